@@ -1,0 +1,1 @@
+"""Applications on any ASE calculator (installed as dpa2calc.applications)."""

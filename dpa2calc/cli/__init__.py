@@ -1,0 +1,1 @@
+"""Command line of dpa2calc, one small file a verb."""
