@@ -1,0 +1,130 @@
+"""What every application returns: frozen numbers that can be summarised, plotted, saved and loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TypeVar
+
+import ase
+import numpy as np
+
+from dpa2calc.errors import DataError
+from dpa2calc.version import __version__
+
+ResultType = TypeVar("ResultType", bound="Result")
+
+
+def provenance(calculator: Any = None, **extra: Any) -> dict[str, Any]:
+    """Describe where a result comes from: calculator, versions, machine, time, and what the caller adds.
+
+    Args:
+        calculator: any ASE calculator or None. One that has a `describe()` method (as
+            DPA2Calculator has) is asked for its model, head and settings.
+        extra: JSON-able entries such as `seed=1`.
+    """
+    record: dict[str, Any] = {
+        "dpa2calc": __version__,
+        "ase": ase.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()} {platform.system()}",
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+    if calculator is not None:
+        record["calculator"] = type(calculator).__name__
+        describe = getattr(calculator, "describe", None)
+        if callable(describe):
+            record["model"] = describe()
+    record.update(extra)
+    return record
+
+
+def library_versions(*names: str) -> dict[str, str]:
+    """Versions of installed distributions, for provenance."""
+    return {name: metadata.version(name) for name in names}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """Base of all application results.
+
+    Subclasses are frozen dataclasses whose fields are numbers, strings, numpy arrays,
+    or (nested) lists, tuples and dicts of these. Units are ASE's (eV, Å, eV/Å³) unless the
+    field's documentation says otherwise.
+    """
+
+    provenance: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def summary(self) -> str:
+        """One screen of text with the main numbers, their units and uncertainties."""
+        raise NotImplementedError
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the result; returns the matplotlib axes."""
+        raise NotImplementedError
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write to one `.npz` file (arrays) holding a JSON text (the rest); no pickle.
+
+        The file is written beside its final name and renamed, so an interrupted write
+        leaves an older file untouched.
+        """
+        target = Path(path)
+        arrays: dict[str, np.ndarray] = {}
+        values = {f.name: _pack(getattr(self, f.name), f.name, arrays) for f in dataclasses.fields(self)}
+        header = json.dumps({"class": type(self).__name__, "version": 1, "values": values})
+        temporary = target.with_name(target.name + ".part")
+        with open(temporary, "wb") as handle:
+            np.savez_compressed(handle, __json__=np.array(header), **arrays)  # type: ignore[arg-type]
+        os.replace(temporary, target)
+        return target
+
+    @classmethod
+    def load(cls: type[ResultType], path: str | os.PathLike[str]) -> ResultType:
+        """Read what `save` wrote.
+
+        Raises:
+            DataError: the file is no result file or holds another kind of result.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                header = json.loads(str(stored["__json__"]))
+                arrays = {name: stored[name] for name in stored.files if name != "__json__"}
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"{path} is not a result file written by {cls.__name__}.save: {error}") from error
+        if header["class"] != cls.__name__:
+            raise DataError(f"{path} holds a {header['class']}, not a {cls.__name__}; use {header['class']}.load")
+        return cls(**{name: _unpack(value, arrays) for name, value in header["values"].items()})
+
+
+def _pack(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
+    if isinstance(value, np.ndarray):
+        arrays[name] = value
+        return {"__array__": name}
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, dict):
+        return {"__dict__": [[key, _pack(item, f"{name}.{key}", arrays)] for key, item in value.items()]}
+    if isinstance(value, (list, tuple)):
+        items = [_pack(item, f"{name}.{i}", arrays) for i, item in enumerate(value)]
+        return {"__tuple__": items} if isinstance(value, tuple) else items
+    return value
+
+
+def _unpack(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    if isinstance(value, list):
+        return [_unpack(item, arrays) for item in value]
+    if isinstance(value, dict):
+        if "__array__" in value:
+            return arrays[value["__array__"]]
+        if "__tuple__" in value:
+            return tuple(_unpack(item, arrays) for item in value["__tuple__"])
+        return {(tuple(key) if isinstance(key, list) else key): _unpack(item, arrays) for key, item in value["__dict__"]}
+    return value

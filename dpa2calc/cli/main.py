@@ -1,0 +1,51 @@
+"""The console command `dpa2calc`: one verb, one module with `add_parser(subparsers)` and `run(args)`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+
+from dpa2calc.errors import DPA2CalcError
+from dpa2calc.version import __version__
+
+# verb -> (module inside dpa2calc.cli, one line for `dpa2calc --help`). A verb's module is imported only
+# when that verb is used, so `dpa2calc --help` needs neither torch nor ASE.
+VERBS: dict[str, tuple[str, str]] = {}
+
+
+def build_parser(verb: str | None) -> argparse.ArgumentParser:
+    """The parser with the named verb's own options filled in."""
+    parser = argparse.ArgumentParser(
+        prog="dpa2calc", description="DPA-2 large atomic models: calculator, training, applications."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for name, (module, line) in VERBS.items():
+        if name == verb:
+            importlib.import_module(f"dpa2calc.cli.{module}").add_parser(verbs)
+        else:
+            verbs.add_parser(name, help=line)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; errors made by this package become one clear line and exit code 1."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    verb = next((word for word in arguments if not word.startswith("-")), None)
+    args = build_parser(verb).parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        return int(args.run(args) or 0)
+    except DPA2CalcError as error:
+        print(f"dpa2calc {args.verb}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"dpa2calc {args.verb}: stopped; what was written so far is kept", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
