@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import lzma
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -19,10 +21,14 @@ from dpa2calc.errors import CheckpointError
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _ZIP_MAGIC = b"PK\x03\x04"
+_XZ_MAGIC = b"\xfd7zXZ\x00"
 
 
 def open_source(path: str | Path) -> Source:
     """All branches of a deepmd-kit file; the kind is told from the content, not from the suffix.
+
+    Args:
+        path: `.pt`, `.pth`, `.dp`, `.yaml`, or one of these packed with xz.
 
     Raises:
         CheckpointError: missing, truncated or foreign file.
@@ -30,25 +36,30 @@ def open_source(path: str | Path) -> Source:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"there is no model file {path}")
-    with path.open("rb") as file:
-        head = file.read(16)
+    content = io.BytesIO(path.read_bytes())
+    if content.getvalue().startswith(_XZ_MAGIC):
+        try:
+            content = io.BytesIO(lzma.decompress(content.getvalue()))
+        except (lzma.LZMAError, EOFError) as error:
+            raise CheckpointError(f"{path} is truncated or damaged: {error}") from error
+    head = content.getvalue()[:16]
     if head.startswith(_HDF5_MAGIC):
-        return Source(path=str(path), kind="dp", branches=(branch_from_tree(read_hdf5_tree(path)),))
+        return Source(path=str(path), kind="dp", branches=(branch_from_tree(read_hdf5_tree(content, path)),))
     if head.startswith(_ZIP_MAGIC):
-        return read_checkpoint(path)
-    if path.suffix in (".yaml", ".yml"):
-        return Source(path=str(path), kind="yaml", branches=(branch_from_tree(read_yaml_tree(path)),))
+        return read_zip(content, path)
+    if any(suffix in (".yaml", ".yml") for suffix in path.suffixes):
+        return Source(path=str(path), kind="yaml", branches=(branch_from_tree(read_yaml_tree(content, path)),))
     raise CheckpointError(
         f"{path} is no deepmd-kit model: it is neither a torch zip (.pt, .pth), HDF5 (.dp) nor YAML (.yaml)"
     )
 
 
-def read_hdf5_tree(path: Path) -> dict[str, Any]:
+def read_hdf5_tree(content: io.BytesIO, path: Path) -> dict[str, Any]:
     """The tree of a `.dp` file with its arrays in place."""
     import h5py
 
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(content, "r") as file:
             if "json" not in file.attrs:
                 raise CheckpointError(f"{path} is HDF5 but has no attribute 'json': no deepmd-kit model")
             tree = json.loads(file.attrs["json"])
@@ -66,13 +77,13 @@ def _fill(node: Any, load: Any, inside: bool = False) -> Any:
     return load(node) if inside and isinstance(node, str) else node
 
 
-def read_yaml_tree(path: Path) -> dict[str, Any]:
+def read_yaml_tree(content: io.BytesIO, path: Path) -> dict[str, Any]:
     """The tree of a `.yaml` file with its arrays in place."""
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        tree = yaml.load(path.read_text(), Loader=loader)  # noqa: S506 - a safe loader
+        tree = yaml.load(content, Loader=loader)  # noqa: S506 - a safe loader
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} is no YAML file: {error}") from error
     if not isinstance(tree, Mapping):
@@ -88,17 +99,23 @@ def _yaml_arrays(node: Any) -> Any:
     return [_yaml_arrays(item) for item in node] if isinstance(node, list) else node
 
 
-def read_checkpoint(path: Path) -> Source:
-    """A `.pt` training checkpoint: a state dict, alone or under "model"."""
+def read_zip(content: io.BytesIO, path: Path) -> Source:
+    """A torch zip: `.pt` training checkpoint or `.pth` frozen model."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(content) as archive:
             names = archive.namelist()
     except zipfile.BadZipFile as error:
         raise CheckpointError(f"{path} is truncated or damaged: {error}") from error
-    if any(name.endswith("constants.pkl") for name in names):
+    if any(name.endswith("/constants.pkl") for name in names):
         raise NotImplementedError
+    content.seek(0)
+    return read_checkpoint(content, path)
+
+
+def read_checkpoint(file: io.BytesIO, path: Path) -> Source:
+    """A `.pt` training checkpoint: a state dict, alone or under "model"."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(file, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise CheckpointError(f"{path} cannot be read as plain weights: {error}") from error
     state = content.get("model", content) if isinstance(content, Mapping) else None
