@@ -48,7 +48,8 @@ def open_source(path: str | Path) -> Source:
     if head.startswith(_ZIP_MAGIC):
         return read_zip(content, path)
     if any(suffix in (".yaml", ".yml") for suffix in path.suffixes):
-        return Source(path=str(path), kind="yaml", branches=(branch_from_tree(read_yaml_tree(content, path)),))
+        branch = branch_from_tree(read_yaml_tree(content, path))
+        return Source(path=str(path), kind="yaml", branches=(branch,))
     raise CheckpointError(
         f"{path} is no deepmd-kit model: it is neither a torch zip (.pt, .pth), HDF5 (.dp) nor YAML (.yaml)"
     )
@@ -83,7 +84,7 @@ def read_yaml_tree(content: io.BytesIO, path: Path) -> dict[str, Any]:
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        tree = yaml.load(content, Loader=loader)  # noqa: S506 - a safe loader
+        tree = yaml.load(content, Loader=loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} is no YAML file: {error}") from error
     if not isinstance(tree, Mapping):
@@ -124,9 +125,8 @@ def read_checkpoint(file: io.BytesIO, path: Path) -> Source:
     params = state["_extra_state"]["model_params"]
     by_branch = params.get("model_dict") or {"Default": params}
     branches = tuple(_branch(name, section, state) for name, section in by_branch.items())
-    return Source(
-        path=str(path), kind="pt", branches=branches, info=dict(state["_extra_state"].get("train_infos") or {})
-    )
+    training = dict(state["_extra_state"].get("train_infos") or {})
+    return Source(path=str(path), kind="pt", branches=branches, info=training)
 
 
 def _branch(name: str, params: dict[str, Any], state: Mapping[str, Tensor]) -> Branch:
