@@ -252,7 +252,7 @@ class TestContainers:
         content = lzma.decompress(packed.read_bytes())
         path = tmp_path / "cut"
         path.write_bytes(content[: int(share * len(content))])
-        with pytest.raises(CheckpointError, match="truncated or damaged|cannot be read as plain weights"):
+        with pytest.raises(CheckpointError, match=r"truncated or damaged|cannot be read as plain weights"):
             read_deepmd(path)
         path.write_bytes(packed.read_bytes()[:-100])
         with pytest.raises(CheckpointError, match="truncated or damaged"):
