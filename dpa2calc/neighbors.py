@@ -3,8 +3,8 @@
     pairs = neighbor_pairs(positions, cell, pbc, cutoff=6.0)        # flat: i, j, shift
     neighbors = NeighborList(cutoff=9.0, skin=1.0)                  # keeps pairs between MD steps
     dense = neighbors.update(positions, cell, pbc).dense            # rows padded to the longest
-    distances = dense.distances(positions, cell)
-    order, mask = select_nearest(distances, cutoff=9.0, nsel=120)   # nearest first
+    rows = dense.nearest(positions, cell, cutoff=9.0, nsel=120)     # nearest first
+    vectors = rows.vectors(positions, cell)                         # (n_atoms, k, 3)
 
 Everything is float64 and int64. The vector of a pair is positions[j] - positions[i] + shift @ cell.
 """
@@ -87,17 +87,34 @@ class DenseNeighbors:
 
     def distances(self, positions: FloatArray, cell: FloatArray) -> FloatArray:
         """Distances, (n_atoms, k) in Å; infinity where padded."""
-        cell = np.asarray(cell, dtype=np.float64)
+        lattice = np.asarray(cell, dtype=np.float64)
+        components = np.ascontiguousarray(positions.T)  # (3, n_atoms)
         total = np.where(self.mask, 0.0, np.inf)
-        # One component at a time: contiguous arrays, three times faster than (n, k, 3).
-        for axis in range(3):
-            x = np.ascontiguousarray(positions[:, axis])
-            part = self.shift @ cell[:, axis]
-            part += x.take(self.index)
-            part -= x[:, None]
-            part *= part
-            total += part
+        # Blocks that fit the cache, one component at a time: twice as fast as by vectors.
+        step = max(1, 65536 // max(1, self.index.shape[1]))
+        for start in range(0, len(total), step):
+            rows = slice(start, start + step)
+            index, block = self.index[rows], total[rows]  # `block` is a view
+            offset = self.shift[rows] @ lattice  # (rows, k, 3)
+            for axis, x in enumerate(components):
+                part = x.take(index)
+                part -= x[rows, None]
+                part += offset[..., axis]
+                part *= part
+                block += part
         return np.sqrt(total, out=total)
+
+    def nearest(
+        self, positions: FloatArray, cell: FloatArray, *, cutoff: float, nsel: int | None = None
+    ) -> DenseNeighbors:
+        """The rows at these positions: nearest first, within the cutoff, see `select_nearest`."""
+        order, mask = select_nearest(self.distances(positions, cell), cutoff=cutoff, nsel=nsel)
+        rows = np.arange(len(order))[:, None]
+        # Where a row is shorter, `order` points at neighbours beyond the cutoff: pad as promised.
+        index = np.where(mask, self.index[rows, order], rows)
+        shift = self.shift[rows, order]
+        shift[~mask] = 0.0
+        return DenseNeighbors(index, shift, mask)
 
 
 def neighbor_pairs(
