@@ -79,7 +79,8 @@ class DPA2Calculator(Calculator):
         self.allow_unseen_elements = bool(allow_unseen_elements)
         self.skin = float(skin)
         self._builders = self._new_builders()
-        self._check_distances = DistanceCheck(self._members[0].config.type_map)
+        first = self._members[0]
+        self._check_distances = DistanceCheck(first.config.type_map, first.config.cutoff)
         super().__init__()
         if len(self._members) > 1:
             self.implemented_properties = [*self.implemented_properties, "energy_std", "forces_std"]
@@ -125,8 +126,8 @@ class DPA2Calculator(Calculator):
         assert atoms is not None
         if {"stress", "stresses"} & set(properties) and not has_stress(atoms):
             raise PropertyNotImplementedError(
-                f"no stress: the structure has pbc {atoms.pbc.tolist()} and a cell of {atoms.cell.rank} vectors; "
-                "a stress needs a periodic direction and a cell with a volume"
+                f"no stress: the structure has pbc {atoms.pbc.tolist()} and a cell of {atoms.cell.rank} "
+                "vectors; a stress needs a periodic direction and a cell with a volume"
             )
         per_atom = "stresses" in properties
         graphs = [builder(atoms, positions=per_atom) for builder in self._builders]

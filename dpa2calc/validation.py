@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +20,9 @@ from dpa2calc.model.config import FittingConfig, HeadConfig
 COINCIDENT = 0.01  # Å
 # Bonds under 60 GPa or at 5000 K stay above this fraction of the sum of covalent radii.
 CLOSEST_FRACTION = 0.5
+# Hydrogen at 500 GPa has about 1 atom/Å^3. Beyond this an input has the wrong unit, and pair terms would
+# fill the memory.
+HIGHEST_DENSITY = 2.0  # atoms/Å^3
 
 
 def check_structure(atoms: Any) -> None:
@@ -55,12 +59,13 @@ def check_seen(atoms: Atoms, head: HeadConfig) -> None:
 
 
 class DistanceCheck:
-    """Raises on coincident atoms and warns once about atoms closer than any bond."""
+    """Raises on coincident atoms and impossible densities, warns once about atoms closer than any bond."""
 
-    def __init__(self, type_map: Sequence[str]) -> None:
+    def __init__(self, type_map: Sequence[str], cutoff: float) -> None:
         radii = np.array([covalent_radii[atomic_numbers.get(symbol, 0)] for symbol in type_map])
         limits = CLOSEST_FRACTION * (radii[:, None] + radii)
-        self.type_map = tuple(type_map)
+        self.type_map, self.cutoff = tuple(type_map), cutoff
+        self.most = HIGHEST_DENSITY * 4 / 3 * math.pi * cutoff**3  # neighbours
         self.limits = torch.from_numpy(limits)  # (n_types, n_types), Å
         self.warned = False
 
@@ -68,8 +73,14 @@ class DistanceCheck:
         """Check all pairs of a graph of one structure.
 
         Raises:
-            StructureError: two atoms are closer than 0.01 Å.
+            StructureError: two atoms are closer than 0.01 Å, or more than 2 atoms/Å^3 around one.
         """
+        if graph.mask.shape[1] > self.most:
+            counts = graph.mask.sum(dim=1)
+            raise StructureError(
+                f"atom {int(counts.argmax())} of {name} has {int(counts.max())} neighbours within "
+                f"{self.cutoff:g} Å, more than matter can hold; check positions and cell, and their unit (Å)"
+            )
         squares = torch.linalg.vecdot(graph.vectors, graph.vectors)  # (n, k); padding is far away
         shortest = float(squares.min()) ** 0.5
         if shortest < COINCIDENT:

@@ -134,6 +134,12 @@ def calc(potential) -> DPA2Calculator:
     return DPA2Calculator(potential, dtype="float64", device="cpu")
 
 
+@pytest.fixture(scope="session")
+def one_calc() -> DPA2Calculator:
+    """One float64 calculator, where the architecture does not matter."""
+    return DPA2Calculator(make_potential("dpa2-small"), dtype="float64", device="cpu")
+
+
 def _bulk() -> Atoms:
     atoms = bulk("Cu", cubic=True)
     atoms.symbols[1:3] = ["O", "H"]
