@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dpa2calc.checkpoint import blank_potential
 from dpa2calc.errors import ConfigError
 from dpa2calc.graph_builder import GraphSpec
 from dpa2calc.heads import resolve_head
@@ -66,7 +67,7 @@ class Member:
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        potential = Potential(state["config"], dtype=state["dtype"])
+        potential = blank_potential(state["config"], dtype=state["dtype"])
         potential.load_state_dict(state["weights"])
         object.__setattr__(self, "potential", freeze(potential, state["device"]))
         object.__setattr__(self, "head_index", state["head_index"])
