@@ -100,15 +100,15 @@ class _Simulation:
         self.frames = FrameWriter(paths["trajectory"]) if paths["trajectory"] else None
         self.log = LogWriter(paths["log"]) if paths["log"] else None
         self.restart = Path(paths["restart"]) if paths["restart"] else None
-        self.status, self.reason = "interrupted", "interrupted"
+        self.status, self.reason = "interrupted", "interrupted"  # until the run ends otherwise
         self.rows: list[tuple[float, ...]] = []
         self.step = 0
         self.first_volume = self.atoms.get_volume() if self.atoms.cell.rank == 3 else float("nan")
         self.rng = np.random.default_rng(config.seed)
         resumed = self.restart is not None and self.restart.exists() and not overwrite
-        if not resumed and not overwrite:
-            self._refuse_existing()
         state = load_restart(self.restart) if resumed and self.restart else None
+        if not overwrite:
+            self._refuse_existing(state.marks if state else {})
         _forget(self.atoms.calc, config)
         self._prepare(state)
         self.guard = Guard(config, self.integrator.n_dof, self.first_volume)
@@ -123,24 +123,22 @@ class _Simulation:
             total=self.config.steps, initial=self.step, unit="step", file=sys.stderr, disable=not progress,
             dynamic_ncols=True,
         )  # fmt: skip
-        started = self.written = time.perf_counter()
         try:
             self._evaluate_first()
-            while self.step < self.config.steps and not self.reason_found:
+            started = self.written = time.perf_counter()
+            while self.step < self.config.steps and self.status != "stopped":
                 self._one_step()
                 self.seconds = time.perf_counter() - started
                 bar.update(1)
                 if self.step % self.config.log_interval == 0:
                     bar.set_postfix_str(self._postfix(), refresh=False)
-            if not self.reason_found:
+            if self.status != "stopped":
                 self.status, self.reason = "finished", ""
         finally:
             bar.close()
             self._write_restart()
-        if self.reason_found:
+        if self.status == "stopped":
             self._keep_stopped()
-
-    reason_found = False
 
     def _one_step(self) -> None:
         before = self.good[0]
@@ -153,7 +151,7 @@ class _Simulation:
         except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
             problem = f"the calculator failed: {error}"
         if problem is not None:
-            self._stop(f"step {number}: {problem}")
+            self.status, self.reason = "stopped", f"step {number}: {problem}"
             return
         self.step = number
         self.good = self._copy_frame()
@@ -185,7 +183,7 @@ class _Simulation:
         atoms, nan = self.atoms, float("nan")
         potential = float(atoms.get_potential_energy())
         kinetic = float(atoms.get_kinetic_energy())
-        forces = atoms.calc.results["forces"]
+        forces = atoms.get_forces(apply_constraint=False)
         deviation = committee_deviation(atoms.calc)
         volume = atoms.get_volume() if atoms.cell.rank == 3 else nan
         pressure = nan
@@ -270,9 +268,10 @@ class _Simulation:
         if self.log:
             self.rows = self.log.open(marks.get("log"))
 
-    def _refuse_existing(self) -> None:
-        for writer in (self.frames, self.log):
-            if writer and writer.path.exists():
+    def _refuse_existing(self, marks: dict[str, dict[str, int]]) -> None:
+        """Raise rather than write over a file that this run does not continue."""
+        for name, writer in (("trajectory", self.frames), ("log", self.log)):
+            if writer and name not in marks and writer.path.exists():
                 raise DataError(
                     f"{writer.path} exists; give overwrite=True to replace it, another name, or the restart "
                     "file of that run to continue it"
@@ -280,9 +279,6 @@ class _Simulation:
 
     def _copy_frame(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return self.atoms.get_positions(), self.atoms.get_momenta(), self.atoms.cell.array.copy()
-
-    def _stop(self, reason: str) -> None:
-        self.status, self.reason, self.reason_found = "stopped", reason, True
 
     def _keep_stopped(self) -> None:
         """Write the last good and the offending frame beside the trajectory, and warn."""

@@ -32,8 +32,8 @@ class Guard:
             before: positions before it, (n_atoms, 3) Å.
         """
         config = self.config
-        forces = atoms.calc.results["forces"]  # (n_atoms, 3)
-        energy = float(atoms.calc.results["energy"])
+        forces = atoms.get_forces(apply_constraint=False)  # (n_atoms, 3), cached by the calculator
+        energy = float(atoms.get_potential_energy())
         for name, values in (("position", atoms.positions), ("force", forces)):
             bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
             if len(bad):
