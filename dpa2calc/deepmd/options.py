@@ -37,14 +37,15 @@ _LATER: dict[str, tuple[bool, bool]] = {
 }
 # Read, and without meaning for the numbers of a model that is not being trained.
 _NEUTRAL = {
-    "type", "type_map", "seed", "precision", "trainable", "ntypes", "rcond", "layer_name", "spin", "tot_ener_zero",
+    "type", "type_map", "seed", "precision", "trainable", "ntypes", "rcond", "layer_name", "spin",
+    "tot_ener_zero",
     "update_residual", "update_residual_init", "dim_descrpt", "mixed_types", "var_name", "dim_out",
     "use_aparam_as_mask", "stripped_type_embedding", "attn_mask", "num_case",
 }  # fmt: skip
 _REPINIT = {
     "rcut", "rcut_smth", "nsel", "neuron", "axis_neuron", "tebd_dim", "tebd_input_mode", "set_davg_zero",
-    "activation_function", "resnet_dt", "type_one_side", "use_three_body", "three_body_neuron", "three_body_sel",
-    "three_body_rcut", "three_body_rcut_smth",
+    "activation_function", "resnet_dt", "type_one_side", "use_three_body", "three_body_neuron",
+    "three_body_sel", "three_body_rcut", "three_body_rcut_smth",
 }  # fmt: skip
 _REPFORMER = {
     "rcut", "rcut_smth", "nsel", "nlayers", "g1_dim", "g2_dim", "axis_neuron", "direct_dist",
@@ -345,16 +346,17 @@ def _repinit(o: Options) -> RepinitConfig:
 
 
 def _repformer(o: Options, missing: Missing) -> RepformerConfig:
-    flags = {
-        "direct_dist": False, "update_g1_has_conv": True, "update_g1_has_drrd": True, "update_g1_has_grrg": True,
-        "update_g1_has_attn": True, "update_g2_has_g1g1": True, "update_g2_has_attn": True, "update_h2": False,
-        "attn2_has_gate": False, "set_davg_zero": True, "trainable_ln": True,
+    flags: dict[str, Any] = {
+        "direct_dist": False, "update_g1_has_conv": True, "update_g1_has_drrd": True,
+        "update_g1_has_grrg": True, "update_g1_has_attn": True, "update_g2_has_g1g1": True,
+        "update_g2_has_attn": True, "update_h2": False, "attn2_has_gate": False, "set_davg_zero": True,
+        "trainable_ln": True,
     }  # fmt: skip
-    numbers = {
+    numbers: dict[str, Any] = {
         "nlayers": 3, "g1_dim": 128, "g2_dim": 16, "axis_neuron": 4, "attn1_hidden": 64, "attn1_nhead": 4,
         "attn2_hidden": 16, "attn2_nhead": 4,
     }  # fmt: skip
-    later = {key: bool(o.get(key, values[missing == "default"])) for key, values in _LATER.items()}
+    later: dict[str, Any] = {key: bool(o.get(key, values[missing == "default"])) for key, values in _LATER.items()}
     return RepformerConfig(
         cutoff=float(o.need("rcut")),
         cutoff_smooth=float(o.need("rcut_smth")),
