@@ -84,3 +84,25 @@ def pair_histogram(
         keep &= (i < len(first)) != (j < len(first))
     counts = np.bincount(bins[keep], minlength=n_bins).astype(float)
     return 2.0 * counts if alike else counts  # the half list has each like pair once
+
+
+def neighbour_vectors(
+    atoms: Atoms, centres: np.ndarray, others: np.ndarray, cutoff: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors from each centre to every neighbour among `others` within the cutoff, images included.
+
+    `centres` and `others` are index arrays that are equal or have no atom in common.
+
+    Returns:
+        owner (n_pairs,): which centre, as an index into `centres`, ascending;
+        vectors (n_pairs, 3) in Å.
+    """
+    alike = np.array_equal(centres, others)
+    chosen = centres if alike else np.concatenate([centres, others])
+    search = NeighborList(cutoff=cutoff, full_list=True)
+    i, j, vectors = search.compute(atoms.positions[chosen], atoms.cell.array, atoms.pbc, "ijD")
+    if not alike:
+        keep = (i < len(centres)) & (j >= len(centres))
+        i, vectors = i[keep], vectors[keep]
+    order = np.argsort(i, kind="stable")
+    return i[order].astype(np.int64), vectors[order]
