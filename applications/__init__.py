@@ -1,21 +1,30 @@
 """Applications on any ASE calculator (installed as dpa2calc.applications)."""
 
 from .adf import AngularDistribution, angular_distribution
+from .arrhenius import Arrhenius, arrhenius
+from .density_map import DensityMap, density_map
 from .diffusion import Diffusion, diffusion
 from .paths import Paths, read_paths
 from .rdf import RadialComparison, RadialDistribution, radial_distribution, radial_distributions
 from .trajectory import Frames
+from .van_hove import VanHove, van_hove
 
 __all__ = [
     "AngularDistribution",
+    "Arrhenius",
+    "DensityMap",
     "Diffusion",
     "Frames",
     "Paths",
     "RadialComparison",
     "RadialDistribution",
+    "VanHove",
     "angular_distribution",
+    "arrhenius",
+    "density_map",
     "diffusion",
     "radial_distribution",
     "radial_distributions",
     "read_paths",
+    "van_hove",
 ]

@@ -35,7 +35,9 @@ class Paths(Result):
         pbc: periodic directions (3,).
         drift: "framework", "all" or "none".
         drift_path: displacement (n_frames, 3) in Å that was taken off.
-        host_symbols, host_positions: the other atoms in the first frame (n_host,), (n_host, 3).
+        host_symbols, host_positions: the other atoms (n_host,) and their mean positions (n_host, 3) in Å,
+        drift
+            taken off.
     """
 
     species: str
@@ -152,6 +154,7 @@ class _Follower:
         self.cell, self.positions = _full_cell(atoms), atoms.positions.copy()
         self.cell_sum, self.times = self.cell.copy(), [atoms.info.get("time_fs")]
         self.total = np.zeros((len(atoms), 3))
+        self.host_sum = np.zeros((len(self.others), 3))
         self.paths = [np.zeros((len(self.chosen), 3))]
         self.drift_path = [np.zeros(3)]
 
@@ -173,6 +176,7 @@ class _Follower:
         self.total += moved
         drift = self.weights @ self.total
         self.paths.append(self.total[self.chosen] - drift)
+        self.host_sum += self.total[self.others] - drift
         self.drift_path.append(drift)
         self.cell, self.positions = cell, atoms.positions.copy()
         self.cell_sum += cell
@@ -211,7 +215,7 @@ class _Follower:
             drift=self.drift,
             drift_path=np.array(self.drift_path),
             host_symbols=tuple(str(self.first.symbols[i]) for i in self.others),
-            host_positions=self.first.positions[self.others],
+            host_positions=self.first.positions[self.others] + self.host_sum / n_frames,
             provenance=provenance(source=self.name),
         )
 
