@@ -6,6 +6,7 @@ from .density_map import DensityMap, density_map
 from .diffusion import Diffusion, diffusion
 from .paths import Paths, read_paths
 from .rdf import RadialComparison, RadialDistribution, radial_distribution, radial_distributions
+from .representation import RepresentationMap, representation_map
 from .trajectory import Frames
 from .van_hove import VanHove, van_hove
 
@@ -18,6 +19,7 @@ __all__ = [
     "Paths",
     "RadialComparison",
     "RadialDistribution",
+    "RepresentationMap",
     "VanHove",
     "angular_distribution",
     "arrhenius",
@@ -26,5 +28,6 @@ __all__ = [
     "radial_distribution",
     "radial_distributions",
     "read_paths",
+    "representation_map",
     "van_hove",
 ]

@@ -78,8 +78,7 @@ class Diffusion(Result):
             f"diffusion of {self.n_atoms} {self.species}{at}: {self.n_frames} frames, {self.duration:g} ps, "
             f"drift of {self.drift} taken off",
             f"  fit            lags {self.fit[0]:g} to {self.fit[1]:g} ps, errors (68 %) from "
-            f"{self.n_blocks} blocks, "
-            f"late/early slope {self.linearity:.2f}",
+            f"{self.n_blocks} blocks, late/early slope {self.linearity:.2f}",
             "  tracer D       " + _coefficient(self.tracer, self.tracer_error),
             "    along x y z  "
             + ", ".join(f"{d:.3g} ± {e:.1g}" for d, e in zip(self.tracer_xyz, self.tracer_xyz_error)),
@@ -263,10 +262,9 @@ def _linearity(time: np.ndarray, msd: np.ndarray, species: str) -> float:
     difference, error = float((late - early).mean()), float(block_error(late - early))
     if abs(difference) > 3.0 * error and abs(difference) > 0.25 * abs(float(late.mean())):
         warnings.warn(
-            f"the mean-square displacement of {species} is not linear from {time[0]:g} to {time[-1]:g} ps: "
-            "its slope "
-            f"changes by {difference / early.mean():+.0%}. Move the fit window to longer times, or run "
-            "longer",
+            f"the mean-square displacement of {species} is not linear from {time[0]:g} to {time[-1]:g} "
+            f"ps: its slope changes by {difference / early.mean():+.0%}. Move the fit window to longer "
+            "times, or run longer",
             stacklevel=3,
         )
     return float(late.mean() / early.mean()) if early.mean() else float("nan")

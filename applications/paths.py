@@ -162,9 +162,8 @@ class _Follower:
         """Add the next frame."""
         if not np.array_equal(atoms.numbers, self.numbers):
             raise DataError(
-                f"{self.name}, frame {number} has other atoms than frame 0, or another order; atoms can be "
-                "followed "
-                "only if every frame lists the same ones in the same order"
+                f"{self.name}, frame {number} has other atoms than frame 0, or another order; atoms can "
+                "be followed only if every frame lists the same ones in the same order"
             )
         cell = _full_cell(atoms)
         # both frames seen from the same image of the cell, so that atoms far outside do not move with its
@@ -191,12 +190,10 @@ class _Follower:
             atom = int(worst.argmax())
             raise DataError(
                 f"{self.name}: atom {atom} ({self.first.symbols[atom]}) moves by {worst[atom]:.2f} of the "
-                "cell between "
-                f"frames {number - 1} and {number}, so wrapped coordinates cannot be unwrapped (a step of "
-                "more than "
-                "half the cell looks like a shorter one the other way). Save frames more often, or use a "
-                "larger cell; "
-                "if the coordinates were never wrapped, say wrapped=False"
+                f"cell between frames {number - 1} and {number}, so wrapped coordinates cannot be "
+                "unwrapped (a step of more than half the cell looks like a shorter one the other way). "
+                "Save frames more often, or use a larger cell; if the coordinates were never wrapped, "
+                "say wrapped=False"
             )
         return share @ reduced
 
@@ -239,8 +236,7 @@ def _interval(interval_fs: float | None, times: list[float | None], name: str) -
     steps = np.diff(np.array(times, dtype=float))
     if steps.min() <= 0.0 or steps.max() - steps.min() > 1e-3 * steps.max():
         raise DataError(
-            f"{name}: the time between frames runs from {steps.min():g} to {steps.max():g} fs, but it must "
-            "be even; "
-            "select frames with Frames(start, stop, step) or write them evenly"
+            f"{name}: the time between frames runs from {steps.min():g} to {steps.max():g} fs, but it "
+            "must be even; select frames with Frames(start, stop, step) or write them evenly"
         )
     return float(steps.mean())

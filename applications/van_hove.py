@@ -135,8 +135,7 @@ def van_hove(
     if not 0.0 < bin_width <= r_max or r_max > widest + 1e-9:
         raise ConfigError(
             f"bin_width = {bin_width} Å, r_max = {r_max:.3f} Å: the range must be from one bin up to half "
-            "the cell, "
-            f"{widest:.3f} Å"
+            f"the cell, {widest:.3f} Å"
         )
     n_bins = int(r_max / bin_width + 1e-9)
     distinct = bool(paths.pbc.all()) and paths.n_atoms > 1

@@ -18,7 +18,7 @@ def test_brownian_self_part_is_gaussian_and_distinct_part_flat(brownian_walk, fr
         width = 2 * 0.2 * t
         edges = 0.25 * np.arange(len(result.r) + 1)
         expected = np.diff(maxwell(scale=np.sqrt(width)).cdf(edges)) / 0.25
-        assert np.abs(result.self_part[k] - expected).max() < 0.04 * expected.max()
+        assert np.abs(result.self_part[k] - expected).max() < 0.06 * expected.max()
         assert result.non_gaussian[k] == pytest.approx(0.0, abs=0.08)
         assert result.self_part[k].sum() * 0.25 + result.beyond[k] == pytest.approx(1.0)
         # walkers start anywhere and know nothing of each other
