@@ -15,6 +15,10 @@ from dpa2calc.version import __version__
 # when that verb is used, so `dpa2calc --help` needs neither torch nor ASE.
 VERBS: dict[str, tuple[str, str]] = {
     "md": ("md", "molecular dynamics: NVE, NVT, NPT, ramps, exact restart"),
+    "rdf": ("rdf", "radial distribution functions with error bars"),
+    "adf": ("adf", "angular distribution with error bars"),
+    "diffusion": ("diffusion", "diffusion coefficients, conductivity, activation energy"),
+    "map": ("map", "map of descriptors by PCA and t-SNE"),
 }
 
 
