@@ -161,12 +161,12 @@ def elastic_constants(
     first = (
         Relaxation(fmax=fmax, cell="free", max_steps=max_steps, symmetry=True) if relax == "cell" else None
     )
-    common = {"folder": folder, "stress": True, "progress": progress}
-    (reference,) = evaluate([crystal], calculator, what="relaxing the cell", relaxation=first, **common)  # type: ignore[arg-type]
+    common: dict[str, Any] = {"folder": folder, "stress": True, "progress": progress}
+    (reference,) = evaluate([crystal], calculator, what="relaxing the cell", relaxation=first, **common)
     _check_reference(reference, fmax)
     grid, structures = _strained(reference.atoms, magnitudes)
     ions = Relaxation(fmax=fmax, max_steps=max_steps) if relax_ions else None
-    points = evaluate(structures, calculator, what="elastic strains", relaxation=ions, **common)  # type: ignore[arg-type]
+    points = evaluate(structures, calculator, what="elastic strains", relaxation=ions, **common)
     stresses = np.array([point.stress for point in points]).reshape(6, len(grid), 6) * GPA
     raw, errors = _slopes(grid, stresses, reference.stress * GPA)
     record = provenance(

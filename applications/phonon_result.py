@@ -116,8 +116,8 @@ class Phonons(Result):
             f"  lowest frequency    {self.lowest_frequency:.4f} THz at q = ({q})",
             f"  zero-point energy   {1e3 * self.zero_point_energy:.3f} meV/atom",
             f"  at {self.temperatures[room]:g} K: C_V {self.heat_capacity[room] * _JOULE_PER_MOL:.3f} "
-            f"J/K/mol, S {self.entropy[room] * _JOULE_PER_MOL:.3f} J/K/mol, F {1e3 * self.free_energy[room]:.3f} meV "
-            "(all per atom)",
+            f"J/K/mol, S {self.entropy[room] * _JOULE_PER_MOL:.3f} J/K/mol, "
+            f"F {1e3 * self.free_energy[room]:.3f} meV (all per atom)",
             "  " + self._verdict(),
             f"  supercell of {self.n_supercell_atoms} atoms, images {self.image_distance:.2f} Å apart, "
             f"{self.n_displacements} displacements of {self.displacement:g} Å",
@@ -135,35 +135,41 @@ class Phonons(Result):
             return text + "also at q-points that fit the supercell, so the crystal is unstable"
         return text + "none at q-points that fit the supercell: try a larger supercell before believing them"
 
-    def plot(self, ax: Any = None) -> Any:
-        """Bands, and beside them the density of states if no axes are given; returns one axes or both."""
+    def plot(self, ax: Any = None, *, dos: bool = True) -> Any:
+        """Bands along the path and, to their right, the density of states; returns the axes of the bands.
+
+        With dos=False several results can be drawn into the same axes.
+        """
         from matplotlib import pyplot as plt
 
-        if ax is None:
-            _, (bands, states) = plt.subplots(1, 2, sharey=True, width_ratios=(3, 1), figsize=(8, 4.5))
-        else:
-            bands, states = ax, None
+        axes = ax if ax is not None else plt.subplots(figsize=(8, 4.5))[1]
         edges = [*self.band_starts, len(self.band_distances)]
+        (line,) = axes.plot([], [], linewidth=1)
         for start, stop in zip(edges[:-1], edges[1:]):
-            bands.plot(
-                self.band_distances[start:stop], self.band_frequencies[start:stop], color="C0", linewidth=1
+            piece = slice(start, stop)
+            axes.plot(
+                self.band_distances[piece], self.band_frequencies[piece], color=line.get_color(), linewidth=1
             )
         for position, _ in self.band_ticks:
-            bands.axvline(position, color="grey", linewidth=0.5)
-        bands.axhline(0.0, color="black", linewidth=0.5)
-        bands.set_xticks(
-            [position for position, _ in self.band_ticks], [label for _, label in self.band_ticks]
-        )
-        bands.set_xlim(0.0, self.band_distances[-1])
-        bands.set_ylabel("frequency (THz)")
-        bands.set_title(f"Phonons of {self.formula}")
-        if states is None:
-            return bands
-        states.plot(self.dos, self.dos_frequencies, color="black", label="total")
-        for element, values in self.dos_by_element.items():
-            if len(self.dos_by_element) > 1:
-                states.plot(values, self.dos_frequencies, label=element)
-        states.set_xlabel("states/THz/cell")
-        states.set_xlim(left=0.0)
-        states.legend(fontsize=8)
-        return np.array([bands, states])
+            axes.axvline(position, color="grey", linewidth=0.5)
+        axes.axhline(0.0, color="black", linewidth=0.5)
+        axes.set_xticks(*zip(*self.band_ticks))
+        axes.set_xlim(0.0, self.band_distances[-1])
+        axes.set_ylabel("frequency (THz)")
+        axes.set_title(f"Phonons of {self.formula}")
+        if dos:
+            self._plot_dos(axes)
+        return axes
+
+    def _plot_dos(self, bands: Any) -> None:
+        from mpl_toolkits.axes_grid1 import make_axes_locatable
+
+        axes = make_axes_locatable(bands).append_axes("right", size="30%", pad=0.15, sharey=bands)
+        axes.plot(self.dos, self.dos_frequencies, color="black", label="total")
+        if len(self.dos_by_element) > 1:
+            for element, values in self.dos_by_element.items():
+                axes.plot(values, self.dos_frequencies, linewidth=1, label=element)
+            axes.legend(fontsize=8)
+        axes.tick_params(labelleft=False)
+        axes.set_xlabel("states/THz/cell")
+        axes.set_xlim(left=0.0)

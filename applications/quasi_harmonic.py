@@ -62,7 +62,8 @@ class QuasiHarmonic(Result):
         for i in wanted:
             lines.append(
                 f"  {self.temperatures[i]:6.1f}  {self.volume[i]:11.4f}  "
-                f"{1e6 * self.thermal_expansion[i]:16.2f}  {self.bulk_modulus[i]:9.2f}  {self.heat_capacity_p[i] * _JOULE_PER_MOL:9.3f}  "
+                f"{1e6 * self.thermal_expansion[i]:16.2f}  {self.bulk_modulus[i]:9.2f}  "
+                f"{self.heat_capacity_p[i] * _JOULE_PER_MOL:9.3f}  "
                 f"{self.heat_capacity_v[i] * _JOULE_PER_MOL:7.3f}  {self.grueneisen[i]:9.3f}"
             )
         return "\n".join(lines)
