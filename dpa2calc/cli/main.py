@@ -13,7 +13,9 @@ from dpa2calc.version import __version__
 
 # verb -> (module inside dpa2calc.cli, one line for `dpa2calc --help`). A verb's module is imported only
 # when that verb is used, so `dpa2calc --help` needs neither torch nor ASE.
-VERBS: dict[str, tuple[str, str]] = {}
+VERBS: dict[str, tuple[str, str]] = {
+    "md": ("md", "molecular dynamics: NVE, NVT, NPT, ramps, exact restart"),
+}
 
 
 def build_parser(verb: str | None) -> argparse.ArgumentParser:
