@@ -29,9 +29,9 @@ class SurfaceEnergy(Result):
     at the thickest slab; `unrelaxed_energy` J/m²; `direct` (n,) and `unrelaxed_direct` (n,) J/m², one slab at
     a time; `layers` (n,) lattice planes; `n_atoms` (n,) and `thickness` (n,) Å of the slabs; `area` Å² of one
     face; `bulk_energy` eV/atom and `fitted_bulk_energy` eV/atom (the slope over thickness; both agree when
-    the slabs are thick enough); `slab_energies`, `unrelaxed_slab_energies` (n,) eV; `symmetric`: the two faces of
-    the slab are equivalent (if not, `energy` is their mean); `slab_numbers`, `slab_positions`, `slab_cell` of
-    the thickest relaxed slab.
+    the slabs are thick enough); `slab_energies`, `unrelaxed_slab_energies` (n,) eV; `symmetric`: the two
+    faces of the slab are equivalent (if not, `energy` is their mean); `slab_numbers`, `slab_positions`,
+    `slab_cell` of the thickest relaxed slab.
     """
 
     formula: str

@@ -217,7 +217,7 @@ def _checked_site(crystal: Atoms, site: int, potentials: Mapping[str, float] | N
     if potentials is None and len(set(crystal.numbers)) > 1:
         raise ConfigError(
             f"{crystal.get_chemical_formula()} is a compound: the energy of a {element} vacancy depends on "
-            f"where the atom goes; give chemical_potential={{'{element}': energy in eV per atom of its reservoir}}"
+            f"where the atom goes; give chemical_potential={{'{element}': eV of one atom in its reservoir}}"
         )
     if potentials is not None and element not in potentials:
         raise ConfigError(f"chemical_potential has no entry for {element}, only for {sorted(potentials)}")

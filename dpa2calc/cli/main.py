@@ -15,6 +15,10 @@ from dpa2calc.version import __version__
 # when that verb is used, so `dpa2calc --help` needs neither torch nor ASE.
 VERBS: dict[str, tuple[str, str]] = {
     "md": ("md", "molecular dynamics: NVE, NVT, NPT, ramps, exact restart"),
+    "eos": ("eos", "equation of state: equilibrium volume, bulk modulus"),
+    "elastic": ("elastic", "elastic constants: full tensor, stability, averages"),
+    "phonons": ("phonons", "phonons: bands, density of states, thermal properties, quasi-harmonic"),
+    "neb": ("neb", "minimum-energy path and barrier between two structures"),
 }
 
 
