@@ -19,6 +19,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "adf": ("adf", "angular distribution with error bars"),
     "diffusion": ("diffusion", "diffusion coefficients, conductivity, activation energy"),
     "map": ("map", "map of descriptors by PCA and t-SNE"),
+    "eos": ("eos", "equation of state: equilibrium volume, bulk modulus"),
+    "elastic": ("elastic", "elastic constants: full tensor, stability, averages"),
+    "phonons": ("phonons", "phonons: bands, density of states, thermal properties, quasi-harmonic"),
+    "neb": ("neb", "minimum-energy path and barrier between two structures"),
 }
 
 
