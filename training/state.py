@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from dpa2calc.errors import CheckpointError
@@ -21,12 +21,10 @@ def write_tensors(path: str | os.PathLike[str], tensors: dict[str, Tensor], meta
     """Write tensors and a JSON header to a temporary file, flush it to disk and rename it."""
     target = Path(path)
     temporary = target.with_name(target.name + ".part")
-    save_file(
-        {name: value.detach().cpu().contiguous() for name, value in tensors.items()},
-        temporary,
-        metadata={"json": json.dumps(metadata)},
-    )
-    with open(temporary, "rb") as handle:
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    with open(temporary, "wb") as handle:
+        handle.write(save(plain, metadata={"json": json.dumps(metadata)}))
+        handle.flush()
         os.fsync(handle.fileno())
     os.replace(temporary, target)
 
