@@ -20,8 +20,8 @@ from dpa2calc.model.config import DPA2Config, FittingConfig, HeadConfig, ModelCo
 from dpa2calc.model.presets import preset
 from dpa2calc.training.config import TrainConfig
 from dpa2calc.training.dataset import Dataset
-from dpa2calc.training.evaluate import potential_errors
-from dpa2calc.training.trainer import HeadData, Trainer, initialise_statistics, new_potential
+from dpa2calc.training.evaluate import evaluate
+from dpa2calc.training.run import train
 from dpa2calc.training.weights import save_potential
 
 HEAD = "H2O-PBE0TS"
@@ -77,7 +77,9 @@ def train_config(steps: int, seed: int) -> TrainConfig:
 
 def main() -> None:
     """Train, evaluate on the test frames, save."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path)
     parser.add_argument("--output", type=Path, default=Path("runs/water"))
     parser.add_argument("--size", choices=("reduced", "small"), default="reduced")
@@ -91,19 +93,17 @@ def main() -> None:
 
     config = train_config(args.steps, args.seed)
     everything = Dataset.read(args.data / "train.extxyz.xz", name=HEAD)
-    train, validation = everything.split(0.95, seed=args.seed)
-    data = {HEAD: HeadData(train, validation)}
-    potential = new_potential(model_config(args.size, args.layers, args.three_body), seed=args.seed)
-    initialise_statistics(potential, data, config)
-    result = Trainer(potential, data, config, output=args.output).run()
+    data, validation = everything.split(0.95, seed=args.seed)
+    model = model_config(args.size, args.layers, args.three_body)
+    result = train(model, data, config, validation=validation, output=args.output)
 
-    test = potential_errors(result.potential, Dataset.read(args.data / "test.extxyz.xz", name="test"))
-    print(f"test: {test}")
+    test = evaluate(result.potential, Dataset.read(args.data / "test.extxyz.xz", name="test"))
+    print(test.summary())
     head = result.potential.config.heads[0]
     info = {
         **head.info,
-        "test_errors": test.to_dict(),
-        "training": {"steps": result.steps, "frames": len(train), "seed": args.seed},
+        "test_errors": test.errors.to_dict(),
+        "training": {"steps": result.steps, "frames": len(data), "seed": args.seed},
     }
     heads = (dataclasses.replace(head, info=info),)
     result.potential.config = result.potential.config.with_heads(heads)

@@ -52,13 +52,19 @@ class TrainConfig:
     validation_frames: int = option(200, "at most this many frames of each validation set are used")
     early_stopping: int = option(0, "stop after this many validations without a better one (0 = never)")
     checkpoint_every: int = option(1000, "steps between checkpoints")
+    time_limit: float = option(0.0, "stop after this many seconds, ready to go on later (0 = no limit)")
     log_every: int = option(100, "steps between lines of the log")
-    statistics_frames: int = option(100, "frames of each set on which the environment statistics are measured")
+    statistics_frames: int = option(
+        100, "frames of each set on which the environment statistics are measured"
+    )
     seed: int = option(1, "seed of weights and sampling")
     dtype: Literal["float32", "float64"] = option("float32", "precision of the networks")
     device: str = option("cpu", "cpu, cuda or cuda:N")
     prefetch: int = option(4, "batches made ahead in a background thread")
-    neighbor_cache_mb: int = option(2000, "memory for neighbour tables, MB; frames beyond it are searched again")
+    tensorboard: bool = option(False, "also write TensorBoard events (needs the package tensorboard)")
+    neighbor_cache_mb: int = option(
+        2000, "memory for neighbour tables, MB; frames beyond it are searched again"
+    )
 
     def __post_init__(self) -> None:
         check(self.optimizer in get_args(Optimizer), "optimizer", self.optimizer, "adam, adamw")

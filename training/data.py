@@ -62,7 +62,9 @@ def _chunks(handle: IO[str], path: PathLike) -> Iterator[tuple[str, int]]:
             ) from None
         body = [handle.readline() for _ in range(n_atoms + 1)]
         if not body[-1]:
-            raise DataError(f"{path}, frame {total}: the file ends inside the frame ({n_atoms} atoms announced)")
+            raise DataError(
+                f"{path}, frame {total}: the file ends inside the frame ({n_atoms} atoms announced)"
+            )
         lines.append(header)
         lines.extend(body)
         count, total = count + 1, total + 1

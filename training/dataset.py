@@ -157,7 +157,9 @@ class Dataset:
         Raises:
             DataError: nothing to read, or a damaged file (file and frame are named).
         """
-        several = [paths] if isinstance(paths, (str, bytes)) or not isinstance(paths, Sequence) else list(paths)
+        several = (
+            [paths] if isinstance(paths, (str, bytes)) or not isinstance(paths, Sequence) else list(paths)
+        )
         frames = tuple(
             frame_from_atoms(atoms, keys=keys, source=f"{path}, frame {i}")
             for path in several
@@ -220,7 +222,9 @@ class Dataset:
         inside = [i for i, key in enumerate(keys) if key in first]
         outside = [i for i, key in enumerate(keys) if key not in first]
         if not outside or not inside:
-            raise DataError(f"{self.name} cannot be split at {fraction}: {len(self)} frames, {len(names)} groups")
+            raise DataError(
+                f"{self.name} cannot be split at {fraction}: {len(self)} frames, {len(names)} groups"
+            )
         return self.subset(inside), self.subset(outside)
 
     @cached_property

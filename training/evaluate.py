@@ -1,125 +1,305 @@
-"""Errors of a potential on labelled data."""
+"""`evaluate`: predictions of a potential, or of any ASE calculator, beside the labels of a dataset."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import dataclasses
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from ase.calculators.calculator import PropertyNotImplementedError
+from ase.data import chemical_symbols
+from tqdm import tqdm
 
+from dpa2calc.errors import DataError, HeadError
 from dpa2calc.model.potential import Potential
 
-from .dataset import Dataset
+from .data import PathLike
+from .dataset import Dataset, Frame
 from .loader import GraphStore, groups_by_atoms, make_batch
 from .loss import symmetric
-
-
-@dataclass(frozen=True, kw_only=True)
-class Errors:
-    """Root mean square and mean absolute errors; None where the set has no such label.
-
-    Energies and virials in meV/atom, forces in meV/Å (over components).
-    """
-
-    n_frames: int
-    n_atoms: int
-    energy_rmse: float | None
-    energy_mae: float | None
-    force_rmse: float | None
-    force_mae: float | None
-    virial_rmse: float | None = None
-    virial_mae: float | None = None
-
-    def to_dict(self) -> dict[str, float | int | None]:
-        """Plain dict, ready for JSON."""
-        return asdict(self)
-
-    def __str__(self) -> str:
-        parts = [f"{self.n_frames} frames"]
-        for name, unit in (("energy", "meV/atom"), ("force", "meV/Å"), ("virial", "meV/atom")):
-            rmse, mae = getattr(self, f"{name}_rmse"), getattr(self, f"{name}_mae")
-            if rmse is not None:
-                parts.append(f"{name} RMSE {rmse:.2f} MAE {mae:.2f} {unit}")
-        return ", ".join(parts)
+from .metrics import Errors, ErrorSums
+from .statistics import energy_bias
+from .weights import load_potential
 
 
 @dataclass(frozen=True)
-class Differences:
-    """Prediction minus label by frame: energy (eV/atom), forces (n, 3), virial (3, 3) eV/atom, or None."""
+class Prediction:
+    """What a model says about one frame: energy eV, forces (n, 3) eV/Å, virial (3, 3) eV; or None."""
 
-    energy: list[float | None]
-    forces: list[np.ndarray | None]
-    virial: list[np.ndarray | None]
-    n_atoms: list[int]
+    energy: float | None
+    forces: np.ndarray | None
+    virial: np.ndarray | None
 
-    def errors(self) -> Errors:
-        """The usual averages."""
-        energy = _concatenated(self.energy)
-        forces = _concatenated(self.forces)
-        virial = _concatenated(self.virial)
-        return Errors(
-            n_frames=len(self.n_atoms),
-            n_atoms=sum(self.n_atoms),
-            energy_rmse=_rmse(energy),
-            energy_mae=_mae(energy),
-            force_rmse=_rmse(forces),
-            force_mae=_mae(forces),
-            virial_rmse=_rmse(virial),
-            virial_mae=_mae(virial),
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Errors and what they were made from.
+
+    Attributes:
+        errors: over all frames. by_group: by the frames' `group`. by_element: force RMSE of the atoms
+            of each element, meV/Å.
+        energies: (m, 2) label and prediction, eV/atom. forces: (k, 2) components, eV/Å.
+        stresses: (l, 2) components, eV/Å^3.
+        bias: energy an element (eV) that was fitted to the differences and added, or empty.
+    """
+
+    name: str
+    errors: Errors
+    by_group: dict[str, Errors] = field(default_factory=dict)
+    by_element: dict[str, float] = field(default_factory=dict)
+    bias: dict[str, float] = field(default_factory=dict)
+    energies: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)), repr=False)
+    forces: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)), repr=False)
+    stresses: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)), repr=False)
+
+    def summary(self) -> str:
+        """Errors of the whole set, the worst groups, and forces by element."""
+        lines = [f"{self.name}: {self.errors}"]
+        if self.bias:
+            lines.append(
+                "energy bias refitted: " + ", ".join(f"{e} {b:+.4f} eV" for e, b in self.bias.items())
+            )
+        if len(self.by_element) > 1:
+            lines.append(
+                "force RMSE by element (meV/Å): "
+                + ", ".join(f"{e} {v:.1f}" for e, v in self.by_element.items())
+            )
+        if len(self.by_group) > 1:
+            ranked = sorted(
+                self.by_group.items(), key=lambda item: -(item[1].force_rmse or item[1].energy_rmse or 0)
+            )
+            lines += [f"  {group or '(no group)'}: {errors}" for group, errors in ranked[:5]]
+        return "\n".join(lines)
+
+    def plot(self, axes: Any = None) -> Any:
+        """Parity plots of energies, forces and, where there are any, stresses; returns the axes."""
+        import matplotlib.pyplot as plt
+
+        panels = [
+            ("energy (eV/atom)", self.energies),
+            ("force (eV/Å)", self.forces),
+            ("stress (eV/Å³)", self.stresses),
+        ]
+        panels = [panel for panel in panels if len(panel[1])]
+        if axes is None:
+            _, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 4), squeeze=False)
+            axes = axes[0]
+        for axis, (label, pairs) in zip(axes, panels):
+            shown = pairs[:: max(len(pairs) // 20_000, 1)]
+            low, high = float(shown.min()), float(shown.max())
+            axis.plot([low, high], [low, high], color="0.6", lw=0.8)
+            axis.plot(shown[:, 0], shown[:, 1], ".", ms=2, alpha=0.4, rasterized=True)
+            axis.set(xlabel=f"label, {label}", ylabel=f"prediction, {label}", title=self.name)
+        return axes
+
+    def save(self, path: PathLike) -> Path:
+        """Write one `.npz` without pickle; the file is renamed into place when whole."""
+        target = Path(path)
+        header = {
+            "name": self.name,
+            "errors": self.errors.to_dict(),
+            "by_group": {k: e.to_dict() for k, e in self.by_group.items()},
+            "by_element": self.by_element,
+            "bias": self.bias,
+        }
+        temporary = target.with_name(target.name + ".part")
+        with open(temporary, "wb") as handle:
+            arrays = {"energies": self.energies, "forces": self.forces, "stresses": self.stresses}
+            np.savez_compressed(handle, json=np.array(json.dumps(header)), **arrays)  # type: ignore[arg-type]
+        os.replace(temporary, target)
+        return target
+
+    @classmethod
+    def load(cls, path: PathLike) -> Evaluation:
+        """Read what `save` wrote.
+
+        Raises:
+            DataError: the file is something else.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                header = json.loads(str(stored["json"]))
+                arrays = {name: stored[name] for name in ("energies", "forces", "stresses")}
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"{path} is not an evaluation written by Evaluation.save: {error}") from error
+        return cls(
+            name=header["name"],
+            errors=Errors(**header["errors"]),
+            by_group={k: Errors(**e) for k, e in header["by_group"].items()},
+            by_element=header["by_element"],
+            bias=header["bias"],
+            **arrays,
         )
 
 
-def _concatenated(values: Sequence[float | np.ndarray | None]) -> np.ndarray:
-    present = [np.ravel(v) for v in values if v is not None]
-    return np.concatenate(present) if present else np.zeros(0)
-
-
-def _rmse(values: np.ndarray) -> float | None:
-    return float(1e3 * np.sqrt(np.mean(values**2))) if values.size else None
-
-
-def _mae(values: np.ndarray) -> float | None:
-    return float(1e3 * np.mean(np.abs(values))) if values.size else None
-
-
-def potential_differences(
+def predict_potential(
     potential: Potential,
-    data: Dataset | GraphStore,
+    data: Dataset,
     *,
     head: int = 0,
     batch_atoms: int = 1024,
     device: torch.device | str = "cpu",
-) -> Differences:
-    """Run a potential over all frames and subtract the labels."""
-    store = data if isinstance(data, GraphStore) else GraphStore(data, potential.config, budget=0)
-    result = Differences([], [], [], [])
-    sizes = [frame.n_atoms for frame in store.dataset]
-    for group in groups_by_atoms(sizes, batch_atoms):
-        batch = make_batch(store, group, head).to(device)
-        output = potential.compute(batch.graph, head)
-        energies = output.energy.detach().cpu().numpy()
-        virials = symmetric(output.virial).detach().cpu().numpy()
-        forces = np.split(output.forces.detach().cpu().numpy(), np.cumsum([sizes[i] for i in group])[:-1])
-        for position, index in enumerate(group):
-            frame = store.dataset[index]
-            n = frame.n_atoms
-            result.n_atoms.append(n)
-            result.energy.append(None if frame.energy is None else (energies[position] - frame.energy) / n)
-            result.forces.append(None if frame.forces is None else forces[position] - frame.forces)
-            result.virial.append(None if frame.virial is None else (virials[position] - frame.virial) / n)
-    return result
+    progress: bool = False,
+) -> list[Prediction]:
+    """Predictions of one head for every frame, in batches."""
+    store = GraphStore(data, potential.config)
+    sizes = [frame.n_atoms for frame in data]
+    out = []
+    bar = tqdm(total=len(data), unit="frame", disable=not progress)
+    with bar:
+        for group in groups_by_atoms(sizes, batch_atoms):
+            batch = make_batch(store, group, head=head).to(device)
+            output = potential.compute(batch.graph, head)
+            virial = symmetric(output.virial).detach().cpu().numpy()
+            energy = output.energy.detach().cpu().numpy()
+            cuts = np.cumsum([sizes[i] for i in group])[:-1]
+            forces = np.split(output.forces.detach().cpu().numpy(), cuts)
+            out += [Prediction(float(e), f, v) for e, f, v in zip(energy, forces, virial)]
+            bar.update(len(group))
+    return out
 
 
-def potential_errors(
-    potential: Potential,
-    data: Dataset | GraphStore,
+def predict_calculator(calculator: Any, data: Dataset, *, progress: bool = False) -> list[Prediction]:
+    """Predictions of any ASE calculator; quantities it does not have are None.
+
+    Raises:
+        DataError: the calculator fails on a frame, which is named.
+    """
+    out = []
+    for frame in tqdm(data, unit="frame", disable=not progress):
+        atoms = frame.atoms()
+        atoms.calc = calculator
+        try:
+            energy = float(atoms.get_potential_energy()) if frame.energy is not None else None
+            forces = np.array(atoms.get_forces()) if frame.forces is not None else None
+            virial = None
+            if frame.virial is not None:
+                try:
+                    virial = -frame.volume * atoms.get_stress(voigt=False)
+                except PropertyNotImplementedError:
+                    virial = None
+        except Exception as error:  # a calculator may raise anything
+            raise DataError(f"{frame.source}: the calculator failed: {error}") from error
+        out.append(Prediction(energy, forces, virial))
+    return out
+
+
+def find_head(potential: Potential, head: str | None) -> int:
+    """Position of a head by name or alias; without a name the only one.
+
+    Raises:
+        HeadError: no such head, or several and none named.
+    """
+    heads = potential.config.heads
+    if head is None and len(heads) == 1:
+        return 0
+    found = [i for i, h in enumerate(heads) if head is not None and (h.name == head or head in h.aliases)]
+    if not found:
+        known = ", ".join(h.name for h in heads)
+        what = f"no head {head!r}" if head is not None else "the model has several heads and none was named"
+        raise HeadError(f"{what}; its heads are {known}")
+    return found[0]
+
+
+def evaluate(
+    model: Potential | PathLike | Any,
+    data: Dataset,
     *,
-    head: int = 0,
+    head: str | None = None,
+    fit_bias: bool = False,
     batch_atoms: int = 1024,
     device: torch.device | str = "cpu",
-) -> Errors:
-    """Errors of one head of a potential on a dataset."""
-    return potential_differences(
-        potential, data, head=head, batch_atoms=batch_atoms, device=device
-    ).errors()
+    progress: bool = False,
+) -> Evaluation:
+    """Compare a model with the labels of a dataset.
+
+    Args:
+        model: a Potential, the path of a checkpoint, or any ASE calculator.
+        head: name of the head; may be left out where there is one.
+        fit_bias: first fit an energy an element to the differences: errors of a model that has not seen
+            this reference energy (zero-shot), or comes from another code.
+
+    Example:
+        >>> evaluate("runs/water/best.safetensors", Dataset.read("test.extxyz")).errors.force_rmse
+    """
+    if isinstance(model, (str, os.PathLike)):
+        model = load_potential(model)
+    if isinstance(model, Potential):
+        predictions = predict_potential(
+            model,
+            data,
+            head=find_head(model, head),
+            batch_atoms=batch_atoms,
+            device=device,
+            progress=progress,
+        )
+    else:
+        predictions = predict_calculator(model, data, progress=progress)
+    return compare(data, predictions, fit_bias=fit_bias)
+
+
+def compare(data: Dataset, predictions: list[Prediction], *, fit_bias: bool = False) -> Evaluation:
+    """Errors of predictions against labels, frame by frame."""
+    bias: dict[str, float] = {}
+    if fit_bias:
+        predictions, bias = refit_bias(data, predictions)
+    total, by_group, by_element = ErrorSums(), {}, {}
+    pairs: dict[str, list[np.ndarray]] = {"energies": [], "forces": [], "stresses": []}
+    for frame, p in zip(data, predictions):
+        errors = _frame_errors(frame, p, pairs)
+        group = by_group.setdefault(frame.group, ErrorSums())
+        for sums in (total, group):
+            sums.add(*(torch.from_numpy(e) for e in errors), n_frames=1, n_atoms=frame.n_atoms)
+        if errors[1].size:
+            for number in np.unique(frame.numbers):
+                part = errors[1][frame.numbers == number]
+                squares, count = by_element.get(int(number), (0.0, 0))
+                by_element[int(number)] = (squares + float((part**2).sum()), count + part.size)
+    return Evaluation(
+        name=data.name,
+        errors=total.errors(),
+        by_group={name: sums.errors() for name, sums in by_group.items()},
+        by_element={chemical_symbols[z]: 1e3 * (s / n) ** 0.5 for z, (s, n) in sorted(by_element.items())},
+        bias=bias,
+        **{name: np.concatenate(values) if values else np.zeros((0, 2)) for name, values in pairs.items()},
+    )
+
+
+def _frame_errors(
+    frame: Frame, p: Prediction, pairs: dict[str, list[np.ndarray]]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    n = frame.n_atoms
+    energy, forces, virial = np.zeros(0), np.zeros(0), np.zeros(0)
+    if frame.energy is not None and p.energy is not None:
+        energy = np.array([(p.energy - frame.energy) / n])
+        pairs["energies"].append(np.array([[frame.energy / n, p.energy / n]]))
+    if frame.forces is not None and p.forces is not None:
+        forces = p.forces - frame.forces
+        pairs["forces"].append(np.stack([frame.forces.ravel(), p.forces.ravel()], axis=1))
+    if frame.virial is not None and p.virial is not None:
+        virial = (p.virial - frame.virial) / n
+        pairs["stresses"].append(-np.stack([frame.virial.ravel(), p.virial.ravel()], axis=1) / frame.volume)
+    return energy, forces, virial
+
+
+def refit_bias(data: Dataset, predictions: list[Prediction]) -> tuple[list[Prediction], dict[str, float]]:
+    """Add the least-squares energy of each element of (label - prediction) to the predictions.
+
+    Raises:
+        DataError: no frame has both an energy label and a prediction.
+    """
+    both = [f.energy is not None and p.energy is not None for f, p in zip(data, predictions)]
+    labelled = data.subset(np.flatnonzero(both))
+    differences = np.array([f.energy - p.energy for f, p, b in zip(data, predictions, both) if b])  # type: ignore[operator]
+    bias, _ = energy_bias(labelled, data.elements, residuals=differences)
+    shifts = data.compositions(data.elements) @ bias
+    moved = [
+        dataclasses.replace(p, energy=None if p.energy is None else p.energy + float(shift))
+        for p, shift in zip(predictions, shifts)
+    ]
+    return moved, dict(zip(data.elements, bias.tolist()))

@@ -30,17 +30,30 @@ class _Table:
         return self.counts.nbytes + self.neighbors.nbytes + self.shifts.nbytes + self.types.nbytes
 
 
+class Budget:
+    """Memory that several stores share for their neighbour tables, in bytes."""
+
+    def __init__(self, n_bytes: int):
+        self.left = n_bytes
+
+    def take(self, n_bytes: int) -> bool:
+        """Whether there was room; if so it is taken."""
+        if n_bytes > self.left:
+            return False
+        self.left -= n_bytes
+        return True
+
+
 class GraphStore:
     """Graphs of a dataset's frames for one model.
 
-    The first access of a frame runs the neighbour search; its result is kept, up to `budget` bytes
-    for the store, so that later epochs only gather and subtract. Safe to use from one other thread.
+    The first access of a frame runs the neighbour search; its result is kept while the budget lasts, so
+    that later epochs only gather and subtract. Without a budget nothing is kept.
     """
 
-    def __init__(self, dataset: Dataset, config: ModelConfig, *, budget: int = 2**31):
-        self.dataset, self.config, self.budget = dataset, config, budget
+    def __init__(self, dataset: Dataset, config: ModelConfig, *, budget: Budget | None = None):
+        self.dataset, self.config, self.budget = dataset, config, budget or Budget(0)
         self._tables: dict[int, _Table] = {}
-        self.used_bytes = 0
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -51,9 +64,8 @@ class GraphStore:
         table = self._tables.get(index)
         if table is None:
             table = _compact(graph_from_atoms(frame.atoms(), self.config), frame)
-            if self.used_bytes + table.nbytes <= self.budget:
+            if self.budget.take(table.nbytes):
                 self._tables[index] = table
-                self.used_bytes += table.nbytes
         return _expand(table, frame)
 
 
@@ -94,10 +106,12 @@ class Batch:
     """Graphs of one head's frames, joined, with their labels; missing labels are masked.
 
     energy (m,), has_energy (m,) bool; forces (n, 3), has_forces (n,) bool; virial (m, 3, 3),
-    has_virial (m,) bool; n_atoms (m,). `sources` name the frames in messages.
+    has_virial (m,) bool; n_atoms (m,). `task` is the number of the training set; `sources` name the
+    frames in messages.
     """
 
     head: int
+    task: int
     graph: Graph
     n_atoms: Tensor
     energy: Tensor
@@ -116,10 +130,12 @@ class Batch:
             name: getattr(self, name).to(device)
             for name in ("n_atoms", "energy", "has_energy", "forces", "has_forces", "virial", "has_virial")
         }
-        return Batch(head=self.head, graph=self.graph.to(device), sources=self.sources, **moved)
+        return Batch(
+            head=self.head, task=self.task, graph=self.graph.to(device), sources=self.sources, **moved
+        )
 
 
-def make_batch(store: GraphStore, indices: Sequence[int], head: int = 0) -> Batch:
+def make_batch(store: GraphStore, indices: Sequence[int], *, head: int = 0, task: int = 0) -> Batch:
     """Join frames of one store into a batch for one head."""
     frames = [store.dataset[i] for i in indices]
     forces = [f.forces if f.forces is not None else np.zeros((f.n_atoms, 3)) for f in frames]
@@ -127,6 +143,7 @@ def make_batch(store: GraphStore, indices: Sequence[int], head: int = 0) -> Batc
     zero = np.zeros((3, 3))
     return Batch(
         head=head,
+        task=task,
         graph=collate([store.graph(i) for i in indices]),
         n_atoms=torch.tensor([f.n_atoms for f in frames], dtype=torch.float64),
         energy=torch.tensor([f.energy if f.energy is not None else 0.0 for f in frames], dtype=torch.float64),

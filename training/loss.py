@@ -1,4 +1,4 @@
-"""The loss on energies, forces and virials (paper, section 4.3), and the errors reported beside it."""
+"""The loss on energies, forces and virials (paper, section 4.3)."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from .loader import Batch
 
 @dataclass(frozen=True)
 class LossTerms:
-    """Scalar loss and the mean squares behind it (detached; NaN where there is no label).
+    """The scalar loss, and the errors behind it (detached; empty where there is no label).
 
-    energy_mse: (eV/atom)^2; force_mse: (eV/Å)^2; virial_mse: (eV/atom)^2.
+    d_energy (m,) eV/atom; d_forces (n, 3) eV/Å; d_virial (m, 3, 3) eV/atom.
     """
 
     total: Tensor
-    energy_mse: Tensor
-    force_mse: Tensor
-    virial_mse: Tensor
+    d_energy: Tensor
+    d_forces: Tensor
+    d_virial: Tensor
 
 
 def symmetric(matrix: Tensor) -> Tensor:
@@ -40,10 +40,10 @@ def energy_force_loss(
     atom, without the factor n: large errors of odd frames then count linearly.
     """
     p_energy, p_force, p_virial = prefactors
-    d_energy = ((output.energy - batch.energy) / batch.n_atoms)[batch.has_energy]
-    d_forces = (output.forces - batch.forces)[batch.has_forces]
-    d_virial = ((symmetric(output.virial) - batch.virial) / batch.n_atoms[:, None, None])[batch.has_virial]
     size = batch.n_atoms
+    d_energy = ((output.energy - batch.energy) / size)[batch.has_energy]
+    d_forces = (output.forces - batch.forces)[batch.has_forces]
+    d_virial = ((symmetric(output.virial) - batch.virial) / size[:, None, None])[batch.has_virial]
     total = output.energy.sum() * 0.0  # keeps the graph when a batch has no label of a kind
     for prefactor, error, weight in (
         (p_energy, d_energy, size[batch.has_energy]),
@@ -52,17 +52,15 @@ def energy_force_loss(
     ):
         if prefactor and error.numel():
             total = total + prefactor * _mean_penalty(error, weight, huber_delta)
-    return LossTerms(total, *(_mean_square(e.detach()) for e in (d_energy, d_forces, d_virial)))
+    return LossTerms(total, d_energy.detach(), d_forces.detach(), d_virial.detach())
 
 
 def _mean_penalty(error: Tensor, weight: Tensor | None, huber_delta: float | None) -> Tensor:
     if huber_delta is not None:
         size = error.abs()
         # Scaled so that small errors give error^2, as without Huber.
-        return torch.where(size <= huber_delta, error * error, huber_delta * (2.0 * size - huber_delta)).mean()
+        return torch.where(
+            size <= huber_delta, error * error, huber_delta * (2.0 * size - huber_delta)
+        ).mean()
     squares = error * error
     return squares.mean() if weight is None else (squares * weight).mean()
-
-
-def _mean_square(error: Tensor) -> Tensor:
-    return (error * error).mean() if error.numel() else error.new_tensor(float("nan"))

@@ -1,4 +1,4 @@
-"""Which frames of which head make up a step: reproducible, resumable, the same for any number of processes."""
+"""Which frames of which set make up a step: reproducible, resumable, the same for any number of processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .loader import GraphStore
 
 @dataclass(frozen=True)
 class Task:
-    """One head's training data: its name, place in the potential, graphs and sampling weight."""
+    """One training set: its name, the position of its head, its graphs and sampling weight."""
 
     name: str
     head: int
@@ -29,15 +29,12 @@ class Draw:
 
 
 class Sampler:
-    """Draws heads by weight with replacement (paper, 4.4) and frames of a head without, epoch by epoch.
+    """Draws sets by weight with replacement (paper, 4.4), and frames of a set without, epoch by epoch.
 
-    The draw of a step depends on the seed, the step and how far each head has come, all of which
-    `state` holds.
+    The draw of a step depends on the seed, the step and how far each set has come, which `state` holds.
     """
 
-    def __init__(
-        self, tasks: Sequence[Task], *, batch_atoms: int, batches_per_step: int, seed: int = 0
-    ):
+    def __init__(self, tasks: Sequence[Task], *, batch_atoms: int, batches_per_step: int, seed: int = 0):
         self.tasks = list(tasks)
         self.batch_atoms, self.batches_per_step, self.seed = batch_atoms, batches_per_step, seed
         weights = np.array([task.weight for task in tasks], dtype=np.float64)
@@ -78,10 +75,10 @@ class Sampler:
         return kept[1]
 
     def state(self) -> dict[str, list[int]]:
-        """Epoch and position of each head by name, ready for JSON."""
+        """Epoch and position of each set by name, ready for JSON."""
         return {t.name: [self.epochs[i], self.positions[i]] for i, t in enumerate(self.tasks)}
 
     def load_state(self, state: dict[str, list[int]]) -> None:
-        """Continue where `state` was taken; heads it does not name start at their beginning."""
+        """Continue where `state` was taken; sets it does not name start at their beginning."""
         for i, task in enumerate(self.tasks):
             self.epochs[i], self.positions[i] = state.get(task.name, [0, 0])

@@ -29,7 +29,9 @@ class Schedule:
     def __post_init__(self) -> None:
         check(self.kind in get_args(ScheduleKind), "schedule", self.kind, ", ".join(get_args(ScheduleKind)))
         check(self.start > 0, "learning_rate", self.start, "above 0")
-        check(0 < self.stop <= self.start, "learning_rate_stop", self.stop, "above 0, not above learning_rate")
+        check(
+            0 < self.stop <= self.start, "learning_rate_stop", self.stop, "above 0, not above learning_rate"
+        )
         check(self.steps > 0, "steps", self.steps, "at least 1")
         check(self.decay_steps > 0, "decay_steps", self.decay_steps, "at least 1")
         check(0 <= self.warmup_steps < self.steps, "warmup_steps", self.warmup_steps, "from 0 to below steps")

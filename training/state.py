@@ -40,12 +40,12 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
             metadata = json.loads((handle.metadata() or {})["json"])
             return {name: handle.get_tensor(name) for name in handle.keys()}, metadata
     except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path} is not a training state of dpa2calc, or is damaged: {error}") from error
+        raise CheckpointError(
+            f"{path} is not a training state of dpa2calc, or is damaged: {error}"
+        ) from error
 
 
-def optimizer_tensors(
-    optimizer: torch.optim.Optimizer, names: dict[int, str]
-) -> dict[str, Tensor]:
+def optimizer_tensors(optimizer: torch.optim.Optimizer, names: dict[int, str]) -> dict[str, Tensor]:
     """Adam's tensors by `optimizer.<quantity>.<parameter>`; `names` maps id(parameter) to its name."""
     out = {}
     for parameter, state in optimizer.state.items():

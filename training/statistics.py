@@ -151,8 +151,8 @@ def set_energy_bias(potential: Potential, head: int, bias: np.ndarray) -> None:
     potential.heads[head].out_bias.values.copy_(torch.from_numpy(np.asarray(bias, dtype=np.float64)))  # type: ignore[union-attr]
 
 
-def statistics_frames(dataset: Dataset, n: int, *, seed: int = 0) -> list[int]:
-    """Indices of at most `n` frames spread over the set, for the environment statistics."""
+def spread_frames(dataset: Dataset, n: int, *, seed: int = 0) -> list[int]:
+    """Indices of at most `n` frames spread over the set, drawn evenly and in order."""
     if len(dataset) <= n:
         return list(range(len(dataset)))
     return sorted(int(i) for i in np.random.default_rng(seed).permutation(len(dataset))[:n])

@@ -1,4 +1,4 @@
-"""The training loop: single- and multi-task, resumable to the bit."""
+"""The training loop: single- and multi-task, on one process or several, resumable to the bit."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import logging
 import math
 import signal
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,99 +15,81 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from dpa2calc.errors import ConfigError, DataError
-from dpa2calc.model.config import ModelConfig, to_dict
+from dpa2calc.errors import ConfigError, TrainingError
+from dpa2calc.model.config import to_dict
 from dpa2calc.model.potential import Potential
 
 from .config import TrainConfig
-from .dataset import Dataset
-from .evaluate import Errors, potential_errors
-from .history import History, LogWriter
-from .loader import Batch, GraphStore, make_batch
-from .loss import LossTerms, energy_force_loss
+from .distributed import Processes
+from .history import History, Interval, LogWriter, progress_line
+from .loader import Batch, Budget, GraphStore, make_batch
+from .loss import energy_force_loss
+from .metrics import Errors, potential_errors, validation_score
 from .optimizer import Clipper, WeightAverage, make_optimizer
+from .preparation import TrainingData
 from .prefetch import Prefetcher
 from .sampler import Sampler, Task
 from .state import STATE_VERSION, load_optimizer_tensors, optimizer_tensors, read_tensors, write_tensors
-from .statistics import (
-    check_type_map,
-    energy_bias,
-    set_energy_bias,
-    set_environment_statistics,
-    statistics_frames,
-)
+from .statistics import spread_frames
 from .weights import save_potential
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class HeadData:
-    """The data of one head: training set, validation set, and sampling weight."""
-
-    train: Dataset
-    validation: Dataset | None = None
-    weight: float = 1.0
+Made = tuple[
+    list[Batch], dict[str, list[int]]
+]  # this process's batches of a step, the sampler's state after it
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run leaves: the potential with the weights to use, the log, and the files' folder."""
+    """What a run leaves: the potential with the weights to use, the log, and the files' folder.
+
+    `finished` is False when the time limit stopped it; the same call goes on.
+    """
 
     potential: Potential
     history: History
     output: Path
     steps: int
+    finished: bool
     best_score: float | None
-
-
-def new_potential(config: ModelConfig, *, seed: int, dtype: str = "float32") -> Potential:
-    """A potential with random weights of a seed; the global random state is not changed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return Potential(config, dtype=getattr(torch, dtype))
-
-
-def initialise_statistics(potential: Potential, data: Mapping[str, HeadData], config: TrainConfig) -> None:
-    """Measure environment statistics over all heads' data and fit each head's energy bias."""
-    pairs = []
-    for item in data.values():
-        store = GraphStore(item.train, potential.config, budget=0)
-        chosen = statistics_frames(item.train, config.statistics_frames, seed=config.seed)
-        pairs += [(store, index, item.weight / len(chosen)) for index in chosen]
-    set_environment_statistics(potential, ((store.graph(i), w) for store, i, w in pairs))
-    for name, item in data.items():
-        bias, _ = energy_bias(item.train, potential.config.type_map)
-        set_energy_bias(potential, potential.head_index(name), bias)
 
 
 class Trainer:
     """One run in one output folder.
 
     Files: `log.jsonl`, `last.safetensors` and `best.safetensors` (potentials, averaged weights when there
-    is an average), `state.safetensors` (to go on), `run.json` (the options).
+    is an average), `state.safetensors` (to go on). The potential's statistics and biases must be set
+    before the first run (`measure_environment`, `fit_energy_biases`); a resumed run takes all from its state.
     """
 
     def __init__(
         self,
         potential: Potential,
-        data: Mapping[str, HeadData],
+        data: TrainingData,
         config: TrainConfig,
         *,
         output: str | Path,
+        processes: Processes = Processes(),
         progress: bool = True,
     ):
-        self.potential, self.data, self.config = potential.to(config.device), dict(data), config
-        self.output, self.progress = Path(output), progress
-        self._check_data()
-        budget = config.neighbor_cache_mb * 2**20 // max(len(self.data), 1)
+        if config.batches_per_step < processes.size:
+            raise ConfigError(
+                f"batches_per_step = {config.batches_per_step} is below the number of processes "
+                f"({processes.size}); give each process at least one batch a step"
+            )
+        self.potential, self.data, self.config = potential.to(config.device), data, config
+        self.output, self.processes, self.progress = Path(output), processes, progress
+        budget = Budget(config.neighbor_cache_mb * 2**20)
         self.tasks = [
-            Task(name, potential.head_index(name), GraphStore(d.train, potential.config, budget=budget), d.weight)
-            for name, d in self.data.items()
+            Task(name, data.heads[name], GraphStore(s.train, potential.config, budget=budget), s.weight)
+            for name, s in data.sets.items()
         ]
-        self.validation = self._validation_stores()
+        self.validation = self._validation_stores(budget)
         self.sampler = Sampler(
-            self.tasks, batch_atoms=config.batch_atoms, batches_per_step=config.batches_per_step, seed=config.seed
+            self.tasks,
+            batch_atoms=config.batch_atoms,
+            batches_per_step=config.batches_per_step,
+            seed=config.seed,
         )
         self.named = {n: p for n, p in self.potential.named_parameters() if p.requires_grad}
         self.parameters = list(self.named.values())
@@ -116,31 +97,19 @@ class Trainer:
         self.average = WeightAverage(self.parameters, config.ema_decay)
         self.clipper = Clipper(config.gradient_clip, config.gradient_clip_relative)
         self.schedule, self.prefactors = config.make_schedule(), config.make_prefactors()
-        self.step = 0
+        self.step, self.since_best = 0, 0
         self.best_score: float | None = None
-        self.since_best = 0
-        self.seconds = 0.0
         self._sampler_state = self.sampler.state()
         self._interrupted = False
 
-    def _check_data(self) -> None:
-        names = [h.name for h in self.potential.config.heads]
-        for name, item in self.data.items():
-            if name not in names:
-                raise ConfigError(f"no head {name!r} in the model; its heads are {', '.join(names)}")
-            if len(item.train) == 0:
-                raise DataError(f"head {name!r} has no training frames")
-            for part in (item.train, item.validation):
-                if part is not None:
-                    check_type_map(part, self.potential.config)
-
-    def _validation_stores(self) -> dict[str, tuple[int, GraphStore]]:
+    def _validation_stores(self, budget: Budget) -> dict[str, tuple[str, GraphStore]]:
+        """Name in the log -> (training set, store)."""
         stores = {}
-        for name, item in self.data.items():
-            if item.validation is not None and len(item.validation):
-                chosen = statistics_frames(item.validation, self.config.validation_frames)
-                store = GraphStore(item.validation.subset(chosen), self.potential.config)
-                stores[name] = (self.potential.head_index(name), store)
+        for name, item in self.data.sets.items():
+            for part, dataset in item.validation_sets().items():
+                chosen = dataset.subset(spread_frames(dataset, self.config.validation_frames))
+                store = GraphStore(chosen, self.potential.config, budget=budget)
+                stores[f"{name}/{part}" if part else name] = (name, store)
         return stores
 
     # --- the loop -------------------------------------------------------------------------------
@@ -150,102 +119,145 @@ class Trainer:
 
         Raises:
             TrainingError: the loss is not finite; the batch is named and the last checkpoint kept.
-            KeyboardInterrupt: Ctrl-C, after a checkpoint of the last whole step was written.
+            KeyboardInterrupt: Ctrl-C, after the state of the last whole step was written.
         """
         self.output.mkdir(parents=True, exist_ok=True)
         if (self.output / "state.safetensors").exists():
             self.load_state()
-        log = LogWriter(self.output / "log.jsonl", resume_step=self.step)
-        batches = Prefetcher(self._make_batches, range(self.step, self.config.steps), ahead=self.config.prefetch)
-        bar = tqdm(total=self.config.steps, initial=self.step, unit="step", disable=not self.progress)
-        interval = _Interval()
-        stopped = False
+        log = None
+        if self.processes.first:
+            log = LogWriter(
+                self.output / "log.jsonl", resume_step=self.step, tensorboard=self.config.tensorboard
+            )
+        if self.step == 0:
+            self._validate(log)
+        batches: Prefetcher[Made] = Prefetcher(
+            self._make_batches, range(self.step, self.config.steps), ahead=self.config.prefetch
+        )
+        hidden = not (self.progress and self.processes.first)
+        bar = tqdm(
+            total=self.config.steps, initial=self.step, unit="step", disable=hidden, dynamic_ncols=True
+        )
         with self._catch_interrupt(), bar:
-            for step, (made, sampler_state) in batches:
-                started = time.perf_counter()
-                self._one_step(step, made, interval)
-                self.step, self._sampler_state = step + 1, sampler_state
-                self.seconds += time.perf_counter() - started
-                bar.update(1)
-                last = self.step == self.config.steps
-                if self.step % self.config.log_every == 0 or last:
-                    record = interval.record(self.step, self.schedule.learning_rate(step), batches.waited)
-                    log.write(record)
-                    bar.set_postfix_str(_line(record["heads"]))
-                    interval = _Interval(waited_before=batches.waited)
-                if self.validation and (self.step % self.config.validate_every == 0 or last):
-                    stopped = self._validate(log)
-                if self.step % self.config.checkpoint_every == 0 or last or stopped or self._interrupted:
-                    self.save_state()
-                if self._interrupted:
-                    raise KeyboardInterrupt
-                if stopped:
-                    logger.info("no better validation for %d times; stopped", self.config.early_stopping)
-                    break
-        return self._finish()
+            stopped = self._loop(batches, log, bar)
+        if stopped == "interrupt":
+            raise KeyboardInterrupt
+        return self._finish(finished=stopped != "time")
 
-    def _make_batches(self, step: int) -> tuple[list[Batch], dict[str, list[int]]]:
+    def _loop(self, batches: Prefetcher[Made], log: LogWriter | None, bar: Any) -> str:
+        """Steps until the end or a reason to stop: "", "interrupt", "time" or "early"."""
+        c = self.config
+        names = [task.name for task in self.tasks]
+        interval, reason, started = Interval(names), "", time.monotonic()
+        for step, (made, sampler_state) in batches:
+            timed_out = c.time_limit > 0 and time.monotonic() - started > c.time_limit
+            interrupted, late = self._one_step(step, made, interval, timed_out)
+            self.step, self._sampler_state = step + 1, sampler_state
+            bar.update(1)
+            last = self.step == c.steps
+            reason = "interrupt" if interrupted else "time" if late and not last else ""
+            if self.step % c.log_every == 0 or last:
+                rate = self.schedule.learning_rate(step)
+                record = interval.record(self.step, rate, batches.waited, self.processes)
+                if log is not None:
+                    log.write(record)
+                bar.set_postfix_str(progress_line(record["sets"]))
+                interval = Interval(names, waited_before=batches.waited)
+            if self.validation and (self.step % c.validate_every == 0 or last):
+                self._validate(log)
+                if 0 < c.early_stopping <= self.since_best:
+                    reason = reason or "early"
+            if self.step % c.checkpoint_every == 0 or last or reason:
+                self.save_state()
+            if reason:
+                break
+        return reason
+
+    def _make_batches(self, step: int) -> Made:
+        own = self.sampler.draw(step)[self.processes.rank :: self.processes.size]
         batches = [
-            make_batch(self.tasks[d.task].store, d.frames, self.tasks[d.task].head)
-            for d in self.sampler.draw(step)
+            make_batch(self.tasks[d.task].store, d.frames, head=self.tasks[d.task].head, task=d.task)
+            for d in own
         ]
         return batches, self.sampler.state()
 
-    def _one_step(self, step: int, batches: list[Batch], interval: _Interval) -> None:
+    def _one_step(
+        self, step: int, batches: list[Batch], interval: Interval, timed_out: bool
+    ) -> tuple[bool, bool]:
+        """One optimiser step; returns whether any process was interrupted, or is out of time."""
+        prefactors = self.prefactors.at(self.schedule.fraction(step))
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.learning_rate(step)
-        prefactors = self.prefactors.at(self.schedule.fraction(step))
         self.optimizer.zero_grad(set_to_none=True)
+        finite = True
         for batch in batches:
             batch = batch.to(self.config.device)
             output = self.potential.compute(batch.graph, batch.head, create_graph=True)
             terms = energy_force_loss(output, batch, prefactors, huber_delta=self.config.huber_delta)
-            if not bool(terms.total.isfinite()):
-                raise self._not_finite("loss", step, batches)
-            (terms.total / len(batches)).backward()
-            interval.add(self.potential.config.heads[batch.head].name, terms)
+            finite = finite and bool(terms.total.isfinite())
+            if finite:
+                (terms.total / self.config.batches_per_step).backward()
+                n_frames = len(batch.sources)
+                interval.add(batch.task, terms, n_frames=n_frames, n_atoms=batch.graph.n_atoms)
+        flags = torch.tensor([not finite, self._interrupted, timed_out], dtype=torch.float64)
+        bad, interrupted, late = (self.processes.sum_gradients(self.parameters, flags) > 0).tolist()
         norm = self.clipper.apply(self.parameters)
-        if not math.isfinite(norm):
-            raise self._not_finite("gradient", step, batches)
+        if bad or not math.isfinite(norm):
+            raise self._not_finite("gradient" if finite else "loss", step, batches)
+        interval.steps, interval.norm = interval.steps + 1, interval.norm + norm
         self.optimizer.step()
         self.average.update(step)
+        return interrupted, late
 
     def _not_finite(self, what: str, step: int, batches: list[Batch]) -> TrainingError:
         frames = "; ".join(source for batch in batches for source in batch.sources)
         return TrainingError(
-            f"the {what} is not finite at step {step}; the batch was: {frames}. The checkpoint of the last "
-            f"interval is kept in {self.output}. Look at these frames, or lower learning_rate ("
-            f"{self.config.learning_rate}) or set gradient_clip_relative"
+            f"the {what} is not finite at step {step}; the batch was: {frames}. The last checkpoint is kept in "
+            f"{self.output}. Look at these frames, lower learning_rate ({self.config.learning_rate}), or set "
+            "gradient_clip_relative"
         )
 
     # --- validation and files -------------------------------------------------------------------
 
     def validate(self) -> dict[str, Errors]:
-        """Errors of the averaged weights on the validation sets, by head."""
+        """Errors of the averaged weights on the validation sets, by name."""
         with self.average.applied():
             return {
-                name: potential_errors(self.potential, store, head=head, device=self.config.device)
-                for name, (head, store) in self.validation.items()
+                name: potential_errors(
+                    self.potential,
+                    store,
+                    head=self.data.heads[task],
+                    device=self.config.device,
+                    processes=self.processes,
+                )
+                for name, (task, store) in self.validation.items()
             }
 
-    def _validate(self, log: LogWriter) -> bool:
+    def _validate(self, log: LogWriter | None) -> None:
+        if not self.validation:
+            return
         errors = self.validate()
-        score = validation_score(errors, {name: d.weight for name, d in self.data.items()})
+        score = validation_score(
+            errors, {n: self.data.sets[t].weight for n, (t, _) in self.validation.items()}
+        )
         record = {name: e.to_dict() for name, e in errors.items()}
-        log.write({"kind": "validation", "step": self.step, "score": score, "heads": record})
+        if log is not None:
+            log.write({"kind": "validation", "step": self.step, "score": score, "sets": record})
         if self.best_score is None or score < self.best_score:
             self.best_score, self.since_best = score, 0
-            self._save_potential("best.safetensors", validation=record)
+            self._save_potential("best.safetensors")
         else:
             self.since_best += 1
-        return 0 < self.config.early_stopping <= self.since_best
 
-    def _save_potential(self, name: str, **extra: Any) -> None:
-        with self.average.applied():
-            save_potential(self.potential, self.output / name, step=self.step, **extra)
+    def _save_potential(self, name: str) -> None:
+        if self.processes.first:
+            with self.average.applied():
+                save_potential(self.potential, self.output / name, step=self.step)
 
     def save_state(self) -> None:
         """Write `last.safetensors` and `state.safetensors`."""
+        if not self.processes.first:
+            return
         tensors = {f"model.{n}": v for n, v in self.potential.state_dict().items()}
         tensors |= {f"average.{n}": v for n, v in zip(self.named, self.average.average)}
         tensors |= optimizer_tensors(self.optimizer, {id(p): n for n, p in self.named.items()})
@@ -256,33 +268,56 @@ class Trainer:
             "best_score": self.best_score,
             "since_best": self.since_best,
             "mean_norm": self.clipper.mean_norm,
-            "seconds": self.seconds,
             "train_config": to_dict(self.config),
+            "model": to_dict(self.potential.config),
+            "sizes": {task.name: len(task.store) for task in self.tasks},
         }
         self._save_potential("last.safetensors")
         write_tensors(self.output / "state.safetensors", tensors, header)
 
     def load_state(self) -> None:
-        """Go on from `state.safetensors` in the output folder."""
+        """Go on from `state.safetensors` in the output folder.
+
+        Raises:
+            ConfigError: the state is of another model.
+            CheckpointError: the state is damaged.
+        """
         tensors, header = read_tensors(self.output / "state.safetensors")
+        self._compare(header)
         model = {n.removeprefix("model."): v for n, v in tensors.items() if n.startswith("model.")}
         self.potential.load_state_dict(model)
         for name, average in zip(self.named, self.average.average):
-            average.copy_(tensors[f"average.{name}"])
+            average.copy_(tensors.get(f"average.{name}", tensors[f"model.{name}"]))
         load_optimizer_tensors(self.optimizer, self.named, tensors)
         self.sampler.load_state(header["sampler"])
         self._sampler_state = header["sampler"]
         self.step, self.best_score = header["step"], header["best_score"]
-        self.since_best, self.seconds = header["since_best"], header["seconds"]
-        self.clipper.mean_norm = header["mean_norm"]
+        self.since_best, self.clipper.mean_norm = header["since_best"], header["mean_norm"]
         logger.info("going on at step %d of %s", self.step, self.output)
 
-    def _finish(self) -> TrainResult:
+    def _compare(self, header: dict[str, Any]) -> None:
+        """Another model is an error; other options or other data are allowed but said."""
+        for key in ("type_map", "descriptor", "neighbor_rule"):
+            old, new = header["model"][key], to_dict(self.potential.config)[key]
+            if old != new:
+                raise ConfigError(
+                    f"{self.output} holds a run of another model ({key} differs); choose another output folder"
+                )
+        options = to_dict(self.config)
+        changed = sorted(k for k, v in header["train_config"].items() if options.get(k, v) != v)
+        if changed:
+            logger.warning("going on with other options than before: %s", ", ".join(changed))
+        if header["sizes"] != {task.name: len(task.store) for task in self.tasks}:
+            logger.warning("going on with other data than before; frames before: %s", header["sizes"])
+
+    def _finish(self, *, finished: bool) -> TrainResult:
         with self.average.applied():
             final = {n: v.clone() for n, v in self.potential.state_dict().items()}
         self.potential.load_state_dict(final)
-        history = History.read(self.output / "log.jsonl")
-        return TrainResult(self.potential, history, self.output, self.step, self.best_score)
+        history = History((), ())
+        if self.processes.first:
+            history = History.read(self.output / "log.jsonl")
+        return TrainResult(self.potential, history, self.output, self.step, finished, self.best_score)
 
     @contextmanager
     def _catch_interrupt(self) -> Iterator[None]:
@@ -302,61 +337,3 @@ class Trainer:
             yield
         finally:
             signal.signal(signal.SIGINT, previous)
-
-
-class TrainingError(DataError):
-    """Training cannot go on; the message names the batch."""
-
-
-class _Interval:
-    """Errors by head over the steps since the last record."""
-
-    def __init__(self, *, waited_before: float = 0.0):
-        self.squares: dict[str, dict[str, list[torch.Tensor]]] = defaultdict(lambda: defaultdict(list))
-        self.started, self.waited_before = time.perf_counter(), waited_before
-
-    def add(self, head: str, terms: LossTerms) -> None:
-        for name in ("total", "energy_mse", "force_mse", "virial_mse"):
-            self.squares[head][name].append(getattr(terms, name).detach())
-
-    def record(self, step: int, learning_rate: float, waited: float) -> dict[str, Any]:
-        heads: dict[str, dict[str, float | None]] = {}
-        n_steps = 0
-        for head, values in self.squares.items():
-            means = {name: float(torch.stack(v).nanmean()) for name, v in values.items()}
-            n_steps += len(values["total"])
-            heads[head] = {"batches": len(values["total"]), "loss": means["total"]}
-            for name in ("energy", "force", "virial"):
-                mse = means[f"{name}_mse"]
-                heads[head][f"{name}_rmse"] = 1e3 * math.sqrt(mse) if math.isfinite(mse) else None
-        seconds = time.perf_counter() - self.started
-        return {
-            "kind": "train",
-            "step": step,
-            "learning_rate": learning_rate,
-            "batches_per_second": n_steps / seconds,
-            "waiting": (waited - self.waited_before) / seconds,
-            "heads": heads,
-        }
-
-
-def _line(heads: dict[str, dict[str, Any]]) -> str:
-    def show(name: str) -> str:
-        values = [h[name] for h in heads.values() if h[name] is not None]
-        return f"{sum(values) / len(values):.1f}" if values else "-"
-
-    return f"E {show('energy_rmse')} meV/atom, F {show('force_rmse')} meV/Å"
-
-
-def validation_score(errors: Mapping[str, Errors], weights: Mapping[str, float]) -> float:
-    """Weighted geometric mean over heads of sqrt(energy RMSE * force RMSE): no unit has to be chosen."""
-    total = weight_sum = 0.0
-    for name, e in errors.items():
-        values = [v for v in (e.energy_rmse, e.force_rmse) if v is not None]
-        if not values:
-            continue
-        if not all(math.isfinite(v) for v in values):
-            return math.inf
-        total += weights[name] * sum(math.log(max(v, 1e-9)) for v in values) / len(values)
-        weight_sum += weights[name]
-    return math.exp(total / weight_sum) if weight_sum else math.inf

@@ -16,7 +16,9 @@ from .state import read_tensors, write_tensors
 def save_potential(potential: Potential, path: str | os.PathLike[str], **extra: Any) -> None:
     """Write configuration and weights; `extra` goes into the header (JSON-able)."""
     dtype = str(potential.dtype).removeprefix("torch.")
-    write_tensors(path, potential.state_dict(), {"config": to_dict(potential.config), "dtype": dtype, **extra})
+    write_tensors(
+        path, potential.state_dict(), {"config": to_dict(potential.config), "dtype": dtype, **extra}
+    )
 
 
 def load_potential(path: str | os.PathLike[str]) -> Potential:
