@@ -26,6 +26,13 @@ def padded_softmax(scores: Tensor, n_more: Tensor | int) -> Tensor:
         n_more: a number, or a tensor that broadcasts against (..., 1).
     """
     log_sum = torch.logsumexp(scores, dim=-1, keepdim=True)
+    if isinstance(n_more, int) and n_more >= 0:
+        if n_more:
+            # In logarithms: scores far below -20 must give 0, not 1 / inf with a NaN gradient.
+            log_sum = torch.logaddexp(log_sum, log_sum.new_tensor(math.log(n_more) - SHIFT))
+        return torch.exp(scores - log_sum)
+    if isinstance(n_more, Tensor) and bool((n_more >= 0).all()):
+        return torch.exp(scores - torch.logaddexp(log_sum, n_more.log() - SHIFT))
     correction = 1.0 + n_more * torch.exp(-SHIFT - log_sum)
     return torch.exp(scores - log_sum) / correction
 

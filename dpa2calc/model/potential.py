@@ -115,7 +115,11 @@ class Potential(nn.Module):
         with torch.enable_grad():
             atomic = self.atomic_energies(graph, vectors, head)
             (pair_forces,) = torch.autograd.grad(
-                atomic.sum(), vectors, create_graph=create_graph, retain_graph=create_graph or atomic_virial
+                # Atoms without neighbours may not depend on any vector: then the gradient is zero.
+                atomic.sum() + 0.0 * vectors.sum(),
+                vectors,
+                create_graph=create_graph,
+                retain_graph=create_graph or atomic_virial,
             )
         p = pair_forces.to(torch.float64)  # dE/dd_ij, (n, k, 3)
         per_center = -torch.einsum("nka,nkb->nab", p, graph.vectors)
