@@ -1,10 +1,10 @@
-"""Options of a training run: one frozen dataclass, one name and one help text for Python, file and command line."""
+"""Options of a training run: one name and one help text for Python, file and command line."""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from dpa2calc.model.config import check
 
@@ -13,58 +13,50 @@ from .schedule import Prefactors, Schedule, ScheduleKind
 Optimizer = Literal["adam", "adamw"]
 
 
-def option(default: Any, help_text: str) -> Any:
-    """A dataclass field with the help text that all front ends show."""
-    return dataclasses.field(default=default, metadata={"help": help_text})
-
-
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How to train. The defaults suit fine-tuning and small sets on a laptop; `paper()` is the paper's protocol."""
+    """How to train; the defaults suit small sets on a laptop, `paper()` is the paper's protocol.
 
-    steps: int = option(100_000, "number of optimiser steps")
-    batch_atoms: int = option(256, "a batch holds frames of one head with at most this many atoms together")
-    batches_per_step: int = option(1, "batches whose gradients are averaged in one step, drawn head by head")
-    optimizer: Optimizer = option("adam", "adam or adamw")
-    weight_decay: float = option(0.0, "decoupled weight decay, only with adamw")
-    beta1: float = option(0.9, "Adam's decay of the mean of the gradient")
-    beta2: float = option(0.999, "Adam's decay of the mean of its square")
-    schedule: ScheduleKind = option("exponential", "fall of the learning rate: exponential, cosine, constant")
-    learning_rate: float = option(1e-3, "learning rate at the start")
-    learning_rate_stop: float = option(1e-6, "learning rate at the last step")
-    decay_steps: int = option(1, "the exponential schedule lowers the rate once in this many steps")
-    warmup_steps: int = option(0, "steps over which the learning rate rises from 0")
-    energy_prefactor_start: float = option(0.02, "weight of the energy loss at the start")
-    energy_prefactor_limit: float = option(1.0, "weight of the energy loss as the learning rate reaches 0")
-    force_prefactor_start: float = option(1000.0, "weight of the force loss at the start")
-    force_prefactor_limit: float = option(1.0, "weight of the force loss as the learning rate reaches 0")
-    virial_prefactor_start: float = option(0.0, "weight of the virial loss at the start")
-    virial_prefactor_limit: float = option(0.0, "weight of the virial loss as the learning rate reaches 0")
-    huber_delta: float | None = option(
-        None, "errors above this (eV/atom, eV/Å) count linearly; off when not given"
+    The text beside each option is what `--help` and the documentation show.
+    """
+
+    steps: Annotated[int, "number of optimiser steps"] = 100_000
+    batch_atoms: Annotated[int, "a batch holds frames of one set with at most this many atoms"] = 256
+    batches_per_step: Annotated[int, "batches, each of a set drawn anew, averaged in one step"] = 1
+    optimizer: Annotated[Optimizer, "adam or adamw"] = "adam"
+    weight_decay: Annotated[float, "decoupled weight decay, only with adamw"] = 0.0
+    beta1: Annotated[float, "Adam's decay of the mean of the gradient"] = 0.9
+    beta2: Annotated[float, "Adam's decay of the mean of its square"] = 0.999
+    schedule: Annotated[ScheduleKind, "exponential, cosine or constant"] = "exponential"
+    learning_rate: Annotated[float, "learning rate at the start"] = 1e-3
+    learning_rate_stop: Annotated[float, "learning rate at the last step"] = 1e-6
+    decay_steps: Annotated[int, "the exponential schedule lowers the rate once in this many steps"] = 1
+    warmup_steps: Annotated[int, "steps over which the learning rate rises from 0"] = 0
+    energy_prefactor_start: Annotated[float, "weight of the energy loss at the start"] = 0.02
+    energy_prefactor_limit: Annotated[float, "weight of the energy loss as the learning rate reaches 0"] = 1.0
+    force_prefactor_start: Annotated[float, "weight of the force loss at the start"] = 1000.0
+    force_prefactor_limit: Annotated[float, "weight of the force loss as the learning rate reaches 0"] = 1.0
+    virial_prefactor_start: Annotated[float, "weight of the virial loss at the start"] = 0.0
+    virial_prefactor_limit: Annotated[float, "weight of the virial loss as the learning rate reaches 0"] = 0.0
+    huber_delta: Annotated[float | None, "larger errors (eV/atom, eV/Å) count linearly; off if not given"] = (
+        None
     )
-    gradient_clip: float | None = option(None, "longest gradient; off when not given")
-    gradient_clip_relative: float | None = option(
-        None, "longest gradient as a multiple of the running mean of its length; off when not given"
-    )
-    ema_decay: float = option(0.0, "decay of the running average of the weights (0 = no average)")
-    validate_every: int = option(2000, "steps between validations")
-    validation_frames: int = option(200, "at most this many frames of each validation set are used")
-    early_stopping: int = option(0, "stop after this many validations without a better one (0 = never)")
-    checkpoint_every: int = option(1000, "steps between checkpoints")
-    time_limit: float = option(0.0, "stop after this many seconds, ready to go on later (0 = no limit)")
-    log_every: int = option(100, "steps between lines of the log")
-    statistics_frames: int = option(
-        100, "frames of each set on which the environment statistics are measured"
-    )
-    seed: int = option(1, "seed of weights and sampling")
-    dtype: Literal["float32", "float64"] = option("float32", "precision of the networks")
-    device: str = option("cpu", "cpu, cuda or cuda:N")
-    prefetch: int = option(4, "batches made ahead in a background thread")
-    tensorboard: bool = option(False, "also write TensorBoard events (needs the package tensorboard)")
-    neighbor_cache_mb: int = option(
-        2000, "memory for neighbour tables, MB; frames beyond it are searched again"
-    )
+    gradient_clip: Annotated[float | None, "longest gradient; off if not given"] = None
+    gradient_clip_relative: Annotated[float | None, "longest gradient, over the running mean"] = None
+    ema_decay: Annotated[float, "decay of the running average of the weights (0 = no average)"] = 0.0
+    validate_every: Annotated[int, "steps between validations"] = 2000
+    validation_frames: Annotated[int, "at most this many frames of each validation set are used"] = 200
+    early_stopping: Annotated[int, "stop after this many validations without a better one (0 = never)"] = 0
+    checkpoint_every: Annotated[int, "steps between checkpoints"] = 1000
+    time_limit: Annotated[float, "stop after this many seconds, ready to go on later (0 = no limit)"] = 0.0
+    log_every: Annotated[int, "steps between lines of the log"] = 100
+    statistics_frames: Annotated[int, "frames of each set for the environment statistics"] = 100
+    seed: Annotated[int, "seed of weights and sampling"] = 1
+    dtype: Annotated[Literal["float32", "float64"], "precision of the networks"] = "float32"
+    device: Annotated[str, "cpu, cuda or cuda:N"] = "cpu"
+    prefetch: Annotated[int, "batches made ahead in a background thread"] = 4
+    tensorboard: Annotated[bool, "also write TensorBoard events (needs the package tensorboard)"] = False
+    neighbor_cache_mb: Annotated[int, "memory for neighbour tables, MB"] = 2000
 
     def __post_init__(self) -> None:
         check(self.optimizer in get_args(Optimizer), "optimizer", self.optimizer, "adam, adamw")
@@ -130,3 +122,6 @@ class TrainConfig:
     def replace(self, **changes: Any) -> TrainConfig:
         """The same with some options changed."""
         return dataclasses.replace(self, **changes)
+
+
+DEFAULTS = TrainConfig()

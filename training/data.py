@@ -25,7 +25,7 @@ _CHUNK = 64  # frames handed to ASE's parser at a time
 def open_text(path: PathLike) -> IO[str]:
     """Open a text file, decompressing `.xz`, `.gz` and `.bz2` by suffix."""
     opener = _OPENERS.get(Path(path).suffix, open)
-    return opener(path, "rt", encoding="utf-8")  # type: ignore[no-any-return]
+    return opener(path, "rt", encoding="utf-8")
 
 
 def iread_extxyz(path: PathLike) -> Iterator[Atoms]:
@@ -77,7 +77,7 @@ def _chunks(handle: IO[str], path: PathLike) -> Iterator[tuple[str, int]]:
 
 def _parse(text: str, path: PathLike, first: int) -> list[Atoms]:
     try:
-        return ase.io.read(io.StringIO(text), index=":", format="extxyz")
+        return list(ase.io.iread(io.StringIO(text), index=":", format="extxyz"))
     except Exception as error:  # ASE raises many kinds; find out which frame it was
         for offset, (one, _) in enumerate(_single_frames(text)):
             try:

@@ -79,3 +79,6 @@ class Processes:
             p.grad = flat[start : start + p.numel()].view_as(p).clone() if count else None
             start += p.numel()
         return flat[n_values + len(parameters) :].to(flags)
+
+
+ALONE = Processes()

@@ -15,7 +15,9 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ase.data import chemical_symbols
 from tqdm import tqdm
 
-from dpa2calc.errors import DataError, HeadError
+from dpa2calc.errors import DataError
+from dpa2calc.heads import resolve_head
+from dpa2calc.load import load_model
 from dpa2calc.model.potential import Potential
 
 from .data import PathLike
@@ -24,7 +26,6 @@ from .loader import GraphStore, groups_by_atoms, make_batch
 from .loss import symmetric
 from .metrics import Errors, ErrorSums
 from .statistics import energy_bias
-from .weights import load_potential
 
 
 @dataclass(frozen=True)
@@ -189,21 +190,14 @@ def predict_calculator(calculator: Any, data: Dataset, *, progress: bool = False
     return out
 
 
-def find_head(potential: Potential, head: str | None) -> int:
-    """Position of a head by name or alias; without a name the only one.
+def find_head(potential: Potential, name: str | None) -> int:
+    """Position of a head by name, alias or unique ending; without a name the only one.
 
     Raises:
-        HeadError: no such head, or several and none named.
+        HeadError: no such head, several that fit, or several heads and none named.
     """
     heads = potential.config.heads
-    if head is None and len(heads) == 1:
-        return 0
-    found = [i for i, h in enumerate(heads) if head is not None and (h.name == head or head in h.aliases)]
-    if not found:
-        known = ", ".join(h.name for h in heads)
-        what = f"no head {head!r}" if head is not None else "the model has several heads and none was named"
-        raise HeadError(f"{what}; its heads are {known}")
-    return found[0]
+    return heads.index(resolve_head(name, heads))
 
 
 def evaluate(
@@ -219,7 +213,7 @@ def evaluate(
     """Compare a model with the labels of a dataset.
 
     Args:
-        model: a Potential, the path of a checkpoint, or any ASE calculator.
+        model: a Potential, a checkpoint's path, a published model's name, or any ASE calculator.
         head: name of the head; may be left out where there is one.
         fit_bias: first fit an energy an element to the differences: errors of a model that has not seen
             this reference energy (zero-shot), or comes from another code.
@@ -228,7 +222,7 @@ def evaluate(
         >>> evaluate("runs/water/best.safetensors", Dataset.read("test.extxyz")).errors.force_rmse
     """
     if isinstance(model, (str, os.PathLike)):
-        model = load_potential(model)
+        model = load_model(os.fspath(model))
     if isinstance(model, Potential):
         predictions = predict_potential(
             model,
@@ -248,7 +242,9 @@ def compare(data: Dataset, predictions: list[Prediction], *, fit_bias: bool = Fa
     bias: dict[str, float] = {}
     if fit_bias:
         predictions, bias = refit_bias(data, predictions)
-    total, by_group, by_element = ErrorSums(), {}, {}
+    total = ErrorSums()
+    by_group: dict[str, ErrorSums] = {}
+    by_element: dict[int, tuple[float, int]] = {}
     pairs: dict[str, list[np.ndarray]] = {"energies": [], "forces": [], "stresses": []}
     for frame, p in zip(data, predictions):
         errors = _frame_errors(frame, p, pairs)

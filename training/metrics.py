@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dpa2calc.model.potential import Potential
 
-from .distributed import Processes
+from .distributed import ALONE, Processes
 from .loader import Batch, GraphStore, groups_by_atoms, make_batch
 from .loss import symmetric
 
@@ -73,7 +73,7 @@ class ErrorSums:
         for name, (squares, magnitudes, count) in zip(QUANTITIES, zip(*[iter(rest)] * 3)):
             fields[f"{name}_rmse"] = 1e3 * math.sqrt(squares / count) if count else None
             fields[f"{name}_mae"] = 1e3 * magnitudes / count if count else None
-        return Errors(n_frames=int(n_frames), n_atoms=int(n_atoms), **fields)  # type: ignore[arg-type]
+        return Errors(n_frames=int(n_frames), n_atoms=int(n_atoms), **fields)
 
 
 def batch_errors(
@@ -94,7 +94,7 @@ def potential_errors(
     head: int = 0,
     batch_atoms: int = 1024,
     device: torch.device | str = "cpu",
-    processes: Processes = Processes(),
+    processes: Processes = ALONE,
 ) -> Errors:
     """Errors of one head on all frames of a store; several processes share the frames."""
     sums = ErrorSums()

@@ -111,7 +111,7 @@ def measure_environment(
 
 
 def fit_energy_biases(potential: Potential, data: TrainingData) -> None:
-    """Fit the energy bias of every head to the energies of all its sets; heads without energies keep theirs."""
+    """Fit the energy bias of every head to all its sets; heads without energies keep theirs."""
     for head in set(data.heads.values()):
         frames = [f for n, s in data.sets.items() if data.heads[n] == head for f in s.train]
         joint = Dataset(tuple(frames), potential.config.heads[head].name)

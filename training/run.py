@@ -1,4 +1,4 @@
-"""`train` and `pretrain`: from data and a model to trained weights, in one call that can be repeated to go on."""
+"""`train` and `pretrain`: from data and a model to trained weights; the same call goes on."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from dpa2calc.model.config import HeadConfig, ModelConfig
 from dpa2calc.model.potential import Potential
 from dpa2calc.model.presets import preset
 
-from .config import TrainConfig
+from .config import DEFAULTS, TrainConfig
 from .data import PathLike
 from .dataset import Dataset
-from .distributed import Processes
+from .distributed import ALONE, Processes
 from .preparation import TrainingData, TrainingSet, fit_energy_biases, measure_environment, new_potential
 from .trainer import Trainer, TrainResult
 
@@ -54,10 +54,10 @@ def with_seen_elements(config: ModelConfig, data: TrainingData) -> ModelConfig:
 def pretrain(
     model: ModelConfig | str | Potential,
     sets: Mapping[str, TrainingSet | Dataset],
-    config: TrainConfig = TrainConfig(),
+    config: TrainConfig = DEFAULTS,
     *,
     output: PathLike,
-    processes: Processes = Processes(),
+    processes: Processes = ALONE,
     progress: bool = True,
 ) -> TrainResult:
     """Train one descriptor on several sets together, a head for each (paper, 4.4).
@@ -85,18 +85,18 @@ def pretrain(
         if not (Path(output) / "state.safetensors").exists():  # otherwise all of it is in the state
             measure_environment(potential, data, frames=config.statistics_frames, seed=config.seed)
             fit_energy_biases(potential, data)
-    return Trainer(potential, data, config, output=output, processes=processes, progress=progress).run()
+    return Trainer(potential, data, config, output=Path(output), processes=processes, progress=progress).run()
 
 
 def train(
     model: ModelConfig | str | Potential,
     data: Dataset,
-    config: TrainConfig = TrainConfig(),
+    config: TrainConfig = DEFAULTS,
     *,
     output: PathLike,
     validation: Dataset | Mapping[str, Dataset] | None = None,
     head: str | None = None,
-    processes: Processes = Processes(),
+    processes: Processes = ALONE,
     progress: bool = True,
 ) -> TrainResult:
     """Train one head on one dataset (paper, 4.3).

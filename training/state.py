@@ -1,4 +1,4 @@
-"""Everything a run needs to go on as if it had never stopped: one safetensors file, written whole or not at all."""
+"""Everything a run needs to go on as if it had never stopped, in one safetensors file."""
 
 from __future__ import annotations
 

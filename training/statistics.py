@@ -1,4 +1,4 @@
-"""What is measured on the data before training: environment mean and deviation, energy bias of each element."""
+"""What is measured on the data before training: environment statistics and energy biases."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from torch import Tensor
 
 from dpa2calc.errors import DataError
 from dpa2calc.graph import Graph
-from dpa2calc.model.config import DPA2Config, ModelConfig
+from dpa2calc.model.config import ModelConfig
+from dpa2calc.model.dpa1 import DPA1
+from dpa2calc.model.dpa2 import DPA2
 from dpa2calc.model.environment import Environment, switch
 from dpa2calc.model.potential import Potential
 
@@ -30,20 +32,19 @@ class _Block:
 
 def _blocks(potential: Potential) -> list[_Block]:
     """The parts of the descriptor that own environment statistics."""
-    config = potential.config.descriptor
     d = potential.descriptor
-    if not isinstance(config, DPA2Config):
-        environment = d.environment if hasattr(d, "environment") else d.repinit.environment  # type: ignore[union-attr]
-        return [_Block(environment, config.nsel, config.set_davg_zero)]  # type: ignore[arg-type]
-    blocks = [
-        _Block(d.repinit.environment, config.repinit.nsel, config.repinit.set_davg_zero),  # type: ignore[union-attr, arg-type]
-        _Block(d.repformer.environment, config.repformer.nsel, config.repformer.set_davg_zero),  # type: ignore[union-attr, arg-type]
-    ]
-    if config.three_body is not None:
-        # The three-body part follows repinit's choice, as in deepmd-kit.
-        environment = d.three_body.environment  # type: ignore[union-attr]
-        blocks.append(_Block(environment, config.three_body.nsel, config.repinit.set_davg_zero))  # type: ignore[arg-type]
-    return blocks
+    if isinstance(d, DPA2):
+        c = d.config
+        blocks = [
+            _Block(d.repinit.environment, c.repinit.nsel, c.repinit.set_davg_zero),
+            _Block(d.repformer.environment, c.repformer.nsel, c.repformer.set_davg_zero),
+        ]
+        if d.three_body is not None and c.three_body is not None:
+            # The three-body part follows repinit's choice, as in deepmd-kit.
+            blocks.append(_Block(d.three_body.environment, c.three_body.nsel, c.repinit.set_davg_zero))
+        return blocks
+    owner = d.repinit if isinstance(d, DPA1) else d
+    return [_Block(owner.environment, d.config.nsel, d.config.set_davg_zero)]
 
 
 class EnvironmentMoments:
@@ -148,7 +149,8 @@ def energy_bias(
 
 def set_energy_bias(potential: Potential, head: int, bias: np.ndarray) -> None:
     """Write the energy bias (n_types,) of one head, eV."""
-    potential.heads[head].out_bias.values.copy_(torch.from_numpy(np.asarray(bias, dtype=np.float64)))  # type: ignore[union-attr]
+    values = torch.from_numpy(np.asarray(bias, dtype=np.float64))
+    potential.get_submodule(f"heads.{head}.out_bias").get_buffer("values").copy_(values)
 
 
 def spread_frames(dataset: Dataset, n: int, *, seed: int = 0) -> list[int]:

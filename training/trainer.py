@@ -20,14 +20,14 @@ from dpa2calc.model.config import to_dict
 from dpa2calc.model.potential import Potential
 
 from .config import TrainConfig
-from .distributed import Processes
+from .distributed import ALONE, Processes
 from .history import History, Interval, LogWriter, progress_line
 from .loader import Batch, Budget, GraphStore, make_batch
 from .loss import energy_force_loss
 from .metrics import Errors, potential_errors, validation_score
 from .optimizer import Clipper, WeightAverage, make_optimizer
-from .preparation import TrainingData
 from .prefetch import Prefetcher
+from .preparation import TrainingData
 from .sampler import Sampler, Task
 from .state import STATE_VERSION, load_optimizer_tensors, optimizer_tensors, read_tensors, write_tensors
 from .statistics import spread_frames
@@ -69,7 +69,7 @@ class Trainer:
         config: TrainConfig,
         *,
         output: str | Path,
-        processes: Processes = Processes(),
+        processes: Processes = ALONE,
         progress: bool = True,
     ):
         if config.batches_per_step < processes.size:
@@ -212,9 +212,9 @@ class Trainer:
     def _not_finite(self, what: str, step: int, batches: list[Batch]) -> TrainingError:
         frames = "; ".join(source for batch in batches for source in batch.sources)
         return TrainingError(
-            f"the {what} is not finite at step {step}; the batch was: {frames}. The last checkpoint is kept in "
-            f"{self.output}. Look at these frames, lower learning_rate ({self.config.learning_rate}), or set "
-            "gradient_clip_relative"
+            f"the {what} is not finite at step {step}; the batch was: {frames}. The last checkpoint is kept "
+            f"in {self.output}. Look at these frames, lower learning_rate ({self.config.learning_rate}), "
+            "or set gradient_clip_relative"
         )
 
     # --- validation and files -------------------------------------------------------------------
@@ -301,7 +301,7 @@ class Trainer:
             old, new = header["model"][key], to_dict(self.potential.config)[key]
             if old != new:
                 raise ConfigError(
-                    f"{self.output} holds a run of another model ({key} differs); choose another output folder"
+                    f"{self.output} holds a run of another model ({key} differs); choose another output"
                 )
         options = to_dict(self.config)
         changed = sorted(k for k, v in header["train_config"].items() if options.get(k, v) != v)
