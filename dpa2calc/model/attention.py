@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from dpa2calc.model.config import RepformerConfig
+from dpa2calc.model.folding import folded
 from dpa2calc.model.layers import Dense, LayerNorm
 from dpa2calc.model.neighbor_attention import SHIFT, padded_softmax
+from dpa2calc.model.pair_mix import PairMix
 
 if TYPE_CHECKING:
     from dpa2calc.model.repformer import PairContext
@@ -57,6 +59,7 @@ class PairAttention(nn.Module):
         if c.update_h2:
             self.ev = Dense(c.attn2_nhead, 1, bias=False)
 
+    @folded
     def folded_query_key(self) -> Tensor:
         """W_q W_k^T / sqrt(nd) of every head, (d2, heads * d2): one map gives what meets g2 itself."""
         c = self.config
@@ -65,6 +68,7 @@ class PairAttention(nn.Module):
         q, k = qk[:, :, :nh], qk[:, :, nh:]
         return (torch.einsum("adh,bdh->ahb", q, k) * (1.0 / math.sqrt(nd))).reshape(d2, nh * d2)
 
+    @folded
     def folded_value_out(self) -> Tensor:
         """W_v W_o of every head, (heads * d2, d2)."""
         c = self.config
@@ -74,12 +78,23 @@ class PairAttention(nn.Module):
         o = self.head_map.matrix.view(d2, nh, d2)  # rows: (channel, head), head fastest
         return torch.einsum("ach,chb->hab", v, o).reshape(nh * d2, d2)
 
+    def _in_blocks(self, terms: PairTerms) -> bool:
+        """Whether the blocked inference path applies: fixed weights, smooth, no update of h2."""
+        plain = terms.gate is None or terms.shift is None or self.ev is not None or self.norm is None
+        return not plain and not self.mapqk.matrix.requires_grad
+
     def forward(
         self, g2: Tensor, h2: Tensor, terms: PairTerms, context: PairContext
     ) -> tuple[Tensor | None, Tensor | None]:
         """Updates of g2 (n, k, d2) and h2 (n, k, 3), or None where the configuration has none."""
         n, k, d2 = g2.shape
         nh = self.config.attn2_nhead
+        if self._in_blocks(terms):
+            out = PairMix.apply(
+                g2, terms.gate, terms.shift, terms.scale, self.folded_query_key(), self.folded_value_out(),
+                self.head_map.bias, nh, context.nsel - k,
+            )  # fmt: skip
+            return self.norm(out), None
         query = (g2.reshape(n * k, d2) @ self.folded_query_key()).view(n, k * nh, d2)
         # Heads stay inside the row index: one product for all of them, no permuted copies.
         scores = torch.bmm(query, g2.transpose(1, 2)).view(n, k, nh, k)
@@ -114,6 +129,7 @@ class LocalAttention(nn.Module):
         self.mapkv = Dense(c.g1_dim, (c.attn1_hidden + c.g1_dim) * c.attn1_nhead, bias=False)
         self.head_map = Dense(c.g1_dim * c.attn1_nhead, c.g1_dim)
 
+    @folded
     def folded_query_key(self) -> Tensor:
         """W_q W_k^T / sqrt(nd) of every head, (d1, heads * d1)."""
         c = self.config
@@ -122,6 +138,7 @@ class LocalAttention(nn.Module):
         k = self.mapkv.matrix.view(d1, nd + d1, nh)[:, :nd]
         return (torch.einsum("adh,bdh->ahb", q, k) * (1.0 / math.sqrt(nd))).reshape(d1, nh * d1)
 
+    @folded
     def folded_value_out(self) -> Tensor:
         """W_v W_o of every head, (heads * d1, d1); here the heads are the slow index on both sides."""
         c = self.config
@@ -130,18 +147,22 @@ class LocalAttention(nn.Module):
         o = self.head_map.matrix.view(nh, d1, d1)
         return torch.einsum("ach,hcb->hab", v, o).reshape(nh * d1, d1)
 
-    def forward(self, g1: Tensor, gathered: Tensor, context: PairContext) -> Tensor:
-        """g1 (n, d1), gathered neighbours (n, k, d1) -> update (n, d1)."""
-        n, k, d1 = gathered.shape
-        nh = self.config.attn1_nhead
-        query = (g1 @ self.folded_query_key()).view(n, nh, d1)
-        scores = torch.bmm(query, gathered.transpose(1, 2))  # (n, nh, k)
+    def query(self, g1: Tensor) -> Tensor:
+        """What meets the neighbours' g1 itself: (n, d1) -> (n, heads, d1)."""
+        return (g1 @ self.folded_query_key()).view(-1, self.config.attn1_nhead, self.config.g1_dim)
+
+    def mix(self, query: Tensor, gathered: Tensor, context: PairContext) -> Tensor:
+        """Attention-weighted neighbours: query (n, heads, d1), gathered (n, k, d1) -> (n, heads, d1)."""
+        scores = torch.bmm(query, gathered.transpose(1, 2))  # (n, heads, k)
         if self.smooth:
             sw = context.switch.unsqueeze(1)
             scores = (scores + SHIFT) * sw - SHIFT
-            weights = padded_softmax(scores, context.nsel - k) * sw
+            weights = padded_softmax(scores, context.nsel - gathered.shape[1]) * sw
         else:
             weights = torch.softmax(scores.masked_fill(~context.mask.unsqueeze(1), -1e30), dim=-1)
             weights = weights * context.mask.unsqueeze(1)
-        mixed = torch.bmm(weights, gathered)  # (n, nh, d1)
-        return torch.addmm(self.head_map.bias, mixed.view(n, nh * d1), self.folded_value_out())
+        return torch.bmm(weights, gathered)
+
+    def output(self, mixed: Tensor) -> Tensor:
+        """(n, heads, d1) -> update (n, d1)"""
+        return torch.addmm(self.head_map.bias, mixed.flatten(1), self.folded_value_out())

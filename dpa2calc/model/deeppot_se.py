@@ -9,6 +9,7 @@ from dpa2calc.model.config import DeepPotSEConfig
 from dpa2calc.model.environment import Environment, Neighborhood, Shell, type_pair_mask
 from dpa2calc.model.layers import MLP
 from dpa2calc.model.repinit import contract
+from dpa2calc.model.scalar_mix import EmbeddedMoments, net_of
 
 
 class DeepPotSE(nn.Module):
@@ -70,10 +71,19 @@ class DeepPotSE(nn.Module):
                 slots = of_kind.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :widest]
                 used = of_kind.gather(1, slots).unsqueeze(-1)
                 section = rows[atoms.unsqueeze(1), slots] * used  # (n_center, widest, 4)
-                total = total + torch.bmm(section.transpose(1, 2), net(section[..., :1]))
+                total = total + embedded_moments(net, section)
             if self.environment.shifted:
                 n_padding = (c.sel[kind] - count).to(rows.dtype)
                 value = net(padding_rows[:, :1])  # (n_center, m)
                 weight = (padding_rows * n_padding.unsqueeze(-1)).unsqueeze(-1)  # (n_center, 4, 1)
                 total = total + weight * value.unsqueeze(1)
         return total / c.nsel
+
+
+def embedded_moments(net: MLP, rows: Tensor) -> Tensor:
+    """sum_j rows_j (x) net(rows_j,0): (n, k, 4) -> (n, 4, m)."""
+    frozen = net_of(net)
+    if frozen is None:
+        return torch.bmm(rows.transpose(1, 2), net(rows[..., :1]))
+    index = torch.zeros(rows.shape[:2], dtype=torch.int64, device=rows.device)
+    return EmbeddedMoments.apply(rows, index, net.layers[0].bias.unsqueeze(0), None, None, frozen)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dpa2calc.model.config import TebdMode
 from dpa2calc.model.layers import MLP
+from dpa2calc.model.scalar_mix import AngleSums, EmbeddedMoments, net_of
 
 
 class PairEmbedding(nn.Module):
@@ -48,6 +49,41 @@ class PairEmbedding(nn.Module):
         """Row of `pair_inputs` for types `first` (a) and `second` (b), broadcast together."""
         return first + torch.zeros_like(second) if self.one_side else first * n_types + second
 
+    def first_layer_table(self, inputs: Tensor) -> Tensor:
+        """Type part of the first layer, which takes few distinct values: (pairs, m1)."""
+        first = self.net.layers[0]
+        if self.strip is not None:
+            return first.bias.unsqueeze(0).expand(inputs.shape[0], -1)
+        table = inputs @ first.matrix[1:]
+        return table if first.bias is None else table + first.bias
+
+    def moments(
+        self, rows: Tensor, index: Tensor, tebd: Tensor, strip_switch: Tensor | None
+    ) -> Tensor | None:
+        """sum_j rows_j (x) G_j, (n, 4, m), by the inference kernel; None where it does not apply."""
+        net = net_of(self.net)
+        if net is None or (self.strip is not None and self.strip.layers[0].matrix.requires_grad):
+            return None
+        inputs = self.pair_inputs(tebd)
+        strip = self.strip(inputs) if self.strip is not None else None
+        factor = strip_switch if strip is not None else None
+        return EmbeddedMoments.apply(rows, index, self.first_layer_table(inputs), strip, factor, net)
+
+    def angle_sums(self, directions: Tensor, types: Tensor, tebd: Tensor) -> Tensor | None:
+        """sum_jk c_jk G(c_jk; t_j, t_k), (n, m), by the inference kernel; None where it does not apply.
+
+        directions (n, k, 3), types (n, k). The first layer is a sum of a part of j and a part of k.
+        """
+        net = net_of(self.net)
+        if net is None or self.strip is not None:
+            return None
+        first = self.net.layers[0]
+        width = tebd.shape[1]
+        of_j = tebd @ first.matrix[1 : 1 + width] + first.bias  # (n_types, m1)
+        of_k = tebd @ first.matrix[1 + width :]
+        parts = (part[types].transpose(1, 2).contiguous() for part in (of_j, of_k))
+        return AngleSums.apply(directions, *parts, net)
+
     def forward(self, s: Tensor, index: Tensor, tebd: Tensor, strip_switch: Tensor | None) -> Tensor:
         """(...) scalars and pair indices -> (..., width); `strip_switch` multiplies the strip part."""
         inputs = self.pair_inputs(tebd)
@@ -56,11 +92,7 @@ class PairEmbedding(nn.Module):
             if strip_switch is not None:
                 types_part = types_part * strip_switch.unsqueeze(-1)
             return self.net(s.unsqueeze(-1)) * (1.0 + types_part)
-        # First layer: its type part takes few distinct values, so it is computed once a type pair.
-        first = self.net.layers[0]
-        table = inputs @ first.matrix[1:]
-        if first.bias is not None:
-            table = table + first.bias
-        z = torch.addcmul(table[index], s.unsqueeze(-1), first.matrix[0])
+        table = self.first_layer_table(inputs)
+        z = torch.addcmul(table[index], s.unsqueeze(-1), self.net.layers[0].matrix[0])
         x = torch.cat([s.unsqueeze(-1), inputs[index]], dim=-1) if self.net.skips[0] else None
         return self.net(self.net.finish(0, z, x), first=1)

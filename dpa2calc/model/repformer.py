@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from dpa2calc.model.attention import LocalAttention, PairAttention, PairTerms, pair_terms
 from dpa2calc.model.config import RepformerConfig
 from dpa2calc.model.layers import Dense, activation
+from dpa2calc.model.neighbor_mix import NeighborMix
 
 
 @dataclass(frozen=True)
@@ -82,81 +83,97 @@ class RepformerLayer(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """New g1, g2, h2; the last layer returns g2 and h2 unchanged."""
         c = self.config
-        gathered = None
-        if self._needs_neighbors():
-            gathered = gather_rows(g1, context.neighbors)  # (n, k, d1)
-        updates1 = self._atom_updates(g1, g2, h2, gathered, context)
-        new_g1 = combine(g1, updates1, c.update_style, self.g1_residual)
+        around = self._look_around(g1, g2, h2, context)
+        new_g1 = combine(g1, self._atom_updates(g1, g2, context, around), c.update_style, self.g1_residual)
         if self.last:
             return new_g1, g2, h2
-        updates2, updates_h = self._pair_updates(g1, g2, h2, gathered, context, pair_terms)
+        updates2, updates_h = self._pair_updates(g2, h2, context, pair_terms, around)
         new_g2 = combine(g2, updates2, c.update_style, self.g2_residual)
         return new_g1, new_g2, combine(h2, updates_h, c.update_style, self.h2_residual)
 
-    def _needs_neighbors(self) -> bool:
+    def _look_around(self, g1: Tensor, g2: Tensor, h2: Tensor, context: PairContext) -> Surroundings:
+        """Everything that needs the neighbours' g1, from one gather."""
         c = self.config
-        conv = c.update_g1_has_conv and c.g1_out_conv
-        return c.update_g1_has_drrd or conv or c.update_g1_has_attn or self.proj_g1g1g2 is not None
+        weight = context.weight.unsqueeze(-1)  # (n, k, 1)
+        weighted_h2 = (h2 * weight).transpose(1, 2)  # (n, 3, k)
+        out_conv = self.proj_g1g2 is not None and c.g1_out_conv
+        rows = [(g2 * weight).transpose(1, 2)] if out_conv else []
+        rows += [weighted_h2] if c.update_g1_has_drrd else []
+        # One product serves the convolution (d2 rows) and the symmetrisation (3 rows).
+        left = torch.cat(rows, dim=1) if rows else None  # (n, d2 + 3, k)
+        query = self.loc_attn.query(g1) if self.loc_attn is not None else None
+        moments, products, mixed = self._contract(g1, left, query, context)
+        conv = moments1 = None
+        if moments is not None and out_conv:
+            assert self.proj_g1g2 is not None
+            conv = (moments[:, : c.g2_dim] * self.proj_g1g2.matrix).sum(dim=1)
+        if moments is not None and c.update_g1_has_drrd:
+            moments1 = moments[:, c.g2_dim if out_conv else 0 :]
+        return Surroundings(weighted_h2, conv, moments1, products, mixed)
+
+    def _contract(
+        self, g1: Tensor, left: Tensor | None, query: Tensor | None, context: PairContext
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """left @ g1_j, (g1_i * g1_j) W, attention over g1_j; None for what this layer does not use."""
+        project = self.proj_g1g1g2.matrix if self.proj_g1g1g2 is not None else None
+        if left is None and project is None and query is None:
+            return None, None, None
+        if self.smooth and not self.linear1.matrix.requires_grad:
+            n_more = context.nsel - context.neighbors.shape[1]
+            parts = NeighborMix.apply(g1, context.neighbors, left, project, query, context.switch, n_more)
+            wanted = (left, project, query)
+            return tuple(p if w is not None else None for p, w in zip(parts, wanted))  # type: ignore[return-value]
+        gathered = gather_rows(g1, context.neighbors)  # (n, k, d1)
+        moments = torch.bmm(left, gathered) if left is not None else None
+        products = None
+        if project is not None:
+            # (g1_i * g1_j) W = g1_j (diag(g1_i) W): no (n, k, d1) intermediate.
+            products = torch.bmm(gathered, g1.unsqueeze(-1) * project)
+        mixed = None
+        if query is not None and self.loc_attn is not None:
+            mixed = self.loc_attn.mix(query, gathered, context)
+        return moments, products, mixed
 
     def _atom_updates(
-        self, g1: Tensor, g2: Tensor, h2: Tensor, gathered: Tensor | None, context: PairContext
+        self, g1: Tensor, g2: Tensor, context: PairContext, around: Surroundings
     ) -> list[Tensor]:
-        """Updates of g1 in the order of the residual vectors: own MLP, convolution, MLP of the concatenation, attention."""
+        """Updates of g1 in the order of the residual vectors: own MLP, convolution, MLP, attention."""
         c = self.config
         updates: list[Tensor] = []
         cat: list[Tensor] = []
-        conv = None
-        weight = context.weight.unsqueeze(-1)  # (n, k, 1)
+        sym = context.sym_norm(c.use_sqrt_nnei)
         if self.g1_self_mlp is not None:
             updates.append(self.act(self.g1_self_mlp(g1)))
         else:
             cat.append(g1)
-        n_axis = c.axis_neuron
-        weighted_h2 = (h2 * weight).transpose(1, 2)  # (n, 3, k)
-        sym = context.sym_norm(c.use_sqrt_nnei)
-        if self.proj_g1g2 is not None and c.g1_out_conv:
-            assert gathered is not None
-            # One product serves the convolution and the symmetrisation: rows are d2 channels and 3 directions.
-            left = torch.cat([(g2 * weight).transpose(1, 2), weighted_h2], dim=1)  # (n, d2 + 3, k)
-            both = torch.bmm(left, gathered)  # (n, d2 + 3, d1)
-            conv = (both[:, : c.g2_dim] * self.proj_g1g2.matrix).sum(dim=1) * context.conv_norm()
-            updates.append(conv)
-            moments1 = both[:, c.g2_dim :]  # (n, 3, d1)
-        else:
-            if self.proj_g1g2 is not None:
-                projected = gather_rows(self.proj_g1g2(g1), context.neighbors)  # (n, k, d2)
-                conv = ((g2 * weight) * projected).sum(dim=1) * context.conv_norm()
-                cat.append(conv)
-            if c.update_g1_has_drrd:
-                assert gathered is not None
-                moments1 = torch.bmm(weighted_h2, gathered)  # (n, 3, d1)
+        if around.conv is not None:
+            updates.append(around.conv * context.conv_norm())
+        elif self.proj_g1g2 is not None:
+            projected = gather_rows(self.proj_g1g2(g1), context.neighbors)  # (n, k, d2)
+            weighted = g2 * projected * context.weight.unsqueeze(-1)
+            cat.append(weighted.sum(dim=1) * context.conv_norm())
         if c.update_g1_has_grrg:
-            cat.append(symmetrize(torch.bmm(weighted_h2, g2), sym, n_axis))
-        if c.update_g1_has_drrd:
-            cat.append(symmetrize(moments1, sym, n_axis))
+            cat.append(symmetrize(torch.bmm(around.weighted_h2, g2), sym, c.axis_neuron))
+        if around.moments1 is not None:
+            cat.append(symmetrize(around.moments1, sym, c.axis_neuron))
         updates.append(self.act(self.linear1(torch.cat(cat, dim=-1))))
-        if self.loc_attn is not None:
-            assert gathered is not None
-            updates.append(self.loc_attn(g1, gathered, context))
+        if self.loc_attn is not None and around.mixed is not None:
+            updates.append(self.loc_attn.output(around.mixed))
         return updates
 
     def _pair_updates(
         self,
-        g1: Tensor,
         g2: Tensor,
         h2: Tensor,
-        gathered: Tensor | None,
         context: PairContext,
         terms: PairTerms | None,
+        around: Surroundings,
     ) -> tuple[list[Tensor], list[Tensor]]:
         assert self.linear2 is not None
         updates = [self.act(self.linear2(g2))]
         updates_h: list[Tensor] = []
-        if self.proj_g1g1g2 is not None:
-            assert gathered is not None
-            # (g1_i * g1_j) W = g1_j (diag(g1_i) W): no (n, k, d1) intermediate.
-            scaled = g1.unsqueeze(-1) * self.proj_g1g1g2.matrix  # (n, d1, d2)
-            updates.append(torch.bmm(gathered, scaled) * context.weight.unsqueeze(-1))
+        if around.products is not None:
+            updates.append(around.products * context.weight.unsqueeze(-1))
         if self.attn2 is not None:
             terms = terms if terms is not None else pair_terms(h2, context, self.config.attn2_has_gate)
             pair_update, h_update = self.attn2(g2, h2, terms, context)
@@ -165,6 +182,17 @@ class RepformerLayer(nn.Module):
             if h_update is not None:
                 updates_h.append(h_update)
         return updates, updates_h
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a layer gathers from the neighbours; None where the configuration has no such update."""
+
+    weighted_h2: Tensor  # (n, 3, k)
+    conv: Tensor | None  # (n, d1), not yet normalised
+    moments1: Tensor | None  # (n, 3, d1)
+    products: Tensor | None  # (n, k, d2)
+    mixed: Tensor | None  # (n, heads, d1)
 
 
 def _residuals(config: RepformerConfig, count: int, width: int) -> nn.ParameterList:

@@ -62,16 +62,18 @@ class Repinit(nn.Module):
         rows, w = self.environment(shell, excluded)  # (n, k, 4), (n, k)
         # An embedding net sees the neighbour's type first, then the centre's.
         index = self.embedding.pair_index(shell.types_j, shell.types_i.unsqueeze(1), self.n_types)
-        g = self.embedding(rows[..., 0], index, tebd, w if self.smooth else None)  # (n, k, m)
+        switch = w if self.smooth else None
         padding = self._padding(hood, shell, tebd) if self.environment.shifted else None
-        for layer in self.attention:
-            n_padding = self.config.nsel - shell.occupied
-            g = layer(g, shell, w, n_padding, excluded)
-            if padding is not None:
-                padding = layer.padding_row(padding)
-        moments = torch.bmm(rows.transpose(1, 2), g)  # (n, 4, m)
+        moments = None if self.attention else self.embedding.moments(rows, index, tebd, switch)
+        if moments is None:
+            g = self.embedding(rows[..., 0], index, tebd, switch)  # (n, k, m)
+            for layer in self.attention:
+                g = layer(g, shell, w, self.config.nsel - shell.occupied, excluded)
+            moments = torch.bmm(rows.transpose(1, 2), g)  # (n, 4, m)
         if padding is not None:
-            n_padding = (self.config.nsel - shell.occupied).to(g.dtype)
+            for layer in self.attention:
+                padding = layer.padding_row(padding)
+            n_padding = (self.config.nsel - shell.occupied).to(rows.dtype)
             weight = self.environment.padding_rows(shell.types_i) * n_padding.unsqueeze(-1)  # (n, 4)
             moments = moments + weight.unsqueeze(-1) * padding.unsqueeze(1)
         return contract(moments / self.config.nsel, self.config.axis_neuron)

@@ -53,6 +53,10 @@ class ThreeBody(nn.Module):
             excluded = self.excluded_pairs[shell.types_i.unsqueeze(1), shell.types_j]
         rows, w = self.environment(shell, excluded)
         directions = rows[..., 1:]
+        # With the constant normaliser, excluded and padding neighbours have zero directions.
+        sums = self.embedding.angle_sums(directions, shell.types_j, tebd)
+        if sums is not None:
+            return sums / self.config.nsel**2
         angles = torch.bmm(directions, directions.transpose(1, 2))  # (n, k, k)
         index = self.embedding.pair_index(
             shell.types_j.unsqueeze(2), shell.types_j.unsqueeze(1), self.n_types
