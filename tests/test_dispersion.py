@@ -1,6 +1,7 @@
 """D3(BJ): finite differences, lattice identities, published energies, refused words."""
 
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -13,10 +14,7 @@ from dpa2calc.errors import ConfigError, ElementError, MissingDependencyError, S
 PBE = Dispersion(functional="pbe", cutoff=14.0)  # short, so that the tests are quick
 
 
-@pytest.fixture(autouse=True)
-def with_dftd3(request):
-    if "without_dftd3" not in request.node.name:
-        pytest.importorskip("dftd3.interface")
+needs_dftd3 = pytest.mark.skipif(find_spec("dftd3") is None, reason="the package dftd3 is not installed")
 
 
 def make_systems():
@@ -46,6 +44,7 @@ def make_systems():
 SYSTEMS = make_systems()
 
 
+@needs_dftd3
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_forces_and_strain_derivative_are_those_of_the_energy(name):
     atoms = SYSTEMS[name].copy()
@@ -75,6 +74,7 @@ def test_forces_and_strain_derivative_are_those_of_the_energy(name):
         assert results.strain_derivative[i, j] == pytest.approx(derivative, abs=1e-7)
 
 
+@needs_dftd3
 def test_stress_is_the_strain_derivative_over_the_volume_in_ase_order():
     atoms = SYSTEMS["triclinic"]
     results = dispersion_results(atoms, PBE)
@@ -86,6 +86,7 @@ def test_stress_is_the_strain_derivative_over_the_volume_in_ase_order():
     assert dispersion_results(SYSTEMS["molecule"], PBE).stress is None
 
 
+@needs_dftd3
 @pytest.mark.parametrize(
     ("functional", "energy"), [("TPSS", -0.011441640787279111), ("PBE", -0.00978192019884)]
 )
@@ -93,6 +94,7 @@ def test_energy_of_water_agrees_with_the_documentation_of_dftd3(functional, ener
     assert dispersion_results(molecule("H2O"), functional).energy == pytest.approx(energy, abs=1e-10)
 
 
+@needs_dftd3
 def test_functional_is_its_parameters():
     atoms = SYSTEMS["molecule"]
     by_numbers = Dispersion(s8=0.7875, a1=0.4289, a2=4.4407)  # PBE, J. Comput. Chem. 32, 1456 (2011)
@@ -100,12 +102,14 @@ def test_functional_is_its_parameters():
     assert dispersion_results(atoms, by_numbers).energy == pytest.approx(energy, rel=1e-12)
 
 
+@needs_dftd3
 def test_smoothing_leaves_the_reference_energy_in_place():
     atoms = bulk("Cu", cubic=True)
     sharp = dispersion_results(atoms, Dispersion(functional="pbe", smooth_width=0.0)).energy
     assert dispersion_results(atoms, "pbe").energy == pytest.approx(sharp, abs=1e-4 * len(atoms))
 
 
+@needs_dftd3
 def test_three_body_term_repels_in_a_compact_molecule():
     atoms = molecule("C6H6")
     two = dispersion_results(atoms, Dispersion(s8=0.7875, a1=0.4289, a2=4.4407)).energy
@@ -113,6 +117,7 @@ def test_three_body_term_repels_in_a_compact_molecule():
     assert 0 < three - two < 0.1 * abs(two)
 
 
+@needs_dftd3
 @pytest.mark.parametrize("name", ["crystal", "slab with c = 0", "wire"])
 def test_supercell_and_choice_of_cell_do_not_matter(name):
     atoms = SYSTEMS[name]
@@ -128,6 +133,7 @@ def test_supercell_and_choice_of_cell_do_not_matter(name):
     np.testing.assert_allclose(again.forces, results.forces, atol=1e-12)
 
 
+@needs_dftd3
 def test_direction_without_pbc_has_no_images():
     flat, high = SYSTEMS["slab with c = 0"], SYSTEMS["slab TTF"]
     assert flat.positions[:, 2].min() < 0 < flat.positions[:, 2].max()  # on both sides of the cell's face
@@ -140,6 +146,7 @@ def test_direction_without_pbc_has_no_images():
     assert dispersion_results(wide, PBE).energy == pytest.approx(energy, rel=1e-12)
 
 
+@needs_dftd3
 def test_atoms_are_not_touched():
     atoms = SYSTEMS["slab with c = 0"]
     before = atoms.copy()
@@ -202,6 +209,7 @@ def test_functionals_without_dispersion_are_accepted(functional):
     assert parsed is not None and parsed.functional == functional
 
 
+@needs_dftd3
 def test_unknown_functionals_and_settings_are_errors():
     with pytest.raises(ConfigError, match=r'functional of this head is not known.*"d3bj:pbe"'):
         parse_dispersion(True)
@@ -217,6 +225,7 @@ def test_unknown_functionals_and_settings_are_errors():
         Dispersion(functional="pbe", cutoff=1.0, smooth_width=2.0)
 
 
+@needs_dftd3
 def test_structures_that_d3_cannot_take_are_errors():
     for symbol in ("X", "Am", "Og"):  # dftd3 1.7 ends the process for Og
         with pytest.raises(ElementError, match=f"no parameters for {symbol}; it covers H"):

@@ -21,6 +21,14 @@ VERBS: dict[str, tuple[str, str]] = {
         "energies, forces and stresses of structures; errors against labels in the file",
     ),
     "md": ("md", "molecular dynamics: NVE, NVT, NPT, ramps, exact restart"),
+    "rdf": ("rdf", "radial distribution functions with error bars"),
+    "adf": ("adf", "angular distribution with error bars"),
+    "diffusion": ("diffusion", "diffusion coefficients, conductivity, activation energy"),
+    "map": ("map", "map of descriptors by PCA and t-SNE"),
+    "eos": ("eos", "equation of state: equilibrium volume, bulk modulus"),
+    "elastic": ("elastic", "elastic constants: full tensor, stability, averages"),
+    "phonons": ("phonons", "phonons: bands, density of states, thermal properties, quasi-harmonic"),
+    "neb": ("neb", "minimum-energy path and barrier between two structures"),
 }
 
 

@@ -127,7 +127,9 @@ def read_checkpoint(file: io.BytesIO, path: Path) -> Source:
         raise CheckpointError(f"{path} is a torch file, but no deepmd-kit checkpoint (no `_extra_state`)")
     params = state["_extra_state"]["model_params"]
     by_branch = params.get("model_dict") or {"Default": params}
-    branches = tuple(_branch(name, section, state, prefix=f"model.{name}.") for name, section in by_branch.items())
+    branches = tuple(
+        _branch(name, section, state, prefix=f"model.{name}.") for name, section in by_branch.items()
+    )
     training = dict(state["_extra_state"].get("train_infos") or {})
     return Source(path=str(path), kind="pt", branches=branches, info=training)
 
@@ -140,7 +142,7 @@ def _branch(name: str, params: dict[str, Any], state: Mapping[str, Tensor], *, p
         name=name,
         params=params,
         arrays=bridged(arrays),
-        min_nbor_dist=None if shortest is None else float(shortest),
+        min_nbor_dist=None if shortest is None or float(shortest) < 0 else float(shortest),
     )
 
 

@@ -231,7 +231,7 @@ def _deeppot_se(o: Options, n_types: int) -> DeepPotSEConfig:
         cutoff_smooth=float(o.get("rcut_smth", 0.5)),
         sel=tuple(map(int, sel)) if isinstance(sel, (list, tuple)) else (int(sel),) * n_types,
         neuron=tuple(o.get("neuron", (10, 20, 40))),
-        axis_neuron=int(o.get("axis_neuron", 4)),
+        axis_neuron=int(o.get("axis_neuron", o.get("n_axis_neuron", 4))),
         set_davg_zero=bool(o.get("set_davg_zero", False)),
         activation=_activation(o),
         resnet_dt=bool(o.get("resnet_dt", False)),
@@ -257,7 +257,7 @@ def _dpa1(o: Options, missing: Missing, tebd_bias: bool | None) -> DPA1Config:
         cutoff_smooth=float(o.get("rcut_smth", 0.5)),
         nsel=sum(map(int, sel)) if isinstance(sel, (list, tuple)) else int(sel),
         neuron=tuple(o.get("neuron", (10, 20, 40))),
-        axis_neuron=int(o.get("axis_neuron", 4)),
+        axis_neuron=int(o.get("axis_neuron", o.get("n_axis_neuron", 4))),
         tebd_dim=int(o.get("tebd_dim", 8)),
         tebd_input_mode=o.get("tebd_input_mode", mode),
         set_davg_zero=bool(o.get("set_davg_zero", not second)),
@@ -300,7 +300,9 @@ def _dpa2(o: Options, missing: Missing, tebd_bias: bool | None) -> DPA2Config:
         repformer=_repformer(repformer, missing),
         concat_output_tebd=bool(o.get("concat_output_tebd", True)),
         smooth=bool(o.get("smooth", True)),
-        add_tebd_to_repinit_out=bool(o.get("add_tebd_to_repinit_out", False)),
+        add_tebd_to_repinit_out=bool(
+            o.get("add_tebd_to_repinit_out", o.get("repformer_add_type_ebd_to_seq", False))
+        ),
         use_econf_tebd=bool(o.get("use_econf_tebd", False)),
         use_tebd_bias=_tebd_bias(o, missing, tebd_bias),
         **_common(o),
@@ -316,10 +318,10 @@ def _dpa2_sections(o: Options) -> tuple[Options, Options]:
     sections = []
     for prefix in ("repinit_", "repformer_"):
         section = {k.removeprefix(prefix): v for k, v in o.values.items() if k.startswith(prefix)}
+        section.pop("add_type_ebd_to_seq", None)  # an option of the whole descriptor
         o.used.update(k for k in o.values if k.startswith(prefix))
         if "activation" in section:
             section["activation_function"] = section.pop("activation")
-        section.pop("add_type_ebd_to_seq", None)
         sections.append(section)
     for key in ("tebd_dim", "tebd_input_mode", "type_one_side", "resnet_dt"):
         if o.get(key) is not None:
@@ -356,7 +358,13 @@ def _repformer(o: Options, missing: Missing) -> RepformerConfig:
         "nlayers": 3, "g1_dim": 128, "g2_dim": 16, "axis_neuron": 4, "attn1_hidden": 64, "attn1_nhead": 4,
         "attn2_hidden": 16, "attn2_nhead": 4,
     }  # fmt: skip
-    later: dict[str, Any] = {key: bool(o.get(key, values[missing == "default"])) for key, values in _LATER.items()}
+    later: dict[str, Any] = {
+        key: bool(o.get(key, values[missing == "default"])) for key, values in _LATER.items()
+    }
+    values: dict[str, Any] = later | {
+        **{key: bool(o.get(key, value)) for key, value in flags.items()},
+        **{key: int(o.get(key, value)) for key, value in numbers.items()},
+    }
     return RepformerConfig(
         cutoff=float(o.need("rcut")),
         cutoff_smooth=float(o.need("rcut_smth")),
@@ -366,9 +374,7 @@ def _repformer(o: Options, missing: Missing) -> RepformerConfig:
         update_residual=float(o.get("update_residual", 0.001)),
         update_residual_init=o.get("update_residual_init", "norm"),
         ln_eps=float(o.get("ln_eps", 1e-5)),
-        **{key: bool(o.get(key, value)) for key, value in flags.items()},
-        **{key: int(o.get(key, value)) for key, value in numbers.items()},
-        **later,
+        **values,
     )
 
 

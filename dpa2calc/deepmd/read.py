@@ -79,7 +79,7 @@ def _joined_config(source: Source, branches: tuple[Branch, ...]) -> ModelConfig:
             tebd_bias=_TEBD_BIAS in branch.arrays,
             min_neighbor_distance=branch.min_nbor_dist,
         )
-        config = _with_table_grid(config, branch)
+        config = _with_spread(_with_table_grid(config, branch), branch)
         ignored.update(unknown)
         heads += config.heads
         if first is None:
@@ -107,6 +107,16 @@ def _with_table_grid(config: ModelConfig, branch: Branch) -> ModelConfig:
     r_min, spacing, n_intervals, _ = branch.arrays["pairtab.tab_info"].tolist()
     grid = dataclasses.replace(config.bridging, r_min=r_min, spacing=spacing, n_intervals=int(n_intervals))
     return dataclasses.replace(config, bridging=grid)
+
+
+def _with_spread(config: ModelConfig, branch: Branch) -> ModelConfig:
+    """Keeps deepmd-kit's `out_std`, which plays no part in energies, for the way back."""
+    stored = branch.arrays.get("out_std")
+    if stored is None or bool((stored == 1.0).all()):
+        return config
+    head = config.heads[0]
+    info = head.info | {"deepmd_out_std": stored.reshape(-1).tolist()}
+    return config.with_heads((dataclasses.replace(head, info=info),))
 
 
 def _check_shared(source: Source, branches: tuple[Branch, ...]) -> None:
