@@ -4,6 +4,9 @@ from .adf import AngularDistribution, angular_distribution
 from .arrhenius import Arrhenius, arrhenius
 from .density_map import DensityMap, density_map
 from .diffusion import Diffusion, diffusion
+from .md import run_md
+from .md_config import MDConfig
+from .md_result import MDResult
 from .paths import Paths, read_paths
 from .rdf import RadialComparison, RadialDistribution, radial_distribution, radial_distributions
 from .representation import RepresentationMap, representation_map
@@ -16,6 +19,8 @@ __all__ = [
     "DensityMap",
     "Diffusion",
     "Frames",
+    "MDConfig",
+    "MDResult",
     "Paths",
     "RadialComparison",
     "RadialDistribution",
@@ -29,5 +34,6 @@ __all__ = [
     "radial_distributions",
     "read_paths",
     "representation_map",
+    "run_md",
     "van_hove",
 ]

@@ -1,5 +1,30 @@
 """dpa2calc: DPA-2 large atomic models behind one line of ASE."""
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from dpa2calc.version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from dpa2calc.calculator import DPA2Calculator
+    from dpa2calc.load import load_model
+
+# Public name -> module. Imported when first used, so that `import dpa2calc` takes no time.
+_PUBLIC = {
+    "DPA2Calculator": "dpa2calc.calculator",
+    "load_model": "dpa2calc.load",
+}
+
+__all__ = ["DPA2Calculator", "__version__", "load_model"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'dpa2calc' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC])

@@ -14,10 +14,15 @@ from dpa2calc.version import __version__
 # verb -> (module inside dpa2calc.cli, one line for `dpa2calc --help`). A verb's module is imported only
 # when that verb is used, so `dpa2calc --help` needs neither torch nor ASE.
 VERBS: dict[str, tuple[str, str]] = {
+    "md": ("md", "molecular dynamics: NVE, NVT, NPT, ramps, exact restart"),
     "rdf": ("rdf", "radial distribution functions with error bars"),
     "adf": ("adf", "angular distribution with error bars"),
     "diffusion": ("diffusion", "diffusion coefficients, conductivity, activation energy"),
     "map": ("map", "map of descriptors by PCA and t-SNE"),
+    "eos": ("eos", "equation of state: equilibrium volume, bulk modulus"),
+    "elastic": ("elastic", "elastic constants: full tensor, stability, averages"),
+    "phonons": ("phonons", "phonons: bands, density of states, thermal properties, quasi-harmonic"),
+    "neb": ("neb", "minimum-energy path and barrier between two structures"),
 }
 
 
