@@ -15,6 +15,7 @@ from .msd import block_error, choose_lags, ratio_error, slope_weights, squared_d
 from .paths import Drift, Paths, read_paths
 from .result import Result, provenance
 from .trajectory import TrajectoryLike, check_blocks
+from .wording import plus_minus
 
 CM2_PER_S = 1e-4  # one Å²/ps
 _N_LAGS = 100
@@ -81,7 +82,7 @@ class Diffusion(Result):
             f"{self.n_blocks} blocks, late/early slope {self.linearity:.2f}",
             "  tracer D       " + _coefficient(self.tracer, self.tracer_error),
             "    along x y z  "
-            + ", ".join(f"{d:.3g} ± {e:.1g}" for d, e in zip(self.tracer_xyz, self.tracer_xyz_error)),
+            + ", ".join(plus_minus(d, e) for d, e in zip(self.tracer_xyz, self.tracer_xyz_error)),
         ]
         if self.collective is None or self.collective_error is None:
             lines.append(
@@ -89,16 +90,14 @@ class Diffusion(Result):
             )
         else:
             lines.append("  collective D   " + _coefficient(self.collective, self.collective_error))
-            lines.append(f"  Haven ratio    {self.haven_ratio:.2f} ± {self.haven_ratio_error:.2f}")
-        if self.conductivity is not None:
-            lines.append(
-                f"  conductivity   {self.conductivity:.4g} ± {self.conductivity_error:.2g} mS/cm (tracer)"
-            )
-        if self.collective_conductivity is not None:
-            lines.append(
-                f"                 {self.collective_conductivity:.4g} ± "
-                f"{self.collective_conductivity_error:.2g} mS/cm (collective)"
-            )
+        if self.haven_ratio is not None and self.haven_ratio_error is not None:
+            lines.append(f"  Haven ratio    {plus_minus(self.haven_ratio, self.haven_ratio_error)}")
+        for name, value, error in (
+            ("tracer", self.conductivity, self.conductivity_error),
+            ("collective", self.collective_conductivity, self.collective_conductivity_error),
+        ):
+            if value is not None and error is not None:
+                lines.append(f"  conductivity   {plus_minus(value, error)} mS/cm ({name})")
         return "\n".join(lines)
 
     def plot(self, ax: Any = None, *, collective: bool = True, label: str | None = None) -> Any:
@@ -125,7 +124,7 @@ class Diffusion(Result):
 
 
 def _coefficient(value: float, error: float) -> str:
-    return f"{value:.4g} ± {error:.2g} Å²/ps = ({value * CM2_PER_S:.3e} ± {error * CM2_PER_S:.1e}) cm²/s"
+    return f"{plus_minus(value, error)} Å²/ps = ({value * CM2_PER_S:.3e} ± {error * CM2_PER_S:.1e}) cm²/s"
 
 
 def diffusion(
@@ -148,7 +147,8 @@ def diffusion(
     averaged over atoms and time origins t₀; the constant takes up vibrations and ballistic flight. The fitted
     slope is linear in the curve, so it is also an average over time origins; its error comes from blocks of
     origins at least 1.5 times longer than the longest lag, with Student's factor for their small number.
-    On Brownian trajectories the 68 % interval holds the true value in 60 to 70 % of the cases.
+    On Brownian trajectories the 68 % interval holds the true value in 60 to 70 % of the cases. In liquids, D
+    of a small periodic box is too low by kT 2.837 / (6π viscosity L); no such correction is made here.
 
     Args:
         trajectory: file, list or iterator of Atoms, `Frames`, or `Paths` (from `read_paths`, to read once and
@@ -159,8 +159,7 @@ def diffusion(
         charge: of the species in e.
         fit: first and last lag of the window in ps; the last fifth to the whole of a tenth of the
             trajectory if None, i.e. (0.02, 0.1) times its duration. The last may be a quarter of it at most.
-        n_blocks: at most this many blocks, each at least 1.5 times the longest lag (so 6 with the default
-        window).
+        n_blocks: at most this many blocks, each at least 1.5 times the longest lag (6 with the default fit).
 
     Raises:
         DataError: too few frames, or coordinates that cannot be unwrapped.

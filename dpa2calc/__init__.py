@@ -9,15 +9,19 @@ from dpa2calc.version import __version__
 
 if TYPE_CHECKING:
     from dpa2calc.calculator import DPA2Calculator
+    from dpa2calc.description import available_heads
     from dpa2calc.load import load_model
+    from dpa2calc.registry import available_models
 
 # Public name -> module. Imported when first used, so that `import dpa2calc` takes no time.
 _PUBLIC = {
     "DPA2Calculator": "dpa2calc.calculator",
+    "available_heads": "dpa2calc.description",
+    "available_models": "dpa2calc.registry",
     "load_model": "dpa2calc.load",
 }
 
-__all__ = ["DPA2Calculator", "__version__", "load_model"]
+__all__ = ["DPA2Calculator", "__version__", "available_heads", "available_models", "load_model"]
 
 
 def __getattr__(name: str) -> Any:

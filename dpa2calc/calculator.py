@@ -8,6 +8,7 @@ atoms.get_potential_energy(), atoms.get_forces(), atoms.get_stress()
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -17,8 +18,18 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from ase.outputs import Properties, all_outputs
 
 from dpa2calc.committee import MemberLike, ModelLike, each_spec, make_members
+from dpa2calc.description import describe
+from dpa2calc.dispersion import Dispersion, parse_dispersion
 from dpa2calc.errors import ConfigError, StructureError
-from dpa2calc.evaluation import Results, compute, evaluate_many, has_stress, with_parameters
+from dpa2calc.evaluation import (
+    PER_ATOM,
+    Results,
+    add_dispersion,
+    compute,
+    evaluate_many,
+    has_stress,
+    with_parameters,
+)
 from dpa2calc.graph_builder import GraphBuilder, GraphSpec, graph_from_atoms
 from dpa2calc.validation import (
     DistanceCheck,
@@ -44,7 +55,8 @@ class DPA2Calculator(Calculator):
             searches every time. Results do not depend on it.
         committee: further models, or (model, head) pairs where model None is the one above. Results are
             then means, and `energy_std` (eV) and `forces_std` (eV/Å, (n_atoms, 3)) are added.
-        dispersion: functional whose D3(BJ) dispersion is added, for example "pbe".
+        dispersion: adds D3(BJ): "d3bj" for the functional of the head, "d3bj:pbe" for that one, or a
+            `Dispersion`. Energies and stresses of atoms are then not available, as D3 has no such parts.
         allow_unseen_elements: evaluate elements that the head never saw in training, instead of an error.
 
     Results: energy, free_energy, energies, forces; stress where a direction is periodic and the cell has
@@ -71,19 +83,22 @@ class DPA2Calculator(Calculator):
         dtype: Any = "float32",
         skin: float = 1.0,
         committee: Iterable[MemberLike] | None = None,
-        dispersion: str | None = None,
+        dispersion: Dispersion | str | bool | None = None,
         allow_unseen_elements: bool = False,
     ) -> None:
         network_dtype, chosen_device = check_dtype(dtype), check_device(device)
         self._members = make_members(model, head, committee, dtype=network_dtype, device=chosen_device)
         self.allow_unseen_elements = bool(allow_unseen_elements)
         self.skin = float(skin)
+        self.dispersion = parse_dispersion(dispersion, functional=self._members[0].head.functional)
         self._builders = self._new_builders()
         first = self._members[0]
         self._check_distances = DistanceCheck(first.config.type_map, first.config.cutoff)
         super().__init__()
         if len(self._members) > 1:
             self.implemented_properties = [*self.implemented_properties, "energy_std", "forces_std"]
+        if self.dispersion is not None:
+            self.implemented_properties = [p for p in self.implemented_properties if p not in PER_ATOM]
         self.parameters = {
             "model": self._members[0].label,
             "head": self.head,
@@ -91,6 +106,10 @@ class DPA2Calculator(Calculator):
             "device": str(chosen_device),
             "skin": self.skin,
         }
+        if len(self._members) > 1:
+            self.parameters["committee"] = [f"{member.label}:{member.head.name}" for member in self._members]
+        if self.dispersion is not None:
+            self.parameters["dispersion"] = dataclasses.asdict(self.dispersion)
 
     # -- what is loaded ---------------------------------------------------------------------------
 
@@ -111,6 +130,12 @@ class DPA2Calculator(Calculator):
         if self.allow_unseen_elements or not head.elements:
             return config.type_map
         return tuple(symbol for symbol in config.type_map if symbol in head.elements)
+
+    def describe(self) -> str:
+        """A page of text: the model, its heads and what is known of their training, and these settings."""
+        settings = ", ".join(f"{key} = {value}" for key, value in self.parameters.items() if key != "model")
+        member = self._members[0]
+        return f"{describe(member.potential, member.label)}\nin use      {settings}"
 
     # -- ASE's protocol ---------------------------------------------------------------------------
 
@@ -134,6 +159,7 @@ class DPA2Calculator(Calculator):
         self._check_distances(graphs[0])
         graphs = [with_parameters(graph, atoms, m) for graph, m in zip(graphs, self._members)]
         (results,) = compute(self._members, graphs, [atoms], stresses=per_atom)
+        add_dispersion(results, atoms, self.dispersion)
         check_finite(results["energy"], results["forces"])
         self.atoms = self._snapshot(atoms)
         self.results = results
@@ -202,6 +228,7 @@ class DPA2Calculator(Calculator):
                 check_graph=self._check_distances,
                 batch_atoms=batch_atoms,
                 stresses=stresses,
+                dispersion=self.dispersion,
                 done=bar.update,
             )
 

@@ -12,6 +12,7 @@ from ase import Atoms
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from dpa2calc.committee import Member, combine, each_spec
+from dpa2calc.dispersion import Dispersion, dispersion_results
 from dpa2calc.errors import DPA2CalcError
 from dpa2calc.graph import Graph, collate
 from dpa2calc.graph_builder import GraphSpec, graph_from_atoms
@@ -19,6 +20,8 @@ from dpa2calc.model.potential import Output
 from dpa2calc.validation import atomic_parameters, check_finite, frame_parameters
 
 Results = dict[str, Any]
+# Parts by atom, which D3 does not have: with dispersion they would not add up, so they are left out.
+PER_ATOM = ("energies", "stresses")
 
 
 def has_stress(atoms: Atoms) -> bool:
@@ -50,6 +53,25 @@ def compute(
         output = member.potential.compute(graph.to(member.device), member.head_index, atomic_virial=stresses)
         per_member.append(split(output, structures))
     return [combine(results) for results in zip(*per_member)]
+
+
+def add_dispersion(results: Results, atoms: Atoms, settings: Dispersion | None) -> None:
+    """Add D3(BJ) to energy, forces and stress in place, and take out what has no dispersion.
+
+    Raises:
+        MissingDependencyError: dftd3 is not installed.
+        ConfigError, ElementError: no D3 parameters for the functional or an element.
+    """
+    if settings is None:
+        return
+    d3 = dispersion_results(atoms, settings)
+    results["energy"] += d3.energy
+    results["free_energy"] += d3.energy
+    results["forces"] = results["forces"] + d3.forces
+    if "stress" in results:
+        results["stress"] = results["stress"] + d3.stress
+    for key in PER_ATOM:
+        results.pop(key, None)
 
 
 def split(output: Output, structures: Sequence[Atoms]) -> list[Results]:
@@ -110,6 +132,7 @@ def evaluate_many(
     check_graph: Callable[[Graph, str], None],
     batch_atoms: int,
     stresses: bool,
+    dispersion: Dispersion | None,
     done: Callable[[int], None],
 ) -> list[Results]:
     """Results in the order of the structures; errors name the structure.
@@ -132,6 +155,7 @@ def evaluate_many(
         graphs = [collate(list(column)) for column in zip(*columns)]
         for index, atoms, result in zip(batch, chosen, compute(members, graphs, chosen, stresses=stresses)):
             with naming(index, atoms):
+                add_dispersion(result, atoms, dispersion)
                 check_finite(result["energy"], result["forces"])
             out[index] = result
         done(len(batch))

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from dpa2calc.errors import ElementError
 from dpa2calc.graph import FAR, Graph
-from dpa2calc.model.config import DPA2Config, ModelConfig
+from dpa2calc.model.config import DeepPotSEConfig, DPA2Config, ModelConfig
 from dpa2calc.neighbors import NeighborList, Pairs, neighbor_pairs, select_nearest
 
 
@@ -36,11 +36,13 @@ class GraphSpec:
         type_map: symbols, in the order of the types.
         blocks: (cutoff in Å, nsel) of each part of the model, by increasing cutoff.
         nearest: True if a block keeps its nsel nearest neighbours, False if all within its cutoff.
+        type_sel: how many neighbours of each type are kept, where a model counts them apart; else empty.
     """
 
     type_map: tuple[str, ...]
     blocks: tuple[tuple[float, int], ...]
     nearest: bool
+    type_sel: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, config: ModelConfig) -> GraphSpec:
@@ -50,7 +52,9 @@ class GraphSpec:
         if config.bridging is not None:
             parts.append(config.bridging)
         blocks = tuple(sorted({(float(part.cutoff), int(part.nsel)) for part in parts}))
-        return cls(config.type_map, blocks, config.neighbor_rule == "nearest")
+        nearest = config.neighbor_rule == "nearest"
+        type_sel = d.sel if nearest and isinstance(d, DeepPotSEConfig) else ()
+        return cls(config.type_map, blocks, nearest, type_sel)
 
     @property
     def cutoff(self) -> float:
@@ -175,7 +179,9 @@ def assemble(atoms: Atoms, spec: GraphSpec, candidates: Candidates, *, positions
     types = torch.from_numpy(type_indices(atoms, spec)).to(device)
     vectors = candidates.vectors(torch.from_numpy(np.ascontiguousarray(atoms.positions)).to(device))
     squares = torch.linalg.vecdot(vectors, vectors)  # (n_pairs,)
-    ranks = shell_ranks(candidates.i, squares, spec, len(atoms))
+    ranks = None
+    if not _leaves_out_by_type(candidates, squares, types, spec):
+        ranks = shell_ranks(candidates.i, squares, spec, len(atoms))
     chosen, slots, width = (
         ranks if ranks is not None else nearest_ranks(candidates.i, squares, spec, len(atoms))
     )
@@ -230,6 +236,17 @@ def shell_ranks(
         shift = row_starts - begins + (totals[shell] - counts[shell])
         slots.append(torch.arange(len(chosen), device=i.device) + shift[i[chosen]])
     return torch.cat(members), torch.cat(slots), width
+
+
+def _leaves_out_by_type(candidates: Candidates, squares: Tensor, types: Tensor, spec: GraphSpec) -> bool:
+    """Whether some atom has more neighbours of one type than the model keeps."""
+    if not spec.type_sel:
+        return False
+    inside = squares < spec.cutoff**2
+    n_types = len(spec.type_map)
+    index = candidates.i * n_types + types[candidates.j]
+    counts = torch.bincount(index[inside], minlength=len(types) * n_types).view(-1, n_types)
+    return bool((counts > counts.new_tensor(spec.type_sel)).any())
 
 
 def nearest_ranks(i: Tensor, squares: Tensor, spec: GraphSpec, n_atoms: int) -> tuple[Tensor, Tensor, int]:

@@ -52,8 +52,8 @@ def check_seen(atoms: Atoms, head: HeadConfig) -> None:
     unseen = sorted(set(atoms.symbols) - set(head.elements))
     if unseen:
         raise ElementError(
-            f"head {head.name!r} never saw {', '.join(unseen)} in training, so its energies would be guesses; "
-            f"it saw {', '.join(head.elements)}. Choose another head, or pass allow_unseen_elements=True "
+            f"head {head.name!r} never saw {', '.join(unseen)} in training, so its energies would be "
+            f"guesses; it saw {', '.join(head.elements)}. Choose another head, or pass allow_unseen_elements=True "
             "to evaluate all the same"
         )
 
@@ -75,19 +75,19 @@ class DistanceCheck:
         Raises:
             StructureError: two atoms are closer than 0.01 Å, or more than 2 atoms/Å^3 around one.
         """
-        if graph.mask.shape[1] > self.most:
-            counts = graph.mask.sum(dim=1)
-            raise StructureError(
-                f"atom {int(counts.argmax())} of {name} has {int(counts.max())} neighbours within "
-                f"{self.cutoff:g} Å, more than matter can hold; check positions and cell, and their unit (Å)"
-            )
         squares = torch.linalg.vecdot(graph.vectors, graph.vectors)  # (n, k); padding is far away
         shortest = float(squares.min()) ** 0.5
         if shortest < COINCIDENT:
             i, j = self._pair(graph, squares)
             raise StructureError(
-                f"atoms {i} and {j} of {name} are {shortest:.4g} Å apart: the same atom twice, or a cell that "
-                "is too small; remove one of them or check cell and pbc"
+                f"atoms {i} and {j} of {name} are {shortest:.4g} Å apart: the same atom twice, or a cell "
+                "that is too small; remove one of them or check cell and pbc"
+            )
+        if graph.mask.shape[1] > self.most:
+            counts = graph.mask.sum(dim=1)
+            raise StructureError(
+                f"atom {int(counts.argmax())} of {name} has {int(counts.max())} neighbours within "
+                f"{self.cutoff:g} Å, more than matter can hold; check positions and cell, and their unit (Å)"
             )
         if self.warned or shortest >= self.limits.max():
             return
@@ -96,11 +96,10 @@ class DistanceCheck:
         if bool(close.isfinite().any()):
             i, j = self._pair(graph, close)
             self.warned = True
-            symbols = [self.type_map[int(graph.types[k])] for k in (i, j)]
+            first, second = (f"{k} ({self.type_map[int(graph.types[k])]})" for k in (i, j))
             warnings.warn(
-                f"atoms {i} ({symbols[0]}) and {j} ({symbols[1]}) of {name} are only {float(close.min()) ** 0.5:.3f}"
-                " Å apart, closer than any bond of these elements; the energy is an extrapolation "
-                "(said once by this calculator)",
+                f"atoms {first} and {second} of {name} are only {float(close.min()) ** 0.5:.3f} Å apart, closer "
+                "than any bond of these elements; the energy is an extrapolation (said once by this calculator)",
                 stacklevel=2,
             )
 
@@ -122,8 +121,8 @@ def check_finite(energy: np.ndarray, forces: np.ndarray, name: str = "the struct
     bad = np.flatnonzero(~np.isfinite(forces).all(axis=1))
     where = f"the force on atom {bad[0]} ({len(bad)} atoms in all)" if len(bad) else "the energy"
     raise StructureError(
-        f"{where} of {name} came out as not a number; the structure is far outside what the model can describe "
-        "(atoms too close?), or overflowed in float32: try dtype='float64'"
+        f"{where} of {name} came out as not a number; the structure is far outside what the model can "
+        "describe (atoms too close?), or overflowed in float32: try dtype='float64'"
     )
 
 

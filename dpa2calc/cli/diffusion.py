@@ -20,7 +20,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "diffusion",
         help="diffusion coefficients, conductivity, activation energy",
-        description="Tracer and collective diffusion with error bars; an Arrhenius fit for several temperatures.",
+        description="Tracer and collective diffusion with error bars; Arrhenius fit of several runs.",
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

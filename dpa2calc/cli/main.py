@@ -14,6 +14,12 @@ from dpa2calc.version import __version__
 # verb -> (module inside dpa2calc.cli, one line for `dpa2calc --help`). A verb's module is imported only
 # when that verb is used, so `dpa2calc --help` needs neither torch nor ASE.
 VERBS: dict[str, tuple[str, str]] = {
+    "models": ("models", "models by name: inside the package, or published and downloaded when used"),
+    "describe": ("describe", "what a model is: heads, elements, functionals, sizes, training figures"),
+    "evaluate": (
+        "evaluate",
+        "energies, forces and stresses of structures; errors against labels in the file",
+    ),
     "md": ("md", "molecular dynamics: NVE, NVT, NPT, ramps, exact restart"),
     "rdf": ("rdf", "radial distribution functions with error bars"),
     "adf": ("adf", "angular distribution with error bars"),

@@ -185,10 +185,8 @@ def test_energy_is_conserved(potential_of):
         atoms = bulk("Cu", cubic=True)
         atoms.rattle(0.1, seed=3)
         atoms.calc = calc
-        totals = []
         dynamics = VelocityVerlet(atoms, timestep=step * fs)
-        dynamics.attach(lambda: totals.append(atoms.get_total_energy()))
-        dynamics.run(int(60 / step))
+        totals = [atoms.get_total_energy() for _ in dynamics.irun(int(60 / step))]
         spread.append(np.ptp(totals))
     assert spread[1] < 0.35 * spread[0]
     assert spread[0] < 1e-3

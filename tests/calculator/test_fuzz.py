@@ -1,4 +1,4 @@
-"""Anything that can be put into `ase.Atoms`: numbers that are finite, or one of our errors. Never a silent NaN."""
+"""Whatever `ase.Atoms` can hold gives finite numbers or one of our errors, never a silent NaN."""
 
 import warnings
 
