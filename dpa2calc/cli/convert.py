@@ -23,9 +23,9 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "convert",
         help="models between this package's files and deepmd-kit's",
-        description="Read a model of this package (.safetensors, or a name that `dpa2calc models` lists) or of "
-        "deepmd-kit (.pt, .pth, .dp, .yaml) and write it as .safetensors, .pt or .dp. No code from the file "
-        "is run.",
+        description="Read a model of this package (.safetensors, or a name that `dpa2calc models` lists) or "
+        "of deepmd-kit (.pt, .pth, .dp, .yaml) and write it as .safetensors, .pt or .dp. No code from the "
+        "file is run.",
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -69,7 +69,8 @@ def describe(potential: Potential) -> str:
     heads = ", ".join(head.name for head in config.heads)
     rule = {"nearest": f"nearest {config.descriptor.nsel} neighbours", "all": "all neighbours"}
     return (
-        f"{config.descriptor.kind}, {n_parameters} parameters ({str(potential.dtype).removeprefix('torch.')}), "
+        f"{config.descriptor.kind}, {n_parameters} parameters "
+        f"({str(potential.dtype).removeprefix('torch.')}), "
         f"{len(config.type_map)} elements, {rule[config.neighbor_rule]} within {config.cutoff:g} Å, "
         f"heads: {heads}"
     )
