@@ -95,7 +95,7 @@ def test_wrong_checksum_in_the_cache(checkpoint, tmp_path, monkeypatch):
     data = bytearray(checkpoint.read_bytes())
     data[-3] ^= 1  # one bit
     checkpoint.write_bytes(data)
-    with pytest.raises(DownloadError, match="checksum|sha256"):
+    with pytest.raises(DownloadError, match=r"checksum|sha256"):
         DPA2Calculator("tiny", "PBE0")
 
 

@@ -25,10 +25,16 @@ def checkpoint(tmp_path_factory):
         type_map=("H", "O", "Cu"),
         descriptor=DPA1Config(cutoff=4.0, nsel=20, neuron=(4, 8), axis_neuron=2, tebd_dim=4, attn_layer=0),
         heads=(
-            HeadConfig(name="Water_PBE", functional="PBE", elements=("H", "O"), fitting=fitting, info={"test": {"forces_rmse": 41.5}}),
+            HeadConfig(
+                name="Water_PBE",
+                functional="PBE",
+                elements=("H", "O"),
+                fitting=fitting,
+                info={"test": {"forces_rmse": 41.5}},
+            ),
             HeadConfig(name="Metal_PBE", functional="PBE", fitting=fitting),
         ),
-    )  # fmt: skip
+    )
     with torch.random.fork_rng():
         torch.manual_seed(0)
         potential = Potential(config)
@@ -149,15 +155,17 @@ def test_error_figures_by_hand():
 
 def test_evaluate_errors(capsys, checkpoint, tmp_path):
     model = ["--model", checkpoint]
+    water = [*model, "--head", "Water_PBE"]
+    bad, copper = tmp_path / "bad.cif", tmp_path / "copper.extxyz"
+    bad.write_text("nonsense")
+    write(copper, bulk("Cu", cubic=True))
     for command, text in [
-        (["nothing.xyz", *model, "--head", "Water_PBE"], "nothing.xyz does not exist"),
-        ([str(tmp_path / "bad.cif"), *model, "--head", "Water_PBE"], "ASE cannot read frames ':'"),
-        ([str(tmp_path / "ok.extxyz"), *model], "has 2 heads"),
-        ([str(tmp_path / "ok.extxyz"), *model, "--head", "Water_PBE"], "structure 0 (Cu4): head 'Water_PBE' never saw Cu"),
-        ([str(tmp_path / "ok.extxyz"), "-o", "x.csv"], "-o x.csv: the ending must be"),
-    ]:  # fmt: skip
-        (tmp_path / "bad.cif").write_text("nonsense")
-        write(tmp_path / "ok.extxyz", bulk("Cu", cubic=True))
+        (["nothing.xyz", *water], "nothing.xyz does not exist"),
+        ([str(bad), *water], "ASE cannot read frames ':'"),
+        ([str(copper), *model], "has 2 heads"),
+        ([str(copper), *water], "structure 0 (Cu4): head 'Water_PBE' never saw Cu"),
+        ([str(copper), "-o", "x.csv"], "-o x.csv: the ending must be"),
+    ]:
         assert main(["evaluate", *command]) == 1
         assert text in capsys.readouterr().err
 
