@@ -100,7 +100,9 @@ class Result:
         except (OSError, ValueError, KeyError) as error:
             raise DataError(f"{path} is not a result file written by {cls.__name__}.save: {error}") from error
         if header["class"] != cls.__name__:
-            raise DataError(f"{path} holds a {header['class']}, not a {cls.__name__}; use {header['class']}.load")
+            raise DataError(
+                f"{path} holds a {header['class']}, not a {cls.__name__}; use {header['class']}.load"
+            )
         return cls(**{name: _unpack(value, arrays) for name, value in header["values"].items()})
 
 
@@ -126,5 +128,8 @@ def _unpack(value: Any, arrays: dict[str, np.ndarray]) -> Any:
             return arrays[value["__array__"]]
         if "__tuple__" in value:
             return tuple(_unpack(item, arrays) for item in value["__tuple__"])
-        return {(tuple(key) if isinstance(key, list) else key): _unpack(item, arrays) for key, item in value["__dict__"]}
+        return {
+            (tuple(key) if isinstance(key, list) else key): _unpack(item, arrays)
+            for key, item in value["__dict__"]
+        }
     return value

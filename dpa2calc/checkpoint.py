@@ -115,7 +115,9 @@ def checkpoint_info(path: str | Path) -> CheckpointInfo:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is truncated or no safetensors file ({error}); fetch it again") from error
+        raise CheckpointError(
+            f"{path} is truncated or no safetensors file ({error}); fetch it again"
+        ) from error
     if _KEY not in metadata:
         raise CheckpointError(
             f"{path} is a safetensors file, but not one of dpa2calc (its metadata has no {_KEY!r} entry)"
@@ -129,8 +131,8 @@ def _parse(text: str, path: Path) -> CheckpointInfo:
         version = header["format_version"]
         if version > FORMAT_VERSION:
             raise CheckpointError(
-                f"{path} has checkpoint format {version}, written by dpa2calc {header.get('written_by')}; this is "
-                f"dpa2calc {__version__}, which reads formats up to {FORMAT_VERSION}: upgrade the package"
+                f"{path} has checkpoint format {version}, written by dpa2calc {header.get('written_by')}; "
+                f"this is dpa2calc {__version__}, which reads formats up to {FORMAT_VERSION}: upgrade it"
             )
         for step in range(version, FORMAT_VERSION):
             header = _UPGRADES[step](header)
@@ -158,13 +160,13 @@ def load_checkpoint(path: str | Path, *, dtype: torch.dtype | None = None) -> Po
     potential = blank_potential(info.config, dtype=_DTYPES[info.dtype])
     state = potential.state_dict()
     with safe_open(path, framework="pt") as file:
-        stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        stored = {name: file.get_tensor(name) for name in file.keys()}
     wrong = sorted(set(state) ^ set(stored))
     wrong += [n for n in state if n in stored and state[n].shape != stored[n].shape]
     if wrong:
         raise CheckpointError(
-            f"{path} does not fit its own configuration: {len(wrong)} tensors are missing, unknown or of another "
-            f"shape, among them {', '.join(wrong[:5])}"
+            f"{path} does not fit its own configuration: {len(wrong)} tensors are missing, unknown or of "
+            f"another shape, among them {', '.join(wrong[:5])}"
         )
     potential.load_state_dict(stored)
     return potential.to(dtype) if dtype is not None else potential

@@ -29,8 +29,10 @@ BoolArray = npt.NDArray[np.bool_]
 
 # Beyond this coordinate float64 resolves less than 1.5e-8 Å and distances lose their meaning.
 MAX_COORDINATE = 1e8
-# 4/3 pi (9 Å)^3 holds 2000 atoms at 1.5 Å^3 each, the density of hydrogen at 300 GPa.
-MAX_NEIGHBORS = 30_000
+# No two images of one atom may be closer than this (Å).
+MIN_PERIOD = 0.1
+# 4/3 pi (9 Å)^3 holds 2000 atoms of 1.5 Å^3 each, the density of hydrogen at 300 GPa.
+MAX_NEIGHBORS = 20_000
 _AXES = "abc"
 
 
@@ -134,7 +136,8 @@ def find_pairs(geometry: Geometry, cutoff: float) -> tuple[IntArray, IntArray, I
         i (n_pairs,), j (n_pairs,), shift (n_pairs, 3), all int64.
 
     Raises:
-        StructureError: the cell is so small that an atom would have more than 30 000 neighbours.
+        StructureError: the cell is so small that an atom would have more than 20 000 neighbours,
+            or lie within 0.1 Å of its own image.
     """
     _check_density(geometry, cutoff)
     box = _make_box(geometry, cutoff)
@@ -175,6 +178,11 @@ def _make_box(geometry: Geometry, cutoff: float) -> _Box:
         vectors[~pbc] = complement
     if pbc.sum() > 1 and (_face_distances(vectors) < 0.5 * np.linalg.norm(vectors, axis=1))[pbc].any():
         vectors, to_cell = _reduce(vectors, pbc)
+    if pbc.any() and (period := np.linalg.norm(vectors[pbc], axis=1).min()) < MIN_PERIOD:
+        raise StructureError(
+            f"the cell repeats every {period:.3g} Å, so that atoms lie on top of their own images; "
+            f"check the cell {cell.tolist()} and its unit (Å)"
+        )
     low = np.zeros(3)
     if not pbc.all():
         heights = positions @ vectors[~pbc].T  # (n_atoms, n_free)

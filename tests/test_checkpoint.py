@@ -90,7 +90,7 @@ def test_loading_leaves_the_random_state_alone(potential: Potential, tmp_path: P
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="there is no model file .*nowhere"):
+    with pytest.raises(CheckpointError, match=r"there is no model file .*nowhere"):
         load_checkpoint(tmp_path / "nowhere.safetensors")
 
 
@@ -133,7 +133,7 @@ def _rewrite(path: Path, **changes: object) -> None:
 def test_newer_format(potential: Potential, tmp_path: Path) -> None:
     path = save_checkpoint(potential, tmp_path / "m.safetensors")
     _rewrite(path, format_version=99, written_by="9.0")
-    with pytest.raises(CheckpointError, match=r"format 99, written by dpa2calc 9\.0.*upgrade the package"):
+    with pytest.raises(CheckpointError, match=r"format 99, written by dpa2calc 9\.0.*upgrade it"):
         load_checkpoint(path)
 
 

@@ -317,6 +317,7 @@ CUBE = np.eye(3) * 5.0
         ([[0, 0, 0]], [[5, 0, 0], [0, 5, 0], [-3, 0, 0]], [1, 0, 1], "in one line, so the cell has no area"),
         ([[0, 0, 0]], np.eye(3) * 0.1, True, r"volume of 0.001 Å\^3 for 1 atoms.*unit"),
         ([[0, 0, 0]], np.eye(3) * 1e-4, [1, 0, 0], "length of 0.0001 Å"),
+        ([[0, 0, 0]], [[3, 0, 0], [3, 0.05, 0], [0, 0, 40]], True, "repeats every 0.05 Å"),
         ([0, 0, 0], CUBE, True, r"positions have shape \(3,\)"),
         ([[0, 0, 0]], np.eye(2), True, r"cell has shape \(2, 2\)"),
     ],

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from dpa2calc.deepmd.branch import PREFIX, Branch, Source
+from dpa2calc.deepmd.torchscript import read_torchscript
 from dpa2calc.deepmd.tree import branch_from_tree
 from dpa2calc.errors import CheckpointError
 
@@ -48,7 +49,8 @@ def open_source(path: str | Path) -> Source:
     if head.startswith(_ZIP_MAGIC):
         return read_zip(content, path)
     if any(suffix in (".yaml", ".yml") for suffix in path.suffixes):
-        return Source(path=str(path), kind="yaml", branches=(branch_from_tree(read_yaml_tree(content, path)),))
+        branch = branch_from_tree(read_yaml_tree(content, path))
+        return Source(path=str(path), kind="yaml", branches=(branch,))
     raise CheckpointError(
         f"{path} is no deepmd-kit model: it is neither a torch zip (.pt, .pth), HDF5 (.dp) nor YAML (.yaml)"
     )
@@ -83,7 +85,7 @@ def read_yaml_tree(content: io.BytesIO, path: Path) -> dict[str, Any]:
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        tree = yaml.load(content, Loader=loader)  # noqa: S506 - a safe loader
+        tree = yaml.load(content, Loader=loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} is no YAML file: {error}") from error
     if not isinstance(tree, Mapping):
@@ -106,9 +108,11 @@ def read_zip(content: io.BytesIO, path: Path) -> Source:
             names = archive.namelist()
     except zipfile.BadZipFile as error:
         raise CheckpointError(f"{path} is truncated or damaged: {error}") from error
-    if any(name.endswith("/constants.pkl") for name in names):
-        raise NotImplementedError
     content.seek(0)
+    if any(name.endswith("/constants.pkl") for name in names):
+        params, tensors = read_torchscript(content, path)
+        branch = _branch("Default", params, tensors, prefix="")
+        return Source(path=str(path), kind="pth", branches=(branch,))
     return read_checkpoint(content, path)
 
 
@@ -123,14 +127,14 @@ def read_checkpoint(file: io.BytesIO, path: Path) -> Source:
         raise CheckpointError(f"{path} is a torch file, but no deepmd-kit checkpoint (no `_extra_state`)")
     params = state["_extra_state"]["model_params"]
     by_branch = params.get("model_dict") or {"Default": params}
-    branches = tuple(_branch(name, section, state) for name, section in by_branch.items())
-    return Source(
-        path=str(path), kind="pt", branches=branches, info=dict(state["_extra_state"].get("train_infos") or {})
+    branches = tuple(
+        _branch(name, section, state, prefix=f"model.{name}.") for name, section in by_branch.items()
     )
+    training = dict(state["_extra_state"].get("train_infos") or {})
+    return Source(path=str(path), kind="pt", branches=branches, info=training)
 
 
-def _branch(name: str, params: dict[str, Any], state: Mapping[str, Tensor]) -> Branch:
-    prefix = f"model.{name}."
+def _branch(name: str, params: dict[str, Any], state: Mapping[str, Tensor], *, prefix: str) -> Branch:
     own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     shortest = own.get("min_nbor_dist")
     arrays = {k.removeprefix(PREFIX): v for k, v in own.items() if k.startswith(PREFIX)}
@@ -138,7 +142,7 @@ def _branch(name: str, params: dict[str, Any], state: Mapping[str, Tensor]) -> B
         name=name,
         params=params,
         arrays=bridged(arrays),
-        min_nbor_dist=None if shortest is None else float(shortest),
+        min_nbor_dist=None if shortest is None or float(shortest) < 0 else float(shortest),
     )
 
 

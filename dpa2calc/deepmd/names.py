@@ -6,9 +6,7 @@ The names are those below `model.<branch>.atomic_model.` in a `.pt` file.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
-
-from torch import nn
+from typing import Any, Literal
 
 from dpa2calc.model.config import DeepPotSEConfig, DPA1Config, DPA2Config
 from dpa2calc.model.deeppot_se import DeepPotSE
@@ -59,13 +57,13 @@ def head_entries(potential: Potential, head: int) -> list[Entry]:
     return entries
 
 
-def _dense(layer: nn.Module, ours: str, theirs: str) -> list[Entry]:
+def _dense(layer: Any, ours: str, theirs: str) -> list[Entry]:
     assert isinstance(layer, Dense)
     present = [name for name in ("matrix", "bias", "idt") if getattr(layer, name) is not None]
     return [Entry(f"{ours}.{name}", f"{theirs}.{name}") for name in present]
 
 
-def _mlp(net: nn.Module, ours: str, theirs: str) -> list[Entry]:
+def _mlp(net: Any, ours: str, theirs: str) -> list[Entry]:
     assert isinstance(net, MLP)
     entries = []
     for k, layer in enumerate(net.layers):
@@ -73,7 +71,7 @@ def _mlp(net: nn.Module, ours: str, theirs: str) -> list[Entry]:
     return entries
 
 
-def _norm(layer: nn.Module, ours: str, theirs: str) -> list[Entry]:
+def _norm(layer: Any, ours: str, theirs: str) -> list[Entry]:
     assert isinstance(layer, LayerNorm)
     return [Entry(f"{ours}.weight", f"{theirs}.matrix"), Entry(f"{ours}.bias", f"{theirs}.bias")]
 
@@ -112,6 +110,7 @@ def _dpa1_entries(module: DPA1) -> list[Entry]:
     ours, theirs = "descriptor.repinit", "descriptor.se_atten"
     entries = _type_embedding(module) + _statistics(ours, theirs, module.config.nsel)
     entries += _embedding(module.repinit.embedding, ours, theirs)
+    layer: Any
     for k, layer in enumerate(module.repinit.attention):
         to = f"{theirs}.dpa1_attention.attention_layers.{k}"
         entries += _dense(layer.in_proj, f"{ours}.attention.{k}.in_proj", f"{to}.attention_layer.in_proj")
@@ -141,7 +140,7 @@ def _dpa2_entries(module: DPA2) -> list[Entry]:
     return entries
 
 
-def _repformer_layer(layer: nn.Module, ours: str, theirs: str) -> list[Entry]:
+def _repformer_layer(layer: Any, ours: str, theirs: str) -> list[Entry]:
     entries = []
     for name in ("linear1", "linear2", "g1_self_mlp", "proj_g1g2", "proj_g1g1g2"):
         if getattr(layer, name) is not None:

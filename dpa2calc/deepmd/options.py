@@ -35,16 +35,17 @@ _LATER: dict[str, tuple[bool, bool]] = {
     "g1_out_conv": (False, True),
     "g1_out_mlp": (False, True),
 }
-# Read, and without meaning for the numbers of a model that is not being trained.
+# Without meaning for the numbers of a trained model; an `input.json` reader reports them as ignored.
 _NEUTRAL = {
-    "type", "type_map", "seed", "precision", "trainable", "ntypes", "rcond", "layer_name", "spin", "tot_ener_zero",
-    "update_residual", "update_residual_init", "dim_descrpt", "mixed_types", "var_name", "dim_out",
-    "use_aparam_as_mask", "stripped_type_embedding", "attn_mask", "num_case",
+    "seed", "trainable", "ntypes", "rcond", "tot_ener_zero", "dim_descrpt", "mixed_types", "var_name",
+    "dim_out", "type_map", "num_case", "data_stat_nbatch", "data_stat_protect", "data_bias_nsample",
+    "preset_out_bias", "srtab_add_bias", "bridging_r_inner", "bridging_r_outer", "spin",
+    "stripped_type_embedding", "type", "precision",
 }  # fmt: skip
 _REPINIT = {
     "rcut", "rcut_smth", "nsel", "neuron", "axis_neuron", "tebd_dim", "tebd_input_mode", "set_davg_zero",
-    "activation_function", "resnet_dt", "type_one_side", "use_three_body", "three_body_neuron", "three_body_sel",
-    "three_body_rcut", "three_body_rcut_smth",
+    "activation_function", "resnet_dt", "type_one_side", "use_three_body", "three_body_neuron",
+    "three_body_sel", "three_body_rcut", "three_body_rcut_smth",
 }  # fmt: skip
 _REPFORMER = {
     "rcut", "rcut_smth", "nsel", "nlayers", "g1_dim", "g2_dim", "axis_neuron", "direct_dist",
@@ -84,9 +85,10 @@ class Options:
         if value is not None and value not in tuple(allowed):
             raise CheckpointError(f"{self.where}.{key} = {value!r} is not supported: {why}")
 
-    def unused(self) -> list[str]:
+    def unused(self, neutral: Iterable[str] = ()) -> list[str]:
         """Keys that nobody asked for, with their place."""
-        return [f"{self.where}.{key}" for key in self.values if key not in self.used | _NEUTRAL]
+        known = self.used | set(neutral)
+        return [f"{self.where}.{key}" for key in self.values if key not in known and not key.startswith("_")]
 
 
 def model_config(
@@ -138,11 +140,8 @@ def model_config(
         bridging=_bridging(model, descriptor),
         min_neighbor_distance=min_neighbor_distance,
     )
-    for key in ("preset_out_bias", "srtab_add_bias", "bridging_r_inner", "bridging_r_outer"):
-        model.get(key)
-    for key in ("data_stat_nbatch", "data_stat_protect", "data_bias_nsample"):
-        model.get(key)
-    return config, model.unused() + raw.unused() + fitting_options.unused()
+    neutral = _NEUTRAL if missing == "old" else {"precision", "type"}
+    return config, [key for options in (model, raw, fitting_options) for key in options.unused(neutral)]
 
 
 def _bridging(model: Options, descriptor: DescriptorConfig) -> BridgingConfig | None:
@@ -230,7 +229,7 @@ def _deeppot_se(o: Options, n_types: int) -> DeepPotSEConfig:
         cutoff_smooth=float(o.get("rcut_smth", 0.5)),
         sel=tuple(map(int, sel)) if isinstance(sel, (list, tuple)) else (int(sel),) * n_types,
         neuron=tuple(o.get("neuron", (10, 20, 40))),
-        axis_neuron=int(o.get("axis_neuron", 4)),
+        axis_neuron=int(o.get("axis_neuron", o.get("n_axis_neuron", 4))),
         set_davg_zero=bool(o.get("set_davg_zero", False)),
         activation=_activation(o),
         resnet_dt=bool(o.get("resnet_dt", False)),
@@ -256,7 +255,7 @@ def _dpa1(o: Options, missing: Missing, tebd_bias: bool | None) -> DPA1Config:
         cutoff_smooth=float(o.get("rcut_smth", 0.5)),
         nsel=sum(map(int, sel)) if isinstance(sel, (list, tuple)) else int(sel),
         neuron=tuple(o.get("neuron", (10, 20, 40))),
-        axis_neuron=int(o.get("axis_neuron", 4)),
+        axis_neuron=int(o.get("axis_neuron", o.get("n_axis_neuron", 4))),
         tebd_dim=int(o.get("tebd_dim", 8)),
         tebd_input_mode=o.get("tebd_input_mode", mode),
         set_davg_zero=bool(o.get("set_davg_zero", not second)),
@@ -299,7 +298,9 @@ def _dpa2(o: Options, missing: Missing, tebd_bias: bool | None) -> DPA2Config:
         repformer=_repformer(repformer, missing),
         concat_output_tebd=bool(o.get("concat_output_tebd", True)),
         smooth=bool(o.get("smooth", True)),
-        add_tebd_to_repinit_out=bool(o.get("add_tebd_to_repinit_out", False)),
+        add_tebd_to_repinit_out=bool(
+            o.get("add_tebd_to_repinit_out", o.get("repformer_add_type_ebd_to_seq", False))
+        ),
         use_econf_tebd=bool(o.get("use_econf_tebd", False)),
         use_tebd_bias=_tebd_bias(o, missing, tebd_bias),
         **_common(o),
@@ -315,10 +316,10 @@ def _dpa2_sections(o: Options) -> tuple[Options, Options]:
     sections = []
     for prefix in ("repinit_", "repformer_"):
         section = {k.removeprefix(prefix): v for k, v in o.values.items() if k.startswith(prefix)}
+        section.pop("add_type_ebd_to_seq", None)  # an option of the whole descriptor
         o.used.update(k for k in o.values if k.startswith(prefix))
         if "activation" in section:
             section["activation_function"] = section.pop("activation")
-        section.pop("add_type_ebd_to_seq", None)
         sections.append(section)
     for key in ("tebd_dim", "tebd_input_mode", "type_one_side", "resnet_dt"):
         if o.get(key) is not None:
@@ -345,16 +346,23 @@ def _repinit(o: Options) -> RepinitConfig:
 
 
 def _repformer(o: Options, missing: Missing) -> RepformerConfig:
-    flags = {
-        "direct_dist": False, "update_g1_has_conv": True, "update_g1_has_drrd": True, "update_g1_has_grrg": True,
-        "update_g1_has_attn": True, "update_g2_has_g1g1": True, "update_g2_has_attn": True, "update_h2": False,
-        "attn2_has_gate": False, "set_davg_zero": True, "trainable_ln": True,
+    flags: dict[str, Any] = {
+        "direct_dist": False, "update_g1_has_conv": True, "update_g1_has_drrd": True,
+        "update_g1_has_grrg": True, "update_g1_has_attn": True, "update_g2_has_g1g1": True,
+        "update_g2_has_attn": True, "update_h2": False, "attn2_has_gate": False, "set_davg_zero": True,
+        "trainable_ln": True,
     }  # fmt: skip
-    numbers = {
+    numbers: dict[str, Any] = {
         "nlayers": 3, "g1_dim": 128, "g2_dim": 16, "axis_neuron": 4, "attn1_hidden": 64, "attn1_nhead": 4,
         "attn2_hidden": 16, "attn2_nhead": 4,
     }  # fmt: skip
-    later = {key: bool(o.get(key, values[missing == "default"])) for key, values in _LATER.items()}
+    later: dict[str, Any] = {
+        key: bool(o.get(key, values[missing == "default"])) for key, values in _LATER.items()
+    }
+    values: dict[str, Any] = later | {
+        **{key: bool(o.get(key, value)) for key, value in flags.items()},
+        **{key: int(o.get(key, value)) for key, value in numbers.items()},
+    }
     return RepformerConfig(
         cutoff=float(o.need("rcut")),
         cutoff_smooth=float(o.need("rcut_smth")),
@@ -364,9 +372,7 @@ def _repformer(o: Options, missing: Missing) -> RepformerConfig:
         update_residual=float(o.get("update_residual", 0.001)),
         update_residual_init=o.get("update_residual_init", "norm"),
         ln_eps=float(o.get("ln_eps", 1e-5)),
-        **{key: bool(o.get(key, value)) for key, value in flags.items()},
-        **{key: int(o.get(key, value)) for key, value in numbers.items()},
-        **later,
+        **values,
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dpa2calc.checkpoint import blank_potential
 from dpa2calc.deepmd.branch import Branch, Source
 from dpa2calc.deepmd.containers import open_source
 from dpa2calc.deepmd.names import Entry, descriptor_entries, head_entries
@@ -22,9 +23,7 @@ logger = logging.getLogger(__name__)
 _TEBD_BIAS = "descriptor.type_embedding.embedding.embedding_net.layers.0.bias"
 
 
-def read_deepmd(
-    path: str | Path, head: str | None = None, *, dtype: torch.dtype | None = None
-) -> Potential:
+def read_deepmd(path: str | Path, head: str | None = None, *, dtype: torch.dtype | None = None) -> Potential:
     """A potential with every head of a deepmd-kit file, or with one.
 
     Args:
@@ -48,7 +47,7 @@ def potential_from_source(
     if len(branches) > 1:
         _check_shared(source, branches)
     precision = stored_precision(branches[0])
-    potential = Potential(config, dtype=precision)
+    potential = blank_potential(config, dtype=precision)
     fill(potential, branches, where=source.path)
     return potential.to(dtype or precision)
 
@@ -80,7 +79,7 @@ def _joined_config(source: Source, branches: tuple[Branch, ...]) -> ModelConfig:
             tebd_bias=_TEBD_BIAS in branch.arrays,
             min_neighbor_distance=branch.min_nbor_dist,
         )
-        config = _with_table_grid(config, branch)
+        config = _with_spread(_with_table_grid(config, branch), branch)
         ignored.update(unknown)
         heads += config.heads
         if first is None:
@@ -88,8 +87,8 @@ def _joined_config(source: Source, branches: tuple[Branch, ...]) -> ModelConfig:
         for name in ("type_map", "descriptor", "pair_exclude_types", "atom_exclude_types", "bridging"):
             if getattr(config, name) != getattr(first, name):
                 raise CheckpointError(
-                    f"the heads {branches[0].name} and {branch.name} of {source.path} differ in {name}, so they "
-                    f"cannot be one model; read one of them with head={branch.name!r}"
+                    f"the heads {branches[0].name} and {branch.name} of {source.path} differ in {name}, so "
+                    f"they cannot be one model; read one of them with head={branch.name!r}"
                 )
     assert first is not None
     if ignored:
@@ -104,10 +103,20 @@ def _with_table_grid(config: ModelConfig, branch: Branch) -> ModelConfig:
     if config.bridging is None:
         return config
     if "pairtab.tab_info" not in branch.arrays:
-        raise CheckpointError("the model has a pair table (use_srtab), but the file does not hold its numbers")
+        raise CheckpointError("the model has a pair table (use_srtab), but its numbers are not in the file")
     r_min, spacing, n_intervals, _ = branch.arrays["pairtab.tab_info"].tolist()
     grid = dataclasses.replace(config.bridging, r_min=r_min, spacing=spacing, n_intervals=int(n_intervals))
     return dataclasses.replace(config, bridging=grid)
+
+
+def _with_spread(config: ModelConfig, branch: Branch) -> ModelConfig:
+    """Keeps deepmd-kit's `out_std`, which plays no part in energies, for the way back."""
+    stored = branch.arrays.get("out_std")
+    if stored is None or bool((stored == 1.0).all()):
+        return config
+    head = config.heads[0]
+    info = head.info | {"deepmd_out_std": stored.reshape(-1).tolist()}
+    return config.with_heads((dataclasses.replace(head, info=info),))
 
 
 def _check_shared(source: Source, branches: tuple[Branch, ...]) -> None:
@@ -120,8 +129,9 @@ def _check_shared(source: Source, branches: tuple[Branch, ...]) -> None:
                 continue
             if other is None or not torch.equal(value, other):
                 raise CheckpointError(
-                    f"the branches {first.name} and {branch.name} of {source.path} do not share their descriptor "
-                    f"({name} differs), so they are different models; read one of them with head={branch.name!r}"
+                    f"the branches {first.name} and {branch.name} of {source.path} do not share their "
+                    f"descriptor ({name} differs), so they are different models; read one of them with "
+                    f"head={branch.name!r}"
                 )
 
 
@@ -148,7 +158,8 @@ def fill(potential: Potential, branches: tuple[Branch, ...], *, where: str) -> N
             table = branches[0].arrays["pairtab.tab_data"]
             potential.bridging.coefficients.copy_(table.reshape(potential.bridging.coefficients.shape))
     if missing:
-        shown = "\n  ".join(missing[:20]) + (f"\n  ... and {len(missing) - 20} more" if len(missing) > 20 else "")
+        more = [f"... and {len(missing) - 20} more"] if len(missing) > 20 else []
+        shown = "\n  ".join(missing[:20] + more)
         raise CheckpointError(f"{where} lacks {len(missing)} arrays that its model needs:\n  {shown}")
 
 
@@ -162,13 +173,16 @@ def _copy(target: Tensor, value: Tensor, entry: Entry, where: str) -> None:
     stored = tuple(value.shape)
     if entry.form == "slots":
         if value.dim() == 3 and not bool((value == value[:, :1]).all()):
-            raise CheckpointError(f"{where}: {entry.theirs} differs between neighbour slots; that is not supported")
+            raise CheckpointError(
+                f"{where}: {entry.theirs} differs between neighbour slots, which is not supported"
+            )
         value = value[:, 0] if value.dim() == 3 else value
     elif entry.form in ("column", "bias"):
         value = value.reshape(-1)
     if value.shape != target.shape:
         raise CheckpointError(
-            f"{where}: {entry.theirs} has shape {stored}, but the model's options ask for {tuple(target.shape)}"
+            f"{where}: {entry.theirs} has shape {stored}, but the model's options ask for "
+            f"{tuple(target.shape)}"
         )
     target.copy_(value)
 

@@ -30,7 +30,7 @@ _RENAMED = {
 }
 _STATISTICS = {"davg": "mean", "dstd": "stddev"}
 # The part that the body of a single-block descriptor has in a `.pt` file.
-_BODY = {"dpa1": "se_atten", "se_atten": "se_atten", "se_atten_v2": "se_atten", "se_e2_a": "sea", "se_a": "sea"}
+_BODY = dict.fromkeys(("dpa1", "se_atten", "se_atten_v2"), "se_atten") | {"se_e2_a": "sea", "se_a": "sea"}
 
 
 def branch_from_tree(tree: Node) -> Branch:

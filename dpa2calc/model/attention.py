@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dpa2calc.model.config import RepformerConfig
+from dpa2calc.model.folding import folded
 from dpa2calc.model.layers import Dense, LayerNorm
 from dpa2calc.model.neighbor_attention import SHIFT, padded_softmax
 from dpa2calc.model.pair_mix import PairMix
@@ -58,6 +59,7 @@ class PairAttention(nn.Module):
         if c.update_h2:
             self.ev = Dense(c.attn2_nhead, 1, bias=False)
 
+    @folded
     def folded_query_key(self) -> Tensor:
         """W_q W_k^T / sqrt(nd) of every head, (d2, heads * d2): one map gives what meets g2 itself."""
         c = self.config
@@ -66,6 +68,7 @@ class PairAttention(nn.Module):
         q, k = qk[:, :, :nh], qk[:, :, nh:]
         return (torch.einsum("adh,bdh->ahb", q, k) * (1.0 / math.sqrt(nd))).reshape(d2, nh * d2)
 
+    @folded
     def folded_value_out(self) -> Tensor:
         """W_v W_o of every head, (heads * d2, d2)."""
         c = self.config
@@ -126,6 +129,7 @@ class LocalAttention(nn.Module):
         self.mapkv = Dense(c.g1_dim, (c.attn1_hidden + c.g1_dim) * c.attn1_nhead, bias=False)
         self.head_map = Dense(c.g1_dim * c.attn1_nhead, c.g1_dim)
 
+    @folded
     def folded_query_key(self) -> Tensor:
         """W_q W_k^T / sqrt(nd) of every head, (d1, heads * d1)."""
         c = self.config
@@ -134,6 +138,7 @@ class LocalAttention(nn.Module):
         k = self.mapkv.matrix.view(d1, nd + d1, nh)[:, :nd]
         return (torch.einsum("adh,bdh->ahb", q, k) * (1.0 / math.sqrt(nd))).reshape(d1, nh * d1)
 
+    @folded
     def folded_value_out(self) -> Tensor:
         """W_v W_o of every head, (heads * d1, d1); here the heads are the slow index on both sides."""
         c = self.config

@@ -16,7 +16,7 @@ from torch import Tensor
 from dpa2calc.model.neighbor_attention import SHIFT
 from dpa2calc.model.pair_mix import padded_weights
 
-_BLOCK_BYTES = 400_000  # one (block, k, d1) array of gathered rows
+_BLOCK_BYTES = 400_000  # a thread; one (block, k, d1) array of gathered rows
 
 
 class Attention(NamedTuple):
@@ -64,7 +64,7 @@ class NeighborMix(torch.autograd.Function):
         moments = g1.new_empty(n, left.shape[1], d1) if left is not None else none
         products = g1.new_empty(n, k, project.shape[1]) if project is not None else none
         mixed = torch.empty_like(query) if query is not None else none
-        step = max(1, _BLOCK_BYTES // (k * d1 * g1.element_size()))
+        step = max(1, torch.get_num_threads() * _BLOCK_BYTES // (k * d1 * g1.element_size()))
         for start in range(0, n, step):
             rows = slice(start, min(n, start + step))
             gathered = g1.index_select(0, neighbors[rows].reshape(-1)).view(-1, k, d1)

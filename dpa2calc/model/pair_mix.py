@@ -15,12 +15,12 @@ from torch import Tensor
 
 from dpa2calc.model.neighbor_attention import SHIFT
 
-_BLOCK_BYTES = 400_000  # one (block, heads, k, k) array; three to four are alive at a time
+_BLOCK_BYTES = 400_000  # a thread; one (block, heads, k, k) array; three to four are alive at a time
 
 
 def block_size(k: int, heads: int, itemsize: int) -> int:
     """Atoms in a block, so that one array of scores takes about `_BLOCK_BYTES`."""
-    return max(1, _BLOCK_BYTES // (heads * k * k * itemsize))
+    return max(1, torch.get_num_threads() * _BLOCK_BYTES // (heads * k * k * itemsize))
 
 
 def _heads_first(x: Tensor, k: int, heads: int) -> Tensor:

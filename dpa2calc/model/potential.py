@@ -111,15 +111,11 @@ class Potential(nn.Module):
             atomic_virial: also (n_atoms, 3, 3) virials; for message passing models this takes four
                 backward passes instead of one, and needs `graph.positions`.
         """
-        vectors = graph.vectors.to(self.dtype).requires_grad_()
+        vectors = graph.vectors.detach().to(self.dtype).requires_grad_()
         with torch.enable_grad():
             atomic = self.atomic_energies(graph, vectors, head)
-            (pair_forces,) = torch.autograd.grad(
-                # Atoms without neighbours may not depend on any vector: then the gradient is zero.
-                atomic.sum() + 0.0 * vectors.sum(),
-                vectors,
-                create_graph=create_graph,
-                retain_graph=create_graph or atomic_virial,
+            pair_forces = _gradient(
+                atomic.sum(), vectors, create_graph=create_graph, retain_graph=create_graph or atomic_virial
             )
         p = pair_forces.to(torch.float64)  # dE/dd_ij, (n, k, 3)
         per_center = -torch.einsum("nka,nkb->nab", p, graph.vectors)
@@ -147,16 +143,20 @@ class Potential(nn.Module):
         r = graph.positions
         # The gradient of sum_i e_i r_i,b (r_i held constant) carries the centre's place to every atom.
         q = torch.stack(
-            [
-                torch.autograd.grad((atomic * r[:, b]).sum(), vectors, retain_graph=b < 2)[0]
-                for b in range(3)
-            ],
+            [_gradient((atomic * r[:, b]).sum(), vectors, retain_graph=b < 2) for b in range(3)],
             dim=-1,
         ).to(torch.float64)  # (n, k, 3 [a], 3 [b])
         r_j = r.unsqueeze(1) + graph.vectors  # (n, k, 3), images where they are
         far_end = q - p.unsqueeze(-1) * r_j.unsqueeze(-2)
         near_end = (p.unsqueeze(-1) * r[:, None, None, :] - q).sum(dim=1)
         return near_end + _to_neighbors(far_end * graph.mask[..., None, None], graph)
+
+
+def _gradient(total: Tensor, vectors: Tensor, **options: bool) -> Tensor:
+    """d total / d vectors; zero where nothing depends on them (atoms without neighbours)."""
+    if not total.requires_grad:
+        return torch.zeros_like(vectors)
+    return torch.autograd.grad(total, vectors, allow_unused=True, materialize_grads=True, **options)[0]
 
 
 def scatter_forces(p: Tensor, graph: Graph) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dpa2calc.model.layers import MLP, tanh_
 
-_BLOCK_BYTES = 600_000  # the widest array of a block
+_BLOCK_BYTES = 600_000  # a thread; the widest array of a block
 _KEEP_BYTES = 64_000_000  # activations up to this size are kept for the backward pass, else recomputed
 
 
@@ -101,7 +101,7 @@ class EmbeddedMoments(torch.autograd.Function):
     ) -> Tensor:
         n, k, _ = rows.shape
         moments = rows.new_empty(n, 4, net.width)
-        step = max(1, _BLOCK_BYTES // (k * net.width * rows.element_size()))
+        step = max(1, torch.get_num_threads() * _BLOCK_BYTES // (k * net.width * rows.element_size()))
         channels = 2 * sum((net.slope.numel(), *(layer[0].shape[1] for layer in net.later)))
         keep = ctx.needs_input_grad[0] and n * k * channels * rows.element_size() < _KEEP_BYTES
         ctx.kept = []
@@ -168,7 +168,7 @@ class AngleSums(torch.autograd.Function):
     def forward(ctx: Any, directions: Tensor, first: Tensor, second: Tensor, net: Net) -> Tensor:
         n, k, _ = directions.shape
         out = directions.new_empty(n, net.width)
-        step = max(1, _BLOCK_BYTES // (k * k * net.width * directions.element_size()))
+        step = max(1, torch.get_num_threads() * _BLOCK_BYTES // (k * k * net.width * directions.element_size()))
         for start in range(0, n, step):
             block = slice(start, start + step)
             angles = torch.bmm(directions[block], directions[block].transpose(1, 2)).view(-1, 1, k * k)

@@ -1,0 +1,159 @@
+"""What a molecular dynamics run is asked to do: one frozen, validated record."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from ase import units
+
+from dpa2calc.errors import ConfigError
+
+Ensemble = Literal["nve", "nvt", "npt"]
+Thermostat = Literal["langevin", "bussi", "nose-hoover"]
+CellMotion = Literal["isotropic", "axes", "full"]
+Velocities = Literal["auto", "keep", "new"]
+Target = float | tuple[float, float]
+
+# what may change between a run and its continuation without changing the trajectory itself
+FREE_ON_RESUME = frozenset({"steps", "restart_seconds"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class MDConfig:
+    """A molecular dynamics run.
+
+    Times are in fs, temperatures in K, pressures in GPa, distances in Å, forces in eV/Å.
+
+    Example:
+        >>> MDConfig(steps=2000, temperature=330, timestep_fs=0.5)
+    """
+
+    steps: int  # total number of steps, counted from the very first run
+    ensemble: Ensemble = "nvt"
+    timestep_fs: float = 0.5
+    # K; a pair (start, end) is a linear ramp over `ramp_steps`. NVE uses it for the first velocities only
+    temperature: Target = 300.0
+    pressure_gpa: Target = 0.0  # NPT only; a pair is a linear ramp
+    ramp_steps: int | None = None  # None: the ramp takes `steps`; afterwards the end value is held
+    thermostat: Thermostat = "langevin"  # NVT only; NPT always uses Nose-Hoover chains (MTK)
+    thermostat_time_fs: float = 100.0  # relaxation time: 1/friction, Bussi's tau, Nose-Hoover's tdamp
+    cell_motion: CellMotion = "isotropic"  # NPT: volume only, three lengths at fixed angles, or everything
+    barostat_time_fs: float = 1000.0
+    chain_length: int = 3  # Nose-Hoover chains, thermostat and barostat
+    fix_com: bool | None = None  # remove centre-of-mass motion; None: yes unless the atoms have constraints
+    velocities: Velocities = "auto"  # auto: keep the atoms' momenta if any is not zero, else draw new ones
+    seed: int = 0  # of the first velocities and of the stochastic thermostats
+    # output
+    trajectory_interval: int = 100  # steps between frames
+    log_interval: int = 10  # steps between rows of the log
+    # Every `sync_interval` steps the calculator forgets its caches (neighbour lists), so that a restart
+    # from there repeats every bit; a restart file holds such a point. 0: never reset, no exact restart.
+    sync_interval: int = 100
+    restart_seconds: float = 30.0  # write the restart file at most this often (and at the end)
+    # guards: None switches one off; the run stops with the last good frame kept
+    temperature_limit: float | None = None  # K; None: ten times the highest target, widened for few atoms
+    force_limit: float | None = 100.0  # largest force on one atom
+    step_limit: float | None = 1.0  # largest displacement of one atom in one step
+    min_distance: float | None = None  # smallest distance of two atoms, checked with the log
+    lost_distance: float | None = 10.0  # an atom whose nearest neighbour is farther is lost (with the log)
+    volume_limit: float | None = 3.0  # NPT: largest ratio, either way, of the volume to the first one
+    committee_limit: float | None = None  # largest entry of calc.results["forces_std"]
+
+    def __post_init__(self) -> None:
+        for name, choices in (
+            ("ensemble", Ensemble),
+            ("thermostat", Thermostat),
+            ("cell_motion", CellMotion),
+            ("velocities", Velocities),
+        ):
+            value = getattr(self, name)
+            if value not in get_args(choices):
+                raise ConfigError(f"{name} is {value!r}; choose one of {', '.join(get_args(choices))}")
+        for name in ("temperature", "pressure_gpa"):
+            object.__setattr__(self, name, _target(name, getattr(self, name)))
+        if any(value <= 0 for value in _pair(self.temperature)):
+            raise ConfigError(f"temperature is {self.temperature} K; it must be above 0 K")
+        for name in ("timestep_fs", "thermostat_time_fs", "barostat_time_fs"):
+            _above_zero(name, getattr(self, name), "fs")
+        for name in ("steps", "sync_interval"):
+            _whole(name, getattr(self, name), least=0)
+        for name in ("trajectory_interval", "log_interval", "chain_length"):
+            _whole(name, getattr(self, name), least=1)
+        if self.ramp_steps is not None:
+            _whole("ramp_steps", self.ramp_steps, least=1)
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is not None and (field.name.endswith("_limit") or field.name.endswith("_distance")):
+                _above_zero(field.name, value, "")
+        if self.volume_limit is not None and self.volume_limit <= 1:
+            raise ConfigError(f"volume_limit is {self.volume_limit}; it is a ratio and must be above 1")
+
+    def target_temperature(self, step: int) -> float:
+        """Target temperature in K at a global step."""
+        return _ramp(self.temperature, step, self.ramp_steps or self.steps)
+
+    def target_pressure(self, step: int) -> float:
+        """Target pressure in eV/Å³ at a global step."""
+        return _ramp(self.pressure_gpa, step, self.ramp_steps or self.steps) * units.GPa
+
+    @property
+    def ramped(self) -> bool:
+        """True when temperature or pressure changes during the run."""
+        return any(first != last for first, last in map(_pair, (self.temperature, self.pressure_gpa)))
+
+    def highest_temperature(self) -> float:
+        """The larger of the start and end target, in K."""
+        return max(_pair(self.temperature))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able values of all fields."""
+        return dataclasses.asdict(self)
+
+    def check_continues(self, earlier: dict[str, Any]) -> None:
+        """Raise ConfigError unless this run can continue one made with `earlier` (a `to_dict`).
+
+        Only `steps` and `restart_seconds` may differ; a ramp also keeps its length.
+        """
+        mine = self.to_dict()
+        for name, value in mine.items():
+            before = earlier.get(name, value)
+            before = tuple(before) if isinstance(before, list) else before
+            if name == "ramp_steps" and self.ramped:
+                value, before = value or self.steps, before or earlier["steps"]
+            if name not in FREE_ON_RESUME and value != before:
+                raise ConfigError(
+                    f"the restart file was made with {name}={before!r}, this run asks for {value!r}; "
+                    f"give {name}={before!r} to continue, or another restart file to start afresh"
+                )
+
+
+def _pair(value: Target) -> tuple[float, float]:
+    return value if isinstance(value, tuple) else (value, value)
+
+
+def _target(name: str, value: Any) -> Target:
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    numbers = all(isinstance(item, (int, float)) and math.isfinite(item) for item in values)
+    if not numbers or len(values) not in (1, 2):
+        raise ConfigError(f"{name} is {value!r}; give one number or a pair (start, end)")
+    return (float(values[0]), float(values[1])) if len(values) == 2 else float(values[0])
+
+
+def _ramp(target: Target, step: int, length: int) -> float:
+    first, last = _pair(target)
+    if first == last:
+        return first
+    return first + (last - first) * min(1.0, step / max(1, length))
+
+
+def _above_zero(name: str, value: Any, unit: str) -> None:
+    if not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
+        raise ConfigError(f"{name} is {value!r}; it must be a number above 0 {unit}".rstrip())
+
+
+def _whole(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least {least}")

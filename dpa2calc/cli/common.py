@@ -1,0 +1,125 @@
+"""Options that many verbs share: which calculator, which structure, where results go."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from dpa2calc.errors import ConfigError, DataError
+
+
+def add_calculator_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --model, --head, --device, --dtype, --committee, --dispersion, --allow-unseen-elements."""
+    group = parser.add_argument_group("calculator")
+    group.add_argument(
+        "--model",
+        default="default",
+        help="'default' (inside the package), a published name (`dpa2calc models`), or a checkpoint file",
+    )
+    group.add_argument("--head", help="head of a multi-head model: its name, alias, or a unique ending of it")
+    group.add_argument("--device", help="cpu, cuda, cuda:1, mps; chosen by itself when left out")
+    group.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="of the network")
+    group.add_argument(
+        "--committee", nargs="+", metavar="MODEL", help="further models; their spread is the uncertainty"
+    )
+    group.add_argument("--dispersion", metavar="FUNCTIONAL", help="add D3(BJ) dispersion for this functional")
+    group.add_argument(
+        "--allow-unseen-elements", action="store_true", help="evaluate elements that the head never saw"
+    )
+    # for the tests of the verbs: a calculator that needs no weights
+    group.add_argument("--calculator", choices=("dpa2", "emt", "lj"), default="dpa2", help=argparse.SUPPRESS)
+
+
+def make_calculator(args: argparse.Namespace) -> Any:
+    """The ASE calculator that the options of `add_calculator_arguments` describe."""
+    if args.calculator == "emt":
+        from ase.calculators.emt import EMT
+
+        return EMT()
+    if args.calculator == "lj":  # argon
+        from ase.calculators.lj import LennardJones
+
+        return LennardJones(epsilon=0.0104, sigma=3.4, rc=8.5, smooth=True)
+    from dpa2calc import DPA2Calculator
+
+    # only what was asked for, so that the calculator's own defaults stay in one place
+    options = {name: getattr(args, name) for name in ("device", "committee", "dispersion")}
+    chosen = {name: value for name, value in options.items() if value is not None}
+    if args.allow_unseen_elements:
+        chosen["allow_unseen_elements"] = True
+    return DPA2Calculator(args.model, args.head, dtype=args.dtype, **chosen)
+
+
+def add_structure_argument(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """Add --structure FILE, --index and --repeat."""
+    parser.add_argument(
+        "--structure",
+        required=required,
+        metavar="FILE",
+        help="any file that ASE reads (cif, extxyz, POSCAR ...)",
+    )
+    parser.add_argument("--index", type=int, default=-1, help="which frame of the file (default: the last)")
+    parser.add_argument(
+        "--repeat", type=int, nargs=3, metavar=("A", "B", "C"), help="repeat the cell, for example 2 2 2"
+    )
+
+
+def read_structure(args: argparse.Namespace) -> Any:
+    """The `ase.Atoms` that the options of `add_structure_argument` name.
+
+    Raises:
+        DataError: the file is missing or ASE cannot read it.
+        ConfigError: --repeat along a direction without a cell vector, or below 1.
+    """
+    atoms = read_frame(args.structure, args.index)
+    if args.repeat:
+        if min(args.repeat) < 1:
+            raise ConfigError(f"--repeat is {args.repeat}; give three whole numbers of at least 1")
+        if any(n > 1 and not vector.any() for n, vector in zip(args.repeat, atoms.cell.array)):
+            raise ConfigError(f"--repeat {args.repeat}, but {args.structure} has no cell in that direction")
+        atoms = atoms.repeat(args.repeat)
+    return atoms
+
+
+def read_frame(path: str, index: int = -1) -> Any:
+    """One frame of any file that ASE reads.
+
+    Raises:
+        DataError: the file is missing or ASE cannot read it.
+    """
+    import ase.io
+
+    if not Path(path).is_file():
+        raise DataError(
+            f"{path} does not exist; give a structure file such as structure.cif or frames.extxyz"
+        )
+    try:
+        return ase.io.read(path, index=index)
+    except Exception as error:  # ASE raises whatever its many readers raise
+        reason = f"{type(error).__name__}: {error}".strip(": ")
+        raise DataError(f"{path}: ASE cannot read frame {index} ({reason})") from error
+
+
+def save_figure(result: Any, path: Path) -> Path:
+    """Draw `result.plot()` into a file without a display; returns the path.
+
+    A figure of its own and the Agg canvas are used, so no backend is set and no window opens.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    result.plot(figure.add_subplot())
+    figure.savefig(path, dpi=150)
+    return path
+
+
+def number_or_ramp(text: str) -> float | tuple[float, float]:
+    """Read '300' as 300.0 and '300:600' as (300.0, 600.0), for argparse."""
+    parts = [float(part) for part in text.split(":")]
+    if len(parts) > 2:
+        raise argparse.ArgumentTypeError(f"{text!r}: give one number, or START:END for a ramp")
+    return (parts[0], parts[1]) if len(parts) == 2 else parts[0]
