@@ -105,8 +105,8 @@ class _Simulation:
         self.step = 0
         self.first_volume = self.atoms.get_volume() if self.atoms.cell.rank == 3 else float("nan")
         self.rng = np.random.default_rng(config.seed)
-        resumed = self.restart is not None and self.restart.exists() and not overwrite
-        state = load_restart(self.restart) if resumed and self.restart else None
+        self.resumed = self.restart is not None and self.restart.exists() and not overwrite
+        state = load_restart(self.restart) if self.resumed and self.restart else None
         if not overwrite:
             self._refuse_existing(state.marks if state else {})
         _forget(self.atoms.calc, config)
@@ -167,7 +167,7 @@ class _Simulation:
         problem = problem or self.guard.check_distances(self.atoms)
         if problem:
             raise StructureError(f"the first configuration is no start for a run: {problem}")
-        if self.step == 0:
+        if not self.resumed:
             self._record()
             self.synced = self._snapshot()
 

@@ -18,8 +18,9 @@ def copper_file(tmp_path):
 
 def test_md_writes_everything_and_continues(copper_file, tmp_path, capsys):
     out = tmp_path / "run"
-    common = ["md", "--structure", copper_file, "--repeat", "2", "1", "1", "--calculator", "emt", "--out", str(out),
-              "--timestep", "2", "--temperature", "400", "--seed", "3", "--trajectory-interval", "10"]  # fmt: skip
+    common = ["md", "--structure", copper_file, "--repeat", "2", "1", "1", "--calculator", "emt", "--out", out,
+              "--timestep", 2, "--temperature", 400, "--seed", 3, "--trajectory-interval", 10]  # fmt: skip
+    common = [str(word) for word in common]
     assert main([*common, "--steps", "20"]) == 0
     captured = capsys.readouterr()
     assert "NVT molecular dynamics, 8 atoms, 20 steps of 2.0 fs: finished" in captured.out
@@ -88,8 +89,8 @@ def test_help_shows_an_example(capsys):
 
 
 def test_a_run_that_a_limit_stops_returns_1(copper_file, tmp_path, capsys):
-    arguments = ["md", "--structure", copper_file, "--calculator", "emt", "--steps", "50", "--temperature", "3000",
-                 "--force-limit", "0.05", "--out", str(tmp_path / "o"), "--no-progress"]  # fmt: skip
+    arguments = ["md", "--structure", copper_file, "--calculator", "emt", "--steps", "50", "--no-progress"]
+    arguments += ["--temperature", "3000", "--force-limit", "0.05", "--out", str(tmp_path / "o")]
     with pytest.warns(UserWarning, match="over force_limit=0.05"):
         assert main(arguments) == 1
     captured = capsys.readouterr()
