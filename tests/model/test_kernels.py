@@ -105,7 +105,7 @@ def test_changed_weights_are_folded_again():
         potential.descriptor.repformer.layers[0].attn2.mapqk.matrix.mul_(1.5)
     fast = potential.compute(graph).energy
     plain = potential.requires_grad_(True).compute(graph).energy
-    assert abs(float(fast - before)) > 1e-9
+    assert abs((fast - before).item()) > 1e-9
     torch.testing.assert_close(fast, plain, rtol=0, atol=1e-12)
 
 
@@ -123,7 +123,7 @@ def test_padded_softmax_counts_columns_that_are_not_there(n_more):
     torch.manual_seed(0)
     scores = 10 * torch.randn(4, 2, 9, dtype=torch.float64) - 10
     scores[0] -= 40
-    denominator = scores.exp().sum(-1, keepdim=True) + n_more * torch.exp(torch.tensor(-SHIFT))
+    denominator = scores.exp().sum(-1, keepdim=True) + n_more * torch.exp(torch.tensor(-SHIFT, dtype=torch.float64))
     expected = scores.exp() / denominator
     torch.testing.assert_close(padded_softmax(scores, n_more), expected, rtol=1e-12, atol=0)
     torch.testing.assert_close(padded_weights(scores.clone(), n_more), expected, rtol=1e-12, atol=0)
