@@ -7,15 +7,15 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-
-from dpa2calc.errors import ConfigError
-from dpa2calc.model.potential import Output
 from dpa2calc.training.config import TrainConfig
 from dpa2calc.training.dataset import Dataset
 from dpa2calc.training.loader import GraphStore, make_batch
 from dpa2calc.training.loss import energy_force_loss
 from dpa2calc.training.preparation import new_potential
 from dpa2calc.training.schedule import Prefactors, Schedule
+
+from dpa2calc.errors import ConfigError
+from dpa2calc.model.potential import Output
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_warm_up_and_end(kind):
 def test_wrong_options_say_what_is_allowed():
     with pytest.raises(ConfigError, match="optimizer = 'sgd' is not allowed; allowed: adam, adamw"):
         TrainConfig(optimizer="sgd")
-    with pytest.raises(ConfigError, match="learning_rate_stop = 0.1"):
+    with pytest.raises(ConfigError, match=r"learning_rate_stop = 0\.1"):
         TrainConfig(learning_rate_stop=0.1)
     with pytest.raises(ConfigError, match="choose 'adamw'"):
         TrainConfig(weight_decay=0.1)
