@@ -84,6 +84,10 @@ def test_library_code_neither_prints_nor_unpickles():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
                 called = ast.unparse(node.func)
-                assert called not in ("print", "torch.jit.load", "torch.set_default_dtype"), f"{path}: {called}"
-                unsafe = [k for k in node.keywords if k.arg == "weights_only" and ast.unparse(k.value) != "True"]
+                assert called not in ("print", "torch.jit.load", "torch.set_default_dtype"), (
+                    f"{path}: {called}"
+                )
+                unsafe = [
+                    k for k in node.keywords if k.arg == "weights_only" and ast.unparse(k.value) != "True"
+                ]
                 assert not (called == "torch.load" and unsafe), path

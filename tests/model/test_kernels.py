@@ -70,7 +70,9 @@ def structure() -> Atoms:
     slab.cell[2, 2] += 6.0
     ethanol = molecule("CH3CH2OH")
     ethanol.symbols[:2] = "O"
-    ethanol.translate(slab.cell.array.sum(axis=0) * [0.5, 0.5, 0] + [0, 0, 9.5] - ethanol.positions.mean(axis=0))
+    ethanol.translate(
+        slab.cell.array.sum(axis=0) * [0.5, 0.5, 0] + [0, 0, 9.5] - ethanol.positions.mean(axis=0)
+    )
     atoms = slab + ethanol
     atoms.rattle(0.1, seed=3)
     return atoms
@@ -123,7 +125,9 @@ def test_padded_softmax_counts_columns_that_are_not_there(n_more):
     torch.manual_seed(0)
     scores = 10 * torch.randn(4, 2, 9, dtype=torch.float64) - 10
     scores[0] -= 40
-    denominator = scores.exp().sum(-1, keepdim=True) + n_more * torch.exp(torch.tensor(-SHIFT, dtype=torch.float64))
+    denominator = scores.exp().sum(-1, keepdim=True) + n_more * torch.exp(
+        torch.tensor(-SHIFT, dtype=torch.float64)
+    )
     expected = scores.exp() / denominator
     torch.testing.assert_close(padded_softmax(scores, n_more), expected, rtol=1e-12, atol=0)
     torch.testing.assert_close(padded_weights(scores.clone(), n_more), expected, rtol=1e-12, atol=0)

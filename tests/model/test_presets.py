@@ -28,7 +28,9 @@ def n_parameters(config: ModelConfig) -> int:
 
 
 # BASELINES.md, counted by deepmd-kit with 4 types and one head.
-@pytest.mark.parametrize(("name", "millions"), [("paper", 4.98), ("small", 0.62), ("medium", 1.02), ("large", 1.74)])
+@pytest.mark.parametrize(
+    ("name", "millions"), [("paper", 4.98), ("small", 0.62), ("medium", 1.02), ("large", 1.74)]
+)
 def test_number_of_parameters(name, millions):
     assert n_parameters(preset(name, FOUR)) == pytest.approx(millions * 1e6, rel=0.01)
 
@@ -48,7 +50,9 @@ def test_configurations_survive_json(name):
 def test_unknown_key_names_the_nearest():
     values = to_dict(preset("small", FOUR))
     values["descriptor"]["repformer"]["n_layers"] = 3
-    with pytest.raises(ConfigError, match=r"unknown key 'n_layers' in RepformerConfig; did you mean 'nlayers'"):
+    with pytest.raises(
+        ConfigError, match=r"unknown key 'n_layers' in RepformerConfig; did you mean 'nlayers'"
+    ):
         from_dict(ModelConfig, values)
 
 
