@@ -53,8 +53,8 @@ def check_seen(atoms: Atoms, head: HeadConfig) -> None:
     if unseen:
         raise ElementError(
             f"head {head.name!r} never saw {', '.join(unseen)} in training, so its energies would be "
-            f"guesses; it saw {', '.join(head.elements)}. Choose another head, or pass allow_unseen_elements=True "
-            "to evaluate all the same"
+            f"guesses; it saw {', '.join(head.elements)}. Choose another head, or pass "
+            "allow_unseen_elements=True to evaluate all the same"
         )
 
 
@@ -98,8 +98,9 @@ class DistanceCheck:
             self.warned = True
             first, second = (f"{k} ({self.type_map[int(graph.types[k])]})" for k in (i, j))
             warnings.warn(
-                f"atoms {first} and {second} of {name} are only {float(close.min()) ** 0.5:.3f} Å apart, closer "
-                "than any bond of these elements; the energy is an extrapolation (said once by this calculator)",
+                f"atoms {first} and {second} of {name} are only {float(close.min()) ** 0.5:.3f} Å apart, "
+                "closer than any bond of these elements; the energy is an extrapolation "
+                "(said once by this calculator)",
                 stacklevel=2,
             )
 
