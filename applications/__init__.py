@@ -1,7 +1,39 @@
 """Applications on any ASE calculator (installed as dpa2calc.applications)."""
 
+from .adf import AngularDistribution, angular_distribution
+from .arrhenius import Arrhenius, arrhenius
+from .density_map import DensityMap, density_map
+from .diffusion import Diffusion, diffusion
 from .md import run_md
 from .md_config import MDConfig
 from .md_result import MDResult
+from .paths import Paths, read_paths
+from .rdf import RadialComparison, RadialDistribution, radial_distribution, radial_distributions
+from .representation import RepresentationMap, representation_map
+from .trajectory import Frames
+from .van_hove import VanHove, van_hove
 
-__all__ = ["MDConfig", "MDResult", "run_md"]
+__all__ = [
+    "AngularDistribution",
+    "Arrhenius",
+    "DensityMap",
+    "Diffusion",
+    "Frames",
+    "MDConfig",
+    "MDResult",
+    "Paths",
+    "RadialComparison",
+    "RadialDistribution",
+    "RepresentationMap",
+    "VanHove",
+    "angular_distribution",
+    "arrhenius",
+    "density_map",
+    "diffusion",
+    "radial_distribution",
+    "radial_distributions",
+    "read_paths",
+    "representation_map",
+    "run_md",
+    "van_hove",
+]

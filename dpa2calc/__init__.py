@@ -1,5 +1,34 @@
 """dpa2calc: DPA-2 large atomic models behind one line of ASE."""
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from dpa2calc.version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from dpa2calc.calculator import DPA2Calculator
+    from dpa2calc.description import available_heads
+    from dpa2calc.load import load_model
+    from dpa2calc.registry import available_models
+
+# Public name -> module. Imported when first used, so that `import dpa2calc` takes no time.
+_PUBLIC = {
+    "DPA2Calculator": "dpa2calc.calculator",
+    "available_heads": "dpa2calc.description",
+    "available_models": "dpa2calc.registry",
+    "load_model": "dpa2calc.load",
+}
+
+__all__ = ["DPA2Calculator", "__version__", "available_heads", "available_models", "load_model"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'dpa2calc' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC])

@@ -41,5 +41,9 @@ class DataError(DPA2CalcError, ValueError):
     """A dataset or trajectory is unusable; the message names file and frame."""
 
 
+class TrainingError(DPA2CalcError, RuntimeError):
+    """Training cannot go on (a loss that is not finite); the message names the batch."""
+
+
 class MissingDependencyError(DPA2CalcError, ImportError):
     """An optional library is not installed; the message says how to install it."""

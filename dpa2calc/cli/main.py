@@ -14,7 +14,22 @@ from dpa2calc.version import __version__
 # verb -> (module inside dpa2calc.cli, one line for `dpa2calc --help`). A verb's module is imported only
 # when that verb is used, so `dpa2calc --help` needs neither torch nor ASE.
 VERBS: dict[str, tuple[str, str]] = {
+    "models": ("models", "models by name: inside the package, or published and downloaded when used"),
+    "describe": ("describe", "what a model is: heads, elements, functionals, sizes, training figures"),
+    "evaluate": (
+        "evaluate",
+        "energies, forces and stresses of structures; errors against labels in the file",
+    ),
     "md": ("md", "molecular dynamics: NVE, NVT, NPT, ramps, exact restart"),
+    "rdf": ("rdf", "radial distribution functions with error bars"),
+    "adf": ("adf", "angular distribution with error bars"),
+    "diffusion": ("diffusion", "diffusion coefficients, conductivity, activation energy"),
+    "map": ("map", "map of descriptors by PCA and t-SNE"),
+    "eos": ("eos", "equation of state: equilibrium volume, bulk modulus"),
+    "elastic": ("elastic", "elastic constants: full tensor, stability, averages"),
+    "phonons": ("phonons", "phonons: bands, density of states, thermal properties, quasi-harmonic"),
+    "neb": ("neb", "minimum-energy path and barrier between two structures"),
+    "convert": ("convert", "models between this package's files and deepmd-kit's"),
 }
 
 

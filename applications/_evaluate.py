@@ -1,0 +1,219 @@
+"""Evaluate or relax many structures with progress, and keep each answer in a folder so that work resumes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from ase import Atoms
+from ase.filters import FrechetCellFilter
+from ase.optimize import BFGS, LBFGS
+from tqdm import tqdm
+
+from dpa2calc.errors import ConfigError, DataError, StructureError
+
+from ._structures import need_stress, require
+
+_PLAIN = (bool, int, float, str, list, tuple, np.ndarray, np.generic)
+
+CellFreedom = Literal["fixed", "volume", "free"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relaxation:
+    """How structures are relaxed before they are evaluated.
+
+    Args:
+        fmax: largest force left on an atom, eV/Å (cell gradients per atom in eV are held to the same number).
+        cell: "fixed", "volume" (shape relaxes at constant volume) or "free".
+        max_steps: give up after so many optimiser steps.
+        symmetry: keep the space group of the start (needs spglib).
+    """
+
+    fmax: float
+    cell: CellFreedom = "fixed"
+    max_steps: int = 500
+    symmetry: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """One structure's energy (eV), forces (n, 3) eV/Å, stress (6,) eV/Å³ (NaN if not asked), final atoms."""
+
+    energy: float
+    forces: np.ndarray
+    stress: np.ndarray
+    atoms: Atoms
+
+    @property
+    def max_force(self) -> float:
+        """Largest force on an atom, eV/Å."""
+        return float(np.linalg.norm(self.forces, axis=1).max())
+
+
+def relax_in_place(atoms: Atoms, settings: Relaxation, *, what: str) -> None:
+    """Relax atoms (calculator attached) until the largest force is below settings.fmax.
+
+    Raises:
+        StructureError: not converged within max_steps.
+    """
+    if settings.symmetry:
+        require("spglib", "keeping the symmetry during a relaxation")
+        from ase.constraints import FixSymmetry
+
+        atoms.set_constraint([*atoms.constraints, FixSymmetry(atoms)])
+    target: Any = atoms
+    if settings.cell != "fixed":
+        need_stress(atoms.calc, f"relaxing the cell for {what}")
+        target = FrechetCellFilter(atoms, constant_volume=settings.cell == "volume")
+    # BFGS keeps a dense Hessian: fastest for few atoms, too slow for hundreds.
+    method: Any = BFGS if len(atoms) <= 60 else LBFGS
+    optimizer = method(target, logfile=None, maxstep=0.1)
+    if not optimizer.run(fmax=settings.fmax, steps=settings.max_steps):
+        reached = float(np.linalg.norm(target.get_forces(), axis=1).max())
+        raise StructureError(
+            f"{what}: the relaxation of {atoms.get_chemical_formula()} did not reach "
+            f"fmax={settings.fmax:g} eV/Å in {settings.max_steps} steps (now {reached:.2g}); "
+            "raise max_steps or fmax, use dtype='float64', or start from a better structure"
+        )
+    if settings.symmetry:
+        atoms.set_constraint([c for c in atoms.constraints if type(c).__name__ != "FixSymmetry"])
+
+
+def evaluate(
+    structures: Sequence[Atoms],
+    calculator: Any,
+    *,
+    what: str,
+    folder: str | os.PathLike[str] | None = None,
+    relaxation: Relaxation | None = None,
+    stress: bool = False,
+    progress: bool = True,
+) -> list[Evaluated]:
+    """Energy, forces and stress of each structure, each one relaxed first if asked.
+
+    With a folder, every finished structure is written there at once under a name made of its numbers
+    and settings; a second call with the same input reads it back instead of computing it again.
+
+    Raises:
+        StructureError: a relaxation did not converge, or a result is not finite.
+        ConfigError: the folder belongs to another calculator.
+    """
+    cache = ResultFolder(folder, calculator) if folder is not None else None
+    results = []
+    for structure in tqdm(structures, desc=what, unit="structure", disable=not progress):
+        key = _key(structure, relaxation, stress)
+        found = cache.read(key, structure) if cache else None
+        if found is None:
+            found = _compute(structure, calculator, relaxation, stress, what)
+            if cache:
+                cache.write(key, found)
+        results.append(found)
+    return results
+
+
+def _compute(
+    structure: Atoms, calculator: Any, relaxation: Relaxation | None, stress: bool, what: str
+) -> Evaluated:
+    atoms = structure.copy()
+    atoms.calc = calculator
+    if relaxation is not None:
+        relax_in_place(atoms, relaxation, what=what)
+    energy = float(atoms.get_potential_energy())
+    forces = np.array(atoms.get_forces(apply_constraint=False), dtype=float)
+    sigma = np.array(atoms.get_stress(apply_constraint=False), dtype=float) if stress else np.full(6, np.nan)
+    if not (np.isfinite(energy) and np.isfinite(forces).all() and (not stress or np.isfinite(sigma).all())):
+        raise StructureError(
+            f"{what}: {type(calculator).__name__} returned NaN for {atoms.get_chemical_formula()}"
+        )
+    atoms.calc = None
+    return Evaluated(energy=energy, forces=forces, stress=sigma, atoms=atoms)
+
+
+class ResultFolder:
+    """A folder of finished structures, tied to one calculator."""
+
+    def __init__(self, folder: str | os.PathLike[str], calculator: Any) -> None:
+        self.path = Path(folder)
+        self.path.mkdir(parents=True, exist_ok=True)
+        mine = calculator_fingerprint(calculator)
+        label = self.path / "calculator.json"
+        if label.exists():
+            theirs = json.loads(label.read_text())
+            if theirs != mine:
+                raise ConfigError(
+                    f"the folder {self.path} holds results of another calculator or of other settings "
+                    f"({theirs.get('class')}, this one is {mine['class']}); give another folder or delete it"
+                )
+        else:
+            _write_text(label, json.dumps(mine, indent=1))
+
+    def read(self, key: str, structure: Atoms) -> Evaluated | None:
+        """The stored result of that key, or None."""
+        path = self.path / f"{key}.npz"
+        if not path.exists():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as data:
+                atoms = structure.copy()
+                atoms.set_cell(data["cell"])
+                atoms.set_positions(data["positions"], apply_constraint=False)
+                energy, forces, stress = float(data["energy"]), data["forces"], data["stress"]
+            return Evaluated(energy=energy, forces=forces, stress=stress, atoms=atoms)
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"{path} is damaged ({error}); delete it and run again") from error
+
+    def write(self, key: str, result: Evaluated) -> None:
+        """Store a result under a temporary name and rename it."""
+        path = self.path / f"{key}.npz"
+        temporary = path.with_suffix(".part")
+        with open(temporary, "wb") as handle:
+            np.savez_compressed(
+                handle,
+                energy=result.energy,
+                forces=result.forces,
+                stress=result.stress,
+                cell=result.atoms.cell.array,
+                positions=result.atoms.positions,
+            )
+        os.replace(temporary, path)
+
+
+def calculator_fingerprint(calculator: Any) -> dict[str, Any]:
+    """What tells two calculators apart: class name, `describe()` or the ASE parameters that JSON can hold."""
+    describe = getattr(calculator, "describe", None)
+    settings = describe() if callable(describe) else dict(getattr(calculator, "parameters", {}) or {})
+    record = {"class": type(calculator).__name__, "settings": settings}
+    return json.loads(json.dumps(record, default=lambda value: type(value).__name__, sort_keys=True))
+
+
+def _key(structure: Atoms, relaxation: Relaxation | None, stress: bool) -> str:
+    digest = hashlib.sha256()
+    # 10 decimals: far below any physical difference, above the rounding of a supercell built twice
+    for array in (structure.positions, structure.cell.array):
+        digest.update((np.round(array, 10) + 0.0).tobytes())
+    digest.update(np.asarray(structure.numbers, dtype=np.int64).tobytes())
+    for array in (structure.get_initial_charges(), structure.get_initial_magnetic_moments()):
+        digest.update(np.asarray(array, dtype=float).tobytes())
+    extra = {
+        "pbc": structure.pbc.tolist(),
+        "relaxation": None if relaxation is None else vars(relaxation),
+        "stress": stress,
+        "constraints": [repr(c) for c in structure.constraints],
+        # a calculator may read numbers from info (a charge, a field); objects have no stable text
+        "info": {str(k): repr(v) for k, v in structure.info.items() if isinstance(v, _PLAIN)},
+    }
+    digest.update(json.dumps(extra, sort_keys=True).encode())
+    return digest.hexdigest()[:24]
+
+
+def _write_text(path: Path, text: str) -> None:
+    temporary = path.with_suffix(".part")
+    temporary.write_text(text)
+    os.replace(temporary, path)

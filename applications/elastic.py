@@ -1,0 +1,287 @@
+"""Elastic constants of a crystal from the stress of small strains: full tensor, stability, averages."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from ase import Atoms, units
+
+from dpa2calc.errors import ConfigError, StructureError
+
+from . import elastic_tensor
+from ._evaluate import Evaluated, Relaxation, evaluate
+from ._structures import GPA, checked_copy, need_stress, positive, require
+from .result import Result, provenance
+
+_MAX_STRESS = 0.1  # GPa left in the reference before its constants are doubtful (order of C times 1e-3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ElasticConstants(Result):
+    """Elastic tensor of one crystal at zero temperature.
+
+    Fields: `tensor` (6, 6) GPa in the frame of the given atoms (Voigt order xx yy zz yz xz xy), symmetrised;
+    `errors` (6, 6) GPa, the larger of the fit's standard error and of what symmetrisation changed; `raw`
+    (6, 6) GPa before symmetrisation; `standard_tensor` (6, 6) GPa in the standard orientation of the
+    conventional cell, where `constants` ("C11" -> (value, error)) are the independent ones; `eigenvalues`
+    (6,) GPa and `stable` (all above zero); `moduli`: Voigt, Reuss and Hill averages in GPa (names in
+    `elastic_tensor.averages`) and `moduli_errors`; `density` kg/m³; `debye_temperature` K;
+    `reference_stress` (6,) GPa left in the unstrained crystal; `cell` (3, 3) Å, `scaled_positions`,
+    `numbers` of that crystal; `strains` used; `relaxed_ions`.
+    """
+
+    formula: str
+    crystal_system: str
+    space_group: str
+    tensor: np.ndarray
+    errors: np.ndarray
+    raw: np.ndarray
+    standard_tensor: np.ndarray
+    constants: dict[str, tuple[float, float]]
+    eigenvalues: np.ndarray
+    stable: bool
+    moduli: dict[str, float]
+    moduli_errors: dict[str, float]
+    density: float
+    debye_temperature: float
+    reference_stress: np.ndarray
+    cell: np.ndarray
+    scaled_positions: np.ndarray
+    numbers: np.ndarray
+    strains: np.ndarray
+    relaxed_ions: bool
+
+    def sound_velocities(self, direction: Sequence[float] | np.ndarray) -> np.ndarray:
+        """Speeds (3,) in m/s, slowest first, of elastic waves along a Cartesian direction (given frame)."""
+        return elastic_tensor.sound_velocities(self.tensor, self.density, direction)[0]
+
+    def young_modulus(self, direction: Sequence[float] | np.ndarray) -> float:
+        """Young's modulus (GPa) for a pull along a Cartesian direction: 1 / S_nnnn."""
+        n = np.asarray(direction, dtype=float) / np.linalg.norm(direction)
+        pull = np.array([n[i] * n[j] for i, j in elastic_tensor.VOIGT])  # stress of a unit pull
+        strain = np.linalg.solve(self.tensor, pull)  # engineering strain, so strain along n is strain . pull
+        return float(1.0 / np.dot(strain, pull))
+
+    def atoms(self) -> Atoms:
+        """The unstrained crystal the constants belong to."""
+        return Atoms(numbers=self.numbers, cell=self.cell, scaled_positions=self.scaled_positions, pbc=True)
+
+    def summary(self) -> str:
+        """Main numbers with units and errors."""
+        m, e = self.moduli, self.moduli_errors
+        verdict = "stable" if self.stable else "UNSTABLE: not all eigenvalues are positive"
+        ions = "relaxed" if self.relaxed_ions else "clamped"
+        constants = [
+            f"  {name} {value:8.2f} ± {error:.2f} GPa" for name, (value, error) in self.constants.items()
+        ]
+        return "\n".join(
+            [
+                f"Elastic constants of {self.formula} "
+                f"({self.crystal_system}, {self.space_group}, ions {ions})",
+                *constants,
+                f"  {verdict} (lowest eigenvalue {self.eigenvalues[0]:.2f} GPa)",
+                f"  bulk modulus  K  {m['bulk_hill']:.2f} ± {e['bulk_hill']:.2f} GPa"
+                f"  (Voigt {m['bulk_voigt']:.2f}, Reuss {m['bulk_reuss']:.2f})",
+                f"  shear modulus G  {m['shear_hill']:.2f} ± {e['shear_hill']:.2f} GPa"
+                f"  (Voigt {m['shear_voigt']:.2f}, Reuss {m['shear_reuss']:.2f})",
+                f"  Young's modulus  {m['young_hill']:.2f} GPa, Poisson's ratio {m['poisson_hill']:.4f}, "
+                f"universal anisotropy {m['anisotropy']:.3f}",
+                f"  density {self.density:.1f} kg/m³, Debye temperature {self.debye_temperature:.1f} K",
+                f"  stress left in the reference: {np.abs(self.reference_stress).max():.4f} GPa",
+            ]
+        )
+
+    def plot(self, ax: Any = None) -> Any:
+        """The tensor in the standard orientation as a coloured 6 x 6 table in GPa; returns the axes."""
+        from matplotlib import pyplot as plt
+
+        axes = ax if ax is not None else plt.subplots()[1]
+        limit = np.abs(self.standard_tensor).max()
+        axes.imshow(self.standard_tensor, cmap="RdBu_r", vmin=-1.5 * limit, vmax=1.5 * limit)
+        for (i, j), value in np.ndenumerate(self.standard_tensor):
+            axes.text(j, i, f"{value:.1f}", ha="center", va="center", fontsize=8)
+        names = ["xx", "yy", "zz", "yz", "xz", "xy"]
+        axes.set_xticks(range(6), names)
+        axes.set_yticks(range(6), names)
+        axes.set_title(f"{self.formula}: elastic constants (GPa)")
+        return axes
+
+
+def elastic_constants(
+    atoms: Atoms,
+    *,
+    strains: Sequence[float] = (0.005, 0.01),
+    relax: Literal["none", "cell"] = "cell",
+    relax_ions: bool = True,
+    fmax: float = 1e-4,
+    max_steps: int = 500,
+    symprec: float = 1e-3,
+    folder: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+) -> ElasticConstants:
+    """Full elastic tensor: slopes of the stress at zero strain, six strains of both signs each.
+
+    Each Voigt strain is applied with every magnitude of `strains` and both signs as the symmetric
+    deformation 1 + e, and a cubic polynomial is fitted to each stress component; its slope is C_ij and its
+    scatter the error. The matrix is then made symmetric and averaged over the crystal's point group.
+
+    Args:
+        atoms: crystal with a calculator that offers stress; not changed. Any cell, any orientation.
+        strains: two or more magnitudes.
+        relax: "cell" relaxes positions and cell first (symmetry kept); "none" takes the atoms as they are,
+            with a warning where stress is left.
+        relax_ions: relax positions in each strained cell (False: clamped-ion constants).
+        fmax: convergence of the relaxations, eV/Å.
+        max_steps: give up a relaxation after so many steps.
+        symprec: distance tolerance of the symmetry search, Å.
+        folder: finished strains are kept here, and the work resumes from them.
+        progress: show a progress bar on stderr.
+
+    Raises:
+        StructureError: no crystal, or a relaxation that does not converge.
+        ConfigError: calculator without stress, bad strains.
+        MissingDependencyError: spglib is not installed.
+    """
+    crystal, calculator = checked_copy(atoms, what="elastic_constants")
+    need_stress(calculator, "elastic_constants")
+    magnitudes = np.sort(np.asarray(strains, dtype=float))
+    if len(np.unique(magnitudes)) < 2 or magnitudes.min() <= 0 or magnitudes.max() > 0.1:
+        raise ConfigError(
+            f"strains must be two or more different magnitudes in (0, 0.1], got {list(strains)}"
+        )
+    if relax not in ("none", "cell"):
+        raise ConfigError(f"relax must be 'none' or 'cell', got {relax!r}")
+    positive("fmax", fmax)
+    spglib = require("spglib", "elastic_constants")
+    first = (
+        Relaxation(fmax=fmax, cell="free", max_steps=max_steps, symmetry=True) if relax == "cell" else None
+    )
+    common: dict[str, Any] = {"folder": folder, "stress": True, "progress": progress}
+    (reference,) = evaluate([crystal], calculator, what="relaxing the cell", relaxation=first, **common)
+    _check_reference(reference, fmax)
+    grid, structures = _strained(reference.atoms, magnitudes)
+    ions = Relaxation(fmax=fmax, max_steps=max_steps) if relax_ions else None
+    points = evaluate(structures, calculator, what="elastic strains", relaxation=ions, **common)
+    stresses = np.array([point.stress for point in points]).reshape(6, len(grid), 6) * GPA
+    raw, errors = _slopes(grid, stresses, reference.stress * GPA)
+    record = provenance(
+        calculator, function="elastic_constants", relax=relax, relax_ions=relax_ions, fmax=fmax
+    )
+    return _assemble(raw, errors, reference, spglib, symprec, magnitudes, relax_ions, record)
+
+
+def _check_reference(reference: Evaluated, fmax: float) -> None:
+    left = np.abs(reference.stress).max() * GPA
+    if left > _MAX_STRESS or reference.max_force > 10 * fmax:
+        warnings.warn(
+            f"elastic_constants: the crystal is not relaxed (stress up to {left:.2f} GPa, force up to "
+            f"{reference.max_force:.2g} eV/Å); these are not its zero-pressure constants. Use relax='cell'",
+            stacklevel=3,
+        )
+
+
+def _strained(atoms: Atoms, magnitudes: np.ndarray) -> tuple[np.ndarray, list[Atoms]]:
+    """Strains (2 m,) and the 6 * 2m strained crystals, Voigt component slowest."""
+    grid = np.concatenate([-magnitudes[::-1], magnitudes])
+    structures = []
+    for i, j in elastic_tensor.VOIGT:
+        for value in grid:
+            strain = np.zeros((3, 3))
+            strain[i, j] += value / 2.0  # twice on the diagonal, half an engineering shear off it
+            strain[j, i] += value / 2.0
+            strained = atoms.copy()
+            strained.set_cell(atoms.cell.array @ (np.eye(3) + strain), scale_atoms=True)
+            structures.append(strained)
+    return grid, structures
+
+
+def _slopes(grid: np.ndarray, stresses: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """C_ij (6, 6) and standard errors from stresses (6 strains, n, 6 components) in GPa."""
+    x = np.concatenate([grid, [0.0]]) / np.abs(grid).max()
+    design = np.vander(x, 4, increasing=True)  # (n + 1, 4): cubic polynomial
+    values = np.concatenate([stresses, np.broadcast_to(reference, (6, 1, 6))], axis=1)  # (6, n + 1, 6)
+    flat = values.transpose(1, 0, 2).reshape(len(x), 36)
+    solution = np.linalg.lstsq(design, flat, rcond=None)[0]  # (4, 36)
+    freedom = max(1, len(x) - 4)
+    noise = np.sqrt(((design @ solution - flat) ** 2).sum(axis=0) / freedom)  # (36,)
+    spread = np.sqrt(np.linalg.inv(design.T @ design)[1, 1])
+    scale = np.abs(grid).max()
+    return (solution[1] / scale).reshape(6, 6).T, (noise * spread / scale).reshape(6, 6).T
+
+
+def _assemble(
+    raw: np.ndarray, fit_errors: np.ndarray, reference: Evaluated, spglib: Any, symprec: float,
+    magnitudes: np.ndarray, relax_ions: bool, record: dict[str, Any],
+) -> ElasticConstants:  # fmt: skip
+    atoms = reference.atoms
+    data = spglib.get_symmetry_dataset(
+        (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers), symprec
+    )
+    if data is None:
+        raise StructureError(
+            f"spglib finds no symmetry with symprec={symprec}; atoms may lie on top of each other"
+        )
+    columns = atoms.cell.array.T  # lattice vectors as columns
+    rotations = np.array([columns @ w @ np.linalg.inv(columns) for w in data.rotations])
+    tensor = elastic_tensor.symmetrised((raw + raw.T) / 2.0, rotations)
+    errors = np.maximum(
+        (fit_errors + fit_errors.T) / 2.0, np.maximum(np.abs(raw - tensor), np.abs(raw.T - tensor))
+    )
+    rotation = np.asarray(data.std_rotation_matrix)
+    standard = elastic_tensor.rotate(tensor, rotation)
+    system = elastic_tensor.crystal_system_of(data.number)
+    pairs = elastic_tensor.independent_components(system, data.pointgroup)
+    mass = atoms.get_masses().sum()
+    density = float(mass * units._amu / (atoms.get_volume() * 1e-30))
+    moduli = elastic_tensor.averages(tensor)
+    eigenvalues = elastic_tensor.stability_eigenvalues(tensor)
+    # in another frame the fit's errors mix, so their root mean square stands for each of them there
+    changed = np.abs(elastic_tensor.rotate((raw + raw.T) / 2.0, rotation) - standard)
+    standard_errors = np.maximum(changed, np.sqrt((fit_errors**2).mean()))
+    return ElasticConstants(
+        provenance=record,
+        formula=atoms.get_chemical_formula(),
+        crystal_system=system,
+        space_group=str(data.international),
+        tensor=tensor,
+        errors=errors,
+        raw=raw,
+        standard_tensor=standard,
+        constants={
+            f"C{i}{j}": (float(standard[i - 1, j - 1]), float(standard_errors[i - 1, j - 1]))
+            for i, j in pairs
+        },
+        eigenvalues=eigenvalues,
+        stable=bool(eigenvalues.min() > 0),
+        moduli=moduli,
+        moduli_errors=_moduli_errors(tensor, errors),
+        density=density,
+        debye_temperature=elastic_tensor.debye_temperature(
+            moduli["bulk_hill"], moduli["shear_hill"], density, len(atoms) / atoms.get_volume()
+        ),
+        reference_stress=reference.stress * GPA,
+        cell=atoms.cell.array.copy(),
+        scaled_positions=atoms.get_scaled_positions(),
+        numbers=atoms.numbers.copy(),
+        strains=magnitudes,
+        relaxed_ions=relax_ions,
+    )
+
+
+def _moduli_errors(tensor: np.ndarray, errors: np.ndarray) -> dict[str, float]:
+    """Linear propagation of independent errors of the upper triangle into the averages."""
+    base = elastic_tensor.averages(tensor)
+    total = dict.fromkeys(base, 0.0)
+    for i in range(6):
+        for j in range(i, 6):
+            shifted = tensor.copy()
+            shifted[i, j] += errors[i, j]
+            shifted[j, i] = shifted[i, j]
+            for name, value in elastic_tensor.averages(shifted).items():
+                total[name] += (value - base[name]) ** 2
+    return {name: float(np.sqrt(value)) for name, value in total.items()}

@@ -1,0 +1,146 @@
+"""Mathematics of the elastic tensor: Voigt matrices, symmetry, stability, averages, sound waves.
+
+Voigt order everywhere: xx, yy, zz, yz, xz, xy (ASE's), shear strains being engineering strains (2 e_yz).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from ase import units
+
+VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
+_INDEX = np.array([[0, 5, 4], [5, 1, 3], [4, 3, 2]])  # (i, j) -> Voigt index
+
+
+def full_tensor(voigt: np.ndarray) -> np.ndarray:
+    """C_ijkl (3, 3, 3, 3) of a symmetric Voigt matrix (6, 6)."""
+    return voigt[_INDEX[:, :, None, None], _INDEX[None, None, :, :]]
+
+
+def voigt_matrix(tensor: np.ndarray) -> np.ndarray:
+    """Voigt matrix (6, 6) of C_ijkl (3, 3, 3, 3)."""
+    rows, columns = np.array(VOIGT).T
+    return tensor[rows[:, None], columns[:, None], rows[None, :], columns[None, :]]
+
+
+def rotate(voigt: np.ndarray, rotation: np.ndarray) -> np.ndarray:
+    """Voigt matrix after turning the crystal by a rotation (3, 3): C'_ijkl = R_ia R_jb R_kc R_ld C_abcd."""
+    r = rotation
+    return voigt_matrix(np.einsum("ia,jb,kc,ld,abcd->ijkl", r, r, r, r, full_tensor(voigt), optimize=True))
+
+
+def symmetrised(voigt: np.ndarray, rotations: np.ndarray) -> np.ndarray:
+    """Average of a symmetric Voigt matrix over Cartesian point operations (n, 3, 3)."""
+    return np.mean([rotate(voigt, rotation) for rotation in rotations], axis=0)
+
+
+def stability_eigenvalues(voigt: np.ndarray) -> np.ndarray:
+    """Eigenvalues (6,) of C in the orthonormal (Mandel) basis: all above zero means elastically stable.
+
+    This is the necessary and sufficient Born condition for any symmetry
+    (Mouhat and Coudert, Phys. Rev. B 90, 224104, 2014).
+    """
+    scale = np.array([1.0, 1.0, 1.0, np.sqrt(2), np.sqrt(2), np.sqrt(2)])
+    return np.linalg.eigvalsh(voigt * np.outer(scale, scale))
+
+
+def averages(voigt: np.ndarray) -> dict[str, float]:
+    """Polycrystal moduli in the unit of C: Voigt, Reuss and Hill K and G; Young's E and Poisson's nu (Hill).
+
+    Also `anisotropy`, the universal index 5 G_V/G_R + K_V/K_R - 6 (Ranganathan and Ostoja-Starzewski,
+    Phys. Rev. Lett. 101, 055504, 2008), zero for an isotropic body. Reuss values and what follows from
+    them are NaN for an unstable crystal, whose compliance has no meaning.
+    """
+    c = voigt
+    normal, cross, shear = np.trace(c[:3, :3]), c[0, 1] + c[0, 2] + c[1, 2], np.trace(c[3:, 3:])
+    k_voigt = (normal + 2.0 * cross) / 9.0
+    g_voigt = (normal - cross + 3.0 * shear) / 15.0
+    k_reuss = g_reuss = np.nan
+    if stability_eigenvalues(voigt).min() > 0:
+        s = np.linalg.inv(voigt)
+        normal, cross, shear = np.trace(s[:3, :3]), s[0, 1] + s[0, 2] + s[1, 2], np.trace(s[3:, 3:])
+        k_reuss = 1.0 / (normal + 2.0 * cross)
+        g_reuss = 15.0 / (4.0 * normal - 4.0 * cross + 3.0 * shear)
+    k, g = (k_voigt + k_reuss) / 2.0, (g_voigt + g_reuss) / 2.0
+    return {
+        "bulk_voigt": float(k_voigt),
+        "bulk_reuss": float(k_reuss),
+        "bulk_hill": float(k),
+        "shear_voigt": float(g_voigt),
+        "shear_reuss": float(g_reuss),
+        "shear_hill": float(g),
+        "young_hill": float(9.0 * k * g / (3.0 * k + g)),
+        "poisson_hill": float((3.0 * k - 2.0 * g) / (2.0 * (3.0 * k + g))),
+        "anisotropy": float(5.0 * g_voigt / g_reuss + k_voigt / k_reuss - 6.0),
+    }
+
+
+def sound_velocities(
+    voigt: np.ndarray, density: float, direction: Sequence[float] | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Speeds (3,) in m/s, slowest first, and polarisations (3, 3) as rows, of plane waves along a direction.
+
+    Christoffel: rho v^2 u_i = C_ijkl n_j n_l u_k. C in GPa, density in kg/m³, direction Cartesian. A negative
+    speed stands for an imaginary one (elastic instability).
+    """
+    n = np.asarray(direction, dtype=float)
+    n = n / np.linalg.norm(n)
+    christoffel = np.einsum("ijkl,j,l->ik", full_tensor(voigt), n, n)
+    values, vectors = np.linalg.eigh(christoffel)
+    return np.sign(values) * np.sqrt(np.abs(values) * 1e9 / density), vectors.T
+
+
+def debye_temperature(bulk: float, shear: float, density: float, atoms_per_volume: float) -> float:
+    """Debye temperature (K) from isotropic moduli (GPa), density (kg/m³) and number density (1/Å³).
+
+    theta = h/k (3 n / 4 pi)^(1/3) v_m with v_m the mean of one longitudinal and two transverse waves
+    (Anderson, J. Phys. Chem. Solids 24, 909, 1963).
+    """
+    if not (bulk > 0 and shear > 0):
+        return float("nan")
+    v_long = np.sqrt((bulk + 4.0 * shear / 3.0) * 1e9 / density)
+    v_trans = np.sqrt(shear * 1e9 / density)
+    mean = ((2.0 / v_trans**3 + 1.0 / v_long**3) / 3.0) ** (-1.0 / 3.0)  # m/s
+    wavevector = (3.0 * atoms_per_volume * 1e30 / (4.0 * np.pi)) ** (1.0 / 3.0)  # 1/m
+    return float(units._hplanck / units._k * wavevector * mean)
+
+
+def independent_components(crystal_system: str, point_group: str) -> tuple[tuple[int, int], ...]:
+    """Voigt index pairs (1-based) that a crystal system leaves independent, in the standard orientation.
+
+    Standard orientation: spglib's (c along z for hexagonal, trigonal, tetragonal; b unique for monoclinic).
+    """
+    low_tetragonal, low_trigonal = ("4", "-4", "4/m"), ("3", "-3")
+    if crystal_system == "cubic":
+        return ((1, 1), (1, 2), (4, 4))
+    if crystal_system == "hexagonal":
+        return ((1, 1), (1, 2), (1, 3), (3, 3), (4, 4))
+    if crystal_system == "tetragonal":
+        extra: tuple[tuple[int, int], ...] = ((1, 6),) if point_group in low_tetragonal else ()
+        return ((1, 1), (1, 2), (1, 3), (3, 3), (4, 4), (6, 6), *extra)
+    if crystal_system == "trigonal":
+        extra = ((1, 5),) if point_group in low_trigonal else ()
+        return ((1, 1), (1, 2), (1, 3), (1, 4), (3, 3), (4, 4), *extra)
+    orthorhombic = ((1, 1), (2, 2), (3, 3), (1, 2), (1, 3), (2, 3), (4, 4), (5, 5), (6, 6))
+    if crystal_system == "orthorhombic":
+        return orthorhombic
+    if crystal_system == "monoclinic":
+        return (*orthorhombic, (1, 5), (2, 5), (3, 5), (4, 6))
+    return tuple((i, j) for i in range(1, 7) for j in range(i, 7))
+
+
+def crystal_system_of(space_group: int) -> str:
+    """Crystal system of an international space-group number (1 to 230)."""
+    limits = (
+        (2, "triclinic"),
+        (15, "monoclinic"),
+        (74, "orthorhombic"),
+        (142, "tetragonal"),
+        (167, "trigonal"),
+    )
+    for last, name in (*limits, (194, "hexagonal")):
+        if space_group <= last:
+            return name
+    return "cubic"

@@ -1,0 +1,201 @@
+"""Reading frames one at a time and averaging them in blocks: what the analyses of trajectories share."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import ase.io
+import numpy as np
+from ase import Atoms
+from ase.io.formats import filetype
+from tqdm import tqdm
+
+from dpa2calc.errors import DataError
+
+TrajectoryLike: TypeAlias = "str | os.PathLike[str] | Atoms | Iterable[Atoms] | Frames"
+
+_DECOMPRESS: dict[str, Callable[..., Any]] = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
+
+
+class Frames:
+    """The chosen frames of a trajectory, read one at a time and never held in memory together.
+
+    Args:
+        source: a file that ASE reads (also compressed: .xz, .gz, .bz2), one Atoms, a list of Atoms,
+            an iterator of Atoms, or another Frames.
+        start, stop, step: which frames, as in a slice; negative values count from the end and need
+            a file or a list.
+
+    Example:
+        >>> frames = Frames("md.traj", start=1000, step=10)   # skip the equilibration, thin out
+        >>> rdf = radial_distribution(frames, "O-O")
+
+    Raises:
+        DataError: no such file, a frame that cannot be read, no frame left by the slice, or a
+            non-finite position or cell; the message names file and frame.
+    """
+
+    def __init__(
+        self,
+        source: TrajectoryLike,
+        *,
+        start: int | None = None,
+        stop: int | None = None,
+        step: int | None = None,
+    ) -> None:
+        if step is not None and step < 1:
+            raise DataError(f"step = {step}, but frames are read forwards; give step >= 1")
+        if isinstance(source, Atoms):
+            source = [source]
+        self.source: Any = source
+        self.index = slice(start, stop, step)
+        self.name = str(source) if isinstance(source, (str, os.PathLike)) else "the trajectory"
+        if isinstance(source, (str, os.PathLike)) and not Path(source).is_file():
+            raise DataError(f"there is no trajectory file {source}")
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the frames can be read a second time (a bare iterator is used up by the first)."""
+        if isinstance(self.source, Frames):
+            return self.source.repeatable
+        return not isinstance(self.source, Iterator)
+
+    @property
+    def count(self) -> int | None:
+        """Number of frames where it is known without reading, else None."""
+        if isinstance(self.source, Sequence) and not isinstance(self.source, str):
+            return len(range(*self.index.indices(len(self.source))))
+        return None
+
+    def first(self) -> Atoms:
+        """The first chosen frame; needs repeatable frames."""
+        if not self.repeatable:
+            raise DataError(
+                f"{self.name} is an iterator, which can be read only once, but this analysis reads it twice; "
+                "hand in a file or a list of Atoms"
+            )
+        return next(iter(self))
+
+    def __iter__(self) -> Iterator[Atoms]:
+        from_file = isinstance(self.source, (str, os.PathLike))
+        iterator: Iterator[Atoms] | None = None
+        number = 0
+        while True:
+            try:
+                iterator = iterator or self._open()
+                atoms = next(iterator)
+            except StopIteration:
+                break
+            except Exception as error:  # ASE's many readers raise whatever they like
+                if not from_file or isinstance(error, DataError):
+                    raise
+                raise DataError(
+                    f"{self.name}: frame {number} of the selection cannot be read ({error}); {number} frames "
+                    f"before it are good: cut the file there, or choose stop={number}"
+                ) from error
+            if not isinstance(atoms, Atoms):
+                raise DataError(f"{self.name}: frame {number} is a {type(atoms).__name__}, not ase.Atoms")
+            if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
+                raise DataError(f"{self.name}: frame {number} has a position or cell that is NaN or infinite")
+            yield atoms
+            number += 1
+        if number == 0:
+            raise DataError(f"{self.name} has no frame in {self.index}; check start, stop and step")
+
+    def _open(self) -> Iterator[Atoms]:
+        if isinstance(self.source, (str, os.PathLike)):
+            return _read_file(Path(self.source), self.index)
+        if isinstance(self.source, Sequence):
+            return iter(self.source[self.index])
+        bounds = (self.index.start, self.index.stop)
+        if any(bound is not None and bound < 0 for bound in bounds):
+            raise DataError(
+                f"start, stop = {bounds} count from the end, which an iterator does not know; "
+                "hand in a file or a list of Atoms"
+            )
+        return islice(iter(self.source), self.index.start, self.index.stop, self.index.step)
+
+
+def _read_file(path: Path, index: slice) -> Iterator[Atoms]:
+    opener = _DECOMPRESS.get(path.suffix)
+    if opener is None:
+        return iter(ase.io.iread(path, index=index))
+    # ASE seeks back for every frame, which is quadratic on a compressed stream: unpack it first.
+    kind = filetype(path.with_suffix("").name, read=False)
+    with opener(path, "rt") as handle:
+        text = io.StringIO(handle.read())
+    return iter(ase.io.iread(text, index=index, format=kind))
+
+
+def with_progress(frames: Frames, label: str, progress: bool) -> Iterator[Atoms]:
+    """Walk over the frames with a bar on stderr."""
+    return iter(
+        tqdm(frames, desc=label, total=frames.count, unit="frame", disable=not progress, mininterval=1.0)
+    )
+
+
+def check_blocks(n_blocks: int) -> int:
+    """The number of blocks, refused below 2."""
+    if n_blocks < 2:
+        raise DataError(f"n_blocks = {n_blocks}: error bars need at least 2 blocks, better 10")
+    return n_blocks
+
+
+class BlockAverage:
+    """Mean and standard error of a stream of arrays of unknown length, in constant memory.
+
+    The stream is cut into at most `capacity` consecutive fine blocks; when they are full,
+    neighbours are merged and the block length doubles. At the end they are joined to `n_blocks` blocks
+    B of (nearly) equal length, each a nearly independent measurement where it is longer than the
+    correlation time: error = std(B, ddof=1) / sqrt(n_blocks).
+    """
+
+    def __init__(self, n_blocks: int = 10) -> None:
+        self.n_blocks = check_blocks(n_blocks)
+        self.capacity = 16 * n_blocks
+        self.length = 1
+        self.sums: list[np.ndarray] = []
+        self.counts: list[int] = []
+
+    @property
+    def n_frames(self) -> int:
+        """How many arrays came in."""
+        return sum(self.counts)
+
+    def add(self, values: np.ndarray) -> None:
+        """Take one frame's array; all have the same shape."""
+        if self.counts and self.counts[-1] < self.length:
+            self.sums[-1] = self.sums[-1] + values
+            self.counts[-1] += 1
+            return
+        if len(self.counts) == self.capacity:
+            self.sums = [first + second for first, second in zip(self.sums[::2], self.sums[1::2])]
+            self.counts = [first + second for first, second in zip(self.counts[::2], self.counts[1::2])]
+            self.length *= 2
+        self.sums.append(np.array(values, dtype=float))
+        self.counts.append(1)
+
+    def mean(self) -> np.ndarray:
+        """Average over all frames."""
+        return np.sum(self.sums, axis=0) / self.n_frames
+
+    def blocks(self) -> np.ndarray:
+        """Block averages, shape (n, ...) with n = min(n_blocks, frames)."""
+        groups = np.array_split(np.arange(len(self.counts)), min(self.n_blocks, len(self.counts)))
+        counts = np.array(self.counts)
+        return np.array([np.sum([self.sums[i] for i in g], axis=0) / counts[g].sum() for g in groups])
+
+    def error(self) -> np.ndarray:
+        """Standard error of the mean; NaN where there is only one frame."""
+        blocks = self.blocks()
+        if len(blocks) < 2:
+            return np.full(blocks.shape[1:], np.nan)
+        return blocks.std(axis=0, ddof=1) / np.sqrt(len(blocks))

@@ -1,0 +1,299 @@
+"""The ASE calculator.
+
+from dpa2calc import DPA2Calculator
+atoms.calc = DPA2Calculator(head="H2O-PBE0TS")
+atoms.get_potential_energy(), atoms.get_forces(), atoms.get_stress()
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.outputs import Properties, all_outputs
+
+from dpa2calc.committee import MemberLike, ModelLike, each_spec, make_members
+from dpa2calc.description import describe
+from dpa2calc.dispersion import Dispersion, parse_dispersion
+from dpa2calc.errors import ConfigError, StructureError
+from dpa2calc.evaluation import (
+    PER_ATOM,
+    Results,
+    add_dispersion,
+    compute,
+    evaluate_many,
+    has_stress,
+    with_parameters,
+)
+from dpa2calc.graph_builder import GraphBuilder, GraphSpec, graph_from_atoms
+from dpa2calc.validation import (
+    DistanceCheck,
+    check_device,
+    check_dtype,
+    check_finite,
+    check_seen,
+    check_structure,
+)
+
+
+class DPA2Calculator(Calculator):
+    """Energies, forces and stresses of a DPA-2, DPA-1 or DeepPot-SE model.
+
+    Args:
+        model: "default" (inside the package), a published name (`dpa2calc models`), the path of our own
+            or a deepmd-kit checkpoint, or a `Potential`.
+        head: which level of theory, by name, alias or unique ending; may be left out if there is one.
+        device: "cpu", "cuda", "cuda:1"; None takes a CUDA device if there is one. "mps" is untested.
+        dtype: precision of the networks, "float32" or "float64"; positions, distances and sums are
+            always float64.
+        skin: Å; neighbours are searched in cutoff + skin and kept until atoms have moved that far. 0
+            searches every time. Results do not depend on it.
+        committee: further models, or (model, head) pairs where model None is the one above. Results are
+            then means, and `energy_std` (eV) and `forces_std` (eV/Å, (n_atoms, 3)) are added.
+        dispersion: adds D3(BJ): "d3bj" for the functional of the head, "d3bj:pbe" for that one, or a
+            `Dispersion`. Energies and stresses of atoms are then not available, as D3 has no such parts.
+        allow_unseen_elements: evaluate elements that the head never saw in training, instead of an error.
+
+    Results: energy, free_energy, energies, forces; stress where a direction is periodic and the cell has
+    a volume; stresses (per atom) when asked for.
+
+    Raises:
+        HeadError, CheckpointError, DownloadError, ConfigError: when made.
+        StructureError, ElementError: when a structure cannot be evaluated.
+
+    Example:
+        >>> atoms.calc = DPA2Calculator("DPA-2.4-7M", "H2O-PD", dtype="float64")
+        >>> atoms.get_potential_energy()
+    """
+
+    name = "dpa2calc"
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress", "stresses"]
+
+    def __init__(
+        self,
+        model: ModelLike = "default",
+        head: str | None = None,
+        *,
+        device: Any = None,
+        dtype: Any = "float32",
+        skin: float = 1.0,
+        committee: Iterable[MemberLike] | None = None,
+        dispersion: Dispersion | str | bool | None = None,
+        allow_unseen_elements: bool = False,
+    ) -> None:
+        network_dtype, chosen_device = check_dtype(dtype), check_device(device)
+        self._members = make_members(model, head, committee, dtype=network_dtype, device=chosen_device)
+        self.allow_unseen_elements = bool(allow_unseen_elements)
+        self.skin = float(skin)
+        self.dispersion = parse_dispersion(dispersion, functional=self._members[0].head.functional)
+        self._builders = self._new_builders()
+        first = self._members[0]
+        self._check_distances = DistanceCheck(first.config.type_map, first.config.cutoff)
+        super().__init__()
+        if len(self._members) > 1:
+            self.implemented_properties = [*self.implemented_properties, "energy_std", "forces_std"]
+        if self.dispersion is not None:
+            self.implemented_properties = [p for p in self.implemented_properties if p not in PER_ATOM]
+        self.parameters = {
+            "model": self._members[0].label,
+            "head": self.head,
+            "dtype": str(network_dtype).removeprefix("torch."),
+            "device": str(chosen_device),
+            "skin": self.skin,
+        }
+        if len(self._members) > 1:
+            self.parameters["committee"] = [f"{member.label}:{member.head.name}" for member in self._members]
+        if self.dispersion is not None:
+            self.parameters["dispersion"] = dataclasses.asdict(self.dispersion)
+
+    # -- what is loaded ---------------------------------------------------------------------------
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Names of all heads of the model."""
+        return tuple(head.name for head in self._members[0].config.heads)
+
+    @property
+    def head(self) -> str:
+        """Full name of the head in use."""
+        return self._members[0].head.name
+
+    @property
+    def elements(self) -> tuple[str, ...]:
+        """Elements that can be evaluated: those the head saw in training, else the type map."""
+        config, head = self._members[0].config, self._members[0].head
+        if self.allow_unseen_elements or not head.elements:
+            return config.type_map
+        return tuple(symbol for symbol in config.type_map if symbol in head.elements)
+
+    def describe(self) -> str:
+        """A page of text: the model, its heads and what is known of their training, and these settings."""
+        settings = ", ".join(f"{key} = {value}" for key, value in self.parameters.items() if key != "model")
+        member = self._members[0]
+        return f"{describe(member.potential, member.label)}\nin use      {settings}"
+
+    # -- ASE's protocol ---------------------------------------------------------------------------
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = tuple(all_changes),
+    ) -> None:
+        """Fill `results`; everything but `stresses` is always computed, because one pass gives it all."""
+        atoms = self.atoms if atoms is None else atoms
+        self._check(atoms)
+        assert atoms is not None
+        if {"stress", "stresses"} & set(properties) and not has_stress(atoms):
+            raise PropertyNotImplementedError(
+                f"no stress: the structure has pbc {atoms.pbc.tolist()} and a cell of {atoms.cell.rank} "
+                "vectors; a stress needs a periodic direction and a cell with a volume"
+            )
+        per_atom = "stresses" in properties
+        graphs = [builder(atoms, positions=per_atom) for builder in self._builders]
+        self._check_distances(graphs[0])
+        graphs = [with_parameters(graph, atoms, m) for graph, m in zip(graphs, self._members)]
+        (results,) = compute(self._members, graphs, [atoms], stresses=per_atom)
+        add_dispersion(results, atoms, self.dispersion)
+        check_finite(results["energy"], results["forces"])
+        self.atoms = self._snapshot(atoms)
+        self.results = results
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """What has changed among the things that the model consumes, and nothing else.
+
+        These are positions, numbers, cell and pbc, and info['fparam'], arrays['aparam'] where a head
+        takes them. `tol` is ignored: any difference counts.
+        """
+        old = self.atoms
+        if old is None:
+            return list(all_changes)
+        pairs = {
+            "positions": (old.positions, atoms.positions),
+            "numbers": (old.numbers, atoms.numbers),
+            "cell": (old.cell.array, atoms.cell.array),
+            "pbc": (old.pbc, atoms.pbc),
+        }
+        if self._consumes("numb_fparam"):
+            pairs["fparam"] = (old.info.get("fparam"), atoms.info.get("fparam"))
+        if self._consumes("numb_aparam"):
+            pairs["aparam"] = (old.arrays.get("aparam"), atoms.arrays.get("aparam"))
+        return [name for name, (a, b) in pairs.items() if not _same(a, b)]
+
+    def export_properties(self) -> Properties:
+        """The results that ASE knows by name."""
+        return Properties({key: value for key, value in self.results.items() if key in all_outputs})
+
+    # -- many structures, descriptors -------------------------------------------------------------
+
+    def evaluate(
+        self,
+        structures: Iterable[Atoms],
+        *,
+        batch_atoms: int = 1024,
+        stresses: bool = False,
+        progress: bool = False,
+    ) -> list[Results]:
+        """Results of many structures of any size and composition, in their order.
+
+        Structures are computed together in batches of at most `batch_atoms` atoms; nothing of the
+        calculator's state is used or changed. `stress` is absent where it is not defined.
+
+        Args:
+            structures: any number of `ase.Atoms`; they are not changed.
+            batch_atoms: larger is faster on a GPU and takes more memory.
+            stresses: also per-atom stresses.
+            progress: show a bar on stderr.
+
+        Raises:
+            StructureError, ElementError: the message begins with the structure's number.
+        """
+        if isinstance(structures, Atoms):
+            raise StructureError("evaluate takes a list of structures; write calc.evaluate([atoms])")
+        if batch_atoms < 1:
+            raise ConfigError(f"batch_atoms = {batch_atoms}; it must be at least 1")
+        listed = list(structures)
+        from tqdm import tqdm
+
+        with tqdm(total=len(listed), unit="structure", disable=not progress) as bar:
+            return evaluate_many(
+                self._members,
+                listed,
+                check=self._check,
+                check_graph=self._check_distances,
+                batch_atoms=batch_atoms,
+                stresses=stresses,
+                dispersion=self.dispersion,
+                done=bar.update,
+            )
+
+    def get_descriptors(self, atoms: Atoms) -> np.ndarray:
+        """Representation of every atom before the head, (n_atoms, d)."""
+        self._check(atoms)
+        member = self._members[0]
+        graph = graph_from_atoms(atoms, member.spec, positions=False)
+        self._check_distances(graph)
+        return member.potential.descriptors(graph.to(member.device)).detach().cpu().numpy().astype(np.float64)
+
+    # -- copies -----------------------------------------------------------------------------------
+
+    def __copy__(self) -> DPA2Calculator:
+        """A calculator of its own state that shares the weights."""
+        new = object.__new__(type(self))
+        new.__dict__.update(self.__dict__)
+        new._builders = new._new_builders()
+        new._check_distances = copy.copy(self._check_distances)
+        new.parameters, new.results = dict(self.parameters), dict(self.results)
+        return new
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> DPA2Calculator:
+        new = copy.copy(self)
+        new.atoms, new.results = copy.deepcopy((self.atoms, self.results), memo)
+        return new
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_builders"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._builders = self._new_builders()
+
+    # -- inside -----------------------------------------------------------------------------------
+
+    def _new_builders(self) -> list[GraphBuilder]:
+        """One builder for each member; members that want the same graph share it."""
+        device = self._members[0].device
+
+        def build(spec: GraphSpec) -> GraphBuilder:
+            return GraphBuilder(spec, skin=self.skin, device=device)
+
+        return each_spec(self._members, build)
+
+    def _check(self, atoms: Any) -> None:
+        check_structure(atoms)
+        if not self.allow_unseen_elements:
+            for member in self._members:
+                check_seen(atoms, member.head)
+
+    def _consumes(self, key: str) -> bool:
+        return any(getattr(member.head.fitting, key) for member in self._members)
+
+    def _snapshot(self, atoms: Atoms) -> Atoms:
+        """Own copies of what was consumed, for `check_state`."""
+        kept = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+        if self._consumes("numb_fparam") and "fparam" in atoms.info:
+            kept.info["fparam"] = copy.deepcopy(atoms.info["fparam"])
+        if self._consumes("numb_aparam") and "aparam" in atoms.arrays:
+            kept.arrays["aparam"] = atoms.arrays["aparam"].copy()
+        return kept
+
+
+def _same(a: Any, b: Any) -> bool:
+    if a is None or b is None:
+        return a is b
+    return np.array_equal(np.asarray(a), np.asarray(b))

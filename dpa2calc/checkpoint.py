@@ -1,0 +1,202 @@
+"""This package's own checkpoint: one `.safetensors` file (docs/checkpoints.md).
+
+The tensors are the potential's state; the header's metadata has one JSON entry "dpa2calc" with the
+format version, the model configuration (heads, elements, ... included), the precision, and `extra`:
+whatever the maker wants to say (test errors, data sources, licence). Nothing in it can run code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from dpa2calc.errors import CheckpointError, ConfigError
+from dpa2calc.heads import resolve_head
+from dpa2calc.model.config import ModelConfig, from_dict, to_dict
+from dpa2calc.model.potential import Potential
+from dpa2calc.version import __version__
+
+FORMAT_VERSION = 1
+_KEY = "dpa2calc"
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+# Format v -> v + 1: each entry changes the parsed JSON of one version into that of the next.
+_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointInfo:
+    """What a checkpoint says about itself, without its weights.
+
+    Attributes:
+        config: the model, its heads and what is known of them.
+        dtype: "float32" or "float64", the precision of the stored networks.
+        format_version: of the file as it was written.
+        written_by: package version.
+        extra: anything JSON-able that was given to `save_checkpoint`.
+    """
+
+    config: ModelConfig
+    dtype: str
+    format_version: int
+    written_by: str
+    extra: dict[str, Any] = field(default_factory=dict, hash=False)
+
+
+def save_checkpoint(
+    potential: Potential, path: str | Path, *, extra_info: dict[str, Any] | None = None
+) -> Path:
+    """Write a potential with all its heads; the file appears under its name only when complete.
+
+    Args:
+        path: should end in `.safetensors`.
+        extra_info: JSON-able facts for `extra`.
+
+    Raises:
+        CheckpointError: `extra_info` is not JSON-able.
+    """
+    path = Path(path)
+    names = {dtype: name for name, dtype in _DTYPES.items()}
+    header = {
+        "format_version": FORMAT_VERSION,
+        "written_by": __version__,
+        "dtype": names[potential.dtype],
+        "config": to_dict(potential.config),
+        "extra": extra_info or {},
+    }
+    try:
+        text = json.dumps(header, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"extra_info cannot be written as JSON: {error}; use plain values") from error
+    tensors = {name: value.detach().cpu().contiguous() for name, value in potential.state_dict().items()}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={_KEY: text, "format": "pt"})
+    return path
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary name beside `path`, renamed to it when the block ends well and removed when not."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def is_checkpoint(path: str | Path) -> bool:
+    """Whether a file looks like safetensors: eight bytes of header length, then JSON."""
+    with open(path, "rb") as file:
+        start = file.read(9)
+    return len(start) == 9 and start[8:] == b"{" and int.from_bytes(start[:8], "little") < 100_000_000
+
+
+def checkpoint_info(path: str | Path) -> CheckpointInfo:
+    """The header of a checkpoint; no weights are read.
+
+    Raises:
+        CheckpointError: missing, truncated, foreign, or of a newer format.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"there is no model file {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is truncated or no safetensors file ({error}); fetch it again"
+        ) from error
+    if _KEY not in metadata:
+        raise CheckpointError(
+            f"{path} is a safetensors file, but not one of dpa2calc (its metadata has no {_KEY!r} entry)"
+        )
+    return _parse(metadata[_KEY], path)
+
+
+def _parse(text: str, path: Path) -> CheckpointInfo:
+    try:
+        header = json.loads(text)
+        version = header["format_version"]
+        if version > FORMAT_VERSION:
+            raise CheckpointError(
+                f"{path} has checkpoint format {version}, written by dpa2calc {header.get('written_by')}; "
+                f"this is dpa2calc {__version__}, which reads formats up to {FORMAT_VERSION}: upgrade it"
+            )
+        for step in range(version, FORMAT_VERSION):
+            header = _UPGRADES[step](header)
+        return CheckpointInfo(
+            config=from_dict(ModelConfig, header["config"]),
+            dtype=header["dtype"],
+            format_version=version,
+            written_by=header["written_by"],
+            extra=header["extra"],
+        )
+    except (KeyError, TypeError, json.JSONDecodeError, ConfigError) as error:
+        raise CheckpointError(f"the header of {path} is damaged: {error!r}") from error
+
+
+def load_checkpoint(path: str | Path, *, dtype: torch.dtype | None = None) -> Potential:
+    """The potential of a checkpoint, on the CPU.
+
+    Args:
+        dtype: precision of the networks; None takes the file's.
+
+    Raises:
+        CheckpointError: missing, truncated, foreign, of a newer format, or inconsistent.
+    """
+    info = checkpoint_info(path)
+    potential = blank_potential(info.config, dtype=_DTYPES[info.dtype])
+    state = potential.state_dict()
+    with safe_open(path, framework="pt") as file:
+        stored = {name: file.get_tensor(name) for name in file.keys()}
+    wrong = sorted(set(state) ^ set(stored))
+    wrong += [n for n in state if n in stored and state[n].shape != stored[n].shape]
+    if wrong:
+        raise CheckpointError(
+            f"{path} does not fit its own configuration: {len(wrong)} tensors are missing, unknown or of "
+            f"another shape, among them {', '.join(wrong[:5])}"
+        )
+    potential.load_state_dict(stored)
+    return potential.to(dtype) if dtype is not None else potential
+
+
+def blank_potential(config: ModelConfig, *, dtype: torch.dtype) -> Potential:
+    """A potential whose weights are about to be overwritten; the caller's random state is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        return Potential(config, dtype=dtype)
+
+
+def one_head(potential: Potential, head: str) -> Potential:
+    """The same model with one of its heads only; weights are copies.
+
+    Args:
+        head: exact name, alias or unique ending of one.
+
+    Raises:
+        HeadError: no such head.
+    """
+    chosen = resolve_head(head, potential.config.heads)
+    index = potential.config.heads.index(chosen)
+    if len(potential.heads) == 1:
+        return potential
+    single = blank_potential(potential.config.with_heads((chosen,)), dtype=potential.dtype)
+    state = {
+        name.replace(f"heads.{index}.", "heads.0.", 1): value
+        for name, value in potential.state_dict().items()
+        if not name.startswith("heads.") or name.startswith(f"heads.{index}.")
+    }
+    single.load_state_dict(state)
+    return single.to(next(potential.parameters()).device)

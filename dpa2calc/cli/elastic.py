@@ -1,0 +1,55 @@
+"""`dpa2calc elastic`: elastic constants from a structure file to numbers and a figure."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from .common import add_calculator_arguments, add_structure_argument, make_calculator, read_structure
+from .report import add_output_arguments, report, work_folder
+
+EXAMPLE = """\
+example: elastic tensor of silicon, cell relaxed first
+  dpa2calc elastic --structure Si.cif --out Si-elastic
+
+The folder holds elastic.npz (ElasticConstants.load), elastic.png, and work/ from which an interrupted run
+resumes.
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the verb `elastic`."""
+    parser = subparsers.add_parser(
+        "elastic",
+        help="elastic constants: full tensor, stability, averages",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_structure_argument(parser)
+    add_calculator_arguments(parser)
+    group = parser.add_argument_group("elastic constants")
+    group.add_argument("--strains", type=float, nargs="+", default=[0.005, 0.01], help="(0.005 0.01)")
+    group.add_argument("--relax", choices=("none", "cell"), default="cell", help="before straining (cell)")
+    group.add_argument("--clamped-ions", action="store_true", help="do not relax positions in strained cells")
+    group.add_argument("--fmax", type=float, default=1e-4, help="of the relaxations, eV/Å (1e-4)")
+    add_output_arguments(parser, "elastic")
+    parser.set_defaults(run=run, dtype="float64")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the verb."""
+    from dpa2calc.applications.elastic import elastic_constants
+
+    atoms = read_structure(args)
+    atoms.calc = make_calculator(args)
+    result = elastic_constants(
+        atoms,
+        strains=args.strains,
+        relax=args.relax,
+        relax_ions=not args.clamped_ions,
+        fmax=args.fmax,
+        folder=work_folder(args),
+        progress=not args.no_progress,
+    )
+    report(result, args, "elastic")
+    return 0

@@ -1,0 +1,180 @@
+"""`dpa2calc evaluate STRUCTURES`: energies, forces, stresses, and errors where the file has labels."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+EXAMPLE = """example:
+  dpa2calc evaluate test.extxyz --head H2O-PBE0TS                # a line a structure, errors at the end
+  dpa2calc evaluate POSCAR --model model.pt -o out.extxyz        # energy, forces, stress into a file
+  dpa2calc evaluate a.cif b.cif --committee other.pt -o out.json # with standard deviations
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Register the verb."""
+    from dpa2calc.cli.common import add_calculator_arguments
+
+    parser = subparsers.add_parser(
+        "evaluate",
+        help="energies, forces and stresses of structures; errors against labels in the file",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "structures", nargs="+", metavar="STRUCTURES", help="files that ASE reads; all frames"
+    )
+    parser.add_argument(
+        "--index", default=":", help="which frames of each file, as in ASE (default: ':', all)"
+    )
+    parser.add_argument("-o", "--output", metavar="FILE", help="write results to .extxyz or .json")
+    parser.add_argument(
+        "--batch-atoms", type=int, default=1024, help="atoms computed together (default: 1024)"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no line for each structure")
+    add_calculator_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate, print, and write what was asked for."""
+    from dpa2calc.cli.common import make_calculator
+    from dpa2calc.errors import ConfigError
+    from dpa2calc.label_errors import label_errors, labels_of
+
+    if args.output and Path(args.output).suffix not in (".extxyz", ".xyz", ".json"):
+        raise ConfigError(f"-o {args.output}: the ending must be .extxyz, .xyz or .json")
+    structures = [atoms for path in args.structures for atoms in read_frames(path, args.index)]
+    labels = [labels_of(atoms) for atoms in structures]
+    calc = make_calculator(args)
+    results = evaluate(calc, structures, args.batch_atoms)
+    if not args.quiet:
+        print_table(structures, results)
+    errors = label_errors(structures, results, labels)
+    if errors is not None:
+        print(errors.summary())
+    if args.output:
+        path = Path(args.output)
+        if path.suffix == ".json":
+            write_json(path, args, structures, results, errors)
+        else:
+            write_extxyz(path, structures, results, labels)
+        print(f"wrote {path}", file=sys.stderr)
+    return 0
+
+
+def read_frames(path: str, index: str) -> list[Any]:
+    """Frames of one file.
+
+    Raises:
+        DataError: the file is missing, unreadable, or has no such frames.
+    """
+    import ase.io
+
+    from dpa2calc.errors import DataError
+
+    if not Path(path).is_file():
+        raise DataError(
+            f"{path} does not exist; give a structure file such as structure.cif or frames.extxyz"
+        )
+    try:
+        frames = ase.io.read(path, index=index)
+    except Exception as error:  # ASE raises whatever its many readers raise
+        reason = f"{type(error).__name__}: {error}".strip(": ")
+        raise DataError(f"{path}: ASE cannot read frames {index!r} ({reason})") from error
+    frames = frames if isinstance(frames, list) else [frames]
+    if not frames:
+        raise DataError(f"{path} has no frames {index!r}")
+    return frames
+
+
+def evaluate(calc: Any, structures: list[Any], batch_atoms: int) -> list[dict[str, Any]]:
+    """Batched where the calculator can (ours), else one by one."""
+    progress = sys.stderr.isatty() and len(structures) > 1
+    if hasattr(calc, "evaluate"):
+        return calc.evaluate(structures, batch_atoms=batch_atoms, progress=progress)
+    out = []
+    for atoms in structures:
+        calc.calculate(atoms, ["energy", "forces"], ["positions"])
+        out.append(dict(calc.results))
+    return out
+
+
+def print_table(structures: list[Any], results: list[dict[str, Any]]) -> None:
+    """One line a structure: number, formula, atoms, energy, largest force, pressure, spread."""
+    import numpy as np
+    from ase.units import GPa
+
+    committee = "energy_std" in results[0]
+    head = f"{'#':>5}  {'formula':<20} {'atoms':>6} {'E (eV)':>16} {'E/atom (eV)':>13}"
+    print(f"{head} {'max|F| (eV/Å)':>14} {'P (GPa)':>9}" + ("  std E (eV)  max std F" if committee else ""))
+    for number, (atoms, r) in enumerate(zip(structures, results)):
+        force = np.linalg.norm(r["forces"], axis=1).max()
+        pressure = f"{-np.mean(r['stress'][:3]) / GPa:9.3f}" if "stress" in r else f"{'-':>9}"
+        line = (
+            f"{number:5d}  {atoms.get_chemical_formula():<20.20} {len(atoms):6d} {r['energy']:16.6f} "
+            f"{r['energy'] / len(atoms):13.6f} {force:14.5f} {pressure}"
+        )
+        if committee:
+            line += f"  {r['energy_std']:10.5f}  {np.linalg.norm(r['forces_std'], axis=1).max():9.5f}"
+        print(line)
+
+
+def write_extxyz(path: Path, structures: list[Any], results: list[dict[str, Any]], labels: list[Any]) -> None:
+    """Structures with our energy, forces, stress; labels of the input become ref_energy and so on."""
+    import ase.io
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    from dpa2calc.checkpoint import atomic_path
+
+    frames = []
+    for atoms, result, label in zip(structures, results, labels):
+        frame = atoms.copy()
+        known = ("energy", "free_energy", "energies", "forces", "stress", "stresses")
+        frame.calc = SinglePointCalculator(frame, **{k: v for k, v in result.items() if k in known})
+        if "energy_std" in result:
+            frame.info["energy_std"], frame.arrays["forces_std"] = result["energy_std"], result["forces_std"]
+        if label.energy is not None:
+            frame.info["ref_energy"] = label.energy
+        if label.forces is not None:
+            frame.arrays["ref_forces"] = label.forces
+        if label.stress is not None:
+            frame.info["ref_stress"] = label.stress
+        frames.append(frame)
+    with atomic_path(path) as temporary:
+        ase.io.write(temporary, frames, format="extxyz")
+
+
+def write_json(
+    path: Path, args: argparse.Namespace, structures: list[Any], results: list[dict[str, Any]], errors: Any
+) -> None:
+    """Everything as plain numbers, eV and Å."""
+    import dataclasses
+
+    import numpy as np
+
+    from dpa2calc.checkpoint import atomic_path
+    from dpa2calc.version import __version__
+
+    document = {
+        "dpa2calc": __version__,
+        "model": args.model,
+        "head": args.head,
+        "dtype": args.dtype,
+        "units": {"energy": "eV", "forces": "eV/Å", "stress": "eV/Å^3, order xx yy zz yz xz xy"},
+        "errors": dataclasses.asdict(errors) if errors is not None else None,
+        "structures": [
+            {
+                "formula": atoms.get_chemical_formula(),
+                "symbols": list(atoms.symbols),
+                **{k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in result.items()},
+            }
+            for atoms, result in zip(structures, results)
+        ],
+    }
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(document, indent=1), encoding="utf-8")

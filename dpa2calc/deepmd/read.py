@@ -1,0 +1,200 @@
+"""A deepmd-kit model file -> Potential."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dpa2calc.checkpoint import blank_potential
+from dpa2calc.deepmd.branch import Branch, Source
+from dpa2calc.deepmd.containers import open_source
+from dpa2calc.deepmd.names import Entry, descriptor_entries, head_entries
+from dpa2calc.deepmd.options import model_config
+from dpa2calc.errors import CheckpointError
+from dpa2calc.heads import resolve_head
+from dpa2calc.model.config import HeadConfig, ModelConfig
+from dpa2calc.model.potential import Potential
+
+logger = logging.getLogger(__name__)
+
+_TEBD_BIAS = "descriptor.type_embedding.embedding.embedding_net.layers.0.bias"
+
+
+def read_deepmd(path: str | Path, head: str | None = None, *, dtype: torch.dtype | None = None) -> Potential:
+    """A potential with every head of a deepmd-kit file, or with one.
+
+    Args:
+        path: `.pt`, `.pth`, `.dp` or `.yaml`.
+        head: name of a branch of a multi-task file; None takes all of them.
+        dtype: precision of the networks; None takes the file's.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, foreign, or holds a model of another kind.
+        HeadError: no such branch.
+    """
+    return potential_from_source(open_source(path), head, dtype=dtype)
+
+
+def potential_from_source(
+    source: Source, head: str | None = None, *, dtype: torch.dtype | None = None
+) -> Potential:
+    """A potential from opened branches; see `read_deepmd`."""
+    branches = source.branches if head is None else (_pick(source, head),)
+    config = _joined_config(source, branches)
+    if len(branches) > 1:
+        _check_shared(source, branches)
+    precision = stored_precision(branches[0])
+    potential = blank_potential(config, dtype=precision)
+    fill(potential, branches, where=source.path)
+    return potential.to(dtype or precision)
+
+
+def _pick(source: Source, head: str) -> Branch:
+    """The branch that a name, an alias or a unique ending of one means."""
+    known = [
+        HeadConfig(
+            name=branch.name,
+            aliases=tuple(branch.params.get("model_branch_alias") or ()),
+            elements=tuple((branch.params.get("info") or {}).get("observed_type") or ()),
+        )
+        for branch in source.branches
+    ]
+    return source.branches[known.index(resolve_head(head, known, model=source.path))]
+
+
+def stored_precision(branch: Branch) -> torch.dtype:
+    """float32 or float64, as the network weights are stored."""
+    for name, value in branch.arrays.items():
+        if name.startswith("fitting_net.") and name.endswith(".matrix"):
+            return torch.float64 if value.dtype == torch.float64 else torch.float32
+    raise CheckpointError("the file holds no fitting net (no array fitting_net...matrix)")
+
+
+def _joined_config(source: Source, branches: tuple[Branch, ...]) -> ModelConfig:
+    heads: list[HeadConfig] = []
+    first: ModelConfig | None = None
+    ignored: set[str] = set()
+    for branch in branches:
+        config, unknown = model_config(
+            branch.params,
+            name=branch.name,
+            tebd_bias=_TEBD_BIAS in branch.arrays,
+            min_neighbor_distance=branch.min_nbor_dist,
+        )
+        config = _with_spread(_with_table_grid(config, branch), branch)
+        ignored.update(unknown)
+        heads += config.heads
+        if first is None:
+            first = config
+        for name in ("type_map", "descriptor", "pair_exclude_types", "atom_exclude_types", "bridging"):
+            if getattr(config, name) != getattr(first, name):
+                raise CheckpointError(
+                    f"the heads {branches[0].name} and {branch.name} of {source.path} differ in {name}, so "
+                    f"they cannot be one model; read one of them with head={branch.name!r}"
+                )
+    assert first is not None
+    if ignored:
+        logger.warning("%s: options not known here, ignored: %s", source.path, ", ".join(sorted(ignored)))
+    distances = [b.min_nbor_dist for b in branches if b.min_nbor_dist is not None]
+    return dataclasses.replace(
+        first, heads=tuple(heads), min_neighbor_distance=min(distances) if distances else None
+    )
+
+
+def _with_table_grid(config: ModelConfig, branch: Branch) -> ModelConfig:
+    if config.bridging is None:
+        return config
+    if "pairtab.tab_info" not in branch.arrays:
+        raise CheckpointError("the model has a pair table (use_srtab), but its numbers are not in the file")
+    r_min, spacing, n_intervals, _ = branch.arrays["pairtab.tab_info"].tolist()
+    grid = dataclasses.replace(config.bridging, r_min=r_min, spacing=spacing, n_intervals=int(n_intervals))
+    return dataclasses.replace(config, bridging=grid)
+
+
+def _with_spread(config: ModelConfig, branch: Branch) -> ModelConfig:
+    """Keeps deepmd-kit's `out_std`, which plays no part in energies, for the way back."""
+    stored = branch.arrays.get("out_std")
+    if stored is None or bool((stored == 1.0).all()):
+        return config
+    head = config.heads[0]
+    info = head.info | {"deepmd_out_std": stored.reshape(-1).tolist()}
+    return config.with_heads((dataclasses.replace(head, info=info),))
+
+
+def _check_shared(source: Source, branches: tuple[Branch, ...]) -> None:
+    """All branches must hold the same descriptor: that is what makes them heads of one model."""
+    first = branches[0]
+    for branch in branches[1:]:
+        for name, value in first.arrays.items():
+            other = branch.arrays.get(name)
+            if not name.startswith("descriptor.") or other is value:
+                continue
+            if other is None or not torch.equal(value, other):
+                raise CheckpointError(
+                    f"the branches {first.name} and {branch.name} of {source.path} do not share their "
+                    f"descriptor ({name} differs), so they are different models; read one of them with "
+                    f"head={branch.name!r}"
+                )
+
+
+def fill(potential: Potential, branches: tuple[Branch, ...], *, where: str) -> None:
+    """Copy the arrays of the branches into the potential, one head a branch.
+
+    Raises:
+        CheckpointError: arrays that the model needs are missing (all are named) or of another shape.
+    """
+    targets = dict(potential.named_parameters()) | dict(potential.named_buffers())
+    missing: list[str] = []
+    with torch.no_grad():
+        for index, branch in enumerate(branches):
+            entries = head_entries(potential, index) + (descriptor_entries(potential) if index == 0 else [])
+            for entry in entries:
+                value = _look_up(branch.arrays, entry.theirs)
+                if value is None:
+                    if entry.theirs != "fitting_net.bias_atom_e":  # zero where it is not stored
+                        missing.append(f"model.{branch.name}.atomic_model.{entry.theirs}")
+                    continue
+                _copy(targets[entry.ours], value, entry, where)
+            _add_inner_bias(potential, index, branch)
+        if potential.bridging is not None:
+            table = branches[0].arrays["pairtab.tab_data"]
+            potential.bridging.coefficients.copy_(table.reshape(potential.bridging.coefficients.shape))
+    if missing:
+        more = [f"... and {len(missing) - 20} more"] if len(missing) > 20 else []
+        shown = "\n  ".join(missing[:20] + more)
+        raise CheckpointError(f"{where} lacks {len(missing)} arrays that its model needs:\n  {shown}")
+
+
+def _look_up(arrays: dict[str, Tensor], name: str) -> Tensor | None:
+    """An array by name; network collections are stored twice, and either copy will do."""
+    value = arrays.get(name)
+    return value if value is not None else arrays.get(name.replace(".networks.", "._networks."))
+
+
+def _copy(target: Tensor, value: Tensor, entry: Entry, where: str) -> None:
+    stored = tuple(value.shape)
+    if entry.form == "slots":
+        if value.dim() == 3 and not bool((value == value[:, :1]).all()):
+            raise CheckpointError(
+                f"{where}: {entry.theirs} differs between neighbour slots, which is not supported"
+            )
+        value = value[:, 0] if value.dim() == 3 else value
+    elif entry.form in ("column", "bias"):
+        value = value.reshape(-1)
+    if value.shape != target.shape:
+        raise CheckpointError(
+            f"{where}: {entry.theirs} has shape {stored}, but the model's options ask for "
+            f"{tuple(target.shape)}"
+        )
+    target.copy_(value)
+
+
+def _add_inner_bias(potential: Potential, index: int, branch: Branch) -> None:
+    """A ZBL model may give its network an energy bias of its own, on top of the model's."""
+    inner = branch.arrays.get("inner.out_bias")
+    if inner is not None and bool(inner.any()):
+        raise CheckpointError("a ZBL model whose network has an energy bias of its own is not supported")

@@ -1,0 +1,168 @@
+"""The backend-neutral tree of `.dp` and `.yaml` files -> options and named arrays (FILE_FORMATS 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dpa2calc.deepmd.branch import Branch
+from dpa2calc.errors import CheckpointError
+
+Node = Mapping[str, Any]
+Arrays = dict[str, Tensor]
+
+_VARIABLES = "@variables"
+# Tree keys whose part of an array's name in a `.pt` file is another one, or none at all.
+_RENAMED = {
+    "networks": "networks",
+    "embeddings": "filter_layers",
+    "embeddings_strip": "filter_layers_strip",
+    "nets": "filter_layers",
+    "repformer_layers": "layers",
+    "repinit_variable": "repinit",
+    "repinit_three_body_variable": "repinit_three_body",
+    "repformers_variable": "repformers",
+    "attention_layers": "attention_layers",
+}
+_STATISTICS = {"davg": "mean", "dstd": "stddev"}
+# The part that the body of a single-block descriptor has in a `.pt` file.
+_BODY = dict.fromkeys(("dpa1", "se_atten", "se_atten_v2"), "se_atten") | {"se_e2_a": "sea", "se_a": "sea"}
+
+
+def branch_from_tree(tree: Node) -> Branch:
+    """The one branch of a universal file.
+
+    Raises:
+        CheckpointError: the tree is no energy model that this package knows.
+    """
+    if not isinstance(tree.get("model"), Mapping):
+        raise CheckpointError("the file has no 'model' entry, so it is no deepmd-kit model")
+    model = tree["model"]
+    script = dict(tree.get("model_def_script") or {})
+    arrays: Arrays = {}
+    outer = model
+    bridging: dict[str, Any] = {}
+    if model.get("type") == "zbl":
+        model, table = model["models"]
+        for name, value in _variables(model).items():
+            arrays[f"inner.{name}"] = value
+        for name, value in table["tab"][_VARIABLES].items():
+            arrays[f"pairtab.{name}"] = tensor(value)
+        bridging = {key: outer[key] for key in ("sw_rmin", "sw_rmax", "smin_alpha")}
+        bridging["use_srtab"] = script.get("use_srtab") or "table"
+    if model.get("type") not in ("standard", "ener"):
+        raise CheckpointError(f"model type {model.get('type')!r} is not supported; supported: standard, zbl")
+    arrays |= _variables(outer)
+    descriptor, fitting = model["descriptor"], model["fitting"]
+    arrays |= _descriptor_arrays(descriptor)
+    arrays |= _collect(fitting, "fitting_net")
+    shortest = tree.get(_VARIABLES, {}).get("min_nbor_dist")
+    return Branch(
+        name="Default",
+        params={
+            "type_map": model["type_map"],
+            "descriptor": _descriptor_params(descriptor),
+            "fitting_net": _scalars(fitting),
+            "pair_exclude_types": outer.get("pair_exclude_types") or [],
+            "atom_exclude_types": outer.get("atom_exclude_types") or [],
+            "info": script.get("info") or {},
+            "model_branch_alias": script.get("model_branch_alias") or [],
+            **bridging,
+        },
+        arrays=arrays,
+        min_nbor_dist=None if shortest is None else float(np.asarray(shortest)),
+    )
+
+
+def tensor(value: Any) -> Tensor:
+    """An array of the tree as a tensor that owns its memory."""
+    return torch.from_numpy(np.array(value))
+
+
+def _variables(node: Node) -> Arrays:
+    return {name: tensor(v) for name, v in (node.get(_VARIABLES) or {}).items() if v is not None}
+
+
+def _scalars(node: Node) -> dict[str, Any]:
+    """Options of a node: everything but sub-nodes and arrays."""
+    skip = {"nets", "embeddings", "env_mat", "type_embedding", "trainable"}
+    return {
+        key: value
+        for key, value in node.items()
+        if not key.startswith("@") and key not in skip and not isinstance(value, Mapping)
+    }
+
+
+def _descriptor_params(node: Node) -> dict[str, Any]:
+    if "type" not in node:
+        raise CheckpointError("the descriptor names no type")
+    params = _scalars(node)
+    params["use_exp_switch"] = any(sub.get("use_exp_switch") for sub in _env_mats(node))
+    if node["type"] == "dpa2":
+        params["repinit"] = dict(node["repinit_args"])
+        params["repformer"] = dict(node["repformer_args"])
+    return params
+
+
+def _env_mats(node: Node) -> list[Node]:
+    nodes = [node, *(value for value in node.values() if isinstance(value, Mapping))]
+    return [sub["env_mat"] for sub in nodes if isinstance(sub.get("env_mat"), Mapping)]
+
+
+def _descriptor_arrays(node: Node) -> Arrays:
+    arrays = _collect(node, "descriptor")
+    body = _BODY.get(node["type"])
+    if body is None:
+        return arrays
+    renamed = {}
+    for name, value in arrays.items():
+        rest = name.removeprefix("descriptor.")
+        if rest.startswith("attention_layers."):
+            rest = "dpa1_attention." + rest.removeprefix("attention_layers.")
+        inside = rest if rest.startswith("type_embedding.") else f"{body}.{rest}"
+        renamed[f"descriptor.{inside}"] = value
+    return renamed
+
+
+def _collect(node: Any, prefix: str) -> Arrays:
+    """All arrays below a node under the names of a `.pt` file."""
+    arrays: Arrays = {}
+    if isinstance(node, (list, tuple)):
+        for k, item in enumerate(node):
+            arrays |= _collect(item, f"{prefix}.{k}")
+        return arrays
+    if not isinstance(node, Mapping):
+        return arrays
+    for name, value in (node.get(_VARIABLES) or {}).items():
+        arrays |= _named(_array_name(node, name), value, prefix)
+    for key, value in node.items():
+        if key == _VARIABLES or not isinstance(value, (Mapping, list, tuple)):
+            continue
+        part = _RENAMED.get(key, key)
+        if key == "embedding" and node.get("@class") == "TypeEmbedNet":
+            part = "embedding.embedding_net"
+        arrays |= _collect(value, f"{prefix}.{part}")
+    return arrays
+
+
+def _named(name: str, value: Any, prefix: str) -> Arrays:
+    if value is None:
+        return {}
+    if isinstance(value, (list, tuple)) and not np.isscalar(value) and _is_list_of_arrays(value):
+        return {f"{prefix}.{name}.{k}": tensor(item) for k, item in enumerate(value) if item is not None}
+    return {f"{prefix}.{name}": tensor(value)}
+
+
+def _is_list_of_arrays(value: Any) -> bool:
+    return all(item is None or isinstance(item, np.ndarray) for item in value)
+
+
+def _array_name(node: Node, name: str) -> str:
+    """Layers call their arrays w, b, idt; statistics are davg and dstd; others keep their names."""
+    if node.get("@class") in ("Layer", "LayerNorm"):
+        return {"w": "matrix", "b": "bias"}.get(name, name)
+    return _STATISTICS.get(name, name)

@@ -1,0 +1,192 @@
+"""Potential -> files that deepmd-kit 3.2 loads, evaluates to the same numbers and freezes."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dpa2calc.checkpoint import atomic_path
+from dpa2calc.deepmd.arrays import branch_arrays, out_std, state_dict_arrays
+from dpa2calc.deepmd.pair_table import table_arrays, table_tree, table_values
+from dpa2calc.deepmd.params import model_params
+from dpa2calc.deepmd.tree_writer import TreeWriter
+from dpa2calc.errors import CheckpointError, HeadError
+from dpa2calc.heads import resolve_head
+from dpa2calc.model.potential import Potential
+from dpa2calc.version import __version__
+
+logger = logging.getLogger(__name__)
+
+
+def write_deepmd(potential: Potential, path: str | Path, head: str | None = None) -> Path:
+    """Write a potential for deepmd-kit.
+
+    `.pt` holds all heads (several become a multi-task checkpoint) or the one named; `.dp` holds one.
+    A model made under the neighbour rule "all" is written with its nsel, at which deepmd-kit cuts its
+    neighbour lists; a warning says so.
+
+    Args:
+        path: ends in `.pt` or `.dp`.
+        head: name of a head; None takes all (`.pt`) or the only one (`.dp`).
+
+    Raises:
+        CheckpointError: another suffix.
+        HeadError: no such head, or none named for a `.dp` of a model with several.
+    """
+    path = Path(path)
+    chosen = _heads(potential, head)
+    if potential.config.neighbor_rule == "all":
+        logger.warning(
+            "this model sums over all neighbours within the cutoff; deepmd-kit keeps the nearest %d only, so "
+            "its energies differ for atoms with more neighbours",
+            potential.config.descriptor.nsel,
+        )
+    if path.suffix == ".pt":
+        return _write_pt(potential, path, chosen, multi=head is None and len(chosen) > 1)
+    if path.suffix != ".dp":
+        raise CheckpointError(
+            f"{path} ends in {path.suffix!r}; .pt and .dp can be written. For .pth write a .dp, then run "
+            f"`dp convert-backend {path.stem}.dp {path.stem}.pth` in deepmd-kit's environment"
+        )
+    if len(chosen) > 1:
+        names = ", ".join(one.name for one in potential.config.heads)
+        raise HeadError(f"a .dp file holds one head; name one of {names}")
+    return _write_dp(potential, path, chosen[0])
+
+
+def _heads(potential: Potential, head: str | None) -> list[int]:
+    known = potential.config.heads
+    return list(range(len(known))) if head is None else [known.index(resolve_head(head, known))]
+
+
+def _precision(potential: Potential) -> str:
+    return {torch.float32: "float32", torch.float64: "float64"}[potential.dtype]
+
+
+def _write_pt(potential: Potential, path: Path, heads: list[int], *, multi: bool) -> Path:
+    """A training checkpoint without optimizer."""
+    state: OrderedDict[str, Any] = OrderedDict()
+    sections = {}
+    shared: dict[str, Tensor] = {}
+    table = f"{path.stem}_pair_table.txt" if potential.bridging is not None else None
+    for index in heads:
+        name = potential.config.heads[index].name if multi else "Default"
+        section = model_params(potential.config, index, precision=_precision(potential))
+        if table is not None:
+            section["use_srtab"] = table
+        sections[name] = section
+        arrays = state_dict_arrays(branch_arrays(potential, index), potential.dtype)
+        for key, value in arrays.items():
+            if key.startswith("descriptor."):
+                arrays[key] = shared.setdefault(key, value)  # one storage for all branches
+        state[f"model.{name}.min_nbor_dist"] = _shortest(potential)
+        for key, value in _with_table(potential, index, arrays).items():
+            state[f"model.{name}.atomic_model.{key}"] = value
+    params: dict[str, Any] = next(iter(sections.values()))
+    if multi:
+        params = {"shared_dict": {}, "model_dict": sections}
+    state["_extra_state"] = {"model_params": params, "train_infos": {"lr": 0.0, "step": 0}}
+    with atomic_path(path) as temporary:
+        torch.save({"model": state}, temporary)
+    if table is not None:
+        with atomic_path(path.with_name(table)) as temporary:
+            np.savetxt(temporary, table_values(potential))
+        logger.warning("deepmd-kit loads %s only where %s lies in the current directory", path.name, table)
+    return path
+
+
+def _shortest(potential: Potential) -> Tensor:
+    distance = potential.config.min_neighbor_distance
+    return torch.tensor(-1.0 if distance is None else distance, dtype=torch.float64)  # -1: not known
+
+
+def _with_table(potential: Potential, head: int, arrays: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A ZBL model's names: `models.0` is the network, `models.1` the table, the bias is the whole's."""
+    if potential.bridging is None:
+        return arrays
+    spread = out_std(potential, head)
+    out = {"out_bias": arrays["out_bias"], "out_std": spread}
+    for k in (0, 1):
+        out[f"models.{k}.out_bias"] = torch.zeros_like(spread)
+        out[f"models.{k}.out_std"] = torch.ones_like(spread)
+    out |= {f"models.0.{key}": value for key, value in arrays.items() if key not in ("out_bias", "out_std")}
+    return out | {f"models.1.{key}": value for key, value in table_arrays(potential).items()}
+
+
+def _write_dp(potential: Potential, path: Path, head: int) -> Path:
+    """A backend-neutral file."""
+    precision = _precision(potential)
+    arrays = branch_arrays(potential, head)
+    params = model_params(potential.config, head, precision=precision)
+    model = TreeWriter(potential.config, head, arrays, precision).model()
+    if potential.bridging is not None:
+        params["use_srtab"] = f"{path.stem}_pair_table.txt"
+        model = _bridged_tree(potential, model)
+    tree = {
+        "software": "dpa2calc",
+        "version": __version__,
+        "time": datetime.datetime.now(datetime.timezone.utc).isoformat(sep=" "),
+        "backend": "dpa2calc",
+        "model": model,
+        "model_def_script": params,
+        "@variables": {},
+    }
+    if potential.config.min_neighbor_distance is not None:
+        tree["@variables"] = {"min_nbor_dist": np.array(potential.config.min_neighbor_distance)}
+    with atomic_path(path) as temporary:
+        _save_tree(tree, temporary)
+    return path
+
+
+def _bridged_tree(potential: Potential, model: dict[str, Any]) -> dict[str, Any]:
+    assert potential.bridging is not None
+    c = potential.bridging.config
+    spread = model["@variables"]["out_std"]
+    inner = {"out_bias": torch.zeros_like(spread), "out_std": torch.ones_like(spread)}
+    head_keys = ("@class", "@version", "type_map", "rcond", "preset_out_bias")
+    head = {key: model[key] for key in head_keys} | {"atom_exclude_types": [], "pair_exclude_types": []}
+    exclude = {key: model[key] for key in ("atom_exclude_types", "pair_exclude_types")}
+    return (
+        head
+        | exclude
+        | {
+            "type": "zbl",
+            "@variables": model["@variables"],
+            "models": [
+                model | {"@variables": inner, "atom_exclude_types": [], "pair_exclude_types": []},
+                head | {"@variables": inner} | table_tree(potential),
+            ],
+            "weights": "mean",
+            "sw_rmin": c.switch_min,
+            "sw_rmax": c.switch_max,
+            "smin_alpha": c.smin_alpha,
+        }
+    )
+
+
+def _save_tree(tree: dict[str, Any], path: Path) -> None:
+    """HDF5 with one dataset an array, and the rest as JSON in an attribute."""
+    import h5py
+
+    with h5py.File(path, "w") as file:
+
+        def store(node: Any) -> Any:
+            if isinstance(node, dict):
+                return {key: store(value) for key, value in node.items()}
+            if isinstance(node, (list, tuple)):
+                return [store(item) for item in node]
+            if isinstance(node, (Tensor, np.ndarray)):
+                name = f"/variable_{len(file):04d}"
+                file.create_dataset(name, data=node.numpy() if isinstance(node, Tensor) else node)
+                return name
+            return node
+
+        file.attrs["json"] = json.dumps(store(tree), separators=(",", ":"))

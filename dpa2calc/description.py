@@ -1,0 +1,126 @@
+"""What a model is, in words and as plain data: `calc.describe()`, `available_heads`, `dpa2calc describe`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dpa2calc.checkpoint import checkpoint_info, is_checkpoint
+from dpa2calc.heads import list_heads
+from dpa2calc.model.config import DeepPotSEConfig, DPA1Config, DPA2Config, HeadConfig, ModelConfig
+from dpa2calc.model.potential import Potential
+
+_KINDS = {"dpa2": "DPA-2", "dpa1": "DPA-1", "deeppot_se": "DeepPot-SE"}
+
+
+def model_config(model: str | Path | Potential) -> ModelConfig:
+    """The configuration of a model; the weights of our own checkpoints are not read for it.
+
+    Raises:
+        CheckpointError, DownloadError: the model cannot be loaded.
+    """
+    if isinstance(model, Potential):
+        return model.config
+    from dpa2calc.load import load_model
+    from dpa2calc.registry import resolve_model
+
+    path = resolve_model(model)
+    return checkpoint_info(path).config if is_checkpoint(path) else load_model(path).config
+
+
+def available_heads(model: str | Path | Potential = "default") -> dict[str, HeadConfig]:
+    """All heads of a model: name, aliases, functional, elements, training figures.
+
+    Example:
+        >>> available_heads("DPA-2.4-7M")["H2O_H2O_PD"].elements
+        ('H', 'O')
+    """
+    return {head.name: head for head in model_config(model).heads}
+
+
+def model_facts(potential: Potential) -> dict[str, Any]:
+    """Sizes and options of a model and its heads as JSON-able data; lengths in Å."""
+    config = potential.config
+    d = config.descriptor
+    in_heads = sum(p.numel() for p in potential.heads.parameters())
+    return {
+        "kind": _KINDS[d.kind],
+        "cutoff": config.cutoff,
+        "neighbor_rule": config.neighbor_rule,
+        "blocks": _blocks(d),
+        "descriptor_width": potential.descriptor.width,
+        "parameters": sum(p.numel() for p in potential.parameters()),
+        "parameters_a_head": in_heads // len(config.heads),
+        "dtype": str(potential.dtype).removeprefix("torch."),
+        "type_map": list(config.type_map),
+        "bridging": config.bridging is not None,
+        "heads": [
+            {
+                "name": head.name,
+                "aliases": list(head.aliases),
+                "functional": head.functional,
+                "elements": list(head.elements),
+                "description": head.description,
+                "frame_parameters": head.fitting.numb_fparam,
+                "atomic_parameters": head.fitting.numb_aparam,
+                "info": head.info,
+            }
+            for head in config.heads
+        ],
+    }
+
+
+def _blocks(d: DPA2Config | DPA1Config | DeepPotSEConfig) -> list[dict[str, Any]]:
+    if isinstance(d, DPA2Config):
+        names = ("repinit", "repformer", "three_body")
+        blocks = [{"name": n, "cutoff": b.cutoff, "nsel": b.nsel} for n, b in zip(names, d.blocks())]
+        blocks[1]["layers"] = d.repformer.nlayers
+        return blocks
+    block: dict[str, Any] = {"name": "descriptor", "cutoff": d.cutoff, "nsel": d.nsel}
+    if isinstance(d, DPA1Config):
+        block["attention_layers"] = d.attn_layer
+    return [block]
+
+
+def describe(potential: Potential, label: str, *, head: str | None = None) -> str:
+    """A page of text on a model: what it is made of, its heads, and what is known of their training.
+
+    Args:
+        label: what to call the model.
+        head: details of this head only (its full name); None for all.
+    """
+    facts = model_facts(potential)
+    rule = "all within the cutoff" if facts["neighbor_rule"] == "all" else "the nearest nsel"
+    lines = [
+        f"{label}: {facts['kind']}, {facts['parameters']:,} parameters "
+        f"({facts['parameters_a_head']:,} of them a head), {facts['dtype']}",
+        f"cutoff      {facts['cutoff']:g} Å; neighbours: {rule}",
+    ]
+    for block in facts["blocks"]:
+        more = "".join(f", {value} {key.replace('_', ' ')}" for key, value in list(block.items())[3:])
+        lines.append(f"  {block['name']:<10}{block['cutoff']:g} Å, nsel {block['nsel']}{more}")
+    if facts["bridging"]:
+        lines.append("  bridged to a pair table at short distances")
+    lines.append(f"type map    {len(facts['type_map'])}: {' '.join(facts['type_map'])}")
+    heads = [h for h in potential.config.heads if head in (None, h.name)]
+    lines.append(f"{len(potential.config.heads)} head{'s' if len(potential.config.heads) > 1 else ''}")
+    lines.append(list_heads(heads))
+    for chosen in heads:
+        if chosen.info:
+            lines.append(f"{chosen.name}:")
+            lines.extend(_indented(chosen.info, "  "))
+    return "\n".join(lines)
+
+
+def _indented(values: Mapping[str, Any], space: str) -> list[str]:
+    """Nested facts, one a line."""
+    lines = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            lines += [f"{space}{key}:", *_indented(value, space + "  ")]
+        elif isinstance(value, (list, tuple)):
+            lines.append(f"{space}{key}: {', '.join(map(str, value))}")
+        else:
+            lines.append(f"{space}{key}: {f'{value:.4g}' if isinstance(value, float) else value}")
+    return lines

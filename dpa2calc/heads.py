@@ -1,0 +1,130 @@
+"""From the name a user types to one head of a model, never by guessing."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Protocol, TypeVar
+
+from dpa2calc.errors import HeadError
+
+
+class HeadLike(Protocol):
+    """What is needed to name a head; `dpa2calc.model.config.HeadConfig` is one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def aliases(self) -> tuple[str, ...]: ...
+    @property
+    def description(self) -> str: ...
+    @property
+    def functional(self) -> str: ...
+    @property
+    def elements(self) -> tuple[str, ...]: ...
+
+
+Head = TypeVar("Head", bound=HeadLike)
+
+# More elements than this are abbreviated in lists.
+_MANY_ELEMENTS = 24
+
+
+def resolve_head(name: str | None, heads: Sequence[Head], *, model: str = "this model") -> Head:
+    """The one head that `name` means.
+
+    Tried in this order, each step only if the one before found nothing:
+    the exact name; an exact alias; name or alias with case, '-', '_' and ' ' ignored;
+    the end of a name or alias after a separator ("H2O-PD" -> "H2O_H2O_PD").
+
+    Args:
+        name: what the user wrote. None is allowed if there is only one head.
+        heads: all heads of the model.
+        model: how messages call the model.
+
+    Raises:
+        HeadError: nothing fits, more than one head fits, or None with several heads; the
+            message lists every head with description, functional and elements.
+    """
+    if name is None:
+        if len(heads) == 1:
+            return heads[0]
+        raise HeadError(
+            f"{model} has {len(heads)} heads, one for each level of theory and kind of system; "
+            f"choose one with head=...\n{list_heads(heads)}"
+        )
+    if not isinstance(name, str):
+        raise HeadError(f"head = {name!r} is not a name; give one of these as a string\n{list_heads(heads)}")
+    for matches in _candidates(name, heads):
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise HeadError(
+                f"head {name!r} fits {len(matches)} heads of {model}; "
+                f"write one of these in full\n{list_heads(matches)}"
+            )
+    raise HeadError(f"{model} has no head {name!r}{_suggestion(name, heads)}\n{list_heads(heads)}")
+
+
+def _candidates(name: str, heads: Sequence[Head]) -> Iterable[list[Head]]:
+    """Heads that match by each rule, the strictest rule first."""
+    key = _normalise(name)
+    yield [head for head in heads if head.name == name]
+    yield [head for head in heads if name in head.aliases]
+    yield [head for head in heads if key in map(_normalise, _names(head))]
+    if key:
+        yield [head for head in heads if any(_normalise(n).endswith(f"_{key}") for n in _names(head))]
+
+
+def _names(head: HeadLike) -> tuple[str, ...]:
+    return (head.name, *head.aliases)
+
+
+def _normalise(name: str) -> str:
+    return name.strip().lower().replace("-", "_").replace(" ", "_")
+
+
+def _suggestion(name: str, heads: Sequence[HeadLike]) -> str:
+    # A name is also compared without its leading words, as the suffix rule would accept it.
+    spellings: dict[str, str] = {}
+    for head in heads:
+        for full in _names(head):
+            words = _normalise(full).split("_")
+            for start in range(len(words)):
+                spellings.setdefault("_".join(words[start:]), head.name)
+    close = difflib.get_close_matches(_normalise(name), spellings, n=3, cutoff=0.7)
+    found = list(dict.fromkeys(spellings[spelling] for spelling in close))
+    return f"; did you mean {' or '.join(repr(n) for n in found)}?" if found else ""
+
+
+def list_heads(heads: Sequence[HeadLike]) -> str:
+    """One line a head: name, aliases, functional, elements, description.
+
+    Example:
+        >>> print(list_heads(model.config.heads))
+          H2O_H2O_PD (H2O-PD)  SCAN  [H O]  water and ice
+    """
+    width = max((len(_label(head)) for head in heads), default=0)
+    lines = []
+    for head in heads:
+        parts = [
+            _label(head).ljust(width),
+            head.functional or "functional not stated",
+            f"[{_elements(head.elements)}]",
+        ]
+        if head.description:
+            parts.append(head.description)
+        lines.append("  " + "  ".join(parts))
+    return "\n".join(lines)
+
+
+def _label(head: HeadLike) -> str:
+    return f"{head.name} ({', '.join(head.aliases)})" if head.aliases else head.name
+
+
+def _elements(symbols: Sequence[str]) -> str:
+    if not symbols:
+        return "elements not stated"
+    if len(symbols) <= _MANY_ELEMENTS:
+        return " ".join(symbols)
+    return f"{len(symbols)} elements: {' '.join(symbols[:6])} ... {' '.join(symbols[-3:])}"

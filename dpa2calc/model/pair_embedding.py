@@ -1,0 +1,98 @@
+"""Embedding net of one scalar and the types of two atoms, in concat and strip mode (MATHS 3 and 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from dpa2calc.model.config import TebdMode
+from dpa2calc.model.layers import MLP
+from dpa2calc.model.scalar_mix import AngleSums, EmbeddedMoments, net_of
+
+
+class PairEmbedding(nn.Module):
+    """G(s, a, b) for a scalar s and the types a (first) and b (second) of a pair.
+
+    concat: Net([s, T_a, T_b]); strip: S(s) (1 + Net_strip([T_a, T_b]) [* switch]).
+    With `one_side` only T_a enters.
+    """
+
+    def __init__(
+        self,
+        neuron: Sequence[int],
+        tebd_dim: int,
+        mode: TebdMode,
+        *,
+        one_side: bool,
+        activation: str,
+        resnet_dt: bool,
+    ):
+        super().__init__()
+        self.mode, self.one_side = mode, one_side
+        n_types_in = tebd_dim if one_side else 2 * tebd_dim
+        concat = mode == "concat"
+        self.net = MLP(1 + n_types_in if concat else 1, neuron, activation, resnet_dt=resnet_dt)
+        self.strip = None if concat else MLP(n_types_in, neuron, activation, resnet_dt=resnet_dt)
+
+    def pair_inputs(self, tebd: Tensor) -> Tensor:
+        """Type part of the input for every pair (a, b) in row a * n_types + b, or for every a."""
+        n = tebd.shape[0]
+        if self.one_side:
+            return tebd  # (n, td)
+        first = tebd.unsqueeze(1).expand(n, n, -1)
+        second = tebd.unsqueeze(0).expand(n, n, -1)
+        return torch.cat([first, second], dim=-1).reshape(n * n, -1)  # (n*n, 2 td)
+
+    def pair_index(self, first: Tensor, second: Tensor, n_types: int) -> Tensor:
+        """Row of `pair_inputs` for types `first` (a) and `second` (b), broadcast together."""
+        return first + torch.zeros_like(second) if self.one_side else first * n_types + second
+
+    def first_layer_table(self, inputs: Tensor) -> Tensor:
+        """Type part of the first layer, which takes few distinct values: (pairs, m1)."""
+        first = self.net.layers[0]
+        if self.strip is not None:
+            return first.bias.unsqueeze(0).expand(inputs.shape[0], -1)
+        table = inputs @ first.matrix[1:]
+        return table if first.bias is None else table + first.bias
+
+    def moments(
+        self, rows: Tensor, index: Tensor, tebd: Tensor, strip_switch: Tensor | None
+    ) -> Tensor | None:
+        """sum_j rows_j (x) G_j, (n, 4, m), by the inference kernel; None where it does not apply."""
+        net = net_of(self.net)
+        if net is None or (self.strip is not None and self.strip.layers[0].matrix.requires_grad):
+            return None
+        inputs = self.pair_inputs(tebd)
+        strip = self.strip(inputs) if self.strip is not None else None
+        factor = strip_switch if strip is not None else None
+        return EmbeddedMoments.apply(rows, index, self.first_layer_table(inputs), strip, factor, net)
+
+    def angle_sums(self, directions: Tensor, types: Tensor, tebd: Tensor) -> Tensor | None:
+        """sum_jk c_jk G(c_jk; t_j, t_k), (n, m), by the inference kernel; None where it does not apply.
+
+        directions (n, k, 3), types (n, k). The first layer is a sum of a part of j and a part of k.
+        """
+        net = net_of(self.net)
+        if net is None or self.strip is not None:
+            return None
+        first = self.net.layers[0]
+        width = tebd.shape[1]
+        of_j = tebd @ first.matrix[1 : 1 + width] + first.bias  # (n_types, m1)
+        of_k = tebd @ first.matrix[1 + width :]
+        parts = (part[types].transpose(1, 2).contiguous() for part in (of_j, of_k))
+        return AngleSums.apply(directions, *parts, net)
+
+    def forward(self, s: Tensor, index: Tensor, tebd: Tensor, strip_switch: Tensor | None) -> Tensor:
+        """(...) scalars and pair indices -> (..., width); `strip_switch` multiplies the strip part."""
+        inputs = self.pair_inputs(tebd)
+        if self.strip is not None:
+            types_part = self.strip(inputs)[index]
+            if strip_switch is not None:
+                types_part = types_part * strip_switch.unsqueeze(-1)
+            return self.net(s.unsqueeze(-1)) * (1.0 + types_part)
+        table = self.first_layer_table(inputs)
+        z = torch.addcmul(table[index], s.unsqueeze(-1), self.net.layers[0].matrix[0])
+        x = torch.cat([s.unsqueeze(-1), inputs[index]], dim=-1) if self.net.skips[0] else None
+        return self.net(self.net.finish(0, z, x), first=1)

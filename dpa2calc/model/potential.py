@@ -1,0 +1,170 @@
+"""A descriptor, its energy heads, and forces and virial from one backward pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dpa2calc.graph import Graph
+from dpa2calc.model.bridging import Bridging
+from dpa2calc.model.config import DeepPotSEConfig, DescriptorConfig, DPA1Config, DPA2Config, ModelConfig
+from dpa2calc.model.deeppot_se import DeepPotSE
+from dpa2calc.model.dpa1 import DPA1
+from dpa2calc.model.dpa2 import DPA2
+from dpa2calc.model.environment import Neighborhood, type_pair_mask
+from dpa2calc.model.fitting import EnergyHead
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a potential says about a graph; all float64, eV and Å.
+
+    energy (n_structures,); atomic_energies (n_atoms,); forces (n_atoms, 3); virial (n_structures, 3, 3)
+    = sum_i F_i (x) r_i, so stress = -(W + W^T) / 2V; atomic_virial (n_atoms, 3, 3) or None.
+    """
+
+    energy: Tensor
+    atomic_energies: Tensor
+    forces: Tensor
+    virial: Tensor
+    atomic_virial: Tensor | None = None
+
+
+def build_descriptor(config: DescriptorConfig, type_map: tuple[str, ...]) -> DPA2 | DPA1 | DeepPotSE:
+    """The descriptor module of a configuration."""
+    if isinstance(config, DPA2Config):
+        return DPA2(config, type_map)
+    if isinstance(config, DPA1Config):
+        return DPA1(config, type_map)
+    return DeepPotSE(config, type_map)
+
+
+class Potential(nn.Module):
+    """One descriptor, one fitting net and one per-element energy bias a head."""
+
+    excluded_pairs: Tensor | None
+
+    def __init__(self, config: ModelConfig, *, dtype: torch.dtype = torch.float64):
+        super().__init__()
+        self.config = config
+        self.descriptor = build_descriptor(config.descriptor, config.type_map)
+        mixed = not isinstance(config.descriptor, DeepPotSEConfig)
+        self.heads = nn.ModuleList(
+            EnergyHead(head.fitting, config.n_types, self.descriptor.width, mixed_types=mixed)
+            for head in config.heads
+        )
+        self.bridging = Bridging(config.bridging, config.n_types) if config.bridging else None
+        excluded = type_pair_mask(config.pair_exclude_types, config.n_types)
+        self.register_buffer("excluded_pairs", excluded, persistent=False)
+        self.to(dtype)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the networks."""
+        return next(self.parameters()).dtype
+
+    def head_index(self, name: str) -> int:
+        """Position of the head called exactly `name`."""
+        return [head.name for head in self.config.heads].index(name)
+
+    def neighborhood(self, graph: Graph, vectors: Tensor) -> Neighborhood:
+        """The graph with differentiable `vectors` (n, k, 3) in the model's dtype."""
+        hood = Neighborhood(
+            graph=graph,
+            vectors=vectors,
+            distances=torch.linalg.vector_norm(vectors, dim=-1),
+            types_j=graph.types[graph.neighbors],
+            mask=graph.mask,
+            nearest=self.config.neighbor_rule == "nearest",
+        )
+        return hood if self.excluded_pairs is None else hood.without(self.excluded_pairs)
+
+    def descriptors(self, graph: Graph) -> Tensor:
+        """Atomic representation (n_atoms, width)."""
+        return self.descriptor(self.neighborhood(graph, graph.vectors.to(self.dtype)))
+
+    def atomic_energies(self, graph: Graph, vectors: Tensor, head: int = 0) -> Tensor:
+        """Energy of each atom (n_atoms,), eV, float64."""
+        hood = self.neighborhood(graph, vectors)
+        fitted = self.heads[head](
+            self.descriptor(hood), graph.types, graph.structure, graph.fparam, graph.aparam
+        )
+        if self.bridging is not None:
+            weight, table = self.bridging(hood)
+            # The table is given the element's bias too, so that the energy of separated atoms is the same.
+            table = table + self.heads[head].out_bias.values[graph.types]
+            fitted = (1.0 - weight) * fitted + weight * table
+        for kind in self.config.atom_exclude_types:
+            fitted = torch.where(graph.types == kind, 0.0, fitted)
+        return fitted
+
+    def compute(
+        self, graph: Graph, head: int = 0, *, create_graph: bool = False, atomic_virial: bool = False
+    ) -> Output:
+        """Energies, forces and virials of every structure in the graph.
+
+        Args:
+            head: position of the head in `config.heads`.
+            create_graph: keep the graph, so that a loss on forces can be differentiated.
+            atomic_virial: also (n_atoms, 3, 3) virials; for message passing models this takes four
+                backward passes instead of one, and needs `graph.positions`.
+        """
+        vectors = graph.vectors.detach().to(self.dtype).requires_grad_()
+        with torch.enable_grad():
+            atomic = self.atomic_energies(graph, vectors, head)
+            pair_forces = _gradient(
+                atomic.sum(), vectors, create_graph=create_graph, retain_graph=create_graph or atomic_virial
+            )
+        p = pair_forces.to(torch.float64)  # dE/dd_ij, (n, k, 3)
+        per_center = -torch.einsum("nka,nkb->nab", p, graph.vectors)
+        forces = scatter_forces(p, graph)
+        zeros = p.new_zeros(graph.n_structures, 3, 3)
+        virial_of_atoms = None
+        if atomic_virial:
+            virial_of_atoms = self._atomic_virial(graph, atomic, vectors, p)
+        return Output(
+            energy=atomic.new_zeros(graph.n_structures).index_add(0, graph.structure, atomic),
+            atomic_energies=atomic,
+            forces=forces,
+            virial=zeros.index_add(0, graph.structure, per_center),
+            atomic_virial=virial_of_atoms,
+        )
+
+    def _atomic_virial(self, graph: Graph, atomic: Tensor, vectors: Tensor, p: Tensor) -> Tensor:
+        """Xi_j = -sum_i (de_i/dr_j) (x) (r_j - r_i), with e_i at the centre i (MATHS 0)."""
+        if not self.descriptor.message_passing:
+            # e_i depends on its own pair vectors only, so each bond goes to its far end.
+            bonds = -p.unsqueeze(-1) * graph.vectors.unsqueeze(-2)  # (n, k, 3, 3)
+            return _to_neighbors(bonds, graph)
+        if graph.positions is None:
+            raise ValueError("atomic virials of a message passing model need graph.positions")
+        r = graph.positions
+        # The gradient of sum_i e_i r_i,b (r_i held constant) carries the centre's place to every atom.
+        q = torch.stack(
+            [_gradient((atomic * r[:, b]).sum(), vectors, retain_graph=b < 2) for b in range(3)],
+            dim=-1,
+        ).to(torch.float64)  # (n, k, 3 [a], 3 [b])
+        r_j = r.unsqueeze(1) + graph.vectors  # (n, k, 3), images where they are
+        far_end = q - p.unsqueeze(-1) * r_j.unsqueeze(-2)
+        near_end = (p.unsqueeze(-1) * r[:, None, None, :] - q).sum(dim=1)
+        return near_end + _to_neighbors(far_end * graph.mask[..., None, None], graph)
+
+
+def _gradient(total: Tensor, vectors: Tensor, **options: bool) -> Tensor:
+    """d total / d vectors; zero where nothing depends on them (atoms without neighbours)."""
+    if not total.requires_grad:
+        return torch.zeros_like(vectors)
+    return torch.autograd.grad(total, vectors, allow_unused=True, materialize_grads=True, **options)[0]
+
+
+def scatter_forces(p: Tensor, graph: Graph) -> Tensor:
+    """F_i = sum_j (p_ij - p_ji) from p_ij = dE/dd_ij, (n_atoms, 3)."""
+    return p.sum(dim=1).index_add(0, graph.neighbors.reshape(-1), p.reshape(-1, 3), alpha=-1.0)
+
+
+def _to_neighbors(values: Tensor, graph: Graph) -> Tensor:
+    """Sum (n, k, 3, 3) values at the neighbours' owners: (n_atoms, 3, 3)."""
+    out = values.new_zeros(graph.n_atoms, 3, 3)
+    return out.index_add(0, graph.neighbors.reshape(-1), values.reshape(-1, 3, 3))

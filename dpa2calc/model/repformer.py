@@ -1,0 +1,232 @@
+"""One layer of the representation transformer (paper, section 4.1; MATHS 6).
+
+The linear maps of gathered vectors are moved to the atoms, and products of weights are folded
+(DESIGN 4); the numbers are those of the plain formulas up to rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dpa2calc.model.attention import LocalAttention, PairAttention, PairTerms, pair_terms
+from dpa2calc.model.config import RepformerConfig
+from dpa2calc.model.layers import Dense, activation
+from dpa2calc.model.neighbor_mix import NeighborMix
+
+
+@dataclass(frozen=True)
+class PairContext:
+    """What all layers share about the neighbours.
+
+    weight (n, k): switch (smooth) or 0/1 mask, 0 in padding. count (n, 1): real neighbours.
+    n_more: padding columns of the softmax beyond the k of the table.
+    """
+
+    neighbors: Tensor  # (n, k)
+    switch: Tensor  # (n, k)
+    mask: Tensor  # (n, k)
+    weight: Tensor  # (n, k)
+    nsel: int
+    smooth: bool
+
+    def conv_norm(self) -> Tensor | float:
+        """Normaliser of the convolution: number or (n, 1)."""
+        return 1.0 / self.nsel if self.smooth else 1.0 / (1e-4 + self.count())
+
+    def sym_norm(self, sqrt: bool) -> Tensor | float:
+        """Normaliser of the symmetrisation: number or (n, 1)."""
+        if self.smooth:
+            return 1.0 / math.sqrt(self.nsel) if sqrt else 1.0 / self.nsel
+        count = self.count()
+        return 1.0 / (1e-4 + (count.sqrt() if sqrt else count))
+
+    def count(self) -> Tensor:
+        """Real neighbours of each atom, (n, 1)."""
+        return self.mask.sum(dim=1, keepdim=True).to(self.switch.dtype)
+
+
+class RepformerLayer(nn.Module):
+    """Parallel updates of atoms g1 (n, d1), pairs g2 (n, k, d2) and directions h2 (n, k, 3)."""
+
+    def __init__(self, config: RepformerConfig, *, smooth: bool, last: bool):
+        super().__init__()
+        c = config
+        self.config, self.smooth, self.last = c, smooth, last
+        d1, d2, axis = c.g1_dim, c.g2_dim, c.axis_neuron
+        n_cat = (0 if c.g1_out_mlp else d1) + (d2 if c.update_g1_has_conv and not c.g1_out_conv else 0)
+        n_cat += (axis * d2 if c.update_g1_has_grrg else 0) + (axis * d1 if c.update_g1_has_drrd else 0)
+        self.linear1 = Dense(n_cat, d1)
+        self.g1_self_mlp = Dense(d1, d1) if c.g1_out_mlp else None
+        self.proj_g1g2 = None
+        if c.update_g1_has_conv:
+            self.proj_g1g2 = Dense(*((d2, d1) if c.g1_out_conv else (d1, d2)), bias=False)
+        self.loc_attn = LocalAttention(c, smooth=smooth) if c.update_g1_has_attn else None
+        self.linear2 = None if last else Dense(d2, d2)
+        self.proj_g1g1g2 = Dense(d1, d2, bias=False) if c.update_g2_has_g1g1 and not last else None
+        uses_pairs = (c.update_g2_has_attn or c.update_h2) and not last
+        self.attn2 = PairAttention(c, smooth=smooth) if uses_pairs else None
+        n1 = 1 + sum(map(bool, (c.g1_out_mlp, c.update_g1_has_conv and c.g1_out_conv, c.update_g1_has_attn)))
+        n2 = 0 if last else 1 + int(c.update_g2_has_g1g1) + int(c.update_g2_has_attn)
+        nh = 1 if c.update_h2 and not last else 0
+        residual = c.update_style == "res_residual"
+        self.g1_residual = _residuals(c, n1 if residual else 0, d1)
+        self.g2_residual = _residuals(c, n2 if residual else 0, d2)
+        self.h2_residual = _residuals(c, nh if residual else 0, 1)
+        self.act = activation(c.activation)
+
+    def forward(
+        self, g1: Tensor, g2: Tensor, h2: Tensor, context: PairContext, pair_terms: PairTerms | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """New g1, g2, h2; the last layer returns g2 and h2 unchanged."""
+        c = self.config
+        around = self._look_around(g1, g2, h2, context)
+        new_g1 = combine(g1, self._atom_updates(g1, g2, context, around), c.update_style, self.g1_residual)
+        if self.last:
+            return new_g1, g2, h2
+        updates2, updates_h = self._pair_updates(g2, h2, context, pair_terms, around)
+        new_g2 = combine(g2, updates2, c.update_style, self.g2_residual)
+        return new_g1, new_g2, combine(h2, updates_h, c.update_style, self.h2_residual)
+
+    def _look_around(self, g1: Tensor, g2: Tensor, h2: Tensor, context: PairContext) -> Surroundings:
+        """Everything that needs the neighbours' g1, from one gather."""
+        c = self.config
+        weight = context.weight.unsqueeze(-1)  # (n, k, 1)
+        weighted_h2 = (h2 * weight).transpose(1, 2)  # (n, 3, k)
+        out_conv = self.proj_g1g2 is not None and c.g1_out_conv
+        rows = [(g2 * weight).transpose(1, 2)] if out_conv else []
+        rows += [weighted_h2] if c.update_g1_has_drrd else []
+        # One product serves the convolution (d2 rows) and the symmetrisation (3 rows).
+        left = torch.cat(rows, dim=1) if rows else None  # (n, d2 + 3, k)
+        query = self.loc_attn.query(g1) if self.loc_attn is not None else None
+        moments, products, mixed = self._contract(g1, left, query, context)
+        conv = moments1 = None
+        if moments is not None and out_conv:
+            assert self.proj_g1g2 is not None
+            conv = (moments[:, : c.g2_dim] * self.proj_g1g2.matrix).sum(dim=1)
+        if moments is not None and c.update_g1_has_drrd:
+            moments1 = moments[:, c.g2_dim if out_conv else 0 :]
+        return Surroundings(weighted_h2, conv, moments1, products, mixed)
+
+    def _contract(
+        self, g1: Tensor, left: Tensor | None, query: Tensor | None, context: PairContext
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """left @ g1_j, (g1_i * g1_j) W, attention over g1_j; None for what this layer does not use."""
+        project = self.proj_g1g1g2.matrix if self.proj_g1g1g2 is not None else None
+        if left is None and project is None and query is None:
+            return None, None, None
+        if self.smooth and not self.linear1.matrix.requires_grad:
+            n_more = context.nsel - context.neighbors.shape[1]
+            parts = NeighborMix.apply(g1, context.neighbors, left, project, query, context.switch, n_more)
+            wanted = (left, project, query)
+            return tuple(p if w is not None else None for p, w in zip(parts, wanted))  # type: ignore[return-value]
+        gathered = gather_rows(g1, context.neighbors)  # (n, k, d1)
+        moments = torch.bmm(left, gathered) if left is not None else None
+        products = None
+        if project is not None:
+            # (g1_i * g1_j) W = g1_j (diag(g1_i) W): no (n, k, d1) intermediate.
+            products = torch.bmm(gathered, g1.unsqueeze(-1) * project)
+        mixed = None
+        if query is not None and self.loc_attn is not None:
+            mixed = self.loc_attn.mix(query, gathered, context)
+        return moments, products, mixed
+
+    def _atom_updates(
+        self, g1: Tensor, g2: Tensor, context: PairContext, around: Surroundings
+    ) -> list[Tensor]:
+        """Updates of g1 in the order of the residual vectors: own MLP, convolution, MLP, attention."""
+        c = self.config
+        updates: list[Tensor] = []
+        cat: list[Tensor] = []
+        sym = context.sym_norm(c.use_sqrt_nnei)
+        if self.g1_self_mlp is not None:
+            updates.append(self.act(self.g1_self_mlp(g1)))
+        else:
+            cat.append(g1)
+        if around.conv is not None:
+            updates.append(around.conv * context.conv_norm())
+        elif self.proj_g1g2 is not None:
+            projected = gather_rows(self.proj_g1g2(g1), context.neighbors)  # (n, k, d2)
+            weighted = g2 * projected * context.weight.unsqueeze(-1)
+            cat.append(weighted.sum(dim=1) * context.conv_norm())
+        if c.update_g1_has_grrg:
+            cat.append(symmetrize(torch.bmm(around.weighted_h2, g2), sym, c.axis_neuron))
+        if around.moments1 is not None:
+            cat.append(symmetrize(around.moments1, sym, c.axis_neuron))
+        updates.append(self.act(self.linear1(torch.cat(cat, dim=-1))))
+        if self.loc_attn is not None and around.mixed is not None:
+            updates.append(self.loc_attn.output(around.mixed))
+        return updates
+
+    def _pair_updates(
+        self,
+        g2: Tensor,
+        h2: Tensor,
+        context: PairContext,
+        terms: PairTerms | None,
+        around: Surroundings,
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        assert self.linear2 is not None
+        updates = [self.act(self.linear2(g2))]
+        updates_h: list[Tensor] = []
+        if around.products is not None:
+            updates.append(around.products * context.weight.unsqueeze(-1))
+        if self.attn2 is not None:
+            terms = terms if terms is not None else pair_terms(h2, context, self.config.attn2_has_gate)
+            pair_update, h_update = self.attn2(g2, h2, terms, context)
+            if pair_update is not None:
+                updates.append(pair_update)
+            if h_update is not None:
+                updates_h.append(h_update)
+        return updates, updates_h
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a layer gathers from the neighbours; None where the configuration has no such update."""
+
+    weighted_h2: Tensor  # (n, 3, k)
+    conv: Tensor | None  # (n, d1), not yet normalised
+    moments1: Tensor | None  # (n, 3, d1)
+    products: Tensor | None  # (n, k, d2)
+    mixed: Tensor | None  # (n, heads, d1)
+
+
+def _residuals(config: RepformerConfig, count: int, width: int) -> nn.ParameterList:
+    scale = config.update_residual
+    const = config.update_residual_init == "const"
+    return nn.ParameterList(
+        nn.Parameter(torch.full((width,), scale) if const else scale * torch.randn(width))
+        for _ in range(count)
+    )
+
+
+def gather_rows(values: Tensor, index: Tensor) -> Tensor:
+    """Row values[index]: (n, d), (n, k) -> (n, k, d)."""
+    return values.index_select(0, index.reshape(-1)).view(*index.shape, values.shape[-1])
+
+
+def symmetrize(moments: Tensor, norm: Tensor | float, n_axis: int) -> Tensor:
+    """Invariants of (n, 3, d) moments: H[:, :A]^T H / 3, flattened (A, d) with the axis slowest."""
+    scaled = moments * (norm.unsqueeze(-1) if isinstance(norm, Tensor) else norm)
+    return torch.bmm(scaled[:, :, :n_axis].transpose(1, 2), scaled).flatten(1) / 3.0
+
+
+def combine(x: Tensor, updates: list[Tensor], style: str, residual: nn.ParameterList) -> Tensor:
+    """Join the old value and its updates by the configured residual rule."""
+    n = len(updates)
+    if style == "res_residual":
+        for vector, update in zip(residual, updates):
+            x = torch.addcmul(x, update, vector)
+        return x
+    if n == 0:
+        return x
+    total = updates[0]
+    for update in updates[1:]:
+        total = total + update
+    if style == "res_avg":
+        return (x + total) * (1.0 / math.sqrt(n + 1))
+    return x + total * (1.0 / math.sqrt(n))

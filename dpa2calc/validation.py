@@ -1,0 +1,199 @@
+"""Checks of what a user hands in, each with its own sentence."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.data import atomic_numbers, covalent_radii
+
+from dpa2calc.errors import ConfigError, ElementError, StructureError
+from dpa2calc.graph import Graph
+from dpa2calc.model.config import FittingConfig, HeadConfig
+
+# Below this distance two atoms are the same atom written twice; no model has an answer.
+COINCIDENT = 0.01  # Å
+# Bonds under 60 GPa or at 5000 K stay above this fraction of the sum of covalent radii.
+CLOSEST_FRACTION = 0.5
+# Hydrogen at 500 GPa has about 1 atom/Å^3. Beyond this an input has the wrong unit, and pair terms would
+# fill the memory.
+HIGHEST_DENSITY = 2.0  # atoms/Å^3
+
+
+def check_structure(atoms: Any) -> None:
+    """Refuse what is not one structure with at least one atom.
+
+    Positions, cell and pbc are checked by the neighbour search.
+
+    Raises:
+        StructureError: not `ase.Atoms`, or no atoms in it.
+    """
+    if not isinstance(atoms, Atoms):
+        raise StructureError(
+            f"expected ase.Atoms, got {type(atoms).__name__}; for a list use calc.evaluate(...)"
+        )
+    if len(atoms) == 0:
+        raise StructureError("the structure has no atoms; hand in at least one")
+
+
+def check_seen(atoms: Atoms, head: HeadConfig) -> None:
+    """Refuse elements that the head never saw in training (a head that does not say is trusted).
+
+    Raises:
+        ElementError: names the elements, the head, and the elements it knows.
+    """
+    if not head.elements:
+        return
+    unseen = sorted(set(atoms.symbols) - set(head.elements))
+    if unseen:
+        raise ElementError(
+            f"head {head.name!r} never saw {', '.join(unseen)} in training, so its energies would be "
+            f"guesses; it saw {', '.join(head.elements)}. Choose another head, or pass allow_unseen_elements=True "
+            "to evaluate all the same"
+        )
+
+
+class DistanceCheck:
+    """Raises on coincident atoms and impossible densities, warns once about atoms closer than any bond."""
+
+    def __init__(self, type_map: Sequence[str], cutoff: float) -> None:
+        radii = np.array([covalent_radii[atomic_numbers.get(symbol, 0)] for symbol in type_map])
+        limits = CLOSEST_FRACTION * (radii[:, None] + radii)
+        self.type_map, self.cutoff = tuple(type_map), cutoff
+        self.most = HIGHEST_DENSITY * 4 / 3 * math.pi * cutoff**3  # neighbours
+        self.limits = torch.from_numpy(limits)  # (n_types, n_types), Å
+        self.warned = False
+
+    def __call__(self, graph: Graph, name: str = "the structure") -> None:
+        """Check all pairs of a graph of one structure.
+
+        Raises:
+            StructureError: two atoms are closer than 0.01 Å, or more than 2 atoms/Å^3 around one.
+        """
+        squares = torch.linalg.vecdot(graph.vectors, graph.vectors)  # (n, k); padding is far away
+        shortest = float(squares.min()) ** 0.5
+        if shortest < COINCIDENT:
+            i, j = self._pair(graph, squares)
+            raise StructureError(
+                f"atoms {i} and {j} of {name} are {shortest:.4g} Å apart: the same atom twice, or a cell "
+                "that is too small; remove one of them or check cell and pbc"
+            )
+        if graph.mask.shape[1] > self.most:
+            counts = graph.mask.sum(dim=1)
+            raise StructureError(
+                f"atom {int(counts.argmax())} of {name} has {int(counts.max())} neighbours within "
+                f"{self.cutoff:g} Å, more than matter can hold; check positions and cell, and their unit (Å)"
+            )
+        if self.warned or shortest >= self.limits.max():
+            return
+        limits = self.limits.to(squares.device)[graph.types.unsqueeze(1), graph.types[graph.neighbors]]
+        close = torch.where(graph.mask & (squares < limits**2), squares, torch.inf)
+        if bool(close.isfinite().any()):
+            i, j = self._pair(graph, close)
+            self.warned = True
+            first, second = (f"{k} ({self.type_map[int(graph.types[k])]})" for k in (i, j))
+            warnings.warn(
+                f"atoms {first} and {second} of {name} are only {float(close.min()) ** 0.5:.3f} Å apart, closer "
+                "than any bond of these elements; the energy is an extrapolation (said once by this calculator)",
+                stacklevel=2,
+            )
+
+    @staticmethod
+    def _pair(graph: Graph, squares: torch.Tensor) -> tuple[int, int]:
+        """Centre and neighbour of the smallest entry, the lower index first."""
+        i, slot = divmod(int(squares.argmin()), squares.shape[1])
+        return min(pair := (i, int(graph.neighbors[i, slot]))), max(pair)
+
+
+def check_finite(energy: np.ndarray, forces: np.ndarray, name: str = "the structure") -> None:
+    """Refuse results that are not numbers; they are never handed on silently.
+
+    Raises:
+        StructureError: names the first atom concerned.
+    """
+    if np.isfinite(energy).all() and np.isfinite(forces).all():
+        return
+    bad = np.flatnonzero(~np.isfinite(forces).all(axis=1))
+    where = f"the force on atom {bad[0]} ({len(bad)} atoms in all)" if len(bad) else "the energy"
+    raise StructureError(
+        f"{where} of {name} came out as not a number; the structure is far outside what the model can "
+        "describe (atoms too close?), or overflowed in float32: try dtype='float64'"
+    )
+
+
+def frame_parameters(atoms: Atoms, fitting: FittingConfig) -> np.ndarray | None:
+    """atoms.info['fparam'] as (1, n) float64, or None where the head has none or a default.
+
+    Raises:
+        StructureError: missing, of the wrong size, or not finite.
+    """
+    return _parameters("fparam", atoms.info.get("fparam"), (1, fitting.numb_fparam), fitting.default_fparam)
+
+
+def atomic_parameters(atoms: Atoms, fitting: FittingConfig) -> np.ndarray | None:
+    """atoms.arrays['aparam'] as (n_atoms, n) float64, or None where the head has none.
+
+    Raises:
+        StructureError: missing, of the wrong size, or not finite.
+    """
+    return _parameters("aparam", atoms.arrays.get("aparam"), (len(atoms), fitting.numb_aparam), None)
+
+
+def _parameters(name: str, given: Any, shape: tuple[int, int], default: Any) -> np.ndarray | None:
+    if shape[1] == 0:
+        return None
+    place = f"atoms.info[{name!r}]" if name == "fparam" else f"atoms.arrays[{name!r}]"
+    wanted = f"{shape[1]} numbers" if name == "fparam" else f"{shape[1]} numbers an atom, shape {shape}"
+    if given is None:
+        if default is not None:
+            return None
+        raise StructureError(f"this head needs {wanted}; set {place}")
+    try:
+        values = np.array(given, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise StructureError(f"{place} = {given!r} is not numbers; this head needs {wanted}") from None
+    if values.size != shape[0] * shape[1]:
+        raise StructureError(f"{place} has shape {values.shape}; this head needs {wanted}")
+    if not np.isfinite(values).all():
+        raise StructureError(f"{place} holds a number that is not finite; this head needs {wanted}")
+    return values.reshape(shape)
+
+
+def check_dtype(dtype: Any) -> torch.dtype:
+    """float32 or float64, as a string or a torch dtype.
+
+    Raises:
+        ConfigError: anything else.
+    """
+    known = {"float32": torch.float32, "float64": torch.float64}
+    key = str(dtype).removeprefix("torch.")
+    if key not in known:
+        raise ConfigError(f"dtype = {dtype!r} is not allowed; allowed: 'float32', 'float64'")
+    return known[key]
+
+
+def check_device(device: Any) -> torch.device:
+    """The torch device to compute on; None means CUDA where there is a GPU, else the CPU.
+
+    Raises:
+        ConfigError: no such device on this machine.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.zeros(1, device=chosen)
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(
+            f"device = {device!r} cannot be used here ({reason}); allowed: 'cpu', 'cuda', 'cuda:1', 'mps', "
+            "as far as this machine has them"
+        ) from None
+    if chosen.type not in ("cpu", "cuda", "mps"):
+        raise ConfigError(f"device = {device!r} is not supported; allowed: 'cpu', 'cuda', 'cuda:1', 'mps'")
+    return chosen

@@ -1,0 +1,134 @@
+"""Unwrapping: known walks through boundaries of fixed and changing cells, drift, and what must be refused."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.io import write
+from dpa2calc.applications import Frames, Paths, read_paths
+
+from dpa2calc.errors import ConfigError, DataError, ElementError, StructureError
+
+CELLS = {
+    "cubic": 6.0 * np.eye(3),
+    "triclinic": np.array([[6.0, 0.0, 0.0], [2.5, 7.0, 0.0], [-2.0, 3.0, 6.5]]),
+    "very skewed": np.array([[6.0, 0.0, 0.0], [14.0, 7.0, 0.0], [-9.0, 11.0, 6.5]]),
+    "left-handed": np.array([[0.0, 6.0, 0.0], [6.0, 0.0, 0.0], [1.0, 1.0, 7.0]]),
+}
+
+
+@pytest.mark.parametrize("name", list(CELLS))
+@pytest.mark.parametrize("wrap", [True, False])
+def test_walk_through_boundaries_comes_back_whole(name: str, wrap: bool, brownian_walk, frames_of) -> None:
+    walk = brownian_walk(300, 5, coefficient=0.5)
+    assert np.abs(walk).max() > 6.0
+    paths = read_paths(frames_of(walk, CELLS[name], wrap=wrap), "Li", interval_fs=100.0)
+    np.testing.assert_allclose(paths.displacements, walk, atol=1e-9)
+    assert paths.drift == "framework" and paths.duration == pytest.approx(29.9)
+
+
+def test_slab_is_unwrapped_only_where_it_is_periodic(brownian_walk) -> None:
+    walk = brownian_walk(200, 4, coefficient=0.5)
+    frames = []
+    for moved in walk:
+        frames.append(Atoms("Li4S", positions=[*moved, [0, 0, 0]], cell=[5, 6, 0], pbc=[True, True, False]))
+        frames[-1].wrap()
+    paths = read_paths(frames, "Li", interval_fs=1.0)
+    np.testing.assert_allclose(paths.displacements, walk, atol=1e-9)
+    assert paths.volume == 0.0
+
+
+@pytest.mark.parametrize("drift, expected", [("framework", 0.0), ("all", None), ("none", 1.0)])
+def test_drift_of_the_frame_is_taken_off(drift: str, expected, brownian_walk, frames_of) -> None:
+    walk = brownian_walk(100, 3, coefficient=0.2)
+    frames = frames_of(walk, 8.0 * np.eye(3))
+    drift_path = np.linspace(0, 1, 100)[:, None] * [30.0, -11.0, 7.0]
+    for atoms, shift in zip(frames, drift_path):
+        atoms.positions += shift
+        atoms.wrap()
+    paths = read_paths(frames, "Li", interval_fs=1.0, drift=drift)
+    if expected is not None:
+        np.testing.assert_allclose(paths.displacements, walk + expected * drift_path[:, None], atol=1e-9)
+    else:  # the mass centre of everything stands still
+        masses = frames[0].get_masses()
+        centre = masses[:3] @ walk / masses.sum()
+        np.testing.assert_allclose(paths.displacements, walk - centre[:, None], atol=1e-9)
+    np.testing.assert_allclose(paths.drift_path[-1], 0.0 if drift == "none" else drift_path[-1], atol=2.0)
+
+
+@pytest.mark.parametrize("wrap", [True, False])
+def test_changing_cell_adds_no_diffusion(wrap: bool) -> None:
+    # Atoms that sit still in fractional coordinates breathe with the cell, however far away they started.
+    rng = np.random.default_rng(3)
+    start = rng.random((40, 3))
+    lengths = 10.0 + 0.3 * rng.normal(size=2000).cumsum() / 40
+    far = np.zeros((40, 3)) if wrap else rng.integers(-30, 30, size=(40, 3))
+    frames = [Atoms("Li40", cell=[a] * 3, pbc=True, scaled_positions=start) for a in lengths]
+    for atoms in frames:
+        atoms.positions += far @ atoms.cell.array
+    paths = read_paths(frames, "Li", interval_fs=1.0, drift="none")
+    np.testing.assert_allclose(paths.displacements, start * (lengths - lengths[0])[:, None, None], atol=1e-9)
+
+
+def test_known_coefficient_in_a_fluctuating_cell() -> None:
+    rng = np.random.default_rng(4)
+    coefficient, n_frames = 0.3, 3000
+    lengths = 9.0 + 0.15 * np.sin(np.arange(n_frames) / 7.0)
+    positions, frames = rng.random((30, 3)) * lengths[0], []
+    for k, length in enumerate(lengths):
+        if k:
+            positions = positions * length / lengths[k - 1]
+            positions = (positions + rng.normal(size=(30, 3)) * np.sqrt(2 * coefficient * 0.1)) % length
+        frames.append(Atoms("Li30", positions=positions, cell=[length] * 3, pbc=True))
+    paths = read_paths(frames, "Li", interval_fs=100.0, drift="none")
+    steps = np.diff(paths.displacements, axis=0)
+    far = paths.displacements[100:] - paths.displacements[:-100]
+    assert np.mean(far**2) / (2 * 10.0) == pytest.approx(coefficient, rel=0.04)
+    assert np.mean(steps**2) / (2 * 0.1) > coefficient  # one step also sees the breathing of the cell
+
+
+def test_steps_over_half_a_cell_are_refused_unless_never_wrapped(brownian_walk, frames_of) -> None:
+    walk = brownian_walk(60, 3, coefficient=30.0)
+    message = r"atom \d+ \(Li\) moves by 0\.4\d of the cell .*Save frames more often.*wrapped=False"
+    with pytest.raises(DataError, match=message):
+        read_paths(frames_of(walk, CELLS["cubic"]), "Li", interval_fs=100.0)
+    free = read_paths(frames_of(walk, CELLS["cubic"], wrap=False), "Li", interval_fs=100.0, wrapped=False)
+    np.testing.assert_allclose(free.displacements, walk, atol=1e-9)
+
+
+def test_time_comes_from_the_frames_or_the_caller(tmp_path, brownian_walk, frames_of) -> None:
+    frames = frames_of(brownian_walk(30, 2), CELLS["cubic"])
+    with pytest.raises(ConfigError, match="does not store the time of its frames"):
+        read_paths(frames, "Li")
+    for k, atoms in enumerate(frames):
+        atoms.info["time_fs"] = 20.0 * k
+    write(tmp_path / "a.traj", frames)
+    assert read_paths(tmp_path / "a.traj", "Li").interval_ps == pytest.approx(0.02)
+    assert read_paths(Frames(tmp_path / "a.traj", step=3), "Li").interval_ps == pytest.approx(0.06)
+    frames[5].info["time_fs"] = 101.0
+    with pytest.raises(DataError, match="time between frames runs from 19 to 21 fs, but it must be even"):
+        read_paths(frames, "Li")
+
+
+def test_saved_paths_are_the_same(tmp_path, brownian_walk, frames_of) -> None:
+    paths = read_paths(frames_of(brownian_walk(30, 2), CELLS["triclinic"]), "Li", interval_fs=1.0)
+    again = Paths.load(paths.save(tmp_path / "paths.npz"))
+    np.testing.assert_array_equal(again.displacements, paths.displacements)
+    assert again.host_symbols == paths.host_symbols and again.summary() == paths.summary()
+
+
+def test_errors_say_what_to_do(brownian_walk, frames_of) -> None:
+    frames = frames_of(brownian_walk(30, 2), CELLS["cubic"])
+    with pytest.raises(ElementError, match="has no Na atom; it has Li S"):
+        read_paths(frames, "Na", interval_fs=1.0)
+    with pytest.raises(ConfigError, match="interval_fs = -1"):
+        read_paths(frames, "Li", interval_fs=-1.0)
+    with pytest.raises(ConfigError, match="drift = 'host' is not one of"):
+        read_paths(frames, "Li", interval_fs=1.0, drift="host")
+    with pytest.raises(StructureError, match=r'holds only Li, so there is no framework.*drift="all"'):
+        read_paths([atoms[:2] for atoms in frames], "Li", interval_fs=1.0, drift="framework")
+    with pytest.raises(DataError, match="1 frame; a path needs at least 2"):
+        read_paths(frames[0], "Li", interval_fs=1.0)
+    with pytest.raises(DataError, match="frame 2 has other atoms than frame 0, or another order"):
+        read_paths([frames[0], frames[1], frames[2][::-1]], "Li", interval_fs=1.0)
+    with pytest.raises(ConfigError, match="paths of Li, not of S"):
+        read_paths(read_paths(frames, "Li", interval_fs=1.0), "S")

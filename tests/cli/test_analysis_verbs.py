@@ -1,0 +1,150 @@
+"""The verbs rdf, adf, diffusion and map: from a file to numbers and a figure in one line."""
+
+import re
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.io import write
+
+from dpa2calc.cli.main import main
+
+
+@pytest.fixture
+def copper(tmp_path) -> str:
+    frames = []
+    for seed in range(12):
+        frames.append(bulk("Cu", "fcc", a=3.61, cubic=True) * (2, 2, 2))
+        frames[-1].rattle(0.08, seed=seed)
+    write(tmp_path / "cu.extxyz", frames)
+    return str(tmp_path / "cu.extxyz")
+
+
+def lithium(path, coefficient: float, seed: int) -> str:
+    """Random walkers in a still sulphur lattice, wrapped; D in Å²/ps, frames every 100 fs."""
+    rng = np.random.default_rng(seed)
+    atoms = Atoms("Li12S12", positions=rng.random((24, 3)) * 8, cell=[8, 8, 8], pbc=True)
+    frames = []
+    for k in range(400):
+        atoms.positions[:12] += rng.normal(size=(12, 3)) * np.sqrt(2 * coefficient * 0.1)
+        frames.append(atoms.copy())
+        frames[-1].wrap()
+        frames[-1].info["time_fs"] = 100.0 * k
+    write(path, frames)
+    return str(path)
+
+
+def test_rdf_of_copper(copper, tmp_path, capsys) -> None:
+    words = ["rdf", copper, "--pairs", "Cu-Cu", "--r-max", "4.8", "--start", "2", "--step", "2"]
+    words += ["--blocks", "5", "--reference", copper, "--quiet"]
+    figure, table = tmp_path / "deep" / "rdf.png", tmp_path / "rdf.dat"
+    assert main([*words, "--figure", str(figure), "--data", str(table)]) == 0
+    out = capsys.readouterr().out
+    assert "g_Cu-Cu(r): 5 frames, errors from 5 blocks" in out and "12.000 ± 0.000 Cu within it" in out
+    assert "against reference: first peak shifted by" in out
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    numbers = np.loadtxt(table)
+    assert numbers.shape == (96, 5) and numbers[-1, 3] == pytest.approx(42, abs=1)
+    assert table.read_text().startswith("# r_A  g_Cu-Cu  error_g_Cu-Cu")
+
+
+def test_adf_of_copper(copper, tmp_path, capsys) -> None:
+    figure, table = tmp_path / "adf.png", tmp_path / "adf.dat"
+    words = ["adf", copper, "--triplet", "Cu-Cu-Cu", "--figure", str(figure), "--data", str(table), "--quiet"]
+    assert main([*words, "--reference", copper]) == 0
+    out = capsys.readouterr().out
+    assert "66.000 per Cu" in out and "0.00 % of the angles differ" in out
+    assert figure.read_bytes().startswith(b"\x89PNG") and np.loadtxt(table).shape == (181, 3)
+    assert main([*words, "--cutoff", "3", "3", "3"]) == 1
+    assert "--cutoff has 3 numbers" in capsys.readouterr().err
+
+
+def test_diffusion_at_two_temperatures(tmp_path, capsys) -> None:
+    files = [lithium(tmp_path / f"{k}.traj", d, k) for k, d in enumerate((0.1, 0.4))]
+    words = [
+        "diffusion",
+        *files,
+        "--temperature",
+        "500",
+        "700",
+        "--figure",
+        str(tmp_path / "d.png"),
+        "--quiet",
+    ]
+    extra = ["--fit", "0.2", "2", "--map", str(tmp_path / "li.cube"), "--save", str(tmp_path / "fit.npz")]
+    assert main([*words, *extra]) == 0
+    out = capsys.readouterr().out
+    cold, hot = (float(value) for value in re.findall(r"tracer D\s+([\d.]+)", out))
+    assert cold == pytest.approx(0.1, rel=0.3) and hot == pytest.approx(0.4, rel=0.3)
+    energy = float(re.search(r"activation energy\s+([\d.]+)", out).group(1))
+    assert energy == pytest.approx(np.log(4) * 8.617e-5 / (1 / 500 - 1 / 700), abs=0.06)
+    assert "mS/cm (tracer)" in out
+    for name in ("d.png", "li.cube", "fit.npz"):
+        assert (tmp_path / name).stat().st_size > 1000
+    # thinning the file must not change the time axis
+    main(
+        [
+            "diffusion",
+            files[0],
+            "--step",
+            "2",
+            "--interval-fs",
+            "100",
+            "--figure",
+            str(tmp_path / "e.png"),
+            "--quiet",
+        ]
+    )
+    assert "200 frames, 39.8 ps" in capsys.readouterr().out
+
+
+def test_map_of_two_groups(copper, tmp_path, capsys) -> None:
+    words = [
+        "map",
+        f"a={copper}",
+        f"b={copper}",
+        "--calculator",
+        "emt",
+        "--figure",
+        str(tmp_path / "map.png"),
+    ]
+    assert main([*words, "--quiet"]) == 1
+    assert "EMT has no get_descriptors(atoms)" in capsys.readouterr().err
+    assert main(["map", copper, copper, "--calculator", "emt", "--quiet"]) == 1
+    assert "is named twice" in capsys.readouterr().err
+
+
+def test_map_draws_and_writes_the_page(copper, tmp_path, capsys, monkeypatch) -> None:
+    class Describer:
+        def get_descriptors(self, atoms: Atoms) -> np.ndarray:
+            return np.concatenate([atoms.positions, atoms.get_scaled_positions()], axis=1)
+
+    monkeypatch.setattr("dpa2calc.cli.map.make_calculator", lambda args: Describer())
+    outputs = ["--figure", str(tmp_path / "map.png"), "--html", str(tmp_path / "map.html")]
+    assert main(["map", copper, *outputs, "--stop", "2", "--no-tsne", "--quiet"]) == 0
+    assert "map of 64 atoms (of 64), descriptors of 6 numbers" in capsys.readouterr().out
+    assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
+    assert "Cu:Cu12" in (tmp_path / "map.html").read_text()
+
+
+@pytest.mark.parametrize("verb", ["rdf", "adf", "diffusion", "map"])
+def test_help_shows_an_example(verb: str, capsys) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([verb, "--help"])
+    assert stopped.value.code == 0
+    assert f"  dpa2calc {verb} " in capsys.readouterr().out
+
+
+def test_wrong_input_is_one_line_and_exit_code_1(copper, tmp_path, capsys) -> None:
+    cases = {
+        "there is no trajectory file": ["rdf", str(tmp_path / "absent.traj")],
+        "has no O atom; it has Cu": ["rdf", copper, "--quiet"],
+        "has no Li atom": ["diffusion", copper, "--quiet"],
+        "1 trajectories but 2 temperatures": ["diffusion", copper, "--temperature", "1", "2"],
+        "give interval_fs": ["diffusion", copper, "--species", "Cu", "--quiet"],
+    }
+    for text, words in cases.items():
+        assert main(words) == 1
+        err = capsys.readouterr().err
+        assert text in err and err.count("\n") == 1

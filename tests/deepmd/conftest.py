@@ -1,0 +1,67 @@
+"""deepmd-kit lives in an environment of its own; the tests marked `deepmd` reach it by subprocess."""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+
+GOLDEN = Path(__file__).parents[1] / "data" / "golden"
+JOBS = Path(__file__).with_name("deepmd_jobs.py")
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """The small golden set."""
+    return GOLDEN
+
+
+@pytest.fixture(scope="session")
+def structures() -> dict[str, Atoms]:
+    """Structures of the small golden set by name."""
+    with np.load(GOLDEN / "structures.npz") as file:
+        return {
+            name: Atoms(
+                list(file[f"{name}/symbols"]),
+                positions=file[f"{name}/positions"],
+                cell=file[f"{name}/cell"],
+                pbc=file[f"{name}/pbc"],
+            )
+            for name in sorted({key.split("/")[0] for key in file.files})
+        }
+
+
+@pytest.fixture(scope="session")
+def deepmd_python() -> Path:
+    """The interpreter that has deepmd-kit."""
+    path = os.environ.get("DPA2CALC_DEEPMD_PYTHON")
+    if not path or not Path(path).exists():
+        pytest.skip("set DPA2CALC_DEEPMD_PYTHON to an interpreter with deepmd-kit 3.2")
+    return Path(path)
+
+
+@pytest.fixture(scope="session")
+def deepmd_jobs(deepmd_python: Path) -> Callable[..., dict[str, np.ndarray]]:
+    """Lets deepmd-kit convert, freeze and evaluate: see deepmd_jobs.py."""
+
+    def run(jobs: Sequence[Sequence[str | None]], folder: Path) -> dict[str, np.ndarray]:
+        (folder / "jobs.json").write_text(json.dumps(jobs))
+        files = [folder / "jobs.json", GOLDEN / "structures.npz", folder / "results.npz"]
+        call(deepmd_python, [str(deepmd_python), str(JOBS), *map(str, files)], folder)
+        with np.load(folder / "results.npz") as file:
+            return dict(file)
+
+    return run
+
+
+def call(python: Path, command: list[str], cwd: Path) -> None:
+    """Run a command without this process's Python path, and fail with its output."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    environment["PATH"] = f"{python.parent}{os.pathsep}{environment.get('PATH', '')}"
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=7200)
+    if done.returncode:
+        pytest.fail(f"{' '.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")

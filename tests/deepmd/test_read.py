@@ -1,0 +1,376 @@
+"""Reading deepmd-kit's files: containers, heads, older versions, and what is refused."""
+
+import io
+import json
+import lzma
+import os
+import pickle
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from ase import Atoms
+
+from dpa2calc.deepmd.containers import open_source, read_hdf5_tree
+from dpa2calc.deepmd.read import read_deepmd
+from dpa2calc.deepmd.write import write_deepmd
+from dpa2calc.errors import CheckpointError, HeadError
+from dpa2calc.graph_builder import graph_from_atoms
+from dpa2calc.load import load_model
+from dpa2calc.model.potential import Potential
+
+
+def unpacked(packed: Path, target: Path) -> Path:
+    """An xz file of the golden set as deepmd-kit wrote it."""
+    target.write_bytes(lzma.decompress(packed.read_bytes()))
+    return target
+
+
+def edited(path: Path, change: Callable[[Any], None]) -> Path:
+    """A `.pt` file with its state dict changed in place."""
+    content = torch.load(path, weights_only=True)
+    change(content["model"])
+    torch.save(content, path)
+    return path
+
+
+@pytest.fixture
+def medium(golden: Path, tmp_path: Path) -> Path:
+    return unpacked(golden / "models" / "dpa2_tiny_medium" / "model.pt.xz", tmp_path / "medium.pt")
+
+
+@pytest.fixture
+def several(golden: Path, tmp_path: Path) -> Path:
+    packed = golden / "models" / "mt_dpa2_tiny_sharefit_case" / "model.pt.xz"
+    return unpacked(packed, tmp_path / "several.pt")
+
+
+def same(a: Potential, b: Potential) -> bool:
+    one, two = a.state_dict(), b.state_dict()
+    return a.config == b.config and all(torch.equal(one[name], two[name]) for name in one)
+
+
+class TestHeads:
+    def test_all_heads_share_one_descriptor(self, several: Path, structures: dict[str, Atoms]) -> None:
+        potential = read_deepmd(several)
+        assert [head.name for head in potential.config.heads] == ["water_1", "metal_2", "mol_3"]
+        assert potential.config.neighbor_rule == "nearest"
+        # The one-hot of the case embedding follows the alphabetical order of the names.
+        hot = {
+            head.name: int(module.case_embd.argmax())
+            for head, module in zip(potential.config.heads, potential.heads)
+        }
+        assert hot == {"metal_2": 0, "mol_3": 1, "water_1": 2}
+        graph = graph_from_atoms(structures["ethanol_nopbc"], potential.config)
+        for index, head in enumerate(potential.config.heads):
+            alone = read_deepmd(several, head.name)
+            assert len(alone.heads) == 1
+            torch.testing.assert_close(
+                alone.compute(graph).forces, potential.compute(graph, index).forces, rtol=0, atol=1e-13
+            )
+
+    def test_elements_are_those_of_the_training_data(self, several: Path) -> None:
+        elements = [head.elements for head in read_deepmd(several).config.heads]
+        assert set(elements[0]) == {"H", "O"}
+        assert set(elements[2]) == {"H", "C", "O"}
+
+    def test_alias(self, several: Path) -> None:
+        def name_it(state: Any) -> None:
+            branches = state["_extra_state"]["model_params"]["model_dict"]
+            branches["mol_3"]["model_branch_alias"] = ["Drugs"]
+
+        edited(several, name_it)
+        assert read_deepmd(several, "Drugs").config.heads[0].name == "mol_3"
+        assert load_model(several, "3").config.heads[0].name == "mol_3"  # unique ending
+        assert read_deepmd(several).config.heads[2].aliases == ("Drugs",)
+
+    def test_unknown_head(self, several: Path) -> None:
+        with pytest.raises(HeadError, match=r"no head 'gold'(.|\n)*water_1(.|\n)*metal_2(.|\n)*mol_3"):
+            read_deepmd(several, "gold")
+
+    def test_branches_with_different_descriptors(self, several: Path) -> None:
+        def spoil(state: Any) -> None:
+            name = "model.mol_3.atomic_model.descriptor.repformers.g2_embd.bias"
+            state[name] = state[name] + 1.0
+
+        edited(several, spoil)
+        with pytest.raises(CheckpointError, match=r"do not share their descriptor \(.*g2_embd\.bias differs"):
+            read_deepmd(several)
+        assert read_deepmd(several, "mol_3").config.heads[0].name == "mol_3"
+
+    def test_branches_with_different_options(self, several: Path) -> None:
+        def spoil(state: Any) -> None:
+            branches = state["_extra_state"]["model_params"]["model_dict"]
+            branches["mol_3"]["descriptor"]["repformer"]["update_style"] = "res_avg"
+
+        edited(several, spoil)
+        with pytest.raises(CheckpointError, match=r"water_1 and mol_3 of .* differ in descriptor"):
+            read_deepmd(several)
+
+
+class TestOtherVersions:
+    def test_flat_options_of_the_first_versions(self, golden: Path, tmp_path: Path) -> None:
+        """`repinit_rcut`-style keys, none of the options added later, and a type embedding with bias."""
+        expected = read_deepmd(golden / "models" / "dpa2_tiny_paper" / "model.dp.xz")
+        path = write_deepmd(expected, tmp_path / "old.pt")
+
+        def age(state: Any) -> None:
+            params = state["_extra_state"]["model_params"]
+            new = params["descriptor"]
+            old: dict[str, Any] = {"type": "dpa2", "tebd_dim": new["repinit"].pop("tebd_dim")}
+            for block in ("repinit", "repformer"):
+                for key, value in new[block].items():
+                    later = key.startswith(("use_", "g1_out_", "three_body", "tebd_input", "ln_eps"))
+                    if not later and key not in ("resnet_dt", "type_one_side", "trainable_ln"):
+                        old[f"{block}_{key.replace('activation_function', 'activation')}"] = value
+            old["repformer_add_type_ebd_to_seq"] = False
+            params["descriptor"] = old
+            bias = torch.zeros(4, dtype=torch.float64)
+            for name in list(state):
+                if name.endswith("min_nbor_dist") or "_networks." in name:
+                    del state[name]
+            prefix = "model.Default.atomic_model.descriptor.type_embedding.embedding.embedding_net.layers.0"
+            state[f"{prefix}.bias"] = bias
+
+        aged = read_deepmd(edited(path, age))
+        repformer = aged.config.descriptor.repformer  # type: ignore[union-attr]
+        assert repformer == expected.config.descriptor.repformer  # type: ignore[union-attr]
+        assert not (repformer.use_sqrt_nnei or repformer.g1_out_conv or repformer.g1_out_mlp)
+        assert aged.config.descriptor.use_tebd_bias  # type: ignore[union-attr]
+        assert aged.config.min_neighbor_distance is None
+        stored = aged.state_dict()
+        for name, value in expected.state_dict().items():
+            assert torch.equal(stored[name], value), name
+
+    def test_only_one_copy_of_the_networks_is_needed(self, medium: Path) -> None:
+        def drop(state: Any) -> None:
+            for name in [name for name in state if ".networks." in name]:
+                del state[name]
+
+        expected = read_deepmd(medium)
+        assert same(read_deepmd(edited(medium, drop)), expected)
+
+    def test_bare_state_dict(self, medium: Path) -> None:
+        expected = read_deepmd(medium)
+        torch.save(torch.load(medium, weights_only=True)["model"], medium)
+        assert same(read_deepmd(medium), expected)
+
+    def test_missing_arrays_are_named(self, medium: Path) -> None:
+        def drop(state: Any) -> None:
+            for name in [name for name in state if "layers.1.linear2" in name or "min_nbor" in name]:
+                del state[name]
+
+        with pytest.raises(CheckpointError, match=r"lacks 2 arrays(.|\n)*layers\.1\.linear2\.matrix") as info:
+            read_deepmd(edited(medium, drop))
+        assert "model.Default.atomic_model.descriptor.repformers.layers.1.linear2.bias" in str(info.value)
+
+    def test_entries_that_are_not_needed_may_be_missing(self, medium: Path) -> None:
+        """Published checkpoints lack statistics of the labels and empty buffers."""
+
+        def drop(state: Any) -> None:
+            for name in list(state):
+                if name.endswith(("out_std", "bias_atom_e", "min_nbor_dist")) or "compress" in name:
+                    del state[name]
+
+        expected = read_deepmd(medium).state_dict()
+        stored = read_deepmd(edited(medium, drop)).state_dict()
+        assert all(torch.equal(stored[name], value) for name, value in expected.items())
+
+    def test_unknown_options_are_reported(self, medium: Path, caplog: pytest.LogCaptureFixture) -> None:
+        def add(state: Any) -> None:
+            descriptor = state["_extra_state"]["model_params"]["descriptor"]
+            descriptor["repformer"]["update_g9"] = True
+            descriptor["brand_new"] = 1
+
+        read_deepmd(edited(medium, add))
+        assert "descriptor.brand_new, descriptor.repformer.update_g9" in caplog.text
+
+    @pytest.mark.parametrize(
+        ("where", "value", "message"),
+        [
+            (("descriptor", "type"), "dpa3", r"descriptor\.type = 'dpa3' is not supported; supported: dpa2"),
+            (("descriptor", "type"), "hybrid", "'hybrid' is not supported"),
+            (("fitting_net", "type"), "dipole", "only energy fitting nets"),
+            (("type",), "spin_ener", "only energy models"),
+        ],
+    )
+    def test_other_models(self, medium: Path, where: tuple[str, ...], value: str, message: str) -> None:
+        def change(state: Any) -> None:
+            section = state["_extra_state"]["model_params"]
+            for key in where[:-1]:
+                section = section[key]
+            section[where[-1]] = value
+
+        with pytest.raises(CheckpointError, match=message):
+            read_deepmd(edited(medium, change))
+
+    def test_wrong_shape(self, medium: Path) -> None:
+        def change(state: Any) -> None:
+            state["_extra_state"]["model_params"]["descriptor"]["repformer"]["g2_dim"] = 9
+
+        with pytest.raises(CheckpointError, match=r"has shape .* but the model's options ask for"):
+            read_deepmd(edited(medium, change))
+
+
+class TestContainers:
+    def test_yaml_is_the_same_tree(self, golden: Path, tmp_path: Path) -> None:
+        packed = golden / "models" / "dpa2_tog_econf" / "model.dp.xz"
+        tree = read_hdf5_tree(io.BytesIO(lzma.decompress(packed.read_bytes())), packed)
+
+        def plain(node: Any) -> Any:
+            if isinstance(node, np.ndarray):
+                return {
+                    "@class": "np.ndarray",
+                    "@is_variable": True,
+                    "@version": 1,
+                    "dtype": str(node.dtype),
+                    "value": node.tolist(),
+                }
+            if isinstance(node, dict):
+                return {key: plain(value) for key, value in node.items()}
+            return [plain(item) for item in node] if isinstance(node, list) else node
+
+        path = tmp_path / "model.yaml"
+        path.write_text(yaml.safe_dump(plain(tree)))
+        assert same(read_deepmd(path), read_deepmd(packed))
+
+    def test_dp_and_pt_hold_the_same(self, medium: Path, tmp_path: Path) -> None:
+        potential = read_deepmd(medium)
+        again = read_deepmd(write_deepmd(potential, tmp_path / "m.dp"))
+        assert same(potential, again)
+        assert load_model(tmp_path / "m.dp", dtype=torch.float32).dtype == torch.float32
+
+    @pytest.mark.parametrize("share", [0.2, 0.9])
+    @pytest.mark.parametrize("name", ["dpa2_tiny_medium/model.pt.xz", "dpa2_tiny_all/model.dp.xz"])
+    def test_truncated(self, golden: Path, tmp_path: Path, name: str, share: float) -> None:
+        packed = golden / "models" / name
+        content = lzma.decompress(packed.read_bytes())
+        path = tmp_path / "cut"
+        path.write_bytes(content[: int(share * len(content))])
+        with pytest.raises(CheckpointError, match=r"truncated or damaged|cannot be read as plain weights"):
+            read_deepmd(path)
+        path.write_bytes(packed.read_bytes()[:-100])
+        with pytest.raises(CheckpointError, match="truncated or damaged"):
+            read_deepmd(path)
+
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+    def test_foreign(self, tmp_path: Path) -> None:
+        with pytest.raises(CheckpointError, match="there is no model file"):
+            read_deepmd(tmp_path / "none.pt")
+        other = tmp_path / "other.pt"
+        torch.save({"weights": torch.zeros(3)}, other)
+        with pytest.raises(CheckpointError, match=r"no deepmd-kit checkpoint \(no `_extra_state`\)"):
+            read_deepmd(other)
+        torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), other)
+        with pytest.raises(CheckpointError, match=r"no deepmd-kit model \(no model_def_script\)"):
+            read_deepmd(other)
+        (tmp_path / "x.yaml").write_text("a: [1, 2")
+        with pytest.raises(CheckpointError, match="no YAML file"):
+            read_deepmd(tmp_path / "x.yaml")
+        (tmp_path / "x.yaml").write_text("a: 1")
+        with pytest.raises(CheckpointError, match="no 'model' entry"):
+            read_deepmd(tmp_path / "x.yaml")
+
+
+class Evil:
+    """Unpickled by a careless reader, this makes a folder."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.mkdir, (str(self.folder),)
+
+
+class TestNothingRuns:
+    def archive(self, path: Path, payload: bytes, names: tuple[str, ...] = ()) -> Path:
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr("model/data.pkl", payload)
+            for name in names:
+                file.writestr(name, b"")
+        return path
+
+    @pytest.mark.parametrize("suffix", [".pt", ".pth"])
+    def test_pickled_calls_are_refused(self, tmp_path: Path, suffix: str) -> None:
+        canary = tmp_path / "canary"
+        payload = pickle.dumps({"model": Evil(canary)}, protocol=2)
+        names = ("model/version",) if suffix == ".pt" else ("model/constants.pkl",)
+        path = self.archive(tmp_path / f"evil{suffix}", payload, names)
+        with pytest.raises(CheckpointError):
+            read_deepmd(path)
+        assert not canary.exists()
+
+    def test_the_message_names_what_was_asked_for(self, tmp_path: Path) -> None:
+        payload = pickle.dumps(Evil(tmp_path / "canary"), protocol=2)
+        path = self.archive(tmp_path / "evil.pth", payload, ("model/constants.pkl",))
+        with pytest.raises(CheckpointError, match=r"asks for (posix|nt)\.mkdir.*refused"):
+            read_deepmd(path)
+
+    @pytest.mark.parametrize(
+        ("module", "name"),
+        [
+            ("builtins", "eval"),
+            ("builtins", "getattr"),
+            ("torch", "load"),
+            ("__main__", "x"),
+            ("torch._utils", "x"),
+        ],
+    )
+    def test_every_other_global_is_refused(self, tmp_path: Path, module: str, name: str) -> None:
+        payload = b"\x80\x02c" + f"{module}\n{name}\n".encode() + b"."
+        path = self.archive(tmp_path / "evil.pth", payload, ("model/constants.pkl",))
+        with pytest.raises(CheckpointError, match=rf"asks for {module}\.{name}, .*refused"):
+            read_deepmd(path)
+
+    def test_yaml_tags_are_refused(self, tmp_path: Path) -> None:
+        canary = tmp_path / "canary"
+        path = tmp_path / "evil.yaml"
+        path.write_text(f"model: !!python/object/apply:os.mkdir ['{canary}']\n")
+        with pytest.raises(CheckpointError, match="no YAML file"):
+            read_deepmd(path)
+        assert not canary.exists()
+
+    def test_arrays_stay_within_their_bytes(self, tmp_path: Path) -> None:
+        """A tensor that claims to be larger than its storage must not read foreign memory."""
+        module = "__torch__.m\nEnergyModel\n"
+        payload = (
+            b"\x80\x02c" + module.encode() + b")\x81}(X\x01\x00\x00\x00wctorch._utils\n_rebuild_tensor_v2\n"
+            b"((X\x07\x00\x00\x00storagectorch\nDoubleStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x02tQ"
+            b"K\x00(M\xe8\x03t(K\x01t\x89Ntq\x00Rub."
+        )
+        path = self.archive(tmp_path / "evil.pth", payload, ("model/constants.pkl",))
+        with zipfile.ZipFile(path, "a") as file:
+            file.writestr("model/data/0", np.zeros(2).tobytes())
+        with pytest.raises(CheckpointError, match="beyond its data"):
+            read_deepmd(path)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_frozen_files_hold_the_same_as_their_checkpoint(medium: Path, tmp_path: Path) -> None:
+    """A TorchScript file of nested modules, written by torch itself, gives back every array by name."""
+    branch = open_source(medium).branches[0]
+
+    def nest(arrays: dict[str, torch.Tensor]) -> torch.nn.Module:
+        module, children = torch.nn.Module(), OrderedDict[str, dict[str, torch.Tensor]]()
+        for name, value in arrays.items():
+            first, _, rest = name.partition(".")
+            if rest:
+                children.setdefault(first, {})[rest] = value
+            else:
+                module.register_buffer(first, value)
+        for name, inside in children.items():
+            module.add_module(name, nest(inside))
+        return module
+
+    frozen = nest({f"atomic_model.{name}": value for name, value in branch.arrays.items()})
+    frozen.register_buffer("min_nbor_dist", torch.tensor(branch.min_nbor_dist, dtype=torch.float64))
+    frozen.model_def_script = json.dumps(branch.params)
+    path = tmp_path / "frozen.pth"
+    torch.jit.save(torch.jit.script(frozen), path)
+    assert same(read_deepmd(path), read_deepmd(medium))

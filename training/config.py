@@ -1,0 +1,127 @@
+"""Options of a training run: one name and one help text for Python, file and command line."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args
+
+from dpa2calc.model.config import check
+
+from .schedule import Prefactors, Schedule, ScheduleKind
+
+Optimizer = Literal["adam", "adamw"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How to train; the defaults suit small sets on a laptop, `paper()` is the paper's protocol.
+
+    The text beside each option is what `--help` and the documentation show.
+    """
+
+    steps: Annotated[int, "number of optimiser steps"] = 100_000
+    batch_atoms: Annotated[int, "a batch holds frames of one set with at most this many atoms"] = 256
+    batches_per_step: Annotated[int, "batches, each of a set drawn anew, averaged in one step"] = 1
+    optimizer: Annotated[Optimizer, "adam or adamw"] = "adam"
+    weight_decay: Annotated[float, "decoupled weight decay, only with adamw"] = 0.0
+    beta1: Annotated[float, "Adam's decay of the mean of the gradient"] = 0.9
+    beta2: Annotated[float, "Adam's decay of the mean of its square"] = 0.999
+    schedule: Annotated[ScheduleKind, "exponential, cosine or constant"] = "exponential"
+    learning_rate: Annotated[float, "learning rate at the start"] = 1e-3
+    learning_rate_stop: Annotated[float, "learning rate at the last step"] = 1e-6
+    decay_steps: Annotated[int, "the exponential schedule lowers the rate once in this many steps"] = 1
+    warmup_steps: Annotated[int, "steps over which the learning rate rises from 0"] = 0
+    energy_prefactor_start: Annotated[float, "weight of the energy loss at the start"] = 0.02
+    energy_prefactor_limit: Annotated[float, "weight of the energy loss as the learning rate reaches 0"] = 1.0
+    force_prefactor_start: Annotated[float, "weight of the force loss at the start"] = 1000.0
+    force_prefactor_limit: Annotated[float, "weight of the force loss as the learning rate reaches 0"] = 1.0
+    virial_prefactor_start: Annotated[float, "weight of the virial loss at the start"] = 0.0
+    virial_prefactor_limit: Annotated[float, "weight of the virial loss as the learning rate reaches 0"] = 0.0
+    huber_delta: Annotated[float | None, "larger errors (eV/atom, eV/Å) count linearly; off if not given"] = (
+        None
+    )
+    gradient_clip: Annotated[float | None, "longest gradient; off if not given"] = None
+    gradient_clip_relative: Annotated[float | None, "longest gradient, over the running mean"] = None
+    ema_decay: Annotated[float, "decay of the running average of the weights (0 = no average)"] = 0.0
+    validate_every: Annotated[int, "steps between validations"] = 2000
+    validation_frames: Annotated[int, "at most this many frames of each validation set are used"] = 200
+    early_stopping: Annotated[int, "stop after this many validations without a better one (0 = never)"] = 0
+    checkpoint_every: Annotated[int, "steps between checkpoints"] = 1000
+    time_limit: Annotated[float, "stop after this many seconds, ready to go on later (0 = no limit)"] = 0.0
+    log_every: Annotated[int, "steps between lines of the log"] = 100
+    statistics_frames: Annotated[int, "frames of each set for the environment statistics"] = 100
+    seed: Annotated[int, "seed of weights and sampling"] = 1
+    dtype: Annotated[Literal["float32", "float64"], "precision of the networks"] = "float32"
+    device: Annotated[str, "cpu, cuda or cuda:N"] = "cpu"
+    prefetch: Annotated[int, "batches made ahead in a background thread"] = 4
+    tensorboard: Annotated[bool, "also write TensorBoard events (needs the package tensorboard)"] = False
+    neighbor_cache_mb: Annotated[int, "memory for neighbour tables, MB"] = 2000
+
+    def __post_init__(self) -> None:
+        check(self.optimizer in get_args(Optimizer), "optimizer", self.optimizer, "adam, adamw")
+        check(self.dtype in ("float32", "float64"), "dtype", self.dtype, "float32, float64")
+        check(
+            self.weight_decay == 0 or self.optimizer == "adamw",
+            "weight_decay",
+            self.weight_decay,
+            "0 with optimizer 'adam'; choose 'adamw'",
+        )
+        check(0.0 <= self.ema_decay < 1.0, "ema_decay", self.ema_decay, "from 0 to below 1")
+        for name in (
+            "batch_atoms",
+            "batches_per_step",
+            "validate_every",
+            "validation_frames",
+            "checkpoint_every",
+            "log_every",
+            "statistics_frames",
+            "prefetch",
+        ):
+            check(getattr(self, name) > 0, name, getattr(self, name), "at least 1")
+        for name in ("huber_delta", "gradient_clip", "gradient_clip_relative"):
+            value = getattr(self, name)
+            check(value is None or value > 0, name, value, "above 0, or left out")
+        self.make_schedule()
+        self.make_prefactors()
+
+    def make_schedule(self) -> Schedule:
+        """The learning-rate schedule of these options."""
+        return Schedule(
+            kind=self.schedule,
+            start=self.learning_rate,
+            stop=self.learning_rate_stop,
+            steps=self.steps,
+            decay_steps=self.decay_steps,
+            warmup_steps=self.warmup_steps,
+        )
+
+    def make_prefactors(self) -> Prefactors:
+        """The loss prefactors of these options."""
+        return Prefactors(
+            energy_start=self.energy_prefactor_start,
+            energy_limit=self.energy_prefactor_limit,
+            force_start=self.force_prefactor_start,
+            force_limit=self.force_prefactor_limit,
+            virial_start=self.virial_prefactor_start,
+            virial_limit=self.virial_prefactor_limit,
+        )
+
+    @classmethod
+    def paper(cls, **changes: Any) -> TrainConfig:
+        """The protocol of the paper's section S9: 10^6 steps, batch of one frame, 2e-4 to 3e-8."""
+        values: dict[str, Any] = {
+            "steps": 1_000_000,
+            "batch_atoms": 1,
+            "learning_rate": 2e-4,
+            "learning_rate_stop": 3e-8,
+            "decay_steps": 5000,
+        }
+        return cls(**{**values, **changes})
+
+    def replace(self, **changes: Any) -> TrainConfig:
+        """The same with some options changed."""
+        return dataclasses.replace(self, **changes)
+
+
+DEFAULTS = TrainConfig()

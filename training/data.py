@@ -1,0 +1,114 @@
+"""Reading labelled structures from files, one pass and frame by frame, also from compressed files."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import ase.io
+from ase import Atoms
+
+from dpa2calc.errors import DataError
+
+PathLike = str | os.PathLike[str]
+
+_OPENERS: dict[str, Callable[..., Any]] = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
+_CHUNK = 64  # frames handed to ASE's parser at a time
+
+
+def open_text(path: PathLike) -> IO[str]:
+    """Open a text file, decompressing `.xz`, `.gz` and `.bz2` by suffix."""
+    opener = _OPENERS.get(Path(path).suffix, open)
+    return opener(path, "rt", encoding="utf-8")
+
+
+def iread_extxyz(path: PathLike) -> Iterator[Atoms]:
+    """Yield the frames of an extended XYZ file, compressed or not, reading it exactly once.
+
+    ASE's own reader seeks back for every frame, which on a compressed file decompresses it from the
+    start each time; here the text is cut into chunks of whole frames that ASE's parser reads from memory.
+
+    Raises:
+        DataError: the file is damaged; the message names the frame.
+    """
+    first = 0
+    try:
+        with open_text(path) as handle:
+            for text, count in _chunks(handle, path):
+                yield from _parse(text, path, first)
+                first += count
+    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read after frame {first}: {error}") from error
+
+
+def _chunks(handle: IO[str], path: PathLike) -> Iterator[tuple[str, int]]:
+    """Text of up to `_CHUNK` whole frames, and their number."""
+    lines: list[str] = []
+    count = total = 0
+    while header := handle.readline():
+        if not header.strip():
+            continue
+        try:
+            n_atoms = int(header)
+        except ValueError:
+            raise DataError(
+                f"{path}, frame {total}: expected the number of atoms, found {header.strip()[:60]!r}"
+            ) from None
+        body = [handle.readline() for _ in range(n_atoms + 1)]
+        if not body[-1]:
+            raise DataError(
+                f"{path}, frame {total}: the file ends inside the frame ({n_atoms} atoms announced)"
+            )
+        lines.append(header)
+        lines.extend(body)
+        count, total = count + 1, total + 1
+        if count == _CHUNK:
+            yield "".join(lines), count
+            lines, count = [], 0
+    if count:
+        yield "".join(lines), count
+
+
+def _parse(text: str, path: PathLike, first: int) -> list[Atoms]:
+    try:
+        return list(ase.io.iread(io.StringIO(text), index=":", format="extxyz"))
+    except Exception as error:  # ASE raises many kinds; find out which frame it was
+        for offset, (one, _) in enumerate(_single_frames(text)):
+            try:
+                ase.io.read(io.StringIO(one), index=":", format="extxyz")
+            except Exception as cause:
+                raise DataError(f"{path}, frame {first + offset}: {cause}") from cause
+        raise DataError(f"{path}, near frame {first}: {error}") from error
+
+
+def _single_frames(text: str) -> Iterator[tuple[str, int]]:
+    handle = io.StringIO(text)
+    while header := handle.readline():
+        yield header + "".join(handle.readline() for _ in range(int(header) + 1)), 1
+
+
+def iread_atoms(path: PathLike) -> Iterator[Atoms]:
+    """Yield all frames of any supported file.
+
+    Extended XYZ (`.xyz`, `.extxyz`, also compressed) is read in one pass; everything else goes to ASE.
+
+    Raises:
+        DataError: no such file, an unknown format, or a damaged frame.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"there is no file {path}")
+    suffixes = [s for s in path.suffixes if s not in _OPENERS]
+    if suffixes and suffixes[-1] in (".xyz", ".extxyz"):
+        yield from iread_extxyz(path)
+        return
+    try:
+        yield from ase.io.iread(str(path), index=":")
+    except Exception as error:  # ASE raises many kinds
+        raise DataError(f"{path} cannot be read: {error}") from error

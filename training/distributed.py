@@ -1,0 +1,84 @@
+"""Several processes: gradients summed by hand in one flat buffer.
+
+DistributedDataParallel is not used: it reduces gradients in hooks of the backward pass, which do not see
+the double backward of a force loss rightly, and a head that gets no gradient on some process stalls it.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from dpa2calc.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process's place among those of the run; the default is a run of one process."""
+
+    rank: int = 0
+    size: int = 1
+
+    @classmethod
+    def from_environment(cls, device: str = "cpu") -> Processes:
+        """Join the group that `torchrun` announced; without torchrun a run of one process.
+
+        Raises:
+            ConfigError: the process group cannot be made.
+        """
+        size = int(os.environ.get("WORLD_SIZE", "1"))
+        if size == 1:
+            return cls()
+        if not dist.is_initialized():
+            try:
+                dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+            except (RuntimeError, ValueError) as error:
+                raise ConfigError(
+                    f"WORLD_SIZE is {size} but no process group could be made: {error}; start with torchrun"
+                ) from error
+        return cls(dist.get_rank(), dist.get_world_size())
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes the files."""
+        return self.rank == 0
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum of a tensor over all processes, on the tensor's device."""
+        if self.size == 1:
+            return values
+        place = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        moved = values.to(place, copy=True)
+        dist.all_reduce(moved)
+        return moved.to(values.device)
+
+    def sum_gradients(self, parameters: list[nn.Parameter], flags: Tensor) -> Tensor:
+        """Sum gradients over all processes; returns the summed flags.
+
+        A parameter without a gradient on every process stays without one, so that the optimiser
+        leaves it and its moments alone, as in a run of one process.
+
+        Args:
+            flags: (n,) numbers to sum in the same message, such as "my loss is not finite".
+        """
+        if self.size == 1:
+            return flags
+        like = parameters[0]
+        present = torch.tensor([p.grad is not None for p in parameters], dtype=like.dtype, device=like.device)
+        pieces = [p.grad.reshape(-1) if p.grad is not None else p.new_zeros(p.numel()) for p in parameters]
+        flat = torch.cat([*pieces, present, flags.to(like)])
+        dist.all_reduce(flat)
+        start = 0
+        n_values = sum(p.numel() for p in parameters)
+        counts = flat[n_values : n_values + len(parameters)]
+        for p, count in zip(parameters, counts.tolist()):
+            p.grad = flat[start : start + p.numel()].view_as(p).clone() if count else None
+            start += p.numel()
+        return flat[n_values + len(parameters) :].to(flags)
+
+
+ALONE = Processes()

@@ -1,0 +1,185 @@
+"""The log of a run as JSON lines, and its learning curve."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dpa2calc.errors import DataError, MissingDependencyError
+
+from .distributed import Processes
+from .loss import LossTerms
+from .metrics import ErrorSums
+
+
+class Interval:
+    """Errors by set over the steps since the last record of the log."""
+
+    def __init__(self, names: list[str], *, waited_before: float = 0.0):
+        self.names = names
+        self.sums = [ErrorSums() for _ in names]
+        self.losses = torch.zeros(len(names), dtype=torch.float64)
+        self.steps, self.norm = 0, 0.0
+        self.started, self.waited_before = time.perf_counter(), waited_before
+
+    def add(self, task: int, terms: LossTerms, *, n_frames: int, n_atoms: int) -> None:
+        """Count one batch of the set with this number."""
+        self.losses[task] += float(terms.total.detach()) * n_frames
+        self.sums[task].add(
+            terms.d_energy, terms.d_forces, terms.d_virial, n_frames=n_frames, n_atoms=n_atoms
+        )
+
+    def record(self, step: int, learning_rate: float, waited: float, processes: Processes) -> dict[str, Any]:
+        """One line of the log, summed over the processes."""
+        table = torch.cat([self.losses[:, None], torch.stack([s.values for s in self.sums])], dim=1)
+        table = processes.sum(table)
+        sets = {}
+        for name, row in zip(self.names, table):
+            if row[1] > 0:
+                e = ErrorSums(row[1:]).errors()
+                sets[name] = {
+                    "frames": e.n_frames,
+                    "loss": float(row[0] / row[1]),
+                    "energy_rmse": e.energy_rmse,
+                    "force_rmse": e.force_rmse,
+                    "virial_rmse": e.virial_rmse,
+                }
+        seconds = time.perf_counter() - self.started
+        return {
+            "kind": "train",
+            "step": step,
+            "learning_rate": learning_rate,
+            "gradient": self.norm / max(self.steps, 1),
+            "steps_per_second": self.steps / seconds,
+            "waiting": (waited - self.waited_before) / seconds,
+            "sets": sets,
+        }
+
+
+def progress_line(sets: dict[str, dict[str, Any]]) -> str:
+    """Mean errors over the sets of a record, for the progress bar."""
+
+    def show(name: str) -> str:
+        values = [h[name] for h in sets.values() if h[name] is not None]
+        return f"{sum(values) / len(values):.1f}" if values else "-"
+
+    return f"E {show('energy_rmse')} meV/atom, F {show('force_rmse')} meV/Å"
+
+
+class LogWriter:
+    """Appends one JSON object a line; on resume, lines after the resumed step are cut off."""
+
+    def __init__(self, path: str | os.PathLike[str], *, resume_step: int = 0, tensorboard: bool = False):
+        self.path = Path(path)
+        kept: list[str] = []
+        if resume_step and self.path.exists():
+            kept = [
+                line for line in _whole_lines(self.path) if json.loads(line).get("step", 0) <= resume_step
+            ]
+        temporary = self.path.with_name(self.path.name + ".part")
+        temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        os.replace(temporary, self.path)
+        self._board = _board(self.path.parent / "tensorboard", resume_step) if tensorboard else None
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Append one record and flush it."""
+        with open(self.path, "a", encoding="utf-8") as handle:
+            handle.write(json.dumps(record) + "\n")
+        if self._board is not None:
+            for name, values in record["sets"].items():
+                for key, value in values.items():
+                    if isinstance(value, float):
+                        self._board.add_scalar(f"{record['kind']}/{key}/{name}", value, record["step"])
+            self._board.flush()
+
+
+def _board(folder: Path, resume_step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingDependencyError(
+            "tensorboard = true needs the package tensorboard: pip install tensorboard"
+        ) from error
+    return SummaryWriter(str(folder), purge_step=resume_step or None)
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """Lines that are complete JSON; a run killed while writing leaves half a line."""
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        lines.append(line)
+    return lines
+
+
+@dataclass(frozen=True)
+class History:
+    """What a run's log holds.
+
+    train: records with step, learning_rate, steps_per_second, waiting (share of the time spent waiting
+    for batches) and, by set, errors over the steps since the last record. validation: records with step,
+    score and errors by set. Energies in meV/atom, forces in meV/Å.
+    """
+
+    train: tuple[dict[str, Any], ...]
+    validation: tuple[dict[str, Any], ...]
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> History:
+        """Read a log; a half-written last line is left out.
+
+        Raises:
+            DataError: no such file.
+        """
+        if not Path(path).exists():
+            raise DataError(f"there is no training log {path}")
+        records = [json.loads(line) for line in _whole_lines(Path(path))]
+        return cls(
+            tuple(r for r in records if r.get("kind") == "train"),
+            tuple(r for r in records if r.get("kind") == "validation"),
+        )
+
+    def series(self, name: str, quantity: str, *, kind: str = "validation") -> tuple[list[int], list[float]]:
+        """Steps and values of e.g. `force_rmse` of one set, from the "train" or "validation" records."""
+        records = self.train if kind == "train" else self.validation
+        pairs = [
+            (r["step"], r["sets"][name][quantity])
+            for r in records
+            if name in r["sets"] and r["sets"][name].get(quantity) is not None
+        ]
+        return [p[0] for p in pairs], [p[1] for p in pairs]
+
+    def sets(self) -> tuple[str, ...]:
+        """Names of all sets in the log."""
+        names: dict[str, None] = {}
+        for record in (*self.train, *self.validation):
+            names.update(dict.fromkeys(record["sets"]))
+        return tuple(names)
+
+    def plot(self, axes: Any = None) -> Any:
+        """Energy and force RMSE by step, training thin and validation bold; returns the two axes."""
+        import matplotlib.pyplot as plt
+
+        if axes is None:
+            _, axes = plt.subplots(1, 2, figsize=(10, 4))
+        for axis, quantity, label in (
+            (axes[0], "energy_rmse", "energy RMSE (meV/atom)"),
+            (axes[1], "force_rmse", "force RMSE (meV/Å)"),
+        ):
+            for number, name in enumerate(self.sets()):
+                color = f"C{number % 10}"
+                axis.plot(*self.series(name, quantity, kind="train"), color=color, lw=0.6, alpha=0.5)
+                axis.plot(*self.series(name, quantity), color=color, lw=1.6, label=name)
+            axis.set(xlabel="step", ylabel=label, yscale="log")
+        if self.sets():
+            axes[1].legend(fontsize=7)
+        return axes

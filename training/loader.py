@@ -1,0 +1,169 @@
+"""From datasets to batches of graphs: neighbour tables searched once a frame, kept in compact form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dpa2calc.graph import FAR, Graph, collate
+from dpa2calc.graph_builder import graph_from_atoms
+from dpa2calc.model.config import ModelConfig
+
+from .dataset import Dataset, Frame
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Neighbours of one frame, flat and nearest first: 5 bytes a pair instead of 33."""
+
+    counts: np.ndarray  # (n,) int32
+    neighbors: np.ndarray  # (pairs,) int32
+    shifts: np.ndarray  # (pairs, 3) int8, in cell vectors
+    types: np.ndarray  # (n,) int16
+
+    @property
+    def nbytes(self) -> int:
+        return self.counts.nbytes + self.neighbors.nbytes + self.shifts.nbytes + self.types.nbytes
+
+
+class Budget:
+    """Memory that several stores share for their neighbour tables, in bytes."""
+
+    def __init__(self, n_bytes: int):
+        self.left = n_bytes
+
+    def take(self, n_bytes: int) -> bool:
+        """Whether there was room; if so it is taken."""
+        if n_bytes > self.left:
+            return False
+        self.left -= n_bytes
+        return True
+
+
+class GraphStore:
+    """Graphs of a dataset's frames for one model.
+
+    The first access of a frame runs the neighbour search; its result is kept while the budget lasts, so
+    that later epochs only gather and subtract. Without a budget nothing is kept.
+    """
+
+    def __init__(self, dataset: Dataset, config: ModelConfig, *, budget: Budget | None = None):
+        self.dataset, self.config, self.budget = dataset, config, budget or Budget(0)
+        self._tables: dict[int, _Table] = {}
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def graph(self, index: int) -> Graph:
+        """The graph of one frame."""
+        frame = self.dataset[index]
+        table = self._tables.get(index)
+        if table is None:
+            table = _compact(graph_from_atoms(frame.atoms(), self.config), frame)
+            if self.budget.take(table.nbytes):
+                self._tables[index] = table
+        return _expand(table, frame)
+
+
+def _compact(graph: Graph, frame: Frame) -> _Table:
+    mask = graph.mask.numpy()
+    counts = mask.sum(axis=1).astype(np.int32)
+    j = graph.neighbors.numpy()[mask]
+    i = np.repeat(np.arange(len(counts)), counts)
+    lattice_vectors = graph.vectors.numpy()[mask] - (frame.positions[j] - frame.positions[i])
+    # Directions that are not periodic have no shift; the pseudo-inverse also serves cells without volume.
+    shifts = np.rint(lattice_vectors @ np.linalg.pinv(frame.cell)).astype(np.int8)
+    return _Table(counts, j.astype(np.int32), shifts, graph.types.numpy().astype(np.int16))
+
+
+def _expand(table: _Table, frame: Frame) -> Graph:
+    n = frame.n_atoms
+    width = max(int(table.counts.max(initial=0)), 1)
+    mask = np.arange(width) < table.counts[:, None]  # (n, width)
+    i = np.repeat(np.arange(n), table.counts)
+    j = table.neighbors.astype(np.int64)
+    neighbors = np.zeros((n, width), dtype=np.int64)
+    vectors = np.zeros((n, width, 3))
+    vectors[..., 0] = FAR
+    neighbors[mask] = j
+    vectors[mask] = frame.positions[j] - frame.positions[i] + table.shifts @ frame.cell
+    return Graph(
+        types=torch.from_numpy(table.types.astype(np.int64)),
+        structure=torch.zeros(n, dtype=torch.int64),
+        n_structures=1,
+        neighbors=torch.from_numpy(neighbors),
+        vectors=torch.from_numpy(vectors),
+        mask=torch.from_numpy(mask),
+    )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Graphs of one head's frames, joined, with their labels; missing labels are masked.
+
+    energy (m,), has_energy (m,) bool; forces (n, 3), has_forces (n,) bool; virial (m, 3, 3),
+    has_virial (m,) bool; n_atoms (m,). `task` is the number of the training set; `sources` name the
+    frames in messages.
+    """
+
+    head: int
+    task: int
+    graph: Graph
+    n_atoms: Tensor
+    energy: Tensor
+    has_energy: Tensor
+    forces: Tensor
+    has_forces: Tensor
+    virial: Tensor
+    has_virial: Tensor
+    sources: tuple[str, ...]
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device."""
+        if str(device) == "cpu":
+            return self
+        moved = {
+            name: getattr(self, name).to(device)
+            for name in ("n_atoms", "energy", "has_energy", "forces", "has_forces", "virial", "has_virial")
+        }
+        return Batch(
+            head=self.head, task=self.task, graph=self.graph.to(device), sources=self.sources, **moved
+        )
+
+
+def make_batch(store: GraphStore, indices: Sequence[int], *, head: int = 0, task: int = 0) -> Batch:
+    """Join frames of one store into a batch for one head."""
+    frames = [store.dataset[i] for i in indices]
+    forces = [f.forces if f.forces is not None else np.zeros((f.n_atoms, 3)) for f in frames]
+    has_forces = [np.full(f.n_atoms, f.forces is not None) for f in frames]
+    zero = np.zeros((3, 3))
+    return Batch(
+        head=head,
+        task=task,
+        graph=collate([store.graph(i) for i in indices]),
+        n_atoms=torch.tensor([f.n_atoms for f in frames], dtype=torch.float64),
+        energy=torch.tensor([f.energy if f.energy is not None else 0.0 for f in frames], dtype=torch.float64),
+        has_energy=torch.tensor([f.energy is not None for f in frames]),
+        forces=torch.from_numpy(np.concatenate(forces)),
+        has_forces=torch.from_numpy(np.concatenate(has_forces)),
+        virial=torch.from_numpy(np.stack([f.virial if f.virial is not None else zero for f in frames])),
+        has_virial=torch.tensor([f.virial is not None for f in frames]),
+        sources=tuple(f.source for f in frames),
+    )
+
+
+def groups_by_atoms(sizes: Iterable[int], batch_atoms: int) -> list[list[int]]:
+    """Cut a sequence of frame sizes into runs of at most `batch_atoms` atoms, at least one frame each."""
+    groups: list[list[int]] = []
+    room = 0
+    for index, size in enumerate(sizes):
+        if not groups or size > room:
+            groups.append([])
+            room = batch_atoms
+        groups[-1].append(index)
+        room -= size
+    return groups

@@ -1,0 +1,66 @@
+"""The loss on energies, forces and virials (paper, section 4.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dpa2calc.model.potential import Output
+
+from .loader import Batch
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """The scalar loss, and the errors behind it (detached; empty where there is no label).
+
+    d_energy (m,) eV/atom; d_forces (n, 3) eV/Å; d_virial (m, 3, 3) eV/atom.
+    """
+
+    total: Tensor
+    d_energy: Tensor
+    d_forces: Tensor
+    d_virial: Tensor
+
+
+def symmetric(matrix: Tensor) -> Tensor:
+    """(m, 3, 3) -> its symmetric part."""
+    return 0.5 * (matrix + matrix.transpose(-1, -2))
+
+
+def energy_force_loss(
+    output: Output, batch: Batch, prefactors: tuple[float, float, float], *, huber_delta: float | None = None
+) -> LossTerms:
+    """p_e <n (dE/n)^2> + p_f <dF^2> + p_v <n (dW/n)^2>, each over the frames or components that have a label.
+
+    The factor n (atoms in the frame) makes the prefactors mean what they mean in deepmd-kit's input
+    files. With `huber_delta` (eV/atom, eV/Å) each square is replaced by Huber's function of the error an
+    atom, without the factor n: large errors of odd frames then count linearly.
+    """
+    p_energy, p_force, p_virial = prefactors
+    size = batch.n_atoms
+    d_energy = ((output.energy - batch.energy) / size)[batch.has_energy]
+    d_forces = (output.forces - batch.forces)[batch.has_forces]
+    d_virial = ((symmetric(output.virial) - batch.virial) / size[:, None, None])[batch.has_virial]
+    total = output.energy.sum() * 0.0  # keeps the graph when a batch has no label of a kind
+    for prefactor, error, weight in (
+        (p_energy, d_energy, size[batch.has_energy]),
+        (p_force, d_forces, None),
+        (p_virial, d_virial, size[batch.has_virial][:, None, None]),
+    ):
+        if prefactor and error.numel():
+            total = total + prefactor * _mean_penalty(error, weight, huber_delta)
+    return LossTerms(total, d_energy.detach(), d_forces.detach(), d_virial.detach())
+
+
+def _mean_penalty(error: Tensor, weight: Tensor | None, huber_delta: float | None) -> Tensor:
+    if huber_delta is not None:
+        size = error.abs()
+        # Scaled so that small errors give error^2, as without Huber.
+        return torch.where(
+            size <= huber_delta, error * error, huber_delta * (2.0 * size - huber_delta)
+        ).mean()
+    squares = error * error
+    return squares.mean() if weight is None else (squares * weight).mean()

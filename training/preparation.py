@@ -1,0 +1,120 @@
+"""Before the first step: training sets of heads, a fresh potential, statistics and energy biases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from dpa2calc.errors import ConfigError, DataError
+from dpa2calc.model.config import ModelConfig
+from dpa2calc.model.potential import Potential
+
+from .dataset import Dataset
+from .loader import GraphStore
+from .statistics import (
+    check_type_map,
+    energy_bias,
+    set_energy_bias,
+    set_environment_statistics,
+    spread_frames,
+)
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """One dataset of a run.
+
+    Attributes:
+        train: frames to train on.
+        validation: one set, or several by name, that steer the choice of the best weights.
+        head: the head it trains; the set's own name when empty. Sets labelled with identical DFT
+            settings should share a head.
+        weight: proportional to the chance of being drawn, and to its share in the validation score.
+    """
+
+    train: Dataset
+    validation: Dataset | Mapping[str, Dataset] | None = None
+    head: str = ""
+    weight: float = 1.0
+
+    def validation_sets(self) -> dict[str, Dataset]:
+        """The validation sets by name ("" for a single one)."""
+        if self.validation is None:
+            return {}
+        return {"": self.validation} if isinstance(self.validation, Dataset) else dict(self.validation)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """All sets of a run by name, checked against the potential's heads and type map."""
+
+    sets: Mapping[str, TrainingSet]
+    heads: Mapping[str, int] = field(default_factory=dict)  # set name -> position of its head
+
+    @classmethod
+    def of(cls, sets: Mapping[str, TrainingSet | Dataset], config: ModelConfig) -> TrainingData:
+        """Check the sets and find their heads.
+
+        Raises:
+            ConfigError: a head is not in the model, or a weight is not positive.
+            DataError: a set is empty, has no labels, or has elements outside the type map.
+        """
+        if not sets:
+            raise ConfigError("there is no training set; name at least one")
+        whole = {n: s if isinstance(s, TrainingSet) else TrainingSet(s) for n, s in sets.items()}
+        names = [h.name for h in config.heads]
+        heads = {}
+        for name, item in whole.items():
+            head = item.head or name
+            if head not in names:
+                raise ConfigError(
+                    f"set {name!r}: no head {head!r} in the model; its heads are {', '.join(names)}"
+                )
+            heads[name] = names.index(head)
+            if not item.weight > 0:
+                raise ConfigError(f"set {name!r}: weight = {item.weight} is not allowed; allowed: above 0")
+            _check_set(name, item, config)
+        return cls(whole, heads)
+
+
+def _check_set(name: str, item: TrainingSet, config: ModelConfig) -> None:
+    if len(item.train) == 0:
+        raise DataError(f"set {name!r} has no training frames")
+    for part in (item.train, *item.validation_sets().values()):
+        check_type_map(part, config)
+    labels = [(f.energy is not None, f.forces is not None, f.virial is not None) for f in item.train]
+    if not any(any(row) for row in labels):
+        raise DataError(
+            f"set {name!r}: no frame has an energy, forces or a stress; check the label names (LabelKeys)"
+        )
+
+
+def new_potential(config: ModelConfig, *, seed: int, dtype: str = "float32") -> Potential:
+    """A potential with random weights of a seed; the global random state is not changed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Potential(config, dtype=getattr(torch, dtype))
+
+
+def measure_environment(
+    potential: Potential, data: TrainingData, *, frames: int = 100, seed: int = 0
+) -> None:
+    """Measure the environment statistics over at most `frames` frames of every set, sets by weight."""
+    pairs = []
+    for item in data.sets.values():
+        store = GraphStore(item.train, potential.config)
+        chosen = spread_frames(item.train, frames, seed=seed)
+        pairs += [(store, index, item.weight / len(chosen)) for index in chosen]
+    set_environment_statistics(potential, ((store.graph(i), weight) for store, i, weight in pairs))
+
+
+def fit_energy_biases(potential: Potential, data: TrainingData) -> None:
+    """Fit the energy bias of every head to all its sets; heads without energies keep theirs."""
+    for head in set(data.heads.values()):
+        frames = [f for n, s in data.sets.items() if data.heads[n] == head for f in s.train]
+        joint = Dataset(tuple(frames), potential.config.heads[head].name)
+        if any(frame.energy is not None for frame in frames):
+            bias, _ = energy_bias(joint, potential.config.type_map)
+            set_energy_bias(potential, head, bias)

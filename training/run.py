@@ -1,0 +1,121 @@
+"""`train` and `pretrain`: from data and a model to trained weights; the same call goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+from dpa2calc.errors import ConfigError
+from dpa2calc.model.config import HeadConfig, ModelConfig
+from dpa2calc.model.potential import Potential
+from dpa2calc.model.presets import preset
+
+from .config import DEFAULTS, TrainConfig
+from .data import PathLike
+from .dataset import Dataset
+from .distributed import ALONE, Processes
+from .preparation import TrainingData, TrainingSet, fit_energy_biases, measure_environment, new_potential
+from .trainer import Trainer, TrainResult
+
+
+def model_for(
+    name: str, sets: Mapping[str, TrainingSet | Dataset], *, type_map: tuple[str, ...] | None = None
+) -> ModelConfig:
+    """A preset with one head for each of the sets' heads, and the elements that occur as type map."""
+    whole = {n: s if isinstance(s, TrainingSet) else TrainingSet(s) for n, s in sets.items()}
+    elements: dict[str, set[str]] = {}
+    for set_name, item in whole.items():
+        elements.setdefault(item.head or set_name, set()).update(item.train.elements)
+    if type_map is None:
+        type_map = _by_number(set().union(*elements.values()))
+    heads = tuple(HeadConfig(name=head, elements=_by_number(seen)) for head, seen in elements.items())
+    return preset(name, type_map).with_heads(heads)
+
+
+def _by_number(symbols: set[str]) -> tuple[str, ...]:
+    from ase.data import atomic_numbers
+
+    return tuple(sorted(symbols, key=atomic_numbers.__getitem__))
+
+
+def with_seen_elements(config: ModelConfig, data: TrainingData) -> ModelConfig:
+    """The configuration with each head's `elements` extended by those of its training sets."""
+    heads = []
+    for position, head in enumerate(config.heads):
+        seen = set(head.elements)
+        for name, item in data.sets.items():
+            if data.heads[name] == position:
+                seen |= set(item.train.elements)
+        heads.append(dataclasses.replace(head, elements=_by_number(seen)))
+    return config.with_heads(tuple(heads))
+
+
+def pretrain(
+    model: ModelConfig | str | Potential,
+    sets: Mapping[str, TrainingSet | Dataset],
+    config: TrainConfig = DEFAULTS,
+    *,
+    output: PathLike,
+    processes: Processes = ALONE,
+    progress: bool = True,
+) -> TrainResult:
+    """Train one descriptor on several sets together, a head for each (paper, 4.4).
+
+    The same call on the same output folder goes on where an earlier one stopped.
+
+    Args:
+        model: a preset's name, a configuration whose heads the sets name, or a Potential to go on
+            with (its statistics and biases are then kept).
+        sets: training sets by name.
+        output: folder of the run's files, see `Trainer`.
+
+    Raises:
+        ConfigError, DataError: see `TrainingData.of`. TrainingError: the loss is not finite.
+    """
+    if isinstance(model, str):
+        model = model_for(model, sets)
+    given = model if isinstance(model, Potential) else None
+    data = TrainingData.of(sets, given.config if given else model)  # type: ignore[arg-type]
+    if given is not None:
+        potential = given
+    else:
+        assert isinstance(model, ModelConfig)
+        potential = new_potential(with_seen_elements(model, data), seed=config.seed, dtype=config.dtype)
+        if not (Path(output) / "state.safetensors").exists():  # otherwise all of it is in the state
+            measure_environment(potential, data, frames=config.statistics_frames, seed=config.seed)
+            fit_energy_biases(potential, data)
+    return Trainer(potential, data, config, output=Path(output), processes=processes, progress=progress).run()
+
+
+def train(
+    model: ModelConfig | str | Potential,
+    data: Dataset,
+    config: TrainConfig = DEFAULTS,
+    *,
+    output: PathLike,
+    validation: Dataset | Mapping[str, Dataset] | None = None,
+    head: str | None = None,
+    processes: Processes = ALONE,
+    progress: bool = True,
+) -> TrainResult:
+    """Train one head on one dataset (paper, 4.3).
+
+    Example:
+        >>> train("small", Dataset.read("train.extxyz"), TrainConfig(steps=2000), output="runs/first")
+    """
+    if isinstance(model, str):
+        model = model_for(model, {head or data.name: data})
+    heads = (model.config if isinstance(model, Potential) else model).heads
+    if head is None:
+        if len(heads) > 1:
+            raise ConfigError(f"the model has several heads ({', '.join(h.name for h in heads)}); name one")
+        head = heads[0].name
+    return pretrain(
+        model,
+        {head: TrainingSet(data, validation)},
+        config,
+        output=output,
+        processes=processes,
+        progress=progress,
+    )

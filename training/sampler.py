@@ -1,0 +1,84 @@
+"""Which frames of which set make up a step: reproducible, resumable, the same for any number of processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .loader import GraphStore
+
+
+@dataclass(frozen=True)
+class Task:
+    """One training set: its name, the position of its head, its graphs and sampling weight."""
+
+    name: str
+    head: int
+    store: GraphStore
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One batch to be made: task index and frame indices."""
+
+    task: int
+    frames: tuple[int, ...]
+
+
+class Sampler:
+    """Draws sets by weight with replacement (paper, 4.4), and frames of a set without, epoch by epoch.
+
+    The draw of a step depends on the seed, the step and how far each set has come, which `state` holds.
+    """
+
+    def __init__(self, tasks: Sequence[Task], *, batch_atoms: int, batches_per_step: int, seed: int = 0):
+        self.tasks = list(tasks)
+        self.batch_atoms, self.batches_per_step, self.seed = batch_atoms, batches_per_step, seed
+        weights = np.array([task.weight for task in tasks], dtype=np.float64)
+        self.probabilities = weights / weights.sum()
+        self.epochs = [0] * len(self.tasks)
+        self.positions = [0] * len(self.tasks)
+        self._orders: dict[int, tuple[int, np.ndarray]] = {}
+
+    def draw(self, step: int) -> list[Draw]:
+        """The batches of a step; call once for each step, in order."""
+        rng = np.random.default_rng([self.seed, 0, step])
+        chosen = rng.choice(len(self.tasks), size=self.batches_per_step, p=self.probabilities)
+        return [Draw(int(task), self._take(int(task))) for task in chosen]
+
+    def _take(self, task: int) -> tuple[int, ...]:
+        data = self.tasks[task].store.dataset
+        order = self._order(task)
+        start = self.positions[task]
+        end, atoms = start, 0
+        while end < len(order):
+            atoms += data[int(order[end])].n_atoms
+            if end > start and atoms > self.batch_atoms:
+                break
+            end += 1
+        self.positions[task] = end
+        if end >= len(order):
+            self.epochs[task] += 1
+            self.positions[task] = 0
+        return tuple(int(i) for i in order[start:end])
+
+    def _order(self, task: int) -> np.ndarray:
+        epoch = self.epochs[task]
+        kept = self._orders.get(task)
+        if kept is None or kept[0] != epoch:
+            rng = np.random.default_rng([self.seed, task + 1, epoch])
+            kept = (epoch, rng.permutation(len(self.tasks[task].store)))
+            self._orders[task] = kept
+        return kept[1]
+
+    def state(self) -> dict[str, list[int]]:
+        """Epoch and position of each set by name, ready for JSON."""
+        return {t.name: [self.epochs[i], self.positions[i]] for i, t in enumerate(self.tasks)}
+
+    def load_state(self, state: dict[str, list[int]]) -> None:
+        """Continue where `state` was taken; sets it does not name start at their beginning."""
+        for i, task in enumerate(self.tasks):
+            self.epochs[i], self.positions[i] = state.get(task.name, [0, 0])

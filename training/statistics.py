@@ -1,0 +1,171 @@
+"""What is measured on the data before training: environment statistics and energy biases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dpa2calc.errors import DataError
+from dpa2calc.graph import Graph
+from dpa2calc.model.config import ModelConfig
+from dpa2calc.model.dpa1 import DPA1
+from dpa2calc.model.dpa2 import DPA2
+from dpa2calc.model.environment import Environment, switch
+from dpa2calc.model.potential import Potential
+
+from .dataset import Dataset
+
+STD_FLOOR = 1e-2
+STD_WITHOUT_DATA = 0.1
+
+
+@dataclass(frozen=True)
+class _Block:
+    environment: Environment
+    nsel: int
+    mean_is_zero: bool
+
+
+def _blocks(potential: Potential) -> list[_Block]:
+    """The parts of the descriptor that own environment statistics."""
+    d = potential.descriptor
+    if isinstance(d, DPA2):
+        c = d.config
+        blocks = [
+            _Block(d.repinit.environment, c.repinit.nsel, c.repinit.set_davg_zero),
+            _Block(d.repformer.environment, c.repformer.nsel, c.repformer.set_davg_zero),
+        ]
+        if d.three_body is not None and c.three_body is not None:
+            # The three-body part follows repinit's choice, as in deepmd-kit.
+            blocks.append(_Block(d.three_body.environment, c.three_body.nsel, c.repinit.set_davg_zero))
+        return blocks
+    owner = d.repinit if isinstance(d, DPA1) else d
+    return [_Block(owner.environment, d.config.nsel, d.config.set_davg_zero)]
+
+
+class EnvironmentMoments:
+    """Running sums of the raw environment rows of one block by centre type (MATHS 1)."""
+
+    def __init__(self, environment: Environment, nsel: int, n_types: int, *, nearest: bool):
+        self.environment, self.nsel, self.nearest = environment, nsel, nearest
+        self.slots = torch.zeros(n_types, dtype=torch.float64)
+        self.first = torch.zeros(n_types, dtype=torch.float64)  # sum of R_0
+        self.radial = torch.zeros(n_types, dtype=torch.float64)  # sum of R_0^2
+        self.angular = torch.zeros(n_types, dtype=torch.float64)  # sum of R_1..3^2
+        self.vector = torch.zeros(n_types, dtype=torch.float64)  # sum of R_1 + R_2 + R_3
+
+    def add(self, graph: Graph, weight: float = 1.0) -> None:
+        """Count every slot of every atom of a graph, padding as zeros."""
+        e = self.environment
+        width = min(graph.mask.shape[1], self.nsel) if self.nearest else graph.mask.shape[1]
+        vectors = graph.vectors[:, :width]
+        r = torch.linalg.vector_norm(vectors, dim=-1)
+        w = switch(r, e.cutoff, e.cutoff_smooth) * graph.mask[:, :width]
+        r0 = w / (r + e.protection)
+        rv = (r0 / (r + e.protection)).unsqueeze(-1) * vectors  # (n, k, 3)
+        n_types = len(self.slots)
+        ones = torch.full((graph.n_atoms,), float(self.nsel), dtype=torch.float64)
+        for total, value in (
+            (self.slots, ones),
+            (self.first, r0.sum(1)),
+            (self.radial, (r0 * r0).sum(1)),
+            (self.vector, rv.sum((1, 2))),
+            (self.angular, (rv * rv).sum((1, 2))),
+        ):
+            total += weight * torch.zeros(n_types, dtype=torch.float64).index_add(0, graph.types, value)
+
+    def result(self, *, mean_is_zero: bool) -> tuple[Tensor, Tensor]:
+        """(mean, std), each (n_types, 4) float64; types without data get 0 and 0.1."""
+        seen = self.slots > 0
+        slots = torch.where(seen, self.slots, 1.0)
+
+        def deviation(squares: Tensor, sums: Tensor, count: Tensor) -> Tensor:
+            variance = (squares / count - (sums / count) ** 2).clamp_min(0.0)
+            return torch.where(seen, variance.sqrt().clamp_min(STD_FLOOR), STD_WITHOUT_DATA)
+
+        radial = deviation(self.radial, self.first, slots)
+        angular = deviation(self.angular, self.vector, 3.0 * slots)
+        mean = torch.zeros(len(slots), 4, dtype=torch.float64)
+        if not mean_is_zero:
+            mean[:, 0] = self.first / slots
+        return mean, torch.stack([radial, angular, angular, angular], dim=1)
+
+
+def set_environment_statistics(
+    potential: Potential, graphs: Iterable[Graph] | Iterable[tuple[Graph, float]]
+) -> None:
+    """Measure mean and deviation on the graphs (or (graph, weight) pairs) and write them into the potential.
+
+    Under the rule "all" the same formula is used with `nsel` slots an atom.
+    """
+    blocks = _blocks(potential)
+    nearest = potential.config.neighbor_rule == "nearest"
+    n_types = potential.config.n_types
+    moments = [EnvironmentMoments(b.environment, b.nsel, n_types, nearest=nearest) for b in blocks]
+    for item in graphs:
+        graph, weight = item if isinstance(item, tuple) else (item, 1.0)
+        for moment in moments:
+            moment.add(graph, weight)
+    for block, moment in zip(blocks, moments):
+        mean, std = moment.result(mean_is_zero=block.mean_is_zero)
+        block.environment.mean.copy_(mean)
+        block.environment.std.copy_(std)
+
+
+def energy_bias(
+    dataset: Dataset, type_map: Sequence[str], *, residuals: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Least-squares energy of each element, and what it leaves.
+
+    Solves sum_t n_ft b_t = E_f for the frames with an energy; where compositions do not tell elements
+    apart the solution of least norm is taken, and elements that do not occur get 0.
+
+    Args:
+        residuals: (n_frames,) energies to fit instead of the labels, such as label - prediction, eV.
+
+    Returns:
+        bias (n_types,) in eV, and the remaining error of each labelled frame in eV/atom.
+
+    Raises:
+        DataError: no frame has an energy.
+    """
+    labelled = [i for i, frame in enumerate(dataset) if frame.energy is not None]
+    if not labelled:
+        raise DataError(f"{dataset.name}: no frame has an energy, so no energy bias can be fitted")
+    counts = dataset.compositions(type_map)[labelled]
+    if residuals is None:
+        energies = np.array([dataset[i].energy for i in labelled], dtype=np.float64)
+    else:
+        energies = np.asarray(residuals, dtype=np.float64)[labelled]
+    present = counts.any(axis=0)
+    bias = np.zeros(len(type_map))
+    bias[present] = np.linalg.lstsq(counts[:, present], energies, rcond=1e-10)[0]
+    return bias, (energies - counts @ bias) / counts.sum(axis=1)
+
+
+def set_energy_bias(potential: Potential, head: int, bias: np.ndarray) -> None:
+    """Write the energy bias (n_types,) of one head, eV."""
+    values = torch.from_numpy(np.asarray(bias, dtype=np.float64))
+    potential.get_submodule(f"heads.{head}.out_bias").get_buffer("values").copy_(values)
+
+
+def spread_frames(dataset: Dataset, n: int, *, seed: int = 0) -> list[int]:
+    """Indices of at most `n` frames spread over the set, drawn evenly and in order."""
+    if len(dataset) <= n:
+        return list(range(len(dataset)))
+    return sorted(int(i) for i in np.random.default_rng(seed).permutation(len(dataset))[:n])
+
+
+def check_type_map(dataset: Dataset, config: ModelConfig) -> None:
+    """Raise a DataError when the set has elements outside the type map."""
+    missing = [e for e in dataset.elements if e not in config.type_map]
+    if missing:
+        raise DataError(
+            f"{dataset.name} contains {', '.join(missing)}, which the model has no type for "
+            f"(type map: {', '.join(config.type_map)}); train a model whose type map includes them, "
+            "or leave out these frames"
+        )

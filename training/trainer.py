@@ -1,0 +1,339 @@
+"""The training loop: single- and multi-task, on one process or several, resumable to the bit."""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from dpa2calc.errors import ConfigError, TrainingError
+from dpa2calc.model.config import to_dict
+from dpa2calc.model.potential import Potential
+
+from .config import TrainConfig
+from .distributed import ALONE, Processes
+from .history import History, Interval, LogWriter, progress_line
+from .loader import Batch, Budget, GraphStore, make_batch
+from .loss import energy_force_loss
+from .metrics import Errors, potential_errors, validation_score
+from .optimizer import Clipper, WeightAverage, make_optimizer
+from .prefetch import Prefetcher
+from .preparation import TrainingData
+from .sampler import Sampler, Task
+from .state import STATE_VERSION, load_optimizer_tensors, optimizer_tensors, read_tensors, write_tensors
+from .statistics import spread_frames
+from .weights import save_potential
+
+logger = logging.getLogger(__name__)
+Made = tuple[
+    list[Batch], dict[str, list[int]]
+]  # this process's batches of a step, the sampler's state after it
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run leaves: the potential with the weights to use, the log, and the files' folder.
+
+    `finished` is False when the time limit stopped it; the same call goes on.
+    """
+
+    potential: Potential
+    history: History
+    output: Path
+    steps: int
+    finished: bool
+    best_score: float | None
+
+
+class Trainer:
+    """One run in one output folder.
+
+    Files: `log.jsonl`, `last.safetensors` and `best.safetensors` (potentials, averaged weights when there
+    is an average), `state.safetensors` (to go on). The potential's statistics and biases must be set
+    before the first run (`measure_environment`, `fit_energy_biases`); a resumed run takes all from its state.
+    """
+
+    def __init__(
+        self,
+        potential: Potential,
+        data: TrainingData,
+        config: TrainConfig,
+        *,
+        output: str | Path,
+        processes: Processes = ALONE,
+        progress: bool = True,
+    ):
+        if config.batches_per_step < processes.size:
+            raise ConfigError(
+                f"batches_per_step = {config.batches_per_step} is below the number of processes "
+                f"({processes.size}); give each process at least one batch a step"
+            )
+        self.potential, self.data, self.config = potential.to(config.device), data, config
+        self.output, self.processes, self.progress = Path(output), processes, progress
+        budget = Budget(config.neighbor_cache_mb * 2**20)
+        self.tasks = [
+            Task(name, data.heads[name], GraphStore(s.train, potential.config, budget=budget), s.weight)
+            for name, s in data.sets.items()
+        ]
+        self.validation = self._validation_stores(budget)
+        self.sampler = Sampler(
+            self.tasks,
+            batch_atoms=config.batch_atoms,
+            batches_per_step=config.batches_per_step,
+            seed=config.seed,
+        )
+        self.named = {n: p for n, p in self.potential.named_parameters() if p.requires_grad}
+        self.parameters = list(self.named.values())
+        self.optimizer = make_optimizer(self.parameters, config)
+        self.average = WeightAverage(self.parameters, config.ema_decay)
+        self.clipper = Clipper(config.gradient_clip, config.gradient_clip_relative)
+        self.schedule, self.prefactors = config.make_schedule(), config.make_prefactors()
+        self.step, self.since_best = 0, 0
+        self.best_score: float | None = None
+        self._sampler_state = self.sampler.state()
+        self._interrupted = False
+
+    def _validation_stores(self, budget: Budget) -> dict[str, tuple[str, GraphStore]]:
+        """Name in the log -> (training set, store)."""
+        stores = {}
+        for name, item in self.data.sets.items():
+            for part, dataset in item.validation_sets().items():
+                chosen = dataset.subset(spread_frames(dataset, self.config.validation_frames))
+                store = GraphStore(chosen, self.potential.config, budget=budget)
+                stores[f"{name}/{part}" if part else name] = (name, store)
+        return stores
+
+    # --- the loop -------------------------------------------------------------------------------
+
+    def run(self) -> TrainResult:
+        """Train to the last step, going on from a state in the output folder if there is one.
+
+        Raises:
+            TrainingError: the loss is not finite; the batch is named and the last checkpoint kept.
+            KeyboardInterrupt: Ctrl-C, after the state of the last whole step was written.
+        """
+        self.output.mkdir(parents=True, exist_ok=True)
+        if (self.output / "state.safetensors").exists():
+            self.load_state()
+        log = None
+        if self.processes.first:
+            log = LogWriter(
+                self.output / "log.jsonl", resume_step=self.step, tensorboard=self.config.tensorboard
+            )
+        if self.step == 0:
+            self._validate(log)
+        batches: Prefetcher[Made] = Prefetcher(
+            self._make_batches, range(self.step, self.config.steps), ahead=self.config.prefetch
+        )
+        hidden = not (self.progress and self.processes.first)
+        bar = tqdm(
+            total=self.config.steps, initial=self.step, unit="step", disable=hidden, dynamic_ncols=True
+        )
+        with self._catch_interrupt(), bar:
+            stopped = self._loop(batches, log, bar)
+        if stopped == "interrupt":
+            raise KeyboardInterrupt
+        return self._finish(finished=stopped != "time")
+
+    def _loop(self, batches: Prefetcher[Made], log: LogWriter | None, bar: Any) -> str:
+        """Steps until the end or a reason to stop: "", "interrupt", "time" or "early"."""
+        c = self.config
+        names = [task.name for task in self.tasks]
+        interval, reason, started = Interval(names), "", time.monotonic()
+        for step, (made, sampler_state) in batches:
+            timed_out = c.time_limit > 0 and time.monotonic() - started > c.time_limit
+            interrupted, late = self._one_step(step, made, interval, timed_out)
+            self.step, self._sampler_state = step + 1, sampler_state
+            bar.update(1)
+            last = self.step == c.steps
+            reason = "interrupt" if interrupted else "time" if late and not last else ""
+            if self.step % c.log_every == 0 or last:
+                rate = self.schedule.learning_rate(step)
+                record = interval.record(self.step, rate, batches.waited, self.processes)
+                if log is not None:
+                    log.write(record)
+                bar.set_postfix_str(progress_line(record["sets"]))
+                interval = Interval(names, waited_before=batches.waited)
+            if self.validation and (self.step % c.validate_every == 0 or last):
+                self._validate(log)
+                if 0 < c.early_stopping <= self.since_best:
+                    reason = reason or "early"
+            if self.step % c.checkpoint_every == 0 or last or reason:
+                self.save_state()
+            if reason:
+                break
+        return reason
+
+    def _make_batches(self, step: int) -> Made:
+        own = self.sampler.draw(step)[self.processes.rank :: self.processes.size]
+        batches = [
+            make_batch(self.tasks[d.task].store, d.frames, head=self.tasks[d.task].head, task=d.task)
+            for d in own
+        ]
+        return batches, self.sampler.state()
+
+    def _one_step(
+        self, step: int, batches: list[Batch], interval: Interval, timed_out: bool
+    ) -> tuple[bool, bool]:
+        """One optimiser step; returns whether any process was interrupted, or is out of time."""
+        prefactors = self.prefactors.at(self.schedule.fraction(step))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.schedule.learning_rate(step)
+        self.optimizer.zero_grad(set_to_none=True)
+        finite = True
+        for batch in batches:
+            batch = batch.to(self.config.device)
+            output = self.potential.compute(batch.graph, batch.head, create_graph=True)
+            terms = energy_force_loss(output, batch, prefactors, huber_delta=self.config.huber_delta)
+            finite = finite and bool(terms.total.isfinite())
+            if finite:
+                (terms.total / self.config.batches_per_step).backward()
+                n_frames = len(batch.sources)
+                interval.add(batch.task, terms, n_frames=n_frames, n_atoms=batch.graph.n_atoms)
+        flags = torch.tensor([not finite, self._interrupted, timed_out], dtype=torch.float64)
+        bad, interrupted, late = (self.processes.sum_gradients(self.parameters, flags) > 0).tolist()
+        norm = self.clipper.apply(self.parameters)
+        if bad or not math.isfinite(norm):
+            raise self._not_finite("gradient" if finite else "loss", step, batches)
+        interval.steps, interval.norm = interval.steps + 1, interval.norm + norm
+        self.optimizer.step()
+        self.average.update(step)
+        return interrupted, late
+
+    def _not_finite(self, what: str, step: int, batches: list[Batch]) -> TrainingError:
+        frames = "; ".join(source for batch in batches for source in batch.sources)
+        return TrainingError(
+            f"the {what} is not finite at step {step}; the batch was: {frames}. The last checkpoint is kept "
+            f"in {self.output}. Look at these frames, lower learning_rate ({self.config.learning_rate}), "
+            "or set gradient_clip_relative"
+        )
+
+    # --- validation and files -------------------------------------------------------------------
+
+    def validate(self) -> dict[str, Errors]:
+        """Errors of the averaged weights on the validation sets, by name."""
+        with self.average.applied():
+            return {
+                name: potential_errors(
+                    self.potential,
+                    store,
+                    head=self.data.heads[task],
+                    device=self.config.device,
+                    processes=self.processes,
+                )
+                for name, (task, store) in self.validation.items()
+            }
+
+    def _validate(self, log: LogWriter | None) -> None:
+        if not self.validation:
+            return
+        errors = self.validate()
+        score = validation_score(
+            errors, {n: self.data.sets[t].weight for n, (t, _) in self.validation.items()}
+        )
+        record = {name: e.to_dict() for name, e in errors.items()}
+        if log is not None:
+            log.write({"kind": "validation", "step": self.step, "score": score, "sets": record})
+        if self.best_score is None or score < self.best_score:
+            self.best_score, self.since_best = score, 0
+            self._save_potential("best.safetensors")
+        else:
+            self.since_best += 1
+
+    def _save_potential(self, name: str) -> None:
+        if self.processes.first:
+            with self.average.applied():
+                save_potential(self.potential, self.output / name, step=self.step)
+
+    def save_state(self) -> None:
+        """Write `last.safetensors` and `state.safetensors`."""
+        if not self.processes.first:
+            return
+        tensors = {f"model.{n}": v for n, v in self.potential.state_dict().items()}
+        tensors |= {f"average.{n}": v for n, v in zip(self.named, self.average.average)}
+        tensors |= optimizer_tensors(self.optimizer, {id(p): n for n, p in self.named.items()})
+        header = {
+            "version": STATE_VERSION,
+            "step": self.step,
+            "sampler": self._sampler_state,
+            "best_score": self.best_score,
+            "since_best": self.since_best,
+            "mean_norm": self.clipper.mean_norm,
+            "train_config": to_dict(self.config),
+            "model": to_dict(self.potential.config),
+            "sizes": {task.name: len(task.store) for task in self.tasks},
+        }
+        self._save_potential("last.safetensors")
+        write_tensors(self.output / "state.safetensors", tensors, header)
+
+    def load_state(self) -> None:
+        """Go on from `state.safetensors` in the output folder.
+
+        Raises:
+            ConfigError: the state is of another model.
+            CheckpointError: the state is damaged.
+        """
+        tensors, header = read_tensors(self.output / "state.safetensors")
+        self._compare(header)
+        model = {n.removeprefix("model."): v for n, v in tensors.items() if n.startswith("model.")}
+        self.potential.load_state_dict(model)
+        for name, average in zip(self.named, self.average.average):
+            average.copy_(tensors.get(f"average.{name}", tensors[f"model.{name}"]))
+        load_optimizer_tensors(self.optimizer, self.named, tensors)
+        self.sampler.load_state(header["sampler"])
+        self._sampler_state = header["sampler"]
+        self.step, self.best_score = header["step"], header["best_score"]
+        self.since_best, self.clipper.mean_norm = header["since_best"], header["mean_norm"]
+        logger.info("going on at step %d of %s", self.step, self.output)
+
+    def _compare(self, header: dict[str, Any]) -> None:
+        """Another model is an error; other options or other data are allowed but said."""
+        for key in ("type_map", "descriptor", "neighbor_rule"):
+            old, new = header["model"][key], to_dict(self.potential.config)[key]
+            if old != new:
+                raise ConfigError(
+                    f"{self.output} holds a run of another model ({key} differs); choose another output"
+                )
+        options = to_dict(self.config)
+        changed = sorted(k for k, v in header["train_config"].items() if options.get(k, v) != v)
+        if changed:
+            logger.warning("going on with other options than before: %s", ", ".join(changed))
+        if header["sizes"] != {task.name: len(task.store) for task in self.tasks}:
+            logger.warning("going on with other data than before; frames before: %s", header["sizes"])
+
+    def _finish(self, *, finished: bool) -> TrainResult:
+        with self.average.applied():
+            final = {n: v.clone() for n, v in self.potential.state_dict().items()}
+        self.potential.load_state_dict(final)
+        history = History((), ())
+        if self.processes.first:
+            history = History.read(self.output / "log.jsonl")
+        return TrainResult(self.potential, history, self.output, self.step, finished, self.best_score)
+
+    @contextmanager
+    def _catch_interrupt(self) -> Iterator[None]:
+        """Ctrl-C finishes the running step first; a second one stops at once."""
+
+        def handle(signum: int, frame: Any) -> None:
+            if self._interrupted:
+                raise KeyboardInterrupt
+            self._interrupted = True
+
+        try:
+            previous = signal.signal(signal.SIGINT, handle)
+        except ValueError:  # not the main thread: Ctrl-C does not arrive here
+            yield
+            return
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, previous)
