@@ -88,6 +88,7 @@ class SurfaceEnergy(Result):
         axes.axhline(self.energy, color="grey", linestyle=":", label="fit over thickness")
         axes.set_xlabel("slab thickness (Å)")
         axes.set_ylabel("surface energy (J/m²)")
+        axes.ticklabel_format(useOffset=False)
         axes.set_title(f"{self.formula} ({''.join(map(str, self.miller))})")
         axes.legend()
         return axes
