@@ -87,8 +87,8 @@ class AngularDistribution(Result):
         return "\n".join(
             [
                 f"angle {self.name}: {self.n_frames} frames, errors from {self.n_blocks} blocks",
-                f"  neighbours within  {at_cutoffs} Å, {self.angles_per_centre:.3f} angles per "
-                f"{self.triplet[1]}",
+                f"  neighbours within  {at_cutoffs} Å",
+                f"  angles             {self.angles_per_centre:.3f} per {self.triplet[1]}",
                 f"  highest density    {self.density[top]:.5f} ± {self.density_error[top]:.5f} per degree "
                 f"at {self.angle[top]:.1f}°",
                 f"  mean, deviation    {self.mean:.2f}°, {self.standard_deviation:.2f}°",

@@ -119,8 +119,7 @@ def arrhenius(
     """Fit ln D = ln D₀ - E / kT by least squares, weighted by the errors of ln D.
 
     Where the points scatter more than their errors say (reduced chi² over 1), the errors of the fit are
-    scaled
-    up by its root. Without errors they come from the scatter alone, with Student's factor.
+    scaled up by its root. Without errors they come from the scatter alone, with Student's factor.
 
     Args:
         data: results of `diffusion` that know their temperature, or temperatures (n,) in K.

@@ -15,6 +15,7 @@ from .msd import block_error, choose_lags, ratio_error, slope_weights, squared_d
 from .paths import Drift, Paths, read_paths
 from .result import Result, provenance
 from .trajectory import TrajectoryLike, check_blocks
+from .wording import plus_minus
 
 CM2_PER_S = 1e-4  # one Å²/ps
 _N_LAGS = 100
@@ -61,7 +62,7 @@ class Diffusion(Result):
     haven_ratio: float | None
     haven_ratio_error: float | None
     temperature: float | None
-    charge: float
+    charge: float | None
     conductivity: float | None
     conductivity_error: float | None
     collective_conductivity: float | None
@@ -81,7 +82,7 @@ class Diffusion(Result):
             f"{self.n_blocks} blocks, late/early slope {self.linearity:.2f}",
             "  tracer D       " + _coefficient(self.tracer, self.tracer_error),
             "    along x y z  "
-            + ", ".join(f"{d:.3g} ± {e:.1g}" for d, e in zip(self.tracer_xyz, self.tracer_xyz_error)),
+            + ", ".join(plus_minus(d, e) for d, e in zip(self.tracer_xyz, self.tracer_xyz_error)),
         ]
         if self.collective is None or self.collective_error is None:
             lines.append(
@@ -89,16 +90,14 @@ class Diffusion(Result):
             )
         else:
             lines.append("  collective D   " + _coefficient(self.collective, self.collective_error))
-            lines.append(f"  Haven ratio    {self.haven_ratio:.2f} ± {self.haven_ratio_error:.2f}")
-        if self.conductivity is not None:
-            lines.append(
-                f"  conductivity   {self.conductivity:.4g} ± {self.conductivity_error:.2g} mS/cm (tracer)"
-            )
-        if self.collective_conductivity is not None:
-            lines.append(
-                f"                 {self.collective_conductivity:.4g} ± "
-                f"{self.collective_conductivity_error:.2g} mS/cm (collective)"
-            )
+        if self.haven_ratio is not None and self.haven_ratio_error is not None:
+            lines.append(f"  Haven ratio    {plus_minus(self.haven_ratio, self.haven_ratio_error)}")
+        for name, value, error in (
+            ("tracer", self.conductivity, self.conductivity_error),
+            ("collective", self.collective_conductivity, self.collective_conductivity_error),
+        ):
+            if value is not None and error is not None:
+                lines.append(f"  conductivity   {plus_minus(value, error)} mS/cm ({name})")
         return "\n".join(lines)
 
     def plot(self, ax: Any = None, *, collective: bool = True, label: str | None = None) -> Any:
@@ -125,7 +124,7 @@ class Diffusion(Result):
 
 
 def _coefficient(value: float, error: float) -> str:
-    return f"{value:.4g} ± {error:.2g} Å²/ps = ({value * CM2_PER_S:.3e} ± {error * CM2_PER_S:.1e}) cm²/s"
+    return f"{plus_minus(value, error)} Å²/ps = ({value * CM2_PER_S:.3e} ± {error * CM2_PER_S:.1e}) cm²/s"
 
 
 def diffusion(
@@ -134,7 +133,7 @@ def diffusion(
     *,
     interval_fs: float | None = None,
     temperature: float | None = None,
-    charge: float = 1.0,
+    charge: float | None = None,
     fit: tuple[float, float] | None = None,
     n_blocks: int = 20,
     drift: Drift = "auto",
@@ -148,7 +147,8 @@ def diffusion(
     averaged over atoms and time origins t₀; the constant takes up vibrations and ballistic flight. The fitted
     slope is linear in the curve, so it is also an average over time origins; its error comes from blocks of
     origins at least 1.5 times longer than the longest lag, with Student's factor for their small number.
-    On Brownian trajectories the 68 % interval holds the true value in 60 to 70 % of the cases.
+    On Brownian trajectories the 68 % interval holds the true value in 60 to 70 % of the cases. In liquids, D
+    of a small periodic box is too low by kT 2.837 / (6π viscosity L); no such correction is made here.
 
     Args:
         trajectory: file, list or iterator of Atoms, `Frames`, or `Paths` (from `read_paths`, to read once and
@@ -156,11 +156,10 @@ def diffusion(
         species: the element that diffuses.
         interval_fs, drift, wrapped, progress: see `read_paths`.
         temperature: in K, for the conductivity; none is given without it.
-        charge: of the species in e.
+        charge: of the species in e, for the conductivity; none is given without it.
         fit: first and last lag of the window in ps; the last fifth to the whole of a tenth of the
             trajectory if None, i.e. (0.02, 0.1) times its duration. The last may be a quarter of it at most.
-        n_blocks: at most this many blocks, each at least 1.5 times the longest lag (so 6 with the default
-        window).
+        n_blocks: at most this many blocks, each at least 1.5 times the longest lag (6 with the default fit).
 
     Raises:
         DataError: too few frames, or coordinates that cannot be unwrapped.
@@ -170,7 +169,7 @@ def diffusion(
         UserWarning: the displacement is not linear over the window.
 
     Example:
-        >>> result = diffusion("md.traj", "Li", interval_fs=100, temperature=600)
+        >>> result = diffusion("md.traj", "Li", interval_fs=100, temperature=600, charge=1)
         >>> print(result.summary()); result.plot().figure.savefig("msd.png")
     """
     paths = read_paths(
@@ -217,10 +216,10 @@ def diffusion(
 
 
 def nernst_einstein(
-    coefficient: float, paths: Paths, temperature: float | None, charge: float
+    coefficient: float, paths: Paths, temperature: float | None, charge: float | None
 ) -> float | None:
-    """Conductivity n z² e² D / (V k T) in mS/cm, D in Å²/ps; None without temperature or volume."""
-    if temperature is None or paths.volume == 0.0:
+    """Conductivity n z² e² D / (V k T) in mS/cm, D in Å²/ps; None where one is missing."""
+    if temperature is None or charge is None or paths.volume == 0.0:
         return None
     per_volume = paths.n_atoms / paths.volume * charge**2 * coefficient  # e² / (Å ps)
     siemens_per_metre = (

@@ -97,13 +97,13 @@ class ElasticConstants(Result):
         )
 
     def plot(self, ax: Any = None) -> Any:
-        """The tensor as a coloured 6 x 6 table in GPa; returns the axes."""
+        """The tensor in the standard orientation as a coloured 6 x 6 table in GPa; returns the axes."""
         from matplotlib import pyplot as plt
 
         axes = ax if ax is not None else plt.subplots()[1]
-        limit = np.abs(self.tensor).max()
-        axes.imshow(self.tensor, cmap="RdBu_r", vmin=-1.5 * limit, vmax=1.5 * limit)
-        for (i, j), value in np.ndenumerate(self.tensor):
+        limit = np.abs(self.standard_tensor).max()
+        axes.imshow(self.standard_tensor, cmap="RdBu_r", vmin=-1.5 * limit, vmax=1.5 * limit)
+        for (i, j), value in np.ndenumerate(self.standard_tensor):
             axes.text(j, i, f"{value:.1f}", ha="center", va="center", fontsize=8)
         names = ["xx", "yy", "zz", "yz", "xz", "xy"]
         axes.set_xticks(range(6), names)
@@ -236,13 +236,13 @@ def _assemble(
     standard = elastic_tensor.rotate(tensor, rotation)
     system = elastic_tensor.crystal_system_of(data.number)
     pairs = elastic_tensor.independent_components(system, data.pointgroup)
-    worst = float(errors.max())
     mass = atoms.get_masses().sum()
     density = float(mass * units._amu / (atoms.get_volume() * 1e-30))
     moduli = elastic_tensor.averages(tensor)
     eigenvalues = elastic_tensor.stability_eigenvalues(tensor)
-    # errors of constants in another frame mix; the largest one is a safe bound unless the frames agree
-    same = np.allclose(np.abs(standard), np.abs(tensor), atol=1e-6 * np.abs(tensor).max())
+    # in another frame the fit's errors mix, so their root mean square stands for each of them there
+    changed = np.abs(elastic_tensor.rotate((raw + raw.T) / 2.0, rotation) - standard)
+    standard_errors = np.maximum(changed, np.sqrt((fit_errors**2).mean()))
     return ElasticConstants(
         provenance=record,
         formula=atoms.get_chemical_formula(),
@@ -253,7 +253,7 @@ def _assemble(
         raw=raw,
         standard_tensor=standard,
         constants={
-            f"C{i}{j}": (float(standard[i - 1, j - 1]), float(errors[i - 1, j - 1]) if same else worst)
+            f"C{i}{j}": (float(standard[i - 1, j - 1]), float(standard_errors[i - 1, j - 1]))
             for i, j in pairs
         },
         eigenvalues=eigenvalues,

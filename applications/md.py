@@ -18,7 +18,7 @@ from dpa2calc.errors import ConfigError, DataError, StructureError
 
 from .md_config import MDConfig
 from .md_files import FrameWriter, LogWriter, RestartState, load_restart, make_frame, save_restart
-from .md_guards import Guard, committee_deviation
+from .md_guards import Guard, committee_deviation, results_at_hand
 from .md_integrators import Integrator, initialise_velocities, wants_fixed_com
 from .md_result import MDResult
 from .result import provenance
@@ -105,8 +105,8 @@ class _Simulation:
         self.step = 0
         self.first_volume = self.atoms.get_volume() if self.atoms.cell.rank == 3 else float("nan")
         self.rng = np.random.default_rng(config.seed)
-        resumed = self.restart is not None and self.restart.exists() and not overwrite
-        state = load_restart(self.restart) if resumed and self.restart else None
+        self.resumed = self.restart is not None and self.restart.exists() and not overwrite
+        state = load_restart(self.restart) if self.resumed and self.restart else None
         if not overwrite:
             self._refuse_existing(state.marks if state else {})
         _forget(self.atoms.calc, config)
@@ -141,11 +141,12 @@ class _Simulation:
             self._keep_stopped()
 
     def _one_step(self) -> None:
-        before = self.good[0]
+        before, _, cell = self.good
         number = self.step + 1
         try:
-            self.integrator.step(number)
-            problem = self.guard.check_step(self.atoms, before)
+            with np.errstate(over="ignore", invalid="ignore"):  # the guard looks at the outcome
+                self.integrator.step(number)
+            problem = self.guard.check_step(self.atoms, before, cell)
             if problem is None and number % self.config.log_interval == 0:
                 problem = self.guard.check_distances(self.atoms)
         except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
@@ -162,11 +163,11 @@ class _Simulation:
     def _evaluate_first(self) -> None:
         """Forces of the first configuration, which must pass the guards too."""
         self.atoms.get_forces(md=True)
-        problem = self.guard.check_step(self.atoms, self.atoms.positions)
+        problem = self.guard.check_step(self.atoms, self.good[0], self.good[2])
         problem = problem or self.guard.check_distances(self.atoms)
         if problem:
             raise StructureError(f"the first configuration is no start for a run: {problem}")
-        if self.step == 0:
+        if not self.resumed:
             self._record()
             self.synced = self._snapshot()
 
@@ -181,9 +182,8 @@ class _Simulation:
 
     def _row(self) -> tuple[float, ...]:
         atoms, nan = self.atoms, float("nan")
-        potential = float(atoms.get_potential_energy())
+        potential, forces = results_at_hand(atoms)
         kinetic = float(atoms.get_kinetic_energy())
-        forces = atoms.get_forces(apply_constraint=False)
         deviation = committee_deviation(atoms.calc)
         volume = atoms.get_volume() if atoms.cell.rank == 3 else nan
         pressure = nan
@@ -252,7 +252,8 @@ class _Simulation:
                 f"{self.restart} is already at step {state.step}; steps is the total, so give at least that, "
                 f"not {self.config.steps}"
             )
-        atoms.set_masses(state.masses)
+        if not np.array_equal(atoms.get_masses(), state.masses):
+            atoms.set_masses(state.masses)
         atoms.set_cell(state.cell)
         atoms.set_positions(state.positions, apply_constraint=False)
         atoms.set_momenta(state.momenta, apply_constraint=False)

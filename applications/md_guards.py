@@ -24,16 +24,16 @@ class Guard:
         self.temperature_limit = float(limit)
         self._had_neighbour: np.ndarray | None = None
 
-    def check_step(self, atoms: Atoms, before: np.ndarray) -> str | None:
+    def check_step(self, atoms: Atoms, before: np.ndarray, cell_before: np.ndarray) -> str | None:
         """Cheap checks for every step.
 
         Args:
             atoms: after the step, with results.
             before: positions before it, (n_atoms, 3) Å.
+            cell_before: cell before it, (3, 3) Å.
         """
         config = self.config
-        forces = atoms.get_forces(apply_constraint=False)  # (n_atoms, 3), cached by the calculator
-        energy = float(atoms.get_potential_energy())
+        energy, forces = results_at_hand(atoms)
         for name, values in (("position", atoms.positions), ("force", forces)):
             bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
             if len(bad):
@@ -48,6 +48,8 @@ class Guard:
         reason = _over(
             "the force on {} is {:.4g} eV/Å", _norms(forces), config.force_limit, "force_limit", atoms
         )
+        if config.ensemble == "npt":  # an atom that goes with the cell has not moved
+            before = before @ np.linalg.solve(cell_before, atoms.cell.array)
         moved = _norms(atoms.positions - before)
         reason = reason or _over(
             "{} moved {:.3g} Å in one step", moved, config.step_limit, "step_limit", atoms
@@ -110,6 +112,18 @@ class Guard:
         return _over(
             "the committee's forces on {} deviate by {:.3g} eV/Å", deviation, limit, "committee_limit", atoms
         )
+
+
+def results_at_hand(atoms: Atoms) -> tuple[float, np.ndarray]:
+    """Energy (eV) and forces (n_atoms, 3) of the last evaluation.
+
+    A step ends with an evaluation of its new positions, so the results are read without ASE's
+    comparison of all atoms with the last call, which costs more than a small model's whole step.
+    """
+    results = atoms.calc.results
+    if "energy" in results and "forces" in results:
+        return float(results["energy"]), results["forces"]
+    return float(atoms.get_potential_energy()), atoms.get_forces(apply_constraint=False)
 
 
 def committee_deviation(calculator: Any) -> np.ndarray | None:

@@ -5,8 +5,9 @@ trajectory does not hold. `Integrator.get_state` collects them, `set_state` puts
 run continued this way repeats every bit (tests/applications/test_md_restart.py).
 
 ASE's Nose-Hoover and MTK classes count 3N degrees of freedom. With the centre of mass at rest only
-3N-3 carry kinetic energy, which would make the temperature N/(N-1) times too high; the count is
-corrected here.
+3N-3 carry kinetic energy, which would make the temperature N/(N-1) times too high; and its full-cell
+barostat counts 9 cell momenta where only the 6 of a symmetric matrix move, which would make the cell
+1.5 times too hot. Both counts are corrected here.
 """
 
 from __future__ import annotations
@@ -214,6 +215,8 @@ class Integrator:
         dynamics, barostat = self.dynamics, self.dynamics._barostat
         ratio = energy / barostat._kT
         dynamics._num_atoms_global = self.n_dof / 3
+        if self.config.cell_motion == "full":
+            barostat._cell_dof = 6  # symmetric cell momenta: the rotations of ASE's 9 never move
         barostat._W *= ratio
         barostat._R = barostat._R * ratio
         barostat._p_xi = barostat._p_xi * ratio

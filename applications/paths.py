@@ -36,8 +36,7 @@ class Paths(Result):
         drift: "framework", "all" or "none".
         drift_path: displacement (n_frames, 3) in Å that was taken off.
         host_symbols, host_positions: the other atoms (n_host,) and their mean positions (n_host, 3) in Å,
-        drift
-            taken off.
+            drift taken off.
     """
 
     species: str
@@ -102,15 +101,14 @@ def read_paths(
         interval_fs: time in fs between the frames handed in (so a Frames with step=10 has ten times the
             interval of the file). None: the difference of `atoms.info["time_fs"]`, in fs.
         drift: taken off all paths: "framework", the motion of the mass centre of all other elements (right
-        for
-            ions in a solid); "all", that of all atoms (right for liquids); "none". "auto" takes "framework"
-            where other elements exist, else "all".
+            for ions in a solid); "all", that of all atoms (right for liquids); "none". "auto" takes
+            "framework" where other elements exist, else "all".
         wrapped: False says that the coordinates never jump at a boundary, so that steps of any length are
-        right.
+            right.
 
     Raises:
         DataError: fewer than 2 frames, atoms that change number or order, or coordinates that cannot be
-        unwrapped.
+            unwrapped.
         ElementError, ConfigError: no such element, an interval <= 0 or unknown drift.
     """
     if isinstance(trajectory, Paths):

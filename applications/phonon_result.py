@@ -164,7 +164,7 @@ class Phonons(Result):
     def _plot_dos(self, bands: Any) -> None:
         from mpl_toolkits.axes_grid1 import make_axes_locatable
 
-        axes = make_axes_locatable(bands).append_axes("right", size="30%", pad=0.15, sharey=bands)
+        axes = make_axes_locatable(bands).append_axes("right", size="30%", pad=0.25, sharey=bands)
         axes.plot(self.dos, self.dos_frequencies, color="black", label="total")
         if len(self.dos_by_element) > 1:
             for element, values in self.dos_by_element.items():

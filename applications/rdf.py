@@ -39,7 +39,7 @@ class RadialDistribution(Result):
             (n_bins,); it is a count and does not depend on the normalisation of g.
         density: mean number density of B in 1/Å³.
         n_frames, n_blocks: frames read and blocks behind the error bars.
-        normalisation: "N-1" or "N", see `radial_distribution`.
+        normalisation: "N-1" or "N" (always for unlike pairs), see `radial_distributions`.
     """
 
     pair: tuple[str, str]
@@ -166,7 +166,7 @@ class RadialDistribution(Result):
         ax.axhline(1.0, color="0.8", lw=0.8, zorder=0)
         ax.set(xlabel="r (Å)", ylabel="g(r)", xlim=(0.0, self.upper_edges[-1]))
         ax.set_ylim(bottom=0.0)
-        ax.legend(frameon=False)
+        ax.legend(frameon=False, loc="upper right")
         return ax
 
 
@@ -260,6 +260,8 @@ def radial_distributions(
         raise ConfigError(
             f"bin_width = {bin_width} Å and r_max = {r_max} Å: both must be > 0, r_max the larger"
         )
+    if normalisation not in ("auto", "N-1", "N"):
+        raise ConfigError(f"normalisation = {normalisation!r} is not one of auto, N-1, N")
     averages = [BlockAverage(n_blocks) for _ in chosen]
     densities = np.zeros(len(chosen))
     n_bins, rule = 0, str(normalisation)
@@ -318,7 +320,7 @@ def _result(
         density=float(density / n_frames),
         n_frames=n_frames,
         n_blocks=min(average.n_blocks, n_frames),
-        normalisation=rule,
+        normalisation=rule if pair[0] == pair[1] else "N",
         provenance=provenance(source=source, **library_versions("vesin")),
     )
 

@@ -34,9 +34,9 @@ class RepresentationMap(Result):
         labels: "group", "element", "environment" -> names in use; codes: the same keys -> which name
             each point has (n,).
         frame, atom: index of each point's frame within its group and of its atom (n,); atom is -1 for
-        structures.
+            structures.
         purity: the same keys -> share of points whose nearest neighbour in descriptor space has the same
-        label.
+            label.
         chance: the same keys -> that share for labels dealt at random.
         level: "atom" or "structure"; dimension: length of the descriptors; n_total: points before thinning.
     """

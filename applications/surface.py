@@ -99,7 +99,7 @@ def surface_energy(
     *,
     thicknesses: Sequence[float] = (10.0, 15.0, 20.0),
     vacuum: float = 15.0,
-    shift: float | None = None,
+    shift: float = 0.0,
     relax: Literal["none", "positions"] = "positions",
     relax_bulk: bool = True,
     fmax: float = 0.01,
@@ -120,7 +120,7 @@ def surface_energy(
         miller: face, in indices of the conventional cell.
         thicknesses: two or more slab thicknesses, Å, rounded up to whole lattice planes.
         vacuum: empty space between periodic slabs, Å; more than the range of the potential.
-        shift: where to cut, as a fraction of the plane spacing; None cuts the widest gap between atoms.
+        shift: moves the cut out of the widest gap between atoms, as a fraction of the plane spacing.
         relax: relax the positions in the slabs, or not.
         relax_bulk: relax positions and cell of the bulk first (needs stress).
         fmax: convergence of the slab relaxations, eV/Å.
@@ -170,15 +170,13 @@ def _checked_miller(miller: Sequence[int]) -> tuple[int, int, int]:
     return (int(values[0]), int(values[1]), int(values[2]))
 
 
-def slab_unit(
-    primitive: Atoms, miller: tuple[int, int, int], *, shift: float | None, symprec: float
-) -> Atoms:
+def slab_unit(primitive: Atoms, miller: tuple[int, int, int], *, shift: float, symprec: float) -> Atoms:
     """One lattice plane's worth of crystal: two cell vectors in the plane (shortest), the third leading out.
 
     Args:
         primitive: primitive cell.
         miller: indices of the conventional cell.
-        shift: fraction of the spacing at which the crystal is cut, or None for the widest gap.
+        shift: fraction of the spacing by which the cut moves out of the widest gap between atoms.
         symprec: distance tolerance, Å.
     """
     # a plane's indices transform as the cell vectors do: h_conventional = M h_primitive
@@ -193,7 +191,7 @@ def slab_unit(
     unit.set_scaled_positions(primitive.get_scaled_positions() @ np.linalg.inv(basis))
     unit.wrap(eps=1e-6)
     height = unit.get_scaled_positions(wrap=True)[:, 2]
-    unit.positions -= (_widest_gap(height) if shift is None else shift) * unit.cell.array[2]
+    unit.positions -= (_widest_gap(height) + shift) * unit.cell.array[2]
     unit.wrap(eps=1e-6)
     return unit
 

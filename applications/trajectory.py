@@ -85,18 +85,21 @@ class Frames:
         return next(iter(self))
 
     def __iter__(self) -> Iterator[Atoms]:
-        iterator, number = self._open(), 0
+        from_file = isinstance(self.source, (str, os.PathLike))
+        iterator: Iterator[Atoms] | None = None
+        number = 0
         while True:
             try:
+                iterator = iterator or self._open()
                 atoms = next(iterator)
             except StopIteration:
                 break
-            except DataError:
-                raise
-            except (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:
+            except Exception as error:  # ASE's many readers raise whatever they like
+                if not from_file or isinstance(error, DataError):
+                    raise
                 raise DataError(
-                    f"{self.name}: frame {number} of the selection cannot be read ({error}); "
-                    f"{number} frames before it are good: cut the file there, or choose stop={number}"
+                    f"{self.name}: frame {number} of the selection cannot be read ({error}); {number} frames "
+                    f"before it are good: cut the file there, or choose stop={number}"
                 ) from error
             if not isinstance(atoms, Atoms):
                 raise DataError(f"{self.name}: frame {number} is a {type(atoms).__name__}, not ase.Atoms")

@@ -27,12 +27,11 @@ class VanHove(Result):
         species: the element; time: lags (n_lags,) in ps.
         r: bin centres (n_bins,) in Å.
         self_part, self_error: 4π r² G_s(r, t), the probability density (n_lags, n_bins) in 1/Å of having
-        moved
-            by r; integrates to 1 over all r (`beyond` is the part outside the bins).
+            moved by r; integrates to 1 over all r (`beyond` is the part outside the bins).
         distinct_part, distinct_error: G_d(r, t) / density (n_lags, n_bins): g(r) between places at time 0
-        and other
-            atoms' places at time t; 1 where there is no correlation. None for a single atom or without
-            three periodic directions. A peak growing at r = 0 means that others move into vacated sites.
+            and other atoms' places at time t; 1 where there is no correlation. None for a single atom or
+            without three periodic directions. A peak growing at r = 0 means that others move into vacated
+            sites.
         beyond: probability (n_lags,) of having moved further than the last bin.
         non_gaussian: α₂ = 3<r⁴> / (5<r²>²) - 1 (n_lags,); 0 for Brownian motion.
         n_origins, n_blocks: time origins used, and blocks behind the standard errors.
@@ -70,11 +69,8 @@ class VanHove(Result):
             import matplotlib.pyplot as plt
 
             n = 1 if self.distinct_part is None else 2
-            axes = list(
-                plt.subplots(n, 1, figsize=(5.0, 3.0 * n), sharex=True, layout="constrained", squeeze=False)[
-                    1
-                ][:, 0]
-            )
+            figure = plt.figure(figsize=(5.0, 3.0 * n), layout="constrained")
+            axes = list(figure.subplots(n, 1, sharex=True, squeeze=False)[:, 0])
         parts = [(self.self_part, self.self_error, "4πr²G$_s$(r, t) (1/Å)")]
         if self.distinct_part is not None and self.distinct_error is not None:
             parts.append((self.distinct_part, self.distinct_error, "G$_d$(r, t) / ρ"))

@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from dpa2calc.errors import CheckpointError, ConfigError
+from dpa2calc.heads import resolve_head
 from dpa2calc.model.config import ModelConfig, from_dict, to_dict
 from dpa2calc.model.potential import Potential
 from dpa2calc.version import __version__
@@ -176,3 +177,26 @@ def blank_potential(config: ModelConfig, *, dtype: torch.dtype) -> Potential:
     """A potential whose weights are about to be overwritten; the caller's random state is left alone."""
     with torch.random.fork_rng(devices=[]):
         return Potential(config, dtype=dtype)
+
+
+def one_head(potential: Potential, head: str) -> Potential:
+    """The same model with one of its heads only; weights are copies.
+
+    Args:
+        head: exact name, alias or unique ending of one.
+
+    Raises:
+        HeadError: no such head.
+    """
+    chosen = resolve_head(head, potential.config.heads)
+    index = potential.config.heads.index(chosen)
+    if len(potential.heads) == 1:
+        return potential
+    single = blank_potential(potential.config.with_heads((chosen,)), dtype=potential.dtype)
+    state = {
+        name.replace(f"heads.{index}.", "heads.0.", 1): value
+        for name, value in potential.state_dict().items()
+        if not name.startswith("heads.") or name.startswith(f"heads.{index}.")
+    }
+    single.load_state_dict(state)
+    return single.to(next(potential.parameters()).device)

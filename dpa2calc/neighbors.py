@@ -110,9 +110,10 @@ class DenseNeighbors:
         """The rows at these positions: nearest first, within the cutoff, see `select_nearest`."""
         order, mask = select_nearest(self.distances(positions, cell), cutoff=cutoff, nsel=nsel)
         rows = np.arange(len(order))[:, None]
+        flat = order + rows * self.index.shape[1]  # `take` of flat slots is faster than [rows, order]
         # Where a row is shorter, `order` points at neighbours beyond the cutoff: pad as promised.
-        index = np.where(mask, self.index[rows, order], rows)
-        shift = self.shift[rows, order]
+        index = np.where(mask, self.index.ravel().take(flat), rows)
+        shift = self.shift.reshape(-1, 3).take(flat, axis=0)  # (n_atoms, k, 3)
         shift[~mask] = 0.0
         return DenseNeighbors(index, shift, mask)
 

@@ -29,6 +29,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "elastic": ("elastic", "elastic constants: full tensor, stability, averages"),
     "phonons": ("phonons", "phonons: bands, density of states, thermal properties, quasi-harmonic"),
     "neb": ("neb", "minimum-energy path and barrier between two structures"),
+    "convert": ("convert", "models between this package's files and deepmd-kit's"),
 }
 
 

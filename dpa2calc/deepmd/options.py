@@ -35,12 +35,12 @@ _LATER: dict[str, tuple[bool, bool]] = {
     "g1_out_conv": (False, True),
     "g1_out_mlp": (False, True),
 }
-# Read, and without meaning for the numbers of a model that is not being trained.
+# Without meaning for the numbers of a trained model; an `input.json` reader reports them as ignored.
 _NEUTRAL = {
-    "type", "type_map", "seed", "precision", "trainable", "ntypes", "rcond", "layer_name", "spin",
-    "tot_ener_zero",
-    "update_residual", "update_residual_init", "dim_descrpt", "mixed_types", "var_name", "dim_out",
-    "use_aparam_as_mask", "stripped_type_embedding", "attn_mask", "num_case",
+    "seed", "trainable", "ntypes", "rcond", "tot_ener_zero", "dim_descrpt", "mixed_types", "var_name",
+    "dim_out", "type_map", "num_case", "data_stat_nbatch", "data_stat_protect", "data_bias_nsample",
+    "preset_out_bias", "srtab_add_bias", "bridging_r_inner", "bridging_r_outer", "spin",
+    "stripped_type_embedding", "type", "precision",
 }  # fmt: skip
 _REPINIT = {
     "rcut", "rcut_smth", "nsel", "neuron", "axis_neuron", "tebd_dim", "tebd_input_mode", "set_davg_zero",
@@ -85,9 +85,10 @@ class Options:
         if value is not None and value not in tuple(allowed):
             raise CheckpointError(f"{self.where}.{key} = {value!r} is not supported: {why}")
 
-    def unused(self) -> list[str]:
+    def unused(self, neutral: Iterable[str] = ()) -> list[str]:
         """Keys that nobody asked for, with their place."""
-        return [f"{self.where}.{key}" for key in self.values if key not in self.used | _NEUTRAL]
+        known = self.used | set(neutral)
+        return [f"{self.where}.{key}" for key in self.values if key not in known and not key.startswith("_")]
 
 
 def model_config(
@@ -139,11 +140,8 @@ def model_config(
         bridging=_bridging(model, descriptor),
         min_neighbor_distance=min_neighbor_distance,
     )
-    for key in ("preset_out_bias", "srtab_add_bias", "bridging_r_inner", "bridging_r_outer"):
-        model.get(key)
-    for key in ("data_stat_nbatch", "data_stat_protect", "data_bias_nsample"):
-        model.get(key)
-    return config, model.unused() + raw.unused() + fitting_options.unused()
+    neutral = _NEUTRAL if missing == "old" else {"precision", "type"}
+    return config, [key for options in (model, raw, fitting_options) for key in options.unused(neutral)]
 
 
 def _bridging(model: Options, descriptor: DescriptorConfig) -> BridgingConfig | None:

@@ -14,7 +14,8 @@ from dpa2calc.deepmd.branch import Branch, Source
 from dpa2calc.deepmd.containers import open_source
 from dpa2calc.deepmd.names import Entry, descriptor_entries, head_entries
 from dpa2calc.deepmd.options import model_config
-from dpa2calc.errors import CheckpointError, HeadError
+from dpa2calc.errors import CheckpointError
+from dpa2calc.heads import resolve_head
 from dpa2calc.model.config import HeadConfig, ModelConfig
 from dpa2calc.model.potential import Potential
 
@@ -53,11 +54,16 @@ def potential_from_source(
 
 
 def _pick(source: Source, head: str) -> Branch:
-    for branch in source.branches:
-        if head == branch.name or head in (branch.params.get("model_branch_alias") or ()):
-            return branch
-    names = ", ".join(branch.name for branch in source.branches)
-    raise HeadError(f"{source.path} has no head {head!r}; it has {names}")
+    """The branch that a name, an alias or a unique ending of one means."""
+    known = [
+        HeadConfig(
+            name=branch.name,
+            aliases=tuple(branch.params.get("model_branch_alias") or ()),
+            elements=tuple((branch.params.get("info") or {}).get("observed_type") or ()),
+        )
+        for branch in source.branches
+    ]
+    return source.branches[known.index(resolve_head(head, known, model=source.path))]
 
 
 def stored_precision(branch: Branch) -> torch.dtype:

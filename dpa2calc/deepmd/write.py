@@ -19,6 +19,7 @@ from dpa2calc.deepmd.pair_table import table_arrays, table_tree, table_values
 from dpa2calc.deepmd.params import model_params
 from dpa2calc.deepmd.tree_writer import TreeWriter
 from dpa2calc.errors import CheckpointError, HeadError
+from dpa2calc.heads import resolve_head
 from dpa2calc.model.potential import Potential
 from dpa2calc.version import __version__
 
@@ -62,12 +63,8 @@ def write_deepmd(potential: Potential, path: str | Path, head: str | None = None
 
 
 def _heads(potential: Potential, head: str | None) -> list[int]:
-    names = [one.name for one in potential.config.heads]
-    if head is None:
-        return list(range(len(names)))
-    if head not in names:
-        raise HeadError(f"there is no head {head!r}; there are {', '.join(names)}")
-    return [names.index(head)]
+    known = potential.config.heads
+    return list(range(len(known))) if head is None else [known.index(resolve_head(head, known))]
 
 
 def _precision(potential: Potential) -> str:

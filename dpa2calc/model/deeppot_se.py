@@ -52,9 +52,7 @@ class DeepPotSE(nn.Module):
                 out = out.index_copy(0, atoms, contract(moments, self.config.axis_neuron))
         return out
 
-    def _moments(
-        self, center: int, atoms: Tensor, shell: Shell, rows: Tensor, nearest: bool
-    ) -> Tensor:
+    def _moments(self, center: int, atoms: Tensor, shell: Shell, rows: Tensor, nearest: bool) -> Tensor:
         """Sum over neighbours of all types for the atoms of one type, (n_center, 4, m)."""
         c = self.config
         total = rows.new_zeros(atoms.numel(), 4, c.neuron[-1])

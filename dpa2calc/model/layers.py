@@ -73,9 +73,7 @@ class Dense(nn.Module):
     bias: nn.Parameter | None
     idt: nn.Parameter | None
 
-    def __init__(
-        self, n_in: int, n_out: int, *, bias: bool = True, idt: bool = False, bias_std: float = 0.0
-    ):
+    def __init__(self, n_in: int, n_out: int, *, bias: bool = True, idt: bool = False, bias_std: float = 0.0):
         super().__init__()
         self.matrix = nn.Parameter(torch.randn(n_in, n_out) / (n_in + n_out) ** 0.5)
         self.bias = nn.Parameter(torch.randn(n_out) * bias_std) if bias else None

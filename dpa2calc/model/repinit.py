@@ -91,4 +91,3 @@ class Repinit(nn.Module):
         first_type = graph.types[starts][graph.structure]
         index = self.embedding.pair_index(first_type, shell.types_i, self.n_types)
         return self.embedding(s, index, tebd, torch.zeros_like(s) if self.smooth else None)
-

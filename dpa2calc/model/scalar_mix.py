@@ -137,9 +137,7 @@ class EmbeddedMoments(torch.autograd.Function):
                     grad_factor[block] = (grad_g * g * plain).sum(dim=-1).view(-1, k)
                 g = g * (1.0 + part)
                 grad_g = grad_g * (1.0 + part)
-            torch.bmm(
-                g.view(-1, k, net.width), grad_moments[block].transpose(1, 2), out=grad_rows[block]
-            )
+            torch.bmm(g.view(-1, k, net.width), grad_moments[block].transpose(1, 2), out=grad_rows[block])
             grad_rows[block][..., 0] += _backward_rows(net, kept, grad_g).view(-1, k)
         ctx.kept = []
         return grad_rows, None, None, None, grad_factor, None
@@ -168,7 +166,9 @@ class AngleSums(torch.autograd.Function):
     def forward(ctx: Any, directions: Tensor, first: Tensor, second: Tensor, net: Net) -> Tensor:
         n, k, _ = directions.shape
         out = directions.new_empty(n, net.width)
-        step = max(1, torch.get_num_threads() * _BLOCK_BYTES // (k * k * net.width * directions.element_size()))
+        step = max(
+            1, torch.get_num_threads() * _BLOCK_BYTES // (k * k * net.width * directions.element_size())
+        )
         for start in range(0, n, step):
             block = slice(start, start + step)
             angles = torch.bmm(directions[block], directions[block].transpose(1, 2)).view(-1, 1, k * k)

@@ -5,8 +5,8 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, make_supercell
 from ase.geometry import get_distances
-from dpa2calc.applications import Frames, RadialDistribution, radial_distribution, radial_distributions
 
+from dpa2calc.applications import Frames, RadialDistribution, radial_distribution, radial_distributions
 from dpa2calc.errors import ConfigError, DataError, ElementError, StructureError
 
 TRICLINIC = np.array([[11.0, 0.0, 0.0], [3.0, 10.0, 0.0], [-2.0, 4.0, 9.0]])
@@ -30,7 +30,7 @@ def test_ideal_gas_is_one_within_its_error_bars(pair: str) -> None:
     assert np.abs(rdf.g[8:] - 1.0).max() < 0.06
     assert np.abs(deviation).max() < 5.0
     assert 0.3 < np.mean(deviation**2) < 3.0  # the error bars are neither too small nor too large
-    assert rdf.normalisation == "N-1"
+    assert rdf.normalisation == ("N-1" if pair in ("O-O", "H-H") else "N")
 
 
 def test_ideal_gas_is_one_far_beyond_half_the_cell() -> None:
@@ -204,6 +204,8 @@ def test_errors_say_what_to_do(tmp_path) -> None:
         radial_distribution(atoms, "Li-O")
     with pytest.raises(ConfigError, match="does not name 2 elements"):
         radial_distribution(atoms, "O")
+    with pytest.raises(ConfigError, match="normalisation = 'n' is not one of auto, N-1, N"):
+        radial_distribution(atoms, "O-O", normalisation="n")
     with pytest.raises(ConfigError, match="bin_width = 0"):
         radial_distribution(atoms, "O-O", bin_width=0.0)
     with pytest.raises(StructureError, match=r'only one O atom.*normalisation="N"'):

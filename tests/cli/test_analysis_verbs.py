@@ -54,7 +54,7 @@ def test_adf_of_copper(copper, tmp_path, capsys) -> None:
     words = ["adf", copper, "--triplet", "Cu-Cu-Cu", "--figure", str(figure), "--data", str(table), "--quiet"]
     assert main([*words, "--reference", copper]) == 0
     out = capsys.readouterr().out
-    assert "66.000 angles per Cu" in out and "0.00 % of the angles differ" in out
+    assert "66.000 per Cu" in out and "0.00 % of the angles differ" in out
     assert figure.read_bytes().startswith(b"\x89PNG") and np.loadtxt(table).shape == (181, 3)
     assert main([*words, "--cutoff", "3", "3", "3"]) == 1
     assert "--cutoff has 3 numbers" in capsys.readouterr().err
@@ -72,7 +72,17 @@ def test_diffusion_at_two_temperatures(tmp_path, capsys) -> None:
         str(tmp_path / "d.png"),
         "--quiet",
     ]
-    extra = ["--fit", "0.2", "2", "--map", str(tmp_path / "li.cube"), "--save", str(tmp_path / "fit.npz")]
+    extra = [
+        "--charge",
+        "1",
+        "--fit",
+        "0.2",
+        "2",
+        "--map",
+        str(tmp_path / "li.cube"),
+        "--save",
+        str(tmp_path / "fit.npz"),
+    ]
     assert main([*words, *extra]) == 0
     out = capsys.readouterr().out
     cold, hot = (float(value) for value in re.findall(r"tracer D\s+([\d.]+)", out))

@@ -1,5 +1,6 @@
 """deepmd-kit lives in an environment of its own; the tests marked `deepmd` reach it by subprocess."""
 
+import json
 import os
 import subprocess
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ import pytest
 from ase import Atoms
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
-EVALUATE = Path(__file__).with_name("deepmd_evaluate.py")
+JOBS = Path(__file__).with_name("deepmd_jobs.py")
 
 
 @pytest.fixture(scope="session")
@@ -44,23 +45,14 @@ def deepmd_python() -> Path:
 
 
 @pytest.fixture(scope="session")
-def dp(deepmd_python: Path) -> Callable[..., None]:
-    """Runs `dp ARGUMENTS` in a folder; a failure shows what it printed."""
+def deepmd_jobs(deepmd_python: Path) -> Callable[..., dict[str, np.ndarray]]:
+    """Lets deepmd-kit convert, freeze and evaluate: see deepmd_jobs.py."""
 
-    def run(*arguments: str | Path, cwd: Path) -> None:
-        call(deepmd_python, [str(deepmd_python.with_name("dp")), *map(str, arguments)], cwd)
-
-    return run
-
-
-@pytest.fixture(scope="session")
-def deepmd_results(deepmd_python: Path) -> Callable[..., dict[str, np.ndarray]]:
-    """What deepmd-kit says of models: {"model|structure|quantity": array}."""
-
-    def run(models: Sequence[str], cwd: Path, structures: Path | None = None) -> dict[str, np.ndarray]:
-        source = structures or GOLDEN / "structures.npz"
-        call(deepmd_python, [str(deepmd_python), str(EVALUATE), str(source), "results.npz", *models], cwd)
-        with np.load(cwd / "results.npz") as file:
+    def run(jobs: Sequence[Sequence[str | None]], folder: Path) -> dict[str, np.ndarray]:
+        (folder / "jobs.json").write_text(json.dumps(jobs))
+        files = [folder / "jobs.json", GOLDEN / "structures.npz", folder / "results.npz"]
+        call(deepmd_python, [str(deepmd_python), str(JOBS), *map(str, files)], folder)
+        with np.load(folder / "results.npz") as file:
             return dict(file)
 
     return run
@@ -70,6 +62,6 @@ def call(python: Path, command: list[str], cwd: Path) -> None:
     """Run a command without this process's Python path, and fail with its output."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     environment["PATH"] = f"{python.parent}{os.pathsep}{environment.get('PATH', '')}"
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=7200)
     if done.returncode:
         pytest.fail(f"{' '.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")

@@ -1,5 +1,6 @@
-"""Files that are written here, judged by deepmd-kit itself (marked `deepmd`: a subprocess a test)."""
+"""Files that are written here, judged by deepmd-kit itself (marked `deepmd`)."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,7 +30,8 @@ from dpa2calc.model.potential import Potential
 
 pytestmark = pytest.mark.deepmd
 TYPE_MAP = ("O", "H", "Cu", "C")
-Results = Callable[..., dict[str, np.ndarray]]
+ROUND_TRIP = ("dpa2_tiny_all", "dpa2_tog_fit_fparam", "dpa1_l3_nodotr", "seattenv2_l0", "sea_exclude")
+Results = dict[str, np.ndarray]
 
 
 def agree(
@@ -60,75 +62,44 @@ def same_arrays(a: Path, b: Path) -> None:
             assert torch.equal(one.arrays[key].reshape(value.shape), value), key
 
 
-@pytest.mark.parametrize(
-    "name", ["dpa2_tiny_all", "dpa2_tog_fit_fparam", "dpa1_l3_nodotr", "seattenv2_l0", "sea_exclude"]
-)
+@pytest.mark.parametrize("name", ROUND_TRIP)
 def test_round_trip(
-    name: str,
-    golden: Path,
-    tmp_path: Path,
-    structures: dict[str, Atoms],
-    dp: Callable[..., None],
-    deepmd_results: Results,
+    name: str, golden: Path, folder: Path, structures: dict[str, Atoms], judged: Results
 ) -> None:
     """deepmd -> here -> deepmd: .pt and .dp load strictly, freeze, keep every bit and every number."""
-    original = next((golden / "models" / name).glob("model.*"))
+    original = original_file(golden, name)
     potential = read_deepmd(original)
-    write_deepmd(potential, tmp_path / "ours.pt")
-    write_deepmd(potential, tmp_path / "ours.dp")
-    dp("convert-backend", "ours.pt", "theirs.dp", cwd=tmp_path)  # loads strictly
-    dp("convert-backend", "ours.dp", "from_dp.pth", cwd=tmp_path)
-    for path in ("ours.pt", "ours.dp", "theirs.dp", "from_dp.pth"):
-        same_arrays(original, tmp_path / path)
-    seen = deepmd_results(["ours.pt", "from_dp.pth"], tmp_path)
-    agree(potential, seen, "ours.pt", structures)
+    written = [folder / f"{name}{ending}" for ending in (".pt", ".dp", "_theirs.dp", "_from_dp.pth")]
+    for path in written:
+        same_arrays(original, path)
     with np.load(golden / f"{name}.npz") as reference:
-        for structure in structures:
-            if f"{structure}/energy" in reference.files:
-                expected = float(reference[f"{structure}/energy"])
-                for path in ("ours.pt", "from_dp.pth"):
-                    energy = float(seen[f"{path}|{structure}|energy"])
+        for model in (str(written[0]), str(written[3])):
+            agree(potential, judged, model, structures)
+            for structure in structures:
+                if f"{structure}/energy" in reference.files:
+                    expected = float(reference[f"{structure}/energy"])
+                    energy = float(judged[f"{model}|{structure}|energy"])
                     assert energy == pytest.approx(expected, rel=1e-12, abs=1e-12)
 
 
 def test_all_heads_in_one_file(
-    golden: Path,
-    tmp_path: Path,
-    structures: dict[str, Atoms],
-    dp: Callable[..., None],
-    deepmd_results: Results,
+    golden: Path, folder: Path, structures: dict[str, Atoms], judged: Results
 ) -> None:
-    original = golden / "models" / "mt_dpa2_tiny_sharefit_case" / "model.pt.xz"
+    original = original_file(golden, "mt_dpa2_tiny_sharefit_case")
     potential = read_deepmd(original)
-    write_deepmd(potential, tmp_path / "ours.pt")
-    same_arrays(original, tmp_path / "ours.pt")
-    dp("--pt", "freeze", "-c", ".", "-o", "mol.pth", "--head", "mol_3", cwd=_as_checkpoint_folder(tmp_path))
-    seen = deepmd_results(["ours.pt@water_1", "ours.pt@mol_3", "mol.pth"], tmp_path)
-    agree(potential, seen, "ours.pt@water_1", structures, potential.head_index("water_1"))
-    agree(potential, seen, "ours.pt@mol_3", structures, potential.head_index("mol_3"))
-    agree(potential, seen, "mol.pth", structures, potential.head_index("mol_3"))
-    write_deepmd(potential, tmp_path / "metal.dp", head="metal_2")
-    dp("convert-backend", "metal.dp", "metal.pth", cwd=tmp_path)
-    seen = deepmd_results(["metal.pth"], tmp_path)
-    agree(potential, seen, "metal.pth", structures, potential.head_index("metal_2"))
+    same_arrays(original, folder / "heads.pt")
+    for model, head in HEAD_FILES.items():
+        agree(potential, judged, str(folder / model), structures, potential.head_index(head))
 
 
-def _as_checkpoint_folder(folder: Path) -> Path:
-    """`dp freeze -c FOLDER` reads the name of the newest checkpoint from a file there."""
-    (folder / "checkpoint").write_text("ours.pt")
-    return folder
-
-
-def test_float32(golden: Path, tmp_path: Path, structures: dict[str, Atoms], deepmd_results: Results) -> None:
-    original = golden / "models" / "dpa2_tog_float32" / "model.pt.xz"
+def test_float32(golden: Path, folder: Path, structures: dict[str, Atoms], judged: Results) -> None:
+    original = original_file(golden, "dpa2_tog_float32")
     potential = read_deepmd(original)
     assert potential.dtype == torch.float32
-    write_deepmd(potential, tmp_path / "ours.pt")
-    same_arrays(original, tmp_path / "ours.pt")
-    seen = deepmd_results(["ours.pt"], tmp_path)
+    same_arrays(original, folder / "float32.pt")
     for name, atoms in structures.items():
         energy = float(potential.compute(graph_from_atoms(atoms, potential.config)).energy.detach())
-        assert energy == pytest.approx(float(seen[f"ours.pt|{name}|energy"]), rel=1e-6)
+        assert energy == pytest.approx(float(judged[f"{folder / 'float32.pt'}|{name}|energy"]), rel=1e-6)
 
 
 def small(**changes: object) -> RepformerConfig:
@@ -200,36 +171,31 @@ def made_here(kind: str) -> Potential:
 
 
 @pytest.mark.parametrize("kind", list(MADE_HERE))
-def test_models_made_here(
-    kind: str,
-    tmp_path: Path,
-    structures: dict[str, Atoms],
-    dp: Callable[..., None],
-    deepmd_results: Results,
-) -> None:
+def test_models_made_here(kind: str, folder: Path, structures: dict[str, Atoms], judged: Results) -> None:
     """Options that no golden model has; deepmd-kit agrees on models it never saw."""
     potential = made_here(kind)
-    write_deepmd(potential, tmp_path / "ours.pt")
-    write_deepmd(potential, tmp_path / "ours.dp")
-    dp("convert-backend", "ours.dp", "ours.pth", cwd=tmp_path)
-    dp("convert-backend", "ours.pt", "again.dp", cwd=tmp_path)
-    same_arrays(tmp_path / "ours.pt", tmp_path / "ours.dp")
-    same_arrays(tmp_path / "ours.pt", tmp_path / "again.dp")
-    assert read_deepmd(tmp_path / "again.dp").config.descriptor == potential.config.descriptor
-    seen = deepmd_results(["ours.pt", "ours.pth"], tmp_path)
-    agree(potential, seen, "ours.pt", structures)
-    agree(potential, seen, "ours.pth", structures)
+    same_arrays(folder / f"{kind}.pt", folder / f"{kind}.dp")
+    same_arrays(folder / f"{kind}.pt", folder / f"{kind}_theirs.dp")
+    assert read_deepmd(folder / f"{kind}_theirs.dp").config.descriptor == potential.config.descriptor
+    agree(potential, judged, str(folder / f"{kind}.pt"), structures)
+    agree(potential, judged, str(folder / f"{kind}_from_dp.pth"), structures)
 
 
-def test_pair_table(
-    golden: Path,
-    tmp_path: Path,
-    structures: dict[str, Atoms],
-    dp: Callable[..., None],
-    deepmd_results: Results,
-) -> None:
+def test_pair_table(golden: Path, folder: Path, structures: dict[str, Atoms], judged: Results) -> None:
     """A model bridged to a repulsive table at short distance, written as .dp and as .pt with its table."""
-    plain = read_deepmd(golden / "models" / "dpa2_tiny_medium" / "model.pt.xz")
+    potential = with_pair_table(golden)
+    assert (folder / "bridged_pair_table.txt").exists()
+    for name in ("bridged.pt", "bridged_from_dp.pth"):
+        agree(potential, judged, str(folder / name), structures)
+    for name in ("bridged.pt", "bridged.dp", "bridged_from_dp.pth", "bridged_theirs.dp"):
+        again = read_deepmd(folder / name)
+        assert again.config.bridging == potential.config.bridging
+        assert torch.equal(again.bridging.coefficients, potential.bridging.coefficients)  # type: ignore[union-attr]
+
+
+def with_pair_table(golden: Path) -> Potential:
+    """A golden model with a repulsive pair potential below 1.6 Å."""
+    plain = read_deepmd(original_file(golden, "dpa2_tiny_medium"))
     grid = np.linspace(0.02, 3.0, 150)
     columns = [(k + 1.0) / grid * np.exp(-grid) * (1 - grid / 3.0) ** 3 for k in range(10)]
     coefficients, r_min, spacing = table_coefficients(np.stack([grid, *columns], axis=1), 4, 6.0)
@@ -237,24 +203,53 @@ def test_pair_table(
         cutoff=6.0, nsel=120, switch_min=0.8, switch_max=1.6,
         n_intervals=coefficients.shape[2], r_min=r_min, spacing=spacing,
     )  # fmt: skip
-    config = ModelConfig(
-        type_map=plain.config.type_map,
-        descriptor=plain.config.descriptor,
-        heads=plain.config.heads,
-        neighbor_rule="nearest",
-        bridging=bridging,
-    )
-    potential = Potential(config)
-    state = plain.state_dict() | {"bridging.coefficients": torch.from_numpy(coefficients)}
-    potential.load_state_dict(state)
-    write_deepmd(potential, tmp_path / "ours.pt")
-    write_deepmd(potential, tmp_path / "ours.dp")
-    assert (tmp_path / "ours_pair_table.txt").exists()
-    dp("convert-backend", "ours.dp", "ours.pth", cwd=tmp_path)
-    seen = deepmd_results(["ours.pt", "ours.pth"], tmp_path)
-    agree(potential, seen, "ours.pth", structures)
-    agree(potential, seen, "ours.pt", structures)
-    for name in ("ours.pt", "ours.dp", "ours.pth"):
-        again = read_deepmd(tmp_path / name)
-        assert again.config.bridging == bridging
-        assert torch.equal(again.bridging.coefficients, potential.bridging.coefficients)  # type: ignore[union-attr]
+    potential = Potential(dataclasses.replace(plain.config, bridging=bridging))
+    potential.load_state_dict(plain.state_dict() | {"bridging.coefficients": torch.from_numpy(coefficients)})
+    return potential
+
+
+def original_file(golden: Path, name: str) -> Path:
+    """The model file of a golden set."""
+    return next((golden / "models" / name).glob("model.*"))
+
+
+HEAD_FILES = {
+    "heads.pt@water_1": "water_1",
+    "heads.pt@mol_3": "mol_3",
+    "frozen_head.pth": "mol_3",
+    "metal_from_dp.pth": "metal_2",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where all files of this module lie."""
+    return tmp_path_factory.mktemp("deepmd")
+
+
+@pytest.fixture(scope="module")
+def judged(folder: Path, golden: Path, deepmd_jobs: Callable[..., Results]) -> Results:
+    """Write every model, and let deepmd-kit convert and evaluate them all in one process."""
+    models = {name: read_deepmd(original_file(golden, name)) for name in ROUND_TRIP}
+    models |= {kind: made_here(kind) for kind in MADE_HERE}
+    models["bridged"] = with_pair_table(golden)
+    jobs: list[list[str | None]] = []
+    for name, potential in models.items():
+        at = str(folder / name)
+        write_deepmd(potential, f"{at}.pt")
+        write_deepmd(potential, f"{at}.dp")
+        jobs.append(["convert", f"{at}.dp", f"{at}_from_dp.pth"])
+        jobs += [["evaluate", f"{at}.pt"], ["evaluate", f"{at}_from_dp.pth"]]
+        jobs.append(["convert", f"{at}.pt", f"{at}_theirs.dp"])  # this loads strictly
+    write_deepmd(read_deepmd(original_file(golden, "dpa2_tog_float32")), folder / "float32.pt")
+    heads = read_deepmd(original_file(golden, "mt_dpa2_tiny_sharefit_case"))
+    write_deepmd(heads, folder / "heads.pt")
+    write_deepmd(heads, folder / "metal.dp", head="metal_2")
+    jobs.append(["evaluate", str(folder / "float32.pt")])
+    jobs.append(["freeze", str(folder / "heads.pt"), str(folder / "frozen_head.pth"), "mol_3"])
+    jobs.append(["convert", str(folder / "metal.dp"), str(folder / "metal_from_dp.pth")])
+    jobs += [["evaluate", str(folder / model)] for model in HEAD_FILES]
+    results = deepmd_jobs(jobs, folder)
+    errors = [str(value) for key, value in results.items() if key.startswith("error|")]
+    assert not errors, "\n".join(errors)
+    return results

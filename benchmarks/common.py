@@ -1,0 +1,151 @@
+"""What the benchmarks share: the machine, structures, models, engines in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.io import read, write
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+DEEPMD_PYTHON = os.environ.get("DPA2CALC_DEEPMD_PYTHON", "")
+TYPE_MAP = ("O", "H", "Cu", "C")
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, torch version and the measured float32 matmul peak on 1 and 2 threads."""
+    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if "model name" in line), "?")
+    before = torch.get_num_threads()
+    peaks = {}
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        peaks[str(threads)] = round(matmul_peak(), 1)
+    torch.set_num_threads(before)
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "matmul_gflops": peaks,
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def matmul_peak(size: int = 1024) -> float:
+    """GFLOP/s of a float32 matrix product."""
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    best = float("inf")
+    for _ in range(8):
+        begin = time.perf_counter()
+        a @ b
+        best = min(best, time.perf_counter() - begin)
+    return 2 * size**3 / best / 1e9
+
+
+def structures() -> dict[str, Atoms]:
+    """The systems of the tables: liquid water, copper, one molecule."""
+    water = read(HERE.parent / "examples" / "data" / "water64.extxyz")
+    copper = bulk("Cu", "fcc", 3.61, cubic=True)
+    ethanol = molecule("CH3CH2OH")
+    rattled = {"Cu 500": copper.repeat(5), "Cu 4000": copper.repeat(10)}
+    for atoms in rattled.values():
+        atoms.rattle(0.05, rng=np.random.default_rng(0))
+    return {
+        "water 192": water,
+        "water 1536": water.repeat(2),
+        "Cu 500": rattled["Cu 500"],
+        "Cu 4000": rattled["Cu 4000"],
+        "ethanol 9": ethanol,
+    }
+
+
+def model_file(name: str, folder: Path) -> Path:
+    """A deepmd-kit `.pt` of a preset with fixed random weights, as both engines read it."""
+    from dpa2calc.deepmd.write import write_deepmd
+    from dpa2calc.model.config import DeepPotSEConfig
+    from dpa2calc.model.potential import Potential
+    from dpa2calc.model.presets import preset
+
+    path = folder / f"{name}.pt"
+    if not path.exists():
+        import dataclasses
+
+        config = dataclasses.replace(preset(name, TYPE_MAP), neighbor_rule="nearest")
+        if name == "deeppot-se":
+            sel = DeepPotSEConfig(sel=(46, 92, 80, 46))
+            config = dataclasses.replace(config, descriptor=sel)
+        torch.manual_seed(1)
+        write_deepmd(Potential(config, dtype=torch.float32), path)
+    return path
+
+
+class Engine:
+    """A worker process that evaluates one structure each time it is asked."""
+
+    def __init__(self, kind: str, model: Path, structure: Path, threads: int):
+        python = sys.executable if kind == "dpa2calc" else DEEPMD_PYTHON
+        environment = os.environ | {
+            "OMP_NUM_THREADS": str(threads),
+            "MKL_NUM_THREADS": str(threads),
+            "DP_INTRA_OP_PARALLELISM_THREADS": str(threads),
+            "DP_INTER_OP_PARALLELISM_THREADS": "1",
+        }
+        if kind != "dpa2calc":
+            environment.pop("PYTHONPATH", None)
+        self.process = subprocess.Popen(
+            [python, str(HERE / f"worker_{kind}.py"), str(model), str(structure), str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+        )
+        self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the engine stopped (exit code {self.process.wait()}): out of memory?")
+        return json.loads(line)
+
+    def step(self) -> dict[str, Any]:
+        """One evaluation with new positions."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return self._answer()
+
+    def close(self) -> None:
+        """End the process."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def write_structures(folder: Path) -> dict[str, Path]:
+    """All structures as files for the workers."""
+    paths = {}
+    for name, atoms in structures().items():
+        paths[name] = folder / f"{name.replace(' ', '_')}.extxyz"
+        write(paths[name], atoms)
+    return paths
+
+
+def save(name: str, record: dict[str, Any]) -> Path:
+    """Write a JSON record below `results/`."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(record, indent=1) + "\n")
+    return path

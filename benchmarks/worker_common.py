@@ -1,0 +1,30 @@
+"""The loop both engines of a benchmark share: one timed evaluation for every line on stdin."""
+
+import json
+import resource
+import sys
+import time
+
+import numpy as np
+from ase.io import read
+
+
+def serve(calculator, structure: str) -> None:
+    """Answer each line with JSON: seconds, energy, peak memory (MB). Positions change every call."""
+    atoms = read(structure)
+    atoms.calc = calculator
+    start = atoms.positions.copy()
+    rng = np.random.default_rng(0)
+    real_stdout, sys.stdout = sys.stdout, sys.stderr  # engines may print; answers go to the real one
+    print(json.dumps({"ready": True}), file=real_stdout, flush=True)
+    for _ in sys.stdin:
+        atoms.positions = start + rng.normal(0.0, 0.01, start.shape)
+        begin = time.perf_counter()
+        energy = atoms.get_potential_energy()
+        forces = atoms.get_forces()
+        if atoms.pbc.all():
+            atoms.get_stress()
+        seconds = time.perf_counter() - begin
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        answer = {"seconds": seconds, "energy": energy, "fmax": float(np.abs(forces).max()), "peak_mb": peak}
+        print(json.dumps(answer), file=real_stdout, flush=True)

@@ -1,0 +1,20 @@
+"""One engine of a benchmark in its own process: DPA2Calculator in float32."""
+
+import sys
+
+from worker_common import serve
+
+
+def main() -> None:
+    """argv: model file, structure file."""
+    import torch
+
+    from dpa2calc import DPA2Calculator
+
+    # deepmd-kit reads its thread number from the environment; ours follows PyTorch's.
+    torch.set_num_threads(int(sys.argv[3]))
+    serve(DPA2Calculator(sys.argv[1], dtype="float32", allow_unseen_elements=True), sys.argv[2])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,277 @@
+"""deepmd-kit's training input (`input.json`) -> model configuration, training options, data, ignored keys."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dpa2calc.deepmd.options import Options, model_config
+from dpa2calc.errors import CheckpointError, ConfigError
+from dpa2calc.model.config import HeadConfig, ModelConfig, NeighborRule
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadData:
+    """What one head is trained on.
+
+    Attributes:
+        training, validation: folders of systems, as written in the file.
+        weight: relative probability of drawing this head (multi-task), else 1.
+    """
+
+    training: tuple[str, ...] = ()
+    validation: tuple[str, ...] = ()
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepmdInput:
+    """What an `input.json` asks for, in this package's words.
+
+    Attributes:
+        config: model with one head a branch.
+        training: options by the names of `dpa2calc.training.TrainConfig`; only those the file sets.
+        data: per head, where its data lie.
+        ignored: keys of the file that play no part here, with their place ("training.disp_file").
+    """
+
+    config: ModelConfig
+    training: dict[str, Any] = field(hash=False)
+    data: dict[str, HeadData] = field(hash=False)
+    ignored: tuple[str, ...]
+
+
+def read_input(path: str | Path, *, neighbor_rule: NeighborRule = "all") -> DeepmdInput:
+    """Read deepmd-kit's `input.json` (or `.yaml`) for DPA-2, DPA-1 and DeepPot-SE energy models.
+
+    Args:
+        neighbor_rule: "all" is this package's default for models made here; "nearest" cuts the
+            neighbour list at nsel as deepmd-kit does.
+
+    Raises:
+        ConfigError: not readable, or a model that is not supported; the message names the key.
+
+    Example:
+        >>> from dpa2calc.deepmd.input_json import read_input
+        >>> given = read_input("input.json")  # doctest: +SKIP
+        >>> given.config.descriptor.cutoff, given.training["learning_rate"]  # doctest: +SKIP
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"there is no input file {path}")
+    text = path.read_text()
+    try:
+        if path.suffix in (".yaml", ".yml"):
+            import yaml
+
+            content = yaml.safe_load(text)
+        else:
+            content = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"{path} is no JSON: {error}") from error
+    except Exception as error:  # the errors of YAML have no common standard base
+        raise ConfigError(f"{path} is no YAML: {error}") from error
+    if not isinstance(content, Mapping) or "model" not in content:
+        raise ConfigError(f"{path} has no 'model' section, so it is no input of deepmd-kit")
+    try:
+        return parse_input(content, neighbor_rule=neighbor_rule)
+    except CheckpointError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def parse_input(content: Mapping[str, Any], *, neighbor_rule: NeighborRule = "all") -> DeepmdInput:
+    """The same from a dictionary; see `read_input`."""
+    top = Options(content, "input")
+    model = top.need("model")
+    ignored: list[str] = []
+    loss: Mapping[str, Any]
+    if "model_dict" in model:
+        config, notes = _heads_config(model)
+        top.get("loss")  # a multi-task file has loss_dict
+        losses = top.get("loss_dict", {})
+        if len({json.dumps(loss, sort_keys=True) for loss in losses.values()}) > 1:
+            ignored.append("loss_dict (heads have different losses; that of the first head is taken for all)")
+        loss = next(iter(losses.values()), {})
+    else:
+        config, notes = _head_config(model, "Default")
+        loss = top.get("loss", {})
+    names = [head.name for head in config.heads]
+    training_section = Options(top.get("training", {}), "training")
+    data, data_notes = _data(training_section, names)
+    training: dict[str, Any] = {"dtype": _dtype(model)}
+    for part, where, function in (
+        (top.get("learning_rate", {}), "learning_rate", _learning_rate),
+        (loss, "loss", _loss),
+        (top.get("optimizer", {}), "optimizer", _optimizer),
+    ):
+        options = Options(part, where)
+        training |= function(options)
+        ignored += options.unused()
+    training |= _training(training_section)
+    ignored += notes + data_notes + training_section.unused()
+    ignored += [key.removeprefix("input.") for key in top.unused()]
+    return DeepmdInput(
+        config=dataclasses.replace(config, neighbor_rule=neighbor_rule),
+        training=training,
+        data=data,
+        ignored=tuple(dict.fromkeys(ignored)),
+    )
+
+
+def _head_config(section: Mapping[str, Any], name: str) -> tuple[ModelConfig, list[str]]:
+    sel = section.get("descriptor", {}).get("sel")
+    if isinstance(sel, str):
+        raise ConfigError(
+            f"descriptor.sel = {sel!r} is chosen by deepmd-kit from the data; write the numbers that "
+            "`dp neighbor-stat` prints"
+        )
+    if section.get("use_srtab"):
+        raise ConfigError("training with a pair table (use_srtab) is not supported; train without it")
+    values = {key: value for key, value in section.items() if not key.startswith("_")}
+    return model_config(values, name=name, missing="default")
+
+
+def _heads_config(model: Mapping[str, Any]) -> tuple[ModelConfig, list[str]]:
+    """A multi-task model: sections that name entries of `shared_dict`, one branch a head."""
+    shared = model.get("shared_dict", {})
+    heads: list[HeadConfig] = []
+    notes: list[str] = []
+    first: ModelConfig | None = None
+    sources: set[str] = set()
+    for name, section in model["model_dict"].items():
+        section = dict(section)
+        descriptor = section.get("descriptor")
+        sources.add(descriptor if isinstance(descriptor, str) else json.dumps(descriptor, sort_keys=True))
+        if isinstance(section.get("fitting_net"), str):
+            shared_net = f"shared_dict.{section['fitting_net']}"
+            notes.append(f"{shared_net} (each head gets a fitting net of its own with these options)")
+        for key in ("type_map", "descriptor", "fitting_net"):
+            if isinstance(section.get(key), str):
+                section[key] = _shared(shared, section[key], f"model_dict.{name}.{key}")
+        config, unknown = _head_config(section, name)
+        notes += unknown
+        head = config.heads[0]
+        if head.fitting.dim_case_embd:
+            # A constant input of a net that no other head uses is the same as its bias.
+            head = dataclasses.replace(head, fitting=dataclasses.replace(head.fitting, dim_case_embd=0))
+            notes.append("fitting_net.dim_case_embd")
+        heads.append(head)
+        first = first or config
+        if config.descriptor != first.descriptor or config.type_map != first.type_map:
+            raise ConfigError(f"the branch {name} has another descriptor or type_map than the first branch")
+    if first is None:
+        raise ConfigError("model.model_dict is empty")
+    if len(sources) > 1:
+        raise ConfigError(
+            f"the branches take their descriptors from {len(sources)} places; here all heads share one: "
+            "name the same entry of shared_dict in each"
+        )
+    return first.with_heads(tuple(heads)), notes
+
+
+def _shared(shared: Mapping[str, Any], reference: str, where: str) -> Any:
+    name, _, level = reference.partition(":")
+    if name not in shared:
+        raise ConfigError(
+            f"{where} names {reference!r}, but shared_dict has {', '.join(shared) or 'nothing'}"
+        )
+    if level not in ("", "0"):
+        raise ConfigError(f"{where} = {reference!r}: sharing a part of a section is not supported")
+    return shared[name]
+
+
+def _dtype(model: Mapping[str, Any]) -> str:
+    """Precision of the networks; deepmd-kit's default is float64."""
+    descriptor = model.get("descriptor", {})
+    if "model_dict" in model:
+        branch: dict[str, Any] = next(iter(model["model_dict"].values()), {})
+        name = str(branch.get("descriptor", "")).partition(":")[0]
+        descriptor = model.get("shared_dict", {}).get(name, {})
+    precision = descriptor.get("precision", "default")
+    return "float32" if precision in ("float32", "single") else "float64"
+
+
+def _present(options: Options, names: Mapping[str, str]) -> dict[str, Any]:
+    """The options the file sets, under our names."""
+    found = {ours: options.get(theirs) for theirs, ours in names.items()}
+    return {ours: value for ours, value in found.items() if value is not None}
+
+
+def _learning_rate(o: Options) -> dict[str, Any]:
+    kind = str(o.get("type", "exp"))
+    if kind not in ("exp", "cosine"):
+        raise ConfigError(f"learning_rate.type = {kind!r} is not supported; supported: exp, cosine")
+    names = {"start_lr": "learning_rate", "stop_lr": "learning_rate_stop", "decay_steps": "decay_steps"}
+    out = _present(o, names | {"warmup_steps": "warmup_steps"})
+    ratio = o.get("stop_lr_ratio")
+    if ratio is not None and "learning_rate" in out:
+        out["learning_rate_stop"] = out["learning_rate"] * float(ratio)
+    return out | {"schedule": {"exp": "exponential", "cosine": "cosine"}[kind]}
+
+
+def _loss(o: Options) -> dict[str, Any]:
+    kind = str(o.get("type", "ener"))
+    if kind != "ener":
+        raise ConfigError(f"loss.type = {kind!r} is not supported; supported: ener")
+    o.get("limit_pref_e")
+    names = {}
+    for letter, word in (("e", "energy"), ("f", "force"), ("v", "virial")):
+        names[f"start_pref_{letter}"] = f"{word}_prefactor_start"
+        names[f"limit_pref_{letter}"] = f"{word}_prefactor_limit"
+    out = _present(o, names)
+    if o.get("use_huber", False):
+        out["huber_delta"] = float(o.get("huber_delta", 0.01))
+    return out
+
+
+def _optimizer(o: Options) -> dict[str, Any]:
+    kind = str(o.get("type", "Adam"))
+    if kind.lower() not in ("adam", "adamw"):
+        raise ConfigError(f"optimizer.type = {kind!r} is not supported; supported: Adam, AdamW")
+    names = {"adam_beta1": "beta1", "adam_beta2": "beta2", "weight_decay": "weight_decay"}
+    out = _present(o, names)
+    return out | {"optimizer": kind.lower()} if o.values else out
+
+
+def _training(o: Options) -> dict[str, Any]:
+    names = {
+        "numb_steps": "steps",
+        "stop_batch": "steps",  # its older name
+        "disp_freq": "log_every",
+        "save_freq": "checkpoint_every",
+        "gradient_max_norm": "gradient_clip",
+        "seed": "seed",
+    }
+    out: dict[str, Any] = {}
+    for theirs, ours in names.items():
+        out |= _present(o, {theirs: ours})
+    if o.get("enable_ema", False):
+        out["ema_decay"] = float(o.get("ema_decay", 0.999))
+    return out
+
+
+def _data(o: Options, names: list[str]) -> tuple[dict[str, HeadData], list[str]]:
+    """Systems of each head, and the keys of their sections that are ignored."""
+    by_head = o.get("data_dict")
+    weights = o.get("model_prob", {})
+    if by_head is None:
+        sections = {key: o.get(key) for key in ("training_data", "validation_data")}
+        by_head = {names[0]: {key: value for key, value in sections.items() if value}}
+    data, ignored = {}, []
+    for name, section in by_head.items():
+        found: dict[str, tuple[str, ...]] = {}
+        for key in ("training_data", "validation_data"):
+            options = Options(section.get(key) or {}, key)
+            systems = options.get("systems", ())
+            found[key] = (systems,) if isinstance(systems, str) else tuple(systems)
+            ignored += options.unused()
+        data[name] = HeadData(
+            training=found["training_data"],
+            validation=found["validation_data"],
+            weight=float(weights.get(name, 1.0)),
+        )
+    return data, ignored

@@ -1,0 +1,105 @@
+"""Quasi-harmonic expansion against mode Grüneisen parameters and thermodynamic identities."""
+
+import numpy as np
+import pytest
+from ase import units
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from dpa2calc.applications import _phonopy
+from dpa2calc.applications.quasi_harmonic import QuasiHarmonic, quasi_harmonic
+
+from dpa2calc.errors import ConfigError, StructureError
+
+pytest.importorskip("phonopy")
+QUICK = {"min_length": 7.0, "mesh": 30.0, "progress": False}
+STRAINS = np.linspace(-0.01, 0.03, 6)
+
+
+def copper(a=3.59):
+    atoms = bulk("Cu", a=a)
+    atoms.calc = EMT()
+    return atoms
+
+
+@pytest.fixture(scope="module")
+def result():
+    return quasi_harmonic(copper(), strains=STRAINS, temperatures=np.arange(0.0, 601.0, 20.0), **QUICK)
+
+
+def mesh_at(volume):
+    """Frequencies (n_q, 3) and weights of EMT copper at a volume."""
+    primitive = copper((4 * volume) ** (1 / 3))
+    constants = _phonopy.force_constants(
+        _phonopy.primitive_cell(primitive, 1e-3), 3 * np.array([[-1, 1, 1], [1, -1, 1], [1, 1, -1]]), EMT(),
+        displacement=0.01, folder=None, progress=False,
+    )  # fmt: skip
+    constants.phonon.run_mesh(30.0)
+    return np.array(constants.phonon.mesh.frequencies), np.array(constants.phonon.mesh.weights, dtype=float)
+
+
+def test_expansion_is_the_sum_of_mode_grueneisen_parameters(result):
+    """alpha = sum_modes c_i gamma_i / (B V), gamma_i = -dln f_i / dln V by differences of two volumes."""
+    index = int(np.abs(result.temperatures - 300).argmin())
+    volume, h = result.volume[index], 0.01
+    (low, weights), (high, _), (middle, _) = (mesh_at(volume * (1 + s)) for s in (-h, h, 0.0))
+    share = np.broadcast_to(weights[:, None] / weights.sum(), middle.shape)
+    real = middle > 1e-3  # not the three modes at rest
+    low, high, middle, share = (values[real] for values in (low, high, middle, share))
+    gamma = -(np.log(high) - np.log(low)) / (np.log1p(h) - np.log1p(-h))
+    x = middle * units._hplanck / units._e * 1e12 / (units.kB * 300)
+    capacity = units.kB * x**2 * np.exp(x) / np.expm1(x) ** 2
+    total = (share * capacity * gamma).sum()
+    expected = total / (result.bulk_modulus[index] / 160.21766 * volume)
+    assert result.thermal_expansion[index] == pytest.approx(expected, rel=0.02)
+    assert result.grueneisen[index] == pytest.approx(total / (share * capacity).sum(), rel=0.02)
+
+
+def test_thermodynamic_identities(result):
+    t, inner = result.temperatures, slice(8, -1)
+    assert result.entropy[inner] == pytest.approx(-np.gradient(result.gibbs, t)[inner], rel=0.01)
+    assert result.heat_capacity_p[inner] == pytest.approx(
+        (t * np.gradient(result.entropy, t))[inner], rel=0.02
+    )
+    assert (result.heat_capacity_p[1:] >= result.heat_capacity_v[1:]).all()
+    assert (np.diff(result.volume[2:]) > 0).all() and (np.diff(result.bulk_modulus[2:]) < 0).all()
+    assert result.thermal_expansion[0] == 0 and np.isnan(result.grueneisen[0])
+    assert result.volume[0] > 11.566  # zero-point motion swells the crystal
+    assert result.fit_residual.max() < 1e-4
+
+
+def test_pressure_shrinks_by_the_bulk_modulus(result):
+    times = [280.0, 300.0, 320.0]
+    squeezed = quasi_harmonic(copper(), strains=STRAINS, temperatures=times, pressure=1.0, **QUICK)
+    index = int(np.abs(result.temperatures - 300).argmin())
+    change = np.log(squeezed.volume[1] / result.volume[index])
+    mean = (squeezed.bulk_modulus[1] + result.bulk_modulus[index]) / 2
+    # the fitted modulus of F + PV is V d²F/dV², the true one at pressure
+    assert change == pytest.approx(-1.0 / mean, rel=0.03)
+    assert squeezed.pressure == pytest.approx(1.0)
+
+
+def test_round_trip_and_plot(result, tmp_path):
+    loaded = QuasiHarmonic.load(result.save(tmp_path / "q.npz"))
+    assert loaded.summary() == result.summary()
+    assert "thermal expansion" in loaded.plot().get_ylabel()
+
+
+def test_too_narrow_volumes_stop_with_a_warning():
+    with pytest.warns(UserWarning, match=r"stops below \d+ K: the crystal expands beyond the volumes"):
+        result = quasi_harmonic(
+            copper(), strains=np.linspace(-0.02, 0.01, 5), temperatures=np.arange(0.0, 2001.0, 100.0), **QUICK
+        )
+    assert 2 < len(result.temperatures) < 21
+
+
+def test_errors():
+    with pytest.raises(ConfigError, match="5 or more different linear strains"):
+        quasi_harmonic(copper(), strains=[0.0, 0.01], **QUICK)
+    with pytest.raises(ConfigError, match="three or more ascending numbers"):
+        quasi_harmonic(copper(), temperatures=[300.0, 200.0, 100.0], **QUICK)
+    atoms = bulk("Cu", "bcc", a=2.86)
+    atoms.calc = EMT()
+    with pytest.raises(
+        StructureError, match=r"imaginary modes down to -.* at strain .*; leave this strain out"
+    ):
+        quasi_harmonic(atoms, **QUICK)

@@ -1,0 +1,97 @@
+"""The verb `md` from a structure file to its files, and its errors in one line."""
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.io import read
+from dpa2calc.applications import MDResult
+
+from dpa2calc.cli.main import main
+
+
+@pytest.fixture
+def copper_file(tmp_path):
+    path = tmp_path / "cu.cif"
+    bulk("Cu", cubic=True).write(path)
+    return str(path)
+
+
+def test_md_writes_everything_and_continues(copper_file, tmp_path, capsys):
+    out = tmp_path / "run"
+    common = ["md", "--structure", copper_file, "--repeat", "2", "1", "1", "--calculator", "emt", "--out", out,
+              "--timestep", 2, "--temperature", 400, "--seed", 3, "--trajectory-interval", 10]  # fmt: skip
+    common = [str(word) for word in common]
+    assert main([*common, "--steps", "20"]) == 0
+    captured = capsys.readouterr()
+    assert "NVT molecular dynamics, 8 atoms, 20 steps of 2.0 fs: finished" in captured.out
+    assert "ns/day" in captured.err
+    assert main([*common, "--steps", "40", "--no-progress"]) == 0
+    assert sorted(path.name for path in out.iterdir()) == [
+        "log.csv", "md.png", "restart.npz", "result.npz", "trajectory.traj"
+    ]  # fmt: skip
+    assert [frame.info["step"] for frame in read(out / "trajectory.traj", ":")] == [0, 10, 20, 30, 40]
+    result = MDResult.load(out / "result.npz")
+    assert result.n_steps == 40 and result.temperature[0] == pytest.approx(400)
+    assert np.array_equal(result.time_fs, [0, 20, 40, 60, 80])
+
+
+def test_md_ramp_and_pressure_reach_the_run(copper_file, tmp_path, capsys):
+    out = tmp_path / "run"
+    arguments = [
+        "--ensemble",
+        "npt",
+        "--temperature",
+        "200:400",
+        "--pressure",
+        "1.5",
+        "--cell-motion",
+        "full",
+    ]
+    base = ["md", "--structure", copper_file, "--calculator", "emt", "--steps", "10", "--out", str(out)]
+    assert main([*base, *arguments, "--no-progress"]) == 0
+    config = MDResult.load(out / "result.npz").config
+    assert config["temperature"] == (200.0, 400.0) and config["pressure_gpa"] == 1.5
+    assert config["cell_motion"] == "full"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--structure", "no.cif"], "dpa2calc md: no.cif does not exist; give a structure file such as"),
+        (["--timestep", "-1"], "dpa2calc md: timestep_fs is -1.0; it must be a number above 0 fs"),
+        (["--repeat", "0", "1", "1"], "dpa2calc md: --repeat is [0, 1, 1]; give three whole numbers"),
+        (["--index", "7"], "ASE cannot read frame 7"),
+    ],
+)
+def test_errors_are_one_line(copper_file, tmp_path, capsys, arguments, text):
+    base = [
+        "md",
+        "--structure",
+        copper_file,
+        "--calculator",
+        "emt",
+        "--steps",
+        "1",
+        "--out",
+        str(tmp_path / "o"),
+    ]
+    assert main([*base, *arguments]) == 1
+    captured = capsys.readouterr()
+    assert text in captured.err and captured.err.count("\n") == 1
+    assert captured.out == ""
+
+
+def test_help_shows_an_example(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["md", "--help"])
+    assert stopped.value.code == 0
+    assert "dpa2calc md --structure water.extxyz --temperature 330 --steps 20000" in capsys.readouterr().out
+
+
+def test_a_run_that_a_limit_stops_returns_1(copper_file, tmp_path, capsys):
+    arguments = ["md", "--structure", copper_file, "--calculator", "emt", "--steps", "50", "--no-progress"]
+    arguments += ["--temperature", "3000", "--force-limit", "0.05", "--out", str(tmp_path / "o")]
+    with pytest.warns(UserWarning, match="over force_limit=0.05"):
+        assert main(arguments) == 1
+    captured = capsys.readouterr()
+    assert "stopped" in captured.out and "dpa2calc md: step" in captured.err

@@ -1,0 +1,76 @@
+"""The verbs eos, elastic, phonons and neb from files to numbers, with EMT in place of weights."""
+
+import re
+
+import pytest
+from ase.build import bulk
+from ase.io import read, write
+from dpa2calc.applications.elastic import ElasticConstants
+from dpa2calc.applications.vacancy import vacancy_hop
+
+from dpa2calc.cli.main import main
+
+
+@pytest.fixture
+def copper(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write("Cu.extxyz", bulk("Cu", a=3.6))
+    return ["--structure", "Cu.extxyz", "--calculator", "emt", "--no-progress"]
+
+
+def number(text, label):
+    return float(re.search(rf"{label}\s+(-?[\d.]+)", text).group(1))
+
+
+def test_eos(copper, capsys, tmp_path):
+    assert main(["eos", *copper, "--points", "7"]) == 0
+    text = capsys.readouterr().out
+    assert number(text, "bulk modulus") == pytest.approx(134.2, abs=0.4)
+    assert (tmp_path / "eos" / "eos.png").stat().st_size > 5000
+
+
+def test_elastic(copper, capsys):
+    assert main(["elastic", *copper, "--out", "result"]) == 0
+    assert number(capsys.readouterr().out, "C44") == pytest.approx(89.9, abs=0.1)
+    assert ElasticConstants.load("result/elastic.npz").stable
+
+
+def test_phonons(copper, capsys, tmp_path):
+    pytest.importorskip("phonopy")
+    import phonopy
+
+    assert main(["phonons", *copper, "--min-length", "7", "--mesh", "20"]) == 0
+    text = capsys.readouterr().out
+    assert "no imaginary modes" in text
+    stored = phonopy.load(str(tmp_path / "phonons" / "phonopy.yaml"), produce_fc=False)
+    stored.run_qpoints([[0.5, 0.5, 0.0]])  # X
+    assert stored.qpoints.frequencies[0].max() == pytest.approx(number(text, "highest frequency"), rel=0.02)
+
+
+def test_neb(copper, capsys):
+    initial, final = vacancy_hop(bulk("Cu", a=3.59), min_length=7.0)
+    write("a.extxyz", initial)
+    write("b.extxyz", final)
+    options = ["--structure", "a.extxyz", "--final", "b.extxyz", "--calculator", "emt", "--no-progress"]
+    assert main(["neb", *options, "--images", "3", "--fmax", "0.05"]) == 0
+    text = capsys.readouterr().out
+    images = read("neb/path.extxyz", ":")
+    energies = [image.get_potential_energy() for image in images]
+    assert max(energies) - energies[0] == pytest.approx(number(text, "barrier forward"), abs=1e-4)
+    with pytest.warns(UserWarning, match="not converged"):
+        assert main(["neb", *options, "--images", "5", "--max-steps", "1", "--out", "short"]) == 1
+
+
+def test_wrong_input_is_one_line_and_an_exit_code(copper, capsys):
+    assert main(["eos", "--structure", "none.cif", "--calculator", "emt"]) == 1
+    assert "dpa2calc eos: none.cif does not exist" in capsys.readouterr().err
+    assert main(["eos", *copper, "--points", "3"]) == 1
+    assert "5 or more different linear strains" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["eos", "elastic", "phonons", "neb"])
+def test_help_shows_an_example(verb, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([verb, "--help"])
+    assert stop.value.code == 0
+    assert f"dpa2calc {verb} --structure" in capsys.readouterr().out

@@ -1,0 +1,200 @@
+"""deepmd-kit's `input.json`: the official kinds of water models, and exactly what is ignored."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dpa2calc.deepmd.input_json import parse_input, read_input
+from dpa2calc.errors import ConfigError
+from dpa2calc.model.config import DeepPotSEConfig, DPA1Config
+from dpa2calc.model.potential import Potential
+from dpa2calc.model.presets import preset
+
+INPUTS = Path(__file__).parents[1] / "data" / "inputs"
+
+
+@pytest.mark.parametrize("size", ["small", "medium", "large"])
+def test_dpa2_is_the_preset(size: str) -> None:
+    given = read_input(INPUTS / f"dpa2_{size}.json")
+    assert given.config.descriptor == preset(size, ("O", "H")).descriptor
+    assert given.config.neighbor_rule == "all"
+    assert given.config.heads[0].fitting.neuron == (240, 240, 240)
+    assert given.training == {
+        "dtype": "float32",
+        "schedule": "exponential",
+        "learning_rate": 1e-3,
+        "learning_rate_stop": 3.5e-8,
+        "decay_steps": 5000,
+        "energy_prefactor_start": 0.02,
+        "energy_prefactor_limit": 1,
+        "force_prefactor_start": 1000,
+        "force_prefactor_limit": 1,
+        "virial_prefactor_start": 0,
+        "virial_prefactor_limit": 0,
+        "optimizer": "adamw",
+        "beta1": 0.9,
+        "beta2": 0.999,
+        "weight_decay": 0.001,
+        "steps": 500_000,
+        "log_every": 100,
+        "checkpoint_every": 2000,
+        "gradient_clip": 5.0,
+        "seed": 7,
+    }
+    assert given.data["Default"].training == ("water/part_a", "water/part_b")
+    assert given.data["Default"].validation == ("water/held_out",)
+    assert set(given.ignored) == {
+        "descriptor.seed",
+        "fitting_net.seed",
+        "training_data.batch_size",
+        "validation_data.batch_size",
+        "validation_data.numb_btch",
+        "training.disp_file",
+    }
+
+
+def test_se_e2_a() -> None:
+    given = read_input(INPUTS / "se_e2_a.json", neighbor_rule="nearest")
+    assert given.config.descriptor == DeepPotSEConfig(
+        cutoff=6.0, cutoff_smooth=0.5, sel=(50, 100), neuron=(25, 50, 100), axis_neuron=16, type_one_side=True
+    )
+    assert given.config.neighbor_rule == "nearest"
+    assert given.training["dtype"] == "float64"
+    assert "_comment" not in " ".join(given.ignored)
+
+
+def test_se_atten() -> None:
+    given = read_input(INPUTS / "se_atten.json")
+    assert given.config.descriptor == DPA1Config(
+        cutoff=6.0, nsel=110, axis_neuron=16, attn=128, attn_layer=2, type_one_side=True,
+        smooth_type_embedding=False,
+    )  # fmt: skip
+
+
+def test_defaults_are_those_of_deepmd() -> None:
+    """Options left out have version 3.2's defaults, not those of old files."""
+    text: dict[str, Any] = {
+        "model": {
+            "type_map": ["O", "H"],
+            "descriptor": {
+                "type": "dpa2",
+                "repinit": {"rcut": 6.0, "rcut_smth": 0.5, "nsel": 100},
+                "repformer": {"rcut": 4.0, "rcut_smth": 0.5, "nsel": [40]},
+            },
+            "fitting_net": {},
+        }
+    }
+    descriptor = parse_input(text).config.descriptor
+    repformer = descriptor.repformer  # type: ignore[union-attr]
+    assert repformer.use_sqrt_nnei and repformer.g1_out_conv and repformer.g1_out_mlp
+    assert repformer.update_style == "res_avg" and repformer.nsel == 40 and repformer.attn1_hidden == 64
+    assert not descriptor.use_tebd_bias  # type: ignore[union-attr]
+    assert descriptor.three_body is None  # type: ignore[union-attr]
+    assert parse_input(text).config.heads[0].fitting.neuron == (120, 120, 120)
+
+
+def test_multi_task() -> None:
+    given = read_input(INPUTS / "dpa2_multi_task.json")
+    assert [head.name for head in given.config.heads] == ["liquid", "molecules"]
+    assert given.config.descriptor == preset("medium", ("O", "H", "C")).descriptor
+    assert given.config.heads[1].fitting.neuron == (120, 120)
+    assert given.data["liquid"].weight == 3.0 and given.data["molecules"].weight == 1.0
+    assert given.data["molecules"].validation == ("m/c",)
+    assert given.training["dtype"] == "float32" and given.training["steps"] == 1_000_000
+    assert len(Potential(given.config).heads) == 2
+
+
+def test_shared_fitting_net_becomes_one_a_head() -> None:
+    content = json.loads((INPUTS / "dpa2_multi_task.json").read_text())
+    content["model"]["shared_dict"]["fit"] = {"neuron": [60, 60], "dim_case_embd": 2}
+    for branch in content["model"]["model_dict"].values():
+        branch["fitting_net"] = "fit"
+    given = parse_input(content)
+    assert [head.fitting.neuron for head in given.config.heads] == [(60, 60), (60, 60)]
+    assert given.config.heads[0].fitting.dim_case_embd == 0
+    notes = [key for key in given.ignored if "fit" in key]
+    assert notes == [
+        "shared_dict.fit (each head gets a fitting net of its own with these options)",
+        "fitting_net.dim_case_embd",
+    ]
+
+
+def _change(**changes: Any) -> dict[str, Any]:
+    content = json.loads((INPUTS / "dpa2_small.json").read_text())
+    for path, value in changes.items():
+        section = content
+        *parents, last = path.split("__")
+        for parent in parents:
+            section = section[parent]
+        section[last] = value
+    return content
+
+
+def test_unknown_and_misspelt_keys_are_listed() -> None:
+    given = parse_input(
+        _change(
+            model__descriptor__repformer__update_g1_has_atn=True,
+            model__data_stat_nbatch=20,
+            loss__start_pref_ae=1.0,
+            learning_rate__smooth=True,
+            nvnmd={},
+        )
+    )
+    assert {
+        "descriptor.repformer.update_g1_has_atn",
+        "model.data_stat_nbatch",
+        "loss.start_pref_ae",
+        "learning_rate.smooth",
+        "nvnmd",
+    } <= set(given.ignored)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model__descriptor__type": "se_e3"}, r"'se_e3' is not supported; supported: dpa2"),
+        ({"model__fitting_net__type": "polar"}, "only energy fitting nets"),
+        ({"model__use_srtab": "zbl.txt"}, "pair table"),
+        ({"model__spin": {"use_spin": [True]}}, "spin"),
+        ({"loss__type": "tensor"}, r"loss\.type = 'tensor' is not supported"),
+        ({"learning_rate__type": "wsd"}, r"learning_rate\.type = 'wsd' is not supported"),
+        ({"optimizer__type": "LKF"}, "'LKF' is not supported"),
+        ({"model__descriptor__repformer__nsel": 200}, r"repformer\.nsel = 200 is not allowed"),
+    ],
+)
+def test_what_is_not_supported(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    path = tmp_path / "input.json"
+    path.write_text(json.dumps(_change(**change)))
+    with pytest.raises(ConfigError, match=message):
+        read_input(path)
+
+
+def test_automatic_sel() -> None:
+    content = json.loads((INPUTS / "se_e2_a.json").read_text())
+    content["model"]["descriptor"]["sel"] = "auto:1.2"
+    with pytest.raises(ConfigError, match=r"sel = 'auto:1\.2' is chosen by deepmd-kit from the data"):
+        parse_input(content)
+
+
+def test_heads_with_other_descriptors() -> None:
+    content = json.loads((INPUTS / "dpa2_multi_task.json").read_text())
+    content["model"]["model_dict"]["liquid"]["descriptor"] = content["model"]["shared_dict"]["descr"]
+    with pytest.raises(ConfigError, match="from 2 places; here all heads share one"):
+        parse_input(content)
+    content["model"]["model_dict"]["liquid"]["descriptor"] = "nothing"
+    with pytest.raises(ConfigError, match="names 'nothing', but shared_dict has elements, descr"):
+        parse_input(content)
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no input file"):
+        read_input(tmp_path / "input.json")
+    path = tmp_path / "input.json"
+    path.write_text("{,}")
+    with pytest.raises(ConfigError, match="is no JSON"):
+        read_input(path)
+    path.write_text("[1]")
+    with pytest.raises(ConfigError, match="has no 'model' section"):
+        read_input(path)
