@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -152,7 +153,7 @@ class Potential(nn.Module):
         return near_end + _to_neighbors(far_end * graph.mask[..., None, None], graph)
 
 
-def _gradient(total: Tensor, vectors: Tensor, **options: bool) -> Tensor:
+def _gradient(total: Tensor, vectors: Tensor, **options: Any) -> Tensor:
     """d total / d vectors; zero where nothing depends on them (atoms without neighbours)."""
     if not total.requires_grad:
         return torch.zeros_like(vectors)
