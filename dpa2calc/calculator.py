@@ -49,7 +49,8 @@ class DPA2Calculator(Calculator):
         model: "default" (inside the package), a published name (`dpa2calc models`), the path of our own
             or a deepmd-kit checkpoint, or a `Potential`.
         head: which level of theory, by name, alias or unique ending; may be left out if there is one.
-        device: "cpu", "cuda", "cuda:1"; None takes a CUDA device if there is one. "mps" is untested.
+        device: "cpu", "cuda", "cuda:1"; None takes a CUDA device if there is one. "mps" has never
+            been tried: networks run there in float32, positions and sums stay on the CPU in float64.
         dtype: precision of the networks, "float32" or "float64"; positions, distances and sums are
             always float64.
         skin: Å; neighbours are searched in cutoff + skin and kept until atoms have moved that far. 0
@@ -90,7 +91,8 @@ class DPA2Calculator(Calculator):
         dispersion: Dispersion | str | bool | None = None,
         allow_unseen_elements: bool = False,
     ) -> None:
-        network_dtype, chosen_device = check_dtype(dtype), check_device(device)
+        network_dtype = check_dtype(dtype)
+        chosen_device = check_device(device, network_dtype)
         self._members = make_members(model, head, committee, dtype=network_dtype, device=chosen_device)
         self.allow_unseen_elements = bool(allow_unseen_elements)
         self.skin = float(skin)
@@ -238,7 +240,13 @@ class DPA2Calculator(Calculator):
         self._check(atoms)
         member = self._members[0]
         graph = graph_from_atoms(atoms, member.spec, positions=False, inspect=self._check_distances)
-        return member.potential.descriptors(graph.to(member.device)).detach().cpu().numpy().astype(np.float64)
+        return (
+            member.potential.descriptors(graph.to(member.graph_device))
+            .detach()
+            .cpu()
+            .numpy()
+            .astype(np.float64)
+        )
 
     # -- copies -----------------------------------------------------------------------------------
 
@@ -267,7 +275,7 @@ class DPA2Calculator(Calculator):
 
     def _new_builders(self) -> list[GraphBuilder]:
         """One builder for each member; members that want the same graph share it."""
-        device = self._members[0].device
+        device = self._members[0].graph_device
 
         def build(spec: GraphSpec) -> GraphBuilder:
             return GraphBuilder(spec, skin=self.skin, device=device)

@@ -51,7 +51,9 @@ def compute(
     """
     per_member = []
     for member, graph in zip(members, graphs):
-        output = member.potential.compute(graph.to(member.device), member.head_index, atomic_virial=stresses)
+        output = member.potential.compute(
+            graph.to(member.graph_device), member.head_index, atomic_virial=stresses
+        )
         per_member.append(split(output, structures))
     return [combine(results) for results in zip(*per_member)]
 

@@ -179,11 +179,11 @@ def check_dtype(dtype: Any) -> torch.dtype:
     return known[key]
 
 
-def check_device(device: Any) -> torch.device:
+def check_device(device: Any, dtype: torch.dtype = torch.float32) -> torch.device:
     """The torch device to compute on; None means CUDA where there is a GPU, else the CPU.
 
     Raises:
-        ConfigError: no such device on this machine.
+        ConfigError: no such device on this machine, or it cannot compute in this precision.
     """
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -198,4 +198,6 @@ def check_device(device: Any) -> torch.device:
         ) from None
     if chosen.type not in ("cpu", "cuda", "mps"):
         raise ConfigError(f"device = {device!r} is not supported; allowed: 'cpu', 'cuda', 'cuda:1', 'mps'")
+    if chosen.type == "mps" and dtype == torch.float64:
+        raise ConfigError("device = 'mps' has no float64; use dtype='float32', or device='cpu'")
     return chosen
