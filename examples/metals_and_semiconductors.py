@@ -17,13 +17,13 @@ from typing import Any
 
 from ase import Atoms
 from ase.build import bulk
+
 from dpa2calc.applications.elastic import elastic_constants
 from dpa2calc.applications.eos import equation_of_state
 from dpa2calc.applications.phonons import phonons
 from dpa2calc.applications.result import Result
 from dpa2calc.applications.surface import surface_energy
 from dpa2calc.applications.vacancy import vacancy_formation_energy
-
 from dpa2calc.cli.common import add_calculator_arguments, make_calculator, save_figure
 
 # `a` and `C..` are experiment at room temperature. Lattice constants and C_ij of Cu and Ni: C. Kittel,

@@ -76,7 +76,9 @@ def with_card(potential: Potential, errors: dict, steps: dict[str, int], seed: i
 
 def main() -> None:
     """Pre-train on hot water, fine-tune on the target, evaluate on the test frames, save."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path)
     parser.add_argument("--pretrain", type=Path, required=True)
     parser.add_argument("--output", type=Path, default=Path("runs/water"))

@@ -85,4 +85,6 @@ def embedded_moments(net: nn.Module, rows: Tensor) -> Tensor:
     if frozen is None:
         return torch.bmm(rows.transpose(1, 2), net(rows[..., :1]))
     index = torch.zeros(rows.shape[:2], dtype=torch.int64, device=rows.device)
-    return EmbeddedMoments.apply(rows, index, torch.as_tensor(net.layers[0].bias).unsqueeze(0), None, None, frozen)
+    return EmbeddedMoments.apply(
+        rows, index, torch.as_tensor(net.layers[0].bias).unsqueeze(0), None, None, frozen
+    )

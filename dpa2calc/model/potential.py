@@ -104,7 +104,9 @@ class Potential(nn.Module):
         if self.bridging is not None:
             weight, table = self.bridging(hood)
             # The table is given the element's bias too, so that the energy of separated atoms is the same.
-            table = table + self.heads[head].out_bias.values[graph.types]
+            chosen = self.heads[head]
+            assert isinstance(chosen, EnergyHead)
+            table = table + chosen.out_bias.values[graph.types]
             fitted = (1.0 - weight) * fitted + weight * table
         for kind in self.config.atom_exclude_types:
             fitted = torch.where(graph.types == kind, 0.0, fitted)

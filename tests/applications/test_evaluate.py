@@ -6,6 +6,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
+
 from dpa2calc.applications._evaluate import Relaxation, calculator_fingerprint, evaluate, relax_in_place
 from dpa2calc.applications._structures import (
     conventional_matrix,
@@ -13,7 +14,6 @@ from dpa2calc.applications._structures import (
     repeats_for_length,
     supercell_matrix,
 )
-
 from dpa2calc.errors import DataError, StructureError
 
 

@@ -5,6 +5,7 @@ import pytest
 from ase.build import bulk, fcc111
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
+
 from dpa2calc.applications._phonopy import primitive_cell
 from dpa2calc.applications.surface import (
     SurfaceEnergy,
@@ -13,7 +14,6 @@ from dpa2calc.applications.surface import (
     slab_unit,
     surface_energy,
 )
-
 from dpa2calc.errors import ConfigError
 
 JOULE = 16.021766
