@@ -89,8 +89,8 @@ def check_elements(potential: Potential, data: Dataset, *, allow_new: bool) -> N
     if new:
         raise DataError(
             f"{data.name} contains {', '.join(new)}, which no head of this model has seen in training, so "
-            "its type embedding is random there. Start from a model that knows the element, pre-train one with "
-            "`pretrain`, or set allow_new_elements = true and give enough data"
+            "its type embedding is random there. Start from a model that knows the element, pre-train one "
+            "with `pretrain`, or set allow_new_elements = true and give enough data"
         )
 
 

@@ -80,4 +80,4 @@ class NeighborAttention(nn.Module):
 
     def padding_row(self, g: Tensor) -> Tensor:
         """A padding slot: its attention output is zero before the last map. (n, m) -> (n, m)"""
-        return self.norm(g + self.out_proj.bias)
+        return self.norm(g + torch.as_tensor(self.out_proj.bias))

@@ -11,7 +11,6 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.lj import LennardJones
 from ase.calculators.singlepoint import SinglePointCalculator
-from dpa2calc.training.dataset import Dataset
 
 from dpa2calc.model.config import (
     DPA2Config,
@@ -21,6 +20,7 @@ from dpa2calc.model.config import (
     RepformerConfig,
     RepinitConfig,
 )
+from dpa2calc.training.dataset import Dataset
 
 torch.set_num_threads(1)
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.io import write
-from dpa2calc.training.data import iread_atoms
-from dpa2calc.training.dataset import Dataset, LabelKeys, as_matrix, frame_from_atoms
 
 from dpa2calc.errors import DataError
+from dpa2calc.training.data import iread_atoms
+from dpa2calc.training.dataset import Dataset, LabelKeys, as_matrix, frame_from_atoms
 
 
 @pytest.fixture

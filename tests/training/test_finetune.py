@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
+from dpa2calc.checkpoint import load_checkpoint
+from dpa2calc.errors import ConfigError, DataError, HeadError
 from dpa2calc.training.config import FinetuneConfig, TrainConfig
 from dpa2calc.training.evaluate import evaluate
 from dpa2calc.training.finetune import finetune, rank_heads
 from dpa2calc.training.lora import add_lora, merged
 from dpa2calc.training.preparation import TrainingSet, new_potential
 from dpa2calc.training.run import pretrain
-
-from dpa2calc.checkpoint import load_checkpoint
-from dpa2calc.errors import ConfigError, DataError, HeadError
 
 SHORT = FinetuneConfig(steps=6, batch_atoms=8, warmup_steps=2, validate_every=3, log_every=2)
 
@@ -45,14 +45,13 @@ def test_best_head_is_found_whatever_the_energy_zero(two_heads, lj_data, tmp_pat
     data = lj_data(8, name="new", seed=7, shift=-25.0)
     matches = rank_heads(two_heads, data)
     assert [m.head for m in matches] == ["A", "B"]
-    assert (
-        matches[0].errors.energy_rmse < 20 and matches[1].errors.force_rmse > 3 * matches[0].errors.force_rmse
-    )
+    right, wrong = (m.errors for m in matches)
+    assert right.energy_rmse < 20 and wrong.force_rmse > 3 * right.force_rmse
     result = finetune(two_heads, data, SHORT, validation=data, output=tmp_path, progress=False)
     assert result.start_head == "A" and [m.head for m in result.matches] == ["A", "B"]
     # Before the first step: the pre-trained forces, and the energies of the new zero.
     first = result.history.validation[0]["sets"]["new"]
-    assert first["force_rmse"] == pytest.approx(matches[0].errors.force_rmse, rel=1e-3)
+    assert first["force_rmse"] == pytest.approx(right.force_rmse, rel=1e-3)
     assert first["energy_rmse"] < 20
     assert [h.name for h in result.potential.config.heads] == ["new"]
     assert result.potential.config.heads[0].info["finetuned_from"]["head"] == "A"
@@ -157,9 +156,7 @@ def test_replay_keeps_the_old_head(two_heads, lj_data, tmp_path):
 
 def test_new_elements_say_what_to_do(two_heads, lj_data, tmp_path):
     neon = lj_data(3, symbol="Ne")
-    with pytest.raises(
-        DataError, match="contains Ne, which no head of this model has seen .*allow_new_elements"
-    ):
+    with pytest.raises(DataError, match=r"contains Ne, which no head .*allow_new_elements"):
         finetune(two_heads, neon, SHORT, output=tmp_path)
     result = finetune(
         two_heads, neon, SHORT.replace(allow_new_elements=True), output=tmp_path, progress=False

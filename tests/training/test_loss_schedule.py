@@ -7,15 +7,15 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+
+from dpa2calc.errors import ConfigError
+from dpa2calc.model.potential import Output
 from dpa2calc.training.config import TrainConfig
 from dpa2calc.training.dataset import Dataset
 from dpa2calc.training.loader import GraphStore, make_batch
 from dpa2calc.training.loss import energy_force_loss
 from dpa2calc.training.preparation import new_potential
 from dpa2calc.training.schedule import Prefactors, Schedule
-
-from dpa2calc.errors import ConfigError
-from dpa2calc.model.potential import Output
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
+from dpa2calc.graph_builder import graph_from_atoms
 from dpa2calc.training.dataset import Dataset
 from dpa2calc.training.loader import Budget, GraphStore, groups_by_atoms
 from dpa2calc.training.sampler import Sampler, Task
-
-from dpa2calc.graph_builder import graph_from_atoms
 
 
 @pytest.fixture

@@ -12,14 +12,14 @@ import time
 import numpy as np
 import pytest
 import torch
+
+from dpa2calc.checkpoint import load_checkpoint
+from dpa2calc.errors import ConfigError, DataError, TrainingError
 from dpa2calc.training.config import TrainConfig
 from dpa2calc.training.dataset import Dataset
 from dpa2calc.training.history import History
 from dpa2calc.training.preparation import TrainingSet
 from dpa2calc.training.run import pretrain, train
-
-from dpa2calc.checkpoint import load_checkpoint
-from dpa2calc.errors import ConfigError, DataError, TrainingError
 
 FAST = TrainConfig(
     steps=24,
