@@ -65,17 +65,19 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb; 0 when converged, 1 when not."""
-    from ase.io.formats import UnknownFileTypeError, filetype
+    from ase.io.formats import UnknownFileTypeError, filetype, get_ioformat
 
     from dpa2calc.applications import relax
 
     target = Path(args.out)
     try:  # before hours of work, not after
-        filetype(str(target), read=False)
-    except UnknownFileTypeError as error:
+        writable = get_ioformat(filetype(str(target), read=False)).can_write
+    except UnknownFileTypeError:
+        writable = False
+    if not writable:
         raise ConfigError(
-            f"--out {target}: ASE knows no format of that name; use for example .extxyz or .cif"
-        ) from error
+            f"--out {target}: ASE writes no format of that name; use for example .extxyz or .cif"
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
     atoms = read_structure(args)
     atoms.calc = make_calculator(args)

@@ -42,7 +42,7 @@ def test_relax_writes_the_structure_and_its_numbers(copper_file, tmp_path, capsy
 def test_relax_errors_are_one_line(copper_file, tmp_path, capsys):
     base = ["relax", "--structure", copper_file, "--calculator", "emt", "--no-progress"]
     assert main([*base, "--out", str(tmp_path / "x.nothing")]) == 1
-    assert "x.nothing: ASE knows no format of that name" in capsys.readouterr().err
+    assert "x.nothing: ASE writes no format of that name" in capsys.readouterr().err
     assert main([*base, "--out", str(tmp_path / "x.cif"), "--fmax", "-1"]) == 1
     assert capsys.readouterr().err == "dpa2calc relax: fmax must be a positive number, got -1.0\n"
 
