@@ -62,7 +62,7 @@ class Diffusion(Result):
     haven_ratio: float | None
     haven_ratio_error: float | None
     temperature: float | None
-    charge: float
+    charge: float | None
     conductivity: float | None
     conductivity_error: float | None
     collective_conductivity: float | None
@@ -133,7 +133,7 @@ def diffusion(
     *,
     interval_fs: float | None = None,
     temperature: float | None = None,
-    charge: float = 1.0,
+    charge: float | None = None,
     fit: tuple[float, float] | None = None,
     n_blocks: int = 20,
     drift: Drift = "auto",
@@ -156,7 +156,7 @@ def diffusion(
         species: the element that diffuses.
         interval_fs, drift, wrapped, progress: see `read_paths`.
         temperature: in K, for the conductivity; none is given without it.
-        charge: of the species in e.
+        charge: of the species in e, for the conductivity; none is given without it.
         fit: first and last lag of the window in ps; the last fifth to the whole of a tenth of the
             trajectory if None, i.e. (0.02, 0.1) times its duration. The last may be a quarter of it at most.
         n_blocks: at most this many blocks, each at least 1.5 times the longest lag (6 with the default fit).
@@ -169,7 +169,7 @@ def diffusion(
         UserWarning: the displacement is not linear over the window.
 
     Example:
-        >>> result = diffusion("md.traj", "Li", interval_fs=100, temperature=600)
+        >>> result = diffusion("md.traj", "Li", interval_fs=100, temperature=600, charge=1)
         >>> print(result.summary()); result.plot().figure.savefig("msd.png")
     """
     paths = read_paths(
@@ -216,10 +216,10 @@ def diffusion(
 
 
 def nernst_einstein(
-    coefficient: float, paths: Paths, temperature: float | None, charge: float
+    coefficient: float, paths: Paths, temperature: float | None, charge: float | None
 ) -> float | None:
-    """Conductivity n z² e² D / (V k T) in mS/cm, D in Å²/ps; None without temperature or volume."""
-    if temperature is None or paths.volume == 0.0:
+    """Conductivity n z² e² D / (V k T) in mS/cm, D in Å²/ps; None where one is missing."""
+    if temperature is None or charge is None or paths.volume == 0.0:
         return None
     per_volume = paths.n_atoms / paths.volume * charge**2 * coefficient  # e² / (Å ps)
     siemens_per_metre = (

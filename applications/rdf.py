@@ -166,7 +166,7 @@ class RadialDistribution(Result):
         ax.axhline(1.0, color="0.8", lw=0.8, zorder=0)
         ax.set(xlabel="r (Å)", ylabel="g(r)", xlim=(0.0, self.upper_edges[-1]))
         ax.set_ylim(bottom=0.0)
-        ax.legend(frameon=False)
+        ax.legend(frameon=False, loc="upper right")
         return ax
 
 

@@ -16,7 +16,14 @@ from ase.io import read, write
 from common import DEEPMD_PYTHON, HERE, Engine, machine, model_file, save
 
 # Supercells of the box of 64 molecules, by number of atoms.
-CELLS = {192: (1, 1, 1), 1536: (2, 2, 2), 5184: (3, 3, 3), 12288: (4, 4, 4), 24000: (5, 5, 5), 98304: (8, 8, 8)}
+CELLS = {
+    192: (1, 1, 1),
+    1536: (2, 2, 2),
+    5184: (3, 3, 3),
+    12288: (4, 4, 4),
+    24000: (5, 5, 5),
+    98304: (8, 8, 8),
+}
 
 
 def measure(kind: str, model: Path, structure: Path, threads: int, repeats: int) -> dict[str, float]:
@@ -31,7 +38,9 @@ def measure(kind: str, model: Path, structure: Path, threads: int, repeats: int)
 
 def main() -> None:
     """Run all sizes of all models."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--models", nargs="+", default=("small", "medium"))
     parser.add_argument("--sizes", nargs="+", type=int, default=tuple(CELLS)[:-1])
     parser.add_argument("--threads", type=int, default=2)
@@ -49,7 +58,9 @@ def main() -> None:
                 kinds = ["dpa2calc"] + (["deepmd"] if DEEPMD_PYTHON and size == 1536 else [])
                 for kind in kinds:
                     repeats = 3 if size < 20000 else 2
-                    row = measure(kind, model_file(model, folder), folder / f"{size}.extxyz", args.threads, repeats)
+                    row = measure(
+                        kind, model_file(model, folder), folder / f"{size}.extxyz", args.threads, repeats
+                    )
                     rows.append({"engine": kind, "model": model, "atoms": size, **row})
                     print(
                         f"{kind:9s} {model:8s} {size:7d} atoms {1e3 * row['seconds'] / size:8.3f} ms/atom "

@@ -80,7 +80,9 @@ HEADER = "model       system      thr   ours ms/at  MB   peak   deepmd ms/at  MB
 
 def main() -> None:
     """Run the chosen combinations."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--systems", nargs="+", default=SYSTEMS[:2])
     parser.add_argument("--threads", nargs="+", type=int, default=(1, 2))

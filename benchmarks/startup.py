@@ -1,6 +1,6 @@
 """From a fresh `python -c` to the first energy, ours against deepmd-kit, the same `small` model.
 
-    python benchmarks/startup.py
+python benchmarks/startup.py
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ def main() -> None:
     """Interleave fresh processes and print the smallest times."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        files = {"structure": str(write_structures(folder)["water 192"]), "model": str(model_file("small", folder))}
+        files = {
+            "structure": str(write_structures(folder)["water 192"]),
+            "model": str(model_file("small", folder)),
+        }
         times: dict[str, list[float]] = {"dpa2calc": [], "deepmd": []}
         for _ in range(4):
             times["dpa2calc"].append(seconds(sys.executable, OURS.format(**files), keep_path=True))

@@ -27,7 +27,9 @@ DATA = Path(__file__).parent / "data"
 
 def main() -> None:
     """Run, analyse, draw."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--picoseconds", type=float, default=2.0, help="length of the run (default 2)")
     parser.add_argument("--temperature", type=float, default=330.0, help="K (default 330)")
     parser.add_argument("--model", default="default")
@@ -65,9 +67,11 @@ def main() -> None:
     comparison = rdf.compare(dft)
     print(result.summary())
     position, height = rdf.first_peak()
-    print(f"g_OO first peak    {height:.2f} at {position:.3f} Å (DFT frames: {height / comparison.peak_height_ratio:.2f}")
-    print(f"                   at {position - comparison.peak_shift:.3f} Å); mean |difference| of g_OO ", end="")
-    print(f"{comparison.mean_absolute_deviation:.3f}")
+    dft_height, dft_position = height / comparison.peak_height_ratio, position - comparison.peak_shift
+    print(
+        f"g_OO first peak    {height:.2f} at {position:.3f} Å; DFT frames {dft_height:.2f} at {dft_position:.3f} Å"
+    )
+    print(f"                   mean |difference| of g_OO {comparison.mean_absolute_deviation:.3f}")
     print(f"figures            {args.output / 'rdf.png'}, {args.output / 'md.png'}")
 
 

@@ -23,7 +23,9 @@ TARGET = Path(__file__).parent / "data" / "water_pbe0ts_rdf.json"
 
 def main() -> None:
     """Read both files, write the curve."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path)
     folder = parser.parse_args().data
     frames = []

@@ -124,4 +124,36 @@ class TrainConfig:
         return dataclasses.replace(self, **changes)
 
 
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig(TrainConfig):
+    """How to fine-tune (paper, 4.5): the training options with gentler defaults, and where to start from."""
+
+    steps: Annotated[int, "number of optimiser steps"] = 5000
+    learning_rate: Annotated[float, "learning rate at the start"] = 5e-4
+    warmup_steps: Annotated[int, "steps over which the learning rate rises from 0"] = 100
+    ema_decay: Annotated[float, "decay of the running average of the weights (0 = no average)"] = 0.99
+    validate_every: Annotated[int, "steps between validations"] = 500
+    start_head: Annotated[str, "a head's name, 'best' (least zero-shot error) or 'fresh'"] = "best"
+    zero_shot_frames: Annotated[int, "frames for the choice of head and the bias fit"] = 100
+    freeze_descriptor: Annotated[bool, "train the fitting net only"] = False
+    freeze_layers: Annotated[int, "freeze repinit and this many repformer layers (0 = nothing)"] = 0
+    lora_rank: Annotated[int, "rank of low-rank updates of the frozen descriptor (0 = off)"] = 0
+    lora_scale: Annotated[float, "factor of the low-rank updates"] = 1.0
+    allow_new_elements: Annotated[bool, "accept elements that no head has seen in training"] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.zero_shot_frames > 0, "zero_shot_frames", self.zero_shot_frames, "at least 1")
+        check(self.freeze_layers >= 0, "freeze_layers", self.freeze_layers, "at least 0")
+        check(self.lora_rank >= 0, "lora_rank", self.lora_rank, "at least 0")
+        frozen = self.freeze_descriptor + (self.freeze_layers > 0) + (self.lora_rank > 0)
+        check(
+            frozen <= 1,
+            "freeze_descriptor, freeze_layers, lora_rank",
+            (self.freeze_descriptor, self.freeze_layers, self.lora_rank),
+            "at most one of them",
+        )
+
+
 DEFAULTS = TrainConfig()
+FINETUNE_DEFAULTS = FinetuneConfig()

@@ -12,9 +12,13 @@ from pathlib import Path
 from typing import IO, Any
 
 import ase.io
+import ase.io.formats
 from ase import Atoms
 
 from dpa2calc.errors import DataError
+
+from .databases import iread_ase_db, iread_lmdb
+from .deepmd_data import iread_folder, is_system_folder
 
 PathLike = str | os.PathLike[str]
 
@@ -94,21 +98,50 @@ def _single_frames(text: str) -> Iterator[tuple[str, int]]:
 
 
 def iread_atoms(path: PathLike) -> Iterator[Atoms]:
-    """Yield all frames of any supported file.
+    """Yield all frames of any supported file or folder.
 
-    Extended XYZ (`.xyz`, `.extxyz`, also compressed) is read in one pass; everything else goes to ASE.
+    * extended XYZ (`.xyz`, `.extxyz`, also `.xz`, `.gz`, `.bz2`), read in one pass;
+    * deepmd-kit systems: folders with `type.raw` (or folders of such), plain or mixed, and HDF5;
+    * HDF5 of ANI-1x and Transition1x; `file.h5#group` reads one group;
+    * ASE databases: `.db`, `.aselmdb`, `.lmdb`;
+    * everything else that ASE reads.
 
     Raises:
-        DataError: no such file, an unknown format, or a damaged frame.
+        DataError: no such file, an unknown format, or a damaged frame, which is named.
     """
-    path = Path(path)
-    if not path.exists():
-        raise DataError(f"there is no file {path}")
-    suffixes = [s for s in path.suffixes if s not in _OPENERS]
-    if suffixes and suffixes[-1] in (".xyz", ".extxyz"):
-        yield from iread_extxyz(path)
-        return
+    text, _, group = os.fspath(path).partition("#")
+    place = Path(text)
+    if not place.exists():
+        raise DataError(f"there is no file or folder {place}")
+    suffixes = [s.lower() for s in place.suffixes if s not in _OPENERS]
+    last = suffixes[-1] if suffixes else ""
+    if last in (".xyz", ".extxyz"):
+        yield from iread_extxyz(place)
+    elif last in (".h5", ".hdf5", ".hdf"):
+        from .hdf5_data import iread_hdf5
+
+        yield from iread_hdf5(place, group)
+    elif last in (".lmdb", ".aselmdb"):
+        yield from iread_lmdb(place)
+    elif last == ".db":
+        yield from iread_ase_db(place)
+    elif is_system_folder(place):
+        yield from iread_folder(place)
+    else:
+        yield from _iread_ase(place)
+
+
+def _iread_ase(path: Path) -> Iterator[Atoms]:
+    """ASE's own readers; files compressed in ways they handle badly are unpacked in memory first."""
+    frames: Any
     try:
-        yield from ase.io.iread(str(path), index=":")
+        if path.suffix in _OPENERS:
+            inner = Path(path.stem)
+            handle = io.StringIO(open_text(path).read())
+            known = ase.io.formats.filetype(inner.name, read=False)
+            frames = ase.io.iread(handle, index=":", format=known)
+        else:
+            frames = ase.io.iread(str(path), index=":")
+        yield from frames
     except Exception as error:  # ASE raises many kinds
         raise DataError(f"{path} cannot be read: {error}") from error

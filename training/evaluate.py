@@ -25,6 +25,7 @@ from .dataset import Dataset, Frame
 from .loader import GraphStore, groups_by_atoms, make_batch
 from .loss import symmetric
 from .metrics import Errors, ErrorSums
+from .optimizer import evaluating
 from .statistics import energy_bias
 
 
@@ -152,7 +153,7 @@ def predict_potential(
     sizes = [frame.n_atoms for frame in data]
     out = []
     bar = tqdm(total=len(data), unit="frame", disable=not progress)
-    with bar:
+    with bar, evaluating(potential):
         for group in groups_by_atoms(sizes, batch_atoms):
             batch = make_batch(store, group, head=head).to(device)
             output = potential.compute(batch.graph, head)

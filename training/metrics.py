@@ -14,6 +14,7 @@ from dpa2calc.model.potential import Potential
 from .distributed import ALONE, Processes
 from .loader import Batch, GraphStore, groups_by_atoms, make_batch
 from .loss import symmetric
+from .optimizer import evaluating
 
 QUANTITIES = ("energy", "force", "virial")
 
@@ -99,14 +100,15 @@ def potential_errors(
     """Errors of one head on all frames of a store; several processes share the frames."""
     sums = ErrorSums()
     own = range(processes.rank, len(store), processes.size)
-    for group in groups_by_atoms([store.dataset[i].n_atoms for i in own], batch_atoms):
-        batch = make_batch(store, [own[i] for i in group], head=head).to(device)
-        output = potential.compute(batch.graph, head)
-        sums.add(
-            *batch_errors(output.energy, output.forces, output.virial, batch),
-            n_frames=len(group),
-            n_atoms=batch.graph.n_atoms,
-        )
+    with evaluating(potential):
+        for group in groups_by_atoms([store.dataset[i].n_atoms for i in own], batch_atoms):
+            batch = make_batch(store, [own[i] for i in group], head=head).to(device)
+            output = potential.compute(batch.graph, head)
+            sums.add(
+                *batch_errors(output.energy, output.forces, output.virial, batch),
+                n_frames=len(group),
+                n_atoms=batch.graph.n_atoms,
+            )
     sums.values = processes.sum(sums.values)
     return sums.errors()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
@@ -66,7 +67,7 @@ def pretrain(
 
     Args:
         model: a preset's name, a configuration whose heads the sets name, or a Potential to go on
-            with (its statistics and biases are then kept).
+            with (its statistics and biases are kept; the object itself is not changed).
         sets: training sets by name.
         output: folder of the run's files, see `Trainer`.
 
@@ -78,7 +79,7 @@ def pretrain(
     given = model if isinstance(model, Potential) else None
     data = TrainingData.of(sets, given.config if given else model)  # type: ignore[arg-type]
     if given is not None:
-        potential = given
+        potential = copy.deepcopy(given)
     else:
         assert isinstance(model, ModelConfig)
         potential = new_potential(with_seen_elements(model, data), seed=config.seed, dtype=config.dtype)

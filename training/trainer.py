@@ -6,7 +6,7 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from .config import TrainConfig
 from .distributed import ALONE, Processes
 from .history import History, Interval, LogWriter, progress_line
 from .loader import Batch, Budget, GraphStore, make_batch
+from .lora import merged
 from .loss import energy_force_loss
 from .metrics import Errors, potential_errors, validation_score
 from .optimizer import Clipper, WeightAverage, make_optimizer
@@ -60,6 +61,7 @@ class Trainer:
     Files: `log.jsonl`, `last.safetensors` and `best.safetensors` (potentials, averaged weights when there
     is an average), `state.safetensors` (to go on). The potential's statistics and biases must be set
     before the first run (`measure_environment`, `fit_energy_biases`); a resumed run takes all from its state.
+    `trainable` names the weights to train (all when left out).
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Trainer:
         config: TrainConfig,
         *,
         output: str | Path,
+        trainable: Collection[str] | None = None,
         processes: Processes = ALONE,
         progress: bool = True,
     ):
@@ -91,7 +94,13 @@ class Trainer:
             batches_per_step=config.batches_per_step,
             seed=config.seed,
         )
-        self.named = {n: p for n, p in self.potential.named_parameters() if p.requires_grad}
+        # Weights that are not trained keep requires_grad: without it the model takes its inference
+        # kernels, which cannot be differentiated twice.
+        self.named = {
+            n: p
+            for n, p in self.potential.named_parameters()
+            if p.requires_grad and (trainable is None or n in trainable)
+        }
         self.parameters = list(self.named.values())
         self.optimizer = make_optimizer(self.parameters, config)
         self.average = WeightAverage(self.parameters, config.ema_decay)
@@ -196,7 +205,7 @@ class Trainer:
             terms = energy_force_loss(output, batch, prefactors, huber_delta=self.config.huber_delta)
             finite = finite and bool(terms.total.isfinite())
             if finite:
-                (terms.total / self.config.batches_per_step).backward()
+                (terms.total / self.config.batches_per_step).backward(inputs=self.parameters)
                 n_frames = len(batch.sources)
                 interval.add(batch.task, terms, n_frames=n_frames, n_atoms=batch.graph.n_atoms)
         flags = torch.tensor([not finite, self._interrupted, timed_out], dtype=torch.float64)
@@ -252,7 +261,7 @@ class Trainer:
     def _save_potential(self, name: str) -> None:
         if self.processes.first:
             with self.average.applied():
-                save_potential(self.potential, self.output / name, step=self.step)
+                save_potential(merged(self.potential), self.output / name, step=self.step)
 
     def save_state(self) -> None:
         """Write `last.safetensors` and `state.safetensors`."""
@@ -317,7 +326,7 @@ class Trainer:
         history = History((), ())
         if self.processes.first:
             history = History.read(self.output / "log.jsonl")
-        return TrainResult(self.potential, history, self.output, self.step, finished, self.best_score)
+        return TrainResult(merged(self.potential), history, self.output, self.step, finished, self.best_score)
 
     @contextmanager
     def _catch_interrupt(self) -> Iterator[None]:

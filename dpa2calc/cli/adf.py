@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from dpa2calc.errors import ConfigError
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     reference = None
     if args.reference:
         other = angular_distribution(Frames(args.reference), args.triplet, cutoff=result.cutoffs, **options)
-        reference = {args.reference: other}
+        reference = {Path(args.reference).name: other}
         print(f"  against reference: {100 * result.compare(other):.2f} % of the angles differ")
     print(f"figure: {draw(args.figure, [partial(result.plot, reference=reference)])}")
     if args.data:

@@ -23,7 +23,11 @@ def add_calculator_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--committee", nargs="+", metavar="MODEL", help="further models; their spread is the uncertainty"
     )
-    group.add_argument("--dispersion", metavar="FUNCTIONAL", help="add D3(BJ) dispersion for this functional")
+    group.add_argument(
+        "--dispersion",
+        metavar="d3bj[:FUNCTIONAL]",
+        help="add D3(BJ) dispersion, for the head's functional or this one",
+    )
     group.add_argument(
         "--allow-unseen-elements", action="store_true", help="evaluate elements that the head never saw"
     )

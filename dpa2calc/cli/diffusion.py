@@ -10,7 +10,7 @@ from dpa2calc.errors import ConfigError
 from .frames import add_selection_arguments, draw, selected_frames
 
 _EXAMPLE = """examples:
-  dpa2calc diffusion 600K.traj --species Li --temperature 600 --start 500 --map li.cube
+  dpa2calc diffusion 600K.traj --species Li --temperature 600 --charge 1 --map li.cube
   dpa2calc diffusion 500K.traj 600K.traj 700K.traj 900K.traj --temperature 500 600 700 900 --fit 2 20
 """
 
@@ -27,7 +27,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("trajectories", nargs="+", help="one file for each temperature")
     parser.add_argument("--species", default="Li", help="element that diffuses (default Li)")
     parser.add_argument("--temperature", type=float, nargs="+", help="in K, one for each trajectory")
-    parser.add_argument("--charge", type=float, default=1.0, help="of the species in e (default 1)")
+    parser.add_argument("--charge", type=float, help="of the species in e, for the conductivity")
     parser.add_argument(
         "--interval-fs", type=float, help="time between stored frames (default: as written by `dpa2calc md`)"
     )

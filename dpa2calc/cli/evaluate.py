@@ -99,8 +99,10 @@ def evaluate(calc: Any, structures: list[Any], batch_atoms: int) -> list[dict[st
         return calc.evaluate(structures, batch_atoms=batch_atoms, progress=progress)
     out = []
     for atoms in structures:
-        calc.calculate(atoms, ["energy", "forces"], ["positions"])
-        out.append(dict(calc.results))
+        copy = atoms.copy()
+        copy.calc = calc
+        forces = copy.get_forces()
+        out.append({"energy": copy.get_potential_energy(), "forces": forces})
     return out
 
 

@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     from dpa2calc.registry import available_models, cache_folder
 
     folder = cache_folder()
-    rows = []
+    rows: list[dict[str, Any]] = []
     for entry in available_models().values():
         if entry.shipped:
             place = "in the package"
@@ -51,9 +51,8 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps({"cache": str(folder), "models": rows}, indent=2))
         return 0
     table = [("NAME", "WHERE", "HEADS", "LICENCE", "DESCRIPTION")]
-    table += [
-        (r["name"], r["place"], str(len(r["heads"]) or "?"), r["licence"], r["description"]) for r in rows
-    ]  # type: ignore[misc]
+    for r in rows:
+        table.append((r["name"], r["place"], str(len(r["heads"]) or "?"), r["licence"], r["description"]))
     widths = [max(len(row[column]) for row in table) for column in range(4)]
     for row in table:
         print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[4]]))

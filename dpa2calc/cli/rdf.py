@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         if name in others:
             print(f"  against reference: {curve.compare(others[name]).summary()}")
     plots = [
-        partial(curve.plot, reference={args.reference: others[name]} if name in others else None)
+        partial(curve.plot, reference={Path(args.reference).name: others[name]} if name in others else None)
         for name, curve in curves.items()
     ]
     print(f"figure: {draw(args.figure, plots)}")

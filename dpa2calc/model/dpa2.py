@@ -40,7 +40,9 @@ class DPA2(nn.Module):
         d1 = config.repformer.g1_dim
         # No weights when the sizes already agree (MATHS 5).
         self.g1_shape = Dense(n_in, d1, bias=False) if n_in != d1 else None
-        self.tebd_transform = Dense(config.tebd_dim, d1, bias=False) if config.add_tebd_to_repinit_out else None
+        self.tebd_transform = (
+            Dense(config.tebd_dim, d1, bias=False) if config.add_tebd_to_repinit_out else None
+        )
         self.repformer = Repformer(config, n_types)
 
     @property

@@ -57,7 +57,9 @@ def electron_configurations(symbols: Sequence[str]) -> np.ndarray:
     rows = []
     for symbol in symbols:
         if not 0 < atomic_numbers.get(symbol, 0) <= 118:
-            raise ElementError(f"{symbol!r} in the type map is no element, so it has no electron configuration")
+            raise ElementError(
+                f"{symbol!r} in the type map is no element, so it has no electron configuration"
+            )
         filled = occupation(symbol)
         spins: list[int] = []
         for shell in _SHELLS:

@@ -82,7 +82,9 @@ class PairMix(torch.autograd.Function):
             rows = slice(start, start + step)
             g = g2[rows]
             g_t = g.transpose(1, 2)
-            query, weights, scores = _query_weights_scores(g, gate[rows], shift[rows], query_key, heads, ctx.n_more)
+            query, weights, scores = _query_weights_scores(
+                g, gate[rows], shift[rows], query_key, heads, ctx.n_more
+            )
             b = g.shape[0]
             grad_mixed = _heads_first(grad_out[rows].reshape(b * k, d2) @ value_out_t, k, heads)
             grad_weights = torch.bmm(grad_mixed, g_t).view(b, heads, k, k)

@@ -32,15 +32,15 @@ class Net(NamedTuple):
 
 def net_of(mlp: MLP) -> Net | None:
     """The frozen net, or None when it is not of the supported kind (tanh, biased, fixed weights)."""
-    layers = list(mlp.layers)
+    layers = [mlp.layers[index] for index in range(len(mlp.layers))]
     if mlp.name != "tanh" or mlp.skips[0] or any(p.requires_grad for p in mlp.parameters()):
         return None
-    if any(layer.bias is None for layer in layers):
-        return None
-    later = tuple(
-        (layer.matrix, layer.bias, layer.idt, skip) for layer, skip in zip(layers[1:], mlp.skips[1:])
-    )
-    return Net(layers[0].matrix[0], layers[0].idt, later, layers[-1].matrix.shape[1])
+    later = []
+    for layer, skip in zip(layers[1:], mlp.skips[1:]):
+        if layer.bias is None or layers[0].bias is None:
+            return None
+        later.append((layer.matrix, layer.bias, layer.idt, skip))
+    return Net(layers[0].matrix[0], layers[0].idt, tuple(later), layers[-1].matrix.shape[1])
 
 
 def _add_skip(x: Tensor, before: Tensor, copies: int) -> Tensor:
@@ -137,9 +137,7 @@ class EmbeddedMoments(torch.autograd.Function):
                     grad_factor[block] = (grad_g * g * plain).sum(dim=-1).view(-1, k)
                 g = g * (1.0 + part)
                 grad_g = grad_g * (1.0 + part)
-            torch.bmm(
-                g.view(-1, k, net.width), grad_moments[block].transpose(1, 2), out=grad_rows[block]
-            )
+            torch.bmm(g.view(-1, k, net.width), grad_moments[block].transpose(1, 2), out=grad_rows[block])
             grad_rows[block][..., 0] += _backward_rows(net, kept, grad_g).view(-1, k)
         ctx.kept = []
         return grad_rows, None, None, None, grad_factor, None
@@ -168,7 +166,9 @@ class AngleSums(torch.autograd.Function):
     def forward(ctx: Any, directions: Tensor, first: Tensor, second: Tensor, net: Net) -> Tensor:
         n, k, _ = directions.shape
         out = directions.new_empty(n, net.width)
-        step = max(1, torch.get_num_threads() * _BLOCK_BYTES // (k * k * net.width * directions.element_size()))
+        step = max(
+            1, torch.get_num_threads() * _BLOCK_BYTES // (k * k * net.width * directions.element_size())
+        )
         for start in range(0, n, step):
             block = slice(start, start + step)
             angles = torch.bmm(directions[block], directions[block].transpose(1, 2)).view(-1, 1, k * k)

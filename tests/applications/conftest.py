@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from ase import Atoms
+
 from dpa2calc.applications import Paths
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
-from dpa2calc.applications import AngularDistribution, angular_distribution
 
+from dpa2calc.applications import AngularDistribution, angular_distribution
 from dpa2calc.errors import ConfigError, DataError, ElementError, StructureError
 
 CELL = np.array([[9.0, 0.0, 0.0], [3.0, 8.0, 0.0], [-2.0, 3.0, 7.5]])

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from ase import units
-from dpa2calc.applications import Arrhenius, arrhenius, diffusion
 from scipy.optimize import curve_fit
 
+from dpa2calc.applications import Arrhenius, arrhenius, diffusion
 from dpa2calc.errors import ConfigError, DataError
 
 TEMPERATURES = np.array([500.0, 600.0, 700.0, 900.0])

@@ -5,8 +5,8 @@ import warnings
 import numpy as np
 import pytest
 from ase import units
-from dpa2calc.applications import Diffusion, diffusion
 
+from dpa2calc.applications import Diffusion, diffusion
 from dpa2calc.errors import ConfigError, DataError
 
 
@@ -82,7 +82,8 @@ def test_nernst_einstein_in_si(brownian_walk, paths_of) -> None:
     expected = density * (2 * units._e) ** 2 * result.tracer * 1e-8 / (units._k * 300.0)  # S/m
     assert result.conductivity == pytest.approx(10.0 * expected, rel=1e-6)
     assert result.collective_conductivity == pytest.approx(result.conductivity / result.haven_ratio)
-    assert diffusion(paths, "Li").conductivity is None
+    assert diffusion(paths, "Li", charge=2.0).conductivity is None
+    assert diffusion(paths, "Li", temperature=300.0).conductivity is None  # never guess a charge
 
 
 def test_from_wrapped_frames_with_a_drifting_host(brownian_walk, frames_of) -> None:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.io import write
-from dpa2calc.applications import Frames, Paths, read_paths
 
+from dpa2calc.applications import Frames, Paths, read_paths
 from dpa2calc.errors import ConfigError, DataError, ElementError, StructureError
 
 CELLS = {

@@ -8,11 +8,11 @@ from ase import units
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
+
 from dpa2calc.applications import _phonopy
 from dpa2calc.applications.elastic import elastic_constants
 from dpa2calc.applications.phonon_convergence import phonon_convergence
 from dpa2calc.applications.phonons import Phonons, phonons
-
 from dpa2calc.errors import ConfigError, MissingDependencyError, StructureError
 
 pytest.importorskip("phonopy")
@@ -52,7 +52,7 @@ def argon():
 def copper():
     atoms = bulk("Cu", a=3.6)
     atoms.calc = EMT()
-    return phonons(atoms, relax="cell", min_length=10.0, mesh=60.0, progress=False)
+    return phonons(atoms, relax="cell", min_length=11.0, mesh=60.0, progress=False)
 
 
 def test_central_force_lattice_is_analytic(argon):
@@ -77,12 +77,13 @@ def test_acoustic_sum_rule(argon):
     assert argon.stable and argon.imaginary_fraction == 0
 
 
-@pytest.mark.parametrize("direction", [(1, 0, 0), (1, 1, 0), (1, 1, 1), (3, 2, 1)])
-def test_sound_velocity_is_that_of_the_elastic_constants(copper, direction):
+def test_sound_velocity_is_that_of_the_elastic_constants(copper):
     atoms = copper.atoms()
     atoms.calc = EMT()
     elastic = elastic_constants(atoms, relax="none", progress=False)
-    assert copper.sound_velocities(direction) == pytest.approx(elastic.sound_velocities(direction), rel=2e-3)
+    for direction in ((1, 0, 0), (1, 1, 0), (1, 1, 1), (3, 2, 1)):
+        slopes = copper.sound_velocities(direction)
+        assert slopes == pytest.approx(elastic.sound_velocities(direction), rel=1e-3)
 
 
 def test_thermodynamic_identities(copper):
@@ -226,7 +227,7 @@ def test_convergence_with_supercell_and_displacement():
     """Supercells over twice the range of the forces are exact; the error of a displacement is quadratic."""
     result = phonon_convergence(
         bonded_crystal(),
-        min_lengths=(9.0, 13.0),
+        min_lengths=(8.0, 12.0),
         displacements=(0.005, 0.01, 0.02, 0.04),
         mesh=30.0,
         progress=False,

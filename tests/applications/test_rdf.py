@@ -5,8 +5,8 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, make_supercell
 from ase.geometry import get_distances
-from dpa2calc.applications import Frames, RadialDistribution, radial_distribution, radial_distributions
 
+from dpa2calc.applications import Frames, RadialDistribution, radial_distribution, radial_distributions
 from dpa2calc.errors import ConfigError, DataError, ElementError, StructureError
 
 TRICLINIC = np.array([[11.0, 0.0, 0.0], [3.0, 10.0, 0.0], [-2.0, 4.0, 9.0]])

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
+
 from dpa2calc.applications import RepresentationMap, representation_map
 from dpa2calc.applications.environments import environment_labels
-
 from dpa2calc.errors import ConfigError, DataError
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.io import write
+
 from dpa2calc.applications import Frames
 from dpa2calc.applications.trajectory import BlockAverage
 from dpa2calc.applications.wording import plus_minus
-
 from dpa2calc.errors import DataError
 
 

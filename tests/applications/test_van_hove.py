@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from ase.io import read
-from dpa2calc.applications import DensityMap, VanHove, density_map, read_paths, van_hove
 from scipy.stats import maxwell
 
+from dpa2calc.applications import DensityMap, VanHove, density_map, read_paths, van_hove
 from dpa2calc.errors import ConfigError, StructureError
 
 CELL = np.array([[9.0, 0.0, 0.0], [2.0, 9.0, 0.0], [-1.0, 3.0, 10.0]])

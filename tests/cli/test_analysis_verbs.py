@@ -72,7 +72,17 @@ def test_diffusion_at_two_temperatures(tmp_path, capsys) -> None:
         str(tmp_path / "d.png"),
         "--quiet",
     ]
-    extra = ["--fit", "0.2", "2", "--map", str(tmp_path / "li.cube"), "--save", str(tmp_path / "fit.npz")]
+    extra = [
+        "--charge",
+        "1",
+        "--fit",
+        "0.2",
+        "2",
+        "--map",
+        str(tmp_path / "li.cube"),
+        "--save",
+        str(tmp_path / "fit.npz"),
+    ]
     assert main([*words, *extra]) == 0
     out = capsys.readouterr().out
     cold, hot = (float(value) for value in re.findall(r"tracer D\s+([\d.]+)", out))

@@ -1,0 +1,178 @@
+"""The verbs that need no application: models, describe, evaluate."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from ase.build import bulk, molecule
+from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import read, write
+
+from dpa2calc.checkpoint import save_checkpoint
+from dpa2calc.cli.main import main
+from dpa2calc.label_errors import Labels, label_errors, labels_of
+from dpa2calc.model.config import DPA1Config, FittingConfig, HeadConfig, ModelConfig
+from dpa2calc.model.potential import Potential
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A tiny model with two heads."""
+    fitting = FittingConfig(neuron=(8,))
+    config = ModelConfig(
+        type_map=("H", "O", "Cu"),
+        descriptor=DPA1Config(cutoff=4.0, nsel=20, neuron=(4, 8), axis_neuron=2, tebd_dim=4, attn_layer=0),
+        heads=(
+            HeadConfig(
+                name="Water_PBE",
+                functional="PBE",
+                elements=("H", "O"),
+                fitting=fitting,
+                info={"test": {"forces_rmse": 41.5}},
+            ),
+            HeadConfig(name="Metal_PBE", functional="PBE", fitting=fitting),
+        ),
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        potential = Potential(config)
+    return str(save_checkpoint(potential, tmp_path_factory.mktemp("m") / "two.safetensors"))
+
+
+def labelled(seed, shift=0.0):
+    """Copper with EMT's labels, its energy moved by `shift` eV an atom."""
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.05, seed=seed)
+    atoms.calc = EMT()
+    energy, forces, stress = atoms.get_potential_energy(), atoms.get_forces(), atoms.get_stress()
+    atoms.calc = SinglePointCalculator(atoms, energy=energy + 4 * shift, forces=forces + 0.001, stress=stress)
+    return atoms
+
+
+def test_models_lists_names_and_places(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("DPA2CALC_CACHE", str(tmp_path))
+    assert main(["models"]) == 0
+    out = capsys.readouterr().out
+    assert "default" in out and "in the package" in out and str(tmp_path) in out
+    line = next(line for line in out.splitlines() if line.startswith("DPA-2.4-7M"))
+    assert "online" in line and "31" in line
+    assert main(["models", "--json"]) == 0
+    names = [m["name"] for m in json.loads(capsys.readouterr().out)["models"]]
+    assert "DPA-2.4-7M" in names
+
+
+def test_describe(capsys, checkpoint):
+    assert main(["describe", checkpoint]) == 0
+    out = capsys.readouterr().out
+    for part in (
+        "DPA-1",
+        "Water_PBE",
+        "Metal_PBE",
+        "PBE",
+        "[H O]",
+        "forces_rmse: 41.5",
+        "type map    3: H O Cu",
+    ):
+        assert part in out
+    assert main(["describe", checkpoint, "--head", "metal-pbe"]) == 0
+    assert "Water_PBE" not in capsys.readouterr().out
+    assert main(["describe", checkpoint, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["kind"] == "DPA-1" and facts["heads"][0]["info"]["test"]["forces_rmse"] == 41.5
+    assert facts["parameters"] > 0 and facts["cutoff"] == 4.0
+
+
+def test_describe_errors(capsys, checkpoint):
+    assert main(["describe", checkpoint, "--head", "ice"]) == 1
+    assert "has no head 'ice'" in capsys.readouterr().err
+    assert main(["describe", "nothing.pt"]) == 1
+    assert "dpa2calc describe: there is no file" in capsys.readouterr().err
+
+
+def test_evaluate_prints_and_writes_what_the_calculator_says(capsys, checkpoint, tmp_path):
+    from dpa2calc import DPA2Calculator
+
+    frames = [molecule("H2O"), molecule("H2O2"), bulk("Cu", cubic=True)]
+    write(tmp_path / "in.extxyz", frames)
+    out = tmp_path / "out.extxyz"
+    command = ["evaluate", str(tmp_path / "in.extxyz"), "--model", checkpoint, "--head", "Metal_PBE"]
+    assert main([*command, "--dtype", "float64", "-o", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "H2O2" in printed and "errors" not in printed
+    calc = DPA2Calculator(checkpoint, "Metal_PBE", dtype="float64")
+    for frame, atoms in zip(read(out, ":"), frames, strict=True):
+        assert frame.get_potential_energy() == pytest.approx(calc.get_potential_energy(atoms), abs=1e-6)
+        np.testing.assert_allclose(frame.get_forces(), calc.get_forces(atoms), atol=1e-6)
+    np.testing.assert_allclose(read(out, "-1").get_stress(), calc.get_stress(frames[2]), atol=1e-8)
+    assert main([*command, "--index", "1", "-o", str(tmp_path / "o.json"), "--quiet"]) == 0
+    document = json.loads((tmp_path / "o.json").read_text())
+    assert [s["formula"] for s in document["structures"]] == ["H2O2"]
+    assert document["structures"][0]["energy"] == pytest.approx(
+        calc.get_potential_energy(frames[1]), abs=1e-4
+    )
+    assert document["head"] == "Metal_PBE" and document["errors"] is None
+
+
+def test_evaluate_with_a_committee(capsys, checkpoint, tmp_path):
+    write(tmp_path / "in.extxyz", molecule("H2O"))
+    command = ["evaluate", str(tmp_path / "in.extxyz"), "--model", checkpoint, "--head", "Water_PBE"]
+    assert main([*command, "--committee", checkpoint, "-o", str(tmp_path / "o.extxyz")]) == 0
+    assert "max std F" in capsys.readouterr().out
+    assert read(tmp_path / "o.extxyz").info["energy_std"] == 0.0
+
+
+def test_errors_against_labels_of_another_calculator(capsys, tmp_path):
+    frames = [labelled(seed, shift=0.25) for seed in range(3)]
+    write(tmp_path / "in.extxyz", frames)
+    command = ["evaluate", str(tmp_path / "in.extxyz"), "--calculator", "emt", "-o", str(tmp_path / "o.json")]
+    assert main(command) == 0
+    errors = json.loads((tmp_path / "o.json").read_text())["errors"]
+    assert errors["energy"]["bias"] == pytest.approx(-250, abs=1e-3)
+    assert errors["energy_shifted"]["rmse"] == pytest.approx(0, abs=1e-3)
+    assert errors["forces"]["mae"] == pytest.approx(1.0, abs=1e-3) and errors["forces"]["count"] == 36
+    printed = capsys.readouterr().out
+    assert "errors against the labels of 3 structures" in printed and "meV/Å (36 values)" in printed
+    assert main([*command[:-1], str(tmp_path / "o.extxyz")]) == 0
+    back = read(tmp_path / "o.extxyz")
+    assert back.info["ref_energy"] == pytest.approx(frames[2].get_potential_energy(), abs=1e-6)
+    np.testing.assert_allclose(back.arrays["ref_forces"], frames[2].get_forces(), atol=1e-6)
+
+
+def test_error_figures_by_hand():
+    atoms = molecule("H2O")
+    forces = np.zeros((3, 3))
+    results = [{"energy": 3.0, "forces": forces + 0.1}, {"energy": 9.0, "forces": forces}]
+    labels = [Labels(energy=0.0, forces=forces), Labels(energy=3.0)]
+    errors = label_errors([atoms, atoms], results, labels)
+    assert errors.energy.mae == 1500 and errors.energy.rmse == pytest.approx(1e3 * np.sqrt((1 + 4) / 2))
+    assert errors.energy_shifted.rmse == pytest.approx(500) and errors.forces.rmse == pytest.approx(100)
+    assert errors.n_structures == 2 and errors.stress is None
+    assert label_errors([atoms], results[:1], [Labels()]) is None
+    assert labels_of(atoms) == Labels()
+
+
+def test_evaluate_errors(capsys, checkpoint, tmp_path):
+    model = ["--model", checkpoint]
+    water = [*model, "--head", "Water_PBE"]
+    bad, copper = tmp_path / "bad.cif", tmp_path / "copper.extxyz"
+    bad.write_text("nonsense")
+    write(copper, bulk("Cu", cubic=True))
+    for command, text in [
+        (["nothing.xyz", *water], "nothing.xyz does not exist"),
+        ([str(bad), *water], "ASE cannot read frames ':'"),
+        ([str(copper), *model], "has 2 heads"),
+        ([str(copper), *water], "structure 0 (Cu4): head 'Water_PBE' never saw Cu"),
+        ([str(copper), "-o", "x.csv"], "-o x.csv: the ending must be"),
+    ]:
+        assert main(["evaluate", *command]) == 1
+        assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["models", "describe", "evaluate"])
+def test_help_shows_an_example(verb, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([verb, "--help"])
+    assert caught.value.code == 0
+    assert f"dpa2calc {verb}" in capsys.readouterr().out.split("example:")[1]

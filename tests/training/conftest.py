@@ -1,0 +1,93 @@
+"""Tiny models and data with exact labels: Lennard-Jones-like energies from ASE's calculator."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.lj import LennardJones
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from dpa2calc.model.config import (
+    DPA2Config,
+    FittingConfig,
+    HeadConfig,
+    ModelConfig,
+    RepformerConfig,
+    RepinitConfig,
+)
+from dpa2calc.training.dataset import Dataset
+
+torch.set_num_threads(1)
+
+
+def _tiny_model(heads: tuple[str, ...] = ("A",), type_map: tuple[str, ...] = ("Ar", "Ne")) -> ModelConfig:
+    descriptor = DPA2Config(
+        repinit=RepinitConfig(cutoff=4.5, nsel=30, neuron=(4, 8), axis_neuron=2, tebd_dim=3),
+        repformer=RepformerConfig(
+            cutoff=4.0,
+            nsel=20,
+            nlayers=2,
+            g1_dim=8,
+            g2_dim=4,
+            axis_neuron=2,
+            update_g1_has_attn=False,
+            update_g2_has_attn=False,
+            update_g2_has_g1g1=False,
+        ),
+    )
+    fitting = FittingConfig(neuron=(8, 8))
+    return ModelConfig(
+        type_map=type_map,
+        descriptor=descriptor,
+        heads=tuple(HeadConfig(name=name, fitting=fitting) for name in heads),
+    )
+
+
+def _label(atoms: Atoms, shift: float) -> Atoms:
+    atoms = atoms.copy()
+    atoms.calc = LennardJones(sigma=2.6, epsilon=0.05, rc=4.5, smooth=True)
+    energy = atoms.get_potential_energy() + shift * len(atoms)
+    results = {"energy": energy, "forces": atoms.get_forces()}
+    if atoms.pbc.all():
+        results["stress"] = atoms.get_stress()
+    atoms.calc = SinglePointCalculator(atoms, **results)
+    return atoms
+
+
+def _frames(n: int, *, seed: int = 0, symbol: str = "Ar", shift: float = 0.0, repeat: int = 1) -> list[Atoms]:
+    rng = np.random.default_rng(seed)
+    frames = []
+    for number in range(n):
+        atoms = bulk(symbol, "fcc", a=4.4, cubic=True) * (repeat, 1, 1)
+        atoms.set_cell(atoms.cell.array * (1 + 0.03 * rng.standard_normal()), scale_atoms=True)
+        atoms.positions += rng.normal(0.0, 0.12, atoms.positions.shape)
+        atoms.info["group"] = f"g{number % 3}"
+        frames.append(_label(atoms, shift))
+    return frames
+
+
+@pytest.fixture
+def tiny_model():
+    """Function: head names (and type map) -> a model configuration of some hundred parameters."""
+    return _tiny_model
+
+
+@pytest.fixture
+def lj_frames():
+    """Function: number of frames -> labelled argon crystals of 4 * repeat atoms."""
+    return _frames
+
+
+@pytest.fixture
+def lj_data(lj_frames):
+    """Function: the same as a Dataset."""
+
+    def make(n: int, *, name: str = "A", **options: object) -> Dataset:
+        return dataclasses.replace(Dataset.from_atoms(lj_frames(n, **options)), name=name)
+
+    return make

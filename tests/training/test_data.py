@@ -1,0 +1,118 @@
+"""Reading, labels, splits."""
+
+from __future__ import annotations
+
+import lzma
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.io import write
+
+from dpa2calc.errors import DataError
+from dpa2calc.training.data import iread_atoms
+from dpa2calc.training.dataset import Dataset, LabelKeys, as_matrix, frame_from_atoms
+
+
+@pytest.fixture
+def compressed(tmp_path, lj_frames):
+    plain = tmp_path / "a.extxyz"
+    write(plain, lj_frames(150))
+    path = tmp_path / "a.extxyz.xz"
+    path.write_bytes(lzma.compress(plain.read_bytes()))
+    return path
+
+
+def test_compressed_extxyz_gives_what_ase_gives(compressed, lj_frames):
+    data = Dataset.read(compressed)
+    assert len(data) == 150
+    for frame, atoms in zip(data, lj_frames(150)):
+        assert frame.energy == pytest.approx(atoms.get_potential_energy(), rel=1e-12)
+        np.testing.assert_allclose(frame.forces, atoms.get_forces(), atol=1e-7)
+        np.testing.assert_allclose(frame.stress, atoms.get_stress(voigt=False), atol=1e-9)
+    assert data[7].source.endswith("a.extxyz.xz, frame 7") and data[7].group == "g1"
+
+
+def test_compressed_file_is_read_once(compressed, monkeypatch):
+    # The point of the reader: no seeking back, whatever the number of frames.
+    seeks = []
+    monkeypatch.setattr(lzma.LZMAFile, "seek", lambda self, *a: seeks.append(a))
+    assert sum(1 for _ in iread_atoms(compressed)) == 150
+    assert not seeks
+
+
+def test_truncated_and_damaged_files_name_the_frame(compressed, tmp_path):
+    text = lzma.decompress(compressed.read_bytes()).decode().splitlines(keepends=True)
+    short = tmp_path / "short.xyz"
+    short.write_text("".join(text[:-1]))
+    with pytest.raises(DataError, match=r"short.xyz, frame 149: the file ends inside"):
+        Dataset.read(short)
+    bad = tmp_path / "bad.xyz"
+    text[6 * 3 + 4] = "Ar 1.0 oops 2.0 0 0 0\n"
+    bad.write_text("".join(text))
+    with pytest.raises(DataError, match=r"bad.xyz, frame 3"):
+        Dataset.read(bad)
+    broken = tmp_path / "broken.extxyz.xz"
+    broken.write_bytes(compressed.read_bytes()[:-60])
+    with pytest.raises(DataError, match=r"broken.extxyz.xz"):
+        Dataset.read(broken)
+    with pytest.raises(DataError, match="there is no file"):
+        Dataset.read(tmp_path / "none.xyz")
+
+
+def test_virial_and_stress_have_opposite_signs_and_the_volume_between_them():
+    stress = np.array([[0.01, 0.002, 0.003], [0.002, -0.02, 0.004], [0.003, 0.004, 0.03]])
+    voigt = [0.01, -0.02, 0.03, 0.004, 0.003, 0.002]
+    cell = [2.0, 3.0, 4.0]
+    by_stress = Atoms("H", cell=cell, pbc=True, info={"stress": voigt})
+    by_virial = Atoms("H", cell=cell, pbc=True, info={"virial": -24.0 * stress})
+    for atoms in (by_stress, by_virial):
+        np.testing.assert_allclose(frame_from_atoms(atoms).stress, stress, atol=1e-14)
+        np.testing.assert_allclose(frame_from_atoms(atoms).virial, -24.0 * stress, atol=1e-13)
+
+
+def test_compression_means_positive_virial(lj_frames):
+    # A crystal squeezed below its equilibrium volume pushes outwards: negative stress (ASE), positive virial.
+    from ase.calculators.lj import LennardJones
+
+    atoms = lj_frames(1)[0].copy()
+    atoms.set_cell(atoms.cell.array * 0.8, scale_atoms=True)
+    atoms.calc = LennardJones(sigma=2.6, epsilon=0.05, rc=4.5, smooth=True)
+    atoms.get_stress()
+    frame = frame_from_atoms(atoms)
+    assert np.trace(frame.stress) < 0 < np.trace(frame.virial)
+
+
+def test_labels_under_other_names_and_no_calculation():
+    atoms = Atoms("H2", positions=[[0, 0, 0], [0, 0, 0.74]], info={"dft_energy": -31.0})
+    atoms.arrays["dft_forces"] = np.ones((2, 3))
+    frame = frame_from_atoms(atoms, keys=LabelKeys(energy="dft_energy", forces="dft_forces"))
+    assert frame.energy == -31.0 and frame.forces.sum() == 6.0 and frame.virial is None
+    assert frame_from_atoms(atoms).energy is None
+
+
+def test_wrong_label_shapes():
+    atoms = Atoms("H2", positions=[[0, 0, 0], [0, 0, 0.74]], info={"forces": [1.0, 2.0]})
+    with pytest.raises(DataError, match=r"forces have shape \(2,\), expected \(2, 3\)"):
+        frame_from_atoms(atoms)
+    with pytest.raises(DataError, match=r"allowed: \(3, 3\), \(9,\) or \(6,\)"):
+        as_matrix([1.0, 2.0], "stress")
+    slab = Atoms("H", cell=[3, 3, 3], pbc=(True, True, False), info={"stress": np.zeros(6)})
+    with pytest.raises(DataError, match="periodic in all directions"):
+        frame_from_atoms(slab, source="x")
+
+
+def test_split_and_sample_are_reproducible(lj_data):
+    data = lj_data(30)
+    first, second = data.split(0.8, seed=3)
+    assert (len(first), len(second)) == (24, 6)
+    assert {f.source for f in first}.isdisjoint(f.source for f in second)
+    assert [f.source for f in data.split(0.8, seed=3)[1]] == [f.source for f in second]
+    groups, others = data.split(0.6, seed=0, by_group=True)
+    assert {f.group for f in groups}.isdisjoint(f.group for f in others)
+    small, large = data.sample(5, seed=1), data.sample(12, seed=1)
+    assert [f.source for f in large][:5] == [f.source for f in small]
+    with pytest.raises(DataError, match="31 were asked for"):
+        data.sample(31)
+    with pytest.raises(DataError, match="between 0 and 1"):
+        data.split(1.0)

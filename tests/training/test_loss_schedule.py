@@ -1,0 +1,133 @@
+"""Loss by hand, its gradient through the forces, prefactors and schedules."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from dpa2calc.errors import ConfigError
+from dpa2calc.model.potential import Output
+from dpa2calc.training.config import TrainConfig
+from dpa2calc.training.dataset import Dataset
+from dpa2calc.training.loader import GraphStore, make_batch
+from dpa2calc.training.loss import energy_force_loss
+from dpa2calc.training.preparation import new_potential
+from dpa2calc.training.schedule import Prefactors, Schedule
+
+
+@pytest.fixture
+def batch(tiny_model, lj_frames):
+    frames = [*lj_frames(2), lj_frames(1, repeat=2)[0]]
+    return make_batch(GraphStore(Dataset.from_atoms(frames), tiny_model()), [0, 1, 2])
+
+
+def _output(batch, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    m, n = len(batch.energy), len(batch.forces)
+
+    def noise(*shape):
+        return torch.randn(*shape, generator=g, dtype=torch.float64)
+
+    return Output(
+        energy=batch.energy + noise(m),
+        atomic_energies=torch.zeros(n),
+        forces=batch.forces + noise(n, 3),
+        virial=batch.virial + noise(m, 3, 3),
+    )
+
+
+def test_loss_is_the_formula(batch):
+    out = _output(batch)
+    terms = energy_force_loss(out, batch, (2.0, 3.0, 5.0))
+    n = np.array([4.0, 4.0, 8.0])
+    d_e = (out.energy - batch.energy).numpy()
+    d_f = (out.forces - batch.forces).numpy()
+    d_w = (out.virial - batch.virial).numpy()
+    d_w = 0.5 * (d_w + d_w.transpose(0, 2, 1))
+    expected = 2.0 * np.mean(d_e**2 / n) + 3.0 * np.mean(d_f**2) + 5.0 * np.mean(d_w**2 / n[:, None, None])
+    assert float(terms.total) == pytest.approx(expected, rel=1e-12)
+
+
+def test_huber_is_quadratic_inside_and_linear_outside(batch):
+    out = _output(batch)
+    d_f = (out.forces - batch.forces).abs().numpy()
+    wide = energy_force_loss(out, batch, (0.0, 1.0, 0.0), huber_delta=100.0)
+    assert float(wide.total) == pytest.approx(np.mean(d_f**2), rel=1e-12)
+    delta = 0.3
+    narrow = energy_force_loss(out, batch, (0.0, 1.0, 0.0), huber_delta=delta)
+    by_hand = np.where(d_f < delta, d_f**2, 2 * delta * d_f - delta**2).mean()
+    assert float(narrow.total) == pytest.approx(by_hand, rel=1e-12)
+
+
+def test_missing_labels_do_not_count(batch):
+    out = _output(batch)
+    half = dataclasses.replace(
+        batch,
+        has_energy=torch.tensor([True, False, False]),
+        has_forces=torch.arange(16) < 4,
+        has_virial=torch.zeros(3, dtype=torch.bool),
+    )
+    terms = energy_force_loss(out, half, (1.0, 1.0, 1.0))
+    expected = float((out.energy - batch.energy)[0] ** 2 / 4 + ((out.forces - batch.forces)[:4] ** 2).mean())
+    assert float(terms.total) == pytest.approx(expected, rel=1e-12)
+    assert terms.d_virial.numel() == 0
+
+
+def test_gradient_through_forces_matches_finite_differences(tiny_model, batch):
+    potential = new_potential(tiny_model(), seed=1, dtype="float64")
+
+    def loss() -> torch.Tensor:
+        output = potential.compute(batch.graph, create_graph=True)
+        return energy_force_loss(output, batch, (0.5, 2.0, 0.7)).total
+
+    loss().backward()
+    for name, parameter in potential.named_parameters():
+        flat, index = parameter.data.view(-1), parameter.numel() // 2
+        old, h = float(flat[index]), 1e-5
+        flat[index] = old + h
+        up = float(loss().detach())
+        flat[index] = old - h
+        down = float(loss().detach())
+        flat[index] = old
+        numeric = (up - down) / (2 * h)
+        assert float(parameter.grad.view(-1)[index]) == pytest.approx(numeric, rel=2e-4, abs=1e-6), name
+
+
+def test_prefactors_follow_the_learning_rate():
+    p = Prefactors()
+    assert p.at(1.0) == (0.02, 1000.0, 0.0)
+    assert p.at(0.0) == (1.0, 1.0, 0.0)
+    assert p.at(0.25) == pytest.approx((0.755, 250.75, 0.0))
+
+
+def test_paper_schedule():
+    s = TrainConfig.paper().make_schedule()
+    assert s.learning_rate(0) == s.learning_rate(4999) == 2e-4
+    assert s.learning_rate(5000) < 2e-4
+    assert s.learning_rate(999_999) == pytest.approx(3e-8, rel=0.06)
+    ratio = s.learning_rate(500_000) / s.learning_rate(495_000)
+    assert ratio == pytest.approx((3e-8 / 2e-4) ** (1 / 200), rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["exponential", "cosine"])
+def test_warm_up_and_end(kind):
+    s = Schedule(kind=kind, start=1e-2, stop=1e-5, steps=1000, warmup_steps=100)
+    rates = [s.learning_rate(i) for i in range(1000)]
+    assert rates[0] == pytest.approx(1e-4) and rates[49] == pytest.approx(5e-3)
+    assert max(rates) == pytest.approx(1e-2)
+    assert all(a >= b for a, b in zip(rates[100:], rates[101:]))
+    assert s.learning_rate(1000) == pytest.approx(1e-5)
+
+
+def test_wrong_options_say_what_is_allowed():
+    with pytest.raises(ConfigError, match="optimizer = 'sgd' is not allowed; allowed: adam, adamw"):
+        TrainConfig(optimizer="sgd")
+    with pytest.raises(ConfigError, match=r"learning_rate_stop = 0\.1"):
+        TrainConfig(learning_rate_stop=0.1)
+    with pytest.raises(ConfigError, match="choose 'adamw'"):
+        TrainConfig(weight_decay=0.1)
+    with pytest.raises(ConfigError, match="batch_atoms = 0"):
+        TrainConfig(batch_atoms=0)

@@ -1,0 +1,99 @@
+"""ASE databases: SQLite and JSON through ASE itself, and the LMDB files of OC20-like sets (`.aselmdb`)."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ase.db
+import numpy as np
+from ase import Atoms
+
+from dpa2calc.errors import DataError, MissingDependencyError
+
+_NOT_ROWS = (b"nextid", b"deleted_ids", b"metadata")
+
+
+def iread_ase_db(path: Path) -> Iterator[Atoms]:
+    """Rows of an ASE database (`.db`, or `.json` written by `ase.db`), in the order of their ids.
+
+    Raises:
+        DataError: not a database.
+    """
+    try:
+        with ase.db.connect(path) as database:
+            for row in database.select():
+                atoms = row.toatoms()
+                atoms.info.setdefault("group", str(row.key_value_pairs.get("group", "")))
+                for key, value in row.data.items():
+                    atoms.info.setdefault(key, value)
+                yield atoms
+    except Exception as error:  # SQLite, JSON and ASE raise different kinds
+        raise DataError(f"{path} is not an ASE database, or is damaged: {error}") from error
+
+
+def iread_lmdb(path: Path) -> Iterator[Atoms]:
+    """Rows of an ASE database kept in LMDB: zlib-compressed JSON under the rows' numbers.
+
+    LMDB files of other kinds (the older OC20 ones) hold Python pickles, which are never opened here.
+
+    Raises:
+        DataError: the rows are not compressed JSON. MissingDependencyError: lmdb is not installed.
+    """
+    try:
+        import lmdb
+    except ImportError as error:
+        raise MissingDependencyError("reading .aselmdb and .lmdb needs lmdb: pip install lmdb") from error
+    try:
+        environment = lmdb.open(str(path), subdir=path.is_dir(), readonly=True, lock=False)
+    except lmdb.Error as error:
+        raise DataError(f"{path} is not an LMDB file: {error}") from error
+    with environment, environment.begin() as transaction:
+        keys = [key for key, _ in transaction.cursor() if key not in _NOT_ROWS]
+        for key in sorted(keys, key=_number):
+            yield _atoms(transaction.get(key), f"{path}, row {key.decode(errors='replace')}")
+
+
+def _number(key: bytes) -> tuple[int, bytes]:
+    return (int(key), b"") if key.isdigit() else (2**62, key)
+
+
+def _atoms(value: bytes | None, name: str) -> Atoms:
+    try:
+        row = json.loads(zlib.decompress(value or b""))
+    except (zlib.error, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(
+            f"{name} is no compressed JSON (older LMDB sets hold pickles, which can run code and are not "
+            "read); convert the set with its own tools to .aselmdb or extxyz"
+        ) from error
+    try:
+        atoms = Atoms(
+            numbers=_array(row["numbers"]),
+            positions=_array(row["positions"]),
+            cell=_array(row.get("cell", np.zeros((3, 3)))).reshape(3, 3),
+            pbc=_array(row.get("pbc", [False] * 3)).astype(bool),
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise DataError(f"{name} is not a row of an ASE database: {error!r}") from error
+    if row.get("energy") is not None:
+        atoms.info["energy"] = float(row["energy"])
+    if row.get("forces") is not None:
+        atoms.arrays["forces"] = _array(row["forces"]).astype(np.float64)
+    if row.get("stress") is not None:
+        atoms.info["stress"] = _array(row["stress"]).astype(np.float64)
+    pairs = row.get("key_value_pairs") or {}
+    atoms.info["group"] = str(pairs.get("group", "")) if isinstance(pairs, dict) else ""
+    return atoms
+
+
+def _array(value: Any) -> np.ndarray:
+    """Plain lists, or ASE's own JSON form of an array."""
+    if isinstance(value, dict) and "array" in value:  # a cell
+        value = value["array"]
+    if isinstance(value, dict) and "__ndarray__" in value:
+        shape, dtype, flat = value["__ndarray__"]
+        return np.array(flat, dtype=dtype).reshape(shape)
+    return np.asarray(value)

@@ -1,0 +1,264 @@
+"""`finetune`: a pre-trained descriptor and head carried over to a new dataset (paper, 4.5)."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dpa2calc.errors import ConfigError, DataError
+from dpa2calc.load import load_model
+from dpa2calc.model.config import DPA2Config, HeadConfig
+from dpa2calc.model.potential import Potential
+
+from .config import FINETUNE_DEFAULTS, FinetuneConfig
+from .data import PathLike
+from .dataset import Dataset
+from .distributed import ALONE, Processes
+from .evaluate import Prediction, compare, find_head, predict_potential
+from .lora import add_lora
+from .metrics import Errors, validation_score
+from .preparation import TrainingData, TrainingSet, new_potential
+from .run import with_seen_elements
+from .statistics import check_type_map, energy_bias, set_energy_bias, spread_frames
+from .trainer import Trainer, TrainResult
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class HeadMatch:
+    """Zero-shot errors of one head on the new data, after the energy bias was fitted to it."""
+
+    head: str
+    errors: Errors
+    score: float
+    missing_elements: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        note = f" (never saw {', '.join(self.missing_elements)})" if self.missing_elements else ""
+        return f"{self.head}{note}: {self.errors}"
+
+
+@dataclass(frozen=True)
+class FinetuneResult(TrainResult):
+    """A training result, the heads that were compared, best first, and the one that was taken."""
+
+    matches: tuple[HeadMatch, ...] = ()
+    start_head: str = ""
+
+
+def rank_heads(
+    potential: Potential, data: Dataset, *, frames: int = 100, seed: int = 0, device: str = "cpu"
+) -> tuple[HeadMatch, ...]:
+    """Zero-shot errors of every head on a sample of the data, best first.
+
+    The energy of each element is fitted to the differences before errors are taken. Heads that have not
+    seen all elements come after those that have.
+    """
+    sample = data.subset(spread_frames(data, frames, seed=seed))
+    matches = []
+    for position, head in enumerate(potential.config.heads):
+        predictions = predict_potential(potential, sample, head=position, device=device)
+        evaluation = compare(sample, predictions, fit_bias=_has_energies(sample))
+        missing = tuple(e for e in data.elements if head.elements and e not in head.elements)
+        score = validation_score({"": evaluation.errors}, {"": 1.0})
+        matches.append(HeadMatch(head.name, evaluation.errors, score, missing))
+    return tuple(sorted(matches, key=lambda m: (bool(m.missing_elements), m.score)))
+
+
+def _has_energies(data: Dataset) -> bool:
+    return any(frame.energy is not None for frame in data)
+
+
+def check_elements(potential: Potential, data: Dataset, *, allow_new: bool) -> None:
+    """Raise a DataError for elements outside the type map, or that no head has seen (unless allowed)."""
+    check_type_map(data, potential.config)
+    heads = potential.config.heads
+    if allow_new or any(not head.elements for head in heads):
+        return
+    seen = {e for head in heads for e in head.elements}
+    new = [e for e in data.elements if e not in seen]
+    if new:
+        raise DataError(
+            f"{data.name} contains {', '.join(new)}, which no head of this model has seen in training, so "
+            "its type embedding is random there. Start from a model that knows the element, pre-train one "
+            "with `pretrain`, or set allow_new_elements = true and give enough data"
+        )
+
+
+def finetune(
+    model: Potential | PathLike,
+    data: Dataset,
+    config: FinetuneConfig = FINETUNE_DEFAULTS,
+    *,
+    output: PathLike,
+    name: str | None = None,
+    validation: Dataset | Mapping[str, Dataset] | None = None,
+    replay: Mapping[str, TrainingSet] | None = None,
+    weight: float = 1.0,
+    processes: Processes = ALONE,
+    progress: bool = True,
+) -> FinetuneResult:
+    """Train a new head, and the descriptor under it, from a pre-trained model.
+
+    The same call on the same output folder goes on where an earlier one stopped.
+
+    Args:
+        model: a Potential, a checkpoint's path, or a published model's name.
+        name: of the new head; the dataset's name when left out.
+        replay: sets of the pre-training, by name, whose heads are kept and trained on beside the new
+            data so that they are not forgotten; `weight` is that of the new data among them.
+
+    Raises:
+        DataError: elements new to the model. ConfigError, HeadError: wrong options or head names.
+
+    Example:
+        >>> finetune("default", Dataset.read("train.extxyz"), FinetuneConfig(steps=2000), output="runs/mine")
+    """
+    source = model if isinstance(model, Potential) else load_model(os.fspath(model))
+    check_elements(source, data, allow_new=config.allow_new_elements)
+    head = HeadConfig(name=name or data.name, elements=data.elements)
+    sets = {head.name: TrainingSet(data, validation, weight=weight)}
+    for set_name, item in (replay or {}).items():
+        if set_name in sets:
+            raise ConfigError(f"the replay set {set_name!r} has the new head's name; rename one of them")
+        sets[set_name] = item
+    folder = Path(output)
+    plan = _read_plan(folder)
+    if plan is None:
+        matches, start = _choose(source, data, config)
+        if processes.first:
+            _write_plan(folder, matches, start)
+    else:
+        matches, start = plan
+    kept = tuple(dict.fromkeys(s.head or n for n, s in (replay or {}).items()))
+    potential = _build(source, head, start, kept, config)
+    if not (folder / "state.safetensors").exists():
+        _fit_bias(potential, data, config, fresh=start == "fresh")
+    trainable = trainable_weights(potential, config)
+    training_data = TrainingData.of(sets, potential.config)
+    potential.config = with_seen_elements(potential.config, training_data)
+    result = Trainer(
+        potential,
+        training_data,
+        config,
+        output=folder,
+        trainable=trainable,
+        processes=processes,
+        progress=progress,
+    ).run()
+    return FinetuneResult(**vars(result), matches=matches, start_head=start)
+
+
+def _choose(source: Potential, data: Dataset, config: FinetuneConfig) -> tuple[tuple[HeadMatch, ...], str]:
+    """The compared heads (none when a head was named) and the name of the head to start from."""
+    if config.start_head == "fresh":
+        return (), "fresh"
+    if config.start_head != "best":
+        return (), source.config.heads[find_head(source, config.start_head)].name
+    moved = source if config.device == "cpu" else copy.deepcopy(source).to(config.device)
+    matches = rank_heads(moved, data, frames=config.zero_shot_frames, seed=config.seed, device=config.device)
+    for match in matches[:5]:
+        logger.info("zero-shot %s", match)
+    return matches, matches[0].head
+
+
+def _write_plan(folder: Path, matches: tuple[HeadMatch, ...], start: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {"start_head": start, "matches": [dataclasses.asdict(m) for m in matches]}
+    temporary = folder / "zero_shot.json.part"
+    temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    os.replace(temporary, folder / "zero_shot.json")
+
+
+def _read_plan(folder: Path) -> tuple[tuple[HeadMatch, ...], str] | None:
+    path = folder / "zero_shot.json"
+    if not path.exists():
+        return None
+    record = json.loads(path.read_text(encoding="utf-8"))
+    matches = tuple(
+        HeadMatch(m["head"], Errors(**m["errors"]), m["score"], tuple(m["missing_elements"]))
+        for m in record["matches"]
+    )
+    return matches, record["start_head"]
+
+
+def _build(
+    source: Potential, head: HeadConfig, start: str, kept: tuple[str, ...], config: FinetuneConfig
+) -> Potential:
+    """The new head first, then the heads to replay, over the source's descriptor."""
+    names = [h.name for h in source.config.heads]
+    positions = {name: find_head(source, name) for name in kept}
+    pattern = source.config.heads[names.index(start) if start != "fresh" else 0]
+    info = {"finetuned_from": {"head": start, "functional": pattern.functional}}
+    new_head = dataclasses.replace(head, fitting=pattern.fitting, info=info)
+    others = tuple(source.config.heads[p] for p in positions.values())
+    potential = new_potential(
+        source.config.with_heads((new_head, *others)), seed=config.seed, dtype=config.dtype
+    )
+    state, own = source.state_dict(), potential.state_dict()
+    own.update({n: v for n, v in state.items() if not n.startswith("heads.")})
+    places = list(positions.values())
+    if start != "fresh":
+        places = [names.index(start), *places]
+    for new, old in enumerate(places, start=0 if start != "fresh" else 1):
+        prefix = f"heads.{old}."
+        own.update(
+            {f"heads.{new}.{n.removeprefix(prefix)}": v for n, v in state.items() if n.startswith(prefix)}
+        )
+    potential.load_state_dict(own)
+    return potential
+
+
+def _fit_bias(potential: Potential, data: Dataset, config: FinetuneConfig, *, fresh: bool) -> None:
+    """Fit the new head's energy of each element, on top of what it predicts."""
+    if not _has_energies(data):
+        return
+    sample = data.subset(spread_frames(data, config.zero_shot_frames, seed=config.seed))
+    if fresh:
+        bias, _ = energy_bias(data, potential.config.type_map)
+        set_energy_bias(potential, 0, bias)
+    predictions: list[Prediction] = predict_potential(potential, sample, head=0)
+    differences = np.array(
+        [
+            0.0 if f.energy is None or p.energy is None else f.energy - p.energy
+            for f, p in zip(sample, predictions)
+        ]
+    )
+    bias, _ = energy_bias(sample, potential.config.type_map, residuals=differences)
+    old = potential.get_submodule("heads.0.out_bias").get_buffer("values").cpu().numpy()
+    set_energy_bias(potential, 0, old + bias)
+
+
+def trainable_weights(potential: Potential, config: FinetuneConfig) -> set[str]:
+    """Names of the weights that the options let train; adds the low-rank updates if they are asked for.
+
+    Raises:
+        ConfigError: more layers to freeze than the descriptor has.
+    """
+    heads = {n for n, _ in potential.named_parameters() if n.startswith("heads.")}
+    if config.lora_rank:
+        return heads | add_lora(potential, config.lora_rank, scale=config.lora_scale, seed=config.seed)
+    if config.freeze_descriptor:
+        return heads
+    names = {n for n, _ in potential.named_parameters()}
+    if not config.freeze_layers:
+        return names
+    descriptor = potential.config.descriptor
+    n_layers = descriptor.repformer.nlayers if isinstance(descriptor, DPA2Config) else 0
+    if config.freeze_layers > n_layers:
+        raise ConfigError(
+            f"freeze_layers = {config.freeze_layers} is not allowed; the descriptor has {n_layers} "
+            "repformer layers; use freeze_descriptor to freeze all of it"
+        )
+    prefix = "descriptor.repformer.layers."
+    layers = {n: int(n.removeprefix(prefix).split(".")[0]) for n in names if n.startswith(prefix)}
+    return heads | {n for n, layer in layers.items() if layer >= config.freeze_layers}
