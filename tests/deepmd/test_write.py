@@ -15,7 +15,7 @@ from dpa2calc.deepmd.containers import read_hdf5_tree
 from dpa2calc.deepmd.read import read_deepmd
 from dpa2calc.deepmd.write import write_deepmd
 from dpa2calc.errors import CheckpointError, HeadError
-from dpa2calc.model.config import HeadConfig, ModelConfig
+from dpa2calc.model.config import FittingConfig, HeadConfig, ModelConfig
 from dpa2calc.model.potential import Potential
 from dpa2calc.model.presets import preset
 
@@ -143,6 +143,10 @@ def test_what_cannot_be_written(two_heads: Potential, tmp_path: Path) -> None:
         write_deepmd(two_heads, tmp_path / "m.dp")
     with pytest.raises(HeadError, match="no head 'c'"):
         write_deepmd(two_heads, tmp_path / "m.pt", head="c")
+    fitting = FittingConfig(exclude_types=(1,))
+    heads = (HeadConfig(name="a", fitting=fitting),)
+    with pytest.raises(CheckpointError, match=r"head a excludes the types \[1\] in its fitting net"):
+        write_deepmd(Potential(two_heads.config.with_heads(heads)), tmp_path / "m.dp")
     assert not list(tmp_path.iterdir())
 
 
