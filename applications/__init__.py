@@ -9,6 +9,8 @@ from .md_config import MDConfig
 from .md_result import MDResult
 from .paths import Paths, read_paths
 from .rdf import RadialComparison, RadialDistribution, radial_distribution, radial_distributions
+from .relax import relax
+from .relax_result import RelaxResult
 from .representation import RepresentationMap, representation_map
 from .trajectory import Frames
 from .van_hove import VanHove, van_hove
@@ -24,6 +26,7 @@ __all__ = [
     "Paths",
     "RadialComparison",
     "RadialDistribution",
+    "RelaxResult",
     "RepresentationMap",
     "VanHove",
     "angular_distribution",
@@ -33,6 +36,7 @@ __all__ = [
     "radial_distribution",
     "radial_distributions",
     "read_paths",
+    "relax",
     "representation_map",
     "run_md",
     "van_hove",

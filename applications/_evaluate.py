@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 from ase import Atoms
@@ -34,12 +35,14 @@ class Relaxation:
         cell: "fixed", "volume" (shape relaxes at constant volume) or "free".
         max_steps: give up after so many optimiser steps.
         symmetry: keep the space group of the start (needs spglib).
+        symprec: distance tolerance of that space group, Å.
     """
 
     fmax: float
     cell: CellFreedom = "fixed"
     max_steps: int = 500
     symmetry: bool = False
+    symprec: float = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +70,7 @@ def relax_in_place(atoms: Atoms, settings: Relaxation, *, what: str) -> None:
         require("spglib", "keeping the symmetry during a relaxation")
         from ase.constraints import FixSymmetry
 
-        atoms.set_constraint([*atoms.constraints, FixSymmetry(atoms)])
+        atoms.set_constraint([*atoms.constraints, FixSymmetry(atoms, symprec=settings.symprec)])
     target: Any = atoms
     if settings.cell != "fixed":
         need_stress(atoms.calc, f"relaxing the cell for {what}")
@@ -166,7 +169,7 @@ class ResultFolder:
                 atoms.set_positions(data["positions"], apply_constraint=False)
                 energy, forces, stress = float(data["energy"]), data["forces"], data["stress"]
             return Evaluated(energy=energy, forces=forces, stress=stress, atoms=atoms)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, BadZipFile) as error:
             raise DataError(f"{path} is damaged ({error}); delete it and run again") from error
 
     def write(self, key: str, result: Evaluated) -> None:

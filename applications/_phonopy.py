@@ -64,6 +64,7 @@ def primitive_cell(atoms: Atoms, symprec: float) -> Atoms:
         cell=found[0],
         scaled_positions=found[1],
         pbc=True,
+        info=dict(atoms.info),  # a calculator may read numbers from it
     )
 
 
@@ -107,7 +108,12 @@ def force_constants(
     phonon = build(primitive, matrix)
     phonon.generate_displacements(distance=displacement)
     cells = [phonon.supercell, *phonon.supercells_with_displacements]
-    structures = [Atoms(c.symbols, cell=c.cell, scaled_positions=c.scaled_positions, pbc=True) for c in cells]
+    structures = [
+        Atoms(
+            c.symbols, cell=c.cell, scaled_positions=c.scaled_positions, pbc=True, info=dict(primitive.info)
+        )
+        for c in cells
+    ]
     points = evaluate(structures, calculator, what="phonon displacements", folder=folder, progress=progress)
     # what is left on the perfect supercell is not a response to the displacement
     phonon.forces = [point.forces - points[0].forces for point in points[1:]]

@@ -159,7 +159,9 @@ def elastic_constants(
     positive("fmax", fmax)
     spglib = require("spglib", "elastic_constants")
     first = (
-        Relaxation(fmax=fmax, cell="free", max_steps=max_steps, symmetry=True) if relax == "cell" else None
+        Relaxation(fmax=fmax, cell="free", max_steps=max_steps, symmetry=True, symprec=symprec)
+        if relax == "cell"
+        else None
     )
     common: dict[str, Any] = {"folder": folder, "stress": True, "progress": progress}
     (reference,) = evaluate([crystal], calculator, what="relaxing the cell", relaxation=first, **common)

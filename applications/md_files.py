@@ -74,6 +74,11 @@ class FrameWriter:
         mode = "w" if keep is None else "a"
         self._writer = Trajectory(self.path, mode) if binary else open(self.path, mode, encoding="utf-8")
 
+    def open_append(self) -> None:
+        """Go on at the end of an existing file."""
+        binary = self.path.suffix == ".traj"
+        self._writer = Trajectory(self.path, "a") if binary else open(self.path, "a", encoding="utf-8")
+
     def write(self, frame: Atoms) -> None:
         """Append one frame."""
         if self.path.suffix == ".traj":

@@ -6,6 +6,7 @@ import os
 import warnings
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 from ase import Atoms
@@ -175,7 +176,7 @@ def _restore(images: list[Atoms], store: Path) -> int:
     try:
         with np.load(store, allow_pickle=False) as data:
             positions, numbers, stage = data["positions"], data["numbers"], int(data["stage"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise DataError(f"{store} is damaged ({error}); delete it and run again") from error
     ends = np.array([images[0].positions, images[-1].positions])
     same = positions.shape == (len(images), len(images[0]), 3) and (numbers == images[0].numbers).all()

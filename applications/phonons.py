@@ -67,7 +67,14 @@ def phonons(
         positive(name, value)
     if relax not in ("none", "positions", "cell"):
         raise ConfigError(f"relax must be 'none', 'positions' or 'cell', got {relax!r}")
-    crystal, max_force, max_stress = _relaxed(crystal, calculator, relax, fmax, max_steps, folder)
+    limits = Relaxation(
+        fmax=fmax,
+        cell="free" if relax == "cell" else "fixed",
+        max_steps=max_steps,
+        symmetry=True,
+        symprec=symprec,
+    )
+    crystal, max_force, max_stress = _relaxed(crystal, calculator, relax, limits, folder)
     primitive = _phonopy.primitive_cell(crystal, symprec)
     if supercell is None:
         matrix = supercell_matrix(primitive, min_length, symprec)
@@ -76,6 +83,7 @@ def phonons(
     constants = _phonopy.force_constants(
         primitive, matrix, calculator, displacement=displacement, folder=folder, progress=progress
     )
+    _check_supercell(constants, supercell is not None, fmax, symprec)
     record = provenance(calculator, function="phonons", relax=relax, fmax=fmax, symprec=symprec)
     record.update(library_versions("phonopy", "seekpath", "spglib"))
     if temperatures is None:
@@ -92,17 +100,14 @@ def phonons(
 
 
 def _relaxed(
-    crystal: Atoms, calculator: Any, relax: str, fmax: float, max_steps: int, folder: Any
+    crystal: Atoms, calculator: Any, relax: str, limits: Relaxation, folder: Any
 ) -> tuple[Atoms, float, float]:
     """The crystal at rest, its largest force (eV/Å) and stress (GPa, NaN if unknown)."""
     with_stress = "stress" in getattr(calculator, "implemented_properties", ())
-    settings = None
-    if relax != "none":
-        if relax == "cell":
-            need_stress(calculator, "phonons with relax='cell'")
-        settings = Relaxation(
-            fmax=fmax, cell="free" if relax == "cell" else "fixed", max_steps=max_steps, symmetry=True
-        )
+    fmax = limits.fmax
+    settings = limits if relax != "none" else None
+    if relax == "cell":
+        need_stress(calculator, "phonons with relax='cell'")
     (point,) = evaluate(
         [crystal],
         calculator,
@@ -127,6 +132,21 @@ def _relaxed(
             stacklevel=3,
         )
     return point.atoms, point.max_force, max_stress
+
+
+def _check_supercell(constants: _phonopy.ForceConstants, chosen: bool, fmax: float, symprec: float) -> None:
+    if chosen and constants.image_distance < 8.0:
+        warnings.warn(
+            f"phonons: atoms are only {constants.image_distance:.2f} Å from their periodic images in this "
+            "supercell; try a larger one, or phonon_convergence",
+            stacklevel=3,
+        )
+    if constants.residual_force > 10 * fmax:
+        warnings.warn(
+            f"phonons: making the symmetry exact within symprec={symprec:g} Å left forces of "
+            f"{constants.residual_force:.2g} eV/Å; relax with the symmetry kept, or lower symprec",
+            stacklevel=3,
+        )
 
 
 def harmonic_result(

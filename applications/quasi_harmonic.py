@@ -130,7 +130,8 @@ def quasi_harmonic(
         )
     for name, value in (("min_length", min_length), ("displacement", displacement), ("fmax", fmax)):
         positive(name, value)
-    points = _static(crystal, calculator, grid, fmax, max_steps, folder, progress)
+    settings = Relaxation(fmax=fmax, cell="volume", max_steps=max_steps, symmetry=True, symprec=symprec)
+    points = _static(crystal, calculator, grid, settings, folder, progress)
     lowest: list[float] = []
     columns: tuple[list[np.ndarray], ...] = ([], [], [])  # free energy, entropy, heat capacity
     for strain, point in zip(grid, tqdm(points, desc="quasi-harmonic", unit="volume", disable=not progress)):
@@ -157,20 +158,13 @@ def quasi_harmonic(
 
 
 def _static(
-    crystal: Atoms,
-    calculator: Any,
-    grid: np.ndarray,
-    fmax: float,
-    max_steps: int,
-    folder: Any,
-    progress: bool,
+    crystal: Atoms, calculator: Any, grid: np.ndarray, settings: Relaxation, folder: Any, progress: bool
 ) -> list[Evaluated]:
     structures = []
     for strain in grid:
         strained = crystal.copy()
         strained.set_cell(crystal.cell.array * (1.0 + strain), scale_atoms=True)
         structures.append(strained)
-    settings = Relaxation(fmax=fmax, cell="volume", max_steps=max_steps, symmetry=True)
     return evaluate(
         structures,
         calculator,

@@ -24,14 +24,14 @@ from .result import Result, provenance
 class SurfaceEnergy(Result):
     """Energy of one face of a crystal.
 
-    Fields: `miller` indices of the conventional cell; `energy` J/m² of the relaxed slabs and `error`: the
-    larger of the fit's standard error and of the difference from the direct value with the bulk's own energy
-    at the thickest slab; `unrelaxed_energy` J/m²; `direct` (n,) and `unrelaxed_direct` (n,) J/m², one slab at
-    a time; `layers` (n,) lattice planes; `n_atoms` (n,) and `thickness` (n,) Å of the slabs; `area` Å² of one
-    face; `bulk_energy` eV/atom and `fitted_bulk_energy` eV/atom (the slope over thickness; both agree when
-    the slabs are thick enough); `slab_energies`, `unrelaxed_slab_energies` (n,) eV; `symmetric`: the two
-    faces of the slab are equivalent (if not, `energy` is their mean); `slab_numbers`, `slab_positions`,
-    `slab_cell` of the thickest relaxed slab.
+    Fields: `miller` indices (of the cell given, or the conventional one); `energy` J/m² of the relaxed
+    slabs and `error`: the larger of the fit's standard error and of the difference from the direct value
+    with the bulk's own energy at the thickest slab; `unrelaxed_energy` J/m²; `direct` and
+    `unrelaxed_direct` (n,) J/m², one slab at a time; `layers` (n,) lattice planes; `n_atoms` (n,) and
+    `thickness` (n,) Å of the slabs; `area` Å² of one face; `bulk_energy` eV/atom and `fitted_bulk_energy`
+    eV/atom (the slope over thickness; both agree when the slabs are thick enough); `slab_energies`,
+    `unrelaxed_slab_energies` (n,) eV; `symmetric`: the two faces of the slab are equivalent (if not,
+    `energy` is their mean); `slab_numbers`, `slab_positions`, `slab_cell` of the thickest relaxed slab.
     """
 
     formula: str
@@ -88,6 +88,7 @@ class SurfaceEnergy(Result):
         axes.axhline(self.energy, color="grey", linestyle=":", label="fit over thickness")
         axes.set_xlabel("slab thickness (Å)")
         axes.set_ylabel("surface energy (J/m²)")
+        axes.ticklabel_format(useOffset=False)
         axes.set_title(f"{self.formula} ({''.join(map(str, self.miller))})")
         axes.legend()
         return axes
@@ -117,7 +118,8 @@ def surface_energy(
 
     Args:
         atoms: bulk crystal (any cell) with a calculator; not changed.
-        miller: face, in indices of the conventional cell.
+        miller: face, in indices of the given cell; of the conventional cell if a primitive cell of a centred
+            lattice is given.
         thicknesses: two or more slab thicknesses, Å, rounded up to whole lattice planes.
         vacuum: empty space between periodic slabs, Å; more than the range of the potential.
         shift: moves the cut out of the widest gap between atoms, as a fraction of the plane spacing.
@@ -148,7 +150,8 @@ def surface_energy(
     (bulk,) = evaluate(
         [crystal], calculator, what="bulk of the surface", relaxation=settings, folder=folder, progress=False
     )
-    unit = slab_unit(primitive_cell(bulk.atoms, symprec), indices, shift=shift, symprec=symprec)
+    reference = reference_cell(bulk.atoms, symprec)
+    unit = slab_unit(primitive_cell(bulk.atoms, symprec), indices, reference=reference, shift=shift)
     layers = _layers(unit, thicknesses)
     slabs = [slab_from_unit(unit, n, vacuum) for n in layers]
     common: dict[str, Any] = {"folder": folder, "progress": progress}
@@ -170,17 +173,25 @@ def _checked_miller(miller: Sequence[int]) -> tuple[int, int, int]:
     return (int(values[0]), int(values[1]), int(values[2]))
 
 
-def slab_unit(primitive: Atoms, miller: tuple[int, int, int], *, shift: float, symprec: float) -> Atoms:
+def reference_cell(crystal: Atoms, symprec: float) -> np.ndarray:
+    """Cell (3, 3) that Miller indices refer to: the given one, or the conventional one if primitive."""
+    matrix = conventional_matrix(crystal, symprec)
+    return (matrix if abs(round(np.linalg.det(matrix))) > 1 else np.eye(3)) @ crystal.cell.array
+
+
+def slab_unit(
+    primitive: Atoms, miller: tuple[int, int, int], *, reference: np.ndarray, shift: float = 0.0
+) -> Atoms:
     """One lattice plane's worth of crystal: two cell vectors in the plane (shortest), the third leading out.
 
     Args:
         primitive: primitive cell.
-        miller: indices of the conventional cell.
+        miller: indices of the face.
+        reference: cell (3, 3) the indices refer to.
         shift: fraction of the spacing by which the cut moves out of the widest gap between atoms.
-        symprec: distance tolerance, Å.
     """
-    # a plane's indices transform as the cell vectors do: h_conventional = M h_primitive
-    matrix = conventional_matrix(primitive, symprec)
+    # a plane's indices transform as the cell vectors do: h_reference = M h_primitive
+    matrix = np.rint(reference @ np.linalg.inv(primitive.cell.array))
     small = np.linalg.inv(matrix) @ np.asarray(miller) * abs(round(np.linalg.det(matrix)))
     whole = np.rint(small).astype(int)
     whole //= gcd(*map(int, whole))

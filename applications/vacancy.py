@@ -230,7 +230,10 @@ def _supercells(crystal: Atoms, min_lengths: Sequence[float], symprec: float) ->
     for length in sorted(min_lengths):
         matrix = supercell_matrix(crystal, length, symprec)
         matrices.setdefault(abs(round(np.linalg.det(matrix))), matrix)
-    return [make_supercell(crystal, matrix) for matrix in matrices.values()]
+    cells = [make_supercell(crystal, matrix) for matrix in matrices.values()]
+    for cell in cells:
+        cell.info = dict(crystal.info)  # a calculator may read numbers from it
+    return cells
 
 
 def _result(

@@ -30,6 +30,7 @@ from dpa2calc.evaluation import (
     has_stress,
     with_parameters,
 )
+from dpa2calc.graph import Graph
 from dpa2calc.graph_builder import GraphBuilder, GraphSpec, graph_from_atoms
 from dpa2calc.validation import (
     DistanceCheck,
@@ -48,7 +49,8 @@ class DPA2Calculator(Calculator):
         model: "default" (inside the package), a published name (`dpa2calc models`), the path of our own
             or a deepmd-kit checkpoint, or a `Potential`.
         head: which level of theory, by name, alias or unique ending; may be left out if there is one.
-        device: "cpu", "cuda", "cuda:1"; None takes a CUDA device if there is one. "mps" is untested.
+        device: "cpu", "cuda", "cuda:1"; None takes a CUDA device if there is one. "mps" has never
+            been tried: networks run there in float32, positions and sums stay on the CPU in float64.
         dtype: precision of the networks, "float32" or "float64"; positions, distances and sums are
             always float64.
         skin: Å; neighbours are searched in cutoff + skin and kept until atoms have moved that far. 0
@@ -60,7 +62,10 @@ class DPA2Calculator(Calculator):
         allow_unseen_elements: evaluate elements that the head never saw in training, instead of an error.
 
     Results: energy, free_energy, energies, forces; stress where a direction is periodic and the cell has
-    a volume; stresses (per atom) when asked for.
+    a volume; stresses (per atom) when asked for, which takes message-passing models four backward passes.
+
+    Any combination of periodic directions means just that, and a cell shorter than the cutoff uses all
+    images. This differs from deepmd-kit, which takes one periodic direction for all three.
 
     Raises:
         HeadError, CheckpointError, DownloadError, ConfigError: when made.
@@ -86,14 +91,14 @@ class DPA2Calculator(Calculator):
         dispersion: Dispersion | str | bool | None = None,
         allow_unseen_elements: bool = False,
     ) -> None:
-        network_dtype, chosen_device = check_dtype(dtype), check_device(device)
+        network_dtype = check_dtype(dtype)
+        chosen_device = check_device(device, network_dtype)
         self._members = make_members(model, head, committee, dtype=network_dtype, device=chosen_device)
         self.allow_unseen_elements = bool(allow_unseen_elements)
         self.skin = float(skin)
         self.dispersion = parse_dispersion(dispersion, functional=self._members[0].head.functional)
         self._builders = self._new_builders()
-        first = self._members[0]
-        self._check_distances = DistanceCheck(first.config.type_map, first.config.cutoff)
+        self._check_distances = DistanceCheck(self._members[0].config.type_map)
         super().__init__()
         if len(self._members) > 1:
             self.implemented_properties = [*self.implemented_properties, "energy_std", "forces_std"]
@@ -155,9 +160,7 @@ class DPA2Calculator(Calculator):
                 "vectors; a stress needs a periodic direction and a cell with a volume"
             )
         per_atom = "stresses" in properties
-        graphs = [builder(atoms, positions=per_atom) for builder in self._builders]
-        self._check_distances(graphs[0])
-        graphs = [with_parameters(graph, atoms, m) for graph, m in zip(graphs, self._members)]
+        graphs = self._graphs(atoms, positions=per_atom)
         (results,) = compute(self._members, graphs, [atoms], stresses=per_atom)
         add_dispersion(results, atoms, self.dispersion)
         check_finite(results["energy"], results["forces"])
@@ -225,7 +228,7 @@ class DPA2Calculator(Calculator):
                 self._members,
                 listed,
                 check=self._check,
-                check_graph=self._check_distances,
+                inspect=self._check_distances,
                 batch_atoms=batch_atoms,
                 stresses=stresses,
                 dispersion=self.dispersion,
@@ -236,9 +239,14 @@ class DPA2Calculator(Calculator):
         """Representation of every atom before the head, (n_atoms, d)."""
         self._check(atoms)
         member = self._members[0]
-        graph = graph_from_atoms(atoms, member.spec, positions=False)
-        self._check_distances(graph)
-        return member.potential.descriptors(graph.to(member.device)).detach().cpu().numpy().astype(np.float64)
+        graph = graph_from_atoms(atoms, member.spec, positions=False, inspect=self._check_distances)
+        return (
+            member.potential.descriptors(graph.to(member.graph_device))
+            .detach()
+            .cpu()
+            .numpy()
+            .astype(np.float64)
+        )
 
     # -- copies -----------------------------------------------------------------------------------
 
@@ -267,12 +275,23 @@ class DPA2Calculator(Calculator):
 
     def _new_builders(self) -> list[GraphBuilder]:
         """One builder for each member; members that want the same graph share it."""
-        device = self._members[0].device
+        device = self._members[0].graph_device
 
         def build(spec: GraphSpec) -> GraphBuilder:
             return GraphBuilder(spec, skin=self.skin, device=device)
 
         return each_spec(self._members, build)
+
+    def _graphs(self, atoms: Atoms, *, positions: bool) -> list[Graph]:
+        """The graph of each member; one that several members want is built once."""
+        made: dict[int, Graph] = {}
+        for builder in self._builders:
+            if id(builder) not in made:
+                made[id(builder)] = builder(atoms, positions=positions, inspect=self._check_distances)
+        return [
+            with_parameters(made[id(builder)], atoms, member)
+            for builder, member in zip(self._builders, self._members)
+        ]
 
     def _check(self, atoms: Any) -> None:
         check_structure(atoms)

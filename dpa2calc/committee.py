@@ -54,6 +54,11 @@ class Member:
         """Where the weights are."""
         return next(self.potential.parameters()).device
 
+    @property
+    def graph_device(self) -> torch.device:
+        """Where graphs are built and sums are made: beside the weights, on the CPU for MPS."""
+        return torch.device("cpu") if self.device.type == "mps" else self.device
+
     def __getstate__(self) -> dict[str, Any]:
         # Activation functions are lambdas, which cannot be pickled: configuration and numbers can.
         weights = {key: value.cpu() for key, value in self.potential.state_dict().items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from dpa2calc.committee import Member, combine, each_spec
 from dpa2calc.dispersion import Dispersion, dispersion_results
 from dpa2calc.errors import DPA2CalcError
 from dpa2calc.graph import Graph, collate
-from dpa2calc.graph_builder import GraphSpec, graph_from_atoms
+from dpa2calc.graph_builder import GraphSpec, Inspector, graph_from_atoms
 from dpa2calc.model.potential import Output
 from dpa2calc.validation import atomic_parameters, check_finite, frame_parameters
 
@@ -50,7 +51,9 @@ def compute(
     """
     per_member = []
     for member, graph in zip(members, graphs):
-        output = member.potential.compute(graph.to(member.device), member.head_index, atomic_virial=stresses)
+        output = member.potential.compute(
+            graph.to(member.graph_device), member.head_index, atomic_virial=stresses
+        )
         per_member.append(split(output, structures))
     return [combine(results) for results in zip(*per_member)]
 
@@ -129,7 +132,7 @@ def evaluate_many(
     structures: Sequence[Atoms],
     *,
     check: Callable[[Atoms], None],
-    check_graph: Callable[[Graph, str], None],
+    inspect: Inspector,
     batch_atoms: int,
     stresses: bool,
     dispersion: Dispersion | None,
@@ -139,7 +142,7 @@ def evaluate_many(
 
     Args:
         check: refuses a structure before anything is computed.
-        check_graph: looks at the distances of one structure.
+        inspect: looks at the distances in each structure.
         done: told the number of structures finished after each batch.
     """
     for index, atoms in enumerate(structures):
@@ -151,7 +154,7 @@ def evaluate_many(
         columns: list[list[Graph]] = []
         for index, atoms in zip(batch, chosen):
             with naming(index, atoms):
-                columns.append(_graphs(members, atoms, check_graph, stresses))
+                columns.append(_graphs(members, atoms, inspect, stresses))
         graphs = [collate(list(column)) for column in zip(*columns)]
         for index, atoms, result in zip(batch, chosen, compute(members, graphs, chosen, stresses=stresses)):
             with naming(index, atoms):
@@ -162,29 +165,20 @@ def evaluate_many(
     return [result for result in out if result is not None]
 
 
-def _graphs(
-    members: Sequence[Member], atoms: Atoms, check_graph: Callable[[Graph, str], None], stresses: bool
-) -> list[Graph]:
+def _graphs(members: Sequence[Member], atoms: Atoms, inspect: Inspector, stresses: bool) -> list[Graph]:
     def build(spec: GraphSpec) -> Graph:
-        graph = graph_from_atoms(atoms, spec, positions=stresses)
-        check_graph(graph, "the structure")
-        return graph
+        return graph_from_atoms(atoms, spec, positions=stresses, inspect=inspect)
 
     return [
         with_parameters(graph, atoms, member) for graph, member in zip(each_spec(members, build), members)
     ]
 
 
-class naming:
+@contextmanager
+def naming(index: int, atoms: Any) -> Iterator[None]:
     """Puts 'structure 3 (Cu4): ' in front of the errors of this package."""
-
-    def __init__(self, index: int, atoms: Any) -> None:
-        self.index, self.atoms = index, atoms
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, DPA2CalcError):
-            formula = self.atoms.get_chemical_formula() if isinstance(self.atoms, Atoms) else "?"
-            raise type(error)(f"structure {self.index} ({formula}): {error}") from error
+    try:
+        yield
+    except DPA2CalcError as error:
+        formula = atoms.get_chemical_formula() if isinstance(atoms, Atoms) else "?"
+        raise type(error)(f"structure {index} ({formula}): {error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,14 +47,11 @@ class Graph:
 
     def to(self, device: torch.device | str) -> Graph:
         """The same graph on another device."""
-        return dataclasses.replace(
-            self,
-            **{
-                f.name: value.to(device)
-                for f in dataclasses.fields(self)
-                if isinstance(value := getattr(self, f.name), Tensor)
-            },
-        )
+        tensors = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self))
+        moved: dict[str, Any] = {
+            name: value.to(device) for name, value in tensors if isinstance(value, Tensor)
+        }
+        return dataclasses.replace(self, **moved)
 
 
 FAR = 1.0e3  # Å; padding lies beyond every cutoff, so all its switch functions and gradients are exactly 0

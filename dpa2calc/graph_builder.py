@@ -13,6 +13,8 @@ only then, the rows are sorted by distance.
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,7 +24,7 @@ from ase import Atoms
 from ase.data import atomic_numbers
 from torch import Tensor
 
-from dpa2calc.errors import ElementError
+from dpa2calc.errors import ElementError, StructureError
 from dpa2calc.graph import FAR, Graph
 from dpa2calc.model.config import DeepPotSEConfig, DPA2Config, ModelConfig
 from dpa2calc.neighbors import NeighborList, Pairs, neighbor_pairs, select_nearest
@@ -101,11 +103,20 @@ def type_indices(atoms: Atoms, spec: GraphSpec) -> np.ndarray:
     return types
 
 
+# Hydrogen at 500 GPa has about 1 atom/Å^3. Beyond this an input has the wrong unit, and pair terms would
+# fill the memory.
+HIGHEST_DENSITY = 2.0  # atoms/Å^3
+
+# Looks at i, j (n_pairs,), squared distances (n_pairs,) in Å^2 and types (n_atoms,); may raise or warn.
+Inspector = Callable[[Tensor, Tensor, Tensor, Tensor], None]
+
+
 @dataclass(frozen=True)
 class Candidates:
     """Flat pairs on the device, with the Cartesian offsets of one cell.
 
-    i, j: (n_pairs,) int64, sorted by i; offsets: (n_pairs, 3) float64, Å.
+    i, j: (n_pairs + 1,) int64, sorted by i but for the last one; offsets: (n_pairs + 1, 3) float64, Å. The
+    last pair is no pair: its vector is (FAR, 0, 0), and padding slots point at it.
     """
 
     pairs: Pairs
@@ -117,21 +128,27 @@ class Candidates:
     @classmethod
     def of(cls, pairs: Pairs, cell: np.ndarray, device: torch.device | str) -> Candidates:
         """Move the pairs to the device."""
-        offsets = pairs.shift @ cell
-        i, j, moved = (torch.from_numpy(a).to(device) for a in (pairs.i, pairs.j, offsets))
-        return cls(pairs, cell.copy(), i, j, moved)
+        i, j = (torch.from_numpy(np.append(a, 0)).to(device) for a in (pairs.i, pairs.j))
+        return cls(pairs, cell.copy(), i, j, _offsets(pairs, cell).to(device))
 
     def with_cell(self, cell: np.ndarray) -> Candidates:
         """The same pairs in a deformed cell."""
-        offsets = torch.from_numpy(self.pairs.shift @ cell).to(self.offsets.device)
+        offsets = _offsets(self.pairs, cell).to(self.offsets.device)
         return dataclasses.replace(self, cell=cell.copy(), offsets=offsets)
 
     def vectors(self, positions: Tensor) -> Tensor:
-        """r_j - r_i, (n_pairs, 3), Å."""
+        """r_j - r_i, (n_pairs + 1, 3), Å."""
         vectors = positions.index_select(0, self.j)
         vectors -= positions.index_select(0, self.i)
         vectors += self.offsets
         return vectors
+
+
+def _offsets(pairs: Pairs, cell: np.ndarray) -> Tensor:
+    offsets = np.empty((len(pairs.i) + 1, 3))
+    np.matmul(pairs.shift, cell, out=offsets[:-1])
+    offsets[-1] = FAR, 0.0, 0.0
+    return torch.from_numpy(offsets)
 
 
 class GraphBuilder:
@@ -142,8 +159,12 @@ class GraphBuilder:
         self.neighbors = NeighborList(spec.cutoff, skin)
         self._candidates: Candidates | None = None
 
-    def __call__(self, atoms: Atoms, *, positions: bool = False) -> Graph:
-        """The graph at these positions; `positions=True` adds what atomic virials need.
+    def __call__(self, atoms: Atoms, *, positions: bool = False, inspect: Inspector | None = None) -> Graph:
+        """The graph at these positions.
+
+        Args:
+            positions: add what atomic virials need.
+            inspect: is shown all pairs with their squared distances.
 
         Raises:
             StructureError: no atoms, NaN, a periodic cell without volume.
@@ -157,84 +178,109 @@ class GraphBuilder:
         elif not np.array_equal(known.cell, cell):
             self._candidates = known.with_cell(cell)
         assert self._candidates is not None
-        return assemble(atoms, self.spec, self._candidates, positions=positions)
+        return assemble(atoms, self.spec, self._candidates, positions=positions, inspect=inspect)
 
 
-def graph_from_atoms(atoms: Atoms, config: ModelConfig | GraphSpec, *, positions: bool = True) -> Graph:
+def graph_from_atoms(
+    atoms: Atoms,
+    config: ModelConfig | GraphSpec,
+    *,
+    positions: bool = True,
+    inspect: Inspector | None = None,
+) -> Graph:
     """Dense neighbour table of one structure, shell by shell (a fresh search, no skin).
 
+    Args:
+        positions, inspect: as for `GraphBuilder`.
+
     Raises:
-        StructureError: no atoms, NaN, a periodic cell without volume.
+        StructureError: no atoms, NaN, a periodic cell without volume, more than 2 atoms/Å^3.
         ElementError: an element is not in the type map.
     """
     spec = config if isinstance(config, GraphSpec) else GraphSpec.of(config)
     cell = atoms.cell.array
     pairs = neighbor_pairs(atoms.positions, cell, pbc=atoms.pbc, cutoff=spec.cutoff)
-    return assemble(atoms, spec, Candidates.of(pairs, cell, "cpu"), positions=positions)
+    return assemble(atoms, spec, Candidates.of(pairs, cell, "cpu"), positions=positions, inspect=inspect)
 
 
-def assemble(atoms: Atoms, spec: GraphSpec, candidates: Candidates, *, positions: bool) -> Graph:
+def assemble(
+    atoms: Atoms,
+    spec: GraphSpec,
+    candidates: Candidates,
+    *,
+    positions: bool = False,
+    inspect: Inspector | None = None,
+) -> Graph:
     """The graph of one structure from candidate pairs that hold all those within the cutoff."""
-    device = candidates.i.device
-    types = torch.from_numpy(type_indices(atoms, spec)).to(device)
-    vectors = candidates.vectors(torch.from_numpy(np.ascontiguousarray(atoms.positions)).to(device))
-    squares = torch.linalg.vecdot(vectors, vectors)  # (n_pairs,)
-    ranks = None
+    i, j = candidates.i, candidates.j
+    n_atoms, padding = len(atoms), len(i) - 1
+    types = torch.from_numpy(type_indices(atoms, spec)).to(i.device)
+    vectors = candidates.vectors(torch.from_numpy(np.ascontiguousarray(atoms.positions)).to(i.device))
+    # A product with ones adds the three components several times faster than a sum over the last axis.
+    squares = (vectors * vectors) @ vectors.new_ones(3)  # (n_pairs + 1,)
+    if inspect is not None:
+        inspect(i, j, squares, types)
+    places = None
     if not _leaves_out_by_type(candidates, squares, types, spec):
-        ranks = shell_ranks(candidates.i, squares, spec, len(atoms))
-    chosen, slots, width = (
-        ranks if ranks is not None else nearest_ranks(candidates.i, squares, spec, len(atoms))
-    )
-    width = max(width, 1)
-    table = candidates.j.new_zeros(len(atoms) * width)
-    mask = torch.zeros(len(atoms) * width, dtype=torch.bool, device=device)
-    dense = vectors.new_zeros(len(atoms) * width, 3)
-    dense[:, 0] = FAR
-    table[slots] = candidates.j[chosen]
-    mask[slots] = True
-    dense[slots] = vectors[chosen]
+        places = shell_places(i, squares, spec, n_atoms)
+    chosen, slots, width = places if places is not None else nearest_places(i, squares, spec, n_atoms)
+    if width > HIGHEST_DENSITY * 4 / 3 * math.pi * spec.cutoff**3:
+        crowded = int(torch.bincount(slots // width).argmax())
+        raise StructureError(
+            f"atom {crowded} has {width} neighbours within {spec.cutoff:g} Å, more than matter can hold; "
+            "check positions and cell, and their unit (Å)"
+        )
+    # Gathering rows by a table of pair numbers is faster than scattering the rows.
+    source = i.new_full((n_atoms * width,), padding)
+    source.scatter_(0, slots, chosen)
     return Graph(
         types=types,
         structure=torch.zeros_like(types),
         n_structures=1,
-        neighbors=table.view(len(atoms), width),
-        vectors=dense.view(len(atoms), width, 3),
-        mask=mask.view(len(atoms), width),
-        positions=torch.from_numpy(atoms.get_positions(wrap=True)).to(device) if positions else None,
+        neighbors=j.index_select(0, source).view(n_atoms, width),
+        vectors=vectors.index_select(0, source).view(n_atoms, width, 3),
+        mask=(source != padding).view(n_atoms, width),
+        positions=torch.from_numpy(atoms.get_positions(wrap=True)).to(i.device) if positions else None,
     )
 
 
-def shell_ranks(
+def shell_places(
     i: Tensor, squares: Tensor, spec: GraphSpec, n_atoms: int
 ) -> tuple[Tensor, Tensor, int] | None:
     """Which pairs are kept and where they go, with the shells in order and no order inside one.
 
     Args:
-        i: (n_pairs,) centres, not decreasing. squares: (n_pairs,) squared distances, Å^2.
+        i: (n_pairs,) centres, not decreasing among the pairs within the cutoff.
+        squares: (n_pairs,) squared distances, Å^2.
 
     Returns:
         chosen (n,) positions in the pair list, slots (n,) in the flattened rows, width of the rows;
         or None if the rule "nearest" has to leave neighbours out, so that rows must be sorted.
     """
-    members, counts = [], []
+    members, centers, counts = [], [], []
     inner = 0.0
     for cutoff in spec.shells:
-        inside = (squares < cutoff**2) & (squares >= inner)
+        inside = squares < cutoff**2
+        if inner:
+            inside &= squares >= inner
         members.append(inside.nonzero().squeeze(1))
-        counts.append(torch.bincount(i[members[-1]], minlength=n_atoms))
+        centers.append(i.index_select(0, members[-1]))
+        counts.append(torch.bincount(centers[-1], minlength=n_atoms))
         inner = cutoff**2
     totals = torch.stack(counts).cumsum(dim=0)  # (n_shells, n_atoms): neighbours within each cutoff
-    largest = totals.max(dim=1).values.tolist()
+    largest = totals.amax(dim=1).tolist()
     if spec.nearest and any(largest[spec.shells.index(cutoff)] > nsel for cutoff, nsel in spec.blocks):
         return None
     width = max(largest[-1], 1)
     slots = []
     row_starts = torch.arange(n_atoms, device=i.device) * width
-    for shell, chosen in enumerate(members):
+    for shell, center in enumerate(centers):
         # Rank inside the shell = place in the shell's list minus where the centre's part begins.
         begins = counts[shell].cumsum(0) - counts[shell]
         shift = row_starts - begins + (totals[shell] - counts[shell])
-        slots.append(torch.arange(len(chosen), device=i.device) + shift[i[chosen]])
+        slots.append(torch.arange(len(center), device=i.device) + shift.index_select(0, center))
+    if len(slots) == 1:
+        return members[0], slots[0], width
     return torch.cat(members), torch.cat(slots), width
 
 
@@ -249,17 +295,21 @@ def _leaves_out_by_type(candidates: Candidates, squares: Tensor, types: Tensor, 
     return bool((counts > counts.new_tensor(spec.type_sel)).any())
 
 
-def nearest_ranks(i: Tensor, squares: Tensor, spec: GraphSpec, n_atoms: int) -> tuple[Tensor, Tensor, int]:
-    """As `shell_ranks`, with every row sorted by distance and cut to the longest nsel.
+def nearest_places(i: Tensor, squares: Tensor, spec: GraphSpec, n_atoms: int) -> tuple[Tensor, Tensor, int]:
+    """As `shell_places`, with every row sorted by distance and cut to the longest nsel.
 
     Ties within 1e-7 Å keep the order of the pair list, which is (neighbour, shift).
     """
+    i, squares = i[:-1], squares[:-1]  # without the padding pair
     counts = torch.bincount(i, minlength=n_atoms)
     begins = counts.cumsum(0) - counts
     column = torch.arange(len(i), device=i.device) - begins[i]
     distances = squares.new_full((n_atoms, int(counts.max())), torch.inf)
     distances[i, column] = squares.sqrt()
     order, mask = select_nearest(distances, cutoff=spec.cutoff, nsel=spec.nsel)
-    width = order.shape[1]
+    width = max(order.shape[1], 1)
     chosen = (begins.unsqueeze(1) + order)[mask]
-    return chosen, mask.view(-1).nonzero().squeeze(1), width
+    slots = torch.arange(n_atoms, device=i.device).unsqueeze(1) * width + torch.arange(
+        order.shape[1], device=i.device
+    )
+    return chosen, slots[mask], width

@@ -11,18 +11,15 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.data import atomic_numbers, covalent_radii
+from torch import Tensor
 
 from dpa2calc.errors import ConfigError, ElementError, StructureError
-from dpa2calc.graph import Graph
 from dpa2calc.model.config import FittingConfig, HeadConfig
 
 # Below this distance two atoms are the same atom written twice; no model has an answer.
 COINCIDENT = 0.01  # Å
 # Bonds under 60 GPa or at 5000 K stay above this fraction of the sum of covalent radii.
 CLOSEST_FRACTION = 0.5
-# Hydrogen at 500 GPa has about 1 atom/Å^3. Beyond this an input has the wrong unit, and pair terms would
-# fill the memory.
-HIGHEST_DENSITY = 2.0  # atoms/Å^3
 
 
 def check_structure(atoms: Any) -> None:
@@ -59,70 +56,74 @@ def check_seen(atoms: Atoms, head: HeadConfig) -> None:
 
 
 class DistanceCheck:
-    """Raises on coincident atoms and impossible densities, warns once about atoms closer than any bond."""
+    """Raises on coincident atoms, warns once about atoms closer than any bond.
 
-    def __init__(self, type_map: Sequence[str], cutoff: float) -> None:
+    It is an `Inspector` of `dpa2calc.graph_builder`: it sees the pairs before they are sorted into rows.
+    """
+
+    def __init__(self, type_map: Sequence[str]) -> None:
         radii = np.array([covalent_radii[atomic_numbers.get(symbol, 0)] for symbol in type_map])
         limits = CLOSEST_FRACTION * (radii[:, None] + radii)
-        self.type_map, self.cutoff = tuple(type_map), cutoff
-        self.most = HIGHEST_DENSITY * 4 / 3 * math.pi * cutoff**3  # neighbours
+        self.type_map = tuple(type_map)
         self.limits = torch.from_numpy(limits)  # (n_types, n_types), Å
+        self.reach = self.limits.diagonal()  # (n_types,); no limit of a pair is above both of its atoms'
         self.warned = False
 
-    def __call__(self, graph: Graph, name: str = "the structure") -> None:
-        """Check all pairs of a graph of one structure.
+    def __call__(self, i: Tensor, j: Tensor, squares: Tensor, types: Tensor) -> None:
+        """Check all pairs of one structure: i, j, squares (n_pairs,) in Å^2; types (n_atoms,).
 
         Raises:
-            StructureError: two atoms are closer than 0.01 Å, or more than 2 atoms/Å^3 around one.
+            StructureError: two atoms are closer than 0.01 Å.
         """
-        squares = torch.linalg.vecdot(graph.vectors, graph.vectors)  # (n, k); padding is far away
         shortest = float(squares.min()) ** 0.5
         if shortest < COINCIDENT:
-            i, j = self._pair(graph, squares)
+            first, second = _pair(i, j, squares)
             raise StructureError(
-                f"atoms {i} and {j} of {name} are {shortest:.4g} Å apart: the same atom twice, or a cell "
+                f"atoms {first} and {second} are {shortest:.4g} Å apart: the same atom twice, or a cell "
                 "that is too small; remove one of them or check cell and pbc"
             )
-        if graph.mask.shape[1] > self.most:
-            counts = graph.mask.sum(dim=1)
-            raise StructureError(
-                f"atom {int(counts.argmax())} of {name} has {int(counts.max())} neighbours within "
-                f"{self.cutoff:g} Å, more than matter can hold; check positions and cell, and their unit (Å)"
-            )
-        if self.warned or shortest >= self.limits.max():
+        if self.warned:
             return
-        limits = self.limits.to(squares.device)[graph.types.unsqueeze(1), graph.types[graph.neighbors]]
-        close = torch.where(graph.mask & (squares < limits**2), squares, torch.inf)
-        if bool(close.isfinite().any()):
-            i, j = self._pair(graph, close)
-            self.warned = True
-            first, second = (f"{k} ({self.type_map[int(graph.types[k])]})" for k in (i, j))
-            warnings.warn(
-                f"atoms {first} and {second} of {name} are only {float(close.min()) ** 0.5:.3f} Å apart, "
-                "closer than any bond of these elements; the energy is an extrapolation "
-                "(said once by this calculator)",
-                stacklevel=2,
-            )
+        reach = float(self.reach.to(types.device)[types].max())
+        if shortest < reach:
+            self._warn_if_close(i, j, squares, types, reach)
 
-    @staticmethod
-    def _pair(graph: Graph, squares: torch.Tensor) -> tuple[int, int]:
-        """Centre and neighbour of the smallest entry, the lower index first."""
-        i, slot = divmod(int(squares.argmin()), squares.shape[1])
-        return min(pair := (i, int(graph.neighbors[i, slot]))), max(pair)
+    def _warn_if_close(self, i: Tensor, j: Tensor, squares: Tensor, types: Tensor, reach: float) -> None:
+        near = (squares < reach**2).nonzero().squeeze(1)
+        i, j, squares = i[near], j[near], squares[near]
+        limits = self.limits.to(squares.device)[types[i], types[j]]
+        close = torch.where(squares < limits**2, squares, torch.inf)
+        if not bool(close.isfinite().any()):
+            return
+        self.warned = True
+        pair = _pair(i, j, close)
+        first, second = (f"{k} ({self.type_map[int(types[k])]})" for k in pair)
+        warnings.warn(
+            f"atoms {first} and {second} are only {float(close.min()) ** 0.5:.3f} Å apart, closer than any "
+            "bond of these elements; the energy is an extrapolation (said once by this calculator)",
+            stacklevel=2,
+        )
 
 
-def check_finite(energy: np.ndarray, forces: np.ndarray, name: str = "the structure") -> None:
+def _pair(i: Tensor, j: Tensor, squares: Tensor) -> tuple[int, int]:
+    """The two atoms of the smallest entry, the lower index first."""
+    at = int(squares.argmin())
+    pair = (int(i[at]), int(j[at]))
+    return min(pair), max(pair)
+
+
+def check_finite(energy: float, forces: np.ndarray) -> None:
     """Refuse results that are not numbers; they are never handed on silently.
 
     Raises:
         StructureError: names the first atom concerned.
     """
-    if np.isfinite(energy).all() and np.isfinite(forces).all():
+    if math.isfinite(energy) and np.isfinite(forces).all():
         return
     bad = np.flatnonzero(~np.isfinite(forces).all(axis=1))
     where = f"the force on atom {bad[0]} ({len(bad)} atoms in all)" if len(bad) else "the energy"
     raise StructureError(
-        f"{where} of {name} came out as not a number; the structure is far outside what the model can "
+        f"{where} came out as not a number; the structure is far outside what the model can "
         "describe (atoms too close?), or overflowed in float32: try dtype='float64'"
     )
 
@@ -178,11 +179,11 @@ def check_dtype(dtype: Any) -> torch.dtype:
     return known[key]
 
 
-def check_device(device: Any) -> torch.device:
+def check_device(device: Any, dtype: torch.dtype = torch.float32) -> torch.device:
     """The torch device to compute on; None means CUDA where there is a GPU, else the CPU.
 
     Raises:
-        ConfigError: no such device on this machine.
+        ConfigError: no such device on this machine, or it cannot compute in this precision.
     """
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -197,4 +198,6 @@ def check_device(device: Any) -> torch.device:
         ) from None
     if chosen.type not in ("cpu", "cuda", "mps"):
         raise ConfigError(f"device = {device!r} is not supported; allowed: 'cpu', 'cuda', 'cuda:1', 'mps'")
+    if chosen.type == "mps" and dtype == torch.float64:
+        raise ConfigError("device = 'mps' has no float64; use dtype='float32', or device='cpu'")
     return chosen

@@ -67,13 +67,10 @@ def main() -> None:
     comparison = rdf.compare(dft)
     print(result.summary())
     position, height = rdf.first_peak()
-    print(
-        f"g_OO first peak    {height:.2f} at {position:.3f} Å (DFT frames: {height / comparison.peak_height_ratio:.2f}"
-    )
-    print(
-        f"                   at {position - comparison.peak_shift:.3f} Å); mean |difference| of g_OO ", end=""
-    )
-    print(f"{comparison.mean_absolute_deviation:.3f}")
+    dft_height, dft_position = height / comparison.peak_height_ratio, position - comparison.peak_shift
+    print(f"g_OO first peak    {height:.2f} at {position:.3f} Å")
+    print(f"                   {dft_height:.2f} at {dft_position:.3f} Å in the DFT frames")
+    print(f"                   mean |difference| of g_OO {comparison.mean_absolute_deviation:.3f}")
     print(f"figures            {args.output / 'rdf.png'}, {args.output / 'md.png'}")
 
 

@@ -21,6 +21,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "energies, forces and stresses of structures; errors against labels in the file",
     ),
     "md": ("md", "molecular dynamics: NVE, NVT, NPT, ramps, exact restart"),
+    "relax": ("relax", "relax positions and cell, with the space group kept if wanted"),
     "rdf": ("rdf", "radial distribution functions with error bars"),
     "adf": ("adf", "angular distribution with error bars"),
     "diffusion": ("diffusion", "diffusion coefficients, conductivity, activation energy"),

@@ -168,6 +168,7 @@ def fitting_config(o: Options) -> FittingConfig:
     o.refuse("type", ("ener",), "only energy fitting nets are")
     o.refuse("use_aparam_as_mask", (False,), "atomic parameters as a mask are not")
     o.refuse("layer_name", (), "fitting nets that share layers by name are not")
+    o.get("exclude_types")  # deepmd-kit overwrites it with the model's atom_exclude_types
     default = o.get("default_fparam")
     return FittingConfig(
         neuron=tuple(o.get("neuron", o.get("n_neuron", (120, 120, 120)))),
@@ -177,7 +178,6 @@ def fitting_config(o: Options) -> FittingConfig:
         numb_aparam=int(o.get("numb_aparam", 0)),
         dim_case_embd=int(o.get("dim_case_embd", 0)),
         default_fparam=None if default is None else tuple(map(float, default)),
-        exclude_types=tuple(o.get("exclude_types", ())),
         atom_ener=tuple(_energy(entry) for entry in o.get("atom_ener", ())),
     )
 

@@ -63,7 +63,7 @@ def fitting_params(c: FittingConfig, *, precision: str) -> dict[str, Any]:
         "rcond": None,
         "atom_ener": list(c.atom_ener),
         "use_aparam_as_mask": False,
-    } | ({"exclude_types": list(c.exclude_types)} if c.exclude_types else {})
+    }
 
 
 def descriptor_params(config: ModelConfig, *, precision: str) -> dict[str, Any]:

@@ -50,6 +50,8 @@ def potential_from_source(
     precision = stored_precision(branches[0])
     potential = blank_potential(config, dtype=precision)
     fill(potential, branches, where=source.path)
+    if any("compress_data" in name and value.numel() for name, value in branches[0].arrays.items()):
+        logger.info("%s is compressed; the networks it also holds are used, not their tables", source.path)
     return potential.to(dtype or precision)
 
 
@@ -131,8 +133,10 @@ def _check_shared(source: Source, branches: tuple[Branch, ...]) -> None:
     for branch in branches[1:]:
         for name, value in first.arrays.items():
             other = branch.arrays.get(name)
-            if not name.startswith("descriptor.") or other is value:
+            if not name.startswith("descriptor."):
                 continue
+            if other is not None and other.data_ptr() == value.data_ptr() and other.shape == value.shape:
+                continue  # one storage for all branches
             if other is None or not torch.equal(value, other):
                 raise CheckpointError(
                     f"the branches {first.name} and {branch.name} of {source.path} do not share their "

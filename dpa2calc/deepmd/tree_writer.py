@@ -271,7 +271,7 @@ class TreeWriter(Nodes):
             "mixed_types": mixed,
             "nets": self.collection(nets, "fitting_network", ndim=0 if mixed else 1),
             "rcond": None,
-            "exclude_types": list(c.exclude_types),
+            "exclude_types": list(self.config.atom_exclude_types),
             "@variables": {name: self.arrays.get(f"{at}.{name}") for name in variables},
             "type_map": list(self.config.type_map),
             "tot_ener_zero": False,

@@ -38,11 +38,18 @@ def write_deepmd(potential: Potential, path: str | Path, head: str | None = None
         head: name of a head; None takes all (`.pt`) or the only one (`.dp`).
 
     Raises:
-        CheckpointError: another suffix.
+        CheckpointError: another suffix, or a fitting net that excludes types by itself.
         HeadError: no such head, or none named for a `.dp` of a model with several.
     """
     path = Path(path)
     chosen = _heads(potential, head)
+    for index in chosen:
+        one = potential.config.heads[index]
+        if set(one.fitting.exclude_types) - set(potential.config.atom_exclude_types):
+            raise CheckpointError(
+                f"head {one.name} excludes the types {list(one.fitting.exclude_types)} in its fitting net, "
+                "which deepmd-kit can say only of the whole model (atom_exclude_types)"
+            )
     if potential.config.neighbor_rule == "all":
         logger.warning(
             "this model sums over all neighbours within the cutoff; deepmd-kit keeps the nearest %d only, so "

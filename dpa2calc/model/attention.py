@@ -43,6 +43,11 @@ def pair_terms(h2: Tensor, context: PairContext, has_gate: bool) -> PairTerms:
     return PairTerms(gate, SHIFT * switched - SHIFT, overlap * switched * (1.0 / math.sqrt(3.0)), None)
 
 
+def _bias(layer: Dense) -> Tensor:
+    assert layer.bias is not None
+    return layer.bias
+
+
 class PairAttention(nn.Module):
     """Gated self-attention of the pairs (i, j), j over the neighbours of i; updates g2 and h2."""
 
@@ -51,7 +56,10 @@ class PairAttention(nn.Module):
         c = config
         self.config, self.smooth = c, smooth
         self.mapqk = Dense(c.g2_dim, 2 * c.attn2_hidden * c.attn2_nhead, bias=False)
-        self.mapv = self.head_map = self.norm = self.ev = None
+        self.mapv: Dense | None = None
+        self.head_map: Dense | None = None
+        self.norm: LayerNorm | None = None
+        self.ev: Dense | None = None
         if c.update_g2_has_attn:
             self.mapv = Dense(c.g2_dim, c.g2_dim * c.attn2_nhead, bias=False)
             self.head_map = Dense(c.g2_dim * c.attn2_nhead, c.g2_dim)
@@ -89,10 +97,10 @@ class PairAttention(nn.Module):
         """Updates of g2 (n, k, d2) and h2 (n, k, 3), or None where the configuration has none."""
         n, k, d2 = g2.shape
         nh = self.config.attn2_nhead
-        if self._in_blocks(terms):
+        if self.norm is not None and self.head_map is not None and self._in_blocks(terms):
             out = PairMix.apply(
                 g2, terms.gate, terms.shift, terms.scale, self.folded_query_key(), self.folded_value_out(),
-                self.head_map.bias, nh, context.nsel - k,
+                _bias(self.head_map), nh, context.nsel - k,
             )  # fmt: skip
             return self.norm(out), None
         query = (g2.reshape(n * k, d2) @ self.folded_query_key()).view(n, k * nh, d2)
@@ -110,7 +118,7 @@ class PairAttention(nn.Module):
         pair_update = h_update = None
         if self.norm is not None and self.head_map is not None:
             mixed = torch.bmm(weights.view(n, k * nh, k), g2)  # (n, k * nh, d2)
-            out = mixed.view(n * k, nh * d2) @ self.folded_value_out() + self.head_map.bias
+            out = mixed.view(n * k, nh * d2) @ self.folded_value_out() + _bias(self.head_map)
             pair_update = self.norm(out).view(n, k, d2)
         if self.ev is not None:
             one = torch.einsum("njhk,h->njk", weights, self.ev.matrix[:, 0])
@@ -165,4 +173,4 @@ class LocalAttention(nn.Module):
 
     def output(self, mixed: Tensor) -> Tensor:
         """(n, heads, d1) -> update (n, d1)"""
-        return torch.addmm(self.head_map.bias, mixed.flatten(1), self.folded_value_out())
+        return torch.addmm(_bias(self.head_map), mixed.flatten(1), self.folded_value_out())

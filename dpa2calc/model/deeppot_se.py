@@ -25,7 +25,7 @@ class DeepPotSE(nn.Module):
             self.n_types, config.cutoff, config.cutoff_smooth, protection=config.env_protection
         )
         n_nets = self.n_types if config.type_one_side else self.n_types**2
-        self.nets = nn.ModuleList(
+        self.nets: nn.ModuleList = nn.ModuleList(
             MLP(1, config.neuron, config.activation, resnet_dt=config.resnet_dt) for _ in range(n_nets)
         )
         self.register_buffer(
@@ -78,10 +78,13 @@ class DeepPotSE(nn.Module):
         return total / c.nsel
 
 
-def embedded_moments(net: MLP, rows: Tensor) -> Tensor:
+def embedded_moments(net: nn.Module, rows: Tensor) -> Tensor:
     """sum_j rows_j (x) net(rows_j,0): (n, k, 4) -> (n, 4, m)."""
+    assert isinstance(net, MLP)
     frozen = net_of(net)
     if frozen is None:
         return torch.bmm(rows.transpose(1, 2), net(rows[..., :1]))
     index = torch.zeros(rows.shape[:2], dtype=torch.int64, device=rows.device)
-    return EmbeddedMoments.apply(rows, index, net.layers[0].bias.unsqueeze(0), None, None, frozen)
+    return EmbeddedMoments.apply(
+        rows, index, torch.as_tensor(net.layers[0].bias).unsqueeze(0), None, None, frozen
+    )

@@ -14,7 +14,10 @@ from dpa2calc.model.layers import MLP
 
 
 class Float64(nn.Module):
-    """A float64 table that keeps its precision when the model around it is cast."""
+    """A float64 table that keeps its precision when the model around it is cast.
+
+    On MPS, which has no float64, it stays on the CPU, and so do all sums.
+    """
 
     values: Tensor
 
@@ -23,9 +26,9 @@ class Float64(nn.Module):
         self.register_buffer("values", values.to(torch.float64))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        before = self.values
-        super()._apply(fn, recurse)
-        self.values = before.to(self.values.device)
+        device = fn(torch.empty(0, device=self.values.device)).device
+        if device.type != "mps":
+            self.values = self.values.to(device)
         return self
 
 
@@ -77,7 +80,8 @@ class EnergyHead(nn.Module):
         if self.config.atom_ener:
             vacuum = self._net(torch.cat([torch.zeros_like(descriptor), *extras], dim=-1), types)
             values = values - vacuum * self._has_vacuum(types)
-        energies = values.to(torch.float64) + self.bias_atom_e.values[types]
+        types = types.to(self.out_bias.values.device)
+        energies = values.to(self.out_bias.values) + self.bias_atom_e.values[types]
         for kind in self.config.exclude_types:
             energies = torch.where(types == kind, 0.0, energies)
         return energies + self.out_bias.values[types]

@@ -93,6 +93,13 @@ def skip_width(n_in: int, n_out: int) -> int:
     return {n_in: 1, 2 * n_in: 2}.get(n_out, 0)
 
 
+class Layers(nn.ModuleList):
+    """A list of dense layers, typed as such."""
+
+    def __getitem__(self, index: int) -> Dense:  # type: ignore[override]
+        return super().__getitem__(index)  # type: ignore[return-value]
+
+
 class MLP(nn.Module):
     """Stack of residual layers z = act(xW + b) [* idt] [+ x or + (x, x)], optionally a linear end."""
 
@@ -110,7 +117,7 @@ class MLP(nn.Module):
         super().__init__()
         sizes = [n_in, *widths]
         self.skips = [skip_width(a, b) for a, b in zip(sizes, sizes[1:])]
-        self.layers = nn.ModuleList(
+        self.layers = Layers(
             Dense(a, b, bias=bias, idt=resnet_dt and skip > 0, bias_std=bias_std)
             for a, b, skip in zip(sizes, sizes[1:], self.skips)
         )

@@ -58,12 +58,13 @@ class NeighborAttention(nn.Module):
             q, k, v = (F.normalize(x, dim=-1) for x in (q, k, v))
         scale = c.temperature if c.temperature is not None else 1.0 / math.sqrt(c.attn * c.scaling_factor)
         scores = torch.bmm(q * scale, k.transpose(1, 2))  # (n, k, k)
-        real = shell.mask
+        # Excluded neighbours are padding to the attention too.
+        real = shell.mask if excluded is None else shell.mask & ~excluded
         if c.smooth_type_embedding:
             ww = w.unsqueeze(2) * w.unsqueeze(1)
             scores = (scores + SHIFT) * ww - SHIFT
             # Columns of `scores` that are padding already hold -20, so only the rest is added.
-            n_more = (n_padding - (~real).sum(dim=1)).to(g.dtype).view(-1, 1, 1)
+            n_more = (n_padding - (~shell.mask).sum(dim=1)).to(g.dtype).view(-1, 1, 1)
             weights = padded_softmax(scores, n_more) * ww
         else:
             # A finite number: an atom without neighbours must not become NaN.
@@ -73,11 +74,10 @@ class NeighborAttention(nn.Module):
         if c.attn_dotr:
             # Directions from the vectors themselves: the same as from the rows of the matrix.
             unit = shell.vectors / shell.distances.unsqueeze(-1)
-            alive = real if excluded is None else real & ~excluded
-            unit = unit * alive.unsqueeze(-1)
+            unit = unit * real.unsqueeze(-1)
             weights = weights * torch.bmm(unit, unit.transpose(1, 2))
         return self.norm(g + self.out_proj(torch.bmm(weights, v)))
 
     def padding_row(self, g: Tensor) -> Tensor:
         """A padding slot: its attention output is zero before the last map. (n, m) -> (n, m)"""
-        return self.norm(g + self.out_proj.bias)
+        return self.norm(g + torch.as_tensor(self.out_proj.bias))

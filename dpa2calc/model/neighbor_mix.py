@@ -94,17 +94,19 @@ class NeighborMix(torch.autograd.Function):
         project_t = project.t().contiguous() if project is not None else None
         for start in range(0, n, ctx.step):
             rows = slice(start, min(n, start + ctx.step))
+            grad: Tensor  # of the gathered rows
             index = neighbors[rows].reshape(-1)
             gathered = g1.index_select(0, index).view(-1, k, d1)
-            grad = torch.zeros_like(gathered) if project is None else None  # of the gathered rows
-            if project_t is not None:
+            if project_t is None:
+                grad = torch.zeros_like(gathered)
+            else:
                 grad = (grad_products[rows].reshape(-1, project_t.shape[0]) @ project_t).view(-1, k, d1)
                 grad_g1[rows] += torch.mul(grad, gathered).sum(dim=1)
                 grad.mul_(g1[rows].unsqueeze(1))
-            if left is not None:
+            if grad_left is not None:
                 torch.bmm(grad_moments[rows], gathered.transpose(1, 2), out=grad_left[rows])
                 grad.baddbmm_(left[rows].transpose(1, 2), grad_moments[rows])
-            if query is not None:
+            if grad_query is not None and grad_switch is not None:
                 grad_query[rows], grad_switch[rows] = _attend_backward(
                     query[rows], gathered, switch[rows], ctx.n_more, grad_mixed[rows], grad
                 )

@@ -53,6 +53,7 @@ class PairEmbedding(nn.Module):
         """Type part of the first layer, which takes few distinct values: (pairs, m1)."""
         first = self.net.layers[0]
         if self.strip is not None:
+            assert first.bias is not None
             return first.bias.unsqueeze(0).expand(inputs.shape[0], -1)
         table = inputs @ first.matrix[1:]
         return table if first.bias is None else table + first.bias
@@ -79,7 +80,7 @@ class PairEmbedding(nn.Module):
             return None
         first = self.net.layers[0]
         width = tebd.shape[1]
-        of_j = tebd @ first.matrix[1 : 1 + width] + first.bias  # (n_types, m1)
+        of_j = tebd @ first.matrix[1 : 1 + width] + torch.as_tensor(first.bias)  # (n_types, m1)
         of_k = tebd @ first.matrix[1 + width :]
         parts = (part[types].transpose(1, 2).contiguous() for part in (of_j, of_k))
         return AngleSums.apply(directions, *parts, net)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -83,18 +84,29 @@ class Potential(nn.Module):
 
     def descriptors(self, graph: Graph) -> Tensor:
         """Atomic representation (n_atoms, width)."""
-        return self.descriptor(self.neighborhood(graph, graph.vectors.to(self.dtype)))
+        vectors = graph.vectors.to(self.dtype).to(next(self.parameters()).device)
+        return self.descriptor(self.neighborhood(self._beside_networks(graph, vectors), vectors))
+
+    @staticmethod
+    def _beside_networks(graph: Graph, vectors: Tensor) -> Graph:
+        """The graph on the device of `vectors`; MPS, which has no float64, gets no float64 tensors."""
+        if graph.types.device == vectors.device:
+            return graph
+        fparam, aparam = (None if x is None else x.to(vectors.dtype) for x in (graph.fparam, graph.aparam))
+        near = dataclasses.replace(graph, vectors=vectors, positions=None, fparam=fparam, aparam=aparam)
+        return near.to(vectors.device)
 
     def atomic_energies(self, graph: Graph, vectors: Tensor, head: int = 0) -> Tensor:
         """Energy of each atom (n_atoms,), eV, float64."""
-        hood = self.neighborhood(graph, vectors)
-        fitted = self.heads[head](
-            self.descriptor(hood), graph.types, graph.structure, graph.fparam, graph.aparam
-        )
+        near = self._beside_networks(graph, vectors)
+        hood = self.neighborhood(near, vectors)
+        fitted = self.heads[head](self.descriptor(hood), near.types, near.structure, near.fparam, near.aparam)
         if self.bridging is not None:
             weight, table = self.bridging(hood)
             # The table is given the element's bias too, so that the energy of separated atoms is the same.
-            table = table + self.heads[head].out_bias.values[graph.types]
+            chosen = self.heads[head]
+            assert isinstance(chosen, EnergyHead)
+            table = table + chosen.out_bias.values[graph.types]
             fitted = (1.0 - weight) * fitted + weight * table
         for kind in self.config.atom_exclude_types:
             fitted = torch.where(graph.types == kind, 0.0, fitted)
@@ -111,13 +123,14 @@ class Potential(nn.Module):
             atomic_virial: also (n_atoms, 3, 3) virials; for message passing models this takes four
                 backward passes instead of one, and needs `graph.positions`.
         """
-        vectors = graph.vectors.detach().to(self.dtype).requires_grad_()
+        device = next(self.parameters()).device
+        vectors = graph.vectors.detach().to(self.dtype).to(device).requires_grad_()
         with torch.enable_grad():
             atomic = self.atomic_energies(graph, vectors, head)
             pair_forces = _gradient(
                 atomic.sum(), vectors, create_graph=create_graph, retain_graph=create_graph or atomic_virial
             )
-        p = pair_forces.to(torch.float64)  # dE/dd_ij, (n, k, 3)
+        p = pair_forces.to(graph.vectors)  # dE/dd_ij, (n, k, 3), float64
         per_center = -torch.einsum("nka,nkb->nab", p, graph.vectors)
         forces = scatter_forces(p, graph)
         zeros = p.new_zeros(graph.n_structures, 3, 3)
@@ -145,18 +158,25 @@ class Potential(nn.Module):
         q = torch.stack(
             [_gradient((atomic * r[:, b]).sum(), vectors, retain_graph=b < 2) for b in range(3)],
             dim=-1,
-        ).to(torch.float64)  # (n, k, 3 [a], 3 [b])
+        ).to(graph.vectors)  # (n, k, 3 [a], 3 [b]), float64
         r_j = r.unsqueeze(1) + graph.vectors  # (n, k, 3), images where they are
         far_end = q - p.unsqueeze(-1) * r_j.unsqueeze(-2)
         near_end = (p.unsqueeze(-1) * r[:, None, None, :] - q).sum(dim=1)
         return near_end + _to_neighbors(far_end * graph.mask[..., None, None], graph)
 
 
-def _gradient(total: Tensor, vectors: Tensor, **options: bool) -> Tensor:
+def _gradient(total: Tensor, vectors: Tensor, *, retain_graph: bool, create_graph: bool = False) -> Tensor:
     """d total / d vectors; zero where nothing depends on them (atoms without neighbours)."""
     if not total.requires_grad:
         return torch.zeros_like(vectors)
-    return torch.autograd.grad(total, vectors, allow_unused=True, materialize_grads=True, **options)[0]
+    return torch.autograd.grad(
+        total,
+        vectors,
+        retain_graph=retain_graph,
+        create_graph=create_graph,
+        allow_unused=True,
+        materialize_grads=True,
+    )[0]
 
 
 def scatter_forces(p: Tensor, graph: Graph) -> Tensor:

@@ -72,6 +72,7 @@ class Repinit(nn.Module):
             moments = torch.bmm(rows.transpose(1, 2), g)  # (n, 4, m)
         if padding is not None:
             for layer in self.attention:
+                assert isinstance(layer, NeighborAttention)
                 padding = layer.padding_row(padding)
             n_padding = (self.config.nsel - shell.occupied).to(rows.dtype)
             weight = self.environment.padding_rows(shell.types_i) * n_padding.unsqueeze(-1)  # (n, 4)

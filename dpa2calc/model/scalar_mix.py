@@ -32,15 +32,15 @@ class Net(NamedTuple):
 
 def net_of(mlp: MLP) -> Net | None:
     """The frozen net, or None when it is not of the supported kind (tanh, biased, fixed weights)."""
-    layers = list(mlp.layers)
+    layers = [mlp.layers[index] for index in range(len(mlp.layers))]
     if mlp.name != "tanh" or mlp.skips[0] or any(p.requires_grad for p in mlp.parameters()):
         return None
-    if any(layer.bias is None for layer in layers):
-        return None
-    later = tuple(
-        (layer.matrix, layer.bias, layer.idt, skip) for layer, skip in zip(layers[1:], mlp.skips[1:])
-    )
-    return Net(layers[0].matrix[0], layers[0].idt, later, layers[-1].matrix.shape[1])
+    later = []
+    for layer, skip in zip(layers[1:], mlp.skips[1:]):
+        if layer.bias is None or layers[0].bias is None:
+            return None
+        later.append((layer.matrix, layer.bias, layer.idt, skip))
+    return Net(layers[0].matrix[0], layers[0].idt, tuple(later), layers[-1].matrix.shape[1])
 
 
 def _add_skip(x: Tensor, before: Tensor, copies: int) -> Tensor:

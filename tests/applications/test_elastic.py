@@ -5,11 +5,11 @@ import pytest
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
+from scipy.spatial.transform import Rotation
+
 from dpa2calc.applications import elastic_tensor
 from dpa2calc.applications.elastic import ElasticConstants, elastic_constants
 from dpa2calc.applications.eos import equation_of_state
-from scipy.spatial.transform import Rotation
-
 from dpa2calc.errors import ConfigError
 
 GPA = 160.21766

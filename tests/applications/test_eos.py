@@ -6,6 +6,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
+
 from dpa2calc.applications.eos import (
     EquationOfState,
     energy_of_volume,
@@ -13,7 +14,6 @@ from dpa2calc.applications.eos import (
     fit_energy_volume,
     pressure_of_volume,
 )
-
 from dpa2calc.errors import ConfigError, DataError, StructureError
 
 GPA = 160.21766

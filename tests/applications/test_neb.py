@@ -7,11 +7,11 @@ from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 from ase.geometry import find_mic
 from ase.optimize import BFGS
+
 from dpa2calc.applications.neb import nudged_elastic_band
 from dpa2calc.applications.neb_result import NudgedElasticBand
 from dpa2calc.applications.vacancy import vacancy_hop
 from dpa2calc.applications.vibrations import vibrations
-
 from dpa2calc.errors import ConfigError, StructureError
 
 

@@ -8,11 +8,11 @@ from ase import units
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
+
 from dpa2calc.applications import _phonopy
 from dpa2calc.applications.elastic import elastic_constants
 from dpa2calc.applications.phonon_convergence import phonon_convergence
 from dpa2calc.applications.phonons import Phonons, phonons
-
 from dpa2calc.errors import ConfigError, MissingDependencyError, StructureError
 
 pytest.importorskip("phonopy")

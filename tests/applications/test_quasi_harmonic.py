@@ -5,9 +5,9 @@ import pytest
 from ase import units
 from ase.build import bulk
 from ase.calculators.emt import EMT
+
 from dpa2calc.applications import _phonopy
 from dpa2calc.applications.quasi_harmonic import QuasiHarmonic, quasi_harmonic
-
 from dpa2calc.errors import ConfigError, StructureError
 
 pytest.importorskip("phonopy")

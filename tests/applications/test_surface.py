@@ -5,9 +5,15 @@ import pytest
 from ase.build import bulk, fcc111
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
-from dpa2calc.applications._phonopy import primitive_cell
-from dpa2calc.applications.surface import SurfaceEnergy, slab_from_unit, slab_unit, surface_energy
 
+from dpa2calc.applications._phonopy import primitive_cell
+from dpa2calc.applications.surface import (
+    SurfaceEnergy,
+    reference_cell,
+    slab_from_unit,
+    slab_unit,
+    surface_energy,
+)
 from dpa2calc.errors import ConfigError
 
 JOULE = 16.021766
@@ -70,9 +76,10 @@ def test_relaxation_lowers_the_energy_and_close_packed_faces_are_lowest():
 
 def test_one_plane_a_layer_and_the_same_crystal():
     """Stacking the unit periodically gives the bulk back: all its bonds and its volume."""
-    primitive = primitive_cell(bulk("Cu", a=BOND * np.sqrt(2), cubic=True), 1e-3)
+    cubic = bulk("Cu", a=BOND * np.sqrt(2), cubic=True)
+    primitive = primitive_cell(cubic, 1e-3)
     for miller in ((1, 1, 1), (1, 0, 0), (3, 1, 0), (2, 1, 1), (-1, 2, 5)):
-        unit = slab_unit(primitive, miller, shift=0.0, symprec=1e-3)
+        unit = slab_unit(primitive, miller, reference=cubic.cell.array)
         assert len(unit) == 1
         assert unit.get_volume() == pytest.approx(primitive.get_volume())
         unit.calc = bonded_crystal().calc
@@ -81,12 +88,26 @@ def test_one_plane_a_layer_and_the_same_crystal():
         assert slab.cell.array[2] == pytest.approx([0, 0, slab.cell.array[2, 2]], abs=1e-9)
 
 
+def test_indices_refer_to_the_given_cell():
+    """A tetragonal cell given with its long axis first: (100) is the face across the long axis."""
+    atoms = bulk("Cu", cubic=True, a=3.85)
+    atoms.symbols[[0, 3]] = "Au"  # L1_0 with planes stacked along z
+    turned = atoms.copy()
+    turned.set_cell([4.1, 3.85, 3.85], scale_atoms=True)
+    turned.positions = atoms.positions[:, [2, 0, 1]] * [4.1 / 3.85, 1, 1]
+    reference = reference_cell(turned, 1e-3)
+    unit = slab_unit(primitive_cell(turned, 1e-3), (1, 0, 0), reference=reference)
+    assert np.linalg.norm(np.cross(unit.cell[0], unit.cell[1])) == pytest.approx(3.85**2 / 2)
+
+
 def test_diamond_is_cut_through_its_widest_gap():
     """Si(111) between the widely spaced planes: one broken bond an atom; the other cut breaks three."""
-    primitive = primitive_cell(bulk("Si", a=5.43), 1e-3)
+    silicon = bulk("Si", a=5.43)
+    primitive, reference = primitive_cell(silicon, 1e-3), reference_cell(silicon, 1e-3)
+    assert reference == pytest.approx(5.43 * np.eye(3), abs=1e-6)
     gaps = {}
     for name, shift in (("widest", 0.0), ("narrow", 0.5)):
-        slab = slab_from_unit(slab_unit(primitive, (1, 1, 1), shift=shift, symprec=1e-3), 3, 10.0)
+        slab = slab_from_unit(slab_unit(primitive, (1, 1, 1), reference=reference, shift=shift), 3, 10.0)
         gaps[name] = np.diff(np.sort(slab.positions[:, 2]))[:3]
     spacing = 5.43 * np.sqrt(3) / 12  # a sqrt(3)/12 and three times that, in turn
     assert gaps["widest"] == pytest.approx([spacing, 3 * spacing, spacing], abs=1e-3)
@@ -96,7 +117,7 @@ def test_diamond_is_cut_through_its_widest_gap():
 def test_faces_of_a_compound_may_differ():
     """L1_0 CuAu (001): one face Cu, one Au."""
     atoms = bulk("Cu", cubic=True, a=3.85)
-    atoms.symbols[[0, 1]] = "Au"
+    atoms.symbols[[0, 3]] = "Au"
     atoms.calc = EMT()
     with pytest.warns(UserWarning, match="the two faces of the .* slab differ, the result is their mean"):
         result = surface_energy(atoms, (0, 0, 1), thicknesses=(6, 10), relax="none", progress=False)

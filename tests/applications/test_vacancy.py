@@ -6,13 +6,13 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 from ase.optimize import BFGS
+
 from dpa2calc.applications.vacancy import (
     VacancyFormation,
     inequivalent_sites,
     vacancy_formation_energy,
     vacancy_hop,
 )
-
 from dpa2calc.errors import ConfigError
 
 BOND = 2.5

@@ -7,8 +7,8 @@ from ase.build import add_adsorbate, fcc111, molecule
 from ase.calculators.emt import EMT
 from ase.optimize import BFGS
 from ase.thermochemistry import IdealGasThermo
-from dpa2calc.applications.vibrations import Vibrations, rigid_motions, vibrations
 
+from dpa2calc.applications.vibrations import Vibrations, rigid_motions, vibrations
 from dpa2calc.errors import ConfigError, StructureError
 
 

@@ -13,7 +13,7 @@ from dpa2calc.calculator import DPA2Calculator
 from dpa2calc.errors import DPA2CalcError
 
 SETTINGS = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 lengths = st.one_of(
     st.floats(-6, 6),

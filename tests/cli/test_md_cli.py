@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from ase.build import bulk
 from ase.io import read
-from dpa2calc.applications import MDResult
 
+from dpa2calc.applications import MDResult
 from dpa2calc.cli.main import main
 
 
@@ -18,9 +18,8 @@ def copper_file(tmp_path):
 
 def test_md_writes_everything_and_continues(copper_file, tmp_path, capsys):
     out = tmp_path / "run"
-    common = ["md", "--structure", copper_file, "--repeat", "2", "1", "1", "--calculator", "emt", "--out", out,
-              "--timestep", 2, "--temperature", 400, "--seed", 3, "--trajectory-interval", 10]  # fmt: skip
-    common = [str(word) for word in common]
+    words = f"md --structure {copper_file} --repeat 2 1 1 --calculator emt --out {out} --timestep 2"
+    common = [*words.split(), "--temperature", "400", "--seed", "3", "--trajectory-interval", "10"]
     assert main([*common, "--steps", "20"]) == 0
     captured = capsys.readouterr()
     assert "NVT molecular dynamics, 8 atoms, 20 steps of 2.0 fs: finished" in captured.out

@@ -5,9 +5,9 @@ import re
 import pytest
 from ase.build import bulk
 from ase.io import read, write
+
 from dpa2calc.applications.elastic import ElasticConstants
 from dpa2calc.applications.vacancy import vacancy_hop
-
 from dpa2calc.cli.main import main
 
 

@@ -5,8 +5,8 @@ import pytest
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.io import read
-from dpa2calc.applications import run_md
 
+from dpa2calc.applications import run_md
 from dpa2calc.errors import StructureError
 
 

@@ -5,8 +5,8 @@ import pytest
 from ase import units
 from ase.constraints import FixAtoms
 from ase.io import read
-from dpa2calc.applications import MDConfig, MDResult, run_md
 
+from dpa2calc.applications import MDConfig, MDResult, run_md
 from dpa2calc.errors import ConfigError, DataError, StructureError
 
 THERMOSTATS = ["langevin", "bussi", "nose-hoover"]

@@ -9,8 +9,8 @@ import time
 import numpy as np
 import pytest
 from ase.io import read
-from dpa2calc.applications import run_md
 
+from dpa2calc.applications import run_md
 from dpa2calc.errors import ConfigError, DataError
 
 RUNS = {

@@ -1,0 +1,160 @@
+"""Relaxation: known minima, each freedom of the cell, symmetry, resuming, errors."""
+
+import numpy as np
+import pytest
+from ase import Atoms, units
+from ase.build import bulk, molecule
+from ase.calculators.emt import EMT
+from ase.calculators.lj import LennardJones
+from ase.constraints import FixAtoms
+from ase.io import read
+
+from dpa2calc.applications import RelaxResult, relax
+from dpa2calc.errors import ConfigError, DataError, StructureError
+
+
+def rattled(a=3.7, seed=1):
+    atoms = bulk("Cu", cubic=True, a=a)
+    atoms.rattle(0.1, seed=seed)
+    atoms.calc = EMT()
+    return atoms
+
+
+def quiet(atoms, **options):
+    return relax(atoms, progress=False, **options)
+
+
+def test_lennard_jones_dimer_has_its_exact_minimum():
+    atoms = Atoms("Ar2", positions=[[0, 0, 0], [1.3, 0, 0]])
+    atoms.calc = LennardJones(epsilon=1.0, sigma=1.0, rc=20.0)
+    result = quiet(atoms, fmax=1e-6)
+    assert result.atoms().get_distance(0, 1) == pytest.approx(2 ** (1 / 6), abs=1e-6)
+    assert result.energy == pytest.approx(-1, abs=1e-6)
+    assert result.largest_displacement() == pytest.approx((1.3 - 2 ** (1 / 6)) / 2, abs=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", ["auto", "lbfgs", "fire", "fire2", "bfgs-linesearch", "gpmin"])
+def test_all_optimizers_find_the_copper_of_emt(optimizer):
+    result = quiet(rattled(), cell="full", optimizer=optimizer, fmax=0.002, smax_gpa=0.01)
+    assert result.converged
+    assert result.atoms().get_volume() / 4 == pytest.approx(11.566, abs=0.003)  # its equation of state
+    assert np.allclose(result.atoms().cell.angles(), 90, atol=0.05)
+    assert result.max_force[-1] <= 0.002
+    assert np.all(np.isfinite(result.enthalpy)) and result.enthalpy[-1] == result.enthalpy.min()
+
+
+def test_what_is_held_stays():
+    start = bulk("Cu", cubic=True, a=3.7)
+    start.set_cell([3.7, 3.8, 3.9], scale_atoms=True)
+    start.calc = EMT()
+    fixed = quiet(start)
+    assert np.array_equal(fixed.cell, start.cell.array)
+    volume_only = quiet(start, cell="isotropic")
+    assert np.allclose(
+        volume_only.atoms().cell.lengths() / start.cell.lengths(), volume_only.cell[0, 0] / 3.7
+    )
+    axes = quiet(start, cell="axes")
+    assert axes.atoms().cell.lengths() == pytest.approx([3.59] * 3, abs=0.01)
+    shape = quiet(start, cell="shape", fmax=0.001, smax_gpa=0.005)
+    assert shape.atoms().get_volume() == pytest.approx(start.get_volume(), rel=1e-6)
+    assert shape.atoms().cell.lengths() == pytest.approx([start.get_volume() ** (1 / 3)] * 3, abs=0.005)
+
+
+def test_pressure_compresses_to_where_the_energy_slope_balances_it():
+    target = 10.0
+    result = quiet(rattled(), cell="full", pressure_gpa=target, fmax=0.001, smax_gpa=0.002)
+    volumes, energies = [], []
+    for scale in (0.998, 1.002):
+        atoms = result.atoms()
+        atoms.set_cell(atoms.cell * scale, scale_atoms=True)
+        atoms.calc = EMT()
+        volumes.append(atoms.get_volume())
+        energies.append(atoms.get_potential_energy())
+    slope = -(energies[1] - energies[0]) / (volumes[1] - volumes[0])
+    assert slope / units.GPa == pytest.approx(target, abs=0.05)
+    work = result.enthalpy[-1] - result.energy
+    assert work == pytest.approx(target * units.GPa * result.atoms().get_volume())
+
+
+def test_symmetry_is_kept():
+    pytest.importorskip("spglib")
+    atoms = bulk("Cu", cubic=True, a=3.7)
+    atoms.set_cell([3.7, 3.7, 3.9], scale_atoms=True)
+    atoms.calc = EMT()
+    kept = quiet(atoms, cell="full", keep_symmetry=True, fmax=1e-3)
+    assert kept.space_group_before == "I4/mmm (139)"
+    assert np.allclose(kept.atoms().cell.angles(), 90, atol=1e-9)
+    assert kept.cell[0, 0] == pytest.approx(kept.cell[1, 1], abs=1e-9)
+    moved = rattled()
+    assert quiet(moved, cell="full").space_group_before == "P1 (1)"
+
+
+def test_constraints_are_obeyed():
+    atoms = rattled()
+    atoms.set_constraint(FixAtoms([0]))
+    result = quiet(atoms)
+    assert np.array_equal(result.positions[0], atoms.positions[0])
+    assert result.converged and result.largest_displacement() > 0.01
+
+
+def test_caller_is_untouched_and_result_is_kept(tmp_path):
+    import matplotlib.figure
+
+    atoms = rattled()
+    before = atoms.copy()
+    result = quiet(atoms, cell="full")
+    assert atoms == before
+    again = RelaxResult.load(result.save(tmp_path / "relax.npz"))
+    assert np.array_equal(again.positions, result.positions) and again.provenance == result.provenance
+    text = result.summary()
+    for part in (
+        "Cu4 (4 atoms, cell full): converged",
+        "largest force",
+        "GPa from 0 GPa",
+        "cell after",
+        "->",
+    ):
+        assert part in text
+    axes = matplotlib.figure.Figure().add_subplot()
+    assert result.plot(axes) is axes
+
+
+@pytest.mark.parametrize("suffix", ["traj", "extxyz"])
+def test_an_unfinished_relaxation_goes_on(tmp_path, suffix):
+    path = tmp_path / f"relax.{suffix}"
+    with pytest.warns(
+        UserWarning, match=r"not converged in 3 steps: the largest force is .* raise max_steps"
+    ):
+        first = quiet(rattled(), max_steps=3, trajectory=path)
+    assert not first.converged and "NOT converged" in first.summary()
+    second = quiet(rattled(), trajectory=path)
+    assert second.converged and second.step[0] == 3
+    steps = [frame.info["step"] for frame in read(path, ":")]
+    assert steps == list(range(second.n_steps + 1))
+    assert np.allclose(read(path).positions, second.positions, atol=1e-7)
+    whole = quiet(rattled())
+    assert second.energy == pytest.approx(whole.energy, abs=1e-4)
+
+
+def test_errors_say_what_to_do(tmp_path):
+    atoms = rattled()
+    for options, text in [
+        ({"cell": "free"}, "cell is 'free'; choose one of fixed, isotropic, axes, shape, full"),
+        ({"optimizer": "newton"}, "optimizer is 'newton'; choose one of auto, bfgs, lbfgs"),
+        ({"fmax": 0}, "fmax must be a positive number, got 0"),
+        ({"max_steps": 0}, "max_steps is 0; it must be at least 1"),
+        ({"pressure_gpa": 3}, "pressure_gpa is 3, but cell='fixed'; use cell='full' or 'isotropic'"),
+    ]:
+        with pytest.raises(ConfigError, match=text):
+            quiet(atoms, **options)
+    water = molecule("H2O")
+    water.calc = EMT()
+    with pytest.raises(StructureError, match=r"cell='full' needs a crystal, periodic in three directions"):
+        quiet(water, cell="full")
+    with pytest.raises(StructureError, match="relax: the structure has no atoms"):
+        quiet(Atoms())
+    other = bulk("Au", cubic=True)
+    other.calc = EMT()
+    quiet(other, trajectory=tmp_path / "gold.traj")
+    with pytest.raises(DataError, match=r"gold\.traj holds Au4, not Cu4; give another file or over"):
+        quiet(atoms, trajectory=tmp_path / "gold.traj")
