@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from ase.data import chemical_symbols, covalent_radii
-from ase.neighborlist import neighbor_list
 
 from dpa2calc.errors import DataError
+from dpa2calc.neighbors import neighbor_pairs
 
 from .dataset import Dataset, Frame
 from .statistics import energy_bias
 
 # Two nuclei closer than this share of the sum of their covalent radii overlap; a compressed metal at
 # 500 GPa or an O-H bond stretched inwards in hot water stays above it.
-_OVERLAP = 0.5
+_OVERLAP = 0.4
 # Errors of this kind stop a run; the others are reported.
 _FATAL = ("not a number", "no atoms", "overlap", "element outside the type map", "zero volume")
 
@@ -167,12 +167,14 @@ def _frame_findings(index: int, frame: Frame, allowed: set[str] | None) -> list[
 
 
 def _overlap(frame: Frame) -> tuple[int, int, float] | None:
-    """The closest pair of atoms, if closer than half the sum of their covalent radii."""
+    """The closest pair of atoms for its elements, if it overlaps."""
     radii = covalent_radii[frame.numbers]
     cutoff = 2.0 * _OVERLAP * float(radii.max())
-    i, j, d = neighbor_list("ijd", frame.atoms(), cutoff)
-    if len(d) == 0:
+    pairs = neighbor_pairs(frame.positions, frame.cell, pbc=frame.pbc, cutoff=cutoff)
+    i, j = pairs.i, pairs.j
+    if len(i) == 0:
         return None
+    d = np.linalg.norm(frame.positions[j] - frame.positions[i] + pairs.shift @ frame.cell, axis=1)
     ratio = d / (radii[i] + radii[j])
     worst = int(np.argmin(ratio))
     return (int(i[worst]), int(j[worst]), float(d[worst])) if ratio[worst] < _OVERLAP else None
