@@ -2,6 +2,8 @@
 
 from .adf import AngularDistribution, angular_distribution
 from .arrhenius import Arrhenius, arrhenius
+from .conservation import TurnedForces, energy_conservation
+from .conservation_result import EnergyConservation
 from .density_map import DensityMap, density_map
 from .diffusion import Diffusion, diffusion
 from .md import run_md
@@ -20,6 +22,7 @@ __all__ = [
     "Arrhenius",
     "DensityMap",
     "Diffusion",
+    "EnergyConservation",
     "Frames",
     "MDConfig",
     "MDResult",
@@ -28,11 +31,13 @@ __all__ = [
     "RadialDistribution",
     "RelaxResult",
     "RepresentationMap",
+    "TurnedForces",
     "VanHove",
     "angular_distribution",
     "arrhenius",
     "density_map",
     "diffusion",
+    "energy_conservation",
     "radial_distribution",
     "radial_distributions",
     "read_paths",

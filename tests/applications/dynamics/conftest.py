@@ -113,7 +113,7 @@ class Remembering(SoftSpheres):
         self.results["forces"] = self.results["forces"] * (1 + 1e-13 * self.calls)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def soft_spheres():
     """Make a dense liquid of soft spheres: 12 atoms of mass 40 in a cube."""
 
@@ -130,7 +130,7 @@ def soft_spheres():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def spring_crystal():
     """Make fcc copper of 32 atoms with springs between nearest neighbours; bulk modulus about 50 GPa."""
 
@@ -142,13 +142,13 @@ def spring_crystal():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def remembering():
     """The class of a calculator whose forces depend on its history since `reset`."""
     return Remembering
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def ideal_gas():
     """Make atoms without forces."""
 
@@ -161,7 +161,7 @@ def ideal_gas():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def copper():
     """Make fcc copper with ASE's EMT, which keeps a neighbour list for some steps."""
 
