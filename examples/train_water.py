@@ -23,8 +23,8 @@ from dpa2calc.model.potential import Potential
 from dpa2calc.model.presets import preset
 from dpa2calc.training.config import FinetuneConfig, TrainConfig
 from dpa2calc.training.dataset import Dataset
+from dpa2calc.training.evaluate import evaluate
 from dpa2calc.training.finetune import finetune
-from dpa2calc.training.metrics import potential_errors
 from dpa2calc.training.run import train
 
 HEAD = "H2O-PBE0TS"
@@ -114,7 +114,7 @@ def main() -> None:
     result = finetune(first.potential, water, gentle, output=args.output / "finetune", validation=validation)
     result.history.plot()[0].figure.savefig(args.output / "learning_curve.png", dpi=120)
 
-    test = potential_errors(result.potential, Dataset.read(args.data / "test.extxyz.xz", name="test"))
+    test = evaluate(result.potential, Dataset.read(args.data / "test.extxyz.xz", name="test")).errors
     print(f"test: {test}")
     steps = {"H2O-SCAN-600K": args.pretrain_steps, HEAD: args.steps}
     potential = with_card(result.potential, test.to_dict(), steps, args.seed)
