@@ -47,6 +47,8 @@ def main() -> None:
         temperature=args.temperature,
         thermostat="langevin",
         trajectory_interval=20,
+        min_distance=0.65,  # closer than any bond of water: the model has left what it knows
+        temperature_limit=2 * args.temperature,
         trajectory=args.output / "water.traj",
         log=args.output / "water.csv",
         restart=args.output / "restart.npz",
