@@ -170,10 +170,7 @@ def learning_curve(
             name = potential.config.heads[0].name
             point = Point(scheme, n, evaluate(potential, test, head=name).errors)
             points.append(point)
-            with open(log, "a", encoding="utf-8") as handle:
-                handle.write(
-                    json.dumps({"scheme": scheme, "n_frames": n, "errors": point.errors.to_dict()}) + "\n"
-                )
+            _write_points(log, points)
             if not keep_runs:
                 _remove_run(place)
     wanted = [p for p in points if p.scheme in schemes and p.n_frames in sizes]
@@ -190,6 +187,13 @@ def _read_points(path: Path) -> list[Point]:
                 continue
             points.append(Point(record["scheme"], record["n_frames"], Errors(**record["errors"])))
     return points
+
+
+def _write_points(path: Path, points: Sequence[Point]) -> None:
+    records = [{"scheme": p.scheme, "n_frames": p.n_frames, "errors": p.errors.to_dict()} for p in points]
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
+    os.replace(temporary, path)
 
 
 def _remove_run(folder: Path) -> None:

@@ -141,7 +141,8 @@ def _section(name: str, value: Any) -> dict[str, Any]:
     known = registered_sets()
     if name not in known:
         raise ConfigError(
-            f"sets.{name}.registered = true, but the collection has no set of that name; it has {', '.join(known)}"
+            f"sets.{name}.registered = true, but the collection has no set of that name; it has "
+            f"{', '.join(known)}"
         )
     entry = known[name]
     filled = {
