@@ -18,6 +18,7 @@ from .checks import check_dataset, clean, require_sound
 from .config import TrainConfig
 from .data import PathLike
 from .dataset import Dataset
+from .datasets import registered_sets
 from .options import convert, option_types, parse_options, unknown_key
 from .preparation import TrainingSet
 from .run import model_for
@@ -36,6 +37,7 @@ class SetSection:
     """One training set of a file: `[sets.NAME]`."""
 
     train: Annotated[tuple[str, ...], "files or folders with the training frames"]
+    registered: Annotated[bool, "fill in what the package's collection knows of the set's name"] = False
     validation: Annotated[tuple[str, ...], "files with validation frames"] = ()
     validation_fraction: Annotated[float, "share of `train` held out if no validation file is named"] = 0.05
     by_group: Annotated[bool, "hold out whole groups (trajectories), not single frames"] = False
@@ -120,9 +122,7 @@ def read_run_file(
         raise ConfigError("there is no [sets.NAME] section with train = [...]; name the training data")
     return RunFile(
         config=parse_options(cls, values),
-        sets={
-            n: parse_options(SetSection, _table(s, f"sets.{n}"), where=f"sets.{n}.") for n, s in sets.items()
-        },
+        sets={n: parse_options(SetSection, _section(n, s), where=f"sets.{n}.") for n, s in sets.items()},
         model=_model_section(given_model),
         output=Path(folder),
         root=root / data_root,
@@ -131,6 +131,31 @@ def read_run_file(
 
 def _table(value: Any, key: str) -> dict[str, Any]:
     return convert(value, dict, key)
+
+
+def _section(name: str, value: Any) -> dict[str, Any]:
+    """A `[sets.NAME]` table; `registered = true` fills in files, head, weight and card."""
+    section = _table(value, f"sets.{name}")
+    if section.get("registered") is not True:
+        return section
+    known = registered_sets()
+    if name not in known:
+        raise ConfigError(
+            f"sets.{name}.registered = true, but the collection has no set of that name; it has "
+            f"{', '.join(known)}"
+        )
+    entry = known[name]
+    filled = {
+        "train": [f"{name}/train.extxyz.xz"],
+        "test": [f"{name}/test.extxyz.xz"],
+        "head": entry.head,
+        "weight": entry.weight,
+        "functional": entry.functional,
+        "description": entry.domain,
+        "source": f"{entry.source}; {entry.citation}",
+        "licence": entry.licence or "none stated",
+    }
+    return {**filled, **section}
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
