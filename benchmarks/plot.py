@@ -1,6 +1,6 @@
 """The README's figure: how many times faster than deepmd-kit, from results/speed.json.
 
-    python benchmarks/plot.py
+python benchmarks/plot.py
 """
 
 from __future__ import annotations
