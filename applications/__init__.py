@@ -9,7 +9,11 @@ from .diffusion import Diffusion, diffusion
 from .md import run_md
 from .md_config import MDConfig
 from .md_result import MDResult
+from .off_centre import Cages, find_cages
 from .paths import Paths, read_paths
+from .perovskite import perovskite, solid_solution
+from .phase_result import PhaseTransition
+from .phase_transition import phase_transition
 from .rdf import RadialComparison, RadialDistribution, radial_distribution, radial_distributions
 from .relax import relax
 from .relax_result import RelaxResult
@@ -20,6 +24,7 @@ from .van_hove import VanHove, van_hove
 __all__ = [
     "AngularDistribution",
     "Arrhenius",
+    "Cages",
     "DensityMap",
     "Diffusion",
     "EnergyConservation",
@@ -27,6 +32,7 @@ __all__ = [
     "MDConfig",
     "MDResult",
     "Paths",
+    "PhaseTransition",
     "RadialComparison",
     "RadialDistribution",
     "RelaxResult",
@@ -38,11 +44,15 @@ __all__ = [
     "density_map",
     "diffusion",
     "energy_conservation",
+    "find_cages",
+    "perovskite",
+    "phase_transition",
     "radial_distribution",
     "radial_distributions",
     "read_paths",
     "relax",
     "representation_map",
     "run_md",
+    "solid_solution",
     "van_hove",
 ]
