@@ -18,6 +18,11 @@ from .phonon_convergence import PhononConvergence, phonon_convergence
 from .phonon_result import Phonons
 from .phonons import phonons
 from .quasi_harmonic import QuasiHarmonic, quasi_harmonic
+from .off_centre import Cages, find_cages
+from .paths import Paths, read_paths
+from .perovskite import perovskite, solid_solution
+from .phase_result import PhaseTransition
+from .phase_transition import phase_transition
 from .rdf import RadialComparison, RadialDistribution, radial_distribution, radial_distributions
 from .relax import relax
 from .relax_result import RelaxResult
@@ -31,6 +36,7 @@ from .vibrations import Vibrations, vibrations
 __all__ = [
     "AngularDistribution",
     "Arrhenius",
+    "Cages",
     "DensityMap",
     "Diffusion",
     "ElasticConstants",
@@ -44,6 +50,7 @@ __all__ = [
     "PhononConvergence",
     "Phonons",
     "QuasiHarmonic",
+    "PhaseTransition",
     "RadialComparison",
     "RadialDistribution",
     "RelaxResult",
@@ -64,6 +71,9 @@ __all__ = [
     "phonon_convergence",
     "phonons",
     "quasi_harmonic",
+    "find_cages",
+    "perovskite",
+    "phase_transition",
     "radial_distribution",
     "radial_distributions",
     "read_paths",
@@ -73,6 +83,7 @@ __all__ = [
     "surface_energy",
     "vacancy_formation_energy",
     "vacancy_hop",
+    "solid_solution",
     "van_hove",
     "vibrations",
 ]

@@ -105,8 +105,8 @@ def read_frame(path: str, index: int = -1) -> Any:
         raise DataError(f"{path}: ASE cannot read frame {index} ({reason})") from error
 
 
-def save_figure(result: Any, path: Path) -> Path:
-    """Draw `result.plot()` into a file without a display; returns the path.
+def save_figure(result: Any, path: Path, draw: str = "plot") -> Path:
+    """Draw `result.plot()` (or another method by name) into a file without a display; returns the path.
 
     A figure of its own and the Agg canvas are used, so no backend is set and no window opens.
     """
@@ -116,7 +116,7 @@ def save_figure(result: Any, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     FigureCanvasAgg(figure)
-    result.plot(figure.add_subplot())
+    getattr(result, draw)(figure.add_subplot())
     figure.savefig(path, dpi=150)
     return path
 

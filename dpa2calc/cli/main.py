@@ -22,6 +22,7 @@ VERBS: dict[str, tuple[str, str]] = {
     ),
     "md": ("md", "molecular dynamics: NVE, NVT, NPT, ramps, exact restart"),
     "relax": ("relax", "relax positions and cell, with the space group kept if wanted"),
+    "phase-transition": ("phase_transition", "temperature scan up and down, transition temperature"),
     "rdf": ("rdf", "radial distribution functions with error bars"),
     "adf": ("adf", "angular distribution with error bars"),
     "diffusion": ("diffusion", "diffusion coefficients, conductivity, activation energy"),

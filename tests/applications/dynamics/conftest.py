@@ -51,16 +51,23 @@ class SoftSpheres(Quick):
 
 
 class Springs(Quick):
-    """Springs k between the nearest neighbours of a crystal: stable, nearly harmonic, any cell shape."""
+    """Springs between neighbours of a crystal: stable, nearly harmonic, any cell shape.
+
+    With rest="shortest" only the nearest neighbours; with "each", all within the radius, each at rest
+    at its own length.
+    """
 
     implemented_properties = ["energy", "free_energy", "forces", "stress"]
 
-    def __init__(self, crystal: Atoms, constant: float = 2.0) -> None:
+    def __init__(
+        self, crystal: Atoms, constant: float = 2.0, radius: float = 3.0, rest: str = "shortest"
+    ) -> None:
         super().__init__()
-        first, second, distances, shifts = neighbor_list("ijdS", crystal, 3.0)
+        first, second, distances, shifts = neighbor_list("ijdS", crystal, radius)
         keep = (first < second) | ((first == second) & (shifts @ [1, 10, 100] > 0))
         self.first, self.second, self.shifts = first[keep], second[keep], shifts[keep]
-        self.length, self.constant = distances.min(), constant
+        self.length = distances.min() if rest == "shortest" else distances[keep]
+        self.constant = constant
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         super().calculate(atoms, properties, system_changes)
@@ -171,3 +178,9 @@ def copper():
         return atoms
 
     return make
+
+
+@pytest.fixture(scope="session")
+def springs_class():
+    """The class of a calculator of springs, to build on."""
+    return Springs

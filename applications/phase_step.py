@@ -1,0 +1,69 @@
+"""Where a measured curve falls most steeply, with an error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+SAMPLES = 400
+
+
+@dataclass(frozen=True)
+class StepPosition:
+    """Temperature of a step and its standard error, K; NaN with a reason where there is none."""
+
+    temperature: float
+    error: float
+    reason: str
+
+
+def find_step(temperature: np.ndarray, order: np.ndarray, error: np.ndarray, seed: int = 0) -> StepPosition:
+    """Locate the steepest fall of an order parameter with rising temperature.
+
+    The position is the mean of the interval midpoints around the steepest interval, weighted by their
+    slopes, as far as these exceed half the largest. This is right for a jump (one interval) and close to
+    the critical temperature of a continuous transition, whose order parameter falls ever more steeply
+    towards it; the half-height would lie well below. The error adds the scatter of the position when
+    the points move within their errors, and the width of the interval over sqrt(12).
+
+    Args:
+        temperature: (n,) K, in any order. order: (n,). error: (n,) standard errors of `order`.
+        seed: of the resampling.
+
+    Returns:
+        A position, or NaN with a reason when the fall is no more than noise.
+    """
+    by = np.argsort(temperature)
+    x, y, s = temperature[by], order[by], np.nan_to_num(error[by])
+    fall = y[:-1] - y[1:]
+    noise = np.hypot(s[:-1], s[1:])
+    edge = max(2, len(x) // 6)
+    total = y[:edge].mean() - y[-edge:].mean()
+    # a slow fall, as of thermal expansion, is the same in all intervals and is no step
+    steepest = int(np.argmax(fall / np.diff(x)))
+    expected = total * (x[steepest + 1] - x[steepest]) / (x[-1] - x[0])
+    if not total > 0 or fall[steepest] < 3 * noise[steepest] or fall[steepest] < 1.5 * expected:
+        return StepPosition(
+            float("nan"),
+            float("nan"),
+            f"no step between {x[0]:g} and {x[-1]:g} K: the order parameter goes from {y[0]:.4g} "
+            f"to {y[-1]:.4g}",
+        )
+    rng = np.random.default_rng(seed)
+    moved = [_steepest(x, y + s * rng.standard_normal(len(y))) for _ in range(SAMPLES)]
+    width = x[steepest + 1] - x[steepest]
+    return StepPosition(_steepest(x, y), float(np.hypot(np.std(moved), width / np.sqrt(12))), "")
+
+
+def _steepest(x: np.ndarray, y: np.ndarray) -> float:
+    slopes = (y[:-1] - y[1:]) / np.diff(x)
+    middle = (x[:-1] + x[1:]) / 2
+    top = int(np.argmax(slopes))
+    first = last = top
+    while first > 0 and slopes[first - 1] > slopes[top] / 2:
+        first -= 1
+    while last < len(slopes) - 1 and slopes[last + 1] > slopes[top] / 2:
+        last += 1
+    part = slice(first, last + 1)
+    return float(np.average(middle[part], weights=slopes[part]))
