@@ -13,16 +13,15 @@ from .md_config import MDConfig
 from .md_result import MDResult
 from .neb import nudged_elastic_band
 from .neb_result import NudgedElasticBand
-from .paths import Paths, read_paths
-from .phonon_convergence import PhononConvergence, phonon_convergence
-from .phonon_result import Phonons
-from .phonons import phonons
-from .quasi_harmonic import QuasiHarmonic, quasi_harmonic
 from .off_centre import Cages, find_cages
 from .paths import Paths, read_paths
 from .perovskite import perovskite, solid_solution
 from .phase_result import PhaseTransition
 from .phase_transition import phase_transition
+from .phonon_convergence import PhononConvergence, phonon_convergence
+from .phonon_result import Phonons
+from .phonons import phonons
+from .quasi_harmonic import QuasiHarmonic, quasi_harmonic
 from .rdf import RadialComparison, RadialDistribution, radial_distribution, radial_distributions
 from .relax import relax
 from .relax_result import RelaxResult
@@ -47,10 +46,10 @@ __all__ = [
     "MDResult",
     "NudgedElasticBand",
     "Paths",
+    "PhaseTransition",
     "PhononConvergence",
     "Phonons",
     "QuasiHarmonic",
-    "PhaseTransition",
     "RadialComparison",
     "RadialDistribution",
     "RelaxResult",
@@ -67,23 +66,23 @@ __all__ = [
     "elastic_constants",
     "energy_conservation",
     "equation_of_state",
+    "find_cages",
     "nudged_elastic_band",
+    "perovskite",
+    "phase_transition",
     "phonon_convergence",
     "phonons",
     "quasi_harmonic",
-    "find_cages",
-    "perovskite",
-    "phase_transition",
     "radial_distribution",
     "radial_distributions",
     "read_paths",
     "relax",
     "representation_map",
     "run_md",
+    "solid_solution",
     "surface_energy",
     "vacancy_formation_energy",
     "vacancy_hop",
-    "solid_solution",
     "van_hove",
     "vibrations",
 ]

@@ -56,7 +56,9 @@ def test_relax_that_does_not_converge_returns_1(copper_file, tmp_path, capsys):
 
 def test_phase_transition_writes_its_scan_and_figures(copper_file, tmp_path, capsys):
     out = tmp_path / "scan"
-    words = f"phase-transition --structure {copper_file} --calculator emt --temperatures 100:500:100 --out {out}"
+    words = (
+        f"phase-transition --structure {copper_file} --calculator emt --temperatures 100:500:100 --out {out}"
+    )
     words += " --picoseconds 0.1 --timestep 2 --heating-only --sample-interval 1 --cell-motion isotropic"
     assert main([*words.split(), "--no-progress"]) == 0
     text = capsys.readouterr().out
@@ -69,7 +71,15 @@ def test_phase_transition_writes_its_scan_and_figures(copper_file, tmp_path, cap
 
 
 def test_phase_transition_errors_are_one_line(copper_file, tmp_path, capsys):
-    base = ["phase-transition", "--structure", copper_file, "--calculator", "emt", "--out", str(tmp_path / "o")]
+    base = [
+        "phase-transition",
+        "--structure",
+        copper_file,
+        "--calculator",
+        "emt",
+        "--out",
+        str(tmp_path / "o"),
+    ]
     assert main([*base, "--temperatures", "300:x"]) == 1
     assert "--temperatures is '300:x'; give FIRST:LAST:STEP such as 300:1000:50" in capsys.readouterr().err
     assert main([*base, "--temperatures", "300,400"]) == 1
