@@ -59,8 +59,8 @@ def measure_stage(
     others = [k for k in range(3) if k != longest]
     ratio = lengths[:, longest] / lengths[:, others].mean(axis=1)
     polar = np.linalg.norm(vectors, axis=1)  # (n_frames,)
-    mean_vector = vectors.mean(axis=0)
-    spread = max(block_error(polar), 1e-12)
+    displacement = np.array([_mean(column) for column in vectors.T])  # (3, 2)
+    noise = 3 * float(np.linalg.norm(displacement[:, 1]))
     return Stage(
         branch=branch,
         target=target,
@@ -71,10 +71,10 @@ def measure_stage(
         lengths=np.array([_mean(column) for column in lengths.T]),
         angles=np.array([_mean(column) for column in angles.T]),
         tetragonality=_mean(ratio),
-        displacement=np.array([_mean(column) for column in vectors.T]),
+        displacement=displacement,
         polar=_mean(polar),
         local=_mean(local),
-        direction=direction_name(mean_vector, result.cell, 3 * spread) if cages else "",
+        direction=direction_name(displacement[:, 0], result.cell, noise) if cages else "",
         n_frames=len(lengths),
     )
 

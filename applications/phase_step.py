@@ -32,7 +32,7 @@ def find_step(temperature: np.ndarray, order: np.ndarray, error: np.ndarray, see
         seed: of the resampling.
 
     Returns:
-        A position, or NaN with a reason when the fall is no more than noise.
+        A position, or NaN with a reason when the fall is noise, or even and to no less than half.
     """
     by = np.argsort(temperature)
     x, y, s = temperature[by], order[by], np.nan_to_num(error[by])
@@ -40,10 +40,12 @@ def find_step(temperature: np.ndarray, order: np.ndarray, error: np.ndarray, see
     noise = np.hypot(s[:-1], s[1:])
     edge = max(2, len(x) // 6)
     total = y[:edge].mean() - y[-edge:].mean()
-    # a slow fall, as of thermal expansion, is the same in all intervals and is no step
     steepest = int(np.argmax(fall / np.diff(x)))
     expected = total * (x[steepest + 1] - x[steepest]) / (x[-1] - x[0])
-    if not total > 0 or fall[steepest] < 3 * noise[steepest] or fall[steepest] < 1.5 * expected:
+    # a slow fall to no less than half, as thermal expansion brings, is no step
+    clear = fall[steepest] > 1.5 * expected or y[-edge:].mean() < 0.5 * y[:edge].mean()
+    certain = fall[steepest] > 3 * noise[steepest] or total > 5 * np.median(noise)
+    if not (total > 0 and clear and certain):
         return StepPosition(
             float("nan"),
             float("nan"),

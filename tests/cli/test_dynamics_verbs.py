@@ -56,16 +56,21 @@ def test_relax_that_does_not_converge_returns_1(copper_file, tmp_path, capsys):
 
 def test_phase_transition_writes_its_scan_and_figures(copper_file, tmp_path, capsys):
     out = tmp_path / "scan"
+<<<<<<< HEAD
     words = (
         f"phase-transition --structure {copper_file} --calculator emt --temperatures 100:500:100 --out {out}"
     )
+=======
+    words = f"phase-transition --structure {copper_file} --calculator emt"
+>>>>>>> apps-md
     words += " --picoseconds 0.1 --timestep 2 --heating-only --sample-interval 1 --cell-motion isotropic"
+    words += f" --temperatures 100:500:100 --out {out}"
     assert main([*words.split(), "--no-progress"]) == 0
     text = capsys.readouterr().out
     assert "temperature scan of Cu4 (4 atoms) at 0 GPa" in text and "no step between 100 and 500 K" in text
     result = PhaseTransition.load(out / "scan.npz")
     assert np.array_equal(result.target, [100, 200, 300, 400, 500])
-    assert np.allclose(result.lengths[:, :, 0], 3.65, atol=0.1)
+    assert np.allclose(result.lengths[:, :, 0], 3.6, atol=0.1)
     for name in ("order", "lattice", "heat-capacity"):
         assert (out / f"{name}.png").stat().st_size > 5000
 
