@@ -56,13 +56,7 @@ def test_relax_that_does_not_converge_returns_1(copper_file, tmp_path, capsys):
 
 def test_phase_transition_writes_its_scan_and_figures(copper_file, tmp_path, capsys):
     out = tmp_path / "scan"
-<<<<<<< HEAD
-    words = (
-        f"phase-transition --structure {copper_file} --calculator emt --temperatures 100:500:100 --out {out}"
-    )
-=======
     words = f"phase-transition --structure {copper_file} --calculator emt"
->>>>>>> apps-md
     words += " --picoseconds 0.1 --timestep 2 --heating-only --sample-interval 1 --cell-motion isotropic"
     words += f" --temperatures 100:500:100 --out {out}"
     assert main([*words.split(), "--no-progress"]) == 0
