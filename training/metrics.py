@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dpa2calc.model.potential import Potential
 
+from .dataset import Dataset
 from .distributed import ALONE, Processes
 from .loader import Batch, GraphStore, groups_by_atoms, make_batch
 from .loss import symmetric
@@ -90,14 +91,15 @@ def batch_errors(
 
 def potential_errors(
     potential: Potential,
-    store: GraphStore,
+    data: GraphStore | Dataset,
     *,
     head: int = 0,
     batch_atoms: int = 1024,
     device: torch.device | str = "cpu",
     processes: Processes = ALONE,
 ) -> Errors:
-    """Errors of one head on all frames of a store; several processes share the frames."""
+    """Errors of one head on all frames; several processes share the frames."""
+    store = data if isinstance(data, GraphStore) else GraphStore(data, potential.config)
     sums = ErrorSums()
     own = range(processes.rank, len(store), processes.size)
     with evaluating(potential):
