@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from dpa2calc.errors import ConfigError, DataError, StructureError
 
-from ._structures import need_stress, require
+from ._structures import need_stress, symmetry_dataset
 
 _PLAIN = (bool, int, float, str, list, tuple, np.ndarray, np.generic)
 
@@ -67,7 +67,7 @@ def relax_in_place(atoms: Atoms, settings: Relaxation, *, what: str) -> None:
         StructureError: not converged within max_steps.
     """
     if settings.symmetry:
-        require("spglib", "keeping the symmetry during a relaxation")
+        symmetry_dataset(atoms, settings.symprec, "keeping the symmetry during a relaxation")
         from ase.constraints import FixSymmetry
 
         atoms.set_constraint([*atoms.constraints, FixSymmetry(atoms, symprec=settings.symprec)])

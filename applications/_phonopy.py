@@ -16,7 +16,7 @@ from ase.spacegroup.symmetrize import refine_symmetry
 from dpa2calc.errors import ConfigError, StructureError
 
 from ._evaluate import evaluate
-from ._structures import image_distance, require
+from ._structures import image_distance, require, symmetry_dataset
 
 PLANCK_EV_PER_THZ = units._hplanck / units._e * 1e12  # 4.1357e-3 eV
 PURPOSE = "phonons"
@@ -46,6 +46,7 @@ class ForceConstants:
 def primitive_cell(atoms: Atoms, symprec: float) -> Atoms:
     """Primitive cell in the given orientation, its symmetry made exact within symprec (Å)."""
     spglib = require("spglib", PURPOSE)
+    symmetry_dataset(atoms, symprec, PURPOSE)  # a clear error before ASE's
     refined = atoms.copy()
     refined.set_constraint()
     refine_symmetry(refined, symprec)

@@ -96,18 +96,38 @@ def repeats_for_length(cell: np.ndarray, min_length: float) -> np.ndarray:
     return np.maximum(1, np.ceil(min_length / heights - 1e-6)).astype(int)
 
 
+def symmetry_dataset(atoms: Atoms, symprec: float, purpose: str) -> Any:
+    """spglib's symmetry dataset of a crystal.
+
+    Raises:
+        StructureError: spglib finds no symmetry, which means overlapping atoms or a broken cell.
+        MissingDependencyError: spglib is not installed.
+    """
+    spglib = require("spglib", purpose)
+    cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
+    data, reason = None, "no result"
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # spglib 2.8 announces exceptions in place of None
+        try:
+            data = spglib.get_symmetry_dataset(cell, symprec)
+        except Exception as error:  # which class depends on spglib's version
+            reason = str(error)
+    if data is None:
+        raise StructureError(
+            f"{purpose}: spglib finds no symmetry with symprec={symprec:g} Å ({reason}); do atoms overlap?"
+        )
+    return data
+
+
 def conventional_matrix(atoms: Atoms, symprec: float) -> np.ndarray:
     """Integer matrix M (3, 3) so that M @ cell is the conventional cell of the atoms' own lattice.
 
     The orientation and origin of the atoms are kept; only lattice vectors are combined. Returns the
     identity where the given cell is not smaller than the conventional one.
     """
-    spglib = require("spglib", "finding the conventional cell")
-    data = spglib.get_symmetry_dataset(
-        (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers), symprec
-    )
-    if data is None:
-        return np.eye(3, dtype=int)
+    data = symmetry_dataset(atoms, symprec, "finding the conventional cell")
     # spglib: (a b c) = (a_s b_s c_s) P with column vectors, so rows of the conventional cell are P^-T cell
     matrix = np.linalg.inv(np.asarray(data.transformation_matrix)).T
     rounded = np.rint(matrix).astype(int)

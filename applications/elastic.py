@@ -11,11 +11,11 @@ from typing import Any, Literal
 import numpy as np
 from ase import Atoms, units
 
-from dpa2calc.errors import ConfigError, StructureError
+from dpa2calc.errors import ConfigError
 
 from . import elastic_tensor
 from ._evaluate import Evaluated, Relaxation, evaluate
-from ._structures import GPA, checked_copy, need_stress, positive, require
+from ._structures import GPA, checked_copy, need_stress, positive, require, symmetry_dataset
 from .result import Result, provenance
 
 _MAX_STRESS = 0.1  # GPa left in the reference before its constants are doubtful (order of C times 1e-3)
@@ -157,7 +157,7 @@ def elastic_constants(
     if relax not in ("none", "cell"):
         raise ConfigError(f"relax must be 'none' or 'cell', got {relax!r}")
     positive("fmax", fmax)
-    spglib = require("spglib", "elastic_constants")
+    require("spglib", "elastic_constants")  # before the work, not after
     first = (
         Relaxation(fmax=fmax, cell="free", max_steps=max_steps, symmetry=True, symprec=symprec)
         if relax == "cell"
@@ -174,7 +174,7 @@ def elastic_constants(
     record = provenance(
         calculator, function="elastic_constants", relax=relax, relax_ions=relax_ions, fmax=fmax
     )
-    return _assemble(raw, errors, reference, spglib, symprec, magnitudes, relax_ions, record)
+    return _assemble(raw, errors, reference, symprec, magnitudes, relax_ions, record)
 
 
 def _check_reference(reference: Evaluated, fmax: float) -> None:
@@ -217,17 +217,11 @@ def _slopes(grid: np.ndarray, stresses: np.ndarray, reference: np.ndarray) -> tu
 
 
 def _assemble(
-    raw: np.ndarray, fit_errors: np.ndarray, reference: Evaluated, spglib: Any, symprec: float,
+    raw: np.ndarray, fit_errors: np.ndarray, reference: Evaluated, symprec: float,
     magnitudes: np.ndarray, relax_ions: bool, record: dict[str, Any],
 ) -> ElasticConstants:  # fmt: skip
     atoms = reference.atoms
-    data = spglib.get_symmetry_dataset(
-        (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers), symprec
-    )
-    if data is None:
-        raise StructureError(
-            f"spglib finds no symmetry with symprec={symprec}; atoms may lie on top of each other"
-        )
+    data = symmetry_dataset(atoms, symprec, "elastic_constants")
     columns = atoms.cell.array.T  # lattice vectors as columns
     rotations = np.array([columns @ w @ np.linalg.inv(columns) for w in data.rotations])
     tensor = elastic_tensor.symmetrised((raw + raw.T) / 2.0, rotations)

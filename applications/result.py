@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import platform
+import zipfile
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib import metadata
@@ -97,7 +98,7 @@ class Result:
             with np.load(path, allow_pickle=False) as stored:
                 header = json.loads(str(stored["__json__"]))
                 arrays = {name: stored[name] for name in stored.files if name != "__json__"}
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise DataError(f"{path} is not a result file written by {cls.__name__}.save: {error}") from error
         if header["class"] != cls.__name__:
             raise DataError(

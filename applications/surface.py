@@ -12,11 +12,18 @@ from typing import Any, Literal
 import numpy as np
 from ase import Atoms
 
-from dpa2calc.errors import ConfigError, StructureError
+from dpa2calc.errors import ConfigError
 
 from ._evaluate import Evaluated, Relaxation, evaluate
 from ._phonopy import primitive_cell
-from ._structures import JOULE_PER_M2, checked_copy, conventional_matrix, need_stress, positive, require
+from ._structures import (
+    JOULE_PER_M2,
+    checked_copy,
+    conventional_matrix,
+    need_stress,
+    positive,
+    symmetry_dataset,
+)
 from .result import Result, provenance
 
 
@@ -333,10 +340,5 @@ def _thickness(slab: Atoms) -> float:
 
 def _equivalent_faces(slab: Atoms, symprec: float) -> bool:
     """Does a symmetry operation of the slab turn it upside down?"""
-    spglib = require("spglib", "comparing the two faces of a slab")
-    data = spglib.get_symmetry_dataset((slab.cell.array, slab.get_scaled_positions(), slab.numbers), symprec)
-    if data is None:
-        raise StructureError(
-            f"spglib finds no symmetry of the slab with symprec={symprec}; do atoms overlap?"
-        )
+    data = symmetry_dataset(slab, symprec, "comparing the two faces of a slab")
     return bool((data.rotations[:, 2, 2] == -1).any())

@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.build import make_supercell
 from ase.geometry import get_distances
 
-from dpa2calc.errors import ConfigError, StructureError
+from dpa2calc.errors import ConfigError
 
 from ._evaluate import Evaluated, Relaxation, evaluate
 from ._structures import (
@@ -20,8 +20,8 @@ from ._structures import (
     image_distance,
     need_stress,
     positive,
-    require,
     supercell_matrix,
+    symmetry_dataset,
 )  # fmt: skip
 from .result import Result, provenance
 
@@ -165,12 +165,7 @@ def vacancy_formation_energy(
 
 def inequivalent_sites(atoms: Atoms, *, symprec: float = 1e-3) -> list[int]:
     """One atom number for each kind of site that symmetry does not map on another."""
-    spglib = require("spglib", "inequivalent_sites")
-    data = spglib.get_symmetry_dataset(
-        (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers), symprec
-    )
-    if data is None:
-        raise StructureError(f"spglib finds no symmetry with symprec={symprec}; do atoms overlap?")
+    data = symmetry_dataset(atoms, symprec, "inequivalent_sites")
     return sorted({int(i) for i in data.equivalent_atoms})
 
 

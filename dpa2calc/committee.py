@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from dpa2calc.checkpoint import blank_potential
-from dpa2calc.errors import ConfigError
+from dpa2calc.errors import CheckpointError, ConfigError
 from dpa2calc.graph_builder import GraphSpec
 from dpa2calc.heads import resolve_head
 from dpa2calc.model.config import HeadConfig, ModelConfig
@@ -101,7 +101,13 @@ def make_member(model: ModelLike, head: str | None, *, dtype: torch.dtype, devic
         from dpa2calc.load import load_model
 
         label = str(model)
-        potential = load_model(model, dtype=dtype)
+        try:
+            potential = load_model(model, dtype=dtype)
+        except CheckpointError:
+            # Branches of a deepmd-kit file that do not share their descriptor are read one at a time.
+            if head is None:
+                raise
+            potential = load_model(model, head, dtype=dtype)
     chosen = resolve_head(head, potential.config.heads, model=label)
     return Member(freeze(potential, device), potential.head_index(chosen.name), label)
 

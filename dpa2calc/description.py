@@ -114,9 +114,11 @@ def describe(potential: Potential, label: str, *, head: str | None = None) -> st
 
 
 def _indented(values: Mapping[str, Any], space: str) -> list[str]:
-    """Nested facts, one a line."""
+    """Nested facts, one a line; what is None is left out."""
     lines = []
     for key, value in values.items():
+        if value is None:
+            continue
         if isinstance(value, Mapping):
             lines += [f"{space}{key}:", *_indented(value, space + "  ")]
         elif isinstance(value, (list, tuple)):

@@ -15,7 +15,8 @@ class Graph:
     """One or several structures as a dense neighbour table.
 
     The table is padded to the largest real neighbour count `k`, not to `nsel`. Row `i` lists the
-    neighbours of atom `i` by increasing distance, real ones first.
+    neighbours of atom `i` shell by shell (a shell ends at a cutoff of the model), real ones first; inside
+    a shell by increasing distance only where the rule "nearest" leaves neighbours out.
 
     Attributes:
         types: (n_atoms,) int64, index into the model's type map.

@@ -19,7 +19,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import vesin
-from scipy.spatial import cKDTree
 
 from dpa2calc.errors import ConfigError, StructureError
 
@@ -230,6 +229,8 @@ def _search_vesin(box: _Box, cutoff: float) -> tuple[IntArray, IntArray, IntArra
 
 def _search_tree(box: _Box, cutoff: float) -> tuple[IntArray, IntArray, IntArray]:
     """The same pairs from explicit images and a k-d tree: slower, indifferent to the box's form."""
+    from scipy.spatial import cKDTree  # here, because few need it and importing it takes long
+
     reach = cutoff / _face_distances(box.vectors)  # in fractions of the box
     fractions = box.positions @ np.linalg.inv(box.vectors)
     counts = np.where(box.pbc, np.ceil(reach), 0).astype(int)

@@ -31,7 +31,7 @@ class TrainConfig:
     learning_rate: Annotated[float, "learning rate at the start"] = 1e-3
     learning_rate_stop: Annotated[float, "learning rate at the last step"] = 1e-6
     decay_steps: Annotated[int, "the exponential schedule lowers the rate once in this many steps"] = 1
-    warmup_steps: Annotated[int, "steps over which the learning rate rises from 0"] = 0
+    warmup_steps: Annotated[int, "steps over which the learning rate rises (at most a fifth)"] = 0
     energy_prefactor_start: Annotated[float, "weight of the energy loss at the start"] = 0.02
     energy_prefactor_limit: Annotated[float, "weight of the energy loss as the learning rate reaches 0"] = 1.0
     force_prefactor_start: Annotated[float, "weight of the force loss at the start"] = 1000.0
@@ -130,7 +130,7 @@ class FinetuneConfig(TrainConfig):
 
     steps: Annotated[int, "number of optimiser steps"] = 5000
     learning_rate: Annotated[float, "learning rate at the start"] = 5e-4
-    warmup_steps: Annotated[int, "steps over which the learning rate rises from 0"] = 100
+    warmup_steps: Annotated[int, "steps over which the learning rate rises (at most a fifth)"] = 100
     ema_decay: Annotated[float, "decay of the running average of the weights (0 = no average)"] = 0.99
     validate_every: Annotated[int, "steps between validations"] = 500
     start_head: Annotated[str, "a head's name, 'best' (least zero-shot error) or 'fresh'"] = "best"

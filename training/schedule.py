@@ -34,12 +34,17 @@ class Schedule:
         )
         check(self.steps > 0, "steps", self.steps, "at least 1")
         check(self.decay_steps > 0, "decay_steps", self.decay_steps, "at least 1")
-        check(0 <= self.warmup_steps < self.steps, "warmup_steps", self.warmup_steps, "from 0 to below steps")
+        check(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "at least 0")
+
+    @property
+    def warmup(self) -> int:
+        """Steps of the warm-up, at most a fifth of all steps."""
+        return min(self.warmup_steps, self.steps // 5)
 
     def fraction(self, step: int) -> float:
         """Learning rate over its start value at a step counted from 0, without the warm-up."""
-        total = max(self.steps - self.warmup_steps, 1)
-        done = min(max(step - self.warmup_steps, 0), total)
+        total = max(self.steps - self.warmup, 1)
+        done = min(max(step - self.warmup, 0), total)
         low = self.stop / self.start
         if self.kind == "constant":
             return 1.0
@@ -50,7 +55,7 @@ class Schedule:
 
     def learning_rate(self, step: int) -> float:
         """Learning rate of a step counted from 0."""
-        warm = min((step + 1) / self.warmup_steps, 1.0) if self.warmup_steps else 1.0
+        warm = min((step + 1) / self.warmup, 1.0) if self.warmup else 1.0
         return self.start * self.fraction(step) * warm
 
 

@@ -26,11 +26,11 @@ from .loader import Batch, Budget, GraphStore, make_batch
 from .lora import merged
 from .loss import energy_force_loss
 from .metrics import Errors, potential_errors, validation_score
-from .optimizer import Clipper, WeightAverage, make_optimizer
+from .optimizer import Adam, Clipper, WeightAverage
 from .prefetch import Prefetcher
 from .preparation import TrainingData
 from .sampler import Sampler, Task
-from .state import STATE_VERSION, load_optimizer_tensors, optimizer_tensors, read_tensors, write_tensors
+from .state import STATE_VERSION, read_tensors, write_tensors
 from .statistics import spread_frames
 from .weights import save_potential
 
@@ -102,7 +102,7 @@ class Trainer:
             if p.requires_grad and (trainable is None or n in trainable)
         }
         self.parameters = list(self.named.values())
-        self.optimizer = make_optimizer(self.parameters, config)
+        self.optimizer = Adam(self.named, config)
         self.average = WeightAverage(self.parameters, config.ema_decay)
         self.clipper = Clipper(config.gradient_clip, config.gradient_clip_relative)
         self.schedule, self.prefactors = config.make_schedule(), config.make_prefactors()
@@ -195,9 +195,7 @@ class Trainer:
     ) -> tuple[bool, bool]:
         """One optimiser step; returns whether any process was interrupted, or is out of time."""
         prefactors = self.prefactors.at(self.schedule.fraction(step))
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.schedule.learning_rate(step)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         finite = True
         for batch in batches:
             batch = batch.to(self.config.device)
@@ -214,7 +212,7 @@ class Trainer:
         if bad or not math.isfinite(norm):
             raise self._not_finite("gradient" if finite else "loss", step, batches)
         interval.steps, interval.norm = interval.steps + 1, interval.norm + norm
-        self.optimizer.step()
+        self.optimizer.step(self.schedule.learning_rate(step))
         self.average.update(step)
         return interrupted, late
 
@@ -269,10 +267,11 @@ class Trainer:
             return
         tensors = {f"model.{n}": v for n, v in self.potential.state_dict().items()}
         tensors |= {f"average.{n}": v for n, v in zip(self.named, self.average.average)}
-        tensors |= optimizer_tensors(self.optimizer, {id(p): n for n, p in self.named.items()})
+        tensors |= self.optimizer.tensors()
         header = {
             "version": STATE_VERSION,
             "step": self.step,
+            "optimizer_steps": self.optimizer.steps,
             "sampler": self._sampler_state,
             "best_score": self.best_score,
             "since_best": self.since_best,
@@ -297,7 +296,7 @@ class Trainer:
         self.potential.load_state_dict(model)
         for name, average in zip(self.named, self.average.average):
             average.copy_(tensors.get(f"average.{name}", tensors[f"model.{name}"]))
-        load_optimizer_tensors(self.optimizer, self.named, tensors)
+        self.optimizer.load(tensors, header["optimizer_steps"])
         self.sampler.load_state(header["sampler"])
         self._sampler_state = header["sampler"]
         self.step, self.best_score = header["step"], header["best_score"]

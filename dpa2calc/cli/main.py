@@ -31,6 +31,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "elastic": ("elastic", "elastic constants: full tensor, stability, averages"),
     "phonons": ("phonons", "phonons: bands, density of states, thermal properties, quasi-harmonic"),
     "neb": ("neb", "minimum-energy path and barrier between two structures"),
+    "train": ("train", "train a model on one dataset or several (a head for each)"),
+    "finetune": ("finetune", "carry a pre-trained model over to new data"),
     "convert": ("convert", "models between this package's files and deepmd-kit's"),
 }
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -14,7 +16,7 @@ from dpa2calc.deepmd.branch import Branch, Source
 from dpa2calc.deepmd.containers import open_source
 from dpa2calc.deepmd.names import Entry, descriptor_entries, head_entries
 from dpa2calc.deepmd.options import model_config
-from dpa2calc.errors import CheckpointError
+from dpa2calc.errors import CheckpointError, ConfigError, HeadError
 from dpa2calc.heads import resolve_head
 from dpa2calc.model.config import HeadConfig, ModelConfig
 from dpa2calc.model.potential import Potential
@@ -36,23 +38,42 @@ def read_deepmd(path: str | Path, head: str | None = None, *, dtype: torch.dtype
         CheckpointError: the file is missing, damaged, foreign, or holds a model of another kind.
         HeadError: no such branch.
     """
-    return potential_from_source(open_source(path), head, dtype=dtype)
+    with ours(path):
+        source = open_source(path)
+    return potential_from_source(source, head, dtype=dtype)
+
+
+@contextlib.contextmanager
+def ours(path: str | Path) -> Iterator[None]:
+    """Whatever is wrong with a file becomes a CheckpointError that names it."""
+    try:
+        yield
+    except HeadError:
+        raise
+    except (CheckpointError, ConfigError) as error:
+        text = str(error)
+        raise CheckpointError(text if str(path) in text else f"{path}: {text}") from error
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(f"{path} is damaged or of a layout not known here: {error!r}") from error
 
 
 def potential_from_source(
     source: Source, head: str | None = None, *, dtype: torch.dtype | None = None
 ) -> Potential:
     """A potential from opened branches; see `read_deepmd`."""
-    branches = source.branches if head is None else (_pick(source, head),)
-    config = _joined_config(source, branches)
-    if len(branches) > 1:
-        _check_shared(source, branches)
-    precision = stored_precision(branches[0])
-    potential = blank_potential(config, dtype=precision)
-    fill(potential, branches, where=source.path)
-    if any("compress_data" in name and value.numel() for name, value in branches[0].arrays.items()):
-        logger.info("%s is compressed; the networks it also holds are used, not their tables", source.path)
-    return potential.to(dtype or precision)
+    with ours(source.path):
+        branches = source.branches if head is None else (_pick(source, head),)
+        config = _joined_config(source, branches)
+        if len(branches) > 1:
+            _check_shared(source, branches)
+        precision = stored_precision(branches[0])
+        potential = blank_potential(config, dtype=precision)
+        fill(potential, branches, where=source.path)
+        if any("compress_data" in name and value.numel() for name, value in branches[0].arrays.items()):
+            logger.info(
+                "%s is compressed; the networks it also holds are used, not their tables", source.path
+            )
+        return potential.to(dtype or precision)
 
 
 def _pick(source: Source, head: str) -> Branch:
@@ -163,7 +184,7 @@ def fill(potential: Potential, branches: tuple[Branch, ...], *, where: str) -> N
                         missing.append(f"model.{branch.name}.atomic_model.{entry.theirs}")
                     continue
                 _copy(targets[entry.ours], value, entry, where)
-            _add_inner_bias(potential, index, branch)
+            _check_inner_bias(branch)
         if potential.bridging is not None:
             table = branches[0].arrays["pairtab.tab_data"]
             potential.bridging.coefficients.copy_(table.reshape(potential.bridging.coefficients.shape))
@@ -197,7 +218,7 @@ def _copy(target: Tensor, value: Tensor, entry: Entry, where: str) -> None:
     target.copy_(value)
 
 
-def _add_inner_bias(potential: Potential, index: int, branch: Branch) -> None:
+def _check_inner_bias(branch: Branch) -> None:
     """A ZBL model may give its network an energy bias of its own, on top of the model's."""
     inner = branch.arrays.get("inner.out_bias")
     if inner is not None and bool(inner.any()):

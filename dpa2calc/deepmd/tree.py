@@ -1,4 +1,4 @@
-"""The backend-neutral tree of `.dp` and `.yaml` files -> options and named arrays (FILE_FORMATS 3)."""
+"""The backend-neutral tree of `.dp` and `.yaml` files -> options and named arrays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options and arrays -> the backend-neutral tree of `.dp` files (FILE_FORMATS 3)."""
+"""Options and arrays -> the backend-neutral tree of `.dp` files."""
 
 from __future__ import annotations
 

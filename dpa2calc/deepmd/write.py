@@ -47,8 +47,8 @@ def write_deepmd(potential: Potential, path: str | Path, head: str | None = None
         one = potential.config.heads[index]
         if set(one.fitting.exclude_types) - set(potential.config.atom_exclude_types):
             raise CheckpointError(
-                f"head {one.name} excludes the types {list(one.fitting.exclude_types)} in its fitting net, which "
-                "deepmd-kit can say only of the whole model (atom_exclude_types)"
+                f"head {one.name} excludes the types {list(one.fitting.exclude_types)} in its fitting net, "
+                "which deepmd-kit can say only of the whole model (atom_exclude_types)"
             )
     if potential.config.neighbor_rule == "all":
         logger.warning(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.interpolate import CubicSpline
 from torch import Tensor, nn
 
 from dpa2calc.errors import DataError, StructureError
@@ -68,6 +67,8 @@ def table_coefficients(table: np.ndarray, n_types: int, cutoff: float) -> tuple[
     Raises:
         DataError: wrong number of columns or a grid that is not uniform.
     """
+    from scipy.interpolate import CubicSpline  # here, because importing it takes a third of a second
+
     n_pairs = n_types * (n_types + 1) // 2
     if table.ndim != 2 or table.shape[1] != 1 + n_pairs:
         raise DataError(f"a pair table for {n_types} types needs {1 + n_pairs} columns, got {table.shape}")

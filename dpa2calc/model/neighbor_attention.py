@@ -33,7 +33,10 @@ def padded_softmax(scores: Tensor, n_more: Tensor | int) -> Tensor:
         return torch.exp(scores - log_sum)
     if isinstance(n_more, Tensor) and bool((n_more >= 0).all()):
         return torch.exp(scores - torch.logaddexp(log_sum, n_more.log() - SHIFT))
-    correction = 1.0 + n_more * torch.exp(-SHIFT - log_sum)
+    # With scores below -20 everywhere and more neighbours than nsel the sum could vanish: it is kept
+    # above one padding column.
+    column = torch.exp(-SHIFT - log_sum)
+    correction = torch.maximum(1.0 + n_more * column, column)
     return torch.exp(scores - log_sum) / correction
 
 

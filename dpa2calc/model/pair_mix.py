@@ -123,5 +123,6 @@ def padded_weights(gated: Tensor, n_more: int) -> Tensor:
         score, weight = gated[..., :1], weights[..., :1]
         if float(score.min()) < -4 * SHIFT:
             score, weight = gated.amax(dim=-1, keepdim=True), weights.amax(dim=-1, keepdim=True)
-        weights.div_(1.0 + n_more * weight * torch.exp(-SHIFT - score))
+        column = weight * torch.exp(-SHIFT - score)
+        weights.div_(torch.maximum(1.0 + n_more * column, column))
     return weights

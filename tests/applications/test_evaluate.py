@@ -88,6 +88,14 @@ def test_volume_or_symmetry_are_kept():
     assert stress[0] == pytest.approx(stress[2], abs=2e-4)
 
 
+def test_overlapping_atoms_are_named_as_the_cause():
+    atoms = bulk("Cu", cubic=True)
+    atoms.positions[1] = atoms.positions[0]
+    atoms.calc = EMT()
+    with pytest.raises(StructureError, match=r"keeping the symmetry .* no symmetry .*; do atoms overlap\?"):
+        relax_in_place(atoms, Relaxation(fmax=0.1, symmetry=True), what="test")
+
+
 def test_fingerprint_tells_calculators_apart():
     prints = [calculator_fingerprint(c) for c in (EMT(), LennardJones(rc=5.0), LennardJones(rc=6.0))]
     assert prints[0] != prints[1] != prints[2]

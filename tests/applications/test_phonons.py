@@ -52,7 +52,7 @@ def argon():
 def copper():
     atoms = bulk("Cu", a=3.6)
     atoms.calc = EMT()
-    return phonons(atoms, relax="cell", min_length=11.0, mesh=60.0, progress=False)
+    return phonons(atoms, relax="cell", min_length=7.0, mesh=60.0, progress=False)
 
 
 def test_central_force_lattice_is_analytic(argon):
@@ -77,13 +77,26 @@ def test_acoustic_sum_rule(argon):
     assert argon.stable and argon.imaginary_fraction == 0
 
 
-def test_sound_velocity_is_that_of_the_elastic_constants(copper):
-    atoms = copper.atoms()
-    atoms.calc = EMT()
-    elastic = elastic_constants(atoms, relax="none", progress=False)
+def test_sound_velocity_is_that_of_the_elastic_constants(argon):
+    elastic = elastic_constants(bonded_crystal(), strains=(0.001, 0.002), relax="none", progress=False)
     for direction in ((1, 0, 0), (1, 1, 0), (1, 1, 1), (3, 2, 1)):
-        slopes = copper.sound_velocities(direction)
+        slopes = argon.sound_velocities(direction)
         assert slopes == pytest.approx(elastic.sound_velocities(direction), rel=1e-3)
+
+
+@pytest.mark.slow
+def test_sound_velocity_of_copper_needs_a_large_supercell():
+    """EMT reaches the third neighbours: 256 atoms give the slopes of C_ij to 0.1 %."""
+    atoms = bulk("Cu", a=3.6)
+    atoms.calc = EMT()
+    result = phonons(atoms, relax="cell", min_length=14.0, mesh=30.0, progress=False)
+    relaxed = result.atoms()
+    relaxed.calc = EMT()
+    elastic = elastic_constants(relaxed, relax="none", progress=False)
+    for direction in ((1, 0, 0), (1, 1, 0), (1, 1, 1), (3, 2, 1)):
+        assert result.sound_velocities(direction) == pytest.approx(
+            elastic.sound_velocities(direction), rel=1e-3
+        )
 
 
 def test_thermodynamic_identities(copper):
@@ -228,7 +241,7 @@ def test_convergence_with_supercell_and_displacement():
     result = phonon_convergence(
         bonded_crystal(),
         min_lengths=(8.0, 12.0),
-        displacements=(0.005, 0.01, 0.02, 0.04),
+        displacements=(0.01, 0.02, 0.04),
         mesh=30.0,
         progress=False,
     )
@@ -236,7 +249,7 @@ def test_convergence_with_supercell_and_displacement():
     assert result.converged_length == 8.0
     rms = result.rms_difference[2:]
     assert rms[0] == 0
-    assert (rms[3] / rms[2]) == pytest.approx((64 - 1) / (16 - 1), rel=0.1)
+    assert rms[2] / rms[1] == pytest.approx((16 - 1) / (4 - 1), rel=0.1)
     assert "min_length=8 Å" in result.summary()
     with pytest.raises(ConfigError, match="two or more different min_lengths"):
         phonon_convergence(bonded_crystal(), min_lengths=(9.0,))

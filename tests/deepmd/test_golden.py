@@ -74,9 +74,10 @@ def results(potential: Potential, atoms: Atoms, virials: bool) -> dict[str, np.n
     return {key: value.detach().double().numpy() for key, value in values.items()}
 
 
-def compare(root: Path, name: str, dtype: torch.dtype = torch.float64) -> None:
+def compare(root: Path, name: str, dtype: torch.dtype = torch.float64, *, frozen: bool = True) -> None:
+    """`frozen` is how calculators use a model: its weights need no gradients, which takes other code."""
     head = name.split("__")[1] if "__" in name else None
-    potential = read_deepmd(model_file(root, name), head, dtype=dtype)
+    potential = read_deepmd(model_file(root, name), head, dtype=dtype).requires_grad_(not frozen)
     single = "float32" in name or dtype == torch.float32  # the reference or the model is rounded
     atoms_of = structures(root)
     with np.load(root / f"{name}.npz") as golden:
@@ -102,9 +103,10 @@ def compare(root: Path, name: str, dtype: torch.dtype = torch.float64) -> None:
                 )
 
 
+@pytest.mark.parametrize("frozen", [True, False], ids=["inference", "training"])
 @pytest.mark.parametrize("name", names(SMALL))
-def test_small_set(name: str) -> None:
-    compare(SMALL, name)
+def test_small_set(name: str, frozen: bool) -> None:
+    compare(SMALL, name, frozen=frozen)
 
 
 def test_float32_networks_stay_close() -> None:
@@ -112,9 +114,10 @@ def test_float32_networks_stay_close() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("frozen", [True, False], ids=["inference", "training"])
 @pytest.mark.parametrize("name", names(LARGE) if LARGE.is_dir() else [])
-def test_whole_set(name: str) -> None:
-    compare(LARGE, name)
+def test_whole_set(name: str, frozen: bool) -> None:
+    compare(LARGE, name, frozen=frozen)
 
 
 def test_ties_are_ties() -> None:

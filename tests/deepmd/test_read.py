@@ -17,9 +17,10 @@ import torch
 import yaml
 from ase import Atoms
 
+from dpa2calc.deepmd.branch import Branch, Source
 from dpa2calc.deepmd.containers import open_source, read_hdf5_tree
-from dpa2calc.deepmd.read import read_deepmd
-from dpa2calc.deepmd.write import write_deepmd
+from dpa2calc.deepmd.read import potential_from_source, read_deepmd
+from dpa2calc.deepmd.write import _save_tree, write_deepmd
 from dpa2calc.errors import CheckpointError, HeadError
 from dpa2calc.graph_builder import graph_from_atoms
 from dpa2calc.load import load_model
@@ -216,6 +217,58 @@ class TestOtherVersions:
 
         with pytest.raises(CheckpointError, match=r"has shape .* but the model's options ask for"):
             read_deepmd(edited(medium, change))
+
+
+def _key_paths(node: Any, at: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    found = []
+    for key, value in node.items():
+        found.append((*at, key))
+        if isinstance(value, dict):
+            found += _key_paths(value, (*at, key))
+    return found
+
+
+class TestDamagedOptions:
+    @pytest.mark.parametrize("value", ["nonsense", -1, None, [], {}])
+    def test_every_option_may_be_wrong(self, medium: Path, value: Any) -> None:
+        """Whatever is wrong with an option, the error is ours (or the option does not matter)."""
+        content = torch.load(medium, weights_only=True)
+        text = json.dumps(content["model"]["_extra_state"])
+        for path in _key_paths(json.loads(text)["model_params"]):
+            state = json.loads(text)
+            section = state["model_params"]
+            for key in path[:-1]:
+                section = section[key]
+            section[path[-1]] = value
+            source = Source(path="m.pt", kind="pt", branches=(branch_of(content["model"], state),))
+            try:
+                potential_from_source(source)
+            except CheckpointError as error:
+                assert "m.pt" in str(error), path
+
+    def test_trees(self, golden: Path, tmp_path: Path) -> None:
+        packed = golden / "models" / "dpa2_tog_econf" / "model.dp.xz"
+        tree = read_hdf5_tree(io.BytesIO(lzma.decompress(packed.read_bytes())), packed)
+        for path in _key_paths(tree["model"]):
+            broken = dict(tree)
+            section = broken
+            for key in ("model", *path[:-1]):
+                section[key] = dict(section[key])
+                section = section[key]
+            del section[path[-1]]
+            target = tmp_path / "broken.dp"
+            _save_tree(broken, target)
+            try:
+                read_deepmd(target)
+            except CheckpointError as error:
+                assert "broken.dp" in str(error), path
+
+
+def branch_of(state: Any, extra: Any) -> Branch:
+    """The branch of a single-task state dict with other options."""
+    prefix = "model.Default.atomic_model."
+    arrays = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    return Branch(name="Default", params=extra["model_params"], arrays=arrays)
 
 
 class TestContainers:

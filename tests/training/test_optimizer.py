@@ -1,0 +1,82 @@
+"""Adam by its formulas, clipping, and the average of the weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dpa2calc.training.config import TrainConfig
+from dpa2calc.training.optimizer import Adam, Clipper, WeightAverage, evaluating
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_adam_is_the_textbook_one_also_when_gradients_are_missing(decay):
+    rng = np.random.default_rng(0)
+    start = [rng.normal(size=(5, 3)), rng.normal(size=4)]
+    named = {str(i): nn.Parameter(torch.from_numpy(v.copy())) for i, v in enumerate(start)}
+    adam = Adam(named, TrainConfig(optimizer="adamw", weight_decay=decay))
+    m, v, t = [0.0, 0.0], [0.0, 0.0], [0, 0]
+    for step in range(12):
+        rate = 1e-2 / (1 + step)
+        for i in range(2):
+            gradient = rng.normal(size=start[i].shape)
+            if i == 1 and step % 3:
+                named["1"].grad = None
+                continue
+            named[str(i)].grad = torch.from_numpy(gradient)
+            t[i] += 1
+            m[i] = 0.9 * m[i] + 0.1 * gradient
+            v[i] = 0.999 * v[i] + 0.001 * gradient**2
+            start[i] = start[i] * (1 - rate * decay)
+            start[i] -= rate * (m[i] / (1 - 0.9 ** t[i])) / (np.sqrt(v[i] / (1 - 0.999 ** t[i])) + 1e-8)
+        adam.step(rate)
+        for i in range(2):
+            np.testing.assert_allclose(named[str(i)].detach(), start[i], rtol=1e-12)
+    assert adam.steps == {"0": 12, "1": 4}
+
+
+def test_clipping_by_length_and_by_the_running_mean():
+    p = nn.Parameter(torch.zeros(4))
+
+    def clip(clipper, length):
+        p.grad = torch.full((4,), length / 2.0)
+        assert clipper.apply([p]) == pytest.approx(length)
+        return float(p.grad.norm())
+
+    assert clip(Clipper(1.0, None), 5.0) == pytest.approx(1.0)
+    assert clip(Clipper(1.0, None), 0.5) == pytest.approx(0.5)
+    relative = Clipper(None, 2.0)
+    assert [clip(relative, 1.0) for _ in range(3)] == pytest.approx([1.0] * 3)
+    assert clip(relative, 100.0) == pytest.approx(2.0)
+    assert clip(relative, 1.5) == pytest.approx(1.5)
+    p.grad = torch.full((4,), float("nan"))
+    assert np.isnan(relative.apply([p])) and np.isfinite(relative.mean_norm)
+
+
+def test_average_of_the_weights():
+    p = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    average, expected = WeightAverage([p], 0.9), 0.0
+    for step in range(200):
+        with torch.no_grad():
+            p.fill_(float(step))
+        average.update(step)
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * step
+    with average.applied():
+        assert float(p.detach()) == pytest.approx(expected, rel=1e-12)
+    assert float(p.detach()) == 199.0
+    with pytest.raises(RuntimeError), average.applied():
+        raise RuntimeError
+    assert float(p.detach()) == 199.0
+
+
+def test_evaluating_takes_gradients_away_and_gives_them_back():
+    module = nn.Linear(2, 2)
+    module.bias.requires_grad_(False)
+    version = module.weight._version
+    with evaluating(module):
+        assert not any(p.requires_grad for p in module.parameters())
+        assert module.weight._version > version
+    assert module.weight.requires_grad and not module.bias.requires_grad

@@ -1,0 +1,202 @@
+"""`learning_curve`: test errors by number of training frames (paper, figures 3 and S1)."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dpa2calc.errors import DataError
+from dpa2calc.model.config import ModelConfig
+from dpa2calc.model.potential import Potential
+
+from .config import FinetuneConfig, TrainConfig
+from .data import PathLike
+from .dataset import Dataset
+from .evaluate import evaluate
+from .finetune import finetune
+from .metrics import Errors
+from .run import train
+
+# What trains on a subset and leaves its files in a folder; returns a potential whose first head is meant.
+Scheme = Callable[[Dataset, Path], Potential]
+
+
+@dataclass(frozen=True)
+class Point:
+    """Test errors of one scheme trained on `n_frames` frames."""
+
+    scheme: str
+    n_frames: int
+    errors: Errors
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """All points of one dataset."""
+
+    name: str
+    points: tuple[Point, ...]
+
+    def series(self, scheme: str, quantity: str = "force_rmse") -> tuple[list[int], list[float]]:
+        """Frames and errors of one scheme, by increasing number of frames."""
+        chosen = sorted((p for p in self.points if p.scheme == scheme), key=lambda p: p.n_frames)
+        pairs = [(p.n_frames, getattr(p.errors, quantity)) for p in chosen]
+        known = [(n, float(v)) for n, v in pairs if v is not None]
+        return [n for n, _ in known], [v for _, v in known]
+
+    def schemes(self) -> tuple[str, ...]:
+        """Names of the schemes."""
+        return tuple(dict.fromkeys(p.scheme for p in self.points))
+
+    def frames_saved(self, scheme: str, reference: str, quantity: str = "force_rmse") -> float | None:
+        """How many times fewer frames `scheme` needs to reach the error of `reference` at its largest size.
+
+        Between two points log(error) is interpolated in log(frames). A lower bound when the smallest size
+        of `scheme` is already better; None when it never gets there.
+        """
+        sizes, errors = self.series(reference, quantity)
+        own_sizes, own_errors = self.series(scheme, quantity)
+        if not sizes or not own_sizes:
+            raise DataError(
+                f"no points of {scheme!r} or {reference!r}; there are {', '.join(self.schemes())}"
+            )
+        target = errors[-1]
+        if own_errors[0] <= target:
+            return sizes[-1] / own_sizes[0]
+        for i in range(1, len(own_sizes)):
+            if own_errors[i] <= target:
+                part = math.log(own_errors[i - 1] / target) / math.log(own_errors[i - 1] / own_errors[i])
+                needed = own_sizes[i - 1] * (own_sizes[i] / own_sizes[i - 1]) ** part
+                return sizes[-1] / needed
+        return None
+
+    def summary(self) -> str:
+        """A table: a row a size, two columns (energy and force RMSE) a scheme."""
+        sizes = sorted({p.n_frames for p in self.points})
+        found = {(p.scheme, p.n_frames): p.errors for p in self.points}
+        lines = [f"{self.name}: RMSE of energy (meV/atom) / forces (meV/Å) on the test set"]
+        lines.append(f"{'frames':>8}" + "".join(f"{s:>24}" for s in self.schemes()))
+        for n in sizes:
+            cells = []
+            for scheme in self.schemes():
+                e = found.get((scheme, n))
+                cells.append(f"{_number(e.energy_rmse)} / {_number(e.force_rmse)}" if e else "")
+            lines.append(f"{n:>8}" + "".join(f"{cell:>24}" for cell in cells))
+        return "\n".join(lines)
+
+    def plot(self, axes: Any = None) -> Any:
+        """Energy and force RMSE against frames, both logarithmic; returns the two axes."""
+        import matplotlib.pyplot as plt
+
+        if axes is None:
+            _, axes = plt.subplots(1, 2, figsize=(9, 4))
+        for axis, quantity, label in (
+            (axes[0], "energy_rmse", "energy RMSE (meV/atom)"),
+            (axes[1], "force_rmse", "force RMSE (meV/Å)"),
+        ):
+            for scheme in self.schemes():
+                axis.plot(*self.series(scheme, quantity), "o-", label=scheme)
+            axis.set(xlabel="training frames", ylabel=label, xscale="log", yscale="log", title=self.name)
+        axes[1].legend()
+        return axes
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def from_scratch(
+    model: ModelConfig | Callable[[Dataset], ModelConfig], config: TrainConfig, *, progress: bool = False
+) -> Scheme:
+    """A scheme that trains a new model; `model` may depend on the data."""
+
+    def run(data: Dataset, folder: Path) -> Potential:
+        chosen = model(data) if callable(model) else model
+        return train(chosen, data, config, output=folder, progress=progress).potential
+
+    return run
+
+
+def fine_tuned(model: Potential | PathLike, config: FinetuneConfig, *, progress: bool = False) -> Scheme:
+    """A scheme that fine-tunes a pre-trained model."""
+
+    def run(data: Dataset, folder: Path) -> Potential:
+        return finetune(model, data, config, output=folder, progress=progress).potential
+
+    return run
+
+
+def learning_curve(
+    data: Dataset,
+    test: Dataset,
+    *,
+    sizes: Sequence[int],
+    schemes: Mapping[str, Scheme],
+    output: PathLike,
+    seed: int = 0,
+    keep_runs: bool = False,
+) -> LearningCurve:
+    """Train every scheme on nested samples of the data and evaluate on one test set.
+
+    Finished points are read back from `output/points.jsonl`, so the same call goes on after a stop.
+
+    Args:
+        sizes: numbers of training frames; the smaller samples are parts of the larger ones.
+        schemes: by name, see `from_scratch` and `fine_tuned`.
+        keep_runs: keep the files of finished runs.
+
+    Example:
+        >>> schemes = {"scratch": from_scratch(config, TrainConfig(steps=2000)),
+        ...            "fine-tuned": fine_tuned("default", FinetuneConfig(steps=1000))}
+        >>> learning_curve(data, test, sizes=(10, 30, 100), schemes=schemes, output="runs/curve").summary()
+    """
+    folder = Path(output)
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "points.jsonl"
+    points = _read_points(log)
+    done = {(p.scheme, p.n_frames) for p in points}
+    for n in sorted(sizes):
+        sample = data.sample(n, seed=seed)
+        for scheme, run in schemes.items():
+            if (scheme, n) in done:
+                continue
+            place = folder / f"{scheme}-{n}".replace(os.sep, "_")
+            potential = run(sample, place)
+            name = potential.config.heads[0].name
+            point = Point(scheme, n, evaluate(potential, test, head=name).errors)
+            points.append(point)
+            _write_points(log, points)
+            if not keep_runs:
+                _remove_run(place)
+    wanted = [p for p in points if p.scheme in schemes and p.n_frames in sizes]
+    return LearningCurve(data.name, tuple(wanted))
+
+
+def _read_points(path: Path) -> list[Point]:
+    points = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError:  # a line that a killed run left half-written
+                continue
+            points.append(Point(record["scheme"], record["n_frames"], Errors(**record["errors"])))
+    return points
+
+
+def _write_points(path: Path, points: Sequence[Point]) -> None:
+    records = [{"scheme": p.scheme, "n_frames": p.n_frames, "errors": p.errors.to_dict()} for p in points]
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _remove_run(folder: Path) -> None:
+    """Delete the large files of a finished run; its log stays."""
+    for name in ("state.safetensors", "last.safetensors", "best.safetensors"):
+        (folder / name).unlink(missing_ok=True)

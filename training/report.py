@@ -1,0 +1,143 @@
+"""What a finished run leaves beside its weights: errors on the test sets, figures, one summary."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dpa2calc.checkpoint import load_checkpoint, save_checkpoint
+from dpa2calc.model.potential import Potential
+
+from .dataset import Dataset
+from .evaluate import Evaluation, evaluate
+from .metrics import weighted_average
+from .preparation import TrainingSet
+from .trainer import TrainResult
+
+
+@dataclasses.dataclass(frozen=True)
+class RunReport:
+    """The model that the run ends with, and its errors on the test sets.
+
+    `file` is `model.safetensors`: the best weights by validation where there was one, else the last.
+    """
+
+    file: Path
+    potential: Potential
+    evaluations: dict[str, Evaluation]
+    text: str
+
+
+def finish_run(
+    result: TrainResult,
+    sets: Mapping[str, TrainingSet],
+    test: Mapping[str, Dataset],
+    *,
+    seed: int,
+    device: str = "cpu",
+    progress: bool = True,
+) -> RunReport:
+    """Evaluate the final weights on the test sets and write model, figures and summary to the run's folder.
+
+    Files: `model.safetensors` (test errors and training figures in the heads' info), `summary.json`,
+    `summary.txt`, `learning_curve.png`, and `parity_NAME.png` and `evaluation_NAME.npz` for each test set.
+    """
+    folder = result.output
+    best = folder / "best.safetensors"
+    potential = load_checkpoint(best) if best.exists() else result.potential
+    potential = potential.to(device)
+    evaluations = {
+        name: evaluate(potential, data, head=sets[name].head or name, device=device, progress=progress)
+        for name, data in test.items()
+    }
+    weights = {name: item.weight for name, item in sets.items()}
+    text = summary_text(evaluations, weights)
+    potential.config = potential.config.with_heads(
+        tuple(_with_figures(h, result, sets, evaluations, seed) for h in potential.config.heads)
+    )
+    file = save_checkpoint(
+        potential.to("cpu"), folder / "model.safetensors", extra_info={"steps": result.steps}
+    )
+    _write(folder / "summary.txt", text)
+    _write(folder / "summary.json", json.dumps(_record(result, evaluations, weights), indent=1))
+    _figures(result, evaluations, folder)
+    return RunReport(file, potential, evaluations, text)
+
+
+def _with_figures(
+    head: Any,
+    result: TrainResult,
+    sets: Mapping[str, TrainingSet],
+    evaluations: Mapping[str, Evaluation],
+    seed: int,
+) -> Any:
+    own = [name for name, item in sets.items() if (item.head or name) == head.name]
+    errors = {name: evaluations[name].errors.to_dict() for name in own if name in evaluations}
+    info = dict(head.info)
+    if own:
+        frames = {name: len(sets[name].train) for name in own}
+        info["training"] = {"steps": result.steps, "frames": frames, "seed": seed}
+    if errors:
+        info["test_errors"] = errors
+    return dataclasses.replace(head, info=info)
+
+
+def summary_text(evaluations: Mapping[str, Evaluation], weights: Mapping[str, float]) -> str:
+    """A table of test errors by set, and the weighted averages of the paper's tables."""
+    if not evaluations:
+        return "no test set was named\n"
+    width = max(24, *(len(name) for name in evaluations))
+    lines = [f"{'test set':<{width}} {'frames':>7} {'E RMSE':>9} {'E MAE':>9} {'F RMSE':>9} {'F MAE':>9}"]
+    for name, evaluation in evaluations.items():
+        e = evaluation.errors
+        numbers = (e.energy_rmse, e.energy_mae, e.force_rmse, e.force_mae)
+        cells = " ".join(f"{v:9.2f}" if v is not None else f"{'-':>9}" for v in numbers)
+        lines.append(f"{name:<{width}} {e.n_frames:>7} {cells}")
+    errors = {name: evaluation.errors for name, evaluation in evaluations.items()}
+    means = [
+        weighted_average(errors, weights, f"{q}_{k}") for q in ("energy", "force") for k in ("rmse", "mae")
+    ]
+    cells = " ".join(f"{v:9.2f}" if v is not None else f"{'-':>9}" for v in means)
+    lines.append(f"{'weighted average':<{width}} {'':>7} {cells}")
+    lines.append("energies in meV/atom, forces in meV/Å")
+    return "\n".join(lines) + "\n"
+
+
+def _record(
+    result: TrainResult, evaluations: Mapping[str, Evaluation], weights: Mapping[str, float]
+) -> dict[str, Any]:
+    errors = {name: evaluation.errors for name, evaluation in evaluations.items()}
+    return {
+        "steps": result.steps,
+        "best_score": result.best_score,
+        "test": {name: e.to_dict() for name, e in errors.items()},
+        "weighted_average": {
+            q: weighted_average(errors, weights, q) for q in ("energy_rmse", "force_rmse", "virial_rmse")
+        },
+    }
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _figures(result: TrainResult, evaluations: Mapping[str, Evaluation], folder: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    axes = result.history.plot()
+    axes[0].figure.tight_layout()
+    axes[0].figure.savefig(folder / "learning_curve.png", dpi=120)
+    plt.close(axes[0].figure)
+    for name, evaluation in evaluations.items():
+        safe = name.replace(os.sep, "_")
+        evaluation.save(folder / f"evaluation_{safe}.npz")
+        axes = evaluation.plot()
+        axes[0].figure.tight_layout()
+        axes[0].figure.savefig(folder / f"parity_{safe}.png", dpi=120)
+        plt.close(axes[0].figure)

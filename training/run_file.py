@@ -1,0 +1,286 @@
+"""What a training file (TOML, or deepmd-kit's input.json) says: model, sets, options, output folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar
+
+from dpa2calc.errors import ConfigError
+from dpa2calc.model.config import FittingConfig, ModelConfig, from_dict, to_dict
+from dpa2calc.model.presets import preset
+
+from .checks import check_dataset, clean, require_sound
+from .config import TrainConfig
+from .data import PathLike
+from .dataset import Dataset
+from .datasets import registered_sets
+from .options import convert, option_types, parse_options, unknown_key
+from .preparation import TrainingSet
+from .run import model_for
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+logger = logging.getLogger(__name__)
+Options = TypeVar("Options", bound=TrainConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetSection:
+    """One training set of a file: `[sets.NAME]`."""
+
+    train: Annotated[tuple[str, ...], "files or folders with the training frames"]
+    registered: Annotated[bool, "fill in what the package's collection knows of the set's name"] = False
+    validation: Annotated[tuple[str, ...], "files with validation frames"] = ()
+    validation_fraction: Annotated[float, "share of `train` held out if no validation file is named"] = 0.05
+    by_group: Annotated[bool, "hold out whole groups (trajectories), not single frames"] = False
+    test: Annotated[tuple[str, ...], "files on which the trained model is evaluated at the end"] = ()
+    head: Annotated[str, "head of the model; the set's own name if not given"] = ""
+    weight: Annotated[float, "proportional to the chance of being drawn"] = 1.0
+    drop: Annotated[tuple[str, ...], "findings whose frames are left out, such as 'energy outlier'"] = ()
+    max_frames: Annotated[int, "use a random sample of this size (0 = all)"] = 0
+    functional: Annotated[str, "DFT setting, for the model's card"] = ""
+    description: Annotated[str, "what the set is, for the model's card"] = ""
+    source: Annotated[str, "where it comes from, for the model's card"] = ""
+    licence: Annotated[str, "for the model's card"] = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSection:
+    """The model to train: `[model]`."""
+
+    preset: Annotated[str, "descriptor by name: paper, small, medium, large, ..."] = "small"
+    type_map: Annotated[tuple[str, ...], "elements; those of the data if not given"] = ()
+    descriptor: Annotated[dict[str, Any], "changes to the preset, by part: repinit, repformer, ..."] = field(
+        default_factory=dict
+    )
+    fitting: Annotated[dict[str, Any], "changes to the fitting net"] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFile(Generic[Options]):
+    """A whole file, checked before anything runs."""
+
+    config: Options
+    sets: dict[str, SetSection]
+    model: ModelSection | ModelConfig | str
+    output: Path
+    root: Path
+
+
+def read_run_file(
+    path: PathLike | None,
+    cls: type[Options],
+    *,
+    changes: Mapping[str, Any] | None = None,
+    set_changes: Mapping[str, Any] | None = None,
+    model: str | None = None,
+    output: str | None = None,
+) -> RunFile[Options]:
+    """Read a TOML file or deepmd-kit's input.json, and put the command line's options over it.
+
+    Args:
+        cls: the options' dataclass, `TrainConfig` or `FinetuneConfig`.
+        changes: options of `cls` that take precedence. set_changes: options of `SetSection` for a file
+            with one set, or for a set that is given without a file.
+
+    Raises:
+        ConfigError: the file is missing or no TOML, or a key or value is wrong; the key is named.
+    """
+    values: dict[str, Any] = {}
+    root = Path.cwd()
+    if path is not None:
+        path = Path(path)
+        root = path.resolve().parent
+        if not path.is_file():
+            raise ConfigError(f"there is no file {path}")
+        values = _read_deepmd(path, cls) if path.suffix in (".json", ".yaml", ".yml") else _read_toml(path)
+    values.update(changes or {})
+    for name, value in (("model", model), ("output", output)):
+        if value is not None:
+            values[name] = value
+    sets = dict(values.pop("sets", {}))
+    if set_changes:
+        sets = _with_set_changes(sets, dict(set_changes))
+    given_model = values.pop("model", "small" if cls is TrainConfig else "default")
+    folder = values.pop("output", None)
+    data_root = Path(values.pop("data", "."))
+    known = option_types(cls)
+    for key, value in values.items():
+        if key not in known:
+            raise ConfigError(unknown_key(key, value, [*known, "model", "sets", "output", "data"]))
+    if folder is None:
+        raise ConfigError("output is missing; name a folder for the run's files")
+    if not sets:
+        raise ConfigError("there is no [sets.NAME] section with train = [...]; name the training data")
+    return RunFile(
+        config=parse_options(cls, values),
+        sets={n: parse_options(SetSection, _section(n, s), where=f"sets.{n}.") for n, s in sets.items()},
+        model=_model_section(given_model),
+        output=Path(folder),
+        root=root / data_root,
+    )
+
+
+def _table(value: Any, key: str) -> dict[str, Any]:
+    return convert(value, dict, key)
+
+
+def _section(name: str, value: Any) -> dict[str, Any]:
+    """A `[sets.NAME]` table; `registered = true` fills in files, head, weight and card."""
+    section = _table(value, f"sets.{name}")
+    if section.get("registered") is not True:
+        return section
+    known = registered_sets()
+    if name not in known:
+        raise ConfigError(
+            f"sets.{name}.registered = true, but the collection has no set of that name; it has "
+            f"{', '.join(known)}"
+        )
+    entry = known[name]
+    filled = {
+        "train": [f"{name}/train.extxyz.xz"],
+        "test": [f"{name}/test.extxyz.xz"],
+        "head": entry.head,
+        "weight": entry.weight,
+        "functional": entry.functional,
+        "description": entry.domain,
+        "source": f"{entry.source}; {entry.citation}",
+        "licence": entry.licence or "none stated",
+    }
+    return {**filled, **section}
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no TOML: {error}") from error
+
+
+def _read_deepmd(path: Path, cls: type[TrainConfig]) -> dict[str, Any]:
+    """deepmd-kit's input.json in this package's words; what it asks for in vain is said."""
+    from dpa2calc.deepmd.input_json import read_input
+
+    given = read_input(path)
+    for key in given.ignored:
+        logger.warning("%s: %s is ignored", path, key)
+    known = option_types(cls)
+    sets = {
+        name: {"train": data.training, "validation": data.validation, "weight": data.weight}
+        for name, data in given.data.items()
+    }
+    options = {key: value for key, value in given.training.items() if key in known}
+    return {**options, "sets": sets, "model": given.config}
+
+
+def _with_set_changes(sets: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    if len(sets) > 1:
+        raise ConfigError(
+            f"{', '.join('--' + c for c in changes)} cannot be given on the command line for a file with "
+            f"several sets ({', '.join(sets)}); write them into the file"
+        )
+    name = next(iter(sets), changes.get("head") or "Default")
+    return {name: {**sets.get(name, {}), **changes}}
+
+
+def _model_section(value: Any) -> ModelSection | ModelConfig | str:
+    if isinstance(value, (str, ModelConfig)):
+        return value
+    return parse_options(ModelSection, _table(value, "model"), where="model.")
+
+
+def load_sets(run: RunFile[Any]) -> tuple[dict[str, TrainingSet], dict[str, Dataset]]:
+    """Read, check, clean and split all sets of a file.
+
+    Returns:
+        training sets by name, and test sets by name.
+
+    Raises:
+        DataError: a file is damaged, or frames are unfit for training; they are named.
+    """
+    training, test = {}, {}
+    for name, section in run.sets.items():
+        data = _read(section.train, run.root, name)
+        report = check_dataset(data)
+        logger.info("%s", report.summary())
+        data, dropped = clean(data, report, drop=section.drop)
+        if dropped:
+            logger.warning("%s: left out %d frames for %s", name, len(dropped), ", ".join(section.drop))
+        require_sound(dataclasses.replace(report, findings=_kept(report.findings, dropped)))
+        if section.max_frames:
+            data = data.sample(min(section.max_frames, len(data)), seed=run.config.seed)
+        validation = _read(section.validation, run.root, name) if section.validation else None
+        if validation is None and section.validation_fraction > 0 and len(data) >= 20:
+            share = 1.0 - section.validation_fraction
+            data, validation = data.split(share, seed=run.config.seed, by_group=section.by_group)
+        training[name] = TrainingSet(data, validation, head=section.head or name, weight=section.weight)
+        if section.test:
+            test[name] = _read(section.test, run.root, name)
+    return training, test
+
+
+def _kept(findings: Any, dropped: Any) -> Any:
+    gone = {f.frame for f in dropped}
+    return tuple(f for f in findings if f.frame not in gone)
+
+
+def _read(paths: tuple[str, ...], root: Path, name: str) -> Dataset:
+    return Dataset.read([str(root / path) for path in paths], name=name)
+
+
+def build_model(run: RunFile[Any], sets: Mapping[str, TrainingSet]) -> ModelConfig:
+    """The configuration of a file's `[model]`, with the sets' heads and what is known of them."""
+    section = run.model
+    if isinstance(section, ModelConfig):
+        return _with_cards(section, run)
+    if isinstance(section, str):
+        section = ModelSection(preset=section)
+    config = model_for(section.preset, sets, type_map=section.type_map or None)
+    merged = _merge(to_dict(preset(section.preset, config.type_map).descriptor), section.descriptor, "")
+    descriptor = from_dict(type(config.descriptor), merged)
+    fitting = from_dict(FittingConfig, {**to_dict(FittingConfig()), **section.fitting})
+    heads = tuple(dataclasses.replace(head, fitting=fitting) for head in config.heads)
+    return _with_cards(dataclasses.replace(config, descriptor=descriptor, heads=heads), run)
+
+
+def _merge(base: dict[str, Any], changes: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Changes put over a nested table; "none" removes a part."""
+    out = dict(base)
+    for key, value in changes.items():
+        if key not in base:
+            place = f"model.descriptor.{where}"
+            raise ConfigError(unknown_key(f"{place}{key}", value, [f"{place}{name}" for name in base]))
+        if isinstance(value, Mapping) and isinstance(base[key], Mapping):
+            out[key] = _merge(base[key], value, f"{where}{key}.")
+        else:
+            out[key] = None if value == "none" else value
+    return out
+
+
+def _with_cards(config: ModelConfig, run: RunFile[Any]) -> ModelConfig:
+    """Functional, description, source and licence of the sets, written into their heads."""
+    heads = []
+    for head in config.heads:
+        parts = {n: s for n, s in run.sets.items() if (s.head or n) == head.name}
+        sources = {
+            n: {"source": s.source, "licence": s.licence} for n, s in parts.items() if s.source or s.licence
+        }
+        first = next(iter(parts.values()), None)
+        heads.append(
+            dataclasses.replace(
+                head,
+                functional=head.functional or (first.functional if first else ""),
+                description=head.description
+                or "; ".join(s.description for s in parts.values() if s.description),
+                info={**head.info, **({"data": sources} if sources else {})},
+            )
+        )
+    return config.with_heads(tuple(heads))
