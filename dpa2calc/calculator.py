@@ -224,6 +224,10 @@ class DPA2Calculator(Calculator):
         from tqdm import tqdm
 
         with tqdm(total=len(listed), unit="structure", disable=not progress) as bar:
+
+            def advance(count: int) -> None:
+                bar.update(count)
+
             return evaluate_many(
                 self._members,
                 listed,
@@ -232,7 +236,7 @@ class DPA2Calculator(Calculator):
                 batch_atoms=batch_atoms,
                 stresses=stresses,
                 dispersion=self.dispersion,
-                done=bar.update,
+                done=advance,
             )
 
     def get_descriptors(self, atoms: Atoms) -> np.ndarray:
