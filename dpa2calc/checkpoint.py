@@ -77,7 +77,9 @@ def save_checkpoint(
         text = json.dumps(header, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"extra_info cannot be written as JSON: {error}; use plain values") from error
-    tensors = {name: value.detach().cpu().contiguous() for name, value in potential.state_dict().items()}
+    tensors = {
+        name: value.detach().cpu().contiguous().clone() for name, value in potential.state_dict().items()
+    }
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={_KEY: text, "format": "pt"})
     return path

@@ -56,9 +56,10 @@ def train_config(steps: int, seed: int) -> TrainConfig:
     return TrainConfig(
         steps=steps,
         batch_atoms=192,
-        learning_rate=2e-3,
-        learning_rate_stop=1e-5,
-        warmup_steps=min(200, steps // 10),
+        schedule="cosine",
+        learning_rate=3e-2,
+        learning_rate_stop=1e-4,
+        warmup_steps=min(50, steps // 10),
         gradient_clip_relative=3.0,
         ema_decay=0.998,
         energy_prefactor_start=0.02,
@@ -78,7 +79,7 @@ def main() -> None:
     )
     parser.add_argument("data", type=Path)
     parser.add_argument("--output", type=Path, default=Path("runs/water"))
-    parser.add_argument("--steps", type=int, default=11_000)
+    parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()

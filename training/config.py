@@ -10,7 +10,7 @@ from dpa2calc.model.config import check
 
 from .schedule import Prefactors, Schedule, ScheduleKind
 
-Optimizer = Literal["adam", "adamw"]
+Optimizer = Literal["adam", "adamw", "soap"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,18 +20,18 @@ class TrainConfig:
     The text beside each option is what `--help` and the documentation show.
     """
 
-    steps: Annotated[int, "number of optimiser steps"] = 100_000
+    steps: Annotated[int, "number of optimiser steps"] = 10_000
     batch_atoms: Annotated[int, "a batch holds frames of one set with at most this many atoms"] = 256
     batches_per_step: Annotated[int, "batches, each of a set drawn anew, averaged in one step"] = 1
-    optimizer: Annotated[Optimizer, "adam or adamw"] = "adam"
-    weight_decay: Annotated[float, "decoupled weight decay, only with adamw"] = 0.0
-    beta1: Annotated[float, "Adam's decay of the mean of the gradient"] = 0.9
-    beta2: Annotated[float, "Adam's decay of the mean of its square"] = 0.999
-    schedule: Annotated[ScheduleKind, "exponential, cosine or constant"] = "exponential"
-    learning_rate: Annotated[float, "learning rate at the start"] = 1e-3
-    learning_rate_stop: Annotated[float, "learning rate at the last step"] = 1e-6
+    optimizer: Annotated[Optimizer, "soap, adam or adamw"] = "soap"
+    weight_decay: Annotated[float, "decoupled weight decay, with adamw and soap"] = 0.0
+    beta1: Annotated[float | None, "decay of the gradient's mean; 0.9 with adam, 0.95 with soap"] = None
+    beta2: Annotated[float | None, "decay of its square's mean; 0.999 with adam, 0.95 with soap"] = None
+    schedule: Annotated[ScheduleKind, "exponential, cosine or constant"] = "cosine"
+    learning_rate: Annotated[float, "learning rate at the start; adam wants about a tenth of soap's"] = 2e-2
+    learning_rate_stop: Annotated[float, "learning rate at the last step"] = 1e-4
     decay_steps: Annotated[int, "the exponential schedule lowers the rate once in this many steps"] = 1
-    warmup_steps: Annotated[int, "steps over which the learning rate rises (at most a fifth)"] = 0
+    warmup_steps: Annotated[int, "steps over which the learning rate rises (at most a fifth)"] = 50
     energy_prefactor_start: Annotated[float, "weight of the energy loss at the start"] = 0.02
     energy_prefactor_limit: Annotated[float, "weight of the energy loss as the learning rate reaches 0"] = 1.0
     force_prefactor_start: Annotated[float, "weight of the force loss at the start"] = 1000.0
@@ -42,8 +42,8 @@ class TrainConfig:
         None
     )
     gradient_clip: Annotated[float | None, "longest gradient; off if not given"] = None
-    gradient_clip_relative: Annotated[float | None, "longest gradient, over the running mean"] = None
-    ema_decay: Annotated[float, "decay of the running average of the weights (0 = no average)"] = 0.0
+    gradient_clip_relative: Annotated[float | None, "longest gradient, over the running mean"] = 3.0
+    ema_decay: Annotated[float, "decay of the running average of the weights (0 = no average)"] = 0.99
     validate_every: Annotated[int, "steps between validations"] = 2000
     validation_frames: Annotated[int, "at most this many frames of each validation set are used"] = 200
     early_stopping: Annotated[int, "stop after this many validations without a better one (0 = never)"] = 0
@@ -51,6 +51,7 @@ class TrainConfig:
     time_limit: Annotated[float, "stop after this many seconds, ready to go on later (0 = no limit)"] = 0.0
     log_every: Annotated[int, "steps between lines of the log"] = 100
     statistics_frames: Annotated[int, "frames of each set for the environment statistics"] = 100
+    shared_steps: Annotated[int, "steps before `steps` in which all heads share one fitting net"] = 0
     seed: Annotated[int, "seed of weights and sampling"] = 1
     dtype: Annotated[Literal["float32", "float64"], "precision of the networks"] = "float32"
     device: Annotated[str, "cpu, cuda or cuda:N"] = "cpu"
@@ -59,13 +60,15 @@ class TrainConfig:
     neighbor_cache_mb: Annotated[int, "memory for neighbour tables, MB"] = 2000
 
     def __post_init__(self) -> None:
-        check(self.optimizer in get_args(Optimizer), "optimizer", self.optimizer, "adam, adamw")
+        check(
+            self.optimizer in get_args(Optimizer), "optimizer", self.optimizer, ", ".join(get_args(Optimizer))
+        )
         check(self.dtype in ("float32", "float64"), "dtype", self.dtype, "float32, float64")
         check(
-            self.weight_decay == 0 or self.optimizer == "adamw",
+            self.weight_decay == 0 or self.optimizer != "adam",
             "weight_decay",
             self.weight_decay,
-            "0 with optimizer 'adam'; choose 'adamw'",
+            "0 with optimizer 'adam'; choose 'adamw' or 'soap'",
         )
         check(0.0 <= self.ema_decay < 1.0, "ema_decay", self.ema_decay, "from 0 to below 1")
         for name in (
@@ -107,12 +110,21 @@ class TrainConfig:
             virial_limit=self.virial_prefactor_limit,
         )
 
+    def shared_start(self) -> TrainConfig:
+        """The options of the `shared_steps` before the run itself: constant learning rate."""
+        return dataclasses.replace(self, steps=self.shared_steps, schedule="constant", shared_steps=0)
+
     @classmethod
     def paper(cls, **changes: Any) -> TrainConfig:
         """The protocol of the paper's section S9: 10^6 steps, batch of one frame, 2e-4 to 3e-8."""
         values: dict[str, Any] = {
             "steps": 1_000_000,
             "batch_atoms": 1,
+            "optimizer": "adam",
+            "schedule": "exponential",
+            "warmup_steps": 0,
+            "gradient_clip_relative": None,
+            "ema_decay": 0.0,
             "learning_rate": 2e-4,
             "learning_rate_stop": 3e-8,
             "decay_steps": 5000,
@@ -129,7 +141,7 @@ class FinetuneConfig(TrainConfig):
     """How to fine-tune (paper, 4.5): the training options with gentler defaults, and where to start from."""
 
     steps: Annotated[int, "number of optimiser steps"] = 5000
-    learning_rate: Annotated[float, "learning rate at the start"] = 5e-4
+    learning_rate: Annotated[float, "learning rate at the start"] = 5e-3
     warmup_steps: Annotated[int, "steps over which the learning rate rises (at most a fifth)"] = 100
     ema_decay: Annotated[float, "decay of the running average of the weights (0 = no average)"] = 0.99
     validate_every: Annotated[int, "steps between validations"] = 500

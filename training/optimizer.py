@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .config import TrainConfig
+from .soap import Soap
 
 
 class Adam:
@@ -18,9 +19,17 @@ class Adam:
     torch.optim is not used: making one of its optimisers imports the compiler (seconds at every start).
     """
 
-    def __init__(self, named: dict[str, nn.Parameter], config: TrainConfig, *, eps: float = 1e-8):
+    def __init__(
+        self,
+        named: dict[str, nn.Parameter],
+        *,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        weight_decay: float = 0.0,
+        eps: float = 1e-8,
+    ):
         self.named, self.eps = named, eps
-        self.beta1, self.beta2, self.weight_decay = config.beta1, config.beta2, config.weight_decay
+        self.beta1, self.beta2, self.weight_decay = beta1, beta2, weight_decay
         self.means = {n: torch.zeros_like(p) for n, p in named.items()}
         self.squares = {n: torch.zeros_like(p) for n, p in named.items()}
         self.steps = dict.fromkeys(named, 0)
@@ -64,6 +73,14 @@ class Adam:
                 self.means[name].copy_(tensors[f"optimizer.mean.{name}"])
                 self.squares[name].copy_(tensors[f"optimizer.square.{name}"])
                 self.steps[name] = steps[name]
+
+
+def make_optimizer(named: dict[str, nn.Parameter], config: TrainConfig) -> Adam | Soap:
+    """The optimiser of these options; betas that are not given are the optimiser's own."""
+    betas = {"beta1": config.beta1, "beta2": config.beta2}
+    given = {key: value for key, value in betas.items() if value is not None}
+    kind = Soap if config.optimizer == "soap" else Adam
+    return kind(named, weight_decay=config.weight_decay, **given)
 
 
 def gradient_norm(parameters: list[nn.Parameter]) -> Tensor:

@@ -20,7 +20,7 @@ def write_tensors(path: str | os.PathLike[str], tensors: dict[str, Tensor], meta
     """Write tensors and a JSON header to a temporary file, flush it to disk and rename it."""
     target = Path(path)
     temporary = target.with_name(target.name + ".part")
-    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     with open(temporary, "wb") as handle:
         handle.write(save(plain, metadata={"json": json.dumps(metadata)}))
         handle.flush()

@@ -26,7 +26,7 @@ from .loader import Batch, Budget, GraphStore, make_batch
 from .lora import merged
 from .loss import energy_force_loss
 from .metrics import Errors, potential_errors, validation_score
-from .optimizer import Adam, Clipper, WeightAverage
+from .optimizer import Clipper, WeightAverage, make_optimizer
 from .prefetch import Prefetcher
 from .preparation import TrainingData
 from .sampler import Sampler, Task
@@ -102,7 +102,7 @@ class Trainer:
             if p.requires_grad and (trainable is None or n in trainable)
         }
         self.parameters = list(self.named.values())
-        self.optimizer = Adam(self.named, config)
+        self.optimizer = make_optimizer(self.named, config)
         self.average = WeightAverage(self.parameters, config.ema_decay)
         self.clipper = Clipper(config.gradient_clip, config.gradient_clip_relative)
         self.schedule, self.prefactors = config.make_schedule(), config.make_prefactors()

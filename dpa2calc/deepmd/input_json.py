@@ -103,7 +103,7 @@ def parse_input(content: Mapping[str, Any], *, neighbor_rule: NeighborRule = "al
     names = [head.name for head in config.heads]
     training_section = Options(top.get("training", {}), "training")
     data, data_notes = _data(training_section, names)
-    training: dict[str, Any] = {"dtype": _dtype(model)}
+    training: dict[str, Any] = {"dtype": _dtype(model), **_PLAIN}
     for part, where, function in (
         (top.get("learning_rate", {}), "learning_rate", _learning_rate),
         (loss, "loss", _loss),
@@ -202,6 +202,16 @@ def _present(options: Options, names: Mapping[str, str]) -> dict[str, Any]:
     return {ours: value for ours, value in found.items() if value is not None}
 
 
+# What deepmd-kit does unless told, where our own trainer does more.
+_PLAIN: dict[str, Any] = {
+    "learning_rate": 1e-3,
+    "learning_rate_stop": 1e-8,
+    "warmup_steps": 0,
+    "gradient_clip_relative": None,
+    "ema_decay": 0.0,
+}
+
+
 def _learning_rate(o: Options) -> dict[str, Any]:
     kind = str(o.get("type", "exp"))
     if kind not in ("exp", "cosine"):
@@ -234,8 +244,7 @@ def _optimizer(o: Options) -> dict[str, Any]:
     if kind.lower() not in ("adam", "adamw"):
         raise ConfigError(f"optimizer.type = {kind!r} is not supported; supported: Adam, AdamW")
     names = {"adam_beta1": "beta1", "adam_beta2": "beta2", "weight_decay": "weight_decay"}
-    out = _present(o, names)
-    return out | {"optimizer": kind.lower()} if o.values else out
+    return _present(o, names) | {"optimizer": kind.lower()}
 
 
 def _training(o: Options) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def two_heads(pretrained, tiny_model, lj_data):
             frames=tuple(dataclasses.replace(f, energy=-f.energy, forces=-f.forces) for f in right),
             name="B",
         )
-        config = TrainConfig(steps=150, batch_atoms=16, learning_rate=2e-2, learning_rate_stop=1e-3)
+        config = TrainConfig(steps=150, batch_atoms=16, learning_rate=2e-2, learning_rate_stop=1e-4)
         pretrain(tiny_model(("B", "A")), {"A": right, "B": wrong}, config, output=pretrained, progress=False)
     return load_checkpoint(path)
 

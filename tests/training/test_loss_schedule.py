@@ -123,11 +123,11 @@ def test_warm_up_and_end(kind):
 
 
 def test_wrong_options_say_what_is_allowed():
-    with pytest.raises(ConfigError, match="optimizer = 'sgd' is not allowed; allowed: adam, adamw"):
+    with pytest.raises(ConfigError, match="optimizer = 'sgd' is not allowed; allowed: adam, adamw, soap"):
         TrainConfig(optimizer="sgd")
     with pytest.raises(ConfigError, match=r"learning_rate_stop = 0\.1"):
         TrainConfig(learning_rate_stop=0.1)
     with pytest.raises(ConfigError, match="choose 'adamw'"):
-        TrainConfig(weight_decay=0.1)
+        TrainConfig(optimizer="adam", weight_decay=0.1)
     with pytest.raises(ConfigError, match="batch_atoms = 0"):
         TrainConfig(batch_atoms=0)

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import nn
 
-from dpa2calc.training.config import TrainConfig
 from dpa2calc.training.optimizer import Adam, Clipper, WeightAverage, evaluating
 
 
@@ -16,7 +15,7 @@ def test_adam_is_the_textbook_one_also_when_gradients_are_missing(decay):
     rng = np.random.default_rng(0)
     start = [rng.normal(size=(5, 3)), rng.normal(size=4)]
     named = {str(i): nn.Parameter(torch.from_numpy(v.copy())) for i, v in enumerate(start)}
-    adam = Adam(named, TrainConfig(optimizer="adamw", weight_decay=decay))
+    adam = Adam(named, weight_decay=decay)
     m, v, t = [0.0, 0.0], [0.0, 0.0], [0, 0]
     for step in range(12):
         rate = 1e-2 / (1 + step)
