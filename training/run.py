@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from .config import DEFAULTS, TrainConfig
 from .data import PathLike
 from .dataset import Dataset
 from .distributed import ALONE, Processes
+from .initialization import absorb_initial_energies
 from .preparation import TrainingData, TrainingSet, fit_energy_biases, measure_environment, new_potential
+from .shared_start import tie_heads, untie_heads
 from .trainer import Trainer, TrainResult
 
 
@@ -83,10 +86,28 @@ def pretrain(
     else:
         assert isinstance(model, ModelConfig)
         potential = new_potential(with_seen_elements(model, data), seed=config.seed, dtype=config.dtype)
-        if not (Path(output) / "state.safetensors").exists():  # otherwise all of it is in the state
-            measure_environment(potential, data, frames=config.statistics_frames, seed=config.seed)
-            fit_energy_biases(potential, data)
-    return Trainer(potential, data, config, output=Path(output), processes=processes, progress=progress).run()
+    trainer = functools.partial(Trainer, processes=processes, progress=progress)
+    if given is None and not (Path(output) / "state.safetensors").exists():  # else all of it is in the state
+        start = Path(output) / "shared"
+        shared = config.shared_steps > 0 and len(potential.heads) > 1
+        if shared:
+            tie_heads(potential)
+        if not (shared and (start / "state.safetensors").exists()):
+            _fit_to_data(potential, data, config)
+        if shared:
+            first = trainer(potential, data, config.shared_start(), output=start).run()
+            if not first.finished:
+                return first
+            potential = first.potential
+            untie_heads(potential)
+    return trainer(potential, data, config, output=Path(output)).run()
+
+
+def _fit_to_data(potential: Potential, data: TrainingData, config: TrainConfig) -> None:
+    """Statistics and energy biases of a fresh potential."""
+    measure_environment(potential, data, frames=config.statistics_frames, seed=config.seed)
+    fit_energy_biases(potential, data)
+    absorb_initial_energies(potential, data, seed=config.seed)
 
 
 def train(
