@@ -2,7 +2,7 @@
 
     python examples/train_water.py DATA_FOLDER --output runs/water
 
-DATA_FOLDER holds train.extxyz.xz and test.extxyz.xz of H2O-PBE0TS (docs/data.md). Half an hour on one
+DATA_FOLDER holds train.extxyz.xz and test.extxyz.xz of H2O-PBE0TS (docs/data.md). Ten minutes on one
 core. Stop it at any time and run the same command again: it goes on where it stopped. At the end
 `water.safetensors` in the output folder holds the averaged weights, with the errors on the test frames
 in the head's `info`.
@@ -38,7 +38,7 @@ HEAD = HeadConfig(
 
 
 def model_config() -> ModelConfig:
-    """The `small` preset, reduced so that it trains in half an hour on one core: 0.18 M parameters."""
+    """The `small` preset, reduced so that it trains in ten minutes on one core: 0.18 M parameters."""
     config = preset("small", ("H", "O"))
     descriptor = config.descriptor
     assert isinstance(descriptor, DPA2Config)
@@ -79,7 +79,7 @@ def main() -> None:
     )
     parser.add_argument("data", type=Path)
     parser.add_argument("--output", type=Path, default=Path("runs/water"))
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
