@@ -1,9 +1,10 @@
-"""Force errors after equal numbers of steps with Adam and SOAP, on the water model of examples/train_water.py.
+"""Errors after equal numbers of steps with Adam and SOAP, on the model of examples/train_water.py.
 
     python benchmarks/optimizers.py DATA_FOLDER [--steps 600] [--threads 1]
 
-DATA_FOLDER holds train.extxyz.xz of H2O-PBE0TS. Each optimiser runs at several learning rates (cosine schedule to a
-hundredth); the errors are those on the same held-out frames. Prints a table and writes results/optimizers.json.
+DATA_FOLDER holds train.extxyz.xz of H2O-PBE0TS. Each optimiser runs at several learning rates (cosine
+schedule to a hundredth); the errors are those on the same held-out frames. Prints a table and writes
+results/optimizers.json.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from common import HERE, machine, save
 from dpa2calc.training import Dataset, train
 
 sys.path.insert(0, str(HERE.parent / "examples"))
-from train_water import HEAD, model_config, train_config  # noqa: E402
+from train_water import HEAD, model_config, train_config
 
 RATES = {"adam": (2e-3, 5e-3, 1e-2, 2e-2), "soap": (6e-3, 1.2e-2, 2.5e-2, 5e-2)}
 
@@ -58,10 +59,8 @@ def main() -> None:
                 errors = result.history.validation[-1]["sets"][HEAD.name]
                 row = {"optimizer": optimizer, "rate": rate, "seconds": seconds, **errors}
                 rows.append(row)
-                print(
-                    f"{optimizer:10} {rate:8.4f} {row['energy_rmse']:11.2f} {row['force_rmse']:9.1f} {seconds:7.3f}",
-                    flush=True,
-                )
+                shown = f"{row['energy_rmse']:11.2f} {row['force_rmse']:9.1f} {seconds:7.3f}"
+                print(f"{optimizer:10} {rate:8.4f} {shown}", flush=True)
     options = {"steps": args.steps, "threads": args.threads}
     print("written:", save("optimizers", {"machine": machine(), "options": options, "rows": rows}))
 
