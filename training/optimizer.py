@@ -77,10 +77,11 @@ class Adam:
 
 def make_optimizer(named: dict[str, nn.Parameter], config: TrainConfig) -> Adam | Soap:
     """The optimiser of these options; betas that are not given are the optimiser's own."""
-    betas = {"beta1": config.beta1, "beta2": config.beta2}
-    given = {key: value for key, value in betas.items() if value is not None}
-    kind = Soap if config.optimizer == "soap" else Adam
-    return kind(named, weight_decay=config.weight_decay, **given)
+    if config.optimizer == "soap":
+        beta1, beta2 = config.beta1 or 0.95, config.beta2 or 0.95
+        return Soap(named, beta1=beta1, beta2=beta2, weight_decay=config.weight_decay)
+    beta1, beta2 = config.beta1 or 0.9, config.beta2 or 0.999
+    return Adam(named, beta1=beta1, beta2=beta2, weight_decay=config.weight_decay)
 
 
 def gradient_norm(parameters: list[nn.Parameter]) -> Tensor:

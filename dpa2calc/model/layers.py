@@ -146,6 +146,22 @@ class MLP(nn.Module):
             x = self.layers[-1](x)
         return x
 
+    def forward_columns(self, z: Tensor) -> Tensor:
+        """The net of many scalars, feature by feature: first pre-activations (m1, N) -> (m, N).
+
+        Rows of two to eight features are slow to multiply and to walk; long rows of one feature are not.
+        The first layer must have no skip.
+        """
+        x = self.act(z) if self.layers[0].idt is None else self.act(z) * self.layers[0].idt.unsqueeze(1)
+        for index in range(1, len(self.skips)):
+            layer, skip = self.layers[index], self.skips[index]
+            y = layer.matrix.t() @ x
+            y = self.act(y if layer.bias is None else y + layer.bias.unsqueeze(1))
+            if layer.idt is not None:
+                y = y * layer.idt.unsqueeze(1)
+            x = y if skip == 0 else y + x if skip == 1 else y + torch.cat([x, x])
+        return x
+
 
 class LayerNorm(nn.Module):
     """Layer normalisation over the last axis with the biased variance."""

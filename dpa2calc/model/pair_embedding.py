@@ -78,12 +78,27 @@ class PairEmbedding(nn.Module):
         net = net_of(self.net)
         if net is None or self.strip is not None:
             return None
-        first = self.net.layers[0]
-        width = tebd.shape[1]
-        of_j = tebd @ first.matrix[1 : 1 + width] + torch.as_tensor(first.bias)  # (n_types, m1)
-        of_k = tebd @ first.matrix[1 + width :]
-        parts = (part[types].transpose(1, 2).contiguous() for part in (of_j, of_k))
+        parts = (part[types].transpose(1, 2).contiguous() for part in self._first_layer_parts(tebd))
         return AngleSums.apply(directions, *parts, net)
+
+    def _first_layer_parts(self, tebd: Tensor) -> tuple[Tensor, Tensor]:
+        """What each of the two types adds to the first layer, (n_types, m1); concat mode, both types."""
+        first, width = self.net.layers[0], tebd.shape[1]
+        of_first, of_second = tebd @ first.matrix[1 : 1 + width], tebd @ first.matrix[1 + width :]
+        return of_first if first.bias is None else of_first + first.bias, of_second
+
+    def of_angles(self, angles: Tensor, types: Tensor, tebd: Tensor) -> Tensor | None:
+        """G(c_jk; t_j, t_k) as (m, n, k, k) for angles (n, k, k) and types (n, k); None in strip mode.
+
+        The same numbers as `forward`, differentiable any number of times: the types enter by a sum that is
+        broadcast, not by a look-up for every angle.
+        """
+        if self.strip is not None or self.net.skips[0]:
+            return None
+        of_j, of_k = (part.t()[:, types] for part in self._first_layer_parts(tebd))  # (m1, n, k)
+        scale = self.net.layers[0].matrix[0].view(-1, 1, 1, 1)
+        z = torch.addcmul(of_j.unsqueeze(3) + of_k.unsqueeze(2), scale, angles.unsqueeze(0))
+        return self.net.forward_columns(z.flatten(1)).view(-1, *angles.shape)
 
     def forward(self, s: Tensor, index: Tensor, tebd: Tensor, strip_switch: Tensor | None) -> Tensor:
         """(...) scalars and pair indices -> (..., width); `strip_switch` multiplies the strip part."""

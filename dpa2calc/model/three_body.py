@@ -58,6 +58,9 @@ class ThreeBody(nn.Module):
         if sums is not None:
             return sums / self.config.nsel**2
         angles = torch.bmm(directions, directions.transpose(1, 2))  # (n, k, k)
+        columns = self.embedding.of_angles(angles, shell.types_j, tebd)
+        if columns is not None:
+            return (columns * angles).flatten(2).sum(dim=2).t() / self.config.nsel**2
         index = self.embedding.pair_index(
             shell.types_j.unsqueeze(2), shell.types_j.unsqueeze(1), self.n_types
         )
