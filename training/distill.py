@@ -1,0 +1,414 @@
+"""`distill`: a large model's forces carried over to a small, fast one (paper, 2.5 and 4.6).
+
+from dpa2calc.training import MDCondition, TrainConfig, distill
+
+result = distill(teacher, frames, md=MDCondition(temperature=(300, 360)), train=TrainConfig(steps=5000),
+                 output="runs/student")
+print(result.summary())
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from dpa2calc.checkpoint import load_checkpoint, save_checkpoint
+from dpa2calc.errors import ConfigError, DataError, TrainingError
+from dpa2calc.model.potential import Potential
+
+from .config import DEFAULTS, TrainConfig
+from .data import PathLike
+from .dataset import Dataset
+from .distill_config import DistillConfig, MDCondition, conditions_of
+from .distill_result import DistillResult
+from .distill_round import (
+    HEADER,
+    QUANTILES,
+    DistillRound,
+    choose_frames,
+    force_deviations,
+    refit_energy_bias,
+    stop_reason,
+    table_row,
+)
+from .distill_setup import (
+    StartFrames,
+    Student,
+    condition_structures,
+    later_training,
+    perturbed,
+    plan_trajectories,
+    start_structures,
+    structures_digest,
+    student_model,
+)
+from .distill_state import DistillState
+from .evaluate import evaluate
+from .exploration import Walk, run_trajectory, unsound
+from .frame_file import FrameFile, labelled, read_frames, write_frames
+from .metrics import Errors
+from .run import pretrain
+from .statistics import spread_frames
+
+logger = logging.getLogger(__name__)
+TEST_FRAMES = 200  # of the test set are evaluated in each round; all of them at the end
+
+
+def distill(
+    teacher: Any,
+    start_frames: StartFrames,
+    student: Student = "dpa1-l0",
+    *,
+    md: MDCondition | Mapping[str, Any] | Sequence[MDCondition | Mapping[str, Any]],
+    output: PathLike,
+    train: TrainConfig = DEFAULTS,
+    config: DistillConfig | None = None,
+    test: Dataset | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> DistillResult:
+    """Teach a small model what a large one knows, where the application needs it.
+
+    Each round trains the student on all frames the teacher has labelled, runs molecular dynamics under the
+    conditions `md`, compares student and teacher on the sampled frames, and adds those that deviate by
+    more than `threshold`. It ends when the student is accurate on new frames, no longer improves, or
+    after `max_rounds`. The same call on the same folder goes on where an earlier one was killed.
+
+    Args:
+        teacher: any ASE calculator with energies and forces.
+        start_frames: structures to begin with, as a Dataset, Atoms or a file; labels are not used.
+        student: a preset's name, a model configuration, or a potential or checkpoint to go on with.
+        md: one condition or several, see `MDCondition`.
+        output: folder of all files; `labelled/` holds every frame that was learned from.
+        train: how the student is trained in each round, see also `later_steps`.
+        config, options: the loop's options, see `DistillConfig`, such as threshold=0.2, max_rounds=8.
+        test: frames with reference labels, evaluated in each round, never learned from.
+
+    Raises:
+        ConfigError: a wrong option, or a folder that holds another distillation.
+        DataError: the teacher fails on the start frames.
+        TrainingError: the loss is not finite, or no trajectory reaches its first sample.
+
+    Example:
+        >>> teacher = DPA2Calculator("default", head="H2O-PBE0TS")
+        >>> distill(teacher, "start.extxyz", md={"temperature": [300, 330]}, output="runs/water").student
+    """
+    chosen = (config or DistillConfig()).replace(**options)
+    return _Distillation(
+        teacher, start_frames, student, conditions_of(md), train, chosen, output, test, progress
+    ).run()
+
+
+class _Distillation:
+    """One distillation in one folder.
+
+    Files: `state.json` (options, phase, finished rounds), `labelled/` (start.extxyz, round-NN.extxyz),
+    `explore/round-NN/` (a file a trajectory, all with the teacher's labels), `train/round-NN/`,
+    `students/round-NN.safetensors`, `rounds.png`, and at the end `student.safetensors`, `result.json`.
+    Each file appears whole; what exists is not made again.
+    """
+
+    def __init__(
+        self,
+        teacher: Any,
+        start_frames: StartFrames,
+        student: Student,
+        conditions: tuple[MDCondition, ...],
+        train: TrainConfig,
+        config: DistillConfig,
+        output: PathLike,
+        test: Dataset | None,
+        progress: bool,
+    ):
+        if train.time_limit:
+            raise ConfigError(
+                f"train.time_limit = {train.time_limit:g} is not allowed in a distillation; leave it out and "
+                "stop with Ctrl-C at any time, the same command goes on"
+            )
+        self.teacher, self.train_config, self.config = teacher, train, config
+        self.conditions, self.test, self.progress = conditions, test, progress
+        self.output = Path(output)
+        self.start = start_structures(start_frames)
+        self.structures = [condition_structures(c, self.start) for c in conditions]
+        everything = [*self.start, *(a for pool in self.structures for a in pool)]
+        self.student = student_model(student, everything, teacher, config)
+        self.state = DistillState(
+            self.output,
+            teacher=teacher,
+            student=self.student,
+            start=self.start,
+            config=config,
+            conditions=conditions,
+            train=train,
+        )
+        self.rounds = self.state.rounds
+
+    # --- the loop -------------------------------------------------------------------------------
+
+    def run(self) -> DistillResult:
+        """Go through the rounds that are not done yet."""
+        self._label_start()
+        reason, why = stop_reason(self.rounds, self.config)
+        while not reason:
+            self._round(len(self.rounds) + 1)
+            reason, why = stop_reason(self.rounds, self.config)
+        logger.info("stopped: %s: %s", reason, why)
+        return self._finish(reason, why)
+
+    def _round(self, number: int) -> None:
+        started = time.monotonic()
+        data = self._labelled(number)
+        self.state.write("training", number)
+        potential = self._trained(f"round-{number:02d}", self._before(number), data, first=number == 1)
+        self.state.write("exploring", number)
+        walks = self._explore(number, potential)
+        self.state.write("comparing", number)
+        record = self._compare(number, potential, walks, len(data))
+        record = dataclasses.replace(record, seconds=time.monotonic() - started)
+        self.rounds.append(record)
+        self.state.write("round done", number)
+        logger.info("%s\n%s", HEADER, table_row(record))
+        left = self.config.max_rounds - number
+        logger.info("at most %d more rounds, %.0f minutes at this pace", left, left * record.seconds / 60)
+        self._draw()
+
+    def _before(self, number: int) -> Potential | None:
+        return self._load(f"round-{number - 1:02d}") if number > 1 else None
+
+    # --- labels ---------------------------------------------------------------------------------
+
+    def _label_start(self) -> None:
+        """Energies and forces of the start frames; those that no model should learn are left out."""
+        file = FrameFile(self.output / "labelled" / "start.extxyz")
+        frames = perturbed(self.start, self.config)
+        mark = structures_digest(frames)
+        if file.note.get("structures", mark) != mark:
+            file.restart()
+        done = file.note.get("done", 0)
+        if not file.finished:
+            self.state.write("labelling", 0)
+            hidden = not self.progress
+            for atoms in tqdm(frames[done:], desc="labelling", unit="frame", file=sys.stderr, disable=hidden):
+                done += 1
+                file.append(self._label(atoms, done), structures=mark, done=done)
+            file.finish(structures=mark, done=done)
+        if not file.note["frames"]:
+            raise DataError("no start frame is fit to learn from; the warnings above say why")
+
+    def _label(self, atoms: Any, number: int) -> Any:
+        try:
+            frame = labelled(atoms, self.teacher, group="start", distill_round=0)
+        except Exception as error:  # a calculator may raise anything
+            raise DataError(
+                f"the teacher fails on start frame {number} ({atoms.symbols}): {error}"
+            ) from error
+        reason = unsound(frame, self.config)
+        if reason:
+            logger.warning("start frame %d (%s) is left out: %s", number, atoms.symbols, reason)
+        return None if reason else frame
+
+    def _labelled_files(self, before: int) -> list[Path]:
+        folder = self.output / "labelled"
+        return [folder / "start.extxyz", *(folder / f"round-{n:02d}.extxyz" for n in range(1, before))]
+
+    def _labelled(self, before: int) -> Dataset:
+        """Start frames and the frames that the rounds before this one added."""
+        files = [path for path in self._labelled_files(before) if path.stat().st_size]
+        return Dataset.read(files, name=self._head.name)
+
+    # --- training -------------------------------------------------------------------------------
+
+    @property
+    def _head(self) -> Any:
+        return (self.student.config if isinstance(self.student, Potential) else self.student).heads[0]
+
+    def _load(self, name: str) -> Potential:
+        return load_checkpoint(self.output / "students" / f"{name}.safetensors")
+
+    def _trained(
+        self, name: str, before: Potential | None, data: Dataset, *, first: bool, steps: int = 0
+    ) -> Potential:
+        """The student of this name, trained now unless that was done before."""
+        path = self.output / "students" / f"{name}.safetensors"
+        if not path.exists():
+            folder = self.output / "train" / name
+            model = self.student if before is None else before
+            options = (
+                self.train_config if first else later_training(self.train_config, self.config, steps=steps)
+            )
+            if isinstance(model, Potential) and not (folder / "state.safetensors").exists():
+                refit_energy_bias(model, data)
+            sets = {self._head.name: data}
+            result = pretrain(model, sets, options, output=folder, progress=self.progress)
+            save_checkpoint(
+                result.potential.to("cpu"), path, extra_info={"distilled": self.state.provenance()}
+            )
+            for large in ("state.safetensors", "last.safetensors", "best.safetensors"):
+                (folder / large).unlink(missing_ok=True)
+        return self._load(name).to(self.train_config.device)
+
+    # --- exploration ----------------------------------------------------------------------------
+
+    def _explore(self, number: int, potential: Potential) -> list[Walk]:
+        from dpa2calc.calculator import DPA2Calculator
+
+        plan = plan_trajectories(number, self.conditions, self.structures, self.config)
+        drivers = {"teacher": self.teacher}
+        if "student" in self.config.drivers:
+            drivers["student"] = DPA2Calculator(potential, device=self.train_config.device)
+        walks = []
+        total = sum(t.condition.steps for t in plan)
+        hidden = not self.progress
+        with tqdm(total=total, desc=f"round {number}", unit="step", file=sys.stderr, disable=hidden) as bar:
+            for trajectory in plan:
+                path = self._explored(number) / f"{trajectory.number:03d}.extxyz"
+                walk = run_trajectory(
+                    trajectory,
+                    path=path,
+                    teacher=self.teacher,
+                    driver=drivers[trajectory.driver],
+                    config=self.config,
+                    bar=bar,
+                )
+                if walk.cut:
+                    logger.warning("%s: cut at %s", walk.label, walk.cut)
+                walks.append(walk)
+        return walks
+
+    def _explored(self, number: int) -> Path:
+        return self.output / "explore" / f"round-{number:02d}"
+
+    def _sampled(self, number: int, walks: list[Walk]) -> list[Any]:
+        files = (self._explored(number) / f"{n:03d}.extxyz" for n in range(1, len(walks) + 1))
+        frames = [atoms for path in files for atoms in read_frames(path)]
+        if not frames:
+            notes = "\n".join(f"{w.label}: {w.cut}" for w in walks[:5])
+            raise TrainingError(
+                f"no trajectory of round {number} reached its first sample; give a smaller timestep or "
+                f"sample_interval, or explore with the teacher:\n{notes}"
+            )
+        return frames
+
+    def _compare(self, number: int, potential: Potential, walks: list[Walk], trained_on: int) -> DistillRound:
+        """Deviations on the sampled frames; those to learn from go to `labelled/`."""
+        frames = self._sampled(number, walks)
+        data = Dataset.from_atoms(frames, name=f"round {number}")
+        config, device = self.config, self.train_config.device
+        errors, deviations = force_deviations(data, potential, device=device)
+        chosen = choose_frames(data, deviations, potential, config, device=device)
+        write_frames(self.output / "labelled" / f"round-{number:02d}.extxyz", [frames[i] for i in chosen])
+        over = (deviations > config.threshold) & (deviations <= config.upper_bound)
+        return DistillRound(
+            number=number,
+            trained_on=trained_on,
+            trajectories=len(walks),
+            cut=sum(bool(w.cut) for w in walks),
+            explored=len(frames),
+            errors=errors,
+            deviations=tuple(np.quantile(deviations, QUANTILES, method="higher").tolist()),
+            accurate=int((deviations <= config.threshold).sum()),
+            over=int(over.sum()),
+            exploded=int((deviations > config.upper_bound).sum()),
+            added=len(chosen),
+            test=self._test_errors(potential, TEST_FRAMES),
+            notes=tuple(f"{w.label}: {w.cut}" for w in walks if w.cut),
+        )
+
+    def _test_errors(self, potential: Potential, n: int) -> Errors | None:
+        if self.test is None:
+            return None
+        sample = self.test.subset(spread_frames(self.test, n))
+        return evaluate(potential, sample, device=self.train_config.device).errors
+
+    # --- the end --------------------------------------------------------------------------------
+
+    def _finish(self, reason: str, why: str) -> DistillResult:
+        """A last training if it is asked for, the student with its card, and the result's files."""
+        number = len(self.rounds)
+        name, final = f"round-{number:02d}", None
+        files = self._labelled_files(number)
+        if self.config.final_steps:
+            name, files = f"final-{number:02d}", self._labelled_files(number + 1)
+            self.state.write("last training", number)
+            data, before = self._labelled(number + 1), self._load(f"round-{number:02d}")
+            potential = self._trained(name, before, data, first=False, steps=self.config.final_steps)
+            final = self._final_errors(number, potential)
+        potential = self._load(name).to(self.train_config.device)
+        test = self._test_errors(potential, len(self.test)) if self.test is not None else None
+        student = self._save_student(potential.to("cpu"), final, test)
+        result = self._result(reason, why, student, files, final, test)
+        result.save(self.output / "result.json")
+        self._draw()
+        self.state.write("finished", number)
+        return result
+
+    def _final_errors(self, number: int, potential: Potential) -> Errors | None:
+        """Errors on the last round's frames that were not added."""
+        added = {a.positions.tobytes() for a in read_frames(self._labelled_files(number + 1)[-1])}
+        explored = [a for path in sorted(self._explored(number).glob("*.extxyz")) for a in read_frames(path)]
+        unseen = [a for a in explored if a.positions.tobytes() not in added]
+        if not unseen:
+            return None
+        return evaluate(potential, Dataset.from_atoms(unseen), device=self.train_config.device).errors
+
+    def _save_student(self, potential: Potential, final: Errors | None, test: Errors | None) -> Path:
+        head = potential.config.heads[0]
+        provenance = self.state.provenance()
+        errors = final or self.rounds[-1].errors
+        card = {
+            "distilled_from": provenance["teacher"],
+            "distillation": {
+                "rounds": len(self.rounds),
+                "frames": self.rounds[-1].trained_on,
+                "errors_against_teacher": errors.to_dict(),
+                "seed": self.config.seed,
+                "versions": provenance["versions"],
+            },
+        }
+        if test is not None:
+            card["test_errors"] = test.to_dict()
+        head = dataclasses.replace(head, info={**head.info, **card})
+        potential.config = potential.config.with_heads((head,))
+        path = self.output / "student.safetensors"
+        return save_checkpoint(potential, path, extra_info={"distilled": provenance})
+
+    def _result(
+        self,
+        reason: str,
+        why: str,
+        student: Path,
+        files: list[Path],
+        final: Errors | None = None,
+        test: Errors | None = None,
+    ) -> DistillResult:
+        return DistillResult(
+            rounds=tuple(self.rounds),
+            reason=reason,
+            why=why,
+            student=student,
+            output=self.output,
+            labelled=tuple(files),
+            threshold=self.config.threshold,
+            final=final,
+            test=test,
+            provenance=self.state.provenance(),
+        )
+
+    def _draw(self) -> None:
+        """`rounds.png`, on a canvas of its own: no backend is set and no window opens."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(13, 3.8), layout="constrained")
+        FigureCanvasAgg(figure)
+        path = self.output / "rounds.png"
+        self._result("", "", path, []).plot(figure.subplots(1, 3))
+        figure.savefig(path, dpi=110)
