@@ -21,13 +21,14 @@ import numpy as np
 from tqdm import tqdm
 
 from dpa2calc.checkpoint import load_checkpoint, save_checkpoint
-from dpa2calc.errors import ConfigError, DataError, TrainingError
+from dpa2calc.errors import ConfigError, TrainingError
 from dpa2calc.model.potential import Potential
 
 from .config import DEFAULTS, TrainConfig
 from .data import PathLike
 from .dataset import Dataset
 from .distill_config import DistillConfig, MDCondition, conditions_of
+from .distill_labels import LabelledFrames
 from .distill_result import DistillResult
 from .distill_round import (
     HEADER,
@@ -47,13 +48,12 @@ from .distill_setup import (
     perturbed,
     plan_trajectories,
     start_structures,
-    structures_digest,
     student_model,
 )
 from .distill_state import DistillState
 from .evaluate import evaluate
-from .exploration import Walk, run_trajectory, unsound
-from .frame_file import FrameFile, labelled, read_frames, write_frames
+from .exploration import Walk, run_trajectory
+from .frame_file import read_frames
 from .metrics import Errors
 from .run import pretrain
 from .statistics import spread_frames
@@ -150,22 +150,29 @@ class _Distillation:
             train=train,
         )
         self.rounds = self.state.rounds
+        self.labels = LabelledFrames(self.output / "labelled", self._head.name)
 
     # --- the loop -------------------------------------------------------------------------------
 
     def run(self) -> DistillResult:
         """Go through the rounds that are not done yet."""
-        self._label_start()
+        structures = perturbed(self.start, self.config)
+        self.state.write("labelling", len(self.rounds))
+        self.labels.label_start(structures, self.teacher, self.config, progress=self.progress)
         reason, why = stop_reason(self.rounds, self.config)
         while not reason:
             self._round(len(self.rounds) + 1)
             reason, why = stop_reason(self.rounds, self.config)
+            left = self.config.max_rounds - len(self.rounds)
+            if not reason:
+                minutes = left * self.rounds[-1].seconds / 60
+                logger.info("at most %d more rounds, %.0f minutes at this pace", left, minutes)
         logger.info("stopped: %s: %s", reason, why)
         return self._finish(reason, why)
 
     def _round(self, number: int) -> None:
         started = time.monotonic()
-        data = self._labelled(number)
+        data = self.labels.dataset(number - 1)
         self.state.write("training", number)
         potential = self._trained(f"round-{number:02d}", self._before(number), data, first=number == 1)
         self.state.write("exploring", number)
@@ -176,53 +183,10 @@ class _Distillation:
         self.rounds.append(record)
         self.state.write("round done", number)
         logger.info("%s\n%s", HEADER, table_row(record))
-        left = self.config.max_rounds - number
-        logger.info("at most %d more rounds, %.0f minutes at this pace", left, left * record.seconds / 60)
-        self._draw()
+        self._result("", "", self.output, []).draw(self.output / "rounds.png")
 
     def _before(self, number: int) -> Potential | None:
         return self._load(f"round-{number - 1:02d}") if number > 1 else None
-
-    # --- labels ---------------------------------------------------------------------------------
-
-    def _label_start(self) -> None:
-        """Energies and forces of the start frames; those that no model should learn are left out."""
-        file = FrameFile(self.output / "labelled" / "start.extxyz")
-        frames = perturbed(self.start, self.config)
-        mark = structures_digest(frames)
-        if file.note.get("structures", mark) != mark:
-            file.restart()
-        done = file.note.get("done", 0)
-        if not file.finished:
-            self.state.write("labelling", 0)
-            hidden = not self.progress
-            for atoms in tqdm(frames[done:], desc="labelling", unit="frame", file=sys.stderr, disable=hidden):
-                done += 1
-                file.append(self._label(atoms, done), structures=mark, done=done)
-            file.finish(structures=mark, done=done)
-        if not file.note["frames"]:
-            raise DataError("no start frame is fit to learn from; the warnings above say why")
-
-    def _label(self, atoms: Any, number: int) -> Any:
-        try:
-            frame = labelled(atoms, self.teacher, group="start", distill_round=0)
-        except Exception as error:  # a calculator may raise anything
-            raise DataError(
-                f"the teacher fails on start frame {number} ({atoms.symbols}): {error}"
-            ) from error
-        reason = unsound(frame, self.config)
-        if reason:
-            logger.warning("start frame %d (%s) is left out: %s", number, atoms.symbols, reason)
-        return None if reason else frame
-
-    def _labelled_files(self, before: int) -> list[Path]:
-        folder = self.output / "labelled"
-        return [folder / "start.extxyz", *(folder / f"round-{n:02d}.extxyz" for n in range(1, before))]
-
-    def _labelled(self, before: int) -> Dataset:
-        """Start frames and the frames that the rounds before this one added."""
-        files = [path for path in self._labelled_files(before) if path.stat().st_size]
-        return Dataset.read(files, name=self._head.name)
 
     # --- training -------------------------------------------------------------------------------
 
@@ -304,10 +268,11 @@ class _Distillation:
         config, device = self.config, self.train_config.device
         errors, deviations = force_deviations(data, potential, device=device)
         chosen = choose_frames(data, deviations, potential, config, device=device)
-        write_frames(self.output / "labelled" / f"round-{number:02d}.extxyz", [frames[i] for i in chosen])
+        self.labels.add(number, [frames[i] for i in chosen])
         over = (deviations > config.threshold) & (deviations <= config.upper_bound)
         return DistillRound(
             number=number,
+            threshold=config.threshold,
             trained_on=trained_on,
             trajectories=len(walks),
             cut=sum(bool(w.cut) for w in walks),
@@ -334,11 +299,11 @@ class _Distillation:
         """A last training if it is asked for, the student with its card, and the result's files."""
         number = len(self.rounds)
         name, final = f"round-{number:02d}", None
-        files = self._labelled_files(number)
+        files = self.labels.files(number - 1)
         if self.config.final_steps:
-            name, files = f"final-{number:02d}", self._labelled_files(number + 1)
+            name, files = f"final-{number:02d}", self.labels.files(number)
             self.state.write("last training", number)
-            data, before = self._labelled(number + 1), self._load(f"round-{number:02d}")
+            data, before = self.labels.dataset(number), self._load(f"round-{number:02d}")
             potential = self._trained(name, before, data, first=False, steps=self.config.final_steps)
             final = self._final_errors(number, potential)
         potential = self._load(name).to(self.train_config.device)
@@ -346,13 +311,12 @@ class _Distillation:
         student = self._save_student(potential.to("cpu"), final, test)
         result = self._result(reason, why, student, files, final, test)
         result.save(self.output / "result.json")
-        self._draw()
         self.state.write("finished", number)
         return result
 
     def _final_errors(self, number: int, potential: Potential) -> Errors | None:
         """Errors on the last round's frames that were not added."""
-        added = {a.positions.tobytes() for a in read_frames(self._labelled_files(number + 1)[-1])}
+        added = {a.positions.tobytes() for a in self.labels.added(number)}
         explored = [a for path in sorted(self._explored(number).glob("*.extxyz")) for a in read_frames(path)]
         unseen = [a for a in explored if a.positions.tobytes() not in added]
         if not unseen:
@@ -401,14 +365,3 @@ class _Distillation:
             test=test,
             provenance=self.state.provenance(),
         )
-
-    def _draw(self) -> None:
-        """`rounds.png`, on a canvas of its own: no backend is set and no window opens."""
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(13, 3.8), layout="constrained")
-        FigureCanvasAgg(figure)
-        path = self.output / "rounds.png"
-        self._result("", "", path, []).plot(figure.subplots(1, 3))
-        figure.savefig(path, dpi=110)

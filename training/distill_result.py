@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,19 @@ class DistillResult:
         for axis in axes:
             axis.set_xticks(n)
         return axes
+
+    def draw(self, path: PathLike) -> None:
+        """`plot` into a file, on a canvas of its own: no backend is set and no window opens."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(13, 3.8), layout="constrained")
+        FigureCanvasAgg(figure)
+        self.plot(figure.subplots(1, 3))
+        target = Path(path)
+        temporary = target.with_name(target.name + ".part")
+        figure.savefig(temporary, dpi=110, format="png")
+        os.replace(temporary, target)
 
     def save(self, path: PathLike) -> Path:
         """Write JSON; the file is renamed into place when whole. Paths are kept relative to `output`."""

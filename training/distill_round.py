@@ -28,7 +28,8 @@ class DistillRound:
     """One round: what the student was trained on, and how it did on frames that it had not seen.
 
     Attributes:
-        trained_on: labelled frames. trajectories, cut: that were run, and that exploded.
+        threshold: eV/Å, that was in force. trained_on: labelled frames.
+        trajectories, cut: that were run, and that exploded.
         explored: sampled frames, all labelled by the teacher.
         errors: of the student against the teacher on them.
         deviations: 5, 25, 50, 75, 95 and 100 % quantiles of the frames' largest force deviation, eV/Å.
@@ -39,6 +40,7 @@ class DistillRound:
     """
 
     number: int
+    threshold: float
     trained_on: int
     trajectories: int
     cut: int
@@ -148,6 +150,8 @@ def stop_reason(rounds: Sequence[DistillRound], config: DistillConfig) -> tuple[
     if not rounds:
         return "", ""
     last = rounds[-1]
+    if last.threshold != config.threshold and last.number < config.max_rounds:
+        return "", ""  # another threshold was chosen since: measure against that
     share = f"{last.accurate_share:.1%} of {last.explored} new frames are within {config.threshold:g} eV/Å"
     if last.accurate_share >= config.accurate_share:
         return "accurate", f"{share} (accurate_share = {config.accurate_share:g})"

@@ -73,6 +73,16 @@ def condition_structures(condition: MDCondition, start: list[Atoms]) -> list[Ato
     return found
 
 
+def elements_of(structures: Iterable[Atoms]) -> tuple[str, ...]:
+    """Chemical symbols, by atomic number."""
+    return tuple(sorted({s for a in structures for s in a.symbols}, key=atomic_numbers.__getitem__))
+
+
+def all_elements(start: list[Atoms], conditions: Iterable[MDCondition]) -> tuple[str, ...]:
+    """Elements of the start frames and of the structures that the conditions name."""
+    return elements_of([*start, *(a for c in conditions for a in condition_structures(c, start))])
+
+
 def perturbed(structures: list[Atoms], config: DistillConfig) -> list[Atoms]:
     """Each structure, followed by its copies with random displacements and, in a full cell, strains."""
     rng = np.random.default_rng(config.seed)
@@ -98,7 +108,7 @@ def student_model(
     Raises:
         ConfigError: an unknown preset, or a model with several heads.
     """
-    symbols = sorted({s for a in structures for s in a.symbols}, key=atomic_numbers.__getitem__)
+    symbols = elements_of(structures)
     name = config.name or str(getattr(teacher, "head", "") or "student")
     if isinstance(student, (str, os.PathLike)) and student not in preset_names():
         if not Path(student).is_file():
@@ -115,10 +125,10 @@ def student_model(
             )
         base = given
     else:
-        base = preset(os.fspath(given), tuple(symbols))
+        base = preset(os.fspath(given), symbols)
     head = HeadConfig(
         name=name,
-        elements=tuple(symbols),
+        elements=symbols,
         functional=config.functional,
         description=config.description or f"distilled from {_teacher_name(teacher)}",
         fitting=base.heads[0].fitting,

@@ -122,8 +122,6 @@ class FrameFile:
         if atoms is not None:
             with open(self.part, "ab") as handle:
                 handle.write(as_text([atoms]).encode())
-                handle.flush()
-                os.fsync(handle.fileno())
                 size = handle.tell()
             self.note = {**self.note, "bytes": size, "frames": self.note["frames"] + 1}
         self.note = {**self.note, **note}
