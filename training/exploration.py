@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from ase import Atoms, units
 from ase.constraints import FixCom
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
 from tqdm import tqdm
 
 from dpa2calc.errors import DataError
@@ -145,10 +144,7 @@ class _Walker:
         if not np.isfinite(forces).all():
             raise DataError(f"{self.trajectory.label}: forces on the start structure are not finite")
         if state is None:
-            MaxwellBoltzmannDistribution(
-                self.atoms, temperature_K=self.trajectory.temperature, rng=self.rng, force_temp=True
-            )
-            Stationary(self.atoms, preserve_temperature=len(self.atoms) > 1)
+            set_velocities(self.atoms, self.trajectory.temperature, self.rng)
         else:
             self.atoms.set_momenta(np.array(state["momenta"]))
             self.rng.bit_generator.state = state["rng"]
@@ -245,6 +241,17 @@ class _Walker:
         }
         self.file.append(frame, trajectory=mark, state=state)
         return ""
+
+
+def set_velocities(atoms: Atoms, temperature: float, rng: np.random.Generator) -> None:
+    """Maxwell-Boltzmann momenta without motion of the centre of mass, scaled to exactly `temperature` K."""
+    masses = atoms.get_masses()[:, None]  # (n_atoms, 1)
+    momenta = rng.standard_normal((len(atoms), 3)) * np.sqrt(masses)
+    if len(atoms) > 1:
+        momenta -= masses * momenta.sum(axis=0) / masses.sum()
+    n_dof = max(3 * len(atoms) - 3, 1)
+    wanted = n_dof * units.kB * temperature
+    atoms.set_momenta(momenta * np.sqrt(wanted / (momenta**2 / masses).sum()))
 
 
 def unsound(frame: Atoms, config: DistillConfig) -> str:
