@@ -112,6 +112,7 @@ def farthest_points(features: np.ndarray, n: int, *, first: int) -> list[int]:
     """Farthest-point sampling: `n` rows of (m, d), each the farthest from all before it."""
     chosen = [first]
     distance = np.linalg.norm(features - features[first], axis=1)
+    distance[first] = -1.0
     while len(chosen) < n:
         chosen.append(int(np.argmax(distance)))
         distance = np.minimum(distance, np.linalg.norm(features - features[chosen[-1]], axis=1))

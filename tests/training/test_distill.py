@@ -30,7 +30,7 @@ from dpa2calc.training.frame_file import labelled
 
 torch.set_num_threads(1)
 TRAIN = TrainConfig(
-    steps=160, batch_atoms=32, learning_rate=1e-2, learning_rate_stop=5e-4, ema_decay=0.95, log_every=40
+    steps=200, batch_atoms=32, learning_rate=1e-2, learning_rate_stop=5e-4, ema_decay=0.95, log_every=40
 )
 
 
@@ -70,7 +70,7 @@ def held_out() -> Dataset:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, held_out) -> DistillResult:
-    """Three rounds, from one crystal and two perturbed copies, cold and hot."""
+    """Three rounds, from one crystal and two copies with small displacements, cold and hot."""
     return distill(
         EMT(),
         _copper(),
@@ -81,6 +81,8 @@ def finished(tmp_path_factory, held_out) -> DistillResult:
         threshold=0.15,
         max_rounds=3,
         perturbed=2,
+        displacement=0.03,
+        strain=0.003,
         output=tmp_path_factory.mktemp("copper"),
         progress=False,
     )
@@ -91,7 +93,7 @@ def test_student_gets_better_on_teacher_dynamics_it_never_saw(finished, held_out
     last = evaluate(finished.student, held_out).errors
     signal = 1e3 * float(np.sqrt(np.mean(np.concatenate([f.forces for f in held_out]) ** 2)))
     assert last.force_rmse < 0.5 * first.force_rmse
-    assert last.force_rmse < 0.15 * signal
+    assert last.force_rmse < 0.2 * signal
     assert [r.test.force_rmse for r in finished.rounds][-1] == pytest.approx(last.force_rmse, rel=1e-6)
     assert finished.test.force_rmse == pytest.approx(last.force_rmse, rel=1e-6)
     assert finished.rounds[-1].errors.force_rmse < finished.rounds[0].errors.force_rmse
@@ -157,6 +159,8 @@ def test_it_stops_when_the_student_is_right(finished):
         threshold=2.0,
         max_rounds=9,
         perturbed=2,
+        displacement=0.03,
+        strain=0.003,
         output=finished.output,
         progress=False,
     )
@@ -251,7 +255,9 @@ def run_small(folder) -> DistillResult:
 def test_killed_at_any_moment_it_goes_on_to_the_same_frames(tmp_path):
     whole = run_small(tmp_path / "whole")
     script = KILLED.format(tests=str(Path(__file__).parent), folder=str(tmp_path / "killed"))
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=300, cwd=tmp_path
+    )
     lines = done.stdout.splitlines()
     assert lines[:3] == ["killed -9"] * 3 and lines[-1] == "ended 0", done.stderr
     again = DistillResult.load(tmp_path / "killed/result.json")
