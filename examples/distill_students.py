@@ -18,6 +18,7 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -108,9 +109,8 @@ def systems(quick: bool, md_steps: int, rounds: int) -> dict[str, System]:
     }
 
 
-def student_training(steps: int, system: System, seed: int) -> TrainConfig:
+def student_training(steps: int, system: System, seed: int, device: str) -> TrainConfig:
     """Forces first, then energies; the weights are averaged."""
-    virial = {"virial_prefactor_start": 0.02, "virial_prefactor_limit": 0.5} if system.virial else {}
     return TrainConfig(
         steps=steps,
         batch_atoms=200,
@@ -124,13 +124,14 @@ def student_training(steps: int, system: System, seed: int) -> TrainConfig:
         force_prefactor_limit=20.0,
         log_every=max(1, min(100, steps // 5)),
         seed=seed,
-        **virial,
+        device=device,
+        virial_prefactor_start=0.02 if system.virial else 0.0,
+        virial_prefactor_limit=0.5 if system.virial else 0.0,
     )
 
 
-def teacher_training(steps: int, system: System, seed: int) -> FinetuneConfig:
+def teacher_training(steps: int, system: System, seed: int, device: str) -> FinetuneConfig:
     """Gentle: the descriptor knows much of this already."""
-    virial = {"virial_prefactor_start": 0.02, "virial_prefactor_limit": 0.5} if system.virial else {}
     return FinetuneConfig(
         steps=steps,
         batch_atoms=200,
@@ -144,16 +145,18 @@ def teacher_training(steps: int, system: System, seed: int) -> FinetuneConfig:
         log_every=max(1, min(100, steps // 5)),
         validate_every=max(1, steps // 10),
         seed=seed,
-        **virial,
+        device=device,
+        virial_prefactor_start=0.02 if system.virial else 0.0,
+        virial_prefactor_limit=0.5 if system.virial else 0.0,
     )
 
 
-def run_system(name: str, system: System, args: argparse.Namespace) -> dict[str, float | dict[str, float]]:
+def run_system(name: str, system: System, args: argparse.Namespace) -> dict[str, Any]:
     """Teacher, student and full-data student of one system; errors on the DFT test frames."""
     output = args.output / name
     record_path = output / "table.json"
     if record_path.exists():
-        return json.loads(record_path.read_text(encoding="utf-8"))
+        return dict(json.loads(record_path.read_text(encoding="utf-8")))
     everything = Dataset.read(args.data / system.folder / "train.extxyz.xz", name=system.folder)
     test = Dataset.read(args.data / system.folder / "test.extxyz.xz", name="test")
     if args.quick:
@@ -161,13 +164,13 @@ def run_system(name: str, system: System, args: argparse.Namespace) -> dict[str,
     few = everything.sample(max(4, int(args.share * len(everything))), seed=args.seed)
 
     fitted, held_out = few.split(0.9 if len(few) > 20 else 0.75, seed=args.seed)
-    options = teacher_training(args.teacher_steps, system, args.seed)
+    options = teacher_training(args.teacher_steps, system, args.seed, args.device)
     # The weights that do best on a few held-out frames; what the default model can already is kept.
     finetune(args.model, fitted, options, output=output / "teacher", validation=held_out)
     best = output / "teacher" / "best.safetensors"
-    teacher = DPA2Calculator(best)
+    teacher = DPA2Calculator(best, device=args.device)
 
-    training = student_training(args.student_steps, system, args.seed)
+    training = student_training(args.student_steps, system, args.seed, args.device)
     result = distill(
         teacher,
         few,
@@ -186,7 +189,7 @@ def run_system(name: str, system: System, args: argparse.Namespace) -> dict[str,
     print(result.summary())
     whole = train(
         "dpa1-l0", everything, training.replace(steps=args.full_steps), output=output / "full"
-    ).potential
+    ).potential.to("cpu")
     errors = {
         "teacher": evaluate(best, test).errors,
         "student": evaluate(result.student, test).errors,
@@ -194,7 +197,7 @@ def run_system(name: str, system: System, args: argparse.Namespace) -> dict[str,
     }
     share = 100.0 * len(few) / len(everything)
     known = any(system.folder in h.name for h in load_model(args.model).config.heads)
-    record = {
+    record: dict[str, Any] = {
         "share": share,
         "frames": len(few),
         "pretrained_on_it": known,
@@ -208,7 +211,7 @@ def _numbers(errors: Errors) -> dict[str, float]:
     return {"energy": errors.energy_rmse or 0.0, "force": errors.force_rmse or 0.0}
 
 
-def table(records: dict[str, dict], chosen: dict[str, System]) -> str:
+def table(records: dict[str, dict[str, Any]], chosen: dict[str, System]) -> str:
     """Table S4: errors on the DFT test frames, ours above the paper's."""
     lines = [
         f"{'':<22}{'':>10}" + "".join(f"{c:>20}" for c in COLUMNS) + f"{'student / full':>18}",
@@ -251,6 +254,7 @@ def main() -> None:
     parser.add_argument("--md-steps", type=int, default=1500)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="a few steps of everything")
     args = parser.parse_args()

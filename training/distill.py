@@ -52,7 +52,7 @@ from .distill_setup import (
 )
 from .distill_state import DistillState
 from .evaluate import evaluate
-from .exploration import Walk, run_trajectory
+from .exploration import Walk, explore
 from .frame_file import read_frames
 from .metrics import Errors
 from .run import pretrain
@@ -166,8 +166,8 @@ class _Distillation:
             left = self.config.max_rounds - len(self.rounds)
             if not reason:
                 minutes = left * self.rounds[-1].seconds / 60
-                logger.info("at most %d more rounds, %.0f minutes at this pace", left, minutes)
-        logger.info("stopped: %s: %s", reason, why)
+                self._say(f"at most {left} more rounds, {minutes:.0f} minutes at this pace")
+        self._say(f"stopped: {reason}: {why}")
         return self._finish(reason, why)
 
     def _round(self, number: int) -> None:
@@ -182,8 +182,15 @@ class _Distillation:
         record = dataclasses.replace(record, seconds=time.monotonic() - started)
         self.rounds.append(record)
         self.state.write("round done", number)
-        logger.info("%s\n%s", HEADER, table_row(record))
+        self._say(f"{HEADER}\n{table_row(record)}")
         self._result("", "", self.output, []).draw(self.output / "rounds.png")
+
+    def _say(self, text: str) -> None:
+        """Between the progress bars on stderr; to the log where there are none."""
+        if self.progress:
+            tqdm.write(text, file=sys.stderr)
+        else:
+            logger.info(text)
 
     def _before(self, number: int) -> Potential | None:
         return self._load(f"round-{number - 1:02d}") if number > 1 else None
@@ -228,42 +235,29 @@ class _Distillation:
         drivers = {"teacher": self.teacher}
         if "student" in self.config.drivers:
             drivers["student"] = DPA2Calculator(potential, device=self.train_config.device)
-        walks = []
-        total = sum(t.condition.steps for t in plan)
-        hidden = not self.progress
-        with tqdm(total=total, desc=f"round {number}", unit="step", file=sys.stderr, disable=hidden) as bar:
-            for trajectory in plan:
-                path = self._explored(number) / f"{trajectory.number:03d}.extxyz"
-                walk = run_trajectory(
-                    trajectory,
-                    path=path,
-                    teacher=self.teacher,
-                    driver=drivers[trajectory.driver],
-                    config=self.config,
-                    bar=bar,
-                )
-                if walk.cut:
-                    logger.warning("%s: cut at %s", walk.label, walk.cut)
-                walks.append(walk)
+        folder = self._explored(number)
+        walks = explore(plan, folder, drivers=drivers, config=self.config, progress=self.progress)
+        for walk in walks:
+            if walk.cut:
+                self._say(f"{walk.label}: cut at {walk.cut}")
         return walks
 
     def _explored(self, number: int) -> Path:
         return self.output / "explore" / f"round-{number:02d}"
 
-    def _sampled(self, number: int, walks: list[Walk]) -> list[Any]:
-        files = (self._explored(number) / f"{n:03d}.extxyz" for n in range(1, len(walks) + 1))
-        frames = [atoms for path in files for atoms in read_frames(path)]
+    def _sampled(self, number: int, trajectories: int) -> list[Any]:
+        files = (self._explored(number) / f"{n:03d}.extxyz" for n in range(1, trajectories + 1))
+        return [atoms for path in files for atoms in read_frames(path)]
+
+    def _compare(self, number: int, potential: Potential, walks: list[Walk], trained_on: int) -> DistillRound:
+        """Deviations on the sampled frames; those to learn from go to `labelled/`."""
+        frames = self._sampled(number, len(walks))
         if not frames:
             notes = "\n".join(f"{w.label}: {w.cut}" for w in walks[:5])
             raise TrainingError(
                 f"no trajectory of round {number} reached its first sample; give a smaller timestep or "
                 f"sample_interval, or explore with the teacher:\n{notes}"
             )
-        return frames
-
-    def _compare(self, number: int, potential: Potential, walks: list[Walk], trained_on: int) -> DistillRound:
-        """Deviations on the sampled frames; those to learn from go to `labelled/`."""
-        frames = self._sampled(number, walks)
         data = Dataset.from_atoms(frames, name=f"round {number}")
         config, device = self.config, self.train_config.device
         errors, deviations = force_deviations(data, potential, device=device)
@@ -317,7 +311,7 @@ class _Distillation:
     def _final_errors(self, number: int, potential: Potential) -> Errors | None:
         """Errors on the last round's frames that were not added."""
         added = {a.positions.tobytes() for a in self.labels.added(number)}
-        explored = [a for path in sorted(self._explored(number).glob("*.extxyz")) for a in read_frames(path)]
+        explored = self._sampled(number, self.rounds[-1].trajectories)
         unseen = [a for a in explored if a.positions.tobytes() not in added]
         if not unseen:
             return None
@@ -325,24 +319,15 @@ class _Distillation:
 
     def _save_student(self, potential: Potential, final: Errors | None, test: Errors | None) -> Path:
         head = potential.config.heads[0]
-        provenance = self.state.provenance()
-        errors = final or self.rounds[-1].errors
-        card = {
-            "distilled_from": provenance["teacher"],
-            "distillation": {
-                "rounds": len(self.rounds),
-                "frames": self.rounds[-1].trained_on,
-                "errors_against_teacher": errors.to_dict(),
-                "seed": self.config.seed,
-                "versions": provenance["versions"],
-            },
-        }
+        learned = len(self.rounds) - (0 if self.config.final_steps else 1)
+        frames = len(self.labels.dataset(learned))
+        card = self.state.card(final, frames=frames, seed=self.config.seed)
         if test is not None:
             card["test_errors"] = test.to_dict()
         head = dataclasses.replace(head, info={**head.info, **card})
         potential.config = potential.config.with_heads((head,))
         path = self.output / "student.safetensors"
-        return save_checkpoint(potential, path, extra_info={"distilled": provenance})
+        return save_checkpoint(potential, path, extra_info={"distilled": self.state.provenance()})
 
     def _result(
         self,

@@ -20,6 +20,7 @@ from .distill_config import DistillConfig, MDCondition
 from .distill_round import DistillRound
 from .distill_setup import structures_digest, teacher_card, versions
 from .frame_file import read_json, write_json
+from .metrics import Errors
 
 logger = logging.getLogger(__name__)
 STATE_VERSION = 1
@@ -108,6 +109,21 @@ class DistillState:
                 "versions": versions(),
             }
         )
+
+    def card(self, final: Errors | None, *, frames: int, seed: int) -> dict[str, Any]:
+        """What the student's head says of its teacher and of how it learned."""
+        provenance = self.provenance()
+        errors = final or self.rounds[-1].errors
+        return {
+            "distilled_from": provenance["teacher"],
+            "distillation": {
+                "rounds": len(self.rounds),
+                "frames": frames,
+                "errors_against_teacher": errors.to_dict(),
+                "seed": seed,
+                "versions": provenance["versions"],
+            },
+        }
 
 
 def plain(values: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +63,35 @@ class Walk:
     steps: int
     frames: int
     cut: str
+
+
+def explore(
+    plan: Sequence[Trajectory],
+    folder: Path,
+    *,
+    drivers: Mapping[str, Any],
+    config: DistillConfig,
+    progress: bool,
+) -> list[Walk]:
+    """Run all trajectories of a round, each into its own file of `folder`.
+
+    Args:
+        drivers: calculators by name; "teacher" labels, whoever moves the atoms.
+    """
+    walks = []
+    total = sum(t.condition.steps for t in plan)
+    with tqdm(total=total, desc="exploring", unit="step", file=sys.stderr, disable=not progress) as bar:
+        for trajectory in plan:
+            walk = run_trajectory(
+                trajectory,
+                path=folder / f"{trajectory.number:03d}.extxyz",
+                teacher=drivers["teacher"],
+                driver=drivers[trajectory.driver],
+                config=config,
+                bar=bar,
+            )
+            walks.append(walk)
+    return walks
 
 
 def run_trajectory(

@@ -30,7 +30,13 @@ from dpa2calc.training.frame_file import labelled
 
 torch.set_num_threads(1)
 TRAIN = TrainConfig(
-    steps=200, batch_atoms=32, learning_rate=1e-2, learning_rate_stop=5e-4, ema_decay=0.95, log_every=40
+    steps=200,
+    batch_atoms=32,
+    learning_rate=1e-2,
+    learning_rate_stop=5e-4,
+    ema_decay=0.95,
+    log_every=40,
+    gradient_clip_relative=3.0,
 )
 
 
@@ -48,14 +54,32 @@ def _student(**changes: object) -> ModelConfig:
     return ModelConfig(type_map=("Cu",), descriptor=descriptor, heads=(head,))
 
 
-def _copper(n: int = 2):
-    return bulk("Cu", cubic=True) * (n, 1, 1)
+def _copper(n: int = 2, a: float = 3.61):
+    return bulk("Cu", cubic=True, a=a) * (n, 1, 1)
+
+
+def _compressed_to_expanded(folder, **changes: object) -> DistillResult:
+    """Start frames of compressed copper; the dynamics, cold and hot, are those of expanded copper."""
+    ase.io.write(folder / "expanded.extxyz", _copper(a=3.8))
+    md = {"temperature": (300, 1000), "timestep": 4, "steps": 100, "sample_interval": 10, "trajectories": 1}
+    options = {
+        "md": {**md, "structures": str(folder / "expanded.extxyz"), **changes.pop("md", {})},
+        "train": TRAIN,
+        "threshold": 0.4,
+        "max_rounds": 3,
+        "perturbed": 4,
+        "displacement": 0.1,
+        "strain": 0.003,
+        "later_steps": 300,
+        **changes,
+    }
+    return distill(EMT(), _copper(a=3.45), _student(), output=folder / "run", progress=False, **options)
 
 
 @pytest.fixture(scope="module")
 def held_out() -> Dataset:
-    """Teacher MD that the distillation never sees: another seed, between its two temperatures."""
-    atoms = _copper()
+    """Teacher MD of expanded copper that the distillation never sees: another seed, another temperature."""
+    atoms = _copper(a=3.8)
     atoms.calc = EMT()
     atoms.set_constraint(FixCom())
     rng = np.random.default_rng(99)
@@ -70,22 +94,8 @@ def held_out() -> Dataset:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, held_out) -> DistillResult:
-    """Three rounds, from one crystal and two copies with small displacements, cold and hot."""
-    return distill(
-        EMT(),
-        _copper(),
-        _student(),
-        md=MDCondition(temperature=(300, 1000), timestep=4, steps=100, sample_interval=10, trajectories=1),
-        train=TRAIN,
-        test=held_out,
-        threshold=0.15,
-        max_rounds=3,
-        perturbed=2,
-        displacement=0.03,
-        strain=0.003,
-        output=tmp_path_factory.mktemp("copper"),
-        progress=False,
-    )
+    """Three rounds."""
+    return _compressed_to_expanded(tmp_path_factory.mktemp("copper"), test=held_out)
 
 
 def test_student_gets_better_on_teacher_dynamics_it_never_saw(finished, held_out):
@@ -93,7 +103,7 @@ def test_student_gets_better_on_teacher_dynamics_it_never_saw(finished, held_out
     last = evaluate(finished.student, held_out).errors
     signal = 1e3 * float(np.sqrt(np.mean(np.concatenate([f.forces for f in held_out]) ** 2)))
     assert last.force_rmse < 0.5 * first.force_rmse
-    assert last.force_rmse < 0.2 * signal
+    assert last.force_rmse < 0.5 * signal
     assert [r.test.force_rmse for r in finished.rounds][-1] == pytest.approx(last.force_rmse, rel=1e-6)
     assert finished.test.force_rmse == pytest.approx(last.force_rmse, rel=1e-6)
     assert finished.rounds[-1].errors.force_rmse < finished.rounds[0].errors.force_rmse
@@ -115,12 +125,13 @@ def test_just_the_frames_where_the_student_is_wrong_are_added(finished):
             bare.calc = student
             difference = bare.get_forces() - atoms.get_forces()
             deviations.append(np.linalg.norm(difference, axis=1).max())
-        over = [a for a, d in zip(explored, deviations) if d > 0.15]
+        over = [a for a, d in zip(explored, deviations) if d > 0.4]
         assert len(explored) == r.explored == 20 and len(over) == r.over == r.added
         assert [a.positions.tolist() for a in added] == [a.positions.tolist() for a in over]
         assert r.deviations[-1] == pytest.approx(max(deviations), rel=1e-4)
+    assert any(0 < r.over < r.explored for r in finished.rounds[:2])
     trained = [r.trained_on for r in finished.rounds]
-    assert trained[0] == 3 and np.diff(trained).tolist() == [r.added for r in finished.rounds[:2]]
+    assert trained[0] == 5 and np.diff(trained).tolist() == [r.added for r in finished.rounds[:2]]
     assert len(finished.frames()) == trained[-1]
 
 
@@ -142,27 +153,21 @@ def test_student_says_where_it_comes_from(finished):
     assert head.info["distillation"]["frames"] == finished.rounds[-1].trained_on
     assert head.info["distillation"]["versions"]["dpa2calc"] == dpa2calc.__version__
     assert head.info["test_errors"]["force_rmse"] == pytest.approx(finished.test.force_rmse)
-    assert info.extra["distilled"]["options"]["loop"]["threshold"] == 0.15
-    atoms = _copper()
+    assert info.extra["distilled"]["options"]["loop"]["threshold"] == 0.4
+    atoms = _copper(a=3.8)
     atoms.calc = DPA2Calculator(finished.student)
-    assert atoms.get_potential_energy() == pytest.approx(EMT().get_potential_energy(_copper()), abs=0.2)
+    assert atoms.get_potential_energy() == pytest.approx(EMT().get_potential_energy(_copper(a=3.8)), abs=0.4)
 
 
 def test_it_stops_when_the_student_is_right(finished):
     # The same folder with a threshold that the student meets: one more round, which adds nothing.
-    result = distill(
-        EMT(),
-        _copper(),
-        _student(),
-        md=MDCondition(temperature=(300, 1000), timestep=4, steps=20, sample_interval=10, trajectories=1),
-        train=TRAIN.replace(steps=10, learning_rate=1e-4, learning_rate_stop=1e-5),
-        threshold=2.0,
+    result = _compressed_to_expanded(
+        finished.output.parent,
+        md={"steps": 20},
+        later_steps=10,
+        later_learning_rate=1e-4,
+        threshold=2.5,
         max_rounds=9,
-        perturbed=2,
-        displacement=0.03,
-        strain=0.003,
-        output=finished.output,
-        progress=False,
     )
     assert result.reason == "accurate" and "accurate_share" in result.why
     assert len(result.rounds) == 4 and result.rounds[-1].added == 0 and result.rounds[-1].accurate_share == 1
@@ -192,6 +197,7 @@ def test_last_training_learns_from_the_last_rounds_frames_too(tmp_path):
         md={"temperature": 600, "timestep": 4, "steps": 40, "sample_interval": 5, "trajectories": 1},
         train=TRAIN.replace(steps=20),
         threshold=0.05,
+        explore_with="both",
         frames_per_round=5,
         max_rounds=1,
         final_steps=30,
@@ -200,7 +206,12 @@ def test_last_training_learns_from_the_last_rounds_frames_too(tmp_path):
         progress=False,
     )
     assert result.rounds[0].added == 5 and len(result.frames()) == 6
-    assert result.final.n_frames == 3  # of the eight sampled frames, those not learned from
+    assert result.rounds[0].trajectories == 2
+    assert {f.group.split()[0] for f in Dataset.read(sorted(tmp_path.glob("explore/*/*.extxyz")))} == {
+        "teacher",
+        "student",
+    }
+    assert result.final.n_frames == result.rounds[0].explored - 5  # those that were not learned from
     log = [json.loads(line) for line in (tmp_path / "train/final-01/log.jsonl").read_text().splitlines()]
     assert log[-1]["step"] == 30 and log[-1]["learning_rate"] < 5e-3
     assert "after the last training" in result.summary()
@@ -307,11 +318,12 @@ def test_wrong_options_are_named_before_anything_runs(tmp_path, changes, message
 
 
 def test_another_teacher_or_student_is_refused_in_the_same_folder(finished):
+    start = _copper(a=3.45)
     options = {"md": MDCondition(), "output": finished.output, "progress": False, "train": TRAIN}
     with pytest.raises(ConfigError, match=r"with another teacher; .*asap_cutoff.*False.*True"):
-        distill(EMT(asap_cutoff=True), _copper(), _student(), **options)
+        distill(EMT(asap_cutoff=True), start, _student(), **options)
     with pytest.raises(ConfigError, match=r"with another student; choose another output"):
-        distill(EMT(), _copper(), _student(axis_neuron=3), **options)
+        distill(EMT(), start, _student(axis_neuron=3), **options)
     with pytest.raises(ConfigError, match=r"with another start frame; choose another output"):
         distill(EMT(), _copper(1), _student(), **options)
 
