@@ -245,12 +245,14 @@ for kill_at in (4, 9, 6, 14, 10, 3, 12, 10**9):
 
 
 def run_small(folder) -> DistillResult:
-    """Two rounds with two trajectories each, with so little training that every frame is added."""
+    """Two rounds of two sound trajectories and one whose time step is far too long, hardly trained."""
+    sound = MDCondition(temperature=(400, 900), timestep=4, steps=30, sample_interval=10, trajectories=1)
+    wild = MDCondition(temperature=(900,), timestep=80, steps=60, sample_interval=10, trajectories=1)
     return distill(
         EMT(),
         _copper(1),
         _student(),
-        md=MDCondition(temperature=(400, 900), timestep=4, steps=30, sample_interval=10, trajectories=1),
+        md=[sound, wild],
         train=TRAIN.replace(steps=8, checkpoint_every=3, log_every=2),
         threshold=0.02,
         max_rounds=2,
@@ -263,6 +265,10 @@ def run_small(folder) -> DistillResult:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_killed_at_any_moment_it_goes_on_to_the_same_frames(tmp_path):
     whole = run_small(tmp_path / "whole")
+    # The wild trajectory was cut and says so; nothing of its explosion was learned.
+    assert [r.cut for r in whole.rounds] == [1, 1]
+    assert "cut: round 1, trajectory 3: teacher, nvt 900 K, Cu4: step " in whole.summary()
+    assert max(np.linalg.norm(f.forces, axis=1).max() for f in whole.frames()) < 50.0
     script = KILLED.format(tests=str(Path(__file__).parent), folder=str(tmp_path / "killed"))
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=300, cwd=tmp_path
