@@ -10,6 +10,9 @@ from .checks import DataReport, check_dataset, clean
 from .config import FinetuneConfig, TrainConfig
 from .dataset import Dataset, Frame, LabelKeys
 from .datasets import load_registered, registered_sets, training_collection
+from .distill import distill
+from .distill_config import DistillConfig, MDCondition
+from .distill_result import DistillResult
 from .distributed import Processes
 from .evaluate import Evaluation, evaluate
 from .finetune import FinetuneResult, finetune, rank_heads
@@ -24,6 +27,8 @@ from .trainer import TrainResult
 __all__ = [
     "DataReport",
     "Dataset",
+    "DistillConfig",
+    "DistillResult",
     "Errors",
     "Evaluation",
     "FinetuneConfig",
@@ -32,12 +37,14 @@ __all__ = [
     "History",
     "LabelKeys",
     "LearningCurve",
+    "MDCondition",
     "Processes",
     "TrainConfig",
     "TrainResult",
     "TrainingSet",
     "check_dataset",
     "clean",
+    "distill",
     "evaluate",
     "fine_tuned",
     "finetune",

@@ -155,9 +155,9 @@ def _frame_findings(index: int, frame: Frame, allowed: set[str] | None) -> list[
         return [*out, found("zero volume", "a cell periodic in three directions without a volume")]
     if frame.energy is None and frame.forces is None and frame.virial is None:
         out.append(found("no label", "neither energy nor forces nor stress"))
-    overlap = _overlap(frame)
-    if overlap is not None:
-        i, j, distance = overlap
+    closest = overlap(frame)
+    if closest is not None:
+        i, j, distance = closest
         pair = f"{chemical_symbols[frame.numbers[i]]}{i} and {chemical_symbols[frame.numbers[j]]}{j}"
         out.append(found("overlap", f"{pair} are {distance:.3f} Å apart"))
     if frame.forces is not None and np.abs(frame.forces).max() > 100.0:
@@ -166,8 +166,8 @@ def _frame_findings(index: int, frame: Frame, allowed: set[str] | None) -> list[
     return out
 
 
-def _overlap(frame: Frame) -> tuple[int, int, float] | None:
-    """The closest pair of atoms for its elements, if it overlaps."""
+def overlap(frame: Frame) -> tuple[int, int, float] | None:
+    """The closest pair of atoms for its elements and its distance (Å), if it overlaps."""
     radii = covalent_radii[frame.numbers]
     cutoff = 2.0 * _OVERLAP * float(radii.max())
     pairs = neighbor_pairs(frame.positions, frame.cell, pbc=frame.pbc, cutoff=cutoff)

@@ -101,7 +101,7 @@ def read_run_file(
         root = path.resolve().parent
         if not path.is_file():
             raise ConfigError(f"there is no file {path}")
-        values = _read_deepmd(path, cls) if path.suffix in (".json", ".yaml", ".yml") else _read_toml(path)
+        values = _read_deepmd(path, cls) if path.suffix in (".json", ".yaml", ".yml") else read_toml(path)
     values.update(changes or {})
     for name, value in (("model", model), ("output", output)):
         if value is not None:
@@ -158,7 +158,12 @@ def _section(name: str, value: Any) -> dict[str, Any]:
     return {**filled, **section}
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        ConfigError: it is no TOML.
+    """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -244,11 +249,20 @@ def build_model(run: RunFile[Any], sets: Mapping[str, TrainingSet]) -> ModelConf
     if isinstance(section, str):
         section = ModelSection(preset=section)
     config = model_for(section.preset, sets, type_map=section.type_map or None)
+    return _with_cards(with_changes(config, section), run)
+
+
+def with_changes(config: ModelConfig, section: ModelSection) -> ModelConfig:
+    """A preset's configuration with a section's changes to descriptor and fitting nets.
+
+    Raises:
+        ConfigError: an unknown part; the nearest is named.
+    """
     merged = _merge(to_dict(preset(section.preset, config.type_map).descriptor), section.descriptor, "")
     descriptor = from_dict(type(config.descriptor), merged)
     fitting = from_dict(FittingConfig, {**to_dict(FittingConfig()), **section.fitting})
     heads = tuple(dataclasses.replace(head, fitting=fitting) for head in config.heads)
-    return _with_cards(dataclasses.replace(config, descriptor=descriptor, heads=heads), run)
+    return dataclasses.replace(config, descriptor=descriptor, heads=heads)
 
 
 def _merge(base: dict[str, Any], changes: Mapping[str, Any], where: str) -> dict[str, Any]:
