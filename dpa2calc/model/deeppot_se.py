@@ -10,6 +10,7 @@ from dpa2calc.model.environment import Environment, Neighborhood, Shell, type_pa
 from dpa2calc.model.layers import MLP
 from dpa2calc.model.repinit import contract
 from dpa2calc.model.scalar_mix import EmbeddedMoments, net_of
+from dpa2calc.model.table_moments import TabulatedEmbedding
 
 
 class DeepPotSE(nn.Module):
@@ -28,6 +29,7 @@ class DeepPotSE(nn.Module):
         self.nets: nn.ModuleList = nn.ModuleList(
             MLP(1, config.neuron, config.activation, resnet_dt=config.resnet_dt) for _ in range(n_nets)
         )
+        self.tabulated: TabulatedEmbedding | None = None  # set by `compress`
         self.register_buffer(
             "excluded_pairs", type_pair_mask(config.exclude_types, self.n_types), persistent=False
         )
@@ -36,6 +38,10 @@ class DeepPotSE(nn.Module):
     def width(self) -> int:
         """Number of components of the descriptor."""
         return self.config.neuron[-1] * self.config.axis_neuron
+
+    def net_index(self, center: int, kind: int) -> int:
+        """Number of the embedding net for neighbours of type `kind` around a type."""
+        return kind if self.config.type_one_side else center + self.n_types * kind
 
     def forward(self, hood: Neighborhood) -> Tensor:
         """(n_atoms, width)"""
@@ -62,9 +68,12 @@ class DeepPotSE(nn.Module):
             if nearest:
                 of_kind &= of_kind.cumsum(dim=1) <= c.sel[kind]
             count = of_kind.sum(dim=1)
-            net = self.nets[kind if c.type_one_side else center + self.n_types * kind]
+            net = self.nets[self.net_index(center, kind)]
             widest = int(count.max())
-            if widest:
+            if widest and self.tabulated is not None and rows.is_cpu:
+                line = torch.full(of_kind.shape, self.net_index(center, kind))
+                total = total + self.tabulated.moments(rows[atoms] * of_kind.unsqueeze(-1), line)
+            elif widest:
                 # Slots of this type first, in their order, cut to the largest count.
                 slots = of_kind.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :widest]
                 used = of_kind.gather(1, slots).unsqueeze(-1)
