@@ -92,18 +92,23 @@ def environment(n: int, scratch: Any, shape: Any, mean: Any, std: Any) -> None:
 
 
 @_compiled
-def closest(n: int, row: int, found: Any, scratch: Any, kinds: Any, limits: Any, best: Any) -> None:
-    """Keep the pair with the smallest distance relative to a limit for its types.
+def keep_closest(n: int, row: int, found: Any, scratch: Any, kinds: Any, limits: Any, best: Any) -> None:
+    """Keep the closest pair, and the closest relative to a limit for its types.
 
-    limits (n_types, n_types) 1 / Å^2; best: [squared ratio, squared distance, row, row of neighbour].
+    limits (n_types, n_types) 1 / Å^2; best (2, 4): what is compared, squared distance, the two rows.
     """
     for k in range(n):
-        ratio = scratch[SQUARE, k] * limits[kinds[row], kinds[found[k]]]
-        if ratio < best[0]:
-            best[0] = ratio
-            best[1] = scratch[SQUARE, k]
-            best[2] = row
-            best[3] = found[k]
+        square = scratch[SQUARE, k]
+        ratio = square * limits[kinds[row], kinds[found[k]]]
+        if square < best[0, 0]:
+            best[0, 0] = best[0, 1] = square
+            best[0, 2] = row
+            best[0, 3] = found[k]
+        if ratio < best[1, 0]:
+            best[1, 0] = ratio
+            best[1, 1] = square
+            best[1, 2] = row
+            best[1, 3] = found[k]
 
 
 @_compiled
@@ -119,6 +124,7 @@ def forward(
     model: Any,
     limits: Any,
     best: Any,
+    most: Any,
     moments: Any,
     descriptors: Any,
     sizes: Any,
@@ -127,9 +133,9 @@ def forward(
     """Moments and descriptors of rows first..last-1; a block's arrays begin at row `begin`.
 
     moments (block, 4 * size) = D; descriptors (block, axis * size), at a * size + m: sum_c D_ca D_cm.
-    model: see `Streaming._arguments`.
+    model: see `streaming.kernel_arguments`.
     """
-    shape, mean, std, table, grid, lines, strip, smooth, excluded, padding, sel, normal, hidden = model
+    shape, mean, std, table, grid, lines, strip, smooth, excluded, hidden, padding, normal, sel = model
     size, axis = len(sizes), len(axes)
     scratch, found = np.empty((N_LINES, longest + 1)), np.empty(longest + 1, np.int64)
     node, v = np.empty(longest + 1, np.int64), np.empty((N_WEIGHTS, longest + 1))
@@ -141,14 +147,16 @@ def forward(
     for row in range(first, last):
         kind = kinds[row]
         n = near(row, x, pairs, offsets, kinds, hidden, limit, (scratch, found))
-        closest(n, row, found, scratch, kinds, limits, best)
+        keep_closest(n, row, found, scratch, kinds, limits, best)
         environment(n, scratch, shape, mean[kind], std[kind])
         out = moments[row - begin]
         out[:] = 0
+        counts[:] = 0
+        for k in range(n):
+            counts[kinds[found[k]] if len(counts) > 1 else 0] += 1
+        for other in range(len(counts)):
+            most[other] = max(most[other], counts[other])
         if padding.shape[0] > 0:
-            counts[:] = 0
-            for k in range(n):
-                counts[kinds[found[k]] if len(counts) > 1 else 0] += 1
             for other in range(len(counts)):
                 for m in range(4 * size):
                     out[m] += padding[kind, other, m] * (sel[other] - counts[other])
@@ -252,7 +260,7 @@ def backward(
     axes: Any,
 ) -> None:
     """Forces (n_atoms, 3) and virial (3, 3) are added from `grad`, the gradient of a block's descriptors."""
-    shape, mean, std, table, grid, lines, strip, smooth, excluded, padding, sel, normal, hidden = model
+    shape, mean, std, table, grid, lines, strip, smooth, excluded, hidden, padding, normal, sel = model
     size, axis = len(sizes), len(axes)
     scratch, found = np.empty((N_LINES, longest + 1)), np.empty(longest + 1, np.int64)
     node, v = np.empty(longest + 1, np.int64), np.empty((N_WEIGHTS, longest + 1))
