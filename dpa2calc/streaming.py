@@ -91,10 +91,12 @@ class Streaming:
         pairs: CompactPairs,
         check: DistanceCheck,
     ) -> Output | None:
+        from dpa2calc.model.table_kernels import constant
         from dpa2calc.streaming_kernels import backward, forward
 
         n, workers, kinds = len(types), self.workers, types[pairs.order]
-        model, sizes, axes = self._arguments(int(types[0]))
+        model, size, axis = self._arguments(int(types[0]))
+        sizes = constant(size)
         geometry = (
             pairs.rows(positions, cell, workers),
             (pairs.start, pairs.neighbors, pairs.codes),
@@ -106,18 +108,18 @@ class Streaming:
         block = min(n, BLOCK * workers.count)
         sums = [_Sums(n, len(model[-1])) for _ in workers.parts(block, least=_LEAST)]
         energies = np.empty(n)
-        moments = np.empty((block, 4 * len(sizes)), dtype=model[3].dtype)
-        descriptors = torch.empty(block, len(axes) * len(sizes), dtype=self.potential.dtype)
+        moments = np.empty((block, 4 * size), dtype=model[3].dtype)
+        descriptors = torch.empty(block, axis * size, dtype=self.potential.dtype)
         blocks = (moments, descriptors.numpy())
         limits = check.inverse_squares
 
         def moments_of(part: int, first: int, last: int, begin: int) -> None:
             own = sums[part]
-            forward(first, last, begin, *geometry, limits, own.closest, own.counts, *blocks, sizes, axes)
+            forward(first, last, begin, *geometry, limits, own.closest, own.counts, *blocks, sizes, axis)
 
         def forces_of(part: int, first: int, last: int, begin: int) -> None:
             own = sums[part]
-            backward(first, last, begin, *geometry, *blocks, own.forces, own.virial, sizes, axes)
+            backward(first, last, begin, *geometry, *blocks, own.forces, own.virial, sizes, axis)
 
         for begin, end in self._blocks(kinds, block):
             ranges = workers.parts(end - begin, least=_LEAST)
@@ -168,7 +170,7 @@ class Streaming:
         if relative[0] < 1.0:
             check.warn(*atoms_of(relative), types)
 
-    def _arguments(self, first_type: int) -> tuple[tuple[Any, ...], tuple[int, ...], tuple[int, ...]]:
+    def _arguments(self, first_type: int) -> tuple[tuple[Any, ...], int, int]:
         """What the kernels know of the model; `first_type`: of the structure's first atom (padding)."""
         if first_type in self._known:
             return self._known[first_type]
@@ -190,8 +192,8 @@ class _Sums:
 
 def kernel_arguments(
     potential: Potential, first_type: int
-) -> tuple[tuple[Any, ...], tuple[int, ...], tuple[int, ...]]:
-    """Model data in the form of the kernels, number of channels and of axes as lengths of tuples."""
+) -> tuple[tuple[Any, ...], int, int]:
+    """Model data in the form of the kernels, number of channels, number of axes."""
     config, d = potential.config, potential.descriptor
     n_types, c, dtype = config.n_types, config.descriptor, potential.dtype
     assert isinstance(c, (DPA1Config, DeepPotSEConfig))
@@ -229,7 +231,7 @@ def kernel_arguments(
         np.array(1.0 / c.nsel, dtype=table.flat(dtype).numpy().dtype)[()],
         np.array(sel, dtype=np.float64),
     )
-    return model, (0,) * table.size, (0,) * c.axis_neuron
+    return model, table.size, c.axis_neuron
 
 
 def _mask(excluded: torch.Tensor | None) -> np.ndarray:

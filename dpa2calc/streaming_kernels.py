@@ -21,6 +21,7 @@ from dpa2calc.model.table_kernels import (
     hermite,
     pull_back,
     pull_back_stripped,
+    width,
 )
 
 _compiled = njit(cache=True, nogil=True, fastmath=FUSED, error_model="numpy")
@@ -128,7 +129,7 @@ def forward(
     moments: Any,
     descriptors: Any,
     sizes: Any,
-    axes: Any,
+    axis: int,
 ) -> None:
     """Moments and descriptors of rows first..last-1; a block's arrays begin at row `begin`.
 
@@ -136,7 +137,7 @@ def forward(
     model: see `streaming.kernel_arguments`.
     """
     shape, mean, std, table, grid, lines, strip, smooth, excluded, hidden, padding, normal, sel = model
-    size, axis = len(sizes), len(axes)
+    size = width(sizes)
     scratch, found = np.empty((N_LINES, longest + 1)), np.empty(longest + 1, np.int64)
     node, v = np.empty(longest + 1, np.int64), np.empty((N_WEIGHTS, longest + 1))
     weights = np.empty((longest + 1, 5), table.dtype)
@@ -202,7 +203,7 @@ def forward(
 @_compiled
 def products(d: Any, out: Any, sizes: Any, axis: int) -> None:
     """out[a * size + m] = sum_c d[c, a] d[c, m] for a < axis."""
-    size = len(sizes)
+    size = width(sizes)
     for a in range(axis):
         c0, c1, c2, c3 = d[a], d[size + a], d[2 * size + a], d[3 * size + a]
         line = out[a * size : (a + 1) * size]
@@ -213,7 +214,7 @@ def products(d: Any, out: Any, sizes: Any, axis: int) -> None:
 @_summing
 def products_backward(d: Any, grad: Any, out: Any, scale: Any, sizes: Any, axis: int) -> None:
     """Gradient of the moments (4 * size,) from that of the descriptor, times `scale`."""
-    size = len(sizes)
+    size = width(sizes)
     out[:] = 0
     for a in range(axis):
         c0, c1, c2, c3 = d[a], d[size + a], d[2 * size + a], d[3 * size + a]
@@ -257,11 +258,11 @@ def backward(
     forces: Any,
     virial: Any,
     sizes: Any,
-    axes: Any,
+    axis: int,
 ) -> None:
     """Forces (n_atoms, 3) and virial (3, 3) are added from `grad`, the gradient of a block's descriptors."""
     shape, mean, std, table, grid, lines, strip, smooth, excluded, hidden, padding, normal, sel = model
-    size, axis = len(sizes), len(axes)
+    size = width(sizes)
     scratch, found = np.empty((N_LINES, longest + 1)), np.empty(longest + 1, np.int64)
     node, v = np.empty(longest + 1, np.int64), np.empty((N_WEIGHTS, longest + 1))
     weights = np.empty((longest + 1, N_WEIGHTS), table.dtype)

@@ -6,8 +6,8 @@ a point between two nodes reads 6 * size consecutive numbers. With the weights o
     G(s)  = f0 + (f1 - f0) v0 + f0' v1 + f0'' v2 + f1' v3 + f1'' v4        and dG/ds likewise,
 
 so that float32 tables lose no digits where two nodes nearly agree. The number of channels comes in as
-the length of a tuple, which makes it a constant of the compiled code: the loops over channels are then
-straight vector code. Compiled code is kept on disk by Numba.
+the lengths of two tuples (`constant`), which makes it a constant of the compiled code: the loops over
+channels are then straight vector code. Compiled code is kept on disk by Numba.
 """
 
 from __future__ import annotations
@@ -23,6 +23,19 @@ FUSED = {"contract", "nsz"}
 REORDERED = {"contract", "nsz", "reassoc", "arcp"}
 _compiled = njit(cache=True, nogil=True, fastmath=FUSED, error_model="numpy")
 _summing = njit(cache=True, nogil=True, fastmath=REORDERED, error_model="numpy")
+
+
+
+def constant(number: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """A number that compiled code knows when it is compiled: from the type, see `width`."""
+    return (0,) * (number // 16), (0,) * (number % 16)
+
+
+@_compiled
+def width(number: Any) -> int:
+    """The number behind `constant`."""
+    return 16 * len(number[0]) + len(number[1])
+
 
 N_WEIGHTS = 10  # five for the value, five for the derivative
 
@@ -57,7 +70,7 @@ def hermite(s: Any, count: int, low: float, length: float, step: float, last: in
 @_compiled
 def add_two(a: Any, b: Any, va: Any, vb: Any, ra: Any, rb: Any, out: Any, sizes: Any) -> None:
     """Add ra (x) G_a + rb (x) G_b of two neighbours to the moments `out` (4 * size,)."""
-    size = len(sizes)
+    size = width(sizes)
     a0, a1, a2, a3, a4 = va[0], va[1], va[2], va[3], va[4]
     b0, b1, b2, b3, b4 = vb[0], vb[1], vb[2], vb[3], vb[4]
     p0, p1, p2, p3 = ra[0], ra[1], ra[2], ra[3]
@@ -77,7 +90,7 @@ def add_two(a: Any, b: Any, va: Any, vb: Any, ra: Any, rb: Any, out: Any, sizes:
 @_compiled
 def add_stripped(a: Any, va: Any, ra: Any, strip: Any, factor: Any, out: Any, sizes: Any) -> None:
     """Add r (x) S (1 + factor * strip) of one neighbour to the moments `out` (4 * size,)."""
-    size = len(sizes)
+    size = width(sizes)
     a0, a1, a2, a3, a4 = va[0], va[1], va[2], va[3], va[4]
     p0, p1, p2, p3 = ra[0], ra[1], ra[2], ra[3]
     for m in range(size):
@@ -94,7 +107,7 @@ def add_stripped(a: Any, va: Any, ra: Any, strip: Any, factor: Any, out: Any, si
 @_summing
 def pull_back(a: Any, v: Any, r: Any, grad: Any, sizes: Any) -> Any:
     """Gradients of one neighbour: of its row (4 numbers) and, through G, of its argument s."""
-    size = len(sizes)
+    size = width(sizes)
     v0, v1, v2, v3, v4, w0, w1, w2, w3, w4 = v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], v[8], v[9]
     r0, r1, r2, r3 = r[0], r[1], r[2], r[3]
     zero = r0 * 0
@@ -117,7 +130,7 @@ def pull_back(a: Any, v: Any, r: Any, grad: Any, sizes: Any) -> Any:
 @_summing
 def pull_back_stripped(a: Any, v: Any, r: Any, strip: Any, factor: Any, grad: Any, sizes: Any) -> Any:
     """As `pull_back` with G = S (1 + factor * strip); the sixth number is the gradient of the factor."""
-    size = len(sizes)
+    size = width(sizes)
     v0, v1, v2, v3, v4, w0, w1, w2, w3, w4 = v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], v[8], v[9]
     r0, r1, r2, r3 = r[0], r[1], r[2], r[3]
     zero = r0 * 0
@@ -160,7 +173,7 @@ def moments_of_rows(
     rows (n, k, 4); lines (n, k) int64, number of the table's first node for each neighbour's types;
     strip (p, size) or (0, size); out (n, 4 * size), overwritten.
     """
-    size, k = len(sizes), rows.shape[1]
+    size, k = width(sizes), rows.shape[1]
     node, v = np.empty(k + 1, np.int64), np.empty((N_WEIGHTS, k + 1))
     s = np.empty(k + 1)
     weights = np.empty((k + 1, 5), rows.dtype)
@@ -215,7 +228,7 @@ def gradients_of_rows(
     sizes: Any,
 ) -> None:
     """Gradients of rows (n, k, 4) and factors (n, k) from those of the moments, `grad` (n, 4 * size)."""
-    size, k = len(sizes), rows.shape[1]
+    size, k = width(sizes), rows.shape[1]
     node, v = np.empty(k, np.int64), np.empty((N_WEIGHTS, k))
     s = np.empty(k)
     weights = np.empty((k, N_WEIGHTS), rows.dtype)

@@ -49,7 +49,7 @@ class TableMoments(torch.autograd.Function):
         factor: Tensor | None,
         embedding: TabulatedEmbedding,
     ) -> Tensor:
-        from dpa2calc.model.table_kernels import moments_of_rows
+        from dpa2calc.model.table_kernels import constant, moments_of_rows
 
         table = embedding.table
         table.check(rows.detach())
@@ -58,7 +58,7 @@ class TableMoments(torch.autograd.Function):
         ctx.arrays = _arrays(rows, lines, strip, factor, table)
         ctx.embedding, ctx.like = embedding, rows
         ctx.has_factor = strip is not None and factor is not None
-        sizes = (0,) * table.size
+        sizes = constant(table.size)
         arrays = (*ctx.arrays, out.numpy(), sizes)
         embedding.workers.split(lambda a, b: moments_of_rows(a, b, *arrays), rows.shape[0], least=16)
         return out.view(-1, 4, table.size)
@@ -66,13 +66,13 @@ class TableMoments(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_moments: Tensor) -> tuple[Tensor | None, ...]:
-        from dpa2calc.model.table_kernels import gradients_of_rows
+        from dpa2calc.model.table_kernels import constant, gradients_of_rows
 
         table = ctx.embedding.table
         grad = grad_moments.contiguous().view(-1, 4 * table.size)
         grad_rows = torch.empty_like(ctx.like)
         grad_factor = torch.empty_like(ctx.like[..., 0])
-        arrays = (*ctx.arrays, grad.numpy(), grad_rows.numpy(), grad_factor.numpy(), (0,) * table.size)
+        arrays = (*ctx.arrays, grad.numpy(), grad_rows.numpy(), grad_factor.numpy(), constant(table.size))
         ctx.embedding.workers.split(
             lambda a, b: gradients_of_rows(a, b, *arrays), grad.shape[0], least=16
         )
