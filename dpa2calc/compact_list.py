@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dpa2calc.compact_kernels import gather_positions, largest_count, search, sort_by_cell
 from dpa2calc.errors import StructureError
 from dpa2calc.neighbors import still_valid
 from dpa2calc.search import BoolArray, FloatArray, Geometry, IntArray, check_cutoff, face_distances, make_box
@@ -62,6 +61,8 @@ class CompactPairs:
 
     def rows(self, positions: FloatArray, cell: FloatArray, workers: Workers) -> FloatArray:
         """Positions inside the box in the order of the rows, (n_atoms, 3) in Å."""
+        from dpa2calc.compact_kernels import gather_positions  # Numba is imported only where it is used
+
         out = np.empty((len(self.order), 3))
         box = self.box(cell)
 
@@ -83,6 +84,8 @@ def compact_pairs(
     Raises:
         StructureError: the cell is so small that it must be a mistake.
     """
+    from dpa2calc.compact_kernels import largest_count, search, sort_by_cell
+
     box = make_box(geometry, cutoff)
     n_atoms = len(box.positions)
     heights = face_distances(box.vectors)

@@ -271,11 +271,7 @@ class NeighborList:
         """
         geometry = check_geometry(positions, cell, pbc)
         old = self._geometry
-        if (
-            self._pairs is None
-            or old is None
-            or not still_valid(old, geometry, self.cutoff, self.skin)
-        ):
+        if self._pairs is None or old is None or not still_valid(old, geometry, self.cutoff, self.skin):
             radius = self.cutoff + self.skin
             self._pairs = Pairs(*find_pairs(geometry, radius), len(geometry.positions), radius)
             # Own copies: the caller may move atoms in place.

@@ -190,9 +190,7 @@ class _Sums:
         self.counts = np.zeros(n_counts, dtype=np.int64)
 
 
-def kernel_arguments(
-    potential: Potential, first_type: int
-) -> tuple[tuple[Any, ...], int, int]:
+def kernel_arguments(potential: Potential, first_type: int) -> tuple[tuple[Any, ...], int, int]:
     """Model data in the form of the kernels, number of channels, number of axes."""
     config, d = potential.config, potential.descriptor
     n_types, c, dtype = config.n_types, config.descriptor, potential.dtype

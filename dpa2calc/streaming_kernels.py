@@ -32,7 +32,9 @@ X, Y, Z, SQUARE, S, RADIAL_SLOPE, RATIO, RATIO_SLOPE, SWITCH, SWITCH_SLOPE, N_LI
 
 
 @_compiled
-def near(row: int, x: Any, pairs: Any, offsets: Any, kinds: Any, excluded: Any, limit: float, far: Any) -> Any:
+def near(
+    row: int, x: Any, pairs: Any, offsets: Any, kinds: Any, excluded: Any, limit: float, far: Any
+) -> Any:
     """Vectors of the neighbours of a row within the cutoff; excluded type pairs are left out.
 
     pairs: (start, neighbors, codes). Writes x, y, z, square and the rows `far[1]` of the neighbours.
@@ -151,8 +153,10 @@ def forward(
         keep_closest(n, row, found, scratch, kinds, limits, best)
         environment(n, scratch, shape, mean[kind], std[kind])
         out = moments[row - begin]
-        out[:] = 0
-        counts[:] = 0
+        for m in range(4 * size):
+            out[m] = 0
+        for k in range(len(counts)):
+            counts[k] = 0
         for k in range(n):
             counts[kinds[found[k]] if len(counts) > 1 else 0] += 1
         for other in range(len(counts)):
@@ -180,8 +184,10 @@ def forward(
         else:
             if n % 2 == 1:  # pairs of neighbours: the odd one is joined by one that weighs nothing
                 found[n], node[n] = found[n - 1], node[n - 1]
-                weights[n] = weights[n - 1]
-                rows[n] = 0
+                for c in range(5):
+                    weights[n, c] = weights[n - 1, c]
+                for c in range(4):
+                    rows[n, c] = 0
             for k in range(0, n, 2):
                 at = (lines[kind, kinds[found[k]]] + node[k]) * 3 * size
                 next_at = (lines[kind, kinds[found[k + 1]]] + node[k + 1]) * 3 * size
@@ -215,7 +221,8 @@ def products(d: Any, out: Any, sizes: Any, axis: int) -> None:
 def products_backward(d: Any, grad: Any, out: Any, scale: Any, sizes: Any, axis: int) -> None:
     """Gradient of the moments (4 * size,) from that of the descriptor, times `scale`."""
     size = width(sizes)
-    out[:] = 0
+    for m in range(4 * size):
+        out[m] = 0
     for a in range(axis):
         c0, c1, c2, c3 = d[a], d[size + a], d[2 * size + a], d[3 * size + a]
         line = grad[a * size : (a + 1) * size]

@@ -90,8 +90,12 @@ class BlockHead:
         energies = (x @ net.last).squeeze(1).double().numpy() + net.last_bias
         grad = net.last.t()  # (1, n), the same for all atoms
         for layer, t in zip(net.hidden[:0:-1], kept[:0:-1]):
-            inner = torch.ops.aten.tanh_backward((grad if layer.idt is None else grad * layer.idt).expand_as(t), t)
-            grad = torch.addmm(grad.expand(len(t), -1), inner, layer.back) if layer.skip else inner @ layer.back
+            inner = torch.ops.aten.tanh_backward(
+                (grad if layer.idt is None else grad * layer.idt).expand_as(t), t
+            )
+            grad = (
+                torch.addmm(grad.expand(len(t), -1), inner, layer.back) if layer.skip else inner @ layer.back
+            )
         grad = torch.ops.aten.tanh_backward(grad.expand_as(kept[0]), kept[0])
         if self.silent is not None:
             quiet = self.silent[types]

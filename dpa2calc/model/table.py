@@ -133,9 +133,7 @@ def _activation_jets(act: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor
         (first,) = torch.autograd.grad(value.sum(), z, create_graph=True)
         if not first.requires_grad:  # a linear function
             return value.detach(), first.detach(), torch.zeros_like(z)
-        (second,) = torch.autograd.grad(
-            first.sum(), z, allow_unused=True, materialize_grads=True
-        )
+        (second,) = torch.autograd.grad(first.sum(), z, allow_unused=True, materialize_grads=True)
     return value.detach(), first.detach(), second
 
 

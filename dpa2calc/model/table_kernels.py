@@ -25,7 +25,6 @@ _compiled = njit(cache=True, nogil=True, fastmath=FUSED, error_model="numpy")
 _summing = njit(cache=True, nogil=True, fastmath=REORDERED, error_model="numpy")
 
 
-
 def constant(number: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """A number that compiled code knows when it is compiled: from the type, see `width`."""
     return (0,) * (number // 16), (0,) * (number % 16)
@@ -186,8 +185,11 @@ def moments_of_rows(
         for j in range(k + 1):
             for c in range(5):
                 weights[j, c] = v[c, j]
-        padded[:k] = rows[i]
-        out[i] = 0
+        for j in range(k):
+            for c in range(4):
+                padded[j, c] = rows[i, j, c]
+        for m in range(4 * size):
+            out[i, m] = 0
         if strip.shape[0] > 0:
             for j in range(k):
                 at = (lines[i, j] + node[j]) * 3 * size

@@ -73,9 +73,7 @@ class TableMoments(torch.autograd.Function):
         grad_rows = torch.empty_like(ctx.like)
         grad_factor = torch.empty_like(ctx.like[..., 0])
         arrays = (*ctx.arrays, grad.numpy(), grad_rows.numpy(), grad_factor.numpy(), constant(table.size))
-        ctx.embedding.workers.split(
-            lambda a, b: gradients_of_rows(a, b, *arrays), grad.shape[0], least=16
-        )
+        ctx.embedding.workers.split(lambda a, b: gradients_of_rows(a, b, *arrays), grad.shape[0], least=16)
         ctx.arrays = None
         return grad_rows, None, None, grad_factor if ctx.has_factor else None, None
 
