@@ -139,8 +139,8 @@ def _with_tables(potential: Potential, wanted: bool | None, device: torch.device
             return decompress(potential)
         if not has_numba():
             warnings.warn(
-                "this model is meant to be compressed, which needs Numba (pip install numba); it is evaluated "
-                "without tables, several times slower",
+                "this model is meant to be compressed, which needs Numba (pip install numba); it is "
+                "evaluated without tables, several times slower",
                 stacklevel=4,
             )
             return decompress(potential)

@@ -32,8 +32,9 @@ def search(
 
     A first pass (fill False) puts their number into start[row + 1]; a second one writes them from
     start[row] on. points (n, 3) inside the box; cell_of (n, 3) cell of each; cell_start (n_cells + 1,);
-    shape (3,) cells along each vector; reach (3,) cells that the radius can cross; bound (3,) boxes; row_of (n,) output
-    row of each point. A code stands for the box that the neighbour is in, see `CompactPairs.shifts`.
+    shape (3,) cells along each vector; reach (3,) cells that the radius can cross; bound (3,) boxes;
+    row_of (n,) row of each point. A code stands for the box that the neighbour is in, see
+    `CompactPairs.shifts`.
     """
     limit = radius * radius
     for i in range(first, last):
@@ -94,7 +95,7 @@ def sort_by_cell(cells: Any, counts: Any, order: Any) -> None:
 
 
 @_compiled
-def largest_count(start: Any) -> int:
+def largest_count(start: Any) -> Any:
     """The longest row."""
     most = np.int64(0)
     for row in range(len(start) - 1):

@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dpa2calc.errors import StructureError
+from dpa2calc.model.threads import Workers
 from dpa2calc.neighbors import still_valid
 from dpa2calc.search import BoolArray, FloatArray, Geometry, IntArray, check_cutoff, face_distances, make_box
-from dpa2calc.model.threads import Workers
 
 _MOST_CODES = 65535
 
@@ -53,7 +53,7 @@ class CompactPairs:
 
     def box(self, cell: FloatArray) -> FloatArray:
         """Vectors of the periodic box in a (deformed) cell, (3, 3); 0 where not periodic."""
-        return (self.to_cell @ np.asarray(cell, dtype=np.float64)) * self.pbc[:, None]
+        return np.asarray(self.to_cell @ cell, dtype=np.float64) * self.pbc[:, None]
 
     def offsets(self, cell: FloatArray) -> FloatArray:
         """Å to add for each code, (n_codes, 3)."""

@@ -45,7 +45,7 @@ def why_not_streamed(potential: Potential, head: int) -> str | None:
     if next(potential.parameters()).device.type != "cpu":
         return "it is not on the CPU"
     d = potential.descriptor
-    environment = d.environment if isinstance(d, DeepPotSE) else d.repinit.environment  # type: ignore[union-attr]
+    environment = d.environment if isinstance(d, DeepPotSE) else d.repinit.environment
     if environment.mean[:, 1:].any() or (environment.std[:, 1:] != environment.std[:, 1:2]).any():
         return "its environment statistics depend on the direction"
     return why_no_block_head(potential.heads[head])  # type: ignore[arg-type]
@@ -163,9 +163,9 @@ class Streaming:
         check.coincident(*nearest)
         if nearest[2] < self.closest:
             raise StructureError(
-                f"atoms {nearest[0]} and {nearest[1]} are {nearest[2]:.4g} Å apart, closer than the tables of "
-                f"this compressed model reach ({self.closest:g} Å); check positions and cell, or evaluate it "
-                "with compress=False"
+                f"atoms {nearest[0]} and {nearest[1]} are {nearest[2]:.4g} Å apart, closer than the tables "
+                f"of this compressed model reach ({self.closest:g} Å); check positions and cell, or evaluate "
+                "it with compress=False"
             )
         if relative[0] < 1.0:
             check.warn(*atoms_of(relative), types)
@@ -239,7 +239,7 @@ def _mask(excluded: torch.Tensor | None) -> np.ndarray:
 def _padding(potential: Potential, first_type: int) -> torch.Tensor:
     """What each missing slot adds to the moments, (n_types, n_sections, 4 * size); empty if nothing."""
     d, n_types, dtype = potential.descriptor, potential.config.n_types, potential.dtype
-    environment = d.environment if isinstance(d, DeepPotSE) else d.repinit.environment  # type: ignore[union-attr]
+    environment = d.environment if isinstance(d, DeepPotSE) else d.repinit.environment
     if not environment.shifted:
         return torch.zeros(0, 0, 0, dtype=dtype)
     rows = environment.padding_rows(torch.arange(n_types))  # (n_types, 4)
@@ -251,10 +251,10 @@ def _padding(potential: Potential, first_type: int) -> torch.Tensor:
             ]
         )  # (n_types, n_types, size)
     else:
-        embedding = d.repinit.embedding  # type: ignore[union-attr]
-        tebd = d.type_embedding()  # type: ignore[union-attr]
+        embedding = d.repinit.embedding
+        tebd = d.type_embedding()
         index = embedding.pair_index(torch.tensor(first_type), torch.arange(n_types), n_types)
-        switch = torch.zeros(n_types, dtype=dtype) if d.repinit.smooth else None  # type: ignore[union-attr]
+        switch = torch.zeros(n_types, dtype=dtype) if d.repinit.smooth else None
         values = embedding(rows[:, 0], index, tebd, switch).unsqueeze(1)  # (n_types, 1, size)
     return (rows.view(n_types, 1, 4, 1) * values.unsqueeze(2)).flatten(2).detach().contiguous()
 

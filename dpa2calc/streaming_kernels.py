@@ -268,7 +268,7 @@ def backward(
     axis: int,
 ) -> None:
     """Forces (n_atoms, 3) and virial (3, 3) are added from `grad`, the gradient of a block's descriptors."""
-    shape, mean, std, table, grid, lines, strip, smooth, excluded, hidden, padding, normal, sel = model
+    shape, mean, std, table, grid, lines, strip, smooth, excluded, hidden, _padding, normal, _sel = model
     size = width(sizes)
     scratch, found = np.empty((N_LINES, longest + 1)), np.empty(longest + 1, np.int64)
     node, v = np.empty(longest + 1, np.int64), np.empty((N_WEIGHTS, longest + 1))

@@ -114,10 +114,10 @@ def _prepare(net: MLP, order: Tensor, extra: Tensor | None, case: Tensor | None,
     hidden = []
     for index in range(len(net.skips)):
         layer = net.layers[index]
-        matrix, bias = layer.matrix.detach(), layer.bias
-        assert bias is not None
+        assert layer.bias is not None
+        matrix, bias = layer.matrix.detach(), layer.bias.detach()
         if index == 0:
-            constant = bias.detach().expand(n_types, -1)
+            constant = bias.expand(n_types, -1)
             at = len(order)
             if extra is not None:
                 constant = constant + extra @ matrix[at : at + extra.shape[1]]
@@ -129,7 +129,7 @@ def _prepare(net: MLP, order: Tensor, extra: Tensor | None, case: Tensor | None,
             _Hidden(
                 (2.0 * matrix).contiguous(),
                 matrix.t().contiguous(),
-                (2.0 * bias.detach()).contiguous(),
+                (2.0 * bias).contiguous(),
                 layer.idt,
                 bool(net.skips[index]),
             )

@@ -1,4 +1,4 @@
-"""Compressed models: the embedding net of each type pair as a table, looked up inside the sum over neighbours.
+"""Compressed models: the embedding net of each type pair as a table, looked up while neighbours are summed.
 
     fast, report = compress(potential)
     print(report.summary())

@@ -99,9 +99,10 @@ def embedding_jets(net: MLP, inputs: Tensor) -> Jets:
 
     inputs: (lines, n) what follows the scalar, n may be 0.
     """
-    matrices = [layer.matrix.detach().double() for layer in net.layers]
-    biases = [None if layer.bias is None else layer.bias.detach().double() for layer in net.layers]
-    scales = [None if layer.idt is None else layer.idt.detach().double() for layer in net.layers]
+    layers = [net.layers[k] for k in range(len(net.layers))]
+    matrices = [layer.matrix.detach().double() for layer in layers]
+    biases = [None if layer.bias is None else layer.bias.detach().double() for layer in layers]
+    scales = [None if layer.idt is None else layer.idt.detach().double() for layer in layers]
     types = inputs.detach().double()
 
     def jets(s: Tensor) -> tuple[Tensor, Tensor, Tensor]:

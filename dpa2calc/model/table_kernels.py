@@ -40,7 +40,7 @@ N_WEIGHTS = 10  # five for the value, five for the derivative
 
 
 @_compiled
-def hermite(s: Any, count: int, low: float, length: float, step: float, last: int, node: Any, v: Any) -> None:
+def hermite(s: Any, count: int, low: Any, length: Any, step: Any, last: Any, node: Any, v: Any) -> None:
     """Nodes and weights of `count` arguments s: node (count,) int64, v (10, count).
 
     Nodes lie at s_k = low + length (u_k^2 - 1), u_k = 1 + k step: close where s is small.
