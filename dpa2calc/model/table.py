@@ -22,6 +22,7 @@ from dpa2calc.model.layers import MLP
 # arguments (p,) -> value, first and second derivative (lines, p, size); the lines are the type pairs
 Jets = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 MAX_BYTES = 1_000_000_000
+MAX_NODES = 30_000  # of one type pair; smooth nets need a few hundred
 
 
 @dataclass(frozen=True)
@@ -138,9 +139,7 @@ def _activation_jets(act: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor
     return value.detach(), first.detach(), second
 
 
-def build_table(
-    jets: Jets, *, low: float, physical: float, high: float, tolerance: float, dtype_bytes: int = 8
-) -> EmbeddingTable:
+def build_table(jets: Jets, *, low: float, physical: float, high: float, tolerance: float) -> EmbeddingTable:
     """The coarsest table of this family that is good to `tolerance`.
 
     Args:
@@ -160,11 +159,11 @@ def build_table(
         u = 1.0 + step * torch.arange(n_nodes, dtype=torch.float64)
         parts = jets(low + length * (u * u - 1.0))
         nodes = torch.stack(parts, dim=2)  # (lines, n_nodes, 3, size)
-        if nodes.numel() * dtype_bytes > MAX_BYTES:
+        if n_nodes > MAX_NODES or nodes.numel() * 8 > MAX_BYTES:
             raise ConfigError(
-                f"a table of {nodes.shape[0]} type pairs good to {tolerance:g} would take "
-                f"{nodes.numel() * dtype_bytes / 1e9:.1f} GB (at most {MAX_BYTES / 1e9:g}); smooth "
-                "activations (tanh, silu, gelu), fewer elements or a larger tolerance make it smaller"
+                f"tables of {nodes.shape[0]} type pairs good to {tolerance:g} would take {n_nodes} nodes and "
+                f"{nodes.numel() * 8 / 1e9:.2g} GB (at most {MAX_NODES} and {MAX_BYTES / 1e9:g}); smooth "
+                "activations (tanh, silu, gelu), fewer elements or a larger tolerance make them smaller"
             )
         error = _errors(jets, nodes, low, length, step)
         scales = [max(1.0, float(part.abs().max())) for part in parts[:2]]
