@@ -11,7 +11,7 @@ Each atom's energy depends on its own pair vectors alone, so a block is finished
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -29,8 +29,7 @@ from dpa2calc.model.threads import Workers
 from dpa2calc.search import check_geometry
 from dpa2calc.validation import DistanceCheck
 
-_LEAST = 8  # rows that are worth a thread of their own
-BLOCK = 512  # rows of a thread; their descriptors fill a good part of its cache
+BLOCK = 256  # rows; their descriptors just fill the cache of a core
 
 
 def why_not_streamed(potential: Potential, head: int) -> str | None:
@@ -105,30 +104,29 @@ class Streaming:
             pairs.longest,
             model,
         )
-        block = min(n, BLOCK * workers.count)
-        sums = [_Sums(n, len(model[-1])) for _ in workers.parts(block, least=_LEAST)]
-        energies = np.empty(n)
-        moments = np.empty((block, 4 * size), dtype=model[3].dtype)
-        descriptors = torch.empty(block, axis * size, dtype=self.potential.dtype)
-        blocks = (moments, descriptors.numpy())
-        limits = check.inverse_squares
+        block = min(BLOCK, -(-n // workers.count))
+        blocks = list(self._blocks(kinds, block))
+        sums = [_Sums(n, len(model[-1])) for _ in range(min(workers.count, len(blocks)))]
+        energies, limits = np.empty(n), check.inverse_squares
+        too_many = False
 
-        def moments_of(part: int, first: int, last: int, begin: int) -> None:
+        def work(part: int, ranges: Iterable[tuple[int, int]]) -> None:
+            nonlocal too_many
             own = sums[part]
-            forward(first, last, begin, *geometry, limits, own.closest, own.counts, *blocks, sizes, axis)
+            moments = np.empty((block, 4 * size), dtype=model[3].dtype)
+            descriptors = torch.empty(block, axis * size, dtype=self.potential.dtype)
+            made = (moments, descriptors.numpy())
+            for begin, end in ranges:
+                forward(begin, end, begin, *geometry, limits, own.closest, own.counts, *made, sizes, axis)
+                too_many = too_many or self._leaves_out(own.counts)
+                if too_many:
+                    return
+                energies[begin:end] = self.head(descriptors[: end - begin], kinds[begin:end])
+                backward(begin, end, begin, *geometry, *made, own.forces, own.virial, sizes, axis)
 
-        def forces_of(part: int, first: int, last: int, begin: int) -> None:
-            own = sums[part]
-            backward(first, last, begin, *geometry, *blocks, own.forces, own.virial, sizes, axis)
-
-        for begin, end in self._blocks(kinds, block):
-            ranges = workers.parts(end - begin, least=_LEAST)
-            work = [(part, begin + a, begin + b, begin) for part, (a, b) in enumerate(ranges)]
-            workers.run(moments_of, work)
-            if self._leaves_out(sums):
-                return None
-            energies[begin:end] = self.head(descriptors[: end - begin], kinds[begin:end])
-            workers.run(forces_of, work)
+        workers.share(work, blocks)
+        if too_many:
+            return None
         self._check_distances(sums, pairs, types, check)
         return _output(energies, sums, pairs.order)
 
@@ -141,12 +139,11 @@ class Streaming:
             for begin in range(first, last, block):
                 yield begin, min(begin + block, last)
 
-    def _leaves_out(self, sums: list[_Sums]) -> bool:
+    def _leaves_out(self, most: np.ndarray) -> bool:
         """Whether, under the rule "nearest", an atom has more neighbours than the model reads."""
         config = self.potential.config
         if config.neighbor_rule != "nearest":
             return False
-        most = np.max([own.counts for own in sums], axis=0)
         d = config.descriptor
         allowed = d.sel if isinstance(d, DeepPotSEConfig) else (d.nsel,)
         return bool((most > np.array(allowed)).any())
