@@ -41,6 +41,8 @@ def why_not_streamed(potential: Potential, head: int) -> str | None:
         return "it passes messages"
     if config.bridging is not None:
         return "it is bridged to a pair table"
+    if config.neighbor_rule == "nearest" and config.pair_exclude_types:
+        return "excluded pairs take the places of others under the rule 'nearest'"
     if next(potential.parameters()).device.type != "cpu":
         return "it is not on the CPU"
     d = potential.descriptor

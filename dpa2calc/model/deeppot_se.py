@@ -51,17 +51,39 @@ class DeepPotSE(nn.Module):
             excluded = self.excluded_pairs[shell.types_i.unsqueeze(1), shell.types_j]
         rows, _ = self.environment(shell, excluded)
         out = rows.new_zeros(rows.shape[0], self.width)
+        tabulated = self._tabulated_moments(shell, rows, hood.nearest)
         for center in range(self.n_types):
             atoms = (shell.types_i == center).nonzero().squeeze(1)
             if atoms.numel():
-                moments = self._moments(center, atoms, shell, rows, hood.nearest)
+                moments = self._moments(center, atoms, shell, rows, hood.nearest, tabulated)
                 out = out.index_copy(0, atoms, contract(moments, self.config.axis_neuron))
         return out
 
-    def _moments(self, center: int, atoms: Tensor, shell: Shell, rows: Tensor, nearest: bool) -> Tensor:
+    def _tabulated_moments(self, shell: Shell, rows: Tensor, nearest: bool) -> Tensor | None:
+        """The sum over real neighbours of every atom (n, 4, m) by tables, or None without tables."""
+        if self.tabulated is None or not rows.is_cpu or self.nets[0].layers[0].matrix.requires_grad:
+            return None
+        kept = shell.mask
+        if nearest:
+            for kind, most in enumerate(self.config.sel):
+                of_kind = kept & (shell.types_j == kind)
+                kept = kept & ~(of_kind & (of_kind.cumsum(dim=1) > most))
+        centers = shell.types_i.unsqueeze(1).expand_as(shell.types_j)
+        lines = shell.types_j if self.config.type_one_side else centers + self.n_types * shell.types_j
+        return self.tabulated.moments(rows * kept.unsqueeze(-1), lines)
+
+    def _moments(
+        self,
+        center: int,
+        atoms: Tensor,
+        shell: Shell,
+        rows: Tensor,
+        nearest: bool,
+        tabulated: Tensor | None,
+    ) -> Tensor:
         """Sum over neighbours of all types for the atoms of one type, (n_center, 4, m)."""
         c = self.config
-        total = rows.new_zeros(atoms.numel(), 4, c.neuron[-1])
+        total = rows.new_zeros(atoms.numel(), 4, c.neuron[-1]) if tabulated is None else tabulated[atoms]
         padding_rows = self.environment.padding_rows(shell.types_i[atoms])  # (n_center, 4)
         for kind in range(self.n_types):
             of_kind = shell.mask[atoms] & (shell.types_j[atoms] == kind)  # (n_center, k)
@@ -69,11 +91,8 @@ class DeepPotSE(nn.Module):
                 of_kind &= of_kind.cumsum(dim=1) <= c.sel[kind]
             count = of_kind.sum(dim=1)
             net = self.nets[self.net_index(center, kind)]
-            widest = int(count.max())
-            if widest and self.tabulated is not None and rows.is_cpu:
-                line = torch.full(of_kind.shape, self.net_index(center, kind))
-                total = total + self.tabulated.moments(rows[atoms] * of_kind.unsqueeze(-1), line)
-            elif widest:
+            widest = int(count.max()) if tabulated is None else 0
+            if widest:
                 # Slots of this type first, in their order, cut to the largest count.
                 slots = of_kind.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :widest]
                 used = of_kind.gather(1, slots).unsqueeze(-1)

@@ -15,6 +15,7 @@ pytest.importorskip("numba")
 
 from dpa2calc import DPA2Calculator
 from dpa2calc.checkpoint import checkpoint_info, load_checkpoint, save_checkpoint
+from dpa2calc.cli.main import main
 from dpa2calc.description import describe
 from dpa2calc.errors import ConfigError, MissingDependencyError, StructureError
 from dpa2calc.graph_builder import graph_from_atoms
@@ -294,6 +295,7 @@ def test_errors(monkeypatch):
     atoms.positions[-1] = atoms.positions[-2] + [0.05, 0, 0]
     with pytest.raises(StructureError, match=r"atoms 9 and 10 are 0.05 Å apart, closer than the tables"):
         atoms.get_forces()
+    atoms.positions[-1] = atoms.positions[-2] + [0.03, 0, 0]
     with pytest.raises(StructureError, match=r"closer than the tables.*compress=False"):
         fast = atoms.calc._members[0].potential
         fast.compute(graph_from_atoms(atoms, fast.config))
@@ -318,3 +320,15 @@ def test_without_numba_a_student_is_evaluated_plainly_with_a_warning(monkeypatch
     with pytest.warns(UserWarning, match=r"needs Numba.*several times slower"):
         calculator = DPA2Calculator(fast)
     assert calculator._members[0].potential.compression is None
+
+
+def test_the_verb_reports_and_writes_a_file_that_opens_compressed(tmp_path, capsys):
+    source = save_checkpoint(potential(CONCAT), tmp_path / "plain.safetensors")
+    target = tmp_path / "student.safetensors"
+    assert main(["compress", str(source), str(target)]) == 0
+    assert "error of its slope" in capsys.readouterr().out
+    assert checkpoint_info(target).compressed
+    assert main(["describe", str(target)]) == 0
+    assert "compressed  by the calculator" in capsys.readouterr().out
+    assert main(["compress", str(source), str(tmp_path / "student.pt")]) == 1
+    assert "must end in .safetensors" in capsys.readouterr().err
