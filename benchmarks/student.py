@@ -228,21 +228,24 @@ def compare(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
 
 
 def sizes(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """Cost an atom and peak memory against size, each size in a process of its own."""
+    """Cost an atom and peak memory against size, each size and model in a process of its own.
+
+    The teacher is measured up to 6000 atoms; `fits` is what would fit 16 GiB at its memory an atom.
+    """
     files, rows = model_files("water", folder, with_deepmd=False), []
     for n_atoms in args.sizes:
         path = folder / f"{n_atoms}.extxyz"
         atoms = water(n_atoms)
         write(path, atoms)
-        record = interleaved(
-            {"student": StudentEngine(files["dpa1-l0"], path, args.threads, "compressed")}, 3
-        )["student"]
-        rows.append({"atoms": len(atoms), **record})
-        print(
-            f"{len(atoms):8d} atoms {1e6 * record['min'] / len(atoms):8.1f} us/atom "
-            f"(CPU {1e6 * record['cpu'] / len(atoms):8.1f}) {record['peak_mb']:8.0f} MB",
-            flush=True,
-        )
+        cases = {"student": StudentEngine(files["dpa1-l0"], path, args.threads, "compressed")}
+        if n_atoms < 6000 and not args.skip_teachers:
+            cases["paper"] = StudentEngine(files["paper"], path, args.threads, "plain")
+        for name, record in interleaved(dict(cases), 3).items():
+            fits = len(atoms) * 16384 / record["peak_mb"]
+            rows.append({"model": name, "atoms": len(atoms), "fits": fits, **record})
+            wall, cpu = (1e6 * record[clock] / len(atoms) for clock in ("min", "cpu"))
+            line = f"{name:8s} {len(atoms):8d} atoms {wall:8.1f} us/atom (CPU {cpu:8.1f})"
+            print(f"{line} {record['peak_mb']:8.0f} MB", flush=True)
     return rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,7 @@ class Workers:
 
     def __init__(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
-        self._size = 0
+        self._size = self._process = 0
 
     @property
     def count(self) -> int:
@@ -69,6 +70,8 @@ class Workers:
 
     def _threads(self) -> ThreadPoolExecutor:
         count = self.count
+        if self._process != os.getpid():  # after a fork the threads are the parent's
+            self._pool, self._process = None, os.getpid()
         if self._pool is None or self._size != count:
             self.close()
             self._pool, self._size = ThreadPoolExecutor(count, thread_name_prefix="dpa2calc"), count
