@@ -106,7 +106,8 @@ class Streaming:
             pairs.longest,
             model,
         )
-        block = min(BLOCK, -(-n // workers.count))
+        rounds = -(-n // (BLOCK * workers.count))  # every thread takes so many blocks of equal size
+        block = -(-n // (rounds * workers.count))
         blocks = list(self._blocks(kinds, block))
         sums = [_Sums(n, len(model[-1])) for _ in range(min(workers.count, len(blocks)))]
         energies, limits = np.empty(n), check.inverse_squares
