@@ -10,7 +10,7 @@ from ase.io import read
 
 
 def serve(calculator, structure: str) -> None:
-    """Answer each line with JSON: seconds, energy, peak memory (MB). Positions change every call."""
+    """JSON for each line: seconds, CPU seconds, energy, peak memory (MB). Positions change every call."""
     atoms = read(structure)
     atoms.calc = calculator
     start = atoms.positions.copy()
@@ -19,12 +19,13 @@ def serve(calculator, structure: str) -> None:
     print(json.dumps({"ready": True}), file=real_stdout, flush=True)
     for _ in sys.stdin:
         atoms.positions = start + rng.normal(0.0, 0.01, start.shape)
-        begin = time.perf_counter()
+        begin, cpu = time.perf_counter(), time.process_time()
         energy = atoms.get_potential_energy()
         forces = atoms.get_forces()
         if atoms.pbc.all():
             atoms.get_stress()
-        seconds = time.perf_counter() - begin
+        seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        answer = {"seconds": seconds, "energy": energy, "fmax": float(np.abs(forces).max()), "peak_mb": peak}
+        answer = {"seconds": seconds, "cpu": cpu, "energy": energy, "peak_mb": peak}
+        answer["fmax"] = float(np.abs(forces).max())
         print(json.dumps(answer), file=real_stdout, flush=True)

@@ -43,6 +43,7 @@ class CheckpointInfo:
         format_version: of the file as it was written.
         written_by: package version.
         extra: anything JSON-able that was given to `save_checkpoint`.
+        compressed: whether the calculator is to use tables for this model.
     """
 
     config: ModelConfig
@@ -50,6 +51,7 @@ class CheckpointInfo:
     format_version: int
     written_by: str
     extra: dict[str, Any] = field(default_factory=dict, hash=False)
+    compressed: bool = False
 
 
 def save_checkpoint(
@@ -71,6 +73,7 @@ def save_checkpoint(
         "written_by": __version__,
         "dtype": names[potential.dtype],
         "config": to_dict(potential.config),
+        "compressed": potential.prefers_compression,
         "extra": extra_info or {},
     }
     try:
@@ -147,6 +150,7 @@ def _parse(text: str, path: Path) -> CheckpointInfo:
             format_version=version,
             written_by=header["written_by"],
             extra=header["extra"],
+            compressed=bool(header.get("compressed", False)),
         )
     except (KeyError, TypeError, json.JSONDecodeError, ConfigError) as error:
         raise CheckpointError(f"the header of {path} is damaged: {error!r}") from error
@@ -174,6 +178,7 @@ def load_checkpoint(path: str | Path, *, dtype: torch.dtype | None = None) -> Po
             f"another shape, among them {', '.join(wrong[:5])}"
         )
     potential.load_state_dict(stored)
+    potential.prefers_compression = info.compressed
     return potential.to(dtype) if dtype is not None else potential
 
 
@@ -203,4 +208,5 @@ def one_head(potential: Potential, head: str) -> Potential:
         if not name.startswith("heads.") or name.startswith(f"heads.{index}.")
     }
     single.load_state_dict(state)
+    single.prefers_compression = potential.prefers_compression
     return single.to(next(potential.parameters()).device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,7 @@ from dpa2calc.checkpoint import blank_potential
 from dpa2calc.errors import CheckpointError, ConfigError
 from dpa2calc.graph_builder import GraphSpec
 from dpa2calc.heads import resolve_head
+from dpa2calc.model.compressed import compress, decompress, has_numba
 from dpa2calc.model.config import HeadConfig, ModelConfig
 from dpa2calc.model.potential import Potential
 
@@ -69,11 +71,14 @@ class Member:
             "weights": weights,
             "head_index": self.head_index,
             "label": self.label,
+            "compressed": self.potential.compression is not None,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         potential = blank_potential(state["config"], dtype=state["dtype"])
         potential.load_state_dict(state["weights"])
+        if state.get("compressed"):
+            potential, _ = compress(potential)
         object.__setattr__(self, "potential", freeze(potential, state["device"]))
         object.__setattr__(self, "head_index", state["head_index"])
         object.__setattr__(self, "label", state["label"])
@@ -87,10 +92,20 @@ def freeze(potential: Potential, device: torch.device | str) -> Potential:
     return potential.to(device).eval().requires_grad_(False)
 
 
-def make_member(model: ModelLike, head: str | None, *, dtype: torch.dtype, device: torch.device) -> Member:
+def make_member(
+    model: ModelLike,
+    head: str | None,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    use_tables: bool | None = None,
+) -> Member:
     """Load a model (or take a copy of a `Potential`) and find the head.
 
+    use_tables: compress it, leave it as it is, or None: as the file says.
+
     Raises:
+        ConfigError: it cannot be compressed, but has to be.
         CheckpointError, DownloadError: the model cannot be loaded.
         HeadError: the head is not one of the model's.
     """
@@ -109,7 +124,29 @@ def make_member(model: ModelLike, head: str | None, *, dtype: torch.dtype, devic
                 raise
             potential = load_model(model, head, dtype=dtype)
     chosen = resolve_head(head, potential.config.heads, model=label)
+    potential = _with_tables(potential, use_tables, device)
     return Member(freeze(potential, device), potential.head_index(chosen.name), label)
+
+
+def _with_tables(potential: Potential, wanted: bool | None, device: torch.device) -> Potential:
+    """The potential compressed or not: as wanted, or as its maker wished where that is possible."""
+    if wanted is False:
+        return decompress(potential)
+    if wanted and device.type != "cpu":
+        raise ConfigError(f"compress = True works on the CPU, and device is {str(device)!r}; leave it out")
+    if wanted is None:
+        if not potential.prefers_compression or device.type != "cpu":
+            return decompress(potential)
+        if not has_numba():
+            warnings.warn(
+                "this model is meant to be compressed, which needs Numba (pip install numba); it is "
+                "evaluated without tables, several times slower",
+                stacklevel=4,
+            )
+            return decompress(potential)
+    if potential.compression is not None:
+        return potential
+    return compress(potential)[0]
 
 
 def make_members(
@@ -119,6 +156,7 @@ def make_members(
     *,
     dtype: torch.dtype,
     device: torch.device,
+    use_tables: bool | None = None,
 ) -> tuple[Member, ...]:
     """The calculator's own model first, then the further members of the committee.
 
@@ -128,7 +166,7 @@ def make_members(
     Raises:
         ConfigError: `committee` is not a list of these, or is empty.
     """
-    first = make_member(model, head, dtype=dtype, device=device)
+    first = make_member(model, head, dtype=dtype, device=device, use_tables=use_tables)
     if committee is None:
         return (first,)
     if isinstance(committee, (str, Path, Potential)):
@@ -140,7 +178,7 @@ def make_members(
             chosen = resolve_head(other_head, first.config.heads, model=first.label)
             members.append(Member(first.potential, first.potential.head_index(chosen.name), first.label))
         else:
-            members.append(make_member(other, other_head, dtype=dtype, device=device))
+            members.append(make_member(other, other_head, dtype=dtype, device=device, use_tables=use_tables))
     if len(members) == 1:
         raise ConfigError("committee = [] has no members; leave it out, or give at least one further model")
     return tuple(members)

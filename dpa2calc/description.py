@@ -55,6 +55,7 @@ def model_facts(potential: Potential) -> dict[str, Any]:
         "dtype": str(potential.dtype).removeprefix("torch."),
         "type_map": list(config.type_map),
         "bridging": config.bridging is not None,
+        "compressed": potential.prefers_compression,
         "heads": [
             {
                 "name": head.name,
@@ -102,6 +103,12 @@ def describe(potential: Potential, label: str, *, head: str | None = None) -> st
         lines.append(f"  {block['name']:<10}{block['cutoff']:g} Å, nsel {block['nsel']}{more}")
     if facts["bridging"]:
         lines.append("  bridged to a pair table at short distances")
+    if potential.compression is not None:
+        lines.append("compressed  " + potential.compression.summary().replace("\n", "\n            "))
+    elif facts["compressed"]:
+        lines.append(
+            "compressed  by the calculator: its radial embedding is tabulated when it is opened on a CPU"
+        )
     lines.append(f"type map    {len(facts['type_map'])}: {' '.join(facts['type_map'])}")
     heads = [h for h in potential.config.heads if head in (None, h.name)]
     lines.append(f"{len(potential.config.heads)} head{'s' if len(potential.config.heads) > 1 else ''}")

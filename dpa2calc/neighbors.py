@@ -222,6 +222,23 @@ def _width(largest: int, nsel: int | None) -> int:
     return largest if nsel is None else min(largest, nsel)
 
 
+def still_valid(old: Geometry, new: Geometry, cutoff: float, skin: float) -> bool:
+    """Whether pairs within cutoff + skin of `old` hold all those within the cutoff of `new`."""
+    if new.positions.shape != old.positions.shape or (new.pbc != old.pbc).any():
+        return False
+    moved, stretch = new.positions - old.positions, 1.0
+    lattice, new_lattice = old.cell[old.pbc], new.cell[old.pbc]  # (n_periodic, 3)
+    if not np.array_equal(lattice, new_lattice):
+        # lattice @ F = new_lattice, and F = 1 across the directions that are not periodic.
+        change = np.linalg.pinv(lattice) @ (new_lattice - lattice)  # F - 1
+        moved -= old.positions @ change
+        stretch = float(np.linalg.svd(change + np.eye(3), compute_uv=False)[-1])
+    moved -= moved.mean(axis=0)
+    travel = np.sqrt(np.einsum("ij,ij->i", moved, moved))  # (n_atoms,)
+    largest = np.partition(travel, -2)[-2:].sum() if len(travel) > 1 else 0.0
+    return bool(stretch * (cutoff + skin) - largest >= cutoff)
+
+
 class NeighborList:
     """Pairs that are searched again only when the atoms have moved far enough to matter.
 
@@ -253,7 +270,8 @@ class NeighborList:
             StructureError: as `neighbor_pairs`.
         """
         geometry = check_geometry(positions, cell, pbc)
-        if self._pairs is None or not self._is_valid(geometry):
+        old = self._geometry
+        if self._pairs is None or old is None or not still_valid(old, geometry, self.cutoff, self.skin):
             radius = self.cutoff + self.skin
             self._pairs = Pairs(*find_pairs(geometry, radius), len(geometry.positions), radius)
             # Own copies: the caller may move atoms in place.
@@ -264,19 +282,3 @@ class NeighborList:
     def reset(self) -> None:
         """Forget the list; the next update searches."""
         self._pairs = self._geometry = None
-
-    def _is_valid(self, new: Geometry) -> bool:
-        old = self._geometry
-        if old is None or new.positions.shape != old.positions.shape or (new.pbc != old.pbc).any():
-            return False
-        moved, stretch = new.positions - old.positions, 1.0
-        lattice, new_lattice = old.cell[old.pbc], new.cell[old.pbc]  # (n_periodic, 3)
-        if not np.array_equal(lattice, new_lattice):
-            # lattice @ F = new_lattice, and F = 1 across the directions that are not periodic.
-            change = np.linalg.pinv(lattice) @ (new_lattice - lattice)  # F - 1
-            moved -= old.positions @ change
-            stretch = float(np.linalg.svd(change + np.eye(3), compute_uv=False)[-1])
-        moved -= moved.mean(axis=0)
-        travel = np.sqrt(np.einsum("ij,ij->i", moved, moved))  # (n_atoms,)
-        largest = np.partition(travel, -2)[-2:].sum() if len(travel) > 1 else 0.0
-        return bool(stretch * (self.cutoff + self.skin) - largest >= self.cutoff)

@@ -43,7 +43,7 @@ class Geometry(NamedTuple):
     pbc: BoolArray
 
 
-class _Box(NamedTuple):
+class Box(NamedTuple):
     """A fully periodic box that has the same pairs as the system."""
 
     positions: FloatArray  # (n_atoms, 3), inside the box
@@ -138,8 +138,7 @@ def find_pairs(geometry: Geometry, cutoff: float) -> tuple[IntArray, IntArray, I
         StructureError: the cell is so small that an atom would have more than 20 000 neighbours,
             or lie within 0.1 Å of its own image.
     """
-    _check_density(geometry, cutoff)
-    box = _make_box(geometry, cutoff)
+    box = make_box(geometry, cutoff)
     i, j, shift = _search_vesin(box, cutoff) if _suits_vesin(box, cutoff) else _search_tree(box, cutoff)
     if box.wraps.any():
         shift += box.wraps.take(i, axis=0)
@@ -167,7 +166,13 @@ def _check_density(geometry: Geometry, cutoff: float) -> None:
         )
 
 
-def _make_box(geometry: Geometry, cutoff: float) -> _Box:
+def make_box(geometry: Geometry, cutoff: float) -> Box:
+    """The fully periodic box of a structure; refuses cells that must be a mistake.
+
+    Raises:
+        StructureError: more than 20 000 neighbours an atom, or an atom within 0.1 Å of its own image.
+    """
+    _check_density(geometry, cutoff)
     positions, cell, pbc = geometry
     vectors = cell.copy()
     to_cell = np.eye(3, dtype=np.int64)
@@ -175,7 +180,7 @@ def _make_box(geometry: Geometry, cutoff: float) -> _Box:
         # The last right singular vectors are orthonormal and perpendicular to all periodic vectors.
         complement = np.linalg.svd(cell[pbc])[2][pbc.sum() :] if pbc.any() else np.eye(3)
         vectors[~pbc] = complement
-    if pbc.sum() > 1 and (_face_distances(vectors) < 0.5 * np.linalg.norm(vectors, axis=1))[pbc].any():
+    if pbc.sum() > 1 and (face_distances(vectors) < 0.5 * np.linalg.norm(vectors, axis=1))[pbc].any():
         vectors, to_cell = _reduce(vectors, pbc)
     if pbc.any() and (period := np.linalg.norm(vectors[pbc], axis=1).min()) < MIN_PERIOD:
         raise StructureError(
@@ -194,7 +199,7 @@ def _make_box(geometry: Geometry, cutoff: float) -> _Box:
     wraps[:, ~pbc] = 0
     if wraps.any():
         inside = inside - wraps @ vectors
-    return _Box(inside, vectors, wraps, pbc, to_cell)
+    return Box(inside, vectors, wraps, pbc, to_cell)
 
 
 def _reduce(vectors: FloatArray, pbc: BoolArray) -> tuple[FloatArray, IntArray]:
@@ -205,33 +210,33 @@ def _reduce(vectors: FloatArray, pbc: BoolArray) -> tuple[FloatArray, IntArray]:
     return np.array(reduced, dtype=np.float64), operation
 
 
-def _face_distances(vectors: FloatArray) -> FloatArray:
+def face_distances(vectors: FloatArray) -> FloatArray:
     """Distances between opposite faces of a cell, (3,)."""
     return 1.0 / np.linalg.norm(np.linalg.inv(vectors), axis=0)
 
 
-def _suits_vesin(box: _Box, cutoff: float) -> bool:
+def _suits_vesin(box: Box, cutoff: float) -> bool:
     """Whether vesin's cell list survives this box.
 
     It scales the number of cells down to 1e5 by one factor for all directions, so that a flat
     box gets zero cells in its thin direction and the process dies of an integer division.
     """
-    counts = np.maximum(1.0, np.floor(_face_distances(box.vectors) / cutoff))
+    counts = np.maximum(1.0, np.floor(face_distances(box.vectors) / cutoff))
     return bool(counts.min() / np.cbrt(max(1.0, counts.prod() / 5e4)) >= 1.0)
 
 
-def _search_vesin(box: _Box, cutoff: float) -> tuple[IntArray, IntArray, IntArray]:
+def _search_vesin(box: Box, cutoff: float) -> tuple[IntArray, IntArray, IntArray]:
     finder = vesin.NeighborList(cutoff=cutoff, full_list=True)
     pairs, shift = finder.compute(box.positions, box.vectors, True, "PS", copy=False)
     # Copies are needed: the arrays belong to `finder`.
     return pairs[:, 0].astype(np.int64), pairs[:, 1].astype(np.int64), shift.astype(np.int64)
 
 
-def _search_tree(box: _Box, cutoff: float) -> tuple[IntArray, IntArray, IntArray]:
+def _search_tree(box: Box, cutoff: float) -> tuple[IntArray, IntArray, IntArray]:
     """The same pairs from explicit images and a k-d tree: slower, indifferent to the box's form."""
     from scipy.spatial import cKDTree  # here, because few need it and importing it takes long
 
-    reach = cutoff / _face_distances(box.vectors)  # in fractions of the box
+    reach = cutoff / face_distances(box.vectors)  # in fractions of the box
     fractions = box.positions @ np.linalg.inv(box.vectors)
     counts = np.where(box.pbc, np.ceil(reach), 0).astype(int)
     owners, shifts = [], []

@@ -77,11 +77,7 @@ class DistanceCheck:
         """
         shortest = float(squares.min()) ** 0.5
         if shortest < COINCIDENT:
-            first, second = _pair(i, j, squares)
-            raise StructureError(
-                f"atoms {first} and {second} are {shortest:.4g} Å apart: the same atom twice, or a cell "
-                "that is too small; remove one of them or check cell and pbc"
-            )
+            self.coincident(*_pair(i, j, squares), shortest)
         if self.warned:
             return
         reach = float(self.reach.to(types.device)[types].max())
@@ -95,11 +91,33 @@ class DistanceCheck:
         close = torch.where(squares < limits**2, squares, torch.inf)
         if not bool(close.isfinite().any()):
             return
+        self.warn(*_pair(i, j, close), float(close.min()) ** 0.5, types)
+
+    @property
+    def inverse_squares(self) -> np.ndarray:
+        """One over the squared distance of each pair of types below which a warning is due, 1/Å^2."""
+        return 1.0 / self.limits.numpy() ** 2
+
+    def coincident(self, first: int, second: int, distance: float) -> None:
+        """Refuse a closest pair at `distance` (Å) if that is one atom twice.
+
+        Raises:
+            StructureError: closer than 0.01 Å.
+        """
+        if distance < COINCIDENT:
+            raise StructureError(
+                f"atoms {first} and {second} are {distance:.4g} Å apart: the same atom twice, or a cell "
+                "that is too small; remove one of them or check cell and pbc"
+            )
+
+    def warn(self, first: int, second: int, distance: float, types: Tensor | np.ndarray) -> None:
+        """Warn, once, of a pair closer than any bond of its elements; types (n_atoms,)."""
+        if self.warned:
+            return
         self.warned = True
-        pair = _pair(i, j, close)
-        first, second = (f"{k} ({self.type_map[int(types[k])]})" for k in pair)
+        a, b = (f"{k} ({self.type_map[int(types[k])]})" for k in (first, second))
         warnings.warn(
-            f"atoms {first} and {second} are only {float(close.min()) ** 0.5:.3f} Å apart, closer than any "
+            f"atoms {a} and {b} are only {distance:.3f} Å apart, closer than any "
             "bond of these elements; the energy is an extrapolation (said once by this calculator)",
             stacklevel=2,
         )

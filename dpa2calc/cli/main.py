@@ -34,6 +34,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "train": ("train", "train a model on one dataset or several (a head for each)"),
     "finetune": ("finetune", "carry a pre-trained model over to new data"),
     "distill": ("distill", "teach a small, fast student what a large model knows"),
+    "compress": ("compress", "tabulate a student's embedding: error and size, a file that opens compressed"),
     "convert": ("convert", "models between this package's files and deepmd-kit's"),
 }
 

@@ -10,6 +10,7 @@ from dpa2calc.model.environment import Environment, Neighborhood, Shell, type_pa
 from dpa2calc.model.layers import MLP
 from dpa2calc.model.repinit import contract
 from dpa2calc.model.scalar_mix import EmbeddedMoments, net_of
+from dpa2calc.model.table_moments import TabulatedEmbedding
 
 
 class DeepPotSE(nn.Module):
@@ -28,6 +29,7 @@ class DeepPotSE(nn.Module):
         self.nets: nn.ModuleList = nn.ModuleList(
             MLP(1, config.neuron, config.activation, resnet_dt=config.resnet_dt) for _ in range(n_nets)
         )
+        self.tabulated: TabulatedEmbedding | None = None  # set by `compress`
         self.register_buffer(
             "excluded_pairs", type_pair_mask(config.exclude_types, self.n_types), persistent=False
         )
@@ -37,6 +39,10 @@ class DeepPotSE(nn.Module):
         """Number of components of the descriptor."""
         return self.config.neuron[-1] * self.config.axis_neuron
 
+    def net_index(self, center: int, kind: int) -> int:
+        """Number of the embedding net for neighbours of type `kind` around a type."""
+        return kind if self.config.type_one_side else center + self.n_types * kind
+
     def forward(self, hood: Neighborhood) -> Tensor:
         """(n_atoms, width)"""
         shell = hood.shell(self.config.cutoff, self.config.nsel)
@@ -45,25 +51,47 @@ class DeepPotSE(nn.Module):
             excluded = self.excluded_pairs[shell.types_i.unsqueeze(1), shell.types_j]
         rows, _ = self.environment(shell, excluded)
         out = rows.new_zeros(rows.shape[0], self.width)
+        tabulated = self._tabulated_moments(shell, rows, hood.nearest)
         for center in range(self.n_types):
             atoms = (shell.types_i == center).nonzero().squeeze(1)
             if atoms.numel():
-                moments = self._moments(center, atoms, shell, rows, hood.nearest)
+                moments = self._moments(center, atoms, shell, rows, hood.nearest, tabulated)
                 out = out.index_copy(0, atoms, contract(moments, self.config.axis_neuron))
         return out
 
-    def _moments(self, center: int, atoms: Tensor, shell: Shell, rows: Tensor, nearest: bool) -> Tensor:
+    def _tabulated_moments(self, shell: Shell, rows: Tensor, nearest: bool) -> Tensor | None:
+        """The sum over real neighbours of every atom (n, 4, m) by tables, or None without tables."""
+        if self.tabulated is None or not rows.is_cpu or next(self.nets.parameters()).requires_grad:
+            return None
+        kept = shell.mask
+        if nearest:
+            for kind, most in enumerate(self.config.sel):
+                of_kind = kept & (shell.types_j == kind)
+                kept = kept & ~(of_kind & (of_kind.cumsum(dim=1) > most))
+        centers = shell.types_i.unsqueeze(1).expand_as(shell.types_j)
+        lines = shell.types_j if self.config.type_one_side else centers + self.n_types * shell.types_j
+        return self.tabulated.moments(rows * kept.unsqueeze(-1), lines)
+
+    def _moments(
+        self,
+        center: int,
+        atoms: Tensor,
+        shell: Shell,
+        rows: Tensor,
+        nearest: bool,
+        tabulated: Tensor | None,
+    ) -> Tensor:
         """Sum over neighbours of all types for the atoms of one type, (n_center, 4, m)."""
         c = self.config
-        total = rows.new_zeros(atoms.numel(), 4, c.neuron[-1])
+        total = rows.new_zeros(atoms.numel(), 4, c.neuron[-1]) if tabulated is None else tabulated[atoms]
         padding_rows = self.environment.padding_rows(shell.types_i[atoms])  # (n_center, 4)
         for kind in range(self.n_types):
             of_kind = shell.mask[atoms] & (shell.types_j[atoms] == kind)  # (n_center, k)
             if nearest:
                 of_kind &= of_kind.cumsum(dim=1) <= c.sel[kind]
             count = of_kind.sum(dim=1)
-            net = self.nets[kind if c.type_one_side else center + self.n_types * kind]
-            widest = int(count.max())
+            net = self.nets[self.net_index(center, kind)]
+            widest = int(count.max()) if tabulated is None else 0
             if widest:
                 # Slots of this type first, in their order, cut to the largest count.
                 slots = of_kind.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :widest]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from dpa2calc.model.config import TebdMode
 from dpa2calc.model.layers import MLP
 from dpa2calc.model.scalar_mix import AngleSums, EmbeddedMoments, net_of
+from dpa2calc.model.table_moments import TabulatedEmbedding
 
 
 class PairEmbedding(nn.Module):
@@ -35,6 +36,7 @@ class PairEmbedding(nn.Module):
         concat = mode == "concat"
         self.net = MLP(1 + n_types_in if concat else 1, neuron, activation, resnet_dt=resnet_dt)
         self.strip = None if concat else MLP(n_types_in, neuron, activation, resnet_dt=resnet_dt)
+        self.tabulated: TabulatedEmbedding | None = None  # set by `compress`
 
     def pair_inputs(self, tebd: Tensor) -> Tensor:
         """Type part of the input for every pair (a, b) in row a * n_types + b, or for every a."""
@@ -62,6 +64,9 @@ class PairEmbedding(nn.Module):
         self, rows: Tensor, index: Tensor, tebd: Tensor, strip_switch: Tensor | None
     ) -> Tensor | None:
         """sum_j rows_j (x) G_j, (n, 4, m), by the inference kernel; None where it does not apply."""
+        if self.tabulated is not None and rows.is_cpu and not self.net.layers[0].matrix.requires_grad:
+            strip = self.strip(self.pair_inputs(tebd)) if self.strip is not None else None
+            return self.tabulated.moments(rows, index, strip, strip_switch)
         net = net_of(self.net)
         if net is None or (self.strip is not None and self.strip.layers[0].matrix.requires_grad):
             return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,9 @@ from dpa2calc.model.dpa1 import DPA1
 from dpa2calc.model.dpa2 import DPA2
 from dpa2calc.model.environment import Neighborhood, type_pair_mask
 from dpa2calc.model.fitting import EnergyHead
+
+if TYPE_CHECKING:
+    from dpa2calc.model.compressed import CompressionReport
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,9 @@ class Potential(nn.Module):
         self.bridging = Bridging(config.bridging, config.n_types) if config.bridging else None
         excluded = type_pair_mask(config.pair_exclude_types, config.n_types)
         self.register_buffer("excluded_pairs", excluded, persistent=False)
+        # Set by `dpa2calc.model.compressed`: the tables in use, and the maker's wish to have some.
+        self.compression: CompressionReport | None = None
+        self.prefers_compression = False
         self.to(dtype)
 
     @property

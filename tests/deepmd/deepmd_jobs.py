@@ -2,8 +2,9 @@
 
 Usage: python deepmd_jobs.py JOBS.json STRUCTURES.npz OUT.npz
 
-A job is ["convert", IN, OUT], ["freeze", IN, OUT, HEAD or null] or ["evaluate", MODEL], where MODEL may be
-FILE@HEAD. OUT.npz holds "MODEL|structure|quantity" and, for a job that failed, "error|JOB NUMBER".
+A job is ["convert", IN, OUT], ["freeze", IN, OUT, HEAD or null], ["compress", IN, OUT] or
+["evaluate", MODEL], where MODEL may be FILE@HEAD. OUT.npz holds "MODEL|structure|quantity" and, for a job
+that failed, "error|JOB NUMBER".
 """
 
 import json
@@ -42,6 +43,11 @@ def run(job: list, structures: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         from deepmd.pt.entrypoints.main import freeze
 
         freeze(job[1], job[2], job[3])
+        return {}
+    if job[0] == "compress":
+        from deepmd.pt.entrypoints.compress import enable_compression
+
+        enable_compression(job[1], job[2])
         return {}
     from deepmd.entrypoints.convert_backend import convert_backend
 

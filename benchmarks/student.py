@@ -1,0 +1,275 @@
+"""The compressed student against its teachers and against deepmd-kit's compressed models, in one run.
+
+    python benchmarks/student.py [--systems "water 192" ...] [--threads 2] [--repeats 5] [--skip-teachers]
+    python benchmarks/student.py --sizes 1536 12288 98304 1029000      # cost and memory against size
+
+Float32, energy + forces + virial through the ASE calculators, positions changed at every call, all
+engines in processes of their own and their calls interleaved. Weights are random, and the same for both
+programs where they run the same model. Set DPA2CALC_DEEPMD_PYTHON to compare with deepmd-kit; its models
+are frozen and compressed by its own `dp`. Prints a table and writes results/student.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.build import bulk
+from ase.io import read, write
+from ase.spacegroup import crystal
+from common import DEEPMD_PYTHON, HERE, Engine, machine, save
+
+TYPES = {"water": ("O", "H"), "Li10GeP2S12": ("Li", "Ge", "P", "S"), "PbTiO3": ("Pb", "Ti", "O")}
+SEL = {"water": (46, 92), "Li10GeP2S12": (70, 20, 20, 80), "PbTiO3": (30, 30, 80)}
+SYSTEMS = ("water 192", "water 1536", "water 12288", "Li10GeP2S12 900", "PbTiO3 2560")
+
+
+def water(n_atoms: int) -> Atoms:
+    """The box of 64 molecules, repeated to at least `n_atoms`."""
+    box = read(HERE.parent / "examples" / "data" / "water64.extxyz")
+    counts = [1, 1, 1]
+    while 192 * np.prod(counts) < n_atoms:
+        counts[int(np.argmin(counts))] += 1
+    return box.repeat(tuple(counts))
+
+
+def lgps() -> Atoms:
+    """900 atoms with the density and composition of Li10GeP2S12: 2 x 3 x 3 cells of 50 sites."""
+    rng = np.random.default_rng(0)
+    sites = bulk("Li", "fcc", 1.0, cubic=True).repeat((3, 3, 2)).get_scaled_positions()
+    sites = rng.permutation(sites)[:50]
+    cell = Atoms("Li20Ge2P4S24", scaled_positions=sites, cell=[8.72, 8.72, 12.63], pbc=True)
+    cell.numbers = rng.permutation(cell.numbers)
+    return cell.repeat((3, 3, 2))
+
+
+def structures() -> dict[str, Atoms]:
+    """All systems."""
+    perovskite = crystal(
+        ["Pb", "Ti", "O"],
+        [(0, 0, 0), (0.5, 0.5, 0.5), (0.5, 0.5, 0)],
+        spacegroup=221,
+        cellpar=[3.97] * 3 + [90] * 3,
+    )
+    out = {f"water {n}": water(n) for n in (192, 1536, 12288)}
+    out["Li10GeP2S12 900"], out["PbTiO3 2560"] = lgps(), perovskite.repeat((8, 8, 8))
+    for name in ("Li10GeP2S12 900", "PbTiO3 2560"):
+        out[name].rattle(0.05, rng=np.random.default_rng(0))
+    return out
+
+
+def model_files(kind: str, folder: Path, *, with_deepmd: bool) -> dict[str, Path]:
+    """Student, DeepPot-SE and teacher of one chemistry; deepmd-kit's frozen and compressed forms."""
+    from dpa2calc.deepmd.write import write_deepmd
+    from dpa2calc.model.config import DeepPotSEConfig
+    from dpa2calc.model.potential import Potential
+    from dpa2calc.model.presets import preset
+
+    paths = {}
+    for name in ("dpa1-l0", "deeppot-se", "paper"):
+        torch.manual_seed(1)
+        config = dataclasses.replace(
+            preset(name, TYPES[kind]), neighbor_rule="nearest", min_neighbor_distance=0.7
+        )
+        if name == "deeppot-se":
+            config = dataclasses.replace(config, descriptor=DeepPotSEConfig(sel=SEL[kind], axis_neuron=12))
+        if name == "dpa1-l0":  # deepmd-kit tabulates strip mode only
+            student = dataclasses.replace(config.descriptor, tebd_input_mode="strip", nsel=sum(SEL[kind]))
+            config = dataclasses.replace(config, descriptor=student)
+        paths[name] = write_deepmd(Potential(config, dtype=torch.float32), folder / f"{kind}_{name}.pt")
+    if with_deepmd:
+        for name in ("dpa1-l0", "deeppot-se"):
+            paths[f"{name} deepmd"] = deepmd_compressed(paths[name])
+    return paths
+
+
+def deepmd_compressed(model: Path) -> Path:
+    """`dp --pt freeze` and `dp --pt compress` of a checkpoint."""
+    dp = [str(Path(DEEPMD_PYTHON).parent / "dp"), "--pt"]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    frozen, small = model.with_suffix(".frozen.pth"), model.with_suffix(".compressed.pth")
+    for command in (
+        ["freeze", "-c", str(model), "-o", str(frozen)],
+        ["compress", "-i", str(frozen), "-o", str(small)],
+    ):
+        subprocess.run([*dp, *command], check=True, capture_output=True, env=environment, cwd=model.parent)
+    return small
+
+
+class StudentEngine(Engine):
+    """Our calculator, compressed or not, in a process of its own."""
+
+    def __init__(self, model: Path, structure: Path, threads: int, mode: str) -> None:
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+        self.process = subprocess.Popen(
+            [sys.executable, str(HERE / "worker_student.py"), str(model), str(structure), str(threads), mode],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+        )
+        self._answer()
+
+
+def engines(
+    files: dict[str, Path], structure: Path, threads: int, n_atoms: int, *, teachers: bool
+) -> dict[str, Engine]:
+    """All engines that can take the system."""
+    made: dict[str, Engine] = {
+        "student": StudentEngine(files["dpa1-l0"], structure, threads, "compressed"),
+        "deeppot-se": StudentEngine(files["deeppot-se"], structure, threads, "compressed"),
+    }
+    if teachers and n_atoms < 4000:
+        made["paper"] = StudentEngine(files["paper"], structure, threads, "plain")
+    if DEEPMD_PYTHON and n_atoms < 3000:  # its neighbour list takes 10 GB at 4000 atoms
+        made["student deepmd"] = Engine("deepmd", files["dpa1-l0 deepmd"], structure, threads)
+        made["deeppot-se deepmd"] = Engine("deepmd", files["deeppot-se deepmd"], structure, threads)
+        if teachers and n_atoms < 1000:
+            made["paper deepmd"] = Engine("deepmd", files["paper"], structure, threads)
+    return made
+
+
+def interleaved(running: dict[str, Engine], repeats: int) -> dict[str, dict[str, float]]:
+    """Smallest and median seconds of every engine, one call of each in turn."""
+    answers: dict[str, list[dict[str, Any]]] = {name: [] for name in running}
+    try:
+        for engine in running.values():
+            engine.step(), engine.step()
+        for _ in range(repeats):
+            for name, engine in running.items():
+                answers[name].append(engine.step())
+    finally:
+        for engine in running.values():
+            engine.close()
+    out = {}
+    for name, rows in answers.items():
+        times = [row["seconds"] for row in rows]
+        out[name] = {
+            "min": min(times),
+            "median": statistics.median(times),
+            "cpu": min(r["cpu"] for r in rows),
+        }
+        out[name] |= {"peak_mb": rows[-1]["peak_mb"], "energy": rows[-1]["energy"]}
+    return out
+
+
+def overhead(model: Path, atoms: Atoms) -> float:
+    """Share of a step that is not kernels and matrix products (one thread, CPU time)."""
+    from dpa2calc import DPA2Calculator
+
+    torch.set_num_threads(1)
+    atoms = atoms.copy()
+    atoms.calc = DPA2Calculator(model, dtype="float32", compress=True)
+    atoms.get_forces()
+    stream = atoms.calc._streams[0]
+    inside = 0.0
+
+    def timed(function: Any) -> Any:
+        def run(*args: Any) -> Any:
+            nonlocal inside
+            begin = time.process_time()
+            result = function(*args)
+            inside += time.process_time() - begin
+            return result
+
+        return run
+
+    stream.workers.run = timed(stream.workers.run)
+    shares, rng = [], np.random.default_rng(0)
+    for _ in range(8):
+        atoms.positions += rng.normal(0.0, 0.005, atoms.positions.shape)
+        inside, begin = 0.0, time.process_time()
+        atoms.get_forces(), atoms.get_stress()
+        shares.append(1.0 - inside / (time.process_time() - begin))
+    return min(shares)
+
+
+def compare(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    """The table of ratios."""
+    rows = []
+    known: dict[str, dict[str, Path]] = {}
+    for name, atoms in structures().items():
+        if name not in args.systems:
+            continue
+        kind = name.split()[0]
+        if kind not in known:
+            known[kind] = model_files(kind, folder, with_deepmd=bool(DEEPMD_PYTHON))
+        path = folder / f"{name.replace(' ', '_')}.extxyz"
+        write(path, atoms)
+        running = engines(known[kind], path, args.threads, len(atoms), teachers=not args.skip_teachers)
+        record = interleaved(running, args.repeats)
+        row = {"system": name, "atoms": len(atoms), "threads": args.threads, "engines": record}
+        row["ratios"] = {
+            key: value["min"] / record["deeppot-se" if key.startswith("deeppot") else "student"]["min"]
+            for key, value in record.items()
+        }
+        row["overhead"] = overhead(known[kind]["dpa1-l0"], atoms)
+        rows.append(row)
+        print(f"{name} ({len(atoms)} atoms, {args.threads} threads)")
+        for key, value in record.items():
+            wall, cpu = (1e6 * value[clock] / len(atoms) for clock in ("min", "cpu"))
+            line = f"  {key:18s} {wall:10.1f} us/atom (CPU {cpu:8.1f}) {value['peak_mb']:8.0f} MB"
+            print(f"{line}  {row['ratios'][key]:7.1f} x", flush=True)
+        print(f"  all but the model  {100 * row['overhead']:.1f} % (one thread)", flush=True)
+    return rows
+
+
+def sizes(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    """Cost an atom and peak memory against size, each size and model in a process of its own.
+
+    The teacher is measured up to 6000 atoms; `fits` is what would fit 16 GiB at its memory an atom.
+    """
+    files, rows = model_files("water", folder, with_deepmd=False), []
+    for n_atoms in args.sizes:
+        path = folder / f"{n_atoms}.extxyz"
+        atoms = water(n_atoms)
+        write(path, atoms)
+        cases = {"student": StudentEngine(files["dpa1-l0"], path, args.threads, "compressed")}
+        if n_atoms < 6000 and not args.skip_teachers:
+            cases["paper"] = StudentEngine(files["paper"], path, args.threads, "plain")
+        for name, record in interleaved(dict(cases), 3).items():
+            fits = len(atoms) * 16384 / record["peak_mb"]
+            rows.append({"model": name, "atoms": len(atoms), "fits": fits, **record})
+            wall, cpu = (1e6 * record[clock] / len(atoms) for clock in ("min", "cpu"))
+            line = f"{name:8s} {len(atoms):8d} atoms {wall:8.1f} us/atom (CPU {cpu:8.1f})"
+            print(f"{line} {record['peak_mb']:8.0f} MB", flush=True)
+    return rows
+
+
+def main() -> None:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--systems", nargs="*", default=SYSTEMS)
+    parser.add_argument("--sizes", nargs="*", type=int, default=())
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--skip-teachers", action="store_true")
+    parser.add_argument("--name", default="student", help="name of the JSON file in results/")
+    args = parser.parse_args()
+    about = machine()
+    print(f"{about['cpu']}, {about['cores']} cores, torch {about['torch']}, {about['matmul_gflops']} GFLOP/s")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        record: dict[str, Any] = {"machine": about}
+        record["systems"] = [] if args.sizes else compare(args, folder)
+        record["sizes"] = sizes(args, folder) if args.sizes else []
+    save(args.name, json.loads(json.dumps(record, default=float)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""Compressed models: the embedding net of each type pair as a table, looked up while neighbours are summed.
+
+    fast, report = compress(potential)
+    print(report.summary())
+
+Applies to DPA-1 without attention layers, DeepPot-SE, and the repinit block of DPA-2, in concat and strip
+mode. The result is a `Potential` like any other, for inference on the CPU. Tables are made from the
+weights in well under a second and are no part of a checkpoint.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dpa2calc.errors import ConfigError, MissingDependencyError
+from dpa2calc.model.config import DPA1Config
+from dpa2calc.model.deeppot_se import DeepPotSE
+from dpa2calc.model.environment import Environment
+from dpa2calc.model.pair_embedding import PairEmbedding
+from dpa2calc.model.potential import Potential
+from dpa2calc.model.table import EmbeddingTable, build_table, embedding_jets
+from dpa2calc.model.table_moments import TabulatedEmbedding
+
+CLOSEST = 0.1  # Å; nothing is tabulated for atoms closer than this
+_BOND = 0.7  # Å; the shortest bond, where the nodes begin to spread
+
+
+@dataclass(frozen=True)
+class CompressionReport:
+    """What `compress` did.
+
+    Attributes:
+        closest, cutoff: Å, the distances covered. Closer atoms are an error.
+        smallest, largest: range of the argument, the normalised switched inverse distance.
+        n_tables, n_nodes: type pairs with a table of their own, nodes of each.
+        megabytes: memory of the tables in the precision of the model.
+        value_max, value_rms: error of the embedding against the net, between the nodes.
+        slope_max, slope_rms: error of its derivative with respect to the argument.
+    """
+
+    closest: float
+    cutoff: float
+    smallest: float
+    largest: float
+    n_tables: int
+    n_nodes: int
+    megabytes: float
+    value_max: float
+    value_rms: float
+    slope_max: float
+    slope_rms: float
+
+    def summary(self) -> str:
+        """A few lines of text."""
+        return (
+            f"{self.n_tables} table{'s' if self.n_tables > 1 else ''} of {self.n_nodes} nodes, "
+            f"{self.megabytes:.2g} MB, for {self.closest:g} to {self.cutoff:g} Å "
+            f"(argument {self.smallest:.3g} to {self.largest:.3g})\n"
+            f"error of the embedding {self.value_max:.1e} at most, {self.value_rms:.1e} rms\n"
+            f"error of its slope     {self.slope_max:.1e} at most, {self.slope_rms:.1e} rms"
+        )
+
+
+def why_not_compressible(potential: Potential) -> str | None:
+    """The reason why a model has nothing that could be tabulated, or None if it has."""
+    d = potential.config.descriptor
+    if isinstance(d, DPA1Config) and d.attn_layer > 0:
+        return (
+            f"this DPA-1 has {d.attn_layer} attention layers over neighbours, and only models without can be "
+            "tabulated; distil it into a student of the preset 'dpa1-l0'"
+        )
+    return None
+
+
+def compress(
+    potential: Potential, *, tolerance: float = 1e-8, closest: float = CLOSEST
+) -> tuple[Potential, CompressionReport]:
+    """A copy of a potential whose radial embedding is tabulated, and how good the tables are.
+
+    Args:
+        potential: DPA-1 without attention, DeepPot-SE or DPA-2; left as it is.
+        tolerance: largest error of the embedding and its slope, relative to their largest values. The
+            default changes forces by less than 1e-7 eV/Å; time hardly depends on it.
+        closest: Å; shorter distances are refused.
+
+    Raises:
+        ConfigError: the model has attention layers, a net that is not smooth, or too many type pairs.
+        MissingDependencyError: Numba is not installed.
+
+    Example:
+        >>> fast, report = compress(load_model("student.safetensors"))
+    """
+    reason = why_not_compressible(potential)
+    if reason is not None:
+        raise ConfigError(reason)
+    require_numba()
+    if not 0.0 < tolerance < 1.0:
+        raise ConfigError(f"tolerance = {tolerance:g}; it must be between 0 and 1, for example 1e-8")
+    fast = copy.deepcopy(potential).eval().requires_grad_(False)
+    d = fast.descriptor
+    if isinstance(d, DeepPotSE):
+        table = _deeppot_table(d, tolerance, closest)
+        d.tabulated = TabulatedEmbedding(table)
+        environment = d.environment
+    else:
+        embedding, environment = d.repinit.embedding, d.repinit.environment
+        table = _pair_table(embedding, environment, d.type_embedding(), tolerance, closest)
+        embedding.tabulated = TabulatedEmbedding(table)
+    report = _report(table, environment, closest, fast.dtype)
+    fast.compression, fast.prefers_compression = report, True
+    return fast, report
+
+
+def decompress(potential: Potential) -> Potential:
+    """The same potential without tables (in place)."""
+    for module in potential.modules():
+        if getattr(module, "tabulated", None) is not None:
+            module.tabulated = None  # type: ignore[assignment]
+    potential.compression = None
+    return potential
+
+
+def has_numba() -> bool:
+    """Whether the compiler of the kernels is installed."""
+    return importlib.util.find_spec("numba") is not None
+
+
+def require_numba() -> None:
+    """Raise MissingDependencyError unless Numba is installed."""
+    if not has_numba():
+        raise MissingDependencyError(
+            "compressed models need Numba: pip install 'dpa2calc[compress]' (or numba); "
+            "compress=False evaluates the same model without it, several times slower"
+        )
+
+
+def _pair_table(
+    embedding: PairEmbedding, environment: Environment, tebd: Tensor, tolerance: float, closest: float
+) -> EmbeddingTable:
+    inputs = embedding.pair_inputs(tebd) if embedding.strip is None else tebd.new_zeros(1, 0)
+    return build_table(
+        embedding_jets(embedding.net, inputs), tolerance=tolerance, **_range(environment, closest)
+    )
+
+
+def _deeppot_table(d: DeepPotSE, tolerance: float, closest: float) -> EmbeddingTable:
+    """One line for each net, in the order of `d.nets`."""
+    each = [embedding_jets(net, torch.zeros(1, 0)) for net in d.nets]  # type: ignore[arg-type]
+
+    def jets(s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        values = [one(s) for one in each]
+        return tuple(torch.cat([v[k] for v in values]) for k in range(3))  # type: ignore[return-value]
+
+    return build_table(jets, tolerance=tolerance, **_range(d.environment, closest))
+
+
+def _range(environment: Environment, closest: float) -> dict[str, Any]:
+    """Arguments that can occur for any type of the centre."""
+    mean, std = environment.mean[:, 0].double(), environment.std[:, 0].double()
+
+    def largest(r: float) -> float:
+        return float(((1.0 / (r + environment.protection) - mean) / std).max())
+
+    return {"low": float((-mean / std).min()), "physical": largest(_BOND), "high": largest(closest)}
+
+
+def _report(
+    table: EmbeddingTable, environment: Environment, closest: float, dtype: torch.dtype
+) -> CompressionReport:
+    bytes_each = torch.finfo(dtype).bits // 8
+    error = table.error
+    return CompressionReport(
+        closest=closest,
+        cutoff=environment.cutoff,
+        smallest=table.low,
+        largest=table.high,
+        n_tables=table.nodes.shape[0],
+        n_nodes=table.n_nodes,
+        megabytes=table.nodes.numel() * bytes_each / 1e6,
+        value_max=error.value_max,
+        value_rms=error.value_rms,
+        slope_max=error.slope_max,
+        slope_rms=error.slope_rms,
+    )

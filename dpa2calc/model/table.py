@@ -1,0 +1,224 @@
+"""Embedding nets as piecewise quintic polynomials of the (normalised) switched inverse distance.
+
+Value, first and second derivative of every channel are kept at nodes s_k = low + length (u_k^2 - 1),
+u_k = 1 + k step, and a quintic is drawn between two nodes, so the result has two continuous derivatives
+everywhere. The nodes are evenly spaced around s = 0, where most neighbours are, and spread like sqrt(s)
+towards short distances, where nets saturate. The spacing is halved until both the value and the slope
+are as good as asked for, which is measured half way and at other points between all nodes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from dpa2calc.errors import ConfigError, StructureError
+from dpa2calc.model.layers import MLP
+
+# arguments (p,) -> value, first and second derivative (lines, p, size); the lines are the type pairs
+Jets = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+MAX_BYTES = 1_000_000_000
+MAX_NODES = 30_000  # of one type pair; smooth nets need a few hundred
+
+
+@dataclass(frozen=True)
+class TableError:
+    """How far a table is from its net, at points between the nodes, over all type pairs and channels.
+
+    value: of G (no unit); slope: of dG/ds, s being the normalised switched inverse distance.
+    """
+
+    value_max: float
+    value_rms: float
+    slope_max: float
+    slope_rms: float
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddingTable:
+    """The nodes of all type pairs of one embedding.
+
+    Attributes:
+        nodes: (lines, n_nodes, 3, size) float64: G, dG/ds, d2G/ds2.
+        low, length, step: the nodes' places, see the module.
+        high: the largest argument.
+        error: measured against the net.
+    """
+
+    nodes: Tensor
+    low: float
+    length: float
+    step: float
+    high: float
+    error: TableError
+    _copies: dict[torch.dtype, Tensor] = field(default_factory=dict, repr=False)
+
+    @property
+    def n_nodes(self) -> int:
+        """Nodes of one type pair."""
+        return self.nodes.shape[1]
+
+    @property
+    def size(self) -> int:
+        """Number of channels."""
+        return self.nodes.shape[3]
+
+    @property
+    def grid(self) -> tuple[float, float, float, float]:
+        """low, length, step and the number of the last interval, as the kernels take them."""
+        return self.low, self.length, self.step, float(self.n_nodes - 2)
+
+    def flat(self, dtype: torch.dtype) -> Tensor:
+        """The nodes in a precision as one row of numbers."""
+        if dtype not in self._copies:
+            self._copies[dtype] = self.nodes.to(dtype).reshape(-1).contiguous()
+        return self._copies[dtype]
+
+    def check(self, rows: Tensor) -> None:
+        """Refuse rows (..., 4) of neighbours closer than the table's end.
+
+        Raises:
+            StructureError: says so.
+        """
+        if rows.numel() and float(rows[..., 0].max()) > self.high:
+            raise StructureError(
+                "two atoms are closer than the tables of this compressed model reach; check positions and "
+                "cell, or evaluate it with compress=False"
+            )
+
+    def evaluate(self, s: Tensor) -> tuple[Tensor, Tensor]:
+        """G and dG/ds at arguments (p,) for every type pair, (lines, p, size): the plain formulas."""
+        return _evaluate(self.nodes, s, self.low, self.length, self.step)
+
+
+def embedding_jets(net: MLP, inputs: Tensor) -> Jets:
+    """Value and two derivatives of net([s, inputs_line]) with respect to s.
+
+    inputs: (lines, n) what follows the scalar, n may be 0.
+    """
+    layers = [net.layers[k] for k in range(len(net.layers))]
+    matrices = [layer.matrix.detach().double() for layer in layers]
+    biases = [None if layer.bias is None else layer.bias.detach().double() for layer in layers]
+    scales = [None if layer.idt is None else layer.idt.detach().double() for layer in layers]
+    types = inputs.detach().double()
+
+    def jets(s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        lines, p = types.shape[0], s.shape[0]
+        x = torch.cat(
+            [s.double().view(1, p, 1).expand(lines, p, 1), types.unsqueeze(1).expand(lines, p, -1)], dim=-1
+        )
+        parts = [x, torch.zeros_like(x), torch.zeros_like(x)]
+        parts[1][..., 0] = 1.0
+        for matrix, bias, scale, skip in zip(matrices, biases, scales, net.skips):
+            z0, z1, z2 = (part @ matrix for part in parts)
+            a0, a1, a2 = _activation_jets(net.act, z0 if bias is None else z0 + bias)
+            new = [a0, a1 * z1, a2 * z1 * z1 + a1 * z2]
+            if scale is not None:
+                new = [part * scale for part in new]
+            if skip:
+                new = [part + old.repeat(1, 1, skip) for part, old in zip(new, parts)]
+            parts = new
+        return parts[0], parts[1], parts[2]
+
+    return jets
+
+
+def _activation_jets(act: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """An elementwise function with its first two derivatives."""
+    with torch.enable_grad():
+        z = z.detach().requires_grad_()
+        value = act(z)
+        (first,) = torch.autograd.grad(value.sum(), z, create_graph=True)
+        if not first.requires_grad:  # a linear function
+            return value.detach(), first.detach(), torch.zeros_like(z)
+        (second,) = torch.autograd.grad(first.sum(), z, allow_unused=True, materialize_grads=True)
+    return value.detach(), first.detach(), second
+
+
+def build_table(jets: Jets, *, low: float, physical: float, high: float, tolerance: float) -> EmbeddingTable:
+    """The coarsest table of this family that is good to `tolerance`.
+
+    Args:
+        low, high: range of the argument.
+        physical: argument at the shortest bonds; the nodes are dense up to about there.
+        tolerance: largest error of value and slope, relative to the largest value (slope) or 1.
+
+    Raises:
+        ConfigError: no table of reasonable size is that good (a net with kinks, such as relu).
+    """
+    length = max(physical - low, 1e-3)
+    span = math.sqrt(1.0 + (high - low) / length) - 1.0
+    n_inner = 24
+    for _ in range(40):
+        step = (math.sqrt(2.0) - 1.0) / n_inner
+        n_nodes = math.ceil(span / step) + 1
+        u = 1.0 + step * torch.arange(n_nodes, dtype=torch.float64)
+        parts = jets(low + length * (u * u - 1.0))
+        nodes = torch.stack(parts, dim=2)  # (lines, n_nodes, 3, size)
+        if n_nodes > MAX_NODES or nodes.numel() * 8 > MAX_BYTES:
+            raise ConfigError(
+                f"tables of {nodes.shape[0]} type pairs good to {tolerance:g} would take {n_nodes} nodes and "
+                f"{nodes.numel() * 8 / 1e9:.2g} GB (at most {MAX_NODES} and {MAX_BYTES / 1e9:g}); smooth "
+                "activations (tanh, silu, gelu), fewer elements or a larger tolerance make them smaller"
+            )
+        error = _errors(jets, nodes, low, length, step)
+        scales = [max(1.0, float(part.abs().max())) for part in parts[:2]]
+        if error.value_max <= tolerance * scales[0] and error.slope_max <= tolerance * scales[1]:
+            end = low + length * (float(u[-1]) ** 2 - 1.0)
+            return EmbeddingTable(nodes, low, length, step, end, error)
+        # The slope's error falls with the fifth power of the spacing.
+        worst = max(error.value_max / scales[0], error.slope_max / scales[1]) / tolerance
+        n_inner = math.ceil(n_inner * min(2.0, max(1.1, 1.02 * worst**0.2)))
+    raise ConfigError(f"tolerance = {tolerance:g} cannot be reached in float64; take 1e-12 or more")
+
+
+def _errors(jets: Jets, nodes: Tensor, low: float, length: float, step: float) -> TableError:
+    """Compare at four places of every interval."""
+    starts = torch.arange(nodes.shape[1] - 1, dtype=torch.float64)
+    value_max = slope_max = value_sum = slope_sum = 0.0
+    count = 0
+    for part in (0.1, 0.25, 0.5, 0.85):
+        u = 1.0 + (starts + part) * step
+        s = low + length * (u * u - 1.0)
+        value, slope, _ = jets(s)
+        tabulated, tabulated_slope = _evaluate(nodes, s, low, length, step)
+        dv, ds = (tabulated - value).abs(), (tabulated_slope - slope).abs()
+        value_max, slope_max = max(value_max, float(dv.max())), max(slope_max, float(ds.max()))
+        value_sum += float((dv * dv).sum())
+        slope_sum += float((ds * ds).sum())
+        count += dv.numel()
+    return TableError(value_max, (value_sum / count) ** 0.5, slope_max, (slope_sum / count) ** 0.5)
+
+
+def _evaluate(nodes: Tensor, s: Tensor, low: float, length: float, step: float) -> tuple[Tensor, Tensor]:
+    s = s.double()
+    u = (1.0 + (s - low) / length).clamp(min=1.0).sqrt()
+    at = ((u - 1.0) / step).floor().long().clamp(0, nodes.shape[1] - 2)
+    u0 = 1.0 + at.double() * step
+    h = (length * step * (2.0 * u0 + step)).view(1, -1, 1)
+    t = (s - low - length * (u0 * u0 - 1.0)).view(1, -1, 1) / h
+    f, e = nodes[:, at], nodes[:, at + 1]  # (lines, p, 3, size)
+    q = 1.0 - t
+    # Value and slope of the five Hermite polynomials of unit length.
+    v = (
+        t**3 * (10.0 - 15.0 * t + 6.0 * t * t),
+        t * q**3 * (1.0 + 3.0 * t),
+        0.5 * t * t * q**3,
+        -q * t**3 * (1.0 + 3.0 * q),
+        0.5 * q * q * t**3,
+    )
+    w = (
+        30.0 * (t * q) ** 2,
+        q * q * (1.0 + 2.0 * t - 15.0 * t * t),
+        0.5 * t * q * q * (2.0 - 5.0 * t),
+        t * t * (1.0 + 2.0 * q - 15.0 * q * q),
+        -0.5 * q * t * t * (2.0 - 5.0 * q),
+    )
+    terms = (e[:, :, 0] - f[:, :, 0], h * f[:, :, 1], h * h * f[:, :, 2], h * e[:, :, 1], h * h * e[:, :, 2])
+    value = f[:, :, 0] + sum(a * b for a, b in zip(terms, v))
+    slope = sum(a * b for a, b in zip(terms, w)) / h
+    return value, torch.as_tensor(slope)

@@ -1,0 +1,101 @@
+"""A few threads for compiled kernels and single-threaded matrix products, as many as PyTorch uses."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import torch
+
+Item = TypeVar("Item")
+
+
+class Workers:
+    """Threads that each do whole pieces of work, inside which PyTorch runs on that thread alone.
+
+    So nothing waits for the slowest thread between the steps of a piece, and OpenMP's threads, which
+    keep a core busy for a while after every parallel operation, are never woken. The threads are made at
+    first use, and anew when torch.set_num_threads changes their number. With one thread nothing is
+    started, and the caller does the work.
+    """
+
+    def __init__(self) -> None:
+        self._pool: ThreadPoolExecutor | None = None
+        self._size = self._process = 0
+
+    @property
+    def count(self) -> int:
+        """Number of threads: that of PyTorch in the caller's thread."""
+        return torch.get_num_threads()
+
+    def parts(self, total: int, *, least: int = 1) -> list[tuple[int, int]]:
+        """Cut 0..total into at most `count` ranges of at least `least`."""
+        n = max(1, min(self.count, total // max(1, least)))
+        bounds = [total * k // n for k in range(n + 1)]
+        return list(zip(bounds, bounds[1:]))
+
+    def split(self, work: Callable[[int, int], None], total: int, *, least: int = 1) -> None:
+        """work(first, last) for the parts of 0..total, at the same time."""
+        self.run(work, self.parts(total, least=least))
+
+    def run(self, work: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> None:
+        """work(*a) for each of `arguments`, at most `count` of them, at the same time; raises its errors."""
+        if len(arguments) == 1:
+            work(*arguments[0])
+            return
+        pool = self._threads()
+        waiting = [pool.submit(work, *a) for a in arguments]
+        errors = [future.exception() for future in waiting]  # waits for all of them
+        for error in errors:
+            if error is not None:
+                raise error
+
+    def share(self, work: Callable[[int, Iterable[Item]], None], items: Sequence[Item]) -> None:
+        """work(part, some items) in every thread; each takes the next item when it is done with one."""
+        n = min(self.count, len(items))
+        queue, lock = iter(items), threading.Lock()
+
+        def taken() -> Iterable[Item]:
+            while True:
+                with lock:
+                    item = next(queue, None)
+                if item is None:
+                    return
+                yield item
+
+        self.run(lambda part: work(part, taken()), [(part,) for part in range(n)])
+
+    def _threads(self) -> ThreadPoolExecutor:
+        count = self.count
+        if self._process != os.getpid():  # after a fork the threads are the parent's
+            self._pool, self._process = None, os.getpid()
+        if self._pool is None or self._size != count:
+            self.close()
+            self._pool, self._size = ThreadPoolExecutor(count, thread_name_prefix="dpa2calc"), count
+            ready = threading.Barrier(count)
+
+            def begin() -> None:
+                torch.set_num_threads(1)  # in this thread
+                ready.wait()
+
+            for future in [self._pool.submit(begin) for _ in range(count)]:
+                future.result()
+            # PyTorch also remembers the last number given anywhere, for threads yet to come.
+            torch.set_num_threads(count)
+        return self._pool
+
+    def close(self) -> None:
+        """End the threads."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True)
+        self._pool, self._size = None, 0
+
+    def __del__(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Workers, ()  # threads are neither copied nor pickled
