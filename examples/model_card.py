@@ -1,0 +1,99 @@
+"""Write the card of a trained model: data, licences, steps, errors by head on the test frames.
+
+    python examples/model_card.py runs/default/model.safetensors > docs/pretrained.md
+
+Everything comes out of the checkpoint, whose heads carry it (`dpa2calc train` writes it there).
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from dpa2calc import load_model
+from dpa2calc.model.config import HeadConfig, ModelConfig
+from dpa2calc.training import registered_sets
+
+INTRODUCTION = """\
+# The pre-trained model
+
+`DPA2Calculator("pretrained", HEAD)`; the start of `finetune("pretrained", data, ...)`. One descriptor
+with a head for each DFT setting, trained by `dpa2calc train examples/default_model.toml`. This page is
+printed by `examples/model_card.py` from the checkpoint.
+
+**Not for** structures, elements, temperatures or pressures far from a head's training sets; reactions, unless
+the set holds them; comparing energies of different heads, which have different zeros. Look at the errors of
+your head first, and fine-tune on your own frames.
+"""
+
+
+def main() -> None:
+    """Print the card."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkpoint")
+    args = parser.parse_args()
+    potential = load_model(args.checkpoint)
+    config = potential.config
+    print(INTRODUCTION)
+    n_descriptor = sum(p.numel() for p in potential.descriptor.parameters())
+    n_heads = sum(p.numel() for p in potential.heads.parameters())
+    steps = {head.info.get("training", {}).get("steps") for head in config.heads}
+    print(
+        f"{n_descriptor:,} parameters in the descriptor, {n_heads:,} in {len(config.heads)} heads; "
+        f"{len(config.type_map)} elements; {', '.join(str(s) for s in steps)} steps after the shared start.\n"
+    )
+    print_errors(config)
+    print_sources(config)
+
+
+def sets_of(head: HeadConfig) -> dict[str, Any]:
+    """Test errors of the head's sets by name."""
+    return head.info.get("test_errors", {})
+
+
+def print_errors(config: ModelConfig) -> None:
+    """Errors by set, and their average with the weights of the training."""
+    print("## Errors on the test frames\n")
+    print(
+        "RMSE; energy in meV/atom, force in meV/Å, virial in meV/atom. Weights are those of the sampling.\n"
+    )
+    print("| head | set | frames | energy | force | virial | weight |")
+    print("|---|---|---|---|---|---|---|")
+    known, totals = registered_sets(), {"energy_rmse": 0.0, "force_rmse": 0.0}
+    weight_sum = 0.0
+    for head in config.heads:
+        for name, errors in sets_of(head).items():
+            weight = known[name].weight
+            weight_sum += weight
+            for key in totals:
+                totals[key] += weight * errors[key]
+            virial = errors.get("virial_rmse")
+            shown = "-" if virial is None else f"{virial:.1f}"
+            print(
+                f"| {head.name} | {name} | {errors['n_frames']} | {errors['energy_rmse']:.1f} "
+                f"| {errors['force_rmse']:.1f} | {shown} | {weight:g} |"
+            )
+    means = {key: value / weight_sum for key, value in totals.items()}
+    print(f"| **weighted average** | | | {means['energy_rmse']:.1f} | {means['force_rmse']:.1f} | | |\n")
+
+
+def print_sources(config: ModelConfig) -> None:
+    """Where the frames come from and under which licence."""
+    print("## Data\n")
+    print("| set | elements | functional | training frames | source | licence |")
+    print("|---|---|---|---|---|---|")
+    known = registered_sets()
+    for head in config.heads:
+        for name in sets_of(head):
+            entry, frames = known[name], head.info["training"]["frames"][name]
+            elements = " ".join(head.elements) if len(head.elements) < 20 else f"{len(head.elements)}"
+            print(
+                f"| {name} | {elements} | {entry.functional}, {entry.code} | {frames} "
+                f"| {entry.source}; {entry.citation} | {entry.licence or 'none stated'} |"
+            )
+
+
+if __name__ == "__main__":
+    main()
