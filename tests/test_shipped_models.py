@@ -1,0 +1,72 @@
+"""The models inside the package: what their files say, and physics on structures of their own kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.io import read
+
+from dpa2calc import DPA2Calculator, available_models, load_model
+
+SHIPPED = [name for name, entry in available_models().items() if entry.shipped]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_registry_says_what_the_file_holds(name):
+    config = load_model(name).config
+    assert tuple(h.name for h in config.heads) == available_models()[name].heads
+    for head in config.heads:
+        assert head.functional and head.elements and set(head.elements) <= set(config.type_map)
+        errors = head.info["test_errors"]
+        sets = [errors] if "force_rmse" in errors else list(errors.values())
+        assert sets and all(s["n_frames"] > 0 and s["force_rmse"] > 0 for s in sets), head.name
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_forces_are_the_derivative_of_the_energy_on_water(name):
+    atoms = molecule("H2O")
+    atoms.rattle(0.05, rng=np.random.default_rng(1))
+    atoms.calc = DPA2Calculator(name, "H2O-PBE0TS", dtype="float64")
+    forces, step = atoms.get_forces(), 1e-4
+    for atom, axis in ((0, 2), (1, 1), (2, 0)):
+        energies = []
+        for sign in (1, -1):
+            moved: Atoms = atoms.copy()
+            moved.calc = atoms.calc
+            moved.positions[atom, axis] += sign * step
+            energies.append(moved.get_potential_energy())
+        assert forces[atom, axis] == pytest.approx((energies[1] - energies[0]) / (2 * step), abs=1e-5)
+
+
+def test_an_oh_bond_of_liquid_water_pulls_back():
+    """Stretched, the O-H bonds of the frames pull in; compressed, they push out."""
+    water = read(Path(__file__).parents[1] / "examples" / "data" / "water64.extxyz")
+    calc = DPA2Calculator(head="H2O-PBE0TS")
+    hydrogen = int(np.flatnonzero(water.numbers == 1)[0])
+    distances = water.get_distances(hydrogen, np.flatnonzero(water.numbers == 8), mic=True)
+    oxygen = int(np.flatnonzero(water.numbers == 8)[distances.argmin()])
+    direction = water.get_distance(oxygen, hydrogen, mic=True, vector=True)
+    direction /= np.linalg.norm(direction)
+    pull = {}
+    for length in (0.85, 1.15):
+        atoms = water.copy()
+        atoms.positions[hydrogen] = atoms.positions[oxygen] + length * direction
+        atoms.calc = calc
+        pull[length] = float(atoms.get_forces()[hydrogen] @ direction)
+    assert pull[0.85] > 2.0 and pull[1.15] < -2.0  # eV/Å; the force constant of the bond is tens of eV/Å²
+
+
+def test_bulk_copper_resists_compression_in_the_pretrained_model():
+    if "pretrained" not in SHIPPED:
+        pytest.skip("no pre-trained model in this package")
+    calc = DPA2Calculator("pretrained", "mlearn-PBE")
+    pressure = []
+    for a in (3.45, 3.62, 3.80):
+        atoms = bulk("Cu", "fcc", a)
+        atoms.calc = calc
+        pressure.append(-np.trace(atoms.get_stress(voigt=False)) / 3)
+    assert pressure[0] > pressure[1] > pressure[2] and pressure[0] > 0 > pressure[2]
