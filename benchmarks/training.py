@@ -95,7 +95,9 @@ def run_ours(content: dict[str, Any], data: Dataset, folder: Path, threads: int)
     torch.set_num_threads(threads)
     given = parse_input(content, neighbor_rule="nearest")
     steps = content["training"]["numb_steps"]
-    config = TrainConfig(steps=steps, batch_atoms=1, log_every=2, dtype=given.training["dtype"])
+    config = TrainConfig(
+        steps=steps, batch_atoms=1, log_every=2, optimizer="adam", dtype=given.training["dtype"]
+    )
     head = dataclasses.replace(given.config.heads[0], name="water")
     result = train(given.config.with_heads((head,)), data, config, output=folder, progress=False)
     records = result.history.train[2:]

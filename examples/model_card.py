@@ -23,7 +23,8 @@ printed by `examples/model_card.py` from the checkpoint.
 
 **Not for** structures, elements, temperatures or pressures far from a head's training sets; reactions, unless
 the set holds them; comparing energies of different heads, which have different zeros. Look at the errors of
-your head first, and fine-tune on your own frames.
+your head first, and fine-tune on your own frames. The energies of the three Inorganic-* heads (84 to 89
+elements, about a thousand frames each) are not learned yet: use these heads only as a start.
 """
 
 
