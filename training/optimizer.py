@@ -77,11 +77,9 @@ class Adam:
 
 def make_optimizer(named: dict[str, nn.Parameter], config: TrainConfig) -> Adam | Soap:
     """The optimiser of these options; betas that are not given are the optimiser's own."""
-    if config.optimizer == "soap":
-        beta1, beta2 = config.beta1 or 0.95, config.beta2 or 0.95
-        return Soap(named, beta1=beta1, beta2=beta2, weight_decay=config.weight_decay)
-    beta1, beta2 = config.beta1 or 0.9, config.beta2 or 0.999
-    return Adam(named, beta1=beta1, beta2=beta2, weight_decay=config.weight_decay)
+    kind, own = (Soap, (0.95, 0.95)) if config.optimizer == "soap" else (Adam, (0.9, 0.999))
+    beta1, beta2 = (o if given is None else given for o, given in zip(own, (config.beta1, config.beta2)))
+    return kind(named, beta1=beta1, beta2=beta2, weight_decay=config.weight_decay)
 
 
 def gradient_norm(parameters: list[nn.Parameter]) -> Tensor:

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from dpa2calc.training.optimizer import Adam
+from dpa2calc.training.config import TrainConfig
+from dpa2calc.training.optimizer import Adam, make_optimizer
 from dpa2calc.training.soap import MAX_ROTATED, Soap
 
 
@@ -84,6 +85,16 @@ def test_goes_on_to_the_bit(shape):
         second = Soap({"w": nn.Parameter(weights)})
         second.load({k: v.clone() for k, v in first.tensors().items()}, dict(first.steps))
         assert torch.equal(_run(second, gradients[stop:]), whole)
+
+
+@pytest.mark.parametrize("optimizer, own", [("soap", (0.95, 0.95)), ("adam", (0.9, 0.999))])
+def test_betas_are_the_optimisers_own_unless_given(optimizer, own):
+    def betas(**options):
+        made = make_optimizer({}, TrainConfig(optimizer=optimizer, **options))
+        return made.beta1, made.beta2
+
+    assert betas() == own
+    assert betas(beta1=0.0) == (0.0, own[1]) and betas(beta2=0.5) == (own[0], 0.5)
 
 
 def test_weights_without_a_gradient_stay():
