@@ -80,6 +80,7 @@ def save_checkpoint(
         text = json.dumps(header, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"extra_info cannot be written as JSON: {error}; use plain values") from error
+    # Copies, because heads may share one net (training's `shared_steps`) and safetensors refuses that.
     tensors = {
         name: value.detach().cpu().contiguous().clone() for name, value in potential.state_dict().items()
     }

@@ -61,8 +61,6 @@ def test_an_oh_bond_of_liquid_water_pulls_back():
 
 
 def test_bulk_copper_resists_compression_in_the_pretrained_model():
-    if "pretrained" not in SHIPPED:
-        pytest.skip("no pre-trained model in this package")
     calc = DPA2Calculator("pretrained", "mlearn-PBE")
     pressure = []
     for a in (3.45, 3.62, 3.80):
