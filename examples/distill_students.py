@@ -114,6 +114,8 @@ def student_training(steps: int, system: System, seed: int, device: str) -> Trai
     return TrainConfig(
         steps=steps,
         batch_atoms=200,
+        optimizer="adam",
+        schedule="exponential",
         learning_rate=2e-3,
         learning_rate_stop=1e-5,
         warmup_steps=min(200, steps // 10),
@@ -135,6 +137,8 @@ def teacher_training(steps: int, system: System, seed: int, device: str) -> Fine
     return FinetuneConfig(
         steps=steps,
         batch_atoms=200,
+        optimizer="adam",
+        schedule="exponential",
         learning_rate=5e-4,
         learning_rate_stop=1e-5,
         warmup_steps=min(100, steps // 10),
@@ -246,7 +250,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--output", type=Path, default=Path("runs/students"))
     parser.add_argument("--systems", nargs="+", default=["water", "sse", "ferroelectric"])
-    parser.add_argument("--model", default="default", help="the pre-trained model to fine-tune")
+    parser.add_argument("--model", default="pretrained", help="the pre-trained model to fine-tune")
     parser.add_argument("--share", type=float, default=0.1, help="of the DFT frames that the teacher sees")
     parser.add_argument("--teacher-steps", type=int, default=4000)
     parser.add_argument("--student-steps", type=int, default=10_000, help="of the first round")
