@@ -35,6 +35,7 @@ from dpa2calc.training import (
     finetune,
     train,
 )
+from dpa2calc.training.distill_config import Ensemble
 from dpa2calc.training.statistics import spread_frames
 
 COLUMNS = ("teacher", "student", "full data")
@@ -58,15 +59,18 @@ def systems(quick: bool, md_steps: int, rounds: int) -> dict[str, System]:
     sample = 5 if quick else 50
     steps = 20 if quick else md_steps
 
-    def md(temperature: tuple[float, ...], timestep: float) -> tuple[MDCondition, ...]:
+    def md(
+        temperature: tuple[float, ...], timestep: float, ensemble: Ensemble = "nvt"
+    ) -> tuple[MDCondition, ...]:
         chosen = temperature[:1] if quick else temperature
         return (
             MDCondition(
+                ensemble=ensemble,
                 temperature=chosen,
                 timestep=timestep,
                 steps=steps,
                 sample_interval=sample,
-                trajectories=1 if quick else 2,
+                trajectories=1,
             ),
         )
 
@@ -74,9 +78,10 @@ def systems(quick: bool, md_steps: int, rounds: int) -> dict[str, System]:
         max_rounds=1 if quick else rounds,
         frames_per_round=4 if quick else 60,
         perturbed=0 if quick else 3,
+        explore_with="both",  # the student's own mistakes are corrected too
         displacement=0.04,
         strain=0.015,
-        later_learning_rate=1e-3,
+        later_learning_rate=5e-3,
     )
     return {
         "water": System(
@@ -100,7 +105,7 @@ def systems(quick: bool, md_steps: int, rounds: int) -> dict[str, System]:
         "ferroelectric": System(
             folder="FerroEle",
             functional="PBEsol",
-            md=md((200.0, 400.0, 700.0), 1.0),
+            md=md((200.0, 500.0, 900.0), 1.0, "npt"),
             loop=dataclasses.replace(loop, threshold=0.25),
             virial=True,
             paper={"teacher": (1.6, 44.7), "student": (2.5, 99.6), "full data": (1.9, 105.7)},
@@ -114,13 +119,9 @@ def student_training(steps: int, system: System, seed: int, device: str) -> Trai
     return TrainConfig(
         steps=steps,
         batch_atoms=200,
-        optimizer="adam",
-        schedule="exponential",
-        learning_rate=2e-3,
-        learning_rate_stop=1e-5,
-        warmup_steps=min(200, steps // 10),
-        gradient_clip_relative=3.0,
-        ema_decay=0.998 if steps > 2000 else 0.9,
+        learning_rate=2e-2,
+        learning_rate_stop=5e-5,
+        ema_decay=0.99,
         energy_prefactor_start=0.02,
         energy_prefactor_limit=2.0,
         force_prefactor_limit=20.0,
@@ -137,13 +138,9 @@ def teacher_training(steps: int, system: System, seed: int, device: str) -> Fine
     return FinetuneConfig(
         steps=steps,
         batch_atoms=200,
-        optimizer="adam",
-        schedule="exponential",
-        learning_rate=5e-4,
-        learning_rate_stop=1e-5,
-        warmup_steps=min(100, steps // 10),
-        gradient_clip_relative=3.0,
-        ema_decay=0.998 if steps > 2000 else 0.9,
+        learning_rate=3e-3,
+        learning_rate_stop=5e-5,
+        ema_decay=0.99,
         energy_prefactor_limit=2.0,
         force_prefactor_limit=20.0,
         log_every=max(1, min(100, steps // 5)),
@@ -252,11 +249,11 @@ def main() -> None:
     parser.add_argument("--systems", nargs="+", default=["water", "sse", "ferroelectric"])
     parser.add_argument("--model", default="pretrained", help="the pre-trained model to fine-tune")
     parser.add_argument("--share", type=float, default=0.1, help="of the DFT frames that the teacher sees")
-    parser.add_argument("--teacher-steps", type=int, default=4000)
-    parser.add_argument("--student-steps", type=int, default=10_000, help="of the first round")
-    parser.add_argument("--full-steps", type=int, default=40_000, help="of the full-data student")
-    parser.add_argument("--md-steps", type=int, default=1500)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--teacher-steps", type=int, default=800)
+    parser.add_argument("--student-steps", type=int, default=1000, help="of the first round")
+    parser.add_argument("--full-steps", type=int, default=3000, help="of the full-data student")
+    parser.add_argument("--md-steps", type=int, default=600)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, default=1)
