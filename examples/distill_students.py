@@ -152,32 +152,36 @@ def teacher_training(steps: int, system: System, seed: int, device: str) -> Fine
     )
 
 
-def run_system(name: str, system: System, args: argparse.Namespace) -> dict[str, Any]:
-    """Teacher, student and full-data student of one system; errors on the DFT test frames."""
+@dataclass(frozen=True)
+class Student:
+    """A distilled student, its teacher's file, and the frames of its system."""
+
+    model: Path
+    teacher: Path
+    few: Dataset
+    everything: Dataset
+    test: Dataset
+
+
+def make_student(name: str, system: System, args: argparse.Namespace) -> Student:
+    """Fine-tune the teacher and distil it; what is done already is read."""
     output = args.output / name
-    record_path = output / "table.json"
-    if record_path.exists():
-        return dict(json.loads(record_path.read_text(encoding="utf-8")))
     everything = Dataset.read(args.data / system.folder / "train.extxyz.xz", name=system.folder)
     test = Dataset.read(args.data / system.folder / "test.extxyz.xz", name="test")
     if args.quick:
         everything, test = everything.subset(range(40)), test.subset(spread_frames(test, 5))
     few = everything.sample(max(4, int(args.share * len(everything))), seed=args.seed)
-
     fitted, held_out = few.split(0.9 if len(few) > 20 else 0.75, seed=args.seed)
     options = teacher_training(args.teacher_steps, system, args.seed, args.device)
     # The weights that do best on a few held-out frames; what the default model can already is kept.
     finetune(args.model, fitted, options, output=output / "teacher", validation=held_out)
     best = output / "teacher" / "best.safetensors"
-    teacher = DPA2Calculator(best, device=args.device)
-
-    training = student_training(args.student_steps, system, args.seed, args.device)
     result = distill(
-        teacher,
+        DPA2Calculator(best, device=args.device),
         few,
         "dpa1-l0",
         md=system.md,
-        train=training,
+        train=student_training(args.student_steps, system, args.seed, args.device),
         config=system.loop,
         later_steps=max(1, args.student_steps // 2),
         final_steps=2 * args.student_steps,
@@ -187,20 +191,28 @@ def run_system(name: str, system: System, args: argparse.Namespace) -> dict[str,
         test=test,
         output=output / "distill",
     )
-    print(result.summary())
-    whole = train(
-        "dpa1-l0", everything, training.replace(steps=args.full_steps), output=output / "full"
-    ).potential.to("cpu")
+    print(result.summary(), flush=True)
+    return Student(result.student, best, few, everything, test)
+
+
+def run_system(name: str, system: System, args: argparse.Namespace) -> dict[str, Any]:
+    """Teacher, student and full-data student of one system; errors on the DFT test frames."""
+    output = args.output / name
+    record_path = output / "table.json"
+    if record_path.exists():
+        return dict(json.loads(record_path.read_text(encoding="utf-8")))
+    student = make_student(name, system, args)
+    training = student_training(args.full_steps, system, args.seed, args.device)
+    whole = train("dpa1-l0", student.everything, training, output=output / "full").potential.to("cpu")
     errors = {
-        "teacher": evaluate(best, test).errors,
-        "student": evaluate(result.student, test).errors,
-        "full data": evaluate(whole, test).errors,
+        "teacher": evaluate(student.teacher, student.test).errors,
+        "student": evaluate(student.model, student.test).errors,
+        "full data": evaluate(whole, student.test).errors,
     }
-    share = 100.0 * len(few) / len(everything)
     known = any(system.folder in h.name for h in load_model(args.model).config.heads)
     record: dict[str, Any] = {
-        "share": share,
-        "frames": len(few),
+        "share": 100.0 * len(student.few) / len(student.everything),
+        "frames": len(student.few),
         "pretrained_on_it": known,
         **{k: _numbers(e) for k, e in errors.items()},
     }
@@ -267,6 +279,8 @@ def main() -> None:
     unknown = [name for name in args.systems if name not in known]
     if unknown:
         parser.error(f"no system {', '.join(unknown)}; there are {', '.join(known)}")
+    for name in args.systems:  # all students first: they are what the applications wait for
+        make_student(name, known[name], args)
     records = {name: run_system(name, known[name], args) for name in args.systems}
     text = table(records, known)
     print(text)
