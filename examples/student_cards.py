@@ -22,7 +22,8 @@ INTRODUCTION = """\
 DPA-1 models without attention (cutoff 6 Å), distilled by `examples/distill_students.py`: a DPA-2 was
 fine-tuned on a tenth of the DFT frames, and the student learned from what it said about the configurations
 that dynamics visited. With `pip install 'dpa2calc[compress]'`,
-`DPA2Calculator("student-water", compress=True)` runs them from tables. This page is printed by `examples/student_cards.py`.
+`DPA2Calculator("student-water", compress=True)` runs them from tables. This page is printed by
+`examples/student_cards.py`.
 
 A student knows its own system at the temperatures below and nothing else: other elements are an error, other
 phases, surfaces, defects or higher temperatures are wrong without a warning.
@@ -81,7 +82,7 @@ def comparison(runs: Path) -> str:
     lines = [
         "## Beside students trained on all DFT frames\n",
         "RMSE on the DFT test frames, meV/atom / meV/Å. The teacher's descriptor was pre-trained with all "
-        "training frames of the collection, these sets' included; its own fine-tuning saw the share given here.\n",
+        "training frames of the collection, these sets' included; its own fine-tuning saw this share.\n",
         "| set | share of the frames | teacher | student | trained on all frames | force ratio |",
         "|---|---|---|---|---|---|",
     ]
