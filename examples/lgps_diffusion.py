@@ -4,12 +4,13 @@
     python examples/lgps_diffusion.py --temperatures 600 800 1000 --ps 50 --cell experiment
     python examples/lgps_diffusion.py --quick --model pretrained --head SSE-PBE
 
-NVT (Bussi, 2 fs) in the tetragonal cell repeated 3 x 3 x 2, made from the published structure (paper/lgps.py), or
---structure FILE. The cell is that of PBE (--cell pbe), as in the published simulations. The first tenth is
-equilibration. Beside it: experiments, and values of AIMD and of Deep Potentials from --published FILE (CSV with
-source, kind, temperature, coefficient in cm2/s, activation_energy in eV), of which none ship here.
-Writes lgps_diffusion.json and .png, a result (.npz) for each temperature, and the density of Li (.cube). A run that
-was stopped goes on with the same command; finished temperatures are not computed again.
+NVT (Bussi, 2 fs) in the tetragonal cell repeated 3 x 3 x 2, made from the published structure
+(paper/lgps.py), or --structure FILE. The cell is that of PBE (--cell pbe), as in the published simulations.
+The first tenth is equilibration. Beside it: experiments, and values of AIMD and of Deep Potentials from
+--published FILE (CSV with source, kind, temperature, coefficient in cm2/s, activation_energy in eV), of
+which none ship here. Writes lgps_diffusion.json and .png, a result (.npz) for each temperature, and the
+density of Li (.cube). A run that was stopped goes on with the same command; finished temperatures are not
+computed again.
 """
 
 from __future__ import annotations
@@ -94,7 +95,8 @@ def draw(results: list[Any], fit: Any, published: tuple[Published, ...], title: 
     points: dict[str, list[tuple[float, float]]] = {}
     for known in published:
         if known.coefficient and known.temperature:
-            points.setdefault(f"{known.source} ({known.kind})", []).append((known.temperature, known.coefficient))
+            name = f"{known.source} ({known.kind})"
+            points.setdefault(name, []).append((known.temperature, known.coefficient))
     references = {name: tuple(np.array(values).T) for name, values in points.items()}
     fit.plot(right, references=references, label="this model, tracer")
     figure.savefig(path, dpi=150)

@@ -4,16 +4,18 @@
     python examples/perovskite_transition.py --systems pt --repeat 6 6 6 --ps 20
     python examples/perovskite_transition.py --quick --model pretrained --head FerroEle
 
-Each supercell starts in one tetragonal domain (ions shifted along z), is heated through at least ten temperatures
-and cooled back, --ps at each, in a cell that may take any shape. Solid solutions have random (--orderings random) or
-rocksalt-ordered B sites, in whole neutral formula units. Followed are lattice, volume, off-centre displacements with
-direction, and heat capacity; the transition is where the mean displacement of the centres falls most steeply.
+Each supercell starts in one tetragonal domain (ions shifted along z), is heated through at least ten
+temperatures and cooled back, --ps at each, in a cell that may take any shape. Solid solutions have random
+(--orderings random) or rocksalt-ordered B sites, in whole neutral formula units. Followed are lattice,
+volume, off-centre displacements with direction, and heat capacity; the transition is where the mean
+displacement of the centres falls most steeply.
 
-Experiment: PbTiO3 is cubic above 763 K. Potentials made from PBEsol give about 500 K for it: most of the gap is the
-functional's (Li, Ahart, Liu, arXiv 2601.13125). A finite cell and 10 ps a temperature add superheating of some 10 K.
+Experiment: PbTiO3 is cubic above 763 K. Potentials made from PBEsol give about 500 K for it: most of the
+gap is the functional's (Li, Ahart, Liu, arXiv 2601.13125). A finite cell and 10 ps a temperature add
+superheating of some 10 K.
 
-Writes perovskite_transition.json and .png, and a result (.npz) for each system. A run that was stopped goes on with
-the same command.
+Writes perovskite_transition.json and .png, and a result (.npz) for each system. A run that was stopped goes
+on with the same command.
 """
 
 from __future__ import annotations
@@ -156,7 +158,8 @@ def main() -> None:
     """Scan every system asked for, draw, judge."""
     parser = options(__doc__, model="student-ferroelectric", output="runs/perovskite_transition")
     parser.add_argument("--systems", nargs="+", choices=tuple(SYSTEMS), default=tuple(SYSTEMS))
-    parser.add_argument("--orderings", nargs="+", choices=("random", "rocksalt"), default=("random", "rocksalt"))
+    orders = ("random", "rocksalt")
+    parser.add_argument("--orderings", nargs="+", choices=orders, default=orders, help="of the B sites")
     parser.add_argument("--repeat", type=int, nargs=3, default=(4, 4, 4), help="cells (default 4 4 4)")
     parser.add_argument("--ps", type=float, default=10.0, help="at each temperature (default 10)")
     parser.add_argument("--timestep-fs", type=float, default=2.0)

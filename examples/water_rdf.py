@@ -5,8 +5,9 @@
     python examples/water_rdf.py --quick --model default
 
 NVT (Langevin, 330 K, 0.5 fs) from examples/data/water64.extxyz. The reference, 400 frames of H2O-PBE0TS
-(PBE0+TS), is in examples/data/water_pbe0ts_rdf.json; with --data FOLDER it is computed afresh from the frames.
-Writes water_rdf.json and water_rdf.png into --output. A run that was stopped goes on with the same command.
+(PBE0+TS), is in examples/data/water_pbe0ts_rdf.json; with --data FOLDER it is computed afresh from the
+frames. Writes water_rdf.json and water_rdf.png into --output. A run that was stopped goes on with the same
+command.
 """
 
 from __future__ import annotations
@@ -95,7 +96,8 @@ def draw(curves: dict[str, Any], angles: Any, dft: dict[str, Any], title: str, p
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     for k, (pair, curve) in enumerate(curves.items()):
-        left.plot(*dft["pairs"][pair], "k--", lw=1.2, zorder=3, label="DFT frames, PBE0+TS" if k == 0 else None)
+        name = "DFT frames, PBE0+TS" if k == 0 else None
+        left.plot(*dft["pairs"][pair], "k--", lw=1.2, zorder=3, label=name)
         left.plot(curve.r, curve.g, color=f"C{k}", lw=1.8, label=f"$g_\\mathrm{{{pair.replace('-', '')}}}$")
     left.set(xlabel="r (Å)", ylabel="g(r)", xlim=(0.5, 6.0), ylim=(0, 4), title=title)
     left.legend(frameon=False)

@@ -41,7 +41,7 @@ def judge(claim: str, value: float, limit: float, unit: str = "", digits: int = 
 
 
 def options(description: str | None, model: str, output: str) -> argparse.ArgumentParser:
-    """A parser with --model, --head, ... (`dpa2calc md --help` explains them), --output, --quick, --threads."""
+    """A parser with --model, --head, ... (see `dpa2calc md --help`), --output, --quick, --threads."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -87,7 +87,9 @@ def read_set(folder: Path, parts: Sequence[str] = ("train", "test")) -> list[Ato
     return frames
 
 
-def summarise(args: argparse.Namespace, data: Mapping[str, Any], verdicts: Sequence[Verdict]) -> dict[str, Any]:
+def summarise(
+    args: argparse.Namespace, data: Mapping[str, Any], verdicts: Sequence[Verdict]
+) -> dict[str, Any]:
     """Print the verdicts; the record of an example: its numbers, the verdicts, and what made them."""
     for verdict in verdicts:
         print(verdict)
