@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Literal
 
@@ -13,11 +14,16 @@ from dpa2calc.errors import ConfigError
 Ordering = Literal["random", "rocksalt"]
 
 
-def solid_solution(**parts: float) -> dict[str, float]:
+def solid_solution(*, sites: int | None = None, **parts: float) -> dict[str, float]:
     """B-site fractions of PIN-PMN-PT and relatives from the fractions of their end members.
 
     Known names: PT (PbTiO3), PZ (PbZrO3), PMN (Pb Mg1/3 Nb2/3 O3), PIN (Pb In1/2 Nb1/2 O3), PZN (Pb Zn1/3
     Nb2/3 O3), PSN (Pb Sc1/2 Nb1/2 O3).
+
+    Args:
+        sites: number of B sites of a supercell; the fractions are then those of the nearest composition of
+            whole formula units, so that the cell stays neutral (rounding each element by itself does not).
+        parts: fractions of the end members, which add up to 1.
 
     Example:
         >>> solid_solution(PIN=0.29, PMN=0.45, PT=0.26)
@@ -31,16 +37,36 @@ def solid_solution(**parts: float) -> dict[str, float]:
         "PZN": {"Zn": 1 / 3, "Nb": 2 / 3},
         "PSN": {"Sc": 1 / 2, "Nb": 1 / 2},
     }
-    fractions: dict[str, float] = {}
-    for name, amount in parts.items():
+    for name in parts:
         if name not in known:
             raise ConfigError(f"{name} is no known end member; the names are {', '.join(known)}")
+    if abs(sum(parts.values()) - 1) > 1e-6:
+        raise ConfigError(f"the fractions add up to {sum(parts.values()):g}; they must add up to 1")
+    fractions: dict[str, float] = {}
+    chosen = parts if sites is None else _whole_units(parts, known, sites)
+    for name, amount in chosen.items():
         for element, share in known[name].items():
             fractions[element] = fractions.get(element, 0.0) + amount * share
-    total = sum(parts.values())
-    if abs(total - 1) > 1e-6:
-        raise ConfigError(f"the fractions add up to {total:g}; they must add up to 1")
     return {element: round(value, 10) for element, value in fractions.items()}
+
+
+def _whole_units(
+    parts: Mapping[str, float], known: Mapping[str, Mapping[str, float]], sites: int
+) -> dict[str, float]:
+    """The nearest fractions for which every end member has whole formula units on `sites` sites."""
+    names = list(parts)
+    sizes = [round(1 / min(known[name].values())) for name in names]  # sites of a formula unit: 1, 2 or 3
+    choices = [range(int(parts[name] * sites / size) + 3) for name, size in zip(names, sizes)]
+    best: tuple[float, tuple[int, ...]] | None = None
+    for units in itertools.product(*choices):
+        taken = [n * size for n, size in zip(units, sizes)]
+        if sum(taken) == sites:
+            away = sum((k / sites - parts[name]) ** 2 for k, name in zip(taken, names))
+            if best is None or away < best[0]:
+                best = away, units
+    if best is None:
+        raise ConfigError(f"{sites} sites cannot hold whole formula units of {', '.join(names)}; take more")
+    return {name: n * size / sites for name, n, size in zip(names, best[1], sizes)}
 
 
 def perovskite(
