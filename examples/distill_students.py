@@ -79,6 +79,8 @@ def systems(quick: bool, md_steps: int, rounds: int) -> dict[str, System]:
         frames_per_round=4 if quick else 60,
         perturbed=0 if quick else 3,
         explore_with="both",  # the student's own mistakes are corrected too
+        contacts=0 if quick else 3,  # without them two oxygen atoms fused after 8 ps
+        force_limit=100.0,
         displacement=0.04,
         strain=0.015,
         later_learning_rate=5e-3,
@@ -259,7 +261,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--output", type=Path, default=Path("runs/students"))
     parser.add_argument("--systems", nargs="+", default=["water", "sse", "ferroelectric"])
-    parser.add_argument("--model", default="pretrained", help="the pre-trained model to fine-tune")
+    parser.add_argument("--model", default="default", help="the pre-trained model to fine-tune")
     parser.add_argument("--share", type=float, default=0.1, help="of the DFT frames that the teacher sees")
     parser.add_argument("--teacher-steps", type=int, default=800)
     parser.add_argument("--student-steps", type=int, default=1000, help="of the first round")

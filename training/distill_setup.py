@@ -26,6 +26,7 @@ from dpa2calc.model.presets import preset, preset_names
 from dpa2calc.version import __version__
 
 from .config import TrainConfig
+from .contacts import close_contact
 from .data import PathLike, iread_atoms
 from .dataset import Dataset
 from .distill_config import DistillConfig, MDCondition
@@ -84,7 +85,10 @@ def all_elements(start: list[Atoms], conditions: Iterable[MDCondition]) -> tuple
 
 
 def perturbed(structures: list[Atoms], config: DistillConfig) -> list[Atoms]:
-    """Each structure, followed by its copies with random displacements and, in a full cell, strains."""
+    """Each structure, followed by its copies with random displacements and, in a full cell, strains.
+
+    After them come `config.contacts` copies in which two atoms are close.
+    """
     rng = np.random.default_rng(config.seed)
     out = []
     for atoms in structures:
@@ -97,6 +101,8 @@ def perturbed(structures: list[Atoms], config: DistillConfig) -> list[Atoms]:
                 copied.set_cell(copied.cell.array @ deformation, scale_atoms=True)
             copied.positions += rng.normal(0.0, config.displacement, copied.positions.shape)
             out.append(copied)
+        contacts = (close_contact(atoms, rng) for _ in range(config.contacts))
+        out.extend(c for c in contacts if c is not None)
     return out
 
 
