@@ -75,7 +75,7 @@ def scan(system: System, ordering: str, args: Any, folder: Path) -> PhaseTransit
     result = phase_transition(
         atoms,
         [float(value) for value in grid],
-        picoseconds=0.06 if args.quick else args.ps,
+        picoseconds=0.08 if args.quick else args.ps,
         cooling=not args.quick,
         timestep_fs=args.timestep_fs,
         repeats=repeats,
