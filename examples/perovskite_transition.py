@@ -144,11 +144,14 @@ def draw(results: dict[str, PhaseTransition], title: str, path: Path) -> None:
         result.plot_lattice(lattice)
         result.plot(order)
         result.plot_heat_capacity(heat)
-        lattice.set_title(f"{name}, {result.n_atoms} atoms", loc="left", fontsize=10)
+        key, _, ordering = name.partition(" ")
+        text = ", ".join(filter(None, (SYSTEMS[key].title, ordering, f"{result.n_atoms} atoms")))
+        lattice.set_title(text, loc="left", fontsize=10)
         if name.startswith("pt"):
             for ax in (lattice, order):
                 ax.axvline(EXPERIMENT_PT, color="k", lw=0.8, ls="--")
-            order.text(EXPERIMENT_PT, order.get_ylim()[1], "experiment", ha="right", va="top", rotation=90)
+            place = {"xy": (EXPERIMENT_PT, 0.97), "xycoords": ("data", "axes fraction")}
+            order.annotate("experiment ", **place, ha="right", va="top", rotation=90)
     figure.suptitle(title)
     figure.savefig(path, dpi=150)
     plt.close(figure)

@@ -16,7 +16,6 @@ import numpy as np
 from ase import Atoms, units
 from science import read_set
 
-
 LARGEST = 0.05  # strain
 NO_FORCE = 1e-2  # eV/Å
 
