@@ -54,9 +54,8 @@ canvas { position: absolute; inset: 0; cursor: crosshair; }
 #legend div { cursor: pointer; padding: 2px 4px; white-space: nowrap; }
 #legend div.off { opacity: 0.3; }
 #legend i { display: inline-block; width: 10px; height: 10px; border-radius: 5px; margin-right: 6px; }
-#tip { position: absolute; pointer-events: none; background: #fffffff0; border: 1px solid #999; padding: 4px
-# 6px;
-  display: none; font-size: 12px; white-space: pre; }
+#tip { position: absolute; pointer-events: none; background: #fffffff0; border: 1px solid #999;
+  padding: 4px 6px; display: none; font-size: 12px; white-space: pre; }
 </style></head><body>
 <header><h1>@TITLE@</h1>
 <label>projection <select id="projection"></select></label>

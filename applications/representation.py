@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 
 from dpa2calc.errors import ConfigError, DataError, MissingDependencyError
 
+from .chemiscope import write_chemiscope
 from .descriptor_points import ArrayRows, Points, collect_points, descriptor_function
 from .map_page import map_page
 from .result import Result, provenance
@@ -120,6 +121,17 @@ class RepresentationMap(Result):
         temporary.write_text(page, encoding="utf-8")
         os.replace(temporary, target)
         return target
+
+    def write_chemiscope(
+        self,
+        path: str | os.PathLike[str],
+        structures: TrajectoryLike | Mapping[str, TrajectoryLike],
+        *,
+        cutoff: float = 4.0,
+        title: str = "Representation map",
+    ) -> Path:
+        """Write map and structures as a file for chemiscope.org; see `chemiscope.write_chemiscope`."""
+        return write_chemiscope(path, self, structures, cutoff=cutoff, title=title)
 
 
 def representation_map(

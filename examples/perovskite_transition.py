@@ -75,7 +75,7 @@ def scan(system: System, ordering: str, args: Any, folder: Path) -> PhaseTransit
     result = phase_transition(
         atoms,
         [float(value) for value in grid],
-        picoseconds=0.06 if args.quick else args.ps,
+        picoseconds=0.08 if args.quick else args.ps,
         cooling=not args.quick,
         timestep_fs=args.timestep_fs,
         repeats=repeats,
@@ -120,8 +120,8 @@ def verdicts(results: dict[str, PhaseTransition]) -> list[Verdict]:
         cold, hot = result.tetragonality[up[0]], result.tetragonality[up[-1]]
         claim = f"{name}: tetragonal at {result.target[up[0]]:g} K (c/a over 1.005)"
         found.append(Verdict(claim, f"{cold[0]:.4f} ± {cold[1]:.4f}", bool(cold[0] > 1.005)))
-        claim = f"{name}: cubic at {result.target[up[-1]]:g} K (c/a under 1.003)"
-        found.append(Verdict(claim, f"{hot[0]:.4f} ± {hot[1]:.4f}", bool(abs(hot[0] - 1) < 0.003)))
+        claim = f"{name}: cubic at {result.target[up[-1]]:g} K (c/a within 0.005 of 1)"
+        found.append(Verdict(claim, f"{hot[0]:.4f} ± {hot[1]:.4f}", bool(abs(hot[0] - 1) < 0.005)))
     for ordering in ("random", "rocksalt"):
         pair = [results.get(f"{key} {ordering}") for key in ("pin29", "pin36")]
         if pair[0] is None or pair[1] is None:
@@ -144,11 +144,14 @@ def draw(results: dict[str, PhaseTransition], title: str, path: Path) -> None:
         result.plot_lattice(lattice)
         result.plot(order)
         result.plot_heat_capacity(heat)
-        lattice.set_title(f"{name}, {result.n_atoms} atoms", loc="left", fontsize=10)
+        key, _, ordering = name.partition(" ")
+        text = ", ".join(filter(None, (SYSTEMS[key].title, ordering, f"{result.n_atoms} atoms")))
+        lattice.set_title(text, loc="left", fontsize=10)
         if name.startswith("pt"):
             for ax in (lattice, order):
                 ax.axvline(EXPERIMENT_PT, color="k", lw=0.8, ls="--")
-            order.text(EXPERIMENT_PT, order.get_ylim()[1], "experiment", ha="right", va="top", rotation=90)
+            place = {"xy": (EXPERIMENT_PT, 0.97), "xycoords": ("data", "axes fraction")}
+            order.annotate("experiment ", **place, ha="right", va="top", rotation=90)
     figure.suptitle(title)
     figure.savefig(path, dpi=150)
     plt.close(figure)

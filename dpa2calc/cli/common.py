@@ -55,14 +55,16 @@ def make_calculator(args: argparse.Namespace) -> Any:
     return DPA2Calculator(args.model, args.head, dtype=args.dtype, **chosen)
 
 
-def add_structure_argument(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
-    """Add --structure FILE, --index and --repeat."""
+def add_structure_argument(parser: argparse.ArgumentParser) -> None:
+    """Add FILE (which may also be written --structure FILE), --index and --repeat."""
     parser.add_argument(
-        "--structure",
-        required=required,
+        "structure",
+        nargs="?",
+        default=argparse.SUPPRESS,  # so that leaving it out does not undo --structure
         metavar="FILE",
         help="any file that ASE reads (cif, extxyz, POSCAR ...)",
     )
+    parser.add_argument("--structure", metavar="FILE", help="the same file, named")
     parser.add_argument("--index", type=int, default=-1, help="which frame of the file (default: the last)")
     parser.add_argument(
         "--repeat", type=int, nargs=3, metavar=("A", "B", "C"), help="repeat the cell, for example 2 2 2"
@@ -74,8 +76,10 @@ def read_structure(args: argparse.Namespace) -> Any:
 
     Raises:
         DataError: the file is missing or ASE cannot read it.
-        ConfigError: --repeat along a direction without a cell vector, or below 1.
+        ConfigError: no file given, --repeat along a direction without a cell vector, or below 1.
     """
+    if args.structure is None:
+        raise ConfigError("name a structure file, for example: dpa2calc VERB structure.cif")
     atoms = read_frame(args.structure, args.index)
     if args.repeat:
         if min(args.repeat) < 1:

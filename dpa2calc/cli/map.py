@@ -44,6 +44,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the choice of points and t-SNE (default 0)")
     parser.add_argument("--figure", default="map.png", help="default map.png")
     parser.add_argument("--html", metavar="FILE", help="also write a page to explore the map in a browser")
+    parser.add_argument(
+        "--chemiscope", metavar="FILE", help="also write map and structures for chemiscope.org (.json.gz)"
+    )
     parser.add_argument("--save", metavar="FILE", help="store the result (.npz)")
     add_selection_arguments(parser)
     add_calculator_arguments(parser)
@@ -77,6 +80,8 @@ def run(args: argparse.Namespace) -> int:
     print(f"figure: {draw(args.figure, [partial(result.plot, colour=colour) for colour in args.colour])}")
     if args.html:
         print(f"page: {result.write_html(args.html)}")
+    if args.chemiscope:
+        print(f"chemiscope file: {result.write_chemiscope(args.chemiscope, groups)}")
     if args.save:
         print(f"result: {result.save(args.save)}")
     return 0

@@ -19,7 +19,7 @@ from .common import (
 
 EXAMPLE = """\
 example: positions and cell of a crystal, its space group kept
-  dpa2calc relax --structure cu.cif --cell full --keep-symmetry --out cu-relaxed.cif
+  dpa2calc relax cu.cif --cell full --keep-symmetry --out cu-relaxed.cif
 
 --out names the relaxed structure; its format follows the name (cif, extxyz, vasp, xyz ...). Beside it
 are written NAME.relax.npz (the result), NAME.relax.traj (all steps) and NAME.relax.png. Running again

@@ -1,5 +1,6 @@
 """Maps of descriptors: clusters stay separate, projections are right, labels follow the structure."""
 
+import gzip
 import json
 import re
 
@@ -144,3 +145,43 @@ def test_errors_say_what_to_do() -> None:
         result.points("tsne")
     with pytest.raises(ConfigError, match="colour = 'mass' is not one of group, element, environment"):
         result.plot(colour="mass")
+
+
+def test_chemiscope_file_puts_every_point_on_its_atom(tmp_path) -> None:
+    structures = {"cold": waters(6), "hot": [bulk("Cu", a=3.6), bulk("Cu", a=3.7)]}
+    describer = {"cold": Describer(), "hot": Describer(4.0)}
+    result = representation_map(structures, describer, max_points=12, methods=("pca",))
+    data = json.loads(
+        gzip.decompress(result.write_chemiscope(tmp_path / "map.json.gz", structures).read_bytes())
+    )
+    assert set(data) == {"meta", "structures", "properties", "settings", "environments"}
+    assert len(data["environments"]) == len(result.pca) == len(data["properties"]["PCA 1"]["values"])
+    everything = [*structures["cold"], *structures["hot"]]
+    offset = {"cold": 0, "hot": 6}
+    for k, place in enumerate(data["environments"]):
+        shown = data["structures"][place["structure"]]
+        group = data["properties"]["group"]["values"][k]
+        true = everything[offset[group] + result.frame[k]]
+        assert place["center"] == result.atom[k] and shown["names"] == true.get_chemical_symbols()
+        assert shown["y"] == pytest.approx(true.positions[:, 1], abs=1e-4)
+        assert shown["cell"] == pytest.approx(true.cell.array.ravel(), abs=1e-4)
+        assert data["properties"]["element"]["values"][k] == true.symbols[int(result.atom[k])]
+    used = {place["structure"] for place in data["environments"]}
+    assert used == set(range(len(data["structures"])))  # no structure without a point
+    for axis in ("x", "y", "color"):
+        assert data["settings"]["map"][axis]["property"] in data["properties"]
+
+
+def test_chemiscope_file_of_structures_keeps_their_order(tmp_path) -> None:
+    structures = {"b": waters(3), "a": [bulk("Cu", a=3.6)]}
+    result = representation_map(structures, Describer(), level="structure", methods=("pca",))
+    data = json.loads(result.write_chemiscope(tmp_path / "map.json", structures).read_text())
+    assert "environments" not in data
+    assert data["properties"]["group"] == {"target": "structure", "values": ["b", "b", "b", "a"]}
+    assert [shown["size"] for shown in data["structures"]] == [3, 3, 3, 1]
+    with pytest.raises(DataError, match="the map has the groups b, a"):
+        result.write_chemiscope(tmp_path / "map.json", waters(3))
+    with pytest.raises(DataError, match="2 points of the map have no frame"):
+        result.write_chemiscope(tmp_path / "map.json", {"b": waters(1), "a": structures["a"]})
+    with pytest.raises(ConfigError, match=r"end it in .json or .json.gz"):
+        result.write_chemiscope(tmp_path / "map.html", structures)

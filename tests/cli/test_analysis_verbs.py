@@ -1,5 +1,6 @@
 """The verbs rdf, adf, diffusion and map: from a file to numbers and a figure in one line."""
 
+import json
 import re
 
 import numpy as np
@@ -132,10 +133,12 @@ def test_map_draws_and_writes_the_page(copper, tmp_path, capsys, monkeypatch) ->
 
     monkeypatch.setattr("dpa2calc.cli.map.make_calculator", lambda args: Describer())
     outputs = ["--figure", str(tmp_path / "map.png"), "--html", str(tmp_path / "map.html")]
+    outputs += ["--chemiscope", str(tmp_path / "map.json")]
     assert main(["map", copper, *outputs, "--stop", "2", "--no-tsne", "--quiet"]) == 0
     assert "map of 64 atoms (of 64), descriptors of 6 numbers" in capsys.readouterr().out
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
     assert "Cu:Cu12" in (tmp_path / "map.html").read_text()
+    assert len(json.loads((tmp_path / "map.json").read_text())["environments"]) == 64
 
 
 @pytest.mark.parametrize("verb", ["rdf", "adf", "diffusion", "map"])

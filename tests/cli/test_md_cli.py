@@ -84,7 +84,7 @@ def test_help_shows_an_example(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["md", "--help"])
     assert stopped.value.code == 0
-    assert "dpa2calc md --structure water.extxyz --temperature 330 --steps 20000" in capsys.readouterr().out
+    assert "dpa2calc md water.extxyz --temperature 330 --steps 20000" in capsys.readouterr().out
 
 
 def test_a_run_that_a_limit_stops_returns_1(copper_file, tmp_path, capsys):

@@ -1,13 +1,15 @@
-"""The verbs eos, elastic, phonons and neb from files to numbers, with EMT in place of weights."""
+"""The solid-state verbs from files to numbers, with EMT in place of weights."""
 
 import re
 
 import pytest
-from ase.build import bulk
+from ase.build import bulk, molecule
 from ase.io import read, write
 
 from dpa2calc.applications.elastic import ElasticConstants
-from dpa2calc.applications.vacancy import vacancy_hop
+from dpa2calc.applications.surface import SurfaceEnergy
+from dpa2calc.applications.vacancy import VacancyFormation, vacancy_hop
+from dpa2calc.applications.vibrations import Vibrations
 from dpa2calc.cli.main import main
 
 
@@ -61,6 +63,50 @@ def test_neb(copper, capsys):
         assert main(["neb", *options, "--images", "5", "--max-steps", "1", "--out", "short"]) == 1
 
 
+def test_vibrations(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write("N2.xyz", molecule("N2"))
+    words = ["vibrations", "N2.xyz", "--calculator", "emt", "--no-progress", "--temperature", "300"]
+    assert main([*words, "--symmetry-number", "2"]) == 0
+    text = capsys.readouterr().out
+    result = Vibrations.load("vibrations/vibrations.npz")
+    assert len(result.frequencies) == 1 and result.n_imaginary == 0
+    told = float(re.search(r"free energy at 300 K \(Gibbs, ideal gas\): (-?[\d.]+) eV", text).group(1))
+    assert told == pytest.approx(result.free_energy(300, symmetry_number=2), abs=1e-4)
+    movie = read("vibrations/mode-1.extxyz", ":")
+    stretched = [frame.get_distance(0, 1) for frame in movie]
+    assert max(stretched) - min(stretched) == pytest.approx(1.2, abs=0.01)  # 0.3 Å each, both ways
+    assert (tmp_path / "vibrations" / "vibrations.png").stat().st_size > 5000
+
+
+def test_surface(copper, capsys, tmp_path):
+    assert main(["surface", *copper, "--thicknesses", "6", "8", "--vacuum", "8", "--unrelaxed"]) == 0
+    result = SurfaceEnergy.load("surface/surface.npz")
+    assert number(capsys.readouterr().out, "  unrelaxed") == pytest.approx(result.unrelaxed_energy, abs=1e-3)
+    assert read("surface/slab.extxyz").cell[2, 2] > 14
+    assert (tmp_path / "surface" / "surface.png").stat().st_size > 5000
+
+
+def test_vacancy(copper, capsys, tmp_path):
+    assert main(["vacancy", *copper, "--lengths", "5", "7", "--fmax", "0.01"]) == 0
+    result = VacancyFormation.load("vacancy/vacancy.npz")
+    assert 1.0 < result.energy < 1.4  # eV; experiment 1.28
+    assert len(read("vacancy/defect.extxyz")) == result.n_atoms[-1] - 1
+    assert (tmp_path / "vacancy" / "vacancy.png").stat().st_size > 5000
+    with pytest.raises(SystemExit):
+        main(["vacancy", *copper, "--chemical-potential", "O"])
+    assert "give ELEMENT=EV" in capsys.readouterr().err
+
+
+def test_the_structure_may_come_first_or_by_name(copper, capsys):
+    assert main(["eos", "Cu.extxyz", "--calculator", "emt", "--no-progress", "--points", "7"]) == 0
+    first = number(capsys.readouterr().out, "bulk modulus")
+    assert main(["eos", *copper, "--points", "7", "--out", "other"]) == 0
+    assert number(capsys.readouterr().out, "bulk modulus") == first
+    assert main(["eos", "--calculator", "emt"]) == 1
+    assert "name a structure file" in capsys.readouterr().err
+
+
 def test_wrong_input_is_one_line_and_an_exit_code(copper, capsys):
     assert main(["eos", "--structure", "none.cif", "--calculator", "emt"]) == 1
     assert "dpa2calc eos: none.cif does not exist" in capsys.readouterr().err
@@ -68,9 +114,9 @@ def test_wrong_input_is_one_line_and_an_exit_code(copper, capsys):
     assert "5 or more different linear strains" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("verb", ["eos", "elastic", "phonons", "neb"])
+@pytest.mark.parametrize("verb", ["eos", "elastic", "phonons", "neb", "vibrations", "surface", "vacancy"])
 def test_help_shows_an_example(verb, capsys):
     with pytest.raises(SystemExit) as stop:
         main([verb, "--help"])
     assert stop.value.code == 0
-    assert f"dpa2calc {verb} --structure" in capsys.readouterr().out
+    assert f"  dpa2calc {verb} " in capsys.readouterr().out
