@@ -94,6 +94,15 @@ def load_test(name: str, folder: Path, frames: int = 0) -> Dataset:
     return data.subset(spread_frames(data, frames)) if 0 < frames < len(data) else data
 
 
+def write_figure(figure: Any, path: Path) -> str:
+    """Save a matplotlib figure as PNG and close it; returns the file's name."""
+    import matplotlib.pyplot as plt
+
+    figure.savefig(path, dpi=120, bbox_inches="tight")
+    plt.close(figure)
+    return path.name
+
+
 def pair(errors: Errors | Mapping[str, Any] | None) -> tuple[float | None, float | None]:
     """Energy and force RMSE (meV/atom, meV/Å) of errors or of their dict."""
     if errors is None:
@@ -118,6 +127,6 @@ def require_steps(record: Mapping[str, Any], steps: int, path: Path) -> None:
     """Stop when a finished run had another number of steps than is asked for now."""
     if record["steps"] != steps:
         raise SystemExit(
-            f"{path} is a finished run of {record['steps']} steps, not {steps}: ask for as many steps as then, "
-            "or choose another --output"
+            f"{path} is a finished run of {record['steps']} steps, not {steps}: ask for as many steps as "
+            "then, or choose another --output"
         )
