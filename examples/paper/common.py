@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -130,3 +132,32 @@ def require_steps(record: Mapping[str, Any], steps: int, path: Path) -> None:
             f"{path} is a finished run of {record['steps']} steps, not {steps}: ask for as many steps as "
             "then, or choose another --output"
         )
+
+
+def steps_for(frames: int, atoms: int, batch_atoms: int, *, epochs: int, least: int, most: int) -> int:
+    """Steps of batches of whole frames, for a number of passes over the frames, within limits.
+
+    Args:
+        atoms: of one frame, on average.
+
+    Example:
+        >>> steps_for(100, 40, 100, epochs=10, least=100, most=600)  # two frames a batch
+        500
+    """
+    per_batch = max(1, batch_atoms // max(1, atoms))
+    return min(most, max(min(least, most), math.ceil(frames / per_batch) * epochs))
+
+
+def options_for(data: Dataset, args: argparse.Namespace, *, most: int) -> dict[str, Any]:
+    """The recipe's training options for a sample of one set; `args.epochs` and `most` limit the steps."""
+    config = recipe(args).config
+    steps = steps_for(
+        len(data),
+        data.n_atoms // len(data),
+        config.batch_atoms,
+        epochs=args.epochs,
+        least=most // 3,
+        most=most,
+    )
+    values = {f.name: getattr(config, f.name) for f in dataclasses.fields(TrainConfig)}
+    return {**values, "steps": steps, "shared_steps": 0, "batches_per_step": 1, "ema_decay": 0.98}

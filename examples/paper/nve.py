@@ -68,7 +68,7 @@ def main() -> None:
             tables=[table(results)],
             figures=[figure(results, args)],
             notes=[
-                f"{args.model}, float32, {args.ps:g} ps after {args.equilibration_ps:g} ps of Langevin dynamics.",
+                f"{args.model}, float32; {args.ps:g} ps after {args.equilibration_ps:g} ps of Langevin",
                 "The paper (Figure S3) shows DPA-2 without drift on three OC2M structures, without numbers.",
             ],
             numbers={
