@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -94,6 +96,15 @@ def load_test(name: str, folder: Path, frames: int = 0) -> Dataset:
     return data.subset(spread_frames(data, frames)) if 0 < frames < len(data) else data
 
 
+def write_figure(figure: Any, path: Path) -> str:
+    """Save a matplotlib figure as PNG and close it; returns the file's name."""
+    import matplotlib.pyplot as plt
+
+    figure.savefig(path, dpi=120, bbox_inches="tight")
+    plt.close(figure)
+    return path.name
+
+
 def pair(errors: Errors | Mapping[str, Any] | None) -> tuple[float | None, float | None]:
     """Energy and force RMSE (meV/atom, meV/Å) of errors or of their dict."""
     if errors is None:
@@ -118,6 +129,35 @@ def require_steps(record: Mapping[str, Any], steps: int, path: Path) -> None:
     """Stop when a finished run had another number of steps than is asked for now."""
     if record["steps"] != steps:
         raise SystemExit(
-            f"{path} is a finished run of {record['steps']} steps, not {steps}: ask for as many steps as then, "
-            "or choose another --output"
+            f"{path} is a finished run of {record['steps']} steps, not {steps}: ask for as many steps as "
+            "then, or choose another --output"
         )
+
+
+def steps_for(frames: int, atoms: int, batch_atoms: int, *, epochs: int, least: int, most: int) -> int:
+    """Steps of batches of whole frames, for a number of passes over the frames, within limits.
+
+    Args:
+        atoms: of one frame, on average.
+
+    Example:
+        >>> steps_for(100, 40, 100, epochs=10, least=100, most=600)  # two frames a batch
+        500
+    """
+    per_batch = max(1, batch_atoms // max(1, atoms))
+    return min(most, max(min(least, most), math.ceil(frames / per_batch) * epochs))
+
+
+def options_for(data: Dataset, args: argparse.Namespace, *, most: int) -> dict[str, Any]:
+    """The recipe's training options for a sample of one set; `args.epochs` and `most` limit the steps."""
+    config = recipe(args).config
+    steps = steps_for(
+        len(data),
+        data.n_atoms // len(data),
+        config.batch_atoms,
+        epochs=args.epochs,
+        least=most // 3,
+        most=most,
+    )
+    values = {f.name: getattr(config, f.name) for f in dataclasses.fields(TrainConfig)}
+    return {**values, "steps": steps, "shared_steps": 0, "batches_per_step": 1, "ema_decay": 0.98}
