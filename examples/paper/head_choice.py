@@ -83,7 +83,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--rank-frames", type=int, default=20, help="for the zero-shot errors")
     args = parser.parse_args()
     if args.quick:
-        args.model, args.sizes, args.steps = "pretrained", [2], 2
+        args.model, args.sizes, args.steps = "default", [2], 2
         args.test_frames = args.rank_frames = 2
         args.heads = ["Mol-3BPA", FRESH]
     return args

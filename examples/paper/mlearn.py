@@ -50,7 +50,7 @@ def main() -> None:
 def options() -> argparse.Namespace:
     """Options of the command line."""
     parser = parser_for(__doc__, "mlearn")
-    parser.add_argument("--model", default="pretrained", help="to start from: a name or a file")
+    parser.add_argument("--model", default="default", help="to start from: a name or a file")
     parser.add_argument("--head", default="mlearn-PBE", help="to start from; `best` compares all")
     parser.add_argument("--steps", type=int, default=1000, help="for each element")
     parser.add_argument("--learning-rate", type=float, default=5e-3)

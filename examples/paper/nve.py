@@ -83,7 +83,7 @@ def main() -> None:
 def options() -> argparse.Namespace:
     """Options of the command line."""
     parser = parser_for(__doc__, "nve")
-    parser.add_argument("--model", default="pretrained", help="a name or a file")
+    parser.add_argument("--model", default="default", help="a name or a file")
     parser.add_argument("--heads", nargs="+", choices=[r.head for r in RUNS], default=[r.head for r in RUNS])
     parser.add_argument("--ps", type=float, default=20.0, help="length of the runs at constant energy")
     parser.add_argument("--equilibration-ps", type=float, default=1.0)

@@ -90,7 +90,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--test-frames", type=int, default=60, help="of each set (0 = all)")
     args = parser.parse_args()
     if args.quick:
-        args.model, args.sets, args.sizes = "pretrained", ["Mol-AcAc"], [2, 4]
+        args.model, args.sets, args.sizes = "default", ["Mol-AcAc"], [2, 4]
         args.steps = args.finetune_steps = 2
         args.test_frames = 2
     return args
