@@ -44,6 +44,7 @@ from .distill_round import (
 from .distill_setup import (
     StartFrames,
     Student,
+    check_test_elements,
     condition_structures,
     later_training,
     perturbed,
@@ -95,7 +96,7 @@ def distill(
 
     Raises:
         ConfigError: a wrong option, or a folder that holds another distillation.
-        DataError: the teacher fails on the start frames.
+        DataError: the teacher fails on the start frames, or the test frames hold other elements.
         TrainingError: the loss is not finite, or no trajectory reaches its first sample.
 
     Example:
@@ -141,6 +142,7 @@ class _Distillation:
         self.structures = [condition_structures(c, self.start) for c in conditions]
         everything = [*self.start, *(a for pool in self.structures for a in pool)]
         self.student = student_model(student, everything, teacher, config)
+        check_test_elements(test, self.student)
         self.state = DistillState(
             self.output,
             teacher=teacher,

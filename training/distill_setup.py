@@ -106,6 +106,18 @@ def perturbed(structures: list[Atoms], config: DistillConfig) -> list[Atoms]:
     return out
 
 
+def check_test_elements(test: Dataset | None, student: ModelConfig | Potential) -> None:
+    """Raise a DataError, before any work, for test elements that the student will not know."""
+    known = (student.config if isinstance(student, Potential) else student).type_map
+    new = [e for e in test.elements if e not in known] if test is not None else []
+    if new:
+        raise DataError(
+            f"the test frames contain {', '.join(new)}, which the start frames and md.structures do not; the "
+            f"student will know {', '.join(known)}. Add start frames with these elements, or leave those "
+            "test frames out"
+        )
+
+
 def student_model(
     student: Student, structures: Iterable[Atoms], teacher: Any, config: DistillConfig
 ) -> ModelConfig | Potential:
