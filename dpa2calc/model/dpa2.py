@@ -9,6 +9,7 @@ from dpa2calc.model.attention import pair_terms
 from dpa2calc.model.config import DPA2Config
 from dpa2calc.model.environment import Environment, Neighborhood, type_pair_mask
 from dpa2calc.model.layers import Dense, activation
+from dpa2calc.model.neighbor_sums import FlatPairs, has_numba
 from dpa2calc.model.repformer import PairContext, RepformerLayer
 from dpa2calc.model.repinit import Repinit
 from dpa2calc.model.three_body import ThreeBody
@@ -96,15 +97,20 @@ class Repformer(nn.Module):
             h2 = shell.vectors / c.cutoff * shell.mask.unsqueeze(-1)
         else:
             radial, h2 = rows[..., :1], rows[..., 1:]
+        flat = None
+        if self._takes_lists(g1):
+            flat = FlatPairs.of(shell.mask, shell.neighbors)
+            radial, h2, w = flat.select(radial), flat.select(h2), flat.select(w)
         g2 = self.act(self.g2_embedding(radial))  # (n, k, d2)
         g1 = self.act(g1)
         context = PairContext(
             neighbors=shell.neighbors.contiguous(),
             switch=w,
             mask=shell.mask,
-            weight=w if self.smooth else shell.mask.to(w.dtype),
+            weight=w if self.smooth else torch.ones_like(w) if flat else shell.mask.to(w.dtype),
             nsel=c.nsel,
             smooth=self.smooth,
+            flat=flat,
         )
         # Without updates of h2 the gates of the pair attention are the same in every layer.
         needs_terms = c.update_g2_has_attn and not c.update_h2 and c.nlayers > 1
@@ -112,3 +118,12 @@ class Repformer(nn.Module):
         for layer in self.layers:
             g1, g2, h2 = layer(g1, g2, h2, context, terms)
         return g1
+
+    def _takes_lists(self, g1: Tensor) -> bool:
+        """Whether the training kernels for lists of pairs apply."""
+        c = self.config
+        unsupported = (
+            c.update_g1_has_attn or c.update_g2_has_attn or c.update_h2 or c.update_g2_has_g1g1
+        ) or (c.update_g1_has_conv and not c.g1_out_conv)
+        training = self.layers[0].linear1.matrix.requires_grad
+        return training and not unsupported and g1.is_cpu and has_numba()
