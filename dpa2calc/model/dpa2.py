@@ -9,9 +9,10 @@ from dpa2calc.model.attention import pair_terms
 from dpa2calc.model.config import DPA2Config
 from dpa2calc.model.environment import Environment, Neighborhood, type_pair_mask
 from dpa2calc.model.layers import Dense, activation
-from dpa2calc.model.neighbor_sums import FlatPairs, has_numba
 from dpa2calc.model.repformer import PairContext, RepformerLayer
 from dpa2calc.model.repinit import Repinit
+from dpa2calc.model.second_order import has_numba
+from dpa2calc.model.surroundings import FlatPairs
 from dpa2calc.model.three_body import ThreeBody
 from dpa2calc.model.type_embedding import TypeEmbedding
 
@@ -107,7 +108,7 @@ class Repformer(nn.Module):
             neighbors=shell.neighbors.contiguous(),
             switch=w,
             mask=shell.mask,
-            weight=w if self.smooth else torch.ones_like(w) if flat else shell.mask.to(w.dtype),
+            weight=w if self.smooth else shell.mask.to(w.dtype),
             nsel=c.nsel,
             smooth=self.smooth,
             flat=flat,
@@ -122,8 +123,7 @@ class Repformer(nn.Module):
     def _takes_lists(self, g1: Tensor) -> bool:
         """Whether the training kernels for lists of pairs apply."""
         c = self.config
-        unsupported = (
-            c.update_g1_has_attn or c.update_g2_has_attn or c.update_h2 or c.update_g2_has_g1g1
-        ) or (c.update_g1_has_conv and not c.g1_out_conv)
+        around = c.update_g1_has_conv and c.g1_out_conv and c.update_g1_has_grrg and c.update_g1_has_drrd
+        others = c.update_g1_has_attn or c.update_g2_has_attn or c.update_h2 or c.update_g2_has_g1g1
         training = self.layers[0].linear1.matrix.requires_grad
-        return training and not unsupported and g1.is_cpu and has_numba()
+        return self.smooth and training and around and not others and g1.is_cpu and has_numba()

@@ -16,7 +16,7 @@ from dpa2calc.model.attention import LocalAttention, PairAttention, PairTerms, p
 from dpa2calc.model.config import RepformerConfig
 from dpa2calc.model.layers import Dense, activated
 from dpa2calc.model.neighbor_mix import NeighborMix
-from dpa2calc.model.neighbor_sums import FlatPairs, neighbor_sums
+from dpa2calc.model.surroundings import FlatPairs, Shape, surroundings
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class RepformerLayer(nn.Module):
         """Everything that needs the neighbours' g1, from one gather."""
         c = self.config
         if context.flat is not None:
-            return self._sum_around(g1, g2, h2, context, context.flat)
+            return self._sum_around(g1, g2, h2, context)
         weight = context.weight.unsqueeze(-1)  # (n, k, 1)
         weighted_h2 = (h2 * weight).transpose(1, 2)  # (n, 3, k)
         out_conv = self.proj_g1g2 is not None and c.g1_out_conv
@@ -116,20 +116,16 @@ class RepformerLayer(nn.Module):
             moments1 = moments[:, c.g2_dim if out_conv else 0 :]
         return Surroundings(weighted_h2, conv, moments1, products, mixed)
 
-    def _sum_around(
-        self, g1: Tensor, g2: Tensor, h2: Tensor, context: PairContext, pairs: FlatPairs
-    ) -> Surroundings:
+    def _sum_around(self, g1: Tensor, g2: Tensor, h2: Tensor, context: PairContext) -> Surroundings:
         """The same from a list of pairs, by the training kernels."""
         c = self.config
-        weight = context.weight.unsqueeze(-1)  # (P, 1)
-        weighted_h2 = h2 * weight
-        mapped = (g2 * weight) @ self.proj_g1g2.matrix if self.proj_g1g2 is not None else None  # (P, d1)
-        conv = moments1 = moments2 = None
-        if mapped is not None or c.update_g1_has_drrd:
-            conv, moments1 = neighbor_sums(mapped, weighted_h2, g1, pairs)
-        if c.update_g1_has_grrg:
-            _, moments2 = neighbor_sums(None, weighted_h2, g2, pairs.own())
-        return Surroundings(weighted_h2, conv, moments1 if c.update_g1_has_drrd else None, None, None, moments2)
+        assert self.proj_g1g2 is not None and context.flat is not None
+        norm = context.sym_norm(c.use_sqrt_nnei)
+        assert isinstance(norm, float)
+        shape = Shape(context.flat, c.axis_neuron, norm * norm / 3.0)
+        weighted_h2 = h2 * context.weight.unsqueeze(-1)
+        conv, invariants = surroundings(g1, g2, weighted_h2, context.weight, self.proj_g1g2.matrix, shape)
+        return Surroundings(weighted_h2, conv, None, None, None, invariants)
 
     def _contract(
         self, g1: Tensor, left: Tensor | None, query: Tensor | None, context: PairContext
@@ -172,11 +168,10 @@ class RepformerLayer(nn.Module):
             projected = gather_rows(self.proj_g1g2(g1), context.neighbors)  # (n, k, d2)
             weighted = g2 * projected * context.weight.unsqueeze(-1)
             cat.append(weighted.sum(dim=1) * context.conv_norm())
-        if c.update_g1_has_grrg:
-            moments2 = around.moments2
-            if moments2 is None:
-                moments2 = torch.bmm(around.weighted_h2, g2)
-            cat.append(symmetrize(moments2, sym, c.axis_neuron))
+        if around.invariants is not None:
+            cat.append(around.invariants)
+        elif c.update_g1_has_grrg:
+            cat.append(symmetrize(torch.bmm(around.weighted_h2, g2), sym, c.axis_neuron))
         if around.moments1 is not None:
             cat.append(symmetrize(around.moments1, sym, c.axis_neuron))
         updates.append(activated(self.linear1, torch.cat(cat, dim=-1), self.config.activation))
@@ -216,7 +211,7 @@ class Surroundings:
     moments1: Tensor | None  # (n, 3, d1)
     products: Tensor | None  # (n, k, d2)
     mixed: Tensor | None  # (n, heads, d1)
-    moments2: Tensor | None = None  # (n, 3, d2), where already known
+    invariants: Tensor | None = None  # (n, axis * (d2 + d1)), of both moments, where already known
 
 
 def _residuals(config: RepformerConfig, count: int, width: int) -> nn.ParameterList:

@@ -1,13 +1,7 @@
 """Layers x -> tanh(xW + b) for training on forces: first and second derivatives by hand, in few passes.
 
-A loss on forces differentiates the gradient of the energy once more. Each function below therefore has two
-parts: `_Dense` and `_Embedding` with their backward passes, and `_DenseGradient` and `_EmbeddingGradient`,
-the backward passes with respect to the inputs as functions of their own. The values of tanh pass from the
-first to the second as outputs, so that what the second adds to their gradient joins the ordinary backward
-pass and every product of matrices is done once.
-
-While the first backward pass is recorded (create_graph), gradients of weights are not computed: NaN stands
-for them. They are wanted only from the last pass.
+`_Dense` and `_DenseGradient`, `_Embedding` and `_EmbeddingGradient` are pairs as described in
+`second_order`; the values of tanh are what passes from the first to the second.
 """
 
 from __future__ import annotations
@@ -18,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Grad = Tensor | None
+from dpa2calc.model.second_order import Grad, wanted
 
 
 def tanh_(doubled: Tensor) -> Tensor:
@@ -60,10 +54,6 @@ def _curvature(grad: Tensor, t: Tensor, z: Tensor) -> Tensor:
     return torch.mul(t, grad).mul_(z).mul_(-2.0)
 
 
-def _unknown(weight: Tensor) -> Tensor:
-    return weight.new_full((), float("nan")).expand_as(weight)
-
-
 class _Dense(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
@@ -74,12 +64,14 @@ class _Dense(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Grad, Grad, Grad]:
         x, matrix, t = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            bias = matrix[0]
-            return _DenseGradient.apply(grad, t, matrix), _unknown(matrix), _unknown(bias)
-        inner = _through(grad, t)
-        of_x = inner @ matrix.t() if ctx.needs_input_grad[0] else None
-        return of_x, x.t() @ inner, inner.sum(dim=0)
+        of_x, of_matrix, of_bias = wanted(ctx)
+        recorded = torch.is_grad_enabled() and of_x
+        inner = _through(grad, t) if of_matrix or of_bias or not recorded else t
+        return (
+            _DenseGradient.apply(grad, t, matrix) if recorded else inner @ matrix.t() if of_x else None,
+            x.t() @ inner if of_matrix else None,
+            inner.sum(dim=0) if of_bias else None,
+        )
 
 
 class _DenseGradient(torch.autograd.Function):
@@ -116,7 +108,13 @@ class _Embedding(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, s: Tensor, index: Tensor, skips: tuple[int, ...], table: Tensor, slope: Tensor, *later: Tensor
+        ctx: Any,
+        s: Tensor,
+        index: Tensor,
+        skips: tuple[int, ...],
+        table: Tensor,
+        slope: Tensor,
+        *later: Tensor,
     ) -> tuple[Tensor, ...]:
         z = table.index_select(0, index).addcmul_(s.unsqueeze(1), slope)
         x = tanh_(z.mul_(2.0))
@@ -135,20 +133,26 @@ class _Embedding(torch.autograd.Function):
     def backward(ctx: Any, grad: Grad, *of_values: Grad) -> tuple[Any, ...]:
         n = len(ctx.skips)
         s, index, table, slope, *rest = ctx.saved_tensors
-        later, values, inputs = rest[: 2 * n], rest[2 * n : 3 * n + 1], rest[2 * n : 2 * n + 1] + rest[3 * n + 1 :]
+        later, values, inputs = (
+            rest[: 2 * n],
+            rest[2 * n : 3 * n + 1],
+            rest[2 * n : 2 * n + 1] + rest[3 * n + 1 :],
+        )
         if grad is None:
             grad = values[-1].new_zeros(values[-1].shape)
-        if torch.is_grad_enabled():
-            of_s = _EmbeddingGradient.apply(grad, ctx.skips, slope, *later[::2], *values)
-            return of_s, None, None, _unknown(table), _unknown(slope), *(_unknown(w) for w in later)
+        want_s, want_table, want_slope, *want_later = wanted(ctx)[-3 - 2 * n :]
+        if torch.is_grad_enabled() and not any((want_table, want_slope, *want_later)):
+            return _EmbeddingGradient.apply(grad, ctx.skips, slope, *later[::2], *values), *[None] * (
+                4 + 2 * n
+            )
         weights: list[Tensor] = []
         for layer in range(n - 1, -1, -1):
             inner = _through(_joined(grad, of_values[layer + 1]), values[layer + 1])
             weights[:0] = [inputs[layer].t() @ inner, inner.sum(dim=0)]
             grad = _sum_copies(grad, ctx.skips[layer], inner @ later[2 * layer].t())
         inner = _through(_joined(grad, of_values[0]), values[0])
-        of_s = inner @ slope if ctx.needs_input_grad[0] else None
-        of_table = torch.zeros_like(table).index_add_(0, index, inner)
+        of_s = inner @ slope if want_s else None
+        of_table = torch.zeros_like(table).index_add(0, index, inner)
         return of_s, None, None, of_table, s @ inner, *weights
 
 
