@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -197,9 +198,8 @@ def overhead(model: Path, atoms: Atoms) -> float:
     return min(shares)
 
 
-def compare(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """The table of ratios."""
-    rows = []
+def compare(args: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
+    """The table of ratios, a row for each system."""
     known: dict[str, dict[str, Path]] = {}
     for name, atoms in structures().items():
         if name not in args.systems:
@@ -217,22 +217,21 @@ def compare(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
             for key, value in record.items()
         }
         row["overhead"] = overhead(known[kind]["dpa1-l0"], atoms)
-        rows.append(row)
         print(f"{name} ({len(atoms)} atoms, {args.threads} threads)")
         for key, value in record.items():
             wall, cpu = (1e6 * value[clock] / len(atoms) for clock in ("min", "cpu"))
             line = f"  {key:18s} {wall:10.1f} us/atom (CPU {cpu:8.1f}) {value['peak_mb']:8.0f} MB"
             print(f"{line}  {row['ratios'][key]:7.1f} x", flush=True)
         print(f"  all but the model  {100 * row['overhead']:.1f} % (one thread)", flush=True)
-    return rows
+        yield row
 
 
-def sizes(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+def sizes(args: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
     """Cost an atom and peak memory against size, each size and model in a process of its own.
 
     The teacher is measured up to 6000 atoms; `fits` is what would fit 16 GiB at its memory an atom.
     """
-    files, rows = model_files("water", folder, with_deepmd=False), []
+    files = model_files("water", folder, with_deepmd=False)
     for n_atoms in args.sizes:
         path = folder / f"{n_atoms}.extxyz"
         atoms = water(n_atoms)
@@ -242,11 +241,10 @@ def sizes(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
             cases["paper"] = StudentEngine(files["paper"], path, args.threads, "plain")
         for name, record in interleaved(dict(cases), 3).items():
             fits = len(atoms) * 16384 / record["peak_mb"]
-            rows.append({"model": name, "atoms": len(atoms), "fits": fits, **record})
             wall, cpu = (1e6 * record[clock] / len(atoms) for clock in ("min", "cpu"))
             line = f"{name:8s} {len(atoms):8d} atoms {wall:8.1f} us/atom (CPU {cpu:8.1f})"
             print(f"{line} {record['peak_mb']:8.0f} MB", flush=True)
-    return rows
+            yield {"model": name, "atoms": len(atoms), "fits": fits, **record}
 
 
 def main() -> None:
@@ -265,10 +263,11 @@ def main() -> None:
     print(f"{about['cpu']}, {about['cores']} cores, torch {about['torch']}, {about['matmul_gflops']} GFLOP/s")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        record: dict[str, Any] = {"machine": about}
-        record["systems"] = [] if args.sizes else compare(args, folder)
-        record["sizes"] = sizes(args, folder) if args.sizes else []
-    save(args.name, json.loads(json.dumps(record, default=float)))
+        record: dict[str, Any] = {"machine": about, "systems": [], "sizes": []}
+        key, rows = ("sizes", sizes(args, folder)) if args.sizes else ("systems", compare(args, folder))
+        for row in rows:  # each row is kept, whatever happens to the next
+            record[key].append(row)
+            save(args.name, json.loads(json.dumps(record, default=float)))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python examples/lgps_diffusion.py                          # 900 atoms, 5 temperatures, 100 ps each
     python examples/lgps_diffusion.py --temperatures 600 800 1000 --ps 50 --cell experiment
-    python examples/lgps_diffusion.py --quick --model pretrained --head SSE-PBE
+    python examples/lgps_diffusion.py --quick --model default --head SSE-PBE
 
 NVT (Bussi, 2 fs) in the tetragonal cell repeated 3 x 3 x 2, made from the published structure
 (paper/lgps.py), or --structure FILE. The cell is that of PBE (--cell pbe), as in the published simulations.

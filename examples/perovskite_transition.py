@@ -2,7 +2,7 @@
 
     python examples/perovskite_transition.py                       # PbTiO3 and both solid solutions
     python examples/perovskite_transition.py --systems pt --repeat 6 6 6 --ps 20
-    python examples/perovskite_transition.py --quick --model pretrained --head FerroEle
+    python examples/perovskite_transition.py --quick --model default --head FerroEle
 
 Each supercell starts in one tetragonal domain (ions shifted along z), is heated through at least ten
 temperatures and cooled back, --ps at each, in a cell that may take any shape. Solid solutions have random

@@ -9,6 +9,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.io import read
+from ase.spacegroup import crystal
 
 from dpa2calc import DPA2Calculator, available_models, load_model
 
@@ -26,11 +27,42 @@ def test_the_registry_says_what_the_file_holds(name):
         assert sets and all(s["n_frames"] > 0 and s["force_rmse"] > 0 for s in sets), head.name
 
 
-@pytest.mark.parametrize("name", SHIPPED)
-def test_forces_are_the_derivative_of_the_energy_on_water(name):
+def perovskite():
+    atoms = crystal(
+        ["Pb", "Ti", "O"],
+        [(0, 0, 0), (0.5, 0.5, 0.5), (0.5, 0.5, 0)],
+        spacegroup=221,
+        cellpar=[3.97] * 3 + [90] * 3,
+    )
+    atoms.rattle(0.05, rng=np.random.default_rng(1))
+    return atoms
+
+
+def water():
     atoms = molecule("H2O")
     atoms.rattle(0.05, rng=np.random.default_rng(1))
-    atoms.calc = DPA2Calculator(name, "H2O-PBE0TS", dtype="float64")
+    return atoms
+
+
+def lithium_sulfide():
+    atoms = bulk("Li2S", "fluorite", a=5.71)
+    atoms.rattle(0.05, rng=np.random.default_rng(1))
+    return atoms
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "make"),
+    [
+        ("default", "H2O-PBE0TS", water),
+        ("default", "FerroEle", perovskite),
+        ("student-water", None, water),
+        ("student-sse", None, lithium_sulfide),
+        ("student-ferroelectric", None, perovskite),
+    ],
+)
+def test_forces_and_stress_are_derivatives_of_the_energy(name, head, make):
+    atoms = make()
+    atoms.calc = DPA2Calculator(name, head, dtype="float64")
     forces, step = atoms.get_forces(), 1e-4
     for atom, axis in ((0, 2), (1, 1), (2, 0)):
         energies = []
@@ -39,7 +71,17 @@ def test_forces_are_the_derivative_of_the_energy_on_water(name):
             moved.calc = atoms.calc
             moved.positions[atom, axis] += sign * step
             energies.append(moved.get_potential_energy())
-        assert forces[atom, axis] == pytest.approx((energies[1] - energies[0]) / (2 * step), abs=1e-5)
+        assert forces[atom, axis] == pytest.approx((energies[0] - energies[1]) / (-2 * step), abs=1e-5)
+    if atoms.pbc.all():
+        energies = []
+        for strain in (step, -step):
+            moved = atoms.copy()
+            moved.calc = atoms.calc
+            moved.set_cell(atoms.cell * (1 + strain), scale_atoms=True)
+            energies.append(moved.get_potential_energy())
+        pressure = -np.trace(atoms.get_stress(voigt=False)) / 3
+        slope = (energies[0] - energies[1]) / (2 * step)
+        assert -3 * atoms.get_volume() * pressure == pytest.approx(slope, abs=1e-4)
 
 
 def test_an_oh_bond_of_liquid_water_pulls_back():
@@ -60,8 +102,8 @@ def test_an_oh_bond_of_liquid_water_pulls_back():
     assert pull[0.85] > 2.0 and pull[1.15] < -2.0  # eV/Å; the force constant of the bond is tens of eV/Å²
 
 
-def test_bulk_copper_resists_compression_in_the_pretrained_model():
-    calc = DPA2Calculator("pretrained", "mlearn-PBE")
+def test_bulk_copper_resists_compression():
+    calc = DPA2Calculator("default", "mlearn-PBE")
     pressure = []
     for a in (3.45, 3.62, 3.80):
         atoms = bulk("Cu", "fcc", a)

@@ -43,6 +43,9 @@ class TrainConfig:
     )
     gradient_clip: Annotated[float | None, "longest gradient; off if not given"] = None
     gradient_clip_relative: Annotated[float | None, "longest gradient, over the running mean"] = 3.0
+    gradient_clip_batch: Annotated[
+        float | None, "longest gradient of one batch of several, over the running geometric mean"
+    ] = None
     ema_decay: Annotated[float, "decay of the running average of the weights (0 = no average)"] = 0.99
     validate_every: Annotated[int, "steps between validations"] = 2000
     validation_frames: Annotated[int, "at most this many frames of each validation set are used"] = 200
@@ -82,7 +85,7 @@ class TrainConfig:
             "prefetch",
         ):
             check(getattr(self, name) > 0, name, getattr(self, name), "at least 1")
-        for name in ("huber_delta", "gradient_clip", "gradient_clip_relative"):
+        for name in ("huber_delta", "gradient_clip", "gradient_clip_relative", "gradient_clip_batch"):
             value = getattr(self, name)
             check(value is None or value > 0, name, value, "above 0, or left out")
         self.make_schedule()

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from dpa2calc.checkpoint import load_checkpoint, save_checkpoint
 from dpa2calc.errors import ConfigError, TrainingError
+from dpa2calc.model.compressed import has_numba, why_not_compressible
 from dpa2calc.model.potential import Potential
 
 from .config import DEFAULTS, TrainConfig
@@ -43,6 +44,7 @@ from .distill_round import (
 from .distill_setup import (
     StartFrames,
     Student,
+    check_test_elements,
     condition_structures,
     later_training,
     perturbed,
@@ -94,7 +96,7 @@ def distill(
 
     Raises:
         ConfigError: a wrong option, or a folder that holds another distillation.
-        DataError: the teacher fails on the start frames.
+        DataError: the teacher fails on the start frames, or the test frames hold other elements.
         TrainingError: the loss is not finite, or no trajectory reaches its first sample.
 
     Example:
@@ -140,6 +142,7 @@ class _Distillation:
         self.structures = [condition_structures(c, self.start) for c in conditions]
         everything = [*self.start, *(a for pool in self.structures for a in pool)]
         self.student = student_model(student, everything, teacher, config)
+        check_test_elements(test, self.student)
         self.state = DistillState(
             self.output,
             teacher=teacher,
@@ -234,7 +237,10 @@ class _Distillation:
         plan = plan_trajectories(number, self.conditions, self.structures, self.config)
         drivers = {"teacher": self.teacher}
         if "student" in self.config.drivers:
-            drivers["student"] = DPA2Calculator(potential, device=self.train_config.device)
+            tables = has_numba() and self.train_config.device == "cpu" and not why_not_compressible(potential)
+            drivers["student"] = DPA2Calculator(
+                potential, device=self.train_config.device, compress=True if tables else None
+            )
         folder = self._explored(number)
         walks = explore(plan, folder, drivers=drivers, config=self.config, progress=self.progress)
         for walk in walks:
@@ -326,6 +332,7 @@ class _Distillation:
             card["test_errors"] = test.to_dict()
         head = dataclasses.replace(head, info={**head.info, **card})
         potential.config = potential.config.with_heads((head,))
+        potential.prefers_compression = why_not_compressible(potential) is None  # opens with tables
         path = self.output / "student.safetensors"
         return save_checkpoint(potential, path, extra_info={"distilled": self.state.provenance()})
 

@@ -76,7 +76,8 @@ class DistillConfig:
     patience: Annotated[int, "stop after this many rounds in a row without such a change"] = 2
     explore_with: Annotated[Drivers, "teacher, student or both: who moves the atoms"] = "teacher"
     perturbed: Annotated[int, "perturbed copies of each start frame"] = 0
-    displacement: Annotated[float, "standard deviation of their displacements, Å"] = 0.05
+    contacts: Annotated[int, "copies of each start frame with two unbonded atoms brought close"] = 0
+    displacement: Annotated[float, "standard deviation of the perturbed copies' displacements, Å"] = 0.05
     strain: Annotated[float, "standard deviation of their strains"] = 0.01
     later_steps: Annotated[int, "training steps of the rounds after the first (0 = as in [train])"] = 0
     later_learning_rate: Annotated[float, "learning rate of those rounds (0 = as in [train])"] = 0.0
@@ -99,7 +100,7 @@ class DistillConfig:
         check(self.explore_with in drivers, "explore_with", self.explore_with, ", ".join(drivers))
         for name in ("frames_per_round", "max_rounds", "patience"):
             check(getattr(self, name) > 0, name, getattr(self, name), "at least 1")
-        for name in ("perturbed", "later_steps", "later_learning_rate", "final_steps"):
+        for name in ("perturbed", "contacts", "later_steps", "later_learning_rate", "final_steps"):
             check(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
 
     @property

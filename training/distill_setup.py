@@ -26,6 +26,7 @@ from dpa2calc.model.presets import preset, preset_names
 from dpa2calc.version import __version__
 
 from .config import TrainConfig
+from .contacts import close_contact
 from .data import PathLike, iread_atoms
 from .dataset import Dataset
 from .distill_config import DistillConfig, MDCondition
@@ -84,7 +85,10 @@ def all_elements(start: list[Atoms], conditions: Iterable[MDCondition]) -> tuple
 
 
 def perturbed(structures: list[Atoms], config: DistillConfig) -> list[Atoms]:
-    """Each structure, followed by its copies with random displacements and, in a full cell, strains."""
+    """Each structure, followed by its copies with random displacements and, in a full cell, strains.
+
+    After them come `config.contacts` copies in which two atoms are close.
+    """
     rng = np.random.default_rng(config.seed)
     out = []
     for atoms in structures:
@@ -97,7 +101,21 @@ def perturbed(structures: list[Atoms], config: DistillConfig) -> list[Atoms]:
                 copied.set_cell(copied.cell.array @ deformation, scale_atoms=True)
             copied.positions += rng.normal(0.0, config.displacement, copied.positions.shape)
             out.append(copied)
+        contacts = (close_contact(atoms, rng) for _ in range(config.contacts))
+        out.extend(c for c in contacts if c is not None)
     return out
+
+
+def check_test_elements(test: Dataset | None, student: ModelConfig | Potential) -> None:
+    """Raise a DataError, before any work, for test elements that the student will not know."""
+    known = (student.config if isinstance(student, Potential) else student).type_map
+    new = [e for e in test.elements if e not in known] if test is not None else []
+    if new:
+        raise DataError(
+            f"the test frames contain {', '.join(new)}, which the start frames and md.structures do not; the "
+            f"student will know {', '.join(known)}. Add start frames with these elements, or leave those "
+            "test frames out"
+        )
 
 
 def student_model(

@@ -121,7 +121,7 @@ def finetune(
         DataError: elements new to the model. ConfigError, HeadError: wrong options or head names.
 
     Example:
-        >>> finetune("pretrained", Dataset.read("train.extxyz"), FinetuneConfig(steps=2000), output="runs")
+        >>> finetune("default", Dataset.read("train.extxyz"), FinetuneConfig(steps=2000), output="runs")
     """
     source = model if isinstance(model, Potential) else load_model(os.fspath(model))
     check_elements(source, data, allow_new=config.allow_new_elements)

@@ -152,7 +152,7 @@ def learning_curve(
 
     Example:
         >>> schemes = {"scratch": from_scratch(config, TrainConfig(steps=2000)),
-        ...            "fine-tuned": fine_tuned("pretrained", FinetuneConfig(steps=1000))}
+        ...            "fine-tuned": fine_tuned("default", FinetuneConfig(steps=1000))}
         >>> learning_curve(data, test, sizes=(10, 30, 100), schemes=schemes, output="runs/curve").summary()
     """
     folder = Path(output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import cast
@@ -111,6 +112,47 @@ class Clipper:
                 if p.grad is not None:
                     p.grad.mul_(limit / norm)
         return norm
+
+
+class BatchClipper:
+    """Shortens the gradient of one batch that is long beside those of the run's other batches.
+
+    Without it a set with large errors decides the length, and through Adam's or SOAP's squares the pace, of
+    every step that it takes part in, and the sets drawn with it learn next to nothing. The yardstick is the
+    running geometric mean of the batches' lengths, which a few long ones do not move.
+    """
+
+    def __init__(self, relative: float | None):
+        self.relative = relative
+        self.mean_log: float | None = None
+
+    def backward(self, loss: Tensor, parameters: list[nn.Parameter]) -> float:
+        """Add the (shortened) gradient of `loss` to the parameters'; returns the log of its length, or 0."""
+        if self.relative is None:
+            loss.backward(inputs=parameters)
+            return 0.0
+        before = [p.grad for p in parameters]
+        for p in parameters:
+            p.grad = None
+        loss.backward(inputs=parameters)
+        norm = float(gradient_norm(parameters))
+        usable = 0.0 < norm < float("inf")
+        factor = 1.0
+        if usable and self.mean_log is not None:
+            factor = min(1.0, self.relative * math.exp(self.mean_log) / norm)
+        for p, old in zip(parameters, before):
+            if p.grad is None:
+                p.grad = old
+            else:
+                p.grad.mul_(factor)
+                if old is not None:
+                    p.grad.add_(old)
+        return math.log(norm) if usable else 0.0
+
+    def update(self, mean_log: float) -> None:
+        """Take in the mean log length of a step's batches, of all processes."""
+        if self.relative is not None:
+            self.mean_log = mean_log if self.mean_log is None else 0.98 * self.mean_log + 0.02 * mean_log
 
 
 @contextmanager

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
-from dpa2calc.errors import ConfigError
+from dpa2calc.errors import CheckpointError, ConfigError
+from dpa2calc.load import load_model
 from dpa2calc.model.config import FittingConfig, ModelConfig, from_dict, to_dict
-from dpa2calc.model.presets import preset
+from dpa2calc.model.potential import Potential
+from dpa2calc.model.presets import preset, preset_names
 
 from .checks import check_dataset, clean, require_sound
 from .config import TrainConfig
@@ -241,15 +243,32 @@ def _read(paths: tuple[str, ...], root: Path, name: str) -> Dataset:
     return Dataset.read([str(root / path) for path in paths], name=name)
 
 
-def build_model(run: RunFile[Any], sets: Mapping[str, TrainingSet]) -> ModelConfig:
-    """The configuration of a file's `[model]`, with the sets' heads and what is known of them."""
+def build_model(run: RunFile[Any], sets: Mapping[str, TrainingSet]) -> ModelConfig | Potential:
+    """The configuration of a file's `[model]`, with the sets' heads and what is known of them.
+
+    A text that is no preset is a trained model to go on with: a checkpoint file, or a name as in
+    `DPA2Calculator(name)`; its heads must be those that the sets name.
+    """
     section = run.model
     if isinstance(section, ModelConfig):
         return _with_cards(section, run)
     if isinstance(section, str):
+        if section not in preset_names():
+            return _trained_model(section, run.root)
         section = ModelSection(preset=section)
     config = model_for(section.preset, sets, type_map=section.type_map or None)
     return _with_cards(with_changes(config, section), run)
+
+
+def _trained_model(name: str, root: Path) -> Potential:
+    beside = root / name
+    try:
+        return load_model(beside if beside.is_file() else name)
+    except CheckpointError as error:
+        presets = ", ".join(preset_names())
+        raise ConfigError(
+            f"model = {name!r} is neither a preset ({presets}) nor a model to go on with: {error}"
+        ) from error
 
 
 def with_changes(config: ModelConfig, section: ModelSection) -> ModelConfig:

@@ -26,7 +26,7 @@ from .loader import Batch, Budget, GraphStore, make_batch
 from .lora import merged
 from .loss import energy_force_loss
 from .metrics import Errors, potential_errors, validation_score
-from .optimizer import Clipper, WeightAverage, make_optimizer
+from .optimizer import BatchClipper, Clipper, WeightAverage, make_optimizer
 from .prefetch import Prefetcher
 from .preparation import TrainingData
 from .sampler import Sampler, Task
@@ -105,6 +105,7 @@ class Trainer:
         self.optimizer = make_optimizer(self.named, config)
         self.average = WeightAverage(self.parameters, config.ema_decay)
         self.clipper = Clipper(config.gradient_clip, config.gradient_clip_relative)
+        self.batch_clipper = BatchClipper(config.gradient_clip_batch)
         self.schedule, self.prefactors = config.make_schedule(), config.make_prefactors()
         self.step, self.since_best = 0, 0
         self.best_score: float | None = None
@@ -196,18 +197,21 @@ class Trainer:
         """One optimiser step; returns whether any process was interrupted, or is out of time."""
         prefactors = self.prefactors.at(self.schedule.fraction(step))
         self.optimizer.zero_grad()
-        finite = True
+        finite, logs = True, 0.0
         for batch in batches:
             batch = batch.to(self.config.device)
             output = self.potential.compute(batch.graph, batch.head, create_graph=True)
             terms = energy_force_loss(output, batch, prefactors, huber_delta=self.config.huber_delta)
             finite = finite and bool(terms.total.isfinite())
             if finite:
-                (terms.total / self.config.batches_per_step).backward(inputs=self.parameters)
+                share = terms.total / self.config.batches_per_step
+                logs += self.batch_clipper.backward(share, self.parameters)
                 n_frames = len(batch.sources)
                 interval.add(batch.task, terms, n_frames=n_frames, n_atoms=batch.graph.n_atoms)
-        flags = torch.tensor([not finite, self._interrupted, timed_out], dtype=torch.float64)
-        bad, interrupted, late = (self.processes.sum_gradients(self.parameters, flags) > 0).tolist()
+        flags = torch.tensor([not finite, self._interrupted, timed_out, logs], dtype=torch.float64)
+        *sums, logs = self.processes.sum_gradients(self.parameters, flags).tolist()
+        bad, interrupted, late = (value > 0 for value in sums)
+        self.batch_clipper.update(logs / self.config.batches_per_step)
         norm = self.clipper.apply(self.parameters)
         if bad or not math.isfinite(norm):
             raise self._not_finite("gradient" if finite else "loss", step, batches)
@@ -276,6 +280,7 @@ class Trainer:
             "best_score": self.best_score,
             "since_best": self.since_best,
             "mean_norm": self.clipper.mean_norm,
+            "batch_mean_log": self.batch_clipper.mean_log,
             "train_config": to_dict(self.config),
             "model": to_dict(self.potential.config),
             "sizes": {task.name: len(task.store) for task in self.tasks},
@@ -301,6 +306,7 @@ class Trainer:
         self._sampler_state = header["sampler"]
         self.step, self.best_score = header["step"], header["best_score"]
         self.since_best, self.clipper.mean_norm = header["since_best"], header["mean_norm"]
+        self.batch_clipper.mean_log = header.get("batch_mean_log")
         logger.info("going on at step %d of %s", self.step, self.output)
 
     def _compare(self, header: dict[str, Any]) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 
 EXAMPLE = """\
 examples:
-  dpa2calc finetune --model pretrained --train train.extxyz --test test.extxyz --output runs/mine
+  dpa2calc finetune --model default --train train.extxyz --test test.extxyz --output runs/mine
   dpa2calc finetune mine.toml --start-head fresh --freeze-layers 1
 
 a file:
   output = "runs/mine"
-  model = "pretrained"          # a name, or the path of a checkpoint
+  model = "default"             # a name, or the path of a checkpoint
   steps = 3000
   [sets.mine]
   train = ["train.extxyz"]

@@ -38,7 +38,7 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_data_arguments(parser)
-    parser.add_argument("--preset", help="descriptor by name, if the file names no model")
+    parser.add_argument("--preset", help="descriptor by name, or a trained model to go on with")
     from dpa2calc.training.options import add_options
 
     add_options(parser, TrainConfig, title="training options (also keys of the file)")

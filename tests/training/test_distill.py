@@ -58,6 +58,13 @@ def _copper(n: int = 2, a: float = 3.61):
     return bulk("Cu", cubic=True, a=a) * (n, 1, 1)
 
 
+def _gold() -> Dataset:
+    atoms = bulk("Au")
+    atoms.calc = EMT()
+    atoms.get_forces()
+    return Dataset.from_atoms([atoms])
+
+
 def _compressed_to_expanded(folder, **changes: object) -> DistillResult:
     """Start frames of compressed copper; the dynamics, cold and hot, are those of expanded copper."""
     ase.io.write(folder / "expanded.extxyz", _copper(a=3.8))
@@ -306,6 +313,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_frames(tmp_path):
             {"start_frames": molecule("N2"), "md": {"ensemble": "npt"}},
             "md.ensemble = 'npt' needs cells periodic in three directions, but N2",
         ),
+        ({"test": _gold()}, "the test frames contain Au, which the start frames and md.structures do not"),
     ],
 )
 def test_wrong_options_are_named_before_anything_runs(tmp_path, changes, message):

@@ -19,6 +19,7 @@ from dpa2calc.training.preparation import TrainingSet
 from dpa2calc.training.run import pretrain
 
 CONFIG = TrainConfig(
+    gradient_clip_batch=1.0,
     steps=8,
     batch_atoms=8,
     batches_per_step=2,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from dpa2calc.training.optimizer import Adam, Clipper, WeightAverage, evaluating
+from dpa2calc.training.optimizer import Adam, BatchClipper, Clipper, WeightAverage, evaluating
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.1])
@@ -79,3 +79,19 @@ def test_evaluating_takes_gradients_away_and_gives_them_back():
         assert not any(p.requires_grad for p in module.parameters())
         assert module.weight._version > version
     assert module.weight.requires_grad and not module.bias.requires_grad
+
+
+def test_a_long_batch_is_shortened_to_the_geometric_mean_and_short_ones_are_left():
+    p, unused = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(3))
+    clipper = BatchClipper(2.0)
+    logs = [clipper.backward((p * torch.tensor(g)).sum(), [p, unused]) for g in ([3.0, 4.0], [0.6, 0.8])]
+    assert p.grad is not None
+    np.testing.assert_allclose(p.grad, [3.6, 4.8], rtol=1e-6)  # nothing is known yet: the plain sum
+    np.testing.assert_allclose(logs, [np.log(5.0), 0.0], atol=1e-6)
+    clipper.update(float(np.mean(logs)))  # lengths 5 and 1: geometric mean sqrt(5)
+    p.grad = None
+    clipper.backward((p * torch.tensor([30.0, 40.0])).sum(), [p, unused])
+    np.testing.assert_allclose(p.grad.norm(), 2.0 * 5.0**0.5, rtol=1e-6)
+    clipper.backward((p * torch.tensor([0.0, 1.0])).sum(), [p, unused])
+    np.testing.assert_allclose(p.grad, np.array([0.6, 0.8]) * 2.0 * 5.0**0.5 + [0.0, 1.0], rtol=1e-6)
+    assert unused.grad is None

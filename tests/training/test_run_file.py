@@ -7,15 +7,19 @@ import dataclasses
 import json
 
 import pytest
+import torch
 from ase.io import write
 
 from dpa2calc.checkpoint import checkpoint_info, load_checkpoint
 from dpa2calc.cli.main import main
 from dpa2calc.errors import ConfigError, DataError
+from dpa2calc.model.potential import Potential
 from dpa2calc.training.config import FinetuneConfig, TrainConfig
 from dpa2calc.training.evaluate import Evaluation, evaluate
 from dpa2calc.training.options import add_options, given_options, option_help
+from dpa2calc.training.preparation import new_potential
 from dpa2calc.training.run_file import build_model, load_sets, read_run_file
+from dpa2calc.training.weights import save_potential
 
 TINY = """
 output = "{folder}/run"
@@ -121,6 +125,25 @@ def test_wrong_keys_name_the_nearest(folder, old, new, message):
     (folder / "bad.toml").write_text(TINY.format(folder=folder).replace(old, new))
     with pytest.raises(ConfigError, match=message):
         run = read_run_file(folder / "bad.toml", TrainConfig)
+        build_model(run, load_sets(run)[0])
+
+
+def test_a_run_goes_on_from_a_trained_model(folder, tiny_model):
+    trained = new_potential(tiny_model(("argon",)), seed=3)
+    save_potential(trained, folder / "first.safetensors", step=7)
+    text = TINY.format(folder=folder)
+    text = 'model = "first.safetensors"\n' + text[: text.index("[model]")] + text[text.index("[sets") :]
+    (folder / "more.toml").write_text(text)
+    run = read_run_file(folder / "more.toml", TrainConfig)
+    model = build_model(run, load_sets(run)[0])
+    assert isinstance(model, Potential)
+    state = model.state_dict()
+    assert all(torch.equal(v, state[n]) for n, v in trained.state_dict().items())
+    (folder / "wrong.toml").write_text(text.replace("first.safe", "frist.safe"))
+    run = read_run_file(folder / "wrong.toml", TrainConfig)
+    with pytest.raises(
+        ConfigError, match=r"model = 'frist.safetensors' is neither a preset \(paper, .*go on with"
+    ):
         build_model(run, load_sets(run)[0])
 
 

@@ -65,7 +65,7 @@ def test_interrupted_and_resumed_is_bit_identical(tiny_model, lj_data, tmp_path,
         "B": TrainingSet(lj_data(5, shift=-2.0, repeat=2), head="B"),
     }
     model = tiny_model(("A", "B"))
-    config = FAST.replace(dtype=dtype, batches_per_step=2)
+    config = FAST.replace(dtype=dtype, batches_per_step=2, gradient_clip_batch=1.0)
 
     def run(folder, **changes):
         return pretrain(model, sets, config.replace(**changes), output=tmp_path / folder, progress=False)
