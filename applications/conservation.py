@@ -8,7 +8,6 @@ Forces that are no gradient of an energy do work around closed loops: their drif
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,10 +23,10 @@ from dpa2calc.errors import ConfigError
 from ._structures import checked_copy, positive
 from .conservation_result import EnergyConservation
 from .md import run_md
+from .md_files import PathLike
 from .md_result import MDResult
 from .result import provenance
 
-PathLike = str | os.PathLike[str]
 ROWS = 500  # logged energies a run, about
 
 

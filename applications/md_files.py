@@ -17,6 +17,7 @@ from ase.io.trajectory import Trajectory
 
 from dpa2calc.errors import ConfigError, DataError
 
+PathLike = str | os.PathLike[str]
 FORMAT = "dpa2calc-md-restart"
 VERSION = 1
 
@@ -55,7 +56,7 @@ class FrameWriter:
     `.traj` keeps every bit; `.extxyz` is text with eight decimals. Positions are never wrapped.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: PathLike) -> None:
         self.path = Path(path)
         if self.path.suffix not in (".traj", ".extxyz", ".xyz"):
             raise ConfigError(
@@ -103,7 +104,7 @@ class FrameWriter:
 class LogWriter:
     """A CSV file with one row every few steps; numbers are written so that they read back exactly."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: PathLike) -> None:
         self.path = Path(path)
         self._handle: TextIO | None = None
 
@@ -138,7 +139,7 @@ class LogWriter:
             self._handle = None
 
 
-def read_log(path: str | os.PathLike[str]) -> list[tuple[float, ...]]:
+def read_log(path: PathLike) -> list[tuple[float, ...]]:
     """Rows of a log file, in the order of COLUMNS, NaN for empty fields.
 
     Raises:
@@ -179,7 +180,7 @@ class RestartState:
 _ARRAYS = ("positions", "momenta", "cell", "numbers", "masses", "pbc")
 
 
-def save_restart(path: str | os.PathLike[str], state: RestartState) -> None:
+def save_restart(path: PathLike, state: RestartState) -> None:
     """Write to `path` (a `.npz` of arrays and one JSON text, no pickle), by a temporary name and rename."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -202,7 +203,7 @@ def save_restart(path: str | os.PathLike[str], state: RestartState) -> None:
     os.replace(temporary, target)
 
 
-def load_restart(path: str | os.PathLike[str]) -> RestartState:
+def load_restart(path: PathLike) -> RestartState:
     """Read what `save_restart` wrote.
 
     Raises:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,11 @@ from ._structures import checked_copy, need_stress, positive
 from .conservation import _folder as work_folder
 from .md import run_md
 from .md_config import CellMotion
+from .md_files import PathLike
 from .off_centre import Cages, find_cages
 from .phase_result import PhaseTransition
 from .phase_stage import Stage, measure_stage
 from .result import provenance
-
-PathLike = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from dpa2calc.errors import ConfigError
@@ -10,7 +11,7 @@ from dpa2calc.errors import ConfigError
 from .frames import add_selection_arguments, draw, selected_frames
 
 _EXAMPLE = """examples:
-  dpa2calc diffusion 600K.traj --species Li --temperature 600 --charge 1 --map li.cube
+  dpa2calc diffusion 600K.traj --species Li --temperature 600 --charge 1 --map li.cube --van-hove 1 10
   dpa2calc diffusion 500K.traj 600K.traj 700K.traj 900K.traj --temperature 500 600 700 900 --fit 2 20
 """
 
@@ -52,13 +53,16 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--map", metavar="FILE", help="also write a density map (.cube) of the last trajectory"
     )
+    parser.add_argument(
+        "--van-hove", type=float, nargs="+", metavar="PS", help="also draw van Hove functions at these lags"
+    )
     add_selection_arguments(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print summaries, draw the figure, write map and result."""
-    from dpa2calc.applications import arrhenius, density_map, diffusion, read_paths
+    from dpa2calc.applications import arrhenius, density_map, diffusion, read_paths, van_hove
 
     files, temperatures = args.trajectories, args.temperature or [None] * len(args.trajectories)
     if len(temperatures) != len(files):
@@ -89,6 +93,11 @@ def run(args: argparse.Namespace) -> int:
     print(f"figure: {draw(args.figure, plots)}")
     if args.save:
         print(f"result: {final.save(args.save)}")
+    if args.van_hove:
+        functions = van_hove(paths, args.species, lags_ps=args.van_hove)
+        print(functions.summary())
+        figure = Path(args.figure).with_name(Path(args.figure).stem + "-van-hove.png")
+        print(f"figure: {draw(figure, [functions.plot])}")
     if args.map:
         density = density_map(paths, args.species)
         print(density.summary())

@@ -83,6 +83,9 @@ def test_diffusion_at_two_temperatures(tmp_path, capsys) -> None:
         str(tmp_path / "li.cube"),
         "--save",
         str(tmp_path / "fit.npz"),
+        "--van-hove",
+        "0.5",
+        "2",
     ]
     assert main([*words, *extra]) == 0
     out = capsys.readouterr().out
@@ -91,7 +94,8 @@ def test_diffusion_at_two_temperatures(tmp_path, capsys) -> None:
     energy = float(re.search(r"activation energy\s+([\d.]+)", out).group(1))
     assert energy == pytest.approx(np.log(4) * 8.617e-5 / (1 / 500 - 1 / 700), abs=0.06)
     assert "mS/cm (tracer)" in out
-    for name in ("d.png", "li.cube", "fit.npz"):
+    assert "van Hove" in out
+    for name in ("d.png", "d-van-hove.png", "li.cube", "fit.npz"):
         assert (tmp_path / name).stat().st_size > 1000
     # thinning the file must not change the time axis
     main(

@@ -90,3 +90,17 @@ def test_rocksalt_order_keeps_unlike_neighbours():
     assert near.sum() == 64 * 6 and np.all(unlike[near])
     with pytest.raises(ConfigError, match=r"rocksalt order needs even repeats, not \(3, 2, 2\)"):
         perovskite("Pb", {"Mg": 0.5, "Nb": 0.5}, repeats=(3, 2, 2), ordering="rocksalt")
+
+
+def test_whole_formula_units_keep_a_supercell_neutral():
+    charge = {"In": 3, "Nb": 5, "Mg": 2, "Ti": 4}
+    for parts in ({"PIN": 0.29, "PMN": 0.45, "PT": 0.26}, {"PIN": 0.36, "PMN": 0.36, "PT": 0.28}):
+        for n in (2, 4, 6):
+            fractions = solid_solution(**parts, sites=n**3)
+            atoms = perovskite("Pb", fractions, repeats=(n, n, n))
+            assert sum(charge.get(symbol, 0) for symbol in atoms.symbols) == 4 * n**3
+            if n == 6:
+                exact = solid_solution(**parts)
+                assert all(abs(fractions[name] - exact[name]) < 0.01 for name in exact)
+    with pytest.raises(ConfigError, match="1 sites cannot hold whole formula units of PIN, PMN"):
+        solid_solution(PIN=0.5, PMN=0.5, sites=1)
