@@ -44,8 +44,8 @@ EXPERIMENT: dict[str, dict[str, float]] = {
     "Ge": {"a": 5.658, "C11": 128.5, "C12": 48.3, "C44": 66.8, "phonon": 9.01},
 }
 # PBE, the training sets' own functional: `a` is their unstrained cell, C_ij is fitted to the DFT stresses of
-# their strained cells (paper/mlearn.py, good to 2 %). In diamond they strain clamped atoms: no C44. Vacancy
-# and surface of Cu: Lysogorskiy et al., npj Comput. Mater. 7, 97 (2021), table 1.
+# their strained cells (paper/mlearn_elastic.py, good to 2 %). In diamond they strain clamped atoms: no C44.
+# Vacancy and surface of Cu: Lysogorskiy et al., npj Comput. Mater. 7, 97 (2021), table 1.
 PBE: dict[str, dict[str, float]] = {
     "Cu": {"a": 3.616, "C11": 173.8, "C12": 137.9, "C44": 83.9, "vacancy": 1.07, "surface": 1.36},
     "Ni": {"a": 3.508, "C11": 285.2, "C12": 166.5, "C44": 139.2},

@@ -124,6 +124,19 @@ SECTIONS = (
         "Energy conservation (section S8)",
         "paper/nve/nve.json", page.report, "paper/nve.py", "--data",
     ),
+    Section(
+        "Energy conservation against the time step (section S8)",
+        "energy_conservation/energy_conservation.json", page.verdicts, "energy_conservation.py",
+    ),
+    Section(
+        "Maps of descriptors (Figure 5)",
+        "representation/representation.json", page.verdicts, "representation.py", "positional",
+    ),
+    Section(
+        "Metals and semiconductors beside PBE",
+        "metals_and_semiconductors/metals_and_semiconductors.json", page.verdicts,
+        "metals_and_semiconductors.py",
+    ),
 )  # fmt: skip
 
 
