@@ -56,7 +56,7 @@ def sums(
 
 
 @_summing
-def _overlaps(x: Any, row: int, grad: Any, to: int, sizes: Any) -> Any:
+def _overlaps(x: Any, row: Any, grad: Any, to: Any, sizes: Any) -> Any:
     """Scalar products of one row of x with three of `grad`."""
     size = np.uint64(width(sizes))
     zero = x[row] * 0
@@ -132,7 +132,7 @@ def invariants(
     axis: int,
     sizes: Any,
 ) -> None:
-    """out[i, offset + b * size + d] += factor * sum_c m[i, c, b] p[i, c, d] for b < axis; m, p (n, 3, size)."""
+    """out[i, offset + b * size + d] += factor * sum_c m[i, c, b] p[i, c, d], b < axis; m, p (n, 3, size)."""
     size = np.uint64(width(sizes))
     factor = m.dtype.type(factor)
     for i in range(start, stop):
@@ -146,7 +146,7 @@ def invariants(
 
 
 @_summing
-def _overlap(x: Any, at: int, y: Any, to: int, sizes: Any) -> Any:
+def _overlap(x: Any, at: Any, y: Any, to: Any, sizes: Any) -> Any:
     total = x[at] * 0
     for d in range(np.uint64(width(sizes))):
         total += x[at + d] * y[to + d]

@@ -1,4 +1,4 @@
-"""What an atom of the repformer takes from its neighbours, for training: first and second derivatives by hand.
+"""What an atom of the repformer takes from its neighbours, for training; derivatives by hand.
 
 Convolution and symmetrised moments (MATHS 6: a2, grrg, drrd) from a list of pairs, with compiled loops over
 the pairs; no array of gathered neighbours is made. See `second_order` for the two parts.
@@ -9,11 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from dpa2calc.model.second_order import Grad, wanted
 from dpa2calc.model.threads import Workers
+
+IntArray = npt.NDArray[np.int64]
 
 _workers = Workers()
 
@@ -22,23 +26,26 @@ _workers = Workers()
 class FlatPairs:
     """The pairs of all atoms in one list, those of an atom behind each other.
 
-    chosen (P,): where the pairs are in a flattened (n, k) table; first, count (n,): the pairs of each
-    atom; neighbors (P,): the other atom of each pair; rows (P,): 0, 1, 2 ...
+    chosen (P,): where the pairs are in a flattened (n, k) table; neighbors (P,): the other atom of each
+    pair. As arrays for the kernels: first, count (n,): the pairs of each atom; others (P,): `neighbors`;
+    rows (P,): 0, 1, 2 ...
     """
 
     chosen: Tensor
-    first: Tensor
-    count: Tensor
     neighbors: Tensor
-    rows: Tensor
+    first: IntArray
+    count: IntArray
+    others: IntArray
+    rows: IntArray
 
     @staticmethod
     def of(mask: Tensor, neighbors: Tensor) -> FlatPairs:
         """From a table: mask and neighbours (n, k)."""
         chosen = mask.reshape(-1).nonzero().squeeze(1)
         count = mask.sum(dim=1)
-        rows = torch.arange(len(chosen))
-        return FlatPairs(chosen, count.cumsum(0) - count, count, neighbors.reshape(-1)[chosen], rows)
+        flat = neighbors.reshape(-1)[chosen]
+        first = (count.cumsum(0) - count).numpy()
+        return FlatPairs(chosen, flat, first, count.numpy(), flat.numpy(), np.arange(len(chosen)))
 
     def select(self, table: Tensor) -> Tensor:
         """(n, k, ...) -> (P, ...)"""
@@ -158,13 +165,18 @@ def _recorded_map_gradient(
 ) -> Tensor:
     """Gradient of the map by plain operations, which can be differentiated."""
     pairs = shape.pairs
-    of_u = conv.repeat_interleave(pairs.count, dim=0) * g1.index_select(0, pairs.neighbors)
+    of_u = conv.repeat_interleave(torch.from_numpy(pairs.count), dim=0) * g1.index_select(0, pairs.neighbors)
     return (g2 * weight.unsqueeze(1)).t() @ of_u
 
 
 def _array(values: Tensor) -> Any:
     """Flat, as the kernels take it; in the same memory where it is contiguous."""
     return values.detach().reshape(-1).numpy()
+
+
+def _run(kernel: Any, n: int, least: int, *arguments: Any) -> None:
+    """A kernel that goes over atoms, on all threads."""
+    _workers.split(lambda start, stop: kernel(start, stop, *arguments), n, least=least)
 
 
 Term = tuple[Grad, Tensor, Tensor]
@@ -184,14 +196,14 @@ def _sums(shape: Shape, terms: list[Term]) -> tuple[Tensor, Tensor]:
     out = (_array(y), _array(m), constant(size))
     for u, a, x in terms:
         given = _given(pairs, u, a, x)
-        _workers.split(lambda i, j: sums(i, j, *given, *out), n, least=16)
+        _run(sums, n, 16, *given, *out)
     return y, m
 
 
 def _given(pairs: FlatPairs, u: Grad, a: Tensor, x: Tensor) -> list[Any]:
-    index = pairs.rows if u is None else pairs.neighbors
+    index = pairs.rows if u is None else pairs.others
     u = x.new_empty(0) if u is None else u
-    return [_array(v) for v in (pairs.first, pairs.count, index, u, a, x)]
+    return [pairs.first, pairs.count, index, _array(u), _array(a), _array(x)]
 
 
 def _gradients(shape: Shape, term: Term, of_y: Grad, of_m: Tensor, of_a: Grad) -> tuple[Tensor, Tensor]:
@@ -213,7 +225,7 @@ def _gradients(shape: Shape, term: Term, of_y: Grad, of_m: Tensor, of_a: Grad) -
 
 
 def _invariants(shape: Shape, *terms: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """Rows factor * m[:, :axis]^T p for the sums over the pairs (m, p) of each list, one list after another."""
+    """factor * m[:, :axis]^T p, summed over the pairs (m, p) of each list; the lists one after another."""
     from dpa2calc.model.neighbor_kernels import invariants
     from dpa2calc.model.table_kernels import constant
 
@@ -224,7 +236,7 @@ def _invariants(shape: Shape, *terms: list[tuple[Tensor, Tensor]]) -> Tensor:
         sizes = constant(width // shape.axis)
         for m, p in pairs:
             arrays = (_array(m), _array(p), shape.factor, _array(out), sum(widths), offset, shape.axis, sizes)
-            _workers.split(lambda i, j: invariants(i, j, *arrays), n, least=64)
+            _run(invariants, n, 64, *arrays)
         offset += width
     return out
 
@@ -239,6 +251,6 @@ def _invariant_gradients(shape: Shape, grad: Tensor, *moments: Tensor) -> list[T
         n, size = len(m), m.shape[2]
         out.append(torch.zeros_like(m))
         arrays = (given, _array(m), shape.factor, _array(out[-1]), stride, offset, shape.axis, constant(size))
-        _workers.split(lambda i, j: invariant_gradients(i, j, *arrays), n, least=64)
+        _run(invariant_gradients, n, 64, *arrays)
         offset += shape.axis * size
     return out

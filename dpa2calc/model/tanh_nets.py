@@ -125,7 +125,7 @@ class _Embedding(torch.autograd.Function):
             inputs.append(x)
             x = _add_copies(t.clone(), x, skip)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(s, index, table, slope, *later, *values, *inputs[1:])
+        ctx.save_for_backward(s, index, table, slope, *later, *values, *inputs)
         ctx.skips = skips
         return x, *values
 
@@ -133,18 +133,17 @@ class _Embedding(torch.autograd.Function):
     def backward(ctx: Any, grad: Grad, *of_values: Grad) -> tuple[Any, ...]:
         n = len(ctx.skips)
         s, index, table, slope, *rest = ctx.saved_tensors
-        later, values, inputs = (
-            rest[: 2 * n],
-            rest[2 * n : 3 * n + 1],
-            rest[2 * n : 2 * n + 1] + rest[3 * n + 1 :],
-        )
+        later, values, inputs = rest[: 2 * n], rest[2 * n : 3 * n + 1], rest[3 * n + 1 :]
         if grad is None:
             grad = values[-1].new_zeros(values[-1].shape)
-        want_s, want_table, want_slope, *want_later = wanted(ctx)[-3 - 2 * n :]
+        want_s, _, want_table, want_slope, *want_later = wanted(ctx)
         if torch.is_grad_enabled() and not any((want_table, want_slope, *want_later)):
-            return _EmbeddingGradient.apply(grad, ctx.skips, slope, *later[::2], *values), *[None] * (
-                4 + 2 * n
-            )
+            of_s = _EmbeddingGradient.apply(grad, ctx.skips, slope, *later[::2], *values)
+            return of_s, *[None] * (4 + 2 * n)
+        if torch.is_grad_enabled():  # by plain operations on what has a derivative
+            inputs = [values[0]]
+            for t, skip in zip(values[1:], ctx.skips):
+                inputs.append(t + torch.cat([inputs[-1]] * skip, dim=1) if skip else t)
         weights: list[Tensor] = []
         for layer in range(n - 1, -1, -1):
             inner = _through(_joined(grad, of_values[layer + 1]), values[layer + 1])
