@@ -162,7 +162,7 @@ def draw(rows: dict[str, dict[str, Any]], title: str, path: Path) -> None:
     left.legend(frameon=False)
     right.plot([], [], "kx", label="Raman line (experiment)")
     right.set_xticks(range(len(rows)), rows)
-    right.set(ylabel="maxima of the phonon branches (THz)", ylim=(0, None))
+    right.set(ylabel="maxima of the phonon branches (THz)", ylim=(0, None), xlim=(-0.6, len(rows) - 0.4))
     right.legend(frameon=False)
     figure.savefig(path, dpi=150)
     plt.close(figure)
