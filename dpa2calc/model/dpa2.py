@@ -11,6 +11,8 @@ from dpa2calc.model.environment import Environment, Neighborhood, type_pair_mask
 from dpa2calc.model.layers import Dense, activation
 from dpa2calc.model.repformer import PairContext, RepformerLayer
 from dpa2calc.model.repinit import Repinit
+from dpa2calc.model.second_order import has_numba
+from dpa2calc.model.surroundings import FlatPairs
 from dpa2calc.model.three_body import ThreeBody
 from dpa2calc.model.type_embedding import TypeEmbedding
 
@@ -96,6 +98,10 @@ class Repformer(nn.Module):
             h2 = shell.vectors / c.cutoff * shell.mask.unsqueeze(-1)
         else:
             radial, h2 = rows[..., :1], rows[..., 1:]
+        flat = None
+        if self._takes_lists(g1):
+            flat = FlatPairs.of(shell.mask, shell.neighbors)
+            radial, h2, w = flat.select(radial), flat.select(h2), flat.select(w)
         g2 = self.act(self.g2_embedding(radial))  # (n, k, d2)
         g1 = self.act(g1)
         context = PairContext(
@@ -105,6 +111,7 @@ class Repformer(nn.Module):
             weight=w if self.smooth else shell.mask.to(w.dtype),
             nsel=c.nsel,
             smooth=self.smooth,
+            flat=flat,
         )
         # Without updates of h2 the gates of the pair attention are the same in every layer.
         needs_terms = c.update_g2_has_attn and not c.update_h2 and c.nlayers > 1
@@ -112,3 +119,11 @@ class Repformer(nn.Module):
         for layer in self.layers:
             g1, g2, h2 = layer(g1, g2, h2, context, terms)
         return g1
+
+    def _takes_lists(self, g1: Tensor) -> bool:
+        """Whether the training kernels for lists of pairs apply."""
+        c = self.config
+        around = c.update_g1_has_conv and c.g1_out_conv and c.update_g1_has_grrg and c.update_g1_has_drrd
+        others = c.update_g1_has_attn or c.update_g2_has_attn or c.update_h2 or c.update_g2_has_g1g1
+        training = self.layers[0].linear1.matrix.requires_grad
+        return self.smooth and training and around and not others and g1.is_cpu and has_numba()

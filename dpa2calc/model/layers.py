@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dpa2calc.model.tanh_nets import tanh_, tanh_dense
+
 
 def silut(threshold: float) -> Callable[[Tensor], Tensor]:
     """SiLU that turns into a tanh with the same value and slope above `threshold`."""
@@ -37,11 +39,6 @@ class Tanh(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (t,) = ctx.saved_tensors
         return torch.ops.aten.tanh_backward(grad, t)
-
-
-def tanh_(doubled: Tensor) -> Tensor:
-    """tanh(x) in the memory of `doubled` = 2x, without autograd."""
-    return doubled.sigmoid_().mul_(2.0).sub_(1.0)
 
 
 def activation(name: str) -> Callable[[Tensor], Tensor]:
@@ -88,6 +85,13 @@ class Dense(nn.Module):
         return F.linear(x, self.matrix.t(), self.bias)
 
 
+def activated(layer: Dense, x: Tensor, name: str) -> Tensor:
+    """Activation `name` of a layer's output, (..., n_in) -> (..., n_out)."""
+    if name == "tanh" and layer.bias is not None and layer.matrix.requires_grad and x.is_cpu:
+        return tanh_dense(x.flatten(0, -2), layer.matrix, layer.bias).view(*x.shape[:-1], -1)
+    return activation(name)(layer(x))
+
+
 def skip_width(n_in: int, n_out: int) -> int:
     """How many copies of the input a residual layer adds: 1 (same width), 2 (double width) or 0."""
     return {n_in: 1, 2 * n_in: 2}.get(n_out, 0)
@@ -126,9 +130,14 @@ class MLP(nn.Module):
         self.name = activation_name
         self.act = activation(activation_name)
 
+    def _layer(self, index: int, x: Tensor) -> Tensor:
+        return self._joined(index, activated(self.layers[index], x, self.name), x)
+
     def finish(self, layer: int, pre_activation: Tensor, x: Tensor | None) -> Tensor:
         """Activation, idt and skip of one layer, given xW + b and the layer's input x."""
-        z = self.act(pre_activation)
+        return self._joined(layer, self.act(pre_activation), x)
+
+    def _joined(self, layer: int, z: Tensor, x: Tensor | None) -> Tensor:
         idt = self.layers[layer].idt
         if idt is not None:
             z = z * idt
@@ -141,7 +150,7 @@ class MLP(nn.Module):
     def forward(self, x: Tensor, first: int = 0) -> Tensor:
         """Apply the layers from `first` on: (..., n) -> (..., n_out)."""
         for index in range(first, len(self.skips)):
-            x = self.finish(index, self.layers[index](x), x)
+            x = self._layer(index, x)
         if len(self.layers) > len(self.skips):
             x = self.layers[-1](x)
         return x

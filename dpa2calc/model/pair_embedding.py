@@ -11,6 +11,20 @@ from dpa2calc.model.config import TebdMode
 from dpa2calc.model.layers import MLP
 from dpa2calc.model.scalar_mix import AngleSums, EmbeddedMoments, net_of
 from dpa2calc.model.table_moments import TabulatedEmbedding
+from dpa2calc.model.tanh_nets import tanh_embedding
+
+
+def training_layers(net: MLP) -> list[tuple[Tensor, Tensor, int]] | None:
+    """Matrix, bias and skip of the layers after the first, or None where `tanh_embedding` does not apply."""
+    layers = list(net.layers)
+    if net.name != "tanh" or net.skips[0] or not layers[0].matrix.requires_grad:
+        return None
+    out = []
+    for layer, skip in zip(layers[1:], net.skips[1:]):
+        if layer.bias is None or layer.idt is not None:
+            return None
+        out.append((layer.matrix, layer.bias, skip))
+    return None if layers[0].idt is not None else out
 
 
 class PairEmbedding(nn.Module):
@@ -114,6 +128,11 @@ class PairEmbedding(nn.Module):
                 types_part = types_part * strip_switch.unsqueeze(-1)
             return self.net(s.unsqueeze(-1)) * (1.0 + types_part)
         table = self.first_layer_table(inputs)
+        later = training_layers(self.net)
+        if later is not None and s.is_cpu:
+            slope = self.net.layers[0].matrix[0]
+            flat = tanh_embedding(s.reshape(-1), index.expand(s.shape).reshape(-1), table, slope, later)
+            return flat.view(*s.shape, -1)
         z = torch.addcmul(table[index], s.unsqueeze(-1), self.net.layers[0].matrix[0])
         x = torch.cat([s.unsqueeze(-1), inputs[index]], dim=-1) if self.net.skips[0] else None
         return self.net(self.net.finish(0, z, x), first=1)

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from dpa2calc.model.attention import LocalAttention, PairAttention, PairTerms, pair_terms
 from dpa2calc.model.config import RepformerConfig
-from dpa2calc.model.layers import Dense, activation
+from dpa2calc.model.layers import Dense, activated
 from dpa2calc.model.neighbor_mix import NeighborMix
+from dpa2calc.model.surroundings import FlatPairs, Shape, surroundings
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class PairContext:
 
     weight (n, k): switch (smooth) or 0/1 mask, 0 in padding. count (n, 1): real neighbours.
     n_more: padding columns of the softmax beyond the k of the table.
+    With `flat` there is one list of pairs instead of a table: (P,) instead of (n, k) here, (P, d2) and
+    (P, 3) instead of (n, k, d2) and (n, k, 3) in the layers; only `mask` stays (n, k).
     """
 
     neighbors: Tensor  # (n, k)
@@ -32,6 +35,7 @@ class PairContext:
     weight: Tensor  # (n, k)
     nsel: int
     smooth: bool
+    flat: FlatPairs | None = None
 
     def conv_norm(self) -> Tensor | float:
         """Normaliser of the convolution: number or (n, 1)."""
@@ -76,7 +80,6 @@ class RepformerLayer(nn.Module):
         self.g1_residual = _residuals(c, n1 if residual else 0, d1)
         self.g2_residual = _residuals(c, n2 if residual else 0, d2)
         self.h2_residual = _residuals(c, nh if residual else 0, 1)
-        self.act = activation(c.activation)
 
     def forward(
         self, g1: Tensor, g2: Tensor, h2: Tensor, context: PairContext, pair_terms: PairTerms | None
@@ -94,6 +97,8 @@ class RepformerLayer(nn.Module):
     def _look_around(self, g1: Tensor, g2: Tensor, h2: Tensor, context: PairContext) -> Surroundings:
         """Everything that needs the neighbours' g1, from one gather."""
         c = self.config
+        if context.flat is not None:
+            return self._sum_around(g1, g2, h2, context)
         weight = context.weight.unsqueeze(-1)  # (n, k, 1)
         weighted_h2 = (h2 * weight).transpose(1, 2)  # (n, 3, k)
         out_conv = self.proj_g1g2 is not None and c.g1_out_conv
@@ -110,6 +115,17 @@ class RepformerLayer(nn.Module):
         if moments is not None and c.update_g1_has_drrd:
             moments1 = moments[:, c.g2_dim if out_conv else 0 :]
         return Surroundings(weighted_h2, conv, moments1, products, mixed)
+
+    def _sum_around(self, g1: Tensor, g2: Tensor, h2: Tensor, context: PairContext) -> Surroundings:
+        """The same from a list of pairs, by the training kernels."""
+        c = self.config
+        assert self.proj_g1g2 is not None and context.flat is not None
+        norm = context.sym_norm(c.use_sqrt_nnei)
+        assert isinstance(norm, float)
+        shape = Shape(context.flat, c.axis_neuron, norm * norm / 3.0)
+        weighted_h2 = h2 * context.weight.unsqueeze(-1)
+        conv, invariants = surroundings(g1, g2, weighted_h2, context.weight, self.proj_g1g2.matrix, shape)
+        return Surroundings(weighted_h2, conv, None, None, None, invariants)
 
     def _contract(
         self, g1: Tensor, left: Tensor | None, query: Tensor | None, context: PairContext
@@ -143,7 +159,7 @@ class RepformerLayer(nn.Module):
         cat: list[Tensor] = []
         sym = context.sym_norm(c.use_sqrt_nnei)
         if self.g1_self_mlp is not None:
-            updates.append(self.act(self.g1_self_mlp(g1)))
+            updates.append(activated(self.g1_self_mlp, g1, self.config.activation))
         else:
             cat.append(g1)
         if around.conv is not None:
@@ -152,11 +168,13 @@ class RepformerLayer(nn.Module):
             projected = gather_rows(self.proj_g1g2(g1), context.neighbors)  # (n, k, d2)
             weighted = g2 * projected * context.weight.unsqueeze(-1)
             cat.append(weighted.sum(dim=1) * context.conv_norm())
-        if c.update_g1_has_grrg:
+        if around.invariants is not None:
+            cat.append(around.invariants)
+        elif c.update_g1_has_grrg:
             cat.append(symmetrize(torch.bmm(around.weighted_h2, g2), sym, c.axis_neuron))
         if around.moments1 is not None:
             cat.append(symmetrize(around.moments1, sym, c.axis_neuron))
-        updates.append(self.act(self.linear1(torch.cat(cat, dim=-1))))
+        updates.append(activated(self.linear1, torch.cat(cat, dim=-1), self.config.activation))
         if self.loc_attn is not None and around.mixed is not None:
             updates.append(self.loc_attn.output(around.mixed))
         return updates
@@ -170,7 +188,7 @@ class RepformerLayer(nn.Module):
         around: Surroundings,
     ) -> tuple[list[Tensor], list[Tensor]]:
         assert self.linear2 is not None
-        updates = [self.act(self.linear2(g2))]
+        updates = [activated(self.linear2, g2, self.config.activation)]
         updates_h: list[Tensor] = []
         if around.products is not None:
             updates.append(around.products * context.weight.unsqueeze(-1))
@@ -193,6 +211,7 @@ class Surroundings:
     moments1: Tensor | None  # (n, 3, d1)
     products: Tensor | None  # (n, k, d2)
     mixed: Tensor | None  # (n, heads, d1)
+    invariants: Tensor | None = None  # (n, axis * (d2 + d1)), of both moments, where already known
 
 
 def _residuals(config: RepformerConfig, count: int, width: int) -> nn.ParameterList:

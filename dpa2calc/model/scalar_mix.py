@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dpa2calc.model.layers import MLP, tanh_
+from dpa2calc.model.layers import MLP
+from dpa2calc.model.tanh_nets import tanh_
 
 _BLOCK_BYTES = 600_000  # a thread; the widest array of a block
 _KEEP_BYTES = 64_000_000  # activations up to this size are kept for the backward pass, else recomputed

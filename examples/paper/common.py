@@ -137,6 +137,8 @@ def require_steps(record: Mapping[str, Any], steps: int, path: Path) -> None:
 def steps_for(frames: int, atoms: int, batch_atoms: int, *, epochs: int, least: int, most: int) -> int:
     """Steps of batches of whole frames, for a number of passes over the frames, within limits.
 
+    Frames of more than two batches' atoms get fewer steps, so that one step's cost matters less.
+
     Args:
         atoms: of one frame, on average.
 
@@ -145,6 +147,7 @@ def steps_for(frames: int, atoms: int, batch_atoms: int, *, epochs: int, least: 
         500
     """
     per_batch = max(1, batch_atoms // max(1, atoms))
+    most = max(1, round(most * min(1.0, 2 * batch_atoms / max(1, atoms))))
     return min(most, max(min(least, most), math.ceil(frames / per_batch) * epochs))
 
 

@@ -1,10 +1,16 @@
-"""Errors of other potentials on the mlearn test frames, where a source could be checked."""
+"""Errors of other potentials on the mlearn test frames, as `mlearn_published.py` measured them."""
 
 from __future__ import annotations
 
-# quantity ("force_rmse", "energy_mae", ... in meV/Å or meV/atom) -> element -> method -> value
-MLEARN: dict[str, dict[str, dict[str, float]]] = {}
-MLEARN_SOURCE = (
-    "Published errors of GAP, MTP, NNP, SNAP and qSNAP (Zuo et al., J. Phys. Chem. A 124, 731 (2020)) are "
-    "left out: they are in a figure of the article, and no copy of the numbers could be checked."
-)
+import json
+from pathlib import Path
+from typing import Any
+
+FILE = Path(__file__).parents[1] / "data" / "mlearn_published.json"
+METHODS = ("MTP", "SNAP", "qSNAP")
+
+
+def published() -> tuple[str, dict[str, dict[str, Any]]]:
+    """Where the numbers are from, and element -> method -> errors (`Errors.to_dict`)."""
+    record = json.loads(FILE.read_text(encoding="utf-8"))
+    return record["source"], record["errors"]

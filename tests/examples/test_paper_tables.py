@@ -123,7 +123,7 @@ def test_another_number_of_steps_than_recorded_is_refused(script, tmp_path):
 
 @pytest.mark.parametrize(
     ("frames", "atoms", "expected"),
-    [(100, 40, 500), (100, 400, 600), (3, 40, 100), (1000, 40, 600)],  # batches of 2, 1, 2, 2 frames
+    [(100, 40, 500), (100, 400, 300), (3, 40, 100), (1000, 40, 600)],  # batches of 2, 1, 2, 2 frames
 )
 def test_steps_for_a_number_of_passes(script, frames, atoms, expected):
     assert script("common").steps_for(frames, atoms, 100, epochs=10, least=100, most=600) == expected

@@ -1,0 +1,37 @@
+"""What the functions with first and second derivatives by hand share.
+
+A loss on forces differentiates the gradient of the energy once more. Such a function f has two parts: f
+with its backward pass, and the backward pass with respect to the inputs as a function of its own, f'. What
+f' needs from the inside of f is an output of f, so that the gradients that f' sends there join f's backward
+pass the second time it runs; every product of matrices is then done once, as in a derivation by hand of the
+whole. The engine says which gradients are wanted: those of the weights only the second time.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Grad = Tensor | None
+
+
+@functools.cache
+def has_numba() -> bool:
+    """Whether compiled kernels are at hand."""
+    return importlib.util.find_spec("numba") is not None
+
+
+def wanted(ctx: Any) -> tuple[bool, ...]:
+    """For each tensor among the inputs of a function whether this backward pass asks for its gradient."""
+    return tuple(node is not None and _runs(node) for node, _ in ctx.next_functions)
+
+
+def _runs(node: Any) -> bool:
+    try:
+        return bool(torch._C._will_engine_execute_node(node))
+    except RuntimeError:  # the gradient of a leaf asked for by autograd.grad
+        return True
