@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,8 +111,7 @@ def main() -> None:
     parser.add_argument("--systems", nargs="+", choices=tuple(SYSTEMS), default=tuple(SYSTEMS))
     parser.add_argument("--ps", type=float, default=3.0, help="length of each run (default 3)")
     args = parser.parse_args()
-    prepare(args)
-    started = time.time()
+    started = prepare(args)
     results: dict[str, EnergyConservation] = {}
     for name in args.systems:
         results[name] = run(name, args)

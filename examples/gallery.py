@@ -42,8 +42,8 @@ def copper(repeat: int = 1, cubic: bool = False) -> Atoms:
 def walkers(coefficient: float, seed: int = 0) -> list[Atoms]:
     """400 frames, 0.2 ps apart, of 24 Li that diffuse (Å²/ps) through a lattice of S that stands still."""
     rng = np.random.default_rng(seed)
-    atoms = Atoms("Li24S24", cell=[12.0] * 3, pbc=True)
-    sites = np.stack(np.meshgrid(*[np.arange(4)] * 3), axis=-1).reshape(-1, 3)[:48] * 3.0
+    atoms = Atoms("Li24S24", cell=[12.0, 12.0, 9.0], pbc=True)
+    sites = 3.0 * np.array([(x, y, z) for x in range(4) for y in range(4) for z in range(3)])
     atoms.positions = sites[np.r_[0:48:2, 1:48:2]]
     frames = []
     for k in range(400):

@@ -15,7 +15,6 @@ computed again.
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from ase import Atoms
 from ase.io import read
 from paper.lgps import CELLS, PUBLISHED, Published, read_published, unit_cell
 from paper.record import save_record
-from paper.science import Verdict, calculator, judge, model_name, options, prepare, summarise
+from paper.science import Verdict, calculator, give_up, judge, model_name, options, prepare, summarise
 
 from dpa2calc.applications import Frames, arrhenius, density_map, diffusion, read_paths, run_md
 from dpa2calc.applications.diffusion import CM2_PER_S
@@ -114,8 +113,7 @@ def main() -> None:
     parser.add_argument("--timestep-fs", type=float, default=2.0)
     parser.add_argument("--published", type=Path, help="CSV of further values")
     args = parser.parse_args()
-    prepare(args)
-    started = time.time()
+    started = prepare(args)
     published = PUBLISHED + (read_published(args.published) if args.published else ())
     start = read(args.structure) if args.structure else unit_cell(args.cell)
     start = start.repeat((1, 1, 1) if args.quick else args.repeat)
@@ -127,7 +125,7 @@ def main() -> None:
         atoms.calc = shared
         run = simulate(atoms, temperature, 1.1 * picoseconds, args)
         if run.status != "finished":
-            raise SystemExit(f"{temperature:g} K stopped: {run.reason}")
+            give_up(args, "lgps_diffusion", f"{temperature:g} K: {run.reason}", started)
         result, paths = analyse(run, temperature, 100 * picoseconds, args)
         results.append(result)
         rates.append(run.ns_per_day)

@@ -12,7 +12,6 @@ interrupted run resumes.
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,7 @@ EXPERIMENT: dict[str, dict[str, float]] = {
     "Ge": {"a": 5.658, "C11": 128.5, "C12": 48.3, "C44": 66.8, "phonon": 9.01},
 }
 # PBE, the training sets' own functional: `a` is their unstrained cell, C_ij is fitted to the DFT stresses of
-# their strained cells (paper/mlearn_elastic.py, good to 2 %). In diamond they strain clamped atoms: no C44.
+# their strained cells (mlearn_elastic.py, good to 2 %). In diamond they strain clamped atoms: no C44.
 # Vacancy and surface of Cu: Lysogorskiy et al., npj Comput. Mater. 7, 97 (2021), table 1.
 PBE: dict[str, dict[str, float]] = {
     "Cu": {"a": 3.616, "C11": 173.8, "C12": 137.9, "C44": 83.9, "vacancy": 1.07, "surface": 1.36},
@@ -163,7 +162,7 @@ def draw(rows: dict[str, dict[str, Any]], title: str, path: Path) -> None:
     left.legend(frameon=False)
     right.plot([], [], "kx", label="Raman line (experiment)")
     right.set_xticks(range(len(rows)), rows)
-    right.set(ylabel="maxima of the phonon branches (THz)", ylim=(0, None))
+    right.set(ylabel="maxima of the phonon branches (THz)", ylim=(0, None), xlim=(-0.6, len(rows) - 0.4))
     right.legend(frameon=False)
     figure.savefig(path, dpi=150)
     plt.close(figure)
@@ -187,8 +186,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path, metavar="FILE", help="page that shall hold the table")
     parser.set_defaults(dtype="float64", head="mlearn-PBE")
     args = parser.parse_args()
-    prepare(args)
-    started, rows, calc = time.time(), {}, calculator(args)
+    started, rows, calc = prepare(args), {}, calculator(args)
     for element in args.elements:
         rows[element] = study(element, calc, args.output, quick=args.quick)
         (args.output / "table.md").write_text(table(rows), encoding="utf-8")

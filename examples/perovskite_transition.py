@@ -20,7 +20,6 @@ on with the same command.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -167,8 +166,7 @@ def main() -> None:
     parser.add_argument("--ps", type=float, default=10.0, help="at each temperature (default 10)")
     parser.add_argument("--timestep-fs", type=float, default=2.0)
     args = parser.parse_args()
-    prepare(args)
-    started = time.time()
+    started = prepare(args)
     results: dict[str, PhaseTransition] = {}
     for key in args.systems:
         system = SYSTEMS[key]

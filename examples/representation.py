@@ -15,7 +15,6 @@ browser) and representation.chemiscope.json.gz (open it at chemiscope.org).
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 from typing import Any
 
@@ -161,8 +160,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", help="only these")
     parser.add_argument("--frames", type=int, default=10, help="of each set (default 10)")
     args = parser.parse_args()
-    prepare(args)
-    started = time.time()
+    started = prepare(args)
     frames, descriptors = collect(args)
     whole = make_map(frames, descriptors, args)
     if whole is None:

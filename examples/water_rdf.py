@@ -13,14 +13,23 @@ command.
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase.io import read
 from paper.record import save_record
-from paper.science import Verdict, calculator, judge, model_name, options, prepare, read_set, summarise
+from paper.science import (
+    Verdict,
+    calculator,
+    give_up,
+    judge,
+    model_name,
+    options,
+    prepare,
+    read_set,
+    summarise,
+)
 
 from dpa2calc.applications import Frames, angular_distribution, radial_distributions, run_md
 
@@ -119,11 +128,12 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, default=330.0, help="K (default 330)")
     parser.add_argument("--repeat", type=int, nargs=3, default=(1, 1, 1), help="of the cell of 64 molecules")
     args = parser.parse_args()
-    prepare(args)
-    started = time.time()
+    started = prepare(args)
     picoseconds, skip = (0.2, 0.05) if args.quick else (args.picoseconds, args.equilibration)
     result = simulate(args, round(picoseconds * 2000))
     print(result.summary())
+    if result.status != "finished":
+        give_up(args, "water_rdf", result.reason, started)
     frames = Frames(args.output / "water.traj", start=round(skip / picoseconds * _count(result)))
     dft = reference(args.data)
     curves = radial_distributions(frames, PAIRS, r_max=6.0, bin_width=0.05, progress=True)

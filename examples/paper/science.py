@@ -6,17 +6,21 @@ Each of them leaves OUTPUT/<name>.json (numbers, verdicts, wall time, machine) a
 from __future__ import annotations
 
 import argparse
+import atexit
 import io
 import lzma
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ase import Atoms
 from ase.io import read
 
 from dpa2calc.cli.common import add_calculator_arguments, make_calculator
+
+from .record import save_record
 
 QUICK = "QUICK RUN: it shows that everything works; its numbers mean nothing"
 
@@ -54,8 +58,13 @@ def options(description: str | None, model: str, output: str) -> argparse.Argume
     return parser
 
 
-def prepare(args: argparse.Namespace) -> None:
-    """Set torch's threads and matplotlib's canvas, make the output folder, say so if the run is quick."""
+def prepare(args: argparse.Namespace) -> float:
+    """Set torch's threads and matplotlib's canvas, make the output folder, say so if the run is quick.
+
+    Returns:
+        When the work began (s since the epoch), moved back by the time that interrupted runs with the same
+        --output have taken already; for `save_record`.
+    """
     import matplotlib
     import torch
 
@@ -64,6 +73,17 @@ def prepare(args: argparse.Namespace) -> None:
     args.output.mkdir(parents=True, exist_ok=True)
     if args.quick:
         print(QUICK, flush=True)
+    clock = args.output / "seconds.txt"
+    started = time.time() - (float(clock.read_text()) if clock.exists() else 0.0)
+    atexit.register(lambda: clock.write_text(f"{time.time() - started:.1f}\n"))
+    return started
+
+
+def give_up(args: argparse.Namespace, name: str, reason: str, started: float) -> NoReturn:
+    """Leave a record that says why a simulation stopped, and end the script with exit code 1."""
+    verdict = Verdict("the simulation ran to its end", reason, False)
+    save_record(args.output / f"{name}.json", summarise(args, {"status": reason}, [verdict]), started)
+    raise SystemExit(1)
 
 
 def calculator(args: argparse.Namespace) -> Any:

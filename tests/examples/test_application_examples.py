@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
+import json
+import time
+
 import numpy as np
 import pytest
 from ase import units
@@ -66,7 +70,7 @@ def test_elastic_constants_from_strained_cells(script):
             shear[others[0], others[1]] = shear[others[1], others[0]] = e / 2
             frames.append(_strained(shear, c44 * e * (np.arange(6) == 3 + axis)))
     frames.append(_strained(np.diag([0.03, 0, 0]), np.full(6, 1e3), force=0.5))
-    found = script("paper.mlearn_elastic").elastic_constants(frames)
+    found = script("mlearn_elastic").elastic_constants(frames)
     assert {name: round(value, 6) for name, (value, _) in found.items()} == {
         "C11": c11,
         "C12": c12,
@@ -106,3 +110,30 @@ def test_table_of_the_metals_goes_between_its_marks(script, tmp_path):
     page.write_text("no marks")
     with pytest.raises(SystemExit, match="has no lines"):
         metals.put_table(page, "")
+
+
+def test_time_of_interrupted_runs_counts(script, tmp_path, monkeypatch):
+    """The clock goes on where an earlier run with the same output stopped."""
+    science = script("paper.science")
+    hooks = []
+    monkeypatch.setattr(science.atexit, "register", hooks.append)
+    args = argparse.Namespace(output=tmp_path / "out", threads=1, quick=False)
+    first = science.prepare(args)
+    assert first == pytest.approx(time.time(), abs=5)
+    (args.output / "seconds.txt").write_text("1000.0\n")
+    second = science.prepare(args)
+    assert time.time() - second == pytest.approx(1000, abs=5)
+    hooks[-1]()  # importing torch may add its own before
+    assert float((args.output / "seconds.txt").read_text()) == pytest.approx(1000, abs=5)
+
+
+def test_a_stopped_simulation_leaves_its_reason(script, tmp_path, capsys):
+    science = script("paper.science")
+    args = argparse.Namespace(
+        output=tmp_path, quick=False, model="m.safetensors", head=None, calculator="dpa2"
+    )
+    with pytest.raises(SystemExit):
+        science.give_up(args, "water_rdf", "step 7: too hot", 0.0)
+    record = json.loads((tmp_path / "water_rdf.json").read_text())
+    assert record["verdicts"][0]["passed"] is False and record["status"] == "step 7: too hot"
+    assert "NO         the simulation ran to its end: step 7: too hot" in capsys.readouterr().out

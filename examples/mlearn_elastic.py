@@ -1,6 +1,6 @@
 """Elastic constants of PBE itself, from the stresses of strained perfect cells in the mlearn training sets.
 
-    python examples/paper/mlearn_elastic.py DATA_FOLDER [Cu Ni Mo Si Ge]
+    python examples/mlearn_elastic.py DATA_FOLDER [Cu Ni Mo Si Ge]
 
 These are the numbers that a potential trained on the sets should give; `metals_and_semiconductors.py` lists
 them. Shear strains count only where symmetry keeps the atoms free of force (fcc, bcc): in diamond the sets
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms, units
-from science import read_set
+from paper.science import read_set
 
 LARGEST = 0.05  # strain
 NO_FORCE = 1e-2  # eV/Å
