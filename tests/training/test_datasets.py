@@ -39,7 +39,7 @@ def test_collection_names_source_licence_and_head():
         "Alloy-NbMoTaW",
         *sorted(f"{e}-mlearn" for e in ("Cu", "Ge", "Li", "Mo", "Ni", "Si")),
     ]
-    assert len({s.head for s in sets.values()}) == 22
+    assert len({s.head for s in sets.values()}) == 20
 
 
 def test_loading_a_collection(tmp_path, lj_frames):
