@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from ase import Atoms
-from ase.io import read
 from paper.lgps import unit_cell
 from paper.record import save_record
-from paper.science import Verdict, calculator, options, prepare, summarise
+from paper.science import Verdict, calculator, options, prepare, read_frame, summarise
 
 from dpa2calc.applications import EnergyConservation, TurnedForces, energy_conservation, perovskite
 
@@ -39,13 +38,18 @@ class System:
     timesteps: tuple[float, ...]
 
 
+def water() -> Atoms:
+    """64 molecules."""
+    return read_frame(DATA / "water64.extxyz")
+
+
 def lead_titanate() -> Atoms:
     """PbTiO3, 2 x 2 x 2 cells in one domain."""
     return perovskite("Pb", "Ti", repeats=(2, 2, 2), lattice_constant=3.93, polar_shift=0.15)
 
 
 SYSTEMS = {
-    "water": System("student-water", lambda: read(DATA / "water64.extxyz"), 330.0, (0.125, 0.25, 0.5, 1.0)),
+    "water": System("student-water", water, 330.0, (0.125, 0.25, 0.5, 1.0)),
     "lgps": System("student-sse", lambda: unit_cell().repeat((2, 2, 1)), 600.0, (0.5, 1.0, 2.0, 4.0)),
     "PbTiO3": System("student-ferroelectric", lead_titanate, 300.0, (0.5, 1.0, 2.0, 4.0)),
 }

@@ -57,8 +57,8 @@ def walkers(coefficient: float, seed: int = 0) -> list[Atoms]:
 
 
 def _md() -> Any:
-    files = {"trajectory": WORK / "md.traj", "log": WORK / "md.csv"}
-    options = {"trajectory_interval": 10, "overwrite": True, "progress": False}
+    files: dict[str, Any] = {"trajectory": WORK / "md.traj", "log": WORK / "md.csv"}
+    options: dict[str, Any] = {"trajectory_interval": 10, "overwrite": True, "progress": False}
     return app.run_md(
         copper(3, cubic=True), steps=600, timestep_fs=4, temperature=(300, 900), **files, **options
     )
@@ -95,18 +95,23 @@ def _conservation() -> Any:
 
 
 def _phase() -> Any:
-    """A made scan: heating and cooling of copper shows no transition, which the function says."""
+    """Heating and cooling of copper shows no transition, which the function says."""
     atoms = copper(2, cubic=True)
-    options = {"timestep_fs": 5, "sample_interval": 5, "repeats": (2, 2, 2), "progress": False}
+    options: dict[str, Any] = {
+        "timestep_fs": 5,
+        "sample_interval": 5,
+        "repeats": (2, 2, 2),
+        "progress": False,
+    }
     return app.phase_transition(atoms, (200, 400, 600, 800, 1000), picoseconds=1.0, **options)
 
 
 def _map() -> Any:
     from dpa2calc import DPA2Calculator
 
-    water, calc = read(DATA / "water64.extxyz"), DPA2Calculator()
+    water, calc = read(DATA / "water64.extxyz"), DPA2Calculator(head="H2O-PBE0TS")
     alone = molecule("H2O", vacuum=5.0)
-    groups = {"liquid": [water], "molecule": [_rattled(alone, k) for k in range(30)]}
+    groups: dict[str, Any] = {"liquid": [water], "molecule": [_rattled(alone, k) for k in range(30)]}
     return app.representation_map(groups, calc)
 
 

@@ -20,10 +20,19 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.io import read
 from paper.lgps import CELLS, PUBLISHED, Published, read_published, unit_cell
 from paper.record import save_record
-from paper.science import Verdict, calculator, give_up, judge, model_name, options, prepare, summarise
+from paper.science import (
+    Verdict,
+    calculator,
+    give_up,
+    judge,
+    model_name,
+    options,
+    prepare,
+    read_frame,
+    summarise,
+)
 
 from dpa2calc.applications import Frames, arrhenius, density_map, diffusion, read_paths, run_md
 from dpa2calc.applications.diffusion import CM2_PER_S
@@ -59,6 +68,19 @@ def analyse(run: Any, temperature: float, skip_fs: float, args: Any) -> tuple[An
     print(result.summary(), flush=True)
     result.save(args.output / f"{temperature:g}K.npz")
     return result, paths
+
+
+def row(result: Any) -> dict[str, Any]:
+    """The numbers of one temperature for the record."""
+    collective = None if result.collective is None else result.collective * CM2_PER_S
+    return {
+        "temperature_K": result.temperature,
+        "D_cm2_s": result.tracer * CM2_PER_S,
+        "error": result.tracer_error * CM2_PER_S,
+        "collective_D_cm2_s": collective,
+        "haven_ratio": result.haven_ratio,
+        "conductivity_mS_cm": result.conductivity,
+    }
 
 
 def judge_all(results: list[Any], fit: Any, published: tuple[Published, ...]) -> list[Verdict]:
@@ -115,11 +137,12 @@ def main() -> None:
     args = parser.parse_args()
     started = prepare(args)
     published = PUBLISHED + (read_published(args.published) if args.published else ())
-    start = read(args.structure) if args.structure else unit_cell(args.cell)
+    start = read_frame(args.structure) if args.structure else unit_cell(args.cell)
     start = start.repeat((1, 1, 1) if args.quick else args.repeat)
     picoseconds = 0.3 if args.quick else args.ps
     temperatures = [900.0, 1400.0] if args.quick else sorted(args.temperatures)
-    shared, results, rates, paths = calculator(args), [], [], None
+    shared, results, rates = calculator(args), [], []
+    paths: Any = None
     for temperature in temperatures:
         atoms = start.copy()
         atoms.calc = shared
@@ -136,22 +159,11 @@ def main() -> None:
     density.write_cube(args.output / f"li-{temperatures[-1]:g}K.cube")
     title = f"{start.get_chemical_formula(empirical=True)}, {len(start)} atoms, {model_name(args)}"
     draw(results, fit, published, title, args.output / "lgps_diffusion.png")
-    rows = [
-        {
-            "temperature_K": r.temperature,
-            "D_cm2_s": r.tracer * CM2_PER_S,
-            "error": r.tracer_error * CM2_PER_S,
-            "collective_D_cm2_s": None if r.collective is None else r.collective * CM2_PER_S,
-            "haven_ratio": r.haven_ratio,
-            "conductivity_mS_cm": r.conductivity,
-        }
-        for r in results
-    ]
     data = {
         "atoms": len(start),
         "picoseconds": picoseconds,
         "cell": str(args.structure or args.cell),
-        "rows": rows,
+        "rows": [row(result) for result in results],
         "activation_energy_eV": [fit.activation_energy, fit.activation_energy_error],
         "D_300K_cm2_s": [value * CM2_PER_S for value in fit.at(300.0)],
         "published": [vars(known) for known in published],

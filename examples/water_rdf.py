@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase.io import read
 from paper.record import save_record
 from paper.science import (
     Verdict,
@@ -27,6 +26,7 @@ from paper.science import (
     model_name,
     options,
     prepare,
+    read_frame,
     read_set,
     summarise,
 )
@@ -55,7 +55,7 @@ def reference(folder: Path | None) -> dict[str, Any]:
 
 def simulate(args: Any, steps: int) -> Any:
     """The dynamics; goes on from its restart file."""
-    atoms = read(DATA / "water64.extxyz").repeat(args.repeat)
+    atoms = read_frame(DATA / "water64.extxyz").repeat(args.repeat)
     atoms.calc = calculator(args)
     return run_md(
         atoms,

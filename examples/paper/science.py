@@ -98,6 +98,13 @@ def model_name(args: argparse.Namespace) -> str:
     return Path(args.model).name + (f", {args.head}" if args.head else "")
 
 
+def read_frame(path: Path) -> Atoms:
+    """The last frame of a file that ASE reads."""
+    atoms = read(path)
+    assert isinstance(atoms, Atoms)
+    return atoms
+
+
 def read_set(folder: Path, parts: Sequence[str] = ("train", "test")) -> list[Atoms]:
     """Frames of a data folder that holds train.extxyz.xz and test.extxyz.xz (docs/data.md)."""
     frames: list[Atoms] = []
