@@ -125,5 +125,5 @@ class Repformer(nn.Module):
         c = self.config
         around = c.update_g1_has_conv and c.g1_out_conv and c.update_g1_has_grrg and c.update_g1_has_drrd
         others = c.update_g1_has_attn or c.update_g2_has_attn or c.update_h2 or c.update_g2_has_g1g1
-        training = self.layers[0].linear1.matrix.requires_grad
-        return self.smooth and training and around and not others and g1.is_cpu and has_numba()
+        training = self.g2_embedding.matrix.requires_grad and g1.is_cpu and has_numba()
+        return training and self.smooth and around and not others

@@ -6,6 +6,7 @@ the pairs; no array of gathered neighbours is made. See `second_order` for the t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -103,7 +104,7 @@ class _Surroundings(torch.autograd.Function):
             invariants = conv.new_zeros(len(conv), width)
         if torch.is_grad_enabled():
             first = _SurroundingsGradient.apply(conv, invariants, *saved, ctx.shape)
-            of_project = _recorded_map_gradient(conv, *saved[:5], ctx.shape) if want[4] else None
+            of_project = _recorded_map_gradient(conv, saved, ctx.shape) if want[4] else None
             return *first, of_project, None
         g1, g2, h2, weight, project, old_u, old_m1, old_m2 = saved
         of_m2, of_m1 = _invariant_gradients(ctx.shape, invariants, old_m2, old_m1)
@@ -160,10 +161,9 @@ class _SurroundingsGradient(torch.autograd.Function):
         return t_conv, t_invariants, to_g1, to_g2, to_h2, to_weight, to_project, to_u, to_m1, to_m2, None
 
 
-def _recorded_map_gradient(
-    conv: Tensor, g1: Tensor, g2: Tensor, h2: Tensor, weight: Tensor, project: Tensor, shape: Shape
-) -> Tensor:
+def _recorded_map_gradient(conv: Tensor, saved: Sequence[Tensor], shape: Shape) -> Tensor:
     """Gradient of the map by plain operations, which can be differentiated."""
+    g1, g2, _, weight = saved[:4]
     pairs = shape.pairs
     of_u = conv.repeat_interleave(torch.from_numpy(pairs.count), dim=0) * g1.index_select(0, pairs.neighbors)
     return (g2 * weight.unsqueeze(1)).t() @ of_u
@@ -219,8 +219,9 @@ def _gradients(shape: Shape, term: Term, of_y: Grad, of_m: Tensor, of_a: Grad) -
     of_x = x.new_zeros(len(parts), *x.shape)  # by thread: several pairs have the same neighbour
     given = _given(pairs, u, a, x)
     given += [_array(nothing if v is None else v) for v in (of_y, of_m, of_u, of_a)]
-    tasks = [(*bounds, _array(of_x[part])) for part, bounds in enumerate(parts)]
-    _workers.run(lambda i, j, out: gradients(i, j, *given, out, constant(size)), tasks)
+    kernel: Any = gradients
+    tasks = [(*bounds, *given, _array(of_x[part]), constant(size)) for part, bounds in enumerate(parts)]
+    _workers.run(kernel, tasks)
     return of_u, of_x[0] if len(parts) == 1 else of_x.sum(dim=0)
 
 
