@@ -100,7 +100,7 @@ class ElasticConstants(Result):
         """The tensor in the standard orientation as a coloured 6 x 6 table in GPa; returns the axes."""
         from matplotlib import pyplot as plt
 
-        axes = ax if ax is not None else plt.subplots()[1]
+        axes = ax if ax is not None else plt.subplots(layout="constrained")[1]
         limit = np.abs(self.standard_tensor).max()
         axes.imshow(self.standard_tensor, cmap="RdBu_r", vmin=-1.5 * limit, vmax=1.5 * limit)
         for (i, j), value in np.ndenumerate(self.standard_tensor):

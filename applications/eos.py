@@ -157,7 +157,7 @@ class EquationOfState(Result):
         """Energy against volume per atom with the fitted curve; returns the axes."""
         from matplotlib import pyplot as plt
 
-        axes = ax if ax is not None else plt.subplots()[1]
+        axes = ax if ax is not None else plt.subplots(layout="constrained")[1]
         grid = np.linspace(self.volumes.min(), self.volumes.max(), 200)
         form: Any = self.form
         curve = energy_of_volume(

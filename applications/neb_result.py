@@ -83,7 +83,7 @@ class NudgedElasticBand(Result):
         """Energy along the path; returns the axes."""
         from matplotlib import pyplot as plt
 
-        axes = ax if ax is not None else plt.subplots()[1]
+        axes = ax if ax is not None else plt.subplots(layout="constrained")[1]
         grid, curve = self.spline()
         (line,) = axes.plot(grid, curve - self.energies[0])
         axes.plot(self.path, self.energies - self.energies[0], "o", color=line.get_color())

@@ -69,7 +69,7 @@ class PhononConvergence(Result):
         """Rms difference against supercell length; returns the axes."""
         from matplotlib import pyplot as plt
 
-        axes = ax if ax is not None else plt.subplots()[1]
+        axes = ax if ax is not None else plt.subplots(layout="constrained")[1]
         rows = np.array([kind == "supercell" for kind in self.kind])
         axes.plot(self.image_distances[rows], self.rms_difference[rows], "o-")
         axes.axhline(self.tolerance, color="grey", linestyle=":")

@@ -142,7 +142,7 @@ class Phonons(Result):
         """
         from matplotlib import pyplot as plt
 
-        axes = ax if ax is not None else plt.subplots(figsize=(8, 4.5))[1]
+        axes = ax if ax is not None else plt.subplots(figsize=(8, 4.5), layout="constrained")[1]
         edges = [*self.band_starts, len(self.band_distances)]
         (line,) = axes.plot([], [], linewidth=1)
         for start, stop in zip(edges[:-1], edges[1:]):

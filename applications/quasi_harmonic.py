@@ -72,7 +72,7 @@ class QuasiHarmonic(Result):
         """Volumetric thermal expansion against temperature; returns the axes."""
         from matplotlib import pyplot as plt
 
-        axes = ax if ax is not None else plt.subplots()[1]
+        axes = ax if ax is not None else plt.subplots(layout="constrained")[1]
         axes.plot(self.temperatures, 1e6 * self.thermal_expansion)
         axes.set_xlabel("temperature (K)")
         axes.set_ylabel("volumetric thermal expansion (10⁻⁶/K)")

@@ -89,7 +89,7 @@ class SurfaceEnergy(Result):
         """Surface energy against slab thickness; returns the axes."""
         from matplotlib import pyplot as plt
 
-        axes = ax if ax is not None else plt.subplots()[1]
+        axes = ax if ax is not None else plt.subplots(layout="constrained")[1]
         axes.plot(self.thickness, self.unrelaxed_direct, "s--", label="unrelaxed")
         axes.plot(self.thickness, self.direct, "o-", label="relaxed")
         axes.axhline(self.energy, color="grey", linestyle=":", label="fit over thickness")

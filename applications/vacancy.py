@@ -71,7 +71,7 @@ class VacancyFormation(Result):
         """Formation energy against 1/N with the extrapolation; returns the axes."""
         from matplotlib import pyplot as plt
 
-        axes = ax if ax is not None else plt.subplots()[1]
+        axes = ax if ax is not None else plt.subplots(layout="constrained")[1]
         axes.plot(1.0 / self.n_atoms, self.energies, "o", label="relaxed")
         axes.plot(1.0 / self.n_atoms, self.unrelaxed_energies, "s", label="unrelaxed")
         if len(self.n_atoms) > 1:

@@ -130,7 +130,7 @@ class Vibrations(Result):
         """Frequencies as sticks; returns the axes."""
         from matplotlib import pyplot as plt
 
-        axes = ax if ax is not None else plt.subplots()[1]
+        axes = ax if ax is not None else plt.subplots(layout="constrained")[1]
         axes.vlines(self.frequencies, 0.0, 1.0)
         axes.set_xlabel("frequency (1/cm), imaginary below zero")
         axes.set_yticks([])
