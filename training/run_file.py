@@ -204,6 +204,23 @@ def _model_section(value: Any) -> ModelSection | ModelConfig | str:
     return parse_options(ModelSection, _table(value, "model"), where="model.")
 
 
+def check_run(run: RunFile[Any]) -> None:
+    """Find out that a file or the model is missing before the first set is read.
+
+    Raises:
+        ConfigError: what is missing, by key; or a wrong part of `[model]`.
+    """
+    for name, section in run.sets.items():
+        for key in ("train", "validation", "test"):
+            for path in getattr(section, key):
+                if not (run.root / path).exists():
+                    raise ConfigError(f"sets.{name}.{key}: there is no {run.root / path}")
+    if isinstance(run.model, ModelSection):
+        _changed_descriptor(preset(run.model.preset, run.model.type_map or ("H",)), run.model)
+    elif isinstance(run.model, str) and run.model not in preset_names():
+        _trained_model(run.model, run.root)
+
+
 def load_sets(run: RunFile[Any]) -> tuple[dict[str, TrainingSet], dict[str, Dataset]]:
     """Read, check, clean and split all sets of a file.
 
@@ -211,8 +228,10 @@ def load_sets(run: RunFile[Any]) -> tuple[dict[str, TrainingSet], dict[str, Data
         training sets by name, and test sets by name.
 
     Raises:
+        ConfigError: see `check_run`.
         DataError: a file is damaged, or frames are unfit for training; they are named.
     """
+    check_run(run)
     training, test = {}, {}
     for name, section in run.sets.items():
         data = _read(section.train, run.root, name)
@@ -277,11 +296,15 @@ def with_changes(config: ModelConfig, section: ModelSection) -> ModelConfig:
     Raises:
         ConfigError: an unknown part; the nearest is named.
     """
-    merged = _merge(to_dict(preset(section.preset, config.type_map).descriptor), section.descriptor, "")
-    descriptor = from_dict(type(config.descriptor), merged)
+    descriptor = _changed_descriptor(config, section)
     fitting = from_dict(FittingConfig, {**to_dict(FittingConfig()), **section.fitting})
     heads = tuple(dataclasses.replace(head, fitting=fitting) for head in config.heads)
     return dataclasses.replace(config, descriptor=descriptor, heads=heads)
+
+
+def _changed_descriptor(config: ModelConfig, section: ModelSection) -> Any:
+    merged = _merge(to_dict(preset(section.preset, config.type_map).descriptor), section.descriptor, "")
+    return from_dict(type(config.descriptor), merged)
 
 
 def _merge(base: dict[str, Any], changes: Mapping[str, Any], where: str) -> dict[str, Any]:

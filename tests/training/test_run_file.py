@@ -18,7 +18,7 @@ from dpa2calc.training.config import FinetuneConfig, TrainConfig
 from dpa2calc.training.evaluate import Evaluation, evaluate
 from dpa2calc.training.options import add_options, given_options, option_help
 from dpa2calc.training.preparation import new_potential
-from dpa2calc.training.run_file import build_model, load_sets, read_run_file
+from dpa2calc.training.run_file import build_model, check_run, load_sets, read_run_file
 from dpa2calc.training.weights import save_potential
 
 TINY = """
@@ -144,7 +144,14 @@ def test_a_run_goes_on_from_a_trained_model(folder, tiny_model):
     with pytest.raises(
         ConfigError, match=r"model = 'frist.safetensors' is neither a preset \(paper, .*go on with"
     ):
-        build_model(run, load_sets(run)[0])
+        check_run(run)
+
+
+def test_missing_files_are_found_before_anything_is_read(folder):
+    text = TINY.format(folder=folder).replace("test.extxyz", "tset.extxyz")
+    (folder / "bad.toml").write_text(text)
+    with pytest.raises(ConfigError, match=r"sets.argon.test: there is no .*tset.extxyz"):
+        load_sets(read_run_file(folder / "bad.toml", TrainConfig))
 
 
 def test_bad_frames_stop_the_run_or_are_dropped_when_told(folder, lj_frames):

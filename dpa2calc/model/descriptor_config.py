@@ -1,0 +1,246 @@
+"""Configurations of the descriptors: DPA-2 with its parts, DPA-1, DeepPot-SE; see `config`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from dpa2calc.errors import ConfigError
+
+Activation = Literal[
+    "tanh", "relu", "relu6", "softplus", "sigmoid", "silu", "gelu", "gelu_tf", "linear", "none", "silut"
+]
+TebdMode = Literal["concat", "strip"]
+UpdateStyle = Literal["res_avg", "res_incr", "res_residual"]
+Pairs = tuple[tuple[int, int], ...]
+
+
+def check(condition: bool, key: str, value: Any, allowed: str) -> None:
+    """Raise a ConfigError that names the option, the value seen and what is allowed."""
+    if not condition:
+        raise ConfigError(f"{key} = {value!r} is not allowed; allowed: {allowed}")
+
+
+def check_activation(key: str, value: str) -> None:
+    """Accept the names of `Activation` and `silut:<threshold>`."""
+    check(value.split(":")[0] in get_args(Activation), key, value, ", ".join(get_args(Activation)))
+
+
+def _check_cutoff(name: str, cutoff: float, smooth: float, nsel: int) -> None:
+    check(cutoff > 0, f"{name}.cutoff", cutoff, "a length above 0 Å")
+    check(0 <= smooth < cutoff, f"{name}.cutoff_smooth", smooth, f"from 0 to below the cutoff ({cutoff} Å)")
+    check(nsel > 0, f"{name}.nsel", nsel, "a positive number of neighbours")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepinitConfig:
+    """The representation initialiser of DPA-2 (paper, section 4.1; MATHS 3).
+
+    `nsel` is the largest number of neighbours under the rule "nearest" and, under both rules, the
+    constant the neighbour sum is divided by.
+    """
+
+    cutoff: float = 6.0
+    cutoff_smooth: float = 0.5
+    nsel: int = 120
+    neuron: tuple[int, ...] = (25, 50, 100)
+    axis_neuron: int = 12
+    tebd_dim: int = 8
+    tebd_input_mode: TebdMode = "concat"
+    set_davg_zero: bool = True
+    activation: str = "tanh"
+    resnet_dt: bool = False
+    type_one_side: bool = False
+
+    def __post_init__(self) -> None:
+        _check_cutoff("repinit", self.cutoff, self.cutoff_smooth, self.nsel)
+        check_activation("repinit.activation", self.activation)
+        _check_neuron("repinit", self.neuron, self.axis_neuron)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThreeBodyConfig:
+    """The three-body part of the initialiser (MATHS 4); activation, idt and mode are those of repinit."""
+
+    cutoff: float = 4.0
+    cutoff_smooth: float = 3.5
+    nsel: int = 48
+    neuron: tuple[int, ...] = (2, 4, 8)
+
+    def __post_init__(self) -> None:
+        _check_cutoff("three_body", self.cutoff, self.cutoff_smooth, self.nsel)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepformerConfig:
+    """The representation transformer (paper, section 4.1; MATHS 5 and 6)."""
+
+    cutoff: float = 4.0
+    cutoff_smooth: float = 3.5
+    nsel: int = 48
+    nlayers: int = 6
+    g1_dim: int = 128
+    g2_dim: int = 32
+    axis_neuron: int = 4
+    direct_dist: bool = False
+    update_g1_has_conv: bool = True
+    update_g1_has_drrd: bool = True
+    update_g1_has_grrg: bool = True
+    update_g1_has_attn: bool = True
+    update_g2_has_g1g1: bool = True
+    update_g2_has_attn: bool = True
+    update_h2: bool = False
+    attn1_hidden: int = 128
+    attn1_nhead: int = 4
+    attn2_hidden: int = 32
+    attn2_nhead: int = 4
+    attn2_has_gate: bool = False
+    activation: str = "tanh"
+    update_style: UpdateStyle = "res_residual"
+    update_residual: float = 0.01
+    update_residual_init: Literal["norm", "const"] = "norm"
+    set_davg_zero: bool = True
+    trainable_ln: bool = True
+    use_sqrt_nnei: bool = True
+    g1_out_conv: bool = True
+    g1_out_mlp: bool = True
+    ln_eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        _check_cutoff("repformer", self.cutoff, self.cutoff_smooth, self.nsel)
+        check_activation("repformer.activation", self.activation)
+        check(self.nlayers > 0, "repformer.nlayers", self.nlayers, "at least 1")
+        check(
+            self.update_style in get_args(UpdateStyle),
+            "repformer.update_style",
+            self.update_style,
+            ", ".join(get_args(UpdateStyle)),
+        )
+
+
+def _check_neuron(name: str, neuron: tuple[int, ...], axis: int) -> None:
+    check(len(neuron) > 0 and min(neuron) > 0, f"{name}.neuron", neuron, "a list of positive widths")
+    check(0 < axis <= neuron[-1], f"{name}.axis_neuron", axis, f"from 1 to the last width ({neuron[-1]})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DPA2Config:
+    """The DPA-2 descriptor: repinit (with three-body or not) and repformers."""
+
+    kind: Literal["dpa2"] = "dpa2"
+    repinit: RepinitConfig = field(default_factory=RepinitConfig)
+    three_body: ThreeBodyConfig | None = None
+    repformer: RepformerConfig = field(default_factory=RepformerConfig)
+    concat_output_tebd: bool = True
+    smooth: bool = True
+    exclude_types: Pairs = ()
+    env_protection: float = 0.0
+    add_tebd_to_repinit_out: bool = False
+    use_econf_tebd: bool = False
+    use_tebd_bias: bool = False
+
+    def __post_init__(self) -> None:
+        check(
+            self.repinit.cutoff > self.repformer.cutoff,
+            "repformer.cutoff",
+            self.repformer.cutoff,
+            f"below repinit's ({self.repinit.cutoff} Å)",
+        )
+        check(
+            self.repinit.nsel > self.repformer.nsel,
+            "repformer.nsel",
+            self.repformer.nsel,
+            f"below repinit's ({self.repinit.nsel})",
+        )
+        blocks: list[tuple[float, int]] = [(b.cutoff, b.nsel) for b in self.blocks()]
+        by_cutoff, by_nsel = sorted(blocks), sorted(blocks, key=lambda b: (b[1], b[0]))
+        check(
+            by_cutoff == by_nsel, "nsel of the blocks", blocks, "the same order as the cutoffs of the blocks"
+        )
+
+    def blocks(self) -> tuple[Any, ...]:
+        """The parts that have a cutoff and an nsel of their own."""
+        return (self.repinit, self.repformer) + ((self.three_body,) if self.three_body else ())
+
+    @property
+    def cutoff(self) -> float:
+        """The largest cutoff, Å."""
+        return max(block.cutoff for block in self.blocks())
+
+    @property
+    def nsel(self) -> int:
+        """The largest neighbour number under the rule "nearest"."""
+        return max(block.nsel for block in self.blocks())
+
+    @property
+    def tebd_dim(self) -> int:
+        """Width of the type embedding."""
+        return self.repinit.tebd_dim
+
+
+@dataclass(frozen=True, kw_only=True)
+class DPA1Config:
+    """The DPA-1 descriptor, with or without attention layers; se_atten_v2 is `strip` with smooth tebd."""
+
+    kind: Literal["dpa1"] = "dpa1"
+    cutoff: float = 6.0
+    cutoff_smooth: float = 0.5
+    nsel: int = 120
+    neuron: tuple[int, ...] = (25, 50, 100)
+    axis_neuron: int = 16
+    tebd_dim: int = 8
+    tebd_input_mode: TebdMode = "concat"
+    set_davg_zero: bool = True
+    attn: int = 128
+    attn_layer: int = 2
+    attn_dotr: bool = True
+    activation: str = "tanh"
+    resnet_dt: bool = False
+    scaling_factor: float = 1.0
+    normalize: bool = True
+    temperature: float | None = None
+    trainable_ln: bool = True
+    ln_eps: float = 1e-5
+    smooth_type_embedding: bool = True
+    type_one_side: bool = True
+    concat_output_tebd: bool = True
+    exclude_types: Pairs = ()
+    env_protection: float = 0.0
+    use_econf_tebd: bool = False
+    use_tebd_bias: bool = False
+
+    def __post_init__(self) -> None:
+        _check_cutoff("dpa1", self.cutoff, self.cutoff_smooth, self.nsel)
+        _check_neuron("dpa1", self.neuron, self.axis_neuron)
+        check_activation("dpa1.activation", self.activation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepPotSEConfig:
+    """The DeepPot-SE (se_e2_a) descriptor; `sel` is one number for each type of the type map."""
+
+    kind: Literal["deeppot_se"] = "deeppot_se"
+    cutoff: float = 6.0
+    cutoff_smooth: float = 0.5
+    sel: tuple[int, ...] = ()
+    neuron: tuple[int, ...] = (25, 50, 100)
+    axis_neuron: int = 16
+    set_davg_zero: bool = False
+    activation: str = "tanh"
+    resnet_dt: bool = False
+    type_one_side: bool = True
+    exclude_types: Pairs = ()
+    env_protection: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_cutoff("deeppot_se", self.cutoff, self.cutoff_smooth, max(1, sum(self.sel)))
+        _check_neuron("deeppot_se", self.neuron, self.axis_neuron)
+        check_activation("deeppot_se.activation", self.activation)
+
+    @property
+    def nsel(self) -> int:
+        """The number of neighbours of any type under the rule "nearest"."""
+        return sum(self.sel)
+
+
+DescriptorConfig = DPA2Config | DPA1Config | DeepPotSEConfig
