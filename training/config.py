@@ -36,8 +36,8 @@ class TrainConfig:
     energy_prefactor_limit: Annotated[float, "weight of the energy loss as the learning rate reaches 0"] = 1.0
     force_prefactor_start: Annotated[float, "weight of the force loss at the start"] = 1000.0
     force_prefactor_limit: Annotated[float, "weight of the force loss as the learning rate reaches 0"] = 1.0
-    virial_prefactor_start: Annotated[float, "weight of the virial loss at the start"] = 0.0
-    virial_prefactor_limit: Annotated[float, "weight of the virial loss as the learning rate reaches 0"] = 0.0
+    virial_prefactor_start: Annotated[float, "the same for the virial, of frames that have one"] = 0.02
+    virial_prefactor_limit: Annotated[float, "weight of the virial loss as the learning rate reaches 0"] = 1.0
     huber_delta: Annotated[float | None, "larger errors (eV/atom, eV/Å) count linearly; off if not given"] = (
         None
     )

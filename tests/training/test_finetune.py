@@ -33,7 +33,9 @@ def two_heads(pretrained, tiny_model, lj_data):
         right = lj_data(30)
         wrong = dataclasses.replace(
             right,
-            frames=tuple(dataclasses.replace(f, energy=-f.energy, forces=-f.forces) for f in right),
+            frames=tuple(
+                dataclasses.replace(f, energy=-f.energy, forces=-f.forces, virial=-f.virial) for f in right
+            ),
             name="B",
         )
         config = TrainConfig(steps=150, batch_atoms=16, learning_rate=2e-2, learning_rate_stop=1e-4)
