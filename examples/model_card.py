@@ -18,9 +18,9 @@ INTRODUCTION = """\
 # The default model
 
 `DPA2Calculator(head=HEAD)`; the start of `finetune("default", data, ...)`. One descriptor with a head for
-each DFT setting, trained by `dpa2calc train examples/default_model.toml` and then
-`dpa2calc train examples/default_model_continued.toml`. This page is printed by `examples/model_card.py` from
-the checkpoint.
+each DFT setting, trained by `dpa2calc train` with `examples/default_model.toml`, then
+`default_model_continued.toml`, then `default_model_final.toml`. This page is printed by
+`examples/model_card.py` from the checkpoint.
 
 **Not for** structures, elements, temperatures or pressures far from a head's training sets; reactions, unless
 the set holds them; comparing energies of different heads, which have different zeros. Look at the errors of
@@ -59,7 +59,8 @@ def print_errors(config: ModelConfig) -> None:
     """Errors by set, and their average with the weights of the training."""
     print("## Errors on the test frames\n")
     print(
-        "RMSE; energy in meV/atom, force in meV/Å, virial in meV/atom. Weights are those of the sampling.\n"
+        "RMSE; energy in meV/atom, force in meV/Å, virial in meV/atom. Weights are those of the "
+        "collection; the last stretch drew some sets more often.\n"
     )
     print("| head | set | frames | energy | force | virial | weight |")
     print("|---|---|---|---|---|---|---|")
