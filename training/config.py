@@ -54,6 +54,9 @@ class TrainConfig:
     time_limit: Annotated[float, "stop after this many seconds, ready to go on later (0 = no limit)"] = 0.0
     log_every: Annotated[int, "steps between lines of the log"] = 100
     statistics_frames: Annotated[int, "frames of each set for the environment statistics"] = 100
+    final_bias_frames: Annotated[
+        int, "frames of each set to which the elements' energies are fitted after the last step (0 = none)"
+    ] = 200
     shared_steps: Annotated[int, "steps before `steps` in which all heads share one fitting net"] = 0
     seed: Annotated[int, "seed of weights and sampling"] = 1
     dtype: Annotated[Literal["float32", "float64"], "precision of the networks"] = "float32"
@@ -115,7 +118,9 @@ class TrainConfig:
 
     def shared_start(self) -> TrainConfig:
         """The options of the `shared_steps` before the run itself: constant learning rate."""
-        return dataclasses.replace(self, steps=self.shared_steps, schedule="constant", shared_steps=0)
+        return dataclasses.replace(
+            self, steps=self.shared_steps, schedule="constant", shared_steps=0, final_bias_frames=0
+        )
 
     @classmethod
     def paper(cls, **changes: Any) -> TrainConfig:
@@ -128,6 +133,7 @@ class TrainConfig:
             "warmup_steps": 0,
             "gradient_clip_relative": None,
             "ema_decay": 0.0,
+            "final_bias_frames": 0,
             "learning_rate": 2e-4,
             "learning_rate_stop": 3e-8,
             "decay_steps": 5000,

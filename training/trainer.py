@@ -21,6 +21,7 @@ from dpa2calc.model.potential import Potential
 
 from .config import TrainConfig
 from .distributed import ALONE, Processes
+from .final_bias import refit_energy_biases
 from .history import History, Interval, LogWriter, progress_line
 from .loader import Batch, Budget, GraphStore, make_batch
 from .lora import merged
@@ -173,6 +174,11 @@ class Trainer:
                     log.write(record)
                 bar.set_postfix_str(progress_line(record["sets"]))
                 interval = Interval(names, waited_before=batches.waited)
+            if last and c.final_bias_frames:
+                with self.average.applied():
+                    refit_energy_biases(
+                        self.potential, self.tasks, frames=c.final_bias_frames, seed=c.seed, device=c.device
+                    )
             if self.validation and (self.step % c.validate_every == 0 or last):
                 self._validate(log)
                 if 0 < c.early_stopping <= self.since_best:

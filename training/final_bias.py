@@ -1,0 +1,85 @@
+"""The energies' bias by element, fitted once more to what the trained weights leave.
+
+Stochastic gradients leave every head with an offset of the last steps' noise, and elements that few frames
+hold far from their level: both are linear in the composition, so that least squares removes them at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from dpa2calc.model.potential import Potential
+
+from .loader import groups_by_atoms, make_batch
+from .optimizer import evaluating
+from .sampler import Task
+from .statistics import set_energy_bias, spread_frames
+
+logger = logging.getLogger(__name__)
+PRIOR = 1.0  # eV: how far the bias of an element may be off before the fit
+
+
+def robust_bias(fractions: np.ndarray, errors: np.ndarray, *, rounds: int = 20) -> np.ndarray:
+    """Energy of each element from errors per atom; large errors count linearly (Huber, 3 deviations).
+
+    Args:
+        fractions: (n_frames, n_types), of each element among a frame's atoms.
+        errors: (n_frames,) label less prediction, eV/atom.
+
+    Returns:
+        (n_types,) in eV; elements that few frames tell stay near 0.
+    """
+    weights, bias = np.ones(len(errors)), np.zeros(fractions.shape[1])
+    for _ in range(rounds):
+        left = np.abs(errors - fractions @ bias)
+        scale = max(1.4826 * float(np.median(left)), 1e-8)
+        weights = np.minimum(1.0, 3.0 * scale / np.maximum(left, 1e-12))
+        weighted = fractions * weights[:, None]
+        ridge = max((scale / PRIOR) ** 2, 1e-9 * len(errors))  # the second for exact errors, still solvable
+        normal = weighted.T @ fractions + ridge * np.eye(len(bias))
+        bias = np.linalg.solve(normal, weighted.T @ errors)
+    return bias
+
+
+def refit_energy_biases(
+    potential: Potential, tasks: Sequence[Task], *, frames: int, seed: int, device: str
+) -> None:
+    """Move every head's energy bias to what at most `frames` training frames of each of its sets say."""
+    for head in sorted({task.head for task in tasks}):
+        fractions, errors = [], []
+        for task in (t for t in tasks if t.head == head):
+            part = _errors(potential, task, frames=frames, seed=seed, device=device)
+            fractions.append(part[0])
+            errors.append(part[1])
+        error = np.concatenate(errors)
+        if not len(error):
+            continue
+        bias = robust_bias(np.concatenate(fractions), error)
+        old = potential.get_submodule(f"heads.{head}.out_bias").get_buffer("values").cpu().numpy()
+        set_energy_bias(potential, head, old + bias)
+        name = potential.config.heads[head].name
+        logger.info("%s: energies of the elements moved by up to %.1f meV", name, 1e3 * np.abs(bias).max())
+
+
+def _errors(
+    potential: Potential, task: Task, *, frames: int, seed: int, device: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compositions (n, n_types) as fractions, and label less prediction (n,) in eV/atom."""
+    data = task.store.dataset
+    labelled = [i for i in spread_frames(data, frames, seed=seed) if data[i].energy is not None]
+    counts = data.compositions(potential.config.type_map)[labelled].astype(np.float64)
+    sizes = counts.sum(axis=1)
+    predicted = np.zeros(len(labelled))
+    with evaluating(potential):
+        for group in groups_by_atoms([int(n) for n in sizes], 1024):
+            graph = make_batch(task.store, [labelled[i] for i in group], head=task.head).to(device).graph
+            with torch.no_grad():
+                atomic = potential.atomic_energies(graph, graph.vectors.to(potential.dtype), task.head)
+            energies = atomic.new_zeros(graph.n_structures).index_add(0, graph.structure, atomic)
+            predicted[group] = energies.cpu().numpy()
+    labels = np.array([data[i].energy for i in labelled], dtype=np.float64)
+    return counts / sizes[:, None], (labels - predicted) / sizes
