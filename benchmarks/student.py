@@ -263,11 +263,19 @@ def main() -> None:
     print(f"{about['cpu']}, {about['cores']} cores, torch {about['torch']}, {about['matmul_gflops']} GFLOP/s")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        record: dict[str, Any] = {"machine": about, "systems": [], "sizes": []}
         key, rows = ("sizes", sizes(args, folder)) if args.sizes else ("systems", compare(args, folder))
         for row in rows:  # each row is kept, whatever happens to the next
-            record[key].append(row)
-            save(args.name, json.loads(json.dumps(record, default=float)))
+            keep(args.name, key, {**row, "machine": about})
+
+
+def keep(name: str, key: str, row: dict[str, Any]) -> None:
+    """Put a row into the record, in place of an older one of the same case; other cases stay."""
+    path = HERE / "results" / f"{name}.json"
+    record = json.loads(path.read_text()) if path.exists() else {"systems": [], "sizes": []}
+    case = ("system", "threads") if key == "systems" else ("model", "atoms")
+    others = [old for old in record[key] if any(old[c] != row[c] for c in case)]
+    record[key] = sorted([*others, row], key=lambda r: [str(r[c]).rjust(20) for c in case])
+    save(name, json.loads(json.dumps(record, default=float)))
 
 
 if __name__ == "__main__":
