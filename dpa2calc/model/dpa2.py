@@ -6,13 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from dpa2calc.model.attention import pair_terms
+from dpa2calc.model.attention_blocks import Blocks
 from dpa2calc.model.config import DPA2Config
 from dpa2calc.model.environment import Environment, Neighborhood, type_pair_mask
 from dpa2calc.model.layers import Dense, activation
+from dpa2calc.model.flat_pairs import FlatPairs
 from dpa2calc.model.repformer import PairContext, RepformerLayer
 from dpa2calc.model.repinit import Repinit
 from dpa2calc.model.second_order import has_numba
-from dpa2calc.model.surroundings import FlatPairs
 from dpa2calc.model.three_body import ThreeBody
 from dpa2calc.model.type_embedding import TypeEmbedding
 
@@ -112,6 +113,7 @@ class Repformer(nn.Module):
             nsel=c.nsel,
             smooth=self.smooth,
             flat=flat,
+            **self._blocks(flat),
         )
         # Without updates of h2 the gates of the pair attention are the same in every layer.
         needs_terms = c.update_g2_has_attn and not c.update_h2 and c.nlayers > 1
@@ -120,10 +122,22 @@ class Repformer(nn.Module):
             g1, g2, h2 = layer(g1, g2, h2, context, terms)
         return g1
 
+    def _blocks(self, flat: FlatPairs | None) -> dict[str, Blocks]:
+        """How the attentions over a list of pairs go over its atoms."""
+        c, out = self.config, {}
+        if flat is not None and c.update_g2_has_attn:
+            out["pair_blocks"] = Blocks.of(flat, c.attn2_nhead, c.nsel, of_pairs=True)
+        if flat is not None and c.update_g1_has_attn:
+            out["atom_blocks"] = Blocks.of(flat, c.attn1_nhead, c.nsel, of_pairs=False)
+        return out
+
     def _takes_lists(self, g1: Tensor) -> bool:
-        """Whether the training kernels for lists of pairs apply."""
+        """Whether training goes over lists of pairs, with compiled kernels and derivatives by hand.
+
+        Plain autograd on tables has: sums without the constant normaliser, directions that change, layers
+        without convolution or without the invariants of both moments, other devices.
+        """
         c = self.config
-        around = c.update_g1_has_conv and c.g1_out_conv and c.update_g1_has_grrg and c.update_g1_has_drrd
-        others = c.update_g1_has_attn or c.update_g2_has_attn or c.update_h2 or c.update_g2_has_g1g1
+        around = c.update_g1_has_conv and c.update_g1_has_grrg and c.update_g1_has_drrd
         training = self.g2_embedding.matrix.requires_grad and g1.is_cpu and has_numba()
-        return training and self.smooth and around and not others
+        return training and self.smooth and around and not c.update_h2
