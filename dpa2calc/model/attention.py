@@ -37,10 +37,8 @@ class PairTerms:
 def pair_terms(h2: Tensor, context: PairContext, has_gate: bool) -> PairTerms:
     """Gate, shift and scale from the directions h2 (n, k, 3); they change only when h2 does."""
     if context.flat is not None:
-        first, second = context.flat.squares()
-        overlap = (h2.index_select(0, first) * h2.index_select(0, second)).sum(dim=1)
-        switched = context.switch.index_select(0, first) * context.switch.index_select(0, second)
-        return _smooth_terms(overlap, switched, has_gate)
+        switched = context.flat.overlaps(context.switch.unsqueeze(1))
+        return _smooth_terms(context.flat.overlaps(h2), switched, has_gate)
     overlap = torch.bmm(h2, h2.transpose(1, 2))  # (n, k, k)
     if not context.smooth:
         both = context.mask.unsqueeze(2) & context.mask.unsqueeze(1)

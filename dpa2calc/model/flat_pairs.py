@@ -55,11 +55,9 @@ class FlatPairs:
         first = torch.empty_like(count)
         first[order] = sorted_count.cumsum(0) - sorted_count
         flat = neighbors.reshape(-1)[chosen]
-        groups = _groups(sorted_count.numpy())
-        rows = np.arange(len(chosen))
-        return FlatPairs(
-            order, groups, chosen, centers, flat, first.numpy(), count.numpy(), flat.numpy(), rows
-        )
+        arrays = (v.cpu().numpy() for v in (first, count, flat))
+        groups = _groups(sorted_count.cpu().numpy())
+        return FlatPairs(order, groups, chosen, centers, flat, *arrays, np.arange(len(chosen)))
 
     def select(self, table: Tensor) -> Tensor:
         """(n, k, ...) -> (P, ...)"""
@@ -71,15 +69,32 @@ class FlatPairs:
 
     def squares(self) -> tuple[Tensor, Tensor]:
         """First and second pair of all two pairs of one atom, (sum of count^2,) each, atom by atom."""
-        first, second = [], []
-        for group in self.groups:
-            c = group.count
-            begin = group.first_pair + c * torch.arange(group.atoms).view(-1, 1, 1)
-            j, k = torch.arange(c).view(1, c, 1), torch.arange(c).view(1, 1, c)
-            first.append((begin + j).expand(-1, -1, c).flatten())
-            second.append((begin + k).expand(-1, c, -1).flatten())
-        none = self.chosen.new_zeros(0)
-        return torch.cat([none, *first]), torch.cat([none, *second])
+        rows = torch.arange(len(self.chosen), device=self.chosen.device)
+        first, second = [rows[:0]], [rows[:0]]
+        for mine in self._blocks(rows.unsqueeze(1)):  # (atoms, count, 1)
+            c = mine.shape[1]
+            first.append(mine.expand(-1, -1, c).flatten())
+            second.append(mine.transpose(1, 2).expand(-1, c, -1).flatten())
+        return torch.cat(first), torch.cat(second)
+
+    def overlaps(self, rows: Tensor) -> Tensor:
+        """Scalar products of the rows (P, d) of all two pairs of one atom, (sum of count^2,)."""
+        blocks = self._blocks(rows)
+        return torch.cat([rows.new_zeros(0), *(torch.bmm(x, x.transpose(1, 2)).flatten() for x in blocks)])
+
+    def sum_squares(self, values: Tensor) -> Tensor:
+        """Sums over all two pairs of each atom: (m, sum of count^2) -> (m, n), atoms as in `order`."""
+        alone = len(self.order) - sum(g.atoms for g in self.groups)
+        parts = values.split([g.atoms * g.count**2 for g in self.groups], dim=1) if self.groups else ()
+        sums = [part.unflatten(1, (g.atoms, -1)).sum(dim=2) for g, part in zip(self.groups, parts)]
+        return torch.cat([values.new_zeros(len(values), alone), *sums], dim=1)
+
+    def _blocks(self, rows: Tensor) -> list[Tensor]:
+        """(P, d) -> (atoms, count, d) of each group."""
+        if not self.groups:
+            return []
+        parts = rows.split([g.atoms * g.count for g in self.groups])
+        return [part.unflatten(0, (g.atoms, g.count)) for g, part in zip(self.groups, parts)]
 
 
 def _groups(counts: IntArray) -> tuple[Group, ...]:
