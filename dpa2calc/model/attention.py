@@ -194,7 +194,8 @@ class LocalAttention(nn.Module):
     def mix_lists(self, query: Tensor, g1: Tensor, context: PairContext) -> Tensor:
         """The same from a list of pairs, by the training function; g1 (n, d1)."""
         assert context.flat is not None and context.atom_blocks is not None
-        sw = context.switch
+        assert context.ordered_switch is not None
+        sw = context.ordered_switch
         ordered = query.flatten(1).index_select(0, context.flat.order)
         mixed = attend(ordered, g1, (sw, SHIFT * sw - SHIFT, sw), context.atom_blocks)
         return context.flat.restore_order(mixed)

@@ -31,16 +31,18 @@ from dpa2calc.model.pair_mix import padded_weights
 from dpa2calc.model.second_order import Grad, wanted
 from dpa2calc.model.threads import Workers
 
-_BLOCK_BYTES = 130_000  # one array of scores
+_BLOCK_BYTES = 300_000  # one array of scores
+_BLOCK_ATOMS = 24  # of the local attention, where the gathered keys are the largest array
 _workers = Workers()
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """How the arrays are cut: one block has `atoms` of `count` neighbours each.
+    """How the arrays are cut.
 
-    With `index` (P,) keys are rows of atoms, gathered block by block, and there is one query for an atom;
-    without it keys and queries are those of the pairs.
+    Of the pair attention: atoms with one number of neighbours; queries, keys and terms are rows of lists.
+    Of the local attention, with a table `index` (n, k) of neighbours in `FlatPairs.order`: atoms with nearly
+    the same number; keys are rows of atoms, gathered block by block, and the terms are tables (n, k).
     """
 
     parts: list[Block]
@@ -49,29 +51,38 @@ class Blocks:
     index: Tensor | None
 
     @staticmethod
-    def of(pairs: FlatPairs, heads: int, nsel: int, *, of_pairs: bool, itemsize: int = 4) -> Blocks:
-        """For the pair attention (`of_pairs`), or for the local attention."""
+    def of_pairs(pairs: FlatPairs, heads: int, nsel: int, *, itemsize: int = 4) -> Blocks:
+        """For the pair attention."""
         parts: list[Block] = []
         for group in pairs.groups:
             c = group.count
-            step = max(1, _BLOCK_BYTES // (itemsize * heads * c * (c if of_pairs else 8)))
+            step = max(1, _BLOCK_BYTES // (itemsize * heads * c * c))
             for start in range(0, group.atoms, step):
-                first, b = group.first_atom + start, min(step, group.atoms - start)
+                b = min(step, group.atoms - start)
                 p, s = group.first_pair + start * c, group.first_square + start * c * c
-                rows = slice(p, p + b * c) if of_pairs else slice(first, first + b)
-                terms = slice(s, s + b * c * c) if of_pairs else slice(p, p + b * c)
-                parts.append(Block(b, c, c if of_pairs else 1, rows, slice(p, p + b * c), terms))
-        return Blocks(parts, heads, nsel, None if of_pairs else pairs.neighbors)
+                parts.append(Block(b, c, c, slice(p, p + b * c), slice(s, s + b * c * c)))
+        return Blocks(parts, heads, nsel, None)
+
+    @staticmethod
+    def of_atoms(pairs: FlatPairs, heads: int, nsel: int, *, mask: Tensor, neighbors: Tensor) -> Blocks:
+        """For the local attention; mask and neighbours (n, k) in the atoms' own order."""
+        ordered = mask.index_select(0, pairs.order)
+        parts: list[Block] = []
+        for start in range(0, len(ordered), _BLOCK_ATOMS):
+            rows = slice(start, min(start + _BLOCK_ATOMS, len(ordered)))
+            used = ordered[rows].any(dim=0).nonzero()  # excluded pairs leave holes
+            width = int(used[-1]) + 1 if used.numel() else 1
+            parts.append(Block(rows.stop - start, width, 1, rows, rows))
+        return Blocks(parts, heads, nsel, neighbors.index_select(0, pairs.order))
 
 
 class Block(NamedTuple):
-    """Its atoms, their neighbours, queries a head, and where rows of queries, pairs and terms are."""
+    """Its atoms, keys and queries of one atom and head, and where rows of pairs or atoms and terms are."""
 
     atoms: int
     count: int
     queries: int
     rows: slice
-    pairs: slice
     terms: slice
 
 
@@ -79,9 +90,9 @@ def attend(query: Tensor, keys: Tensor, terms: tuple[Tensor, Tensor, Tensor], bl
     """M of the formulas above, (rows, heads * d) like the queries.
 
     Args:
-        query: (P, heads * d), or (n, heads * d) in the order of `FlatPairs.order`.
+        query: (P, heads * d), or of the local attention (n, heads * d) in `FlatPairs.order`.
         keys: (P, d), or (n, d) in the atoms' own order.
-        terms: gate, shift and scale: (sum of c^2,), or (P,).
+        terms: gate, shift and scale: (sum of c^2,), or (n, k) in `FlatPairs.order`; in padding 0, -20, 0.
     """
     return _Attention.apply(query, keys, *terms, blocks)
 
@@ -105,26 +116,31 @@ class _View:
         h = self.blocks.heads
         rows[self.block.rows].view(b, r, h, -1).copy_(values.view(b, h, r, -1).transpose(1, 2))
 
-    def keys(self, keys: Tensor) -> Tensor:
+    def _index(self) -> Tensor | None:
         index = self.blocks.index
-        mine = keys[self.block.pairs] if index is None else keys.index_select(0, index[self.block.pairs])
+        return None if index is None else index[self.block.rows, : self.block.count].reshape(-1)
+
+    def keys(self, keys: Tensor) -> Tensor:
+        index = self._index()
+        mine = keys[self.block.rows] if index is None else keys.index_select(0, index)
         return mine.view(self.block.atoms, self.block.count, -1)
 
     def add_keys(self, values: Tensor, into: Tensor, part: int) -> None:
-        index, flat = self.blocks.index, values.flatten(0, 1)
+        index, flat = self._index(), values.flatten(0, 1)
         if index is None:
-            into[0, self.block.pairs] = flat
+            into[0, self.block.rows] = flat
         else:
-            into[part].index_add_(0, index[self.block.pairs], flat)
+            into[part].index_add_(0, index, flat)
 
     def term(self, term: Tensor) -> Tensor:
+        """(b, 1, queries, c)"""
         b, c, r, *_ = self.block
-        return term[self.block.terms].view(b, 1, r, c)
+        mine = term[self.block.terms]
+        return mine.view(b, 1, r, c) if self.blocks.index is None else mine[:, None, None, :c]
 
     def put_term(self, values: Tensor, into: Tensor) -> None:
         """Summed over heads."""
-        b, c, r, *_ = self.block
-        torch.sum(values, dim=1, out=into[self.block.terms].view(b, r, c))
+        self.term(into)[:, 0].copy_(values.sum(dim=1))
 
     def product(self, left: Tensor, right: Tensor) -> Tensor:
         """left right^T as scores."""
@@ -196,7 +212,7 @@ def _gradients(
 ) -> tuple[Grad, ...]:
     query, keys, gate, shift, scale = inputs
     of_query, of_keys = torch.zeros_like(query), _zero_parts(keys, blocks)
-    to_gate, to_shift, to_scale = (torch.empty_like(gate) if of_terms else None for _ in range(3))
+    to_gate, to_shift, to_scale = (torch.zeros_like(gate) if of_terms else None for _ in range(3))
 
     def work(view: _View, part: int) -> None:
         q, x, g, a_gate = view.heads_first(query), view.keys(keys), view.heads_first(grad), view.term(gate)
@@ -238,7 +254,7 @@ class _AttentionGradient(torch.autograd.Function):
         to_grad, to_query = torch.zeros_like(grad), torch.zeros_like(query)
         to_keys = _zero_parts(keys, blocks)
         of_terms = any(wanted(ctx)[3:6])
-        to_terms = [torch.empty_like(gate) for _ in range(3)] if of_terms else []
+        to_terms = [torch.zeros_like(gate) for _ in range(3)] if of_terms else []
         changes = [t.contiguous() for t in tangents]
 
         def work(view: _View, part: int) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from dpa2calc.model.attention import pair_terms
 from dpa2calc.model.attention_blocks import Blocks
 from dpa2calc.model.config import DPA2Config
-from dpa2calc.model.environment import Environment, Neighborhood, type_pair_mask
+from dpa2calc.model.environment import Environment, Neighborhood, Shell, type_pair_mask
 from dpa2calc.model.layers import Dense, activation
 from dpa2calc.model.flat_pairs import FlatPairs
 from dpa2calc.model.repformer import PairContext, RepformerLayer
@@ -99,9 +101,10 @@ class Repformer(nn.Module):
             h2 = shell.vectors / c.cutoff * shell.mask.unsqueeze(-1)
         else:
             radial, h2 = rows[..., :1], rows[..., 1:]
-        flat = None
+        flat, lists = None, dict[str, Any]()
         if self._takes_lists(g1):
             flat = FlatPairs.of(shell.mask, shell.neighbors)
+            lists = self._for_attention(flat, shell, w)
             radial, h2, w = flat.select(radial), flat.select(h2), flat.select(w)
         g2 = self.act(self.g2_embedding(radial))  # (n, k, d2)
         g1 = self.act(g1)
@@ -113,7 +116,7 @@ class Repformer(nn.Module):
             nsel=c.nsel,
             smooth=self.smooth,
             flat=flat,
-            **self._blocks(flat),
+            **lists,
         )
         # Without updates of h2 the gates of the pair attention are the same in every layer.
         needs_terms = c.update_g2_has_attn and not c.update_h2 and c.nlayers > 1
@@ -122,13 +125,16 @@ class Repformer(nn.Module):
             g1, g2, h2 = layer(g1, g2, h2, context, terms)
         return g1
 
-    def _blocks(self, flat: FlatPairs | None) -> dict[str, Blocks]:
+    def _for_attention(self, flat: FlatPairs, shell: Shell, switch: Tensor) -> dict[str, Any]:
         """How the attentions over a list of pairs go over its atoms."""
-        c, out = self.config, {}
-        if flat is not None and c.update_g2_has_attn:
-            out["pair_blocks"] = Blocks.of(flat, c.attn2_nhead, c.nsel, of_pairs=True)
-        if flat is not None and c.update_g1_has_attn:
-            out["atom_blocks"] = Blocks.of(flat, c.attn1_nhead, c.nsel, of_pairs=False)
+        c = self.config
+        out: dict[str, Any] = {}
+        if c.update_g2_has_attn:
+            out["pair_blocks"] = Blocks.of_pairs(flat, c.attn2_nhead, c.nsel)
+        if c.update_g1_has_attn:
+            given = {"mask": shell.mask, "neighbors": shell.neighbors}
+            out["atom_blocks"] = Blocks.of_atoms(flat, c.attn1_nhead, c.nsel, **given)
+            out["ordered_switch"] = switch.index_select(0, flat.order)
         return out
 
     def _takes_lists(self, g1: Tensor) -> bool:

@@ -41,6 +41,7 @@ class PairContext:
     flat: FlatPairs | None = None
     pair_blocks: Blocks | None = None
     atom_blocks: Blocks | None = None
+    ordered_switch: Tensor | None = None  # (n, k), atoms in the order of `flat`
 
     def conv_norm(self) -> Tensor | float:
         """Normaliser of the convolution: number or (n, 1)."""

@@ -104,9 +104,12 @@ def test_attention_is_the_plain_formula_with_exact_derivatives(nsel, of_pairs):
     )
     neighbors = torch.tensor([[1, 0, 2, 5], [0] * 4, [3, 0, 0, 0], [0, 1, 2, 0], [3, 0, 0, 0], [0, 4, 4, 0]])
     pairs, heads, d = FlatPairs.of(mask, neighbors), 2, 3
-    blocks = Blocks.of(pairs, heads, nsel, of_pairs=of_pairs)
-    rows, squares = len(pairs.chosen) if of_pairs else 6, len(pairs.squares()[0])
-    terms = [random(squares if of_pairs else len(pairs.chosen)) for _ in range(3)]
+    if of_pairs:
+        blocks = Blocks.of_pairs(pairs, heads, nsel)
+    else:
+        blocks = Blocks.of_atoms(pairs, heads, nsel, mask=mask, neighbors=neighbors)
+    rows = len(pairs.chosen) if of_pairs else 6
+    terms = [random(len(pairs.squares()[0]) if of_pairs else len(pairs.chosen)) for _ in range(3)]
     inputs = (random(rows, heads * d), random(rows, d), *terms)
 
     def plain(query, keys, *terms):
@@ -123,7 +126,13 @@ def test_attention_is_the_plain_formula_with_exact_derivatives(nsel, of_pairs):
                 out.append(torch.einsum("rhk,kd->rhd", weights, x).flatten(1))
         return torch.cat(out)
 
-    fast = lambda query, keys, *terms: attend(query, keys, terms, blocks)  # noqa: E731
+    def fast(query, keys, *terms):
+        if not of_pairs:  # lists to tables, with -20 for the score of padding
+            tables = [t.new_zeros(mask.numel()).index_put((pairs.chosen,), t).view(mask.shape) for t in terms]
+            tables[1] = torch.where(mask, tables[1], -20.0)
+            terms = [t[pairs.order] for t in tables]
+        return attend(query, keys, terms, blocks)
+
     torch.testing.assert_close(fast(*inputs), plain(*inputs), rtol=0, atol=1e-14)
     assert torch.autograd.gradcheck(fast, inputs, fast_mode=True)
     assert torch.autograd.gradgradcheck(fast, inputs, fast_mode=True)
