@@ -18,6 +18,7 @@ from dpa2calc.model.config import RepformerConfig
 from dpa2calc.model.flat_pairs import FlatPairs
 from dpa2calc.model.layers import Dense, activated
 from dpa2calc.model.neighbor_mix import NeighborMix
+from dpa2calc.model.pair_products import pair_products
 from dpa2calc.model.surroundings import Shape, surroundings
 
 
@@ -134,7 +135,7 @@ class RepformerLayer(nn.Module):
         conv, invariants = surroundings(g1, g2, weighted_h2, context.weight, project, shape)
         products = mixed = None
         if self.proj_g1g1g2 is not None:
-            products = self.proj_g1g1g2(g1.index_select(0, pairs.centers) * g1.index_select(0, pairs.neighbors))
+            products = self.proj_g1g1g2(pair_products(g1, pairs))
         if self.loc_attn is not None:
             mixed = self.loc_attn.mix_lists(self.loc_attn.query(g1), g1, context)
         return Surroundings(weighted_h2, conv if c.g1_out_conv else None, None, products, mixed, invariants)

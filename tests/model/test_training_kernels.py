@@ -13,7 +13,7 @@ from ase.build import bulk, molecule
 from dpa2calc.graph import collate
 from dpa2calc.graph_builder import GraphSpec, graph_from_atoms
 from dpa2calc.model.attention_blocks import Blocks, attend
-from dpa2calc.model.config import DPA2Config, ModelConfig, RepformerConfig, RepinitConfig
+from dpa2calc.model.config import DPA2Config, ModelConfig, RepformerConfig, RepinitConfig, ThreeBodyConfig
 from dpa2calc.model.flat_pairs import FlatPairs
 from dpa2calc.model.neighbor_attention import padded_softmax
 from dpa2calc.model.potential import Potential
@@ -92,6 +92,20 @@ def test_surroundings_are_the_plain_sums_with_exact_derivatives():
         torch.testing.assert_close(a, b, rtol=0, atol=1e-14)
     assert torch.autograd.gradcheck(fast, inputs)
     assert torch.autograd.gradgradcheck(fast, inputs)
+
+
+def test_products_of_pairs_have_exact_first_and_second_derivatives():
+    pytest.importorskip("numba")
+    from dpa2calc.model.pair_products import pair_products
+
+    torch.manual_seed(0)
+    mask = torch.tensor([[1, 1, 1], [0, 0, 0], [1, 0, 1]], dtype=torch.bool)
+    pairs = FlatPairs.of(mask, torch.tensor([[1, 2, 2], [0, 0, 0], [0, 0, 2]]))
+    g1 = random(3, 4)
+    fast = lambda x: pair_products(x, pairs)  # noqa: E731
+    torch.testing.assert_close(fast(g1), g1[pairs.centers] * g1[pairs.neighbors], rtol=0, atol=1e-15)
+    assert torch.autograd.gradcheck(fast, (g1,))
+    assert torch.autograd.gradgradcheck(fast, (g1,))
 
 
 @pytest.mark.parametrize("nsel", [6, 4, 2])
@@ -173,6 +187,7 @@ VARIANTS = {
     "attention without gate": {**ATTENTION, "attn2_has_gate": False},
     "fewer slots than neighbours": {**ATTENTION, "nsel": 4},
     "inner convolution": {"g1_out_conv": False},
+    "three-body": {},
 }
 
 
@@ -180,11 +195,12 @@ VARIANTS = {
 def test_lists_of_pairs_give_the_gradients_of_the_table(name, monkeypatch):
     pytest.importorskip("numba")
     repformer = dataclasses.replace(REPFORMER, **VARIANTS[name])
-    config = ModelConfig(
-        type_map=("O", "H", "Cu"), descriptor=dataclasses.replace(SMALL, repformer=repformer)
-    )
+    three_body = ThreeBodyConfig(cutoff=3.4, cutoff_smooth=2.0, nsel=40) if name == "three-body" else None
+    descriptor = dataclasses.replace(SMALL, repformer=repformer, three_body=three_body)
+    config = ModelConfig(type_map=("O", "H", "Cu"), descriptor=descriptor)
     loss, gradient = loss_gradient(config)
     monkeypatch.setattr("dpa2calc.model.dpa2.has_numba", lambda: False)
+    monkeypatch.setattr("dpa2calc.model.pair_embedding.PairEmbedding.of_angles", lambda *_: None)
     expected_loss, expected = loss_gradient(config)
     torch.testing.assert_close(loss, expected_loss, rtol=1e-12, atol=0)
     assert gradient.keys() == expected.keys()
