@@ -136,7 +136,6 @@ class PairAttention(nn.Module):
             h_update = torch.bmm(one, h2)
         return pair_update, h_update
 
-
     def _in_lists(self, g2: Tensor, terms: PairTerms, blocks: Blocks) -> Tensor:
         """The same from a list of pairs, by the training function."""
         assert self.norm is not None and self.head_map is not None

@@ -55,7 +55,7 @@ class Blocks:
         """For the pair attention."""
         parts: list[Block] = []
         for group in pairs.groups:
-            c = group.count
+            c = group.neighbors
             step = max(1, _BLOCK_BYTES // (itemsize * heads * c * c))
             for start in range(0, group.atoms, step):
                 b = min(step, group.atoms - start)
@@ -80,7 +80,7 @@ class Block(NamedTuple):
     """Its atoms, keys and queries of one atom and head, and where rows of pairs or atoms and terms are."""
 
     atoms: int
-    count: int
+    keys: int
     queries: int
     rows: slice
     terms: slice
@@ -98,7 +98,7 @@ def attend(query: Tensor, keys: Tensor, terms: tuple[Tensor, Tensor, Tensor], bl
 
 
 class _View:
-    """The arrays of one block, heads before queries: (b, heads * queries, d), (b, c, d), (b, 1, queries, c)."""
+    """One block: rows (b, heads * queries, d), keys (b, c, d) and terms (b, 1, queries, c)."""
 
     def __init__(self, blocks: Blocks, block: Block):
         self.blocks, self.block = blocks, block
@@ -118,12 +118,12 @@ class _View:
 
     def _index(self) -> Tensor | None:
         index = self.blocks.index
-        return None if index is None else index[self.block.rows, : self.block.count].reshape(-1)
+        return None if index is None else index[self.block.rows, : self.block.keys].reshape(-1)
 
     def keys(self, keys: Tensor) -> Tensor:
         index = self._index()
         mine = keys[self.block.rows] if index is None else keys.index_select(0, index)
-        return mine.view(self.block.atoms, self.block.count, -1)
+        return mine.view(self.block.atoms, self.block.keys, -1)
 
     def add_keys(self, values: Tensor, into: Tensor, part: int) -> None:
         index, flat = self._index(), values.flatten(0, 1)
@@ -153,7 +153,7 @@ class _View:
     def weights(self, q: Tensor, x: Tensor, gate: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
         """S and A."""
         scores = self.product(q, x)
-        more = self.blocks.nsel - self.block.count
+        more = self.blocks.nsel - self.block.keys
         return scores, padded_weights(torch.addcmul(shift, scores, gate), more)
 
 
@@ -207,9 +207,7 @@ class _Attention(torch.autograd.Function):
         return *_gradients(grad.contiguous(), ctx.saved_tensors, ctx.blocks, of_terms), None
 
 
-def _gradients(
-    grad: Tensor, inputs: tuple[Tensor, ...], blocks: Blocks, of_terms: bool
-) -> tuple[Grad, ...]:
+def _gradients(grad: Tensor, inputs: tuple[Tensor, ...], blocks: Blocks, of_terms: bool) -> tuple[Grad, ...]:
     query, keys, gate, shift, scale = inputs
     of_query, of_keys = torch.zeros_like(query), _zero_parts(keys, blocks)
     to_gate, to_shift, to_scale = (torch.zeros_like(gate) if of_terms else None for _ in range(3))
@@ -221,9 +219,7 @@ def _gradients(
         if to_scale is not None:
             view.put_term(of_weights * weights, to_scale)
         of_x = torch.bmm(_turned(weights * view.term(scale)), g)
-        inner = torch._softmax_backward_data(
-            of_weights.mul_(view.term(scale)), weights, -1, weights.dtype
-        )
+        inner = torch._softmax_backward_data(of_weights.mul_(view.term(scale)), weights, -1, weights.dtype)
         if to_shift is not None and to_gate is not None:
             view.put_term(inner, to_shift)
             view.put_term(scores.mul_(inner), to_gate)
@@ -255,6 +251,7 @@ class _AttentionGradient(torch.autograd.Function):
         to_keys = _zero_parts(keys, blocks)
         of_terms = any(wanted(ctx)[3:6])
         to_terms = [torch.zeros_like(gate) for _ in range(3)] if of_terms else []
+        none: list[Grad] = [None] * 3
         changes = [t.contiguous() for t in tangents]
 
         def work(view: _View, part: int) -> None:
@@ -264,7 +261,7 @@ class _AttentionGradient(torch.autograd.Function):
             view.add_keys(of_x, to_keys, part)
 
         _each(blocks, work)
-        return to_grad, to_query, _total(to_keys), *(to_terms or [None] * 3), None
+        return to_grad, to_query, _total(to_keys), *(to_terms or none), None
 
 
 def _second(
@@ -282,7 +279,7 @@ def _second(
     sum_ga = b.sum(dim=-1, keepdim=True)
     b.addcmul_(a, sum_ga, value=-1)
     ds = view.product(tq, x)
-    ds.view(view.block.atoms, -1, view.block.count).baddbmm_(q, tx.transpose(1, 2))
+    ds.view(view.block.atoms, -1, view.block.keys).baddbmm_(q, tx.transpose(1, 2))
     du = (ds * gate).addcmul_(s, t_gate).add_(t_shift)
     da = a * du
     sum_du = da.sum(dim=-1, keepdim=True)

@@ -11,8 +11,8 @@ from dpa2calc.model.attention import pair_terms
 from dpa2calc.model.attention_blocks import Blocks
 from dpa2calc.model.config import DPA2Config
 from dpa2calc.model.environment import Environment, Neighborhood, Shell, type_pair_mask
-from dpa2calc.model.layers import Dense, activation
 from dpa2calc.model.flat_pairs import FlatPairs
+from dpa2calc.model.layers import Dense, activation
 from dpa2calc.model.repformer import PairContext, RepformerLayer
 from dpa2calc.model.repinit import Repinit
 from dpa2calc.model.second_order import has_numba
@@ -130,7 +130,7 @@ class Repformer(nn.Module):
         c = self.config
         out: dict[str, Any] = {}
         if c.update_g2_has_attn:
-            out["pair_blocks"] = Blocks.of_pairs(flat, c.attn2_nhead, c.nsel)
+            out["pair_blocks"] = Blocks.of_pairs(flat, c.attn2_nhead, c.nsel, itemsize=switch.element_size())
         if c.update_g1_has_attn:
             given = {"mask": shell.mask, "neighbors": shell.neighbors}
             out["atom_blocks"] = Blocks.of_atoms(flat, c.attn1_nhead, c.nsel, **given)

@@ -17,7 +17,7 @@ class Group(NamedTuple):
     """Atoms with the same number of neighbours: how many, and where they, their pairs and squares begin."""
 
     atoms: int
-    count: int
+    neighbors: int
     first_atom: int
     first_pair: int
     first_square: int
@@ -55,9 +55,9 @@ class FlatPairs:
         first = torch.empty_like(count)
         first[order] = sorted_count.cumsum(0) - sorted_count
         flat = neighbors.reshape(-1)[chosen]
-        arrays = (v.cpu().numpy() for v in (first, count, flat))
-        groups = _groups(sorted_count.cpu().numpy())
-        return FlatPairs(order, groups, chosen, centers, flat, *arrays, np.arange(len(chosen)))
+        groups, rows = _groups(sorted_count.cpu().numpy()), np.arange(len(chosen))
+        begin, counts, others = (v.cpu().numpy() for v in (first, count, flat))
+        return FlatPairs(order, groups, chosen, centers, flat, begin, counts, others, rows)
 
     def select(self, table: Tensor) -> Tensor:
         """(n, k, ...) -> (P, ...)"""
@@ -85,7 +85,7 @@ class FlatPairs:
     def sum_squares(self, values: Tensor) -> Tensor:
         """Sums over all two pairs of each atom: (m, sum of count^2) -> (m, n), atoms as in `order`."""
         alone = len(self.order) - sum(g.atoms for g in self.groups)
-        parts = values.split([g.atoms * g.count**2 for g in self.groups], dim=1) if self.groups else ()
+        parts = values.split([g.atoms * g.neighbors**2 for g in self.groups], dim=1) if self.groups else ()
         sums = [part.unflatten(1, (g.atoms, -1)).sum(dim=2) for g, part in zip(self.groups, parts)]
         return torch.cat([values.new_zeros(len(values), alone), *sums], dim=1)
 
@@ -93,8 +93,8 @@ class FlatPairs:
         """(P, d) -> (atoms, count, d) of each group."""
         if not self.groups:
             return []
-        parts = rows.split([g.atoms * g.count for g in self.groups])
-        return [part.unflatten(0, (g.atoms, g.count)) for g, part in zip(self.groups, parts)]
+        parts = rows.split([g.atoms * g.neighbors for g in self.groups])
+        return [part.unflatten(0, (g.atoms, g.neighbors)) for g, part in zip(self.groups, parts)]
 
 
 def _groups(counts: IntArray) -> tuple[Group, ...]:

@@ -115,7 +115,9 @@ class PairEmbedding(nn.Module):
             return None
         table = self.first_layer_table(self.pair_inputs(tebd)).t()  # (m1, pairs)
         scale = self.net.layers[0].matrix[0].unsqueeze(1)
-        of_types = table.gather(1, index.expand(len(table), -1))  # has a quick gradient, unlike table[:, index]
+        of_types = table.gather(
+            1, index.expand(len(table), -1)
+        )  # has a quick gradient, unlike table[:, index]
         return self.net.forward_columns(torch.addcmul(of_types, scale, angles))
 
     def forward(self, s: Tensor, index: Tensor, tebd: Tensor, strip_switch: Tensor | None) -> Tensor:
