@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from dpa2calc.model.attention_blocks import Blocks, attend
 from dpa2calc.model.config import RepformerConfig
 from dpa2calc.model.folding import folded
 from dpa2calc.model.layers import Dense, LayerNorm
@@ -24,6 +25,7 @@ class PairTerms:
     """Functions of two neighbours j, k of one atom that enter the pair attention, each (n, k, k).
 
     score = (q . k) * gate + shift; after the softmax the weights are multiplied by `scale`.
+    With a list of pairs (sum of counts^2,) each, as `FlatPairs.squares` has them.
     """
 
     gate: Tensor | None
@@ -34,11 +36,18 @@ class PairTerms:
 
 def pair_terms(h2: Tensor, context: PairContext, has_gate: bool) -> PairTerms:
     """Gate, shift and scale from the directions h2 (n, k, 3); they change only when h2 does."""
+    if context.flat is not None:
+        switched = context.flat.overlaps(context.switch.unsqueeze(1))
+        return _smooth_terms(context.flat.overlaps(h2), switched, has_gate)
     overlap = torch.bmm(h2, h2.transpose(1, 2))  # (n, k, k)
     if not context.smooth:
         both = context.mask.unsqueeze(2) & context.mask.unsqueeze(1)
         return PairTerms(overlap if has_gate else None, None, overlap * both / math.sqrt(3.0), context.mask)
     switched = context.switch.unsqueeze(2) * context.switch.unsqueeze(1)
+    return _smooth_terms(overlap, switched, has_gate)
+
+
+def _smooth_terms(overlap: Tensor, switched: Tensor, has_gate: bool) -> PairTerms:
     gate = overlap * switched if has_gate else switched
     return PairTerms(gate, SHIFT * switched - SHIFT, overlap * switched * (1.0 / math.sqrt(3.0)), None)
 
@@ -95,8 +104,10 @@ class PairAttention(nn.Module):
         self, g2: Tensor, h2: Tensor, terms: PairTerms, context: PairContext
     ) -> tuple[Tensor | None, Tensor | None]:
         """Updates of g2 (n, k, d2) and h2 (n, k, 3), or None where the configuration has none."""
-        n, k, d2 = g2.shape
         nh = self.config.attn2_nhead
+        if context.pair_blocks is not None:
+            return self._in_lists(g2, terms, context.pair_blocks), None
+        n, k, d2 = g2.shape
         if self.norm is not None and self.head_map is not None and self._in_blocks(terms):
             out = PairMix.apply(
                 g2, terms.gate, terms.shift, terms.scale, self.folded_query_key(), self.folded_value_out(),
@@ -124,6 +135,14 @@ class PairAttention(nn.Module):
             one = torch.einsum("njhk,h->njk", weights, self.ev.matrix[:, 0])
             h_update = torch.bmm(one, h2)
         return pair_update, h_update
+
+    def _in_lists(self, g2: Tensor, terms: PairTerms, blocks: Blocks) -> Tensor:
+        """The same from a list of pairs, by the training function."""
+        assert self.norm is not None and self.head_map is not None
+        assert terms.gate is not None and terms.shift is not None
+        query = g2 @ self.folded_query_key()
+        mixed = attend(query, g2, (terms.gate, terms.shift, terms.scale), blocks)
+        return self.norm(torch.addmm(_bias(self.head_map), mixed, self.folded_value_out()))
 
 
 class LocalAttention(nn.Module):
@@ -170,6 +189,15 @@ class LocalAttention(nn.Module):
             weights = torch.softmax(scores.masked_fill(~context.mask.unsqueeze(1), -1e30), dim=-1)
             weights = weights * context.mask.unsqueeze(1)
         return torch.bmm(weights, gathered)
+
+    def mix_lists(self, query: Tensor, g1: Tensor, context: PairContext) -> Tensor:
+        """The same from a list of pairs, by the training function; g1 (n, d1)."""
+        assert context.flat is not None and context.atom_blocks is not None
+        assert context.ordered_switch is not None
+        sw = context.ordered_switch
+        ordered = query.flatten(1).index_select(0, context.flat.order)
+        mixed = attend(ordered, g1, (sw, SHIFT * sw - SHIFT, sw), context.atom_blocks)
+        return context.flat.restore_order(mixed)
 
     def output(self, mixed: Tensor) -> Tensor:
         """(n, heads, d1) -> update (n, d1)"""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from dpa2calc.model.attention import pair_terms
+from dpa2calc.model.attention_blocks import Blocks
 from dpa2calc.model.config import DPA2Config
-from dpa2calc.model.environment import Environment, Neighborhood, type_pair_mask
+from dpa2calc.model.environment import Environment, Neighborhood, Shell, type_pair_mask
+from dpa2calc.model.flat_pairs import FlatPairs
 from dpa2calc.model.layers import Dense, activation
 from dpa2calc.model.repformer import PairContext, RepformerLayer
 from dpa2calc.model.repinit import Repinit
 from dpa2calc.model.second_order import has_numba
-from dpa2calc.model.surroundings import FlatPairs
 from dpa2calc.model.three_body import ThreeBody
 from dpa2calc.model.type_embedding import TypeEmbedding
 
@@ -98,9 +101,10 @@ class Repformer(nn.Module):
             h2 = shell.vectors / c.cutoff * shell.mask.unsqueeze(-1)
         else:
             radial, h2 = rows[..., :1], rows[..., 1:]
-        flat = None
+        flat, lists = None, dict[str, Any]()
         if self._takes_lists(g1):
             flat = FlatPairs.of(shell.mask, shell.neighbors)
+            lists = self._for_attention(flat, shell, w)
             radial, h2, w = flat.select(radial), flat.select(h2), flat.select(w)
         g2 = self.act(self.g2_embedding(radial))  # (n, k, d2)
         g1 = self.act(g1)
@@ -112,6 +116,7 @@ class Repformer(nn.Module):
             nsel=c.nsel,
             smooth=self.smooth,
             flat=flat,
+            **lists,
         )
         # Without updates of h2 the gates of the pair attention are the same in every layer.
         needs_terms = c.update_g2_has_attn and not c.update_h2 and c.nlayers > 1
@@ -120,10 +125,25 @@ class Repformer(nn.Module):
             g1, g2, h2 = layer(g1, g2, h2, context, terms)
         return g1
 
-    def _takes_lists(self, g1: Tensor) -> bool:
-        """Whether the training kernels for lists of pairs apply."""
+    def _for_attention(self, flat: FlatPairs, shell: Shell, switch: Tensor) -> dict[str, Any]:
+        """How the attentions over a list of pairs go over its atoms."""
         c = self.config
-        around = c.update_g1_has_conv and c.g1_out_conv and c.update_g1_has_grrg and c.update_g1_has_drrd
-        others = c.update_g1_has_attn or c.update_g2_has_attn or c.update_h2 or c.update_g2_has_g1g1
+        out: dict[str, Any] = {}
+        if c.update_g2_has_attn:
+            out["pair_blocks"] = Blocks.of_pairs(flat, c.attn2_nhead, c.nsel, itemsize=switch.element_size())
+        if c.update_g1_has_attn:
+            given = {"mask": shell.mask, "neighbors": shell.neighbors}
+            out["atom_blocks"] = Blocks.of_atoms(flat, c.attn1_nhead, c.nsel, **given)
+            out["ordered_switch"] = switch.index_select(0, flat.order)
+        return out
+
+    def _takes_lists(self, g1: Tensor) -> bool:
+        """Whether training goes over lists of pairs, with compiled kernels and derivatives by hand.
+
+        Plain autograd on tables has: sums without the constant normaliser, directions that change, layers
+        without convolution or without the invariants of both moments, other devices.
+        """
+        c = self.config
+        around = c.update_g1_has_conv and c.update_g1_has_grrg and c.update_g1_has_drrd
         training = self.g2_embedding.matrix.requires_grad and g1.is_cpu and has_numba()
-        return training and self.smooth and around and not others
+        return training and self.smooth and around and not c.update_h2

@@ -180,3 +180,49 @@ def invariant_gradients(
             for b in range(axis):
                 at = np.uint64(stride * i + offset) + size * np.uint64(b)
                 out[of + np.uint64(b)] += factor * _overlap(grad, at, m, of, sizes)
+
+
+@_compiled
+def products(
+    start: int,
+    stop: int,
+    first: Any,
+    count: Any,
+    index: Any,
+    x: Any,
+    y: Any,
+    out: Any,
+    sizes: Any,
+) -> None:
+    """out_s = x_i * y_j + x_j * y_i for pairs s = (i, j); x, y (rows, size), out (pairs, size)."""
+    size = np.uint64(width(sizes))
+    for i in range(start, stop):
+        own = size * np.uint64(i)
+        for s in range(first[i], first[i] + count[i]):
+            row, at = size * np.uint64(index[s]), size * np.uint64(s)
+            for d in range(size):
+                out[at + d] = x[own + d] * y[row + d] + x[row + d] * y[own + d]
+
+
+@_compiled
+def product_gradients(
+    start: int,
+    stop: int,
+    first: Any,
+    count: Any,
+    index: Any,
+    u: Any,
+    x: Any,
+    out: Any,
+    sizes: Any,
+) -> None:
+    """Add the gradient of y in sum(u * products(x, y)) to out (rows, size)."""
+    size = np.uint64(width(sizes))
+    for i in range(start, stop):
+        own = size * np.uint64(i)
+        for s in range(first[i], first[i] + count[i]):
+            row, at = size * np.uint64(index[s]), size * np.uint64(s)
+            for d in range(size):
+                out[own + d] += u[at + d] * x[row + d]
+            for d in range(size):
+                out[row + d] += u[at + d] * x[own + d]

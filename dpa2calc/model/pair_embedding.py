@@ -106,18 +106,19 @@ class PairEmbedding(nn.Module):
         of_first, of_second = tebd @ first.matrix[1 : 1 + width], tebd @ first.matrix[1 + width :]
         return of_first if first.bias is None else of_first + first.bias, of_second
 
-    def of_angles(self, angles: Tensor, types: Tensor, tebd: Tensor) -> Tensor | None:
-        """G(c_jk; t_j, t_k) as (m, n, k, k) for angles (n, k, k) and types (n, k); None in strip mode.
+    def of_angles(self, angles: Tensor, index: Tensor, tebd: Tensor) -> Tensor | None:
+        """G(c; a, b) as (m, L) for angles c (L,) and pairs of types (L,) as `pair_index` has them.
 
-        The same numbers as `forward`, differentiable any number of times: the types enter by a sum that is
-        broadcast, not by a look-up for every angle.
+        The same numbers as `forward`, differentiable any number of times; None in strip mode.
         """
         if self.strip is not None or self.net.skips[0]:
             return None
-        of_j, of_k = (part.t()[:, types] for part in self._first_layer_parts(tebd))  # (m1, n, k)
-        scale = self.net.layers[0].matrix[0].view(-1, 1, 1, 1)
-        z = torch.addcmul(of_j.unsqueeze(3) + of_k.unsqueeze(2), scale, angles.unsqueeze(0))
-        return self.net.forward_columns(z.flatten(1)).view(-1, *angles.shape)
+        table = self.first_layer_table(self.pair_inputs(tebd)).t()  # (m1, pairs)
+        scale = self.net.layers[0].matrix[0].unsqueeze(1)
+        of_types = table.gather(
+            1, index.expand(len(table), -1)
+        )  # has a quick gradient, unlike table[:, index]
+        return self.net.forward_columns(torch.addcmul(of_types, scale, angles))
 
     def forward(self, s: Tensor, index: Tensor, tebd: Tensor, strip_switch: Tensor | None) -> Tensor:
         """(...) scalars and pair indices -> (..., width); `strip_switch` multiplies the strip part."""

@@ -13,10 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from dpa2calc.model.attention import LocalAttention, PairAttention, PairTerms, pair_terms
+from dpa2calc.model.attention_blocks import Blocks
 from dpa2calc.model.config import RepformerConfig
+from dpa2calc.model.flat_pairs import FlatPairs
 from dpa2calc.model.layers import Dense, activated
 from dpa2calc.model.neighbor_mix import NeighborMix
-from dpa2calc.model.surroundings import FlatPairs, Shape, surroundings
+from dpa2calc.model.pair_products import pair_products
+from dpa2calc.model.surroundings import Shape, surroundings
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,8 @@ class PairContext:
     weight (n, k): switch (smooth) or 0/1 mask, 0 in padding. count (n, 1): real neighbours.
     n_more: padding columns of the softmax beyond the k of the table.
     With `flat` there is one list of pairs instead of a table: (P,) instead of (n, k) here, (P, d2) and
-    (P, 3) instead of (n, k, d2) and (n, k, 3) in the layers; only `mask` stays (n, k).
+    (P, 3) instead of (n, k, d2) and (n, k, 3) in the layers; only `mask` stays (n, k). The attentions then
+    go over blocks of atoms.
     """
 
     neighbors: Tensor  # (n, k)
@@ -36,6 +40,9 @@ class PairContext:
     nsel: int
     smooth: bool
     flat: FlatPairs | None = None
+    pair_blocks: Blocks | None = None
+    atom_blocks: Blocks | None = None
+    ordered_switch: Tensor | None = None  # (n, k), atoms in the order of `flat`
 
     def conv_norm(self) -> Tensor | float:
         """Normaliser of the convolution: number or (n, 1)."""
@@ -118,14 +125,20 @@ class RepformerLayer(nn.Module):
 
     def _sum_around(self, g1: Tensor, g2: Tensor, h2: Tensor, context: PairContext) -> Surroundings:
         """The same from a list of pairs, by the training kernels."""
-        c = self.config
-        assert self.proj_g1g2 is not None and context.flat is not None
+        c, pairs = self.config, context.flat
+        assert self.proj_g1g2 is not None and pairs is not None
         norm = context.sym_norm(c.use_sqrt_nnei)
         assert isinstance(norm, float)
-        shape = Shape(context.flat, c.axis_neuron, norm * norm / 3.0)
+        shape = Shape(pairs, c.axis_neuron, norm * norm / 3.0)
         weighted_h2 = h2 * context.weight.unsqueeze(-1)
-        conv, invariants = surroundings(g1, g2, weighted_h2, context.weight, self.proj_g1g2.matrix, shape)
-        return Surroundings(weighted_h2, conv, None, None, None, invariants)
+        project = self.proj_g1g2.matrix if c.g1_out_conv else None
+        conv, invariants = surroundings(g1, g2, weighted_h2, context.weight, project, shape)
+        products = mixed = None
+        if self.proj_g1g1g2 is not None:
+            products = self.proj_g1g1g2(pair_products(g1, pairs))
+        if self.loc_attn is not None:
+            mixed = self.loc_attn.mix_lists(self.loc_attn.query(g1), g1, context)
+        return Surroundings(weighted_h2, conv if c.g1_out_conv else None, None, products, mixed, invariants)
 
     def _contract(
         self, g1: Tensor, left: Tensor | None, query: Tensor | None, context: PairContext
@@ -164,6 +177,11 @@ class RepformerLayer(nn.Module):
             cat.append(g1)
         if around.conv is not None:
             updates.append(around.conv * context.conv_norm())
+        elif self.proj_g1g2 is not None and context.flat is not None:
+            projected = self.proj_g1g2(g1).index_select(0, context.flat.neighbors)  # (P, d2)
+            weighted = g2 * projected * context.weight.unsqueeze(-1)
+            sums = weighted.new_zeros(len(g1), c.g2_dim).index_add(0, context.flat.centers, weighted)
+            cat.append(sums * context.conv_norm())
         elif self.proj_g1g2 is not None:
             projected = gather_rows(self.proj_g1g2(g1), context.neighbors)  # (n, k, d2)
             weighted = g2 * projected * context.weight.unsqueeze(-1)

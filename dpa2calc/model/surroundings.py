@@ -7,50 +7,16 @@ the pairs; no array of gathered neighbours is made. See `second_order` for the t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from dpa2calc.model.flat_pairs import FlatPairs
 from dpa2calc.model.second_order import Grad, wanted
 from dpa2calc.model.threads import Workers
 
-IntArray = npt.NDArray[np.int64]
-
 _workers = Workers()
-
-
-@dataclass(frozen=True)
-class FlatPairs:
-    """The pairs of all atoms in one list, those of an atom behind each other.
-
-    chosen (P,): where the pairs are in a flattened (n, k) table; neighbors (P,): the other atom of each
-    pair. As arrays for the kernels: first, count (n,): the pairs of each atom; others (P,): `neighbors`;
-    rows (P,): 0, 1, 2 ...
-    """
-
-    chosen: Tensor
-    neighbors: Tensor
-    first: IntArray
-    count: IntArray
-    others: IntArray
-    rows: IntArray
-
-    @staticmethod
-    def of(mask: Tensor, neighbors: Tensor) -> FlatPairs:
-        """From a table: mask and neighbours (n, k)."""
-        chosen = mask.reshape(-1).nonzero().squeeze(1)
-        count = mask.sum(dim=1)
-        flat = neighbors.reshape(-1)[chosen]
-        first = (count.cumsum(0) - count).numpy()
-        return FlatPairs(chosen, flat, first, count.numpy(), flat.numpy(), np.arange(len(chosen)))
-
-    def select(self, table: Tensor) -> Tensor:
-        """(n, k, ...) -> (P, ...)"""
-        return table.flatten(0, 1).index_select(0, self.chosen)
 
 
 class Shape(NamedTuple):
@@ -62,7 +28,7 @@ class Shape(NamedTuple):
 
 
 def surroundings(
-    g1: Tensor, g2: Tensor, h2: Tensor, weight: Tensor, project: Tensor, shape: Shape
+    g1: Tensor, g2: Tensor, h2: Tensor, weight: Tensor, project: Tensor | None, shape: Shape
 ) -> tuple[Tensor, Tensor]:
     """Convolution and invariants of the moments.
 
@@ -70,7 +36,8 @@ def surroundings(
     for x = g2_ij and x = g1_j: H = sum_j w_ij h2_ij (x) x, and factor * H[:, :axis]^T H.
 
     Args:
-        g1: (n, d1). g2: (P, d2). h2: (P, 3), times the weights. weight: (P,). project: (d2, d1).
+        g1: (n, d1). g2: (P, d2). h2: (P, 3), times the weights. weight: (P,).
+        project: W (d2, d1), or None for no convolution: c is zero.
 
     Returns:
         c (n, d1); invariants of g2, then of g1, (n, axis * (d2 + d1)).
@@ -84,9 +51,9 @@ class _Surroundings(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, g1: Tensor, g2: Tensor, h2: Tensor, weight: Tensor, project: Tensor, shape: Shape
+        ctx: Any, g1: Tensor, g2: Tensor, h2: Tensor, weight: Tensor, project: Grad, shape: Shape
     ) -> tuple[Tensor, ...]:
-        u = (g2 * weight.unsqueeze(1)) @ project  # (P, d1)
+        u = _mapped(g2 * weight.unsqueeze(1) if project is not None else g2, project)
         conv, m1 = _sums(shape, [(u, h2, g1)])
         _, m2 = _sums(shape, [(None, h2, g2)])
         out = _invariants(shape, [(m2, m2)], [(m1, m1)])
@@ -97,7 +64,7 @@ class _Surroundings(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, conv: Grad, invariants: Grad, u: Grad, m1: Grad, m2: Grad) -> tuple[Any, ...]:
-        saved, want = ctx.saved_tensors, wanted(ctx)
+        saved, want = ctx.saved_tensors, (*wanted(ctx), False)  # without a map one less
         conv = torch.zeros_like(saved[0]) if conv is None else conv
         if invariants is None:
             width = ctx.shape.axis * (saved[0].shape[1] + saved[1].shape[1])
@@ -112,6 +79,8 @@ class _Surroundings(torch.autograd.Function):
         of_h2 = torch.zeros_like(h2) if want[2] else None
         of_u, of_g1 = _gradients(ctx.shape, (old_u, h2, g1), conv, of_m1, of_h2)
         _, of_g2 = _gradients(ctx.shape, (None, h2, g2), None, of_m2, of_h2)
+        if project is None:
+            return of_g1, of_g2, of_h2, None, None, None
         if u is not None:
             of_u.add_(u)
         of_mapped = of_u @ project.t()
@@ -130,12 +99,16 @@ class _SurroundingsGradient(torch.autograd.Function):
         of_h2 = torch.zeros_like(h2)
         of_u, of_g1 = _gradients(shape, (u, h2, g1), conv, of_m1, of_h2)
         _, of_g2 = _gradients(shape, (None, h2, g2), None, of_m2, of_h2)
-        of_mapped = of_u @ project.t()
-        of_g2.addcmul_(of_mapped, weight.unsqueeze(1))
+        of_mapped = None
+        of_weight = torch.zeros_like(weight)
+        if project is not None:
+            of_mapped = of_u @ project.t()
+            of_g2.addcmul_(of_mapped, weight.unsqueeze(1))
+            of_weight = (of_mapped * g2).sum(dim=1)
         ctx.set_materialize_grads(True)
         ctx.save_for_backward(conv, invariants, *rest[:-1], of_m1, of_m2, of_u, of_mapped)
         ctx.shape = shape
-        return of_g1, of_g2, of_h2, (of_mapped * g2).sum(dim=1)
+        return of_g1, of_g2, of_h2, of_weight
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -145,8 +118,10 @@ class _SurroundingsGradient(torch.autograd.Function):
             ctx.saved_tensors
         )
         # Tangents of what the sums are made of, and of the sums.
-        tangent = (t2 * weight.unsqueeze(1)).addcmul_(g2, tw.unsqueeze(1))
-        tu = tangent @ project
+        tangent = t2
+        if project is not None:
+            tangent = (t2 * weight.unsqueeze(1)).addcmul_(g2, tw.unsqueeze(1))
+        tu = _mapped(tangent, project)
         t_conv, t_m1 = _sums(shape, [(tu, th, g1), (u, h2, t1)])
         _, t_m2 = _sums(shape, [(None, th, g2), (None, h2, t2)])
         t_invariants = _invariants(shape, [(m2, t_m2), (t_m2, m2)], [(m1, t_m1), (t_m1, m1)])
@@ -155,17 +130,24 @@ class _SurroundingsGradient(torch.autograd.Function):
         to_h2 = torch.zeros_like(h2)
         to_u, to_g1 = _gradients(shape, (tu, th, t1), conv, of_m1, to_h2)
         _, to_g2 = _gradients(shape, (None, th, t2), None, of_m2, to_h2)
-        to_g2.addcmul_(of_mapped, tw.unsqueeze(1))
-        to_weight = (t2 * of_mapped).sum(dim=1)
-        to_project = tangent.t() @ of_u
+        to_weight = to_project = None
+        if of_mapped is not None:
+            to_g2.addcmul_(of_mapped, tw.unsqueeze(1))
+            to_weight = (t2 * of_mapped).sum(dim=1)
+            to_project = tangent.t() @ of_u
         return t_conv, t_invariants, to_g1, to_g2, to_h2, to_weight, to_project, to_u, to_m1, to_m2, None
+
+
+def _mapped(pairs: Tensor, project: Grad) -> Tensor:
+    """Nothing without a map: the kernels then leave the convolution out."""
+    return pairs @ project if project is not None else pairs.new_empty(0)
 
 
 def _recorded_map_gradient(conv: Tensor, saved: Sequence[Tensor], shape: Shape) -> Tensor:
     """Gradient of the map by plain operations, which can be differentiated."""
     g1, g2, _, weight = saved[:4]
     pairs = shape.pairs
-    of_u = conv.repeat_interleave(torch.from_numpy(pairs.count), dim=0) * g1.index_select(0, pairs.neighbors)
+    of_u = conv.index_select(0, pairs.centers) * g1.index_select(0, pairs.neighbors)
     return (g2 * weight.unsqueeze(1)).t() @ of_u
 
 

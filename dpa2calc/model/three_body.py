@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from dpa2calc.model.config import Pairs, RepinitConfig, ThreeBodyConfig
-from dpa2calc.model.environment import Environment, Neighborhood, type_pair_mask
+from dpa2calc.model.environment import Environment, Neighborhood, Shell, type_pair_mask
+from dpa2calc.model.flat_pairs import FlatPairs
 from dpa2calc.model.pair_embedding import PairEmbedding
 
 
@@ -57,10 +58,10 @@ class ThreeBody(nn.Module):
         sums = self.embedding.angle_sums(directions, shell.types_j, tebd)
         if sums is not None:
             return sums / self.config.nsel**2
+        sums = self._sums_of_list(shell, directions, tebd)
+        if sums is not None:
+            return sums / self.config.nsel**2
         angles = torch.bmm(directions, directions.transpose(1, 2))  # (n, k, k)
-        columns = self.embedding.of_angles(angles, shell.types_j, tebd)
-        if columns is not None:
-            return (columns * angles).flatten(2).sum(dim=2).t() / self.config.nsel**2
         index = self.embedding.pair_index(
             shell.types_j.unsqueeze(2), shell.types_j.unsqueeze(1), self.n_types
         )
@@ -69,3 +70,15 @@ class ThreeBody(nn.Module):
         n = g.shape[0]
         total = torch.bmm(angles.reshape(n, 1, -1), g.reshape(n, -1, g.shape[-1]))  # (n, 1, m)
         return total.squeeze(1) / self.config.nsel**2
+
+    def _sums_of_list(self, shell: Shell, directions: Tensor, tebd: Tensor) -> Tensor | None:
+        """sum_jk c_jk G(c_jk; t_j, t_k), (n, width), without padding; None where it does not apply."""
+        pairs = FlatPairs.of(shell.mask, shell.neighbors)
+        first, second = pairs.squares()
+        types = pairs.select(shell.types_j)
+        angles = pairs.overlaps(pairs.select(directions))
+        index = self.embedding.pair_index(types[first], types[second], self.n_types)
+        columns = self.embedding.of_angles(angles, index, tebd)
+        if columns is None:
+            return None
+        return pairs.restore_order(pairs.sum_squares(columns * angles).t())

@@ -12,7 +12,10 @@ from ase.build import bulk, molecule
 
 from dpa2calc.graph import collate
 from dpa2calc.graph_builder import GraphSpec, graph_from_atoms
-from dpa2calc.model.config import DPA2Config, ModelConfig, RepformerConfig, RepinitConfig
+from dpa2calc.model.attention_blocks import Blocks, attend
+from dpa2calc.model.config import DPA2Config, ModelConfig, RepformerConfig, RepinitConfig, ThreeBodyConfig
+from dpa2calc.model.flat_pairs import FlatPairs
+from dpa2calc.model.neighbor_attention import padded_softmax
 from dpa2calc.model.potential import Potential
 from dpa2calc.model.tanh_nets import tanh_dense, tanh_embedding
 
@@ -67,7 +70,7 @@ def test_embedding_has_exact_first_and_second_derivatives(skips):
 
 def test_surroundings_are_the_plain_sums_with_exact_derivatives():
     pytest.importorskip("numba")
-    from dpa2calc.model.surroundings import FlatPairs, Shape, surroundings
+    from dpa2calc.model.surroundings import Shape, surroundings
 
     torch.manual_seed(0)
     # Four atoms with three, none, two and four neighbours, one of them twice, in a table with a hole.
@@ -78,8 +81,7 @@ def test_surroundings_are_the_plain_sums_with_exact_derivatives():
     inputs = (random(4, 5), random(9, 3), random(9, 3), random(9), random(3, 5))
 
     def plain(g1, g2, h2, weight, project):
-        center = torch.arange(4).repeat_interleave(mask.sum(dim=1))
-        sums = lambda values: values.new_zeros(4, *values.shape[1:]).index_add(0, center, values)  # noqa: E731
+        sums = lambda values: values.new_zeros(4, *values.shape[1:]).index_add(0, pairs.centers, values)  # noqa: E731
         around = g1[pairs.neighbors]
         conv = sums((g2 * weight[:, None]) @ project * around)
         moments = (sums(h2[:, :, None] * x[:, None, :]) for x in (g2, around))
@@ -90,6 +92,64 @@ def test_surroundings_are_the_plain_sums_with_exact_derivatives():
         torch.testing.assert_close(a, b, rtol=0, atol=1e-14)
     assert torch.autograd.gradcheck(fast, inputs)
     assert torch.autograd.gradgradcheck(fast, inputs)
+
+
+def test_products_of_pairs_have_exact_first_and_second_derivatives():
+    pytest.importorskip("numba")
+    from dpa2calc.model.pair_products import pair_products
+
+    torch.manual_seed(0)
+    mask = torch.tensor([[1, 1, 1], [0, 0, 0], [1, 0, 1]], dtype=torch.bool)
+    pairs = FlatPairs.of(mask, torch.tensor([[1, 2, 2], [0, 0, 0], [0, 0, 2]]))
+    g1 = random(3, 4)
+    fast = lambda x: pair_products(x, pairs)  # noqa: E731
+    torch.testing.assert_close(fast(g1), g1[pairs.centers] * g1[pairs.neighbors], rtol=0, atol=1e-15)
+    assert torch.autograd.gradcheck(fast, (g1,))
+    assert torch.autograd.gradgradcheck(fast, (g1,))
+
+
+@pytest.mark.parametrize("nsel", [6, 4, 2])
+@pytest.mark.parametrize("of_pairs", [True, False])
+def test_attention_is_the_plain_formula_with_exact_derivatives(nsel, of_pairs):
+    torch.manual_seed(0)
+    # Atoms with three, none, two, four, one and two neighbours.
+    mask = torch.tensor(
+        [[1, 0, 1, 1], [0, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1], [1, 0, 0, 0], [0, 1, 1, 0]], dtype=torch.bool
+    )
+    neighbors = torch.tensor([[1, 0, 2, 5], [0] * 4, [3, 0, 0, 0], [0, 1, 2, 0], [3, 0, 0, 0], [0, 4, 4, 0]])
+    pairs, heads, d = FlatPairs.of(mask, neighbors), 2, 3
+    if of_pairs:
+        blocks = Blocks.of_pairs(pairs, heads, nsel)
+    else:
+        blocks = Blocks.of_atoms(pairs, heads, nsel, mask=mask, neighbors=neighbors)
+    rows = len(pairs.chosen) if of_pairs else 6
+    terms = [random(len(pairs.squares()[0]) if of_pairs else len(pairs.chosen)) for _ in range(3)]
+    inputs = (random(rows, heads * d), random(rows, d), *terms)
+
+    def plain(query, keys, *terms):
+        out, pair, square = [query.new_zeros(0 if of_pairs else 1, heads * d)], 0, 0
+        for place, c in enumerate(sorted(pairs.count.tolist())):
+            mine, q = slice(pair, pair + c), query[pair : pair + c] if of_pairs else query[place : place + 1]
+            x = keys[mine] if of_pairs else keys[pairs.neighbors[mine]]
+            chosen = slice(square, square + c * c) if of_pairs else mine
+            gate, shift, scale = (t[chosen].view(-1, 1, c) if c else t[:0].view(0, 1, 1) for t in terms)
+            pair, square = pair + c, square + c * c
+            if c:
+                scores = torch.einsum("rhd,kd->rhk", q.view(-1, heads, d), x)
+                weights = padded_softmax(scores * gate + shift, nsel - c) * scale
+                out.append(torch.einsum("rhk,kd->rhd", weights, x).flatten(1))
+        return torch.cat(out)
+
+    def fast(query, keys, *terms):
+        if not of_pairs:  # lists to tables, with -20 for the score of padding
+            tables = [t.new_zeros(mask.numel()).index_put((pairs.chosen,), t).view(mask.shape) for t in terms]
+            tables[1] = torch.where(mask, tables[1], -20.0)
+            terms = [t[pairs.order] for t in tables]
+        return attend(query, keys, terms, blocks)
+
+    torch.testing.assert_close(fast(*inputs), plain(*inputs), rtol=0, atol=1e-14)
+    assert torch.autograd.gradcheck(fast, inputs, fast_mode=True)
+    assert torch.autograd.gradgradcheck(fast, inputs, fast_mode=True)
 
 
 def frames() -> list[Atoms]:
@@ -117,11 +177,17 @@ def loss_gradient(config: ModelConfig, wanted: str = "") -> tuple[torch.Tensor, 
     return total.detach(), {n: p.grad for n, p in named.items() if p.grad is not None}
 
 
+ATTENTION = {"update_g1_has_attn": True, "update_g2_has_attn": True, "update_g2_has_g1g1": True}
 VARIANTS = {
     "small": {},
     "averaged": {"update_style": "res_avg", "use_sqrt_nnei": False},
     "without own layer": {"g1_out_mlp": False},
     "relu": {"activation": "softplus"},
+    "paper": {**ATTENTION, "update_style": "res_avg", "g1_out_conv": False, "g1_out_mlp": False},
+    "attention without gate": {**ATTENTION, "attn2_has_gate": False},
+    "fewer slots than neighbours": {**ATTENTION, "nsel": 4},
+    "inner convolution": {"g1_out_conv": False},
+    "three-body": {},
 }
 
 
@@ -129,11 +195,12 @@ VARIANTS = {
 def test_lists_of_pairs_give_the_gradients_of_the_table(name, monkeypatch):
     pytest.importorskip("numba")
     repformer = dataclasses.replace(REPFORMER, **VARIANTS[name])
-    config = ModelConfig(
-        type_map=("O", "H", "Cu"), descriptor=dataclasses.replace(SMALL, repformer=repformer)
-    )
+    three_body = ThreeBodyConfig(cutoff=3.4, cutoff_smooth=2.0, nsel=40) if name == "three-body" else None
+    descriptor = dataclasses.replace(SMALL, repformer=repformer, three_body=three_body)
+    config = ModelConfig(type_map=("O", "H", "Cu"), descriptor=descriptor)
     loss, gradient = loss_gradient(config)
     monkeypatch.setattr("dpa2calc.model.dpa2.has_numba", lambda: False)
+    monkeypatch.setattr("dpa2calc.model.pair_embedding.PairEmbedding.of_angles", lambda *_: None)
     expected_loss, expected = loss_gradient(config)
     torch.testing.assert_close(loss, expected_loss, rtol=1e-12, atol=0)
     assert gradient.keys() == expected.keys()
