@@ -232,7 +232,12 @@ def run_system(name: str, system: System, args: argparse.Namespace) -> dict[str,
 
 
 def _numbers(errors: Errors) -> dict[str, float]:
-    return {"energy": errors.energy_rmse or 0.0, "force": errors.force_rmse or 0.0}
+    return {
+        "energy": errors.energy_rmse or 0.0,
+        "force": errors.force_rmse or 0.0,
+        "energy_mae": errors.energy_mae or 0.0,  # says whether one frame makes the RMSE
+        "force_mae": errors.force_mae or 0.0,
+    }
 
 
 def table(records: dict[str, dict[str, Any]], chosen: dict[str, System]) -> str:
