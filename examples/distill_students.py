@@ -149,7 +149,7 @@ def teacher_training(steps: int, system: System, seed: int, device: str) -> Fine
         learning_rate=3e-3,
         learning_rate_stop=5e-5,
         ema_decay=0.99,
-        energy_prefactor_limit=2.0,
+        energy_prefactor_limit=20.0,
         force_prefactor_limit=20.0,
         log_every=max(1, min(100, steps // 5)),
         validate_every=max(1, steps // 10),
