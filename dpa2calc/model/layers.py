@@ -88,7 +88,9 @@ class Dense(nn.Module):
 def activated(layer: Dense, x: Tensor, name: str) -> Tensor:
     """Activation `name` of a layer's output, (..., n_in) -> (..., n_out)."""
     if name == "tanh" and layer.bias is not None and layer.matrix.requires_grad and x.is_cpu:
-        return tanh_dense(x.flatten(0, -2), layer.matrix, layer.bias).view(*x.shape[:-1], -1)
+        return tanh_dense(x.flatten(0, -2), layer.matrix, layer.bias).view(
+            *x.shape[:-1], layer.matrix.shape[1]
+        )
     return activation(name)(layer(x))
 
 

@@ -133,7 +133,7 @@ class PairEmbedding(nn.Module):
         if later is not None and s.is_cpu:
             slope = self.net.layers[0].matrix[0]
             flat = tanh_embedding(s.reshape(-1), index.expand(s.shape).reshape(-1), table, slope, later)
-            return flat.view(*s.shape, -1)
+            return flat.view(*s.shape, flat.shape[-1])
         z = torch.addcmul(table[index], s.unsqueeze(-1), self.net.layers[0].matrix[0])
         x = torch.cat([s.unsqueeze(-1), inputs[index]], dim=-1) if self.net.skips[0] else None
         return self.net(self.net.finish(0, z, x), first=1)
