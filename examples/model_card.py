@@ -24,7 +24,7 @@ each DFT setting, trained by `dpa2calc train` with `examples/default_model.toml`
 
 **Not for** structures, elements, temperatures or pressures far from a head's training sets; reactions, unless
 the set holds them; comparing energies of different heads, which have different zeros. Look at the errors of
-your head first, and fine-tune on your own frames. `Inorganic-PBE` (89 elements, 3400 frames) is a start for
+your head first, and fine-tune on your own frames. `Inorganic-PBE` (89 elements, 3200 frames) is a start for
 fine-tuning and no more: its energies are off by tenths of an eV an atom.
 """
 

@@ -20,28 +20,62 @@ from .sampler import Task
 from .statistics import set_energy_bias, spread_frames
 
 logger = logging.getLogger(__name__)
-PRIOR = 1.0  # eV: how far the bias of an element may be off before the fit
+RIDGES = (1e-6, 1e-4, 1e-2, 0.1, 1.0, 10.0)  # in units of one frame that is all one element
+FOLDS = 5
 
 
-def robust_bias(fractions: np.ndarray, errors: np.ndarray, *, rounds: int = 20) -> np.ndarray:
+def robust_bias(fractions: np.ndarray, errors: np.ndarray) -> np.ndarray:
     """Energy of each element from errors per atom; large errors count linearly (Huber, 3 deviations).
+
+    How far the elements may move is chosen by cross-validation: two elements that nearly always come in the
+    same ratio must not be torn apart by a few other frames.
 
     Args:
         fractions: (n_frames, n_types), of each element among a frame's atoms.
         errors: (n_frames,) label less prediction, eV/atom.
 
     Returns:
-        (n_types,) in eV; elements that few frames tell stay near 0.
+        (n_types,) in eV; elements that do not occur stay at 0.
     """
+    if len(errors) < 2 * FOLDS:
+        return _fit(fractions, errors, RIDGES[-2])
+    folds = np.random.default_rng(0).permutation(len(errors)) % FOLDS
+    # A handful of wrong labels must not decide: beyond this an error is as bad as any.
+    most = 30 * _scale(errors - fractions @ _fit(fractions, errors, RIDGES[0]))
+    left = [_left_out(fractions, errors, folds, ridge, most) for ridge in RIDGES]
+    if min(left) > _penalty(errors, most):
+        return np.zeros(fractions.shape[1])
+    return _fit(fractions, errors, RIDGES[int(np.argmin(left))])
+
+
+def _scale(errors: np.ndarray) -> float:
+    """The standard deviation, from the median."""
+    return max(1.4826 * float(np.median(np.abs(errors))), 1e-8)
+
+
+def _penalty(errors: np.ndarray, most: float) -> float:
+    return float(np.square(np.minimum(np.abs(errors), most)).sum())
+
+
+def _left_out(
+    fractions: np.ndarray, errors: np.ndarray, folds: np.ndarray, ridge: float, most: float
+) -> float:
+    """Penalty of what fits to the other folds leave of each."""
+    total = 0.0
+    for fold in range(FOLDS):
+        out = folds == fold
+        bias = _fit(fractions[~out], errors[~out], ridge)
+        total += _penalty(errors[out] - fractions[out] @ bias, most)
+    return total
+
+
+def _fit(fractions: np.ndarray, errors: np.ndarray, ridge: float, *, rounds: int = 20) -> np.ndarray:
     weights, bias = np.ones(len(errors)), np.zeros(fractions.shape[1])
     for _ in range(rounds):
-        left = np.abs(errors - fractions @ bias)
-        scale = max(1.4826 * float(np.median(left)), 1e-8)
-        weights = np.minimum(1.0, 3.0 * scale / np.maximum(left, 1e-12))
+        left = errors - fractions @ bias
+        weights = np.minimum(1.0, 3.0 * _scale(left) / np.maximum(np.abs(left), 1e-12))
         weighted = fractions * weights[:, None]
-        ridge = max((scale / PRIOR) ** 2, 1e-9 * len(errors))  # the second for exact errors, still solvable
-        normal = weighted.T @ fractions + ridge * np.eye(len(bias))
-        bias = np.linalg.solve(normal, weighted.T @ errors)
+        bias = np.linalg.solve(weighted.T @ fractions + ridge * np.eye(len(bias)), weighted.T @ errors)
     return bias
 
 
