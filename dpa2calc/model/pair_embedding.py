@@ -106,13 +106,16 @@ class PairEmbedding(nn.Module):
         of_first, of_second = tebd @ first.matrix[1 : 1 + width], tebd @ first.matrix[1 + width :]
         return of_first if first.bias is None else of_first + first.bias, of_second
 
-    def of_angles(self, angles: Tensor, index: Tensor, tebd: Tensor) -> Tensor | None:
+    @property
+    def takes_columns(self) -> bool:
+        """Whether `of_angles` has this net."""
+        return self.strip is None and not self.net.skips[0]
+
+    def of_angles(self, angles: Tensor, index: Tensor, tebd: Tensor) -> Tensor:
         """G(c; a, b) as (m, L) for angles c (L,) and pairs of types (L,) as `pair_index` has them.
 
-        The same numbers as `forward`, differentiable any number of times; None in strip mode.
+        The same numbers as `forward`, differentiable any number of times; see `takes_columns`.
         """
-        if self.strip is not None or self.net.skips[0]:
-            return None
         table = self.first_layer_table(self.pair_inputs(tebd)).t()  # (m1, pairs)
         scale = self.net.layers[0].matrix[0].unsqueeze(1)
         of_types = table.gather(

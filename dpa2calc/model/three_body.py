@@ -58,9 +58,8 @@ class ThreeBody(nn.Module):
         sums = self.embedding.angle_sums(directions, shell.types_j, tebd)
         if sums is not None:
             return sums / self.config.nsel**2
-        sums = self._sums_of_list(shell, directions, tebd)
-        if sums is not None:
-            return sums / self.config.nsel**2
+        if self.embedding.takes_columns:
+            return self._sums_of_list(shell, directions, tebd) / self.config.nsel**2
         angles = torch.bmm(directions, directions.transpose(1, 2))  # (n, k, k)
         index = self.embedding.pair_index(
             shell.types_j.unsqueeze(2), shell.types_j.unsqueeze(1), self.n_types
@@ -71,14 +70,12 @@ class ThreeBody(nn.Module):
         total = torch.bmm(angles.reshape(n, 1, -1), g.reshape(n, -1, g.shape[-1]))  # (n, 1, m)
         return total.squeeze(1) / self.config.nsel**2
 
-    def _sums_of_list(self, shell: Shell, directions: Tensor, tebd: Tensor) -> Tensor | None:
-        """sum_jk c_jk G(c_jk; t_j, t_k), (n, width), without padding; None where it does not apply."""
+    def _sums_of_list(self, shell: Shell, directions: Tensor, tebd: Tensor) -> Tensor:
+        """sum_jk c_jk G(c_jk; t_j, t_k), (n, width), without padding."""
         pairs = FlatPairs.of(shell.mask, shell.neighbors)
         first, second = pairs.squares()
         types = pairs.select(shell.types_j)
         angles = pairs.overlaps(pairs.select(directions))
         index = self.embedding.pair_index(types[first], types[second], self.n_types)
         columns = self.embedding.of_angles(angles, index, tebd)
-        if columns is None:
-            return None
         return pairs.restore_order(pairs.sum_squares(columns * angles).t())
