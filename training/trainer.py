@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
 import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from .config import TrainConfig
 from .distributed import ALONE, Processes
 from .final_bias import refit_energy_biases
 from .history import History, Interval, LogWriter, progress_line
+from .interrupt import Interrupt
 from .loader import Batch, Budget, GraphStore, make_batch
 from .lora import merged
 from .loss import energy_force_loss
@@ -111,7 +110,7 @@ class Trainer:
         self.step, self.since_best = 0, 0
         self.best_score: float | None = None
         self._sampler_state = self.sampler.state()
-        self._interrupted = False
+        self.interrupt = Interrupt()
 
     def _validation_stores(self, budget: Budget) -> dict[str, tuple[str, GraphStore]]:
         """Name in the log -> (training set, store)."""
@@ -149,7 +148,7 @@ class Trainer:
         bar = tqdm(
             total=self.config.steps, initial=self.step, unit="step", disable=hidden, dynamic_ncols=True
         )
-        with self._catch_interrupt(), bar:
+        with self.interrupt.caught(), bar:
             stopped = self._loop(batches, log, bar)
         if stopped == "interrupt":
             raise KeyboardInterrupt
@@ -214,7 +213,7 @@ class Trainer:
                 logs += self.batch_clipper.backward(share, self.parameters)
                 n_frames = len(batch.sources)
                 interval.add(batch.task, terms, n_frames=n_frames, n_atoms=batch.graph.n_atoms)
-        flags = torch.tensor([not finite, self._interrupted, timed_out, logs], dtype=torch.float64)
+        flags = torch.tensor([not finite, self.interrupt.seen, timed_out, logs], dtype=torch.float64)
         *sums, logs = self.processes.sum_gradients(self.parameters, flags).tolist()
         bad, interrupted, late = (value > 0 for value in sums)
         self.batch_clipper.update(logs / self.config.batches_per_step)
@@ -338,22 +337,3 @@ class Trainer:
         if self.processes.first:
             history = History.read(self.output / "log.jsonl")
         return TrainResult(merged(self.potential), history, self.output, self.step, finished, self.best_score)
-
-    @contextmanager
-    def _catch_interrupt(self) -> Iterator[None]:
-        """Ctrl-C finishes the running step first; a second one stops at once."""
-
-        def handle(signum: int, frame: Any) -> None:
-            if self._interrupted:
-                raise KeyboardInterrupt
-            self._interrupted = True
-
-        try:
-            previous = signal.signal(signal.SIGINT, handle)
-        except ValueError:  # not the main thread: Ctrl-C does not arrive here
-            yield
-            return
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, previous)
