@@ -62,9 +62,9 @@ class DPA2Calculator(Calculator):
         dispersion: adds D3(BJ): "d3bj" for the functional of the head, "d3bj:pbe" for that one, or a
             `Dispersion`. Energies and stresses of atoms are then not available, as D3 has no such parts.
         allow_unseen_elements: evaluate elements that the head never saw in training, instead of an error.
-        compress: look the radial embedding up in tables, on the CPU: many times faster for DPA-1 without
-            attention and DeepPot-SE, a little for DPA-2; forces change by less than 1e-7 eV/Å. None does
-            what the file says (students are compressed). Needs Numba, which compiles at the first call.
+        compress: look the radial embedding up in tables: many times faster for DPA-1 without attention and
+            DeepPot-SE, a little for DPA-2; forces change by less than 1e-7 eV/Å. None does what the file
+            says (students are compressed). Needs Numba (CPU) or Triton (CUDA), which compile at first use.
 
     Results: energy, free_energy, energies, forces; stress where a direction is periodic and the cell has
     a volume; stresses (per atom) when asked for, which takes message-passing models four backward passes.

@@ -17,7 +17,7 @@ from dpa2calc.checkpoint import blank_potential
 from dpa2calc.errors import CheckpointError, ConfigError
 from dpa2calc.graph_builder import GraphSpec
 from dpa2calc.heads import resolve_head
-from dpa2calc.model.compressed import compress, decompress, has_numba
+from dpa2calc.model.compressed import compress, decompress, require_kernels, why_no_kernels
 from dpa2calc.model.config import HeadConfig, ModelConfig
 from dpa2calc.model.potential import Potential
 
@@ -130,23 +130,15 @@ def make_member(
 
 def _with_tables(potential: Potential, wanted: bool | None, device: torch.device) -> Potential:
     """The potential compressed or not: as wanted, or as its maker wished where that is possible."""
-    if wanted is False:
+    if wanted is False or (wanted is None and not potential.prefers_compression):
         return decompress(potential)
-    if wanted and device.type != "cpu":
-        raise ConfigError(f"compress = True works on the CPU, and device is {str(device)!r}; leave it out")
-    if wanted is None:
-        if not potential.prefers_compression or device.type != "cpu":
-            return decompress(potential)
-        if not has_numba():
-            warnings.warn(
-                "this model is meant to be compressed, which needs Numba (pip install numba); it is "
-                "evaluated without tables, several times slower",
-                stacklevel=4,
-            )
-            return decompress(potential)
+    if wanted is None and (reason := why_no_kernels(device)) is not None:
+        warnings.warn(f"{reason}; it is evaluated without tables, several times slower", stacklevel=4)
+        return decompress(potential)
     if potential.compression is not None:
+        require_kernels(device)
         return potential
-    return compress(potential)[0]
+    return compress(potential, device=device)[0]
 
 
 def make_members(

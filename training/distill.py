@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from dpa2calc.checkpoint import load_checkpoint, save_checkpoint
 from dpa2calc.errors import ConfigError, TrainingError
-from dpa2calc.model.compressed import has_numba, why_not_compressible
+from dpa2calc.model.compressed import why_no_kernels, why_not_compressible
 from dpa2calc.model.potential import Potential
 
 from .config import DEFAULTS, TrainConfig
@@ -237,10 +237,9 @@ class _Distillation:
         plan = plan_trajectories(number, self.conditions, self.structures, self.config)
         drivers = {"teacher": self.teacher}
         if "student" in self.config.drivers:
-            tables = has_numba() and self.train_config.device == "cpu" and not why_not_compressible(potential)
-            drivers["student"] = DPA2Calculator(
-                potential, device=self.train_config.device, compress=True if tables else None
-            )
+            device = self.train_config.device
+            plain = why_no_kernels(device) or why_not_compressible(potential)
+            drivers["student"] = DPA2Calculator(potential, device=device, compress=None if plain else True)
         folder = self._explored(number)
         walks = explore(plan, folder, drivers=drivers, config=self.config, progress=self.progress)
         for walk in walks:

@@ -4,8 +4,8 @@
     print(report.summary())
 
 Applies to DPA-1 without attention layers, DeepPot-SE, and the repinit block of DPA-2, in concat and strip
-mode. The result is a `Potential` like any other, for inference on the CPU. Tables are made from the
-weights in well under a second and are no part of a checkpoint.
+mode. The result is a `Potential` like any other, for inference on the CPU (kernels by Numba) or a CUDA
+device (Triton). Tables are made from the weights in well under a second and are no part of a checkpoint.
 """
 
 from __future__ import annotations
@@ -29,6 +29,11 @@ from dpa2calc.model.table_moments import TabulatedEmbedding
 
 CLOSEST = 0.1  # Å; nothing is tabulated for atoms closer than this
 _BOND = 0.7  # Å; the shortest bond, where the nodes begin to spread
+# What compiles the kernels on each kind of device, and where to get it.
+_COMPILERS = {
+    "cpu": ("numba", "pip install 'dpa2calc[compress]' (or numba)"),
+    "cuda": ("triton", "pip install triton (on Linux it comes with torch)"),
+}
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,11 @@ def why_not_compressible(potential: Potential) -> str | None:
 
 
 def compress(
-    potential: Potential, *, tolerance: float = 1e-8, closest: float = CLOSEST
+    potential: Potential,
+    *,
+    tolerance: float = 1e-8,
+    closest: float = CLOSEST,
+    device: torch.device | str = "cpu",
 ) -> tuple[Potential, CompressionReport]:
     """A copy of a potential whose radial embedding is tabulated, and how good the tables are.
 
@@ -88,10 +97,13 @@ def compress(
         tolerance: largest error of the embedding and its slope, relative to their largest values. The
             default changes forces by less than 1e-7 eV/Å; time hardly depends on it.
         closest: Å; shorter distances are refused.
+        device: where it will be evaluated, which decides what has to be installed; the copy is made where
+            the potential is.
 
     Raises:
-        ConfigError: the model has attention layers, a net that is not smooth, or too many type pairs.
-        MissingDependencyError: Numba is not installed.
+        ConfigError: the model has attention layers, a net that is not smooth, or too many type pairs; there
+            are no kernels for the device.
+        MissingDependencyError: the compiler of the kernels, Numba (CPU) or Triton (CUDA), is not installed.
 
     Example:
         >>> fast, report = compress(load_model("student.safetensors"))
@@ -99,7 +111,7 @@ def compress(
     reason = why_not_compressible(potential)
     if reason is not None:
         raise ConfigError(reason)
-    require_numba()
+    require_kernels(device)
     if not 0.0 < tolerance < 1.0:
         raise ConfigError(f"tolerance = {tolerance:g}; it must be between 0 and 1, for example 1e-8")
     fast = copy.deepcopy(potential).eval().requires_grad_(False)
@@ -126,18 +138,27 @@ def decompress(potential: Potential) -> Potential:
     return potential
 
 
-def has_numba() -> bool:
-    """Whether the compiler of the kernels is installed."""
-    return importlib.util.find_spec("numba") is not None
+def why_no_kernels(device: torch.device | str = "cpu") -> str | None:
+    """The reason why tables cannot be evaluated on a device, or None if they can."""
+    kind = torch.device(device).type
+    if kind not in _COMPILERS:
+        return f"tables can be looked up on CPU and CUDA devices, and device is {str(device)!r}"
+    package, advice = _COMPILERS[kind]
+    if importlib.util.find_spec(package) is None:
+        return f"compressed models need {package.capitalize()} here: {advice}"
+    return None
 
 
-def require_numba() -> None:
-    """Raise MissingDependencyError unless Numba is installed."""
-    if not has_numba():
-        raise MissingDependencyError(
-            "compressed models need Numba: pip install 'dpa2calc[compress]' (or numba); "
-            "compress=False evaluates the same model without it, several times slower"
-        )
+def require_kernels(device: torch.device | str = "cpu") -> None:
+    """Raise unless tables can be evaluated on a device.
+
+    Raises:
+        ConfigError: never on such a device. MissingDependencyError: a package is missing.
+    """
+    reason = why_no_kernels(device)
+    if reason is not None:
+        error = MissingDependencyError if torch.device(device).type in _COMPILERS else ConfigError
+        raise error(f"{reason}; compress=False evaluates the same model without tables, several times slower")
 
 
 def _pair_table(

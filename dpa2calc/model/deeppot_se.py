@@ -61,7 +61,7 @@ class DeepPotSE(nn.Module):
 
     def _tabulated_moments(self, shell: Shell, rows: Tensor, nearest: bool) -> Tensor | None:
         """The sum over real neighbours of every atom (n, 4, m) by tables, or None without tables."""
-        if self.tabulated is None or not rows.is_cpu or next(self.nets.parameters()).requires_grad:
+        if self.tabulated is None or next(self.nets.parameters()).requires_grad:
             return None
         kept = shell.mask
         if nearest:

@@ -78,7 +78,7 @@ class PairEmbedding(nn.Module):
         self, rows: Tensor, index: Tensor, tebd: Tensor, strip_switch: Tensor | None
     ) -> Tensor | None:
         """sum_j rows_j (x) G_j, (n, 4, m), by the inference kernel; None where it does not apply."""
-        if self.tabulated is not None and rows.is_cpu and not self.net.layers[0].matrix.requires_grad:
+        if self.tabulated is not None and not self.net.layers[0].matrix.requires_grad:
             strip = self.strip(self.pair_inputs(tebd)) if self.strip is not None else None
             return self.tabulated.moments(rows, index, strip, strip_switch)
         net = net_of(self.net)

@@ -55,7 +55,7 @@ class EmbeddingTable:
     step: float
     high: float
     error: TableError
-    _copies: dict[torch.dtype, Tensor] = field(default_factory=dict, repr=False)
+    _copies: dict[tuple[torch.dtype, torch.device], Tensor] = field(default_factory=dict, repr=False)
 
     @property
     def n_nodes(self) -> int:
@@ -72,11 +72,12 @@ class EmbeddingTable:
         """low, length, step and the number of the last interval, as the kernels take them."""
         return self.low, self.length, self.step, float(self.n_nodes - 2)
 
-    def flat(self, dtype: torch.dtype) -> Tensor:
-        """The nodes in a precision as one row of numbers."""
-        if dtype not in self._copies:
-            self._copies[dtype] = self.nodes.to(dtype).reshape(-1).contiguous()
-        return self._copies[dtype]
+    def flat(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> Tensor:
+        """The nodes in a precision and on a device as one row of numbers."""
+        key = dtype, torch.device(device)
+        if key not in self._copies:
+            self._copies[key] = self.nodes.to(key[1], dtype).reshape(-1).contiguous()
+        return self._copies[key]
 
     def check(self, rows: Tensor) -> None:
         """Refuse rows (..., 4) of neighbours closer than the table's end.
@@ -101,10 +102,14 @@ def embedding_jets(net: MLP, inputs: Tensor) -> Jets:
     inputs: (lines, n) what follows the scalar, n may be 0.
     """
     layers = [net.layers[k] for k in range(len(net.layers))]
-    matrices = [layer.matrix.detach().double() for layer in layers]
-    biases = [None if layer.bias is None else layer.bias.detach().double() for layer in layers]
-    scales = [None if layer.idt is None else layer.idt.detach().double() for layer in layers]
-    types = inputs.detach().double()
+
+    def plain(tensor: Tensor) -> Tensor:
+        return tensor.detach().double().cpu()
+
+    matrices = [plain(layer.matrix) for layer in layers]
+    biases = [None if layer.bias is None else plain(layer.bias) for layer in layers]
+    scales = [None if layer.idt is None else plain(layer.idt) for layer in layers]
+    types = plain(inputs)
 
     def jets(s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         lines, p = types.shape[0], s.shape[0]

@@ -1,4 +1,4 @@
-"""Tabulated embedding fused with its contraction, for dense rows of neighbours (autograd, CPU)."""
+"""Tabulated embedding fused with its contraction, for dense rows of neighbours (autograd, CPU and CUDA)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class TabulatedEmbedding:
         Raises:
             StructureError: a neighbour closer than the table begins.
         """
-        return TableMoments.apply(rows, lines, strip, factor, self)
+        apply = TableMoments.apply if rows.is_cpu else DeviceMoments.apply
+        return apply(rows, lines, strip, factor, self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TabulatedEmbedding:
         return TabulatedEmbedding(self.table)  # a table is never changed
@@ -76,6 +77,32 @@ class TableMoments(torch.autograd.Function):
         ctx.embedding.workers.split(lambda a, b: gradients_of_rows(a, b, *arrays), grad.shape[0], least=16)
         ctx.arrays = None
         return grad_rows, None, None, grad_factor if ctx.has_factor else None, None
+
+
+class DeviceMoments(torch.autograd.Function):
+    """The same on a CUDA device, by `table_triton.py`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        rows: Tensor,
+        lines: Tensor,
+        strip: Tensor | None,
+        factor: Tensor | None,
+        embedding: TabulatedEmbedding,
+    ) -> Tensor:
+        from dpa2calc.model.table_triton import TableArguments
+
+        embedding.table.check(rows.detach())
+        ctx.arguments = TableArguments.of(rows, lines, strip, factor, embedding.table)
+        return ctx.arguments.moments()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_moments: Tensor) -> tuple[Tensor | None, ...]:
+        arguments = ctx.arguments
+        grad_rows, grad_factor = arguments.gradients(grad_moments)
+        return grad_rows, None, None, None if arguments.factor is None else grad_factor, None
 
 
 def _arrays(

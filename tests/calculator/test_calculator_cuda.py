@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from ase.build import molecule
 
 from dpa2calc.calculator import DPA2Calculator
 
@@ -41,3 +42,16 @@ def test_skin_descriptors_and_pickle_on_cuda(potential_of, structure_of):
     twin = pickle.loads(pickle.dumps(gpu))
     assert twin._members[0].device.type == "cuda"
     assert twin.get_potential_energy(atoms) == gpu.get_potential_energy(atoms)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-7), ("float32", 2e-4)])
+def test_tables_on_cuda_equal_the_nets_on_the_cpu(dtype, tolerance):
+    atoms = molecule("H2O", cell=[3.1, 3.1, 3.1], pbc=True).repeat(3)
+    atoms.rattle(0.05, seed=2)
+    nets = DPA2Calculator("student-water", dtype="float64", device="cpu", compress=False)
+    tables = DPA2Calculator("student-water", dtype=dtype, device="cuda", compress=True)
+    (a,), (b,) = nets.evaluate([atoms]), tables.evaluate([atoms])
+    assert tables.parameters["compressed"]
+    for key in ("energy", "forces", "stress"):
+        scale = max(1.0, float(np.max(np.abs(a[key]))))
+        np.testing.assert_allclose(b[key], a[key], atol=tolerance * scale, rtol=0, err_msg=key)

@@ -308,7 +308,7 @@ def test_errors(monkeypatch):
     atoms.positions[0] = np.nan
     with pytest.raises(StructureError, match="not finite"):
         atoms.get_forces()
-    monkeypatch.setattr(compressed, "has_numba", lambda: False)
+    monkeypatch.setattr(compressed.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match=r"pip install.*numba"):
         compress(potential(CONCAT))
 
@@ -316,8 +316,8 @@ def test_errors(monkeypatch):
 def test_without_numba_a_student_is_evaluated_plainly_with_a_warning(monkeypatch):
     fast, _ = compress(potential(CONCAT))
     decompress(fast)
-    monkeypatch.setattr("dpa2calc.committee.has_numba", lambda: False)
-    with pytest.warns(UserWarning, match=r"needs Numba.*several times slower"):
+    monkeypatch.setattr(compressed.importlib.util, "find_spec", lambda name: None)
+    with pytest.warns(UserWarning, match=r"need Numba.*several times slower"):
         calculator = DPA2Calculator(fast)
     assert calculator._members[0].potential.compression is None
 
