@@ -10,7 +10,7 @@ from dpa2calc.errors import ConfigError, DataError
 
 
 def add_calculator_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --model, --head, --device, --dtype, --committee, --dispersion, --allow-unseen-elements."""
+    """Add --model, --head, --device, --dtype, --compress, --committee, --dispersion, and a few more."""
     group = parser.add_argument_group("calculator")
     group.add_argument(
         "--model",
@@ -20,6 +20,11 @@ def add_calculator_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--head", help="head of a multi-head model: its name, alias, or a unique ending of it")
     group.add_argument("--device", help="cpu, cuda, cuda:1, mps; chosen by itself when left out")
     group.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="of the network")
+    group.add_argument(
+        "--compress",
+        action=argparse.BooleanOptionalAction,
+        help="look the radial embedding up in tables, or not (default: what the model's file says)",
+    )
     group.add_argument(
         "--committee", nargs="+", metavar="MODEL", help="further models; their spread is the uncertainty"
     )
@@ -48,7 +53,7 @@ def make_calculator(args: argparse.Namespace) -> Any:
     from dpa2calc import DPA2Calculator
 
     # only what was asked for, so that the calculator's own defaults stay in one place
-    options = {name: getattr(args, name) for name in ("device", "committee", "dispersion")}
+    options = {name: getattr(args, name) for name in ("device", "compress", "committee", "dispersion")}
     chosen = {name: value for name, value in options.items() if value is not None}
     if args.allow_unseen_elements:
         chosen["allow_unseen_elements"] = True

@@ -1,11 +1,14 @@
 """The verb `md` from a structure file to its files, and its errors in one line."""
 
+import argparse
+
 import numpy as np
 import pytest
 from ase.build import bulk
 from ase.io import read
 
 from dpa2calc.applications import MDResult
+from dpa2calc.cli.common import add_calculator_arguments, make_calculator
 from dpa2calc.cli.main import main
 
 
@@ -94,3 +97,13 @@ def test_a_run_that_a_limit_stops_returns_1(copper_file, tmp_path, capsys):
         assert main(arguments) == 1
     captured = capsys.readouterr()
     assert "stopped" in captured.out and "dpa2calc md: step" in captured.err
+
+
+def test_tables_can_be_had_and_left_out():
+    seen = []
+    for words in (["--compress"], ["--no-compress"], []):
+        parser = argparse.ArgumentParser()
+        add_calculator_arguments(parser)
+        options = parser.parse_args(["--model", "student-ferroelectric", *words])
+        seen.append("compressed" in make_calculator(options).parameters)
+    assert seen == [True, False, True]
