@@ -1,6 +1,7 @@
 """deepmd-kit lives in an environment of its own; the tests marked `deepmd` reach it by subprocess."""
 
 import json
+import lzma
 import os
 import subprocess
 from collections.abc import Callable, Sequence
@@ -18,6 +19,23 @@ JOBS = Path(__file__).with_name("deepmd_jobs.py")
 def golden() -> Path:
     """The small golden set."""
     return GOLDEN
+
+
+def unpacked(packed: Path, target: Path) -> Path:
+    """An xz file of the golden set as deepmd-kit wrote it."""
+    target.write_bytes(lzma.decompress(packed.read_bytes()))
+    return target
+
+
+@pytest.fixture
+def medium(golden: Path, tmp_path: Path) -> Path:
+    return unpacked(golden / "models" / "dpa2_tiny_medium" / "model.pt.xz", tmp_path / "medium.pt")
+
+
+@pytest.fixture
+def several(golden: Path, tmp_path: Path) -> Path:
+    packed = golden / "models" / "mt_dpa2_tiny_sharefit_case" / "model.pt.xz"
+    return unpacked(packed, tmp_path / "several.pt")
 
 
 @pytest.fixture(scope="session")
