@@ -29,7 +29,6 @@ from .distill_round import (
     DistillRound,
     choose_frames,
     force_deviations,
-    refit_energy_bias,
     stop_reason,
     table_row,
 )
@@ -45,6 +44,7 @@ from .distill_setup import (
     student_model,
 )
 from .distill_state import DistillState
+from .energy_level import shift_energy_bias
 from .evaluate import evaluate
 from .exploration import Walk, explore
 from .frame_file import read_frames
@@ -166,7 +166,7 @@ class Distillation:
                 self.train_config if first else later_training(self.train_config, self.config, steps=steps)
             )
             if isinstance(model, Potential) and not (folder / "state.safetensors").exists():
-                refit_energy_bias(model, data)
+                shift_energy_bias(model, data)
             sets = {self._head.name: data}
             result = pretrain(model, sets, options, output=folder, progress=self.progress)
             save_checkpoint(

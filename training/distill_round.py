@@ -17,7 +17,6 @@ from .evaluate import compare, predict_potential
 from .loader import GraphStore
 from .metrics import Errors
 from .optimizer import evaluating
-from .statistics import energy_bias, set_energy_bias, spread_frames
 
 StopReason = Literal["", "accurate", "unchanged", "nothing to add", "max_rounds"]
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -134,16 +133,6 @@ def mean_descriptors(data: Dataset, potential: Potential, *, device: str = "cpu"
     features = np.stack(rows)
     deviation = features.std(axis=0)
     return features / np.where(deviation > 1e-12, deviation, 1.0)
-
-
-def refit_energy_bias(potential: Potential, data: Dataset, *, frames: int = 200, device: str = "cpu") -> None:
-    """Move the head's energy of each element to what the labelled frames say, on top of its predictions."""
-    sample = data.subset(spread_frames(data, frames))
-    predictions = predict_potential(potential, sample, device=device)
-    differences = np.array([f.energy - p.energy for f, p in zip(sample, predictions)])  # type: ignore[operator]
-    bias, _ = energy_bias(sample, potential.config.type_map, residuals=differences)
-    old = potential.get_submodule("heads.0.out_bias").get_buffer("values").cpu().numpy()
-    set_energy_bias(potential, 0, old + bias)
 
 
 def stop_reason(rounds: Sequence[DistillRound], config: DistillConfig) -> tuple[StopReason, str]:

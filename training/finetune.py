@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.load import load_model
 from dpa2calc.model.config import DPA2Config, HeadConfig
@@ -22,7 +20,8 @@ from .config import FINETUNE_DEFAULTS, FinetuneConfig
 from .data import PathLike
 from .dataset import Dataset
 from .distributed import ALONE, Processes
-from .evaluate import Prediction, compare, find_head, predict_potential
+from .energy_level import shift_energy_bias
+from .evaluate import compare, find_head, predict_potential
 from .lora import add_lora
 from .metrics import Errors, validation_score
 from .preparation import TrainingData, TrainingSet, new_potential
@@ -222,20 +221,10 @@ def _fit_bias(potential: Potential, data: Dataset, config: FinetuneConfig, *, fr
     """Fit the new head's energy of each element, on top of what it predicts."""
     if not _has_energies(data):
         return
-    sample = data.subset(spread_frames(data, config.zero_shot_frames, seed=config.seed))
     if fresh:
         bias, _ = energy_bias(data, potential.config.type_map)
         set_energy_bias(potential, 0, bias)
-    predictions: list[Prediction] = predict_potential(potential, sample, head=0)
-    differences = np.array(
-        [
-            0.0 if f.energy is None or p.energy is None else f.energy - p.energy
-            for f, p in zip(sample, predictions)
-        ]
-    )
-    bias, _ = energy_bias(sample, potential.config.type_map, residuals=differences)
-    old = potential.get_submodule("heads.0.out_bias").get_buffer("values").cpu().numpy()
-    set_energy_bias(potential, 0, old + bias)
+    shift_energy_bias(potential, data, frames=config.zero_shot_frames, seed=config.seed)
 
 
 def trainable_weights(potential: Potential, config: FinetuneConfig) -> set[str]:

@@ -12,9 +12,9 @@ from dpa2calc.training.distill_round import (
     farthest_points,
     force_deviations,
     mean_descriptors,
-    refit_energy_bias,
     stop_reason,
 )
+from dpa2calc.training.energy_level import shift_energy_bias
 from dpa2calc.training.evaluate import evaluate
 from dpa2calc.training.metrics import Errors
 from dpa2calc.training.preparation import new_potential
@@ -108,7 +108,17 @@ def test_energy_bias_follows_the_labels(tiny_model, lj_data):
     potential = new_potential(tiny_model(), seed=1)
     data = lj_data(10, shift=-30.0)
     before = evaluate(potential, data).errors
-    refit_energy_bias(potential, data)
+    shift_energy_bias(potential, data)
     after = evaluate(potential, data).errors
     assert before.energy_mae > 20_000 and after.energy_mae < 100
     assert after.force_rmse == pytest.approx(before.force_rmse)
+
+
+def test_frames_without_an_energy_do_not_hide_those_with_one(tiny_model, lj_data):
+    import dataclasses
+
+    potential = new_potential(tiny_model(), seed=1)
+    data = lj_data(12, shift=-30.0)
+    frames = [f if i == 7 else dataclasses.replace(f, energy=None) for i, f in enumerate(data)]
+    shift_energy_bias(potential, dataclasses.replace(data, frames=tuple(frames)), frames=2)
+    assert evaluate(potential, data.subset([7])).errors.energy_mae < 1e-3
