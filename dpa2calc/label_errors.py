@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.stress import full_3x3_to_voigt_6_stress
 from ase.units import GPa
 
 
@@ -20,14 +21,22 @@ class Labels:
     stress: np.ndarray | None = None
 
 
-def labels_of(atoms: Atoms) -> Labels:
-    """Labels that ASE's readers put into a single-point calculator; nothing is computed."""
+def labels_of(
+    atoms: Atoms, *, energy: str = "energy", forces: str = "forces", stress: str = "stress"
+) -> Labels:
+    """Labels by name in a stored calculator result, `atoms.info` or `atoms.arrays`; nothing is computed.
+
+    A stress is six numbers, nine, or (3, 3), in ASE's sign.
+    """
     results: dict[str, Any] = getattr(atoms.calc, "results", None) or {}
-    energy, forces, stress = (results.get(key) for key in ("energy", "forces", "stress"))
+    found = [results.get(key, atoms.info.get(key, atoms.arrays.get(key))) for key in (energy, forces, stress)]
+    tensor = np.array([] if found[2] is None else found[2], dtype=np.float64)
+    if tensor.size == 9:
+        tensor = full_3x3_to_voigt_6_stress(tensor.reshape(3, 3))
     return Labels(
-        float(energy) if energy is not None else None,
-        np.array(forces, dtype=np.float64) if forces is not None else None,
-        np.array(stress, dtype=np.float64) if stress is not None and np.shape(stress) == (6,) else None,
+        float(found[0]) if found[0] is not None else None,
+        np.array(found[1], dtype=np.float64) if found[1] is not None else None,
+        tensor if tensor.shape == (6,) else None,
     )
 
 

@@ -8,7 +8,7 @@ result = train("small", data, TrainConfig(steps=2000), output="runs/water")
 
 from .checks import DataReport, check_dataset, clean
 from .config import FinetuneConfig, TrainConfig
-from .dataset import Dataset, Frame, LabelKeys
+from .dataset import Dataset, Frame
 from .datasets import load_registered, registered_sets, training_collection
 from .distill import distill
 from .distill_config import DistillConfig, MDCondition

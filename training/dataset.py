@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import PropertyNotImplementedError
 from ase.data import chemical_symbols
 
 from dpa2calc.errors import DataError
 
 from .data import PathLike, iread_atoms
-
-
-@dataclass(frozen=True)
-class LabelKeys:
-    """Where labels are looked for: the attached calculator's results, then `atoms.info` and `atoms.arrays`.
-
-    `virial` is eV, sum_i r_i (x) F_i = -volume * stress, as deepmd-kit and QUIP write it; `stress` has
-    ASE's sign (positive = tensile), eV/Å^3, 3x3 or Voigt. Where both are present the stress is taken.
-    """
-
-    energy: str = "energy"
-    forces: str = "forces"
-    stress: str = "stress"
-    virial: str = "virial"
-    group: str = "group"
+from .labels import OWN_NAMES, LabelKeys, advice, label, other_labels, virial_label
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +44,11 @@ class Frame:
         return len(self.numbers)
 
     @property
+    def labelled(self) -> bool:
+        """Whether it has an energy, forces or a virial."""
+        return self.energy is not None or self.forces is not None or self.virial is not None
+
+    @property
     def volume(self) -> float:
         """Cell volume, Å^3."""
         return float(abs(np.linalg.det(self.cell)))
@@ -73,14 +63,14 @@ class Frame:
         return Atoms(numbers=self.numbers, positions=self.positions, cell=self.cell, pbc=self.pbc)
 
 
-def frame_from_atoms(atoms: Atoms, *, keys: LabelKeys = LabelKeys(), source: str = "") -> Frame:
+def frame_from_atoms(atoms: Atoms, *, keys: LabelKeys = OWN_NAMES, source: str = "") -> Frame:
     """A frame from ASE Atoms; the Atoms are not touched and no calculator is run.
 
     Raises:
         DataError: a label has the wrong shape.
     """
-    energy = _label(atoms, keys.energy)
-    forces = _label(atoms, keys.forces)
+    energy = label(atoms, keys.energy)
+    forces = label(atoms, keys.forces)
     if forces is not None and np.shape(forces) != (len(atoms), 3):
         raise DataError(f"{source}: forces have shape {np.shape(forces)}, expected {(len(atoms), 3)}")
     return Frame(
@@ -90,49 +80,10 @@ def frame_from_atoms(atoms: Atoms, *, keys: LabelKeys = LabelKeys(), source: str
         pbc=np.array(atoms.pbc),
         energy=None if energy is None else float(energy),
         forces=None if forces is None else np.asarray(forces, dtype=np.float64),
-        virial=_virial(atoms, keys, source),
+        virial=virial_label(atoms, keys, source),
         group=str(atoms.info.get(keys.group, "")),
         source=source,
     )
-
-
-def _label(atoms: Atoms, key: str) -> Any:
-    if atoms.calc is not None:
-        try:
-            # Stored results only: a live calculator must never be run to make a label.
-            value = getattr(atoms.calc, "results", {}).get(key)
-        except PropertyNotImplementedError:
-            value = None
-        if value is not None:
-            return value
-    return atoms.info.get(key, atoms.arrays.get(key))
-
-
-def _virial(atoms: Atoms, keys: LabelKeys, source: str) -> np.ndarray | None:
-    stress = _label(atoms, keys.stress)
-    if stress is not None:
-        matrix = as_matrix(stress, f"{source}: {keys.stress}")
-        if not bool(np.all(atoms.pbc)) or atoms.cell.rank < 3:
-            raise DataError(f"{source}: a stress needs a cell periodic in all directions, pbc is {atoms.pbc}")
-        return -atoms.get_volume() * matrix
-    virial = _label(atoms, keys.virial)
-    return None if virial is None else as_matrix(virial, f"{source}: {keys.virial}")
-
-
-def as_matrix(values: Any, name: str) -> np.ndarray:
-    """A symmetric (3, 3) matrix from 9 numbers, (3, 3), or 6 in Voigt order xx yy zz yz xz xy.
-
-    Raises:
-        DataError: another number of values.
-    """
-    a = np.asarray(values, dtype=np.float64)
-    if a.size == 9:
-        a = a.reshape(3, 3)
-        return 0.5 * (a + a.T)
-    if a.shape == (6,):
-        xx, yy, zz, yz, xz, xy = a
-        return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
-    raise DataError(f"{name} has shape {a.shape}; allowed: (3, 3), (9,) or (6,)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,39 +98,51 @@ class Dataset:
     frames: tuple[Frame, ...]
     name: str = "data"
     info: dict[str, Any] = field(default_factory=dict)
+    unread_labels: tuple[str, ...] = ()  # names like REF_energy in a frame in which no label was found
 
     @classmethod
     def read(
-        cls, paths: PathLike | Sequence[PathLike], *, name: str | None = None, keys: LabelKeys = LabelKeys()
+        cls, paths: PathLike | Sequence[PathLike], *, name: str | None = None, keys: LabelKeys = OWN_NAMES
     ) -> Dataset:
         """Read one file or several, see `iread_atoms` for the formats.
 
         Raises:
-            DataError: nothing to read, or a damaged file (file and frame are named).
+            DataError: nothing to read, a damaged file (file and frame are named), or no frame has a label of
+                a name that was given.
         """
         several = (
             [paths] if isinstance(paths, (str, bytes)) or not isinstance(paths, Sequence) else list(paths)
         )
-        frames = tuple(
-            frame_from_atoms(atoms, keys=keys, source=f"{path}, frame {i}")
-            for path in several
-            for i, atoms in enumerate(iread_atoms(path))
+        structures = (
+            (atoms, f"{path}, frame {i}") for path in several for i, atoms in enumerate(iread_atoms(path))
         )
-        if not frames:
+        data = cls._labelled(structures, name or str(several[0]), keys)
+        if not data.frames:
             raise DataError(f"there are no frames in {', '.join(map(str, several))}")
-        return cls(frames, name or str(several[0]))
+        return data
 
     @classmethod
     def from_atoms(
-        cls, structures: Iterable[Atoms], *, name: str = "data", keys: LabelKeys = LabelKeys()
+        cls, structures: Iterable[Atoms], *, name: str = "data", keys: LabelKeys = OWN_NAMES
     ) -> Dataset:
         """From ASE Atoms that carry labels (stored calculator results, `info`, `arrays`)."""
-        return cls(
-            tuple(
-                frame_from_atoms(a, keys=keys, source=f"{name}, frame {i}") for i, a in enumerate(structures)
-            ),
-            name,
-        )
+        return cls._labelled(((a, f"{name}, frame {i}") for i, a in enumerate(structures)), name, keys)
+
+    @classmethod
+    def _labelled(cls, structures: Iterable[tuple[Atoms, str]], name: str, keys: LabelKeys) -> Dataset:
+        frames: list[Frame] = []
+        unread: tuple[str, ...] = ()
+        missing = keys.named()
+        for atoms, source in structures:
+            frame = frame_from_atoms(atoms, keys=keys, source=source)
+            missing = {kind: key for kind, key in missing.items() if label(atoms, key) is None}
+            if not unread and not frame.labelled:
+                unread = other_labels(atoms, keys)
+            frames.append(frame)
+        if missing and frames:
+            kind, key = next(iter(missing.items()))
+            raise DataError(f"{name}: no frame has a label {key!r} ({kind}); {advice(unread)}")
+        return cls(tuple(frames), name, unread_labels=unread)
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -192,7 +155,7 @@ class Dataset:
 
     def subset(self, indices: Iterable[int]) -> Dataset:
         """The frames of these indices, in this order."""
-        return Dataset(tuple(self.frames[int(i)] for i in indices), self.name, self.info)
+        return replace(self, frames=tuple(self.frames[int(i)] for i in indices))
 
     def sample(self, n: int, *, seed: int = 0) -> Dataset:
         """`n` frames drawn without repetition; the first frames of a larger sample of the same seed."""

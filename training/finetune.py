@@ -24,7 +24,7 @@ from .energy_level import shift_energy_bias
 from .evaluate import compare, find_head, predict_potential
 from .lora import add_lora
 from .metrics import Errors, validation_score
-from .preparation import TrainingData, TrainingSet, new_potential
+from .preparation import TrainingData, TrainingSet, check_labels, new_potential
 from .run import with_seen_elements
 from .statistics import check_type_map, energy_bias, set_energy_bias, spread_frames
 from .trainer import Trainer, TrainResult
@@ -124,6 +124,7 @@ def finetune(
     """
     source = model if isinstance(model, Potential) else load_model(os.fspath(model))
     check_elements(source, data, allow_new=config.allow_new_elements)
+    check_labels(name or data.name, data)
     head = HeadConfig(name=name or data.name, elements=data.elements)
     sets = {head.name: TrainingSet(data, validation, weight=weight)}
     for set_name, item in (replay or {}).items():

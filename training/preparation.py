@@ -12,6 +12,7 @@ from dpa2calc.model.config import ModelConfig
 from dpa2calc.model.potential import Potential
 
 from .dataset import Dataset
+from .labels import advice
 from .loader import GraphStore
 from .statistics import (
     check_type_map,
@@ -84,10 +85,14 @@ def _check_set(name: str, item: TrainingSet, config: ModelConfig) -> None:
         raise DataError(f"set {name!r} has no training frames")
     for part in (item.train, *item.validation_sets().values()):
         check_type_map(part, config)
-    labels = [(f.energy is not None, f.forces is not None, f.virial is not None) for f in item.train]
-    if not any(any(row) for row in labels):
+    check_labels(name, item.train)
+
+
+def check_labels(name: str, data: Dataset) -> None:
+    """Raise a DataError unless some frame has a label."""
+    if not any(frame.labelled for frame in data):
         raise DataError(
-            f"set {name!r}: no frame has an energy, forces or a stress; check the label names (LabelKeys)"
+            f"set {name!r}: no frame has an energy, forces or a stress; {advice(data.unread_labels)}"
         )
 
 

@@ -6,9 +6,9 @@ import dataclasses
 import logging
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from dpa2calc.errors import CheckpointError, ConfigError
 from dpa2calc.load import load_model
@@ -22,8 +22,9 @@ from .data import PathLike
 from .dataset import Dataset
 from .datasets import registered_sets
 from .options import convert, option_types, parse_options, unknown_key
-from .preparation import TrainingSet
+from .preparation import TrainingSet, check_labels
 from .run import model_for
+from .run_sections import ModelSection, SetSection
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -32,38 +33,6 @@ else:
 
 logger = logging.getLogger(__name__)
 Options = TypeVar("Options", bound=TrainConfig)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SetSection:
-    """One training set of a file: `[sets.NAME]`."""
-
-    train: Annotated[tuple[str, ...], "files or folders with the training frames"]
-    registered: Annotated[bool, "fill in what the package's collection knows of the set's name"] = False
-    validation: Annotated[tuple[str, ...], "files with validation frames"] = ()
-    validation_fraction: Annotated[float, "share of `train` held out if no validation file is named"] = 0.05
-    by_group: Annotated[bool, "hold out whole groups (trajectories), not single frames"] = False
-    test: Annotated[tuple[str, ...], "files on which the trained model is evaluated at the end"] = ()
-    head: Annotated[str, "head of the model; the set's own name if not given"] = ""
-    weight: Annotated[float, "proportional to the chance of being drawn"] = 1.0
-    drop: Annotated[tuple[str, ...], "findings whose frames are left out, such as 'energy outlier'"] = ()
-    max_frames: Annotated[int, "use a random sample of this size (0 = all)"] = 0
-    functional: Annotated[str, "DFT setting, for the model's card"] = ""
-    description: Annotated[str, "what the set is, for the model's card"] = ""
-    source: Annotated[str, "where it comes from, for the model's card"] = ""
-    licence: Annotated[str, "for the model's card"] = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelSection:
-    """The model to train: `[model]`."""
-
-    preset: Annotated[str, "descriptor by name: paper, small, medium, large, ..."] = "small"
-    type_map: Annotated[tuple[str, ...], "elements; those of the data if not given"] = ()
-    descriptor: Annotated[dict[str, Any], "changes to the preset, by part: repinit, repformer, ..."] = field(
-        default_factory=dict
-    )
-    fitting: Annotated[dict[str, Any], "changes to the fitting net"] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,7 +203,8 @@ def load_sets(run: RunFile[Any]) -> tuple[dict[str, TrainingSet], dict[str, Data
     check_run(run)
     training, test = {}, {}
     for name, section in run.sets.items():
-        data = _read(section.train, run.root, name)
+        data = _read(section.train, run.root, name, section)
+        check_labels(name, data)
         report = check_dataset(data)
         logger.info("%s", report.summary())
         data, dropped = clean(data, report, drop=section.drop)
@@ -243,13 +213,13 @@ def load_sets(run: RunFile[Any]) -> tuple[dict[str, TrainingSet], dict[str, Data
         require_sound(dataclasses.replace(report, findings=_kept(report.findings, dropped)))
         if section.max_frames:
             data = data.sample(min(section.max_frames, len(data)), seed=run.config.seed)
-        validation = _read(section.validation, run.root, name) if section.validation else None
+        validation = _read(section.validation, run.root, name, section) if section.validation else None
         if validation is None and section.validation_fraction > 0 and len(data) >= 20:
             share = 1.0 - section.validation_fraction
             data, validation = data.split(share, seed=run.config.seed, by_group=section.by_group)
         training[name] = TrainingSet(data, validation, head=section.head or name, weight=section.weight)
         if section.test:
-            test[name] = _read(section.test, run.root, name)
+            test[name] = _read(section.test, run.root, name, section)
     return training, test
 
 
@@ -258,8 +228,8 @@ def _kept(findings: Any, dropped: Any) -> Any:
     return tuple(f for f in findings if f.frame not in gone)
 
 
-def _read(paths: tuple[str, ...], root: Path, name: str) -> Dataset:
-    return Dataset.read([str(root / path) for path in paths], name=name)
+def _read(paths: tuple[str, ...], root: Path, name: str, section: SetSection) -> Dataset:
+    return Dataset.read([str(root / path) for path in paths], name=name, keys=section.keys)
 
 
 def build_model(run: RunFile[Any], sets: Mapping[str, TrainingSet]) -> ModelConfig | Potential:

@@ -18,6 +18,7 @@ EXAMPLE = """example:
 def add_parser(subparsers: Any) -> None:
     """Register the verb."""
     from dpa2calc.cli.common import add_calculator_arguments
+    from dpa2calc.cli.train import add_label_arguments
 
     parser = subparsers.add_parser(
         "evaluate",
@@ -36,6 +37,7 @@ def add_parser(subparsers: Any) -> None:
         "--batch-atoms", type=int, default=1024, help="atoms computed together (default: 1024)"
     )
     parser.add_argument("--quiet", action="store_true", help="no line for each structure")
+    add_label_arguments(parser)
     add_calculator_arguments(parser)
     parser.set_defaults(run=run)
 
@@ -44,12 +46,12 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate, print, and write what was asked for."""
     from dpa2calc.cli.common import make_calculator
     from dpa2calc.errors import ConfigError
-    from dpa2calc.label_errors import label_errors, labels_of
+    from dpa2calc.label_errors import label_errors
 
     if args.output and Path(args.output).suffix not in (".extxyz", ".xyz", ".json"):
         raise ConfigError(f"-o {args.output}: the ending must be .extxyz, .xyz or .json")
     structures = [atoms for path in args.structures for atoms in read_frames(path, args.index)]
-    labels = [labels_of(atoms) for atoms in structures]
+    labels = read_labels(structures, args)
     calc = make_calculator(args)
     results = evaluate(calc, structures, args.batch_atoms)
     if not args.quiet:
@@ -65,6 +67,28 @@ def run(args: argparse.Namespace) -> int:
             write_extxyz(path, structures, results, labels)
         print(f"wrote {path}", file=sys.stderr)
     return 0
+
+
+def read_labels(structures: list[Any], args: argparse.Namespace) -> list[Any]:
+    """Labels of each structure; what looks like labels under other names is said on stderr.
+
+    Raises:
+        DataError: no frame has a label of a name that was given.
+    """
+    from dpa2calc.errors import DataError
+    from dpa2calc.label_errors import Labels, labels_of
+    from dpa2calc.training.labels import LabelKeys, advice, other_labels
+
+    given = {kind: getattr(args, f"{kind}_key") for kind in ("energy", "forces", "stress")}
+    named = {kind: key for kind, key in given.items() if key is not None}
+    labels = [labels_of(atoms, **named) for atoms in structures]
+    others = other_labels(structures[0], LabelKeys(**named))
+    for kind, key in named.items():
+        if key and all(getattr(one, kind) is None for one in labels):
+            raise DataError(f"no frame has a label {key!r} (--{kind}-key); {advice(others)}")
+    if others and all(one == Labels() for one in labels):
+        print(f"no errors are shown: no frame has labels; {advice(others)}", file=sys.stderr)
+    return labels
 
 
 def read_frames(path: str, index: str) -> list[Any]:

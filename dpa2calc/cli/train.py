@@ -26,6 +26,9 @@ a file:
   functional = "PBE0+TS"
 """
 
+# What users may have called their labels.
+LABELS = {"energy": "REF_energy", "forces": "REF_forces", "stress": "REF_stress", "virial": "virials"}
+
 
 def add_parser(subparsers: Any) -> None:
     """Add the verb `train`."""
@@ -53,13 +56,22 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--validation", nargs="+", metavar="FILE", help="validation frames")
     parser.add_argument("--test", nargs="+", metavar="FILE", help="evaluated at the end")
     parser.add_argument("--head", metavar="NAME", help="name of the head that is trained")
+    add_label_arguments(parser)
     parser.add_argument("--threads", type=int, help="threads of the matrix products")
     parser.add_argument("--no-progress", action="store_true", help="no progress bar on stderr")
 
 
+def add_label_arguments(parser: argparse.ArgumentParser) -> None:
+    """Names of the labels in the files, as in `LabelKeys`."""
+    for kind, example in LABELS.items():
+        text = f"name of the {kind} in the files, such as {example}"
+        parser.add_argument(f"--{kind}-key", metavar="NAME", help=text)
+
+
 def set_changes(args: argparse.Namespace) -> dict[str, Any]:
     """What the command line says of the one set."""
-    given = {name: getattr(args, name) for name in ("train", "validation", "test", "head")}
+    names = ("train", "validation", "test", "head", *(f"{kind}_key" for kind in LABELS))
+    given = {name: getattr(args, name) for name in names}
     return {name: value for name, value in given.items() if value is not None}
 
 

@@ -9,6 +9,7 @@ from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
+from ase.stress import voigt_6_to_full_3x3_stress
 
 from dpa2calc.checkpoint import save_checkpoint
 from dpa2calc.cli.main import main
@@ -138,6 +139,28 @@ def test_errors_against_labels_of_another_calculator(capsys, tmp_path):
     back = read(tmp_path / "o.extxyz")
     assert back.info["ref_energy"] == pytest.approx(frames[2].get_potential_energy(), abs=1e-6)
     np.testing.assert_allclose(back.arrays["ref_forces"], frames[2].get_forces(), atol=1e-6)
+
+
+def test_errors_against_labels_under_other_names(capsys, tmp_path):
+    frames = [labelled(seed, shift=0.25) for seed in range(2)]
+    for atoms in frames:
+        atoms.info["REF_energy"], atoms.arrays["REF_forces"] = (
+            atoms.get_potential_energy(),
+            atoms.get_forces(),
+        )
+        atoms.info["REF_stress"] = voigt_6_to_full_3x3_stress(atoms.calc.results.get("stress", np.zeros(6)))
+        atoms.calc = None
+    write(tmp_path / "in.extxyz", frames)
+    command = ["evaluate", str(tmp_path / "in.extxyz"), "--calculator", "emt", "--quiet"]
+    assert main(command) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "" and "there are REF_energy, REF_stress, REF_forces" in captured.err
+    keys = ["--energy-key", "REF_energy", "--forces-key", "REF_forces", "--stress-key", "REF_stress"]
+    assert main([*command, *keys]) == 0
+    printed = capsys.readouterr().out
+    assert "-250.000 meV/atom" in printed and "meV/Å (24 values)" in printed
+    assert main([*command, "--energy-key", "E0"]) == 1
+    assert "no frame has a label 'E0' (--energy-key)" in capsys.readouterr().err
 
 
 def test_error_figures_by_hand():

@@ -11,7 +11,8 @@ from ase.io import write
 
 from dpa2calc.errors import DataError
 from dpa2calc.training.data import iread_atoms
-from dpa2calc.training.dataset import Dataset, LabelKeys, as_matrix, frame_from_atoms
+from dpa2calc.training.dataset import Dataset, frame_from_atoms
+from dpa2calc.training.labels import LabelKeys, as_matrix
 
 
 @pytest.fixture
@@ -89,6 +90,38 @@ def test_labels_under_other_names_and_no_calculation():
     frame = frame_from_atoms(atoms, keys=LabelKeys(energy="dft_energy", forces="dft_forces"))
     assert frame.energy == -31.0 and frame.forces.sum() == 6.0 and frame.virial is None
     assert frame_from_atoms(atoms).energy is None
+
+
+def renamed(data):
+    """The same frames with the labels under the names that MACE's users give them."""
+    out = []
+    for frame in data:
+        atoms = frame.atoms()
+        atoms.info["REF_energy"], atoms.arrays["REF_forces"] = frame.energy, frame.forces
+        out.append(atoms)
+    return out
+
+
+def test_labels_under_other_names_are_named_and_read(lj_data):
+    structures = renamed(lj_data(3))
+    blind = Dataset.from_atoms(structures)
+    assert not any(frame.labelled for frame in blind)
+    assert blind.subset([1]).unread_labels == ("REF_energy", "REF_forces")
+    keys = LabelKeys(energy="REF_energy", forces="REF_forces", stress="")
+    for frame, expected in zip(Dataset.from_atoms(structures, keys=keys), lj_data(3)):
+        assert frame.energy == expected.energy and np.array_equal(frame.forces, expected.forces)
+    with pytest.raises(DataError, match=r"no frame has a label 'E' \(energy\); there are REF_energy"):
+        Dataset.from_atoms(structures, keys=LabelKeys(energy="E", forces="forces"))
+
+
+def test_an_empty_name_leaves_a_label_out(lj_data):
+    frame = lj_data(1)[0]
+    atoms = frame.atoms()
+    atoms.pbc = (True, True, False)
+    atoms.info["energy"], atoms.info["stress"] = 1.0, np.zeros(6)
+    with pytest.raises(DataError, match="leave stresses out with"):
+        Dataset.from_atoms([atoms])
+    assert Dataset.from_atoms([atoms], keys=LabelKeys(stress=""))[0].energy == 1.0
 
 
 def test_wrong_label_shapes():

@@ -194,6 +194,27 @@ def test_train_then_finetune_from_the_command_line(folder, capsys):
     assert [h.name for h in load_checkpoint(folder / "fine/model.safetensors").config.heads] == ["mine"]
 
 
+def test_labels_under_other_names(folder, lj_frames):
+    frames = lj_frames(25)
+    for atoms in frames:
+        atoms.info["REF_energy"], atoms.arrays["REF_forces"] = (
+            atoms.get_potential_energy(),
+            atoms.get_forces(),
+        )
+        atoms.calc = None
+    write(folder / "renamed.extxyz", frames)
+    changes = {"train": [str(folder / "renamed.extxyz")]}
+    run = read_run_file(folder / "run.toml", TrainConfig, set_changes=changes)
+    with pytest.raises(DataError, match=r"there are REF_energy, REF_forces: name .* --energy-key"):
+        load_sets(run)
+    changes |= {"energy_key": "REF_energy", "forces_key": "REF_forces"}
+    with pytest.raises(DataError, match=r"test\.extxyz|argon: no frame has a label 'REF_energy'"):
+        load_sets(read_run_file(folder / "run.toml", TrainConfig, set_changes=changes))
+    changes["test"] = []
+    sets, _ = load_sets(read_run_file(folder / "run.toml", TrainConfig, set_changes=changes))
+    assert all(frame.energy is not None and frame.forces is not None for frame in sets["argon"].train)
+
+
 def test_command_line_errors_are_one_line(folder, capsys):
     assert main(["train", str(folder / "none.toml")]) == 1
     assert "dpa2calc train: there is no file" in capsys.readouterr().err

@@ -1,0 +1,109 @@
+"""Where the labels of a structure are found, under the names that a file gives them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import PropertyNotImplementedError
+
+from dpa2calc.errors import DataError
+
+
+@dataclass(frozen=True)
+class LabelKeys:
+    """Where labels are looked for: the attached calculator's results, then `atoms.info` and `atoms.arrays`.
+
+    `virial` is eV, sum_i r_i (x) F_i = -volume * stress, as deepmd-kit and QUIP write it; `stress` has
+    ASE's sign (positive = tensile), eV/Å^3, 3x3 or Voigt. Where both are present the stress is taken. An
+    empty name leaves the label out: `LabelKeys(stress="", virial="")`.
+
+    Example:
+        >>> Dataset.read("train.xyz", keys=LabelKeys(energy="REF_energy", forces="REF_forces"))
+    """
+
+    energy: str = "energy"
+    forces: str = "forces"
+    stress: str = "stress"
+    virial: str = "virial"
+    group: str = "group"
+
+    def named(self) -> dict[str, str]:
+        """Labels that were given another name than their own, by what they are."""
+        own = {f.name: f.default for f in fields(self)}
+        return {kind: key for kind, key in vars(self).items() if key and key != own[kind]}
+
+
+OWN_NAMES = LabelKeys()
+
+
+def label(atoms: Atoms, key: str) -> Any:
+    """The value under a name, or None; no calculator is run."""
+    if not key:
+        return None
+    if atoms.calc is not None:
+        try:
+            # Stored results only: a live calculator must never be run to make a label.
+            value = getattr(atoms.calc, "results", {}).get(key)
+        except PropertyNotImplementedError:
+            value = None
+        if value is not None:
+            return value
+    return atoms.info.get(key, atoms.arrays.get(key))
+
+
+def virial_label(atoms: Atoms, keys: LabelKeys, source: str) -> np.ndarray | None:
+    """The virial (3, 3) in eV, from the stress or the virial of a structure, or None.
+
+    Raises:
+        DataError: a wrong shape, or a stress in a cell that is not periodic in all directions.
+    """
+    stress = label(atoms, keys.stress)
+    if stress is not None:
+        matrix = as_matrix(stress, f"{source}: {keys.stress}")
+        if not bool(np.all(atoms.pbc)) or atoms.cell.rank < 3:
+            raise DataError(
+                f"{source}: a stress needs a cell periodic in all directions, pbc is {atoms.pbc}; leave "
+                "stresses out with LabelKeys(stress=''), stress_key = '' or --stress-key ''"
+            )
+        return -atoms.get_volume() * matrix
+    virial = label(atoms, keys.virial)
+    return None if virial is None else as_matrix(virial, f"{source}: {keys.virial}")
+
+
+def as_matrix(values: Any, name: str) -> np.ndarray:
+    """A symmetric (3, 3) matrix from 9 numbers, (3, 3), or 6 in Voigt order xx yy zz yz xz xy.
+
+    Raises:
+        DataError: another number of values.
+    """
+    a = np.asarray(values, dtype=np.float64)
+    if a.size == 9:
+        a = a.reshape(3, 3)
+        return 0.5 * (a + a.T)
+    if a.shape == (6,):
+        xx, yy, zz, yz, xz, xy = a
+        return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+    raise DataError(f"{name} has shape {a.shape}; allowed: (3, 3), (9,) or (6,)")
+
+
+def other_labels(atoms: Atoms, keys: LabelKeys) -> tuple[str, ...]:
+    """Names that look like labels and are not looked for, such as REF_energy."""
+    results = getattr(atoms.calc, "results", None) or {}
+    parts = ("energy", "force", "stress", "virial")
+    names = dict.fromkeys([*results, *atoms.info, *atoms.arrays])
+    return tuple(
+        name
+        for name in names
+        if name not in vars(keys).values() and any(part in str(name).lower() for part in parts)
+    )
+
+
+def advice(found: tuple[str, ...]) -> str:
+    """What to do about labels under other names, for messages."""
+    where = "LabelKeys(energy=...), energy_key = ... in a set of a file, or --energy-key, and so on"
+    if not found:
+        return f"labels under other names are read with {where}"
+    return f"there are {', '.join(found)}: name what to learn with {where}"

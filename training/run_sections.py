@@ -1,0 +1,51 @@
+"""The tables of a training file: a set, and the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from .labels import LabelKeys
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetSection:
+    """One training set of a file: `[sets.NAME]`."""
+
+    train: Annotated[tuple[str, ...], "files or folders with the training frames"]
+    registered: Annotated[bool, "fill in what the package's collection knows of the set's name"] = False
+    validation: Annotated[tuple[str, ...], "files with validation frames"] = ()
+    validation_fraction: Annotated[float, "share of `train` held out if no validation file is named"] = 0.05
+    by_group: Annotated[bool, "hold out whole groups (trajectories), not single frames"] = False
+    test: Annotated[tuple[str, ...], "files on which the trained model is evaluated at the end"] = ()
+    head: Annotated[str, "head of the model; the set's own name if not given"] = ""
+    weight: Annotated[float, "proportional to the chance of being drawn"] = 1.0
+    drop: Annotated[tuple[str, ...], "findings whose frames are left out, such as 'energy outlier'"] = ()
+    max_frames: Annotated[int, "use a random sample of this size (0 = all)"] = 0
+    energy_key: Annotated[str, "name of the energy in the files, such as REF_energy"] = "energy"
+    forces_key: Annotated[str, "name of the forces, such as REF_forces ('' to leave them out)"] = "forces"
+    stress_key: Annotated[str, "name of the stress ('' to leave it out)"] = "stress"
+    virial_key: Annotated[str, "name of the virial, read where there is no stress"] = "virial"
+    functional: Annotated[str, "DFT setting, for the model's card"] = ""
+    description: Annotated[str, "what the set is, for the model's card"] = ""
+    source: Annotated[str, "where it comes from, for the model's card"] = ""
+    licence: Annotated[str, "for the model's card"] = ""
+
+    @property
+    def keys(self) -> LabelKeys:
+        """Names of the labels in the set's files."""
+        return LabelKeys(
+            energy=self.energy_key, forces=self.forces_key, stress=self.stress_key, virial=self.virial_key
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSection:
+    """The model to train: `[model]`."""
+
+    preset: Annotated[str, "descriptor by name: paper, small, medium, large, ..."] = "small"
+    type_map: Annotated[tuple[str, ...], "elements; those of the data if not given"] = ()
+    descriptor: Annotated[dict[str, Any], "changes to the preset, by part: repinit, repformer, ..."] = field(
+        default_factory=dict
+    )
+    fitting: Annotated[dict[str, Any], "changes to the fitting net"] = field(default_factory=dict)
