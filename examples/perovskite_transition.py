@@ -8,7 +8,8 @@ Each supercell starts in one tetragonal domain (ions shifted along z), is heated
 temperatures and cooled back, --ps at each, in a cell that may take any shape. Solid solutions have random
 (--orderings random) or rocksalt-ordered B sites, in whole neutral formula units. Followed are lattice,
 volume, off-centre displacements with direction, and heat capacity; the transition is where the mean
-displacement of the centres falls most steeply.
+displacement of the centres falls most steeply. Compositions are compared by where it has fallen half way,
+which noise moves less.
 
 Experiment: PbTiO3 is cubic above 763 K. Potentials made from PBEsol give about 500 K for it: most of the
 gap is the functional's (Li, Ahart, Liu, arXiv 2601.13125). A finite cell and 10 ps a temperature add
@@ -96,6 +97,7 @@ def row(result: PhaseTransition) -> dict[str, Any]:
         "atoms": result.n_atoms,
         "formula": result.formula,
         "transition_K": [found.temperature, found.error],
+        "half_way_K": list(half_way(result)),
         "reason": found.reason,
         "hysteresis_K": [hysteresis, spread],
         "steps": result.steps,
@@ -109,6 +111,33 @@ def row(result: PhaseTransition) -> dict[str, Any]:
         "direction": list(result.direction),
         "heat_capacity_kB": result.heat_capacity.tolist(),
     }
+
+
+def half_way(result: PhaseTransition) -> tuple[float, float]:
+    """Temperature at which the order parameter has lost half of what it loses, K, and its error.
+
+    Mean of the branches; the error holds the noise of the points and half the hysteresis.
+    """
+    rng, found = np.random.default_rng(0), []
+    for branch in result.steps:
+        mine = np.flatnonzero(result.on(branch))
+        mine = mine[np.argsort(result.target[mine])]
+        x, (y, s) = result.target[mine], result.order[mine].T
+        moved = [_crossing(x, y + s * rng.standard_normal(len(y))) for _ in range(400)]
+        found.append((_crossing(x, y), np.nanstd(moved)))
+    values, errors = np.array(found).T
+    spread = np.ptp(values) / 2
+    return float(values.mean()), float(np.hypot(spread, np.sqrt((errors**2).mean() / len(errors))))
+
+
+def _crossing(x: np.ndarray, y: np.ndarray) -> float:
+    """The last fall through the mean of the two coldest and the two hottest points; NaN without one."""
+    level = (y[:2].mean() + y[-2:].mean()) / 2
+    falls = np.flatnonzero((y[:-1] > level) & (y[1:] <= level))
+    if not len(falls):
+        return float("nan")
+    k = int(falls[-1])
+    return float(x[k] + (y[k] - level) / (y[k] - y[k + 1]) * (x[k + 1] - x[k]))
 
 
 def verdicts(results: dict[str, PhaseTransition]) -> list[Verdict]:
@@ -125,10 +154,10 @@ def verdicts(results: dict[str, PhaseTransition]) -> list[Verdict]:
         pair = [results.get(f"{key} {ordering}") for key in ("pin29", "pin36")]
         if pair[0] is None or pair[1] is None:
             continue
-        low, high = (result.transition() for result in pair if result is not None)
-        shift, error = high.temperature - low.temperature, float(np.hypot(low.error, high.error))
+        low, high = (half_way(result) for result in pair if result is not None)
+        shift, error = high[0] - low[0], float(np.hypot(low[1], high[1]))
         known = bool(np.isfinite(shift))
-        claim = f"{ordering}: 0.36PIN transforms above 0.29PIN, as in the paper and in experiment"
+        claim = f"{ordering}: 0.36PIN is half way at a higher temperature than 0.29PIN, as in the paper"
         found.append(Verdict(claim, f"{shift:+.0f} ± {error:.0f} K", shift > 0 if known else None))
     return found
 
