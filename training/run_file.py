@@ -216,7 +216,7 @@ def load_sets(run: RunFile[Any]) -> tuple[dict[str, TrainingSet], dict[str, Data
         validation = _read(section.validation, run.root, name, section) if section.validation else None
         if validation is None and section.validation_fraction > 0 and len(data) >= 20:
             share = 1.0 - section.validation_fraction
-            data, validation = data.split(share, seed=run.config.seed, by_group=section.by_group)
+            data, validation = data.split(share, seed=section.split_seed, by_group=section.by_group)
         training[name] = TrainingSet(data, validation, head=section.head or name, weight=section.weight)
         if section.test:
             test[name] = _read(section.test, run.root, name, section)

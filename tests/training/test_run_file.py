@@ -194,6 +194,17 @@ def test_train_then_finetune_from_the_command_line(folder, capsys):
     assert [h.name for h in load_checkpoint(folder / "fine/model.safetensors").config.heads] == ["mine"]
 
 
+def test_validation_frames_do_not_depend_on_the_runs_seed(folder):
+    """Else a run that goes on with another seed would be judged by frames it has learned from."""
+    held_out = []
+    for seed, split_seed in ((1, 1), (2, 1), (2, 2)):
+        run = read_run_file(
+            folder / "run.toml", TrainConfig, changes={"seed": seed}, set_changes={"split_seed": split_seed}
+        )
+        held_out.append({frame.source for frame in load_sets(run)[0]["argon"].validation})
+    assert held_out[0] == held_out[1] != held_out[2]
+
+
 def test_labels_under_other_names(folder, lj_frames):
     frames = lj_frames(25)
     for atoms in frames:
