@@ -14,6 +14,8 @@ EXAMPLE = """example:
   dpa2calc evaluate a.cif b.cif --committee other.pt -o out.json # with standard deviations
 """
 
+LABELS = ("energy", "forces", "stress")  # that errors are shown of
+
 
 def add_parser(subparsers: Any) -> None:
     """Register the verb."""
@@ -37,7 +39,7 @@ def add_parser(subparsers: Any) -> None:
         "--batch-atoms", type=int, default=1024, help="atoms computed together (default: 1024)"
     )
     parser.add_argument("--quiet", action="store_true", help="no line for each structure")
-    add_label_arguments(parser)
+    add_label_arguments(parser, LABELS)
     add_calculator_arguments(parser)
     parser.set_defaults(run=run)
 
@@ -79,7 +81,7 @@ def read_labels(structures: list[Any], args: argparse.Namespace) -> list[Any]:
     from dpa2calc.label_errors import Labels, labels_of
     from dpa2calc.training.labels import LabelKeys, advice, other_labels
 
-    given = {kind: getattr(args, f"{kind}_key") for kind in ("energy", "forces", "stress")}
+    given = {kind: getattr(args, f"{kind}_key") for kind in LABELS}
     named = {kind: key for kind, key in given.items() if key is not None}
     labels = [labels_of(atoms, **named) for atoms in structures]
     others = other_labels(structures[0], LabelKeys(**named))

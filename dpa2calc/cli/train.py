@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 EXAMPLE = """\
@@ -56,15 +57,15 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--validation", nargs="+", metavar="FILE", help="validation frames")
     parser.add_argument("--test", nargs="+", metavar="FILE", help="evaluated at the end")
     parser.add_argument("--head", metavar="NAME", help="name of the head that is trained")
-    add_label_arguments(parser)
+    add_label_arguments(parser, LABELS)
     parser.add_argument("--threads", type=int, help="threads of the matrix products")
     parser.add_argument("--no-progress", action="store_true", help="no progress bar on stderr")
 
 
-def add_label_arguments(parser: argparse.ArgumentParser) -> None:
+def add_label_arguments(parser: argparse.ArgumentParser, kinds: Iterable[str]) -> None:
     """Names of the labels in the files, as in `LabelKeys`."""
-    for kind, example in LABELS.items():
-        text = f"name of the {kind} in the files, such as {example}"
+    for kind in kinds:
+        text = f"name of the {kind} in the files, such as {LABELS[kind]}"
         parser.add_argument(f"--{kind}-key", metavar="NAME", help=text)
 
 
