@@ -49,6 +49,6 @@ def pairs(values: Iterable[Iterable[int]]) -> tuple[tuple[int, int], ...]:
 
 
 def activation_name(o: Options) -> str:
-    """The activation function's name, in lower case."""
-    name = str(o.get("activation_function", "tanh"))
-    return name if ":" in name else name.lower()
+    """The activation function's name, in lower case; `custom_silu` is deepmd-kit's other name of `silut`."""
+    name = str(o.get("activation_function", "tanh")).lower()
+    return "silut" + name.removeprefix("custom_silu") if name.startswith("custom_silu") else name

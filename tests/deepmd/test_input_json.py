@@ -98,6 +98,15 @@ def test_defaults_are_those_of_deepmd() -> None:
     assert parse_input(text).config.heads[0].fitting.neuron == (120, 120, 120)
 
 
+@pytest.mark.parametrize(
+    ("theirs", "ours"), [("custom_silu:10.0", "silut:10.0"), ("Custom_SiLU", "silut"), ("SiLUT:2", "silut:2")]
+)
+def test_names_of_the_silu_with_a_tanh(theirs: str, ours: str) -> None:
+    descriptor = {"type": "se_e2_a", "rcut": 6.0, "sel": [4], "activation_function": theirs}
+    text = {"model": {"type_map": ["O"], "descriptor": descriptor, "fitting_net": {}}}
+    assert parse_input(text).config.descriptor.activation == ours
+
+
 def test_multi_task() -> None:
     given = read_input(INPUTS / "dpa2_multi_task.json")
     assert [head.name for head in given.config.heads] == ["liquid", "molecules"]
