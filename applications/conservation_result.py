@@ -78,6 +78,8 @@ class EnergyConservation(Result):
             ax.loglog(self.timesteps_fs, self.fluctuation[i], marker="o", label=text)
         guide = self.fluctuation[0, -1] * (self.timesteps_fs / self.timesteps_fs[-1]) ** 2
         ax.loglog(self.timesteps_fs, guide, color="k", linestyle=":", label="dt²")
+        ax.set_xticks(self.timesteps_fs, [f"{dt:g}" for dt in self.timesteps_fs])
+        ax.set_xticks([], minor=True)
         ax.set_xlabel("time step (fs)")
         ax.set_ylabel("rms of the total energy (meV/atom)")
         ax.legend()
