@@ -135,21 +135,10 @@ def van_hove(
         )
     n_bins = int(r_max / bin_width + 1e-9)
     distinct = bool(paths.pbc.all()) and paths.n_atoms > 1
-    selves, others = [], []
-    moments = np.zeros((len(lags), 2))
     origins = np.unique(np.linspace(0, paths.n_frames - 1 - lags.max(), n_origins).round().astype(int))
-    for k, lag in enumerate(lags):
-        own, other = BlockAverage(n_blocks), BlockAverage(n_blocks)
-        for origin in origins:
-            moved = np.linalg.norm(paths.displacements[origin + lag] - paths.displacements[origin], axis=1)
-            own.add(_histogram(moved, bin_width, n_bins) / (paths.n_atoms * bin_width))
-            moments[k] += np.mean(moved**2), np.mean(moved**4)
-            if distinct:
-                other.add(_distinct(paths, origin, origin + lag, bin_width, n_bins))
-        selves.append(own)
-        others.append(other)
+    selves, others, moments = _averages(paths, lags, origins, distinct, n_blocks, bin_width, n_bins)
     self_part = np.array([average.mean() for average in selves])
-    second, fourth = (moments / len(origins)).T
+    second, fourth = moments.T
     return VanHove(
         species=species,
         time=lags * paths.interval_ps,
@@ -170,6 +159,31 @@ def _reduced(atoms: Atoms) -> Atoms:
     reduced = atoms.copy()
     reduced.set_cell(minkowski_reduce(atoms.cell.array, atoms.pbc)[0])
     return reduced
+
+
+def _averages(
+    paths: Paths,
+    lags: np.ndarray,
+    origins: np.ndarray,
+    distinct: bool,
+    n_blocks: int,
+    width: float,
+    n_bins: int,
+) -> tuple[list[BlockAverage], list[BlockAverage], np.ndarray]:
+    """For each lag the self and distinct parts, block by block, and the mean of d² and d⁴."""
+    selves, others = [], []
+    moments = np.zeros((len(lags), 2))
+    for k, lag in enumerate(lags):
+        own, other = BlockAverage(n_blocks), BlockAverage(n_blocks)
+        for origin in origins:
+            moved = np.linalg.norm(paths.displacements[origin + lag] - paths.displacements[origin], axis=1)
+            own.add(_histogram(moved, width, n_bins) / (paths.n_atoms * width))
+            moments[k] += np.mean(moved**2), np.mean(moved**4)
+            if distinct:
+                other.add(_distinct(paths, origin, origin + lag, width, n_bins))
+        selves.append(own)
+        others.append(other)
+    return selves, others, moments / len(origins)
 
 
 def _histogram(distances: np.ndarray, bin_width: float, n_bins: int) -> np.ndarray:

@@ -20,7 +20,16 @@ import numpy.typing as npt
 from dpa2calc.errors import StructureError
 from dpa2calc.model.threads import Workers
 from dpa2calc.neighbors import still_valid
-from dpa2calc.search import BoolArray, FloatArray, Geometry, IntArray, check_cutoff, face_distances, make_box
+from dpa2calc.search import (
+    BoolArray,
+    Box,
+    FloatArray,
+    Geometry,
+    IntArray,
+    check_cutoff,
+    face_distances,
+    make_box,
+)
 
 _MOST_CODES = 65535
 
@@ -73,20 +82,29 @@ class CompactPairs:
         return out
 
 
-def compact_pairs(
-    geometry: Geometry, cutoff: float, workers: Workers, *, groups: IntArray | None = None
-) -> CompactPairs:
-    """All ordered pairs within the cutoff, for any pbc and any cell.
+@dataclass(frozen=True, eq=False)
+class _Grid:
+    """Atoms sorted by the cells of a grid over the box.
 
-    Args:
-        groups: (n_atoms,) rows of equal groups come together, in increasing order.
-
-    Raises:
-        StructureError: the cell is so small that it must be a mistake.
+    Attributes:
+        order: (n_atoms,) atom of each sorted point; points: (n_atoms, 3) in Å.
+        cell_of: (n_atoms, 3) cell of each sorted point; cell_start: (n_cells + 1,) first point of each.
+        shape, reach, bound: (3,) cells, cells within the cutoff and images within it along each vector.
     """
-    from dpa2calc.compact_kernels import largest_count, search, sort_by_cell
 
-    box = make_box(geometry, cutoff)
+    order: IntArray
+    points: FloatArray
+    cell_of: IntArray
+    cell_start: IntArray
+    shape: IntArray
+    reach: IntArray
+    bound: IntArray
+
+
+def _grid(box: Box, cutoff: float) -> _Grid:
+    """Sort the atoms of a box into cells of about half the cutoff."""
+    from dpa2calc.compact_kernels import sort_by_cell
+
     n_atoms = len(box.positions)
     heights = face_distances(box.vectors)
     shape = np.maximum(1, np.floor(2.0 * heights / cutoff)).astype(np.int64)
@@ -100,56 +118,55 @@ def compact_pairs(
     cell_start = np.zeros(int(shape.prod()) + 1, dtype=np.int64)
     order = np.empty(n_atoms, dtype=np.int64)
     sort_by_cell(flat, cell_start, order)
-    points, cell_of = box.positions[order], cell_of[order]
-    bound = -(-reach // shape)  # images that can be reached along each vector
-    if (2 * bound + 1).prod() > _MOST_CODES:
+    return _Grid(order, box.positions[order], cell_of[order], cell_start, shape, reach, -(-reach // shape))
+
+
+def compact_pairs(
+    geometry: Geometry, cutoff: float, workers: Workers, *, groups: IntArray | None = None
+) -> CompactPairs:
+    """All ordered pairs within the cutoff, for any pbc and any cell.
+
+    Args:
+        groups: (n_atoms,) rows of equal groups come together, in increasing order.
+
+    Raises:
+        StructureError: the cell is so small that it must be a mistake.
+    """
+    from dpa2calc.compact_kernels import largest_count, search
+
+    box = make_box(geometry, cutoff)
+    grid = _grid(box, cutoff)
+    if (2 * grid.bound + 1).prod() > _MOST_CODES:
         raise StructureError(
             f"the cell {geometry.cell.tolist()} is too flat or too thin for the fast neighbour search "
-            f"({bound.tolist()} images along its vectors); repeat it, or use compress=False"
+            f"({grid.bound.tolist()} images along its vectors); repeat it, or use compress=False"
         )
-    row_of = np.arange(n_atoms, dtype=np.int64)
+    n_atoms = len(grid.order)
+    row_of, order = np.arange(n_atoms, dtype=np.int64), grid.order
     if groups is not None:
         by_group = np.argsort(groups[order], kind="stable")  # rows -> sorted points
         row_of[by_group] = np.arange(n_atoms)
-        order_rows = order[by_group]
-    else:
-        order_rows = order
+        order = order[by_group]
     start = np.zeros(n_atoms + 1, dtype=np.int64)
-    none32, none16 = np.empty(0, dtype=np.int32), np.empty(0, dtype=np.uint16)
-    found: tuple[Any, Any] = (none32, none16)
+    found: tuple[Any, Any] = (np.empty(0, dtype=np.int32), np.empty(0, dtype=np.uint16))
+    cells = (grid.points, grid.cell_of, grid.cell_start, grid.shape, grid.reach, grid.bound)
 
     def run(first: int, last: int) -> None:
-        search(
-            first,
-            last,
-            points,
-            cell_of,
-            cell_start,
-            shape,
-            reach,
-            bound,
-            box.vectors,
-            cutoff,
-            row_of,
-            len(found[0]) > 0,
-            start,
-            *found,
-        )
+        search(first, last, *cells, box.vectors, cutoff, row_of, len(found[0]) > 0, start, *found)
 
-    workers.split(run, n_atoms, least=256)
+    workers.split(run, n_atoms, least=256)  # counts first, then pairs
     np.cumsum(start, out=start)
     if start[-1]:
         found = (np.empty(start[-1], dtype=np.int32), np.empty(start[-1], dtype=np.uint16))
         workers.split(run, n_atoms, least=256)
-    spans = (range(-int(r), int(r) + 1) for r in bound)
-    shifts = np.array(list(itertools.product(*spans)), dtype=np.int64)
+    spans = (range(-int(r), int(r) + 1) for r in grid.bound)
     return CompactPairs(
-        order=order_rows,
+        order=order,
         start=start,
         neighbors=found[0],
         codes=found[1],
-        shifts=shifts,
-        wraps=box.wraps[order_rows],
+        shifts=np.array(list(itertools.product(*spans)), dtype=np.int64),
+        wraps=box.wraps[order],
         to_cell=box.to_cell,
         pbc=geometry.pbc,
         longest=int(largest_count(start)),

@@ -126,11 +126,9 @@ def finetune(
     check_elements(source, data, allow_new=config.allow_new_elements)
     check_labels(name or data.name, data)
     head = HeadConfig(name=name or data.name, elements=data.elements)
-    sets = {head.name: TrainingSet(data, validation, weight=weight)}
-    for set_name, item in (replay or {}).items():
-        if set_name in sets:
-            raise ConfigError(f"the replay set {set_name!r} has the new head's name; rename one of them")
-        sets[set_name] = item
+    if head.name in (replay or {}):
+        raise ConfigError(f"the replay set {head.name!r} has the new head's name; rename one of them")
+    sets = {head.name: TrainingSet(data, validation, weight=weight), **(replay or {})}
     folder = Path(output)
     plan = _read_plan(folder)
     if plan is None:

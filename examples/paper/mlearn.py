@@ -5,10 +5,10 @@
     python examples/paper/mlearn.py --data data --quick
 
 The test frames are those of Zuo et al., J. Phys. Chem. A 124, 731 (2020), and beside ours stand the errors of
-their potentials (mlearn_published.py). Training frames are what the sets
-of the collection hold (docs/datasets.md): for Cu and Ni fewer than published. One head is fine-tuned for each
-element on all of them, and the last weights are taken: the shipped model has learned from frames of these sets,
-so that frames put aside here would find the weights of step 0 the best.
+their potentials (mlearn_published.py). Training frames are what the sets of the collection hold
+(docs/datasets.md): for Cu and Ni fewer than published. One head is fine-tuned for each element on all frames,
+and the last weights are taken: the shipped model has learned from frames of these sets, so that frames put
+aside here would find the weights of step 0 the best.
 """
 
 from __future__ import annotations
