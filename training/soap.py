@@ -79,7 +79,7 @@ class Soap:
         turned = _turn(gradient, left, right)
         square.mul_(self.beta2).addcmul_(turned, turned, value=1.0 - self.beta2)
         size = square.sqrt().div_((1.0 - self.beta2**t) ** 0.5)
-        size.clamp_(min=NOISE_SHARE * float(size.max())).add_(self.eps)
+        size.clamp_(min=NOISE_SHARE * size.max()).add_(self.eps)  # a tensor: no waiting for a GPU
         update = _turn_back(_turn(mean, left, right).div_(size), left, right)
         if self.weight_decay:
             p.mul_(1.0 - learning_rate * self.weight_decay)

@@ -29,7 +29,7 @@ def padded_softmax(scores: Tensor, n_more: Tensor | int) -> Tensor:
     if isinstance(n_more, int) and n_more >= 0:
         if n_more:
             # In logarithms: scores far below -20 must give 0, not 1 / inf with a NaN gradient.
-            log_sum = torch.logaddexp(log_sum, log_sum.new_tensor(math.log(n_more) - SHIFT))
+            log_sum = torch.logaddexp(log_sum, log_sum.new_full((), math.log(n_more) - SHIFT))
         return torch.exp(scores - log_sum)
     if isinstance(n_more, Tensor) and bool((n_more >= 0).all()):
         return torch.exp(scores - torch.logaddexp(log_sum, n_more.log() - SHIFT))

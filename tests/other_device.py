@@ -1,0 +1,93 @@
+"""A stand-in for an accelerator: tensors that compute on the CPU but live on another device.
+
+Inside `OtherDevice()` whatever is put on `DEVICE` becomes an `Elsewhere`, and every operation that mixes it
+with a tensor of the CPU raises, as CUDA does, so that a forgotten `.to(device)` shows on any machine.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+DEVICE = torch.device("meta")  # the one device besides the CPU that every build of torch knows
+_aten = torch.ops.aten
+_CROSSING = {_aten._to_copy.default, _aten.copy_.default}
+_CPU_INDEX = {_aten.index.Tensor, _aten.index_put_.default, _aten.index_put.default}
+
+
+class Elsewhere(Tensor):
+    """Says that it is on DEVICE; `inner` holds its values."""
+
+    inner: Tensor
+
+    @staticmethod
+    def __new__(cls, inner: Tensor) -> Elsewhere:
+        return Tensor._make_wrapper_subclass(  # type: ignore[attr-defined,no-any-return]
+            cls,
+            inner.size(),
+            strides=inner.stride(),
+            storage_offset=inner.storage_offset(),
+            dtype=inner.dtype,
+            device=DEVICE,
+        )
+
+    def __init__(self, inner: Tensor) -> None:
+        self.inner = inner
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return compute(func, args, kwargs or {})
+
+    def __repr__(self, *, tensor_contents: Any = None) -> str:
+        return f"Elsewhere({self.inner})"
+
+
+class OtherDevice(TorchDispatchMode):
+    """Where tensors are made on DEVICE, or moved to it."""
+
+    def __enter__(self) -> OtherDevice:
+        self._before = torch._C._only_lift_cpu_tensors()  # torch.tensor(3.0, device=...) passes by here too
+        torch._C._set_only_lift_cpu_tensors(True)
+        return super().__enter__()  # type: ignore[no-any-return]
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        torch._C._set_only_lift_cpu_tensors(self._before)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return compute(func, args, kwargs or {})
+
+
+def compute(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """The operation on the CPU; its result is elsewhere if the arguments or the device asked for are."""
+    leaves, tree = tree_flatten((args, kwargs))
+    there = [leaf for leaf in leaves if isinstance(leaf, Elsewhere)]
+    assert not any(isinstance(t, Tensor) and not isinstance(t, Elsewhere) and t.is_meta for t in leaves), func
+    here = [leaf for leaf in leaves if isinstance(leaf, Tensor) and not isinstance(leaf, Elsewhere)]
+    asked = kwargs.get("device")
+    target = DEVICE if there and asked is None else torch.device(asked if asked is not None else "cpu")
+    if there and func not in _CROSSING:
+        mixed = [tuple(t.shape) for t in here if t.dim() > 0 and func not in _CPU_INDEX]
+        if mixed:
+            raise RuntimeError(f"{func}: tensors of the CPU, shapes {mixed}, with tensors of another device")
+    plain = [leaf.inner if isinstance(leaf, Elsewhere) else leaf for leaf in leaves]
+    plain_args, plain_kwargs = tree_unflatten(plain, tree)
+    if asked is not None:
+        plain_kwargs["device"] = torch.device("cpu")
+    result = func(*plain_args, **plain_kwargs)
+    if func is _aten.copy_.default:
+        return args[0]
+    if target != DEVICE:
+        return result
+    same = {id(leaf.inner): leaf for leaf in there}  # what an operation in place returns
+
+    def wrap(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        return same[id(value)] if id(value) in same else Elsewhere(value)
+
+    return tree_map(wrap, result)
