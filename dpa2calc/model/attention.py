@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +13,8 @@ from dpa2calc.model.config import RepformerConfig
 from dpa2calc.model.folding import folded
 from dpa2calc.model.layers import Dense, LayerNorm
 from dpa2calc.model.neighbor_attention import SHIFT, padded_softmax
+from dpa2calc.model.pair_context import PairContext
 from dpa2calc.model.pair_mix import PairMix
-
-if TYPE_CHECKING:
-    from dpa2calc.model.repformer import PairContext
 
 
 @dataclass(frozen=True)

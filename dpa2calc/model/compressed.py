@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 import importlib.util
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,7 +23,7 @@ from dpa2calc.model.deeppot_se import DeepPotSE
 from dpa2calc.model.environment import Environment
 from dpa2calc.model.pair_embedding import PairEmbedding
 from dpa2calc.model.potential import Potential
-from dpa2calc.model.table import EmbeddingTable, build_table, embedding_jets
+from dpa2calc.model.table import CompressionReport, EmbeddingTable, build_table, embedding_jets
 from dpa2calc.model.table_moments import TabulatedEmbedding
 
 CLOSEST = 0.1  # Å; nothing is tabulated for atoms closer than this
@@ -34,42 +33,6 @@ _COMPILERS = {
     "cpu": ("numba", "pip install 'dpa2calc[compress]' (or numba)"),
     "cuda": ("triton", "pip install triton (on Linux it comes with torch)"),
 }
-
-
-@dataclass(frozen=True)
-class CompressionReport:
-    """What `compress` did.
-
-    Attributes:
-        closest, cutoff: Å, the distances covered. Closer atoms are an error.
-        smallest, largest: range of the argument, the normalised switched inverse distance.
-        n_tables, n_nodes: type pairs with a table of their own, nodes of each.
-        megabytes: memory of the tables in the precision of the model.
-        value_max, value_rms: error of the embedding against the net, between the nodes.
-        slope_max, slope_rms: error of its derivative with respect to the argument.
-    """
-
-    closest: float
-    cutoff: float
-    smallest: float
-    largest: float
-    n_tables: int
-    n_nodes: int
-    megabytes: float
-    value_max: float
-    value_rms: float
-    slope_max: float
-    slope_rms: float
-
-    def summary(self) -> str:
-        """A few lines of text."""
-        return (
-            f"{self.n_tables} table{'s' if self.n_tables > 1 else ''} of {self.n_nodes} nodes, "
-            f"{self.megabytes:.2g} MB, for {self.closest:g} to {self.cutoff:g} Å "
-            f"(argument {self.smallest:.3g} to {self.largest:.3g})\n"
-            f"error of the embedding {self.value_max:.1e} at most, {self.value_rms:.1e} rms\n"
-            f"error of its slope     {self.slope_max:.1e} at most, {self.slope_rms:.1e} rms"
-        )
 
 
 def why_not_compressible(potential: Potential) -> str | None:

@@ -13,7 +13,8 @@ from dpa2calc.model.config import DPA2Config
 from dpa2calc.model.environment import Environment, Neighborhood, Shell, type_pair_mask
 from dpa2calc.model.flat_pairs import FlatPairs
 from dpa2calc.model.layers import Dense, activation
-from dpa2calc.model.repformer import PairContext, RepformerLayer
+from dpa2calc.model.pair_context import PairContext
+from dpa2calc.model.repformer import RepformerLayer
 from dpa2calc.model.repinit import Repinit
 from dpa2calc.model.second_order import has_numba
 from dpa2calc.model.three_body import ThreeBody

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +16,7 @@ from dpa2calc.model.dpa1 import DPA1
 from dpa2calc.model.dpa2 import DPA2
 from dpa2calc.model.environment import Neighborhood, type_pair_mask
 from dpa2calc.model.fitting import EnergyHead
-
-if TYPE_CHECKING:
-    from dpa2calc.model.compressed import CompressionReport
+from dpa2calc.model.table import CompressionReport
 
 
 @dataclass(frozen=True)

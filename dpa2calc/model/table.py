@@ -38,6 +38,42 @@ class TableError:
     slope_rms: float
 
 
+@dataclass(frozen=True)
+class CompressionReport:
+    """What `compress` did.
+
+    Attributes:
+        closest, cutoff: Å, the distances covered. Closer atoms are an error.
+        smallest, largest: range of the argument, the normalised switched inverse distance.
+        n_tables, n_nodes: type pairs with a table of their own, nodes of each.
+        megabytes: memory of the tables in the precision of the model.
+        value_max, value_rms: error of the embedding against the net, between the nodes.
+        slope_max, slope_rms: error of its derivative with respect to the argument.
+    """
+
+    closest: float
+    cutoff: float
+    smallest: float
+    largest: float
+    n_tables: int
+    n_nodes: int
+    megabytes: float
+    value_max: float
+    value_rms: float
+    slope_max: float
+    slope_rms: float
+
+    def summary(self) -> str:
+        """A few lines of text."""
+        return (
+            f"{self.n_tables} table{'s' if self.n_tables > 1 else ''} of {self.n_nodes} nodes, "
+            f"{self.megabytes:.2g} MB, for {self.closest:g} to {self.cutoff:g} Å "
+            f"(argument {self.smallest:.3g} to {self.largest:.3g})\n"
+            f"error of the embedding {self.value_max:.1e} at most, {self.value_rms:.1e} rms\n"
+            f"error of its slope     {self.slope_max:.1e} at most, {self.slope_rms:.1e} rms"
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class EmbeddingTable:
     """The nodes of all type pairs of one embedding.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import html
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -111,25 +110,36 @@ def verdicts(record: Record, folder: Path) -> str:
     found = [list(v.values()) for v in record.get("verdicts", [])]
     if found:
         parts.append(table(("claim", "measured", "holds"), found))
-    simple = {k: v for k, v in record.items() if k not in ("verdicts", "quick", RUN)}
-    parts.append(table(("", "value"), [(k, summary(v)) for k, v in simple.items()]))
-    return "\n".join(parts)
+    return "\n".join(
+        [*parts, *numbers({k: v for k, v in record.items() if k not in ("verdicts", "quick", RUN)})]
+    )
 
 
-def summary(value: Any) -> str:
-    """Numbers and texts as they are, nested values as short JSON."""
-    if isinstance(value, (str, int, float, bool)) or value is None:
-        return str(value)
-    text = json.dumps(rounded(value), ensure_ascii=False)
-    return text if len(text) <= 160 else text[:157] + "..."
+def numbers(record: Record) -> list[str]:
+    """Tables of what a record holds: its plain values, its lists of rows, its dicts of rows.
+
+    Deeper values (curves, arrays) are left to the JSON file.
+    """
+    plain = [(name, value) for name, value in record.items() if _is_short(value)]
+    tables = [table(("", "value"), plain)] if plain else []
+    for name, value in record.items():
+        if isinstance(value, Mapping):
+            rows = [{name: key, **row} for key, row in value.items() if isinstance(row, Mapping)]
+        elif isinstance(value, (list, tuple)):
+            rows = [row for row in value if isinstance(row, Mapping)]
+        else:
+            rows = []
+        columns = [c for c in dict.fromkeys(c for row in rows for c in row) if _is_column(c, rows)]
+        if columns:
+            tables.append(table(columns, [[row.get(c) for c in columns] for row in rows], name))
+    return tables
 
 
-def rounded(value: Any) -> Any:
-    """Nested lists and dicts with numbers of four figures."""
-    if isinstance(value, float):
-        return float(f"{value:.4g}")
-    if isinstance(value, Mapping):
-        return {k: rounded(v) for k, v in value.items()}
+def _is_short(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
-        return [rounded(v) for v in value]
-    return value
+        return len(value) <= 6 and all(v is None or isinstance(v, (str, int, float)) for v in value)
+    return not isinstance(value, Mapping)
+
+
+def _is_column(name: str, rows: Sequence[Record]) -> bool:
+    return all(_is_short(row.get(name)) for row in rows)
