@@ -80,6 +80,28 @@ def print_errors(config: ModelConfig) -> None:
             )
     means = {key: value / weight_sum for key, value in totals.items()}
     print(f"| **weighted average** | | | {means['energy_rmse']:.1f} | {means['force_rmse']:.1f} | | |\n")
+    print_few_frames(config, means["energy_rmse"] * weight_sum, weight_sum)
+
+
+def print_few_frames(config: ModelConfig, total: float, weight_sum: float) -> None:
+    """Sets whose energy error is that of a few test frames, and what is left without these."""
+    found = [
+        (name, few["energy"], errors["energy_rmse"])
+        for head in config.heads
+        for name, errors in sets_of(head).items()
+        if "energy" in (few := head.info.get("few_frames", {}).get(name, {}))
+    ]
+    if not found:
+        return
+    print("Few test frames make most of the energy error of some sets:\n")
+    known = registered_sets()
+    for name, few, rmse in found:
+        total += known[name].weight * (few["rmse_without"] - rmse)
+        print(
+            f"- {name}: {few['frames']} of them {100 * few['share']:.0f} % of its square; "
+            f"{few['rmse_without']:.1f} instead of {rmse:.1f} meV/atom without."
+        )
+    print(f"\nWithout these the weighted average of the energies is {total / weight_sum:.1f} meV/atom.\n")
 
 
 def print_sources(config: ModelConfig) -> None:

@@ -22,11 +22,14 @@ from dpa2calc.model.potential import Potential
 
 from .data import PathLike
 from .dataset import Dataset, Frame
+from .few_frames import FewFrames, few_frames
 from .loader import GraphStore, groups_by_atoms, make_batch
 from .loss import symmetric
 from .metrics import Errors, ErrorSums
 from .optimizer import evaluating
 from .statistics import energy_bias
+
+_UNITS = {"energy": "meV/atom", "force": "meV/Å"}
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Evaluation:
         energies: (m, 2) label and prediction, eV/atom. forces: (k, 2) components, eV/Å.
         stresses: (l, 2) components, eV/Å^3.
         bias: energy an element (eV) that was fitted to the differences and added, or empty.
+        few_frames: "energy" and "force" where a handful of frames makes most of the error.
     """
 
     name: str
@@ -58,10 +62,12 @@ class Evaluation:
     energies: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)), repr=False)
     forces: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)), repr=False)
     stresses: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)), repr=False)
+    few_frames: dict[str, FewFrames] = field(default_factory=dict)
 
     def summary(self) -> str:
-        """Errors of the whole set, the worst groups, and forces by element."""
+        """Errors of the whole set, the worst groups, forces by element, and frames that stand out."""
         lines = [f"{self.name}: {self.errors}"]
+        lines += self.remarks()
         if self.bias:
             lines.append(
                 "energy bias refitted: " + ", ".join(f"{e} {b:+.4f} eV" for e, b in self.bias.items())
@@ -77,6 +83,10 @@ class Evaluation:
             )
             lines += [f"  {group or '(no group)'}: {errors}" for group, errors in ranked[:5]]
         return "\n".join(lines)
+
+    def remarks(self) -> list[str]:
+        """A line for each quantity whose error is that of a few frames."""
+        return [few.describe(name, _UNITS[name]) for name, few in self.few_frames.items()]
 
     def plot(self, axes: Any = None) -> Any:
         """Parity plots of energies, forces and, where there are any, stresses; returns the axes."""
@@ -108,6 +118,7 @@ class Evaluation:
             "by_group": {k: e.to_dict() for k, e in self.by_group.items()},
             "by_element": self.by_element,
             "bias": self.bias,
+            "few_frames": {k: dataclasses.asdict(few) for k, few in self.few_frames.items()},
         }
         temporary = target.with_name(target.name + ".part")
         with open(temporary, "wb") as handle:
@@ -135,6 +146,7 @@ class Evaluation:
             by_group={k: Errors(**e) for k, e in header["by_group"].items()},
             by_element=header["by_element"],
             bias=header["bias"],
+            few_frames={k: FewFrames.from_dict(few) for k, few in header.get("few_frames", {}).items()},
             **arrays,
         )
 
@@ -247,8 +259,11 @@ def compare(data: Dataset, predictions: list[Prediction], *, fit_bias: bool = Fa
     by_group: dict[str, ErrorSums] = {}
     by_element: dict[int, tuple[float, int]] = {}
     pairs: dict[str, list[np.ndarray]] = {"energies": [], "forces": [], "stresses": []}
+    by_frame: dict[str, list[np.ndarray]] = {"energy": [], "force": []}
     for frame, p in zip(data, predictions):
         errors = _frame_errors(frame, p, pairs)
+        for values, part in zip(by_frame.values(), errors):
+            values.append(1e3 * part.ravel())
         group = by_group.setdefault(frame.group, ErrorSums())
         for sums in (total, group):
             sums.add(*(torch.from_numpy(e) for e in errors), n_frames=1, n_atoms=frame.n_atoms)
@@ -263,8 +278,20 @@ def compare(data: Dataset, predictions: list[Prediction], *, fit_bias: bool = Fa
         by_group={name: sums.errors() for name, sums in by_group.items()},
         by_element={chemical_symbols[z]: 1e3 * (s / n) ** 0.5 for z, (s, n) in sorted(by_element.items())},
         bias=bias,
+        few_frames=_few_frames(data, by_frame),
         **{name: np.concatenate(values) if values else np.zeros((0, 2)) for name, values in pairs.items()},
     )
+
+
+def _few_frames(data: Dataset, by_frame: dict[str, list[np.ndarray]]) -> dict[str, FewFrames]:
+    def named(index: int) -> str:
+        return f"{data[index].source}, {data[index].atoms().get_chemical_formula()}"
+
+    found = {
+        quantity: few_frames(named, [float(v @ v) for v in values], [v.size for v in values])
+        for quantity, values in by_frame.items()
+    }
+    return {quantity: few for quantity, few in found.items() if few is not None}
 
 
 def _frame_errors(

@@ -83,7 +83,19 @@ def _with_figures(
         info["training"] = {"steps": result.steps, "frames": frames, "seed": seed}
     if errors:
         info["test_errors"] = errors
+    few = {name: _few_frames(evaluations[name]) for name in errors if evaluations[name].few_frames}
+    info.pop("few_frames", None)  # of an earlier run
+    if few:
+        info["few_frames"] = few
     return dataclasses.replace(head, info=info)
+
+
+def _few_frames(evaluation: Evaluation) -> dict[str, dict[str, float]]:
+    """How many frames make most of an error, and what it is without them: for cards, so without paths."""
+    return {
+        quantity: {"frames": len(few.sources), "share": few.share, "rmse_without": few.without}
+        for quantity, few in evaluation.few_frames.items()
+    }
 
 
 def summary_text(evaluations: Mapping[str, Evaluation], weights: Mapping[str, float]) -> str:
@@ -104,6 +116,8 @@ def summary_text(evaluations: Mapping[str, Evaluation], weights: Mapping[str, fl
     cells = " ".join(f"{v:9.2f}" if v is not None else f"{'-':>9}" for v in means)
     lines.append(f"{'weighted average':<{width}} {'':>7} {cells}")
     lines.append("energies in meV/atom, forces in meV/Å")
+    for name, evaluation in evaluations.items():
+        lines += [f"{name}: {text}" for text in evaluation.remarks()]
     return "\n".join(lines) + "\n"
 
 

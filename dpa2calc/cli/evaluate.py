@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
     errors = label_errors(structures, results, labels)
     if errors is not None:
         print(errors.summary())
+        for line in few_frames_lines(structures, results, labels):
+            print(line)
     if args.output:
         path = Path(args.output)
         if path.suffix == ".json":
@@ -69,6 +72,27 @@ def run(args: argparse.Namespace) -> int:
             write_extxyz(path, structures, results, labels)
         print(f"wrote {path}", file=sys.stderr)
     return 0
+
+
+def few_frames_lines(
+    structures: list[Any], results: list[dict[str, Any]], labels: list[Any]
+) -> Iterator[str]:
+    """A line where the error of energies or of forces is that of a few frames."""
+    import numpy as np
+
+    from dpa2calc.training.few_frames import few_frames
+
+    def named(index: int) -> str:
+        return f"#{index} {structures[index].get_chemical_formula()}"
+
+    energies, forces = [], []
+    for atoms, result, label in zip(structures, results, labels):
+        energies.append([] if label.energy is None else [(result["energy"] - label.energy) / len(atoms)])
+        forces.append([] if label.forces is None else (result["forces"] - label.forces).ravel())
+    for name, unit, parts in (("energy", "meV/atom", energies), ("force", "meV/Å", forces)):
+        few = few_frames(named, [1e6 * float(np.dot(p, p)) for p in parts], [len(p) for p in parts])
+        if few is not None:
+            yield few.describe(name, unit)
 
 
 def read_labels(structures: list[Any], args: argparse.Namespace) -> list[Any]:

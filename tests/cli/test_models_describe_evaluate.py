@@ -176,6 +176,23 @@ def test_error_figures_by_hand():
     assert labels_of(atoms) == Labels()
 
 
+def test_evaluate_names_the_one_frame_that_makes_the_error(capsys, tmp_path):
+    rng, frames = np.random.default_rng(2), []
+    for number in range(25):
+        atoms = bulk("Cu", cubic=True)
+        atoms.rattle(0.02, rng=rng)
+        atoms.calc = EMT()
+        energy = atoms.get_potential_energy() + 0.004 * rng.standard_normal() + 4.0 * (number == 11)
+        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=atoms.get_forces() + 0.01)
+        frames.append(atoms)
+    write(tmp_path / "in.extxyz", frames)
+    assert main(["evaluate", str(tmp_path / "in.extxyz"), "--calculator", "emt", "--quiet"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("1 of 25 frames makes 100 % of the squared energy error: ") and "#11 Cu4 (" in last
+    whole, without = (float(word) for word in last.split(": ")[1].replace("meV/atom,", "").split()[:2])
+    assert whole == pytest.approx(200, abs=1) and without == pytest.approx(1.0, abs=0.4)
+
+
 def test_evaluate_errors(capsys, checkpoint, tmp_path):
     model = ["--model", checkpoint]
     water = [*model, "--head", "Water_PBE"]
