@@ -76,6 +76,16 @@ def deepmd_jobs(deepmd_python: Path) -> Callable[..., dict[str, np.ndarray]]:
     return run
 
 
+@pytest.fixture(scope="session")
+def deepmd_script(deepmd_python: Path) -> Callable[..., None]:
+    """Runs a script with arguments in deepmd-kit's environment."""
+
+    def run(script: Path, *arguments: object, folder: Path) -> None:
+        call(deepmd_python, [str(deepmd_python), str(script), *map(str, arguments)], folder)
+
+    return run
+
+
 def call(python: Path, command: list[str], cwd: Path) -> None:
     """Run a command without this process's Python path, and fail with its output."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
