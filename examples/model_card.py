@@ -19,8 +19,8 @@ INTRODUCTION = """\
 
 `DPA2Calculator(head=HEAD)`; the start of `finetune("default", data, ...)`. One descriptor with a head for
 each DFT setting, trained by `dpa2calc train` with `examples/default_model.toml`, then
-`default_model_continued.toml`, `default_model_final.toml` and `default_model_fourth.toml`. This page is
-printed by `examples/model_card.py` from the checkpoint.
+`default_model_continued.toml`, `default_model_final.toml`, `default_model_fourth.toml` and
+`default_model_fifth.toml`. This page is printed by `examples/model_card.py` from the checkpoint.
 
 **Not for** structures, elements, temperatures or pressures far from a head's training sets; reactions, unless
 the set holds them; comparing energies of different heads, which have different zeros. Look at the errors of

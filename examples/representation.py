@@ -145,9 +145,17 @@ def scatter(ax: Any, picture: RepresentationMap, labels: np.ndarray, title: str)
 
     names, counts = np.unique(labels, return_counts=True)
     palette = [mpl.colormaps["tab20"](k) for k in (*range(0, 20, 2), *range(1, 20, 2))]
-    for name, shade in zip(names[np.argsort(-counts)], palette * 3):
-        mine = labels == name
-        ax.plot(*picture.points()[mine].T, ".", ms=2.5, color=shade, label=name, rasterized=True)
+    for number, name in enumerate(names[np.argsort(-counts)]):
+        again, index = divmod(number, len(palette))  # the same colours once more, with another marker
+        ax.plot(
+            *picture.points()[labels == name].T,
+            marker=".+x"[again % 3],
+            linestyle="",
+            ms=2.5,
+            color=palette[index],
+            label=name,
+            rasterized=True,
+        )
     ax.set(xticks=[], yticks=[])
     ax.set_title(title, fontsize=10, loc="left")
     ax.legend(frameon=False, fontsize=6, markerscale=3, loc="center left", bbox_to_anchor=(1.0, 0.5))
