@@ -46,6 +46,7 @@ def main() -> None:
         f"{n_descriptor:,} parameters in the descriptor, {n_heads:,} in {len(config.heads)} heads; "
         f"{len(config.type_map)} elements; {', '.join(str(s) for s in steps)} steps in the last stretch.\n"
     )
+    print("![the last stretch](default_model_learning_curve.png)\n")
     print_errors(config)
     print_sources(config)
 
@@ -101,7 +102,11 @@ def print_few_frames(config: ModelConfig, total: float, weight_sum: float) -> No
             f"- {name}: {few['frames']} of them {100 * few['share']:.0f} % of its square; "
             f"{few['rmse_without']:.1f} instead of {rmse:.1f} meV/atom without."
         )
-    print(f"\nWithout these the weighted average of the energies is {total / weight_sum:.1f} meV/atom.\n")
+    print(
+        "\nThe labels of two cannot be right: InP stored as four In atoms in InP-SNAP, and\n"
+        "a defect of 500 eV in 256 Be atoms in WBe-SNAP."
+    )
+    print(f"\nWithout all these the weighted average of the energies is {total / weight_sum:.1f} meV/atom.\n")
 
 
 def print_sources(config: ModelConfig) -> None:
