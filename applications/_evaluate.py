@@ -14,7 +14,7 @@ from zipfile import BadZipFile
 import numpy as np
 from ase import Atoms
 from ase.filters import FrechetCellFilter
-from ase.optimize import BFGS, LBFGS
+from ase.optimize import BFGS, FIRE
 from tqdm import tqdm
 
 from dpa2calc.errors import ConfigError, DataError, StructureError
@@ -60,6 +60,15 @@ class Evaluated:
         return float(np.linalg.norm(self.forces, axis=1).max())
 
 
+def automatic_optimizer(n_atoms: int) -> type[BFGS] | type[FIRE]:
+    """BFGS while its dense Hessian costs less than the forces, else FIRE.
+
+    Not LBFGS: where the energy curves downwards, as around a vacancy that is about to lose its symmetry, it
+    can wander about the saddle for a thousand steps.
+    """
+    return BFGS if n_atoms <= 200 else FIRE
+
+
 def relax_in_place(atoms: Atoms, settings: Relaxation, *, what: str) -> None:
     """Relax atoms (calculator attached) until the largest force is below settings.fmax.
 
@@ -75,9 +84,7 @@ def relax_in_place(atoms: Atoms, settings: Relaxation, *, what: str) -> None:
     if settings.cell != "fixed":
         need_stress(atoms.calc, f"relaxing the cell for {what}")
         target = FrechetCellFilter(atoms, constant_volume=settings.cell == "volume")
-    # BFGS keeps a dense Hessian: fastest for few atoms, too slow for hundreds.
-    method: Any = BFGS if len(atoms) <= 60 else LBFGS
-    optimizer = method(target, logfile=None, maxstep=0.1)
+    optimizer = automatic_optimizer(len(atoms))(target, logfile=None, maxstep=0.1)
     if not optimizer.run(fmax=settings.fmax, steps=settings.max_steps):
         reached = float(np.linalg.norm(target.get_forces(), axis=1).max())
         raise StructureError(

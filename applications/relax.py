@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from dpa2calc.errors import ConfigError, DataError, StructureError
 
+from ._evaluate import automatic_optimizer
 from ._structures import checked_copy, need_stress, positive, require
 from .md_files import FrameWriter, make_frame
 from .relax_result import RelaxResult
@@ -66,7 +67,7 @@ def relax(
             volume); "full".
         smax_gpa: largest deviation of a free stress component from the pressure, GPa.
         pressure_gpa: GPa.
-        optimizer: "auto" takes BFGS for up to 60 atoms, else LBFGS; FIRE is the sturdiest far from the
+        optimizer: "auto" takes BFGS for up to 200 atoms, else FIRE, which is the sturdiest far from the
             minimum.
         keep_symmetry: keep the space group of the start, found within `symprec` Å (needs spglib).
         max_steps: in all; reaching it is a warning, and `converged` is False.
@@ -167,9 +168,9 @@ def _make_optimizer(work: Atoms, settings: _Settings) -> Any:
             constant_volume=settings.cell == "shape",
             scalar_pressure=settings.pressure_gpa * units.GPa,
         )
-    name = settings.optimizer
-    if name == "auto":  # BFGS keeps a dense Hessian: fewest steps, too slow for hundreds of atoms
-        name = "bfgs" if len(work) <= 60 else "lbfgs"
+    name: str = settings.optimizer
+    if name == "auto":
+        name = automatic_optimizer(len(work)).__name__.lower()
     classes: dict[str, Callable[..., Any]] = {
         "bfgs": ase.optimize.BFGS,
         "lbfgs": ase.optimize.LBFGS,
