@@ -29,7 +29,7 @@ from dpa2calc.applications.conservation_result import energy_drift
 from dpa2calc.training import Dataset
 
 LIMIT = 0.1  # meV/atom/ps
-ROWS = 1000  # logged energies of a run
+LOG_FS = 10.0  # between two logged energies; the same for every --ps, so that a longer run goes on
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def simulate(run: Run, args: argparse.Namespace) -> dict[str, Any]:
         timestep_fs=run.timestep,
         temperature=run.temperature,
         velocities="keep",
-        log_interval=max(1, steps // ROWS),
+        log_interval=1 if args.quick else round(LOG_FS / run.timestep),
         log=folder / "nve.csv",
         restart=folder / "nve.npz",
     )
