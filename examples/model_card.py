@@ -106,7 +106,12 @@ def print_few_frames(config: ModelConfig, total: float, weight_sum: float) -> No
         "\nThe labels of two cannot be right: InP stored as four In atoms in InP-SNAP, and\n"
         "a defect of 500 eV in 256 Be atoms in WBe-SNAP."
     )
-    print(f"\nWithout all these the weighted average of the energies is {total / weight_sum:.1f} meV/atom.\n")
+    left_out = sum(few["frames"] for _, few, _ in found)
+    n_frames = sum(errors["n_frames"] for head in config.heads for errors in sets_of(head).values())
+    print(
+        f"\nWithout all these, {left_out} of {n_frames} frames, the weighted average of the energies is "
+        f"{total / weight_sum:.1f} meV/atom.\n"
+    )
 
 
 def print_sources(config: ModelConfig) -> None:

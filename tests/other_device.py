@@ -52,11 +52,14 @@ class OtherDevice(TorchDispatchMode):
     def __enter__(self) -> OtherDevice:
         self._before = torch._C._only_lift_cpu_tensors()  # torch.tensor(3.0, device=...) passes by here too
         torch._C._set_only_lift_cpu_tensors(True)
+        self._overwrite = torch.__future__.get_overwrite_module_params_on_conversion()
+        torch.__future__.set_overwrite_module_params_on_conversion(True)  # module.to() keeps an Elsewhere
         return super().__enter__()  # type: ignore[no-any-return]
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)
         torch._C._set_only_lift_cpu_tensors(self._before)
+        torch.__future__.set_overwrite_module_params_on_conversion(self._overwrite)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return compute(func, args, kwargs or {})

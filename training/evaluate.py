@@ -259,11 +259,11 @@ def compare(data: Dataset, predictions: list[Prediction], *, fit_bias: bool = Fa
     by_group: dict[str, ErrorSums] = {}
     by_element: dict[int, tuple[float, int]] = {}
     pairs: dict[str, list[np.ndarray]] = {"energies": [], "forces": [], "stresses": []}
-    by_frame: dict[str, list[np.ndarray]] = {"energy": [], "force": []}
+    by_frame: dict[str, list[tuple[float, int]]] = {"energy": [], "force": []}
     for frame, p in zip(data, predictions):
         errors = _frame_errors(frame, p, pairs)
         for values, part in zip(by_frame.values(), errors):
-            values.append(1e3 * part.ravel())
+            values.append((1e6 * float((part**2).sum()), part.size))
         group = by_group.setdefault(frame.group, ErrorSums())
         for sums in (total, group):
             sums.add(*(torch.from_numpy(e) for e in errors), n_frames=1, n_atoms=frame.n_atoms)
@@ -283,12 +283,14 @@ def compare(data: Dataset, predictions: list[Prediction], *, fit_bias: bool = Fa
     )
 
 
-def _few_frames(data: Dataset, by_frame: dict[str, list[np.ndarray]]) -> dict[str, FewFrames]:
+def _few_frames(data: Dataset, by_frame: dict[str, list[tuple[float, int]]]) -> dict[str, FewFrames]:
+    """From the sum of squares and the number of values of each frame."""
+
     def named(index: int) -> str:
         return f"{data[index].source}, {data[index].atoms().get_chemical_formula()}"
 
     found = {
-        quantity: few_frames(named, [float(v @ v) for v in values], [v.size for v in values])
+        quantity: few_frames(named, [square for square, _ in values], [count for _, count in values])
         for quantity, values in by_frame.items()
     }
     return {quantity: few for quantity, few in found.items() if few is not None}

@@ -14,10 +14,8 @@ from dpa2calc.calculator import DPA2Calculator
 @pytest.fixture(autouse=True)
 def other_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(calculator_module, "check_device", lambda device, dtype: torch.device(device))
-    torch.__future__.set_overwrite_module_params_on_conversion(True)
     with OtherDevice():
         yield
-    torch.__future__.set_overwrite_module_params_on_conversion(False)
 
 
 def test_the_stand_in_refuses_tensors_of_the_cpu():

@@ -27,10 +27,8 @@ OPTIONS = dict(
 
 @pytest.fixture
 def other_device() -> Iterator[str]:
-    torch.__future__.set_overwrite_module_params_on_conversion(True)
     with OtherDevice():
         yield "meta"
-    torch.__future__.set_overwrite_module_params_on_conversion(False)
 
 
 def _same(one: Path, other: Path) -> None:
