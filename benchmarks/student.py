@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from common import DEEPMD_PYTHON, HERE, Engine, machine, save
 
 TYPES = {"water": ("O", "H"), "Li10GeP2S12": ("Li", "Ge", "P", "S"), "PbTiO3": ("Pb", "Ti", "O")}
 SEL = {"water": (46, 92), "Li10GeP2S12": (70, 20, 20, 80), "PbTiO3": (30, 30, 80)}
+ATOMS_A_TURN = 50_000  # of `--sizes`: smaller systems are called several times
 SYSTEMS = ("water 192", "water 1536", "water 12288", "Li10GeP2S12 900", "PbTiO3 2560")
 
 
@@ -143,15 +144,17 @@ def engines(
     return made
 
 
-def interleaved(running: dict[str, Engine], repeats: int) -> dict[str, dict[str, float]]:
-    """Smallest and median seconds of every engine, one call of each in turn."""
+def interleaved(
+    running: dict[str, Engine], repeats: int, calls: Mapping[str, int] | None = None
+) -> dict[str, dict[str, float]]:
+    """Smallest and median seconds of every engine, in turn; a turn is one call or the mean of `calls`."""
     answers: dict[str, list[dict[str, Any]]] = {name: [] for name in running}
     try:
         for engine in running.values():
             engine.step(), engine.step()
         for _ in range(repeats):
             for name, engine in running.items():
-                answers[name].append(engine.step())
+                answers[name].append(turn(engine, calls[name] if calls else 1))
     finally:
         for engine in running.values():
             engine.close()
@@ -165,6 +168,12 @@ def interleaved(running: dict[str, Engine], repeats: int) -> dict[str, dict[str,
         }
         out[name] |= {"peak_mb": rows[-1]["peak_mb"], "energy": rows[-1]["energy"]}
     return out
+
+
+def turn(engine: Engine, calls: int) -> dict[str, Any]:
+    """The last answer of so many calls, with their mean times."""
+    rows = [engine.step() for _ in range(calls)]
+    return rows[-1] | {clock: statistics.fmean(row[clock] for row in rows) for clock in ("seconds", "cpu")}
 
 
 def overhead(model: Path, atoms: Atoms) -> float:
@@ -229,22 +238,37 @@ def compare(args: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
 def sizes(args: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
     """Cost an atom and peak memory against size, each size and model in a process of its own.
 
-    The teacher is measured up to 6000 atoms; `fits` is what would fit 16 GiB at its memory an atom.
+    All sizes of the student take turns, small ones with several calls a turn, so that a slow minute of the
+    machine meets all of them; each is compared with the cheapest. The teacher is measured up to 6000 atoms;
+    `fits` is what would fit 16 GiB at its memory an atom.
     """
     files = model_files("water", folder, with_deepmd=False)
-    for n_atoms in args.sizes:
-        path = folder / f"{n_atoms}.extxyz"
-        atoms = water(n_atoms)
+    counts, students, teachers = {}, {}, {}
+    for least in args.sizes:
+        atoms = water(least)
+        path, n = folder / f"{len(atoms)}.extxyz", len(atoms)
         write(path, atoms)
-        cases = {"student": StudentEngine(files["dpa1-l0"], path, args.threads, "compressed")}
-        if n_atoms < 6000 and not args.skip_teachers:
-            cases["paper"] = StudentEngine(files["paper"], path, args.threads, "plain")
-        for name, record in interleaved(dict(cases), 3).items():
-            fits = len(atoms) * 16384 / record["peak_mb"]
-            wall, cpu = (1e6 * record[clock] / len(atoms) for clock in ("min", "cpu"))
-            line = f"{name:8s} {len(atoms):8d} atoms {wall:8.1f} us/atom (CPU {cpu:8.1f})"
-            print(f"{line} {record['peak_mb']:8.0f} MB", flush=True)
-            yield {"model": name, "atoms": len(atoms), "fits": fits, **record}
+        name = f"student {n}"
+        counts[name], students[name] = n, StudentEngine(files["dpa1-l0"], path, args.threads, "compressed")
+        if n < 6000 and not args.skip_teachers:
+            teachers[f"paper {n}"] = path
+            counts[f"paper {n}"] = n
+    turns = {name: max(1, ATOMS_A_TURN // counts[name]) for name in students}
+    found = interleaved(dict(students), args.repeats, turns)
+    for name, path in teachers.items():
+        engine = StudentEngine(files["paper"], path, args.threads, "plain")
+        found |= interleaved({name: engine}, min(3, args.repeats))
+    least_cost = min(found[name]["min"] / counts[name] for name in students)
+    for name, record in found.items():
+        kind, n = name.split()[0], counts[name]
+        wall, cpu = (1e6 * record[clock] / n for clock in ("min", "cpu"))
+        line = f"{kind:8s} {n:8d} atoms {wall:8.1f} us/atom (CPU {cpu:8.1f}) {record['peak_mb']:8.0f} MB"
+        row = {"model": kind, "atoms": n, "fits": n * 16384 / record["peak_mb"], **record}
+        if kind == "student":
+            row["above_cheapest"] = record["min"] / n / least_cost - 1.0
+            line += f"  {100 * row['above_cheapest']:+5.1f} % against the cheapest"
+        print(line, flush=True)
+        yield row
 
 
 def main() -> None:
