@@ -92,9 +92,11 @@ class LearningCurve:
     def plot(self, axes: Any = None) -> Any:
         """Energy and force RMSE against frames, both logarithmic; returns the two axes."""
         import matplotlib.pyplot as plt
+        from matplotlib.ticker import NullFormatter, NullLocator, StrMethodFormatter
 
         if axes is None:
-            _, axes = plt.subplots(1, 2, figsize=(9, 4))
+            _, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
+        sizes = sorted({n for scheme in self.schemes() for n in self.series(scheme)[0]})
         for axis, quantity, label in (
             (axes[0], "energy_rmse", "energy RMSE (meV/atom)"),
             (axes[1], "force_rmse", "force RMSE (meV/Å)"),
@@ -102,6 +104,14 @@ class LearningCurve:
             for scheme in self.schemes():
                 axis.plot(*self.series(scheme, quantity), "o-", label=scheme)
             axis.set(xlabel="training frames", ylabel=label, xscale="log", yscale="log", title=self.name)
+            axis.set_xticks(sizes, [str(n) for n in sizes])
+            axis.xaxis.set_minor_locator(NullLocator())
+            low, high = axis.get_ylim()
+            axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            # Within a decade the labels are those of the minor ticks.
+            axis.yaxis.set_minor_formatter(
+                StrMethodFormatter("{x:g}") if high < 10 * low else NullFormatter()
+            )
         axes[1].legend()
         return axes
 

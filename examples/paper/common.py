@@ -5,12 +5,18 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
+import sys
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from record import save_record
+
 from dpa2calc.model.config import ModelConfig
+from dpa2calc.model.potential import Potential
 from dpa2calc.training import Dataset, Errors, TrainConfig, TrainingSet, load_registered, model_for
+from dpa2calc.training.learning_curve import Scheme
 from dpa2calc.training.run_file import ModelSection, RunFile, read_run_file, with_changes
 from dpa2calc.training.statistics import spread_frames
 
@@ -164,3 +170,16 @@ def options_for(data: Dataset, args: argparse.Namespace, *, most: int) -> dict[s
     )
     values = {f.name: getattr(config, f.name) for f in dataclasses.fields(TrainConfig)}
     return {**values, "steps": steps, "shared_steps": 0, "batches_per_step": 1, "ema_decay": 0.98}
+
+
+def timed(scheme: Scheme, folder: Path, name: str) -> Scheme:
+    """A scheme of a learning curve, leaving a record of its wall time in FOLDER/times."""
+
+    def run(data: Dataset, place: Path) -> Potential:
+        started = time.time()
+        potential = scheme(data, place)
+        print(f"{name}, {len(data)} frames: {time.time() - started:.0f} s", file=sys.stderr)
+        save_record(folder / "times" / f"{name}-{len(data)}.json", {"frames": len(data)}, started)
+        return potential
+
+    return run

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common import begin, load_test, options_for, parser_for, write_figure
+from common import begin, load_test, options_for, parser_for, timed, write_figure
 from record import once
 from report import Cell, Table, write_report
 
@@ -43,12 +43,13 @@ def main() -> None:
     data = load_registered(args.set, args.data)
     ranks = once(args.output / f"{args.set}.heads.json", lambda: ranked(data, args))
     heads = args.heads or spread([h["head"] for h in ranks["heads"] if not h["missing"]])
+    folder = args.output / args.set
     curve = learning_curve(
         data,
         load_test(args.set, args.data, args.test_frames),
         sizes=args.sizes,
-        schemes={head: tuned(head, args) for head in heads},
-        output=args.output / args.set,
+        schemes={head: timed(tuned(head, args), folder, head) for head in heads},
+        output=folder,
         seed=args.seed,
     )
     print(
@@ -139,7 +140,6 @@ def table(curve: LearningCurve, heads: Sequence[str], ranks: dict[str, Any], kin
 def figure(curve: LearningCurve, folder: Path) -> str:
     """Learning curves, one a start."""
     axes = curve.plot()
-    axes[0].figure.tight_layout()
     return write_figure(axes[0].figure, folder / "head_choice.png")
 
 

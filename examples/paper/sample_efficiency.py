@@ -13,13 +13,10 @@ error that DPA-2 from scratch has at the largest size. Stop it at any time; the 
 from __future__ import annotations
 
 import argparse
-import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from common import architecture, begin, load_test, options_for, parser_for, write_figure
-from record import save_record
+from common import architecture, begin, load_test, options_for, parser_for, timed, write_figure
 from report import Cell, Table, write_report
 
 from dpa2calc.model.config import ModelConfig
@@ -128,19 +125,6 @@ def scratch(args: argparse.Namespace, model: Callable[[], ModelConfig]) -> Schem
     def run(data: Dataset, folder: Path) -> Potential:
         config = TrainConfig(**options_for(data, args, most=args.steps))
         return train(model(), data, config, output=folder, progress=False).potential
-
-    return run
-
-
-def timed(scheme: Scheme, folder: Path, name: str) -> Scheme:
-    """The scheme, leaving a record of its wall time."""
-
-    def run(data: Dataset, place: Path) -> Potential:
-        started = time.time()
-        potential = scheme(data, place)
-        print(f"{name}, {len(data)} frames: {time.time() - started:.0f} s", file=sys.stderr)
-        save_record(folder / "times" / f"{name}-{len(data)}.json", {"frames": len(data)}, started)
-        return potential
 
     return run
 
