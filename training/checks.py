@@ -240,19 +240,39 @@ def _stress_sign(data: Dataset) -> float | None:
 
 
 def clean(
-    data: Dataset, report: DataReport | None = None, *, drop: Iterable[str] = ()
+    data: Dataset,
+    report: DataReport | None = None,
+    *,
+    drop: Iterable[str] = (),
+    frames: Iterable[int] = (),
 ) -> tuple[Dataset, tuple[Finding, ...]]:
-    """The set without frames that have findings of the kinds in `drop`, and those findings.
+    """The set without frames that have findings of the kinds in `drop`, or are named, and why they are gone.
+
+    Args:
+        frames: places in the set, from 0, of frames to leave out whatever the report says of them.
+
+    Raises:
+        DataError: no such kind of finding, or no such frame.
 
     Example:
-        >>> data, dropped = clean(data, drop=("energy outlier", "overlap"))
+        >>> data, dropped = clean(data, drop=("energy outlier", "overlap"), frames=(17,))
     """
     report = report or check_dataset(data)
     kinds = set(drop)
     known = {"energy outlier", "large force", "no label", *_FATAL}
     if kinds - known:
         raise DataError(f"unknown findings {sorted(kinds - known)}; known: {', '.join(sorted(known))}")
-    dropped = tuple(f for f in report.findings if f.kind in kinds)
+    named = set(frames)
+    outside = sorted(i for i in named if not 0 <= i < len(data))
+    if outside:
+        raise DataError(
+            f"{report.name} has frames 0 to {len(data) - 1}; there is no frame {outside[0]} to drop"
+        )
+    dropped = tuple(f for f in report.findings if f.kind in kinds or f.frame in named)
+    silent = sorted(named - {f.frame for f in dropped})
+    dropped += tuple(
+        Finding(i, "named", "left out by its number", data[i].source or f"frame {i}") for i in silent
+    )
     gone = {f.frame for f in dropped}
     return data.subset(i for i in range(len(data)) if i not in gone), dropped
 
@@ -264,5 +284,5 @@ def require_sound(report: DataReport) -> None:
         more = f" and {len(report.fatal) - 5} more" if len(report.fatal) > 5 else ""
         raise DataError(
             f"{report.name} cannot be trained on as it is: {listed}{more}. Repair the file, or drop these "
-            "frames with `drop`"
+            "frames with `drop` or `drop_frames`"
         )

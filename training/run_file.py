@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from dpa2calc.errors import CheckpointError, ConfigError
+from dpa2calc.errors import CheckpointError, ConfigError, DataError
 from dpa2calc.load import load_model
 from dpa2calc.model.config import FittingConfig, ModelConfig, from_dict, to_dict
 from dpa2calc.model.potential import Potential
@@ -207,9 +207,13 @@ def load_sets(run: RunFile[Any]) -> tuple[dict[str, TrainingSet], dict[str, Data
         check_labels(name, data)
         report = check_dataset(data)
         logger.info("%s", report.summary())
-        data, dropped = clean(data, report, drop=section.drop)
+        try:
+            data, dropped = clean(data, report, drop=section.drop, frames=section.drop_frames)
+        except DataError as error:
+            raise DataError(f"sets.{name}: {error}") from error
         if dropped:
-            logger.warning("%s: left out %d frames for %s", name, len(dropped), ", ".join(section.drop))
+            kinds = ", ".join(sorted({f.kind for f in dropped}))
+            logger.warning("%s: left out %d frames: %s", name, len({f.frame for f in dropped}), kinds)
         require_sound(dataclasses.replace(report, findings=_kept(report.findings, dropped)))
         if section.max_frames:
             data = data.sample(min(section.max_frames, len(data)), seed=run.config.seed)

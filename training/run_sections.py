@@ -22,6 +22,9 @@ class SetSection:
     head: Annotated[str, "head of the model; the set's own name if not given"] = ""
     weight: Annotated[float, "proportional to the chance of being drawn"] = 1.0
     drop: Annotated[tuple[str, ...], "findings whose frames are left out, such as 'energy outlier'"] = ()
+    drop_frames: Annotated[
+        tuple[int, ...], "frames left out, counted from 0 over all files of `train`, such as wrong labels"
+    ] = ()
     max_frames: Annotated[int, "use a random sample of this size (0 = all)"] = 0
     energy_key: Annotated[str, "name of the energy in the files, such as REF_energy"] = "energy"
     forces_key: Annotated[str, "name of the forces, such as REF_forces ('' to leave them out)"] = "forces"

@@ -165,6 +165,13 @@ def test_bad_frames_stop_the_run_or_are_dropped_when_told(folder, lj_frames):
     (folder / "drop.toml").write_text(text)
     sets, _ = load_sets(read_run_file(folder / "drop.toml", TrainConfig))
     assert len(sets["argon"].train) + len(sets["argon"].validation) == 24
+    (folder / "named.toml").write_text(TINY.format(folder=folder) + "drop_frames = [4, 9]\n")
+    sets, _ = load_sets(read_run_file(folder / "named.toml", TrainConfig))
+    left = {f.source.rsplit(" ", 1)[1] for f in (*sets["argon"].train, *sets["argon"].validation)}
+    assert left == {str(i) for i in range(25) if i not in (4, 9)}
+    (folder / "wrong.toml").write_text(TINY.format(folder=folder) + "drop_frames = [25]\n")
+    with pytest.raises(DataError, match=r"sets.argon: .*frames 0 to 24; there is no frame 25"):
+        load_sets(read_run_file(folder / "wrong.toml", TrainConfig))
 
 
 def test_train_then_finetune_from_the_command_line(folder, capsys):
