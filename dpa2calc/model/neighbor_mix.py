@@ -1,9 +1,10 @@
 """The repformer's work on neighbouring atoms for inference, in blocks of atoms that stay in the cache.
 
-For every atom the neighbours' g1 are gathered once a block, and serve the convolution and
-symmetrisation moments, the product g1_i g1_j, and the local attention. Only inputs are kept for the
-backward pass; it gathers again and adds all gradients of the gathered rows in place before they go
-back to the atoms. Same numbers as the plain formulas in `repformer.py` up to rounding.
+For every atom the neighbours' g1 are gathered once a block, and serve the convolution, the
+symmetrisation moments, the product g1_i g1_j, and the local attention. No array with a row of g1's
+width for every pair leaves a block: fresh memory costs more than the arithmetic. Only inputs are kept
+for the backward pass; it gathers again and adds all gradients of the gathered rows in place before they
+go back to the atoms. Same numbers as the plain formulas in `repformer.py` up to rounding.
 """
 
 from __future__ import annotations
@@ -35,15 +36,17 @@ def _attend(query: Tensor, gathered: Tensor, switch: Tensor, n_more: int) -> Att
 
 
 class NeighborMix(torch.autograd.Function):
-    """Moments, products and attention over the neighbours of every atom.
+    """Convolution, moments, products and attention over the neighbours of every atom.
 
     Inputs:
-        g1 (n, d1); neighbors (n, k); left (n, r, k): rows to contract with the neighbours, or None;
-        project (d1, d2): map of g1_i * g1_j, or None; query (n, heads, d1): folded local queries, or None;
-        switch (n, k).
+        g1 (n, d1); neighbors (n, k); weight, switch (n, k);
+        g2 (n, k, d2) and conv (d2, d1): pairs and map of the convolution, or None;
+        directions (n, k, 3): weights of the moments, or None;
+        project (d1, d2): map of g1_i * g1_j, or None; query (n, heads, d1): folded local queries, or None.
 
     Returns:
-        left @ g1_j (n, r, d1); (g1_i * g1_j) @ project (n, k, d2); attention-weighted g1_j (n, heads, d1).
+        sum_j weight_j (g2_j @ conv) * g1_j (n, d1); sum_j directions_j g1_j (n, 3, d1);
+        (g1_i * g1_j) @ project (n, k, d2); attention-weighted g1_j (n, heads, d1).
         Empty tensors stand for parts that were not asked for.
     """
 
@@ -52,45 +55,61 @@ class NeighborMix(torch.autograd.Function):
         ctx: Any,
         g1: Tensor,
         neighbors: Tensor,
-        left: Tensor | None,
+        weight: Tensor,
+        switch: Tensor,
+        g2: Tensor | None,
+        conv: Tensor | None,
+        directions: Tensor | None,
         project: Tensor | None,
         query: Tensor | None,
-        switch: Tensor,
         n_more: int,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         n, k = neighbors.shape
         d1 = g1.shape[1]
         none = g1.new_empty(0)
-        moments = g1.new_empty(n, left.shape[1], d1) if left is not None else none
+        convolved = torch.empty_like(g1) if conv is not None else none
+        moments = g1.new_empty(n, directions.shape[2], d1) if directions is not None else none
         products = g1.new_empty(n, k, project.shape[1]) if project is not None else none
         mixed = torch.empty_like(query) if query is not None else none
         step = max(1, torch.get_num_threads() * _BLOCK_BYTES // (k * d1 * g1.element_size()))
         for start in range(0, n, step):
             rows = slice(start, min(n, start + step))
             gathered = g1.index_select(0, neighbors[rows].reshape(-1)).view(-1, k, d1)
-            if left is not None:
-                torch.bmm(left[rows], gathered, out=moments[rows])
+            factors = _factors(rows, weight, g2, directions)
+            if factors is not None:
+                sums = torch.bmm(factors.transpose(1, 2), gathered)
+                if conv is not None:
+                    torch.sum(sums[:, : len(conv)].mul_(conv), dim=1, out=convolved[rows])
+                if directions is not None:
+                    moments[rows] = sums[:, -directions.shape[2] :]
             if query is not None:
                 mixed[rows] = _attend(query[rows], gathered, switch[rows], n_more).mixed
             if project is not None:
                 scaled = gathered.mul_(g1[rows].unsqueeze(1))
                 torch.mm(scaled.view(-1, d1), project, out=products[rows].view(-1, project.shape[1]))
-        ctx.save_for_backward(g1, neighbors, left, project, query, switch)
+        ctx.save_for_backward(g1, neighbors, weight, switch, g2, conv, directions, project, query)
         ctx.n_more, ctx.step = n_more, step
-        return moments, products, mixed
+        return convolved, moments, products, mixed
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(
-        ctx: Any, grad_moments: Tensor, grad_products: Tensor, grad_mixed: Tensor
+        ctx: Any, grad_convolved: Tensor, grad_moments: Tensor, grad_products: Tensor, grad_mixed: Tensor
     ) -> tuple[Tensor | None, ...]:
-        g1, neighbors, left, project, query, switch = ctx.saved_tensors
+        g1, neighbors, weight, switch, g2, conv, directions, project, query = ctx.saved_tensors
         n, k = neighbors.shape
         d1 = g1.shape[1]
         grad_g1 = torch.zeros_like(g1)
-        grad_left = torch.empty_like(left) if left is not None else None
-        grad_query = torch.empty_like(query) if query is not None else None
-        grad_switch = torch.empty_like(switch) if query is not None else None
+        grad_weight, grad_g2, grad_directions, grad_query, grad_switch = (
+            torch.empty_like(like) if like is not None else None
+            for like in (
+                weight if g2 is not None else None,
+                g2,
+                directions,
+                query,
+                switch if query is not None else None,
+            )
+        )
         project_t = project.t().contiguous() if project is not None else None
         for start in range(0, n, ctx.step):
             rows = slice(start, min(n, start + ctx.step))
@@ -100,18 +119,50 @@ class NeighborMix(torch.autograd.Function):
             if project_t is None:
                 grad = torch.zeros_like(gathered)
             else:
-                grad = (grad_products[rows].reshape(-1, project_t.shape[0]) @ project_t).view(-1, k, d1)
+                grad = _mapped(grad_products[rows], project_t)
                 grad_g1[rows] += torch.mul(grad, gathered).sum(dim=1)
                 grad.mul_(g1[rows].unsqueeze(1))
-            if grad_left is not None:
-                torch.bmm(grad_moments[rows], gathered.transpose(1, 2), out=grad_left[rows])
-                grad.baddbmm_(left[rows].transpose(1, 2), grad_moments[rows])
+            factors = _factors(rows, weight, g2, directions)
+            if factors is not None:
+                sums = _sums_gradient(grad_convolved[rows], conv, grad_moments[rows], directions)
+                of_factors = torch.bmm(gathered, sums.transpose(1, 2))
+                grad.baddbmm_(factors, sums)
+                if grad_g2 is not None and grad_weight is not None:
+                    of_pairs = of_factors[..., : g2.shape[2]]
+                    torch.sum(of_pairs * g2[rows], dim=-1, out=grad_weight[rows])
+                    torch.mul(of_pairs, weight[rows].unsqueeze(-1), out=grad_g2[rows])
+                if grad_directions is not None:
+                    grad_directions[rows] = of_factors[..., -directions.shape[2] :]
             if grad_query is not None and grad_switch is not None:
                 grad_query[rows], grad_switch[rows] = _attend_backward(
                     query[rows], gathered, switch[rows], ctx.n_more, grad_mixed[rows], grad
                 )
             grad_g1.index_add_(0, index, grad.view(-1, d1))
-        return grad_g1, None, grad_left, None, grad_query, grad_switch, None
+        return (
+            *(grad_g1, None, grad_weight, grad_switch, grad_g2, None, grad_directions),
+            *(None, grad_query, None),
+        )
+
+
+def _factors(rows: slice, weight: Tensor, g2: Tensor | None, directions: Tensor | None) -> Tensor | None:
+    """What the neighbours' g1 of a block are multiplied with and summed: weighted g2, then directions."""
+    parts = [g2[rows] * weight[rows].unsqueeze(-1)] if g2 is not None else []
+    parts += [directions[rows]] if directions is not None else []
+    return torch.cat(parts, dim=-1) if len(parts) > 1 else next(iter(parts), None)
+
+
+def _sums_gradient(
+    grad_convolved: Tensor, conv: Tensor | None, grad_moments: Tensor, directions: Tensor | None
+) -> Tensor:
+    """Gradient of the sums over neighbours of one block, from those of the convolution and the moments."""
+    parts = [grad_convolved.unsqueeze(1) * conv] if conv is not None else []
+    parts += [grad_moments] if directions is not None else []
+    return torch.cat(parts, dim=1)
+
+
+def _mapped(x: Tensor, matrix: Tensor) -> Tensor:
+    """x (b, k, m) @ matrix (m, p) as one product."""
+    return torch.mm(x.reshape(-1, x.shape[-1]), matrix).view(*x.shape[:-1], -1)
 
 
 def _attend_backward(

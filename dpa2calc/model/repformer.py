@@ -67,22 +67,34 @@ class RepformerLayer(nn.Module):
         c = self.config
         if context.flat is not None:
             return self._sum_around(g1, g2, h2, context)
-        weight = context.weight.unsqueeze(-1)  # (n, k, 1)
-        weighted_h2 = (h2 * weight).transpose(1, 2)  # (n, 3, k)
-        out_conv = self.proj_g1g2 is not None and c.g1_out_conv
-        rows = [(g2 * weight).transpose(1, 2)] if out_conv else []
-        rows += [weighted_h2] if c.update_g1_has_drrd else []
-        # One product serves the convolution (d2 rows) and the symmetrisation (3 rows).
-        left = torch.cat(rows, dim=1) if rows else None  # (n, d2 + 3, k)
+        directions = h2 * context.weight.unsqueeze(-1)
+        weighted_h2 = directions.transpose(1, 2)  # (n, 3, k)
+        conv = self.proj_g1g2.matrix if self.proj_g1g2 is not None and c.g1_out_conv else None
+        project = self.proj_g1g1g2.matrix if self.proj_g1g1g2 is not None else None
         query = self.loc_attn.query(g1) if self.loc_attn is not None else None
-        moments, products, mixed = self._contract(g1, left, query, context)
-        conv = moments1 = None
-        if moments is not None and out_conv:
-            assert self.proj_g1g2 is not None
-            conv = (moments[:, : c.g2_dim] * self.proj_g1g2.matrix).sum(dim=1)
-        if moments is not None and c.update_g1_has_drrd:
-            moments1 = moments[:, c.g2_dim if out_conv else 0 :]
-        return Surroundings(weighted_h2, conv, moments1, products, mixed)
+        used = (conv is not None, c.update_g1_has_drrd, project is not None, query is not None)
+        if not any(used):
+            return Surroundings(weighted_h2, None, None, None, None)
+        if self.smooth and not self.linear1.matrix.requires_grad:
+            n_more = context.nsel - context.neighbors.shape[1]
+            parts = NeighborMix.apply(
+                *(g1, context.neighbors, context.weight, context.switch),
+                *(g2 if used[0] else None, conv, directions if used[1] else None, project, query, n_more),
+            )
+            return Surroundings(weighted_h2, *(part if u else None for part, u in zip(parts, used)))
+        gathered = gather_rows(g1, context.neighbors)  # (n, k, d1)
+        convolved = moments = products = mixed = None
+        if conv is not None:
+            weighted_g2 = (g2 * context.weight.unsqueeze(-1)).transpose(1, 2)
+            convolved = (torch.bmm(weighted_g2, gathered) * conv).sum(dim=1)
+        if c.update_g1_has_drrd:
+            moments = torch.bmm(weighted_h2, gathered)
+        if project is not None:
+            # (g1_i * g1_j) W = g1_j (diag(g1_i) W): no (n, k, d1) intermediate.
+            products = torch.bmm(gathered, g1.unsqueeze(-1) * project)
+        if query is not None and self.loc_attn is not None:
+            mixed = self.loc_attn.mix(query, gathered, context)
+        return Surroundings(weighted_h2, convolved, moments, products, mixed)
 
     def _sum_around(self, g1: Tensor, g2: Tensor, h2: Tensor, context: PairContext) -> Surroundings:
         """The same from a list of pairs, by the training kernels."""
@@ -100,29 +112,6 @@ class RepformerLayer(nn.Module):
         if self.loc_attn is not None:
             mixed = self.loc_attn.mix_lists(self.loc_attn.query(g1), g1, context)
         return Surroundings(weighted_h2, conv if c.g1_out_conv else None, None, products, mixed, invariants)
-
-    def _contract(
-        self, g1: Tensor, left: Tensor | None, query: Tensor | None, context: PairContext
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """left @ g1_j, (g1_i * g1_j) W, attention over g1_j; None for what this layer does not use."""
-        project = self.proj_g1g1g2.matrix if self.proj_g1g1g2 is not None else None
-        if left is None and project is None and query is None:
-            return None, None, None
-        if self.smooth and not self.linear1.matrix.requires_grad:
-            n_more = context.nsel - context.neighbors.shape[1]
-            parts = NeighborMix.apply(g1, context.neighbors, left, project, query, context.switch, n_more)
-            wanted = (left, project, query)
-            return tuple(p if w is not None else None for p, w in zip(parts, wanted))  # type: ignore[return-value]
-        gathered = gather_rows(g1, context.neighbors)  # (n, k, d1)
-        moments = torch.bmm(left, gathered) if left is not None else None
-        products = None
-        if project is not None:
-            # (g1_i * g1_j) W = g1_j (diag(g1_i) W): no (n, k, d1) intermediate.
-            products = torch.bmm(gathered, g1.unsqueeze(-1) * project)
-        mixed = None
-        if query is not None and self.loc_attn is not None:
-            mixed = self.loc_attn.mix(query, gathered, context)
-        return moments, products, mixed
 
     def _atom_updates(
         self, g1: Tensor, g2: Tensor, context: PairContext, around: Surroundings
