@@ -38,6 +38,8 @@ def _attend(query: Tensor, gathered: Tensor, switch: Tensor, n_more: int) -> Att
 class NeighborMix(torch.autograd.Function):
     """Convolution, moments, products and attention over the neighbours of every atom.
 
+    Where there are both a convolution and directions, also the moments of the pairs.
+
     Inputs:
         g1 (n, d1); neighbors (n, k); weight, switch (n, k);
         g2 (n, k, d2) and conv (d2, d1): pairs and map of the convolution, or None;
@@ -46,6 +48,7 @@ class NeighborMix(torch.autograd.Function):
 
     Returns:
         sum_j weight_j (g2_j @ conv) * g1_j (n, d1); sum_j directions_j g1_j (n, 3, d1);
+        sum_j directions_j g2_j (n, 3, d2);
         (g1_i * g1_j) @ project (n, k, d2); attention-weighted g1_j (n, heads, d1).
         Empty tensors stand for parts that were not asked for.
     """
@@ -63,12 +66,13 @@ class NeighborMix(torch.autograd.Function):
         project: Tensor | None,
         query: Tensor | None,
         n_more: int,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         n, k = neighbors.shape
         d1 = g1.shape[1]
         none = g1.new_empty(0)
         convolved = torch.empty_like(g1) if conv is not None else none
         moments = g1.new_empty(n, directions.shape[2], d1) if directions is not None else none
+        of_pairs = g1.new_empty(n, 3, g2.shape[2]) if g2 is not None and directions is not None else none
         products = g1.new_empty(n, k, project.shape[1]) if project is not None else none
         mixed = torch.empty_like(query) if query is not None else none
         step = max(1, torch.get_num_threads() * _BLOCK_BYTES // (k * d1 * g1.element_size()))
@@ -82,6 +86,8 @@ class NeighborMix(torch.autograd.Function):
                     torch.sum(sums[:, : len(conv)].mul_(conv), dim=1, out=convolved[rows])
                 if directions is not None:
                     moments[rows] = sums[:, -directions.shape[2] :]
+                if g2 is not None and directions is not None:
+                    torch.bmm(directions[rows].transpose(1, 2), g2[rows], out=of_pairs[rows])
             if query is not None:
                 mixed[rows] = _attend(query[rows], gathered, switch[rows], n_more).mixed
             if project is not None:
@@ -89,12 +95,17 @@ class NeighborMix(torch.autograd.Function):
                 torch.mm(scaled.view(-1, d1), project, out=products[rows].view(-1, project.shape[1]))
         ctx.save_for_backward(g1, neighbors, weight, switch, g2, conv, directions, project, query)
         ctx.n_more, ctx.step = n_more, step
-        return convolved, moments, products, mixed
+        return convolved, moments, of_pairs, products, mixed
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(
-        ctx: Any, grad_convolved: Tensor, grad_moments: Tensor, grad_products: Tensor, grad_mixed: Tensor
+        ctx: Any,
+        grad_convolved: Tensor,
+        grad_moments: Tensor,
+        grad_of_pairs: Tensor,
+        grad_products: Tensor,
+        grad_mixed: Tensor,
     ) -> tuple[Tensor | None, ...]:
         g1, neighbors, weight, switch, g2, conv, directions, project, query = ctx.saved_tensors
         n, k = neighbors.shape
@@ -128,11 +139,14 @@ class NeighborMix(torch.autograd.Function):
                 of_factors = torch.bmm(gathered, sums.transpose(1, 2))
                 grad.baddbmm_(factors, sums)
                 if grad_g2 is not None and grad_weight is not None:
-                    of_pairs = of_factors[..., : g2.shape[2]]
-                    torch.sum(of_pairs * g2[rows], dim=-1, out=grad_weight[rows])
-                    torch.mul(of_pairs, weight[rows].unsqueeze(-1), out=grad_g2[rows])
+                    of_g2 = of_factors[..., : g2.shape[2]]
+                    torch.sum(of_g2 * g2[rows], dim=-1, out=grad_weight[rows])
+                    torch.mul(of_g2, weight[rows].unsqueeze(-1), out=grad_g2[rows])
                 if grad_directions is not None:
                     grad_directions[rows] = of_factors[..., -directions.shape[2] :]
+                if grad_g2 is not None and grad_directions is not None:
+                    grad_g2[rows].baddbmm_(directions[rows], grad_of_pairs[rows])
+                    grad_directions[rows].baddbmm_(g2[rows], grad_of_pairs[rows].transpose(1, 2))
             if grad_query is not None and grad_switch is not None:
                 grad_query[rows], grad_switch[rows] = _attend_backward(
                     query[rows], gathered, switch[rows], ctx.n_more, grad_mixed[rows], grad

@@ -7,6 +7,7 @@ The linear maps of gathered vectors are moved to the atoms, and products of weig
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,7 @@ from dpa2calc.model.layers import Dense, activated
 from dpa2calc.model.neighbor_mix import NeighborMix
 from dpa2calc.model.pair_context import PairContext
 from dpa2calc.model.pair_products import pair_products
+from dpa2calc.model.residual_step import TanhStep
 from dpa2calc.model.surroundings import Shape, surroundings
 
 
@@ -59,7 +61,7 @@ class RepformerLayer(nn.Module):
         if self.last:
             return new_g1, g2, h2
         updates2, updates_h = self._pair_updates(g2, h2, context, pair_terms, around)
-        new_g2 = combine(g2, updates2, c.update_style, self.g2_residual)
+        new_g2 = self._new_pairs(g2, updates2)
         return new_g1, new_g2, combine(h2, updates_h, c.update_style, self.h2_residual)
 
     def _look_around(self, g1: Tensor, g2: Tensor, h2: Tensor, context: PairContext) -> Surroundings:
@@ -74,14 +76,15 @@ class RepformerLayer(nn.Module):
         query = self.loc_attn.query(g1) if self.loc_attn is not None else None
         used = (conv is not None, c.update_g1_has_drrd, project is not None, query is not None)
         if not any(used):
-            return Surroundings(weighted_h2, None, None, None, None)
+            return Surroundings(weighted_h2)
         if self.smooth and not self.linear1.matrix.requires_grad:
             n_more = context.nsel - context.neighbors.shape[1]
             parts = NeighborMix.apply(
                 *(g1, context.neighbors, context.weight, context.switch),
                 *(g2 if used[0] else None, conv, directions if used[1] else None, project, query, n_more),
             )
-            return Surroundings(weighted_h2, *(part if u else None for part, u in zip(parts, used)))
+            made = (*used[:2], used[0] and used[1], *used[2:])
+            return Surroundings(weighted_h2, *(part if m else None for part, m in zip(parts, made)))
         gathered = gather_rows(g1, context.neighbors)  # (n, k, d1)
         convolved = moments = products = mixed = None
         if conv is not None:
@@ -94,7 +97,7 @@ class RepformerLayer(nn.Module):
             products = torch.bmm(gathered, g1.unsqueeze(-1) * project)
         if query is not None and self.loc_attn is not None:
             mixed = self.loc_attn.mix(query, gathered, context)
-        return Surroundings(weighted_h2, convolved, moments, products, mixed)
+        return Surroundings(weighted_h2, convolved, moments, None, products, mixed)
 
     def _sum_around(self, g1: Tensor, g2: Tensor, h2: Tensor, context: PairContext) -> Surroundings:
         """The same from a list of pairs, by the training kernels."""
@@ -111,7 +114,9 @@ class RepformerLayer(nn.Module):
             products = self.proj_g1g1g2(pair_products(g1, pairs))
         if self.loc_attn is not None:
             mixed = self.loc_attn.mix_lists(self.loc_attn.query(g1), g1, context)
-        return Surroundings(weighted_h2, conv if c.g1_out_conv else None, None, products, mixed, invariants)
+        return Surroundings(
+            weighted_h2, conv if c.g1_out_conv else None, None, None, products, mixed, invariants
+        )
 
     def _atom_updates(
         self, g1: Tensor, g2: Tensor, context: PairContext, around: Surroundings
@@ -139,7 +144,10 @@ class RepformerLayer(nn.Module):
         if around.invariants is not None:
             cat.append(around.invariants)
         elif c.update_g1_has_grrg:
-            cat.append(symmetrize(torch.bmm(around.weighted_h2, g2), sym, c.axis_neuron))
+            moments2 = around.moments2
+            if moments2 is None:
+                moments2 = torch.bmm(around.weighted_h2, g2)
+            cat.append(symmetrize(moments2, sym, c.axis_neuron))
         if around.moments1 is not None:
             cat.append(symmetrize(around.moments1, sym, c.axis_neuron))
         updates.append(activated(self.linear1, torch.cat(cat, dim=-1), self.config.activation))
@@ -155,8 +163,8 @@ class RepformerLayer(nn.Module):
         terms: PairTerms | None,
         around: Surroundings,
     ) -> tuple[list[Tensor], list[Tensor]]:
-        assert self.linear2 is not None
-        updates = [activated(self.linear2, g2, self.config.activation)]
+        """Updates of g2 but its own, and of h2."""
+        updates: list[Tensor] = []
         updates_h: list[Tensor] = []
         if around.products is not None:
             updates.append(around.products * context.weight.unsqueeze(-1))
@@ -169,16 +177,28 @@ class RepformerLayer(nn.Module):
                 updates_h.append(h_update)
         return updates, updates_h
 
+    def _new_pairs(self, g2: Tensor, updates: list[Tensor]) -> Tensor:
+        """g2 with its own update, that of a layer, and the others."""
+        c, layer, residual = self.config, self.linear2, list(self.g2_residual)
+        assert layer is not None
+        plain = c.update_style == "res_residual" and c.activation == "tanh"
+        if plain and layer.bias is not None and not layer.matrix.requires_grad:
+            rows = TanhStep.apply(g2.flatten(0, -2), layer.matrix, layer.bias, residual[0])
+            return combine(rows.view(g2.shape), updates, c.update_style, residual[1:])
+        own = activated(layer, g2, c.activation)
+        return combine(g2, [own, *updates], c.update_style, residual)
+
 
 @dataclass(frozen=True)
 class Surroundings:
     """What a layer gathers from the neighbours; None where the configuration has no such update."""
 
     weighted_h2: Tensor  # (n, 3, k)
-    conv: Tensor | None  # (n, d1), not yet normalised
-    moments1: Tensor | None  # (n, 3, d1)
-    products: Tensor | None  # (n, k, d2)
-    mixed: Tensor | None  # (n, heads, d1)
+    conv: Tensor | None = None  # (n, d1), not yet normalised
+    moments1: Tensor | None = None  # (n, 3, d1)
+    moments2: Tensor | None = None  # (n, 3, d2)
+    products: Tensor | None = None  # (n, k, d2)
+    mixed: Tensor | None = None  # (n, heads, d1)
     invariants: Tensor | None = None  # (n, axis * (d2 + d1)), of both moments, where already known
 
 
@@ -202,7 +222,7 @@ def symmetrize(moments: Tensor, norm: Tensor | float, n_axis: int) -> Tensor:
     return torch.bmm(scaled[:, :, :n_axis].transpose(1, 2), scaled).flatten(1) / 3.0
 
 
-def combine(x: Tensor, updates: list[Tensor], style: str, residual: nn.ParameterList) -> Tensor:
+def combine(x: Tensor, updates: list[Tensor], style: str, residual: Iterable[Tensor]) -> Tensor:
     """Join the old value and its updates by the configured residual rule."""
     n = len(updates)
     if style == "res_residual":
