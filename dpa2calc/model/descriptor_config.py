@@ -116,6 +116,13 @@ class RepformerConfig:
             self.update_style,
             ", ".join(get_args(UpdateStyle)),
         )
+        conv = self.update_g1_has_conv and not self.g1_out_conv
+        check(
+            not self.g1_out_mlp or conv or self.update_g1_has_drrd or self.update_g1_has_grrg,
+            "repformer.g1_out_mlp",
+            self.g1_out_mlp,
+            "false, where update_g1_has_drrd and update_g1_has_grrg are false and nothing is left to map",
+        )
 
 
 def _check_neuron(name: str, neuron: tuple[int, ...], axis: int) -> None:

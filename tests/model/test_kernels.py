@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from dpa2calc.graph_builder import graph_from_atoms
-from dpa2calc.model import neighbor_mix, pair_mix, scalar_mix
+from dpa2calc.model import neighbor_mix, pair_mix, residual_step, scalar_mix
 from dpa2calc.model.config import (
     DeepPotSEConfig,
     DPA1Config,
@@ -59,6 +59,13 @@ DESCRIPTORS = {
     ),
     "few neighbours in the normaliser": repformer(nsel=6),
     "no local attention": repformer(update_g1_has_attn=False, update_g2_has_g1g1=False),
+    "the shipped layer": repformer(
+        update_g1_has_attn=False, update_g2_has_g1g1=False, update_g2_has_attn=False
+    ),
+    "moments of pairs alone": repformer(update_g1_has_drrd=False),
+    "moments of atoms alone": repformer(update_g1_has_grrg=False),
+    "no convolution": repformer(update_g1_has_conv=False),
+    "another activation": repformer(activation="gelu"),
     "dpa1": DPA1Config(attn_layer=0, neuron=(3, 6, 12), axis_neuron=3, cutoff=5.0, nsel=90),
     "deeppot-se": DeepPotSEConfig(sel=(40, 40, 40), neuron=(3, 6, 12), axis_neuron=3, cutoff=5.0),
 }
@@ -81,7 +88,8 @@ def structure() -> Atoms:
 @pytest.mark.parametrize("name", DESCRIPTORS)
 def test_inference_kernels_give_the_numbers_of_the_plain_formulas(name, monkeypatch):
     # Blocks of a few atoms, so that several are needed, the last one short, and nothing is kept.
-    for module, size in ((pair_mix, 40_000), (neighbor_mix, 9_000), (scalar_mix, 40_000)):
+    sizes = {pair_mix: 40_000, neighbor_mix: 9_000, residual_step: 5_000, scalar_mix: 40_000}
+    for module, size in sizes.items():
         monkeypatch.setattr(module, "_BLOCK_BYTES", size)
     torch.manual_seed(7)
     config = ModelConfig(type_map=("O", "H", "Cu"), descriptor=DESCRIPTORS[name])

@@ -67,6 +67,10 @@ def test_unknown_key_names_the_nearest():
             lambda: DPA2Config(repformer=RepformerConfig(cutoff=6.0)),
             r"repformer.cutoff = 6.0 is not allowed; allowed: below repinit's",
         ),
+        (
+            lambda: RepformerConfig(update_g1_has_drrd=False, update_g1_has_grrg=False),
+            "repformer.g1_out_mlp = True is not allowed; allowed: false, where update_g1_has_drrd",
+        ),
         (lambda: preset("huge", FOUR), "no preset 'huge'; there are paper"),
         (lambda: dataclasses.replace(preset("small", FOUR), type_map=("H", "H")), "no element twice"),
         (lambda: dataclasses.replace(preset("deeppot-se", FOUR), type_map=("H",)), "1 numbers, one a type"),
