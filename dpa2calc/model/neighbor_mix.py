@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from dpa2calc.model.blocks import block_length
 from dpa2calc.model.neighbor_attention import SHIFT
 from dpa2calc.model.pair_mix import padded_weights
 
@@ -75,7 +76,7 @@ class NeighborMix(torch.autograd.Function):
         of_pairs = g1.new_empty(n, 3, g2.shape[2]) if g2 is not None and directions is not None else none
         products = g1.new_empty(n, k, project.shape[1]) if project is not None else none
         mixed = torch.empty_like(query) if query is not None else none
-        step = max(1, torch.get_num_threads() * _BLOCK_BYTES // (k * d1 * g1.element_size()))
+        step = block_length(g1, k * d1, _BLOCK_BYTES)
         for start in range(0, n, step):
             rows = slice(start, min(n, start + step))
             gathered = g1.index_select(0, neighbors[rows].reshape(-1)).view(-1, k, d1)

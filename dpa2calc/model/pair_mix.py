@@ -13,14 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dpa2calc.model.blocks import block_length
 from dpa2calc.model.neighbor_attention import SHIFT
 
 _BLOCK_BYTES = 400_000  # a thread; one (block, heads, k, k) array; three to four are alive at a time
-
-
-def block_size(k: int, heads: int, itemsize: int) -> int:
-    """Atoms in a block, so that one array of scores takes about `_BLOCK_BYTES`."""
-    return max(1, torch.get_num_threads() * _BLOCK_BYTES // (heads * k * k * itemsize))
 
 
 def _heads_first(x: Tensor, k: int, heads: int) -> Tensor:
@@ -56,7 +52,7 @@ class PairMix(torch.autograd.Function):
     ) -> Tensor:
         n, k, d2 = g2.shape
         out = torch.empty_like(g2)
-        step = block_size(k, heads, g2.element_size())
+        step = block_length(g2, heads * k * k, _BLOCK_BYTES)
         for start in range(0, n, step):
             rows = slice(start, start + step)
             g = g2[rows]
@@ -77,7 +73,7 @@ class PairMix(torch.autograd.Function):
         grad_g2 = torch.empty_like(g2)
         grad_gate, grad_shift, grad_scale = (torch.empty_like(gate) for _ in range(3))
         query_key_t, value_out_t = query_key.t().contiguous(), value_out.t().contiguous()
-        step = block_size(k, heads, g2.element_size())
+        step = block_length(g2, heads * k * k, _BLOCK_BYTES)
         for start in range(0, n, step):
             rows = slice(start, start + step)
             g = g2[rows]

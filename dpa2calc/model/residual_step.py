@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dpa2calc.model.blocks import block_length
 from dpa2calc.model.tanh_nets import tanh_
 
 _BLOCK_BYTES = 400_000  # a thread; one block of rows
@@ -25,7 +26,7 @@ class TanhStep(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, matrix: Tensor, bias: Tensor, scale: Tensor) -> Tensor:
         out = torch.empty_like(x)
-        ctx.step = max(1, torch.get_num_threads() * _BLOCK_BYTES // (x.shape[1] * x.element_size()))
+        ctx.step = block_length(x, x.shape[1], _BLOCK_BYTES)
         for block, result in zip(x.split(ctx.step), out.split(ctx.step)):
             torch.addcmul(block, _tanh_of(block, matrix, bias), scale, out=result)
         ctx.save_for_backward(x, matrix, bias, scale)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from dpa2calc.model.blocks import block_length
 from dpa2calc.model.layers import MLP
 from dpa2calc.model.tanh_nets import tanh_
 
@@ -102,7 +103,7 @@ class EmbeddedMoments(torch.autograd.Function):
     ) -> Tensor:
         n, k, _ = rows.shape
         moments = rows.new_empty(n, 4, net.width)
-        step = max(1, torch.get_num_threads() * _BLOCK_BYTES // (k * net.width * rows.element_size()))
+        step = block_length(rows, k * net.width, _BLOCK_BYTES)
         channels = 2 * sum((net.slope.numel(), *(layer[0].shape[1] for layer in net.later)))
         keep = ctx.needs_input_grad[0] and n * k * channels * rows.element_size() < _KEEP_BYTES
         ctx.kept = []
@@ -167,9 +168,7 @@ class AngleSums(torch.autograd.Function):
     def forward(ctx: Any, directions: Tensor, first: Tensor, second: Tensor, net: Net) -> Tensor:
         n, k, _ = directions.shape
         out = directions.new_empty(n, net.width)
-        step = max(
-            1, torch.get_num_threads() * _BLOCK_BYTES // (k * k * net.width * directions.element_size())
-        )
+        step = block_length(directions, k * k * net.width, _BLOCK_BYTES)
         for start in range(0, n, step):
             block = slice(start, start + step)
             angles = torch.bmm(directions[block], directions[block].transpose(1, 2)).view(-1, 1, k * k)
