@@ -145,7 +145,7 @@ def learning_curve(
     data: Dataset,
     test: Dataset,
     *,
-    sizes: Sequence[int],
+    sizes: Sequence[int] | Mapping[str, Sequence[int]],
     schemes: Mapping[str, Scheme],
     output: PathLike,
     seed: int = 0,
@@ -156,7 +156,8 @@ def learning_curve(
     Finished points are read back from `output/points.jsonl`, so the same call goes on after a stop.
 
     Args:
-        sizes: numbers of training frames; the smaller samples are parts of the larger ones.
+        sizes: numbers of training frames, for all schemes or by scheme; the smaller samples are parts of
+            the larger ones.
         schemes: by name, see `from_scratch` and `fine_tuned`.
         keep_runs: keep the files of finished runs.
 
@@ -169,11 +170,12 @@ def learning_curve(
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "points.jsonl"
     points = _read_points(log)
+    own = {scheme: set(sizes[scheme] if isinstance(sizes, Mapping) else sizes) for scheme in schemes}
     done = {(p.scheme, p.n_frames) for p in points}
-    for n in sorted(sizes):
+    for n in sorted(set().union(*own.values())):
         sample = data.sample(n, seed=seed)
         for scheme, run in schemes.items():
-            if (scheme, n) in done:
+            if (scheme, n) in done or n not in own[scheme]:
                 continue
             place = folder / f"{scheme}-{n}".replace(os.sep, "_")
             potential = run(sample, place)
@@ -183,7 +185,7 @@ def learning_curve(
             _write_points(log, points)
             if not keep_runs:
                 _remove_run(place)
-    wanted = [p for p in points if p.scheme in schemes and p.n_frames in sizes]
+    wanted = [p for p in points if p.n_frames in own.get(p.scheme, ())]
     return LearningCurve(data.name, tuple(wanted))
 
 

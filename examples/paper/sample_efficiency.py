@@ -76,6 +76,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--model", default="runs/paper/multitask/multi/last.safetensors", help="name or file")
     parser.add_argument("--sets", nargs="+", choices=list(SIZES), default=list(DEFAULT_SETS))
     parser.add_argument("--sizes", nargs="+", type=int, help="numbers of frames, for every set")
+    parser.add_argument("--scratch-sizes", nargs="+", type=int, help="for training from scratch, if others")
     parser.add_argument("--schemes", nargs="+", choices=SCHEMES, default=list(SCHEMES))
     parser.add_argument("--steps", type=int, default=600, help="at most, of training from scratch")
     parser.add_argument("--finetune-steps", type=int, default=400, help="at most")
@@ -97,6 +98,7 @@ def curve(name: str, args: argparse.Namespace) -> LearningCurve:
     """The learning curve of one set; its points are kept by `learning_curve`."""
     data, test = load_registered(name, args.data), load_test(name, args.data, args.test_frames)
     sizes = args.sizes or SIZES[name]
+    own = {scheme: sizes if scheme == TUNED else args.scratch_sizes or sizes for scheme in args.schemes}
     folder = args.output / name
     every = {
         TUNED: tuned(args),
@@ -105,7 +107,7 @@ def curve(name: str, args: argparse.Namespace) -> LearningCurve:
         SE: scratch(args, lambda: model_for("deeppot-se", {name: data})),
     }
     schemes = {scheme: timed(every[scheme], folder, scheme) for scheme in args.schemes}
-    return learning_curve(data, test, sizes=sizes, schemes=schemes, output=folder, seed=args.seed)
+    return learning_curve(data, test, sizes=own, schemes=schemes, output=folder, seed=args.seed)
 
 
 def tuned(args: argparse.Namespace) -> Scheme:

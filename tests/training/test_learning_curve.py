@@ -51,6 +51,16 @@ def test_points_are_made_once(tiny_model, lj_data, tmp_path):
     assert again.series("a")[0] == [3, 6, 9] and again.points[:2] == first.points
     learning_curve(data, test, sizes=(3, 6, 9), schemes={"a": scheme}, output=tmp_path, seed=1)
     assert len(seen) == 3
+    both = learning_curve(
+        data,
+        test,
+        sizes={"a": (6,), "b": (3, 12)},
+        schemes={"a": scheme, "b": scheme},
+        output=tmp_path,
+        seed=1,
+    )
+    assert [len(s) for s in seen] == [3, 6, 9, 3, 12]
+    assert both.series("a")[0] == [6] and both.series("b")[0] == [3, 12]
 
 
 def test_scratch_and_fine_tuned(tiny_model, lj_data, tmp_path):
