@@ -131,7 +131,7 @@ class NeighborMix(torch.autograd.Function):
             if project_t is None:
                 grad = torch.zeros_like(gathered)
             else:
-                grad = _mapped(grad_products[rows], project_t)
+                grad = (grad_products[rows].reshape(-1, project_t.shape[0]) @ project_t).view(-1, k, d1)
                 grad_g1[rows] += torch.mul(grad, gathered).sum(dim=1)
                 grad.mul_(g1[rows].unsqueeze(1))
             factors = _factors(rows, weight, g2, directions)
@@ -173,11 +173,6 @@ def _sums_gradient(
     parts = [grad_convolved.unsqueeze(1) * conv] if conv is not None else []
     parts += [grad_moments] if directions is not None else []
     return torch.cat(parts, dim=1)
-
-
-def _mapped(x: Tensor, matrix: Tensor) -> Tensor:
-    """x (b, k, m) @ matrix (m, p) as one product."""
-    return torch.mm(x.reshape(-1, x.shape[-1]), matrix).view(*x.shape[:-1], -1)
 
 
 def _attend_backward(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dpa2calc.model.blocks import block_length
-from dpa2calc.model.tanh_nets import tanh_
+from dpa2calc.model.tanh_nets import tanh_of
 
 _BLOCK_BYTES = 400_000  # a thread; one block of rows
 
@@ -28,7 +28,7 @@ class TanhStep(torch.autograd.Function):
         out = torch.empty_like(x)
         ctx.step = block_length(x, x.shape[1], _BLOCK_BYTES)
         for block, result in zip(x.split(ctx.step), out.split(ctx.step)):
-            torch.addcmul(block, _tanh_of(block, matrix, bias), scale, out=result)
+            torch.addcmul(block, tanh_of(block, matrix, bias), scale, out=result)
         ctx.save_for_backward(x, matrix, bias, scale)
         return out
 
@@ -39,10 +39,6 @@ class TanhStep(torch.autograd.Function):
         out, back = torch.empty_like(x), matrix.t().contiguous()
         grad = grad.contiguous()
         for block, of_block, result in zip(*(a.split(ctx.step) for a in (x, grad, out))):
-            t = _tanh_of(block, matrix, bias)
+            t = tanh_of(block, matrix, bias)
             torch.addmm(of_block, torch.ops.aten.tanh_backward(of_block * scale, t), back, out=result)
         return out, None, None, None
-
-
-def _tanh_of(x: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
-    return tanh_(torch.addmm(bias, x, matrix, beta=2, alpha=2))

@@ -40,7 +40,8 @@ def tanh_embedding(
     return _Embedding.apply(s, index, skips, table, slope, *weights)[0]
 
 
-def _tanh_of(x: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
+def tanh_of(x: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
+    """tanh(x @ matrix + bias), without autograd."""
     return tanh_(torch.addmm(bias, x, matrix, beta=2, alpha=2))
 
 
@@ -57,7 +58,7 @@ def _curvature(grad: Tensor, t: Tensor, z: Tensor) -> Tensor:
 class _Dense(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
-        t = _tanh_of(x, matrix, bias)
+        t = tanh_of(x, matrix, bias)
         ctx.save_for_backward(x, matrix, t)
         return t
 
@@ -120,7 +121,7 @@ class _Embedding(torch.autograd.Function):
         x = tanh_(z.mul_(2.0))
         values, inputs = [x], []
         for matrix, bias, skip in zip(later[::2], later[1::2], skips):
-            t = _tanh_of(x, matrix, bias)
+            t = tanh_of(x, matrix, bias)
             values.append(t)
             inputs.append(x)
             x = _add_copies(t.clone(), x, skip)
