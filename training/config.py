@@ -11,6 +11,7 @@ from dpa2calc.model.config import check
 from .schedule import Prefactors, Schedule, ScheduleKind
 
 Optimizer = Literal["adam", "adamw", "soap"]
+Keep = Literal["best", "last"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,7 @@ class TrainConfig:
     validate_every: Annotated[int, "steps between validations"] = 2000
     validation_frames: Annotated[int, "at most this many frames of each validation set are used"] = 200
     early_stopping: Annotated[int, "stop after this many validations without a better one (0 = never)"] = 0
+    keep: Annotated[Keep, "weights of model.safetensors: best by validation, or last"] = "best"
     checkpoint_every: Annotated[int, "steps between checkpoints"] = 1000
     time_limit: Annotated[float, "stop after this many seconds, ready to go on later (0 = no limit)"] = 0.0
     log_every: Annotated[int, "steps between lines of the log"] = 100
@@ -69,6 +71,7 @@ class TrainConfig:
         check(
             self.optimizer in get_args(Optimizer), "optimizer", self.optimizer, ", ".join(get_args(Optimizer))
         )
+        check(self.keep in get_args(Keep), "keep", self.keep, ", ".join(get_args(Keep)))
         check(self.dtype in ("float32", "float64"), "dtype", self.dtype, "float32, float64")
         check(
             self.weight_decay == 0 or self.optimizer != "adam",

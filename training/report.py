@@ -12,6 +12,7 @@ from typing import Any
 from dpa2calc.checkpoint import load_checkpoint, save_checkpoint
 from dpa2calc.model.potential import Potential
 
+from .config import TrainConfig
 from .dataset import Dataset
 from .evaluate import Evaluation, evaluate
 from .metrics import weighted_average
@@ -23,7 +24,8 @@ from .trainer import TrainResult
 class RunReport:
     """The model that the run ends with, and its errors on the test sets.
 
-    `file` is `model.safetensors`: the best weights by validation where there was one, else the last.
+    `file` is `model.safetensors`: the best weights by validation where there was one (unless the option
+    `keep` asks for the last), else the last.
     """
 
     file: Path
@@ -37,8 +39,7 @@ def finish_run(
     sets: Mapping[str, TrainingSet],
     test: Mapping[str, Dataset],
     *,
-    seed: int,
-    device: str = "cpu",
+    config: TrainConfig,
     progress: bool = True,
 ) -> RunReport:
     """Evaluate the final weights on the test sets and write model, figures and summary to the run's folder.
@@ -48,16 +49,16 @@ def finish_run(
     """
     folder = result.output
     best = folder / "best.safetensors"
-    potential = load_checkpoint(best) if best.exists() else result.potential
-    potential = potential.to(device)
+    potential = load_checkpoint(best) if config.keep == "best" and best.exists() else result.potential
+    potential = potential.to(config.device)
     evaluations = {
-        name: evaluate(potential, data, head=sets[name].head or name, device=device, progress=progress)
+        name: evaluate(potential, data, head=sets[name].head or name, device=config.device, progress=progress)
         for name, data in test.items()
     }
     weights = {name: item.weight for name, item in sets.items()}
     text = summary_text(evaluations, weights)
     potential.config = potential.config.with_heads(
-        tuple(_with_figures(h, result, sets, evaluations, seed) for h in potential.config.heads)
+        tuple(_with_figures(h, result, sets, evaluations, config.seed) for h in potential.config.heads)
     )
     file = save_checkpoint(
         potential.to("cpu"), folder / "model.safetensors", extra_info={"steps": result.steps}

@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     if not result.finished:
         print(f"stopped at step {result.steps} by time_limit; the same command goes on", file=sys.stderr)
         return 0
-    report = finish_run(result, sets, test, seed=config.seed, device=config.device, progress=progress)
+    report = finish_run(result, sets, test, config=config, progress=progress)
     if result.matches:
         print("heads before fine-tuning, after the energy bias was fitted:")
         for match in result.matches[:5]:

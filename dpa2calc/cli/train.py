@@ -115,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"stopped at step {result.steps} by time_limit; the same command goes on", file=sys.stderr)
         return 0
     config = run_file.config
-    report = finish_run(result, sets, test, seed=config.seed, device=config.device, progress=progress)
+    report = finish_run(result, sets, test, config=config, progress=progress)
     print(report.text, end="")
     print(f"model: {report.file}")
     return 0

@@ -201,6 +201,22 @@ def test_train_then_finetune_from_the_command_line(folder, capsys):
     assert [h.name for h in load_checkpoint(folder / "fine/model.safetensors").config.heads] == ["mine"]
 
 
+def test_the_last_weights_are_kept_when_asked_for(folder):
+    """For a run that goes on from a trained model, whose first validation may be the best by chance."""
+    command = ["train", str(folder / "run.toml"), "--no-progress"]
+    assert main(command) == 0
+    other = load_checkpoint(folder / "run/last.safetensors")
+    with torch.no_grad():
+        for weight in other.parameters():
+            weight += 0.01
+    save_potential(other, folder / "run/best.safetensors", step=0)
+    for keep in ("last", "best"):  # the same command again evaluates again
+        assert main([*command, "--keep", keep]) == 0
+        wanted = load_checkpoint(folder / f"run/{keep}.safetensors").state_dict()
+        kept = load_checkpoint(folder / "run/model.safetensors").state_dict()
+        assert all(torch.equal(value, wanted[name]) for name, value in kept.items())
+
+
 def test_validation_frames_do_not_depend_on_the_runs_seed(folder):
     """Else a run that goes on with another seed would be judged by frames it has learned from."""
     held_out = []
