@@ -161,17 +161,12 @@ def harmonic_result(
 ) -> Phonons:
     """All that follows from force constants; state is (max_force, max_stress, displacement)."""
     primitive, matrix = constants.primitive, constants.supercell_matrix
-    n_atoms, phonon = len(primitive), constants.phonon
-    qpoints, distances, ticks, starts = _phonopy.band_path(primitive, band_spacing)
-    phonon.run_qpoints(qpoints)
-    bands = np.array(phonon.qpoints.frequencies)
-    phonon.run_qpoints(_phonopy.commensurate_points(matrix))
-    commensurate = np.array(phonon.qpoints.frequencies)
-    grid = _densities(phonon, primitive, mesh)
+    n_atoms = len(primitive)
+    bands, grid = _bands(constants, band_spacing), _densities(constants.phonon, primitive, mesh)
     free, entropy, capacity = _phonopy.thermal_properties(grid["frequencies"], grid["weights"], temperatures)
     zero_point = _phonopy.thermal_properties(grid["frequencies"], grid["weights"], np.zeros(1))[0][0]
-    every_q = np.concatenate([qpoints, grid["qpoints"]])
-    lowest = np.concatenate([bands.min(axis=1), grid["frequencies"].min(axis=1)])
+    every_q = np.concatenate([bands["band_qpoints"], grid["qpoints"]])
+    lowest = np.concatenate([bands["band_frequencies"].min(axis=1), grid["frequencies"].min(axis=1)])
     where = int(lowest.argmin())
     weights = grid["weights"] / grid["weights"].sum()
     imaginary = (grid["frequencies"] < -imaginary_tolerance).mean(axis=1)
@@ -184,11 +179,7 @@ def harmonic_result(
         scaled_positions=primitive.get_scaled_positions(),
         supercell_matrix=matrix,
         force_constants=constants.values,
-        band_qpoints=qpoints,
-        band_distances=distances,
-        band_frequencies=bands,
-        band_ticks=ticks,
-        band_starts=starts,
+        **bands,
         mesh=grid["mesh"],
         mesh_qpoints=grid["qpoints"],
         mesh_weights=grid["weights"],
@@ -203,7 +194,6 @@ def harmonic_result(
         zero_point_energy=float(zero_point / n_atoms),
         lowest_frequency=float(lowest[where]),
         lowest_qpoint=every_q[where],
-        lowest_commensurate=float(commensurate.min()),
         imaginary_fraction=float((weights * imaginary).sum()),
         imaginary_tolerance=imaginary_tolerance,
         max_force=state[0],
@@ -215,6 +205,23 @@ def harmonic_result(
         n_supercell_atoms=n_atoms * abs(round(np.linalg.det(matrix))),
         image_distance=constants.image_distance,
     )
+
+
+def _bands(constants: _phonopy.ForceConstants, spacing: float) -> dict[str, Any]:
+    """Fields of `Phonons` along the path of high symmetry, and the lowest at points the supercell holds."""
+    phonon = constants.phonon
+    qpoints, distances, ticks, starts = _phonopy.band_path(constants.primitive, spacing)
+    phonon.run_qpoints(qpoints)
+    bands = np.array(phonon.qpoints.frequencies)
+    phonon.run_qpoints(_phonopy.commensurate_points(constants.supercell_matrix))
+    return {
+        "band_qpoints": qpoints,
+        "band_distances": distances,
+        "band_frequencies": bands,
+        "band_ticks": ticks,
+        "band_starts": starts,
+        "lowest_commensurate": float(np.min(phonon.qpoints.frequencies)),
+    }
 
 
 def _densities(phonon: Any, primitive: Atoms, mesh: float | Sequence[int]) -> dict[str, Any]:

@@ -98,7 +98,7 @@ class Streaming:
         n, workers, kinds = len(types), self.workers, types[pairs.order]
         model, size, axis = self._arguments(int(types[0]))
         sizes = constant(size)
-        geometry = (
+        system = (
             pairs.rows(positions, cell, workers),
             (pairs.start, pairs.neighbors, pairs.codes),
             pairs.offsets(cell),
@@ -120,12 +120,12 @@ class Streaming:
             descriptors = torch.empty(block, axis * size, dtype=self.potential.dtype)
             made = (moments, descriptors.numpy())
             for begin, end in ranges:
-                forward(begin, end, begin, *geometry, limits, own.closest, own.counts, *made, sizes, axis)
+                forward(begin, end, begin, system, limits, own.closest, own.counts, *made, sizes, axis)
                 too_many = too_many or self._leaves_out(own.counts)
                 if too_many:
                     return
                 energies[begin:end] = self.head(descriptors[: end - begin], kinds[begin:end])
-                backward(begin, end, begin, *geometry, *made, own.forces, own.virial, sizes, axis)
+                backward(begin, end, begin, system, *made, own.forces, own.virial, sizes, axis)
 
         workers.share(work, blocks)
         if too_many:

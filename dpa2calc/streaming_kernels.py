@@ -115,16 +115,90 @@ def keep_closest(n: int, row: int, found: Any, scratch: Any, kinds: Any, limits:
 
 
 @_compiled
+def begin_moments(
+    row: int, n: int, found: Any, kinds: Any, counts: Any, most: Any, padding: Any, sel: Any, out: Any
+) -> None:
+    """Count a row's neighbours by section, keep the most; its moments begin with what empty slots add."""
+    kind = kinds[row]
+    for m in range(len(out)):
+        out[m] = 0
+    for k in range(len(counts)):
+        counts[k] = 0
+    for k in range(n):
+        counts[kinds[found[k]] if len(counts) > 1 else 0] += 1
+    for other in range(len(counts)):
+        most[other] = max(most[other], counts[other])
+    if padding.shape[0] > 0:
+        for other in range(len(counts)):
+            for m in range(len(out)):
+                out[m] += padding[kind, other, m] * (sel[other] - counts[other])
+
+
+@_compiled
+def fill_rows(n: int, scratch: Any, v: Any, weights: Any, rows: Any) -> None:
+    """Hermite weights and environment rows (S, ratio * d) of n neighbours in the model's precision."""
+    for k in range(n):
+        for c in range(weights.shape[1]):
+            weights[k, c] = v[c, k]
+        ratio = scratch[RATIO, k]
+        rows[k, 0] = scratch[S, k]
+        rows[k, 1] = ratio * scratch[X, k]
+        rows[k, 2] = ratio * scratch[Y, k]
+        rows[k, 3] = ratio * scratch[Z, k]
+
+
+@_compiled
+def silence(n: int, row: int, found: Any, kinds: Any, excluded: Any, rows: Any) -> None:
+    """Neighbours of excluded type pairs add nothing to the moments."""
+    if excluded.shape[0] > 0:
+        for k in range(n):
+            if excluded[kinds[row], kinds[found[k]]]:
+                rows[k, :] = 0
+
+
+@_compiled
+def add_by_one(
+    row: int, n: int, found: Any, kinds: Any, model: Any, scratch: Any, place: Any, out: Any, sizes: Any
+) -> None:
+    """Add n neighbours to a row's moments, strip mode; place: (node, weights, rows)."""
+    table, lines, strip, smooth = model[3], model[5], model[6], model[7]
+    node, weights, rows = place
+    size, one = width(sizes), table.dtype.type(1.0)
+    for k in range(n):
+        other = kinds[found[k]]
+        at = (lines[kinds[row], other] + node[k]) * 3 * size
+        factor = table.dtype.type(scratch[SWITCH, k]) if smooth else one
+        part = strip[kinds[row], other]
+        add_stripped(table[at : at + 6 * size], weights[k], rows[k], part, factor, out, sizes)
+
+
+@_compiled
+def add_by_two(
+    row: int, n: int, found: Any, kinds: Any, model: Any, place: Any, out: Any, sizes: Any
+) -> None:
+    """Add n neighbours to a row's moments, two at a time; an odd one beside one that weighs nothing."""
+    table, lines = model[3], model[5][kinds[row]]
+    node, weights, rows = place
+    size = width(sizes)
+    if n % 2 == 1:
+        found[n], node[n] = found[n - 1], node[n - 1]
+        for c in range(5):
+            weights[n, c] = weights[n - 1, c]
+        for c in range(4):
+            rows[n, c] = 0
+    for k in range(0, n, 2):
+        a = (lines[kinds[found[k]]] + node[k]) * 3 * size
+        b = (lines[kinds[found[k + 1]]] + node[k + 1]) * 3 * size
+        first, second = table[a : a + 6 * size], table[b : b + 6 * size]
+        add_two(first, second, weights[k], weights[k + 1], rows[k], rows[k + 1], out, sizes)
+
+
+@_compiled
 def forward(
     first: int,
     last: int,
     begin: int,
-    x: Any,
-    pairs: Any,
-    offsets: Any,
-    kinds: Any,
-    longest: int,
-    model: Any,
+    system: Any,
     limits: Any,
     best: Any,
     most: Any,
@@ -136,71 +210,31 @@ def forward(
     """Moments and descriptors of rows first..last-1; a block's arrays begin at row `begin`.
 
     moments (block, 4 * size) = D; descriptors (block, axis * size), at a * size + m: sum_c D_ca D_cm.
-    model: see `streaming.kernel_arguments`.
+    system: positions, pairs, offsets, types, most neighbours, model (see `streaming.kernel_arguments`).
     """
-    shape, mean, std, table, grid, lines, strip, smooth, excluded, hidden, padding, normal, sel = model
+    x, pairs, offsets, kinds, longest, model = system
+    shape, mean, std, table, grid, _lines, strip, _smooth, excluded, hidden, padding, normal, sel = model
     size = width(sizes)
     scratch, found = np.empty((N_LINES, longest + 1)), np.empty(longest + 1, np.int64)
     node, v = np.empty(longest + 1, np.int64), np.empty((N_WEIGHTS, longest + 1))
     weights = np.empty((longest + 1, 5), table.dtype)
     rows = np.empty((longest + 1, 4), table.dtype)
     counts = np.empty(sel.shape[0], np.int64)
-    one = table.dtype.type(1.0)
-    limit = shape[0] * shape[0]
+    limit, place = shape[0] * shape[0], (node, weights, rows)
     for row in range(first, last):
         kind = kinds[row]
         n = near(row, x, pairs, offsets, kinds, hidden, limit, (scratch, found))
         keep_closest(n, row, found, scratch, kinds, limits, best)
         environment(n, scratch, shape, mean[kind], std[kind])
         out = moments[row - begin]
-        for m in range(4 * size):
-            out[m] = 0
-        for k in range(len(counts)):
-            counts[k] = 0
-        for k in range(n):
-            counts[kinds[found[k]] if len(counts) > 1 else 0] += 1
-        for other in range(len(counts)):
-            most[other] = max(most[other], counts[other])
-        if padding.shape[0] > 0:
-            for other in range(len(counts)):
-                for m in range(4 * size):
-                    out[m] += padding[kind, other, m] * (sel[other] - counts[other])
+        begin_moments(row, n, found, kinds, counts, most, padding, sel, out)
         hermite(scratch[S], n, grid[0], grid[1], grid[2], np.int64(grid[3]), node, v)
-        for k in range(n):
-            alive = not (excluded.shape[0] > 0 and excluded[kind, kinds[found[k]]])
-            for c in range(5):
-                weights[k, c] = v[c, k]
-            ratio = scratch[RATIO, k]
-            rows[k, 0] = scratch[S, k] if alive else 0.0
-            rows[k, 1] = ratio * scratch[X, k] if alive else 0.0
-            rows[k, 2] = ratio * scratch[Y, k] if alive else 0.0
-            rows[k, 3] = ratio * scratch[Z, k] if alive else 0.0
+        fill_rows(n, scratch, v, weights, rows)
+        silence(n, row, found, kinds, excluded, rows)
         if strip.shape[0] > 0:
-            for k in range(n):
-                at = (lines[kind, kinds[found[k]]] + node[k]) * 3 * size
-                part = strip[kind, kinds[found[k]]]
-                factor = table.dtype.type(scratch[SWITCH, k]) if smooth else one
-                add_stripped(table[at : at + 6 * size], weights[k], rows[k], part, factor, out, sizes)
+            add_by_one(row, n, found, kinds, model, scratch, place, out, sizes)
         else:
-            if n % 2 == 1:  # pairs of neighbours: the odd one is joined by one that weighs nothing
-                found[n], node[n] = found[n - 1], node[n - 1]
-                for c in range(5):
-                    weights[n, c] = weights[n - 1, c]
-                for c in range(4):
-                    rows[n, c] = 0
-            for k in range(0, n, 2):
-                at = (lines[kind, kinds[found[k]]] + node[k]) * 3 * size
-                next_at = (lines[kind, kinds[found[k + 1]]] + node[k + 1]) * 3 * size
-                add_two(
-                    table[at : at + 6 * size],
-                    table[next_at : next_at + 6 * size],
-                    weights[k],
-                    weights[k + 1],
-                    rows[k],
-                    rows[k + 1],
-                    out,
-                    sizes,
-                )
+            add_by_two(row, n, found, kinds, model, place, out, sizes)
         for m in range(4 * size):
             out[m] *= normal
         products(out, descriptors[row - begin], sizes, axis)
@@ -250,16 +284,20 @@ def products_backward(d: Any, grad: Any, out: Any, scale: Any, sizes: Any, axis:
 
 
 @_compiled
+def push(j: int, p: Any, d: Any, forces: Any, virial: Any) -> None:
+    """The force of a pair, p on the centre, as it acts on neighbour j at d, and its virial."""
+    for a in range(3):
+        forces[j, a] -= p[a]
+        for b in range(3):
+            virial[a, b] -= p[a] * d[b]
+
+
+@_compiled
 def backward(
     first: int,
     last: int,
     begin: int,
-    x: Any,
-    pairs: Any,
-    offsets: Any,
-    kinds: Any,
-    longest: int,
-    model: Any,
+    system: Any,
     moments: Any,
     grad: Any,
     forces: Any,
@@ -268,14 +306,13 @@ def backward(
     axis: int,
 ) -> None:
     """Forces (n_atoms, 3) and virial (3, 3) are added from `grad`, the gradient of a block's descriptors."""
+    x, pairs, offsets, kinds, longest, model = system
     shape, mean, std, table, grid, lines, strip, smooth, excluded, hidden, _padding, normal, _sel = model
-    size = width(sizes)
+    size, one = width(sizes), table.dtype.type(1.0)
     scratch, found = np.empty((N_LINES, longest + 1)), np.empty(longest + 1, np.int64)
     node, v = np.empty(longest + 1, np.int64), np.empty((N_WEIGHTS, longest + 1))
     weights = np.empty((longest + 1, N_WEIGHTS), table.dtype)
-    rows = np.empty((longest + 1, 4), table.dtype)
-    of_moments = np.empty(4 * size, table.dtype)
-    one = table.dtype.type(1.0)
+    rows, of_moments = np.empty((longest + 1, 4), table.dtype), np.empty(4 * size, table.dtype)
     limit = shape[0] * shape[0]
     for row in range(first, last):
         kind = kinds[row]
@@ -283,23 +320,14 @@ def backward(
         environment(n, scratch, shape, mean[kind], std[kind])
         hermite(scratch[S], n, grid[0], grid[1], grid[2], np.int64(grid[3]), node, v)
         products_backward(moments[row - begin], grad[row - begin], of_moments, normal, sizes, axis)
-        for k in range(n):
-            for c in range(N_WEIGHTS):
-                weights[k, c] = v[c, k]
-            ratio = scratch[RATIO, k]
-            rows[k, 0] = scratch[S, k]
-            rows[k, 1] = ratio * scratch[X, k]
-            rows[k, 2] = ratio * scratch[Y, k]
-            rows[k, 3] = ratio * scratch[Z, k]
+        fill_rows(n, scratch, v, weights, rows)
         fx = fy = fz = 0.0
         for k in range(n):
-            j = found[k]
-            other = kinds[j]
+            other, along = kinds[found[k]], 0.0
             if excluded.shape[0] > 0 and excluded[kind, other]:
                 continue
             at = (lines[kind, other] + node[k]) * 3 * size
             nodes = table[at : at + 6 * size]
-            along = 0.0
             if strip.shape[0] > 0:
                 factor = table.dtype.type(scratch[SWITCH, k]) if smooth else one
                 g0, g1, g2, g3, slope, of_factor = pull_back_stripped(
@@ -309,26 +337,12 @@ def backward(
                     along = of_factor * scratch[SWITCH_SLOPE, k]
             else:
                 g0, g1, g2, g3, slope = pull_back(nodes, weights[k], rows[k], of_moments, sizes)
-            dx, dy, dz = scratch[X, k], scratch[Y, k], scratch[Z, k]
-            ratio = scratch[RATIO, k]
+            dx, dy, dz, ratio = scratch[X, k], scratch[Y, k], scratch[Z, k], scratch[RATIO, k]
             along += (np.float64(g0) + slope) * scratch[RADIAL_SLOPE, k]
             along += (g1 * dx + g2 * dy + g3 * dz) * scratch[RATIO_SLOPE, k]
             px, py, pz = along * dx + g1 * ratio, along * dy + g2 * ratio, along * dz + g3 * ratio
-            fx += px
-            fy += py
-            fz += pz
-            forces[j, 0] -= px
-            forces[j, 1] -= py
-            forces[j, 2] -= pz
-            virial[0, 0] -= px * dx
-            virial[0, 1] -= px * dy
-            virial[0, 2] -= px * dz
-            virial[1, 0] -= py * dx
-            virial[1, 1] -= py * dy
-            virial[1, 2] -= py * dz
-            virial[2, 0] -= pz * dx
-            virial[2, 1] -= pz * dy
-            virial[2, 2] -= pz * dz
+            fx, fy, fz = fx + px, fy + py, fz + pz
+            push(found[k], (px, py, pz), (dx, dy, dz), forces, virial)
         forces[row, 0] += fx
         forces[row, 1] += fy
         forces[row, 2] += fz
