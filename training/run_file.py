@@ -304,12 +304,12 @@ def _with_cards(config: ModelConfig, run: RunFile[Any]) -> ModelConfig:
             n: {"source": s.source, "licence": s.licence} for n, s in parts.items() if s.source or s.licence
         }
         first = next(iter(parts.values()), None)
+        described = dict.fromkeys(s.description for s in parts.values() if s.description)
         heads.append(
             dataclasses.replace(
                 head,
                 functional=head.functional or (first.functional if first else ""),
-                description=head.description
-                or "; ".join(s.description for s in parts.values() if s.description),
+                description=head.description or "; ".join(described),
                 info={**head.info, **({"data": sources} if sources else {})},
             )
         )
