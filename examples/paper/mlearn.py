@@ -56,7 +56,7 @@ def options() -> argparse.Namespace:
     parser = parser_for(__doc__, "mlearn")
     parser.add_argument("--model", default="default", help="to start from: a name or a file")
     parser.add_argument("--head", default="mlearn-PBE", help="to start from; `best` compares all")
-    parser.add_argument("--steps", type=int, default=1000, help="for each element")
+    parser.add_argument("--steps", type=int, default=3000, help="for each element")
     parser.add_argument("--learning-rate", type=float, default=5e-3)
     parser.add_argument("--elements", nargs="+", choices=ELEMENTS, default=list(ELEMENTS))
     args = parser.parse_args()
@@ -72,11 +72,11 @@ def tuned(element: str, args: argparse.Namespace) -> dict[str, Any]:
         steps=args.steps,
         start_head=args.head,
         learning_rate=args.learning_rate,
-        batch_atoms=60 if args.quick else 200,
+        batch_atoms=60 if args.quick else 110,
         huber_delta=0.2,
         energy_prefactor_start=20,
-        energy_prefactor_limit=400,
-        force_prefactor_limit=20,
+        energy_prefactor_limit=100,
+        force_prefactor_limit=100,
         virial_prefactor_start=20,
         virial_prefactor_limit=50,
         zero_shot_frames=4 if args.quick else 100,
