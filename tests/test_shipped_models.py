@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import re
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +12,7 @@ from ase.io import read
 from ase.spacegroup import crystal
 
 from dpa2calc import DPA2Calculator, available_models, load_model
-from dpa2calc.heads import resolve_head
 
-ROOT = Path(__file__).parents[1]
 SHIPPED = [name for name, entry in available_models().items() if entry.shipped]
 
 
@@ -29,27 +25,6 @@ def test_the_registry_says_what_the_file_holds(name):
         errors = head.info["test_errors"]
         sets = [errors] if "force_rmse" in errors else list(errors.values())
         assert sets and all(s["n_frames"] > 0 and s["force_rmse"] > 0 for s in sets), head.name
-
-
-def documented_calculators():
-    """Page, model and head of every calculator in README and docs whose model is inside the package."""
-    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
-        for block in re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL):
-            for call in ast.walk(ast.parse(block)):
-                if isinstance(call, ast.Call) and ast.unparse(call.func) == "DPA2Calculator":
-                    given = {k.arg: k.value for k in call.keywords} | dict(zip(("model", "head"), call.args))
-                    if all(isinstance(given.get(k), ast.Constant | None) for k in ("model", "head")):
-                        model, head = (getattr(given.get(k), "value", None) for k in ("model", "head"))
-                        if (model or "default") in SHIPPED:
-                            yield page.name, model or "default", head
-
-
-def test_heads_in_the_documentation_exist():
-    found = list(documented_calculators())
-    assert len(found) >= 5
-    for page, model, head in found:
-        heads = load_model(model).config.heads
-        assert resolve_head(head, heads, model=f"{model} in {page}") in heads
 
 
 def perovskite():

@@ -17,6 +17,7 @@ from .distributed import Processes
 from .evaluate import Evaluation, evaluate
 from .finetune import FinetuneResult, finetune, rank_heads
 from .history import History
+from .labels import LabelKeys
 from .learning_curve import LearningCurve, fine_tuned, from_scratch, learning_curve
 from .metrics import Errors
 from .paper_sets import paper_sets

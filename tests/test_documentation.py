@@ -1,0 +1,92 @@
+"""What README and docs show exists: names, arguments, heads, command lines."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dpa2calc import available_models, load_model
+from dpa2calc.cli.main import build_parser
+from dpa2calc.heads import resolve_head
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PACKAGES = ("dpa2calc", "dpa2calc.training", "dpa2calc.applications")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """Code of a page."""
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), flags=re.DOTALL)
+
+
+def calls(page: Path) -> Iterator[tuple[str, ast.Call]]:
+    """Calls of plain names in a page's Python, with the name."""
+    for block in blocks(page, "python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                yield node.func.id, node
+
+
+def imported(page: Path) -> dict[str, Any]:
+    """Everything a page imports from this package, and what the applications export."""
+    found = dict(vars(importlib.import_module("dpa2calc.applications")))
+    for block in blocks(page, "python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("dpa2calc"):
+                module = importlib.import_module(str(node.module))
+                found |= {alias.asname or alias.name: getattr(module, alias.name) for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_hold_what_they_export(package):
+    module = importlib.import_module(package)
+    assert not [name for name in module.__all__ if not hasattr(module, name)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_names_and_arguments_in_the_documentation_exist(page):
+    known = imported(page)
+    for name, call in calls(page):
+        if name in known and not any(k.arg is None for k in call.keywords):
+            given = {str(k.arg): k.value for k in call.keywords}
+            try:
+                inspect.signature(known[name]).bind(*call.args, **given)
+            except TypeError as error:
+                pytest.fail(f"{ast.unparse(call)}: {error}")
+
+
+def test_heads_in_the_documentation_exist():
+    shipped = {name for name, entry in available_models().items() if entry.shipped}
+    checked = 0
+    for page in PAGES:
+        for name, call in calls(page):
+            given = dict(zip(("model", "head"), call.args)) | {str(k.arg): k.value for k in call.keywords}
+            chosen = [given.get(key, ast.Constant(None)) for key in ("model", "head")]
+            if name == "DPA2Calculator" and all(isinstance(node, ast.Constant) for node in chosen):
+                model, head = (ast.literal_eval(node) for node in chosen)
+                if (model or "default") in shipped:
+                    heads = load_model(model or "default").config.heads
+                    assert resolve_head(head, heads, model=f"{page.name}, {ast.unparse(call)}") in heads
+                    checked += 1
+    assert checked >= 5
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_command_lines_in_the_documentation_are_accepted(page):
+    for block in blocks(page, "bash"):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if words[:1] == ["dpa2calc"] and "|" not in words and "--help" not in words:
+                try:
+                    build_parser(words[1]).parse_args(words[1:])
+                except SystemExit:
+                    pytest.fail(f"not accepted: {line}")
