@@ -162,6 +162,6 @@ def test_tanh_is_exact_and_differentiable_twice():
 def test_padded_softmax_stays_positive_with_more_neighbours_than_the_normaliser():
     scores = torch.tensor([[-60.0, -70.0, -50.0]], dtype=torch.float64, requires_grad=True)
     for weights in (padded_softmax(scores, -2), padded_weights(scores.detach().clone(), -2)):
-        assert bool((weights >= 0).all()) and float(weights.sum()) < 1e-10
+        assert bool((weights >= 0).all()) and float(weights.detach().sum()) < 1e-10
     (gradient,) = torch.autograd.grad(padded_softmax(scores, -2).sum(), scores)
     assert bool(torch.isfinite(gradient).all())
