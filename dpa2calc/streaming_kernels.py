@@ -158,10 +158,13 @@ def silence(n: int, row: int, found: Any, kinds: Any, excluded: Any, rows: Any) 
 
 @_compiled
 def add_by_one(
-    row: int, n: int, found: Any, kinds: Any, model: Any, scratch: Any, place: Any, out: Any, sizes: Any
+    row: int, n: int, found: Any, kinds: Any, nets: Any, scratch: Any, place: Any, out: Any, sizes: Any
 ) -> None:
-    """Add n neighbours to a row's moments, strip mode; place: (node, weights, rows)."""
-    table, lines, strip, smooth = model[3], model[5], model[6], model[7]
+    """Add n neighbours to a row's moments, strip mode.
+
+    nets: (table, lines, strip, smooth) of the model; place: (node, weights, rows).
+    """
+    table, lines, strip, smooth = nets
     node, weights, rows = place
     size, one = width(sizes), table.dtype.type(1.0)
     for k in range(n):
@@ -173,13 +176,11 @@ def add_by_one(
 
 
 @_compiled
-def add_by_two(
-    row: int, n: int, found: Any, kinds: Any, model: Any, place: Any, out: Any, sizes: Any
-) -> None:
+def add_by_two(row: int, n: int, found: Any, kinds: Any, nets: Any, place: Any, out: Any, sizes: Any) -> None:
     """Add n neighbours to a row's moments, two at a time; an odd one beside one that weighs nothing."""
-    table, lines = model[3], model[5][kinds[row]]
+    table, of_types, _strip, _smooth = nets
     node, weights, rows = place
-    size = width(sizes)
+    size, lines = width(sizes), of_types[kinds[row]]
     if n % 2 == 1:
         found[n], node[n] = found[n - 1], node[n - 1]
         for c in range(5):
@@ -213,14 +214,15 @@ def forward(
     system: positions, pairs, offsets, types, most neighbours, model (see `streaming.kernel_arguments`).
     """
     x, pairs, offsets, kinds, longest, model = system
-    shape, mean, std, table, grid, _lines, strip, _smooth, excluded, hidden, padding, normal, sel = model
+    shape, mean, std, table, grid, lines, strip, smooth, excluded, hidden, padding, normal, sel = model
     size = width(sizes)
     scratch, found = np.empty((N_LINES, longest + 1)), np.empty(longest + 1, np.int64)
     node, v = np.empty(longest + 1, np.int64), np.empty((N_WEIGHTS, longest + 1))
     weights = np.empty((longest + 1, 5), table.dtype)
     rows = np.empty((longest + 1, 4), table.dtype)
     counts = np.empty(sel.shape[0], np.int64)
-    limit, place = shape[0] * shape[0], (node, weights, rows)
+    limit = shape[0] * shape[0]
+    nets, place = (table, lines, strip, smooth), (node, weights, rows)
     for row in range(first, last):
         kind = kinds[row]
         n = near(row, x, pairs, offsets, kinds, hidden, limit, (scratch, found))
@@ -232,9 +234,9 @@ def forward(
         fill_rows(n, scratch, v, weights, rows)
         silence(n, row, found, kinds, excluded, rows)
         if strip.shape[0] > 0:
-            add_by_one(row, n, found, kinds, model, scratch, place, out, sizes)
+            add_by_one(row, n, found, kinds, nets, scratch, place, out, sizes)
         else:
-            add_by_two(row, n, found, kinds, model, place, out, sizes)
+            add_by_two(row, n, found, kinds, nets, place, out, sizes)
         for m in range(4 * size):
             out[m] *= normal
         products(out, descriptors[row - begin], sizes, axis)

@@ -37,7 +37,8 @@ def calls(page: Path) -> Iterator[tuple[str, ast.Call]]:
 
 def imported(page: Path) -> dict[str, Any]:
     """Everything a page imports from this package, and what the applications export."""
-    found = dict(vars(importlib.import_module("dpa2calc.applications")))
+    applications = importlib.import_module("dpa2calc.applications")
+    found = {name: getattr(applications, name) for name in applications.__all__}
     for block in blocks(page, "python"):
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.ImportFrom) and str(node.module).startswith("dpa2calc"):
