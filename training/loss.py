@@ -25,13 +25,27 @@ class LossTerms:
     d_virial: Tensor
 
 
+@dataclass(frozen=True)
+class Labels:
+    """How many labels a batch of a set holds on average: energies, atoms with forces, virials."""
+
+    energies: float
+    forces: float
+    virials: float
+
+
 def symmetric(matrix: Tensor) -> Tensor:
     """(m, 3, 3) -> its symmetric part."""
     return 0.5 * (matrix + matrix.transpose(-1, -2))
 
 
 def energy_force_loss(
-    output: Output, batch: Batch, prefactors: tuple[float, float, float], *, huber_delta: float | None = None
+    output: Output,
+    batch: Batch,
+    prefactors: tuple[float, float, float],
+    *,
+    huber_delta: float | None = None,
+    usual: Labels | None = None,
 ) -> LossTerms:
     """p_e <n (dE/n)^2> + p_f <dF^2> + p_v <n (dW/n)^2>, each over the frames or components that have a label.
 
@@ -45,22 +59,21 @@ def energy_force_loss(
     d_forces = (output.forces - batch.forces)[batch.has_forces]
     d_virial = ((symmetric(output.virial) - batch.virial) / size[:, None, None])[batch.has_virial]
     total = output.energy.sum() * 0.0  # keeps the graph when a batch has no label of a kind
-    for prefactor, error, weight in (
-        (p_energy, d_energy, size[batch.has_energy]),
-        (p_force, d_forces, None),
-        (p_virial, d_virial, size[batch.has_virial][:, None, None]),
+    number = usual or Labels(len(d_energy), len(d_forces), len(d_virial))
+    for prefactor, error, weight, count in (
+        (p_energy, d_energy, size[batch.has_energy], number.energies),
+        (p_force, d_forces, None, 3.0 * number.forces),
+        (p_virial, d_virial, size[batch.has_virial][:, None, None], 9.0 * number.virials),
     ):
         if prefactor and error.numel():
-            total = total + prefactor * _mean_penalty(error, weight, huber_delta)
+            total = total + prefactor / count * _penalty(error, weight, huber_delta)
     return LossTerms(total, d_energy.detach(), d_forces.detach(), d_virial.detach())
 
 
-def _mean_penalty(error: Tensor, weight: Tensor | None, huber_delta: float | None) -> Tensor:
+def _penalty(error: Tensor, weight: Tensor | None, huber_delta: float | None) -> Tensor:
     if huber_delta is not None:
         size = error.abs()
         # Scaled so that small errors give error^2, as without Huber.
-        return torch.where(
-            size <= huber_delta, error * error, huber_delta * (2.0 * size - huber_delta)
-        ).mean()
+        return torch.where(size <= huber_delta, error * error, huber_delta * (2.0 * size - huber_delta)).sum()
     squares = error * error
-    return squares.mean() if weight is None else (squares * weight).mean()
+    return (squares if weight is None else squares * weight).sum()

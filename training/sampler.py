@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .loader import GraphStore
+from .loss import Labels
 
 
 @dataclass(frozen=True)
@@ -49,16 +50,37 @@ class Sampler:
         chosen = rng.choice(len(self.tasks), size=self.batches_per_step, p=self.probabilities)
         return [Draw(int(task), self._take(int(task))) for task in chosen]
 
-    def _take(self, task: int) -> tuple[int, ...]:
+    def usual_labels(self) -> list[Labels]:
+        """Labels of each set's batches, averaged over one pass through its frames."""
+        return [self._usual(task) for task in range(len(self.tasks))]
+
+    def _usual(self, task: int) -> Labels:
+        frames = self.tasks[task].store.dataset
+        order = np.random.default_rng([self.seed, task + 1, 0]).permutation(len(frames))
+        batches, end = 0, 0
+        while end < len(order):
+            end, batches = self._end(task, order, end), batches + 1
+        return Labels(
+            energies=sum(f.energy is not None for f in frames) / batches,
+            forces=sum(f.n_atoms for f in frames if f.forces is not None) / batches,
+            virials=sum(f.virial is not None for f in frames) / batches,
+        )
+
+    def _end(self, task: int, order: np.ndarray, start: int) -> int:
+        """Where the batch that begins at `start` ends: full, but with one frame at least."""
         data = self.tasks[task].store.dataset
-        order = self._order(task)
-        start = self.positions[task]
         end, atoms = start, 0
         while end < len(order):
             atoms += data[int(order[end])].n_atoms
             if end > start and atoms > self.batch_atoms:
                 break
             end += 1
+        return end
+
+    def _take(self, task: int) -> tuple[int, ...]:
+        order = self._order(task)
+        start = self.positions[task]
+        end = self._end(task, order, start)
         self.positions[task] = end
         if end >= len(order):
             self.epochs[task] += 1

@@ -94,6 +94,7 @@ class Trainer:
             batches_per_step=config.batches_per_step,
             seed=config.seed,
         )
+        self.usual = self.sampler.usual_labels()
         # Weights that are not trained keep requires_grad: without it the model takes its inference
         # kernels, which cannot be differentiated twice.
         self.named = {
@@ -206,7 +207,13 @@ class Trainer:
         for batch in batches:
             batch = batch.to(self.config.device)
             output = self.potential.compute(batch.graph, batch.head, create_graph=True)
-            terms = energy_force_loss(output, batch, prefactors, huber_delta=self.config.huber_delta)
+            terms = energy_force_loss(
+                output,
+                batch,
+                prefactors,
+                huber_delta=self.config.huber_delta,
+                usual=self.usual[batch.task],
+            )
             finite = finite and bool(terms.total.isfinite())
             if finite:
                 share = terms.total / self.config.batches_per_step

@@ -8,7 +8,9 @@ import torch
 
 from dpa2calc.graph_builder import graph_from_atoms
 from dpa2calc.training.dataset import Dataset
-from dpa2calc.training.loader import Budget, GraphStore, groups_by_atoms
+from dpa2calc.training.loader import Budget, GraphStore, groups_by_atoms, make_batch
+from dpa2calc.training.loss import Labels, energy_force_loss
+from dpa2calc.training.preparation import new_potential
 from dpa2calc.training.sampler import Sampler, Task
 
 
@@ -72,3 +74,26 @@ def test_budget_limits_what_is_kept(tiny_model, lj_data):
         store.graph(index)
     assert 0 <= budget.left < 2500
     assert 0 < len(store._tables) < 10
+
+
+def test_all_frames_of_a_set_count_the_same(tiny_model, lj_data):
+    """The batches of an epoch, however full, add up to the loss of the whole set as one batch."""
+    small, large = lj_data(7), lj_data(4, repeat=2)
+    mixed = Dataset((*small, *large), name="mixed")
+    store = GraphStore(mixed, tiny_model())
+    sampler = Sampler([Task("mixed", 0, store)], batch_atoms=12, batches_per_step=1, seed=3)
+    potential = new_potential(tiny_model(), seed=2, dtype="float64")
+
+    def loss(frames: tuple[int, ...], usual: Labels | None) -> float:
+        batch = make_batch(store, frames)
+        output = potential.compute(batch.graph)
+        terms = energy_force_loss(output, batch, (2.0, 3.0, 5.0), huber_delta=0.1, usual=usual)
+        return float(terms.total.detach())
+
+    usual = sampler.usual_labels()[0]
+    draws: list[tuple[int, ...]] = []
+    while sampler.epochs == [0]:
+        draws.append(sampler.draw(len(draws))[0].frames)
+    losses = [loss(frames, usual) for frames in draws]
+    assert {len(frames) for frames in draws} >= {1, 2}
+    assert np.mean(losses) == pytest.approx(loss(tuple(range(len(mixed))), None), rel=1e-10)
