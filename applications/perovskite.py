@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -77,7 +77,7 @@ def perovskite(
     lattice_constant: float = 4.0,
     anion: str = "O",
     ordering: Ordering = "random",
-    polar_shift: float = 0.0,
+    polar_shift: float | Sequence[float] = 0.0,
     seed: int = 0,
 ) -> Atoms:
     """A cubic ABX3 supercell; each cell has A at the corner, B in the middle, X on the faces.
@@ -92,7 +92,8 @@ def perovskite(
         ordering: "random" puts the B atoms on sites at random; "rocksalt" puts the commonest B element
             (Nb in PIN-PMN-PT) on one of two alternating sublattices as far as it goes, the 1:1 order
             known from these relaxors; needs even repeats.
-        polar_shift: shift of all A and B ions along +z relative to X, Å, to start in one domain.
+        polar_shift: shift of all A and B ions relative to X, Å, to start in one domain: a number for
+            +z, or a vector.
         seed: of the random choice.
 
     Example:
@@ -108,7 +109,7 @@ def perovskite(
     counts = _whole_numbers(fractions, len(cells))
     rng = np.random.default_rng(seed)
     elements = _arrange(counts, cells, repeats, ordering, rng)
-    up = np.array([0, 0, polar_shift])
+    up = np.array([0, 0, polar_shift] if np.ndim(polar_shift) == 0 else polar_shift)
     corner = np.array([[0, 0, 0]])
     faces = np.array([[0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])
     a = lattice_constant

@@ -117,6 +117,10 @@ SECTIONS = (
         "lgps_diffusion/lgps_diffusion.json", page.verdicts, "lgps_diffusion.py",
     ),
     Section(
+        "A student for lead perovskites (Figure 4d-e)",
+        "perovskite_student/perovskite_student.json", page.verdicts, "perovskite_student.py", "positional",
+    ),
+    Section(
         "Ferroelectric transitions (Figure 4d-e)",
         "perovskite_transition/perovskite_transition.json", page.verdicts, "perovskite_transition.py",
     ),

@@ -34,6 +34,8 @@ def test_several_elements_share_the_b_site():
     assert len(cages.centres) == 8
     polar = perovskite("Pb", fractions, repeats=(2, 2, 2), polar_shift=0.2)
     assert np.allclose(cages.displacements(polar), [0, 0, 0.2])
+    along = perovskite("Pb", fractions, repeats=(2, 2, 2), polar_shift=(0.1, -0.1, 0.1))
+    assert np.allclose(cages.displacements(along), [0.1, -0.1, 0.1])
 
 
 def test_cage_errors():
