@@ -60,6 +60,9 @@ class TrainConfig:
         int, "frames of each set to which the elements' energies are fitted after the last step (0 = none)"
     ] = 200
     shared_steps: Annotated[int, "steps before `steps` in which all heads share one fitting net"] = 0
+    freeze_descriptor: Annotated[bool, "train the fitting nets only, of a model that is trained already"] = (
+        False
+    )
     seed: Annotated[int, "seed of weights and sampling"] = 1
     dtype: Annotated[Literal["float32", "float64"], "precision of the networks"] = "float32"
     device: Annotated[str, "cpu, cuda or cuda:N"] = "cpu"
@@ -159,7 +162,6 @@ class FinetuneConfig(TrainConfig):
     validate_every: Annotated[int, "steps between validations"] = 500
     start_head: Annotated[str, "a head's name, 'best' (least zero-shot error) or 'fresh'"] = "best"
     zero_shot_frames: Annotated[int, "frames for the choice of head and the bias fit"] = 100
-    freeze_descriptor: Annotated[bool, "train the fitting net only"] = False
     freeze_layers: Annotated[int, "freeze repinit and this many repformer layers (0 = nothing)"] = 0
     lora_rank: Annotated[int, "rank of low-rank updates of the frozen descriptor (0 = off)"] = 0
     lora_scale: Annotated[float, "factor of the low-rank updates"] = 1.0

@@ -24,7 +24,7 @@ from .energy_level import shift_energy_bias
 from .evaluate import compare, find_head, predict_potential
 from .lora import add_lora
 from .metrics import Errors, validation_score
-from .preparation import TrainingData, TrainingSet, check_labels, new_potential
+from .preparation import TrainingData, TrainingSet, check_labels, head_weights, new_potential
 from .run import with_seen_elements
 from .statistics import check_type_map, energy_bias, set_energy_bias, spread_frames
 from .trainer import Trainer, TrainResult
@@ -232,7 +232,7 @@ def trainable_weights(potential: Potential, config: FinetuneConfig) -> set[str]:
     Raises:
         ConfigError: more layers to freeze than the descriptor has.
     """
-    heads = {n for n, _ in potential.named_parameters() if n.startswith("heads.")}
+    heads = head_weights(potential)
     if config.lora_rank:
         return heads | add_lora(potential, config.lora_rank, scale=config.lora_scale, seed=config.seed)
     if config.freeze_descriptor:

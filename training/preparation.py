@@ -103,6 +103,11 @@ def new_potential(config: ModelConfig, *, seed: int, dtype: str = "float32") -> 
         return Potential(config, dtype=getattr(torch, dtype))
 
 
+def head_weights(potential: Potential) -> set[str]:
+    """Names of the fitting nets' weights, which are trained where the descriptor is frozen."""
+    return {n for n, _ in potential.named_parameters() if n.startswith("heads.")}
+
+
 def measure_environment(
     potential: Potential, data: TrainingData, *, frames: int = 100, seed: int = 0
 ) -> None:

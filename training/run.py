@@ -18,7 +18,14 @@ from .data import PathLike
 from .dataset import Dataset
 from .distributed import ALONE, Processes
 from .initialization import absorb_initial_energies
-from .preparation import TrainingData, TrainingSet, fit_energy_biases, measure_environment, new_potential
+from .preparation import (
+    TrainingData,
+    TrainingSet,
+    fit_energy_biases,
+    head_weights,
+    measure_environment,
+    new_potential,
+)
 from .shared_start import tie_heads, untie_heads
 from .trainer import Trainer, TrainResult
 
@@ -75,11 +82,17 @@ def pretrain(
         output: folder of the run's files, see `Trainer`.
 
     Raises:
-        ConfigError, DataError: see `TrainingData.of`. TrainingError: the loss is not finite.
+        ConfigError, DataError: see `TrainingData.of`; ConfigError also for `freeze_descriptor` without a
+            trained model. TrainingError: the loss is not finite.
     """
     if isinstance(model, str):
         model = model_for(model, sets)
     given = model if isinstance(model, Potential) else None
+    if config.freeze_descriptor and given is None:
+        raise ConfigError(
+            "freeze_descriptor = true, but a fresh descriptor has learned nothing; give a trained model to "
+            "go on with (model = a checkpoint's file or name)"
+        )
     data = TrainingData.of(sets, given.config if given else model)  # type: ignore[arg-type]
     if given is not None:
         potential = copy.deepcopy(given)
@@ -100,7 +113,8 @@ def pretrain(
                 return first
             potential = first.potential
             untie_heads(potential)
-    return trainer(potential, data, config, output=Path(output)).run()
+    trainable = head_weights(potential) if config.freeze_descriptor else None
+    return trainer(potential, data, config, output=Path(output), trainable=trainable).run()
 
 
 def _fit_to_data(potential: Potential, data: TrainingData, config: TrainConfig) -> None:

@@ -106,6 +106,19 @@ def test_what_is_frozen_stays(two_heads, lj_data, tmp_path):
         SHORT.replace(freeze_descriptor=True, lora_rank=2)
 
 
+def test_only_the_fitting_nets_go_on(two_heads, lj_data, tmp_path):
+    sets = {head.name: lj_data(4, name=head.name) for head in two_heads.config.heads}
+    config = TrainConfig(steps=4, batches_per_step=2, freeze_descriptor=True, final_bias_frames=0)
+    result = pretrain(two_heads, sets, config, output=tmp_path / "on", progress=False)
+    assert _changed(two_heads, result) == set()
+    old, new = two_heads.state_dict(), result.potential.state_dict()
+    assert all(
+        any(not torch.equal(old[n], new[n]) for n in old if n.startswith(f"heads.{k}.nets.")) for k in (0, 1)
+    )
+    with pytest.raises(ConfigError, match="a fresh descriptor has learned nothing; give a trained model"):
+        pretrain(two_heads.config, sets, config, output=tmp_path / "fresh", progress=False)
+
+
 def test_lora_starts_at_the_model_and_merges_exactly(two_heads, lj_data, tmp_path):
     data = lj_data(5, name="new")
     before = evaluate(two_heads, data, head="A").errors
