@@ -90,7 +90,7 @@ def draw(rows: dict[str, dict[str, dict[str, Any]]], title: str, path: Any) -> N
 
 def main() -> None:
     """Relax every domain, print the table."""
-    parser = options(__doc__, model="student-ferroelectric", output="runs/perovskite_phases")
+    parser = options(__doc__, model="student-perovskite", output="runs/perovskite_phases")
     parser.add_argument("--systems", nargs="+", choices=tuple(SYSTEMS), default=tuple(SYSTEMS))
     parser.add_argument("--repeat", type=int, nargs=3, default=(4, 4, 4), help="cells (default 4 4 4)")
     parser.add_argument("--seeds", type=int, default=3, help="arrangements of the B sites (default 3)")

@@ -1,7 +1,7 @@
 """Distil a student for PbTiO3 and PIN-PMN-PT alone, from the default model's FerroEle head (Figure 4d-e).
 
     python examples/perovskite_student.py DATA_FOLDER
-    python examples/perovskite_transition.py --model runs/perovskite_student/distill/student.safetensors
+    python examples/perovskite_transition.py        # with the one inside the package, student-perovskite
     python examples/perovskite_student.py DATA_FOLDER --quick
 
 `student-ferroelectric` knows 14 elements, from a teacher that saw a tenth of the frames, and finds the

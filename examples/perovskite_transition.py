@@ -187,7 +187,7 @@ def draw(results: dict[str, PhaseTransition], title: str, path: Path) -> None:
 
 def main() -> None:
     """Scan every system asked for, draw, judge."""
-    parser = options(__doc__, model="student-ferroelectric", output="runs/perovskite_transition")
+    parser = options(__doc__, model="student-perovskite", output="runs/perovskite_transition")
     parser.add_argument("--systems", nargs="+", choices=tuple(SYSTEMS), default=tuple(SYSTEMS))
     orders = ("random", "rocksalt")
     parser.add_argument("--orderings", nargs="+", choices=orders, default=orders, help="of the B sites")

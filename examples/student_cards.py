@@ -21,7 +21,8 @@ INTRODUCTION = """\
 
 DPA-1 models without attention (cutoff 6 Å), distilled by `examples/distill_students.py`: a DPA-2 was
 fine-tuned on a tenth of the DFT frames, and the student learned from what it said about the configurations
-that dynamics visited. With `pip install 'dpa2calc[compress]'`,
+that dynamics visited. `student-perovskite` learned from the FerroEle head of the default model itself, on
+crystals of six elements only (`examples/perovskite_student.py`). With `pip install 'dpa2calc[compress]'`,
 `DPA2Calculator("student-water", compress=True)` runs them from tables. This page is printed by
 `examples/student_cards.py`.
 
@@ -29,6 +30,7 @@ A student knows its own system at the temperatures below and nothing else: other
 phases, surfaces, defects or higher temperatures are wrong without a warning.
 """
 FOLDERS = {"student-water": "H2O-PBE0TS", "student-sse": "SSE-PBE", "student-ferroelectric": "FerroEle"}
+CARDS = {**FOLDERS, "student-perovskite": "FerroEle"}
 
 
 def main() -> None:
@@ -40,8 +42,8 @@ def main() -> None:
     args = parser.parse_args()
     print(INTRODUCTION)
     for name, entry in available_models().items():
-        if entry.shipped and name in FOLDERS:
-            print(card(name, FOLDERS[name]))
+        if entry.shipped and name in CARDS:
+            print(card(name, CARDS[name]))
     if args.runs is not None:
         print(comparison(args.runs))
 

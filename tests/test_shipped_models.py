@@ -12,6 +12,8 @@ from ase.io import read
 from ase.spacegroup import crystal
 
 from dpa2calc import DPA2Calculator, available_models, load_model
+from dpa2calc.applications import perovskite as build_perovskite
+from dpa2calc.applications import relax
 
 SHIPPED = [name for name, entry in available_models().items() if entry.shipped]
 
@@ -58,6 +60,7 @@ def lithium_sulfide():
         ("student-water", None, water),
         ("student-sse", None, lithium_sulfide),
         ("student-ferroelectric", None, perovskite),
+        ("student-perovskite", None, perovskite),
     ],
 )
 def test_forces_and_stress_are_derivatives_of_the_energy(name, head, make):
@@ -100,6 +103,26 @@ def test_an_oh_bond_of_liquid_water_pulls_back():
         atoms.calc = calc
         pull[length] = float(atoms.get_forces()[hydrogen] @ direction)
     assert pull[0.85] > 2.0 and pull[1.15] < -2.0  # eV/Å; the force constant of the bond is tens of eV/Å²
+
+
+def test_lead_titanate_is_tetragonal():
+    """DFT: the tetragonal domain lies below the rhombohedral one, and both below the cubic crystal."""
+    calc = DPA2Calculator("student-perovskite")
+    energy, shape = {}, {}
+    for name, shift in {"cubic": (0, 0, 0), "along c": (0, 0, 0.3), "along 111": (0.17, 0.17, 0.17)}.items():
+        atoms = relaxed_perovskite(shift, calc)
+        energy[name], shape[name] = atoms.get_potential_energy(), atoms.cell.lengths()
+    assert energy["along c"] < energy["along 111"] - 0.005 < energy["cubic"] - 0.03  # eV a formula unit
+    assert 1.03 < shape["along c"][2] / shape["along c"][0] < 1.10
+
+
+def relaxed_perovskite(shift, calc):
+    """PbTiO3 whose cations were shifted, relaxed with its cell."""
+    atoms = build_perovskite("Pb", "Ti", lattice_constant=3.93, polar_shift=shift)
+    atoms.calc = calc
+    found = relax(atoms, cell="full", fmax=0.01, max_steps=300, progress=False).atoms()
+    found.calc = calc
+    return found
 
 
 def test_bulk_copper_resists_compression():
