@@ -19,8 +19,8 @@ INTRODUCTION = """\
 
 `DPA2Calculator(head=HEAD)`; the start of `finetune("default", data, ...)`. One descriptor with a head for
 each DFT setting, trained by `dpa2calc train` with `examples/default_model.toml`, then
-`default_model_continued.toml`, `default_model_final.toml`, `default_model_fourth.toml` and
-`default_model_fifth.toml`. This page is printed by `examples/model_card.py` from the checkpoint.
+`default_model_continued.toml`, `_final`, `_fourth`, `_fifth`, `_sixth`, `_seventh` and `_eighth`.
+This page is printed by `examples/model_card.py` from the checkpoint.
 
 **Not for** structures, elements, temperatures or pressures far from a head's training sets; reactions, unless
 the set holds them; comparing energies of different heads, which have different zeros. Look at the errors of
@@ -44,9 +44,10 @@ def main() -> None:
     steps = {head.info.get("training", {}).get("steps") for head in config.heads}
     print(
         f"{n_descriptor:,} parameters in the descriptor, {n_heads:,} in {len(config.heads)} heads; "
-        f"{len(config.type_map)} elements; {', '.join(str(s) for s in steps)} steps in the last stretch.\n"
+        f"{len(config.type_map)} elements; {' or '.join(sorted(map(str, steps)))} steps in a head's last "
+        "stretch.\n"
     )
-    print("![the last stretch](default_model_learning_curve.png)\n")
+    print("![the sixth stretch](default_model_learning_curve.png)\n")
     print_errors(config)
     print_sources(config)
 
@@ -61,7 +62,7 @@ def print_errors(config: ModelConfig) -> None:
     print("## Errors on the test frames\n")
     print(
         "RMSE; energy in meV/atom, force in meV/Å, virial in meV/atom. Weights are those of the "
-        "collection; the last stretch drew some sets more often.\n"
+        "collection; some stretches drew some sets more often.\n"
     )
     print("| head | set | frames | energy | force | virial | weight |")
     print("|---|---|---|---|---|---|---|")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from dpa2calc.errors import DataError, MissingDependencyError
@@ -166,20 +168,35 @@ class History:
         return tuple(names)
 
     def plot(self, axes: Any = None) -> Any:
-        """Energy and force RMSE by step, training thin and validation bold; returns the two axes."""
+        """Energy and force RMSE by step; returns the two axes.
+
+        Training is thin and validation bold; where nothing was validated the running median of the training
+        errors is.
+        """
         import matplotlib.pyplot as plt
 
+        many = len(self.sets()) > 10
         if axes is None:
-            _, axes = plt.subplots(1, 2, figsize=(10, 4))
+            _, axes = plt.subplots(1, 2, figsize=(14 if many else 10, 4), layout="constrained")
         for axis, quantity, label in (
             (axes[0], "energy_rmse", "energy RMSE (meV/atom)"),
             (axes[1], "force_rmse", "force RMSE (meV/Å)"),
         ):
             for number, name in enumerate(self.sets()):
-                color = f"C{number % 10}"
-                axis.plot(*self.series(name, quantity, kind="train"), color=color, lw=0.6, alpha=0.5)
-                axis.plot(*self.series(name, quantity), color=color, lw=1.6, label=name)
+                steps, errors = self.series(name, quantity, kind="train")
+                bold = self.series(name, quantity)
+                bold = bold if len(bold[0]) else (steps, _running_median(errors))
+                style = {"color": f"C{number % 10}", "ls": ("-", "--", ":")[number // 10 % 3]}
+                axis.plot(steps, errors, color=style["color"], lw=0.6, alpha=0.15 if many else 0.5)
+                axis.plot(*bold, lw=1.6, label=name, **style)
             axis.set(xlabel="step", ylabel=label, yscale="log")
         if self.sets():
-            axes[1].legend(fontsize=7)
+            beside = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "ncols": 2} if many else {}
+            axes[1].legend(fontsize=7, **beside)
         return axes
+
+
+def _running_median(values: Sequence[float]) -> np.ndarray:
+    """The median of a fifteenth of the points around each."""
+    half = len(values) // 30
+    return np.array([np.median(values[max(0, i - half) : i + half + 1]) for i in range(len(values))])

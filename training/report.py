@@ -79,13 +79,15 @@ def _with_figures(
     own = [name for name, item in sets.items() if (item.head or name) == head.name]
     errors = {name: evaluations[name].errors.to_dict() for name in own if name in evaluations}
     info = dict(head.info)
-    if own:
-        frames = {name: len(sets[name].train) for name in own}
-        info["training"] = {"steps": result.steps, "frames": frames, "seed": seed}
+    if not own:
+        return head  # not trained here: what an earlier run found still holds
+    frames = {name: len(sets[name].train) for name in own}
+    info["training"] = {"steps": result.steps, "frames": frames, "seed": seed}
+    for figures in ("test_errors", "few_frames"):
+        info.pop(figures, None)  # of an earlier run's weights
     if errors:
         info["test_errors"] = errors
     few = {name: _few_frames(evaluations[name]) for name in errors if evaluations[name].few_frames}
-    info.pop("few_frames", None)  # of an earlier run
     if few:
         info["few_frames"] = few
     return dataclasses.replace(head, info=info)
