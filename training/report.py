@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dpa2calc.checkpoint import load_checkpoint, save_checkpoint
+from dpa2calc.model.config import HeadConfig
 from dpa2calc.model.potential import Potential
 
 from .config import TrainConfig
@@ -58,7 +59,7 @@ def finish_run(
     weights = {name: item.weight for name, item in sets.items()}
     text = summary_text(evaluations, weights)
     potential.config = potential.config.with_heads(
-        tuple(_with_figures(h, result, sets, evaluations, config.seed) for h in potential.config.heads)
+        tuple(with_figures(h, result.steps, sets, evaluations, config.seed) for h in potential.config.heads)
     )
     file = save_checkpoint(
         potential.to("cpu"), folder / "model.safetensors", extra_info={"steps": result.steps}
@@ -69,20 +70,21 @@ def finish_run(
     return RunReport(file, potential, evaluations, text)
 
 
-def _with_figures(
-    head: Any,
-    result: TrainResult,
+def with_figures(
+    head: HeadConfig,
+    steps: int,
     sets: Mapping[str, TrainingSet],
     evaluations: Mapping[str, Evaluation],
     seed: int,
-) -> Any:
+) -> HeadConfig:
+    """The head with what the run trained and found; one that it did not train keeps what is known of it."""
     own = [name for name, item in sets.items() if (item.head or name) == head.name]
     errors = {name: evaluations[name].errors.to_dict() for name in own if name in evaluations}
-    info = dict(head.info)
     if not own:
-        return head  # not trained here: what an earlier run found still holds
+        return head
+    info = dict(head.info)
     frames = {name: len(sets[name].train) for name in own}
-    info["training"] = {"steps": result.steps, "frames": frames, "seed": seed}
+    info["training"] = {"steps": steps, "frames": frames, "seed": seed}
     for figures in ("test_errors", "few_frames"):
         info.pop(figures, None)  # of an earlier run's weights
     if errors:

@@ -8,8 +8,11 @@ import math
 import numpy as np
 import pytest
 
+from dpa2calc.model.config import HeadConfig
 from dpa2calc.training.dataset import Dataset
 from dpa2calc.training.evaluate import Evaluation, Prediction, compare
+from dpa2calc.training.preparation import TrainingSet
+from dpa2calc.training.report import with_figures
 
 
 @pytest.fixture
@@ -71,3 +74,16 @@ def test_frames_without_the_label_do_not_count(noisy):
     assert few.n_frames == 20 and len(few.sources) == 1
     fewer = compare(Dataset(tuple(frames[:30]), name="few"), predictions[:30])
     assert fewer.few_frames == {}, "with 15 labels one frame is not few"
+
+
+def test_a_head_says_what_its_own_last_run_found(noisy):
+    """Figures of an earlier run stay with a head that was not trained again, and only with that."""
+    data, predictions = noisy
+    old = {"training": {"steps": 5}, "test_errors": {"A": {}}, "few_frames": {"A": {}}}
+    head = HeadConfig(name="A", elements=("Ar",), info=old)
+    found = {"B": compare(data, predictions)}
+    assert with_figures(head, 9, {"B": TrainingSet(data)}, found, 1).info == old
+    untested = with_figures(head, 9, {"A": TrainingSet(data)}, {}, 1).info
+    assert untested == {"training": {"steps": 9, "frames": {"A": 40}, "seed": 1}}
+    tested = with_figures(head, 9, {"A": TrainingSet(data)}, {"A": found["B"]}, 1).info
+    assert tested["test_errors"]["A"]["n_frames"] == 40 and "few_frames" not in tested
