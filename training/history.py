@@ -185,7 +185,8 @@ class History:
             for number, name in enumerate(self.sets()):
                 steps, errors = self.series(name, quantity, kind="train")
                 bold = self.series(name, quantity)
-                bold = bold if len(bold[0]) else (steps, _running_median(errors))
+                if not bold[0]:
+                    bold = steps, _running_median(errors)
                 style = {"color": f"C{number % 10}", "ls": ("-", "--", ":")[number // 10 % 3]}
                 axis.plot(steps, errors, color=style["color"], lw=0.6, alpha=0.15 if many else 0.5)
                 axis.plot(*bold, lw=1.6, label=name, **style)
@@ -196,7 +197,7 @@ class History:
         return axes
 
 
-def _running_median(values: Sequence[float]) -> np.ndarray:
+def _running_median(values: Sequence[float]) -> list[float]:
     """The median of a fifteenth of the points around each."""
     half = len(values) // 30
-    return np.array([np.median(values[max(0, i - half) : i + half + 1]) for i in range(len(values))])
+    return [float(np.median(values[max(0, i - half) : i + half + 1])) for i in range(len(values))]
