@@ -150,7 +150,6 @@ def _figures(result: TrainResult, evaluations: Mapping[str, Evaluation], folder:
     import matplotlib.pyplot as plt
 
     axes = result.history.plot()
-    axes[0].figure.tight_layout()
     axes[0].figure.savefig(folder / "learning_curve.png", dpi=120)
     plt.close(axes[0].figure)
     for name, evaluation in evaluations.items():
