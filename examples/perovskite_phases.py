@@ -15,6 +15,7 @@ Writes perovskite_phases.json and .png. A run that was stopped goes on with the 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -108,7 +109,7 @@ def main() -> None:
                 rows[name] = {
                     direction: once(
                         args.output / f"{name} {direction}.json".replace(" ", "-"),
-                        lambda d=direction: relaxed(system, ordering, seed, d, args),  # noqa: B023
+                        partial(relaxed, system, ordering, seed, direction, args),
                     )
                     for direction in DIRECTIONS
                 }

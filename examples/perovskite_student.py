@@ -27,7 +27,7 @@ from paper.science import Verdict, calculator, options, prepare, summarise
 
 from dpa2calc import DPA2Calculator
 from dpa2calc.applications import perovskite, relax
-from dpa2calc.training import Dataset, MDCondition, distill, evaluate, load_registered
+from dpa2calc.training import Dataset, DistillResult, MDCondition, distill, evaluate, load_registered
 
 ELEMENTS = ("O", "Mg", "Ti", "Nb", "In", "Pb")
 DOMAINS = {"tetragonal": (0, 0, 1), "orthorhombic": (1, 1, 0), "rhombohedral": (1, 1, 1)}
@@ -56,6 +56,35 @@ def depths(calculator: Any) -> dict[str, float]:
     return {domain: 1000 * (energies[domain] - energies["cubic"]) for domain in DOMAINS} | found
 
 
+def taught(teacher: Any, frames: Dataset, test: Dataset, args: Any) -> DistillResult:
+    """The student of `teacher`, explored by NPT with a free cell."""
+    system = systems(args.quick, args.md_steps, args.rounds)["ferroelectric"]
+    md = MDCondition(
+        ensemble="npt",
+        cell="full",
+        temperature=(100.0, 400.0, 800.0),
+        timestep=2.0,
+        steps=args.md_steps,
+        sample_interval=5 if args.quick else 50,
+        trajectories=1 if args.quick else 3,
+    )
+    return distill(
+        teacher,
+        frames,
+        "dpa1-l0",
+        md=md,
+        train=student_training(args.student_steps, system, args.seed, "cpu"),
+        config=dataclasses.replace(system.loop, frames_per_round=4 if args.quick else 90),
+        later_steps=args.student_steps,
+        final_steps=args.final_steps,
+        name="student-perovskite",
+        functional="PBEsol",
+        seed=args.seed,
+        test=test,
+        output=args.output / "distill",
+    )
+
+
 def main() -> None:
     """Distil, then compare student and teacher."""
     parser = options(__doc__, model="default", output="runs/perovskite_student")
@@ -74,31 +103,7 @@ def main() -> None:
     test = lead_frames("FerroEle", "test", args.data)
     if args.quick:
         frames, test = frames.subset(range(4)), test.subset(range(2))
-    system = systems(args.quick, args.md_steps, args.rounds)["ferroelectric"]
-    md = MDCondition(
-        ensemble="npt",
-        cell="full",
-        temperature=(100.0, 400.0, 800.0),
-        timestep=2.0,
-        steps=args.md_steps,
-        sample_interval=5 if args.quick else 50,
-        trajectories=1 if args.quick else 3,
-    )
-    result = distill(
-        teacher,
-        frames,
-        "dpa1-l0",
-        md=md,
-        train=student_training(args.student_steps, system, args.seed, "cpu"),
-        config=dataclasses.replace(system.loop, frames_per_round=4 if args.quick else 90),
-        later_steps=args.student_steps,
-        final_steps=args.final_steps,
-        name="student-perovskite",
-        functional="PBEsol",
-        seed=args.seed,
-        test=test,
-        output=args.output / "distill",
-    )
+    result = taught(teacher, frames, test, args)
     print(result.summary(), flush=True)
     models = {
         "teacher": teacher,
@@ -107,10 +112,7 @@ def main() -> None:
     }
     found = {name: depths(model) for name, model in models.items()}
     for name, numbers in found.items():
-        print(
-            f"{name:<24}"
-            + "  ".join(f"{k} {v:.3f}" if k == "c/a" else f"{k} {v:.1f}" for k, v in numbers.items())
-        )
+        print(f"{name:<24}" + "  ".join(f"{key} {value:.3f}" for key, value in numbers.items()))
     errors = {name: evaluate(models[name], test).errors for name in ("teacher", "student")}
     data = {
         "domains_of_PbTiO3_meV_per_formula_unit": found,

@@ -106,7 +106,7 @@ def test_an_oh_bond_of_liquid_water_pulls_back():
 
 
 def test_lead_titanate_is_tetragonal():
-    """DFT: the tetragonal domain lies below the rhombohedral one, and both below the cubic crystal."""
+    """As in its teacher the tetragonal domain is the lowest, and both lie below the cubic crystal."""
     calc = DPA2Calculator("student-perovskite")
     energy, shape = {}, {}
     for name, shift in {"cubic": (0, 0, 0), "along c": (0, 0, 0.3), "along 111": (0.17, 0.17, 0.17)}.items():

@@ -56,7 +56,7 @@ class Sampler:
 
     def _usual(self, task: int) -> Labels:
         frames = self.tasks[task].store.dataset
-        order = np.random.default_rng([self.seed, task + 1, 0]).permutation(len(frames))
+        order = self._permutation(task, 0)
         batches, end = 0, 0
         while end < len(order):
             end, batches = self._end(task, order, end), batches + 1
@@ -91,10 +91,13 @@ class Sampler:
         epoch = self.epochs[task]
         kept = self._orders.get(task)
         if kept is None or kept[0] != epoch:
-            rng = np.random.default_rng([self.seed, task + 1, epoch])
-            kept = (epoch, rng.permutation(len(self.tasks[task].store)))
+            kept = (epoch, self._permutation(task, epoch))
             self._orders[task] = kept
         return kept[1]
+
+    def _permutation(self, task: int, epoch: int) -> np.ndarray:
+        rng = np.random.default_rng([self.seed, task + 1, epoch])
+        return rng.permutation(len(self.tasks[task].store))
 
     def state(self) -> dict[str, list[int]]:
         """Epoch and position of each set by name, ready for JSON."""
