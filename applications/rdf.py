@@ -10,6 +10,7 @@ import numpy as np
 from ase import Atoms
 
 from dpa2calc.errors import ConfigError, StructureError
+from dpa2calc.shown import ShownBySummary
 
 from .curves import first_maximum, first_minimum, vertex
 from .pairs import (
@@ -171,7 +172,7 @@ class RadialDistribution(Result):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RadialComparison:
+class RadialComparison(ShownBySummary):
     """Difference of two g(r): peak_shift in Å, peak_height_ratio, mean_absolute_deviation of g."""
 
     peak_shift: float

@@ -17,6 +17,7 @@ import ase
 import numpy as np
 
 from dpa2calc.errors import DataError
+from dpa2calc.shown import ShownBySummary
 from dpa2calc.version import __version__
 
 ResultType = TypeVar("ResultType", bound="Result")
@@ -53,19 +54,16 @@ def library_versions(*names: str) -> dict[str, str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class Result(ShownBySummary):
     """Base of all application results.
 
     Subclasses are frozen dataclasses whose fields are numbers, strings, numpy arrays,
     or (nested) lists, tuples and dicts of these. Units are ASE's (eV, Å, eV/Å³) unless the
-    field's documentation says otherwise.
+    field's documentation says otherwise. `summary()` has the main numbers with units and uncertainties, on
+    one screen; a shell or a notebook shows it.
     """
 
     provenance: dict[str, Any] = field(default_factory=dict, repr=False)
-
-    def summary(self) -> str:
-        """One screen of text with the main numbers, their units and uncertainties."""
-        raise NotImplementedError
 
     def plot(self, ax: Any = None) -> Any:
         """Draw the result; returns the matplotlib axes."""

@@ -11,6 +11,9 @@ from ase import Atoms
 from ase.stress import full_3x3_to_voigt_6_stress
 from ase.units import GPa
 
+from .shown import ShownBySummary
+from .stored_labels import stored_label
+
 
 @dataclass(frozen=True)
 class Labels:
@@ -22,22 +25,35 @@ class Labels:
 
 
 def labels_of(
-    atoms: Atoms, *, energy: str = "energy", forces: str = "forces", stress: str = "stress"
+    atoms: Atoms,
+    *,
+    energy: str = "energy",
+    forces: str = "forces",
+    stress: str = "stress",
+    virial: str = "virial",
 ) -> Labels:
     """Labels by name in a stored calculator result, `atoms.info` or `atoms.arrays`; nothing is computed.
 
-    A stress is six numbers, nine, or (3, 3), in ASE's sign.
+    A stress is six numbers, nine, or (3, 3), in ASE's sign; without one it is taken from a `virial`
+    (eV, -volume * stress).
     """
-    results: dict[str, Any] = getattr(atoms.calc, "results", None) or {}
-    found = [results.get(key, atoms.info.get(key, atoms.arrays.get(key))) for key in (energy, forces, stress)]
-    tensor = np.array([] if found[2] is None else found[2], dtype=np.float64)
-    if tensor.size == 9:
-        tensor = full_3x3_to_voigt_6_stress(tensor.reshape(3, 3))
+    found = [stored_label(atoms, key) for key in (energy, forces)]
     return Labels(
         float(found[0]) if found[0] is not None else None,
         np.array(found[1], dtype=np.float64) if found[1] is not None else None,
-        tensor if tensor.shape == (6,) else None,
+        _stress(atoms, stress, virial),
     )
+
+
+def _stress(atoms: Atoms, stress: str, virial: str) -> np.ndarray | None:
+    """(6,) from the one or the other; None without either, or in a shape that is neither's."""
+    value, scale = stored_label(atoms, stress), 1.0
+    if value is None and atoms.cell.rank == 3:
+        value, scale = stored_label(atoms, virial), -1.0 / atoms.get_volume()
+    tensor = scale * np.array([] if value is None else value, dtype=np.float64)
+    if tensor.size == 9:
+        tensor = full_3x3_to_voigt_6_stress(tensor.reshape(3, 3))
+    return tensor if tensor.shape == (6,) else None
 
 
 @dataclass(frozen=True)
@@ -59,7 +75,7 @@ class ErrorFigure:
 
 
 @dataclass(frozen=True)
-class LabelErrors:
+class LabelErrors(ShownBySummary):
     """Errors over all structures that have the label.
 
     energy: meV/atom. energy_shifted: the same after taking the mean difference (`energy.bias`) away, which

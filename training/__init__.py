@@ -23,7 +23,7 @@ from .metrics import Errors
 from .paper_sets import paper_sets
 from .preparation import TrainingSet
 from .run import model_for, pretrain, train
-from .trainer import TrainResult
+from .train_result import TrainResult
 
 __all__ = [
     "DataReport",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,8 +10,10 @@ from ase.data import chemical_symbols, covalent_radii
 
 from dpa2calc.errors import DataError
 from dpa2calc.neighbors import neighbor_pairs
+from dpa2calc.shown import ShownBySummary
 
 from .dataset import Dataset, Frame
+from .labels import advice
 from .statistics import energy_bias
 
 # Two nuclei closer than this share of the sum of their covalent radii overlap; a compressed metal at
@@ -35,7 +37,7 @@ class Finding:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataReport:
+class DataReport(ShownBySummary):
     """What `check_dataset` saw.
 
     Attributes:
@@ -118,18 +120,14 @@ def check_dataset(
         n_frames=len(data),
         n_atoms=data.n_atoms,
         elements=data.elements,
-        labels={
-            "energy": sum(f.energy is not None for f in data),
-            "forces": sum(f.forces is not None for f in data),
-            "stress": sum(f.virial is not None for f in data),
-        },
+        labels=data.labels(),
         bias=bias,
         residual_std=residual_std,
         force_rms=force_rms,
         pressure=(min(traces), max(traces)) if traces else None,
         findings=tuple(sorted(findings, key=lambda f: f.frame)),
     )
-    return _with_remarks(report, good)
+    return _with_remarks(report, good, data.unread_labels)
 
 
 def _frame_findings(index: int, frame: Frame, allowed: set[str] | None) -> list[Finding]:
@@ -153,7 +151,7 @@ def _frame_findings(index: int, frame: Frame, allowed: set[str] | None) -> list[
         return out
     if frame.pbc.all() and frame.volume < 1e-6:
         return [*out, found("zero volume", "a cell periodic in three directions without a volume")]
-    if frame.energy is None and frame.forces is None and frame.virial is None:
+    if not frame.labelled:
         out.append(found("no label", "neither energy nor forces nor stress"))
     closest = overlap(frame)
     if closest is not None:
@@ -197,9 +195,13 @@ def _outliers(data: Dataset, places: list[int], residual: np.ndarray, sigmas: fl
     ]
 
 
-def _with_remarks(report: DataReport, good: Dataset) -> DataReport:
-    """Remarks on units and signs: what typical values say about them."""
-    remarks = []
+def _with_remarks(report: DataReport, good: Dataset, unread: Mapping[str, tuple[str, ...]]) -> DataReport:
+    """Remarks on labels that were not read, on units and on signs: what typical values say about them."""
+    remarks = [
+        f"no {kind} was read, but {advice(names)}"
+        for kind, names in unread.items()
+        if not report.labels[kind]
+    ]
     if report.force_rms is not None and report.force_rms > 30.0:
         remarks.append(f"force rms {report.force_rms:.1f} eV/Å is very large; are they in eV/Å?")
     if report.force_rms is not None and 0 < report.force_rms < 1e-4:

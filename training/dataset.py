@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,13 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from dpa2calc.errors import DataError
+from dpa2calc.stored_labels import stored_label
 
 from .data import PathLike, iread_atoms
-from .labels import OWN_NAMES, LabelKeys, advice, label, other_labels, virial_label
+from .labels import OWN_NAMES, LabelKeys, advice, unread_labels, virial_label
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Frame:
     """One structure with its labels; ASE units.
 
@@ -46,7 +48,13 @@ class Frame:
     @property
     def labelled(self) -> bool:
         """Whether it has an energy, forces or a virial."""
-        return self.energy is not None or self.forces is not None or self.virial is not None
+        return len(self.lacking) < 3
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """The labels it does not have: of energy, forces and stress."""
+        labels = {"energy": self.energy, "forces": self.forces, "stress": self.virial}
+        return tuple(kind for kind, value in labels.items() if value is None)
 
     @property
     def volume(self) -> float:
@@ -62,6 +70,11 @@ class Frame:
         """The bare structure, without labels."""
         return Atoms(numbers=self.numbers, positions=self.positions, cell=self.cell, pbc=self.pbc)
 
+    def __repr__(self) -> str:
+        present = [kind for kind in ("energy", "forces", "stress") if kind not in self.lacking]
+        formula = self.atoms().get_chemical_formula()
+        return f"<Frame {formula}, {' '.join(present) or 'no labels'}: {self.source or 'no source'}>"
+
 
 def frame_from_atoms(atoms: Atoms, *, keys: LabelKeys = OWN_NAMES, source: str = "") -> Frame:
     """A frame from ASE Atoms; the Atoms are not touched and no calculator is run.
@@ -69,8 +82,8 @@ def frame_from_atoms(atoms: Atoms, *, keys: LabelKeys = OWN_NAMES, source: str =
     Raises:
         DataError: a label has the wrong shape.
     """
-    energy = label(atoms, keys.energy)
-    forces = label(atoms, keys.forces)
+    energy = stored_label(atoms, keys.energy)
+    forces = stored_label(atoms, keys.forces)
     if forces is not None and np.shape(forces) != (len(atoms), 3):
         raise DataError(f"{source}: forces have shape {np.shape(forces)}, expected {(len(atoms), 3)}")
     return Frame(
@@ -86,9 +99,12 @@ def frame_from_atoms(atoms: Atoms, *, keys: LabelKeys = OWN_NAMES, source: str =
     )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """Frames labelled with one DFT setting.
+
+    Attributes:
+        unread_labels: names like REF_energy in frames without such a label, by kind (energy, forces, stress).
 
     Example:
         >>> data = Dataset.read("train.extxyz.xz", name="water")
@@ -98,7 +114,7 @@ class Dataset:
     frames: tuple[Frame, ...]
     name: str = "data"
     info: dict[str, Any] = field(default_factory=dict)
-    unread_labels: tuple[str, ...] = ()  # names like REF_energy in a frame in which no label was found
+    unread_labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def read(
@@ -131,18 +147,24 @@ class Dataset:
     @classmethod
     def _labelled(cls, structures: Iterable[tuple[Atoms, str]], name: str, keys: LabelKeys) -> Dataset:
         frames: list[Frame] = []
-        unread: tuple[str, ...] = ()
+        unread: dict[str, tuple[str, ...]] = {}
         missing = keys.named()
         for atoms, source in structures:
             frame = frame_from_atoms(atoms, keys=keys, source=source)
-            missing = {kind: key for kind, key in missing.items() if label(atoms, key) is None}
-            if not unread and not frame.labelled:
-                unread = other_labels(atoms, keys)
+            missing = {kind: key for kind, key in missing.items() if stored_label(atoms, key) is None}
+            unread |= unread_labels(atoms, keys, [kind for kind in frame.lacking if kind not in unread])
             frames.append(frame)
         if missing and frames:
             kind, key = next(iter(missing.items()))
-            raise DataError(f"{name}: no frame has a label {key!r} ({kind}); {advice(unread)}")
+            raise DataError(
+                f"{name}: no frame has a label {key!r} ({kind}); {advice(chain(*unread.values()))}"
+            )
         return cls(tuple(frames), name, unread_labels=unread)
+
+    def __repr__(self) -> str:
+        size = f"{len(self)} frames, {self.n_atoms} atoms, {' '.join(self.elements)}"
+        labels = ", ".join(f"{kind} on {n}" for kind, n in self.labels().items())
+        return f"<Dataset {self.name}: {size}; {labels}>"
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -195,6 +217,11 @@ class Dataset:
         """Chemical symbols that occur, by atomic number."""
         present = {int(z) for frame in self.frames for z in np.unique(frame.numbers)}
         return tuple(chemical_symbols[z] for z in sorted(present))
+
+    def labels(self) -> dict[str, int]:
+        """Number of frames with an energy, with forces, with a stress."""
+        lacking = [frame.lacking for frame in self.frames]
+        return {kind: sum(kind not in m for m in lacking) for kind in ("energy", "forces", "stress")}
 
     @property
     def n_atoms(self) -> int:

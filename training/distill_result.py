@@ -10,6 +10,7 @@ from typing import Any
 from dpa2calc.checkpoint import load_checkpoint
 from dpa2calc.errors import DataError
 from dpa2calc.model.potential import Potential
+from dpa2calc.shown import ShownBySummary
 
 from .data import PathLike
 from .dataset import Dataset
@@ -19,7 +20,7 @@ from .metrics import Errors
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillResult:
+class DistillResult(ShownBySummary):
     """A finished distillation.
 
     Attributes:

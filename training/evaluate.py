@@ -19,6 +19,7 @@ from dpa2calc.errors import DataError
 from dpa2calc.heads import resolve_head
 from dpa2calc.load import load_model
 from dpa2calc.model.potential import Potential
+from dpa2calc.shown import ShownBySummary
 
 from .data import PathLike
 from .dataset import Dataset, Frame
@@ -42,7 +43,7 @@ class Prediction:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
+class Evaluation(ShownBySummary):
     """Errors and what they were made from.
 
     Attributes:

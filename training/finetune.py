@@ -27,7 +27,8 @@ from .metrics import Errors, validation_score
 from .preparation import TrainingData, TrainingSet, check_labels, head_weights, new_potential
 from .run import with_seen_elements
 from .statistics import check_type_map, energy_bias, set_energy_bias, spread_frames
-from .trainer import Trainer, TrainResult
+from .train_result import TrainResult
+from .trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,19 @@ class FinetuneResult(TrainResult):
 
     matches: tuple[HeadMatch, ...] = ()
     start_head: str = ""
+
+    def summary(self) -> str:
+        """As of any training, and the heads that were compared."""
+        lines = [super().summary(), f"began from {self._start()}"]
+        if self.matches:
+            lines.append("zero-shot errors of the heads, best first:")
+            lines += [f"  {match}" for match in self.matches[:5]]
+        if len(self.matches) > 5:
+            lines.append(f"  and {len(self.matches) - 5} more (matches)")
+        return "\n".join(lines)
+
+    def _start(self) -> str:
+        return "a fresh head" if self.start_head == "fresh" else f"head {self.start_head}"
 
 
 def rank_heads(

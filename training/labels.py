@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import PropertyNotImplementedError
 
 from dpa2calc.errors import DataError
+from dpa2calc.stored_labels import stored_label
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class LabelKeys:
 
     `virial` is eV, sum_i r_i (x) F_i = -volume * stress, as deepmd-kit and QUIP write it; `stress` has
     ASE's sign (positive = tensile), eV/Å^3, 3x3 or Voigt. Where both are present the stress is taken. An
-    empty name leaves the label out: `LabelKeys(stress="", virial="")`.
+    empty name leaves the label out: `LabelKeys(stress="", virial="")`. The own names are found in any
+    capitals (`Energy`), and forces as `force`.
 
     Example:
         >>> Dataset.read("train.xyz", keys=LabelKeys(energy="REF_energy", forces="REF_forces"))
@@ -35,23 +37,15 @@ class LabelKeys:
         own = {f.name: f.default for f in fields(self)}
         return {kind: key for kind, key in vars(self).items() if key and key != own[kind]}
 
+    def read(self) -> set[str]:
+        """The names that are looked for."""
+        return set(vars(self).values())
+
 
 OWN_NAMES = LabelKeys()
-
-
-def label(atoms: Atoms, key: str) -> Any:
-    """The value under a name, or None; no calculator is run."""
-    if not key:
-        return None
-    if atoms.calc is not None:
-        try:
-            # Stored results only: a live calculator must never be run to make a label.
-            value = getattr(atoms.calc, "results", {}).get(key)
-        except PropertyNotImplementedError:
-            value = None
-        if value is not None:
-            return value
-    return atoms.info.get(key, atoms.arrays.get(key))
+# The keys that name each kind of label, and what names of such labels have in common.
+_KEYS = {"energy": ("energy",), "forces": ("forces",), "stress": ("stress", "virial")}
+_PARTS = {"energy": ("energy",), "forces": ("force",), "stress": ("stress", "virial")}
 
 
 def virial_label(atoms: Atoms, keys: LabelKeys, source: str) -> np.ndarray | None:
@@ -60,7 +54,7 @@ def virial_label(atoms: Atoms, keys: LabelKeys, source: str) -> np.ndarray | Non
     Raises:
         DataError: a wrong shape, or a stress in a cell that is not periodic in all directions.
     """
-    stress = label(atoms, keys.stress)
+    stress = stored_label(atoms, keys.stress)
     if stress is not None:
         matrix = as_matrix(stress, f"{source}: {keys.stress}")
         if not bool(np.all(atoms.pbc)) or atoms.cell.rank < 3:
@@ -69,7 +63,7 @@ def virial_label(atoms: Atoms, keys: LabelKeys, source: str) -> np.ndarray | Non
                 "stresses out with LabelKeys(stress=''), stress_key = '' or --stress-key ''"
             )
         return -atoms.get_volume() * matrix
-    virial = label(atoms, keys.virial)
+    virial = stored_label(atoms, keys.virial)
     return None if virial is None else as_matrix(virial, f"{source}: {keys.virial}")
 
 
@@ -89,20 +83,22 @@ def as_matrix(values: Any, name: str) -> np.ndarray:
     raise DataError(f"{name} has shape {a.shape}; allowed: (3, 3), (9,) or (6,)")
 
 
-def other_labels(atoms: Atoms, keys: LabelKeys) -> tuple[str, ...]:
-    """Names that look like labels and are not looked for, such as REF_energy."""
+def unread_labels(atoms: Atoms, keys: LabelKeys, lacking: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Names that look like the labels a structure lacks, such as REF_energy, by kind.
+
+    Args:
+        lacking: "energy", "forces", "stress". Kinds that the keys leave out with an empty name are left out.
+    """
     results = getattr(atoms.calc, "results", None) or {}
-    parts = ("energy", "force", "stress", "virial")
-    names = dict.fromkeys([*results, *atoms.info, *atoms.arrays])
-    return tuple(
-        name
-        for name in names
-        if name not in vars(keys).values() and any(part in str(name).lower() for part in parts)
-    )
+    names = [str(n) for n in dict.fromkeys([*results, *atoms.info, *atoms.arrays]) if n not in keys.read()]
+    wanted = [kind for kind in lacking if all(getattr(keys, key) for key in _KEYS[kind])]
+    found = {kind: tuple(n for n in names if any(p in n.lower() for p in _PARTS[kind])) for kind in wanted}
+    return {kind: names for kind, names in found.items() if names}
 
 
-def advice(found: tuple[str, ...]) -> str:
+def advice(found: Iterable[str]) -> str:
     """What to do about labels under other names, for messages."""
+    found = tuple(dict.fromkeys(found))
     where = "LabelKeys(energy=...), energy_key = ... in a set of a file, or --energy-key, and so on"
     if not found:
         return f"labels under other names are read with {where}"

@@ -13,6 +13,7 @@ from typing import Any
 from dpa2calc.errors import DataError
 from dpa2calc.model.config import ModelConfig
 from dpa2calc.model.potential import Potential
+from dpa2calc.shown import ShownBySummary
 
 from .config import FinetuneConfig, TrainConfig
 from .data import PathLike
@@ -36,7 +37,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class LearningCurve:
+class LearningCurve(ShownBySummary):
     """All points of one dataset."""
 
     name: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 
 import torch
 
@@ -92,7 +93,8 @@ def check_labels(name: str, data: Dataset) -> None:
     """Raise a DataError unless some frame has a label."""
     if not any(frame.labelled for frame in data):
         raise DataError(
-            f"set {name!r}: no frame has an energy, forces or a stress; {advice(data.unread_labels)}"
+            f"set {name!r}: no frame has an energy, forces or a stress; "
+            f"{advice(chain(*data.unread_labels.values()))}"
         )
 
 

@@ -18,7 +18,7 @@ from .dataset import Dataset
 from .evaluate import Evaluation, evaluate
 from .metrics import weighted_average
 from .preparation import TrainingSet
-from .trainer import TrainResult
+from .train_result import TrainResult
 
 
 @dataclasses.dataclass(frozen=True)

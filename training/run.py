@@ -27,7 +27,8 @@ from .preparation import (
     new_potential,
 )
 from .shared_start import tie_heads, untie_heads
-from .trainer import Trainer, TrainResult
+from .train_result import TrainResult
+from .trainer import Trainer
 
 
 def model_for(

@@ -6,7 +6,6 @@ import logging
 import math
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,27 +31,13 @@ from .preparation import TrainingData
 from .sampler import Sampler, Task
 from .state import STATE_VERSION, read_tensors, write_tensors
 from .statistics import spread_frames
+from .train_result import TrainResult
 from .weights import save_potential
 
 logger = logging.getLogger(__name__)
 Made = tuple[
     list[Batch], dict[str, list[int]]
 ]  # this process's batches of a step, the sampler's state after it
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """What a run leaves: the potential with the weights to use, the log, and the files' folder.
-
-    `finished` is False when the time limit stopped it; the same call goes on.
-    """
-
-    potential: Potential
-    history: History
-    output: Path
-    steps: int
-    finished: bool
-    best_score: float | None
 
 
 class Trainer:

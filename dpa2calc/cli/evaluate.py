@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def add_parser(subparsers: Any) -> None:
         "--batch-atoms", type=int, default=1024, help="atoms computed together (default: 1024)"
     )
     parser.add_argument("--quiet", action="store_true", help="no line for each structure")
-    add_label_arguments(parser, LABELS)
+    add_label_arguments(parser, (*LABELS, "virial"))
     add_calculator_arguments(parser)
     parser.set_defaults(run=run)
 
@@ -102,18 +103,21 @@ def read_labels(structures: list[Any], args: argparse.Namespace) -> list[Any]:
         DataError: no frame has a label of a name that was given.
     """
     from dpa2calc.errors import DataError
-    from dpa2calc.label_errors import Labels, labels_of
-    from dpa2calc.training.labels import LabelKeys, advice, other_labels
+    from dpa2calc.label_errors import labels_of
+    from dpa2calc.training.labels import LabelKeys, advice, unread_labels
 
-    given = {kind: getattr(args, f"{kind}_key") for kind in LABELS}
+    given = {kind: getattr(args, f"{kind}_key") for kind in (*LABELS, "virial")}
     named = {kind: key for kind, key in given.items() if key is not None}
     labels = [labels_of(atoms, **named) for atoms in structures]
-    others = other_labels(structures[0], LabelKeys(**named))
-    for kind, key in named.items():
-        if key and all(getattr(one, kind) is None for one in labels):
-            raise DataError(f"no frame has a label {key!r} (--{kind}-key); {advice(others)}")
-    if others and all(one == Labels() for one in labels):
-        print(f"no errors are shown: no frame has labels; {advice(others)}", file=sys.stderr)
+    lacking = [kind for kind in LABELS if all(getattr(one, kind) is None for one in labels)]
+    others = unread_labels(structures[0], LabelKeys(**named), lacking)
+    for kind in (*lacking, *(["virial"] if "stress" in lacking else [])):
+        if named.get(kind):
+            found = advice(chain(*others.values()))
+            raise DataError(f"no frame has a label {named[kind]!r} (--{kind}-key); {found}")
+    if others:
+        found = advice(chain(*others.values()))
+        print(f"no errors of {', '.join(others)} are shown, no frame has any; {found}", file=sys.stderr)
     return labels
 
 
@@ -144,6 +148,8 @@ def read_frames(path: str, index: str) -> list[Any]:
 
 def evaluate(calc: Any, structures: list[Any], batch_atoms: int) -> list[dict[str, Any]]:
     """Batched where the calculator can (ours), else one by one."""
+    from dpa2calc.evaluation import has_stress
+
     progress = sys.stderr.isatty() and len(structures) > 1
     if hasattr(calc, "evaluate"):
         return calc.evaluate(structures, batch_atoms=batch_atoms, progress=progress)
@@ -153,6 +159,8 @@ def evaluate(calc: Any, structures: list[Any], batch_atoms: int) -> list[dict[st
         copy.calc = calc
         forces = copy.get_forces()
         out.append({"energy": copy.get_potential_energy(), "forces": forces})
+        if has_stress(atoms) and "stress" in calc.implemented_properties:
+            out[-1]["stress"] = copy.get_stress()
     return out
 
 

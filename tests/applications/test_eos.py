@@ -131,6 +131,7 @@ def test_caller_is_untouched_and_result_round_trips(tmp_path):
     assert atoms == before
     loaded = EquationOfState.load(result.save(tmp_path / "eos.npz"))
     assert loaded.summary() == result.summary()
+    assert repr(result) == f"<EquationOfState:\n{result.summary()}>"
     assert loaded.other_forms == result.other_forms
     assert loaded.provenance["calculator"] == "EMT"
     axes = loaded.plot()

@@ -141,6 +141,21 @@ def test_errors_against_labels_of_another_calculator(capsys, tmp_path):
     np.testing.assert_allclose(back.arrays["ref_forces"], frames[2].get_forces(), atol=1e-6)
 
 
+def test_stress_errors_from_virials_in_any_capitals(capsys, tmp_path):
+    frames = [labelled(seed, shift=0.0) for seed in range(3)]
+    command = ["evaluate", str(tmp_path / "in.extxyz"), "--calculator", "emt", "-o", str(tmp_path / "o.json")]
+    found = []
+    for name in ("stress", "Virial"):
+        for atoms in frames:
+            stress = np.diag([0.01, 0.02, -0.03])
+            atoms.calc, atoms.pbc, atoms.cell = None, True, [9, 9, 9]
+            atoms.info = {name: stress if name == "stress" else -atoms.get_volume() * stress}
+        write(tmp_path / "in.extxyz", frames)
+        assert main(command) == 0
+        found.append(json.loads((tmp_path / "o.json").read_text())["errors"]["stress"])
+    assert found[0] == pytest.approx(found[1], rel=1e-6) and found[0]["count"] == 18
+
+
 def test_errors_against_labels_under_other_names(capsys, tmp_path):
     frames = [labelled(seed, shift=0.25) for seed in range(2)]
     for atoms in frames:
@@ -154,11 +169,15 @@ def test_errors_against_labels_under_other_names(capsys, tmp_path):
     command = ["evaluate", str(tmp_path / "in.extxyz"), "--calculator", "emt", "--quiet"]
     assert main(command) == 0
     captured = capsys.readouterr()
-    assert captured.out == "" and "there are REF_energy, REF_stress, REF_forces" in captured.err
+    assert captured.out == ""
+    assert "no errors of energy, forces, stress are shown" in captured.err
+    assert "there are REF_energy, REF_forces, REF_stress" in captured.err
     keys = ["--energy-key", "REF_energy", "--forces-key", "REF_forces", "--stress-key", "REF_stress"]
     assert main([*command, *keys]) == 0
     printed = capsys.readouterr().out
     assert "-250.000 meV/atom" in printed and "meV/Å (24 values)" in printed
+    assert main([*command, *keys[:4]]) == 0
+    assert "no errors of stress are shown" in capsys.readouterr().err
     assert main([*command, "--energy-key", "E0"]) == 1
     assert "no frame has a label 'E0' (--energy-key)" in capsys.readouterr().err
 

@@ -10,6 +10,7 @@ from ase import Atoms
 from ase.io import write
 
 from dpa2calc.errors import DataError
+from dpa2calc.training.checks import check_dataset
 from dpa2calc.training.data import iread_atoms
 from dpa2calc.training.dataset import Dataset, frame_from_atoms
 from dpa2calc.training.labels import LabelKeys, as_matrix
@@ -106,12 +107,48 @@ def test_labels_under_other_names_are_named_and_read(lj_data):
     structures = renamed(lj_data(3))
     blind = Dataset.from_atoms(structures)
     assert not any(frame.labelled for frame in blind)
-    assert blind.subset([1]).unread_labels == ("REF_energy", "REF_forces")
+    assert blind.subset([1]).unread_labels == {"energy": ("REF_energy",), "forces": ("REF_forces",)}
     keys = LabelKeys(energy="REF_energy", forces="REF_forces", stress="")
     for frame, expected in zip(Dataset.from_atoms(structures, keys=keys), lj_data(3)):
         assert frame.energy == expected.energy and np.array_equal(frame.forces, expected.forces)
     with pytest.raises(DataError, match=r"no frame has a label 'E' \(energy\); there are REF_energy"):
         Dataset.from_atoms(structures, keys=LabelKeys(energy="E", forces="forces"))
+
+
+def test_labels_in_other_capitals_are_read_alike(lj_frames):
+    """What GPUMD and its converters write: Energy, Virial, force."""
+    for atoms in lj_frames(3):
+        plain = frame_from_atoms(atoms)
+        spelled = atoms.copy()
+        spelled.calc = None
+        spelled.info = {"Energy": plain.energy, "Virial": -atoms.get_volume() * plain.stress}
+        spelled.arrays["force"] = plain.forces
+        read = frame_from_atoms(spelled)
+        assert read.energy == plain.energy and np.array_equal(read.forces, plain.forces)
+        np.testing.assert_allclose(read.virial, plain.virial, rtol=1e-12)
+        assert frame_from_atoms(spelled, keys=LabelKeys(energy="E")).energy is None
+        left_out = frame_from_atoms(spelled, keys=LabelKeys(energy="", forces="", stress="", virial=""))
+        assert not left_out.labelled
+
+
+def test_a_part_of_the_labels_under_other_names_is_said(lj_data, lj_frames):
+    """Forces alone were learned in silence where the energy had another name."""
+    structures = renamed(lj_data(3))
+    for atoms in structures:
+        atoms.arrays["forces"] = atoms.arrays.pop("REF_forces")
+    report = check_dataset(Dataset.from_atoms(structures))
+    assert report.labels == {"energy": 0, "forces": 3, "stress": 0}
+    assert any(remark.startswith("no energy was read, but there are REF_energy") for remark in report.remarks)
+    meant = check_dataset(Dataset.from_atoms(structures, keys=LabelKeys(energy="")))
+    assert not any("was read" in remark for remark in meant.remarks)
+    mixed = Dataset.from_atoms([*structures, *lj_frames(1)])
+    assert not any("was read" in remark for remark in check_dataset(mixed).remarks)
+
+
+def test_a_dataset_and_a_frame_show_what_they_hold(lj_data):
+    data = lj_data(3)
+    assert repr(data) == "<Dataset A: 3 frames, 12 atoms, Ar; energy on 3, forces on 3, stress on 3>"
+    assert repr(data[1]).startswith("<Frame Ar4, energy forces stress: ")
 
 
 def test_an_empty_name_leaves_a_label_out(lj_data):

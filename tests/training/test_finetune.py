@@ -51,6 +51,8 @@ def test_best_head_is_found_whatever_the_energy_zero(two_heads, lj_data, tmp_pat
     assert right.energy_rmse < 20 and wrong.force_rmse > 3 * right.force_rmse
     result = finetune(two_heads, data, SHORT, validation=data, output=tmp_path, progress=False)
     assert result.start_head == "A" and [m.head for m in result.matches] == ["A", "B"]
+    shown = f"began from head A\nzero-shot errors of the heads, best first:\n  {matches[0]}"
+    assert shown in result.summary()
     # Before the first step: the pre-trained forces, and the energies of the new zero.
     first = result.history.validation[0]["sets"]["new"]
     assert first["force_rmse"] == pytest.approx(right.force_rmse, rel=1e-3)

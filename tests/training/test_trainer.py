@@ -164,8 +164,11 @@ def test_log_plot(tiny_model, lj_data, tmp_path):
     result = train(
         tiny_model(), lj_data(4), FAST, validation=lj_data(2, seed=3), output=tmp_path, progress=False
     )
-    axes = result.history.plot()
+    axes = result.plot()
     assert axes[1].get_ylabel() == "force RMSE (meV/Å)"
     assert list(axes[1].lines[1].get_xdata()) == [0, 10, 20, 24]
+    last = result.history.validation[-1]["sets"]["A"]
+    assert f"at step 24, validation:\n  A: {last['energy_rmse']:.2f} meV/atom" in result.summary()
+    assert f"files: {tmp_path}" in repr(result) and "Parameter" not in repr(result)
     with pytest.raises(DataError, match="there is no training log"):
         History.read(tmp_path / "nothing.jsonl")
