@@ -103,7 +103,7 @@ def iread_atoms(path: PathLike) -> Iterator[Atoms]:
     * extended XYZ (`.xyz`, `.extxyz`, also `.xz`, `.gz`, `.bz2`), read in one pass;
     * deepmd-kit systems: folders with `type.raw` (or folders of such), plain or mixed, and HDF5;
     * HDF5 of ANI-1x and Transition1x; `file.h5#group` reads one group;
-    * ASE databases: `.db`, `.aselmdb`, `.lmdb`;
+    * ASE databases: `.db`, `.aselmdb`, `.lmdb`; deepmd-kit's `.lmdb`;
     * everything else that ASE reads.
 
     Raises:
@@ -121,7 +121,7 @@ def iread_atoms(path: PathLike) -> Iterator[Atoms]:
         from .hdf5_data import iread_hdf5
 
         yield from iread_hdf5(place, group)
-    elif last in (".lmdb", ".aselmdb"):
+    elif last in (".lmdb", ".aselmdb") or (place / "data.mdb").exists():
         yield from iread_lmdb(place)
     elif last == ".db":
         yield from iread_ase_db(place)

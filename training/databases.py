@@ -1,4 +1,4 @@
-"""ASE databases: SQLite and JSON through ASE itself, and the LMDB files of OC20-like sets (`.aselmdb`)."""
+"""ASE databases: SQLite and JSON through ASE itself, and LMDB files: of OC20-like sets, and of deepmd-kit."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import numpy as np
 from ase import Atoms
 
 from dpa2calc.errors import DataError, MissingDependencyError
+
+from . import deepmd_lmdb
 
 _NOT_ROWS = (b"nextid", b"deleted_ids", b"metadata")
 
@@ -36,7 +38,7 @@ def iread_ase_db(path: Path) -> Iterator[Atoms]:
 
 
 def iread_lmdb(path: Path) -> Iterator[Atoms]:
-    """Rows of an ASE database kept in LMDB: zlib-compressed JSON under the rows' numbers.
+    """Rows of an ASE database kept in LMDB, zlib-compressed JSON under the rows' numbers, or of deepmd-kit's.
 
     LMDB files of other kinds (the older OC20 ones) hold Python pickles, which are never opened here.
 
@@ -52,6 +54,9 @@ def iread_lmdb(path: Path) -> Iterator[Atoms]:
     except lmdb.Error as error:
         raise DataError(f"{path} is not an LMDB file: {error}") from error
     with environment, environment.begin() as transaction:
+        if transaction.get(deepmd_lmdb.METADATA) is not None:
+            yield from deepmd_lmdb.iread_frames(transaction, str(path))
+            return
         keys = [key for key, _ in transaction.cursor() if key not in _NOT_ROWS]
         for key in sorted(keys, key=_number):
             yield _atoms(transaction.get(key), f"{path}, row {key.decode(errors='replace')}")

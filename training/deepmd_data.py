@@ -115,16 +115,16 @@ def _frames_of_set(
     if coordinates is None:
         raise DataError(f"{place} has no coord.npy")
     n_frames, n_atoms = len(coordinates), len(types)
-    positions = _shaped(coordinates, (n_frames, n_atoms, 3), f"{place}/coord.npy")
+    positions = shaped(coordinates, (n_frames, n_atoms, 3), f"{place}/coord.npy")
     periodic = not system.has("nopbc")
     box = system.array(f"{name}/box") if periodic else None
     if periodic and box is None:
         raise DataError(f"{place} has no box.npy; mark a system without a cell with an empty file 'nopbc'")
-    cells = None if box is None else _shaped(box, (n_frames, 3, 3), f"{place}/box.npy")
+    cells = None if box is None else shaped(box, (n_frames, 3, 3), f"{place}/box.npy")
     mixed = system.array(f"{name}/real_atom_types")
     all_types = np.broadcast_to(types, (n_frames, n_atoms))
     if mixed is not None:
-        all_types = _shaped(mixed, (n_frames, n_atoms), f"{place}/real_atom_types.npy")
+        all_types = shaped(mixed, (n_frames, n_atoms), f"{place}/real_atom_types.npy")
     labels = {}
     for theirs, ours in _LABELS.items():
         values = system.array(f"{name}/{theirs}")
@@ -132,7 +132,7 @@ def _frames_of_set(
             shape = {"energy": (n_frames,), "force": (n_frames, n_atoms, 3), "virial": (n_frames, 3, 3)}[
                 theirs
             ]
-            labels[ours] = _shaped(values, shape, f"{place}/{theirs}.npy")
+            labels[ours] = shaped(values, shape, f"{place}/{theirs}.npy")
     for frame in range(n_frames):
         real = all_types[frame] >= 0  # mixed systems may be padded with type -1
         if all_types[frame][real].max(initial=-1) >= len(numbers):
@@ -150,7 +150,8 @@ def _frames_of_set(
         yield atoms
 
 
-def _shaped(values: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
+def shaped(values: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
+    """The values in a shape, or a DataError that names them."""
     if values.size != int(np.prod(shape)):
         raise DataError(f"{name} holds {values.size} numbers, expected {int(np.prod(shape))} (shape {shape})")
     return values.reshape(shape)

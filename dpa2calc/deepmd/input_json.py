@@ -102,8 +102,8 @@ def parse_input(content: Mapping[str, Any], *, neighbor_rule: NeighborRule = "al
         loss = top.get("loss", {})
     names = [head.name for head in config.heads]
     training_section = Options(top.get("training", {}), "training")
-    data, data_notes = _data(training_section, names)
-    training: dict[str, Any] = {"dtype": _dtype(model), **_PLAIN}
+    data, batches, data_notes = _data(training_section, names)
+    training: dict[str, Any] = {"dtype": _dtype(model), **_PLAIN, **batches}
     for part, where, function in (
         (top.get("learning_rate", {}), "learning_rate", _learning_rate),
         (loss, "loss", _loss),
@@ -259,29 +259,48 @@ def _training(o: Options) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for theirs, ours in names.items():
         out |= _present(o, {theirs: ours})
+    epochs = [key for key in ("num_epoch", "num_epoch_dict") if o.get(key)]
+    if epochs and "steps" not in out:
+        raise ConfigError(
+            f"training.{epochs[0]} = {o.get(epochs[0])}: the length of a run in passes over the data is not "
+            "supported; write training.numb_steps"
+        )
     if o.get("enable_ema", False):
         out["ema_decay"] = float(o.get("ema_decay", 0.999))
     return out
 
 
-def _data(o: Options, names: list[str]) -> tuple[dict[str, HeadData], list[str]]:
-    """Systems of each head, and the keys of their sections that are ignored."""
+def _data(o: Options, names: list[str]) -> tuple[dict[str, HeadData], dict[str, int], list[str]]:
+    """Systems of each head, `batch_atoms` where a batch is given by atoms, and what is ignored."""
     by_head = o.get("data_dict")
     weights = o.get("model_prob", {})
     if by_head is None:
         sections = {key: o.get(key) for key in ("training_data", "validation_data")}
         by_head = {names[0]: {key: value for key, value in sections.items() if value}}
-    data, ignored = {}, []
+    data, ignored, batches = {}, [], []
     for name, section in by_head.items():
         found: dict[str, tuple[str, ...]] = {}
         for key in ("training_data", "validation_data"):
             options = Options(section.get(key) or {}, key)
             systems = options.get("systems", ())
             found[key] = (systems,) if isinstance(systems, str) else tuple(systems)
+            if key == "training_data":
+                batches += _batch_atoms(options)
             ignored += options.unused()
         data[name] = HeadData(
             training=found["training_data"],
             validation=found["validation_data"],
             weight=float(weights.get(name, 1.0)),
         )
-    return data, ignored
+    return data, {"batch_atoms": max(batches)} if batches else {}, ignored
+
+
+def _batch_atoms(o: Options) -> list[int]:
+    """Atoms of a batch where they are given ("auto", "auto:N", "max:N"); numbers of frames are not read."""
+    kind, _, atoms = str(o.values.get("batch_size", "")).partition(":")
+    if kind not in ("auto", "max"):
+        return []
+    o.get("batch_size")
+    if atoms and not atoms.isdigit():
+        raise ConfigError(f"{o.where}.batch_size = '{kind}:{atoms}' is not allowed; allowed: '{kind}:N'")
+    return [int(atoms or 32)]  # deepmd-kit's "auto" is "auto:32"

@@ -23,6 +23,7 @@ def test_dpa2_is_the_preset(size: str) -> None:
     assert given.config.heads[0].fitting.neuron == (240, 240, 240)
     assert given.training == {
         "dtype": "float32",
+        "batch_atoms": 32,
         "schedule": "exponential",
         "learning_rate": 1e-3,
         "learning_rate_stop": 3.5e-8,
@@ -51,7 +52,6 @@ def test_dpa2_is_the_preset(size: str) -> None:
     assert set(given.ignored) == {
         "descriptor.seed",
         "fitting_net.seed",
-        "training_data.batch_size",
         "validation_data.batch_size",
         "validation_data.numb_btch",
         "training.disp_file",
@@ -105,6 +105,30 @@ def test_names_of_the_silu_with_a_tanh(theirs: str, ours: str) -> None:
     descriptor = {"type": "se_e2_a", "rcut": 6.0, "sel": [4], "activation_function": theirs}
     text = {"model": {"type_map": ["O"], "descriptor": descriptor, "fitting_net": {}}}
     assert parse_input(text).config.descriptor.activation == ours
+
+
+def _water(training: dict[str, Any]) -> dict[str, Any]:
+    descriptor = {"type": "se_e2_a", "rcut": 6.0, "sel": [46, 92]}
+    model = {"type_map": ["O", "H"], "descriptor": descriptor, "fitting_net": {}}
+    return {"model": model, "training": training}
+
+
+@pytest.mark.parametrize(
+    ("size", "atoms"), [("auto", 32), ("auto:256", 256), ("max:64", 64), (2, None), ("mixed:4", None)]
+)
+def test_batches_given_by_atoms_are_kept(size: Any, atoms: int | None) -> None:
+    given = parse_input(_water({"training_data": {"systems": "a.lmdb", "batch_size": size}}))
+    assert given.training.get("batch_atoms") == atoms
+    assert ("training_data.batch_size" in given.ignored) == (atoms is None)
+    assert given.data["Default"].training == ("a.lmdb",)
+
+
+def test_a_run_given_in_epochs_is_refused_and_not_given_a_length() -> None:
+    with pytest.raises(ConfigError, match=r"num_epoch = 100: .* write training\.numb_steps"):
+        parse_input(_water({"num_epoch": 100}))
+    with pytest.raises(ConfigError, match=r"batch_size = 'auto:many' is not allowed"):
+        parse_input(_water({"training_data": {"batch_size": "auto:many"}}))
+    assert parse_input(_water({"numb_steps": 7})).training["steps"] == 7
 
 
 def test_multi_task() -> None:

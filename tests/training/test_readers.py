@@ -15,6 +15,7 @@ from ase.io import write
 from ase.units import Hartree
 
 from dpa2calc.errors import DataError
+from dpa2calc.training.data import iread_atoms
 from dpa2calc.training.dataset import Dataset
 
 
@@ -179,6 +180,46 @@ def test_lmdb_rows_of_json_and_never_pickles(tmp_path, lj_frames):
             transaction.put(b"0", b"\x80\x04cos\nsystem\n")
     with pytest.raises(DataError, match=r"row 0 is no compressed JSON .*pickles"):
         Dataset.read(tmp_path / "old.lmdb")
+
+
+def _packed(values, dtype="float64"):
+    array = np.asarray(values, dtype=dtype)
+    return {"type": dtype, "shape": list(array.shape), "data": array.tobytes()}
+
+
+def test_deepmd_lmdb(tmp_path, lj_frames):
+    """As deepmd-kit 3.2 writes them: msgpack, in either spelling of the names, frames of any size."""
+    lmdb, msgpack = pytest.importorskip("lmdb"), pytest.importorskip("msgpack")
+    frames = lj_frames(12)
+    with lmdb.open(str(tmp_path / "a.lmdb"), map_size=2**24) as environment:
+        with environment.begin(write=True) as transaction:
+            about = {"nframes": 12, "frame_idx_fmt": "06d", "type_map": ["H", "Ar"]}
+            transaction.put(b"__metadata__", msgpack.packb(about))
+            for number, atoms in enumerate(frames):
+                virial = -atoms.get_volume() * atoms.get_stress(voigt=False)
+                plural = "s" if number % 2 else ""
+                row = {
+                    "atom_types" if plural else "atype": _packed([1] * len(atoms), "int32"),
+                    f"coord{plural}": _packed(atoms.positions),
+                    "cells" if plural else "box": _packed(atoms.cell.array * (number != 5)),
+                    "energies" if plural else "energy": _packed(atoms.get_potential_energy()),
+                    f"force{plural}": _packed(atoms.get_forces()),
+                    f"virial{plural}": _packed(virial.ravel()),
+                }
+                transaction.put(f"{number:06d}".encode(), msgpack.packb(row))
+    data = Dataset.read(tmp_path / "a.lmdb")
+    _compare(data.subset([*range(5), *range(6, 12)]), [*frames[:5], *frames[6:]])
+    assert not data[5].pbc.any() and data[5].energy == frames[5].get_potential_energy()
+    with lmdb.open(str(tmp_path / "a.lmdb"), map_size=2**24) as environment:
+        with environment.begin(write=True) as transaction:
+            row = {"atype": _packed([1] * 4, "int32"), "coord": _packed(frames[0].positions)}
+            unknown = {**row, "energy": 0.0, "find_energy": 0.0, "force": _packed(frames[0].get_forces())}
+            transaction.put(b"000000", msgpack.packb(unknown))
+            transaction.put(b"000001", msgpack.packb({**row, "force": _packed([1.0, 2.0])}))
+    with pytest.raises(DataError, match=r"a\.lmdb, frame 1: forces holds 2 numbers, expected 12"):
+        Dataset.read(tmp_path / "a.lmdb")
+    first = next(iread_atoms(tmp_path / "a.lmdb"))
+    assert "energy" not in first.info and "forces" in first.arrays and not first.pbc.any()
 
 
 def test_other_formats_go_to_ase(tmp_path, lj_frames):
