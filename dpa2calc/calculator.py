@@ -8,7 +8,6 @@ atoms.get_potential_energy(), atoms.get_forces(), atoms.get_stress()
 from __future__ import annotations
 
 import copy
-import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from ase.outputs import Properties, all_outputs
 
 from dpa2calc.committee import MemberLike, ModelLike, combine, each_spec, make_members
-from dpa2calc.description import describe
+from dpa2calc.description import describe, settings
 from dpa2calc.dispersion import Dispersion, parse_dispersion
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.evaluation import (
@@ -112,19 +111,12 @@ class DPA2Calculator(Calculator):
             self.implemented_properties = [*self.implemented_properties, "energy_std", "forces_std"]
         if self.dispersion is not None:
             self.implemented_properties = [p for p in self.implemented_properties if p not in PER_ATOM]
-        self.parameters = {
-            "model": self._members[0].label,
-            "head": self.head,
-            "dtype": str(network_dtype).removeprefix("torch."),
-            "device": str(chosen_device),
-            "skin": self.skin,
-        }
-        if self._members[0].potential.compression is not None:
-            self.parameters["compressed"] = True
-        if len(self._members) > 1:
-            self.parameters["committee"] = [f"{member.label}:{member.head.name}" for member in self._members]
-        if self.dispersion is not None:
-            self.parameters["dispersion"] = dataclasses.asdict(self.dispersion)
+        self.parameters = settings(
+            self._members, self.dispersion, dtype=network_dtype, device=chosen_device, skin=self.skin
+        )
+
+    def __repr__(self) -> str:
+        return f"DPA2Calculator({', '.join(f'{key}={value!r}' for key, value in self.parameters.items())})"
 
     # -- what is loaded ---------------------------------------------------------------------------
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dpa2calc.checkpoint import checkpoint_info, is_checkpoint
+from dpa2calc.committee import Member
+from dpa2calc.dispersion import Dispersion
 from dpa2calc.heads import list_heads
 from dpa2calc.model.config import DeepPotSEConfig, DPA1Config, DPA2Config, HeadConfig, ModelConfig
 from dpa2calc.model.potential import Potential
@@ -27,6 +30,27 @@ def model_config(model: str | Path | Potential) -> ModelConfig:
 
     path = resolve_model(model)
     return checkpoint_info(path).config if is_checkpoint(path) else load_model(path).config
+
+
+def settings(
+    members: Sequence[Member], dispersion: Dispersion | None, *, dtype: Any, device: Any, skin: float
+) -> dict[str, Any]:
+    """What a calculator was made with, as plain data for provenance; the defaults of options are left out."""
+    first = members[0]
+    found: dict[str, Any] = {
+        "model": first.label,
+        "head": first.head.name,
+        "dtype": str(dtype).removeprefix("torch."),
+        "device": str(device),
+        "skin": skin,
+    }
+    if first.potential.compression is not None:
+        found["compressed"] = True
+    if len(members) > 1:
+        found["committee"] = [f"{member.label}:{member.head.name}" for member in members]
+    if dispersion is not None:
+        found["dispersion"] = dataclasses.asdict(dispersion)
+    return found
 
 
 def available_heads(model: str | Path | Potential = "default") -> dict[str, HeadConfig]:

@@ -41,7 +41,11 @@ def test_a_file_gives_the_numbers_of_the_potential(checkpoint, potential_of):
 def test_what_a_model_says_of_itself(checkpoint):
     heads = dpa2calc.available_heads(checkpoint)
     assert list(heads) == ["H2O_PBE0", "Cu_PBE"] and heads["H2O_PBE0"].functional == "PBE0"
-    text = DPA2Calculator(checkpoint, "PBE0", skin=0.5).describe()
+    calc = DPA2Calculator(checkpoint, "PBE0", skin=0.5)
+    assert repr(calc).startswith(
+        f"DPA2Calculator(model={str(checkpoint)!r}, head={calc.head!r}, dtype='float32'"
+    )
+    text = calc.describe()
     for part in (
         "DPA-2",
         "cutoff      4.2 Å",
