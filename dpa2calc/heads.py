@@ -113,7 +113,8 @@ def list_heads(heads: Sequence[HeadLike]) -> str:
             f"[{_elements(head.elements)}]",
         ]
         if head.description:
-            parts.append(head.description)
+            # Heads made of several sets of one kind say it once for each, in older checkpoints.
+            parts.append("; ".join(dict.fromkeys(head.description.split("; "))))
         lines.append("  " + "  ".join(parts))
     return "\n".join(lines)
 
