@@ -90,7 +90,8 @@ def unread_labels(atoms: Atoms, keys: LabelKeys, lacking: Iterable[str]) -> dict
         lacking: "energy", "forces", "stress". Kinds that the keys leave out with an empty name are left out.
     """
     results = getattr(atoms.calc, "results", None) or {}
-    names = [str(n) for n in dict.fromkeys([*results, *atoms.info, *atoms.arrays]) if n not in keys.read()]
+    read = keys.read()
+    names = [str(n) for n in dict.fromkeys([*results, *atoms.info, *atoms.arrays]) if n not in read]
     wanted = [kind for kind in lacking if all(getattr(keys, key) for key in _KEYS[kind])]
     found = {kind: tuple(n for n in names if any(p in n.lower() for p in _PARTS[kind])) for kind in wanted}
     return {kind: names for kind, names in found.items() if names}
