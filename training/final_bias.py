@@ -14,6 +14,7 @@ import torch
 
 from dpa2calc.model.potential import Potential
 
+from .distributed import ALONE, Processes
 from .loader import groups_by_atoms, make_batch
 from .optimizer import evaluating
 from .sampler import Task
@@ -80,13 +81,22 @@ def _fit(fractions: np.ndarray, errors: np.ndarray, ridge: float, *, rounds: int
 
 
 def refit_energy_biases(
-    potential: Potential, tasks: Sequence[Task], *, frames: int, seed: int, device: str
+    potential: Potential,
+    tasks: Sequence[Task],
+    *,
+    frames: int,
+    seed: int,
+    device: str,
+    processes: Processes = ALONE,
 ) -> None:
-    """Move every head's energy bias to what at most `frames` training frames of each of its sets say."""
+    """Move every head's energy bias to what at most `frames` training frames of each of its sets say.
+
+    Several processes share the frames and make the same fit.
+    """
     for head in sorted({task.head for task in tasks}):
         fractions, errors = [], []
         for task in (t for t in tasks if t.head == head):
-            part = _errors(potential, task, frames=frames, seed=seed, device=device)
+            part = _errors(potential, task, frames=frames, seed=seed, device=device, processes=processes)
             fractions.append(part[0])
             errors.append(part[1])
         error = np.concatenate(errors)
@@ -100,7 +110,7 @@ def refit_energy_biases(
 
 
 def _errors(
-    potential: Potential, task: Task, *, frames: int, seed: int, device: str
+    potential: Potential, task: Task, *, frames: int, seed: int, device: str, processes: Processes
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compositions (n, n_types) as fractions, and label less prediction (n,) in eV/atom."""
     data = task.store.dataset
@@ -108,12 +118,14 @@ def _errors(
     counts = data.compositions(potential.config.type_map)[labelled].astype(np.float64)
     sizes = counts.sum(axis=1)
     predicted = np.zeros(len(labelled))
+    own = np.arange(len(labelled))[processes.rank :: processes.size]
     with evaluating(potential):
-        for group in groups_by_atoms([int(n) for n in sizes], 1024):
+        for group in (own[g] for g in groups_by_atoms(sizes[own].astype(int).tolist(), 1024)):
             graph = make_batch(task.store, [labelled[i] for i in group], head=task.head).to(device).graph
             with torch.no_grad():
                 atomic = potential.atomic_energies(graph, graph.vectors.to(potential.dtype), task.head)
             energies = atomic.new_zeros(graph.n_structures).index_add(0, graph.structure, atomic)
             predicted[group] = energies.cpu().numpy()
+    predicted = processes.sum(torch.from_numpy(predicted)).numpy()
     labels = np.array([data[i].energy for i in labelled], dtype=np.float64)
     return counts / sizes[:, None], (labels - predicted) / sizes

@@ -161,9 +161,7 @@ class Trainer:
                 interval = Interval(names, waited_before=batches.waited)
             if last and c.final_bias_frames:
                 with self.average.applied():
-                    refit_energy_biases(
-                        self.potential, self.tasks, frames=c.final_bias_frames, seed=c.seed, device=c.device
-                    )
+                    self._refit_energy_biases()
             if self.validation and (self.step % c.validate_every == 0 or last):
                 self._validate(log)
                 if 0 < c.early_stopping <= self.since_best:
@@ -173,6 +171,17 @@ class Trainer:
             if reason:
                 break
         return reason
+
+    def _refit_energy_biases(self) -> None:
+        c = self.config
+        refit_energy_biases(
+            self.potential,
+            self.tasks,
+            frames=c.final_bias_frames,
+            seed=c.seed,
+            device=c.device,
+            processes=self.processes,
+        )
 
     def _make_batches(self, step: int) -> Made:
         own = self.sampler.draw(step)[self.processes.rank :: self.processes.size]
