@@ -2,13 +2,15 @@
 
     python examples/paper/multitask.py --data data
     python examples/paper/multitask.py --data data --single all --steps 6000
+    python examples/paper/multitask.py --data data --model runs/paper/comparison/last.safetensors
     python examples/paper/multitask.py --data data --quick
 
 A comparison run is pre-trained with the shipped recipe (examples/default_model.toml) on all sets but four,
 FerroEle-AIMD, H2O-DPLR, Alloy-LiAl and Mol-AcAc. For some sets (`--single`) the same architecture is trained
 on that set alone, one batch a step, for as many batches as the comparison run draws of it. Test errors of
 both make Table S3; their errors on the four unseen sets, after a fit of one energy an element, Table 2. The
-outside column is CHGNet (`pip install chgnet`). Stop it at any time; the same command goes on.
+outside column is CHGNet (`pip install chgnet`). With `--model`, a comparison run that was trained elsewhere
+(comparison.toml), only its zero-shot errors are found. Stop it at any time; the same command goes on.
 """
 
 from __future__ import annotations
@@ -58,16 +60,23 @@ def main() -> None:
     names = QUICK_SETS if args.quick else tuple(n for n in registered_sets() if n not in LEFT_OUT)
     single = names if args.single == ["all"] else tuple(args.single)
     single = tuple(n for n in single if n in names)
-    sets, test = training_collection(args.data, names=names, seed=args.seed)
-    test = {n: load_test(n, args.data, args.test_frames) for n in test}
-    train_multi(sets, args)
-    own_steps = shares_of_draws({n: s.weight for n, s in sets.items()}, batches(args))
-    for name in single:
-        train_single(name, sets[name], own_steps[name], args)
-    on_own = {name: own_errors(name, sets[name].head, test[name], name in single, args) for name in names}
-    unseen = {n: unseen_errors(n, single, sets, args) for n in LEFT_OUT if NEAREST[n] in sets}
+    if args.model is not None:
+        single = ()
+    sets, _ = training_collection(args.data, names=names, seed=args.seed)
     weights = {n: registered_sets()[n].weight for n in (*names, *LEFT_OUT)}
-    tables = [table_s3(on_own, own_steps, weights), paper_s3(), table_2(unseen, weights), paper_2()]
+    own_steps = shares_of_draws({n: s.weight for n, s in sets.items()}, batches(args))
+    on_own: dict[str, Any] = {}
+    if args.model is None:
+        train_multi(sets, args)
+        for name in single:
+            train_single(name, sets[name], own_steps[name], args)
+        for name in names:
+            tested = load_test(name, args.data, args.test_frames)
+            on_own[name] = own_errors(name, sets[name].head, tested, name in single, args)
+    unseen = {n: unseen_errors(n, single, sets, args) for n in LEFT_OUT if NEAREST[n] in sets}
+    tables = [table_2(unseen, weights), paper_2()]
+    if on_own:
+        tables[:0] = [table_s3(on_own, own_steps, weights), paper_s3()]
     print(
         write_report(
             args.output,
@@ -84,6 +93,7 @@ def main() -> None:
 def options() -> argparse.Namespace:
     """Options of the command line; `--quick` overrides sizes."""
     parser = parser_for(__doc__, "multitask")
+    parser.add_argument("--model", type=Path, help="a comparison run of your own: its zero-shot errors only")
     parser.add_argument("--steps", type=int, default=3200, help="steps after the shared start")
     parser.add_argument(
         "--shared-steps", type=int, default=1200, help="steps with one fitting net for all heads"
@@ -162,15 +172,21 @@ def errors_of(
     """Errors of the last weights of a run; evaluated once."""
 
     def work() -> dict[str, Any]:
-        model = load_model(args.output / run / "last.safetensors").to(args.device)
+        model = load_model(weights_of(args, run)).to(args.device)
         return evaluate(model, test, head=head, fit_bias=fit_bias, device=args.device).errors.to_dict()
 
     return once(errors_folder(args) / f"{record}.json", work)
 
 
+def weights_of(args: argparse.Namespace, run: str) -> Path:
+    """The last weights of a run."""
+    return args.model if args.model is not None else args.output / run / "last.safetensors"
+
+
 def errors_folder(args: argparse.Namespace) -> Path:
-    """Where evaluations on this many test frames are kept."""
-    return Path(args.output / f"errors-{args.test_frames or 'all'}")
+    """Where evaluations on this many test frames are kept, and of which model."""
+    given = "" if args.model is None else f"-{'-'.join(args.model.with_suffix('').parts[-2:])}"
+    return Path(args.output / f"errors-{args.test_frames or 'all'}{given}")
 
 
 def unseen_errors(
@@ -187,7 +203,7 @@ def unseen_errors(
     found["multi"] = errors_of(args, "multi", f"unseen/{name}.multi", test, head, fit_bias=True)
 
     def rank() -> dict[str, Any]:
-        model = load_model(args.output / "multi" / "last.safetensors").to(args.device)
+        model = load_model(weights_of(args, "multi")).to(args.device)
         frames = load_registered(name, args.data)
         matches = rank_heads(model, frames, frames=args.rank_frames, device=args.device)
         return {"heads": [m.head for m in matches], "errors": [m.errors.to_dict() for m in matches]}
@@ -218,9 +234,10 @@ def deviation(data: Dataset) -> dict[str, float]:
 
 def notes(args: argparse.Namespace) -> list[str]:
     """What to know about the numbers."""
+    per_step = recipe(args).config.batches_per_step
+    trained = f"{args.shared_steps} + {args.steps} steps of {per_step} batches"
     out = [
-        f"{args.shared_steps} + {args.steps} steps of {recipe(args).config.batches_per_step} batches; "
-        f"at most {args.test_frames or 'all'} test frames a set.",
+        f"{args.model or trained}; at most {args.test_frames or 'all'} test frames a set.",
         "Single-task: one batch a step, as many batches as the multi-task run draws of the set.",
         "Zero-shot: one energy an element is fitted to the test frames; `multi` takes the head of the named "
         "set, `best head` the one with the least errors on training frames of the unseen set.",
