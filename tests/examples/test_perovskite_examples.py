@@ -28,6 +28,13 @@ def test_domains_are_neutral_and_point_where_they_are_said_to(script, direction,
     assert mean @ unit > 0.1
 
 
+T = np.arange(100.0, 700.0, 25.0)
+
+
+def _fall(middle):
+    return 0.2 / (1.0 + np.exp((T - middle) / 20.0))
+
+
 def _scan(*branches):
     """What `half_way` takes, from (temperatures, values) of each branch."""
     target = np.concatenate([t for t, _ in branches])
@@ -41,14 +48,12 @@ def _scan(*branches):
 
 def test_half_way_of_a_smooth_fall_and_of_two_branches(script):
     half_way = script("perovskite_transition").half_way
-    t = np.arange(100.0, 700.0, 25.0)
-    fall = lambda middle: 0.2 / (1.0 + np.exp((t - middle) / 20.0))  # noqa: E731
-    value, error = half_way(_scan((t, fall(412.0))))
+    value, error = half_way(_scan((T, _fall(412.0))))
     assert value == pytest.approx(412.0, abs=2.0) and error < 2.0
     # With hysteresis: the mean, and half the gap in the error. The cooling branch comes hot end first.
-    value, error = half_way(_scan((t, fall(430.0)), (t[::-1], fall(370.0)[::-1])))
+    value, error = half_way(_scan((T, _fall(430.0)), (T[::-1], _fall(370.0)[::-1])))
     assert value == pytest.approx(400.0, abs=2.0) and error == pytest.approx(30.0, abs=2.0)
-    value, _ = half_way(_scan((t, np.full(len(t), 0.2) + 1e-9 * t)))
+    value, _ = half_way(_scan((T, np.full(len(T), 0.2) + 1e-9 * T)))
     assert np.isnan(value)
 
 
