@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from ase.data import chemical_symbols, covalent_radii
@@ -15,12 +15,15 @@ from dpa2calc.shown import ShownBySummary
 from .dataset import Dataset, Frame
 from .labels import advice
 from .statistics import energy_bias
+from .stress_check import GPA, stress_misfits
 
 # Two nuclei closer than this share of the sum of their covalent radii overlap; a compressed metal at
 # 500 GPa or an O-H bond stretched inwards in hot water stays above it.
 _OVERLAP = 0.4
 # Errors of this kind stop a run; the others are reported.
 _FATAL = ("not a number", "no atoms", "overlap", "element outside the type map", "zero volume")
+# Frames with this finding keep energies and forces when it is dropped.
+MISFIT = "stress misfit"
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,9 @@ class DataReport(ShownBySummary):
 def check_dataset(
     data: Dataset, *, type_map: Iterable[str] | None = None, outlier_sigmas: float = 8.0
 ) -> DataReport:
-    """Look at every frame: labels, NaN, overlapping atoms, energy outliers, plausible units.
+    """Look at every frame: labels, NaN, overlapping atoms, energy outliers, plausible units, stresses.
+
+    Stresses are compared with the energies of strained copies (`stress_check.stress_misfits`).
 
     Args:
         type_map: elements of the model; others are reported.
@@ -112,9 +117,10 @@ def check_dataset(
         residual_std = 1e3 * float(np.std(residual))
         places = [i for i, f in enumerate(data) if i not in bad and f.energy is not None]
         findings += _outliers(data, places, residual, outlier_sigmas)
+    findings += _misfits(data, bad)
     forces = [f.forces.ravel() for f in good if f.forces is not None]
     force_rms = float(np.sqrt(np.mean(np.concatenate(forces) ** 2))) if forces else None
-    traces = [-np.trace(f.stress) / 3.0 * 160.21766 for f in good if f.stress is not None]
+    traces = [-np.trace(f.stress) / 3.0 * GPA for f in good if f.stress is not None]
     report = DataReport(
         name=data.name,
         n_frames=len(data),
@@ -195,6 +201,17 @@ def _outliers(data: Dataset, places: list[int], residual: np.ndarray, sigmas: fl
     ]
 
 
+def _misfits(data: Dataset, bad: set[int]) -> list[Finding]:
+    """A finding for every stress of a group whose stresses contradict its energies."""
+    sound = replace(data, frames=tuple(f for i, f in enumerate(data) if i not in bad))
+    said = {m.group: str(m) for m in stress_misfits(sound)}
+    return [
+        Finding(i, MISFIT, said[frame.group], frame.source or f"frame {i}")
+        for i, frame in enumerate(data)
+        if frame.group in said and frame.virial is not None
+    ]
+
+
 def _with_remarks(report: DataReport, good: Dataset, unread: Mapping[str, tuple[str, ...]]) -> DataReport:
     """Remarks on labels that were not read, on units and on signs: what typical values say about them."""
     remarks = [
@@ -250,6 +267,8 @@ def clean(
 ) -> tuple[Dataset, tuple[Finding, ...]]:
     """The set without frames that have findings of the kinds in `drop`, or are named, and why they are gone.
 
+    "stress misfit" takes away the stresses alone; energies and forces of these frames stay.
+
     Args:
         frames: places in the set, from 0, of frames to leave out whatever the report says of them.
 
@@ -261,7 +280,7 @@ def clean(
     """
     report = report or check_dataset(data)
     kinds = set(drop)
-    known = {"energy outlier", "large force", "no label", *_FATAL}
+    known = {"energy outlier", "large force", "no label", MISFIT, *_FATAL}
     if kinds - known:
         raise DataError(f"unknown findings {sorted(kinds - known)}; known: {', '.join(sorted(known))}")
     named = set(frames)
@@ -275,8 +294,11 @@ def clean(
     dropped += tuple(
         Finding(i, "named", "left out by its number", data[i].source or f"frame {i}") for i in silent
     )
-    gone = {f.frame for f in dropped}
-    return data.subset(i for i in range(len(data)) if i not in gone), dropped
+    gone = {f.frame for f in dropped if f.kind != MISFIT or f.frame in named}
+    bare = {f.frame for f in dropped if f.kind == MISFIT}
+    kept = ((i, frame) for i, frame in enumerate(data) if i not in gone)
+    frames_left = tuple(replace(frame, virial=None) if i in bare else frame for i, frame in kept)
+    return replace(data, frames=frames_left), dropped
 
 
 def require_sound(report: DataReport) -> None:

@@ -16,7 +16,7 @@ from dpa2calc.model.config import FittingConfig, ModelConfig, from_dict, to_dict
 from dpa2calc.model.potential import Potential
 from dpa2calc.model.presets import preset, preset_names
 
-from .checks import check_dataset, clean, require_sound
+from .checks import MISFIT, check_dataset, clean, require_sound
 from .config import TrainConfig
 from .data import PathLike
 from .dataset import Dataset
@@ -211,9 +211,10 @@ def load_sets(run: RunFile[Any]) -> tuple[dict[str, TrainingSet], dict[str, Data
             data, dropped = clean(data, report, drop=section.drop, frames=section.drop_frames)
         except DataError as error:
             raise DataError(f"sets.{name}: {error}") from error
-        if dropped:
-            kinds = ", ".join(sorted({f.kind for f in dropped}))
-            logger.warning("%s: left out %d frames: %s", name, len({f.frame for f in dropped}), kinds)
+        for kind in sorted({f.kind for f in dropped}):
+            places = {f.frame for f in dropped if f.kind == kind}
+            what = "stresses" if kind == MISFIT else "frames"
+            logger.warning("%s: left out %d %s: %s", name, len(places), what, kind)
         require_sound(dataclasses.replace(report, findings=_kept(report.findings, dropped)))
         if section.max_frames:
             data = data.sample(min(section.max_frames, len(data)), seed=run.config.seed)
