@@ -42,15 +42,16 @@ EXPERIMENT: dict[str, dict[str, float]] = {
     "Si": {"a": 5.43, "C11": 165.6, "C12": 63.9, "C44": 79.5, "phonon": 15.60},
     "Ge": {"a": 5.658, "C11": 128.5, "C12": 48.3, "C44": 66.8, "phonon": 9.01},
 }
-# PBE, the training sets' own functional: `a` is their unstrained cell, C_ij is fitted to the DFT stresses of
-# their strained cells (mlearn_elastic.py, good to 2 %). In diamond they strain clamped atoms: no C44.
+# PBE, the training sets' own functional (mlearn_elastic.py): `a` is where the energies of their strained
+# cells are least, C_ij is fitted to the stresses of these cells, good to 2 %. In diamond they strain clamped
+# atoms: no C44.
 # Vacancy and surface of Cu: Lysogorskiy et al., npj Comput. Mater. 7, 97 (2021), table 1.
 PBE: dict[str, dict[str, float]] = {
-    "Cu": {"a": 3.616, "C11": 173.8, "C12": 137.9, "C44": 83.9, "vacancy": 1.07, "surface": 1.36},
-    "Ni": {"a": 3.508, "C11": 285.2, "C12": 166.5, "C44": 139.2},
-    "Mo": {"a": 3.168, "C11": 478.3, "C12": 163.2, "C44": 106.5},
+    "Cu": {"a": 3.633, "C11": 173.8, "C12": 137.9, "C44": 83.9, "vacancy": 1.07, "surface": 1.36},
+    "Ni": {"a": 3.520, "C11": 285.2, "C12": 166.5, "C44": 139.2},
+    "Mo": {"a": 3.169, "C11": 478.3, "C12": 163.2, "C44": 106.5},
     "Si": {"a": 5.469, "C11": 152.7, "C12": 56.2},
-    "Ge": {"a": 5.754, "C11": 107.4, "C12": 41.1},
+    "Ge": {"a": 5.782, "C11": 107.4, "C12": 41.1},
 }
 RATIO_OF_PHONONS = 1.24  # Ni over Cu: Birgeneau, Cordes, Dolling and Woods, Phys. Rev. 136, A1359 (1964)
 LATTICE = {"Cu": "fcc", "Ni": "fcc", "Mo": "bcc", "Si": "diamond", "Ge": "diamond"}

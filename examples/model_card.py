@@ -19,9 +19,10 @@ INTRODUCTION = """\
 
 `DPA2Calculator(head=HEAD)`; the start of `finetune("default", data, ...)`. One descriptor with a head for
 each DFT setting, trained by `dpa2calc train` with `examples/default_model.toml`, then
-`default_model_continued.toml`, `_final`, `_fourth`, `_fifth`, `_sixth`, `_seventh` and `_eighth`.
-This page is printed by `examples/model_card.py` from the checkpoint. The last two stretches, of the fitting
-nets alone, were added after a look at the test errors (25.3 meV/atom before them).
+`default_model_continued.toml`, `_final`, `_fourth`, `_fifth`, `_sixth`, `_seventh`, `_eighth` and `_ninth`.
+This page is printed by `examples/model_card.py` from the checkpoint. The seventh and eighth stretch, of the
+fitting nets alone, were added after a look at the test errors (25.3 meV/atom before them); the ninth, of two
+heads, after stresses that contradict their energies were found among its training frames.
 
 **Not for** structures, elements, temperatures or pressures far from a head's training sets; reactions, unless
 the set holds them; comparing energies of different heads, which have different zeros. Look at the errors of
@@ -34,6 +35,8 @@ WRONG_LABELS = {
     "InP-SNAP": "InP stored as four In atoms",
     "WBe-SNAP": "a defect of 500 eV in 256 Be atoms",
 }
+# Sets whose stresses `dpa2calc.training.check_dataset` finds to contradict their energies.
+WRONG_STRESSES = ("Cu-mlearn", "Ni-mlearn", "WBe-SNAP")
 
 
 def main() -> None:
@@ -51,7 +54,7 @@ def main() -> None:
     steps = {head.info.get("training", {}).get("steps") for head in config.heads}
     print(
         f"{n_descriptor:,} parameters in the descriptor, {n_heads:,} in {len(config.heads)} heads; "
-        f"{len(config.type_map)} elements; {' or '.join(sorted(map(str, steps)))} steps in a head's last "
+        f"{len(config.type_map)} elements; {', '.join(map(str, sorted(steps)))} steps in a head's last "
         "stretch.\n"
     )
     print("![the sixth stretch](default_model_learning_curve.png)\n")
@@ -89,6 +92,10 @@ def print_errors(config: ModelConfig) -> None:
             )
     means = {key: value / weight_sum for key, value in totals.items()}
     print(f"| **weighted average** | | | {means['energy_rmse']:.1f} | {means['force_rmse']:.1f} | | |\n")
+    print(
+        f"Virials of {', '.join(WRONG_STRESSES)} measure the labels: these contradict the energies "
+        '(training.md, "Stresses that do not fit").\n'
+    )
     print_few_frames(config, means["energy_rmse"] * weight_sum, weight_sum)
 
 
