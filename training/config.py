@@ -122,6 +122,11 @@ class TrainConfig:
             virial_limit=self.virial_prefactor_limit,
         )
 
+    @property
+    def learns_virials(self) -> bool:
+        """Whether virials count in the loss at any time."""
+        return max(self.virial_prefactor_start, self.virial_prefactor_limit) > 0
+
     def shared_start(self) -> TrainConfig:
         """The options of the `shared_steps` before the run itself: constant learning rate."""
         return dataclasses.replace(

@@ -24,7 +24,14 @@ from .energy_level import shift_energy_bias
 from .evaluate import compare, find_head, predict_potential
 from .lora import add_lora
 from .metrics import Errors, validation_score
-from .preparation import TrainingData, TrainingSet, check_labels, head_weights, new_potential
+from .preparation import (
+    TrainingData,
+    TrainingSet,
+    check_labels,
+    head_weights,
+    new_potential,
+    warn_of_misfits,
+)
 from .run import with_seen_elements
 from .statistics import check_type_map, energy_bias, set_energy_bias, spread_frames
 from .train_result import TrainResult
@@ -157,6 +164,8 @@ def finetune(
         _fit_bias(potential, data, config, fresh=start == "fresh")
     trainable = trainable_weights(potential, config)
     training_data = TrainingData.of(sets, potential.config)
+    if config.learns_virials and processes.first:
+        warn_of_misfits(training_data)
     potential.config = with_seen_elements(potential.config, training_data)
     result = Trainer(
         potential,

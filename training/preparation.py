@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import chain
@@ -22,6 +23,9 @@ from .statistics import (
     set_environment_statistics,
     spread_frames,
 )
+from .stress_check import stress_misfits
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,19 @@ def check_labels(name: str, data: Dataset) -> None:
             f"set {name!r}: no frame has an energy, forces or a stress; "
             f"{advice(chain(*data.unread_labels.values()))}"
         )
+
+
+def warn_of_misfits(data: TrainingData) -> None:
+    """Log a warning for every set with stresses that contradict its energies."""
+    for name, item in data.sets.items():
+        found = stress_misfits(item.train)
+        if found:
+            more = f" (and {len(found) - 1} more groups of frames)" if len(found) > 1 else ""
+            logger.warning(
+                "%s: %s%s. drop = ['stress misfit'] in [sets.NAME], or clean(data, drop=('stress misfit',)), "
+                "leaves these stresses out",
+                name, found[0], more,
+            )  # fmt: skip
 
 
 def new_potential(config: ModelConfig, *, seed: int, dtype: str = "float32") -> Potential:

@@ -25,6 +25,7 @@ from .preparation import (
     head_weights,
     measure_environment,
     new_potential,
+    warn_of_misfits,
 )
 from .shared_start import tie_heads, untie_heads
 from .train_result import TrainResult
@@ -95,6 +96,8 @@ def pretrain(
             "go on with (model = a checkpoint's file or name)"
         )
     data = TrainingData.of(sets, given.config if given else model)  # type: ignore[arg-type]
+    if config.learns_virials and processes.first:
+        warn_of_misfits(data)
     if given is not None:
         potential = copy.deepcopy(given)
     else:

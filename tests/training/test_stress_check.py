@@ -12,7 +12,15 @@ from ase.calculators.lj import LennardJones
 from ase.calculators.singlepoint import SinglePointCalculator
 from scipy.spatial.transform import Rotation
 
-from dpa2calc.training import Dataset, TrainConfig, check_dataset, clean
+from dpa2calc.training import (
+    Dataset,
+    FinetuneConfig,
+    TrainConfig,
+    check_dataset,
+    clean,
+    finetune,
+    train,
+)
 from dpa2calc.training.run_file import load_sets, read_run_file
 from dpa2calc.training.stress_check import GPA, stress_misfits
 
@@ -96,6 +104,26 @@ def test_dropping_a_misfit_keeps_energies_and_forces():
     assert [f.frame for f in dropped] == list(range(8))
     assert kept.labels() == {"energy": 7, "forces": 7, "stress": 0} and data.labels()["stress"] == 8
     assert [f.energy for f in kept] == [f.energy for i, f in enumerate(data) if i != 2]
+
+
+@pytest.mark.parametrize("tuned", [False, True])
+@pytest.mark.parametrize("learned", [False, True])
+def test_training_from_python_warns_where_virials_count(tiny_model, tmp_path, caplog, tuned, learned):
+    bad, good = relabelled(strained(group="bad"), offset=3.0), strained(group="good")
+    data = Dataset(bad.frames + good.frames, "A")
+    options = {"steps": 1, "batch_atoms": 16, "virial_prefactor_start": 0.0}
+    options["virial_prefactor_limit"] = 1.0 if learned else 0.0
+    if tuned:
+        train(tiny_model(), good, TrainConfig(steps=1), output=tmp_path / "start", progress=False)
+        caplog.clear()
+        start = tmp_path / "start" / "last.safetensors"
+        finetune(start, data, FinetuneConfig(**options), output=tmp_path / "run", progress=False)
+    else:
+        train(tiny_model(), data, TrainConfig(**options), output=tmp_path / "run", progress=False)
+    warned = [r.getMessage() for r in caplog.records if "strained copies" in r.getMessage()]
+    assert len(warned) == learned
+    if learned:
+        assert warned[0].startswith("A: group bad: ") and "clean(data, drop=('stress misfit',))" in warned[0]
 
 
 def test_a_training_file_drops_them(tmp_path, caplog):
