@@ -61,8 +61,9 @@ def recipe(args: argparse.Namespace | None = None, **changes: Any) -> RunFile[Tr
     """The shipped recipe (sets, model section, training options) with some options changed.
 
     Args:
-        args: gives seed, device and whether to be quick.
+        args: gives seed, device, whether to be quick and, where a script has `--recipe`, another file.
     """
+    path = getattr(args, "recipe", RECIPE)
     if args is not None:
         changes = {
             "seed": args.seed,
@@ -70,11 +71,12 @@ def recipe(args: argparse.Namespace | None = None, **changes: Any) -> RunFile[Tr
             **(QUICK_OPTIONS if args.quick else {}),
             **changes,
         }
-    return read_run_file(RECIPE, TrainConfig, changes=changes)
+    return read_run_file(path, TrainConfig, changes=changes)
 
 
 def architecture(
     sets: Mapping[str, TrainingSet | Dataset],
+    args: argparse.Namespace | None = None,
     *,
     quick: bool = False,
     descriptor: Mapping[str, Any] | None = None,
@@ -82,10 +84,11 @@ def architecture(
     """The recipe's model with a head for each of the sets' heads.
 
     Args:
+        args: see `recipe`.
         quick: a tiny model instead.
         descriptor: changes to the descriptor, such as {"repformer": {"update_g1_has_conv": False}}.
     """
-    section = recipe().model
+    section = recipe(args).model
     assert isinstance(section, ModelSection)
     changes = dict(section.descriptor)
     for step in (QUICK_MODEL if quick else {}, descriptor or {}):

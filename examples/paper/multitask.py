@@ -2,15 +2,17 @@
 
     python examples/paper/multitask.py --data data
     python examples/paper/multitask.py --data data --single all --steps 6000
-    python examples/paper/multitask.py --data data --model runs/paper/comparison/last.safetensors
+    python examples/paper/multitask.py --data data --model runs/paper/comparison/last.safetensors \
+        --recipe examples/paper/comparison.toml --single all
     python examples/paper/multitask.py --data data --quick
 
-A comparison run is pre-trained with the shipped recipe (examples/default_model.toml) on all sets but four,
+A comparison run is pre-trained with a recipe (examples/default_model.toml) on all sets but four,
 FerroEle-AIMD, H2O-DPLR, Alloy-LiAl and Mol-AcAc. For some sets (`--single`) the same architecture is trained
 on that set alone, one batch a step, for as many batches as the comparison run draws of it. Test errors of
 both make Table S3; their errors on the four unseen sets, after a fit of one energy an element, Table 2. The
-outside column is CHGNet (`pip install chgnet`). With `--model`, a comparison run that was trained elsewhere
-(comparison.toml), only its zero-shot errors are found. Stop it at any time; the same command goes on.
+outside column is CHGNet (`pip install chgnet`). With `--model`, a comparison run that was trained elsewhere,
+nothing but the sets of `--single` is trained, with the options of that run's file (`--recipe`). Stop it at
+any time; the same command goes on.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import outside
-from common import LEFT_OUT, architecture, begin, load_test, parser_for, recipe, require_steps
+from common import LEFT_OUT, RECIPE, architecture, begin, load_test, parser_for, recipe, require_steps
 from multitask_tables import paper_2, paper_s3, table_2, table_s3
 from record import once
 from report import write_report
@@ -60,16 +62,15 @@ def main() -> None:
     names = QUICK_SETS if args.quick else tuple(n for n in registered_sets() if n not in LEFT_OUT)
     single = names if args.single == ["all"] else tuple(args.single)
     single = tuple(n for n in single if n in names)
-    if args.model is not None:
-        single = ()
-    sets, _ = training_collection(args.data, names=names, seed=args.seed)
+    sets = weighted_sets(names, args)
     weights = {n: registered_sets()[n].weight for n in (*names, *LEFT_OUT)}
     own_steps = shares_of_draws({n: s.weight for n, s in sets.items()}, batches(args))
     on_own: dict[str, Any] = {}
     if args.model is None:
         train_multi(sets, args)
-        for name in single:
-            train_single(name, sets[name], own_steps[name], args)
+    for name in single:
+        train_single(name, sets[name], own_steps[name], args)
+    if args.model is None or single:
         for name in names:
             tested = load_test(name, args.data, args.test_frames)
             on_own[name] = own_errors(name, sets[name].head, tested, name in single, args)
@@ -93,21 +94,34 @@ def main() -> None:
 def options() -> argparse.Namespace:
     """Options of the command line; `--quick` overrides sizes."""
     parser = parser_for(__doc__, "multitask")
-    parser.add_argument("--model", type=Path, help="a comparison run of your own: its zero-shot errors only")
-    parser.add_argument("--steps", type=int, default=3200, help="steps after the shared start")
+    parser.add_argument("--model", type=Path, help="a comparison run of your own; see above")
+    parser.add_argument("--recipe", type=Path, default=RECIPE, help="the comparison run's file")
+    parser.add_argument("--steps", type=int, help="steps after the shared start, if not the recipe's")
+    parser.add_argument("--shared-steps", type=int, help="with one fitting net for all, if not the recipe's")
     parser.add_argument(
-        "--shared-steps", type=int, default=1200, help="steps with one fitting net for all heads"
+        "--single", nargs="+", help=f"sets to train alone, or all; {', '.join(SINGLE)} without --model"
     )
-    parser.add_argument("--single", nargs="+", default=list(SINGLE), help="sets to train alone, or all")
     parser.add_argument("--test-frames", type=int, default=100, help="of each test set (0 = all)")
     parser.add_argument("--outside-frames", type=int, default=20, help="of each unseen set, for CHGNet")
     parser.add_argument("--rank-frames", type=int, default=20, help="of each unseen set, to choose a head")
     args = parser.parse_args()
+    if args.single is None:
+        args.single = [] if args.model else list(SINGLE)
+    given = recipe(args).config
+    args.steps = given.steps if args.steps is None else args.steps
+    args.shared_steps = given.shared_steps if args.shared_steps is None else args.shared_steps
     if args.quick:
         args.steps, args.shared_steps = 6, 2
         args.test_frames = args.rank_frames = 2
         args.outside_frames = 1
     return args
+
+
+def weighted_sets(names: tuple[str, ...], args: argparse.Namespace) -> dict[str, TrainingSet]:
+    """The training sets, with the weights that the recipe gives them."""
+    sections = recipe(args).sets
+    sets, _ = training_collection(args.data, names=names, seed=args.seed)
+    return {n: dataclasses.replace(item, weight=sections[n].weight) for n, item in sets.items()}
 
 
 def batches(args: argparse.Namespace) -> int:
@@ -132,7 +146,7 @@ def train_multi(sets: Mapping[str, TrainingSet], args: argparse.Namespace) -> No
     config = recipe(args, steps=args.steps, shared_steps=args.shared_steps).config
 
     def work() -> dict[str, Any]:
-        result = pretrain(architecture(sets, quick=args.quick), sets, config, output=folder)
+        result = pretrain(architecture(sets, args, quick=args.quick), sets, config, output=folder)
         return {"steps": result.steps, "model": "multi/last.safetensors", "sets": list(sets)}
 
     require_steps(once(args.output / "multi.json", work), args.steps, args.output / "multi.json")
@@ -145,7 +159,7 @@ def train_single(name: str, item: TrainingSet, steps: int, args: argparse.Namesp
 
     def work() -> dict[str, Any]:
         alone = {name: dataclasses.replace(item, head=name)}
-        result = pretrain(architecture(alone, quick=args.quick), alone, config, output=folder)
+        result = pretrain(architecture(alone, args, quick=args.quick), alone, config, output=folder)
         return {"steps": result.steps, "model": f"single/{name}/last.safetensors"}
 
     record = args.output / "single" / f"{name}.json"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -32,6 +34,21 @@ def test_shares_of_draws_are_the_effective_steps_of_table_s3(script):
 
 def test_no_set_is_left_without_a_batch(script):
     assert script("multitask").shares_of_draws({"a": 1.0, "b": 1e-6}, 10) == {"a": 10, "b": 1}
+
+
+def test_a_comparison_run_from_elsewhere_has_the_batches_of_its_file(script, monkeypatch):
+    module = script("multitask")
+    recipe = Path(module.__file__).with_name("comparison.toml")
+    given = ["multitask.py", "--model", "last.safetensors", "--recipe", str(recipe)]
+    monkeypatch.setattr(sys, "argv", given)
+    args = module.options()
+    assert args.single == [] and (args.shared_steps, args.steps) == (800, 10000)
+    assert module.batches(args) == 4 * 10800
+    monkeypatch.setattr(sys, "argv", [*given, "--single", "all", "--steps", "200"])
+    args = module.options()
+    assert args.single == ["all"] and module.batches(args) == 4 * 1000
+    monkeypatch.setattr(sys, "argv", ["multitask.py"])
+    assert module.options().single == list(module.SINGLE)
 
 
 @pytest.mark.parametrize("column", [1, 2, 3, 4])
