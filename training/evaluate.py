@@ -28,6 +28,7 @@ from .loader import GraphStore, groups_by_atoms, make_batch
 from .loss import symmetric
 from .metrics import Errors, ErrorSums
 from .optimizer import evaluating
+from .shear_order import misordered_shear
 from .statistics import energy_bias
 
 _UNITS = {"energy": "meV/atom", "force": "meV/Å"}
@@ -53,6 +54,7 @@ class Evaluation(ShownBySummary):
         stresses: (l, 2) components, eV/Å^3.
         bias: energy an element (eV) that was fitted to the differences and added, or empty.
         few_frames: "energy" and "force" where a handful of frames makes most of the error.
+        misordered: a line for each order, not the labels' own, in which shear stresses fit better.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Evaluation(ShownBySummary):
     forces: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)), repr=False)
     stresses: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)), repr=False)
     few_frames: dict[str, FewFrames] = field(default_factory=dict)
+    misordered: tuple[str, ...] = ()
 
     def summary(self) -> str:
         """Errors of the whole set, the worst groups, forces by element, and frames that stand out."""
@@ -86,8 +89,9 @@ class Evaluation(ShownBySummary):
         return "\n".join(lines)
 
     def remarks(self) -> list[str]:
-        """A line for each quantity whose error is that of a few frames."""
-        return [few.describe(name, _UNITS[name]) for name, few in self.few_frames.items()]
+        """What to look at in the labels: few frames with most of an error, shear in another order."""
+        few = [found.describe(name, _UNITS[name]) for name, found in self.few_frames.items()]
+        return [*few, *self.misordered]
 
     def plot(self, axes: Any = None) -> Any:
         """Parity plots of energies, forces and, where there are any, stresses; returns the axes."""
@@ -120,6 +124,7 @@ class Evaluation(ShownBySummary):
             "by_element": self.by_element,
             "bias": self.bias,
             "few_frames": {k: dataclasses.asdict(few) for k, few in self.few_frames.items()},
+            "misordered": self.misordered,
         }
         temporary = target.with_name(target.name + ".part")
         with open(temporary, "wb") as handle:
@@ -148,6 +153,7 @@ class Evaluation(ShownBySummary):
             by_element=header["by_element"],
             bias=header["bias"],
             few_frames={k: FewFrames.from_dict(few) for k, few in header.get("few_frames", {}).items()},
+            misordered=tuple(header.get("misordered", ())),
             **arrays,
         )
 
@@ -261,11 +267,15 @@ def compare(data: Dataset, predictions: list[Prediction], *, fit_bias: bool = Fa
     by_element: dict[int, tuple[float, int]] = {}
     pairs: dict[str, list[np.ndarray]] = {"energies": [], "forces": [], "stresses": []}
     by_frame: dict[str, list[tuple[float, int]]] = {"energy": [], "force": []}
+    virials: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     for frame, p in zip(data, predictions):
         errors = _frame_errors(frame, p, pairs)
         for values, part in zip(by_frame.values(), errors):
             values.append((1e6 * float((part**2).sum()), part.size))
         group = by_group.setdefault(frame.group, ErrorSums())
+        if frame.virial is not None and p.virial is not None:
+            pair = (frame.virial / frame.volume, p.virial / frame.volume)
+            virials.setdefault(frame.group, []).append(pair)
         for sums in (total, group):
             sums.add(*(torch.from_numpy(e) for e in errors), n_frames=1, n_atoms=frame.n_atoms)
         if errors[1].size:
@@ -280,6 +290,7 @@ def compare(data: Dataset, predictions: list[Prediction], *, fit_bias: bool = Fa
         by_element={chemical_symbols[z]: 1e3 * (s / n) ** 0.5 for z, (s, n) in sorted(by_element.items())},
         bias=bias,
         few_frames=_few_frames(data, by_frame),
+        misordered=misordered_shear(virials),
         **{name: np.concatenate(values) if values else np.zeros((0, 2)) for name, values in pairs.items()},
     )
 
