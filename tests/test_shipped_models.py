@@ -133,3 +133,18 @@ def test_bulk_copper_resists_compression():
         atoms.calc = calc
         pressure.append(-np.trace(atoms.get_stress(voigt=False)) / 3)
     assert pressure[0] > pressure[1] > pressure[2] and pressure[0] > 0 > pressure[2]
+
+
+@pytest.mark.parametrize(("element", "a"), [("Cu", 3.633), ("Ni", 3.520)])
+def test_lattice_constants_are_those_of_dft_energies(element, a):
+    """examples/mlearn_elastic.py; stress labels with a Pulay offset would give 3.616 and 3.508 Å."""
+    calc = DPA2Calculator("default", "mlearn-PBE")
+    energies = []
+    lengths = np.linspace(0.985 * a, 1.015 * a, 7)
+    for length in lengths:
+        atoms = bulk(element, "fcc", length)
+        atoms.calc = calc
+        energies.append(atoms.get_potential_energy())
+    curve = np.polynomial.Polynomial.fit(lengths, energies, 3)
+    (least,) = (r.real for r in curve.deriv().roots() if lengths[0] < r.real < lengths[-1])
+    assert least == pytest.approx(a, rel=2e-3)
