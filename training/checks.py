@@ -204,7 +204,7 @@ def _outliers(data: Dataset, places: list[int], residual: np.ndarray, sigmas: fl
 def _misfits(data: Dataset, bad: set[int]) -> list[Finding]:
     """A finding for every stress of a group whose stresses contradict its energies."""
     sound = replace(data, frames=tuple(f for i, f in enumerate(data) if i not in bad))
-    said = {m.group: str(m) for m in stress_misfits(sound)}
+    said = {group: str(m) for m in stress_misfits(sound) for group in m.groups}
     return [
         Finding(i, MISFIT, said[frame.group], frame.source or f"frame {i}")
         for i, frame in enumerate(data)

@@ -27,17 +27,18 @@ _MOST_FRAMES = 400  # of the same atoms, spread over the group
 
 @dataclass(frozen=True)
 class StressMisfit:
-    """A group of frames whose stresses are not the slopes of their energies.
+    """Frames whose stresses are not the slopes of their energies.
 
     Attributes:
-        group: see `Frame.group`. n_pairs: strained copies of one structure that were compared.
+        groups: names (`Frame.group`) of the groups that were judged together. n_pairs: strained copies of one
+            structure that were compared.
         typical: upper quartile of |energy difference - work of the stresses|, meV/atom.
         energies: upper quartile of |energy difference|, meV/atom.
         offset: stress (GPa, isotropic) to take off the labels for the least differences, and what it
             leaves. factor: to multiply the labels with for the least differences, and what it leaves.
     """
 
-    group: str
+    groups: tuple[str, ...]
     n_pairs: int
     typical: float
     energies: float
@@ -45,10 +46,13 @@ class StressMisfit:
     factor: tuple[float, float]
 
     def __str__(self) -> str:
+        if len(self.groups) > 1:
+            where = f"{len(self.groups)} groups: "
+        else:
+            where = f"group {self.groups[0]}: " if self.groups[0] else ""
         said = (
-            f"{f'group {self.group}: ' if self.group else ''}energies of {self.n_pairs} pairs of strained "
-            f"copies differ from the work of their stresses by {self.typical:.1f} meV/atom where the "
-            f"energies change by {self.energies:.1f}"
+            f"{where}energies of {self.n_pairs} pairs of strained copies differ from the work of their "
+            f"stresses by {self.typical:.1f} meV/atom where the energies change by {self.energies:.1f}"
         )
         (offset, after_offset), (factor, after_factor) = self.offset, self.factor
         if min(after_offset, after_factor) > 0.5 * min(self.typical, self.energies):
@@ -59,24 +63,34 @@ class StressMisfit:
 
 
 def stress_misfits(data: Dataset) -> tuple[StressMisfit, ...]:
-    """Groups of frames whose stress labels contradict their energies.
+    """What stress labels contradict the energies, by groups of frames.
 
     Two frames of the same atoms at the same fractional coordinates, in cells that differ by a small strain,
     differ in energy by the work of the stress: V sigma : strain, averaged over both (trapezoid rule). Plane
     waves of too low a cutoff add a constant (Pulay) stress; files mix units; both show here, and in nothing
-    else that can be read off single frames. Sets without strained copies are not judged.
+    else that can be read off single frames. Groups with too few pairs of their own are judged together, sets
+    without strained copies not at all.
     """
-    groups: dict[str, dict[bytes, list[Frame]]] = {}
+    groups: dict[str, list[Frame]] = {}
     for frame in data:
         if frame.energy is not None and frame.virial is not None and frame.pbc.all() and frame.volume > 0:
-            groups.setdefault(frame.group, {}).setdefault(frame.numbers.tobytes(), []).append(frame)
-    found = []
-    for name, members in groups.items():
-        rows = np.array([row for same in members.values() for row in islice(_compared(same), _MOST_PAIRS)])
-        misfit = _judge(name, rows) if len(rows) >= _LEAST_PAIRS else None
-        if misfit is not None:
-            found.append(misfit)
-    return tuple(found)
+            groups.setdefault(frame.group, []).append(frame)
+    rows = {name: _pairs(frames) for name, frames in groups.items()}
+    alone = [name for name in groups if len(rows[name]) >= _LEAST_PAIRS]
+    together = tuple(name for name in groups if name not in alone)
+    found = [_judge((name,), rows[name]) for name in alone]
+    if len(together) > 1:
+        found.append(_judge(together, _pairs([frame for name in together for frame in groups[name]])))
+    return tuple(misfit for misfit in found if misfit is not None)
+
+
+def _pairs(frames: Sequence[Frame]) -> np.ndarray:
+    """What `_compared` finds among frames, at most so much of the same atoms, (pairs, 3)."""
+    same: dict[bytes, list[Frame]] = {}
+    for frame in frames:
+        same.setdefault(frame.numbers.tobytes(), []).append(frame)
+    rows = [row for members in same.values() for row in islice(_compared(members), _MOST_PAIRS)]
+    return np.array(rows).reshape(-1, 3)
 
 
 def _compared(same: Sequence[Frame]) -> Iterator[tuple[float, float, float]]:
@@ -127,8 +141,10 @@ def _strain(start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return (left * np.log(stretch)) @ left.T, left @ right
 
 
-def _judge(group: str, rows: np.ndarray) -> StressMisfit | None:
-    """What the pairs of a group say, or None if stresses and energies agree."""
+def _judge(groups: tuple[str, ...], rows: np.ndarray) -> StressMisfit | None:
+    """What the pairs of some groups say, or None if stresses and energies agree or pairs are few."""
+    if len(rows) < _LEAST_PAIRS:
+        return None
     energy, work, change = rows.T
 
     def typical(difference: np.ndarray) -> float:
@@ -140,7 +156,7 @@ def _judge(group: str, rows: np.ndarray) -> StressMisfit | None:
     offset = _slope(change, work - energy)
     factor = _slope(work, energy)
     return StressMisfit(
-        group=group,
+        groups=groups,
         n_pairs=len(rows),
         typical=rest,
         energies=energies,

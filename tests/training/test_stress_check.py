@@ -90,6 +90,16 @@ def test_frames_without_strained_copies_are_not_judged(lj_data):
     assert stress_misfits(relabelled(strained(3), factor=1e3)) == ()  # three pairs say too little
 
 
+def test_groups_of_one_frame_are_judged_together():
+    """Sets that name a group for each strain hold no two copies in one group."""
+    data = relabelled(strained(), offset=2.5)
+    named = tuple(dataclasses.replace(f, group=f"strain {i}") for i, f in enumerate(data))
+    (found,) = stress_misfits(Dataset(named))
+    assert len(found.groups) == 8 and str(found).startswith("8 groups: energies of 28 pairs")
+    assert check_dataset(Dataset(named)).frames("stress misfit") == list(range(8))
+    assert stress_misfits(relabelled(Dataset(named), offset=-2.5)) == ()
+
+
 def test_only_the_group_that_misfits_is_named():
     good, bad = strained(group="good"), relabelled(strained(group="bad"), offset=3.0)
     report = check_dataset(Dataset(good.frames + bad.frames, "both"))
