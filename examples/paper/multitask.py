@@ -194,7 +194,9 @@ def errors_of(
 
 def weights_of(args: argparse.Namespace, run: str) -> Path:
     """The last weights of a run."""
-    return args.model if args.model is not None else args.output / run / "last.safetensors"
+    if run == "multi" and args.model is not None:
+        return Path(args.model)
+    return Path(args.output / run / "last.safetensors")
 
 
 def errors_folder(args: argparse.Namespace) -> Path:

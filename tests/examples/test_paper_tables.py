@@ -44,6 +44,8 @@ def test_a_comparison_run_from_elsewhere_has_the_batches_of_its_file(script, mon
     args = module.options()
     assert args.single == [] and (args.shared_steps, args.steps) == (800, 10000)
     assert module.batches(args) == 4 * 10800
+    assert module.weights_of(args, "multi") == Path("last.safetensors")
+    assert module.weights_of(args, "single/a") == args.output / "single/a/last.safetensors"
     monkeypatch.setattr(sys, "argv", [*given, "--single", "all", "--steps", "200"])
     args = module.options()
     assert args.single == ["all"] and module.batches(args) == 4 * 1000
