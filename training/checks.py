@@ -289,12 +289,17 @@ def clean(
         raise DataError(
             f"{report.name} has frames 0 to {len(data) - 1}; there is no frame {outside[0]} to drop"
         )
-    dropped = tuple(f for f in report.findings if f.kind in kinds or f.frame in named)
+    dropped = tuple(
+        f
+        for f in report.findings
+        if (f.frame in named and f.kind != MISFIT)
+        or (f.kind in kinds and not (f.kind == MISFIT and f.frame in named))
+    )
     silent = sorted(named - {f.frame for f in dropped})
     dropped += tuple(
         Finding(i, "named", "left out by its number", data[i].source or f"frame {i}") for i in silent
     )
-    gone = {f.frame for f in dropped if f.kind != MISFIT or f.frame in named}
+    gone = {f.frame for f in dropped if f.kind != MISFIT}
     bare = {f.frame for f in dropped if f.kind == MISFIT}
     kept = ((i, frame) for i, frame in enumerate(data) if i not in gone)
     frames_left = tuple(replace(frame, virial=None) if i in bare else frame for i, frame in kept)

@@ -21,7 +21,10 @@ class SetSection:
     test: Annotated[tuple[str, ...], "files on which the trained model is evaluated at the end"] = ()
     head: Annotated[str, "head of the model; the set's own name if not given"] = ""
     weight: Annotated[float, "proportional to the chance of being drawn"] = 1.0
-    drop: Annotated[tuple[str, ...], "findings whose frames are left out, such as 'energy outlier'"] = ()
+    drop: Annotated[
+        tuple[str, ...],
+        "findings whose frames are left out, such as 'energy outlier'; of 'stress misfit' the stresses",
+    ] = ()
     drop_frames: Annotated[
         tuple[int, ...], "frames left out, counted from 0 over all files of `train`, such as wrong labels"
     ] = ()
