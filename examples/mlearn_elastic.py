@@ -93,8 +93,9 @@ def main() -> None:
         frames = read_set(folder / f"{element}-mlearn")
         found = elastic_constants(frames)
         least, own = lattice_constant(frames, found["C11"][0], found["C12"][0])
-        print(element, {name: (round(value, 1), n) for name, (value, n) in found.items()}, end=" ")
-        print(f"cell edge of the sets {own:.3f} Å, of least energy {least:.3f} Å: {least / own - 1:+.2%}")
+        constants = {name: (round(value, 1), n) for name, (value, n) in found.items()}
+        edges = f"cell edge of the set {own:.3f} Å, of least energy {least:.3f} Å: {least / own - 1:+.2%}"
+        print(element, constants, edges)
 
 
 if __name__ == "__main__":

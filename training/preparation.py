@@ -108,11 +108,11 @@ def warn_of_misfits(data: TrainingData) -> None:
         found = stress_misfits(item.train)
         if found:
             more = f" (and {len(found) - 1} more groups of frames)" if len(found) > 1 else ""
-            logger.warning(
-                "%s: %s%s. drop = ['stress misfit'] in [sets.NAME], or clean(data, drop=('stress misfit',)), "
-                "leaves these stresses out",
-                name, found[0], more,
-            )  # fmt: skip
+            mend = (
+                "drop = ['stress misfit'] in [sets.NAME], or clean(data, drop=('stress misfit',)), leaves "
+                "these stresses out"
+            )
+            logger.warning("%s: %s%s. %s", name, found[0], more, mend)
 
 
 def new_potential(config: ModelConfig, *, seed: int, dtype: str = "float32") -> Potential:

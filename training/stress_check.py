@@ -73,7 +73,7 @@ def stress_misfits(data: Dataset) -> tuple[StressMisfit, ...]:
     """
     groups: dict[str, list[Frame]] = {}
     for frame in data:
-        if frame.energy is not None and frame.virial is not None and frame.pbc.all() and frame.volume > 0:
+        if _judged(frame):
             groups.setdefault(frame.group, []).append(frame)
     rows = {name: _pairs(frames) for name, frames in groups.items()}
     alone = [name for name in groups if len(rows[name]) >= _LEAST_PAIRS]
@@ -82,6 +82,14 @@ def stress_misfits(data: Dataset) -> tuple[StressMisfit, ...]:
     if len(together) > 1:
         found.append(_judge(together, _pairs([frame for name in together for frame in groups[name]])))
     return tuple(misfit for misfit in found if misfit is not None)
+
+
+def _judged(frame: Frame) -> bool:
+    """Whether it has an energy and a stress in a periodic cell, and no value that is not a number."""
+    if frame.energy is None or frame.virial is None or not frame.pbc.all():
+        return False
+    values = (frame.energy, frame.virial, frame.positions, frame.cell, frame.forces)
+    return all(np.isfinite(v).all() for v in values if v is not None) and frame.volume > 0
 
 
 def _pairs(frames: Sequence[Frame]) -> np.ndarray:

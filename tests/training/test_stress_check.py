@@ -85,6 +85,14 @@ def test_noise_is_neither():
     assert str(found).endswith("neither an offset nor a factor mends it")
 
 
+@pytest.mark.parametrize("label", ["energy", "forces", "positions"])
+def test_a_frame_that_is_not_a_number_is_passed_over(label):
+    data = relabelled(strained(), offset=2.5)
+    broken = dataclasses.replace(data[3], **{label: getattr(data[3], label) * np.nan})
+    (found,) = stress_misfits(Dataset((*data.frames[:3], broken, *data.frames[4:])))
+    assert found.n_pairs == 21 and found.offset[0] == pytest.approx(2.5, abs=0.05)
+
+
 def test_frames_without_strained_copies_are_not_judged(lj_data):
     assert stress_misfits(relabelled(lj_data(20), factor=1e3)) == ()
     assert stress_misfits(relabelled(strained(3), factor=1e3)) == ()  # three pairs say too little
