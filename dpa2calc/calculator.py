@@ -17,7 +17,7 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from ase.outputs import Properties, all_outputs
 
 from dpa2calc.committee import MemberLike, ModelLike, combine, each_spec, make_members
-from dpa2calc.description import describe, settings
+from dpa2calc.description import calculator_part, describe, settings
 from dpa2calc.dispersion import Dispersion, parse_dispersion
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.evaluation import (
@@ -143,6 +143,13 @@ class DPA2Calculator(Calculator):
         settings = ", ".join(f"{key} = {value}" for key, value in self.parameters.items() if key != "model")
         member = self._members[0]
         return f"{describe(member.potential, member.label)}\nin use      {settings}"
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the numbers: hashes of the weights, heads, precision, dispersion; not device or skin.
+
+        Work on disk is tied to it (see `dpa2calc.files.identity`).
+        """
+        return calculator_part(self._members, self.dispersion, unseen=self.allow_unseen_elements)
 
     # -- ASE's protocol ---------------------------------------------------------------------------
 

@@ -7,10 +7,8 @@ whatever the maker wants to say (test errors, data sources, licence). Nothing in
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from dpa2calc.errors import CheckpointError, ConfigError
+from dpa2calc.files.atomic import atomic_path
 from dpa2calc.heads import resolve_head
 from dpa2calc.model.config import ModelConfig, from_dict, to_dict
 from dpa2calc.model.potential import Potential
@@ -87,21 +86,6 @@ def save_checkpoint(
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={_KEY: text, "format": "pt"})
     return path
-
-
-@contextlib.contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary name beside `path`, renamed to it when the block ends well and removed when not."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-    try:
-        yield temporary
-        if os.name == "posix":  # safetensors writes files that only their owner can read
-            temporary.chmod(0o644)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def is_checkpoint(path: str | Path) -> bool:

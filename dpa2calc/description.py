@@ -10,8 +10,9 @@ from typing import Any
 from dpa2calc.checkpoint import checkpoint_info, is_checkpoint
 from dpa2calc.committee import Member
 from dpa2calc.dispersion import Dispersion
+from dpa2calc.files.identity import digest, text_digest
 from dpa2calc.heads import list_heads
-from dpa2calc.model.config import DeepPotSEConfig, DPA1Config, DPA2Config, HeadConfig, ModelConfig
+from dpa2calc.model.config import DeepPotSEConfig, DPA1Config, DPA2Config, HeadConfig, ModelConfig, to_dict
 from dpa2calc.model.potential import Potential
 
 _KINDS = {"dpa2": "DPA-2", "dpa1": "DPA-1", "deeppot_se": "DeepPot-SE"}
@@ -51,6 +52,34 @@ def settings(
     if dispersion is not None:
         found["dispersion"] = dataclasses.asdict(dispersion)
     return found
+
+
+def calculator_part(
+    members: Sequence[Member], dispersion: Dispersion | None, *, unseen: bool
+) -> dict[str, Any]:
+    """What decides a calculator's numbers, for `calculator_identity`; weights enter as a hash."""
+    found: dict[str, Any] = {
+        "models": [
+            {
+                "weights": weights_digest(member.potential),
+                "config": text_digest(to_dict(member.config)),
+                "head": member.head.name,
+                "dtype": str(member.potential.dtype).removeprefix("torch."),
+                "compressed": member.potential.compression is not None,
+            }
+            for member in members
+        ],
+        "dispersion": None if dispersion is None else dataclasses.asdict(dispersion),
+    }
+    if unseen:
+        found["allow_unseen_elements"] = True
+    return found
+
+
+def weights_digest(potential: Potential) -> str:
+    """A short hash of all weights and statistics of a potential."""
+    state = potential.state_dict()
+    return digest(*(state[name].detach().cpu().numpy() for name in sorted(state)))
 
 
 def available_heads(model: str | Path | Potential = "default") -> dict[str, HeadConfig]:

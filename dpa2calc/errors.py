@@ -37,6 +37,10 @@ class DownloadError(DPA2CalcError, OSError):
     """A published checkpoint could not be fetched or failed its checksum."""
 
 
+class OutputError(DPA2CalcError, OSError):
+    """A file cannot be written: full disk, read-only or missing folder, no permission."""
+
+
 class DataError(DPA2CalcError, ValueError):
     """A dataset or trajectory is unusable; the message names file and frame."""
 

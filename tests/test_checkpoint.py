@@ -9,8 +9,9 @@ from ase.build import molecule
 from safetensors.torch import load_file, save_file
 
 from dpa2calc import checkpoint
-from dpa2calc.checkpoint import atomic_path, checkpoint_info, is_checkpoint, load_checkpoint, save_checkpoint
+from dpa2calc.checkpoint import checkpoint_info, is_checkpoint, load_checkpoint, save_checkpoint
 from dpa2calc.errors import CheckpointError
+from dpa2calc.files.atomic import atomic_path
 from dpa2calc.graph_builder import graph_from_atoms
 from dpa2calc.load import load_model
 from dpa2calc.model.config import (

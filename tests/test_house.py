@@ -49,12 +49,18 @@ def test_rooms_import_only_what_they_may_know(name, path):
     used = imports(name, path, top_level=room == "dpa2calc.cli")  # verbs import their rooms inside run
     assert not {u for u in used if u.split(".")[0] in ("training", "applications")}
     if room == "dpa2calc.applications":
-        allowed = tuple(f"dpa2calc.{name}" for name in ("applications", "errors", "shown", "version"))
+        allowed = tuple(
+            f"dpa2calc.{name}" for name in ("applications", "errors", "files", "shown", "version")
+        )
         assert not {u for u in used if u != "dpa2calc" and not u.startswith(allowed)}, used
     elif room == "dpa2calc.training":
         assert not {u for u in used if u.startswith("dpa2calc.applications")}
     else:
         assert not {u for u in used if u.startswith(("dpa2calc.training", "dpa2calc.applications"))}
+    if room == "dpa2calc.files":
+        assert not {
+            u for u in used if u != "dpa2calc" and not u.startswith(("dpa2calc.files", "dpa2calc.errors"))
+        }
     if room == "dpa2calc.model":
         outside = ("dpa2calc.model", "dpa2calc.graph", "dpa2calc.errors")
         assert not {u for u in used if u != "dpa2calc" and not u.startswith(outside)}, used

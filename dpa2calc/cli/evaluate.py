@@ -189,7 +189,7 @@ def write_extxyz(path: Path, structures: list[Any], results: list[dict[str, Any]
     import ase.io
     from ase.calculators.singlepoint import SinglePointCalculator
 
-    from dpa2calc.checkpoint import atomic_path
+    from dpa2calc.files.atomic import atomic_path
 
     frames = []
     for atoms, result, label in zip(structures, results, labels):
@@ -217,7 +217,7 @@ def write_json(
 
     import numpy as np
 
-    from dpa2calc.checkpoint import atomic_path
+    from dpa2calc.files.atomic import atomic_path
     from dpa2calc.version import __version__
 
     document = {

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpa2calc.checkpoint import atomic_path
 from dpa2calc.deepmd.arrays import branch_arrays, out_std, state_dict_arrays
 from dpa2calc.deepmd.pair_table import table_arrays, table_tree, table_values
 from dpa2calc.deepmd.params import model_params
 from dpa2calc.deepmd.tree_writer import TreeWriter
 from dpa2calc.errors import CheckpointError, HeadError
+from dpa2calc.files.atomic import atomic_path
 from dpa2calc.heads import resolve_head
 from dpa2calc.model.potential import Potential
 from dpa2calc.version import __version__

@@ -1,0 +1,65 @@
+"""Write files so that they appear whole or not at all; the only place that renames a temporary file."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dpa2calc.errors import DPA2CalcError, OutputError
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn errors of the operating system inside the block into one that names the file.
+
+    Raises:
+        OutputError: full disk, read-only or missing folder, no permission.
+    """
+    try:
+        yield
+    except DPA2CalcError:
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written: {error.strerror or error}; free some space or choose another place"
+        ) from error
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary name beside `path`, renamed to it when the block ends well and removed when not.
+
+    The content is on disk before the name is: a machine that loses power has the old file or the new one.
+
+    Raises:
+        OutputError: full disk, read-only folder, no permission.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            if os.name == "posix":  # safetensors writes files that only their owner can read
+                temporary.chmod(0o644)
+            os.replace(temporary, path)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write UTF-8 text; see `atomic_path`."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | os.PathLike[str], content: Any, *, indent: int | None = 1) -> None:
+    """Write JSON; see `atomic_path`."""
+    write_text(path, json.dumps(content, indent=indent))

@@ -1,0 +1,154 @@
+"""What a piece of work belongs to: hashes and settings that a later call must match before it resumes.
+
+An identity is a dictionary of parts ("structure", "calculator", "options", ...), each a dictionary of named
+details that JSON can hold. Arrays enter as hashes, settings as they are, so that a difference can be named.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from dpa2calc.errors import ConfigError
+
+Part = dict[str, Any]
+Identity = Mapping[str, Part]
+
+
+def digest(*arrays: Any) -> str:
+    """A short hash of arrays: of their shapes, types and bytes."""
+    found = hashlib.sha256()
+    for item in arrays:
+        array = np.ascontiguousarray(item)
+        found.update(f"{array.dtype.str}{array.shape}".encode())
+        found.update(array.tobytes())
+    return found.hexdigest()[:24]
+
+
+def text_digest(value: Any) -> str:
+    """A short hash of whatever JSON can hold."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=repr).encode()).hexdigest()[:24]
+
+
+def _rounded(values: Any) -> np.ndarray:
+    # 10 decimals: far below any physical difference, above the rounding of a supercell built twice
+    return np.round(np.asarray(values, dtype=float), 10) + 0.0
+
+
+def structure_identity(atoms: Atoms, *, momenta: bool = False) -> Part:
+    """Everything about a structure that results may depend on.
+
+    Args:
+        momenta: also the velocities, for dynamics that start from them.
+    """
+    part: Part = {
+        "formula": atoms.get_chemical_formula(),
+        "numbers": digest(np.asarray(atoms.numbers, dtype=np.int64)),
+        "positions": digest(_rounded(atoms.positions)),
+        "cell": digest(_rounded(atoms.cell.array)),
+        "pbc": [bool(direction) for direction in atoms.pbc],
+        "masses": digest(_rounded(atoms.get_masses())),
+        "constraints": [_constraint(item) for item in atoms.constraints],
+    }
+    if momenta:
+        part["momenta"] = digest(_rounded(atoms.get_momenta()))
+    given = {
+        "charges": atoms.get_initial_charges(),
+        "magnetic moments": atoms.get_initial_magnetic_moments(),
+        "aparam": atoms.arrays.get("aparam"),
+    }
+    part.update({name: digest(_rounded(v)) for name, v in given.items() if v is not None and np.any(v)})
+    # what calculators read from there; other entries (a name, a time) say nothing of the physics
+    part.update({key: text_digest(_plain(atoms.info[key])) for key in _INFO if key in atoms.info})
+    return part
+
+
+_INFO = ("fparam", "charge", "spin")
+
+
+def _constraint(constraint: Any) -> str:
+    try:
+        return f"{type(constraint).__name__} {text_digest(_plain(constraint.todict()))}"
+    except (NotImplementedError, AttributeError, KeyError, TypeError):
+        return f"{type(constraint).__name__} {text_digest(repr(constraint))}"
+
+
+def structures_identity(structures: Iterable[Atoms]) -> Part:
+    """One part for many structures: their number and one hash."""
+    parts = [structure_identity(atoms) for atoms in structures]
+    return {"number": len(parts), "content": text_digest(parts)}
+
+
+def calculator_identity(calculator: Any) -> Part:
+    """What tells two calculators apart by the numbers that they give.
+
+    A calculator with a method `identity()` (as DPA2Calculator, which hashes its weights) is asked; of any
+    other ASE calculator it is the class and the parameters. Device and threads are no part of it.
+    """
+    own = getattr(calculator, "identity", None)
+    if callable(own):
+        return {"class": type(calculator).__name__, **own()}
+    part: Part = {"class": type(calculator).__name__}
+    members = getattr(getattr(calculator, "mixer", None), "calcs", ())
+    if members:  # ASE's sums and mixtures
+        part["calculators"] = [calculator_identity(item) for item in members]
+        part["weights"] = _plain(getattr(calculator.mixer, "weights", None))
+    part["parameters"] = _plain(dict(getattr(calculator, "parameters", None) or {}))
+    return part
+
+
+def _plain(value: Any) -> Any:
+    """As JSON gives it back; arrays by their hash, other objects by their class."""
+    if isinstance(value, np.ndarray):
+        return value.tolist() if value.size <= 9 and value.dtype.kind in "biuf" else digest(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, (bool, int, float, str)) else type(value).__name__
+
+
+def differences(stored: Identity, asked: Identity) -> list[str]:
+    """The details in which two identities differ, as "part: detail" or "part: detail (old -> new)"."""
+    found = []
+    for name in {**stored, **asked}:
+        old, new = (_plain(dict(side.get(name) or {})) for side in (stored, asked))
+        for key in {**old, **new}:
+            if old.get(key) != new.get(key):
+                found.append(f"{name}: {key}{_values(old.get(key), new.get(key))}")
+    return found
+
+
+def _values(old: Any, new: Any) -> str:
+    texts = [json.dumps(value) for value in (old, new)]
+    readable = all(len(text) <= 60 and not _is_hash(value) for text, value in zip(texts, (old, new)))
+    return f" ({texts[0]} -> {texts[1]})" if readable else ""
+
+
+def _is_hash(value: Any) -> bool:
+    return isinstance(value, str) and len(value) == 24 and set(value) <= set("0123456789abcdef")
+
+
+def require_same(stored: Identity, asked: Identity, *, where: str, ways: str) -> None:
+    """Refuse to resume work that belongs to something else.
+
+    Args:
+        where: the file or folder, for the message.
+        ways: what the caller may do instead, for the message.
+
+    Raises:
+        ConfigError: names what differs, and the ways out.
+    """
+    found = differences(stored, asked)
+    if found:
+        more = f" and {len(found) - 6} more" if len(found) > 6 else ""
+        raise ConfigError(
+            f"{where} belongs to other work; different are {'; '.join(found[:6])}{more}. {ways}"
+        )
