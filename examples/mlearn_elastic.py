@@ -1,6 +1,7 @@
 """Elastic and lattice constants of PBE itself, from strained perfect cells in the mlearn training sets.
 
     python examples/mlearn_elastic.py DATA_FOLDER [Cu Ni Mo Si Ge]
+    python examples/mlearn_elastic.py DATA_FOLDER Si Ge --model default    # a model on the same cells
 
 These are the numbers that a potential trained on the sets should give; `metals_and_semiconductors.py` lists
 them. Shear strains count only where symmetry keeps the atoms free of force (fcc, bcc): in diamond the sets
@@ -10,12 +11,14 @@ Cu and Ni carry an offset (`dpa2calc.training.check_dataset` finds it), which sl
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms, units
 from paper.science import read_set
+
+from dpa2calc import DPA2Calculator
 
 LARGEST = 0.05  # strain
 NO_FORCE = 1e-2  # eV/Å
@@ -27,13 +30,23 @@ def strain_of(atoms: Atoms, cell: np.ndarray) -> np.ndarray:
     return 0.5 * (gradient + gradient.T) - np.eye(3)
 
 
-def elastic_constants(frames: list[Atoms]) -> dict[str, tuple[float, int]]:
-    """C11, C12 and (fcc, bcc) C44 in GPa, each with the number of strained cells behind it."""
+def elastic_constants(
+    frames: list[Atoms], calculator: DPA2Calculator | None = None
+) -> dict[str, tuple[float, int]]:
+    """C11, C12 and (fcc, bcc) C44 in GPa, each with the number of strained cells behind it.
+
+    Args:
+        calculator: takes the place of the labelled stresses, on the same cells.
+    """
     perfect = [frame for frame in frames if _perfect(frame)]
+    if calculator is None:
+        stresses = [frame.get_stress() for frame in perfect]
+    else:
+        stresses = [result["stress"] for result in calculator.evaluate(perfect)]
     rows: dict[str, list[tuple[float, float]]] = {"C11": [], "C12": [], "C44": []}
-    for frame in perfect:
+    for frame, label in zip(perfect, stresses):
         cell = _cube([other for other in perfect if len(other) == len(frame)])
-        strain, stress = strain_of(frame, cell), frame.get_stress() / units.GPa
+        strain, stress = strain_of(frame, cell), label / units.GPa
         diagonal = np.diag(strain)
         shear = strain[[1, 0, 0], [2, 2, 1]]  # yz, xz, xy
         k, m = int(np.argmax(np.abs(diagonal))), int(np.argmax(np.abs(shear)))
@@ -88,14 +101,24 @@ def _slope(values: list[tuple[float, float]]) -> float:
 
 def main() -> None:
     """Print a line for each element."""
-    folder, elements = Path(sys.argv[1]), sys.argv[2:] or ["Cu", "Ni", "Mo", "Si", "Ge"]
-    for element in elements:
-        frames = read_set(folder / f"{element}-mlearn")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="with Cu-mlearn, Ni-mlearn, ...")
+    parser.add_argument("elements", nargs="*", default=["Cu", "Ni", "Mo", "Si", "Ge"])
+    parser.add_argument("--model", help="also its constants from the same cells")
+    parser.add_argument("--head", default="mlearn-PBE", help="of the model (default mlearn-PBE)")
+    args = parser.parse_args()
+    for element in args.elements:
+        frames = read_set(args.folder / f"{element}-mlearn")
         found = elastic_constants(frames)
         least, own = lattice_constant(frames, found["C11"][0], found["C12"][0])
         constants = {name: (round(value, 1), n) for name, (value, n) in found.items()}
         edges = f"cell edge of the set {own:.3f} Å, of least energy {least:.3f} Å: {least / own - 1:+.2%}"
         print(element, constants, edges)
+        if args.model:
+            found = elastic_constants(frames, DPA2Calculator(args.model, args.head, dtype="float64"))
+            print(element, args.model, {name: round(value, 1) for name, (value, _) in found.items()})
 
 
 if __name__ == "__main__":
