@@ -93,7 +93,8 @@ def architecture(
     changes = dict(section.descriptor)
     for step in (QUICK_MODEL if quick else {}, descriptor or {}):
         for part, values in step.items():
-            changes[part] = {**changes.get(part, {}), **values}
+            before = changes.get(part, {})  # three_body = "none" in the recipe
+            changes[part] = {**(before if isinstance(before, dict) else {}), **values}
     fitting = {"neuron": [16]} if quick else section.fitting
     section = ModelSection(preset=section.preset, descriptor=changes, fitting=fitting)
     return with_changes(model_for(section.preset, sets), section)
