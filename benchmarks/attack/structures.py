@@ -1,0 +1,339 @@
+"""Attack on the calculator with random structures: nothing may be silently wrong.
+
+    python benchmarks/attack/structures.py --number 2000 --seed 1
+    python benchmarks/attack/structures.py --number 20000 --models student-water default
+
+Each structure is evaluated by every model. What must hold: a result is finite or one of the package's errors;
+the same atoms moved, wrapped, turned, permuted, doubled, or evaluated in a batch or by a calculator that has
+seen others give the same numbers; forces are slopes of the energy (a part of the structures); the compiled
+student agrees with its plain networks; atoms and global state stay as they are. Prints a line for each
+violation and a table of counts; the exit code is 1 if there was any.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.neighborlist import neighbor_list
+
+from dpa2calc import DPA2Calculator
+from dpa2calc.errors import DPA2CalcError
+from dpa2calc.model.potential import Potential
+from dpa2calc.model.presets import preset
+
+ELEMENTS = ("O", "H")
+Check = Callable[
+    [DPA2Calculator, Atoms, dict[str, Any], np.random.Generator], Iterator[tuple[str, float, float]]
+]
+
+
+def models(names: list[str]) -> dict[str, DPA2Calculator]:
+    """Calculators by name; a preset has random weights."""
+    made = {}
+    for name in names:
+        kind, _, dtype = name.partition(":")
+        options: dict[str, Any] = {"dtype": dtype or "float64"}
+        if kind == "default":
+            made[name] = DPA2Calculator(head="H2O-PBE0TS", **options)
+        elif kind.endswith("-plain"):
+            made[name] = DPA2Calculator(kind.removesuffix("-plain"), compress=False, **options)
+        elif kind.startswith("student"):
+            made[name] = DPA2Calculator(kind, **options)
+        else:
+            torch.manual_seed(0)
+            made[name] = DPA2Calculator(Potential(preset(kind, ELEMENTS)), **options)
+    return made
+
+
+# -- structures -------------------------------------------------------------------------------------
+
+
+def random_cell(rng: np.random.Generator, size: float) -> np.ndarray:
+    """Cubic, orthorhombic, triclinic, sheared or left-handed (3, 3)."""
+    kind = rng.integers(5)
+    cell = np.diag(size * rng.uniform(0.6, 1.6, 3)) if kind else np.eye(3) * size
+    if kind >= 2:
+        cell = cell + rng.normal(scale=0.3 * size, size=(3, 3)) * (1 if kind > 2 else np.tri(3, k=-1))
+    if kind == 4:
+        cell = cell[[1, 0, 2]]
+    return cell
+
+
+def spaced(rng: np.random.Generator, n: int, cell: np.ndarray, gap: float) -> np.ndarray:
+    """Up to n points in a cell that keep a distance, images included; (m, 3)."""
+    kept: list[np.ndarray] = []
+    shifts = np.array(np.meshgrid(*[[-1, 0, 1]] * 3)).reshape(3, -1).T @ cell
+    for point in rng.uniform(size=(20 * n, 3)) @ cell:
+        if all(np.linalg.norm(point - other + shifts, axis=1).min() > gap for other in kept):
+            kept.append(point)
+        if len(kept) == n:
+            break
+    return np.array(kept)
+
+
+def sensible(rng: np.random.Generator) -> Atoms:
+    """Liquids, crystals, clusters, slabs and wires of H and O at ordinary distances."""
+    kind = rng.integers(4)
+    if kind == 0:
+        atoms = molecule("H2O")
+        atoms.set_cell(random_cell(rng, rng.uniform(3, 14)))
+    elif kind == 1:
+        atoms = bulk("O", str(rng.choice(["sc", "bcc", "fcc"])), a=rng.uniform(2.2, 4.5))
+        atoms = atoms.repeat(tuple(int(k) for k in rng.integers(1, 4, 3)))
+        atoms.numbers = rng.choice([1, 8], len(atoms))
+    else:
+        cell = random_cell(rng, rng.uniform(3, 9))
+        points = spaced(rng, int(rng.integers(1, 40)), cell, rng.uniform(0.7, 1.5))
+        atoms = Atoms(rng.choice(ELEMENTS, len(points)), positions=points, cell=cell)
+    atoms.rattle(rng.choice([0.0, 0.01, 0.1]), rng=rng)
+    atoms.pbc = rng.integers(0, 2, 3) if rng.integers(2) else bool(rng.integers(2))
+    return atoms
+
+
+def odd(rng: np.random.Generator) -> Atoms:
+    """A sensible structure with something unusual about its cell or its positions."""
+    atoms = sensible(rng)
+    cell = np.array(atoms.cell.array)
+    free = np.flatnonzero(~atoms.pbc)
+    kind = rng.integers(8)
+    if kind == 0 and len(free):  # no vector, a tiny one or a dependent one where nothing is periodic
+        cell[rng.choice(free)] = rng.choice([0.0, 1e-300, 1e-12, 1e-3]) * rng.normal(size=3)
+    elif kind == 1 and len(free):
+        k = rng.choice(free)
+        cell[k] = cell[(k + 1) % 3] * rng.uniform(0.5, 2) + rng.choice([0, 1e-14, 1e-9]) * rng.normal(size=3)
+    elif kind == 2:  # far away, by whole cells or in empty space
+        atoms.positions += rng.choice([10.0, 1e4, 1e6]) * rng.normal(size=3)
+    elif kind == 3:
+        cell = cell * rng.choice([0.3, 3.0, 1e3])
+    elif kind == 4:
+        cell[rng.integers(3)] *= rng.choice([100.0, 1e5, 1e8])
+    elif kind == 5 and len(atoms):
+        atoms.positions[rng.integers(len(atoms))] += 10.0 ** rng.uniform(0, 8) * rng.normal(size=3)
+    elif kind == 6 and len(atoms) > 1:
+        atoms.positions[1] = atoms.positions[0] + 10.0 ** rng.uniform(-9, 0) * rng.normal(size=3)
+    else:
+        cell = cell + rng.integers(-4, 5, (3, 3)) @ cell  # another set of vectors, often sheared or singular
+    atoms.set_cell(cell)
+    return atoms
+
+
+def nonsense(rng: np.random.Generator) -> Atoms:
+    """Numbers that should be refused, most of them."""
+    n = int(rng.integers(0, 6))
+    values = np.array([0.0, 1e-300, 1e-9, 1.0, 3.0, 1e7, 1e9, 1e300, np.nan, np.inf, -np.inf])
+    chance = values[rng.integers(len(values), size=(n + 3, 3))] * rng.choice([1, 1, 1, -1], (n + 3, 3))
+    mix = np.where(rng.uniform(size=(n + 3, 3)) < 0.8, rng.uniform(0, 6, (n + 3, 3)), chance)
+    symbols = rng.choice(["O", "H", "H", "O", "Cu", "X"], n)
+    return Atoms(list(symbols), positions=mix[3:], cell=mix[:3], pbc=rng.integers(0, 2, 3))
+
+
+# -- what must hold ---------------------------------------------------------------------------------
+
+
+def moved(
+    calc: DPA2Calculator, atoms: Atoms, first: dict[str, Any], rng: np.random.Generator
+) -> Iterator[Any]:
+    """The same structure written in another way."""
+    n = len(atoms)
+    kind = rng.integers(5)
+    other, expected = atoms.copy(), first
+    if kind == 0:
+        other.positions += rng.normal(scale=3.0, size=3)
+        label = "moved"
+    elif kind == 1:
+        label = "whole cells"
+        shifts = rng.integers(-3, 4, (n, 3)) * atoms.pbc
+        other.positions += shifts @ atoms.cell.array
+    elif kind == 2:
+        label, order = "permuted", rng.permutation(n)
+        other = atoms[order]
+        expected = {**first, "forces": first["forces"][order], "energies": first["energies"][order]}
+    elif kind == 3:
+        label = "turned"
+        turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+        other.set_cell(atoms.cell.array @ turn)
+        other.positions = atoms.positions @ turn
+        expected = {**first, "forces": first["forces"] @ turn, "stress": None}
+    else:
+        label, axes = "doubled", np.flatnonzero(atoms.pbc)
+        if not len(axes) or n > 60:
+            return
+        times = [1, 1, 1]
+        times[int(rng.choice(axes))] = 2
+        other = atoms.repeat(times)
+        expected = {
+            "energy": 2 * first["energy"], "forces": np.tile(first["forces"], (2, 1)),
+            "energies": np.tile(first["energies"], 2), "stress": first.get("stress"),
+        }  # fmt: skip
+    got = evaluate(calc, other)
+    if got is None:
+        yield f"{label}: refused", 1.0, 0.0
+        return
+    far = max(float(np.abs(a.positions).max(initial=0)) for a in (atoms, other))
+    yield from compare(label, expected, got, tolerance(calc), slack=1e-15 * far)
+
+
+def batched(
+    calc: DPA2Calculator, atoms: Atoms, first: dict[str, Any], rng: np.random.Generator
+) -> Iterator[Any]:
+    """In a batch with others, and in its own batch."""
+    other = molecule("H2O")
+    other.rattle(0.1, rng=rng)
+    yield from compare("batch", first, calc.evaluate([other, atoms, other])[1], tolerance(calc))
+
+
+def slopes(
+    calc: DPA2Calculator, atoms: Atoms, first: dict[str, Any], rng: np.random.Generator
+) -> Iterator[Any]:
+    """Central differences along one random direction."""
+    if calc.parameters["dtype"] != "float64" or len(atoms) > 30:
+        return
+    if len(neighbor_list("d", atoms, 0.5)):  # too steep for a difference
+        return
+    direction, h = rng.normal(size=(len(atoms), 3)), 1e-4
+    energies = []
+    for sign in (1, -1):
+        other = atoms.copy()
+        other.positions += sign * h * direction
+        found = evaluate(calc, other)
+        if found is None:
+            return
+        energies.append(found["energy"])
+    slope, projected = (energies[0] - energies[1]) / (2 * h), -float(np.sum(first["forces"] * direction))
+    far = float(np.abs(atoms.positions).max())
+    yield "slope", abs(slope - projected), 1e-3 * (1 + abs(projected)) + 1e-9 * far
+
+
+CHECKS: tuple[Check, ...] = (moved, batched, slopes)
+
+
+def tolerance(calc: DPA2Calculator) -> float:
+    """Relative, of forces and energies."""
+    return 1e-8 if calc.parameters["dtype"] == "float64" else 1e-3
+
+
+def compare(
+    label: str, a: dict[str, Any], b: dict[str, Any], relative: float, slack: float = 0.0
+) -> Iterator[Any]:
+    """(what, difference, allowed) of energies, forces and stresses."""
+    largest = float(np.abs(a["forces"]).max(initial=0.0))
+    # Positions of 1e6 Å hold 1e-10 Å: the slope of the forces turns that into an error of its own.
+    allowed = relative * (1.0 + largest) + 1e3 * slack * (1 + largest) ** 2
+    yield f"{label}: forces", float(np.abs(a["forces"] - b["forces"]).max(initial=0.0)), allowed
+    yield f"{label}: energy", abs(a["energy"] - b["energy"]), relative * (1 + abs(a["energy"])) + allowed
+    if a.get("stress") is not None and b.get("stress") is not None:
+        size = float(np.abs(a["stress"]).max())
+        yield (
+            f"{label}: stress",
+            float(np.abs(a["stress"] - b["stress"]).max()),
+            10 * relative * (1 + size) + allowed,
+        )
+
+
+def evaluate(calc: DPA2Calculator, atoms: Atoms) -> dict[str, Any] | None:
+    """All results, or None where the package refuses the structure."""
+    try:
+        calc.calculate(atoms, ["energy"])
+    except DPA2CalcError:
+        return None
+    return {key: np.copy(value) for key, value in calc.results.items()}
+
+
+def attack(
+    calc: DPA2Calculator, atoms: Atoms, rng: np.random.Generator, counts: Counter[str]
+) -> Iterator[str]:
+    """Violations by one structure, in words."""
+    before, stamp = atoms.copy(), global_state()
+    try:
+        first = evaluate(calc, atoms)
+        counts["refused" if first is None else "evaluated"] += 1
+        if first is not None:
+            for key, value in first.items():
+                if not np.isfinite(value).all():
+                    yield f"{key} is not finite"
+                    return
+            check = CHECKS[rng.integers(len(CHECKS))]
+            for what, difference, allowed in check(calc, atoms, first, rng):
+                if not difference <= allowed:
+                    yield f"{what}: {difference:.3g} where {allowed:.3g} is allowed"
+    except Exception as error:  # any error that is not the package's own is a violation
+        yield f"raw {type(error).__name__}: {error}"[:120]
+    if global_state() != stamp:
+        yield "global state was changed"
+    same = (before.positions, before.cell.array, before.pbc), (atoms.positions, atoms.cell.array, atoms.pbc)
+    if not all(np.array_equal(a, b, equal_nan=True) for a, b in zip(*same)):
+        yield "the atoms were changed"
+
+
+def global_state() -> tuple[Any, ...]:
+    """What a library must leave alone."""
+    return (
+        torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled(),
+        torch.random.get_rng_state().sum().item(), str(np.geterr()),
+    )  # fmt: skip
+
+
+def twins(calcs: dict[str, DPA2Calculator], atoms: Atoms) -> Iterator[str]:
+    """The compiled student against its plain networks."""
+    for name, calc in calcs.items():
+        plain = calcs.get(name.replace(":", "-plain:") if ":" in name else f"{name}-plain")
+        if plain is None:
+            continue
+        a, b = evaluate(plain, atoms), evaluate(calc, atoms)
+        if a is None or b is None:
+            continue
+        for what, difference, allowed in compare("compiled against plain", a, b, max(tolerance(calc), 1e-5)):
+            if not difference <= allowed:
+                yield f"{name}: {what}: {difference:.3g} where {allowed:.3g} is allowed"
+
+
+def main() -> None:
+    """Attack, count, report."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--number", type=int, default=500, help="of structures, each for every model")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--models", nargs="+",
+        default=["default", "default:float32", "student-water", "student-water-plain", "dpa1", "deeppot-se",
+                 "medium"],
+        help="default, student-NAME, student-NAME-plain or a preset, each with :float32 or not",
+    )  # fmt: skip
+    parser.add_argument("--output", type=Path, help="JSON of the counts")
+    args = parser.parse_args()
+    warnings.simplefilter("ignore")
+    calcs, counts = models(args.models), Counter[str]()
+    started = time.time()
+    for number in range(args.number):
+        rng = np.random.default_rng([args.seed, number])
+        atoms = (sensible, odd, nonsense)[rng.choice(3, p=[0.4, 0.4, 0.2])](rng)
+        for name, calc in calcs.items():
+            said = list(attack(calc, atoms, rng, counts))
+            counts["violations"] += bool(said)
+            for text in said:
+                print(f"seed {args.seed} structure {number} {name}: {text}", flush=True)
+        for text in twins(calcs, atoms):
+            counts["violations"] += 1
+            print(f"seed {args.seed} structure {number} {text}", flush=True)
+    report = {"structures": args.number, "models": args.models, "seed": args.seed, **counts}
+    print(json.dumps({**report, "seconds": round(time.time() - started)}))
+    if args.output:
+        args.output.write_text(json.dumps(report, indent=1) + "\n")
+    sys.exit(counts["violations"] > 0)
+
+
+if __name__ == "__main__":
+    main()
