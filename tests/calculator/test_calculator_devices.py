@@ -13,7 +13,7 @@ from ase import units
 from ase.build import molecule
 from ase.io import read
 from ase.md.verlet import VelocityVerlet
-from other_device import DEVICES, Elsewhere, standing_in
+from other_device import DEVICES, Elsewhere, OtherDevice, standing_in
 
 from dpa2calc import calculator as calculator_module
 from dpa2calc import committee as committee_module
@@ -159,4 +159,17 @@ def test_runs_repeat(name, cuda, structure_of):
     atoms = structure_of("bulk").repeat(2)
     first, second = (gpu.evaluate([atoms])[0] for _ in range(2))
     for key, value in first.items():
-        same(second[key], value, 1e-6, key)
+        same(second[key], value, 1e-5, key)
+
+
+def test_a_step_waits_for_the_device_no_more_often_than_today(architecture, monkeypatch, structure_of):
+    """Not yet never. Each wait stops a GPU's queue; the number may only fall."""
+    monkeypatch.setattr(calculator_module, "check_device", lambda device, dtype: torch.device(device))
+    with OtherDevice() as stand_in:
+        atoms = structure_of("bulk").repeat(2)
+        atoms.calc = DPA2Calculator(make_potential(architecture), dtype="float32", device="meta")
+        atoms.get_forces()
+        atoms.positions[0] += 0.01
+        stand_in.trips.clear()
+        atoms.get_forces()
+    assert 4 <= len(stand_in.trips) <= 40  # positions up, three results down, at the least

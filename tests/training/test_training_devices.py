@@ -1,4 +1,4 @@
-"""Training, fine-tuning and evaluation away from the CPU: on the stand-in everywhere, on CUDA with `-m gpu`."""
+"""Training and evaluation away from the CPU: on the stand-in everywhere, on CUDA with `-m gpu`."""
 
 from collections.abc import Iterator
 from pathlib import Path
