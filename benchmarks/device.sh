@@ -37,7 +37,7 @@ fi
 mkdir -p "$OUT"
 exec > >(tee -a "$OUT/device.log") 2>&1
 trap "exec >&- 2>&-; wait $!" EXIT  # the log is whole before the machine takes its files
-export PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 MPLBACKEND=Agg PIP_DISABLE_PIP_VERSION_CHECK=1
+export PYTHONUNBUFFERED=1 MPLBACKEND=Agg PIP_DISABLE_PIP_VERSION_CHECK=1
 status=0 limit=${SECONDS_IN_ALL:-465} device=cuda quick=()
 [ "$MODE" = --dry-run ] && device=cpu quick=(--quick) && export OMP_NUM_THREADS=1
 left() { echo $((limit - SECONDS > 5 ? limit - SECONDS : 5)); }
@@ -88,9 +88,9 @@ fi
 tests=(--junitxml "$OUT/tests.xml" --durations=8 --maxfail=60 -o faulthandler_timeout=90)
 [ "$device" = cpu ] && tests=(--collect-only)
 say "tests"
-# Only files with such tests: others need packages that are not there. A third of the time.
+# Only files with such tests: others need packages that are not there. Half of the time at most.
 # shellcheck disable=SC2046
-PYTHONSAFEPATH=1 timeout -s INT -k 15 $(($(left) * 2 / 5)) "$PYTHON" -m pytest -q -m gpu -p no:cacheprovider "${tests[@]}" \
+PYTHONSAFEPATH=1 timeout -s INT -k 15 $(($(left) / 2)) "$PYTHON" -m pytest -q -m gpu -p no:cacheprovider "${tests[@]}" \
     $(grep -rlE "mark\.gpu|import DEVICES" tests --include='test_*.py') || failed 2 "tests"
 
 say "benchmark"

@@ -74,6 +74,10 @@ class Elsewhere(Tensor):
         """Allowed, as on CUDA, and a copy."""
         return self.to("cpu").tolist()
 
+    def new_tensor(self, data: Any, **options: Any) -> Tensor:  # type: ignore[override]
+        """With values: PyTorch's own makes a meta tensor without any."""
+        return torch.tensor(data, **{"dtype": self.dtype, **options}).to(DEVICE)
+
     def __repr__(self, *, tensor_contents: Any = None) -> str:
         return f"Elsewhere({self.inner})"
 
