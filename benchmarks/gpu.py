@@ -82,7 +82,8 @@ def inference(
         times = steps.times(seconds)
     record |= {"ms": round(1e3 * statistics.median(times), 3), "ms_min": round(1e3 * min(times), 3)}
     record |= {"us_per_atom": round(1e6 * statistics.median(times) / size, 2), "calls": len(times)}
-    record["searches"] = sum(getattr(b.neighbors, "n_searches", 0) for b in set(steps.atoms.calc._builders))
+    builders = set(getattr(steps.atoms.calc, "_builders", []))
+    record["searches"] = sum(builder.neighbors.n_searches for builder in builders)
     record["parts_ms"] = phases(steps)
     record |= waits(steps, device)
     if size in (192, 6144):

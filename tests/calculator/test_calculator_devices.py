@@ -18,6 +18,8 @@ from other_device import DEVICES, Elsewhere, OtherDevice, standing_in
 from dpa2calc import calculator as calculator_module
 from dpa2calc import committee as committee_module
 from dpa2calc.calculator import DPA2Calculator
+from dpa2calc.committee import Member
+from dpa2calc.errors import ConfigError
 
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
 NAMES = ("bulk", "slab", "molecule", "compressed", "single-atom")
@@ -91,6 +93,26 @@ def test_skin_copies_and_pickles(device, structure_of):
     for twin in (copy.deepcopy(other), pickle.loads(pickle.dumps(other))):
         assert twin._members[0].device.type == device
         assert twin.get_potential_energy(atoms) == pytest.approx(other.get_potential_energy(atoms), rel=1e-13)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_pickle_from_a_machine_with_a_gpu_says_what_is_missing():
+    member = DPA2Calculator(make_potential("dpa1-l0"), dtype="float64", device="cpu")._members[0]
+    state = {**member.__getstate__(), "device": "cuda:0"}
+    with pytest.raises(ConfigError, match=r"device = 'cuda:0' cannot be used here.*allowed: 'cpu'"):
+        object.__new__(Member).__setstate__(state)
+
+
+def test_a_pickle_with_tables_needs_the_compiler_of_its_device(monkeypatch):
+    asked = []
+    monkeypatch.setattr(committee_module, "check_device", lambda device, dtype: torch.device(device))
+    monkeypatch.setattr(
+        committee_module, "compress", lambda p, device: (asked.append(str(device)) or p, None)
+    )
+    monkeypatch.setattr(committee_module, "freeze", lambda p, device: p)
+    member = DPA2Calculator(make_potential("dpa1-l0"), dtype="float64", device="cpu")._members[0]
+    object.__new__(Member).__setstate__({**member.__getstate__(), "device": "cuda:0", "compressed": True})
+    assert asked == ["cuda:0"]
 
 
 def test_a_committee_spreads_as_on_the_cpu(device, structure_of):
