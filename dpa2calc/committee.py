@@ -20,6 +20,7 @@ from dpa2calc.heads import resolve_head
 from dpa2calc.model.compressed import compress, decompress, require_kernels, why_no_kernels
 from dpa2calc.model.config import HeadConfig, ModelConfig
 from dpa2calc.model.potential import Potential
+from dpa2calc.validation import check_device
 
 ModelLike = str | Path | Potential
 MemberLike = ModelLike | tuple[ModelLike | None, str | None]
@@ -75,11 +76,12 @@ class Member:
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        device = check_device(state["device"], state["dtype"])
         potential = blank_potential(state["config"], dtype=state["dtype"])
         potential.load_state_dict(state["weights"])
         if state.get("compressed"):
-            potential, _ = compress(potential)
-        object.__setattr__(self, "potential", freeze(potential, state["device"]))
+            potential, _ = compress(potential, device=device)
+        object.__setattr__(self, "potential", freeze(potential, device))
         object.__setattr__(self, "head_index", state["head_index"])
         object.__setattr__(self, "label", state["label"])
 

@@ -1,13 +1,19 @@
 """A stand-in for an accelerator: tensors that compute on the CPU but live on another device.
 
 Inside `OtherDevice()` whatever is put on `DEVICE` becomes an `Elsewhere`, and every operation that mixes it
-with a tensor of the CPU raises, as CUDA does, so that a forgotten `.to(device)` shows on any machine.
+with a tensor of the CPU raises, as CUDA does, so that a forgotten `.to(device)` shows on any machine. It also
+notes what would make a GPU wait: copies between the devices, and operations whose size depends on values.
+
+Tests that take their device from DEVICES run on the stand-in everywhere, and on CUDA with `-m gpu`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -17,6 +23,28 @@ DEVICE = torch.device("meta")  # the one device besides the CPU that every build
 _aten = torch.ops.aten
 _CROSSING = {_aten._to_copy.default, _aten.copy_.default}
 _CPU_INDEX = {_aten.index.Tensor, _aten.index_put_.default, _aten.index_put.default}
+# A GPU has to finish its work before the CPU knows the result, or the size of it.
+_WAITING = {"_local_scalar_dense", "nonzero", "masked_select", "bincount", "equal", "_unique2", "unique_dim"}
+DEVICES = [
+    pytest.param("meta", id="stand-in"),
+    pytest.param(
+        "cuda",
+        marks=[
+            pytest.mark.gpu,
+            pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine"),
+        ],
+    ),
+]
+
+
+@contextmanager
+def standing_in(device: str) -> Iterator[str]:
+    """Inside, "meta" is the stand-in; other devices are themselves."""
+    if device != "meta":
+        yield device
+        return
+    with OtherDevice():
+        yield device
 
 
 class Elsewhere(Tensor):
@@ -40,14 +68,29 @@ class Elsewhere(Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return compute(func, args, kwargs or {})
+        return compute(func, args, kwargs or {}, [])
+
+    def tolist(self) -> Any:
+        """Allowed, as on CUDA, and a copy."""
+        return self.to("cpu").tolist()
+
+    def new_tensor(self, data: Any, **options: Any) -> Tensor:  # type: ignore[override]
+        """With values: PyTorch's own makes a meta tensor without any."""
+        return torch.tensor(data, **{"dtype": self.dtype, **options}).to(DEVICE)
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:
         return f"Elsewhere({self.inner})"
 
 
 class OtherDevice(TorchDispatchMode):
-    """Where tensors are made on DEVICE, or moved to it."""
+    """Where tensors are made on DEVICE, or moved to it.
+
+    trips: names of the operations so far for which a GPU would have waited.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trips: list[str] = []
 
     def __enter__(self) -> OtherDevice:
         self._before = torch._C._only_lift_cpu_tensors()  # torch.tensor(3.0, device=...) passes by here too
@@ -62,10 +105,10 @@ class OtherDevice(TorchDispatchMode):
         torch.__future__.set_overwrite_module_params_on_conversion(self._overwrite)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return compute(func, args, kwargs or {})
+        return compute(func, args, kwargs or {}, self.trips)
 
 
-def compute(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+def compute(func: Any, args: Any, kwargs: dict[str, Any], trips: list[str]) -> Any:
     """The operation on the CPU; its result is elsewhere if the arguments or the device asked for are."""
     leaves, tree = tree_flatten((args, kwargs))
     there = [leaf for leaf in leaves if isinstance(leaf, Elsewhere)]
@@ -73,6 +116,7 @@ def compute(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     here = [leaf for leaf in leaves if isinstance(leaf, Tensor) and not isinstance(leaf, Elsewhere)]
     asked = kwargs.get("device")
     target = DEVICE if there and asked is None else torch.device(asked if asked is not None else "cpu")
+    trips += _waits(func, args, there, here, target)
     if there and func not in _CROSSING:
         mixed = [tuple(t.shape) for t in here if t.dim() > 0 and func not in _CPU_INDEX]
         if mixed:
@@ -94,3 +138,15 @@ def compute(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         return same[id(value)] if id(value) in same else Elsewhere(value)
 
     return tree_map(wrap, result)
+
+
+def _waits(func: Any, args: Any, there: list[Any], here: list[Any], target: torch.device) -> list[str]:
+    """The operation's name if a GPU would wait for it."""
+    name = func.__name__.split(".")[0]
+    if func is _aten.copy_.default:
+        crosses = isinstance(args[0], Elsewhere) != isinstance(args[1], Elsewhere)
+        return ["copy"] if crosses else []
+    if func is _aten._to_copy.default:
+        return ["copy"] if bool(there) != (target == DEVICE) else []
+    by_mask = func in _CPU_INDEX and any(isinstance(i, Tensor) and i.dtype == torch.bool for i in args[1])
+    return [name] if there and (name in _WAITING or by_mask) else []

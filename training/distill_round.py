@@ -74,7 +74,7 @@ class DistillRound:
 
 
 def force_deviations(
-    data: Dataset, potential: Potential, *, device: str = "cpu"
+    data: Dataset, potential: Potential, *, device: str | None = None
 ) -> tuple[Errors, np.ndarray]:
     """Errors against the labels, and of each frame max_i |F_i - label_i|, eV/Å, (n_frames,).
 

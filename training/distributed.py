@@ -27,12 +27,16 @@ class Processes:
     def from_environment(cls, device: str = "cpu") -> Processes:
         """Join the group that `torchrun` announced; without torchrun a run of one process.
 
+        With device "cuda" each process takes the GPU of its local rank.
+
         Raises:
             ConfigError: the process group cannot be made.
         """
         size = int(os.environ.get("WORLD_SIZE", "1"))
         if size == 1:
             return cls()
+        if device == "cuda":  # else all would share the first
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         if not dist.is_initialized():
             try:
                 dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")

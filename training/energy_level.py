@@ -16,7 +16,7 @@ from .statistics import energy_bias, set_energy_bias, spread_frames
 
 
 def shift_energy_bias(
-    potential: Potential, data: Dataset, *, frames: int = 200, seed: int = 0, device: str = "cpu"
+    potential: Potential, data: Dataset, *, frames: int = 200, seed: int = 0, device: str | None = None
 ) -> None:
     """Move the first head's energy of each element to what the frames say that have an energy.
 

@@ -27,7 +27,7 @@ from .few_frames import FewFrames, few_frames
 from .loader import GraphStore, groups_by_atoms, make_batch
 from .loss import symmetric
 from .metrics import Errors, ErrorSums
-from .optimizer import evaluating
+from .optimizer import evaluating, placed
 from .shear_order import misordered_shear
 from .statistics import energy_bias
 
@@ -164,17 +164,22 @@ def predict_potential(
     *,
     head: int = 0,
     batch_atoms: int = 1024,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
     progress: bool = False,
 ) -> list[Prediction]:
-    """Predictions of one head for every frame, in batches."""
+    """Predictions of one head for every frame, in batches.
+
+    device: where to compute; a potential that is elsewhere is copied. None: where it is.
+    """
     store = GraphStore(data, potential.config)
+    potential = placed(potential, device)
+    place = next(potential.parameters()).device
     sizes = [frame.n_atoms for frame in data]
     out = []
     bar = tqdm(total=len(data), unit="frame", disable=not progress)
     with bar, evaluating(potential):
         for group in groups_by_atoms(sizes, batch_atoms):
-            batch = make_batch(store, group, head=head).to(device)
+            batch = make_batch(store, group, head=head).to(place)
             output = potential.compute(batch.graph, head)
             virial = symmetric(output.virial).detach().cpu().numpy()
             energy = output.energy.detach().cpu().numpy()
@@ -227,7 +232,7 @@ def evaluate(
     head: str | None = None,
     fit_bias: bool = False,
     batch_atoms: int = 1024,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
     progress: bool = False,
 ) -> Evaluation:
     """Compare a model with the labels of a dataset.
@@ -237,6 +242,8 @@ def evaluate(
         head: name of the head; may be left out where there is one.
         fit_bias: first fit an energy an element to the differences: errors of a model that has not seen
             this reference energy (zero-shot), or comes from another code.
+        device: where a Potential or a checkpoint is evaluated, "cpu" or "cuda"; None takes the place where
+            a Potential is, and the CPU for a file.
 
     Example:
         >>> evaluate("runs/water/best.safetensors", Dataset.read("test.extxyz")).errors.force_rmse

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import json
 import logging
@@ -24,6 +23,7 @@ from .energy_level import shift_energy_bias
 from .evaluate import compare, find_head, predict_potential
 from .lora import add_lora
 from .metrics import Errors, validation_score
+from .optimizer import placed
 from .preparation import (
     TrainingData,
     TrainingSet,
@@ -76,7 +76,7 @@ class FinetuneResult(TrainResult):
 
 
 def rank_heads(
-    potential: Potential, data: Dataset, *, frames: int = 100, seed: int = 0, device: str = "cpu"
+    potential: Potential, data: Dataset, *, frames: int = 100, seed: int = 0, device: str | None = None
 ) -> tuple[HeadMatch, ...]:
     """Zero-shot errors of every head on a sample of the data, best first.
 
@@ -84,9 +84,10 @@ def rank_heads(
     seen all elements come after those that have.
     """
     sample = data.subset(spread_frames(data, frames, seed=seed))
+    potential = placed(potential, device)
     matches = []
     for position, head in enumerate(potential.config.heads):
-        predictions = predict_potential(potential, sample, head=position, device=device)
+        predictions = predict_potential(potential, sample, head=position)
         evaluation = compare(sample, predictions, fit_bias=_has_energies(sample))
         missing = tuple(e for e in data.elements if head.elements and e not in head.elements)
         score = validation_score({"": evaluation.errors}, {"": 1.0})
@@ -185,8 +186,7 @@ def _choose(source: Potential, data: Dataset, config: FinetuneConfig) -> tuple[t
         return (), "fresh"
     if config.start_head != "best":
         return (), source.config.heads[find_head(source, config.start_head)].name
-    moved = source if config.device == "cpu" else copy.deepcopy(source).to(config.device)
-    matches = rank_heads(moved, data, frames=config.zero_shot_frames, seed=config.seed, device=config.device)
+    matches = rank_heads(source, data, frames=config.zero_shot_frames, seed=config.seed, device=config.device)
     for match in matches[:5]:
         logger.info("zero-shot %s", match)
     return matches, matches[0].head

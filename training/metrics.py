@@ -15,7 +15,7 @@ from .dataset import Dataset
 from .distributed import ALONE, Processes
 from .loader import Batch, GraphStore, groups_by_atoms, make_batch
 from .loss import symmetric
-from .optimizer import evaluating
+from .optimizer import evaluating, placed
 
 QUANTITIES = ("energy", "force", "virial")
 
@@ -95,16 +95,21 @@ def potential_errors(
     *,
     head: int = 0,
     batch_atoms: int = 1024,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
     processes: Processes = ALONE,
 ) -> Errors:
-    """Errors of one head on all frames; several processes share the frames."""
+    """Errors of one head on all frames; several processes share the frames.
+
+    device: where to compute; a potential that is elsewhere is copied. None: where it is.
+    """
+    potential = placed(potential, device)
+    place = next(potential.parameters()).device
     store = data if isinstance(data, GraphStore) else GraphStore(data, potential.config)
     sums = ErrorSums()
     own = range(processes.rank, len(store), processes.size)
     with evaluating(potential):
         for group in groups_by_atoms([store.dataset[i].n_atoms for i in own], batch_atoms):
-            batch = make_batch(store, [own[i] for i in group], head=head).to(device)
+            batch = make_batch(store, [own[i] for i in group], head=head).to(place)
             output = potential.compute(batch.graph, head)
             sums.add(
                 *batch_errors(output.energy, output.forces, output.virial, batch),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,8 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+
+from dpa2calc.model.potential import Potential
 
 from .config import TrainConfig
 from .soap import Soap
@@ -153,6 +156,15 @@ class BatchClipper:
         """Take in the mean log length of a step's batches, of all processes."""
         if self.relative is not None:
             self.mean_log = mean_log if self.mean_log is None else 0.98 * self.mean_log + 0.02 * mean_log
+
+
+def placed(potential: Potential, device: torch.device | str | None) -> Potential:
+    """The potential itself where it is on the device already (or None is given), else a copy there."""
+    own = next(potential.parameters()).device
+    wanted = own if device is None else torch.device(device)
+    if wanted.type == own.type and wanted.index in (None, own.index):
+        return potential
+    return copy.deepcopy(potential).to(wanted)
 
 
 @contextmanager

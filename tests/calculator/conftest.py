@@ -1,113 +1,15 @@
-"""Tiny models of every architecture and a zoo of structures, shared by the tests of the calculator.
+"""A zoo of structures, and calculators of every architecture, shared by the tests of the calculator."""
 
-Every architecture in ARCHITECTURES inherits the whole contract: finite differences, symmetries,
-smoothness, skin, batches. A new one is added by one line.
-"""
-
-import dataclasses
 from collections.abc import Callable
 
 import numpy as np
 import pytest
-import torch
+from architectures import ARCHITECTURES, make_potential
 from ase import Atoms
 from ase.build import bulk, molecule
 
 from dpa2calc.calculator import DPA2Calculator
-from dpa2calc.model.config import (
-    DeepPotSEConfig,
-    DPA1Config,
-    DPA2Config,
-    FittingConfig,
-    HeadConfig,
-    ModelConfig,
-    RepformerConfig,
-    RepinitConfig,
-    ThreeBodyConfig,
-)
 from dpa2calc.model.potential import Potential
-
-TYPE_MAP = ("O", "H", "Cu")
-
-REPINIT = RepinitConfig(cutoff=4.2, cutoff_smooth=1.5, nsel=30, neuron=(4, 8), axis_neuron=3, tebd_dim=4)
-REPFORMER = RepformerConfig(
-    cutoff=3.0,
-    cutoff_smooth=2.2,
-    nsel=12,
-    nlayers=3,
-    g1_dim=8,
-    g2_dim=6,
-    axis_neuron=2,
-    attn1_hidden=4,
-    attn1_nhead=2,
-    attn2_hidden=4,
-    attn2_nhead=2,
-    attn2_has_gate=True,
-)
-THREE_BODY = ThreeBodyConfig(cutoff=3.4, cutoff_smooth=2.4, nsel=20, neuron=(2, 4))
-
-
-def _dpa2(
-    *, three_body: bool = True, mode: str = "concat", repinit: dict | None = None, **options
-) -> DPA2Config:
-    return DPA2Config(
-        repinit=dataclasses.replace(REPINIT, tebd_input_mode=mode, **(repinit or {})),
-        three_body=THREE_BODY if three_body else None,
-        repformer=dataclasses.replace(REPFORMER, **options),
-    )
-
-
-DPA1 = DPA1Config(cutoff=4.2, cutoff_smooth=1.5, nsel=30, neuron=(4, 8), axis_neuron=3, tebd_dim=4, attn=6)
-ARCHITECTURES = {
-    "dpa2-all-updates": (_dpa2(update_h2=True), "all"),
-    "dpa2-paper": (
-        _dpa2(
-            three_body=False,
-            g1_out_conv=False,
-            g1_out_mlp=False,
-            update_style="res_avg",
-            use_sqrt_nnei=False,
-            repinit={"type_one_side": True},
-        ),
-        "all",
-    ),
-    "dpa2-small": (
-        _dpa2(mode="strip", update_g1_has_attn=False, update_g2_has_g1g1=False, update_g2_has_attn=False),
-        "all",
-    ),
-    "dpa2-nearest": (_dpa2(three_body=False, repinit={"nsel": 90}, nsel=40, direct_dist=True), "nearest"),
-    "dpa1-attention": (DPA1, "all"),
-    "dpa1-l0": (dataclasses.replace(DPA1, attn_layer=0, tebd_input_mode="strip", type_one_side=False), "all"),
-    "deeppot-se": (
-        DeepPotSEConfig(cutoff=4.2, cutoff_smooth=1.5, sel=(10, 15, 10), neuron=(4, 8), axis_neuron=3),
-        "all",
-    ),
-}
-
-
-def make_potential(name: str, *, seed: int = 0, heads: tuple[HeadConfig, ...] | None = None) -> Potential:
-    """A float64 potential with random weights, element biases and statistics, the same at every call."""
-    descriptor, rule = ARCHITECTURES[name]
-    fitting = FittingConfig(neuron=(10, 10))
-    config = ModelConfig(
-        type_map=TYPE_MAP,
-        descriptor=descriptor,
-        heads=heads or (HeadConfig(name="PBE", elements=TYPE_MAP, fitting=fitting),),
-        neighbor_rule=rule,
-    )
-    state = torch.random.get_rng_state()
-    torch.manual_seed(seed)
-    potential = Potential(config)
-    for head in potential.heads:
-        head.bias_atom_e.values.copy_(torch.randn(3, dtype=torch.float64) * 3 - 5)
-    for part in potential.modules():
-        if hasattr(part, "std") and hasattr(part, "mean"):
-            # One number for x, y and z: anything else would break the rotational symmetry.
-            part.std.copy_((0.2 + 0.1 * torch.rand(3, 2, dtype=torch.float64))[:, [0, 1, 1, 1]])
-            if name == "deeppot-se":  # its padding counts: statistics are not set to zero there
-                part.mean[:, 0] = 0.1 * torch.rand(3, dtype=torch.float64)
-    torch.random.set_rng_state(state)
-    return potential
 
 
 @pytest.fixture(scope="session")

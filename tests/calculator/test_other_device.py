@@ -1,21 +1,16 @@
-"""Every tensor of a calculation is on the device asked for: a stand-in that refuses to mix with the CPU."""
+"""The stand-in for a device itself: what it refuses and what it counts."""
 
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
 import torch
 from other_device import DEVICE, Elsewhere, OtherDevice
 
-from dpa2calc import calculator as calculator_module
-from dpa2calc.calculator import DPA2Calculator
-
 
 @pytest.fixture(autouse=True)
-def other_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(calculator_module, "check_device", lambda device, dtype: torch.device(device))
-    with OtherDevice():
-        yield
+def other_device() -> Iterator[OtherDevice]:
+    with OtherDevice() as device:
+        yield device
 
 
 def test_the_stand_in_refuses_tensors_of_the_cpu():
@@ -26,14 +21,42 @@ def test_the_stand_in_refuses_tensors_of_the_cpu():
     assert (there + torch.ones(3).to(DEVICE)).sum().item() == 6.0
 
 
-def test_numbers_are_those_of_the_cpu(potential, structure_of):
-    cpu = DPA2Calculator(potential, dtype="float64", device="cpu")
-    other = DPA2Calculator(potential, dtype="float64", device="meta")
-    assert all(isinstance(p.data, Elsewhere) for p in other._members[0].potential.parameters())
-    for name in ("bulk", "slab", "molecule", "compressed", "single-atom"):
-        atoms = structure_of(name)
-        (a,), (b,) = cpu.evaluate([atoms], stresses=True), other.evaluate([atoms], stresses=True)
-        assert a.keys() == b.keys()
-        for key, value in a.items():
-            np.testing.assert_allclose(b[key], value, atol=1e-9, rtol=0, err_msg=key)
-        np.testing.assert_allclose(other.get_descriptors(atoms), cpu.get_descriptors(atoms), atol=1e-9)
+@pytest.mark.parametrize(
+    ("work", "expected"),
+    [
+        (lambda x: x.sin() + 2.0 * x.sum(), []),
+        (lambda x: torch.where(x > 1.0, x, 0.0), []),
+        (lambda x: x.index_select(0, torch.zeros(2, dtype=torch.int64, device=DEVICE)), []),
+        (lambda x: x.to(torch.float32), []),
+        (lambda x: x.clone().copy_(x), []),
+        (lambda x: x.cpu(), ["copy"]),
+        (lambda x: x.clone().copy_(torch.ones(3)), ["copy"]),
+        (lambda x: float(x.max()), ["_local_scalar_dense"]),
+        (lambda x: x[x > 1.0], ["index"]),
+        (lambda x: (x > 1.0).nonzero(), ["nonzero"]),
+        (lambda x: torch.bincount(x.long()), ["bincount"]),
+    ],
+)
+def test_the_stand_in_counts_what_a_gpu_waits_for(work, expected, other_device):
+    there = torch.tensor([0.0, 1.0, 2.0]).to(DEVICE)
+    other_device.trips.clear()
+    work(there)
+    assert other_device.trips == expected
+
+
+def test_trips_of_a_backward_pass_count(other_device):
+    class Asks(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return 2.0 * x
+
+        @staticmethod
+        def backward(ctx, grad):
+            assert float(grad.sum()) == 3.0
+            return 2.0 * grad
+
+    there = torch.ones(3, device=DEVICE).requires_grad_()
+    total = Asks.apply(there).sum()
+    other_device.trips.clear()
+    torch.autograd.grad(total, there)
+    assert other_device.trips == ["_local_scalar_dense"]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from other_device import DEVICES, standing_in
 
 from dpa2calc.deepmd.read import read_deepmd
 from dpa2calc.graph import collate
@@ -60,7 +61,7 @@ def structures(root: Path) -> dict[str, Atoms]:
 
 
 def results(potential: Potential, atoms: Atoms, virials: bool) -> dict[str, np.ndarray]:
-    graph = graph_from_atoms(atoms, potential.config)
+    graph = graph_from_atoms(atoms, potential.config).to(next(potential.parameters()).device)
     output = potential.compute(graph, 0, atomic_virial=virials)
     values = {
         "energy": output.energy[0],
@@ -71,17 +72,25 @@ def results(potential: Potential, atoms: Atoms, virials: bool) -> dict[str, np.n
     }
     if output.atomic_virial is not None:
         values["atom_virial"] = output.atomic_virial
-    return {key: value.detach().double().numpy() for key, value in values.items()}
+    return {key: value.detach().double().cpu().numpy() for key, value in values.items()}
 
 
-def compare(root: Path, name: str, dtype: torch.dtype = torch.float64, *, frozen: bool = True) -> None:
+def compare(
+    root: Path,
+    name: str,
+    dtype: torch.dtype = torch.float64,
+    *,
+    frozen: bool = True,
+    device: str = "cpu",
+    most: int | None = None,
+) -> None:
     """`frozen` is how calculators use a model: its weights need no gradients, which takes other code."""
     head = name.split("__")[1] if "__" in name else None
-    potential = read_deepmd(model_file(root, name), head, dtype=dtype).requires_grad_(not frozen)
+    potential = read_deepmd(model_file(root, name), head, dtype=dtype).requires_grad_(not frozen).to(device)
     single = "float32" in name or dtype == torch.float32  # the reference or the model is rounded
     atoms_of = structures(root)
     with np.load(root / f"{name}.npz") as golden:
-        for structure in sorted({key.split("/")[0] for key in golden.files}):
+        for structure in sorted({key.split("/")[0] for key in golden.files})[:most]:
             virials = f"{structure}/atom_virial" in golden.files
             seen = results(potential, atoms_of[structure], virials)
             rows: list[int] | slice = slice(None)
@@ -107,6 +116,14 @@ def compare(root: Path, name: str, dtype: torch.dtype = torch.float64, *, frozen
 @pytest.mark.parametrize("name", names(SMALL))
 def test_small_set(name: str, frozen: bool) -> None:
     compare(SMALL, name, frozen=frozen)
+
+
+@pytest.mark.filterwarnings("ignore:.*meta parameter.*:UserWarning")
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", names(SMALL))
+def test_every_option_on_another_device(name: str, device: str) -> None:
+    with standing_in(device):
+        compare(SMALL, name, device=device, most=1)
 
 
 def test_float32_networks_stay_close() -> None:

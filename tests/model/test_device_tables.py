@@ -1,6 +1,7 @@
-"""The kernels for CUDA devices, run by Triton's interpreter on a CPU, beside other ways to the same numbers.
+"""The kernels for CUDA devices beside other ways to the same numbers: interpreted on a CPU, or on CUDA.
 
-Triton has to know of the interpreter when it is first imported, so a process of its own runs them.
+Triton has to know of the interpreter when it is first imported, so a process of its own runs them on a CPU.
+On CUDA they run with `-m gpu`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from other_device import DEVICES
 
 pytest.importorskip("triton")
 pytest.importorskip("numba")
@@ -25,7 +27,13 @@ from dpa2calc.model.table import EmbeddingTable, build_table
 from dpa2calc.model.table_moments import DeviceMoments, TabulatedEmbedding
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-interpreted = pytest.mark.skipif(not INTERPRETED, reason="runs in the process of the first test")
+PLACES = [
+    pytest.param(
+        "cpu",
+        marks=pytest.mark.skipif(not INTERPRETED, reason="runs in the process of the first test"),
+    ),
+    *DEVICES[1:],
+]
 
 
 @pytest.mark.skipif(INTERPRETED, reason="this is the process that it starts")
@@ -37,8 +45,14 @@ def test_the_interpreter_finds_the_same_numbers():
     assert done.returncode == 0 and "11 passed" in done.stdout, done.stdout[-4000:]
 
 
+@pytest.fixture(params=PLACES)
+def place(request):
+    """Where the kernels run."""
+    return request.param
+
+
 @pytest.fixture
-def on_device(monkeypatch):
+def on_device(monkeypatch, place):
     """Every sum over neighbours by the device's kernels."""
     calls = []
 
@@ -68,10 +82,9 @@ def neighbours(n: int, k: int, dtype: torch.dtype) -> torch.Tensor:
     return rows.to(dtype)
 
 
-@interpreted
 @pytest.mark.parametrize("mode", ["concat", "strip", "strip, smooth"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 3e-5)])
-def test_equals_the_cpu_kernels(on_device, monkeypatch, mode, dtype, tolerance):
+def test_equals_the_cpu_kernels(on_device, place, monkeypatch, mode, dtype, tolerance):
     size, kinds = 13, 3
     table = waves(size, 1 if mode != "concat" else kinds)
     rows, generator = neighbours(4, 7, dtype), torch.Generator().manual_seed(4)
@@ -80,34 +93,35 @@ def test_equals_the_cpu_kernels(on_device, monkeypatch, mode, dtype, tolerance):
     factor = torch.rand(4, 7, dtype=dtype, generator=generator) if mode == "strip, smooth" else None
     grad = torch.rand(4, 4, size, dtype=dtype, generator=generator)
     results = []
-    for device in (True, False):
-        if not device:
+    for where in (place, "cpu"):
+        if results:
             monkeypatch.undo()
-        leaves = [x.clone().requires_grad_() for x in (rows, factor) if x is not None]
-        arguments = [leaves[0], lines, strip, leaves[1] if factor is not None else None]
-        out = TabulatedEmbedding(table).moments(*arguments)
-        results.append([out.detach(), *torch.autograd.grad(out, leaves, grad)])
+        leaves = [x.clone().to(where).requires_grad_() for x in (rows, factor) if x is not None]
+        parts = [None if strip is None else strip.to(where), leaves[1] if factor is not None else None]
+        out = TabulatedEmbedding(table).moments(leaves[0], lines.to(where), *parts)
+        found = [out.detach(), *torch.autograd.grad(out, leaves, grad.to(where))]
+        results.append([x.cpu() for x in found])
     assert len(on_device) == 1
     for ours, theirs in zip(*results):
         assert ours.dtype == dtype
         np.testing.assert_allclose(ours, theirs, atol=tolerance * float(theirs.abs().max()), rtol=0)
 
 
-@interpreted
-def test_equals_the_plain_formulas(on_device):
+def test_equals_the_plain_formulas(on_device, place):
     table, rows = waves(5, 2), neighbours(3, 6, torch.float64)
     lines = torch.arange(18).view(3, 6) % 2
     g, _ = table.evaluate(rows[..., 0].reshape(-1))
     g = g[lines.reshape(-1), torch.arange(18)].view(3, 6, 5)
     expected = torch.einsum("nkc,nkm->ncm", rows, g)
-    np.testing.assert_allclose(TabulatedEmbedding(table).moments(rows, lines), expected, atol=1e-13)
+    found = TabulatedEmbedding(table).moments(rows.to(place), lines.to(place))
+    np.testing.assert_allclose(found.cpu(), expected, atol=1e-13)
 
 
-@interpreted
-def test_gradients_are_those_of_the_moments(on_device):
-    table, rows = waves(5, 1), neighbours(2, 3, torch.float64).requires_grad_()
-    strip, lines = torch.rand(2, 5, dtype=torch.float64), torch.tensor([[0, 1, 0], [1, 1, 0]])
-    factor = torch.rand(2, 3, dtype=torch.float64).requires_grad_()
+def test_gradients_are_those_of_the_moments(on_device, place):
+    table, rows = waves(5, 1), neighbours(2, 3, torch.float64).to(place).requires_grad_()
+    strip = torch.rand(2, 5, dtype=torch.float64).to(place)
+    lines = torch.tensor([[0, 1, 0], [1, 1, 0]]).to(place)
+    factor = torch.rand(2, 3, dtype=torch.float64).to(place).requires_grad_()
     embedding = TabulatedEmbedding(table)
     torch.autograd.gradcheck(lambda r, f: embedding.moments(r, lines, strip, f), (rows, factor))
 
@@ -120,15 +134,14 @@ DESCRIPTORS = {
 }
 
 
-@interpreted
 @pytest.mark.parametrize("name", DESCRIPTORS)
-def test_a_model_gives_the_forces_of_its_nets(on_device, name):
+def test_a_model_gives_the_forces_of_its_nets(on_device, place, name):
     torch.manual_seed(3)
     head = HeadConfig(fitting=FittingConfig(neuron=(8, 8)))
     config = ModelConfig(type_map=("O", "Cu"), descriptor=DESCRIPTORS[name], heads=(head,))
     plain = Potential(config).requires_grad_(False)
-    nets = DPA2Calculator(plain, dtype="float64", compress=False)
-    tables = DPA2Calculator(compress(plain)[0], dtype="float64")
+    nets = DPA2Calculator(plain, dtype="float64", device="cpu", compress=False)
+    tables = DPA2Calculator(compress(plain)[0], dtype="float64", device=place)
     atoms = Atoms(
         "OCu3O", [[0, 0, 0], [1.8, 0.1, 0], [0, 2.1, 0.2], [2, 2, 1.5], [3, 0, 2]], cell=[4, 4.3, 4.1]
     )
