@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
 from dpa2calc.model.config import check
 
+from .options import settle
 from .schedule import Prefactors, Schedule, ScheduleKind
 
 Optimizer = Literal["adam", "adamw", "soap"]
@@ -30,7 +32,7 @@ class TrainConfig:
     beta2: Annotated[float | None, "decay of its square's mean; 0.999 with adam, 0.95 with soap"] = None
     schedule: Annotated[ScheduleKind, "exponential, cosine or constant"] = "cosine"
     learning_rate: Annotated[float, "learning rate at the start; adam wants about a tenth of soap's"] = 2e-2
-    learning_rate_stop: Annotated[float, "learning rate at the last step"] = 1e-4
+    learning_rate_stop: Annotated[float, "learning rate that the schedule reaches after the last step"] = 1e-4
     decay_steps: Annotated[int, "the exponential schedule lowers the rate once in this many steps"] = 1
     warmup_steps: Annotated[int, "steps over which the learning rate rises (at most a fifth)"] = 50
     energy_prefactor_start: Annotated[float, "weight of the energy loss at the start"] = 0.02
@@ -65,12 +67,13 @@ class TrainConfig:
     )
     seed: Annotated[int, "seed of weights and sampling"] = 1
     dtype: Annotated[Literal["float32", "float64"], "precision of the networks"] = "float32"
-    device: Annotated[str, "cpu, cuda or cuda:N"] = "cpu"
+    device: Annotated[str | None, "cpu, cuda or cuda:N; if not given a CUDA device if there is one"] = None
     prefetch: Annotated[int, "batches made ahead in a background thread"] = 4
     tensorboard: Annotated[bool, "also write TensorBoard events (needs the package tensorboard)"] = False
     neighbor_cache_mb: Annotated[int, "memory for neighbour tables, MB"] = 2000
 
     def __post_init__(self) -> None:
+        settle(self)
         check(
             self.optimizer in get_args(Optimizer), "optimizer", self.optimizer, ", ".join(get_args(Optimizer))
         )
@@ -97,8 +100,22 @@ class TrainConfig:
         for name in ("huber_delta", "gradient_clip", "gradient_clip_relative", "gradient_clip_batch"):
             value = getattr(self, name)
             check(value is None or value > 0, name, value, "above 0, or left out")
+        for name in ("early_stopping", "final_bias_frames", "shared_steps", "seed", "neighbor_cache_mb"):
+            check(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
         self.make_schedule()
         self.make_prefactors()
+
+    @property
+    def used_device(self) -> str:
+        """The device by name; if not given as `DPA2Calculator` chooses, one each for torchrun's processes."""
+        if self.device is not None:
+            return self.device
+        import torch
+
+        if not torch.cuda.is_available():
+            return "cpu"
+        rank = os.environ.get("LOCAL_RANK")
+        return "cuda" if rank is None else f"cuda:{int(rank) % torch.cuda.device_count()}"
 
     def make_schedule(self) -> Schedule:
         """The learning-rate schedule of these options."""

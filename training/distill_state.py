@@ -11,26 +11,30 @@ from typing import Any
 
 from ase import Atoms
 
-from dpa2calc.errors import ConfigError
+from dpa2calc.errors import ConfigError, DataError
+from dpa2calc.files.atomic import write_json
+from dpa2calc.files.identity import calculator_identity, require_same, structures_identity
 from dpa2calc.model.config import ModelConfig, to_dict
 from dpa2calc.model.potential import Potential
 
 from .config import TrainConfig
+from .dataset import Dataset
 from .distill_config import DistillConfig, MDCondition
 from .distill_round import DistillRound
 from .distill_setup import structures_digest, teacher_card, versions
-from .frame_file import read_json, write_json
+from .frame_file import read_json
 from .metrics import Errors
+from .run_identity import data_identity, model_part, start_part
 
 logger = logging.getLogger(__name__)
-STATE_VERSION = 1
+STATE_VERSION = 2  # 1 has cards of teacher and student, but no hashes of their weights
 
 
 class DistillState:
     """`state.json` of one folder: written whole after each phase.
 
-    Another teacher, student or other start frames are refused; other options are allowed, and said, so
-    that a run can go on with more rounds or a tighter threshold.
+    Another teacher (by the hash of its weights), student or other start frames are refused; other options
+    are allowed, and said, so that a run can go on with more rounds or a tighter threshold.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class DistillState:
         config: DistillConfig,
         conditions: Sequence[MDCondition],
         train: TrainConfig,
+        test: Dataset | None,
     ):
         self.path = folder / "state.json"
         model = student.config if isinstance(student, Potential) else student
@@ -51,10 +56,21 @@ class DistillState:
             "student": {**to_dict(model), "heads": to_dict(model.heads[0].fitting)},
             "start frames": structures_digest(start),
         }
+        # what must be the same to resume; `identity` is for the student's card
+        self.content = {
+            "teacher": calculator_identity(teacher),
+            "student": {
+                **model_part(model),
+                **start_part(student if isinstance(student, Potential) else None),
+            },
+            "start frames": structures_identity(start),
+        }
+        del self.content["student"]["heads"]  # its head may get another name
         self.options = {
             "loop": dataclasses.asdict(config),
             "md": [dataclasses.asdict(c) for c in conditions],
             "train": dataclasses.asdict(train),
+            "test frames": None if test is None else data_identity(test),
         }
         self.rounds: list[DistillRound] = []
         if self.path.exists():
@@ -62,27 +78,51 @@ class DistillState:
 
     def _read(self, folder: Path) -> None:
         stored = read_json(self.path)
-        if stored.get("version") != STATE_VERSION:
+        version = stored.get("version") if isinstance(stored, dict) else None
+        if version not in (1, STATE_VERSION):
             raise ConfigError(
-                f"{self.path} has version {stored.get('version')}, this package writes {STATE_VERSION}; "
-                "choose another output"
+                f"{self.path} has version {version!r}, this package reads 1 and {STATE_VERSION}; choose "
+                "another output"
             )
-        ours = plain(self.identity)
-        for name, value in ours.items():
+        try:
+            self._require_same(stored, folder)
+            self._say_changes(stored["options"])
+            self.rounds = [DistillRound.from_dict(r) for r in stored["rounds"]]
+            if [r.number for r in self.rounds] != list(range(1, len(self.rounds) + 1)):
+                raise ValueError("its rounds do not follow each other")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, ConfigError):
+                raise
+            raise DataError(
+                f"{self.path} is damaged ({error!r}); put back a copy of it, or choose another output"
+            ) from error
+        logger.info("resuming after round %d of %s (%s)", len(self.rounds), folder, stored["phase"])
+
+    def _require_same(self, stored: dict[str, Any], folder: Path) -> None:
+        ways = "Give the teacher, student and start frames of this folder again, or choose another output"
+        if stored["version"] > 1:
+            require_same(stored["content"], self.content, where=str(folder), ways=ways)
+            return
+        for name, value in plain(self.identity).items():
             if stored["identity"][name] != value:
                 raise ConfigError(
-                    f"{folder} holds a distillation with another {name.removesuffix('s')}; choose another "
-                    f"output{_difference(stored['identity'][name], value)}"
+                    f"{folder} belongs to a distillation with another {name.removesuffix('s')}"
+                    f"{_difference(stored['identity'][name], value)}. {ways}"
                 )
+        logger.warning(
+            "%s was written by an earlier version, which kept no hash of weights: whether those of the "
+            "teacher are the same cannot be checked",
+            self.path,
+        )
+
+    def _say_changes(self, stored: dict[str, Any]) -> None:
         for name, values in plain(self.options).items():
-            if stored["options"][name] != values:
-                logger.warning(
-                    "going on with other options than before (%s)%s",
-                    name,
-                    _difference(stored["options"][name], values),
-                )
-        self.rounds = [DistillRound.from_dict(r) for r in stored["rounds"]]
-        logger.info("going on after round %d of %s (%s)", len(self.rounds), folder, stored["phase"])
+            old = stored.get(name, values)
+            if name == "train":  # options that are younger than the state had their defaults then
+                old = {**plain(dataclasses.asdict(TrainConfig())), **old, "device": values["device"]}
+            if old != values:
+                difference = _difference(old, values)
+                logger.warning("resuming with other options than before (%s)%s", name, difference)
 
     def write(self, phase: str, number: int) -> None:
         """Keep the finished rounds, and say what is being done."""
@@ -93,6 +133,7 @@ class DistillState:
                 "phase": phase,
                 "round": number,
                 "identity": self.identity,
+                "content": self.content,
                 "options": self.options,
                 "rounds": [r.to_dict() for r in self.rounds],
             },
@@ -104,7 +145,7 @@ class DistillState:
             {
                 "teacher": self.identity["teacher"],
                 "start_frames": self.identity["start frames"],
-                "options": self.options,
+                "options": {name: self.options[name] for name in ("loop", "md", "train")},
                 "rounds": len(self.rounds),
                 "versions": versions(),
             }

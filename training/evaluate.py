@@ -16,6 +16,7 @@ from ase.data import chemical_symbols
 from tqdm import tqdm
 
 from dpa2calc.errors import DataError
+from dpa2calc.files.atomic import atomic_path
 from dpa2calc.heads import resolve_head
 from dpa2calc.load import load_model
 from dpa2calc.model.potential import Potential
@@ -126,11 +127,9 @@ class Evaluation(ShownBySummary):
             "few_frames": {k: dataclasses.asdict(few) for k, few in self.few_frames.items()},
             "misordered": self.misordered,
         }
-        temporary = target.with_name(target.name + ".part")
-        with open(temporary, "wb") as handle:
-            arrays = {"energies": self.energies, "forces": self.forces, "stresses": self.stresses}
+        arrays = {"energies": self.energies, "forces": self.forces, "stresses": self.stresses}
+        with atomic_path(target) as temporary, open(temporary, "wb") as handle:
             np.savez_compressed(handle, json=np.array(json.dumps(header)), **arrays)  # type: ignore[arg-type]
-        os.replace(temporary, target)
         return target
 
     @classmethod

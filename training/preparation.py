@@ -10,12 +10,14 @@ from itertools import chain
 import torch
 
 from dpa2calc.errors import ConfigError, DataError
+from dpa2calc.files.names import file_names
 from dpa2calc.model.config import ModelConfig
 from dpa2calc.model.potential import Potential
 
 from .dataset import Dataset
 from .labels import advice
 from .loader import GraphStore
+from .options import convert
 from .statistics import (
     check_type_map,
     energy_bias,
@@ -70,6 +72,7 @@ class TrainingData:
         if not sets:
             raise ConfigError("there is no training set; name at least one")
         whole = {n: s if isinstance(s, TrainingSet) else TrainingSet(s) for n, s in sets.items()}
+        file_names(whole, "sets")
         names = [h.name for h in config.heads]
         heads = {}
         for name, item in whole.items():
@@ -79,8 +82,9 @@ class TrainingData:
                     f"set {name!r}: no head {head!r} in the model; its heads are {', '.join(names)}"
                 )
             heads[name] = names.index(head)
-            if not item.weight > 0:
-                raise ConfigError(f"set {name!r}: weight = {item.weight} is not allowed; allowed: above 0")
+            weight = convert(item.weight, float, f"set {name!r}: weight", text=False)
+            if not weight > 0:
+                raise ConfigError(f"set {name!r}: weight = {weight} is not allowed; allowed: above 0")
             _check_set(name, item, config)
         return cls(whole, heads)
 

@@ -1,14 +1,15 @@
-"""`train` and `pretrain`: from data and a model to trained weights; the same call goes on."""
+"""`train` and `pretrain`: from data and a model to trained weights; the same call resumes."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from dpa2calc.errors import ConfigError
+from dpa2calc.files.identity import Part
 from dpa2calc.model.config import HeadConfig, ModelConfig
 from dpa2calc.model.potential import Potential
 from dpa2calc.model.presets import preset
@@ -27,6 +28,9 @@ from .preparation import (
     new_potential,
     warn_of_misfits,
 )
+from .resume import STATE_FILE
+from .run_folder import run_folder
+from .run_identity import start_part
 from .shared_start import tie_heads, untie_heads
 from .train_result import TrainResult
 from .trainer import Trainer
@@ -75,17 +79,40 @@ def pretrain(
 ) -> TrainResult:
     """Train one descriptor on several sets together, a head for each (paper, 4.4).
 
-    The same call on the same output folder goes on where an earlier one stopped.
+    The same call on the same output folder resumes where an earlier one stopped.
 
     Args:
-        model: a preset's name, a configuration whose heads the sets name, or a Potential to go on
-            with (its statistics and biases are kept; the object itself is not changed).
+        model: a preset's name, a configuration whose heads the sets name, or a Potential to start
+            from (its statistics and biases are kept; the object itself is not changed).
         sets: training sets by name.
         output: folder of the run's files, see `Trainer`.
 
     Raises:
         ConfigError, DataError: see `TrainingData.of`; ConfigError also for `freeze_descriptor` without a
-            trained model. TrainingError: the loss is not finite.
+            trained model, for a folder that holds a run of other data, another model or other options
+            (what differs is named), and for one in which another process is at work.
+        CheckpointError: the folder's state is damaged. OutputError: the folder cannot be written.
+        TrainingError: the loss is not finite.
+    """
+    with run_folder(output, processes) as folder:
+        return train_in(folder, model, sets, config, processes=processes, progress=progress)
+
+
+def train_in(
+    folder: Path,
+    model: ModelConfig | str | Potential,
+    sets: Mapping[str, TrainingSet | Dataset],
+    config: TrainConfig,
+    *,
+    processes: Processes = ALONE,
+    progress: bool = True,
+    adapt: Callable[[Potential], None] | None = None,
+) -> TrainResult:
+    """`pretrain` in a folder that is locked already.
+
+    Args:
+        adapt: changes a copy of the given Potential before the first step; what the run starts from is, for
+            its identity, the Potential without that.
     """
     if isinstance(model, str):
         model = model_for(model, sets)
@@ -103,13 +130,17 @@ def pretrain(
     else:
         assert isinstance(model, ModelConfig)
         potential = new_potential(with_seen_elements(model, data), seed=config.seed, dtype=config.dtype)
-    trainer = functools.partial(Trainer, processes=processes, progress=progress)
-    if given is None and not (Path(output) / "state.safetensors").exists():  # else all of it is in the state
-        start = Path(output) / "shared"
+    origin: Part = start_part(given)
+    trainer = functools.partial(Trainer, start=origin, processes=processes, progress=progress)
+    begun = (folder / STATE_FILE).exists()  # then all of it is in the state
+    if given is not None and adapt is not None and not begun:
+        adapt(potential)
+    if given is None and not begun:
+        start = folder / "shared"
         shared = config.shared_steps > 0 and len(potential.heads) > 1
         if shared:
             tie_heads(potential)
-        if not (shared and (start / "state.safetensors").exists()):
+        if not (shared and (start / STATE_FILE).exists()):
             _fit_to_data(potential, data, config)
         if shared:
             first = trainer(potential, data, config.shared_start(), output=start).run()
@@ -118,7 +149,7 @@ def pretrain(
             potential = first.potential
             untie_heads(potential)
     trainable = head_weights(potential) if config.freeze_descriptor else None
-    return trainer(potential, data, config, output=Path(output), trainable=trainable).run()
+    return trainer(potential, data, config, output=folder, trainable=trainable).run()
 
 
 def _fit_to_data(potential: Potential, data: TrainingData, config: TrainConfig) -> None:

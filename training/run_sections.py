@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+from dpa2calc.model.config import check
+
 from .labels import LabelKeys
 
 
@@ -37,6 +39,13 @@ class SetSection:
     description: Annotated[str, "what the set is, for the model's card"] = ""
     source: Annotated[str, "where it comes from, for the model's card"] = ""
     licence: Annotated[str, "for the model's card"] = ""
+
+    def __post_init__(self) -> None:
+        check(self.weight > 0, "weight", self.weight, "above 0")
+        share = self.validation_fraction
+        check(0 <= share < 1, "validation_fraction", share, "from 0 to below 1")
+        for name in ("split_seed", "max_frames"):
+            check(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
 
     @property
     def keys(self) -> LabelKeys:
