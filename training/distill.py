@@ -19,7 +19,6 @@ from .distill_config import DistillConfig, MDCondition, conditions_of
 from .distill_loop import Distillation
 from .distill_result import DistillResult
 from .distill_setup import StartFrames, Student
-from .run_folder import run_folder
 
 
 def distill(
@@ -65,7 +64,6 @@ def distill(
     """
     chosen = (config or DistillConfig()).replace(**options)
     conditions = conditions_of(md)
-    with run_folder(output) as folder:
-        return Distillation(
-            teacher, start_frames, student, conditions, train, chosen, folder, test, progress
-        ).run()
+    return Distillation(
+        teacher, start_frames, student, conditions, train, chosen, output, test, progress
+    ).run()

@@ -39,7 +39,8 @@ class MDCondition:
     structures: Annotated[tuple[str, ...], "files to start from (default: the start frames)"] = ()
 
     def __post_init__(self) -> None:
-        settle(self, where="md.")
+        # as written, because the numbers are part of the names by which trajectories on disk are known
+        settle(self, where="md.", keep_whole=True)
         for name, allowed in (("ensemble", Ensemble), ("cell", CellMotion)):
             values = get_args(allowed)
             check(getattr(self, name) in values, f"md.{name}", getattr(self, name), ", ".join(values))

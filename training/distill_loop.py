@@ -101,13 +101,19 @@ class Distillation:
             train=train,
             test=test,
         )
-        self.rounds = self.state.rounds
+        self.rounds: list[DistillRound] = []
         self.labels = LabelledFrames(self.output / "labelled", self._head.name)
 
     # --- the loop -------------------------------------------------------------------------------
 
     def run(self) -> DistillResult:
-        """Go through the rounds that are not done yet; the folder must be locked."""
+        """Go through the rounds that are not done yet."""
+        with run_folder(self.output):
+            return self._run()
+
+    def _run(self) -> DistillResult:
+        self.state.load()
+        self.rounds = self.state.rounds
         structures = perturbed(self.start, self.config)
         self.state.write("labelling", len(self.rounds))
         self.labels.label_start(structures, self.teacher, self.config, progress=self.progress)
@@ -167,15 +173,14 @@ class Distillation:
             options = (
                 self.train_config if first else later_training(self.train_config, self.config, steps=steps)
             )
-            with run_folder(folder):
-                result = train_in(
-                    folder,
-                    model,
-                    {self._head.name: data},
-                    options,
-                    progress=self.progress,
-                    adapt=lambda fresh: shift_energy_bias(fresh, data),
-                )
+            result = train_in(
+                folder,
+                model,
+                {self._head.name: data},
+                options,
+                progress=self.progress,
+                adapt=lambda fresh: shift_energy_bias(fresh, data),
+            )
             save_checkpoint(
                 result.potential.to("cpu"), path, extra_info={"distilled": self.state.provenance()}
             )

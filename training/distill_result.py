@@ -137,27 +137,30 @@ class DistillResult(ShownBySummary):
         """Read what `save` wrote; files are looked for beside it where the old folder is gone.
 
         Raises:
-            DataError: the file is something else.
+            DataError: the file is something else, or damaged.
         """
         source = Path(path)
         values = read_json(source)
         if not isinstance(values, dict) or values.get("kind") != "DistillResult":
             raise DataError(f"{source} is not a result written by DistillResult.save")
-        output = Path(values["output"])
-        if not (output / values["student"]).exists():
-            output = source.parent
-        return cls(
-            rounds=tuple(DistillRound.from_dict(r) for r in values["rounds"]),
-            reason=values["reason"],
-            why=values["why"],
-            student=output / values["student"],
-            output=output,
-            labelled=tuple(output / p for p in values["labelled"]),
-            threshold=values["threshold"],
-            final=Errors(**values["final"]) if values["final"] else None,
-            test=Errors(**values["test"]) if values["test"] else None,
-            provenance=values["provenance"],
-        )
+        try:
+            output = Path(values["output"])
+            if not (output / values["student"]).exists():
+                output = source.parent
+            return cls(
+                rounds=tuple(DistillRound.from_dict(r) for r in values["rounds"]),
+                reason=values["reason"],
+                why=values["why"],
+                student=output / values["student"],
+                output=output,
+                labelled=tuple(output / p for p in values["labelled"]),
+                threshold=values["threshold"],
+                final=Errors(**values["final"]) if values["final"] else None,
+                test=Errors(**values["test"]) if values["test"] else None,
+                provenance=values["provenance"],
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(f"{source} is damaged: {error!r}; call `distill` again") from error
 
 
 def _inside(path: Path, folder: Path) -> str:

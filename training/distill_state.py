@@ -13,7 +13,7 @@ from ase import Atoms
 
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.atomic import write_json
-from dpa2calc.files.identity import calculator_identity, require_same, structures_identity
+from dpa2calc.files.identity import calculator_identity, differences, structures_identity
 from dpa2calc.model.config import ModelConfig, to_dict
 from dpa2calc.model.potential import Potential
 
@@ -73,10 +73,16 @@ class DistillState:
             "test frames": None if test is None else data_identity(test),
         }
         self.rounds: list[DistillRound] = []
-        if self.path.exists():
-            self._read(folder)
 
-    def _read(self, folder: Path) -> None:
+    def load(self) -> None:
+        """Take the finished rounds of an earlier call, if there was one.
+
+        Raises:
+            ConfigError: it was of another teacher, student or other start frames. DataError: it is damaged.
+        """
+        folder = self.path.parent
+        if not self.path.exists():
+            return
         stored = read_json(self.path)
         version = stored.get("version") if isinstance(stored, dict) else None
         if version not in (1, STATE_VERSION):
@@ -99,21 +105,23 @@ class DistillState:
         logger.info("resuming after round %d of %s (%s)", len(self.rounds), folder, stored["phase"])
 
     def _require_same(self, stored: dict[str, Any], folder: Path) -> None:
-        ways = "Give the teacher, student and start frames of this folder again, or choose another output"
-        if stored["version"] > 1:
-            require_same(stored["content"], self.content, where=str(folder), ways=ways)
-            return
-        for name, value in plain(self.identity).items():
-            if stored["identity"][name] != value:
+        known = stored["version"] > 1
+        asked: dict[str, Any] = self.content if known else plain(self.identity)
+        for name, value in asked.items():
+            old = stored["content" if known else "identity"][name]
+            found = differences({name: old}, {name: value}) if known else []
+            if found or not (known or old == value):
+                cards = _difference(stored["identity"][name], plain(self.identity)[name])
                 raise ConfigError(
-                    f"{folder} belongs to a distillation with another {name.removesuffix('s')}"
-                    f"{_difference(stored['identity'][name], value)}. {ways}"
+                    f"{folder} holds a distillation with another {name.removesuffix('s')}; choose another "
+                    f"output{cards or ': ' + '; '.join(found[:6])}"
                 )
-        logger.warning(
-            "%s was written by an earlier version, which kept no hash of weights: whether those of the "
-            "teacher are the same cannot be checked",
-            self.path,
-        )
+        if not known:
+            logger.warning(
+                "%s was written by an earlier version, which kept no hash of weights: whether those of the "
+                "teacher are the same cannot be checked",
+                self.path,
+            )
 
     def _say_changes(self, stored: dict[str, Any]) -> None:
         for name, values in plain(self.options).items():

@@ -24,8 +24,11 @@ class Processes:
     size: int = 1
 
     @classmethod
-    def from_environment(cls, device: str = "cpu") -> Processes:
+    def from_environment(cls, device: str | None = "cpu") -> Processes:
         """Join the group that `torchrun` announced; without torchrun a run of one process.
+
+        Args:
+            device: as in `TrainConfig`; None is a CUDA device for each process if there are any.
 
         Raises:
             ConfigError: the process group cannot be made.
@@ -34,8 +37,11 @@ class Processes:
         if size == 1:
             return cls()
         if not dist.is_initialized():
+            on_cuda = torch.cuda.is_available() if device is None else device.startswith("cuda")
+            if on_cuda and device is None:
+                torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
             try:
-                dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+                dist.init_process_group("nccl" if on_cuda else "gloo")
             except (RuntimeError, ValueError) as error:
                 raise ConfigError(
                     f"WORLD_SIZE is {size} but no process group could be made: {error}; start with torchrun"

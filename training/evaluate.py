@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -143,18 +144,18 @@ class Evaluation(ShownBySummary):
             with np.load(path, allow_pickle=False) as stored:
                 header = json.loads(str(stored["json"]))
                 arrays = {name: stored[name] for name in ("energies", "forces", "stresses")}
-        except (OSError, ValueError, KeyError) as error:
+            return cls(
+                name=header["name"],
+                errors=Errors(**header["errors"]),
+                by_group={k: Errors(**e) for k, e in header["by_group"].items()},
+                by_element=header["by_element"],
+                bias=header["bias"],
+                few_frames={k: FewFrames.from_dict(few) for k, few in header.get("few_frames", {}).items()},
+                misordered=tuple(header.get("misordered", ())),
+                **arrays,
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
             raise DataError(f"{path} is not an evaluation written by Evaluation.save: {error}") from error
-        return cls(
-            name=header["name"],
-            errors=Errors(**header["errors"]),
-            by_group={k: Errors(**e) for k, e in header["by_group"].items()},
-            by_element=header["by_element"],
-            bias=header["bias"],
-            few_frames={k: FewFrames.from_dict(few) for k, few in header.get("few_frames", {}).items()},
-            misordered=tuple(header.get("misordered", ())),
-            **arrays,
-        )
 
 
 def predict_potential(

@@ -57,17 +57,28 @@ def parse_options(cls: type[Config], values: Mapping[str, Any], *, where: str = 
     return cls(**converted)
 
 
-def settle(config: Any, *, where: str = "") -> None:
+def settle(config: Any, *, where: str = "", keep_whole: bool = False) -> None:
     """Check the types of all options of a dataclass that was just made, and take NumPy's numbers as Python's.
 
     Call it first in `__post_init__`. Unlike in a file or a command line a text is no number here.
+
+    Args:
+        keep_whole: leave whole numbers that stand for floats as they were written.
 
     Raises:
         ConfigError: a value is of another type; the option is named.
     """
     for name, hint in option_types(type(config)).items():
-        value = convert(getattr(config, name), hint, f"{where}{name}", text=False)
-        object.__setattr__(config, name, value)
+        given = getattr(config, name)
+        value = convert(given, hint, f"{where}{name}", text=False)
+        if not (keep_whole and value == given and _is_plain(given)):
+            object.__setattr__(config, name, value)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(_is_plain(item) for item in value)
+    return type(value) is int
 
 
 def unknown_key(key: str, value: Any, known: list[str]) -> str:
@@ -120,7 +131,7 @@ def _scalar(value: Any, hint: Any, key: str, *, text: bool) -> Any:
     if hint is int and is_number and abs(value) < 2**63 and value == int(value):
         return int(value)
     if hint is float and is_number and (abs(value) < math.inf or (value == math.inf and _endless(key))):
-        return value if isinstance(value, int) and not text else float(value)
+        return float(value)
     if hint is str and isinstance(value, (str, os.PathLike)):
         return str(os.fspath(value))
     if hint is bool and isinstance(value, bool):

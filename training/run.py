@@ -94,8 +94,7 @@ def pretrain(
         CheckpointError: the folder's state is damaged. OutputError: the folder cannot be written.
         TrainingError: the loss is not finite.
     """
-    with run_folder(output, processes) as folder:
-        return train_in(folder, model, sets, config, processes=processes, progress=progress)
+    return train_in(Path(output), model, sets, config, processes=processes, progress=progress)
 
 
 def train_in(
@@ -108,7 +107,7 @@ def train_in(
     progress: bool = True,
     adapt: Callable[[Potential], None] | None = None,
 ) -> TrainResult:
-    """`pretrain` in a folder that is locked already.
+    """See `pretrain`.
 
     Args:
         adapt: changes a copy of the given Potential before the first step; what the run starts from is, for
@@ -125,31 +124,40 @@ def train_in(
     data = TrainingData.of(sets, given.config if given else model)  # type: ignore[arg-type]
     if config.learns_virials and processes.first:
         warn_of_misfits(data)
-    if given is not None:
-        potential = copy.deepcopy(given)
-    else:
-        assert isinstance(model, ModelConfig)
-        potential = new_potential(with_seen_elements(model, data), seed=config.seed, dtype=config.dtype)
-    origin: Part = start_part(given)
-    trainer = functools.partial(Trainer, start=origin, processes=processes, progress=progress)
-    begun = (folder / STATE_FILE).exists()  # then all of it is in the state
-    if given is not None and adapt is not None and not begun:
+    with run_folder(folder, processes):
+        begun = (folder / STATE_FILE).exists()
+        potential = _first_potential(given or model, data, config, None if begun else adapt)
+        start: Part = start_part(given)
+        trainer = functools.partial(Trainer, data=data, start=start, processes=processes, progress=progress)
+        if given is None and not begun:  # else all of it is in the state
+            shared = config.shared_steps > 0 and len(potential.heads) > 1
+            if shared:
+                tie_heads(potential)
+            if not (shared and (folder / "shared" / STATE_FILE).exists()):
+                _fit_to_data(potential, data, config)
+            if shared:
+                first = trainer(potential, config=config.shared_start(), output=folder / "shared").run()
+                if not first.finished:
+                    return first
+                potential = first.potential
+                untie_heads(potential)
+        trainable = head_weights(potential) if config.freeze_descriptor else None
+        return trainer(potential, config=config, output=folder, trainable=trainable).run()
+
+
+def _first_potential(
+    model: Potential | ModelConfig,
+    data: TrainingData,
+    config: TrainConfig,
+    adapt: Callable[[Potential], None] | None,
+) -> Potential:
+    """A copy of the given potential, or a new one."""
+    if isinstance(model, ModelConfig):
+        return new_potential(with_seen_elements(model, data), seed=config.seed, dtype=config.dtype)
+    potential = copy.deepcopy(model)
+    if adapt is not None:
         adapt(potential)
-    if given is None and not begun:
-        start = folder / "shared"
-        shared = config.shared_steps > 0 and len(potential.heads) > 1
-        if shared:
-            tie_heads(potential)
-        if not (shared and (start / STATE_FILE).exists()):
-            _fit_to_data(potential, data, config)
-        if shared:
-            first = trainer(potential, data, config.shared_start(), output=start).run()
-            if not first.finished:
-                return first
-            potential = first.potential
-            untie_heads(potential)
-    trainable = head_weights(potential) if config.freeze_descriptor else None
-    return trainer(potential, data, config, output=folder, trainable=trainable).run()
+    return potential
 
 
 def _fit_to_data(potential: Potential, data: TrainingData, config: TrainConfig) -> None:
