@@ -115,15 +115,15 @@ def _records(path: Path) -> list[dict[str, Any]]:
         DataError: the file cannot be read, or a line is no record; it is named.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"the training log {path} cannot be read: {error}") from error
-    records = []
+    lines, records = text.splitlines(), []
     for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):
-            if number == len(lines) and line.startswith("{"):
+            if number == len(lines) and line.startswith("{") and not text.endswith("\n"):
                 break
             record = None
         if not _is_record(record):

@@ -71,14 +71,14 @@ def settle(config: Any, *, where: str = "", keep_whole: bool = False) -> None:
     for name, hint in option_types(type(config)).items():
         given = getattr(config, name)
         value = convert(given, hint, f"{where}{name}", text=False)
-        if not (keep_whole and value == given and _is_plain(given)):
+        if not (keep_whole and hint in (float, tuple[float, ...]) and _is_plain(given)):
             object.__setattr__(config, name, value)
 
 
 def _is_plain(value: Any) -> bool:
     if isinstance(value, tuple):
         return all(_is_plain(item) for item in value)
-    return type(value) is int
+    return type(value) in (int, float)
 
 
 def unknown_key(key: str, value: Any, known: list[str]) -> str:
@@ -143,11 +143,11 @@ def _scalar(value: Any, hint: Any, key: str, *, text: bool) -> Any:
 
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 # limits that infinity turns off
-_ENDLESS = ("_limit", "upper_bound", "gradient_clip", "gradient_clip_relative", "gradient_clip_batch")
+_ENDLESS = ("time_limit", "force_limit", "temperature_limit", "upper_bound", "gradient_clip")
 
 
 def _endless(key: str) -> bool:
-    return key.endswith(_ENDLESS)
+    return key.rpartition(".")[2].startswith(_ENDLESS)
 
 
 def _from_text(text: str, hint: Any) -> Any:

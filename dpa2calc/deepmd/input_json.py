@@ -219,9 +219,7 @@ def _learning_rate(o: Options) -> dict[str, Any]:
     names = {"start_lr": "learning_rate", "stop_lr": "learning_rate_stop", "warmup_steps": "warmup_steps"}
     out = _present(o, names)
     if kind == "exp":
-        decay_steps = o.get("decay_steps", 5000)
-        # falling continuously is the same as falling at every step
-        out["decay_steps"] = 1 if o.get("smooth", False) else decay_steps
+        out["decay_steps"] = o.get("decay_steps", 5000)
     ratio = o.get("stop_lr_ratio")
     if ratio is not None and "learning_rate" in out:
         out["learning_rate_stop"] = out["learning_rate"] * float(ratio)
