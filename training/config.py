@@ -55,7 +55,7 @@ class TrainConfig:
     early_stopping: Annotated[int, "stop after this many validations without a better one (0 = never)"] = 0
     keep: Annotated[Keep, "weights of model.safetensors: best by validation, or last"] = "best"
     checkpoint_every: Annotated[int, "steps between checkpoints"] = 1000
-    time_limit: Annotated[float, "stop after this many seconds, ready to go on later (0 = no limit)"] = 0.0
+    time_limit: Annotated[float, "stop after this many seconds, ready to resume later (0 = no limit)"] = 0.0
     log_every: Annotated[int, "steps between lines of the log"] = 100
     statistics_frames: Annotated[int, "frames of each set for the environment statistics"] = 100
     final_bias_frames: Annotated[

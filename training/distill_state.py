@@ -34,7 +34,7 @@ class DistillState:
     """`state.json` of one folder: written whole after each phase.
 
     Another teacher (by the hash of its weights), student or other start frames are refused; other options
-    are allowed, and said, so that a run can go on with more rounds or a tighter threshold.
+    are allowed, and said, so that a run can resume with more rounds or a tighter threshold.
     """
 
     def __init__(
@@ -185,4 +185,4 @@ def _difference(old: Any, new: Any) -> str:
     if not (isinstance(old, dict) and isinstance(new, dict)):
         return ""
     keys = [k for k in {**old, **new} if old.get(k) != new.get(k)]
-    return ": " + ", ".join(f"{k} {old.get(k)!r} -> {new.get(k)!r}" for k in keys[:4])
+    return ": " + ", ".join(f"{k} {old.get(k)!r} -> {new.get(k)!r}" for k in keys[:4]) if keys else ""

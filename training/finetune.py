@@ -13,7 +13,6 @@ from pathlib import Path
 
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.atomic import write_json
-from dpa2calc.files.names import file_names
 from dpa2calc.load import load_model
 from dpa2calc.model.config import DPA2Config, HeadConfig
 from dpa2calc.model.potential import Potential
@@ -30,6 +29,7 @@ from .preparation import (
     TrainingData,
     TrainingSet,
     check_labels,
+    check_set_names,
     head_weights,
     new_potential,
     warn_of_misfits,
@@ -157,7 +157,7 @@ def finetune(
     if head.name in (replay or {}):
         raise ConfigError(f"the replay set {head.name!r} has the new head's name; rename one of them")
     sets = {head.name: TrainingSet(data, validation, weight=weight), **(replay or {})}
-    file_names(sets, "sets")
+    check_set_names(sets)
     with run_folder(output, processes) as folder:
         return _finetune_in(folder, source, sets, config, processes=processes, progress=progress)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from dpa2calc.errors import DataError
 from dpa2calc.files.identity import Part
-from dpa2calc.files.names import file_names
+from dpa2calc.files.names import file_stems
 from dpa2calc.load import load_model
 from dpa2calc.model.config import ModelConfig, check, to_dict
 from dpa2calc.model.potential import Potential
@@ -197,7 +197,7 @@ def learning_curve(
         >>> learning_curve(data, test, sizes=(10, 30, 100), schemes=schemes, output="runs/curve").summary()
     """
     own = {scheme: _sizes(sizes[scheme] if isinstance(sizes, Mapping) else sizes) for scheme in schemes}
-    names = file_names(schemes, "schemes")
+    names = file_stems(schemes)
     seed = convert(seed, int, "seed", text=False)
     samples = {n: data.sample(n, seed=seed) for n in sorted(set().union(*own.values()))}
     frames = {n: data_identity(sample) for n, sample in samples.items()}

@@ -9,7 +9,7 @@ from typing import Any
 
 from dpa2calc.checkpoint import load_checkpoint, save_checkpoint
 from dpa2calc.files.atomic import atomic_path, write_json, write_text
-from dpa2calc.files.names import file_names
+from dpa2calc.files.names import file_stems
 from dpa2calc.model.config import HeadConfig
 from dpa2calc.model.potential import Potential
 
@@ -49,7 +49,7 @@ def finish_run(
     `summary.txt`, `learning_curve.png`, and `parity_NAME.png` and `evaluation_NAME.npz` for each test set.
     """
     folder, device = result.output, config.used_device
-    names = file_names(test, "test sets")
+    names = file_stems(test)
     best = folder / "best.safetensors"
     potential = load_checkpoint(best) if config.keep == "best" and best.exists() else result.potential
     potential = potential.to(device)

@@ -119,7 +119,7 @@ def train_in(
     if config.freeze_descriptor and given is None:
         raise ConfigError(
             "freeze_descriptor = true, but a fresh descriptor has learned nothing; give a trained model to "
-            "go on with (model = a checkpoint's file or name)"
+            "start from (model = a checkpoint's file or name)"
         )
     data = TrainingData.of(sets, given.config if given else model)  # type: ignore[arg-type]
     if config.learns_virials and processes.first:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from dpa2calc.errors import CheckpointError, ConfigError, DataError
-from dpa2calc.files.names import file_names
 from dpa2calc.load import load_model
 from dpa2calc.model.config import FittingConfig, ModelConfig, from_dict, to_dict
 from dpa2calc.model.potential import Potential
@@ -23,7 +22,7 @@ from .data import PathLike
 from .dataset import Dataset
 from .datasets import registered_sets
 from .options import convert, option_types, parse_options, unknown_key
-from .preparation import TrainingSet, check_labels
+from .preparation import TrainingSet, check_labels, check_set_names
 from .run import model_for
 from .run_sections import ModelSection, SetSection
 
@@ -93,7 +92,7 @@ def read_run_file(
         raise ConfigError("output is missing; name a folder for the run's files")
     if not sets:
         raise ConfigError("there is no [sets.NAME] section with train = [...]; name the training data")
-    file_names(sets, "sets")
+    check_set_names(sets)
     return RunFile(
         config=parse_options(cls, values),
         sets={n: parse_options(SetSection, _section(n, s), where=f"sets.{n}.") for n, s in sets.items()},

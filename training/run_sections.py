@@ -18,7 +18,7 @@ class SetSection:
     registered: Annotated[bool, "fill in what the package's collection knows of the set's name"] = False
     validation: Annotated[tuple[str, ...], "files with validation frames"] = ()
     validation_fraction: Annotated[float, "share of `train` held out if no validation file is named"] = 0.05
-    split_seed: Annotated[int, "of the choice of validation frames; a run that goes on must keep it"] = 1
+    split_seed: Annotated[int, "of the choice of validation frames; a run that resumes must keep it"] = 1
     by_group: Annotated[bool, "hold out whole groups (trajectories), not single frames"] = False
     test: Annotated[tuple[str, ...], "files on which the trained model is evaluated at the end"] = ()
     head: Annotated[str, "head of the model; the set's own name if not given"] = ""

@@ -107,12 +107,15 @@ class Trainer:
 
     def _validation_stores(self, budget: Budget) -> dict[str, tuple[str, GraphStore]]:
         """Name in the log -> (training set, store)."""
-        stores = {}
+        stores: dict[str, tuple[str, GraphStore]] = {}
         for name, item in self.data.sets.items():
             for part, dataset in item.validation_sets().items():
                 chosen = dataset.subset(spread_frames(dataset, self.config.validation_frames))
                 store = GraphStore(chosen, self.potential.config, budget=budget)
-                stores[f"{name}/{part}" if part else name] = (name, store)
+                title = f"{name}/{part}" if part else name
+                if title in stores:
+                    raise ConfigError(f"two validation sets have the name {title!r}; rename one of them")
+                stores[title] = (name, store)
         return stores
 
     # --- the loop -------------------------------------------------------------------------------

@@ -1,37 +1,28 @@
-"""Names that users choose as parts of file names: kept apart, or refused before the work begins."""
+"""Names that users chose, as names of files."""
 
 from __future__ import annotations
 
-import os
+import hashlib
+import re
 from collections.abc import Iterable
 
-from dpa2calc.errors import ConfigError
-
-LONGEST = 200  # bytes; file systems allow 255, and words are put around the name
+_LONGEST = 100  # bytes; file systems take 255, of which a prefix, an ending and a process number need some
 
 
-def file_names(names: Iterable[str], what: str) -> dict[str, str]:
-    """What stands for each name in file names: separators become `_`.
+def file_stems(names: Iterable[str]) -> dict[str, str]:
+    """A file name for each name, all different also where capitals do not count, none with a folder in it.
 
-    Args:
-        what: the kind of the names in messages, such as "sets".
+    Names that cannot be told apart as files, and those that are too long, get some letters of their checksum.
 
-    Raises:
-        ConfigError: two names would share their files, or one cannot be part of a file name.
+    Example:
+        >>> file_stems(["water", "a/b", "a_b"])
+        {'water': 'water', 'a/b': 'a_b', 'a_b': 'a_b-648fa9b3'}
     """
-    taken: dict[str, str] = {}
+    stems: dict[str, str] = {}
     for name in names:
-        safe = name.replace("/", "_").replace(os.sep, "_")
-        if not name.strip() or not name.isprintable() or len(os.fsencode(safe)) > LONGEST:
-            shown = repr(name) if len(name) <= 60 else f"{name[:60]!r}..."
-            raise ConfigError(
-                f"{what}: the name {shown} cannot be part of a file name; allowed: printable characters, at "
-                f"most {LONGEST} bytes"
-            )
-        if safe in taken:
-            raise ConfigError(
-                f"{what}: {taken[safe]!r} and {name!r} would write the same files ({safe}); rename one of "
-                "them"
-            )
-        taken[safe] = name
-    return {name: safe for safe, name in taken.items()}
+        plain = re.sub(r"[\x00-\x1f\x7f/\\]", "_", name)
+        stem = plain.encode("utf-8", "replace")[:_LONGEST].decode("utf-8", "ignore")
+        if stem != plain or stem.casefold() in {taken.casefold() for taken in stems.values()}:
+            stem += "-" + hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:8]
+        stems[name] = stem
+    return stems
