@@ -59,7 +59,7 @@ def _arrays(data: Dataset, *, labels: bool) -> Iterator[np.ndarray]:
         for name in chosen:
             values = [getattr(frame, name) for frame in frames]
             present = [np.ravel(value) for value in values if value is not None]
-            # What no frame has leaves no trace, because later versions may know more kinds; words do not count.
+            # What no frame has leaves no trace: later versions may know more kinds. Words do not count.
             if present and all(value.dtype.kind in "biuf" for value in present):
                 yield np.array([value is not None for value in values])
                 yield np.concatenate(present)
