@@ -107,15 +107,25 @@ class TrainConfig:
 
     @property
     def used_device(self) -> str:
-        """The device by name; if not given as `DPA2Calculator` chooses, one each for torchrun's processes."""
-        if self.device is not None:
-            return self.device
+        """The device by name; if not given as `DPA2Calculator` chooses, one each for torchrun's processes.
+
+        Raises:
+            ConfigError: this machine has no such device.
+        """
         import torch
 
-        if not torch.cuda.is_available():
-            return "cpu"
-        rank = os.environ.get("LOCAL_RANK")
-        return "cuda" if rank is None else f"cuda:{int(rank) % torch.cuda.device_count()}"
+        from dpa2calc.validation import check_device
+
+        if self.device is not None:
+            try:
+                torch.empty(1, device=self.device)
+            except (RuntimeError, AssertionError, NotImplementedError):
+                check_device(self.device)  # says what is allowed
+            return self.device
+        chosen, rank = str(check_device(None)), os.environ.get("LOCAL_RANK")
+        if chosen == "cuda" and rank is not None:
+            return f"cuda:{int(rank) % torch.cuda.device_count()}"
+        return chosen
 
     def make_schedule(self) -> Schedule:
         """The learning-rate schedule of these options."""

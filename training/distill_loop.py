@@ -50,7 +50,7 @@ from .exploration import Walk, explore
 from .frame_file import read_frames
 from .metrics import Errors
 from .run import train_in
-from .run_folder import remove_large_files, run_folder
+from .run_folder import remove_large_files, remove_leftovers, run_folder
 from .statistics import spread_frames
 
 logger = logging.getLogger(__name__)
@@ -114,6 +114,9 @@ class Distillation:
     def _run(self) -> DistillResult:
         self.state.load()
         self.rounds = self.state.rounds
+        folders = [self.output / "labelled", self.output / "students", *self.output.glob("explore/round-*")]
+        for folder in folders:
+            remove_leftovers(folder)
         structures = perturbed(self.start, self.config)
         self.state.write("labelling", len(self.rounds))
         self.labels.label_start(structures, self.teacher, self.config, progress=self.progress)

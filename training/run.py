@@ -29,7 +29,7 @@ from .preparation import (
     warn_of_misfits,
 )
 from .resume import STATE_FILE
-from .run_folder import run_folder
+from .run_folder import remove_leftovers, run_folder
 from .run_identity import start_part
 from .shared_start import tie_heads, untie_heads
 from .train_result import TrainResult
@@ -132,6 +132,7 @@ def train_in(
         if given is None and not begun:  # else all of it is in the state
             shared = config.shared_steps > 0 and len(potential.heads) > 1
             if shared:
+                remove_leftovers(folder / "shared")
                 tie_heads(potential)
             if not (shared and (folder / "shared" / STATE_FILE).exists()):
                 _fit_to_data(potential, data, config)

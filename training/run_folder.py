@@ -36,9 +36,14 @@ def run_folder(path: str | os.PathLike[str], processes: Processes = ALONE) -> It
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"{folder} cannot be written: no permission; choose another place")
     with locked(folder):
-        for leftover in folder.glob(".*.partial*"):
-            leftover.unlink(missing_ok=True)
+        remove_leftovers(folder)
         yield folder
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left half-written; call it where no other process is at work."""
+    for leftover in folder.glob(".*.partial*"):
+        leftover.unlink(missing_ok=True)
 
 
 def remove_large_files(folder: Path) -> None:

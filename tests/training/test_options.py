@@ -182,5 +182,7 @@ def test_the_device_is_chosen_as_the_calculator_chooses_it(monkeypatch):
         assert TrainConfig().used_device == expected
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("LOCAL_RANK", "3")
-    assert TrainConfig().used_device == "cuda:1" and TrainConfig(device="cuda:0").used_device == "cuda:0"
+    assert TrainConfig().used_device == "cuda:1" and TrainConfig(device="cpu").used_device == "cpu"
+    with pytest.raises(ConfigError, match="device = 'gpu' cannot be used here"):
+        assert TrainConfig(device="gpu").used_device
     assert dataclasses.asdict(TrainConfig())["device"] is None
