@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from dpa2calc.errors import ConfigError
+from dpa2calc.errors import ConfigError, OutputError
+from dpa2calc.files.atomic import writing
 from dpa2calc.files.identity import Part
 from dpa2calc.model.config import ModelConfig, from_dict, to_dict
 
@@ -43,6 +45,23 @@ def save_state(run: Trainer) -> None:
         "machine": _machine(run),
     }
     write_tensors(run.output / STATE_FILE, {**_weights(run), **run.optimizer.tensors()}, header)
+
+
+def require_room(run: Trainer) -> None:
+    """Find out before the first step that the disk cannot hold the next state beside the one that is there.
+
+    Raises:
+        OutputError: there is less room than the state needs at least.
+    """
+    tensors = {**_weights(run), **run.optimizer.tensors()}
+    needed = sum(value.numel() * value.element_size() for value in tensors.values())
+    with writing(run.output):
+        free = shutil.disk_usage(run.output).free
+    if free < needed:
+        raise OutputError(
+            f"{run.output} has {free / 1e6:.3g} MB left, but a checkpoint needs at least {needed / 1e6:.3g} MB; "
+            "free some space or choose another place"
+        )
 
 
 def load_state(run: Trainer) -> None:

@@ -29,7 +29,7 @@ from .metrics import Errors, potential_errors, validation_score
 from .optimizer import BatchClipper, Clipper, WeightAverage, make_optimizer
 from .prefetch import Prefetcher
 from .preparation import TrainingData
-from .resume import STATE_FILE, load_state, save_state
+from .resume import STATE_FILE, load_state, require_room, save_state
 from .run_identity import set_identities, start_part
 from .sampler import Sampler, Task
 from .statistics import spread_frames
@@ -135,6 +135,7 @@ class Trainer:
             load_state(self)
         log = None
         if self.processes.first:
+            require_room(self)
             log = LogWriter(
                 self.output / "log.jsonl", resume_step=self.step, tensorboard=self.config.tensorboard
             )

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -388,6 +389,11 @@ def test_a_full_disk_and_a_missing_place_are_named(run, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(OutputError, match="cannot be written: No space left on device; free some space"):
+            run()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+        with pytest.raises(OutputError, match=r"has 0.001 MB left, but a checkpoint needs at least \d"):
             run()
 
     def foreign(*args, **options):
