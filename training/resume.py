@@ -59,8 +59,8 @@ def require_room(run: Trainer) -> None:
         free = shutil.disk_usage(run.output).free
     if free < needed:
         raise OutputError(
-            f"{run.output} has {free / 1e6:.3g} MB left, but a checkpoint needs at least {needed / 1e6:.3g} MB; "
-            "free some space or choose another place"
+            f"{run.output} has {free / 1e6:.3g} MB left, but a checkpoint needs at least {needed / 1e6:.3g} "
+            "MB; free some space or choose another place"
         )
 
 
