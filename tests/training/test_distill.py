@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -24,7 +23,6 @@ import dpa2calc
 from dpa2calc import DPA2Calculator
 from dpa2calc.checkpoint import checkpoint_info
 from dpa2calc.errors import ConfigError, DataError
-from dpa2calc.files.lock import locked
 from dpa2calc.model.config import DPA1Config, FittingConfig, HeadConfig, ModelConfig
 from dpa2calc.training import Dataset, DistillResult, MDCondition, TrainConfig, distill, evaluate
 from dpa2calc.training.exploration import set_velocities
@@ -340,74 +338,6 @@ def test_another_teacher_or_student_is_refused_in_the_same_folder(finished):
         distill(EMT(), start, _student(axis_neuron=3), **options)
     with pytest.raises(ConfigError, match=r"with another start frame; choose another output"):
         distill(EMT(), _copper(1), _student(), **options)
-
-
-class _Weighted(EMT):
-    """A teacher of one name whose weights may differ."""
-
-    weights = "first"
-
-    def identity(self):
-        return {"weights": self.weights}
-
-
-def test_a_teacher_is_known_by_its_weights_and_damage_is_named(tmp_path, caplog):
-    def go(teacher=None, **changes):
-        options = {
-            "md": {"temperature": 300, "timestep": 4, "steps": 4, "sample_interval": 2, "trajectories": 1},
-            "train": TRAIN.replace(steps=2),
-            "max_rounds": 1,
-            "output": tmp_path,
-            "progress": False,
-            **changes,
-        }
-        return distill(teacher or _Weighted(), _copper(1), _student(), **options)
-
-    first = go()
-    retrained = _Weighted()
-    retrained.weights = "second"
-    state = tmp_path / "state.json"
-    content = state.read_text()
-    with pytest.raises(ConfigError, match=r"with another teacher; choose another output: teacher: weights"):
-        go(retrained)
-    with locked(tmp_path), pytest.raises(ConfigError, match="another run is writing"):
-        go()
-    with caplog.at_level(logging.WARNING):
-        caplog.clear()
-        assert go().rounds == first.rounds
-        assert not caplog.records
-        stored = json.loads(content)
-        del stored["content"]
-        state.write_text(json.dumps({**stored, "version": 1}))
-        assert go().rounds == first.rounds
-        assert len(caplog.records) == 1 and "teacher are the same cannot be checked" in caplog.text
-        assert go(test=Dataset.from_atoms([labelled(_copper(1), EMT())])).rounds == first.rounds
-    assert "resuming with other options than before (test frames)" in caplog.text
-    damages = (
-        {"version": 99},
-        {"rounds": [5]},
-        {"rounds": [{}]},
-        {"content": None},
-        {"identity": [], "version": 1},
-        {"options": 3},
-        {"rounds": json.loads(content)["rounds"] * 2},
-    )
-    for damage in damages:
-        state.write_text(json.dumps({**json.loads(content), **damage}))
-        with pytest.raises((ConfigError, DataError), match=r"state.json (is damaged|has version 99)"):
-            go()
-    for text in ("5", "[]", "{"):
-        state.write_text(text)
-        with pytest.raises((ConfigError, DataError), match=r"state.json"):
-            go()
-
-
-@pytest.mark.parametrize("damage", [{"rounds": [1]}, {"output": None}, {"final": 5}, {"labelled": 3}])
-def test_a_damaged_result_is_an_error(finished, tmp_path, damage):
-    path = finished.save(tmp_path / "result.json")
-    path.write_text(json.dumps({**json.loads(path.read_text()), **damage}))
-    with pytest.raises(DataError, match=r"result.json is damaged"):
-        DistillResult.load(path)
 
 
 def test_a_teacher_that_fails_on_the_start_frames_is_an_error(tmp_path):
