@@ -6,13 +6,23 @@ import json
 import logging
 
 import pytest
+from ase.build import bulk
 from ase.calculators.emt import EMT
-from test_distill import TRAIN, _copper, _student
 
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.lock import locked
-from dpa2calc.training import Dataset, DistillResult, distill
+from dpa2calc.model.config import DPA1Config, FittingConfig, HeadConfig, ModelConfig
+from dpa2calc.training import Dataset, DistillResult, TrainConfig, distill
 from dpa2calc.training.frame_file import labelled
+
+COPPER = bulk("Cu", cubic=True, a=3.61)
+STUDENT = ModelConfig(
+    type_map=("Cu",),
+    descriptor=DPA1Config(
+        attn_layer=0, cutoff=4.5, cutoff_smooth=2.0, nsel=40, neuron=(4, 8), axis_neuron=4, tebd_dim=2
+    ),
+    heads=(HeadConfig(fitting=FittingConfig(neuron=(16, 16))),),
+)
 
 
 class _Weighted(EMT):
@@ -28,13 +38,13 @@ def test_a_teacher_is_known_by_its_weights_and_damage_is_named(tmp_path, caplog)
     def go(teacher=None, **changes):
         options = {
             "md": {"temperature": 300, "timestep": 4, "steps": 4, "sample_interval": 2, "trajectories": 1},
-            "train": TRAIN.replace(steps=2),
+            "train": TrainConfig(steps=2, batch_atoms=32),
             "max_rounds": 1,
             "output": tmp_path,
             "progress": False,
             **changes,
         }
-        return distill(teacher or _Weighted(), _copper(1), _student(), **options)
+        return distill(teacher or _Weighted(), COPPER, STUDENT, **options)
 
     first = go()
     retrained = _Weighted()
@@ -54,7 +64,7 @@ def test_a_teacher_is_known_by_its_weights_and_damage_is_named(tmp_path, caplog)
         state.write_text(json.dumps({**stored, "version": 1}))
         assert go().rounds == first.rounds
         assert len(caplog.records) == 1 and "teacher are the same cannot be checked" in caplog.text
-        assert go(test=Dataset.from_atoms([labelled(_copper(1), EMT())])).rounds == first.rounds
+        assert go(test=Dataset.from_atoms([labelled(COPPER, EMT())])).rounds == first.rounds
     assert "resuming with other options than before (test frames)" in caplog.text
     damages = (
         {"version": 99},
