@@ -1,4 +1,4 @@
-"""This package's own checkpoint: one `.safetensors` file (docs/checkpoints.md).
+"""This package's own checkpoint: one `.safetensors` file (docs/checkpoint.md).
 
 The tensors are the potential's state; the header's metadata has one JSON entry "dpa2calc" with the
 format version, the model configuration (heads, elements, ... included), the precision, and `extra`:

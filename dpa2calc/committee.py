@@ -120,11 +120,16 @@ def make_member(
         label = str(model)
         try:
             potential = load_model(model, dtype=dtype)
-        except CheckpointError:
+        except CheckpointError as first:
             # Branches of a deepmd-kit file that do not share their descriptor are read one at a time.
             if head is None:
                 raise
-            potential = load_model(model, head, dtype=dtype)
+            try:
+                potential = load_model(model, head, dtype=dtype)
+            except CheckpointError as second:
+                if str(second) == str(first):
+                    raise first from None
+                raise CheckpointError(f"{first}\nand its head {head!r} alone: {second}") from first
     chosen = resolve_head(head, potential.config.heads, model=label)
     potential = _with_tables(potential, use_tables, device)
     return Member(freeze(potential, device), potential.head_index(chosen.name), label)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
 from dpa2calc.model.config import check
 
+from .options import settle
 from .schedule import Prefactors, Schedule, ScheduleKind
 
 Optimizer = Literal["adam", "adamw", "soap"]
@@ -30,7 +32,7 @@ class TrainConfig:
     beta2: Annotated[float | None, "decay of its square's mean; 0.999 with adam, 0.95 with soap"] = None
     schedule: Annotated[ScheduleKind, "exponential, cosine or constant"] = "cosine"
     learning_rate: Annotated[float, "learning rate at the start; adam wants about a tenth of soap's"] = 2e-2
-    learning_rate_stop: Annotated[float, "learning rate at the last step"] = 1e-4
+    learning_rate_stop: Annotated[float, "learning rate that the schedule reaches after the last step"] = 1e-4
     decay_steps: Annotated[int, "the exponential schedule lowers the rate once in this many steps"] = 1
     warmup_steps: Annotated[int, "steps over which the learning rate rises (at most a fifth)"] = 50
     energy_prefactor_start: Annotated[float, "weight of the energy loss at the start"] = 0.02
@@ -53,7 +55,7 @@ class TrainConfig:
     early_stopping: Annotated[int, "stop after this many validations without a better one (0 = never)"] = 0
     keep: Annotated[Keep, "weights of model.safetensors: best by validation, or last"] = "best"
     checkpoint_every: Annotated[int, "steps between checkpoints"] = 1000
-    time_limit: Annotated[float, "stop after this many seconds, ready to go on later (0 = no limit)"] = 0.0
+    time_limit: Annotated[float, "stop after this many seconds, ready to resume later (0 = no limit)"] = 0.0
     log_every: Annotated[int, "steps between lines of the log"] = 100
     statistics_frames: Annotated[int, "frames of each set for the environment statistics"] = 100
     final_bias_frames: Annotated[
@@ -65,12 +67,13 @@ class TrainConfig:
     )
     seed: Annotated[int, "seed of weights and sampling"] = 1
     dtype: Annotated[Literal["float32", "float64"], "precision of the networks"] = "float32"
-    device: Annotated[str, "cpu, cuda or cuda:N"] = "cpu"
+    device: Annotated[str | None, "cpu, cuda or cuda:N; if not given a CUDA device if there is one"] = None
     prefetch: Annotated[int, "batches made ahead in a background thread"] = 4
     tensorboard: Annotated[bool, "also write TensorBoard events (needs the package tensorboard)"] = False
     neighbor_cache_mb: Annotated[int, "memory for neighbour tables, MB"] = 2000
 
     def __post_init__(self) -> None:
+        settle(self)
         check(
             self.optimizer in get_args(Optimizer), "optimizer", self.optimizer, ", ".join(get_args(Optimizer))
         )
@@ -97,8 +100,32 @@ class TrainConfig:
         for name in ("huber_delta", "gradient_clip", "gradient_clip_relative", "gradient_clip_batch"):
             value = getattr(self, name)
             check(value is None or value > 0, name, value, "above 0, or left out")
+        for name in ("early_stopping", "final_bias_frames", "shared_steps", "seed", "neighbor_cache_mb"):
+            check(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
         self.make_schedule()
         self.make_prefactors()
+
+    @property
+    def used_device(self) -> str:
+        """The device by name; if not given as `DPA2Calculator` chooses, one each for torchrun's processes.
+
+        Raises:
+            ConfigError: this machine has no such device.
+        """
+        import torch
+
+        from dpa2calc.validation import check_device
+
+        if self.device is not None:
+            try:
+                torch.empty(1, device=self.device)
+            except (RuntimeError, AssertionError, NotImplementedError):
+                check_device(self.device)  # says what is allowed
+            return self.device
+        chosen, rank = str(check_device(None)), os.environ.get("LOCAL_RANK")
+        if chosen == "cuda" and rank is not None:
+            return f"cuda:{int(rank) % torch.cuda.device_count()}"
+        return chosen
 
     def make_schedule(self) -> Schedule:
         """The learning-rate schedule of these options."""

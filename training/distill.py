@@ -39,7 +39,7 @@ def distill(
     Each round trains the student on all frames the teacher has labelled, runs molecular dynamics under the
     conditions `md`, compares student and teacher on the sampled frames, and adds those that deviate by
     more than `threshold`. It ends when the student is accurate on new frames, no longer improves, or
-    after `max_rounds`. The same call on the same folder goes on where an earlier one was killed.
+    after `max_rounds`. The same call on the same folder resumes where an earlier one was killed.
 
     Args:
         teacher: any ASE calculator with energies and forces.
@@ -52,8 +52,10 @@ def distill(
         test: frames with reference labels, evaluated in each round, never learned from.
 
     Raises:
-        ConfigError: a wrong option, or a folder that holds another distillation.
-        DataError: the teacher fails on the start frames, or the test frames hold other elements.
+        ConfigError: a wrong option, or a folder that holds another distillation (what differs is named; a
+            teacher is known by its weights), or in which another process is at work.
+        DataError: the teacher fails on the start frames, the test frames hold other elements, or a file of
+            the folder is damaged. OutputError: the folder cannot be written.
         TrainingError: the loss is not finite, or no trajectory reaches its first sample.
 
     Example:
@@ -61,6 +63,7 @@ def distill(
         >>> distill(teacher, "start.extxyz", md={"temperature": [300, 330]}, output="runs/water").student
     """
     chosen = (config or DistillConfig()).replace(**options)
+    conditions = conditions_of(md)
     return Distillation(
-        teacher, start_frames, student, conditions_of(md), train, chosen, output, test, progress
+        teacher, start_frames, student, conditions, train, chosen, output, test, progress
     ).run()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
 from dpa2calc.errors import ConfigError
 from dpa2calc.model.config import check
 
-from .options import parse_options
+from .options import parse_options, settle, shown, unknown_key
 
 Ensemble = Literal["nve", "nvt", "npt"]
 CellMotion = Literal["isotropic", "full"]
@@ -39,6 +39,8 @@ class MDCondition:
     structures: Annotated[tuple[str, ...], "files to start from (default: the start frames)"] = ()
 
     def __post_init__(self) -> None:
+        # as written, because the numbers are part of the names by which trajectories on disk are known
+        settle(self, where="md.", keep_whole=True)
         for name, allowed in (("ensemble", Ensemble), ("cell", CellMotion)):
             values = get_args(allowed)
             check(getattr(self, name) in values, f"md.{name}", getattr(self, name), ", ".join(values))
@@ -90,6 +92,7 @@ class DistillConfig:
     seed: Annotated[int, "of start structures, velocities and perturbations"] = 1
 
     def __post_init__(self) -> None:
+        settle(self)
         for name in ("threshold", "force_limit", "displacement", "strain"):
             check(getattr(self, name) > 0, name, getattr(self, name), "above 0")
         check(self.upper_bound > self.threshold, "upper_bound", self.upper_bound, "above threshold")
@@ -100,7 +103,7 @@ class DistillConfig:
         check(self.explore_with in drivers, "explore_with", self.explore_with, ", ".join(drivers))
         for name in ("frames_per_round", "max_rounds", "patience"):
             check(getattr(self, name) > 0, name, getattr(self, name), "at least 1")
-        for name in ("perturbed", "contacts", "later_steps", "later_learning_rate", "final_steps"):
+        for name in ("perturbed", "contacts", "later_steps", "later_learning_rate", "final_steps", "seed"):
             check(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
 
     @property
@@ -114,8 +117,11 @@ class DistillConfig:
         Raises:
             ConfigError: an unknown name (the nearest is suggested) or a wrong value.
         """
-        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return parse_options(DistillConfig, {**given, **changes})
+        known = [field.name for field in dataclasses.fields(self)]
+        for name, value in changes.items():
+            if name not in known:
+                raise ConfigError(unknown_key(name, value, known))
+        return dataclasses.replace(self, **changes)
 
 
 def conditions_of(md: Any) -> tuple[MDCondition, ...]:
@@ -124,7 +130,13 @@ def conditions_of(md: Any) -> tuple[MDCondition, ...]:
     Raises:
         ConfigError: there is none, or a key or value is wrong.
     """
-    several: Sequence[Any] = [md] if isinstance(md, (MDCondition, Mapping)) else list(md)
+    one = isinstance(md, (MDCondition, Mapping, str)) or not isinstance(md, Iterable)
+    several = [md] if one else list(md)
+    if not all(isinstance(item, (MDCondition, Mapping)) for item in several):
+        raise ConfigError(
+            f"md = {shown(md)} is not allowed; allowed: an MDCondition, a table of its options, or a list of "
+            "them"
+        )
     if not several:
         raise ConfigError("md is empty; give at least one condition, such as MDCondition(temperature=(300,))")
     return tuple(

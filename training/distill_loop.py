@@ -49,7 +49,8 @@ from .evaluate import evaluate
 from .exploration import Walk, explore
 from .frame_file import read_frames
 from .metrics import Errors
-from .run import pretrain
+from .run import train_in
+from .run_folder import remove_large_files, remove_leftovers, run_folder
 from .statistics import spread_frames
 
 logger = logging.getLogger(__name__)
@@ -80,11 +81,11 @@ class Distillation:
         if train.time_limit:
             raise ConfigError(
                 f"train.time_limit = {train.time_limit:g} is not allowed in a distillation; leave it out and "
-                "stop with Ctrl-C at any time, the same command goes on"
+                "stop with Ctrl-C at any time, the same command resumes"
             )
         self.teacher, self.train_config, self.config = teacher, train, config
         self.conditions, self.test, self.progress = conditions, test, progress
-        self.output = Path(output)
+        self.output, self.device = Path(output), train.used_device
         self.start = start_structures(start_frames)
         self.structures = [condition_structures(c, self.start) for c in conditions]
         everything = [*self.start, *(a for pool in self.structures for a in pool)]
@@ -98,14 +99,24 @@ class Distillation:
             config=config,
             conditions=conditions,
             train=train,
+            test=test,
         )
-        self.rounds = self.state.rounds
+        self.rounds: list[DistillRound] = []
         self.labels = LabelledFrames(self.output / "labelled", self._head.name)
 
     # --- the loop -------------------------------------------------------------------------------
 
     def run(self) -> DistillResult:
         """Go through the rounds that are not done yet."""
+        with run_folder(self.output):
+            return self._run()
+
+    def _run(self) -> DistillResult:
+        self.state.load()
+        self.rounds = self.state.rounds
+        folders = [self.output / "labelled", self.output / "students", *self.output.glob("explore/round-*")]
+        for folder in folders:
+            remove_leftovers(folder)
         structures = perturbed(self.start, self.config)
         self.state.write("labelling", len(self.rounds))
         self.labels.label_start(structures, self.teacher, self.config, progress=self.progress)
@@ -165,16 +176,19 @@ class Distillation:
             options = (
                 self.train_config if first else later_training(self.train_config, self.config, steps=steps)
             )
-            if isinstance(model, Potential) and not (folder / "state.safetensors").exists():
-                shift_energy_bias(model, data)
-            sets = {self._head.name: data}
-            result = pretrain(model, sets, options, output=folder, progress=self.progress)
+            result = train_in(
+                folder,
+                model,
+                {self._head.name: data},
+                options,
+                progress=self.progress,
+                adapt=lambda fresh: shift_energy_bias(fresh, data),
+            )
             save_checkpoint(
                 result.potential.to("cpu"), path, extra_info={"distilled": self.state.provenance()}
             )
-            for large in ("state.safetensors", "last.safetensors", "best.safetensors"):
-                (folder / large).unlink(missing_ok=True)
-        return self._load(name).to(self.train_config.device)
+            remove_large_files(folder)
+        return self._load(name).to(self.device)
 
     # --- exploration ----------------------------------------------------------------------------
 
@@ -184,7 +198,7 @@ class Distillation:
         plan = plan_trajectories(number, self.conditions, self.structures, self.config)
         drivers = {"teacher": self.teacher}
         if "student" in self.config.drivers:
-            device = self.train_config.device
+            device = self.device
             plain = why_no_kernels(device) or why_not_compressible(potential)
             drivers["student"] = DPA2Calculator(potential, device=device, compress=None if plain else True)
         folder = self._explored(number)
@@ -211,7 +225,7 @@ class Distillation:
                 f"sample_interval, or explore with the teacher:\n{notes}"
             )
         data = Dataset.from_atoms(frames, name=f"round {number}")
-        config, device = self.config, self.train_config.device
+        config, device = self.config, self.device
         errors, deviations = force_deviations(data, potential, device=device)
         chosen = choose_frames(data, deviations, potential, config, device=device)
         self.labels.add(number, [frames[i] for i in chosen])
@@ -237,7 +251,7 @@ class Distillation:
         if self.test is None:
             return None
         sample = self.test.subset(spread_frames(self.test, n))
-        return evaluate(potential, sample, device=self.train_config.device).errors
+        return evaluate(potential, sample, device=self.device).errors
 
     # --- the end --------------------------------------------------------------------------------
 
@@ -252,7 +266,7 @@ class Distillation:
             data, before = self.labels.dataset(number), self._load(f"round-{number:02d}")
             potential = self._trained(name, before, data, first=False, steps=self.config.final_steps)
             final = self._final_errors(number, potential)
-        potential = self._load(name).to(self.train_config.device)
+        potential = self._load(name).to(self.device)
         test = self._test_errors(potential, len(self.test)) if self.test is not None else None
         student = self._save_student(potential.to("cpu"), final, test)
         result = self._result(reason, why, student, files, final, test)
@@ -267,7 +281,7 @@ class Distillation:
         unseen = [a for a in explored if a.positions.tobytes() not in added]
         if not unseen:
             return None
-        return evaluate(potential, Dataset.from_atoms(unseen), device=self.train_config.device).errors
+        return evaluate(potential, Dataset.from_atoms(unseen), device=self.device).errors
 
     def _save_student(self, potential: Potential, final: Errors | None, test: Errors | None) -> Path:
         head = potential.config.heads[0]

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dpa2calc.checkpoint import load_checkpoint
 from dpa2calc.errors import DataError
+from dpa2calc.files.atomic import atomic_path, write_json
 from dpa2calc.model.potential import Potential
 from dpa2calc.shown import ShownBySummary
 
 from .data import PathLike
 from .dataset import Dataset
 from .distill_round import HEADER, DistillRound, table_row
-from .frame_file import read_json, write_json
+from .frame_file import read_json
 from .metrics import Errors
 
 
@@ -110,10 +110,8 @@ class DistillResult(ShownBySummary):
         figure = Figure(figsize=(13, 3.8), layout="constrained")
         FigureCanvasAgg(figure)
         self.plot(figure.subplots(1, 3))
-        target = Path(path)
-        temporary = target.with_name(target.name + ".part")
-        figure.savefig(temporary, dpi=110, format="png")
-        os.replace(temporary, target)
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, dpi=110, format="png")
 
     def save(self, path: PathLike) -> Path:
         """Write JSON; the file is renamed into place when whole. Paths are kept relative to `output`."""
@@ -139,27 +137,30 @@ class DistillResult(ShownBySummary):
         """Read what `save` wrote; files are looked for beside it where the old folder is gone.
 
         Raises:
-            DataError: the file is something else.
+            DataError: the file is something else, or damaged.
         """
         source = Path(path)
         values = read_json(source)
         if not isinstance(values, dict) or values.get("kind") != "DistillResult":
             raise DataError(f"{source} is not a result written by DistillResult.save")
-        output = Path(values["output"])
-        if not (output / values["student"]).exists():
-            output = source.parent
-        return cls(
-            rounds=tuple(DistillRound.from_dict(r) for r in values["rounds"]),
-            reason=values["reason"],
-            why=values["why"],
-            student=output / values["student"],
-            output=output,
-            labelled=tuple(output / p for p in values["labelled"]),
-            threshold=values["threshold"],
-            final=Errors(**values["final"]) if values["final"] else None,
-            test=Errors(**values["test"]) if values["test"] else None,
-            provenance=values["provenance"],
-        )
+        try:
+            output = Path(values["output"])
+            if not (output / values["student"]).exists():
+                output = source.parent
+            return cls(
+                rounds=tuple(DistillRound.from_dict(r) for r in values["rounds"]),
+                reason=values["reason"],
+                why=values["why"],
+                student=output / values["student"],
+                output=output,
+                labelled=tuple(output / p for p in values["labelled"]),
+                threshold=values["threshold"],
+                final=Errors(**values["final"]) if values["final"] else None,
+                test=Errors(**values["test"]) if values["test"] else None,
+                provenance=values["provenance"],
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(f"{source} is damaged: {error!r}; call `distill` again") from error
 
 
 def _inside(path: Path, folder: Path) -> str:

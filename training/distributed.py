@@ -24,10 +24,12 @@ class Processes:
     size: int = 1
 
     @classmethod
-    def from_environment(cls, device: str = "cpu") -> Processes:
+    def from_environment(cls, device: str | None = "cpu") -> Processes:
         """Join the group that `torchrun` announced; without torchrun a run of one process.
 
-        With device "cuda" each process takes the GPU of its local rank.
+        Args:
+            device: as in `TrainConfig`; None is a CUDA device where there is one. With "cuda" or None each
+                process takes the GPU of its local rank.
 
         Raises:
             ConfigError: the process group cannot be made.
@@ -35,11 +37,12 @@ class Processes:
         size = int(os.environ.get("WORLD_SIZE", "1"))
         if size == 1:
             return cls()
-        if device == "cuda":  # else all would share the first
+        on_cuda = torch.cuda.is_available() if device is None else device.startswith("cuda")
+        if on_cuda and device in (None, "cuda"):  # else all would share the first
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         if not dist.is_initialized():
             try:
-                dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+                dist.init_process_group("nccl" if on_cuda else "gloo")
             except (RuntimeError, ValueError) as error:
                 raise ConfigError(
                     f"WORLD_SIZE is {size} but no process group could be made: {error}; start with torchrun"

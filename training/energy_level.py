@@ -21,7 +21,7 @@ def shift_energy_bias(
     """Move the first head's energy of each element to what the frames say that have an energy.
 
     Args:
-        frames: how many of them are predicted, spread over the set.
+        frames: how many of them are predicted, a random sample.
 
     Raises:
         DataError: none has an energy.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ase.data import chemical_symbols
 from tqdm import tqdm
 
 from dpa2calc.errors import DataError
+from dpa2calc.files.atomic import atomic_path
 from dpa2calc.heads import resolve_head
 from dpa2calc.load import load_model
 from dpa2calc.model.potential import Potential
@@ -126,11 +128,9 @@ class Evaluation(ShownBySummary):
             "few_frames": {k: dataclasses.asdict(few) for k, few in self.few_frames.items()},
             "misordered": self.misordered,
         }
-        temporary = target.with_name(target.name + ".part")
-        with open(temporary, "wb") as handle:
-            arrays = {"energies": self.energies, "forces": self.forces, "stresses": self.stresses}
+        arrays = {"energies": self.energies, "forces": self.forces, "stresses": self.stresses}
+        with atomic_path(target) as temporary, open(temporary, "wb") as handle:
             np.savez_compressed(handle, json=np.array(json.dumps(header)), **arrays)  # type: ignore[arg-type]
-        os.replace(temporary, target)
         return target
 
     @classmethod
@@ -144,18 +144,18 @@ class Evaluation(ShownBySummary):
             with np.load(path, allow_pickle=False) as stored:
                 header = json.loads(str(stored["json"]))
                 arrays = {name: stored[name] for name in ("energies", "forces", "stresses")}
-        except (OSError, ValueError, KeyError) as error:
+            return cls(
+                name=header["name"],
+                errors=Errors(**header["errors"]),
+                by_group={k: Errors(**e) for k, e in header["by_group"].items()},
+                by_element=header["by_element"],
+                bias=header["bias"],
+                few_frames={k: FewFrames.from_dict(few) for k, few in header.get("few_frames", {}).items()},
+                misordered=tuple(header.get("misordered", ())),
+                **arrays,
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
             raise DataError(f"{path} is not an evaluation written by Evaluation.save: {error}") from error
-        return cls(
-            name=header["name"],
-            errors=Errors(**header["errors"]),
-            by_group={k: Errors(**e) for k, e in header["by_group"].items()},
-            by_element=header["by_element"],
-            bias=header["bias"],
-            few_frames={k: FewFrames.from_dict(few) for k, few in header.get("few_frames", {}).items()},
-            misordered=tuple(header.get("misordered", ())),
-            **arrays,
-        )
 
 
 def predict_potential(

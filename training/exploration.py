@@ -105,7 +105,7 @@ def run_trajectory(
 ) -> Walk:
     """Run a trajectory and keep its sampled frames, with the teacher's labels, in `path` (extxyz).
 
-    After a kill the same call goes on at the last sampled frame; a finished file is not made again.
+    After a kill the same call resumes at the last sampled frame; a finished file is not made again.
     A trajectory that explodes ends there: the offending frame and what follows are not kept.
 
     Args:

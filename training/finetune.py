@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dpa2calc.errors import ConfigError, DataError
+from dpa2calc.files.atomic import write_json
 from dpa2calc.load import load_model
 from dpa2calc.model.config import DPA2Config, HeadConfig
 from dpa2calc.model.potential import Potential
@@ -28,11 +29,15 @@ from .preparation import (
     TrainingData,
     TrainingSet,
     check_labels,
+    check_set_names,
     head_weights,
     new_potential,
     warn_of_misfits,
 )
+from .resume import STATE_FILE
 from .run import with_seen_elements
+from .run_folder import run_folder
+from .run_identity import WAYS, start_part
 from .statistics import check_type_map, energy_bias, set_energy_bias, spread_frames
 from .train_result import TrainResult
 from .trainer import Trainer
@@ -130,7 +135,7 @@ def finetune(
 ) -> FinetuneResult:
     """Train a new head, and the descriptor under it, from a pre-trained model.
 
-    The same call on the same output folder goes on where an earlier one stopped.
+    The same call on the same output folder resumes where an earlier one stopped.
 
     Args:
         model: a Potential, a checkpoint's path, or a published model's name.
@@ -139,7 +144,9 @@ def finetune(
             data so that they are not forgotten; `weight` is that of the new data among them.
 
     Raises:
-        DataError: elements new to the model. ConfigError, HeadError: wrong options or head names.
+        DataError: elements new to the model. ConfigError, HeadError: wrong options or head names, or a folder
+            that holds a run of other data, another model or other options, or that another process uses.
+        CheckpointError: the folder's state is damaged. OutputError: the folder cannot be written.
 
     Example:
         >>> finetune("default", Dataset.read("train.extxyz"), FinetuneConfig(steps=2000), output="runs")
@@ -151,17 +158,35 @@ def finetune(
     if head.name in (replay or {}):
         raise ConfigError(f"the replay set {head.name!r} has the new head's name; rename one of them")
     sets = {head.name: TrainingSet(data, validation, weight=weight), **(replay or {})}
-    folder = Path(output)
-    plan = _read_plan(folder)
-    if plan is None:
-        matches, start = _choose(source, data, config)
-        if processes.first:
-            _write_plan(folder, matches, start)
-    else:
-        matches, start = plan
-    kept = tuple(dict.fromkeys(s.head or n for n, s in (replay or {}).items()))
+    check_set_names(sets)
+    with run_folder(output, processes) as folder:
+        return _finetune_in(folder, source, sets, config, processes=processes, progress=progress)
+
+
+def _finetune_in(
+    folder: Path,
+    source: Potential,
+    sets: dict[str, TrainingSet],
+    config: FinetuneConfig,
+    *,
+    processes: Processes,
+    progress: bool,
+) -> FinetuneResult:
+    """The run itself; the first of the sets is the new data."""
+    name, new = next(iter(sets.items()))
+    data = new.train
+    head = HeadConfig(name=name, elements=data.elements)
+    begun = (folder / STATE_FILE).exists()
+    plan = _read_plan(folder) if begun else None  # what a run without a state chose may be of other data
+    matches, start = plan or _choose(source, data, config)
+    if plan is None and processes.first:
+        _write_plan(folder, matches, start)
+    if start not in ("fresh", *(h.name for h in source.config.heads)):
+        raise ConfigError(f"{folder} holds a run from head {start!r}, which this model does not have; {WAYS}")
+    kept = tuple(dict.fromkeys(s.head or n for n, s in list(sets.items())[1:]))
+    origin = start_part(source, head=start)
     potential = _build(source, head, start, kept, config)
-    if not (folder / "state.safetensors").exists():
+    if not begun:
         _fit_bias(potential, data, config, fresh=start == "fresh")
     trainable = trainable_weights(potential, config)
     training_data = TrainingData.of(sets, potential.config)
@@ -174,6 +199,7 @@ def finetune(
         config,
         output=folder,
         trainable=trainable,
+        start=origin,
         processes=processes,
         progress=progress,
     ).run()
@@ -186,30 +212,36 @@ def _choose(source: Potential, data: Dataset, config: FinetuneConfig) -> tuple[t
         return (), "fresh"
     if config.start_head != "best":
         return (), source.config.heads[find_head(source, config.start_head)].name
-    matches = rank_heads(source, data, frames=config.zero_shot_frames, seed=config.seed, device=config.device)
+    frames, device = config.zero_shot_frames, config.used_device
+    matches = rank_heads(source, data, frames=frames, seed=config.seed, device=device)
     for match in matches[:5]:
         logger.info("zero-shot %s", match)
     return matches, matches[0].head
 
 
 def _write_plan(folder: Path, matches: tuple[HeadMatch, ...], start: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     record = {"start_head": start, "matches": [dataclasses.asdict(m) for m in matches]}
-    temporary = folder / "zero_shot.json.part"
-    temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
-    os.replace(temporary, folder / "zero_shot.json")
+    write_json(folder / "zero_shot.json", record)
 
 
 def _read_plan(folder: Path) -> tuple[tuple[HeadMatch, ...], str] | None:
     path = folder / "zero_shot.json"
     if not path.exists():
         return None
-    record = json.loads(path.read_text(encoding="utf-8"))
-    matches = tuple(
-        HeadMatch(m["head"], Errors(**m["errors"]), m["score"], tuple(m["missing_elements"]))
-        for m in record["matches"]
-    )
-    return matches, record["start_head"]
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        matches = tuple(
+            HeadMatch(str(m["head"]), Errors(**m["errors"]), float(m["score"]), tuple(m["missing_elements"]))
+            for m in record["matches"]
+        )
+        start = record["start_head"]
+        if not isinstance(start, str):
+            raise ValueError(f"start_head = {start!r} is no text")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DataError(
+            f"{path} is damaged ({error!r}); put back a copy, or choose another output"
+        ) from error
+    return matches, start
 
 
 def _build(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,16 +15,9 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from dpa2calc.errors import DataError
+from dpa2calc.files.atomic import rename, write_json, write_text, writing
 
 from .data import iread_extxyz
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write to a temporary file and rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def read_json(path: Path) -> Any:
@@ -36,7 +28,7 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read: {error}; remove it to do this part again") from error
 
 
@@ -70,16 +62,28 @@ def as_text(frames: Iterable[Atoms]) -> str:
 
 
 def write_frames(path: Path, frames: Iterable[Atoms]) -> None:
-    """Write extended XYZ to a temporary file and rename it; no frames give an empty file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(as_text(frames), encoding="utf-8")
-    os.replace(temporary, path)
+    """Write extended XYZ, whole or not at all; no frames give an empty file."""
+    write_text(path, as_text(frames))
 
 
 def read_frames(path: Path) -> list[Atoms]:
     """All frames of an extended XYZ file, which may be empty."""
     return list(iread_extxyz(path))
+
+
+def _checked(note: Any, path: Path) -> dict[str, Any]:
+    """A note that says how much of its file counts.
+
+    Raises:
+        DataError: it does not.
+    """
+    whole = isinstance(note, dict) and isinstance(note.get("finished"), bool)
+    for name in ("bytes", "frames"):
+        value = note.get(name) if whole else None
+        whole = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    if not whole:
+        raise DataError(f"{path} is damaged; remove it to do this part again")
+    return dict(note)
 
 
 class FrameFile:
@@ -92,16 +96,17 @@ class FrameFile:
         self.path, self.note_path = path, path.with_suffix(".json")
         self.part = path.with_name(path.name + ".part")
         self.note: dict[str, Any] = {"bytes": 0, "frames": 0, "finished": False}
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
         if self.note_path.exists():
-            self.note = read_json(self.note_path)
+            self.note = _checked(read_json(self.note_path), self.note_path)
         if not path.exists():
             self._cut()
             if self.note["finished"]:
-                os.replace(self.part, path)
+                rename(self.part, path)
 
     def _cut(self) -> None:
-        with open(self.part, "ab") as handle:
+        with writing(self.part), open(self.part, "ab") as handle:
             if handle.tell() < self.note["bytes"]:  # lost by the file system: start again
                 self.note = {"bytes": 0, "frames": 0, "finished": False}
             handle.truncate(self.note["bytes"])
@@ -120,7 +125,7 @@ class FrameFile:
     def append(self, atoms: Atoms | None, **note: Any) -> None:
         """Add a frame (or none) and keep what the caller wants to know after a kill."""
         if atoms is not None:
-            with open(self.part, "ab") as handle:
+            with writing(self.part), open(self.part, "ab") as handle:
                 handle.write(as_text([atoms]).encode())
                 size = handle.tell()
             self.note = {**self.note, "bytes": size, "frames": self.note["frames"] + 1}
@@ -132,4 +137,4 @@ class FrameFile:
         kept = {name: self.note[name] for name in ("bytes", "frames")}
         self.note = {**kept, **note, "finished": True}
         write_json(self.note_path, self.note)
-        os.replace(self.part, self.path)
+        rename(self.part, self.path)

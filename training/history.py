@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from dpa2calc.errors import DataError, MissingDependencyError
+from dpa2calc.files.atomic import write_text, writing
 
 from .distributed import Processes
 from .loss import LossTerms
@@ -79,19 +80,15 @@ class LogWriter:
 
     def __init__(self, path: str | os.PathLike[str], *, resume_step: int = 0, tensorboard: bool = False):
         self.path = Path(path)
-        kept: list[str] = []
+        kept: list[dict[str, Any]] = []
         if resume_step and self.path.exists():
-            kept = [
-                line for line in _whole_lines(self.path) if json.loads(line).get("step", 0) <= resume_step
-            ]
-        temporary = self.path.with_name(self.path.name + ".part")
-        temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-        os.replace(temporary, self.path)
+            kept = [record for record in _records(self.path) if record["step"] <= resume_step]
+        write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
         self._board = _board(self.path.parent / "tensorboard", resume_step) if tensorboard else None
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one record and flush it."""
-        with open(self.path, "a", encoding="utf-8") as handle:
+        with writing(self.path), open(self.path, "a", encoding="utf-8") as handle:
             handle.write(json.dumps(record) + "\n")
         if self._board is not None:
             for name, values in record["sets"].items():
@@ -111,16 +108,39 @@ def _board(folder: Path, resume_step: int) -> Any:
     return SummaryWriter(str(folder), purge_step=resume_step or None)
 
 
-def _whole_lines(path: Path) -> list[str]:
-    """Lines that are complete JSON; a run killed while writing leaves half a line."""
-    lines = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+def _records(path: Path) -> list[dict[str, Any]]:
+    """All records of a log; a last line that a killed run left half-written is left out.
+
+    Raises:
+        DataError: the file cannot be read, or a line is no record; it is named.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"the training log {path} cannot be read: {error}") from error
+    lines, records = text.splitlines(), []
+    for number, line in enumerate(lines, start=1):
         try:
-            json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        lines.append(line)
-    return lines
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            if number == len(lines) and line.startswith("{") and not text.endswith("\n"):
+                break
+            record = None
+        if not _is_record(record):
+            raise DataError(
+                f"{path}, line {number} is no record of a training: {line[:60]!r}; remove this line, or put "
+                "back a copy of the file"
+            )
+        records.append(record)
+    return records
+
+
+def _is_record(record: Any) -> bool:
+    if not isinstance(record, dict) or record.get("kind") not in ("train", "validation"):
+        return False
+    step, sets = record.get("step"), record.get("sets")
+    numbers = isinstance(step, int) and not isinstance(step, bool) and step >= 0
+    return numbers and isinstance(sets, dict) and all(isinstance(s, dict) for s in sets.values())
 
 
 @dataclass(frozen=True)
@@ -140,14 +160,14 @@ class History:
         """Read a log; a half-written last line is left out.
 
         Raises:
-            DataError: no such file.
+            DataError: no such file, or a line in it is no record of a training.
         """
         if not Path(path).exists():
             raise DataError(f"there is no training log {path}")
-        records = [json.loads(line) for line in _whole_lines(Path(path))]
+        records = _records(Path(path))
         return cls(
-            tuple(r for r in records if r.get("kind") == "train"),
-            tuple(r for r in records if r.get("kind") == "validation"),
+            tuple(r for r in records if r["kind"] == "train"),
+            tuple(r for r in records if r["kind"] == "validation"),
         )
 
     def series(self, name: str, quantity: str, *, kind: str = "validation") -> tuple[list[int], list[float]]:

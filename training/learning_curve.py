@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import functools
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -11,29 +11,26 @@ from pathlib import Path
 from typing import Any
 
 from dpa2calc.errors import DataError
-from dpa2calc.model.config import ModelConfig
+from dpa2calc.files.identity import Part
+from dpa2calc.files.names import file_stems
+from dpa2calc.load import load_model
+from dpa2calc.model.config import ModelConfig, check, to_dict
 from dpa2calc.model.potential import Potential
 from dpa2calc.shown import ShownBySummary
 
 from .config import FinetuneConfig, TrainConfig
+from .curve_points import Point, Points
 from .data import PathLike
 from .dataset import Dataset
 from .evaluate import evaluate
 from .finetune import finetune
-from .metrics import Errors
+from .options import convert
 from .run import train
+from .run_folder import remove_large_files, run_folder
+from .run_identity import data_identity, model_part, options_part, start_part
 
 # What trains on a subset and leaves its files in a folder; returns a potential whose first head is meant.
 Scheme = Callable[[Dataset, Path], Potential]
-
-
-@dataclass(frozen=True)
-class Point:
-    """Test errors of one scheme trained on `n_frames` frames."""
-
-    scheme: str
-    n_frames: int
-    errors: Errors
 
 
 @dataclass(frozen=True)
@@ -121,16 +118,32 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
 
 
+@dataclass(frozen=True)
+class _Trained:
+    """A scheme of this package, which can say what it is made of."""
+
+    run: Scheme
+    identity: Callable[[Dataset], dict[str, Part]]
+
+    def __call__(self, data: Dataset, folder: Path) -> Potential:
+        return self.run(data, folder)
+
+
 def from_scratch(
     model: ModelConfig | Callable[[Dataset], ModelConfig], config: TrainConfig, *, progress: bool = False
 ) -> Scheme:
     """A scheme that trains a new model; `model` may depend on the data."""
 
-    def run(data: Dataset, folder: Path) -> Potential:
-        chosen = model(data) if callable(model) else model
-        return train(chosen, data, config, output=folder, progress=progress).potential
+    def chosen(data: Dataset) -> ModelConfig:
+        return model(data) if callable(model) else model
 
-    return run
+    def run(data: Dataset, folder: Path) -> Potential:
+        return train(chosen(data), data, config, output=folder, progress=progress).potential
+
+    def identity(data: Dataset) -> dict[str, Part]:
+        return {"options": _options(config), "model": model_part(chosen(data))}
+
+    return _Trained(run, identity)
 
 
 def fine_tuned(model: Potential | PathLike, config: FinetuneConfig, *, progress: bool = False) -> Scheme:
@@ -139,7 +152,18 @@ def fine_tuned(model: Potential | PathLike, config: FinetuneConfig, *, progress:
     def run(data: Dataset, folder: Path) -> Potential:
         return finetune(model, data, config, output=folder, progress=progress).potential
 
-    return run
+    @functools.cache
+    def start() -> Part:
+        return start_part(model if isinstance(model, Potential) else load_model(os.fspath(model)))
+
+    def identity(data: Dataset) -> dict[str, Part]:
+        return {"options": _options(config), "starting model": start()}
+
+    return _Trained(run, identity)
+
+
+def _options(config: TrainConfig) -> Part:
+    return {**options_part(to_dict(config)), "steps": config.steps}
 
 
 def learning_curve(
@@ -154,7 +178,7 @@ def learning_curve(
 ) -> LearningCurve:
     """Train every scheme on nested samples of the data and evaluate on one test set.
 
-    Finished points are read back from `output/points.jsonl`, so the same call goes on after a stop.
+    Finished points are read back from `output/points.jsonl`, so the same call resumes after a stop.
 
     Args:
         sizes: numbers of training frames, for all schemes or by scheme; the smaller samples are parts of
@@ -162,54 +186,50 @@ def learning_curve(
         schemes: by name, see `from_scratch` and `fine_tuned`.
         keep_runs: keep the files of finished runs.
 
+    Raises:
+        ConfigError: a point in the folder is of other data, options or models (what differs is named), or
+            another process is at work there.
+        DataError: a sample is larger than the data, or the file of points is damaged.
+
     Example:
         >>> schemes = {"scratch": from_scratch(config, TrainConfig(steps=2000)),
         ...            "fine-tuned": fine_tuned("default", FinetuneConfig(steps=1000))}
         >>> learning_curve(data, test, sizes=(10, 30, 100), schemes=schemes, output="runs/curve").summary()
     """
-    folder = Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
-    log = folder / "points.jsonl"
-    points = _read_points(log)
-    own = {scheme: set(sizes[scheme] if isinstance(sizes, Mapping) else sizes) for scheme in schemes}
-    done = {(p.scheme, p.n_frames) for p in points}
-    for n in sorted(set().union(*own.values())):
-        sample = data.sample(n, seed=seed)
-        for scheme, run in schemes.items():
-            if (scheme, n) in done or n not in own[scheme]:
+    own = {scheme: _sizes(sizes[scheme] if isinstance(sizes, Mapping) else sizes) for scheme in schemes}
+    names = file_stems(schemes)
+    seed = convert(seed, int, "seed", text=False)
+    samples = {n: data.sample(n, seed=seed) for n in sorted(set().union(*own.values()))}
+    frames = {n: data_identity(sample) for n, sample in samples.items()}
+    tested = data_identity(test)
+    with run_folder(output) as folder:
+        made = Points(folder / "points.jsonl")
+        identities = {
+            (scheme, n): _identity(run, samples[n], {"training data": frames[n], "test data": tested})
+            for n in samples
+            for scheme, run in schemes.items()
+            if n in own[scheme]
+        }
+        made.check(identities)
+        for (scheme, n), identity in identities.items():
+            if made.has(scheme, n):
                 continue
-            place = folder / f"{scheme}-{n}".replace(os.sep, "_")
-            potential = run(sample, place)
+            place = folder / f"{names[scheme]}-{n}"
+            potential = schemes[scheme](samples[n], place)
             name = potential.config.heads[0].name
-            point = Point(scheme, n, evaluate(potential, test, head=name).errors)
-            points.append(point)
-            _write_points(log, points)
+            made.add(Point(scheme, n, evaluate(potential, test, head=name).errors), identity)
             if not keep_runs:
-                _remove_run(place)
-    wanted = [p for p in points if p.n_frames in own.get(p.scheme, ())]
+                remove_large_files(place)
+        wanted = [p for p in made.points if p.n_frames in own.get(p.scheme, ())]
     return LearningCurve(data.name, tuple(wanted))
 
 
-def _read_points(path: Path) -> list[Point]:
-    points = []
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError:  # a line that a killed run left half-written
-                continue
-            points.append(Point(record["scheme"], record["n_frames"], Errors(**record["errors"])))
-    return points
+def _sizes(sizes: Sequence[int]) -> set[int]:
+    found = {convert(n, int, "sizes", text=False) for n in sizes}
+    check(min(found, default=1) > 0, "sizes", sorted(found), "numbers of frames, at least 1 each")
+    return found
 
 
-def _write_points(path: Path, points: Sequence[Point]) -> None:
-    records = [{"scheme": p.scheme, "n_frames": p.n_frames, "errors": p.errors.to_dict()} for p in points]
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
-    os.replace(temporary, path)
-
-
-def _remove_run(folder: Path) -> None:
-    """Delete the large files of a finished run; its log stays."""
-    for name in ("state.safetensors", "last.safetensors", "best.safetensors"):
-        (folder / name).unlink(missing_ok=True)
+def _identity(run: Scheme, sample: Dataset, parts: dict[str, Part]) -> dict[str, Part]:
+    """Of a point; what a caller's own scheme does cannot be known."""
+    return {**parts, **(run.identity(sample) if isinstance(run, _Trained) else {})}

@@ -71,12 +71,15 @@ class Adam:
         return out | {f"optimizer.square.{n}": v for n, v in self.squares.items()}
 
     def load(self, tensors: dict[str, Tensor], steps: dict[str, int]) -> None:
-        """Put back what `tensors` gave; parameters that are not in it start afresh."""
+        """Put back what `tensors` gave.
+
+        Raises:
+            KeyError: a parameter is not in it. RuntimeError: one has another shape.
+        """
         for name in self.named:
-            if f"optimizer.mean.{name}" in tensors:
-                self.means[name].copy_(tensors[f"optimizer.mean.{name}"])
-                self.squares[name].copy_(tensors[f"optimizer.square.{name}"])
-                self.steps[name] = steps[name]
+            self.means[name].copy_(tensors[f"optimizer.mean.{name}"])
+            self.squares[name].copy_(tensors[f"optimizer.square.{name}"])
+            self.steps[name] = steps[name]
 
 
 def make_optimizer(named: dict[str, nn.Parameter], config: TrainConfig) -> Adam | Soap:
@@ -129,11 +132,15 @@ class BatchClipper:
         self.relative = relative
         self.mean_log: float | None = None
 
-    def backward(self, loss: Tensor, parameters: list[nn.Parameter]) -> float:
-        """Add the (shortened) gradient of `loss` to the parameters'; returns the log of its length, or 0."""
+    def backward(self, loss: Tensor, parameters: list[nn.Parameter]) -> float | None:
+        """Add the (shortened) gradient of `loss` to the parameters'.
+
+        Returns:
+            the log of its length; None where that is 0 or not finite, or nothing is to be shortened.
+        """
         if self.relative is None:
             loss.backward(inputs=parameters)
-            return 0.0
+            return None
         before = [p.grad for p in parameters]
         for p in parameters:
             p.grad = None
@@ -150,11 +157,11 @@ class BatchClipper:
                 p.grad.mul_(factor)
                 if old is not None:
                     p.grad.add_(old)
-        return math.log(norm) if usable else 0.0
+        return math.log(norm) if usable else None
 
-    def update(self, mean_log: float) -> None:
-        """Take in the mean log length of a step's batches, of all processes."""
-        if self.relative is not None:
+    def update(self, mean_log: float | None) -> None:
+        """Take in the mean log length of a step's batches, of all processes; None if no batch had one."""
+        if self.relative is not None and mean_log is not None:
             self.mean_log = mean_log if self.mean_log is None else 0.98 * self.mean_log + 0.02 * mean_log
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import math
+import os
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from dpa2calc.errors import ConfigError
@@ -55,62 +57,116 @@ def parse_options(cls: type[Config], values: Mapping[str, Any], *, where: str = 
     return cls(**converted)
 
 
+def settle(config: Any, *, where: str = "", keep_whole: bool = False) -> None:
+    """Check the types of all options of a dataclass that was just made, and take NumPy's numbers as Python's.
+
+    Call it first in `__post_init__`. Unlike in a file or a command line a text is no number here.
+
+    Args:
+        keep_whole: leave whole numbers that stand for floats as they were written.
+
+    Raises:
+        ConfigError: a value is of another type; the option is named.
+    """
+    for name, hint in option_types(type(config)).items():
+        given = getattr(config, name)
+        value = convert(given, hint, f"{where}{name}", text=False)
+        if not (keep_whole and hint in (float, tuple[float, ...]) and _is_plain(given)):
+            object.__setattr__(config, name, value)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(_is_plain(item) for item in value)
+    return type(value) in (int, float)
+
+
 def unknown_key(key: str, value: Any, known: list[str]) -> str:
     """The message for a key that does not exist."""
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]}?" if near else ""
-    return f"unknown option {key} = {value!r}{hint} Known: {', '.join(known)}"
+    return f"unknown option {key} = {shown(value)}{hint} Known: {', '.join(known)}"
 
 
-def convert(value: Any, hint: Any, key: str) -> Any:
+def convert(value: Any, hint: Any, key: str, *, text: bool = True) -> Any:
     """A value of a file or command line as the type that the option asks for.
 
+    Args:
+        text: whether a text may stand for a number, as it does on a command line.
+
     Raises:
-        ConfigError: it is of another type.
+        ConfigError: it is of another type, or not finite.
     """
     arguments = get_args(hint)
     if get_origin(hint) in (types.UnionType, typing.Union):
-        if value is None or (isinstance(value, str) and value.lower() in ("none", "off")):
+        if value is None or (text and isinstance(value, str) and value.lower() in ("none", "off")):
             return None
-        return convert(value, next(a for a in arguments if a is not type(None)), key)
+        return convert(value, next(a for a in arguments if a is not type(None)), key, text=text)
     if get_origin(hint) is Literal:
-        if value in arguments:
-            return value
-        raise ConfigError(f"{key} = {value!r} is not allowed; allowed: {', '.join(map(str, arguments))}")
+        if isinstance(value, str) and value in arguments:
+            return str(value)
+        raise ConfigError(f"{key} = {shown(value)} is not allowed; allowed: {', '.join(map(str, arguments))}")
     if get_origin(hint) is tuple:
-        items = value if isinstance(value, (list, tuple)) else [value]
-        return tuple(convert(item, arguments[0], key) for item in items)
+        return tuple(convert(item, arguments[0], key, text=text) for item in _items(value))
     if get_origin(hint) is dict or hint is dict:
         if isinstance(value, Mapping):
             return dict(value)
-        raise ConfigError(f"{key} = {value!r} is not a table")
-    return _scalar(value, hint, key)
+        raise ConfigError(f"{key} = {shown(value)} is not a table")
+    return _scalar(value, hint, key, text=text)
 
 
-def _scalar(value: Any, hint: Any, key: str) -> Any:
-    try:
-        if hint is bool:
-            if isinstance(value, bool):
-                return value
-            if str(value).lower() in ("true", "false"):
-                return str(value).lower() == "true"
-            raise ValueError
-        if hint is int:
-            if isinstance(value, bool) or float(value) != int(float(value)):
-                raise ValueError
-            return int(float(value))
-        if hint is float:
-            if isinstance(value, bool):
-                raise ValueError
-            return float(value)
-        if hint is str:
-            if not isinstance(value, str):
-                raise ValueError
-            return value
-    except (TypeError, ValueError):
-        words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
-        raise ConfigError(f"{key} = {value!r} is not allowed; allowed: {words[hint]}") from None
+def _items(value: Any) -> list[Any]:
+    """What a list, a tuple, a range or an array holds; anything else is the only item."""
+    if type(value).__module__ == "numpy" and getattr(value, "ndim", 0) == 1:
+        return list(value)
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else [value]
+
+
+def _scalar(value: Any, hint: Any, key: str, *, text: bool) -> Any:
+    if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
+        value = value.item()  # NumPy's numbers, and arrays of one number without axes
+    if text and isinstance(value, str):
+        value = _from_text(value, hint)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is int and is_number and abs(value) < 2**63 and value == int(value):
+        return int(value)
+    if hint is float and is_number and (abs(value) < math.inf or (value == math.inf and _endless(key))):
+        return float(value)
+    if hint is str and isinstance(value, (str, os.PathLike)):
+        return str(os.fspath(value))
+    if hint is bool and isinstance(value, bool):
+        return value
+    if hint in _WORDS:
+        raise ConfigError(f"{key} = {shown(value)} is not allowed; allowed: {_WORDS[hint]}")
     return value
+
+
+_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+# limits that infinity turns off
+_ENDLESS = ("time_limit", "force_limit", "temperature_limit", "upper_bound", "gradient_clip")
+
+
+def _endless(key: str) -> bool:
+    return key.rpartition(".")[2].startswith(_ENDLESS)
+
+
+def _from_text(text: str, hint: Any) -> Any:
+    """What a text stands for; the text itself where it is nothing of that type."""
+    if hint is bool:
+        return {"true": True, "false": False}.get(text.lower(), text)
+    try:
+        return float(text) if hint in (int, float) else text  # 1e4 is a whole number too
+    except ValueError:
+        return text
+
+
+def shown(value: Any) -> str:
+    """A value for a message, in one short line."""
+    try:
+        text = " ".join(repr(value).split())
+    except RecursionError:
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def add_options(parser: argparse.ArgumentParser, cls: type, *, title: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -16,6 +17,7 @@ from dpa2calc.model.potential import Potential
 from .dataset import Dataset
 from .labels import advice
 from .loader import GraphStore
+from .options import convert, shown
 from .statistics import (
     check_type_map,
     energy_bias,
@@ -70,6 +72,7 @@ class TrainingData:
         if not sets:
             raise ConfigError("there is no training set; name at least one")
         whole = {n: s if isinstance(s, TrainingSet) else TrainingSet(s) for n, s in sets.items()}
+        check_set_names(whole)
         names = [h.name for h in config.heads]
         heads = {}
         for name, item in whole.items():
@@ -79,8 +82,9 @@ class TrainingData:
                     f"set {name!r}: no head {head!r} in the model; its heads are {', '.join(names)}"
                 )
             heads[name] = names.index(head)
-            if not item.weight > 0:
-                raise ConfigError(f"set {name!r}: weight = {item.weight} is not allowed; allowed: above 0")
+            weight = convert(item.weight, float, f"set {name!r}: weight", text=False)
+            if not weight > 0:
+                raise ConfigError(f"set {name!r}: weight = {weight} is not allowed; allowed: above 0")
             _check_set(name, item, config)
         return cls(whole, heads)
 
@@ -91,6 +95,16 @@ def _check_set(name: str, item: TrainingSet, config: ModelConfig) -> None:
     for part in (item.train, *item.validation_sets().values()):
         check_type_map(part, config)
     check_labels(name, item.train)
+
+
+def check_set_names(names: Iterable[str]) -> None:
+    """Raise a ConfigError for a set's name that no log, figure or file can show."""
+    for name in names:
+        if not name.strip() or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
+            raise ConfigError(
+                f"the set's name {shown(name)} is not allowed; allowed: letters, digits and signs, "
+                "without line breaks and control characters"
+            )
 
 
 def check_labels(name: str, data: Dataset) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from dpa2calc.checkpoint import load_checkpoint, save_checkpoint
+from dpa2calc.files.atomic import atomic_path, write_json, write_text
+from dpa2calc.files.names import file_stems
 from dpa2calc.model.config import HeadConfig
 from dpa2calc.model.potential import Potential
 
@@ -48,12 +48,13 @@ def finish_run(
     Files: `model.safetensors` (test errors and training figures in the heads' info), `summary.json`,
     `summary.txt`, `learning_curve.png`, and `parity_NAME.png` and `evaluation_NAME.npz` for each test set.
     """
-    folder = result.output
+    folder, device = result.output, config.used_device
+    names = file_stems(test)
     best = folder / "best.safetensors"
     potential = load_checkpoint(best) if config.keep == "best" and best.exists() else result.potential
-    potential = potential.to(config.device)
+    potential = potential.to(device)
     evaluations = {
-        name: evaluate(potential, data, head=sets[name].head or name, device=config.device, progress=progress)
+        name: evaluate(potential, data, head=sets[name].head or name, device=device, progress=progress)
         for name, data in test.items()
     }
     weights = {name: item.weight for name, item in sets.items()}
@@ -64,9 +65,9 @@ def finish_run(
     file = save_checkpoint(
         potential.to("cpu"), folder / "model.safetensors", extra_info={"steps": result.steps}
     )
-    _write(folder / "summary.txt", text)
-    _write(folder / "summary.json", json.dumps(_record(result, evaluations, weights), indent=1))
-    _figures(result, evaluations, folder)
+    write_text(folder / "summary.txt", text)
+    write_json(folder / "summary.json", _record(result, evaluations, weights))
+    _figures(result, {names[name]: evaluation for name, evaluation in evaluations.items()}, folder)
     return RunReport(file, potential, evaluations, text)
 
 
@@ -140,22 +141,20 @@ def _record(
     }
 
 
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-
-
 def _figures(result: TrainResult, evaluations: Mapping[str, Evaluation], folder: Path) -> None:
-    import matplotlib.pyplot as plt
-
+    """The learning curve, and a parity plot and an archive for each evaluation, by its file name."""
     axes = result.history.plot()
-    axes[0].figure.savefig(folder / "learning_curve.png", dpi=120)
-    plt.close(axes[0].figure)
+    _save_figure(axes[0].figure, folder / "learning_curve.png")
     for name, evaluation in evaluations.items():
-        safe = name.replace(os.sep, "_")
-        evaluation.save(folder / f"evaluation_{safe}.npz")
+        evaluation.save(folder / f"evaluation_{name}.npz")
         axes = evaluation.plot()
         axes[0].figure.tight_layout()
-        axes[0].figure.savefig(folder / f"parity_{safe}.png", dpi=120)
-        plt.close(axes[0].figure)
+        _save_figure(axes[0].figure, folder / f"parity_{name}.png")
+
+
+def _save_figure(figure: Any, path: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+    plt.close(figure)

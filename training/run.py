@@ -1,14 +1,15 @@
-"""`train` and `pretrain`: from data and a model to trained weights; the same call goes on."""
+"""`train` and `pretrain`: from data and a model to trained weights; the same call resumes."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from dpa2calc.errors import ConfigError
+from dpa2calc.files.identity import Part
 from dpa2calc.model.config import HeadConfig, ModelConfig
 from dpa2calc.model.potential import Potential
 from dpa2calc.model.presets import preset
@@ -27,6 +28,9 @@ from .preparation import (
     new_potential,
     warn_of_misfits,
 )
+from .resume import STATE_FILE
+from .run_folder import remove_leftovers, run_folder
+from .run_identity import start_part
 from .shared_start import tie_heads, untie_heads
 from .train_result import TrainResult
 from .trainer import Trainer
@@ -75,17 +79,39 @@ def pretrain(
 ) -> TrainResult:
     """Train one descriptor on several sets together, a head for each (paper, 4.4).
 
-    The same call on the same output folder goes on where an earlier one stopped.
+    The same call on the same output folder resumes where an earlier one stopped.
 
     Args:
-        model: a preset's name, a configuration whose heads the sets name, or a Potential to go on
-            with (its statistics and biases are kept; the object itself is not changed).
+        model: a preset's name, a configuration whose heads the sets name, or a Potential to start
+            from (its statistics and biases are kept; the object itself is not changed).
         sets: training sets by name.
         output: folder of the run's files, see `Trainer`.
 
     Raises:
         ConfigError, DataError: see `TrainingData.of`; ConfigError also for `freeze_descriptor` without a
-            trained model. TrainingError: the loss is not finite.
+            trained model, for a folder that holds a run of other data, another model or other options
+            (what differs is named), and for one in which another process is at work.
+        CheckpointError: the folder's state is damaged. OutputError: the folder cannot be written.
+        TrainingError: the loss is not finite.
+    """
+    return train_in(Path(output), model, sets, config, processes=processes, progress=progress)
+
+
+def train_in(
+    folder: Path,
+    model: ModelConfig | str | Potential,
+    sets: Mapping[str, TrainingSet | Dataset],
+    config: TrainConfig,
+    *,
+    processes: Processes = ALONE,
+    progress: bool = True,
+    adapt: Callable[[Potential], None] | None = None,
+) -> TrainResult:
+    """See `pretrain`.
+
+    Args:
+        adapt: changes a copy of the given Potential before the first step; what the run starts from is, for
+            its identity, the Potential without that.
     """
     if isinstance(model, str):
         model = model_for(model, sets)
@@ -93,32 +119,46 @@ def pretrain(
     if config.freeze_descriptor and given is None:
         raise ConfigError(
             "freeze_descriptor = true, but a fresh descriptor has learned nothing; give a trained model to "
-            "go on with (model = a checkpoint's file or name)"
+            "start from (model = a checkpoint's file or name)"
         )
     data = TrainingData.of(sets, given.config if given else model)  # type: ignore[arg-type]
     if config.learns_virials and processes.first:
         warn_of_misfits(data)
-    if given is not None:
-        potential = copy.deepcopy(given)
-    else:
-        assert isinstance(model, ModelConfig)
-        potential = new_potential(with_seen_elements(model, data), seed=config.seed, dtype=config.dtype)
-    trainer = functools.partial(Trainer, processes=processes, progress=progress)
-    if given is None and not (Path(output) / "state.safetensors").exists():  # else all of it is in the state
-        start = Path(output) / "shared"
-        shared = config.shared_steps > 0 and len(potential.heads) > 1
-        if shared:
-            tie_heads(potential)
-        if not (shared and (start / "state.safetensors").exists()):
-            _fit_to_data(potential, data, config)
-        if shared:
-            first = trainer(potential, data, config.shared_start(), output=start).run()
-            if not first.finished:
-                return first
-            potential = first.potential
-            untie_heads(potential)
-    trainable = head_weights(potential) if config.freeze_descriptor else None
-    return trainer(potential, data, config, output=Path(output), trainable=trainable).run()
+    with run_folder(folder, processes):
+        begun = (folder / STATE_FILE).exists()
+        potential = _first_potential(given or model, data, config, None if begun else adapt)
+        start: Part = start_part(given)
+        trainer = functools.partial(Trainer, data=data, start=start, processes=processes, progress=progress)
+        if given is None and not begun:  # else all of it is in the state
+            shared = config.shared_steps > 0 and len(potential.heads) > 1
+            if shared:
+                remove_leftovers(folder / "shared")
+                tie_heads(potential)
+            if not (shared and (folder / "shared" / STATE_FILE).exists()):
+                _fit_to_data(potential, data, config)
+            if shared:
+                first = trainer(potential, config=config.shared_start(), output=folder / "shared").run()
+                if not first.finished:
+                    return first
+                potential = first.potential
+                untie_heads(potential)
+        trainable = head_weights(potential) if config.freeze_descriptor else None
+        return trainer(potential, config=config, output=folder, trainable=trainable).run()
+
+
+def _first_potential(
+    model: Potential | ModelConfig,
+    data: TrainingData,
+    config: TrainConfig,
+    adapt: Callable[[Potential], None] | None,
+) -> Potential:
+    """A copy of the given potential, or a new one."""
+    if isinstance(model, ModelConfig):
+        return new_potential(with_seen_elements(model, data), seed=config.seed, dtype=config.dtype)
+    potential = copy.deepcopy(model)
+    if adapt is not None:
+        adapt(potential)
+    return potential
 
 
 def _fit_to_data(potential: Potential, data: TrainingData, config: TrainConfig) -> None:

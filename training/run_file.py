@@ -22,7 +22,7 @@ from .data import PathLike
 from .dataset import Dataset
 from .datasets import registered_sets
 from .options import convert, option_types, parse_options, unknown_key
-from .preparation import TrainingSet, check_labels
+from .preparation import TrainingSet, check_labels, check_set_names
 from .run import model_for
 from .run_sections import ModelSection, SetSection
 
@@ -33,6 +33,7 @@ else:
 
 logger = logging.getLogger(__name__)
 Options = TypeVar("Options", bound=TrainConfig)
+DEEPEST = 20  # tables and lists within each other in a file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,12 +78,12 @@ def read_run_file(
     for name, value in (("model", model), ("output", output)):
         if value is not None:
             values[name] = value
-    sets = dict(values.pop("sets", {}))
+    sets = _table(values.pop("sets", {}), "sets")
     if set_changes:
         sets = _with_set_changes(sets, dict(set_changes))
     given_model = values.pop("model", "small" if cls is TrainConfig else "default")
     folder = values.pop("output", None)
-    data_root = Path(values.pop("data", "."))
+    data_root = convert(values.pop("data", "."), str, "data")
     known = option_types(cls)
     for key, value in values.items():
         if key not in known:
@@ -91,11 +92,12 @@ def read_run_file(
         raise ConfigError("output is missing; name a folder for the run's files")
     if not sets:
         raise ConfigError("there is no [sets.NAME] section with train = [...]; name the training data")
+    check_set_names(sets)
     return RunFile(
         config=parse_options(cls, values),
         sets={n: parse_options(SetSection, _section(n, s), where=f"sets.{n}.") for n, s in sets.items()},
         model=_model_section(given_model),
-        output=Path(folder),
+        output=Path(convert(folder, str, "output")),
         root=root / data_root,
     )
 
@@ -136,9 +138,23 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigError: it is no TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is no TOML: {error}") from error
+    except RecursionError:
+        raise ConfigError(f"{path} is nested too deeply; allowed: {DEEPEST} tables or lists") from None
+    level: list[Any] = [values]
+    for _ in range(DEEPEST + 1):
+        level = [inner for item in level for inner in _inside(item)]
+    if level:
+        raise ConfigError(f"{path} is nested too deeply; allowed: {DEEPEST} tables or lists")
+    return values
+
+
+def _inside(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
 
 
 def _read_deepmd(path: Path, cls: type[TrainConfig]) -> dict[str, Any]:
@@ -164,7 +180,7 @@ def _with_set_changes(sets: dict[str, Any], changes: dict[str, Any]) -> dict[str
             f"several sets ({', '.join(sets)}); write them into the file"
         )
     name = next(iter(sets), changes.get("head") or "Default")
-    return {name: {**sets.get(name, {}), **changes}}
+    return {name: {**_table(sets.get(name, {}), f"sets.{name}"), **changes}}
 
 
 def _model_section(value: Any) -> ModelSection | ModelConfig | str:

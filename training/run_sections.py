@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+from dpa2calc.model.config import check
+
 from .labels import LabelKeys
 
 
@@ -16,7 +18,7 @@ class SetSection:
     registered: Annotated[bool, "fill in what the package's collection knows of the set's name"] = False
     validation: Annotated[tuple[str, ...], "files with validation frames"] = ()
     validation_fraction: Annotated[float, "share of `train` held out if no validation file is named"] = 0.05
-    split_seed: Annotated[int, "of the choice of validation frames; a run that goes on must keep it"] = 1
+    split_seed: Annotated[int, "of the choice of validation frames; a run that resumes must keep it"] = 1
     by_group: Annotated[bool, "hold out whole groups (trajectories), not single frames"] = False
     test: Annotated[tuple[str, ...], "files on which the trained model is evaluated at the end"] = ()
     head: Annotated[str, "head of the model; the set's own name if not given"] = ""
@@ -37,6 +39,13 @@ class SetSection:
     description: Annotated[str, "what the set is, for the model's card"] = ""
     source: Annotated[str, "where it comes from, for the model's card"] = ""
     licence: Annotated[str, "for the model's card"] = ""
+
+    def __post_init__(self) -> None:
+        check(self.weight > 0, "weight", self.weight, "above 0")
+        share = self.validation_fraction
+        check(0 <= share < 1, "validation_fraction", share, "from 0 to below 1")
+        for name in ("split_seed", "max_frames"):
+            check(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
 
     @property
     def keys(self) -> LabelKeys:

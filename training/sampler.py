@@ -9,6 +9,7 @@ import numpy as np
 
 from .loader import GraphStore
 from .loss import Labels
+from .state import count
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,16 @@ class Sampler:
         return {t.name: [self.epochs[i], self.positions[i]] for i, t in enumerate(self.tasks)}
 
     def load_state(self, state: dict[str, list[int]]) -> None:
-        """Continue where `state` was taken; sets it does not name start at their beginning."""
+        """Continue where `state` was taken.
+
+        Raises:
+            ValueError: it is of other sets, or of more frames than they have.
+        """
+        names = [task.name for task in self.tasks]
+        if not isinstance(state, dict) or sorted(state) != sorted(names):
+            raise ValueError(f"the sampler's sets are {list(state)}, not {names}")
         for i, task in enumerate(self.tasks):
-            self.epochs[i], self.positions[i] = state.get(task.name, [0, 0])
+            epoch, position = (count({"sampler": value}, "sampler") for value in state[task.name])
+            if position >= len(task.store):
+                raise ValueError(f"the sampler is at frame {position} of {len(task.store)} in {task.name!r}")
+            self.epochs[i], self.positions[i] = epoch, position

@@ -15,8 +15,10 @@ ScheduleKind = Literal["exponential", "cosine", "constant"]
 class Schedule:
     """Learning rate from `start` to `stop` over `steps`, after a linear warm-up.
 
-    exponential: start * rate^(floor(step / decay_steps)), with the rate that ends at `stop`; decay_steps 1
-    lowers it at every step, the paper's protocol uses 5000. cosine: half a cosine from start to stop.
+    exponential, as deepmd-kit computes it: start * rate^(floor(step / decay_steps)) with
+    rate = (stop / start)^(decay_steps / steps); steps are those after the warm-up. decay_steps 1 lowers it at
+    every step, the paper's protocol uses 5000. cosine: half a cosine from start to stop. Both would reach
+    `stop` at the step after the last one.
     """
 
     kind: ScheduleKind = "exponential"
@@ -41,6 +43,17 @@ class Schedule:
         """Steps of the warm-up, at most a fifth of all steps."""
         return min(self.warmup_steps, self.steps // 5)
 
+    @property
+    def interval(self) -> int:
+        """Steps between two falls of the exponential schedule: `decay_steps`, unless no fall would come.
+
+        deepmd-kit replaces it in the same way where it is not below the number of steps.
+        """
+        total = self.steps - self.warmup
+        if self.decay_steps < total:
+            return self.decay_steps
+        return 100 if total // 10 > 100 else total // 100 + 1
+
     def fraction(self, step: int) -> float:
         """Learning rate over its start value at a step counted from 0, without the warm-up."""
         total = max(self.steps - self.warmup, 1)
@@ -50,8 +63,7 @@ class Schedule:
             return 1.0
         if self.kind == "cosine":
             return low + (1.0 - low) * 0.5 * (1.0 + math.cos(math.pi * done / total))
-        decays = max(total // self.decay_steps, 1)
-        return max(low ** ((done // self.decay_steps) / decays), low)
+        return max(low ** (done // self.interval * self.interval / total), low)
 
     def learning_rate(self, step: int) -> float:
         """Learning rate of a step counted from 0."""

@@ -111,21 +111,37 @@ class Soap:
         return out
 
     def load(self, tensors: dict[str, Tensor], steps: dict[str, int]) -> None:
-        """Put back what `tensors` gave; parameters that are not in it start afresh."""
+        """Put back what `tensors` gave.
+
+        Raises:
+            KeyError: a parameter is not in it. RuntimeError: one has another shape.
+        """
         for name, p in self.named.items():
-            if f"optimizer.mean.{name}" not in tensors:
-                continue
             self.means[name].copy_(tensors[f"optimizer.mean.{name}"])
-            self.squares[name] = tensors[f"optimizer.square.{name}"].to(p.device)
+            self.squares[name].copy_(tensors[f"optimizer.square.{name}"])
             self.steps[name] = steps[name]
-            sides = []
-            for key in ("left", "right"):
-                covariance = tensors.get(f"optimizer.{key}_covariance.{name}")
-                basis = tensors.get(f"optimizer.{key}_basis.{name}")
-                known = covariance is not None and basis is not None
-                sides.append(_Rotation(covariance.to(p.device), basis.to(p.device)) if known else None)  # type: ignore[union-attr]
-            if any(sides):
-                self.sides[name] = (sides[0], sides[1])
+            if p.dim() == 2 and min(p.shape) > 1:
+                began = self.steps[name] > 0
+                left, right = (
+                    _stored_side(tensors, key, name, p, length, needed=began and length <= MAX_ROTATED)
+                    for key, length in zip(("left", "right"), p.shape)
+                )
+                if left or right:
+                    self.sides[name] = left, right
+
+
+def _stored_side(
+    tensors: dict[str, Tensor], key: str, name: str, p: Tensor, length: int, *, needed: bool
+) -> _Rotation | None:
+    parts = [tensors.get(f"optimizer.{key}_{kind}.{name}") for kind in ("covariance", "basis")]
+    covariance, basis = parts
+    if covariance is None or basis is None:
+        if needed or covariance is not None or basis is not None:
+            raise KeyError(f"optimizer.{key}_basis.{name}")
+        return None
+    if covariance.shape != (length, length) or basis.shape != (length, length):
+        raise RuntimeError(f"the optimizer's {key} basis of {name} has another shape")
+    return _Rotation(covariance.to(p), basis.to(p))
 
 
 def _first_sides(gradient: Tensor) -> tuple[_Rotation | None, _Rotation | None]:

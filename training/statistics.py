@@ -154,7 +154,7 @@ def set_energy_bias(potential: Potential, head: int, bias: np.ndarray) -> None:
 
 
 def spread_frames(dataset: Dataset, n: int, *, seed: int = 0) -> list[int]:
-    """Indices of at most `n` frames spread over the set, drawn evenly and in order."""
+    """Indices of at most `n` frames, a random sample without repetition, in order."""
     if len(dataset) <= n:
         return list(range(len(dataset)))
     return sorted(int(i) for i in np.random.default_rng(seed).permutation(len(dataset))[:n])

@@ -16,7 +16,7 @@ from .history import History
 class TrainResult(ShownBySummary):
     """What a run leaves: the potential with the weights to use, the log, and the files' folder.
 
-    `finished` is False when the time limit stopped it; the same call goes on.
+    `finished` is False when the time limit stopped it; the same call resumes.
     """
 
     potential: Potential
@@ -28,7 +28,7 @@ class TrainResult(ShownBySummary):
 
     def summary(self) -> str:
         """Steps, the last errors of each set, and where the files are."""
-        end = "finished" if self.finished else "stopped by its time limit; the same call goes on"
+        end = "finished" if self.finished else "stopped by its time limit; the same call resumes"
         return "\n".join([f"{self.steps} steps, {end}", *self._errors(), f"files: {self.output}"])
 
     def plot(self, axes: Any = None) -> Any:

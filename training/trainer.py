@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import math
+import shutil
 import time
 from collections.abc import Collection
 from pathlib import Path
@@ -13,7 +13,8 @@ import torch
 from tqdm import tqdm
 
 from dpa2calc.errors import ConfigError, TrainingError
-from dpa2calc.model.config import to_dict
+from dpa2calc.files.atomic import atomic_path, writing
+from dpa2calc.files.identity import Part
 from dpa2calc.model.potential import Potential
 
 from .config import TrainConfig
@@ -28,13 +29,14 @@ from .metrics import Errors, potential_errors, validation_score
 from .optimizer import BatchClipper, Clipper, WeightAverage, make_optimizer
 from .prefetch import Prefetcher
 from .preparation import TrainingData
+from .resume import STATE_FILE, load_state, require_room, save_state
+from .run_identity import set_identities, start_part
 from .sampler import Sampler, Task
-from .state import STATE_VERSION, read_tensors, write_tensors
 from .statistics import spread_frames
 from .train_result import TrainResult
 from .weights import save_potential
 
-logger = logging.getLogger(__name__)
+MODEL_FILE = "model.safetensors"
 Made = tuple[
     list[Batch], dict[str, list[int]]
 ]  # this process's batches of a step, the sampler's state after it
@@ -44,9 +46,11 @@ class Trainer:
     """One run in one output folder.
 
     Files: `log.jsonl`, `last.safetensors` and `best.safetensors` (potentials, averaged weights when there
-    is an average), `state.safetensors` (to go on). The potential's statistics and biases must be set
-    before the first run (`measure_environment`, `fit_energy_biases`); a resumed run takes all from its state.
-    `trainable` names the weights to train (all when left out).
+    is an average), `state.safetensors` (to resume), and at the end `model.safetensors`: the best by
+    validation, or the last. Without validation frames the best are the last. The potential's statistics and
+    biases must be set before the first run (`measure_environment`, `fit_energy_biases`); a resumed run takes
+    all from its state. `trainable` names the weights to train (all when left out); `start` says what the
+    weights are at the beginning (see `start_part`).
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Trainer:
         *,
         output: str | Path,
         trainable: Collection[str] | None = None,
+        start: Part | None = None,
         processes: Processes = ALONE,
         progress: bool = True,
     ):
@@ -65,7 +70,8 @@ class Trainer:
                 f"batches_per_step = {config.batches_per_step} is below the number of processes "
                 f"({processes.size}); give each process at least one batch a step"
             )
-        self.potential, self.data, self.config = potential.to(config.device), data, config
+        self.device = config.used_device
+        self.potential, self.data, self.config = potential.to(self.device), data, config
         self.output, self.processes, self.progress = Path(output), processes, progress
         budget = Budget(config.neighbor_cache_mb * 2**20)
         self.tasks = [
@@ -95,40 +101,49 @@ class Trainer:
         self.schedule, self.prefactors = config.make_schedule(), config.make_prefactors()
         self.step, self.since_best = 0, 0
         self.best_score: float | None = None
-        self._sampler_state = self.sampler.state()
+        self.sampler_state = self.sampler.state()
         self.interrupt = Interrupt()
+        self.identity = {"starting model": start or start_part(None), **set_identities(data)}
 
     def _validation_stores(self, budget: Budget) -> dict[str, tuple[str, GraphStore]]:
         """Name in the log -> (training set, store)."""
-        stores = {}
+        stores: dict[str, tuple[str, GraphStore]] = {}
         for name, item in self.data.sets.items():
             for part, dataset in item.validation_sets().items():
                 chosen = dataset.subset(spread_frames(dataset, self.config.validation_frames))
                 store = GraphStore(chosen, self.potential.config, budget=budget)
-                stores[f"{name}/{part}" if part else name] = (name, store)
+                title = f"{name}/{part}" if part else name
+                if title in stores:
+                    raise ConfigError(f"two validation sets have the name {title!r}; rename one of them")
+                stores[title] = (name, store)
         return stores
 
     # --- the loop -------------------------------------------------------------------------------
 
     def run(self) -> TrainResult:
-        """Train to the last step, going on from a state in the output folder if there is one.
+        """Train to the last step, resuming from a state in the output folder if there is one.
 
         Raises:
+            ConfigError, CheckpointError, DataError: what is in the folder is of another run, or damaged.
+            OutputError: full disk, read-only folder.
             TrainingError: the loss is not finite; the batch is named and the last checkpoint kept.
             KeyboardInterrupt: Ctrl-C, after the state of the last whole step was written.
         """
-        self.output.mkdir(parents=True, exist_ok=True)
-        if (self.output / "state.safetensors").exists():
-            self.load_state()
+        with writing(self.output):
+            self.output.mkdir(parents=True, exist_ok=True)
+        if (self.output / STATE_FILE).exists():
+            load_state(self)
         log = None
         if self.processes.first:
+            require_room(self)
             log = LogWriter(
                 self.output / "log.jsonl", resume_step=self.step, tensorboard=self.config.tensorboard
             )
         if self.step == 0:
             self._validate(log)
+        end = self.step if self._stalled else self.config.steps
         batches: Prefetcher[Made] = Prefetcher(
-            self._make_batches, range(self.step, self.config.steps), ahead=self.config.prefetch
+            self._make_batches, range(self.step, end), ahead=self.config.prefetch
         )
         hidden = not (self.progress and self.processes.first)
         bar = tqdm(
@@ -148,7 +163,7 @@ class Trainer:
         for step, (made, sampler_state) in batches:
             timed_out = c.time_limit > 0 and time.monotonic() - started > c.time_limit
             interrupted, late = self._one_step(step, made, interval, timed_out)
-            self.step, self._sampler_state = step + 1, sampler_state
+            self.step, self.sampler_state = step + 1, sampler_state
             bar.update(1)
             last = self.step == c.steps
             reason = "interrupt" if interrupted else "time" if late and not last else ""
@@ -164,13 +179,20 @@ class Trainer:
                     self._refit_energy_biases()
             if self.validation and (self.step % c.validate_every == 0 or last):
                 self._validate(log)
-                if 0 < c.early_stopping <= self.since_best:
+                if self._stalled:
                     reason = reason or "early"
+            if last or reason == "early":
+                self._leave_model()
             if self.step % c.checkpoint_every == 0 or last or reason:
                 self.save_state()
             if reason:
                 break
         return reason
+
+    @property
+    def _stalled(self) -> bool:
+        """Whether early stopping ends the run here."""
+        return 0 < self.config.early_stopping <= self.since_best
 
     def _refit_energy_biases(self) -> None:
         c = self.config
@@ -179,7 +201,7 @@ class Trainer:
             self.tasks,
             frames=c.final_bias_frames,
             seed=c.seed,
-            device=c.device,
+            device=self.device,
             processes=self.processes,
         )
 
@@ -197,9 +219,9 @@ class Trainer:
         """One optimiser step; returns whether any process was interrupted, or is out of time."""
         prefactors = self.prefactors.at(self.schedule.fraction(step))
         self.optimizer.zero_grad()
-        finite, logs = True, 0.0
+        finite, logs = True, []
         for batch in batches:
-            batch = batch.to(self.config.device)
+            batch = batch.to(self.device)
             output = self.potential.compute(batch.graph, batch.head, create_graph=True)
             terms = energy_force_loss(
                 output,
@@ -211,13 +233,15 @@ class Trainer:
             finite = finite and bool(terms.total.isfinite())
             if finite:
                 share = terms.total / self.config.batches_per_step
-                logs += self.batch_clipper.backward(share, self.parameters)
+                logs.append(self.batch_clipper.backward(share, self.parameters))
                 n_frames = len(batch.sources)
                 interval.add(batch.task, terms, n_frames=n_frames, n_atoms=batch.graph.n_atoms)
-        flags = torch.tensor([not finite, self.interrupt.seen, timed_out, logs], dtype=torch.float64)
-        *sums, logs = self.processes.sum_gradients(self.parameters, flags).tolist()
+        lengths = [value for value in logs if value is not None]
+        own = [not finite, self.interrupt.seen, timed_out, sum(lengths), len(lengths)]
+        flags = torch.tensor(own, dtype=torch.float64)
+        *sums, log_sum, number = self.processes.sum_gradients(self.parameters, flags).tolist()
         bad, interrupted, late = (value > 0 for value in sums)
-        self.batch_clipper.update(logs / self.config.batches_per_step)
+        self.batch_clipper.update(log_sum / number if number else None)
         norm = self.clipper.apply(self.parameters)
         if bad or not math.isfinite(norm):
             raise self._not_finite("gradient" if finite else "loss", step, batches)
@@ -244,7 +268,7 @@ class Trainer:
                     self.potential,
                     store,
                     head=self.data.heads[task],
-                    device=self.config.device,
+                    device=self.device,
                     processes=self.processes,
                 )
                 for name, (task, store) in self.validation.items()
@@ -273,66 +297,28 @@ class Trainer:
 
     def save_state(self) -> None:
         """Write `last.safetensors` and `state.safetensors`."""
+        if self.processes.first:
+            self._save_potential("last.safetensors")
+            save_state(self)
+
+    def _leave_model(self) -> None:
+        """`model.safetensors`, and without validation frames `best.safetensors`, for what comes after."""
         if not self.processes.first:
             return
-        tensors = {f"model.{n}": v for n, v in self.potential.state_dict().items()}
-        tensors |= {f"average.{n}": v for n, v in zip(self.named, self.average.average)}
-        tensors |= self.optimizer.tensors()
-        header = {
-            "version": STATE_VERSION,
-            "step": self.step,
-            "optimizer_steps": self.optimizer.steps,
-            "sampler": self._sampler_state,
-            "best_score": self.best_score,
-            "since_best": self.since_best,
-            "mean_norm": self.clipper.mean_norm,
-            "batch_mean_log": self.batch_clipper.mean_log,
-            "train_config": to_dict(self.config),
-            "model": to_dict(self.potential.config),
-            "sizes": {task.name: len(task.store) for task in self.tasks},
-        }
-        self._save_potential("last.safetensors")
-        write_tensors(self.output / "state.safetensors", tensors, header)
-
-    def load_state(self) -> None:
-        """Go on from `state.safetensors` in the output folder.
-
-        Raises:
-            ConfigError: the state is of another model.
-            CheckpointError: the state is damaged.
-        """
-        tensors, header = read_tensors(self.output / "state.safetensors")
-        self._compare(header)
-        model = {n.removeprefix("model."): v for n, v in tensors.items() if n.startswith("model.")}
-        self.potential.load_state_dict(model)
-        for name, average in zip(self.named, self.average.average):
-            average.copy_(tensors.get(f"average.{name}", tensors[f"model.{name}"]))
-        self.optimizer.load(tensors, header["optimizer_steps"])
-        self.sampler.load_state(header["sampler"])
-        self._sampler_state = header["sampler"]
-        self.step, self.best_score = header["step"], header["best_score"]
-        self.since_best, self.clipper.mean_norm = header["since_best"], header["mean_norm"]
-        self.batch_clipper.mean_log = header.get("batch_mean_log")
-        logger.info("going on at step %d of %s", self.step, self.output)
-
-    def _compare(self, header: dict[str, Any]) -> None:
-        """Another model is an error; other options or other data are allowed but said."""
-        for key in ("type_map", "descriptor", "neighbor_rule"):
-            old, new = header["model"][key], to_dict(self.potential.config)[key]
-            if old != new:
-                raise ConfigError(
-                    f"{self.output} holds a run of another model ({key} differs); choose another output"
-                )
-        options = to_dict(self.config)
-        changed = sorted(k for k, v in header["train_config"].items() if options.get(k, v) != v)
-        if changed:
-            logger.warning("going on with other options than before: %s", ", ".join(changed))
-        if header["sizes"] != {task.name: len(task.store) for task in self.tasks}:
-            logger.warning("going on with other data than before; frames before: %s", header["sizes"])
+        if not self.validation:
+            self._save_potential("best.safetensors")
+        best = self.output / "best.safetensors"
+        if self.config.keep == "best" and best.exists():
+            with atomic_path(self.output / MODEL_FILE) as temporary:
+                shutil.copyfile(best, temporary)
+        else:
+            self._save_potential(MODEL_FILE)
 
     def _finish(self, *, finished: bool) -> TrainResult:
         with self.average.applied():
             final = {n: v.clone() for n, v in self.potential.state_dict().items()}
+        if finished and not (self.output / MODEL_FILE).exists():  # the end of an earlier version's run
+            self._leave_model()
         self.potential.load_state_dict(final)
         history = History((), ())
         if self.processes.first:

@@ -12,7 +12,7 @@ import numpy as np
 
 
 def add_selection_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --start, --stop, --step, --blocks and --quiet."""
+    """Add --start, --stop, --step and --quiet."""
     group = parser.add_argument_group("frames")
     group.add_argument(
         "--start", type=int, help="first frame, to skip the equilibration (negative: from the end)"

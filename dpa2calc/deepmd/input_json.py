@@ -216,8 +216,10 @@ def _learning_rate(o: Options) -> dict[str, Any]:
     kind = str(o.get("type", "exp"))
     if kind not in ("exp", "cosine"):
         raise ConfigError(f"learning_rate.type = {kind!r} is not supported; supported: exp, cosine")
-    names = {"start_lr": "learning_rate", "stop_lr": "learning_rate_stop", "decay_steps": "decay_steps"}
-    out = _present(o, names | {"warmup_steps": "warmup_steps"})
+    names = {"start_lr": "learning_rate", "stop_lr": "learning_rate_stop", "warmup_steps": "warmup_steps"}
+    out = _present(o, names)
+    if kind == "exp":
+        out["decay_steps"] = o.get("decay_steps", 5000)
     ratio = o.get("stop_lr_ratio")
     if ratio is not None and "learning_rate" in out:
         out["learning_rate_stop"] = out["learning_rate"] * float(ratio)

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from dpa2calc.errors import DPA2CalcError, OutputError
 
 
@@ -23,9 +25,10 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except DPA2CalcError:
         raise
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # safetensors has its own word for a full disk
+        reason = getattr(error, "strerror", None) or error
         raise OutputError(
-            f"{path} cannot be written: {error.strerror or error}; free some space or choose another place"
+            f"{path} cannot be written: {reason}; free some space or choose another place"
         ) from error
 
 
@@ -52,6 +55,14 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def rename(grown: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
+    """Give a file that grew under another name its own, once it is whole and on disk."""
+    with writing(path):
+        with open(grown, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(grown, path)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

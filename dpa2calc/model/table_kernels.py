@@ -167,7 +167,7 @@ def moments_of_rows(
     out: Any,
     sizes: Any,
 ) -> None:
-    """out[i] = sum_j rows_ij (x) G_ij for atoms first..last-1 (dense rows, see `compressed.TableMoments`).
+    """out[i] = sum_j rows_ij (x) G_ij for atoms first..last-1 (dense rows, see `table_moments.TableMoments`).
 
     rows (n, k, 4); lines (n, k) int64, number of the table's first node for each neighbour's types;
     strip (p, size) or (0, size); out (n, 4 * size), overwritten.

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from ase.build import molecule
 
 import dpa2calc
@@ -109,3 +110,21 @@ def test_import_is_light_and_the_first_name_brings_the_rest():
         "dpa2calc.available_models(); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_first_cause_is_kept_when_one_head_alone_cannot_be_read_either(monkeypatch):
+    from dpa2calc.committee import make_member
+    from dpa2calc.errors import CheckpointError
+
+    said = {None: "the descriptors differ", "A": "its fitting net is cut off", "B": "the descriptors differ"}
+
+    def load(model, head=None, *, dtype):
+        raise CheckpointError(said[head])
+
+    monkeypatch.setattr("dpa2calc.load.load_model", load)
+    options = {"dtype": torch.float32, "device": torch.device("cpu")}
+    with pytest.raises(CheckpointError, match=r"differ\nand its head 'A' alone: its fitting net"):
+        make_member("model.pt", "A", **options)
+    for head in (None, "B"):
+        with pytest.raises(CheckpointError, match=r"^the descriptors differ$"):
+            make_member("model.pt", head, **options)

@@ -12,6 +12,7 @@ from ase.build import bulk
 from ase.calculators.lj import LennardJones
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from dpa2calc.checkpoint import load_checkpoint
 from dpa2calc.model.config import (
     DPA2Config,
     FittingConfig,
@@ -20,7 +21,9 @@ from dpa2calc.model.config import (
     RepformerConfig,
     RepinitConfig,
 )
+from dpa2calc.training.config import TrainConfig
 from dpa2calc.training.dataset import Dataset
+from dpa2calc.training.run import train
 
 torch.set_num_threads(1)
 
@@ -91,3 +94,50 @@ def lj_data(lj_frames):
         return dataclasses.replace(Dataset.from_atoms(lj_frames(n, **options)), name=name)
 
     return make
+
+
+SHORT_RUN = TrainConfig(
+    steps=4,
+    batch_atoms=8,
+    learning_rate=5e-3,
+    learning_rate_stop=1e-4,
+    ema_decay=0.9,
+    checkpoint_every=2,
+    validate_every=2,
+    log_every=1,
+    final_bias_frames=4,
+)
+
+
+@pytest.fixture
+def short():
+    """Options of a run of four steps that does all that a run can do."""
+    return SHORT_RUN
+
+
+@pytest.fixture
+def same_weights():
+    """Function: whether two checkpoints hold the same weights, to the last bit."""
+
+    def same(a, b) -> bool:
+        one, two = load_checkpoint(a).state_dict(), load_checkpoint(b).state_dict()
+        return all(torch.equal(one[name], two[name]) for name in one)
+
+    return same
+
+
+@pytest.fixture
+def run(tiny_model, lj_data, tmp_path):
+    """Function: train to 4 steps in a folder, with anything changed."""
+
+    def go(folder="run", *, model=None, data=None, validation=None, **options):
+        return train(
+            model or tiny_model(),
+            data or lj_data(5),
+            SHORT_RUN.replace(**options),
+            output=tmp_path / folder,
+            validation=validation or lj_data(2, seed=7),
+            progress=False,
+        )
+
+    return go

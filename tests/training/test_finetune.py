@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -26,8 +29,6 @@ def pretrained(tmp_path_factory, request):
 
 @pytest.fixture
 def two_heads(pretrained, tiny_model, lj_data):
-    import dataclasses
-
     path = pretrained / "last.safetensors"
     if not path.exists():
         right = lj_data(30)
@@ -189,3 +190,37 @@ def test_callers_potential_is_not_changed(two_heads, lj_data, tmp_path):
     pretrain(two_heads, {"A": lj_data(4)}, TrainConfig(steps=2), output=tmp_path / "p", progress=False)
     assert all(torch.equal(v, before[n]) for n, v in two_heads.state_dict().items())
     assert all(p.requires_grad for p in two_heads.parameters())
+
+
+def test_a_run_from_another_model_or_other_data_is_refused(two_heads, tiny_model, lj_data, tmp_path):
+    data = lj_data(6, name="new", shift=1.0)
+    options = {"output": tmp_path, "progress": False}
+    stopped = finetune(two_heads, data, SHORT.replace(time_limit=1e-9), **options)
+    assert not stopped.finished
+    other = copy.deepcopy(two_heads)
+    with torch.no_grad():
+        next(other.parameters()).mul_(1.001)
+    with pytest.raises(ConfigError, match=r"different are starting model: weights\. Give the run's own data"):
+        finetune(other, data, SHORT, **options)
+    with pytest.raises(ConfigError, match=r"set 'new': training labels"):
+        finetune(two_heads, lj_data(6, name="new", shift=2.0), SHORT, **options)
+    with pytest.raises(ConfigError, match=r"options: zero_shot_frames \(100 -> 3\)"):
+        finetune(two_heads, data, SHORT.replace(zero_shot_frames=3), **options)
+    with pytest.raises(ConfigError, match=r"options: lora_rank \(0 -> 1\)"):
+        finetune(two_heads, data, SHORT.replace(lora_rank=1), **options)
+    renamed = dataclasses.replace(two_heads.config, heads=two_heads.config.heads[:1])
+    single = new_potential(renamed, seed=1)
+    with pytest.raises(ConfigError, match=r"holds a run from head 'A', which this model does not have"):
+        finetune(single, data, SHORT, **options)
+    assert finetune(two_heads, data, SHORT, **options).finished
+
+
+def test_a_choice_of_head_without_a_state_is_made_anew(two_heads, lj_data, tmp_path):
+    data, plan = lj_data(6, name="new"), tmp_path / "zero_shot.json"
+    options = {"output": tmp_path, "progress": False}
+    plan.write_text('{"start_head": "B", "matches": []}')  # of other data, by a run that was killed early
+    assert finetune(two_heads, data, SHORT, **options).start_head == "A"
+    for text in ("[]", "{", '{"start_head": 5, "matches": []}', '{"start_head": "A", "matches": [1]}', "5"):
+        plan.write_text(text)
+        with pytest.raises(DataError, match=r"zero_shot.json is damaged"):
+            finetune(two_heads, data, SHORT, **options)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import logging
+
 import pytest
 import torch
 
-from dpa2calc.errors import DataError
+from dpa2calc.errors import ConfigError, DataError
+from dpa2calc.files.lock import locked
 from dpa2calc.training.config import FinetuneConfig, TrainConfig
 from dpa2calc.training.learning_curve import LearningCurve, Point, fine_tuned, from_scratch, learning_curve
 from dpa2calc.training.metrics import Errors
@@ -79,3 +83,62 @@ def test_scratch_and_fine_tuned(tiny_model, lj_data, tmp_path):
     axes = curve.plot()
     assert list(axes[0].lines[1].get_xdata()) == [2, 4]
     assert all(torch.isfinite(torch.tensor(curve.series(s)[1])).all() for s in curve.schemes())
+
+
+def test_points_of_other_work_are_refused(tiny_model, lj_data, tmp_path, caplog):
+    short = TrainConfig(steps=2, batch_atoms=8)
+    start = new_potential(tiny_model(), seed=3)
+
+    def curve(*, data=None, test=None, config=short, model=None, start=start, seed=0, **more):
+        schemes = {
+            "scratch": from_scratch(model or tiny_model(), config),
+            "tuned": fine_tuned(start, FinetuneConfig(steps=2, batch_atoms=8)),
+        }
+        data, test = data or lj_data(6), test or lj_data(2, seed=5)
+        return learning_curve(data, test, sizes=(2,), schemes=schemes, output=tmp_path, seed=seed, **more)
+
+    first, log = curve(), tmp_path / "points.jsonl"
+    where = r"the point 'scratch' of 2 frames in .*points.jsonl belongs to other work; different are "
+    for changes, message in (
+        ({"data": lj_data(6, shift=1.0)}, where + "training data: labels"),
+        ({"test": lj_data(2, seed=5, shift=1.0)}, where + "test data: labels"),
+        ({"seed": 1}, where + "training data: structures"),
+        ({"config": short.replace(steps=3)}, where + r"options: steps \(2 -> 3\). Remove its line"),
+        ({"model": tiny_model(type_map=("Ar",))}, where + "model: type_map"),
+        (
+            {"start": new_potential(tiny_model(), seed=4)},
+            r"'tuned' of 2 .* are starting model: weights",
+        ),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            curve(**changes)
+    assert curve().points == first.points
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    log.write_text("".join(json.dumps({**r, "identity": None}) + "\n" for r in records))
+    with caplog.at_level(logging.WARNING):
+        assert curve().points == first.points
+        assert curve().points == first.points
+    assert len(caplog.records) == 1 and "cannot be checked" in caplog.text
+    for line in ("5\n", '{"scheme": "a"}\n', "[]\n"):
+        log.write_text(line)
+        with pytest.raises(DataError, match=r"points.jsonl, line 1 is no point of a learning curve"):
+            curve()
+    with locked(tmp_path), pytest.raises(ConfigError, match="another run is writing"):
+        curve()
+
+
+def test_schemes_whose_names_look_alike_as_files_have_folders_of_their_own(tiny_model, lj_data, tmp_path):
+    folders = []
+
+    def scheme(sample, folder):
+        folders.append(folder)
+        return new_potential(tiny_model(), seed=1)
+
+    def curve(sizes):
+        schemes = {"a/b": scheme, "a_b": scheme}
+        return learning_curve(lj_data(4), lj_data(1), sizes=sizes, schemes=schemes, output=tmp_path)
+
+    with pytest.raises(DataError, match="has 4 frames, 9 were asked for"):
+        curve((2, 9))
+    assert not folders and curve((2,)).schemes() == ("a/b", "a_b")
+    assert folders[0] == tmp_path / "a_b-2" and folders[1] != folders[0]

@@ -112,6 +112,40 @@ def test_paper_schedule():
     assert ratio == pytest.approx((3e-8 / 2e-4) ** (1 / 200), rel=1e-9)
 
 
+def _deepmd_rates(start, stop, steps, decay_steps):
+    """deepmd-kit's LearningRateExp of all steps, after its formulas (no warm-up, no decay_rate)."""
+    if decay_steps >= steps:
+        decay_steps = 100 if steps // 10 > 100 else steps // 100 + 1
+    rate = np.exp(np.log(stop / start) / (steps / decay_steps))
+    return np.maximum(start * rate ** (np.arange(steps) // decay_steps), stop)
+
+
+@pytest.mark.parametrize("decay_steps", [1, 3, 50, 5000])
+@pytest.mark.parametrize("steps", [1, 2, 7, 99, 100, 101, 1999, 2000, 4999, 5000, 5001, 7400, 10_000, 12_000])
+def test_the_exponential_schedule_is_that_of_deepmd_kit(steps, decay_steps):
+    s = TrainConfig.paper(steps=steps, decay_steps=decay_steps).make_schedule()
+    expected = _deepmd_rates(2e-4, 3e-8, steps, decay_steps)
+    chosen = sorted({0, steps - 1, *range(0, steps, max(steps // 200, 1))})
+    np.testing.assert_allclose([s.learning_rate(i) for i in chosen], expected[chosen], rtol=1e-9)
+
+
+def test_short_runs_of_the_paper_protocol_come_down():
+    # as deepmd-kit 3.1.2 prints them; with them the loss moves from forces to energies
+    for steps, last in ((2000, 4.7e-8), (7400, 5.2e-7), (12_000, 1.3e-7)):
+        config = TrainConfig.paper(steps=steps)
+        s = config.make_schedule()
+        assert s.learning_rate(steps - 1) == pytest.approx(last, rel=0.05)
+        energy, force, _ = config.make_prefactors().at(s.fraction(steps - 1))
+        assert energy == pytest.approx(1.0, abs=0.01) and force < 4.0
+
+
+def test_the_decay_counts_from_the_end_of_the_warm_up():
+    s = Schedule(kind="exponential", start=1e-3, stop=1e-5, steps=1000, decay_steps=100, warmup_steps=200)
+    assert s.learning_rate(199) == s.learning_rate(299) == 1e-3
+    expected = _deepmd_rates(1e-3, 1e-5, 800, 100)
+    np.testing.assert_allclose([s.learning_rate(i) for i in range(200, 1000)], expected, rtol=1e-9)
+
+
 @pytest.mark.parametrize("kind", ["exponential", "cosine"])
 def test_warm_up_and_end(kind):
     s = Schedule(kind=kind, start=1e-2, stop=1e-5, steps=1000, warmup_steps=100)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from dpa2calc.training.config import TrainConfig
+from dpa2calc.training.dataset import Dataset
 from dpa2calc.training.optimizer import Adam, BatchClipper, Clipper, WeightAverage, evaluating
+from dpa2calc.training.run import pretrain
+from dpa2calc.training.state import read_tensors
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.1])
@@ -95,3 +101,32 @@ def test_a_long_batch_is_shortened_to_the_geometric_mean_and_short_ones_are_left
     clipper.backward((p * torch.tensor([0.0, 1.0])).sum(), [p, unused])
     np.testing.assert_allclose(p.grad, np.array([0.6, 0.8]) * 2.0 * 5.0**0.5 + [0.0, 1.0], rtol=1e-6)
     assert unused.grad is None
+
+
+def test_a_batch_without_a_gradient_does_not_move_the_geometric_mean():
+    p = nn.Parameter(torch.zeros(2))
+    clipper = BatchClipper(2.0)
+    clipper.update(float(np.log(1000.0)))
+    assert clipper.backward((p * 0.0).sum(), [p]) is None
+    assert clipper.backward((p * torch.tensor([np.inf, 1.0])).sum(), [p]) is None
+    clipper.update(None)
+    assert clipper.mean_log == pytest.approx(np.log(1000.0))
+
+
+def test_a_run_counts_only_batches_with_a_gradient(tiny_model, lj_data, tmp_path):
+    """One set has forces, the other has energies alone, which the loss leaves out."""
+    bare = Dataset(tuple(dataclasses.replace(f, forces=None, virial=None) for f in lj_data(4)), "B")
+    config = TrainConfig(
+        steps=6,
+        batches_per_step=4,
+        gradient_clip_batch=5.0,
+        energy_prefactor_start=0.0,
+        energy_prefactor_limit=0.0,
+        checkpoint_every=6,
+    )
+    means = {}
+    for name, sets in (("one", {"A": lj_data(4)}), ("two", {"A": lj_data(4), "B": bare})):
+        pretrain(tiny_model(("A", "B")), sets, config, output=tmp_path / name, progress=False)
+        means[name] = read_tensors(tmp_path / name / "state.safetensors")[1]["batch_mean_log"]
+    assert means["two"] == pytest.approx(means["one"], abs=0.7)  # as log 1 it would be half of it
+    assert abs(means["one"]) > 1.8

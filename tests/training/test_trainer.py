@@ -13,12 +13,16 @@ import numpy as np
 import pytest
 import torch
 
+import dpa2calc.training.trainer as trainer
 from dpa2calc.checkpoint import load_checkpoint
 from dpa2calc.errors import ConfigError, DataError, TrainingError
 from dpa2calc.training.config import TrainConfig
 from dpa2calc.training.dataset import Dataset
+from dpa2calc.training.evaluate import Evaluation
 from dpa2calc.training.history import History
+from dpa2calc.training.loss import energy_force_loss
 from dpa2calc.training.preparation import TrainingSet
+from dpa2calc.training.report import finish_run
 from dpa2calc.training.run import pretrain, train
 
 FAST = TrainConfig(
@@ -115,14 +119,18 @@ def test_kill_9_and_resume_is_bit_identical(tiny_model, lj_data, tmp_path):
     assert [r["step"] for r in History.read(tmp_path / "killed/log.jsonl").train] == list(range(3, 61, 3))
 
 
-def test_nan_label_names_the_frame_and_keeps_the_checkpoint(tiny_model, lj_data, tmp_path):
+def test_nan_loss_names_the_frames_and_keeps_the_checkpoint(tiny_model, lj_data, tmp_path, monkeypatch):
     data = lj_data(6)
     train(tiny_model(), data, FAST.replace(steps=6), output=tmp_path, progress=False)
     before = (tmp_path / "last.safetensors").read_bytes()
-    bad = dataclasses.replace(data[3], forces=data[3].forces * np.nan)
-    frames = [*data.frames[:3], bad, *data.frames[4:]]
-    with pytest.raises(TrainingError, match=r"the loss is not finite at step \d+; the batch was: .*frame 3"):
-        train(tiny_model(), Dataset(tuple(frames), "A"), FAST, output=tmp_path, progress=False)
+
+    def not_finite(*args, **options):
+        terms = energy_force_loss(*args, **options)
+        return dataclasses.replace(terms, total=terms.total * np.nan)
+
+    monkeypatch.setattr(trainer, "energy_force_loss", not_finite)
+    with pytest.raises(TrainingError, match=r"loss is not finite at step 6; the batch was: data, frame \d"):
+        train(tiny_model(), data, FAST, output=tmp_path, progress=False)
     assert (tmp_path / "last.safetensors").read_bytes() == before
 
 
@@ -136,7 +144,7 @@ def test_early_stopping(tiny_model, lj_data, tmp_path):
 
 def test_another_model_in_the_folder_is_refused(tiny_model, lj_data, tmp_path):
     train(tiny_model(), lj_data(4), FAST.replace(steps=2), output=tmp_path, progress=False)
-    with pytest.raises(ConfigError, match="type_map differs"):
+    with pytest.raises(ConfigError, match=r"different are model: type_map \(.*choose another output"):
         train(tiny_model(type_map=("Ar",)), lj_data(4), FAST, output=tmp_path, progress=False)
 
 
@@ -172,3 +180,27 @@ def test_log_plot(tiny_model, lj_data, tmp_path):
     assert f"files: {tmp_path}" in repr(result) and "Parameter" not in repr(result)
     with pytest.raises(DataError, match="there is no training log"):
         History.read(tmp_path / "nothing.jsonl")
+
+
+def test_sets_whose_names_look_alike_keep_their_own_files(tiny_model, lj_data, tmp_path):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    sets = {
+        "a/b": TrainingSet(lj_data(3)),
+        "a_b": TrainingSet(lj_data(3)),
+        "x" * 250: TrainingSet(lj_data(3)),
+    }
+    config = FAST.replace(steps=1)
+    result = pretrain(tiny_model(tuple(sets)), sets, config, output=tmp_path, progress=False)
+    test = {name: lj_data(n + 1, name=name) for n, name in enumerate(sets)}
+    finish_run(result, sets, test, config=config, progress=False)
+    found = [Evaluation.load(path) for path in tmp_path.glob("evaluation_*.npz")]
+    assert {e.name: e.errors.n_frames for e in found} == {"a/b": 1, "a_b": 2, "x" * 250: 3}
+    assert len(list(tmp_path.glob("parity_*.png"))) == 3
+    for name in ("a\0b", "", "a\nb", "\ud800"):
+        with pytest.raises(ConfigError, match=r"the set's name .* is not allowed"):
+            pretrain(tiny_model((name,)), {name: lj_data(2)}, config, output=tmp_path / "bad")
+    two = {"a": TrainingSet(lj_data(2), {"b": lj_data(1)}), "a/b": TrainingSet(lj_data(2), lj_data(1))}
+    with pytest.raises(ConfigError, match="two validation sets have the name 'a/b'"):
+        pretrain(tiny_model(("a", "a/b")), two, config, output=tmp_path / "two", progress=False)
