@@ -20,6 +20,7 @@ from ase.calculators.calculator import Calculator, all_changes
 
 from dpa2calc.errors import ConfigError
 
+from ._application import application
 from ._structures import checked_copy, positive
 from .conservation_result import EnergyConservation
 from .md import run_md
@@ -61,6 +62,7 @@ class TurnedForces(Calculator):
         self.results = {"energy": inner.get_potential_energy(), "forces": inner.get_forces() @ turn}
 
 
+@application
 def energy_conservation(
     atoms: Atoms,
     timesteps_fs: Sequence[float] = (0.25, 0.5, 1.0, 2.0),
@@ -176,7 +178,7 @@ def _nve(
         progress=progress,
     )
     if result.status != "finished":
-        warnings.warn(f"{label}, {dt:g} fs: {result.reason}", stacklevel=3)
+        warnings.warn(f"{label}, {dt:g} fs: {result.reason}", stacklevel=4)
     return result
 
 

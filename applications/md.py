@@ -8,12 +8,14 @@ from ase import Atoms
 
 from dpa2calc.errors import ConfigError
 
+from ._application import application_writing
 from .md_config import MDConfig
 from .md_files import PathLike
 from .md_result import MDResult
 from .md_simulation import Simulation
 
 
+@application_writing("trajectory", "log", "restart")
 def run_md(
     atoms: Atoms,
     config: MDConfig | None = None,
@@ -48,7 +50,10 @@ def run_md(
 
     Raises:
         ConfigError, StructureError: wrong options or atoms.
-        DataError: a file to continue from does not fit.
+        ConfigError: the restart file belongs to another structure, calculator or other options, or another
+            run is writing to one of the files.
+        DataError: a file to continue from is damaged, or trajectory and log are not those of the restart.
+        OutputError: a file cannot be written.
         KeyboardInterrupt: passed on after the restart file was written.
 
     Example:
@@ -65,6 +70,8 @@ def run_md(
 
 
 def _merge(config: MDConfig | None, options: dict[str, Any]) -> MDConfig:
+    if config is not None and not isinstance(config, MDConfig):
+        raise ConfigError(f"config is a {type(config).__name__}; give an MDConfig, or its fields as keywords")
     known = {name: getattr(config, name) for name in MDConfig.__dataclass_fields__} if config else {}
     unknown = sorted(set(options) - set(MDConfig.__dataclass_fields__))
     if unknown:

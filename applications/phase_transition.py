@@ -12,6 +12,7 @@ from ase import Atoms
 
 from dpa2calc.errors import ConfigError, StructureError
 
+from ._application import application
 from ._structures import checked_copy, need_stress, positive
 from .conservation import _folder as work_folder
 from .md import run_md
@@ -38,6 +39,7 @@ class _Scan:
     seed: int
 
 
+@application
 def phase_transition(
     atoms: Atoms,
     temperatures: Sequence[float],

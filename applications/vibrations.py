@@ -13,6 +13,7 @@ from ase.thermochemistry import HarmonicThermo, IdealGasThermo
 
 from dpa2calc.errors import ConfigError, StructureError
 
+from ._application import application
 from ._evaluate import Evaluated, Relaxation, evaluate
 from ._structures import checked_copy, positive
 from .result import Result, provenance
@@ -139,6 +140,7 @@ class Vibrations(Result):
         return axes
 
 
+@application
 def vibrations(
     atoms: Atoms,
     *,
