@@ -20,7 +20,13 @@ from tqdm import tqdm
 from dpa2calc.errors import DataError, StructureError
 from dpa2calc.files.arrays import read_arrays, write_arrays
 from dpa2calc.files.atomic import write_json
-from dpa2calc.files.identity import calculator_identity, digest, require_same, structure_identity
+from dpa2calc.files.identity import (
+    calculator_identity,
+    digest,
+    read_identity,
+    require_same,
+    structure_identity,
+)
 from dpa2calc.files.lock import working_in
 
 from ._structures import need_stress, symmetry_dataset
@@ -168,7 +174,7 @@ class ResultFolder:
         label = self.path / "calculator.json"
         mine = {"calculator": calculator_identity(calculator)}
         if label.exists():
-            stored = _read_label(label)
+            stored = read_identity(label)
             if "calculator" in stored:
                 ways = "Give another folder for this calculator, or delete that one"
                 require_same(stored, mine, where=str(self.path), ways=ways)
@@ -191,7 +197,7 @@ class ResultFolder:
         for name, shape in shapes.items():
             found = data.get(name)
             right = found is not None and found.shape == shape and found.dtype.kind == "f"
-            if not right or (name != "stress" and not np.isfinite(found).all()):  # type: ignore[arg-type]
+            if not right or not (np.isfinite(found).all() or (name == "stress" and np.isnan(found).all())):  # type: ignore[arg-type]
                 raise DataError(
                     f"{path} is damaged: no {name} of {n} atoms, or not finite; delete it and run again"
                 )
@@ -216,18 +222,6 @@ class ResultFolder:
             "positions": result.atoms.positions,
         }
         write_arrays(self.path / f"{key}.npz", None, arrays)
-
-
-def _read_label(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(found, dict) or not isinstance(found.get("calculator", {}), dict):
-            raise ValueError("not what evaluate writes")
-        return found
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(
-            f"{path} is damaged ({error}); delete the folder {path.parent} and run again"
-        ) from error
 
 
 def _check_old_label(folder: Path, stored: dict[str, Any], calculator: Any) -> None:

@@ -52,7 +52,9 @@ def test_damaged_file_is_named(tmp_path):
     evaluate([copper()], EMT(), what="test", folder=tmp_path, progress=False)
     (path,) = tmp_path.glob("*.npz")
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(DataError, match=rf"{path.name} is not a stored result; delete it and run again, or is damaged"):
+    with pytest.raises(
+        DataError, match=rf"{path.name} is not a stored result; delete it and run again, or is damaged"
+    ):
         evaluate([copper()], EMT(), what="test", folder=tmp_path, progress=False)
 
 

@@ -131,7 +131,9 @@ def test_resumes_from_its_folder(hop, band, tmp_path):
     assert done.barrier_forward == pytest.approx(band.barrier_forward, abs=1e-3)
     again = nudged_elastic_band(*hop, n_images=5, fmax=0.01, folder=tmp_path, progress=False)
     assert again.n_steps == 0 and again.barrier_forward == pytest.approx(done.barrier_forward, abs=1e-9)
-    with pytest.raises(ConfigError, match=r"band\.npz belongs to other work; different are options: n_images \(5 -> 7\)"):
+    with pytest.raises(
+        ConfigError, match=r"band\.npz belongs to other work; different are options: n_images \(5 -> 7\)"
+    ):
         nudged_elastic_band(*hop, n_images=7, fmax=0.01, folder=tmp_path, progress=False)
 
 

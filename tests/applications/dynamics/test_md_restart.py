@@ -153,7 +153,8 @@ def test_what_does_not_fit_is_refused(copper, folders):
     ):
         run_md(copper(), steps=30, **BASE, **paths)
     with pytest.raises(
-        ConfigError, match=r'run\.npz belongs to other work; different are structure: formula \("Cu8" -> "Cu4"'
+        ConfigError,
+        match=r'run\.npz belongs to other work; different are structure: formula \("Cu8" -> "Cu4"',
     ):
         run_md(copper((1, 1, 1)), steps=50, **BASE, **paths)
     saved = paths["log"].read_text()
