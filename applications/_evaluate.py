@@ -196,8 +196,8 @@ class ResultFolder:
         shapes = {"energy": (), "forces": (n, 3), "stress": (6,), "cell": (3, 3), "positions": (n, 3)}
         for name, shape in shapes.items():
             found = data.get(name)
-            right = found is not None and found.shape == shape and found.dtype.kind == "f"
-            if not right or not (np.isfinite(found).all() or (name == "stress" and np.isnan(found).all())):  # type: ignore[arg-type]
+            whole = found is not None and found.shape == shape and found.dtype.kind == "f"
+            if found is None or not whole or not (np.isfinite(found).all() or name == "stress"):
                 raise DataError(
                     f"{path} is damaged: no {name} of {n} atoms, or not finite; delete it and run again"
                 )

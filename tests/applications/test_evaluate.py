@@ -1,5 +1,8 @@
 """The shared evaluation: folders that resume, damaged files, calculators that fail; supercell geometry."""
 
+import json
+import warnings
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -14,7 +17,8 @@ from dpa2calc.applications._structures import (
     repeats_for_length,
     supercell_matrix,
 )
-from dpa2calc.errors import DataError, StructureError
+from dpa2calc.errors import ConfigError, DataError, StructureError
+from dpa2calc.files.lock import locked
 
 
 def copper():
@@ -96,6 +100,99 @@ def test_overlapping_atoms_are_named_as_the_cause():
     atoms.calc = EMT()
     with pytest.raises(StructureError, match=r"keeping the symmetry .* no symmetry .*; do atoms overlap\?"):
         relax_in_place(atoms, Relaxation(fmax=0.1, symmetry=True), what="test")
+
+
+class Described(EMT):
+    """A calculator with weights, a device, and a description in words."""
+
+    def __init__(self, weights=1.0, device="cpu"):
+        super().__init__()
+        self.weights, self.device = weights, device
+
+    def identity(self):
+        return {"weights": str(self.weights)}
+
+    def describe(self):
+        return {"model": "a.pt", "head": "b", "device": self.device}
+
+
+def test_a_model_trained_again_under_its_name_is_refused_and_another_device_is_not(tmp_path):
+    options = {"what": "test", "folder": tmp_path, "progress": False}
+    (first,) = evaluate([copper()], Described(), **options)
+    (again,) = evaluate([copper()], Described(device="cuda:1"), **options)
+    assert again.energy == first.energy
+    with pytest.raises(ConfigError, match=r"belongs to other work; .*calculator: weights .*another folder"):
+        evaluate([copper()], Described(2.0), **options)
+    with pytest.raises(ConfigError, match=r'calculator: class \("Described" -> "EMT"\)'):
+        evaluate([copper()], EMT(), **options)
+    with pytest.raises(ConfigError, match=r"calculator: parameters"):
+        (tmp_path / "lj").mkdir()
+        for cutoff in (5.0, 6.0):
+            evaluate([copper()], LennardJones(rc=cutoff), what="test", folder=tmp_path / "lj", progress=False)
+
+
+def test_folders_of_earlier_versions(tmp_path):
+    """They hold the class, and a description in words or the parameters."""
+    label = tmp_path / "calculator.json"
+    evaluate([copper()], Described(), what="test", folder=tmp_path, progress=False)
+    old = {"class": "Described", "settings": {"model": "a.pt", "head": "b", "device": "cuda"}}
+    label.write_text(json.dumps(old))
+    with pytest.warns(UserWarning, match="did not note the weights"):
+        evaluate([copper()], Described(), what="test", folder=tmp_path, progress=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # written anew: once is enough
+        evaluate([copper()], Described(), what="test", folder=tmp_path, progress=False)
+    label.write_text(json.dumps({**old, "settings": {**old["settings"], "head": "c"}}))
+    with pytest.raises(ConfigError, match=r'calculator: head \("c" -> "b"\)'):
+        evaluate([copper()], Described(), what="test", folder=tmp_path, progress=False)
+    label.write_text(json.dumps({"class": "EMT", "settings": dict(EMT().parameters)}))
+    evaluate([copper()], EMT(), what="test", folder=tmp_path, progress=False)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "5", "{", "[" * 100_000])
+def test_a_damaged_label_is_named(tmp_path, text):
+    (tmp_path / "calculator.json").write_text(text)
+    with pytest.raises(DataError, match=r"calculator\.json is damaged"):
+        evaluate([copper()], EMT(), what="test", folder=tmp_path, progress=False)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"forces": np.zeros((3, 3))}, {"forces": np.full((4, 3), np.nan)}, {"energy": np.array("low")},
+        {"positions": np.zeros((4, 3), dtype=complex)}, {"cell": np.zeros(3)}, {"energy": np.zeros(2)},
+    ],
+)  # fmt: skip
+def test_a_stored_result_of_wrong_shape_or_type_is_refused(tmp_path, change):
+    evaluate([copper()], EMT(), what="test", folder=tmp_path, progress=False)
+    (path,) = tmp_path.glob("*.npz")
+    with np.load(path) as stored:
+        arrays = {name: stored[name] for name in stored.files if name != "__json__"}
+    np.savez(path, **{**arrays, **change})
+    with pytest.raises(DataError, match=rf"{path.name} is damaged: .*delete it and run again"):
+        evaluate([copper()], EMT(), what="test", folder=tmp_path, progress=False)
+
+
+def test_one_call_at_a_time_in_a_folder(tmp_path):
+    class Calls(EMT):
+        def calculate(self, *args, **kwargs):
+            super().calculate(*args, **kwargs)
+            with pytest.raises(ConfigError, match="another run is writing to"), locked(tmp_path):
+                pass
+
+    evaluate([copper()], Calls(), what="test", folder=tmp_path, progress=False)
+    with locked(tmp_path), pytest.raises(ConfigError, match="another run is writing to"):
+        evaluate([copper()], Calls(), what="test", folder=tmp_path, progress=False)
+
+
+def test_long_arrays_and_nameless_constraints_are_told_apart(tmp_path):
+    """Their texts shorten numbers, or hold no more than an address."""
+    one, two, three = copper(), copper(), copper()
+    one.info["field"], two.info["field"] = np.zeros(2000), np.zeros(2000)
+    two.info["field"][1000] = 1e-12
+    three.arrays["aparam"] = np.ones((4, 1))
+    evaluate([one, two, three, copper()], EMT(), what="test", folder=tmp_path, progress=False)
+    assert len(list(tmp_path.glob("*.npz"))) == 4
 
 
 def test_image_distance_of_a_slanted_cell():
