@@ -104,15 +104,15 @@ class FrameWriter:
                 return None
             if self.binary:
                 with Trajectory(self.path) as frames:
-                    return (frames[0], frames[-1]) if len(frames) else None
+                    return (_usable(frames[0]), _usable(frames[-1])) if len(frames) else None
             last, end = _end_of_frames(self.path)
             if not end:
                 raise ValueError("no whole frame")
             with open(self.path, "rb") as handle:
                 handle.seek(last)
                 text = handle.read(end - last).decode("utf-8")
-            first: Any = ase.io.read(self.path, index=0, format="extxyz")
-            return first, ase.io.read(io.StringIO(text), format="extxyz")  # type: ignore[return-value]
+            first = _usable(ase.io.read(self.path, index=0, format="extxyz"))
+            return first, _usable(ase.io.read(io.StringIO(text), format="extxyz"))
         except Exception as error:  # whatever ASE's readers raise
             raise DataError(
                 f"{self.path} is no trajectory, or is damaged ({type(error).__name__}: {error}); "
@@ -135,10 +135,10 @@ class FrameWriter:
         try:
             if self.binary:
                 with Trajectory(self.path) as frames:
-                    frame = frames[keep["frames"] - 1]
+                    frame = _usable(frames[keep["frames"] - 1])
                 return frame, digest(frame.positions)
             text = _last_lines(self.path, keep["bytes"], n_atoms + 2)
-            return ase.io.read(io.StringIO(text), format="extxyz"), text_digest(text)  # type: ignore[return-value]
+            return _usable(ase.io.read(io.StringIO(text), format="extxyz")), text_digest(text)
         except Exception as error:  # whatever ASE's readers raise
             raise DataError(
                 f"{self.path} is damaged: its frame {keep['frames']} cannot be read ({type(error).__name__}: "
@@ -200,6 +200,14 @@ class FrameWriter:
         if not self.count and self._new:
             with contextlib.suppress(OSError):
                 self.path.unlink()
+
+
+def _usable(frame: Any) -> Atoms:
+    """The frame; raises whatever it raises where its elements, positions or cell are none."""
+    frame.get_chemical_formula()
+    if not (np.isfinite(frame.positions).all() and np.isfinite(frame.cell.array).all()):
+        raise ValueError("NaN in its positions or cell")
+    return frame
 
 
 def _last_lines(path: Path, end: int, n_lines: int) -> str:

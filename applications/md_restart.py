@@ -63,8 +63,13 @@ def machine(calculator: Any) -> dict[str, Any]:
     return {"device": found.get("device"), "threads": torch.get_num_threads() if torch else None}
 
 
-def check_belongs(state: RestartState, path: PathLike, identity: dict[str, Part], calculator: Any) -> None:
+def check_belongs(
+    state: RestartState, path: PathLike, identity: dict[str, Part], now: dict[str, Any]
+) -> None:
     """Refuse a restart file of other atoms or of another calculator; warn where bits may differ.
+
+    Args:
+        identity: `run_identity` of this run, now: its `machine`.
 
     Raises:
         ConfigError: names what differs, and the ways out.
@@ -81,7 +86,6 @@ def check_belongs(state: RestartState, path: PathLike, identity: dict[str, Part]
             "trajectory and log) for this one, or overwrite=True to start afresh"
         )
         require_same(state.identity, identity, where=str(path), ways=ways)
-    now = machine(calculator)
     for name, before in state.machine.items():
         if before is not None and now.get(name) is not None and before != now[name]:
             warnings.warn(

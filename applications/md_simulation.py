@@ -46,7 +46,7 @@ class Simulation:
         self.step = 0
         self.first_volume = self.atoms.get_volume() if self.atoms.cell.rank == 3 else float("nan")
         self.rng = np.random.default_rng(config.seed)
-        self.identity = run_identity(self.atoms, config)
+        self.identity, self.machine = run_identity(self.atoms, config), machine(self.atoms.calc)
         earlier = (
             load_restart(self.restart) if self.restart and self.restart.exists() and not overwrite else None
         )
@@ -216,7 +216,7 @@ class Simulation:
             config=self.config.to_dict(),
             marks={name: writer.mark() for name, writer in files.items() if writer and writer.is_open},
             identity=self.identity,
-            machine=machine(atoms.calc),
+            machine=self.machine,
         )
 
     def _prepare(self, state: RestartState | None) -> None:
@@ -239,7 +239,7 @@ class Simulation:
     def _check_continues(self, state: RestartState, path: Path) -> None:
         """Raise unless the restart file belongs to these atoms, this calculator and these options."""
         self.config.check_continues(state.config)
-        check_belongs(state, path, self.identity, self.atoms.calc)
+        check_belongs(state, path, self.identity, self.machine)
         atoms = self.atoms
         if not np.array_equal(atoms.numbers, state.numbers) or not np.array_equal(atoms.pbc, state.pbc):
             raise DataError(

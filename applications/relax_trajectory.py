@@ -61,10 +61,6 @@ def last_frame(writer: FrameWriter, start: Atoms, mine: str) -> Atoms | None:
             f"{writer.path} holds {last.get_chemical_formula()}, not {start.get_chemical_formula()}; "
             "give another file or overwrite=True"
         )
-    if not (np.isfinite(last.positions).all() and np.isfinite(last.cell.array).all()):
-        raise DataError(
-            f"{writer.path} is damaged: its last frame holds NaN; give overwrite=True to replace it"
-        )
     stored = last.info.get(KEY)
     if stored is not None:
         require_same(_parts(str(stored)), _parts(mine), where=str(writer.path), ways=_WAYS)

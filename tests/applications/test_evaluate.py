@@ -10,6 +10,7 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 
+from dpa2calc import DPA2Calculator
 from dpa2calc.applications._evaluate import Relaxation, evaluate, relax_in_place
 from dpa2calc.applications._structures import (
     conventional_matrix,
@@ -19,6 +20,7 @@ from dpa2calc.applications._structures import (
 )
 from dpa2calc.errors import ConfigError, DataError, StructureError
 from dpa2calc.files.lock import locked
+from dpa2calc.load import load_model
 
 
 def copper():
@@ -219,3 +221,16 @@ def test_supercell_of_the_conventional_cell_is_taken_as_it_is():
     assert conventional_matrix(bulk("Cu", cubic=True) * (2, 1, 1), 1e-4).tolist() == np.eye(3).tolist()
     assert repeats_for_length(np.diag([3.0, 10.0, 4.0]), 10.0).tolist() == [4, 1, 3]
     assert repeats_for_length(Atoms(cell=[5, 5, 5, 90, 90, 60]).cell.array, 8.7).tolist() == [3, 3, 2]
+
+
+def test_weights_that_were_trained_on_are_another_calculator(tmp_path):
+    model = load_model("default")
+    options = {"what": "test", "folder": tmp_path, "progress": False}
+    (first,) = evaluate([copper()], DPA2Calculator(model, "mlearn-PBE"), **options)
+    (again,) = evaluate(
+        [copper()], DPA2Calculator("default", "mlearn-PBE", skin=0.2, device="cpu"), **options
+    )
+    assert again.energy == first.energy
+    next(model.parameters()).data.mul_(1.001)
+    with pytest.raises(ConfigError, match="belongs to other work; different are calculator: models"):
+        evaluate([copper()], DPA2Calculator(model, "mlearn-PBE"), **options)
