@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ParamSpec, TypeVar
 
+from ase import Atoms
+
+from dpa2calc.files.identity import calculator_identity, structure_identity
 from dpa2calc.files.lock import locked_files, working_in
 from dpa2calc.files.typed import conform_all
+
+from .result import Result
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,11 +37,20 @@ def application_writing(*files: str) -> Callable[[Callable[P, R]], Callable[P, R
             bound.arguments.update(conform_all(bound.arguments, hints))
             given = [bound.arguments[name] for name in files if bound.arguments.get(name) is not None]
             with working_in(bound.arguments.get("folder")), locked_files(*given):
-                return function(*bound.args, **bound.kwargs)
+                return _signed(function(*bound.args, **bound.kwargs), bound.arguments)
 
         return checked
 
     return decorate
+
+
+def _signed(found: R, arguments: Mapping[str, typing.Any]) -> R:
+    """A result with the structure and the calculator that it belongs to in its provenance."""
+    atoms = arguments.get("atoms", arguments.get("initial"))
+    if not isinstance(found, Result) or not isinstance(atoms, Atoms) or atoms.calc is None:
+        return found
+    identity = {"structure": structure_identity(atoms), "calculator": calculator_identity(atoms.calc)}
+    return dataclasses.replace(found, provenance={**found.provenance, "identity": identity})
 
 
 def application(function: Callable[P, R]) -> Callable[P, R]:

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import platform
 import typing
+import warnings
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib import metadata
@@ -17,6 +18,7 @@ import numpy as np
 
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.arrays import read_arrays, write_arrays
+from dpa2calc.files.identity import differences
 from dpa2calc.files.typed import conform
 from dpa2calc.shown import ShownBySummary
 from dpa2calc.version import __version__
@@ -75,11 +77,12 @@ class Result(ShownBySummary):
         """Write to one `.npz` file (arrays) holding a JSON text (the rest); no pickle.
 
         The file is written beside its final name and renamed, so an interrupted write
-        leaves an older file untouched.
+        leaves an older file untouched. A result of another structure there is replaced with a warning.
 
         Raises:
             OutputError: the file cannot be written.
         """
+        _warn_of_another(path, self.provenance)
         arrays: dict[str, np.ndarray] = {}
         values = {f.name: _pack(getattr(self, f.name), f.name, arrays) for f in dataclasses.fields(self)}
         write_arrays(path, {"class": type(self).__name__, "version": VERSION, "values": values}, arrays)
@@ -107,6 +110,24 @@ class Result(ShownBySummary):
                 f"{VERSION}; update dpa2calc, or compute the result again"
             )
         return _build(cls, values, arrays, path)
+
+
+def _warn_of_another(path: str | os.PathLike[str], mine: dict[str, Any]) -> None:
+    """Warn where a result of another structure is about to be replaced."""
+    if not Path(path).is_file() or "identity" not in mine:
+        return
+    try:
+        header, arrays = read_arrays(path, "a result")
+        theirs = _unpack(header["values"]["provenance"], arrays)["identity"]["structure"]
+        changed = differences({"structure": theirs}, {"structure": mine["identity"]["structure"]})
+    except (DataError, KeyError, TypeError, ValueError):  # something else, or without an identity
+        return
+    if changed:
+        warnings.warn(
+            f"{path} held the result of another structure ({'; '.join(changed[:3])}), which is replaced; "
+            "give each structure a name of its own",
+            stacklevel=3,
+        )
 
 
 def _build(

@@ -22,8 +22,8 @@ _MINE: ContextVar[frozenset[Path]] = ContextVar("_MINE", default=frozenset())
 def locked(path: str | os.PathLike[str]) -> Iterator[None]:
     """Keep other processes (and other callers in this one) away from a folder or file while the block runs.
 
-    The operating system holds the lock (`flock`), so that of a process that died is free. The empty file
-    `.lock` in the folder (`.NAME.lock` beside a file) stays behind and means nothing by itself.
+    The operating system holds the lock (`flock`), so that of a process that died is free. The file `.lock` in
+    the folder (`.NAME.lock` beside a file) goes with the lock; one that a kill left means nothing by itself.
 
     Args:
         path: an existing folder, or the name of a file that may not exist yet.
@@ -46,6 +46,9 @@ def locked(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     finally:
+        if os.name == "posix":  # while it is held; who opened it meanwhile looks again (filelock 3.24)
+            with contextlib.suppress(OSError):
+                name.unlink()
         lock.release()
 
 

@@ -1,6 +1,7 @@
 """Result files: the class, version, fields and types are looked at."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from dpa2calc.applications import (
     run_md,
 )
 from dpa2calc.errors import DataError, OutputError
+from dpa2calc.files.identity import structure_identity
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +91,21 @@ def test_a_result_with_numbers_of_numpy_comes_back(tmp_path):
     atoms.calc = EMT()
     result = run_md(atoms, steps=np.int64(3), temperature=np.float32(100), progress=False)
     assert MDResult.load(result.save(tmp_path / "md.npz")).config == result.config
+
+
+def test_a_result_knows_what_made_it_and_another_is_not_replaced_in_silence(tmp_path):
+    atoms = bulk("Cu", cubic=True)
+    atoms.calc = EMT()
+    result = run_md(atoms, steps=2, progress=False)
+    assert result.provenance["identity"]["structure"] == structure_identity(atoms)
+    assert result.provenance["identity"]["calculator"]["class"] == "EMT"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(2):
+            result.save(tmp_path / "md.npz")
+    atoms.positions[0] += 0.01
+    other = run_md(atoms, steps=2, progress=False)
+    with pytest.warns(UserWarning, match=r"md\.npz held the result of another structure \(.*positions\)"):
+        other.save(tmp_path / "md.npz")
+    (tmp_path / "md.npz").write_text("something else")
+    assert MDResult.load(other.save(tmp_path / "md.npz")).n_steps == 2
