@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,14 +18,14 @@ from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS, FIRE
 from tqdm import tqdm
 
-from dpa2calc.errors import DataError, StructureError
+from dpa2calc.errors import ConfigError, DataError, StructureError
 from dpa2calc.files.arrays import read_arrays, write_arrays
 from dpa2calc.files.atomic import write_json
 from dpa2calc.files.identity import (
     calculator_identity,
+    differences,
     digest,
     read_identity,
-    require_same,
     structure_identity,
 )
 from dpa2calc.files.lock import working_in
@@ -176,10 +177,9 @@ class ResultFolder:
         if label.exists():
             stored = read_identity(label)
             if "calculator" in stored:
-                ways = "Give another folder for this calculator, or delete that one"
-                require_same(stored, mine, where=str(self.path), ways=ways)
+                _refuse_another(self.path, differences(stored, mine))
                 return
-            _check_old_label(self.path, stored, calculator)
+            _check_old_label(self.path, stored, calculator_fingerprint(calculator))
         write_json(label, mine)
 
     def read(self, key: str, structure: Atoms) -> Evaluated | None:
@@ -191,7 +191,10 @@ class ResultFolder:
         path = self.path / f"{key}.npz"
         if not path.exists():
             return None
-        _, data = read_arrays(path, "a stored result; delete it and run again")
+        try:
+            _, data = read_arrays(path, "a stored result")
+        except DataError as error:
+            raise DataError(f"{path.name} is damaged ({error}); delete it and run again") from error
         n = len(structure)
         shapes = {"energy": (), "forces": (n, 3), "stress": (6,), "cell": (3, 3), "positions": (n, 3)}
         for name, shape in shapes.items():
@@ -224,32 +227,47 @@ class ResultFolder:
         write_arrays(self.path / f"{key}.npz", None, arrays)
 
 
-def _check_old_label(folder: Path, stored: dict[str, Any], calculator: Any) -> None:
-    """Labels without identity hold the class, and a description or parameters.
+def _refuse_another(folder: Path, found: list[str]) -> None:
+    if found:
+        raise ConfigError(
+            f"the folder {folder} holds results of another calculator or of other settings (different are "
+            f"{'; '.join(found[:6])}); give another folder or delete it"
+        )
+
+
+def calculator_fingerprint(calculator: Any) -> dict[str, Any]:
+    """What labels of earlier versions hold: class name, and what `describe()` says or the ASE parameters."""
+    describe = getattr(calculator, "describe", None)
+    settings = describe() if callable(describe) else dict(getattr(calculator, "parameters", {}) or {})
+    record = {"class": type(calculator).__name__, "settings": settings}
+    return json.loads(json.dumps(record, default=lambda value: type(value).__name__, sort_keys=True))
+
+
+def _in_use(text: str) -> dict[str, str]:
+    """The decisive settings of a description, which ends in "in use  head = ..., device = ..."."""
+    found = re.findall(r"(\w+) = (.*?)(?=, \w+ = |$)", text.rpartition("in use")[2])
+    return {name: value for name, value in found if name not in ("device", "skin")}
+
+
+def _check_old_label(folder: Path, stored: dict[str, Any], mine: dict[str, Any]) -> None:
+    """Compare what a label without identity tells; the wording, the device and the skin may have changed.
 
     Raises:
-        ConfigError: these tell that it was another calculator.
+        ConfigError: it was another calculator.
     """
-    described = getattr(calculator, "describe", None)
-    mine = described() if callable(described) else dict(getattr(calculator, "parameters", {}) or {})
-    mine = json.loads(json.dumps(mine, default=lambda value: type(value).__name__))
-    theirs = stored.get("settings")
-    theirs = theirs if isinstance(theirs, dict) else {}
-    if callable(described):  # its wording and device may have changed, these may not
-        names = ("model", "head", "dtype", "committee", "dispersion")
-        mine, theirs = ({name: side.get(name) for name in names} for side in (mine, theirs))
-    require_same(
-        {"calculator": {"class": stored.get("class"), **theirs}},
-        {"calculator": {"class": type(calculator).__name__, **mine}},
-        where=str(folder),
-        ways="Give another folder for this calculator, or delete that one",
-    )
-    if callable(described):
+    theirs, ours = stored.get("settings"), mine["settings"]
+    if isinstance(theirs, str) and isinstance(ours, str):
+        theirs, ours = _in_use(theirs), _in_use(ours)
         warnings.warn(
             f"{folder} holds results of an earlier version, which did not note the weights; they are taken "
             "as those of this calculator. Delete the folder if the model was trained again since",
             stacklevel=2,
         )
+    sides = [
+        {"calculator": {"class": side["class"], **(own if isinstance(own, dict) else {"settings": own})}}
+        for side, own in ((stored if "class" in stored else {"class": None}, theirs), (mine, ours))
+    ]
+    _refuse_another(folder, differences(*sides))
 
 
 def _key(structure: Atoms, relaxation: Relaxation | None, stress: bool) -> str:

@@ -151,12 +151,12 @@ def _rows(content: bytes, path: PathLike) -> list[tuple[float, ...]]:
     return rows
 
 
-def check_size(path: Path, expected: int) -> None:
+def check_size(path: Path, expected: int, content: str = "") -> None:
     """Raise DataError where a file is shorter than it was when the restart file was written."""
     found = path.stat().st_size if path.exists() else -1
     if found < expected:
-        state = "is missing" if found < 0 else f"has {found} bytes"
+        had = content if content and found < 0 else f"{expected} bytes"
         raise DataError(
-            f"{path} {state}, but the restart file was written when it had {expected}; "
-            "put the file back, or delete the restart file to start afresh"
+            f"{path} {'is missing' if found < 0 else f'has {found} bytes'}, but the restart file was written "
+            f"when it had {had}; put the file back, or delete the restart file to start afresh"
         )

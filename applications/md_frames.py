@@ -131,7 +131,7 @@ class FrameWriter:
 
     def _kept(self, keep: Mark, n_atoms: int) -> tuple[Atoms, str]:
         """The last frame before a mark, and its hash."""
-        check_size(self.path, keep["bytes"])
+        check_size(self.path, keep["bytes"], f"{keep['frames']} frames")
         try:
             if self.binary:
                 with Trajectory(self.path) as frames:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,10 +58,13 @@ def run_identity(atoms: Atoms, config: MDConfig) -> dict[str, Part]:
 
 def machine(calculator: Any) -> dict[str, Any]:
     """Device and threads, which decide the order of sums and so the last bits."""
-    describe = getattr(calculator, "describe", None)
-    found = describe() if callable(describe) else {}
+    parameters = getattr(calculator, "parameters", None) or {}
+    device = parameters.get("device") if isinstance(parameters, Mapping) else None
     torch = sys.modules.get("torch")
-    return {"device": found.get("device"), "threads": torch.get_num_threads() if torch else None}
+    return {
+        "device": None if device is None else str(device),
+        "threads": torch.get_num_threads() if torch else None,
+    }
 
 
 def check_belongs(

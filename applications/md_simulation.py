@@ -239,13 +239,15 @@ class Simulation:
     def _check_continues(self, state: RestartState, path: Path) -> None:
         """Raise unless the restart file belongs to these atoms, this calculator and these options."""
         self.config.check_continues(state.config)
-        check_belongs(state, path, self.identity, self.machine)
         atoms = self.atoms
-        if not np.array_equal(atoms.numbers, state.numbers) or not np.array_equal(atoms.pbc, state.pbc):
+        if not np.array_equal(atoms.numbers, state.numbers):
             raise DataError(
                 f"{path} holds {len(state.numbers)} atoms that are not these {len(atoms)} "
                 f"({atoms.get_chemical_formula()}); give the atoms of the first run"
             )
+        check_belongs(state, path, self.identity, self.machine)
+        if not np.array_equal(atoms.pbc, state.pbc):  # in files that do not note the structure
+            raise DataError(f"{path} has pbc {state.pbc.tolist()}, the atoms have {atoms.pbc.tolist()}")
         if state.step > self.config.steps:
             raise ConfigError(
                 f"{path} is already at step {state.step}; steps is the total, so give at least that, "

@@ -11,7 +11,7 @@ from ase import Atoms
 
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.arrays import read_arrays, write_arrays
-from dpa2calc.files.identity import Part, calculator_identity, require_same, structure_identity
+from dpa2calc.files.identity import Part, calculator_identity, differences, structure_identity
 
 
 def band_identity(
@@ -37,9 +37,13 @@ def restore_band(images: list[Atoms], store: Path, belongs: dict[str, Part], cli
         return 0
     header, data = read_arrays(store, "a band of nudged_elastic_band; delete it and run again")
     if header is not None:
-        ways = "Give another folder for this path, or delete that file"
         stored = header.get("identity") if isinstance(header, dict) else None
-        require_same(stored if isinstance(stored, dict) else {}, belongs, where=str(store), ways=ways)
+        found = differences(stored if isinstance(stored, dict) else {}, belongs)
+        if found:
+            raise ConfigError(
+                f"{store} holds another band (different are {'; '.join(found[:6])}); give another folder for "
+                "this path, or delete that file"
+            )
     else:
         warnings.warn(
             f"{store} was written by an earlier version, which did not note what it belongs to; it is taken "

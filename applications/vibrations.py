@@ -144,7 +144,7 @@ class Vibrations(Result):
 def vibrations(
     atoms: Atoms,
     *,
-    indices: Sequence[int] | None = None,
+    indices: Sequence[Any] | np.ndarray | None = None,
     relax: Literal["none", "positions"] = "none",
     displacement: float = 0.01,
     fmax: float = 1e-3,
@@ -199,7 +199,7 @@ def vibrations(
     return _analysed(rest, raw, moved, indices is None, displacement, record)
 
 
-def _checked_indices(indices: Sequence[int], n_atoms: int) -> np.ndarray:
+def _checked_indices(indices: Sequence[Any] | np.ndarray, n_atoms: int) -> np.ndarray:
     moved = np.asarray(indices)
     if moved.ndim != 1 or len(moved) == 0 or not np.issubdtype(moved.dtype, np.integer):
         raise ConfigError(f"indices must be a list of atom numbers, got {indices!r}")

@@ -72,6 +72,8 @@ def _one_of(name: str, value: Any, hint: Any) -> Any:
         return None
     reasons = []
     for choice in choices:
+        if choice is types.NoneType:
+            continue
         try:
             return conform(name, value, choice)
         except ConfigError as error:

@@ -11,7 +11,7 @@ from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 
 from dpa2calc import DPA2Calculator
-from dpa2calc.applications._evaluate import Relaxation, evaluate, relax_in_place
+from dpa2calc.applications._evaluate import Relaxation, calculator_fingerprint, evaluate, relax_in_place
 from dpa2calc.applications._structures import (
     conventional_matrix,
     image_distance,
@@ -58,9 +58,7 @@ def test_damaged_file_is_named(tmp_path):
     evaluate([copper()], EMT(), what="test", folder=tmp_path, progress=False)
     (path,) = tmp_path.glob("*.npz")
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(
-        DataError, match=rf"{path.name} is not a stored result; delete it and run again, or is damaged"
-    ):
+    with pytest.raises(DataError, match=rf"{path.name} is damaged .*; delete it and run again"):
         evaluate([copper()], EMT(), what="test", folder=tmp_path, progress=False)
 
 
@@ -105,17 +103,20 @@ def test_overlapping_atoms_are_named_as_the_cause():
 
 
 class Described(EMT):
-    """A calculator with weights, a device, and a description in words."""
+    """A calculator with weights, a head and a device."""
 
     def __init__(self, weights=1.0, device="cpu"):
         super().__init__()
-        self.weights, self.device = weights, device
+        self.weights = weights
+        self.device = device
 
     def identity(self):
         return {"weights": str(self.weights)}
 
     def describe(self):
-        return {"model": "a.pt", "head": "b", "device": self.device}
+        return (
+            f"a.pt: a page of text\nin use      head = b, dtype = float32, device = {self.device}, skin = 1.0"
+        )
 
 
 def test_a_model_trained_again_under_its_name_is_refused_and_another_device_is_not(tmp_path):
@@ -123,7 +124,9 @@ def test_a_model_trained_again_under_its_name_is_refused_and_another_device_is_n
     (first,) = evaluate([copper()], Described(), **options)
     (again,) = evaluate([copper()], Described(device="cuda:1"), **options)
     assert again.energy == first.energy
-    with pytest.raises(ConfigError, match=r"belongs to other work; .*calculator: weights .*another folder"):
+    with pytest.raises(
+        ConfigError, match=r"results of another calculator .*calculator: weights.*another folder"
+    ):
         evaluate([copper()], Described(2.0), **options)
     with pytest.raises(ConfigError, match=r'calculator: class \("Described" -> "EMT"\)'):
         evaluate([copper()], EMT(), **options)
@@ -137,16 +140,21 @@ def test_folders_of_earlier_versions(tmp_path):
     """They hold the class, and a description in words or the parameters."""
     label = tmp_path / "calculator.json"
     evaluate([copper()], Described(), what="test", folder=tmp_path, progress=False)
-    old = {"class": "Described", "settings": {"model": "a.pt", "head": "b", "device": "cuda"}}
+    text = "another wording\nin use      head = {}, dtype = float32, device = cuda, skin = 0.5{}"
+    old = {"class": "Described", "settings": text.format("b", "")}
     label.write_text(json.dumps(old))
     with pytest.warns(UserWarning, match="did not note the weights"):
         evaluate([copper()], Described(), what="test", folder=tmp_path, progress=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # written anew: once is enough
         evaluate([copper()], Described(), what="test", folder=tmp_path, progress=False)
-    label.write_text(json.dumps({**old, "settings": {**old["settings"], "head": "c"}}))
-    with pytest.raises(ConfigError, match=r'calculator: head \("c" -> "b"\)'):
-        evaluate([copper()], Described(), what="test", folder=tmp_path, progress=False)
+    for words, named in ((("c", ""), "head"), (("b", ", dispersion = {}"), "dispersion")):
+        label.write_text(json.dumps({**old, "settings": text.format(*words)}))
+        with (
+            pytest.warns(UserWarning),
+            pytest.raises(ConfigError, match=rf"different are calculator: {named}"),
+        ):
+            evaluate([copper()], Described(), what="test", folder=tmp_path, progress=False)
     label.write_text(json.dumps({"class": "EMT", "settings": dict(EMT().parameters)}))
     evaluate([copper()], EMT(), what="test", folder=tmp_path, progress=False)
 
@@ -197,6 +205,12 @@ def test_long_arrays_and_nameless_constraints_are_told_apart(tmp_path):
     assert len(list(tmp_path.glob("*.npz"))) == 4
 
 
+def test_fingerprint_tells_calculators_apart():
+    prints = [calculator_fingerprint(c) for c in (EMT(), LennardJones(rc=5.0), LennardJones(rc=6.0))]
+    assert prints[0] != prints[1] != prints[2]
+    assert calculator_fingerprint(LennardJones(rc=5.0)) == prints[1]
+
+
 def test_image_distance_of_a_slanted_cell():
     """Rows (1, 0), (5, 1): the lattice is the square one."""
     assert image_distance(np.array([[1, 0, 0], [5, 1, 0], [0, 0, 7]])) == pytest.approx(1.0)
@@ -232,5 +246,5 @@ def test_weights_that_were_trained_on_are_another_calculator(tmp_path):
     )
     assert again.energy == first.energy
     next(model.parameters()).data.mul_(1.001)
-    with pytest.raises(ConfigError, match="belongs to other work; different are calculator: models"):
+    with pytest.raises(ConfigError, match=r"another calculator .*different are calculator: models"):
         evaluate([copper()], DPA2Calculator(model, "mlearn-PBE"), **options)

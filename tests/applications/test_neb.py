@@ -134,7 +134,7 @@ def test_resumes_from_its_folder(hop, band, tmp_path):
     again = nudged_elastic_band(*hop, n_images=5, fmax=0.01, folder=tmp_path, progress=False)
     assert again.n_steps == 0 and again.barrier_forward == pytest.approx(done.barrier_forward, abs=1e-9)
     with pytest.raises(
-        ConfigError, match=r"band\.npz belongs to other work; different are options: n_images \(5 -> 7\)"
+        ConfigError, match=r"band\.npz holds another band \(different are options: n_images \(5 -> 7\)"
     ):
         nudged_elastic_band(*hop, n_images=7, fmax=0.01, folder=tmp_path, progress=False)
 
@@ -220,7 +220,7 @@ def test_a_band_belongs_to_its_ends_calculator_and_options(tmp_path):
         (initial, final, {"spring": 2.0}, r"options: spring \(1\.0 -> 2\.0\)"),
         (initial, final, {"interpolation": "linear"}, r'options: interpolation \("idpp" -> "linear"\)'),
     ):
-        with pytest.raises(ConfigError, match=rf"band\.npz belongs to other work; .*{named}.*another folder"):
+        with pytest.raises(ConfigError, match=rf"band\.npz holds another band .*{named}.*another folder"):
             cut_band(first, last, tmp_path, **changes)
     assert cut_band(initial, final, tmp_path, max_steps=500, fmax=np.float64(0.05)).converged
     with pytest.raises(ConfigError, match="climbs already; use climb=True"):
@@ -245,7 +245,7 @@ def test_a_damaged_band_is_refused(tmp_path, change):
         arrays = {name: stored[name] for name in stored.files}
     change(arrays)
     np.savez(tmp_path / "band.npz", **arrays)
-    with pytest.raises((DataError, ConfigError), match=r"band\.npz (is|belongs)"):
+    with pytest.raises((DataError, ConfigError), match=r"band\.npz (is|holds)"):
         cut_band(*molecule_hop(), tmp_path)
 
 
