@@ -226,6 +226,11 @@ def work_folder(folder: PathLike | None, belongs: dict[str, Part]) -> Iterator[P
                 read_identity(label), belongs, where=str(folder),
                 ways="Give another folder, or delete that one to start afresh",
             )  # fmt: skip
-        else:  # new, or of an earlier version: then each run looks at its own restart file
+        begun = any(Path(folder).glob("*.npz"))
+        if not begun:
             write_json(label, belongs)
         yield Path(folder)
+        if (
+            begun
+        ):  # by an earlier version, perhaps for something else: each run has looked at its restart file
+            write_json(label, belongs)

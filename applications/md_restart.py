@@ -82,7 +82,7 @@ def check_belongs(
         warnings.warn(
             f"{path} was written by an earlier version, which did not note the structure and the calculator "
             "that it belongs to; they are taken to be the same",
-            stacklevel=2,
+            stacklevel=6,
         )
     else:
         ways = (
@@ -95,7 +95,7 @@ def check_belongs(
             warnings.warn(
                 f"{path} was written with {name} {before}, this run has {now[name]}: it continues the same "
                 f"dynamics, but its last bits may differ; take {name} {before} again to repeat them",
-                stacklevel=2,
+                stacklevel=6,
             )
 
 

@@ -255,3 +255,4 @@ def test_a_folder_belongs_to_one_structure_calculator_and_set_of_options(spring_
     (tmp_path / "identity.json").unlink()
     with pytest.raises(ConfigError, match=r"000-heating-100K\.npz belongs to other work"):
         short_scan(other, tmp_path)
+    assert np.array_equal(short_scan(spring_crystal(), tmp_path).volume, first.volume)
