@@ -229,14 +229,8 @@ def test_errors_say_what_to_do(springs_class, copper):
 
 
 def short_scan(atoms, folder, temperatures=(100, 120, 140, 160, 180), **changes):
-    options = {
-        "picoseconds": 0.1,
-        "timestep_fs": 2.0,
-        "sample_interval": 1,
-        "cooling": False,
-        "progress": False,
-    }
-    return phase_transition(atoms, temperatures, folder=folder, progress=False, **{**options, **changes})
+    options = {"picoseconds": 0.1, "timestep_fs": 2.0, "sample_interval": 1, "cooling": False, **changes}
+    return phase_transition(atoms, temperatures, folder=folder, progress=False, **options)
 
 
 def test_a_folder_belongs_to_one_structure_calculator_and_set_of_options(spring_crystal, tmp_path):
