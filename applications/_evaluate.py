@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-from zipfile import BadZipFile
 
 import numpy as np
 from ase import Atoms
@@ -18,6 +19,16 @@ from ase.optimize import BFGS, FIRE
 from tqdm import tqdm
 
 from dpa2calc.errors import ConfigError, DataError, StructureError
+from dpa2calc.files.arrays import read_arrays, write_arrays
+from dpa2calc.files.atomic import write_json
+from dpa2calc.files.identity import (
+    calculator_identity,
+    differences,
+    digest,
+    read_identity,
+    structure_identity,
+)
+from dpa2calc.files.lock import working_in
 
 from ._structures import need_stress, symmetry_dataset
 
@@ -113,8 +124,18 @@ def evaluate(
 
     Raises:
         StructureError: a relaxation did not converge, or a result is not finite.
-        ConfigError: the folder belongs to another calculator.
+        ConfigError: the folder belongs to another calculator, or another run is at work there.
+        DataError: a stored result is damaged.
+        OutputError: the folder cannot be written.
     """
+    with working_in(folder):
+        return _evaluate(structures, calculator, what, folder, relaxation, stress, progress)
+
+
+def _evaluate(
+    structures: Sequence[Atoms], calculator: Any, what: str, folder: Any, relaxation: Relaxation | None,
+    stress: bool, progress: bool,
+) -> list[Evaluated]:  # fmt: skip
     cache = ResultFolder(folder, calculator) if folder is not None else None
     results = []
     for structure in tqdm(structures, desc=what, unit="structure", disable=not progress):
@@ -147,71 +168,117 @@ def _compute(
 
 
 class ResultFolder:
-    """A folder of finished structures, tied to one calculator."""
+    """A folder of finished structures, tied to one calculator (whatever its device and threads)."""
 
     def __init__(self, folder: str | os.PathLike[str], calculator: Any) -> None:
         self.path = Path(folder)
-        self.path.mkdir(parents=True, exist_ok=True)
-        mine = calculator_fingerprint(calculator)
         label = self.path / "calculator.json"
+        mine = {"calculator": calculator_identity(calculator)}
         if label.exists():
-            theirs = json.loads(label.read_text())
-            if theirs != mine:
-                raise ConfigError(
-                    f"the folder {self.path} holds results of another calculator or of other settings "
-                    f"({theirs.get('class')}, this one is {mine['class']}); give another folder or delete it"
-                )
-        else:
-            _write_text(label, json.dumps(mine, indent=1))
+            stored = read_identity(label)
+            if "calculator" in stored:
+                _refuse_another(self.path, differences(stored, mine))
+                return
+            _check_old_label(self.path, stored, calculator_fingerprint(calculator))
+        write_json(label, mine)
 
     def read(self, key: str, structure: Atoms) -> Evaluated | None:
-        """The stored result of that key, or None."""
+        """The stored result of that key, or None.
+
+        Raises:
+            DataError: the file is damaged or belongs to something else.
+        """
         path = self.path / f"{key}.npz"
         if not path.exists():
             return None
         try:
-            with np.load(path, allow_pickle=False) as data:
-                atoms = structure.copy()
-                atoms.set_cell(data["cell"])
-                atoms.set_positions(data["positions"], apply_constraint=False)
-                energy, forces, stress = float(data["energy"]), data["forces"], data["stress"]
-            return Evaluated(energy=energy, forces=forces, stress=stress, atoms=atoms)
-        except (OSError, ValueError, KeyError, BadZipFile) as error:
-            raise DataError(f"{path} is damaged ({error}); delete it and run again") from error
+            _, data = read_arrays(path, "a stored result")
+        except DataError as error:
+            raise DataError(f"{path.name} is damaged ({error}); delete it and run again") from error
+        n = len(structure)
+        shapes = {"energy": (), "forces": (n, 3), "stress": (6,), "cell": (3, 3), "positions": (n, 3)}
+        for name, shape in shapes.items():
+            found = data.get(name)
+            whole = found is not None and found.shape == shape and found.dtype.kind == "f"
+            if found is None or not whole or not (np.isfinite(found).all() or name == "stress"):
+                raise DataError(
+                    f"{path} is damaged: no {name} of {n} atoms, or not finite; delete it and run again"
+                )
+        atoms = structure.copy()
+        atoms.set_cell(data["cell"])
+        atoms.set_positions(data["positions"], apply_constraint=False)
+        return Evaluated(
+            energy=float(data["energy"]), forces=data["forces"], stress=data["stress"], atoms=atoms
+        )
 
     def write(self, key: str, result: Evaluated) -> None:
-        """Store a result under a temporary name and rename it."""
-        path = self.path / f"{key}.npz"
-        temporary = path.with_suffix(".part")
-        with open(temporary, "wb") as handle:
-            np.savez_compressed(
-                handle,
-                energy=result.energy,
-                forces=result.forces,
-                stress=result.stress,
-                cell=result.atoms.cell.array,
-                positions=result.atoms.positions,
-            )
-        os.replace(temporary, path)
+        """Store a result.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        arrays = {
+            "energy": np.float64(result.energy),
+            "forces": result.forces,
+            "stress": result.stress,
+            "cell": result.atoms.cell.array,
+            "positions": result.atoms.positions,
+        }
+        write_arrays(self.path / f"{key}.npz", None, arrays)
+
+
+def _refuse_another(folder: Path, found: list[str]) -> None:
+    if found:
+        raise ConfigError(
+            f"the folder {folder} holds results of another calculator or of other settings (different are "
+            f"{'; '.join(found[:6])}); give another folder or delete it"
+        )
 
 
 def calculator_fingerprint(calculator: Any) -> dict[str, Any]:
-    """What tells two calculators apart: class name, `describe()` or the ASE parameters that JSON can hold."""
+    """What labels of earlier versions hold: class name, and what `describe()` says or the ASE parameters."""
     describe = getattr(calculator, "describe", None)
     settings = describe() if callable(describe) else dict(getattr(calculator, "parameters", {}) or {})
     record = {"class": type(calculator).__name__, "settings": settings}
     return json.loads(json.dumps(record, default=lambda value: type(value).__name__, sort_keys=True))
 
 
+def _in_use(text: str) -> dict[str, str]:
+    """The decisive settings of a description, which ends in "in use  head = ..., device = ..."."""
+    found = re.findall(r"(\w+) = (.*?)(?=, \w+ = |$)", text.rpartition("in use")[2])
+    return {name: value for name, value in found if name not in ("device", "skin")}
+
+
+def _check_old_label(folder: Path, stored: dict[str, Any], mine: dict[str, Any]) -> None:
+    """Compare what a label without identity tells; the wording, the device and the skin may have changed.
+
+    Raises:
+        ConfigError: it was another calculator.
+    """
+    theirs, ours = stored.get("settings"), mine["settings"]
+    if isinstance(theirs, str) and isinstance(ours, str):
+        theirs, ours = _in_use(theirs), _in_use(ours)
+        warnings.warn(
+            f"{folder} holds results of an earlier version, which did not note the weights; they are taken "
+            "as those of this calculator. Delete the folder if the model was trained again since",
+            stacklevel=2,
+        )
+    sides = [
+        {"calculator": {"class": side["class"], **(own if isinstance(own, dict) else {"settings": own})}}
+        for side, own in ((stored if "class" in stored else {"class": None}, theirs), (mine, ours))
+    ]
+    _refuse_another(folder, differences(*sides))
+
+
 def _key(structure: Atoms, relaxation: Relaxation | None, stress: bool) -> str:
-    digest = hashlib.sha256()
+    found = hashlib.sha256()
     # 10 decimals: far below any physical difference, above the rounding of a supercell built twice
     for array in (structure.positions, structure.cell.array):
-        digest.update((np.round(array, 10) + 0.0).tobytes())
-    digest.update(np.asarray(structure.numbers, dtype=np.int64).tobytes())
+        found.update((np.round(array, 10) + 0.0).tobytes())
+    found.update(np.asarray(structure.numbers, dtype=np.int64).tobytes())
     for array in (structure.get_initial_charges(), structure.get_initial_magnetic_moments()):
-        digest.update(np.asarray(array, dtype=float).tobytes())
-    extra = {
+        found.update(np.asarray(array, dtype=float).tobytes())
+    extra: dict[str, Any] = {
         "pbc": structure.pbc.tolist(),
         "relaxation": None if relaxation is None else vars(relaxation),
         "stress": stress,
@@ -219,11 +286,13 @@ def _key(structure: Atoms, relaxation: Relaxation | None, stress: bool) -> str:
         # a calculator may read numbers from info (a charge, a field); objects have no stable text
         "info": {str(k): repr(v) for k, v in structure.info.items() if isinstance(v, _PLAIN)},
     }
-    digest.update(json.dumps(extra, sort_keys=True).encode())
-    return digest.hexdigest()[:24]
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".part")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    # what the texts above do not tell: they shorten arrays, and of some constraints they hold an address
+    if any(" at 0x" in text for text in extra["constraints"]):
+        extra["constraints"] = structure_identity(structure)["constraints"]
+    arrays = {name: v for name, v in structure.info.items() if isinstance(v, np.ndarray)}
+    if "aparam" in structure.arrays:
+        arrays["arrays aparam"] = structure.arrays["aparam"]
+    if arrays:
+        extra["arrays"] = {str(name): digest(value) for name, value in arrays.items()}
+    found.update(json.dumps(extra, sort_keys=True).encode())
+    return found.hexdigest()[:24]

@@ -64,7 +64,7 @@ def checked_copy(atoms: Atoms, *, what: str, periodic: bool = True) -> tuple[Ato
         )
     copy = atoms.copy()
     if periodic and copy.constraints:
-        warnings.warn(f"{what}: constraints of the given atoms are ignored", stacklevel=3)
+        warnings.warn(f"{what}: constraints of the given atoms are ignored", stacklevel=4)
         copy.set_constraint()
     return copy, atoms.calc
 

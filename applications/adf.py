@@ -10,6 +10,7 @@ from ase import Atoms
 
 from dpa2calc.errors import ConfigError, DataError, StructureError
 
+from ._application import application
 from .pairs import ElementsLike, indices_of, neighbour_vectors, parse_elements
 from .rdf import radial_distributions
 from .result import Result, library_versions, provenance
@@ -127,6 +128,7 @@ class AngularDistribution(Result):
         return ax
 
 
+@application
 def angular_distribution(
     trajectory: TrajectoryLike,
     triplet: ElementsLike = "O-O-O",

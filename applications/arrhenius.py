@@ -13,6 +13,7 @@ from scipy import stats
 
 from dpa2calc.errors import ConfigError, DataError
 
+from ._application import application
 from .diffusion import CM2_PER_S, Diffusion
 from .result import Result, provenance
 
@@ -108,6 +109,7 @@ class Arrhenius(Result):
         return ax
 
 
+@application
 def arrhenius(
     data: Sequence[Diffusion] | Sequence[float] | np.ndarray,
     values: Sequence[float] | np.ndarray | None = None,
@@ -214,7 +216,7 @@ def _check(temperatures: np.ndarray, values: np.ndarray, errors: np.ndarray) -> 
             warnings.warn(
                 f"D = {d:.2g} ± {e:.2g} Å²/ps at {t:g} K is zero within its error; run longer or leave it "
                 "out",
-                stacklevel=3,
+                stacklevel=4,
             )
         if e <= 0.0:
             raise DataError(f"the error of D at {t:g} K is {e:g}; errors must be > 0, or all left out")

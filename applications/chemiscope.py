@@ -17,6 +17,7 @@ import numpy as np
 from ase import Atoms
 
 from dpa2calc.errors import ConfigError, DataError
+from dpa2calc.files.atomic import atomic_path
 
 from .trajectory import Frames, TrajectoryLike
 
@@ -61,10 +62,9 @@ def write_chemiscope(
             for k, atom in zip(index, result.atom)
         ]
     text = json.dumps(data, separators=(",", ":")).encode()
-    temporary = target.with_name(target.name + ".part")
-    # no time stamp and no name in the header, so that equal maps are equal files
-    temporary.write_bytes(gzip.compress(text, mtime=0) if target.suffix == ".gz" else text)
-    os.replace(temporary, target)
+    with atomic_path(target) as temporary:
+        # no time stamp and no name in the header, so that equal maps are equal files
+        temporary.write_bytes(gzip.compress(text, mtime=0) if target.suffix == ".gz" else text)
     return target
 
 

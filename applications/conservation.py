@@ -19,7 +19,11 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 from dpa2calc.errors import ConfigError
+from dpa2calc.files.atomic import write_json
+from dpa2calc.files.identity import Part, calculator_identity, read_identity, require_same, structure_identity
+from dpa2calc.files.lock import working_in
 
+from ._application import application
 from ._structures import checked_copy, positive
 from .conservation_result import EnergyConservation
 from .md import run_md
@@ -42,6 +46,10 @@ class TurnedForces(Calculator):
         super().__init__()
         self.calculator, self.degrees = calculator, float(degrees)
 
+    def identity(self) -> dict[str, Any]:
+        """What decides the numbers; see `dpa2calc.files.identity`."""
+        return {"degrees": self.degrees, "calculator": calculator_identity(self.calculator)}
+
     def calculate(
         self,
         atoms: Atoms | None = None,
@@ -61,6 +69,7 @@ class TurnedForces(Calculator):
         self.results = {"energy": inner.get_potential_energy(), "forces": inner.get_forces() @ turn}
 
 
+@application
 def energy_conservation(
     atoms: Atoms,
     timesteps_fs: Sequence[float] = (0.25, 0.5, 1.0, 2.0),
@@ -85,11 +94,11 @@ def energy_conservation(
         compare: further calculators by label, such as {"turned": TurnedForces(atoms.calc)}, run from the
             same state.
         label: name of the atoms' own calculator.
-        folder: keeps logs and restart files, so that a stopped call goes on; a temporary one if None.
+        folder: keeps logs and restart files, so that a stopped call resumes; a temporary one if None.
         progress: show steps on stderr.
 
     Raises:
-        ConfigError, StructureError: wrong options or atoms.
+        ConfigError, StructureError: wrong options or atoms, or a folder that belongs to others.
 
     Example:
         >>> result = energy_conservation(atoms, compare={"turned": TurnedForces(atoms.calc)})
@@ -98,7 +107,21 @@ def energy_conservation(
     start, calculator = checked_copy(atoms, what="energy_conservation", periodic=False)
     steps = _check(timesteps_fs, duration_fs, equilibration_fs, label, compare)
     calculators = {label: calculator, **(compare or {})}
-    with _folder(folder) as place:
+    belongs: dict[str, Part] = {
+        "structure": structure_identity(start, momenta=True),
+        "calculator": calculator_identity(calculator),
+        "options": {
+            "temperature": float(temperature), "equilibration_fs": float(equilibration_fs), "seed": seed,
+            "shortest timestep_fs": steps[0], "duration_fs": float(duration_fs),
+        },
+    }  # fmt: skip
+    stems = [_stem(name, dt) for name in calculators for dt in steps]
+    if len(set(stems)) < len(stems):
+        raise ConfigError(
+            f"two runs would write the same files ({', '.join(sorted(stems))}); give labels that differ in "
+            "letters or digits, and time steps that differ by more than 1e-5"
+        )
+    with work_folder(folder, belongs) as place:
         start.calc = calculator
         state = _equilibrated(start, steps[0], equilibration_fs, temperature, seed, place, progress)
         runs: list[list[MDResult]] = []
@@ -158,10 +181,14 @@ def _equilibrated(
     return state
 
 
+def _stem(label: str, dt: float) -> str:
+    return "".join(c if c.isalnum() else "-" for c in label) + f"-{dt:g}fs"
+
+
 def _nve(
     state: Atoms, label: str, dt: float, duration: float, temperature: float, place: Path, progress: bool
 ) -> MDResult:
-    stem = "".join(c if c.isalnum() else "-" for c in label) + f"-{dt:g}fs"
+    stem = _stem(label, dt)
     n_steps = round(duration / dt)
     result = run_md(
         state,
@@ -176,15 +203,34 @@ def _nve(
         progress=progress,
     )
     if result.status != "finished":
-        warnings.warn(f"{label}, {dt:g} fs: {result.reason}", stacklevel=3)
+        warnings.warn(f"{label}, {dt:g} fs: {result.reason}", stacklevel=4)
     return result
 
 
 @contextlib.contextmanager
-def _folder(folder: PathLike | None) -> Iterator[Path]:
-    if folder is not None:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        yield Path(folder)
-    else:
+def work_folder(folder: PathLike | None, belongs: dict[str, Part]) -> Iterator[Path]:
+    """The folder of runs that belong together, tied to what they belong to; a temporary one if None.
+
+    Raises:
+        ConfigError: the folder holds the runs of something else, or another run is at work there.
+        OutputError: it cannot be written.
+    """
+    if folder is None:
         with tempfile.TemporaryDirectory(prefix="dpa2calc-") as name:
             yield Path(name)
+        return
+    with working_in(folder):
+        label = Path(folder) / "identity.json"
+        if label.exists():
+            require_same(
+                read_identity(label), belongs, where=str(folder),
+                ways="Give another folder, or delete that one to start afresh",
+            )  # fmt: skip
+        begun = any(Path(folder).glob("*.npz"))
+        if not begun:
+            write_json(label, belongs)
+        yield Path(folder)
+        if (
+            begun
+        ):  # by an earlier version, perhaps for something else: each run has looked at its restart file
+            write_json(label, belongs)

@@ -12,7 +12,9 @@ from ase import Atoms
 from ase.io.cube import write_cube
 
 from dpa2calc.errors import ConfigError, StructureError
+from dpa2calc.files.atomic import atomic_path
 
+from ._application import application
 from .paths import Drift, Paths, read_paths
 from .result import Result, provenance
 from .trajectory import TrajectoryLike
@@ -117,15 +119,14 @@ class DensityMap(Result):
         target = Path(path)
         atoms = Atoms(self.host_symbols, positions=self.host_positions, cell=self.cell, pbc=True)
         atoms.wrap()
-        temporary = target.with_name(target.name + ".part")
-        with open(temporary, "w") as handle:
+        with atomic_path(target) as temporary, open(temporary, "w", encoding="utf-8") as handle:
             write_cube(
                 handle, atoms, data=self.density, comment=f"{self.species} number density (1/Angstrom^3)"
             )
-        os.replace(temporary, target)
         return target
 
 
+@application
 def density_map(
     trajectory: TrajectoryLike | Paths,
     species: str = "Li",

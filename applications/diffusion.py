@@ -11,6 +11,7 @@ from ase import units
 
 from dpa2calc.errors import ConfigError, DataError
 
+from ._application import application
 from .msd import block_error, choose_lags, ratio_error, slope_weights, squared_displacements
 from .paths import Drift, Paths, read_paths
 from .result import Result, provenance
@@ -127,6 +128,7 @@ def _coefficient(value: float, error: float) -> str:
     return f"{plus_minus(value, error)} Å²/ps = ({value * CM2_PER_S:.3e} ± {error * CM2_PER_S:.1e}) cm²/s"
 
 
+@application
 def diffusion(
     trajectory: TrajectoryLike | Paths,
     species: str = "Li",
@@ -264,7 +266,7 @@ def _linearity(time: np.ndarray, msd: np.ndarray, species: str) -> float:
             f"the mean-square displacement of {species} is not linear from {time[0]:g} to {time[-1]:g} "
             f"ps: its slope changes by {difference / early.mean():+.0%}. Move the fit window to longer "
             "times, or run longer",
-            stacklevel=3,
+            stacklevel=4,
         )
     return float(late.mean() / early.mean()) if early.mean() else float("nan")
 

@@ -14,6 +14,7 @@ from ase import Atoms, units
 from dpa2calc.errors import ConfigError
 
 from . import elastic_tensor
+from ._application import application
 from ._evaluate import Evaluated, Relaxation, evaluate
 from ._structures import GPA, checked_copy, need_stress, positive, require, symmetry_dataset
 from .result import Result, provenance
@@ -112,6 +113,7 @@ class ElasticConstants(Result):
         return axes
 
 
+@application
 def elastic_constants(
     atoms: Atoms,
     *,
@@ -183,7 +185,7 @@ def _check_reference(reference: Evaluated, fmax: float) -> None:
         warnings.warn(
             f"elastic_constants: the crystal is not relaxed (stress up to {left:.2f} GPa, force up to "
             f"{reference.max_force:.2g} eV/Å); these are not its zero-pressure constants. Use relax='cell'",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

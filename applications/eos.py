@@ -15,6 +15,7 @@ from scipy.optimize import curve_fit
 
 from dpa2calc.errors import ConfigError, StructureError
 
+from ._application import application
 from ._evaluate import Relaxation, evaluate
 from ._structures import GPA, checked_copy, need_stress, positive
 from .result import Result, provenance
@@ -174,6 +175,7 @@ class EquationOfState(Result):
         return axes
 
 
+@application
 def equation_of_state(
     atoms: Atoms,
     *,
@@ -269,7 +271,7 @@ def _fitted(points: list, form: Form, record: dict, crystal: Atoms, relax: str) 
         warnings.warn(
             f"equation_of_state: stresses other than pressure reach {largest:.2f} GPa; the crystal is "
             "not cubic, so use relax='shape' for the true bulk modulus",
-            stacklevel=3,
+            stacklevel=4,
         )
     return EquationOfState(
         provenance=record,

@@ -6,14 +6,16 @@ from typing import Any
 
 from ase import Atoms
 
-from dpa2calc.errors import ConfigError
+from dpa2calc.errors import ConfigError, StructureError
 
+from ._application import application_writing
 from .md_config import MDConfig
 from .md_files import PathLike
 from .md_result import MDResult
 from .md_simulation import Simulation
 
 
+@application_writing("trajectory", "log", "restart")
 def run_md(
     atoms: Atoms,
     config: MDConfig | None = None,
@@ -27,16 +29,17 @@ def run_md(
 ) -> MDResult:
     """Run molecular dynamics to a total number of steps.
 
-    When the file `restart` exists, the run goes on from it (also after a kill) and repeats, bit for
+    When the file `restart` exists, the run resumes from it (also after a kill) and repeats, bit for
     bit, what an uninterrupted run would have done; trajectory and log are cut back to its step and
-    continued. Otherwise a new run starts.
+    continued. Structure, calculator and options must be those of the first call, but for `steps` and
+    `restart_seconds`. Otherwise a new run starts, and writes the restart file first.
 
     Args:
         atoms: with a calculator; never changed.
         config: the run; instead, its fields can be given as keywords, or some of them replaced.
         trajectory: `.traj` (exact) or `.extxyz`; energy, forces and stress go with each frame.
         log: CSV file, columns as in `md_files.COLUMNS`.
-        restart: `.npz` file to go on from and to keep up to date.
+        restart: `.npz` file to resume from and to keep up to date.
         overwrite: start afresh over existing files.
         progress: show steps, rate in ns/day and time left on stderr.
         options: fields of MDConfig.
@@ -48,7 +51,10 @@ def run_md(
 
     Raises:
         ConfigError, StructureError: wrong options or atoms.
-        DataError: a file to continue from does not fit.
+        ConfigError: the restart file belongs to another structure, calculator or other options, or another
+            run is writing to one of the files.
+        DataError: a file to continue from is damaged, or trajectory and log are not those of the restart.
+        OutputError: a file cannot be written.
         KeyboardInterrupt: passed on after the restart file was written.
 
     Example:
@@ -56,6 +62,8 @@ def run_md(
         >>> print(result.summary())
     """
     paths = {"trajectory": trajectory, "log": log, "restart": restart}
+    if not isinstance(atoms, Atoms):
+        raise StructureError(f"run_md needs an ase.Atoms object, got {type(atoms).__name__}")
     simulation = Simulation(atoms, _merge(config, options), paths, overwrite)
     try:
         simulation.run(progress)
@@ -65,6 +73,8 @@ def run_md(
 
 
 def _merge(config: MDConfig | None, options: dict[str, Any]) -> MDConfig:
+    if config is not None and not isinstance(config, MDConfig):
+        raise ConfigError(f"config is a {type(config).__name__}; give an MDConfig, or its fields as keywords")
     known = {name: getattr(config, name) for name in MDConfig.__dataclass_fields__} if config else {}
     unknown = sorted(set(options) - set(MDConfig.__dataclass_fields__))
     if unknown:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_type_hints
 
+import numpy as np
 from ase import units
 
 from dpa2calc.errors import ConfigError
+from dpa2calc.files.typed import conform
 
 Ensemble = Literal["nve", "nvt", "npt"]
 Thermostat = Literal["langevin", "bussi", "nose-hoover"]
@@ -72,13 +74,18 @@ class MDConfig:
             value = getattr(self, name)
             if value not in get_args(choices):
                 raise ConfigError(f"{name} is {value!r}; choose one of {', '.join(get_args(choices))}")
+        hints = get_type_hints(MDConfig)
         for name in ("temperature", "pressure_gpa"):
             object.__setattr__(self, name, _target(name, getattr(self, name)))
+        for name in hints.keys() - {"temperature", "pressure_gpa"}:
+            object.__setattr__(self, name, conform(name, getattr(self, name), hints[name]))
         if any(value <= 0 for value in _pair(self.temperature)):
             raise ConfigError(f"temperature is {self.temperature} K; it must be above 0 K")
         for name in ("timestep_fs", "thermostat_time_fs", "barostat_time_fs"):
             _above_zero(name, getattr(self, name), "fs")
-        for name in ("steps", "sync_interval"):
+        if not self.restart_seconds >= 0:
+            raise ConfigError(f"restart_seconds is {self.restart_seconds}; it must be 0 s or more")
+        for name in ("steps", "sync_interval", "seed"):
             _whole(name, getattr(self, name), least=0)
         for name in ("trajectory_interval", "log_interval", "chain_length"):
             _whole(name, getattr(self, name), least=1)
@@ -122,7 +129,7 @@ class MDConfig:
             before = earlier.get(name, value)
             before = tuple(before) if isinstance(before, list) else before
             if name == "ramp_steps" and self.ramped:
-                value, before = value or self.steps, before or earlier["steps"]
+                value, before = value or self.steps, before or earlier.get("steps")
             if name not in FREE_ON_RESUME and value != before:
                 raise ConfigError(
                     f"the restart file was made with {name}={before!r}, this run asks for {value!r}; "
@@ -135,8 +142,11 @@ def _pair(value: Target) -> tuple[float, float]:
 
 
 def _target(name: str, value: Any) -> Target:
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()  # of one number: the number
     values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
-    numbers = all(isinstance(item, (int, float)) and math.isfinite(item) for item in values)
+    values = tuple(item.item() if isinstance(item, np.generic) else item for item in values)
+    numbers = all(type(item) in (int, float) and math.isfinite(item) for item in values)
     if not numbers or len(values) not in (1, 2):
         raise ConfigError(f"{name} is {value!r}; give one number or a pair (start, end)")
     return (float(values[0]), float(values[1])) if len(values) == 2 else float(values[0])

@@ -1,25 +1,20 @@
-"""The files of a run: trajectory and log that can be cut back to a given frame, and the restart file."""
+"""The log of a run, which can be cut back to a given row."""
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-import ase.io
 import numpy as np
-from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
-from ase.constraints import FixCom
-from ase.io.trajectory import Trajectory
 
-from dpa2calc.errors import ConfigError, DataError
+from dpa2calc.errors import DataError
+from dpa2calc.files.atomic import writing
 
 PathLike = str | os.PathLike[str]
-FORMAT = "dpa2calc-md-restart"
-VERSION = 1
+Mark = dict[str, Any]  # where a file stood: its name, bytes, number of frames, a hash of its end
+TEXT: Any = {"encoding": "utf-8", "newline": "\n"}
 
 # columns of the log, in order; an empty field means "not defined here" (no stress, no conserved quantity)
 COLUMNS = (
@@ -38,105 +33,94 @@ COLUMNS = (
 )
 
 
-def make_frame(atoms: Atoms, step: int, timestep_fs: float) -> Atoms:
-    """A copy of the atoms with the results at hand (energy, forces, stress), step and time."""
-    frame = atoms.copy()
-    frame.set_constraint([item for item in frame.constraints if not isinstance(item, FixCom)])
-    found = {name: atoms.calc.results.get(name) for name in ("energy", "forces", "stress")}
-    frame.calc = SinglePointCalculator(frame, **{k: np.copy(v) for k, v in found.items() if v is not None})
-    if "energy" in frame.calc.results:
-        frame.calc.results["energy"] = float(frame.calc.results["energy"])
-    frame.info.update(step=step, time_fs=step * timestep_fs)
-    return frame
-
-
-class FrameWriter:
-    """Append frames to a `.traj` or `.extxyz` file.
-
-    `.traj` keeps every bit; `.extxyz` is text with eight decimals. Positions are never wrapped.
-    """
-
-    def __init__(self, path: PathLike) -> None:
-        self.path = Path(path)
-        if self.path.suffix not in (".traj", ".extxyz", ".xyz"):
-            raise ConfigError(
-                f"trajectory is {self.path.name!r}; its name must end in .traj (binary) or .extxyz (text)"
-            )
-        self.count = 0
-        self._writer: Any = None
-
-    def open(self, keep: dict[str, int] | None) -> None:
-        """Start a new file, or cut an existing one back to the mark `keep` and append to it."""
-        binary = self.path.suffix == ".traj"
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        if keep is not None:
-            self.count = keep["frames"]
-            _cut_ulm(self.path, keep["frames"]) if binary else _cut_text(self.path, keep["bytes"])
-        mode = "w" if keep is None else "a"
-        self._writer = Trajectory(self.path, mode) if binary else open(self.path, mode, encoding="utf-8")
-
-    def open_append(self) -> None:
-        """Go on at the end of an existing file."""
-        binary = self.path.suffix == ".traj"
-        self._writer = Trajectory(self.path, "a") if binary else open(self.path, "a", encoding="utf-8")
-
-    def write(self, frame: Atoms) -> None:
-        """Append one frame."""
-        if self.path.suffix == ".traj":
-            self._writer.write(frame)
-        else:
-            ase.io.write(self._writer, frame, format="extxyz")
-        self.count += 1
-
-    def mark(self) -> dict[str, int]:
-        """Where the file stands now, everything written so far being on disk."""
-        if self.path.suffix != ".traj":
-            self._writer.flush()
-        return {"frames": self.count, "bytes": self.path.stat().st_size}
-
-    def close(self) -> None:
-        """Close the file; may be called twice."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-
-
 class LogWriter:
     """A CSV file with one row every few steps; numbers are written so that they read back exactly."""
 
     def __init__(self, path: PathLike) -> None:
         self.path = Path(path)
         self._handle: TextIO | None = None
+        self._content = hashlib.sha256()  # of all that was written
 
-    def open(self, keep: dict[str, int] | None) -> list[tuple[float, ...]]:
-        """Start a new file, or cut an existing one back to a mark; returns the rows that stay."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+    def open(self, keep: Mark | None, *, steps: range = range(0)) -> list[tuple[float, ...]]:
+        """Start a new file, or cut an existing one back to a mark; returns the rows that stay.
+
+        Args:
+            steps: whose rows the file must hold up to the mark, or the last of these.
+
+        Raises:
+            DataError: the file is shorter than the mark, damaged, or another one.
+            OutputError: it cannot be written.
+        """
+        with writing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         rows: list[tuple[float, ...]] = []
-        if keep is not None:
-            _cut_text(self.path, keep["bytes"])
-            rows = read_log(self.path)
-        self._handle = open(self.path, "w" if keep is None else "a", encoding="utf-8", newline="")
-        if keep is None:
-            self._handle.write(",".join(COLUMNS) + "\n")
+        if keep is not None and keep["bytes"]:
+            check_size(self.path, keep["bytes"])
+            with writing(self.path):
+                content = self.path.read_bytes()[: keep["bytes"]]
+            rows = _rows(content, self.path)
+            self._content.update(content)
+            found = [row[0] for row in rows]
+            other = keep.get("content", self._content.hexdigest()) != self._content.hexdigest()
+            if other or found != list(steps)[len(steps) - len(found) :]:
+                raise DataError(
+                    f"{self.path} is not the log that the restart file was written with; put the file back, "
+                    "or delete the restart file to start afresh"
+                )
+            with writing(self.path):
+                os.truncate(self.path, keep["bytes"])
+                self._handle = open(self.path, "a", **TEXT)
+            return rows
+        with writing(self.path):
+            self._handle = open(self.path, "w", **TEXT)
+        self._put(",".join(COLUMNS) + "\n")
         return rows
 
     def write(self, row: tuple[float, ...]) -> None:
-        """Append one row in the order of COLUMNS; NaN becomes an empty field."""
-        assert self._handle is not None
-        fields = [str(int(row[0]))] + ["" if np.isnan(value) else repr(float(value)) for value in row[1:]]
-        self._handle.write(",".join(fields) + "\n")
+        """Append one row of values in the order of COLUMNS; NaN becomes an empty field.
 
-    def mark(self) -> dict[str, int]:
-        """Where the file stands now, everything written so far being on disk."""
+        Raises:
+            OutputError: full disk.
+        """
+        fields = [str(int(row[0]))] + ["" if np.isnan(value) else repr(float(value)) for value in row[1:]]
+        self._put(",".join(fields) + "\n")
+
+    def _put(self, text: str) -> None:
         assert self._handle is not None
-        self._handle.flush()
-        return {"bytes": self.path.stat().st_size}
+        with writing(self.path):
+            self._handle.write(text)
+        self._content.update(text.encode())
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the file was started or continued by this run."""
+        return self._handle is not None
+
+    def mark(self) -> Mark:
+        """Where the file stands now, everything written so far being with the operating system.
+
+        Raises:
+            OutputError: full disk.
+        """
+        assert self._handle is not None
+        with writing(self.path):
+            self._handle.flush()
+            size = self.path.stat().st_size
+        return {"name": self.path.name, "bytes": size, "content": self._content.hexdigest()}
+
+    def sync(self) -> None:
+        """Wait until everything is on disk."""
+        if self._handle is not None:
+            with writing(self.path):
+                self._handle.flush()
+                os.fsync(self._handle.fileno())
 
     def close(self) -> None:
         """Close the file; may be called twice."""
         if self._handle is not None:
-            self._handle.close()
-            self._handle = None
+            handle, self._handle = self._handle, None
+            with writing(self.path):
+                handle.close()
 
 
 def read_log(path: PathLike) -> list[tuple[float, ...]]:
@@ -146,7 +130,15 @@ def read_log(path: PathLike) -> list[tuple[float, ...]]:
         DataError: the file is no log of `run_md`.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} is not a log written by run_md: {error}") from error
+    return _rows(content, path)
+
+
+def _rows(content: bytes, path: PathLike) -> list[tuple[float, ...]]:
+    try:
+        lines = content.decode("utf-8").splitlines()
         if not lines or lines[0] != ",".join(COLUMNS):
             raise ValueError("the first line is not the header that run_md writes")
         rows = [
@@ -154,106 +146,17 @@ def read_log(path: PathLike) -> list[tuple[float, ...]]:
         ]
         if any(len(row) != len(COLUMNS) for row in rows):
             raise ValueError(f"a line has not {len(COLUMNS)} fields")
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise DataError(f"{path} is not a log written by run_md: {error}") from error
     return rows
 
 
-@dataclass(frozen=True)
-class RestartState:
-    """Everything a run needs to go on from step `step` as if it had never stopped."""
-
-    step: int
-    positions: np.ndarray  # (n_atoms, 3) Å
-    momenta: np.ndarray  # (n_atoms, 3) ASE units
-    cell: np.ndarray  # (3, 3) Å
-    numbers: np.ndarray  # (n_atoms,)
-    masses: np.ndarray  # (n_atoms,) u
-    pbc: np.ndarray  # (3,) bool
-    first_volume: float  # Å³, NaN without a cell; for the volume guard
-    integrator: dict[str, np.ndarray]
-    rng: dict[str, Any]  # numpy bit-generator state
-    config: dict[str, Any]
-    marks: dict[str, dict[str, int]] = field(default_factory=dict)  # file positions: trajectory, log
-
-
-_ARRAYS = ("positions", "momenta", "cell", "numbers", "masses", "pbc")
-
-
-def save_restart(path: PathLike, state: RestartState) -> None:
-    """Write to `path` (a `.npz` of arrays and one JSON text, no pickle), by a temporary name and rename."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    header = {
-        "format": FORMAT,
-        "version": VERSION,
-        "step": state.step,
-        "first_volume": state.first_volume,
-        "rng": state.rng,
-        "config": state.config,
-        "marks": state.marks,
-    }
-    arrays = {name: getattr(state, name) for name in _ARRAYS}
-    arrays.update({f"integrator/{name}": value for name, value in state.integrator.items()})
-    temporary = target.with_name(target.name + ".part")
-    with open(temporary, "wb") as handle:
-        np.savez(handle, __json__=np.array(json.dumps(header)), **arrays)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(temporary, target)
-
-
-def load_restart(path: PathLike) -> RestartState:
-    """Read what `save_restart` wrote.
-
-    Raises:
-        DataError: the file is missing, damaged, or something else.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            header = json.loads(str(stored["__json__"]))
-            if header.get("format") != FORMAT or header.get("version") != VERSION:
-                raise ValueError(f"format {header.get('format')!r}, version {header.get('version')!r}")
-            arrays = {name: stored[name] for name in stored.files if name != "__json__"}
-        integrator = {k.split("/", 1)[1]: v for k, v in arrays.items() if k.startswith("integrator/")}
-        return RestartState(
-            **{name: arrays[name] for name in _ARRAYS},
-            **{name: header[name] for name in ("step", "first_volume", "rng", "config", "marks")},
-            integrator=integrator,
-        )
-    except Exception as error:  # zipfile, json, numpy and key errors all mean the same to the user
-        raise DataError(
-            f"{path} is not a restart file of run_md ({type(error).__name__}: {error}); "
-            "give the right file, or delete it to start afresh"
-        ) from error
-
-
-def _cut_text(path: Path, size: int) -> None:
-    _check_size(path, path.stat().st_size if path.exists() else -1, size, "bytes")
-    os.truncate(path, size)
-
-
-def _cut_ulm(path: Path, frames: int) -> None:
-    """Make an ASE `.traj` file forget its frames from number `frames` on.
-
-    The number of items is the 64-bit integer at byte 32 of ASE's ulm files; the data of dropped
-    frames stays behind as dead bytes.
-    """
-    count = -1
-    if path.exists():
-        with open(path, "rb") as handle:
-            handle.seek(32)
-            count = int(np.frombuffer(handle.read(8), "<i8")[0])
-    _check_size(path, count, frames, "frames")
-    with open(path, "r+b") as handle:
-        handle.seek(32)
-        handle.write(np.array(frames, "<i8").tobytes())
-
-
-def _check_size(path: Path, found: int, expected: int, what: str) -> None:
+def check_size(path: Path, expected: int, content: str = "") -> None:
+    """Raise DataError where a file is shorter than it was when the restart file was written."""
+    found = path.stat().st_size if path.exists() else -1
     if found < expected:
-        state = "is missing" if found < 0 else f"has {found} {what}"
+        had = content if content and found < 0 else f"{expected} bytes"
         raise DataError(
-            f"{path} {state}, but the restart file was written when it had {expected}; "
-            "put the file back, or delete the restart file to start afresh"
+            f"{path} {'is missing' if found < 0 else f'has {found} bytes'}, but the restart file was written "
+            f"when it had {had}; put the file back, or delete the restart file to start afresh"
         )

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from ase import Atoms, units
 
+from dpa2calc.errors import ConfigError, StructureError
+
 from .md_config import MDConfig
 
 
@@ -112,6 +114,18 @@ class Guard:
         return _over(
             "the committee's forces on {} deviate by {:.3g} eV/Å", deviation, limit, "committee_limit", atoms
         )
+
+
+def check_atoms(atoms: Atoms, config: MDConfig) -> None:
+    """Raise where there is nothing that these dynamics could move."""
+    if len(atoms) == 0:
+        raise StructureError("there are no atoms to move")
+    if atoms.calc is None:
+        raise StructureError("the atoms have no calculator; set atoms.calc first")
+    if config.ensemble == "npt" and "stress" not in atoms.calc.implemented_properties:
+        raise ConfigError(f"NPT needs stresses, which {type(atoms.calc).__name__} does not give; use NVT")
+    if not (atoms.get_masses() > 0).all():
+        raise StructureError("an atom has no mass; give every atom a mass above 0")
 
 
 def results_at_hand(atoms: Atoms) -> tuple[float, np.ndarray]:

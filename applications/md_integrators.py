@@ -127,6 +127,8 @@ class Integrator:
             raise ConfigError(f"the restart file lacks {', '.join(missing)}; it is for another integrator")
         for path in self._paths():
             value = state[path]
+            if value.shape != np.shape(_get(self.dynamics, path)):
+                raise ConfigError(f"the restart file holds {path} of shape {value.shape}; it is damaged")
             _set(self.dynamics, path, float(value) if value.ndim == 0 else value.copy())
         self._targets = (self.config.target_temperature(step), self.config.target_pressure(step))
         if self.config.ensemble == "npt":

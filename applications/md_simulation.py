@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import sys
 import time
 import warnings
@@ -13,20 +15,15 @@ import numpy as np
 from ase import Atoms, units
 from tqdm import tqdm
 
-from dpa2calc.errors import ConfigError, DataError, StructureError
+from dpa2calc.errors import ConfigError, DataError, OutputError, StructureError
+from dpa2calc.files.atomic import atomic_path
 
 from .md_config import MDConfig
-from .md_files import (
-    FrameWriter,
-    LogWriter,
-    PathLike,
-    RestartState,
-    load_restart,
-    make_frame,
-    save_restart,
-)
-from .md_guards import Guard, committee_deviation, results_at_hand
+from .md_files import LogWriter, Mark, PathLike
+from .md_frames import FrameWriter, make_frame
+from .md_guards import Guard, check_atoms, committee_deviation, results_at_hand
 from .md_integrators import Integrator, initialise_velocities, wants_fixed_com
+from .md_restart import RestartState, check_belongs, load_restart, machine, run_identity, save_restart
 from .md_result import MDResult
 from .result import provenance
 
@@ -49,26 +46,31 @@ class Simulation:
         self.step = 0
         self.first_volume = self.atoms.get_volume() if self.atoms.cell.rank == 3 else float("nan")
         self.rng = np.random.default_rng(config.seed)
-        self.resumed = self.restart is not None and self.restart.exists() and not overwrite
-        state = load_restart(self.restart) if self.resumed and self.restart else None
+        self.identity, self.machine = run_identity(self.atoms, config), machine(self.atoms.calc)
+        earlier = (
+            load_restart(self.restart) if self.restart and self.restart.exists() and not overwrite else None
+        )
+        if earlier and self.restart:
+            self._check_continues(earlier, self.restart)
         if not overwrite:
-            self._refuse_existing(state.marks if state else {})
+            self._refuse_existing(earlier.marks if earlier else {})
+        # a run that was killed before its first synchronised step begins again
+        self.state = earlier if earlier and earlier.step else None
         _forget(self.atoms.calc, config)
-        self._prepare(state)
+        self._prepare(self.state)
         self.guard = Guard(config, self.integrator.n_dof, self.first_volume)
-        self._open_files(state)
         self.good = self._copy_frame()
-        self.synced = state or self._snapshot()
+        self.synced = self._snapshot()
         self.first_step, self.seconds, self.written = self.step, 0.0, 0.0
 
     def run(self, progress: bool) -> None:
         """Do the steps; on any way out the restart file holds the last synchronised step."""
+        self._continue_files() if self.state else self._begin()
         bar = tqdm(
             total=self.config.steps, initial=self.step, unit="step", file=sys.stderr, disable=not progress,
             dynamic_ncols=True,
         )  # fmt: skip
         try:
-            self._evaluate_first()
             started = self.written = time.perf_counter()
             while self.step < self.config.steps and self.status != "stopped":
                 self._one_step()
@@ -78,9 +80,13 @@ class Simulation:
                     bar.set_postfix_str(self._postfix(), refresh=False)
             if self.status != "stopped":
                 self.status, self.reason = "finished", ""
+        except BaseException:
+            with contextlib.suppress(OutputError):  # the first error says more
+                self._write_restart()
+            raise
         finally:
             bar.close()
-            self._write_restart()
+        self._write_restart()
         if self.status == "stopped":
             self._keep_stopped()
 
@@ -104,6 +110,39 @@ class Simulation:
         if self.config.sync_interval and number % self.config.sync_interval == 0:
             self._synchronise()
 
+    def _begin(self) -> None:
+        """Look at the first configuration; only when it can be run, write the files, the restart file first.
+
+        From that file on, whatever a kill leaves behind is known to be this run's own.
+        """
+        self._evaluate_first()
+        writers = {"trajectory": self.frames, "log": self.log}
+        nothing: dict[str, Mark] = {
+            name: {"name": writer.path.name, "frames": 0, "bytes": 0}
+            for name, writer in writers.items()
+            if writer
+        }
+        self.synced = dataclasses.replace(self._snapshot(), marks=nothing)
+        self._write_restart()
+        if self.frames:
+            self.frames.open(None)
+        if self.log:
+            self.log.open(None)
+        self._record()
+
+    def _continue_files(self) -> None:
+        """Cut trajectory and log back to the restart file, and check the forces there."""
+        assert self.state is not None
+        config, marks, step = self.config, self.state.marks, self.step
+        if self.frames:
+            every = config.trajectory_interval
+            kept = marks.get("trajectory")
+            self.frames.open(kept, numbers=self.state.numbers, step=step // every * every)
+        if self.log:
+            self.rows = self.log.open(marks.get("log"), steps=range(0, step + 1, config.log_interval))
+        self._evaluate_first()
+        self.synced = self._snapshot()
+
     def _evaluate_first(self) -> None:
         """Forces of the first configuration, which must pass the guards too."""
         self.atoms.get_forces(md=True)
@@ -111,9 +150,6 @@ class Simulation:
         problem = problem or self.guard.check_distances(self.atoms)
         if problem:
             raise StructureError(f"the first configuration is no start for a run: {problem}")
-        if not self.resumed:
-            self._record()
-            self.synced = self._snapshot()
 
     def _record(self) -> None:
         if self.step % self.config.log_interval == 0:
@@ -157,6 +193,9 @@ class Simulation:
 
     def _write_restart(self) -> None:
         if self.restart:
+            for writer in (self.frames, self.log):
+                if writer:
+                    writer.sync()
             save_restart(self.restart, self.synced)
             self.written = time.perf_counter()
 
@@ -175,7 +214,9 @@ class Simulation:
             integrator=self.integrator.get_state(),
             rng=dict(self.rng.bit_generator.state),
             config=self.config.to_dict(),
-            marks={name: writer.mark() for name, writer in files.items() if writer},
+            marks={name: writer.mark() for name, writer in files.items() if writer and writer.is_open},
+            identity=self.identity,
+            machine=self.machine,
         )
 
     def _prepare(self, state: RestartState | None) -> None:
@@ -185,17 +226,6 @@ class Simulation:
             initialise_velocities(atoms, self.config, self.rng, wants_fixed_com(atoms, self.config))
             self.integrator = Integrator(atoms, self.config, self.rng)
             return
-        self.config.check_continues(state.config)
-        if not np.array_equal(atoms.numbers, state.numbers) or not np.array_equal(atoms.pbc, state.pbc):
-            raise DataError(
-                f"{self.restart} holds {len(state.numbers)} atoms that are not these {len(atoms)} "
-                f"({atoms.get_chemical_formula()}); give the atoms of the first run"
-            )
-        if state.step > self.config.steps:
-            raise ConfigError(
-                f"{self.restart} is already at step {state.step}; steps is the total, so give at least that, "
-                f"not {self.config.steps}"
-            )
         if not np.array_equal(atoms.get_masses(), state.masses):
             atoms.set_masses(state.masses)
         atoms.set_cell(state.cell)
@@ -206,17 +236,31 @@ class Simulation:
         self.integrator = Integrator(atoms, self.config, self.rng)
         self.integrator.set_state(state.integrator, state.step)
 
-    def _open_files(self, state: RestartState | None) -> None:
-        marks = state.marks if state else {}
-        if self.frames:
-            self.frames.open(marks.get("trajectory"))
-        if self.log:
-            self.rows = self.log.open(marks.get("log"))
+    def _check_continues(self, state: RestartState, path: Path) -> None:
+        """Raise unless the restart file belongs to these atoms, this calculator and these options."""
+        self.config.check_continues(state.config)
+        atoms = self.atoms
+        if not np.array_equal(atoms.numbers, state.numbers):
+            raise DataError(
+                f"{path} holds {len(state.numbers)} atoms that are not these {len(atoms)} "
+                f"({atoms.get_chemical_formula()}); give the atoms of the first run"
+            )
+        check_belongs(state, path, self.identity, self.machine)
+        if not np.array_equal(atoms.pbc, state.pbc):  # in files that do not note the structure
+            raise DataError(f"{path} has pbc {state.pbc.tolist()}, the atoms have {atoms.pbc.tolist()}")
+        if state.step > self.config.steps:
+            raise ConfigError(
+                f"{path} is already at step {state.step}; steps is the total, so give at least that, "
+                f"not {self.config.steps}"
+            )
 
-    def _refuse_existing(self, marks: dict[str, dict[str, int]]) -> None:
+    def _refuse_existing(self, marks: dict[str, Mark]) -> None:
         """Raise rather than write over a file that this run does not continue."""
         for name, writer in (("trajectory", self.frames), ("log", self.log)):
-            if writer and name not in marks and writer.path.exists():
+            if not writer or not writer.path.exists():
+                continue
+            mark = marks.get(name)
+            if mark is None or (not mark["bytes"] and mark.get("name") != writer.path.name):
                 raise DataError(
                     f"{writer.path} exists; give overwrite=True to replace it, another name, or the restart "
                     "file of that run to continue it"
@@ -232,10 +276,11 @@ class Simulation:
             stem = self.frames.path.with_suffix("")
             bad = self.atoms.copy()
             bad.set_constraint()
-            ase.io.write(f"{stem}-stopped.extxyz", bad)
-            ase.io.write(f"{stem}-last-good.extxyz", self.result().final_atoms())
+            for name, frame in (("stopped", bad), ("last-good", self.result().final_atoms())):
+                with atomic_path(f"{stem}-{name}.extxyz") as temporary:
+                    ase.io.write(temporary, frame, format="extxyz")
             kept = f"; the last good frame is in {stem}-last-good.extxyz"
-        warnings.warn(f"molecular dynamics stopped at {self.reason}{kept}", stacklevel=4)
+        warnings.warn(f"molecular dynamics stopped at {self.reason}{kept}", stacklevel=5)
 
     def _postfix(self) -> str:
         rate = self._rate()
@@ -284,18 +329,6 @@ class Simulation:
             restart=str(self.restart) if self.restart else None,
             provenance=provenance(self.atoms.calc, seed=self.config.seed),
         )
-
-
-def check_atoms(atoms: Atoms, config: MDConfig) -> None:
-    """Raise where there is nothing that these dynamics could move."""
-    if len(atoms) == 0:
-        raise StructureError("there are no atoms to move")
-    if atoms.calc is None:
-        raise StructureError("the atoms have no calculator; set atoms.calc first")
-    if config.ensemble == "npt" and "stress" not in atoms.calc.implemented_properties:
-        raise ConfigError(f"NPT needs stresses, which {type(atoms.calc).__name__} does not give; use NVT")
-    if not (atoms.get_masses() > 0).all():
-        raise StructureError("an atom has no mass; give every atom a mass above 0")
 
 
 def _forget(calculator: Any, config: MDConfig) -> None:

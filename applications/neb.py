@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
-from zipfile import BadZipFile
 
 import numpy as np
 from ase import Atoms
@@ -18,16 +19,19 @@ from ase.optimize import FIRE
 from scipy.interpolate import CubicHermiteSpline
 from tqdm import tqdm
 
-from dpa2calc.errors import ConfigError, DataError, StructureError
+from dpa2calc.errors import ConfigError, StructureError
 
+from ._application import application
 from ._evaluate import Evaluated, Relaxation, evaluate
 from ._structures import checked_copy, positive
 from .neb_result import NudgedElasticBand
+from .neb_store import band_identity, restore_band, save_band
 from .result import provenance
 
 Interpolation = Literal["idpp", "linear"]
 
 
+@application
 def nudged_elastic_band(
     initial: Atoms,
     final: Atoms,
@@ -58,7 +62,7 @@ def nudged_elastic_band(
         fmax: largest force of the band at convergence, eV/Å.
         spring: spring constant, eV/Å².
         max_steps: steps of the optimiser in all.
-        folder: the band is kept here (`band.npz`), and the work resumes from it.
+        folder: the band is kept here (`band.npz`), and the work resumes from it; one folder for each path.
         progress: show a progress bar on stderr.
 
     Returns:
@@ -66,7 +70,7 @@ def nudged_elastic_band(
 
     Raises:
         StructureError: ends that do not belong together, are the same, or are not relaxed.
-        ConfigError: bad numbers.
+        ConfigError: bad numbers, or a folder that belongs to another path or calculator, or is in use.
     """
     start, calculator = checked_copy(initial, what="nudged_elastic_band", periodic=False)
     if n_images < 3 or interpolation not in ("idpp", "linear"):
@@ -80,15 +84,17 @@ def nudged_elastic_band(
     ends = _relaxed_ends(start, stop, calculator, relax_ends, fmax, folder)
     images = _first_guess(ends, n_images, interpolation)
     store = Path(folder) / "band.npz" if folder is not None else None
-    stage = _restore(images, store) if store is not None else 0
+    belongs = band_identity(start, stop, calculator, n_images, interpolation, spring)
+    stage = restore_band(images, store, belongs, climb) if store is not None else 0
     for image in images[1:-1]:
         image.calc = calculator
-    n_steps, residual, converged = _optimise(images, climb, stage, fmax, spring, max_steps, store, progress)
+    save = partial(save_band, images, store=store, belongs=belongs)
+    n_steps, residual, converged = _optimise(images, climb, stage, fmax, spring, max_steps, save, progress)
     if not converged:
         warnings.warn(
             f"nudged_elastic_band is not converged: force {residual:.3g} eV/Å after {n_steps} steps, asked "
             f"{fmax:g}; call it again with a larger max_steps (and the same folder, to go on from here)",
-            stacklevel=2,
+            stacklevel=3,
         )
     record = provenance(
         calculator, function="nudged_elastic_band", interpolation=interpolation, spring=spring
@@ -169,36 +175,6 @@ def _first_guess(ends: list[Evaluated], n_images: int, interpolation: Interpolat
     return images
 
 
-def _restore(images: list[Atoms], store: Path) -> int:
-    """Put a stored band into the images; returns its stage (0 relaxing, 1 climbing)."""
-    if not store.exists():
-        return 0
-    try:
-        with np.load(store, allow_pickle=False) as data:
-            positions, numbers, stage = data["positions"], data["numbers"], int(data["stage"])
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
-        raise DataError(f"{store} is damaged ({error}); delete it and run again") from error
-    ends = np.array([images[0].positions, images[-1].positions])
-    same = positions.shape == (len(images), len(images[0]), 3) and (numbers == images[0].numbers).all()
-    # the last image of a free molecule turns with the band
-    tolerance = 1e-6 if images[0].pbc.any() else 0.05
-    if not same or np.abs(positions[[0, -1]] - ends).max() > tolerance:
-        raise ConfigError(f"{store} holds another band (atoms, ends or n_images differ); give another folder")
-    for image, stored in zip(images, positions):
-        image.set_positions(stored, apply_constraint=False)
-    return stage
-
-
-def _save(images: list[Atoms], stage: int, store: Path | None) -> None:
-    if store is None:
-        return
-    positions = np.array([image.positions for image in images])
-    temporary = store.with_suffix(".part")
-    with open(temporary, "wb") as handle:
-        np.savez_compressed(handle, positions=positions, numbers=images[0].numbers, stage=stage)
-    os.replace(temporary, store)
-
-
 class _Known(Calculator):
     """Hands out the energy and forces of an end: a molecule may turn, its energy stays."""
 
@@ -239,7 +215,7 @@ class _Band(NEB):
 
 def _optimise(
     images: list[Atoms], climb: bool, stage: int, fmax: float, spring: float, max_steps: int,
-    store: Path | None, progress: bool,
+    save: Callable[[int], None], progress: bool,
 ) -> tuple[int, float, bool]:  # fmt: skip
     """Relax the band, then let it climb; returns steps, residual force, converged."""
     stages = [(0, max(0.1, 4.0 * fmax)), (1, fmax)] if climb else [(0, fmax)]
@@ -258,9 +234,9 @@ def _optimise(
                 )
                 bar.update(optimizer.nsteps + done - bar.n)
                 if optimizer.nsteps % 10 == 0:
-                    _save(images, current, store)
+                    save(current)
             done += optimizer.nsteps
-            _save(images, current, store)
+            save(current)
             if not converged:
                 break
     return done, residual, converged

@@ -15,6 +15,8 @@ from ase import Atoms
 
 from dpa2calc.errors import ConfigError, StructureError
 
+from ._application import application
+
 
 @dataclass(frozen=True)
 class Cages:
@@ -51,6 +53,7 @@ class Cages:
         return -(scaled @ cell).mean(axis=1)
 
 
+@application
 def find_cages(reference: Atoms, centre: str, cage: str, n_members: int) -> Cages:
     """The nearest `n_members` atoms of one element around each atom of another.
 

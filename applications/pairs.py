@@ -12,7 +12,7 @@ from vesin import NeighborList
 
 from dpa2calc.errors import ConfigError, ElementError, StructureError
 
-ElementsLike: TypeAlias = "str | Sequence[str]"
+ElementsLike: TypeAlias = str | Sequence[str]
 
 
 def parse_elements(words: ElementsLike, n: int, what: str) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from ase.geometry import minkowski_reduce
 
 from dpa2calc.errors import ConfigError, DataError, StructureError
 
+from ._application import application
 from .pairs import indices_of
 from .result import Result, provenance
 from .trajectory import Frames, TrajectoryLike, with_progress
@@ -79,6 +80,7 @@ class Paths(Result):
         )
 
 
+@application
 def read_paths(
     trajectory: TrajectoryLike | Paths,
     species: str = "Li",

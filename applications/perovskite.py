@@ -11,9 +11,12 @@ from ase import Atoms
 
 from dpa2calc.errors import ConfigError
 
+from ._application import application
+
 Ordering = Literal["random", "rocksalt"]
 
 
+@application
 def solid_solution(*, sites: int | None = None, **parts: float) -> dict[str, float]:
     """B-site fractions of PIN-PMN-PT and relatives from the fractions of their end members.
 
@@ -69,6 +72,7 @@ def _whole_units(
     return {name: n * size / sites for name, n, size in zip(names, best[1], sizes)}
 
 
+@application
 def perovskite(
     a_site: str,
     b_sites: str | Mapping[str, float],

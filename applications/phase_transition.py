@@ -11,9 +11,11 @@ import numpy as np
 from ase import Atoms
 
 from dpa2calc.errors import ConfigError, StructureError
+from dpa2calc.files.identity import Part, calculator_identity, structure_identity
 
+from ._application import application
 from ._structures import checked_copy, need_stress, positive
-from .conservation import _folder as work_folder
+from .conservation import work_folder
 from .md import run_md
 from .md_config import CellMotion
 from .md_files import PathLike
@@ -37,7 +39,13 @@ class _Scan:
     sample_interval: int
     seed: int
 
+    def decisive(self) -> dict[str, Any]:
+        """The options that a resumed scan must keep; more temperatures and the way down may be added."""
+        free = ("temperatures", "cooling", "skip")
+        return {name: value for name, value in vars(self).items() if name not in free}
 
+
+@application
 def phase_transition(
     atoms: Atoms,
     temperatures: Sequence[float],
@@ -77,7 +85,7 @@ def phase_transition(
         cage, n_members: the atoms around it: "O" and 6 for a B site, 12 for an A site.
         reference: structure in which cages are found (default: the atoms given).
         sample_interval: steps between analysed frames.
-        folder: keeps trajectories, logs and restart files, so that a stopped scan goes on.
+        folder: keeps trajectories, logs and restart files, so that a stopped scan resumes.
 
     Raises:
         ConfigError, StructureError: wrong options or atoms, or a stage that a guard stopped.
@@ -103,7 +111,12 @@ def phase_transition(
         cages = find_cages(start if reference is None else reference, centre, cage, n_members)
         if not np.array_equal(cages.numbers, start.numbers):
             raise StructureError("reference has other atoms, or another order of them, than the structure")
-    with work_folder(folder) as place:
+    belongs: dict[str, Part] = {
+        "structure": structure_identity(start),
+        "calculator": calculator_identity(calculator),
+        "options": scan.decisive(),
+    }
+    with work_folder(folder, belongs) as place:
         stages = _run(start, calculator, scan, cages, np.array(repeats), place, progress)
     return PhaseTransition.from_stages(
         stages,

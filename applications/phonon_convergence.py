@@ -12,6 +12,7 @@ from ase import Atoms, units
 
 from dpa2calc.errors import ConfigError
 
+from ._application import application
 from .phonon_result import Phonons
 from .phonons import phonons
 from .result import Result
@@ -79,6 +80,7 @@ class PhononConvergence(Result):
         return axes
 
 
+@application
 def phonon_convergence(
     atoms: Atoms,
     *,

@@ -13,12 +13,14 @@ from ase import Atoms
 from dpa2calc.errors import ConfigError, StructureError
 
 from . import _phonopy
+from ._application import application
 from ._evaluate import Relaxation, evaluate
 from ._structures import GPA, checked_copy, need_stress, positive, supercell_matrix
 from .phonon_result import Phonons
 from .result import library_versions, provenance
 
 
+@application
 def phonons(
     atoms: Atoms,
     *,
@@ -129,7 +131,7 @@ def _relaxed(
         warnings.warn(
             f"phonons: the crystal is under a stress of {max_stress:.2f} GPa; these are phonons of the "
             "strained crystal. Use relax='cell' for those at zero pressure",
-            stacklevel=3,
+            stacklevel=4,
         )
     return point.atoms, point.max_force, max_stress
 
@@ -139,13 +141,13 @@ def _check_supercell(constants: _phonopy.ForceConstants, chosen: bool, fmax: flo
         warnings.warn(
             f"phonons: atoms are only {constants.image_distance:.2f} Å from their periodic images in this "
             "supercell; try a larger one, or phonon_convergence",
-            stacklevel=3,
+            stacklevel=4,
         )
     if constants.residual_force > 10 * fmax:
         warnings.warn(
             f"phonons: making the symmetry exact within symprec={symprec:g} Å left forces of "
             f"{constants.residual_force:.2g} eV/Å; relax with the symmetry kept, or lower symprec",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from dpa2calc.errors import ConfigError, StructureError
 
 from . import _phonopy
+from ._application import application
 from ._evaluate import Evaluated, Relaxation, evaluate
 from ._structures import GPA, checked_copy, need_stress, positive, supercell_matrix
 from .eos import Form, energy_of_volume, fit_energy_volume
@@ -80,6 +81,7 @@ class QuasiHarmonic(Result):
         return axes
 
 
+@application
 def quasi_harmonic(
     atoms: Atoms,
     *,
@@ -211,7 +213,7 @@ def _minimised(
             warnings.warn(
                 f"quasi_harmonic stops below {temperature:g} K: the crystal expands beyond the volumes "
                 "sampled; add larger strains",
-                stacklevel=3,
+                stacklevel=4,
             )
             break
         fits.append(best)

@@ -12,6 +12,7 @@ from ase import Atoms
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.shown import ShownBySummary
 
+from ._application import application
 from .curves import first_maximum, first_minimum, vertex
 from .pairs import (
     ElementsLike,
@@ -187,6 +188,7 @@ class RadialComparison(ShownBySummary):
         )
 
 
+@application
 def radial_distribution(
     trajectory: TrajectoryLike,
     pair: ElementsLike = "O-O",
@@ -215,6 +217,7 @@ def radial_distribution(
     return next(iter(curves.values()))
 
 
+@application
 def radial_distributions(
     trajectory: TrajectoryLike,
     pairs: Sequence[ElementsLike],

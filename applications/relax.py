@@ -7,20 +7,20 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, get_args
 
-import ase.io
 import numpy as np
 from ase import Atoms, units
 from tqdm import tqdm
 
-from dpa2calc.errors import ConfigError, DataError, StructureError
+from dpa2calc.errors import ConfigError, StructureError
 
+from ._application import application_writing
 from ._evaluate import automatic_optimizer
 from ._structures import checked_copy, need_stress, positive, require
-from .md_files import FrameWriter, make_frame
+from .md_frames import FrameWriter, make_frame
 from .relax_result import RelaxResult
+from .relax_trajectory import KEY, belongs_to, last_frame
 from .result import provenance
 
 Optimizer = Literal["auto", "bfgs", "lbfgs", "fire", "fire2", "bfgs-linesearch", "gpmin"]
@@ -42,7 +42,13 @@ class _Settings:
     symprec: float
     max_steps: int
 
+    def decisive(self) -> dict[str, Any]:
+        """The options that a resumed relaxation must keep; limits and optimiser may change on the way."""
+        kept = {"cell": self.cell, "pressure_gpa": float(self.pressure_gpa), "keep_symmetry": self.symmetry}
+        return {**kept, "symprec": float(self.symprec)} if self.symmetry else kept
 
+
+@application_writing("trajectory")
 def relax(
     atoms: Atoms,
     *,
@@ -71,13 +77,16 @@ def relax(
             minimum.
         keep_symmetry: keep the space group of the start, found within `symprec` Å (needs spglib).
         max_steps: in all; reaching it is a warning, and `converged` is False.
-        trajectory: `.traj` or `.extxyz` of all steps. If the file exists, the relaxation goes on from its
-            last frame, unless `overwrite`.
+        trajectory: `.traj` or `.extxyz` of all steps. If the file exists, the relaxation resumes from its
+            last frame, unless `overwrite`; structure, calculator, cell, pressure and symmetry must be those
+            of the first call.
         progress: show steps on stderr.
 
     Raises:
         StructureError, ConfigError: wrong atoms or options, or the energy became NaN.
-        DataError: the trajectory holds other atoms.
+            Also: the trajectory belongs to another relaxation, or another run is writing to it.
+        DataError: the trajectory holds other atoms, or is damaged.
+        OutputError: the trajectory cannot be written.
 
     Example:
         >>> result = relax(atoms, cell="full", keep_symmetry=True)
@@ -90,7 +99,10 @@ def relax(
     start, calculator = checked_copy(atoms, what="relax", periodic=False)
     _check(settings, start, calculator)
     work = start.copy()
-    done = _resume(work, trajectory) if trajectory is not None and not overwrite else 0
+    writer = FrameWriter(trajectory) if trajectory is not None else None
+    mine = belongs_to(start, calculator, settings.decisive())
+    done = _resume(work, writer, mine) if writer and not overwrite else 0
+    work.info[KEY] = mine
     work.calc = calculator
     group = _space_group(start, symprec)
     if keep_symmetry:
@@ -98,14 +110,13 @@ def relax(
         from ase.constraints import FixSymmetry
 
         work.set_constraint([*work.constraints, FixSymmetry(work, symprec=symprec)])
-    writer = FrameWriter(trajectory) if trajectory is not None else None
     try:
         history, reason = _optimise(work, settings, writer, done, progress)
     finally:
         if writer:
             writer.close()
     if reason:
-        warnings.warn(f"relax: {reason}", stacklevel=2)
+        warnings.warn(f"relax: {reason}", stacklevel=3)
     return _result(start, work, settings, history, reason, (group, _space_group(work, symprec)), trajectory)
 
 
@@ -133,26 +144,14 @@ def _check(settings: _Settings, atoms: Atoms, calculator: Any) -> None:
         )
 
 
-def _resume(work: Atoms, trajectory: PathLike) -> int:
+def _resume(work: Atoms, writer: FrameWriter, mine: str) -> int:
     """Take positions and cell of the last frame of an existing trajectory; returns its step."""
-    if not Path(trajectory).exists():
+    last = last_frame(writer, work, mine)
+    if last is None:
         return 0
-    try:
-        last: Any = ase.io.read(Path(trajectory), index=-1)
-        step = int(last.info["step"])
-    except Exception as error:  # whatever ASE's readers raise
-        raise DataError(
-            f"{trajectory} is no trajectory of relax ({type(error).__name__}: {error}); "
-            "give overwrite=True to replace it"
-        ) from error
-    if not np.array_equal(last.numbers, work.numbers):
-        raise DataError(
-            f"{trajectory} holds {last.get_chemical_formula()}, not {work.get_chemical_formula()}; "
-            "give another file or overwrite=True"
-        )
     work.set_cell(last.cell)
     work.set_positions(last.positions, apply_constraint=False)
-    return step
+    return int(last.info["step"])
 
 
 def _make_optimizer(work: Atoms, settings: _Settings) -> Any:
@@ -192,7 +191,7 @@ def _optimise(
     """
     optimizer = _make_optimizer(work, settings)
     if writer:
-        writer.open_append() if done else writer.open(None)
+        writer.open_after() if done else writer.open(None)
     history: list[tuple[float, ...]] = []
     bar = tqdm(initial=done, unit="step", desc="relax", file=sys.stderr, disable=not progress)
     step = done

@@ -12,7 +12,9 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from dpa2calc.errors import ConfigError, DataError, MissingDependencyError
+from dpa2calc.files.atomic import write_text
 
+from ._application import application
 from .chemiscope import write_chemiscope
 from .descriptor_points import ArrayRows, Points, collect_points, descriptor_function
 from .map_page import map_page
@@ -117,9 +119,7 @@ class RepresentationMap(Result):
         projections = {"PCA": self.pca} if self.tsne is None else {"t-SNE": self.tsne, "PCA": self.pca}
         details = [f"frame {f}" + (f", atom {a}" if a >= 0 else "") for f, a in zip(self.frame, self.atom)]
         page = map_page(title, projections, self.labels, self.codes, details)
-        temporary = target.with_name(target.name + ".part")
-        temporary.write_text(page, encoding="utf-8")
-        os.replace(temporary, target)
+        write_text(target, page)
         return target
 
     def write_chemiscope(
@@ -134,6 +134,7 @@ class RepresentationMap(Result):
         return write_chemiscope(path, self, structures, cutoff=cutoff, title=title)
 
 
+@application
 def representation_map(
     structures: TrajectoryLike | Mapping[str, TrajectoryLike],
     calculator: Any = None,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import platform
-import zipfile
+import typing
+import warnings
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib import metadata
@@ -16,11 +16,15 @@ from typing import Any, TypeVar
 import ase
 import numpy as np
 
-from dpa2calc.errors import DataError
+from dpa2calc.errors import ConfigError, DataError
+from dpa2calc.files.arrays import read_arrays, write_arrays
+from dpa2calc.files.identity import differences
+from dpa2calc.files.typed import conform
 from dpa2calc.shown import ShownBySummary
 from dpa2calc.version import __version__
 
 ResultType = TypeVar("ResultType", bound="Result")
+VERSION = 1
 
 
 def provenance(calculator: Any = None, **extra: Any) -> dict[str, Any]:
@@ -73,36 +77,81 @@ class Result(ShownBySummary):
         """Write to one `.npz` file (arrays) holding a JSON text (the rest); no pickle.
 
         The file is written beside its final name and renamed, so an interrupted write
-        leaves an older file untouched.
+        leaves an older file untouched. A result of another structure there is replaced with a warning.
+
+        Raises:
+            OutputError: the file cannot be written.
         """
-        target = Path(path)
+        _warn_of_another(path, self.provenance)
         arrays: dict[str, np.ndarray] = {}
         values = {f.name: _pack(getattr(self, f.name), f.name, arrays) for f in dataclasses.fields(self)}
-        header = json.dumps({"class": type(self).__name__, "version": 1, "values": values})
-        temporary = target.with_name(target.name + ".part")
-        with open(temporary, "wb") as handle:
-            np.savez_compressed(handle, __json__=np.array(header), **arrays)  # type: ignore[arg-type]
-        os.replace(temporary, target)
-        return target
+        write_arrays(path, {"class": type(self).__name__, "version": VERSION, "values": values}, arrays)
+        return Path(path)
 
     @classmethod
     def load(cls: type[ResultType], path: str | os.PathLike[str]) -> ResultType:
         """Read what `save` wrote.
 
         Raises:
-            DataError: the file is no result file or holds another kind of result.
+            DataError: the file is missing, damaged, of another version, or holds another kind of result.
         """
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                header = json.loads(str(stored["__json__"]))
-                arrays = {name: stored[name] for name in stored.files if name != "__json__"}
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise DataError(f"{path} is not a result file written by {cls.__name__}.save: {error}") from error
-        if header["class"] != cls.__name__:
+        header, arrays = read_arrays(path, f"a result file written by {cls.__name__}.save")
+        form = header if isinstance(header, dict) else {}
+        found, values = form.get("class"), form.get("values")
+        if not isinstance(found, str) or not isinstance(values, dict):
             raise DataError(
-                f"{path} holds a {header['class']}, not a {cls.__name__}; use {header['class']}.load"
+                f"{path} is not a result file written by {cls.__name__}.save: no class, no values"
             )
-        return cls(**{name: _unpack(value, arrays) for name, value in header["values"].items()})
+        if found != cls.__name__:
+            raise DataError(f"{path} holds a {found}, not a {cls.__name__}; use {found}.load")
+        if form.get("version") != VERSION:
+            raise DataError(
+                f"{path} has version {form.get('version')!r} of the result file, this dpa2calc reads version "
+                f"{VERSION}; update dpa2calc, or compute the result again"
+            )
+        return _build(cls, values, arrays, path)
+
+
+def _warn_of_another(path: str | os.PathLike[str], mine: dict[str, Any]) -> None:
+    """Warn where a result of another structure is about to be replaced."""
+    if not Path(path).is_file() or "identity" not in mine:
+        return
+    try:
+        header, arrays = read_arrays(path, "a result")
+        theirs = _unpack(header["values"]["provenance"], arrays)["identity"]["structure"]
+        changed = differences({"structure": theirs}, {"structure": mine["identity"]["structure"]})
+    except (DataError, KeyError, TypeError, ValueError):  # something else, or without an identity
+        return
+    if changed:
+        warnings.warn(
+            f"{path} held the result of another structure ({'; '.join(changed[:3])}), which is replaced; "
+            "give each structure a name of its own",
+            stacklevel=3,
+        )
+
+
+def _build(
+    cls: type[ResultType], packed: dict[str, Any], arrays: dict[str, np.ndarray], path: Any
+) -> ResultType:
+    """The result from its stored fields, which must be those of the class and of their types."""
+    fields = {item.name: item for item in dataclasses.fields(cls)}
+    needed = {
+        name for name, item in fields.items()
+        if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+    }  # fmt: skip
+    unknown, missing = sorted(set(packed) - set(fields)), sorted(needed - set(packed))
+    if unknown or missing:
+        parts = [
+            f"{text} {', '.join(names)}"
+            for text, names in (("unknown", unknown), ("missing", missing))
+            if names
+        ]
+        raise DataError(f"{path} does not have the fields of a {cls.__name__}: {'; '.join(parts)}")
+    hints = typing.get_type_hints(cls)
+    try:
+        return cls(**{n: conform(n, _unpack(value, arrays), hints[n]) for n, value in packed.items()})
+    except (ConfigError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise DataError(f"{path} is damaged ({error}); compute the result again") from error
 
 
 def _pack(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
@@ -123,7 +172,7 @@ def _unpack(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(value, list):
         return [_unpack(item, arrays) for item in value]
     if isinstance(value, dict):
-        if "__array__" in value:
+        if "__array__" in value:  # the name of one of the arrays; anything else is a KeyError
             return arrays[value["__array__"]]
         if "__tuple__" in value:
             return tuple(_unpack(item, arrays) for item in value["__tuple__"])

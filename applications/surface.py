@@ -14,6 +14,7 @@ from ase import Atoms
 
 from dpa2calc.errors import ConfigError
 
+from ._application import application
 from ._evaluate import Evaluated, Relaxation, evaluate
 from ._phonopy import primitive_cell
 from ._structures import (
@@ -101,6 +102,7 @@ class SurfaceEnergy(Result):
         return axes
 
 
+@application
 def surface_energy(
     atoms: Atoms,
     miller: Sequence[int] = (1, 1, 1),
@@ -293,7 +295,7 @@ def _result(
         warnings.warn(
             f"surface_energy: the two faces of the {miller} slab differ, the result is their mean; choose "
             "another shift for a symmetric cut if there is one",
-            stacklevel=3,
+            stacklevel=4,
         )
     return SurfaceEnergy(
         provenance=record,

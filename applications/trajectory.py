@@ -20,8 +20,6 @@ from tqdm import tqdm
 
 from dpa2calc.errors import DataError
 
-TrajectoryLike: TypeAlias = "str | os.PathLike[str] | Atoms | Iterable[Atoms] | Frames"
-
 _DECOMPRESS: dict[str, Callable[..., Any]] = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
 
 
@@ -122,6 +120,9 @@ class Frames:
                 "hand in a file or a list of Atoms"
             )
         return islice(iter(self.source), self.index.start, self.index.stop, self.index.step)
+
+
+TrajectoryLike: TypeAlias = str | os.PathLike[str] | Atoms | Iterable[Atoms] | Frames
 
 
 def _read_file(path: Path, index: slice) -> Iterator[Atoms]:

@@ -14,6 +14,7 @@ from ase.geometry import get_distances
 
 from dpa2calc.errors import ConfigError
 
+from ._application import application
 from ._evaluate import Evaluated, Relaxation, evaluate
 from ._structures import (
     checked_copy,
@@ -85,6 +86,7 @@ class VacancyFormation(Result):
         return axes
 
 
+@application
 def vacancy_formation_energy(
     atoms: Atoms,
     *,
@@ -169,6 +171,7 @@ def inequivalent_sites(atoms: Atoms, *, symprec: float = 1e-3) -> list[int]:
     return sorted({int(i) for i in data.equivalent_atoms})
 
 
+@application
 def vacancy_hop(
     atoms: Atoms, *, min_length: float = 10.0, neighbour: int = 0, symprec: float = 1e-3
 ) -> tuple[Atoms, Atoms]:

@@ -13,6 +13,7 @@ from vesin import NeighborList
 
 from dpa2calc.errors import ConfigError
 
+from ._application import application
 from .pairs import cell_heights
 from .paths import Drift, Paths, read_paths
 from .result import Result, provenance
@@ -90,6 +91,7 @@ class VanHove(Result):
         return axes[0]
 
 
+@application
 def van_hove(
     trajectory: TrajectoryLike | Paths,
     species: str = "Li",

@@ -13,6 +13,7 @@ from ase.thermochemistry import HarmonicThermo, IdealGasThermo
 
 from dpa2calc.errors import ConfigError, StructureError
 
+from ._application import application
 from ._evaluate import Evaluated, Relaxation, evaluate
 from ._structures import checked_copy, positive
 from .result import Result, provenance
@@ -139,10 +140,11 @@ class Vibrations(Result):
         return axes
 
 
+@application
 def vibrations(
     atoms: Atoms,
     *,
-    indices: Sequence[int] | None = None,
+    indices: Sequence[Any] | np.ndarray | None = None,
     relax: Literal["none", "positions"] = "none",
     displacement: float = 0.01,
     fmax: float = 1e-3,
@@ -197,7 +199,7 @@ def vibrations(
     return _analysed(rest, raw, moved, indices is None, displacement, record)
 
 
-def _checked_indices(indices: Sequence[int], n_atoms: int) -> np.ndarray:
+def _checked_indices(indices: Sequence[Any] | np.ndarray, n_atoms: int) -> np.ndarray:
     moved = np.asarray(indices)
     if moved.ndim != 1 or len(moved) == 0 or not np.issubdtype(moved.dtype, np.integer):
         raise ConfigError(f"indices must be a list of atom numbers, got {indices!r}")

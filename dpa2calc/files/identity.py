@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 
-from dpa2calc.errors import ConfigError
+from dpa2calc.errors import ConfigError, DataError
 
 Part = dict[str, Any]
 Identity = Mapping[str, Part]
@@ -115,11 +117,30 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, float, str)) else type(value).__name__
 
 
+def read_identity(path: str | os.PathLike[str]) -> dict[str, Part]:
+    """An identity that `write_json` has written.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("it holds no parts")
+        return found
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(
+            f"{path} is damaged ({error}); it tells what {Path(path).parent} belongs to: give another "
+            "folder, or delete that one"
+        ) from error
+
+
 def differences(stored: Identity, asked: Identity) -> list[str]:
     """The details in which two identities differ, as "part: detail" or "part: detail (old -> new)"."""
     found = []
     for name in {**stored, **asked}:
-        old, new = (_plain(dict(side.get(name) or {})) for side in (stored, asked))
+        parts = (side.get(name) or {} for side in (stored, asked))
+        old, new = (_plain(part if isinstance(part, Mapping) else {"value": part}) for part in parts)
         for key in {**old, **new}:
             if old.get(key) != new.get(key):
                 found.append(f"{name}: {key}{_values(old.get(key), new.get(key))}")

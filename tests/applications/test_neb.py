@@ -1,5 +1,7 @@
 """Nudged elastic band: symmetric hops, the barrier against the exact saddle, resuming, error texts."""
 
+import warnings
+
 import numpy as np
 import pytest
 from ase.build import add_adsorbate, bulk, fcc100, molecule
@@ -12,7 +14,7 @@ from dpa2calc.applications.neb import nudged_elastic_band
 from dpa2calc.applications.neb_result import NudgedElasticBand
 from dpa2calc.applications.vacancy import vacancy_hop
 from dpa2calc.applications.vibrations import vibrations
-from dpa2calc.errors import ConfigError, StructureError
+from dpa2calc.errors import ConfigError, DataError, StructureError
 
 
 class CountingEMT(EMT):
@@ -131,7 +133,9 @@ def test_resumes_from_its_folder(hop, band, tmp_path):
     assert done.barrier_forward == pytest.approx(band.barrier_forward, abs=1e-3)
     again = nudged_elastic_band(*hop, n_images=5, fmax=0.01, folder=tmp_path, progress=False)
     assert again.n_steps == 0 and again.barrier_forward == pytest.approx(done.barrier_forward, abs=1e-9)
-    with pytest.raises(ConfigError, match=r"band\.npz holds another band"):
+    with pytest.raises(
+        ConfigError, match=r"band\.npz holds another band \(different are options: n_images \(5 -> 7\)"
+    ):
         nudged_elastic_band(*hop, n_images=7, fmax=0.01, folder=tmp_path, progress=False)
 
 
@@ -185,3 +189,70 @@ def test_errors(hop):
     other.positions[0] += 0.1
     with pytest.raises(StructureError, match="atoms that a constraint holds differ"):
         nudged_elastic_band(one, other)
+
+
+def molecule_hop():
+    """Inversion of NH3."""
+    initial, final = molecule("NH3"), molecule("NH3")
+    final.positions[:, 2] *= -1
+    initial.calc = EMT()
+    return initial, final
+
+
+def cut_band(initial, final, folder, **changes):
+    options = {"n_images": 3, "fmax": 0.05, "max_steps": 3, "progress": False, **changes}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*not converged")
+        return nudged_elastic_band(initial, final, folder=folder, **options)
+
+
+def test_a_band_belongs_to_its_ends_calculator_and_options(tmp_path):
+    initial, final = molecule_hop()
+    cut_band(initial, final, tmp_path)
+    other = final.copy()
+    other.positions[1, 2] += 0.02
+    heavy = initial.copy()
+    heavy.calc = EMT()
+    heavy.set_masses([20.0] * 4)
+    for first, last, changes, named in (
+        (initial, other, {}, "final state: positions"),
+        (heavy, final, {}, "initial state: masses"),
+        (initial, final, {"spring": 2.0}, r"options: spring \(1\.0 -> 2\.0\)"),
+        (initial, final, {"interpolation": "linear"}, r'options: interpolation \("idpp" -> "linear"\)'),
+    ):
+        with pytest.raises(ConfigError, match=rf"band\.npz holds another band .*{named}.*another folder"):
+            cut_band(first, last, tmp_path, **changes)
+    assert cut_band(initial, final, tmp_path, max_steps=500, fmax=np.float64(0.05)).converged
+    with pytest.raises(ConfigError, match="climbs already; use climb=True"):
+        cut_band(initial, final, tmp_path, climb=False)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda a: a.pop("stage"),
+        lambda a: a.update(stage=np.array(7)),
+        lambda a: a.update(stage=np.array("x")),
+        lambda a: a.update(positions=a["positions"] * np.nan),
+        lambda a: a.update(positions=a["positions"].astype(str)),
+        lambda a: a.update(__json__=np.array("{")),
+        lambda a: a.update(__json__=np.array("[]")),
+    ],
+)
+def test_a_damaged_band_is_refused(tmp_path, change):
+    cut_band(*molecule_hop(), tmp_path)
+    with np.load(tmp_path / "band.npz") as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    change(arrays)
+    np.savez(tmp_path / "band.npz", **arrays)
+    with pytest.raises((DataError, ConfigError), match=r"band\.npz (is|holds)"):
+        cut_band(*molecule_hop(), tmp_path)
+
+
+def test_a_band_of_an_earlier_version_opens_with_a_warning(tmp_path):
+    cut_band(*molecule_hop(), tmp_path)
+    with np.load(tmp_path / "band.npz") as stored:
+        arrays = {name: stored[name] for name in stored.files if name != "__json__"}
+    np.savez(tmp_path / "band.npz", **arrays)
+    with pytest.warns(UserWarning, match="did not note what it belongs to"):
+        cut_band(*molecule_hop(), tmp_path)

@@ -17,7 +17,7 @@ from dpa2calc import DPA2Calculator
 from dpa2calc.errors import ConfigError, OutputError
 from dpa2calc.files.atomic import atomic_path, write_text
 from dpa2calc.files.identity import calculator_identity, differences, require_same, structure_identity
-from dpa2calc.files.lock import locked
+from dpa2calc.files.lock import locked, locked_files, working_in
 from dpa2calc.load import load_model
 
 
@@ -108,6 +108,7 @@ def test_a_lock_keeps_others_out_and_that_of_a_dead_process_does_not(tmp_path):
     other.join()
     with locked(tmp_path), pytest.raises(ConfigError), locked(tmp_path):
         pass
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
@@ -123,3 +124,17 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
         write_text(tmp_path / "file" / "a.txt", "x")
+
+
+def test_calls_inside_a_call_need_no_lock_of_their_own(tmp_path):
+    with working_in(tmp_path / "new"), working_in(tmp_path / "new"), locked_files(tmp_path / "new" / "a.csv"):
+        with pytest.raises(ConfigError, match="another run is writing to"), locked(tmp_path / "new"):
+            pass
+    with locked_files(tmp_path / "a.csv", None), pytest.raises(ConfigError), locked_files(tmp_path / "a.csv"):
+        pass
+    with pytest.raises(ConfigError, match="each file needs a name of its own"):
+        with locked_files(tmp_path / "a.csv", tmp_path / "new" / ".." / "a.csv"):
+            pass
+    with working_in(None), locked_files():
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["new"] and not list((tmp_path / "new").iterdir())

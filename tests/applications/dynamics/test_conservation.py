@@ -5,7 +5,8 @@ import pytest
 
 from dpa2calc.applications import EnergyConservation, TurnedForces, energy_conservation
 from dpa2calc.applications.conservation_result import energy_drift
-from dpa2calc.errors import ConfigError
+from dpa2calc.errors import ConfigError, DataError
+from dpa2calc.files.lock import locked
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +109,37 @@ def test_errors_say_what_to_do(soft_spheres):
     ]:
         with pytest.raises(ConfigError, match=text):
             energy_conservation(atoms, progress=False, **options)
+
+
+def short(atoms, folder, **changes):
+    options = {"duration_fs": 200, "equilibration_fs": 20, "progress": False, **changes}
+    return energy_conservation(atoms, (1.0, 2.0), folder=folder, **options)
+
+
+def test_a_folder_belongs_to_one_structure_calculator_and_set_of_options(copper, tmp_path):
+    first = short(copper(), tmp_path)
+    again = short(copper(), tmp_path)
+    assert np.array_equal(first.drift, again.drift, equal_nan=True)
+    other = copper()
+    other.positions[0] += 0.05
+    with pytest.raises(ConfigError, match=r"belongs to other work; different are structure: positions"):
+        short(other, tmp_path)
+    with pytest.raises(ConfigError, match=r"options: temperature \(300\.0 -> 400\.0\)"):
+        short(copper(), tmp_path, temperature=400)
+    heavier = copper()
+    heavier.calc = TurnedForces(heavier.calc, 1.0)
+    with pytest.raises(ConfigError, match=r'calculator: class \("EMT" -> "TurnedForces"\)'):
+        short(heavier, tmp_path)
+    short(copper(), tmp_path, compare={"turned": TurnedForces(copper().calc, 1.0)})
+    with pytest.raises(ConfigError, match=r"turned-1fs\.npz belongs to other .*degrees \(1\.0 -> 2\.0\)"):
+        short(copper(), tmp_path, compare={"turned": TurnedForces(copper().calc, 2.0)})
+    with locked(tmp_path), pytest.raises(ConfigError, match="another run is writing to"):
+        short(copper(), tmp_path)
+    (tmp_path / "identity.json").write_text("{")
+    with pytest.raises(DataError, match=r"identity\.json is damaged"):
+        short(copper(), tmp_path)
+
+
+def test_labels_that_would_share_files_are_refused(copper):
+    with pytest.raises(ConfigError, match="two runs would write the same files"):
+        short(copper(), None, compare={"a b": copper().calc, "a-b": copper().calc})

@@ -8,6 +8,7 @@ from ase.calculators.calculator import all_changes
 from dpa2calc.applications import PhaseTransition, find_cages, perovskite, phase_transition
 from dpa2calc.applications.phase_step import find_step
 from dpa2calc.errors import ConfigError, StructureError
+from dpa2calc.files.lock import locked
 
 A0 = 4.0
 
@@ -225,3 +226,27 @@ def test_errors_say_what_to_do(springs_class, copper):
     with pytest.raises(StructureError, match="reference has other atoms"):
         other = perovskite("Pb", "Ti", repeats=(1, 1, 1))
         phase_transition(atoms, range(1, 7), centre="Ti", reference=other, progress=False)
+
+
+def short_scan(atoms, folder, temperatures=(100, 120, 140, 160, 180), **changes):
+    options = {"picoseconds": 0.1, "timestep_fs": 2.0, "sample_interval": 1, "cooling": False, **changes}
+    return phase_transition(atoms, temperatures, folder=folder, progress=False, **options)
+
+
+def test_a_folder_belongs_to_one_structure_calculator_and_set_of_options(spring_crystal, tmp_path):
+    first = short_scan(spring_crystal(), tmp_path)
+    more = short_scan(spring_crystal(), tmp_path, (100, 120, 140, 160, 180, 200))
+    assert np.array_equal(more.volume[:5], first.volume)
+    other = spring_crystal()
+    other.positions[0] += 0.05
+    with pytest.raises(ConfigError, match="belongs to other work; different are structure: positions"):
+        short_scan(other, tmp_path)
+    with pytest.raises(ConfigError, match=r"options: pressure gpa|options: pressure_gpa \(0\.0 -> 1\.0\)"):
+        short_scan(spring_crystal(), tmp_path, pressure_gpa=1.0)
+    with locked(tmp_path), pytest.raises(ConfigError, match="another run is writing to"):
+        short_scan(spring_crystal(), tmp_path)
+    # a folder of an earlier version has no identity of its own, but each stage has its structure
+    (tmp_path / "identity.json").unlink()
+    with pytest.raises(ConfigError, match=r"000-heating-100K\.npz belongs to other work"):
+        short_scan(other, tmp_path)
+    assert np.array_equal(short_scan(spring_crystal(), tmp_path).volume, first.volume)

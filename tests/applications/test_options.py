@@ -1,0 +1,104 @@
+"""Options of every application: NumPy's numbers are numbers, text and other types are refused by name."""
+
+import contextlib
+import inspect
+import types
+import typing
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.calculators.emt import EMT
+
+import dpa2calc.applications as applications
+from dpa2calc.applications import (
+    elastic_constants,
+    energy_conservation,
+    equation_of_state,
+    perovskite,
+    surface_energy,
+    vacancy_formation_energy,
+    vacancy_hop,
+)
+from dpa2calc.errors import ConfigError, OutputError
+from dpa2calc.files.lock import locked
+from dpa2calc.files.typed import conform
+
+FUNCTIONS = {
+    name: getattr(applications, name)
+    for name in applications.__all__
+    if inspect.isfunction(getattr(applications, name))
+}
+
+
+def kinds(hint):
+    found = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    return [kind for kind in found if kind is not types.NoneType]
+
+
+def numbers():
+    for name, function in FUNCTIONS.items():
+        for option, hint in typing.get_type_hints(function.__wrapped__).items():
+            parameter = inspect.signature(function).parameters.get(option)
+            if parameter is not None and parameter.kind is not parameter.VAR_KEYWORD:
+                if set(kinds(hint)) <= {int, float, bool}:
+                    yield name, option
+
+
+def call(name, **options):
+    """Call with something of the right type for whatever else must be given."""
+    hints = typing.get_type_hints(FUNCTIONS[name].__wrapped__)
+    needed = [p.name for p in inspect.signature(FUNCTIONS[name]).parameters.values() if p.default is p.empty]
+    right = {}
+    for option in needed:
+        for candidate in ("Ti", 1.0, [1.0], None):
+            with contextlib.suppress(ConfigError):
+                right[option] = conform(option, candidate, hints[option])
+                break
+    return FUNCTIONS[name](**{**right, **options})
+
+
+@pytest.mark.parametrize(("name", "option"), list(numbers()))
+def test_text_is_no_number(name, option):
+    with pytest.raises(ConfigError, match=rf"^{option} is .*; it must be "):
+        call(name, **{option: "1"})
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, f in FUNCTIONS.items() if "folder" in inspect.signature(f).parameters]
+)
+def test_every_folder_is_locked_and_must_be_one_that_can_be_written(name, tmp_path):
+    with locked(tmp_path), pytest.raises(ConfigError, match="another run is writing to"):
+        call(name, folder=tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        call(name, folder=tmp_path / "file" / "below")
+    with pytest.raises(ConfigError, match="folder is 5; it must be"):
+        call(name, folder=5)
+
+
+def copper():
+    atoms = bulk("Cu", cubic=True)
+    atoms.calc = EMT()
+    return atoms
+
+
+def test_numbers_of_numpy_give_the_numbers_of_python():
+    some = {"max_steps": np.int64(200), "progress": np.bool_(False)}
+    one = equation_of_state(copper(), strains=np.linspace(-0.02, 0.02, 5), fmax=np.float64(1e-3), **some)
+    two = equation_of_state(copper(), strains=np.linspace(-0.02, 0.02, 5).tolist(), fmax=1e-3, progress=False)
+    assert one.volume == two.volume
+    one = vacancy_formation_energy(
+        copper(), site=np.int64(0), min_lengths=np.array([7.0]), fmax=np.float32(0.01), **some
+    )
+    assert one.site == 0 and one.energy > 0
+    cell = perovskite("Ba", "Ti", repeats=np.array([1, 1, 2]), lattice_constant=np.float32(4))
+    assert len(cell) == 10
+    assert len(vacancy_hop(copper(), min_length=np.int64(6))[0]) > 10
+    slab = {"miller": np.array([1, 0, 0]), "thicknesses": np.array([6, 8]), "vacuum": np.float32(8)}
+    assert surface_energy(copper(), **slab, relax="none", **some).energy > 0
+    small = {"strains": np.array([0.005, 0.01]), "relax_ions": np.bool_(False)}
+    assert elastic_constants(copper(), **small, **some).stable
+    times = {"duration_fs": np.int64(200), "equilibration_fs": np.float32(10), "seed": np.int8(1)}
+    kept = energy_conservation(copper(), np.array([1.0, 2.0]), **times, progress=False)
+    assert len(kept.timesteps_fs) == 2
