@@ -50,11 +50,12 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate, print, and write what was asked for."""
     from dpa2calc.cli.common import make_calculator
     from dpa2calc.errors import ConfigError
+    from dpa2calc.files.structures import expand
     from dpa2calc.label_errors import label_errors
 
     if args.output and Path(args.output).suffix not in (".extxyz", ".xyz", ".json"):
         raise ConfigError(f"-o {args.output}: the ending must be .extxyz, .xyz or .json")
-    structures = [atoms for path in args.structures for atoms in read_frames(path, args.index)]
+    structures = [atoms for path in expand(args.structures) for atoms in read_frames(path, args.index)]
     labels = read_labels(structures, args)
     calc = make_calculator(args)
     results = evaluate(calc, structures, args.batch_atoms)
@@ -127,23 +128,14 @@ def read_frames(path: str, index: str) -> list[Any]:
     Raises:
         DataError: the file is missing, unreadable, or has no such frames.
     """
-    import ase.io
-
     from dpa2calc.errors import DataError
+    from dpa2calc.files.structures import read_structures
 
-    if not Path(path).is_file():
+    if not Path(path).exists():
         raise DataError(
             f"{path} does not exist; give a structure file such as structure.cif or frames.extxyz"
         )
-    try:
-        frames = ase.io.read(path, index=index)
-    except Exception as error:  # ASE raises whatever its many readers raise
-        reason = f"{type(error).__name__}: {error}".strip(": ")
-        raise DataError(f"{path}: ASE cannot read frames {index!r} ({reason})") from error
-    frames = frames if isinstance(frames, list) else [frames]
-    if not frames:
-        raise DataError(f"{path} has no frames {index!r}")
-    return frames
+    return read_structures(path, index)
 
 
 def evaluate(calc: Any, structures: list[Any], batch_atoms: int) -> list[dict[str, Any]]:
