@@ -120,7 +120,8 @@ def _iread_ase(plain: Path, index: slice, place: Path) -> Iterator[Atoms]:
     if kind == "lammps-data":
         _require_elements(plain)
     try:
-        if get_ioformat(kind).single:
+        # formats of one frame take no index, ASE's databases no step
+        if get_ioformat(kind).single or (kind in ("db", "json") and index.step not in (None, 1)):
             yield from list(ase.io.iread(str(plain), format=kind, do_not_split_by_at_sign=True))[index]
             return
         frames = ase.io.iread(str(plain), index=index, format=kind, do_not_split_by_at_sign=True)
