@@ -24,6 +24,7 @@ _OVERLAP = 0.4
 _FATAL = ("not a number", "no atoms", "overlap", "element outside the type map", "zero volume")
 # Frames with this finding keep energies and forces when it is dropped.
 MISFIT = "stress misfit"
+LEFT_OUT = "stress left out"  # when the frame was read; nothing remains to drop
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,8 @@ def _frame_findings(index: int, frame: Frame, allowed: set[str] | None) -> list[
         return out
     if frame.pbc.all() and frame.volume < 1e-6:
         return [*out, found("zero volume", "a cell periodic in three directions without a volume")]
+    if frame.left_out:
+        out.append(found(LEFT_OUT, frame.left_out))
     if not frame.labelled:
         out.append(found("no label", "neither energy nor forces nor stress"))
     closest = overlap(frame)

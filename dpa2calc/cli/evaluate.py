@@ -109,7 +109,12 @@ def read_labels(structures: list[Any], args: argparse.Namespace) -> list[Any]:
 
     given = {kind: getattr(args, f"{kind}_key") for kind in (*LABELS, "virial")}
     named = {kind: key for kind, key in given.items() if key is not None}
-    labels = [labels_of(atoms, **named) for atoms in structures]
+    labels = []
+    for number, atoms in enumerate(structures):
+        try:
+            labels.append(labels_of(atoms, **named))
+        except DataError as error:
+            raise DataError(f"structure {number} ({atoms.get_chemical_formula()}): {error}") from error
     lacking = [kind for kind in LABELS if all(getattr(one, kind) is None for one in labels)]
     others = unread_labels(structures[0], LabelKeys(**named), lacking)
     for kind in (*lacking, *(["virial"] if "stress" in lacking else [])):
