@@ -116,7 +116,7 @@ def as_array(value: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
     Raises:
         DataError: another shape, or not numbers.
     """
-    array = _floats(value, name)
+    array = as_floats(value, name)
     if array.shape != shape:
         raise DataError(f"{name}: shape {array.shape}, expected {shape}")
     return array
@@ -128,7 +128,7 @@ def as_matrix(values: Any, name: str) -> np.ndarray:
     Raises:
         DataError: another number of values, or not numbers.
     """
-    a = _floats(values, name)
+    a = as_floats(values, name)
     if a.size == 9 and a.squeeze().shape in ((9,), (3, 3)):
         a = a.reshape(3, 3)
         return 0.5 * (a + a.T)
@@ -138,7 +138,12 @@ def as_matrix(values: Any, name: str) -> np.ndarray:
     raise DataError(f"{name} has shape {a.shape}; allowed: (3, 3), (9,) or (6,)")
 
 
-def _floats(value: Any, name: str) -> np.ndarray:
+def as_floats(value: Any, name: str) -> np.ndarray:
+    """Numbers as float64, also from text.
+
+    Raises:
+        DataError: not numbers.
+    """
     if isinstance(value, str):
         value = fortran_numbers(value).replace(",", " ").split()
     try:

@@ -16,7 +16,7 @@ from ase.data import chemical_symbols
 
 from dpa2calc.errors import DataError
 from dpa2calc.files.structures import expand
-from dpa2calc.stored_labels import as_array, as_number, stored_label, virial_label
+from dpa2calc.stored_labels import as_array, as_floats, as_number, stored_label, virial_label
 
 from .data import PathLike, iread_atoms
 from .labels import OWN_NAMES, LabelKeys, advice, unread_labels
@@ -32,6 +32,7 @@ class Frame:
         group: the trajectory or part of the set that the frame belongs to.
         source: file and index, for messages.
         left_out: why a stress that the structure carries is no label, or "".
+        fparam: (k,) frame parameters, aparam: (n, k) atomic parameters, or None.
     """
 
     numbers: np.ndarray
@@ -44,6 +45,8 @@ class Frame:
     group: str = ""
     source: str = ""
     left_out: str = ""
+    fparam: np.ndarray | None = None
+    aparam: np.ndarray | None = None
 
     @property
     def n_atoms(self) -> int:
@@ -72,8 +75,13 @@ class Frame:
         return None if self.virial is None or self.volume == 0 else -self.virial / self.volume
 
     def atoms(self) -> Atoms:
-        """The bare structure, without labels."""
-        return Atoms(numbers=self.numbers, positions=self.positions, cell=self.cell, pbc=self.pbc)
+        """The bare structure, without labels, but with the parameters that models may take."""
+        atoms = Atoms(numbers=self.numbers, positions=self.positions, cell=self.cell, pbc=self.pbc)
+        if self.fparam is not None:
+            atoms.info["fparam"] = self.fparam.copy()
+        if self.aparam is not None:
+            atoms.arrays["aparam"] = self.aparam.copy()
+        return atoms
 
     def __repr__(self) -> str:
         present = [kind for kind in ("energy", "forces", "stress") if kind not in self.lacking]
@@ -102,9 +110,19 @@ def frame_from_atoms(atoms: Atoms, *, keys: LabelKeys = OWN_NAMES, source: str =
             group=str(atoms.info.get(keys.group, "")),
             source=source,
             left_out=left_out,
+            fparam=_parameters(atoms.info.get("fparam"), 1, "fparam"),
+            aparam=_parameters(atoms.arrays.get("aparam"), len(atoms), "aparam"),
         )
     except DataError as error:
         raise DataError(f"{source}: {error}" if source else str(error)) from error
+
+
+def _parameters(value: Any, rows: int, name: str) -> np.ndarray | None:
+    """(k,) frame parameters, or (n_atoms, k) atomic parameters."""
+    if value is None:
+        return None
+    array = as_floats(value, name)
+    return array.ravel() if name == "fparam" else array.reshape(rows, -1)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -22,6 +22,7 @@ from .dataset import Dataset
 from .distributed import ALONE, Processes
 from .energy_level import shift_energy_bias
 from .evaluate import compare, find_head, predict_potential
+from .loader import lacking_parameters, require_parameters
 from .lora import add_lora
 from .metrics import Errors, validation_score
 from .preparation import (
@@ -33,7 +34,13 @@ from .preparation import (
     warn_of_misfits,
 )
 from .run import with_seen_elements
-from .statistics import check_type_map, energy_bias, set_energy_bias, spread_frames
+from .statistics import (
+    check_type_map,
+    energy_bias,
+    set_energy_bias,
+    set_parameter_statistics,
+    spread_frames,
+)
 from .train_result import TrainResult
 from .trainer import Trainer
 
@@ -81,11 +88,18 @@ def rank_heads(
     """Zero-shot errors of every head on a sample of the data, best first.
 
     The energy of each element is fitted to the differences before errors are taken. Heads that have not
-    seen all elements come after those that have.
+    seen all elements come after those that have. Heads that need parameters which the data lack are left out.
+
+    Raises:
+        DataError: every head needs parameters (fparam, aparam) which the data lack.
     """
     sample = data.subset(spread_frames(data, frames, seed=seed))
+    heads = list(enumerate(potential.config.heads))
+    usable = [item for item in heads if not any(lacking_parameters(f, item[1].fitting) for f in sample)]
+    if not usable:
+        require_parameters(sample[0], heads[0][1].fitting)
     matches = []
-    for position, head in enumerate(potential.config.heads):
+    for position, head in usable:
         predictions = predict_potential(potential, sample, head=position, device=device)
         evaluation = compare(sample, predictions, fit_bias=_has_energies(sample))
         missing = tuple(e for e in data.elements if head.elements and e not in head.elements)
@@ -160,10 +174,10 @@ def finetune(
         matches, start = plan
     kept = tuple(dict.fromkeys(s.head or n for n, s in (replay or {}).items()))
     potential = _build(source, head, start, kept, config)
+    training_data = TrainingData.of(sets, potential.config)
     if not (folder / "state.safetensors").exists():
         _fit_bias(potential, data, config, fresh=start == "fresh")
     trainable = trainable_weights(potential, config)
-    training_data = TrainingData.of(sets, potential.config)
     if config.learns_virials and processes.first:
         warn_of_misfits(training_data)
     potential.config = with_seen_elements(potential.config, training_data)
@@ -240,7 +254,9 @@ def _build(
 
 
 def _fit_bias(potential: Potential, data: Dataset, config: FinetuneConfig, *, fresh: bool) -> None:
-    """Fit the new head's energy of each element, on top of what it predicts."""
+    """Fit the new head's energy of each element, on top of what it predicts, and a fresh one's parameters."""
+    if fresh:
+        set_parameter_statistics(potential, 0, data.frames)
     if not _has_energies(data):
         return
     if fresh:

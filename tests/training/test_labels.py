@@ -42,7 +42,8 @@ def test_one_number_in_any_dress_is_the_energy(value):
 
 @pytest.mark.parametrize(
     "value",
-    ["-3.4 eV", "", "none", True, [1.0, 2.0], [], {"value": 1.0}, 1j, np.array([None]), b"\xff", [[1], [2, 3]]],
+    ["-3.4 eV", "", "none", True, [1.0, 2.0], [], {"value": 1.0}, 1j, np.array([None]), b"\xff",
+     [[1], [2, 3]]],
 )  # fmt: skip
 def test_what_is_no_number_is_refused_with_its_frame(value):
     good, bad = Atoms("H", info={"energy": 1.0}), Atoms("H", info={"energy": value})
