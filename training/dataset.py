@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from ase import Atoms
@@ -31,7 +31,7 @@ class Frame:
         energy: eV or None. forces: (n, 3) eV/Å or None. virial: (3, 3) eV, symmetric, or None.
         group: the trajectory or part of the set that the frame belongs to.
         source: file and index, for messages.
-        left_out: why a stress that the structure carries is no label, or "".
+        left_out: why a stress that the structure carries is no label, or None.
         fparam: (k,) frame parameters, aparam: (n, k) atomic parameters, or None.
     """
 
@@ -44,9 +44,11 @@ class Frame:
     virial: np.ndarray | None = None
     group: str = ""
     source: str = ""
-    left_out: str = ""
+    left_out: str | None = None
     fparam: np.ndarray | None = None
     aparam: np.ndarray | None = None
+    # Whether `checks` has looked at this very object; no field, so that changed copies are looked at again.
+    checked: ClassVar[bool] = False
 
     @property
     def n_atoms(self) -> int:
@@ -109,7 +111,7 @@ def frame_from_atoms(atoms: Atoms, *, keys: LabelKeys = OWN_NAMES, source: str =
             virial=virial,
             group=str(atoms.info.get(keys.group, "")),
             source=source,
-            left_out=left_out,
+            left_out=left_out or None,
             fparam=_parameters(atoms.info.get("fparam"), 1, "fparam"),
             aparam=_parameters(atoms.arrays.get("aparam"), len(atoms), "aparam"),
         )

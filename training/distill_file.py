@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from ase import Atoms
 
 from dpa2calc.errors import ConfigError
+from dpa2calc.files.structures import expand
 from dpa2calc.model.config import ModelConfig
 from dpa2calc.model.presets import preset
 
@@ -121,7 +122,8 @@ def load_start(file: DistillFile) -> list[Atoms]:
     Raises:
         DataError: a file cannot be read.
     """
-    frames = [atoms for path in file.start.frames for atoms in iread_atoms(file.root / path)]
+    paths = expand([file.root / path for path in file.start.frames])
+    frames = [atoms for path in paths for atoms in iread_atoms(path)]
     n = file.start.max_frames
     if 0 < n < len(frames):
         frames = [frames[(2 * i + 1) * len(frames) // (2 * n)] for i in range(n)]

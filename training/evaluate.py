@@ -21,6 +21,7 @@ from dpa2calc.load import load_model
 from dpa2calc.model.potential import Potential
 from dpa2calc.shown import ShownBySummary
 
+from .checks import check_frames
 from .data import PathLike
 from .dataset import Dataset, Frame
 from .few_frames import FewFrames, few_frames
@@ -238,9 +239,13 @@ def evaluate(
         fit_bias: first fit an energy an element to the differences: errors of a model that has not seen
             this reference energy (zero-shot), or comes from another code.
 
+    Raises:
+        DataError: a frame has a label that is not a number, or lacks parameters that the head needs.
+
     Example:
         >>> evaluate("runs/water/best.safetensors", Dataset.read("test.extxyz")).errors.force_rmse
     """
+    check_frames(data.name, data)
     if isinstance(model, (str, os.PathLike)):
         model = load_model(os.fspath(model))
     if isinstance(model, Potential):

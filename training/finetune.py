@@ -16,6 +16,7 @@ from dpa2calc.load import load_model
 from dpa2calc.model.config import DPA2Config, HeadConfig
 from dpa2calc.model.potential import Potential
 
+from .checks import check_frames
 from .config import FINETUNE_DEFAULTS, FinetuneConfig
 from .data import PathLike
 from .dataset import Dataset
@@ -159,6 +160,7 @@ def finetune(
     """
     source = model if isinstance(model, Potential) else load_model(os.fspath(model))
     check_elements(source, data, allow_new=config.allow_new_elements)
+    check_frames(f"set {name or data.name!r}", data)
     check_labels(name or data.name, data)
     head = HeadConfig(name=name or data.name, elements=data.elements)
     if head.name in (replay or {}):

@@ -15,6 +15,7 @@ from dpa2calc.model.config import ModelConfig
 from dpa2calc.model.potential import Potential
 from dpa2calc.shown import ShownBySummary
 
+from .checks import check_frames
 from .config import FinetuneConfig, TrainConfig
 from .data import PathLike
 from .dataset import Dataset
@@ -167,6 +168,8 @@ def learning_curve(
         ...            "fine-tuned": fine_tuned("default", FinetuneConfig(steps=1000))}
         >>> learning_curve(data, test, sizes=(10, 30, 100), schemes=schemes, output="runs/curve").summary()
     """
+    for part in (data, test):
+        check_frames(part.name, part)
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "points.jsonl"

@@ -13,6 +13,7 @@ from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.model.config import HeadConfig, ModelConfig
 from dpa2calc.model.potential import Potential
 
+from .checks import check_frames
 from .dataset import Dataset
 from .labels import advice
 from .loader import GraphStore, require_parameters
@@ -89,8 +90,13 @@ class TrainingData:
 def _check_set(name: str, item: TrainingSet, config: ModelConfig, head: HeadConfig) -> None:
     if len(item.train) == 0:
         raise DataError(f"set {name!r} has no training frames")
-    for part in (item.train, *item.validation_sets().values()):
+    parts = {f"set {name!r}": item.train}
+    parts |= {
+        f"set {name!r}, validation{f' {own}' if own else ''}": d for own, d in item.validation_sets().items()
+    }
+    for title, part in parts.items():
         check_type_map(part, config)
+        check_frames(title, part)
         for frame in part:
             require_parameters(frame, head.fitting)
     check_labels(name, item.train)
