@@ -13,7 +13,7 @@ from ase import Atoms
 from tqdm import tqdm
 
 from dpa2calc.errors import DataError, MissingDependencyError
-from dpa2calc.files.structures import iread_structures
+from dpa2calc.files.structures import about_folder, iread_structures
 
 TrajectoryLike: TypeAlias = "str | os.PathLike[str] | Atoms | Iterable[Atoms] | Frames"
 
@@ -52,6 +52,8 @@ class Frames:
         self.index = slice(start, stop, step)
         self.name = str(source) if isinstance(source, (str, os.PathLike)) else "the trajectory"
         if isinstance(source, (str, os.PathLike)) and not Path(source).is_file():
+            if Path(source).is_dir():
+                raise DataError(about_folder(Path(source)))
             raise DataError(f"there is no trajectory file {source}")
 
     @property

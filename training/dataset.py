@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +17,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from dpa2calc.errors import DataError
-from dpa2calc.files.structures import expand
+from dpa2calc.files.patterns import expanded
 from dpa2calc.stored_labels import as_array, as_floats, as_number, stored_label, virial_label
 
 from .data import PathLike, iread_atoms
@@ -274,7 +276,11 @@ def _structures(several: Sequence[Any], name: str) -> Iterator[tuple[Atoms, str]
         if isinstance(item, Atoms):
             yield item, f"{name}, frame {number}"
         elif isinstance(item, (str, bytes, os.PathLike)):
-            for path in expand([os.fsdecode(item)]):
+            named = os.fsdecode(item)
+            files = expanded(named, Path())
+            if glob.has_magic(named) and not files:
+                raise DataError(f"no file fits the pattern {named}")
+            for path in map(str, files) if glob.has_magic(named) else [named]:
                 for i, atoms in enumerate(iread_atoms(path)):
                     yield atoms, f"{path}, frame {i}"
         else:

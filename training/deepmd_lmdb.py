@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,12 +45,11 @@ def iread_frames(transaction: Any, path: str) -> Iterator[Atoms]:
     if not isinstance(symbols, list) or not symbols:
         raise DataError(f"{path}: its metadata name no elements for the types (type_map = {symbols})")
     elements = elements_of(symbols, f"{path}: type_map")
-    form = str(about.get("frame_idx_fmt", "012d"))
-    try:
-        n_frames = int(about["nframes"])
-        format(0, form)
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: its metadata do not say how many frames there are ({error!r})") from error
+    form, n_frames = about.get("frame_idx_fmt", "012d"), about.get("nframes")
+    if not (isinstance(form, str) and re.fullmatch(r"\d{0,3}d", form)) or not isinstance(n_frames, int):
+        raise DataError(
+            f"{path}: its metadata are damaged (nframes = {n_frames!r}, frame_idx_fmt = {form!r})"
+        )
     for index in range(n_frames):
         name = f"{path}, frame {index}"
         yield _atoms(_unpacked(msgpack, transaction.get(f"{index:{form}}".encode()), name), *elements, name)

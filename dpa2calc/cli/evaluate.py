@@ -50,12 +50,13 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate, print, and write what was asked for."""
     from dpa2calc.cli.common import make_calculator
     from dpa2calc.errors import ConfigError
-    from dpa2calc.files.structures import expand
+    from dpa2calc.files.patterns import expanded
     from dpa2calc.label_errors import label_errors
 
     if args.output and Path(args.output).suffix not in (".extxyz", ".xyz", ".json"):
         raise ConfigError(f"-o {args.output}: the ending must be .extxyz, .xyz or .json")
-    structures = [atoms for path in expand(args.structures) for atoms in read_frames(path, args.index)]
+    files = [str(f) for path in args.structures for f in expanded(path, Path()) or [path]]
+    structures = [atoms for path in files for atoms in read_frames(path, args.index)]
     labels = read_labels(structures, args)
     calc = make_calculator(args)
     results = evaluate(calc, structures, args.batch_atoms)

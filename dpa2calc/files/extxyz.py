@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import lzma
+import os
 import re
 from collections.abc import Iterator
 from itertools import islice
@@ -18,7 +18,8 @@ from ase.io.extxyz import key_val_str_to_dict
 
 from dpa2calc.errors import DataError
 
-from .opening import open_text
+from .limits import PACKED_ERRORS, check_atom_count, most_bytes
+from .opening import compression, open_text
 
 _CHUNK = 64  # frames handed to ASE's parser at a time
 _LONGEST_COUNT = 1000  # characters in the line that holds the number of atoms
@@ -84,19 +85,22 @@ def iread_extxyz(path: str | Path, index: slice = slice(None)) -> Iterator[Atoms
             while chunk := list(islice(chosen, _CHUNK)):
                 yield from _parsed(chunk, path)
                 number = chunk[-1][0] + 1
-    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
+    except (*PACKED_ERRORS, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read after frame {number}: {error}") from error
 
 
 def _frames(handle: IO[str], path: str | Path) -> Iterator[list[str]]:
     """The lines of each frame: number of atoms, header, atoms, and ADF's cell vectors (VEC1 ...)."""
     number = 0
+    size = os.path.getsize(path)
+    size = most_bytes(size) if compression(path) else size
     header = handle.readline(_LONGEST_COUNT)
     while header:
         if not header.strip():
             header = handle.readline(_LONGEST_COUNT)
             continue
         n_atoms = _count(header, f"{path}, frame {number}")
+        check_atom_count(n_atoms, size, f"{path}, frame {number}")
         lines = [header, *islice(handle, n_atoms + 1)]
         if len(lines) < n_atoms + 2:
             raise DataError(
@@ -110,12 +114,9 @@ def _frames(handle: IO[str], path: str | Path) -> Iterator[list[str]]:
 
 def _count(line: str, place: str) -> int:
     try:
-        n_atoms = int(line)
+        return int(line)
     except ValueError:
         raise DataError(f"{place}: expected the number of atoms, found {line.strip()[:60]!r}") from None
-    if n_atoms < 0:
-        raise DataError(f"{place}: the number of atoms is {n_atoms}; it must not be negative")
-    return n_atoms
 
 
 def _parsed(chunk: list[tuple[int, list[str]]], path: str | Path) -> list[Atoms]:

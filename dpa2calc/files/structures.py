@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import glob
-import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,25 +20,6 @@ from .opening import PathLike, compression, first_bytes, plain_name, unpacked
 _LAMMPS_DATA = (re.compile(rb"^\s*\d+\s+atoms\b", re.M), re.compile(rb"^\s*\S+\s+\S+\s+xlo\s+xhi\b", re.M))
 _EXTXYZ = re.compile(rb"\s*\d+[ \t]*\r?\n[^\n]*\b(properties|lattice)\s*=", re.I)
 _LAMMPS_NAMES = (b"Masses", b"Atom Type Labels")
-
-
-def expand(paths: PathLike | Iterable[PathLike]) -> list[str]:
-    """The files that names and patterns (`runs/*.xyz`) mean; a name that exists is no pattern.
-
-    Raises:
-        DataError: a pattern that fits nothing.
-    """
-    found: list[str] = []
-    for path in [paths] if isinstance(paths, (str, os.PathLike)) else paths:
-        text = os.fspath(path)
-        if os.path.exists(text) or not glob.has_magic(text):
-            found.append(text)
-            continue
-        matches = sorted(glob.glob(text, recursive=True))
-        if not matches:
-            raise DataError(f"no file fits the pattern {text}")
-        found += matches
-    return found
 
 
 def iread_structures(path: PathLike, index: slice | int | str = slice(None)) -> Iterator[Atoms]:
@@ -61,7 +40,7 @@ def iread_structures(path: PathLike, index: slice | int | str = slice(None)) -> 
         raise DataError(f"there is no file {place}")
     chosen = _as_slice(index)
     if place.is_dir() and not _is_bundle(place):
-        raise DataError(_about_folder(place))
+        raise DataError(about_folder(place))
     if file_format(place) == "extxyz":
         yield from iread_extxyz(place, chosen)
         return
@@ -161,7 +140,8 @@ def _is_bundle(folder: Path) -> bool:
     return (folder / "metadata.json").exists() or folder.suffix == ".bundle"
 
 
-def _about_folder(folder: Path) -> str:
+def about_folder(folder: Path) -> str:
+    """What to do where a folder was named in place of a file."""
     inside = sorted(p.name for p in folder.iterdir() if p.is_file())
     if not inside:
         return f"{folder} is a folder without files; name a file"

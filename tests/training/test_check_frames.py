@@ -147,7 +147,7 @@ def test_the_command_line_refuses_bad_frames_of_every_part(tmp_path, lj_frames, 
 
 
 def test_a_set_without_files_is_named(tmp_path):
-    with pytest.raises(ConfigError, match=r"sets.A.train is empty \(in input.json: training_data.systems\)"):
+    with pytest.raises(ConfigError, match=r"sets.A.train .* is empty"):
         load_sets(run_file(tmp_path, train=[]))
-    with pytest.raises(ConfigError, match=r"sets.A.train: no file fits the pattern"):
+    with pytest.raises(ConfigError, match=r"sets.A.train: there is no .*\*.none"):
         load_sets(run_file(tmp_path, train=["*.none"]))

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 import torch
 
+import dpa2calc.training.trainer as trainer
 from dpa2calc.checkpoint import load_checkpoint
 from dpa2calc.errors import ConfigError, DataError, TrainingError
 from dpa2calc.training.config import TrainConfig
 from dpa2calc.training.dataset import Dataset
 from dpa2calc.training.history import History
+from dpa2calc.training.loss import energy_force_loss
 from dpa2calc.training.preparation import TrainingSet
 from dpa2calc.training.run import pretrain, train
 
@@ -115,14 +117,18 @@ def test_kill_9_and_resume_is_bit_identical(tiny_model, lj_data, tmp_path):
     assert [r["step"] for r in History.read(tmp_path / "killed/log.jsonl").train] == list(range(3, 61, 3))
 
 
-def test_nan_label_names_the_frame_and_keeps_the_checkpoint(tiny_model, lj_data, tmp_path):
+def test_nan_loss_names_the_frames_and_keeps_the_checkpoint(tiny_model, lj_data, tmp_path, monkeypatch):
     data = lj_data(6)
     train(tiny_model(), data, FAST.replace(steps=6), output=tmp_path, progress=False)
     before = (tmp_path / "last.safetensors").read_bytes()
-    bad = dataclasses.replace(data[3], forces=data[3].forces * np.nan)
-    frames = [*data.frames[:3], bad, *data.frames[4:]]
-    with pytest.raises(TrainingError, match=r"the loss is not finite at step \d+; the batch was: .*frame 3"):
-        train(tiny_model(), Dataset(tuple(frames), "A"), FAST, output=tmp_path, progress=False)
+
+    def not_finite(*args, **options):
+        terms = energy_force_loss(*args, **options)
+        return dataclasses.replace(terms, total=terms.total * np.nan)
+
+    monkeypatch.setattr(trainer, "energy_force_loss", not_finite)
+    with pytest.raises(TrainingError, match=r"loss is not finite at step 6; the batch was: data, frame \d"):
+        train(tiny_model(), data, FAST, output=tmp_path, progress=False)
     assert (tmp_path / "last.safetensors").read_bytes() == before
 
 
