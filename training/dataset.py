@@ -68,7 +68,7 @@ class Frame:
         labels = {"energy": self.energy, "forces": self.forces, "stress": self.virial}
         return tuple(kind for kind, value in labels.items() if value is None)
 
-    @property
+    @cached_property
     def volume(self) -> float:
         """Cell volume, Å^3."""
         return float(abs(np.linalg.det(self.cell)))
