@@ -50,7 +50,7 @@ class DataReport(ShownBySummary):
     """What `check_dataset` saw.
 
     Attributes:
-        labels: number of frames with each label.
+        labels: number of frames with each label. parameters: with fparam, with aparam, if any.
         bias: least-squares energy of each element, eV. residual_std: what the fit leaves, meV/atom.
         force_rms: eV/Å. pressure: smallest and largest -trace(stress)/3, GPa, or None.
         findings: everything that is wrong or odd, by frame.
@@ -62,6 +62,7 @@ class DataReport(ShownBySummary):
     n_atoms: int
     elements: tuple[str, ...]
     labels: dict[str, int] = field(default_factory=dict)
+    parameters: dict[str, int] = field(default_factory=dict)
     bias: dict[str, float] = field(default_factory=dict)
     residual_std: float | None = None
     force_rms: float | None = None
@@ -84,6 +85,8 @@ class DataReport(ShownBySummary):
             f"{self.name}: {self.n_frames} frames, {self.n_atoms} atoms, {' '.join(self.elements)}",
             "labels: " + ", ".join(f"{name} on {n}" for name, n in self.labels.items()),
         ]
+        if self.parameters:
+            lines.append("parameters: " + ", ".join(f"{name} on {n}" for name, n in self.parameters.items()))
         if self.residual_std is not None:
             lines.append(f"energy after the fit by element: std {self.residual_std:.1f} meV/atom")
         if self.force_rms is not None:
@@ -146,6 +149,9 @@ def _report(data: Dataset, findings: list[Finding], outlier_sigmas: float) -> Da
         n_atoms=data.n_atoms,
         elements=data.elements,
         labels=data.labels(),
+        parameters={
+            k: n for k in ("fparam", "aparam") if (n := sum(getattr(f, k) is not None for f in data))
+        },
         bias=bias,
         residual_std=residual_std,
         force_rms=force_rms,
@@ -153,6 +159,10 @@ def _report(data: Dataset, findings: list[Finding], outlier_sigmas: float) -> Da
         findings=tuple(sorted(findings, key=lambda f: f.frame)),
     )
     return _with_remarks(report, good, data.unread_labels)
+
+
+def _having(data: Dataset, name: str) -> int:
+    return sum(getattr(frame, name) is not None for frame in data)
 
 
 def _frame_findings(index: int, frame: Frame, allowed: set[str] | None) -> list[Finding]:

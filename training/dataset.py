@@ -100,6 +100,7 @@ def frame_from_atoms(atoms: Atoms, *, keys: LabelKeys = OWN_NAMES, source: str =
         DataError: a label has the wrong shape, is not a number, or belongs to other positions.
     """
     try:
+        _require_understood(atoms)
         energy = stored_label(atoms, keys.energy)
         forces = stored_label(atoms, keys.forces)
         virial, left_out = virial_label(atoms, stress=keys.stress, virial=keys.virial)
@@ -121,12 +122,26 @@ def frame_from_atoms(atoms: Atoms, *, keys: LabelKeys = OWN_NAMES, source: str =
         raise DataError(f"{source}: {error}" if source else str(error)) from error
 
 
+def _require_understood(atoms: Atoms) -> None:
+    """Raise a DataError for a structure whose cell or columns ASE left among its remarks."""
+    left = [str(key) for key in atoms.info if str(key).lower() in ("lattice", "properties")]
+    if left and not atoms.cell.array.any():
+        raise DataError(
+            f"atoms.info has {', '.join(left)}, but the structure has no cell: ase.io.read knows these keys "
+            "as Lattice and Properties only. Dataset.read(path) knows them in any capitals"
+        )
+
+
 def _parameters(value: Any, rows: int, name: str) -> np.ndarray | None:
     """(k,) frame parameters, or (n_atoms, k) atomic parameters."""
-    if value is None:
+    if value is None or rows == 0:
         return None
     array = as_floats(value, name)
-    return array.ravel() if name == "fparam" else array.reshape(rows, -1)
+    if name == "fparam":
+        return array.ravel()
+    if array.size % rows:
+        raise DataError(f"{name} has shape {array.shape}; expected as many numbers for each of {rows} atoms")
+    return array.reshape(rows, -1)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

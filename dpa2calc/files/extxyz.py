@@ -48,7 +48,8 @@ _COLUMNS = {
     "atomic_numbers": "Z",
 }
 _COLUMN_LIST = re.compile(r"\w+:[RSIL]:\d+(:\w+:[RSIL]:\d+)*", re.IGNORECASE)
-_CELL_LIKE = ("cell", "box", "unit_cell", "unitcell", "lattice_vectors", "cell_vectors", "supercell")
+_CELL_NAMES = ("cell", "box", "unit_cell", "unitcell")  # with three, six or nine numbers
+_CELL_PARTS = ("latt", "latice", "cell", "box")  # of names with nine numbers
 _TRUTH = {"t": True, "true": True, "1": True, "f": False, "false": False, "0": False}
 _FORTRAN = re.compile(r"(?<![\w.])([+-]?(?:\d+\.?\d*|\.\d+))[dD]([+-]?\d+)(?![\w.])")
 ISOTOPES = {"D": 2.014101778, "T": 3.016049281}  # u
@@ -242,7 +243,7 @@ def _columns(given: str) -> str:
 def _refuse_half_read(info: dict[str, Any]) -> None:
     """Raise a ValueError for a cell or a list of columns under a name that nobody reads."""
     if "Lattice" not in info:
-        cells = [k for k, v in info.items() if str(k).lower() in _CELL_LIKE and np.size(v) in (3, 6, 9)]
+        cells = [key for key, value in info.items() if _looks_like_cell(str(key).lower(), np.size(value))]
         if cells:
             raise ValueError(
                 f'the header has {cells[0]}= but no Lattice=; write the cell as Lattice="ax ay az bx by bz '
@@ -252,3 +253,7 @@ def _refuse_half_read(info: dict[str, Any]) -> None:
         lists = [k for k, v in info.items() if isinstance(v, str) and _COLUMN_LIST.fullmatch(v)]
         if lists:
             raise ValueError(f"{lists[0]}= looks like the list of columns, whose name is Properties=")
+
+
+def _looks_like_cell(name: str, size: int) -> bool:
+    return (name in _CELL_NAMES and size in (3, 6)) or (size == 9 and any(p in name for p in _CELL_PARTS))

@@ -14,7 +14,7 @@ from ase.io.formats import UnknownFileTypeError, filetype, get_ioformat, string2
 
 from dpa2calc.errors import DataError
 
-from .extxyz import iread_extxyz
+from .extxyz import ISOTOPES, iread_extxyz
 from .opening import PathLike, compression, first_bytes, plain_name, unpacked
 
 _LAMMPS_DATA = (re.compile(rb"^\s*\d+\s+atoms\b", re.M), re.compile(rb"^\s*\S+\s+\S+\s+xlo\s+xhi\b", re.M))
@@ -111,7 +111,8 @@ def _iread_ase(plain: Path, index: slice, place: Path) -> Iterator[Atoms]:
     except DataError:
         raise
     except KeyError as error:
-        raise DataError(f"{place} cannot be read: {error} is no element or no entry that it has") from error
+        heavy = "; write H, with its mass" if error.args[:1] and error.args[0] in ISOTOPES else ""
+        raise DataError(f"{place} cannot be read: {error} is no element or no entry there{heavy}") from error
     except Exception as error:  # ASE's many readers raise whatever they like
         raise DataError(f"{place} cannot be read: {error or type(error).__name__}") from error
 

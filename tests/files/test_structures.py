@@ -119,6 +119,7 @@ HEADER = 'Lattice="9 0 0 0 9 0 0 0 9" Properties=species:S:1:pos:R:3'
     [
         ('cell="9 0 0 0 9 0 0 0 9"', "the header has cell= but no Lattice="),
         ('Box="9 9 9"', "the header has Box= but no Lattice="),
+        ('Latice="9 0 0 0 9 0 0 0 9"', "the header has Latice= but no Lattice="),
         ("columns=species:S:1:pos:R:3", "columns= looks like the list of columns"),
         ("Properties=species:S:1:place:R:3", r"lists no positions \(pos:R:3\)"),
         ("Properties=kind:S:1:pos:R:3", "lists no elements"),
@@ -136,6 +137,13 @@ def test_headers_that_would_be_half_read_are_refused(tmp_path, header, message):
         assert f"{path}, frame 1" in str(caught.value)
 
 
+def test_a_header_that_ase_did_not_understand_is_refused(tmp_path):
+    path = tmp_path / "a.xyz"
+    path.write_text('1\nlattice="9 0 0 0 9 0 0 0 9" properties=species:S:1:pos:R:3 energy=1\nCu 0 0 0\n')
+    with pytest.raises(DataError, match=r"data, frame 0: atoms.info has lattice, properties, but"):
+        Dataset.from_atoms(ase.io.read(path, ":"))
+
+
 def test_words_of_a_plain_comment_are_no_labels(tmp_path):
     path = tmp_path / "a.xyz"
     path.write_text("1\na run at low stress and virial\nCu 0 0 0\n")
@@ -149,6 +157,12 @@ def test_deuterium_and_tritium_are_hydrogen_with_their_mass(tmp_path):
     assert atoms.get_chemical_formula() == "H3O" and atoms.positions[2, 1] == 1.5
     np.testing.assert_allclose(atoms.get_masses(), [15.999, 2.01410, 3.01605, 1.008], atol=1e-4)
     assert Dataset.read(path).elements == ("H", "O")
+    ase.io.write(tmp_path / "POSCAR", Atoms("H", cell=[5, 5, 5]), format="vasp")
+    (tmp_path / "POSCAR").write_text((tmp_path / "POSCAR").read_text().replace("H", "D"))
+    with pytest.raises(
+        DataError, match=r"POSCAR cannot be read: 'D' is no element .* write H, with its mass"
+    ):
+        read_frame(str(tmp_path / "POSCAR"))
     path.write_text("1\n\nQq 0 0 0\n")
     with pytest.raises(DataError, match=r"a.xyz, frame 0: 'Qq' is no element"):
         Dataset.read(path)

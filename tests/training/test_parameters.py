@@ -18,6 +18,7 @@ from dpa2calc.training import (
     FinetuneConfig,
     TrainConfig,
     TrainingSet,
+    check_dataset,
     evaluate,
     finetune,
     pretrain,
@@ -157,6 +158,7 @@ def test_parameters_that_no_head_takes_are_said(tmp_path, lj_frames, tiny_model,
         train(tiny_model(), data, CONFIG, output=tmp_path, progress=False)
     assert [r for r in caplog.messages if "frames have fparam, which head 'A' does not take" in r]
     assert [r for r in caplog.messages if "frames have aparam" in r]
+    assert "parameters: fparam on 4, aparam on 4" in check_dataset(data).summary()
 
 
 @pytest.mark.parametrize("start", ["best", "fresh"])
