@@ -159,9 +159,7 @@ def test_deuterium_and_tritium_are_hydrogen_with_their_mass(tmp_path):
     assert Dataset.read(path).elements == ("H", "O")
     ase.io.write(tmp_path / "POSCAR", Atoms("H", cell=[5, 5, 5]), format="vasp")
     (tmp_path / "POSCAR").write_text((tmp_path / "POSCAR").read_text().replace("H", "D"))
-    with pytest.raises(
-        DataError, match=r"POSCAR cannot be read: 'D' is no element .* write H, with its mass"
-    ):
+    with pytest.raises(DataError, match=r"POSCAR cannot be read: 'D' is no element .* write H"):
         read_frame(str(tmp_path / "POSCAR"))
     path.write_text("1\n\nQq 0 0 0\n")
     with pytest.raises(DataError, match=r"a.xyz, frame 0: 'Qq' is no element"):

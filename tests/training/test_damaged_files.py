@@ -149,6 +149,10 @@ def head_only(path):
     path.write_bytes(path.read_bytes()[:20])
 
 
+def unmatched(path):
+    path.write_bytes(path.read_bytes().replace(b"        ", b"   }    ", 1))
+
+
 def emptied(path):
     path.write_bytes(b"")
 
@@ -181,7 +185,7 @@ def scalar(path):
 
 
 @pytest.mark.parametrize(
-    "spoil", [cut, head_only, emptied, objects, texts, complex_numbers, as_text, endless, scalar]
+    "spoil", [cut, head_only, unmatched, emptied, objects, texts, complex_numbers, as_text, endless, scalar]
 )
 @pytest.mark.parametrize("name", ["coord", "box", "energy", "force", "fparam", "aparam"])
 def test_a_spoiled_array_is_named(tmp_path, name, spoil):
