@@ -13,6 +13,7 @@ from ase.data import atomic_masses, atomic_numbers
 
 from dpa2calc.errors import DataError
 from dpa2calc.files.extxyz import ISOTOPES, fortran_numbers
+from dpa2calc.files.limits import read_dataset
 
 # deepmd-kit's name -> where `Dataset` looks for the label. Its virial is sum_i r_i (x) F_i, in eV.
 _LABELS = {"energy": "energy", "force": "forces", "virial": "virial", "fparam": "fparam", "aparam": "aparam"}
@@ -65,7 +66,9 @@ class _Group:
 
     def _values(self, name: str) -> Any:
         try:
-            return self.group[name][()]
+            return read_dataset(self.group[name])
+        except DataError:
+            raise
         except Exception as error:  # h5py raises many kinds for what is cut, or is a group
             raise DataError(f"{self.name}/{name} cannot be read: {error}") from error
 
