@@ -303,8 +303,12 @@ def _structures(several: Sequence[Any], name: str) -> Iterator[tuple[Atoms, str]
 
 
 def type_lookup(type_map: Sequence[str]) -> np.ndarray:
-    """Table from atomic number to position in the type map; -1 where the element is not in it."""
+    """Table from atomic number to position in the type map; -1 where the element is not in it.
+
+    Names of a type map that are no elements (HW, OW) belong to no atom of a data set.
+    """
     table = np.full(len(chemical_symbols), -1, dtype=np.int64)
     for position, symbol in enumerate(type_map):
-        table[chemical_symbols.index(symbol)] = position
+        if symbol in chemical_symbols:
+            table[chemical_symbols.index(symbol)] = position
     return table

@@ -189,6 +189,11 @@ def test_read_takes_atoms_files_and_patterns(tmp_path):
         Dataset.read([1])
 
 
+def test_names_of_a_type_map_that_are_no_elements_are_passed_over():
+    data = Dataset.from_atoms([molecule("H2O")])
+    np.testing.assert_array_equal(data.compositions(("OW", "H", "ZN", "O")), [[0, 2, 0, 1]])
+
+
 def test_a_matrix_of_nine_is_made_symmetric():
     np.testing.assert_array_equal(as_matrix(np.arange(9.0), "x"), [[0, 2, 4], [2, 4, 6], [4, 6, 8]])
 
