@@ -83,7 +83,7 @@ def iread_extxyz(path: str | Path, index: slice = slice(None)) -> Iterator[Atoms
             index = slice(*index.indices(total))
         with open_text(path) as handle:
             chosen = islice(enumerate(_frames(handle, path)), index.start, index.stop, index.step)
-            while chunk := list(islice(chosen, _CHUNK)):
+            for chunk in _chunks(chosen):
                 yield from _parsed(chunk, path)
                 number = chunk[-1][0] + 1
     except (*PACKED_ERRORS, UnicodeDecodeError) as error:
@@ -120,21 +120,38 @@ def _count(line: str, place: str) -> int:
         raise DataError(f"{place}: expected the number of atoms, found {line.strip()[:60]!r}") from None
 
 
-def _parsed(chunk: list[tuple[int, list[str]]], path: str | Path) -> list[Atoms]:
+def _chunks(frames: Iterator[tuple[int, list[str]]]) -> Iterator[list[tuple[int, list[str]]]]:
+    """Frames together, `_CHUNK` at a time; those before a damaged one are handed on before its error."""
+    chunk: list[tuple[int, list[str]]] = []
+    try:
+        for frame in frames:
+            chunk.append(frame)
+            if len(chunk) == _CHUNK:
+                yield chunk
+                chunk = []
+    except Exception:
+        if chunk:
+            yield chunk
+        raise
+    if chunk:
+        yield chunk
+
+
+def _parsed(chunk: list[tuple[int, list[str]]], path: str | Path) -> Iterator[Atoms]:
     try:
         joined = _ase("".join(line for _, lines in chunk for line in lines))
-        if len(joined) == len(chunk):
-            return joined
     except Exception:  # ASE raises many kinds; which frame it was comes out below
-        pass
-    found = []
+        joined = []
+    if len(joined) == len(chunk):
+        yield from joined
+        return
     for number, lines in chunk:
         try:
-            found.append(_mended(lines))
+            atoms = _mended(lines)
         except Exception as cause:
             reason = f"{cause} is no element" if isinstance(cause, KeyError) else str(cause)
             raise DataError(f"{path}, frame {number}: {reason}") from cause
-    return found
+        yield atoms
 
 
 def _ase(text: str) -> list[Atoms]:

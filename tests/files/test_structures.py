@@ -254,6 +254,18 @@ def test_what_cannot_be_read_is_refused_with_the_way_out(tmp_path):
         read_frame(str(tmp_path / "empty.cif"))
 
 
+@pytest.mark.parametrize("good", [0, 1, 63, 64, 100])
+@pytest.mark.parametrize("damage", ["1\n\n", "1\n\nCu 0 oops 0\n", "what is this\n", "2\n\nCu 0 0 0\n"])
+def test_frames_before_a_damaged_one_are_read(tmp_path, good, damage):
+    """A file that a running or killed program left: all whole frames are there, and their number is right."""
+    path, read = tmp_path / "a.xyz", []
+    path.write_text("".join(f"1\n\nCu {k} 0 0\n" for k in range(good)) + damage)
+    with pytest.raises(DataError, match=f"frame {good} of the selection cannot be read .*, frame {good}: "):
+        for atoms in Frames(path):
+            read.append(atoms.positions[0, 0])
+    assert read == list(range(good))
+
+
 @pytest.mark.parametrize("first", ["1000000000000", "-5", "12.5", "many"])
 def test_a_wrong_number_of_atoms_is_refused_at_once(tmp_path, first):
     path = tmp_path / "a.xyz"
