@@ -176,10 +176,10 @@ def finetune(
         matches, start = plan
     kept = tuple(dict.fromkeys(s.head or n for n, s in (replay or {}).items()))
     potential = _build(source, head, start, kept, config)
-    training_data = TrainingData.of(sets, potential.config)
     if not (folder / "state.safetensors").exists():
         _fit_bias(potential, data, config, fresh=start == "fresh")
     trainable = trainable_weights(potential, config)
+    training_data = TrainingData.of(sets, potential.config)
     if config.learns_virials and processes.first:
         warn_of_misfits(training_data)
     potential.config = with_seen_elements(potential.config, training_data)

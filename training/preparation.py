@@ -10,7 +10,7 @@ from itertools import chain
 import torch
 
 from dpa2calc.errors import ConfigError, DataError
-from dpa2calc.model.config import HeadConfig, ModelConfig
+from dpa2calc.model.config import ModelConfig
 from dpa2calc.model.potential import Potential
 
 from .checks import check_frames
@@ -83,13 +83,14 @@ class TrainingData:
             heads[name] = names.index(head)
             if not item.weight > 0:
                 raise ConfigError(f"set {name!r}: weight = {item.weight} is not allowed; allowed: above 0")
-            _check_set(name, item, config, config.heads[heads[name]])
+            _check_set(name, item, config)
         return cls(whole, heads)
 
 
-def _check_set(name: str, item: TrainingSet, config: ModelConfig, head: HeadConfig) -> None:
+def _check_set(name: str, item: TrainingSet, config: ModelConfig) -> None:
     if len(item.train) == 0:
         raise DataError(f"set {name!r} has no training frames")
+    head = next(head for head in config.heads if head.name == (item.head or name))
     parts = {f"set {name!r}": item.train}
     parts |= {
         f"set {name!r}, validation{f' {own}' if own else ''}": d for own, d in item.validation_sets().items()
@@ -100,25 +101,6 @@ def _check_set(name: str, item: TrainingSet, config: ModelConfig, head: HeadConf
         for frame in part:
             require_parameters(frame, head.fitting)
     check_labels(name, item.train)
-
-
-def warn_of_unused_parameters(data: TrainingData, config: ModelConfig) -> None:
-    """Log a warning for every set with frame or atomic parameters that its head does not take."""
-    for name, item in data.sets.items():
-        head = config.heads[data.heads[name]]
-        for kind, taken in (("fparam", head.fitting.numb_fparam), ("aparam", head.fitting.numb_aparam)):
-            if not taken and any(getattr(frame, kind) is not None for frame in item.train):
-                logger.warning(
-                    "%s: its frames have %s, which head %r does not take (numb_%s = 0); it is left out",
-                    name, kind, head.name, kind,
-                )  # fmt: skip
-
-
-def fit_parameters(potential: Potential, data: TrainingData) -> None:
-    """Measure mean and deviation of the parameters that heads take, over all their training frames."""
-    for head in set(data.heads.values()):
-        frames = [f for n, s in data.sets.items() if data.heads[n] == head for f in s.train]
-        set_parameter_statistics(potential, head, frames)
 
 
 def check_labels(name: str, data: Dataset) -> None:
@@ -175,3 +157,22 @@ def fit_energy_biases(potential: Potential, data: TrainingData) -> None:
         if any(frame.energy is not None for frame in frames):
             bias, _ = energy_bias(joint, potential.config.type_map)
             set_energy_bias(potential, head, bias)
+
+
+def warn_of_unused_parameters(data: TrainingData, config: ModelConfig) -> None:
+    """Log a warning for every set with frame or atomic parameters that its head does not take."""
+    for name, item in data.sets.items():
+        head = config.heads[data.heads[name]]
+        for kind, taken in (("fparam", head.fitting.numb_fparam), ("aparam", head.fitting.numb_aparam)):
+            if not taken and any(getattr(frame, kind) is not None for frame in item.train):
+                logger.warning(
+                    "%s: its frames have %s, which head %r does not take (numb_%s = 0); it is left out",
+                    name, kind, head.name, kind,
+                )  # fmt: skip
+
+
+def fit_parameters(potential: Potential, data: TrainingData) -> None:
+    """Measure mean and deviation of the parameters that heads take, over all their training frames."""
+    for head in set(data.heads.values()):
+        frames = [f for n, s in data.sets.items() if data.heads[n] == head for f in s.train]
+        set_parameter_statistics(potential, head, frames)

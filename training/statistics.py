@@ -18,6 +18,7 @@ from dpa2calc.model.environment import Environment, switch
 from dpa2calc.model.potential import Potential
 
 from .dataset import Dataset, Frame
+from .loader import require_parameters
 
 STD_FLOOR = 1e-2
 STD_WITHOUT_DATA = 0.1
@@ -158,9 +159,14 @@ def set_parameter_statistics(potential: Potential, head: int, frames: Sequence[F
 
     As in deepmd-kit: over all frames (fparam) and all atoms (aparam), with a deviation of at least 0.01.
     Where some frames have no fparam the head's default stands in for it.
+
+    Raises:
+        DataError: a frame lacks what the head needs.
     """
     module = potential.get_submodule(f"heads.{head}")
     fitting = potential.config.heads[head].fitting
+    for frame in frames:
+        require_parameters(frame, fitting)
     default = fitting.default_fparam
     fparam = [given for f in frames if (given := f.fparam if f.fparam is not None else default) is not None]
     aparam = [f.aparam for f in frames if f.aparam is not None]
