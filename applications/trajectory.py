@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import io
-import lzma
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import ase.io
 import numpy as np
 from ase import Atoms
-from ase.io.formats import filetype
 from tqdm import tqdm
 
-from dpa2calc.errors import DataError
+from dpa2calc.errors import DataError, MissingDependencyError
+from dpa2calc.files.structures import about_folder, iread_structures
 
-_DECOMPRESS: dict[str, Callable[..., Any]] = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
+TrajectoryLike: TypeAlias = "str | os.PathLike[str] | Atoms | Iterable[Atoms] | Frames"
 
 
 class Frames:
     """The chosen frames of a trajectory, read one at a time and never held in memory together.
 
     Args:
-        source: a file that ASE reads (also compressed: .xz, .gz, .bz2), one Atoms, a list of Atoms,
+        source: a file that ASE reads (also compressed: .xz, .gz, .bz2, .zst), one Atoms, a list of Atoms,
             an iterator of Atoms, or another Frames.
         start, stop, step: which frames, as in a slice; negative values count from the end and need
             a file or a list.
@@ -57,6 +52,8 @@ class Frames:
         self.index = slice(start, stop, step)
         self.name = str(source) if isinstance(source, (str, os.PathLike)) else "the trajectory"
         if isinstance(source, (str, os.PathLike)) and not Path(source).is_file():
+            if Path(source).is_dir():
+                raise DataError(about_folder(Path(source)))
             raise DataError(f"there is no trajectory file {source}")
 
     @property
@@ -92,12 +89,15 @@ class Frames:
                 atoms = next(iterator)
             except StopIteration:
                 break
-            except Exception as error:  # ASE's many readers raise whatever they like
-                if not from_file or isinstance(error, DataError):
+            except MissingDependencyError:
+                raise
+            except Exception as error:
+                if not from_file:
                     raise
+                way = f"cut the file there, or choose stop={number}" if number else "give another file"
                 raise DataError(
                     f"{self.name}: frame {number} of the selection cannot be read ({error}); {number} frames "
-                    f"before it are good: cut the file there, or choose stop={number}"
+                    f"before it are good: {way}"
                 ) from error
             if not isinstance(atoms, Atoms):
                 raise DataError(f"{self.name}: frame {number} is a {type(atoms).__name__}, not ase.Atoms")
@@ -110,7 +110,7 @@ class Frames:
 
     def _open(self) -> Iterator[Atoms]:
         if isinstance(self.source, (str, os.PathLike)):
-            return _read_file(Path(self.source), self.index)
+            return iread_structures(self.source, self.index)
         if isinstance(self.source, Sequence):
             return iter(self.source[self.index])
         bounds = (self.index.start, self.index.stop)
@@ -120,20 +120,6 @@ class Frames:
                 "hand in a file or a list of Atoms"
             )
         return islice(iter(self.source), self.index.start, self.index.stop, self.index.step)
-
-
-TrajectoryLike: TypeAlias = str | os.PathLike[str] | Atoms | Iterable[Atoms] | Frames
-
-
-def _read_file(path: Path, index: slice) -> Iterator[Atoms]:
-    opener = _DECOMPRESS.get(path.suffix)
-    if opener is None:
-        return iter(ase.io.iread(path, index=index))
-    # ASE seeks back for every frame, which is quadratic on a compressed stream: unpack it first.
-    kind = filetype(path.with_suffix("").name, read=False)
-    with opener(path, "rt") as handle:
-        text = io.StringIO(handle.read())
-    return iter(ase.io.iread(text, index=index, format=kind))
 
 
 def with_progress(frames: Frames, label: str, progress: bool) -> Iterator[Atoms]:

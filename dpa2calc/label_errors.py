@@ -12,7 +12,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from ase.units import GPa
 
 from .shown import ShownBySummary
-from .stored_labels import stored_label
+from .stored_labels import as_array, as_number, stored_label, virial_label
 
 
 @dataclass(frozen=True)
@@ -35,25 +35,20 @@ def labels_of(
     """Labels by name in a stored calculator result, `atoms.info` or `atoms.arrays`; nothing is computed.
 
     A stress is six numbers, nine, or (3, 3), in ASE's sign; without one it is taken from a `virial`
-    (eV, -volume * stress).
+    (eV, -volume * stress). Only cells that are periodic in three directions have one.
+
+    Raises:
+        DataError: a label has the wrong shape, is not a number, or belongs to other positions.
     """
     found = [stored_label(atoms, key) for key in (energy, forces)]
+    matrix, _ = virial_label(atoms, stress=stress, virial=virial)
+    if matrix is not None and (not atoms.pbc.all() or atoms.cell.rank < 3):
+        matrix = None
     return Labels(
-        float(found[0]) if found[0] is not None else None,
-        np.array(found[1], dtype=np.float64) if found[1] is not None else None,
-        _stress(atoms, stress, virial),
+        None if found[0] is None else as_number(found[0], energy),
+        None if found[1] is None else as_array(found[1], (len(atoms), 3), forces),
+        None if matrix is None else full_3x3_to_voigt_6_stress(-matrix / atoms.get_volume()),
     )
-
-
-def _stress(atoms: Atoms, stress: str, virial: str) -> np.ndarray | None:
-    """(6,) from the one or the other; None without either, or in a shape that is neither's."""
-    value, scale = stored_label(atoms, stress), 1.0
-    if value is None and atoms.cell.rank == 3:
-        value, scale = stored_label(atoms, virial), -1.0 / atoms.get_volume()
-    tensor = scale * np.array([] if value is None else value, dtype=np.float64)
-    if tensor.size == 9:
-        tensor = full_3x3_to_voigt_6_stress(tensor.reshape(3, 3))
-    return tensor if tensor.shape == (6,) else None
 
 
 @dataclass(frozen=True)

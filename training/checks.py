@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -14,16 +15,21 @@ from dpa2calc.shown import ShownBySummary
 
 from .dataset import Dataset, Frame
 from .labels import advice
-from .statistics import energy_bias
+from .statistics import energy_bias, spread_frames
 from .stress_check import GPA, stress_misfits
 
+logger = logging.getLogger(__name__)
 # Two nuclei closer than this share of the sum of their covalent radii overlap; a compressed metal at
 # 500 GPa or an O-H bond stretched inwards in hot water stays above it.
 _OVERLAP = 0.4
 # Errors of this kind stop a run; the others are reported.
 _FATAL = ("not a number", "no atoms", "overlap", "element outside the type map", "zero volume")
+_UNUSABLE = ("not a number", "no atoms", "zero volume")  # no number could be made from these
+_SAMPLED = 1000  # frames in which `check_frames` looks for overlaps
+_OUTLIER_SIGMAS = 8.0
 # Frames with this finding keep energies and forces when it is dropped.
 MISFIT = "stress misfit"
+LEFT_OUT = "stress left out"  # when the frame was read; nothing remains to drop
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ class DataReport(ShownBySummary):
     """What `check_dataset` saw.
 
     Attributes:
-        labels: number of frames with each label.
+        labels: number of frames with each label. parameters: with fparam, with aparam, if any.
         bias: least-squares energy of each element, eV. residual_std: what the fit leaves, meV/atom.
         force_rms: eV/Å. pressure: smallest and largest -trace(stress)/3, GPa, or None.
         findings: everything that is wrong or odd, by frame.
@@ -56,6 +62,7 @@ class DataReport(ShownBySummary):
     n_atoms: int
     elements: tuple[str, ...]
     labels: dict[str, int] = field(default_factory=dict)
+    parameters: dict[str, int] = field(default_factory=dict)
     bias: dict[str, float] = field(default_factory=dict)
     residual_std: float | None = None
     force_rms: float | None = None
@@ -78,24 +85,31 @@ class DataReport(ShownBySummary):
             f"{self.name}: {self.n_frames} frames, {self.n_atoms} atoms, {' '.join(self.elements)}",
             "labels: " + ", ".join(f"{name} on {n}" for name, n in self.labels.items()),
         ]
+        if self.parameters:
+            lines.append("parameters: " + ", ".join(f"{name} on {n}" for name, n in self.parameters.items()))
         if self.residual_std is not None:
             lines.append(f"energy after the fit by element: std {self.residual_std:.1f} meV/atom")
         if self.force_rms is not None:
             lines.append(f"force rms {self.force_rms:.3f} eV/Å")
         if self.pressure is not None:
             lines.append(f"pressure {self.pressure[0]:.1f} to {self.pressure[1]:.1f} GPa")
-        lines += [f"note: {remark}" for remark in self.remarks]
-        kinds = sorted({f.kind for f in self.findings})
-        for kind in kinds:
+        return "\n".join(lines + self.doubts(note="note: "))
+
+    def doubts(self, *, note: str = "") -> list[str]:
+        """The remarks, and a line for each kind of finding."""
+        lines = [f"{note}{remark}" for remark in self.remarks]
+        for kind in sorted({f.kind for f in self.findings}):
             found = [f for f in self.findings if f.kind == kind]
             lines.append(f"{len(found)} x {kind}, for example {found[0].source}: {found[0].detail}")
-        return "\n".join(lines)
+        return lines
 
 
 def check_dataset(
-    data: Dataset, *, type_map: Iterable[str] | None = None, outlier_sigmas: float = 8.0
+    data: Dataset, *, type_map: Iterable[str] | None = None, outlier_sigmas: float = _OUTLIER_SIGMAS
 ) -> DataReport:
     """Look at every frame: labels, NaN, overlapping atoms, energy outliers, plausible units, stresses.
+
+    Training and evaluation call `check_frames` by themselves, which looks at most of this.
 
     Stresses are compared with the energies of strained copies (`stress_check.stress_misfits`).
 
@@ -104,11 +118,20 @@ def check_dataset(
         outlier_sigmas: a frame whose energy differs from the fit by element by more than this many robust
             standard deviations is reported as an outlier.
     """
-    findings: list[Finding] = []
     allowed = set(type_map) if type_map is not None else None
-    for index, frame in enumerate(data):
-        findings += _frame_findings(index, frame, allowed)
-    bad = {f.frame for f in findings if f.kind in _FATAL}
+    findings = [f for index, frame in enumerate(data) for f in _frame_findings(index, frame, allowed)]
+    findings += _overlaps(data, range(len(data)), _bad(findings))
+    findings += _misfits(data, _bad(findings))
+    return _report(data, findings, outlier_sigmas)
+
+
+def _bad(findings: Iterable[Finding]) -> set[int]:
+    return {f.frame for f in findings if f.kind in _FATAL}
+
+
+def _report(data: Dataset, findings: list[Finding], outlier_sigmas: float) -> DataReport:
+    """What sound frames say together, added to what was found in single frames."""
+    bad = _bad(findings)
     good = data.subset(i for i in range(len(data)) if i not in bad)
     bias, residual_std = {}, None
     if any(f.energy is not None for f in good):
@@ -116,8 +139,7 @@ def check_dataset(
         bias = dict(zip(good.elements, values.tolist()))
         residual_std = 1e3 * float(np.std(residual))
         places = [i for i, f in enumerate(data) if i not in bad and f.energy is not None]
-        findings += _outliers(data, places, residual, outlier_sigmas)
-    findings += _misfits(data, bad)
+        findings = findings + _outliers(data, places, residual, outlier_sigmas)
     forces = [f.forces.ravel() for f in good if f.forces is not None]
     force_rms = float(np.sqrt(np.mean(np.concatenate(forces) ** 2))) if forces else None
     traces = [-np.trace(f.stress) / 3.0 * GPA for f in good if f.stress is not None]
@@ -127,6 +149,9 @@ def check_dataset(
         n_atoms=data.n_atoms,
         elements=data.elements,
         labels=data.labels(),
+        parameters={
+            k: n for k in ("fparam", "aparam") if (n := sum(getattr(f, k) is not None for f in data))
+        },
         bias=bias,
         residual_std=residual_std,
         force_rms=force_rms,
@@ -134,6 +159,10 @@ def check_dataset(
         findings=tuple(sorted(findings, key=lambda f: f.frame)),
     )
     return _with_remarks(report, good, data.unread_labels)
+
+
+def _having(data: Dataset, name: str) -> int:
+    return sum(getattr(frame, name) is not None for frame in data)
 
 
 def _frame_findings(index: int, frame: Frame, allowed: set[str] | None) -> list[Finding]:
@@ -149,7 +178,7 @@ def _frame_findings(index: int, frame: Frame, allowed: set[str] | None) -> list[
     new = [s for s in symbols if allowed is not None and s not in allowed]
     if new:
         out.append(found("element outside the type map", ", ".join(new)))
-    for name in ("positions", "cell", "energy", "forces", "virial"):
+    for name in ("positions", "cell", "energy", "forces", "virial", "fparam", "aparam"):
         values = getattr(frame, name)
         if values is not None and not np.isfinite(values).all():
             out.append(found("not a number", f"in the {name}"))
@@ -157,17 +186,27 @@ def _frame_findings(index: int, frame: Frame, allowed: set[str] | None) -> list[
         return out
     if frame.pbc.all() and frame.volume < 1e-6:
         return [*out, found("zero volume", "a cell periodic in three directions without a volume")]
+    if frame.left_out:
+        out.append(found(LEFT_OUT, frame.left_out))
     if not frame.labelled:
         out.append(found("no label", "neither energy nor forces nor stress"))
-    closest = overlap(frame)
-    if closest is not None:
-        i, j, distance = closest
-        pair = f"{chemical_symbols[frame.numbers[i]]}{i} and {chemical_symbols[frame.numbers[j]]}{j}"
-        out.append(found("overlap", f"{pair} are {distance:.3f} Å apart"))
     if frame.forces is not None and np.abs(frame.forces).max() > 100.0:
         largest = float(np.abs(frame.forces).max())
         out.append(found("large force", f"{largest:.1f} eV/Å"))
     return out
+
+
+def _overlaps(data: Dataset, places: Iterable[int], bad: set[int]) -> list[Finding]:
+    found = []
+    for place in places:
+        frame = data[place]
+        closest = None if place in bad else overlap(frame)
+        if closest is not None:
+            i, j, distance = closest
+            pair = f"{chemical_symbols[frame.numbers[i]]}{i} and {chemical_symbols[frame.numbers[j]]}{j}"
+            detail = f"{pair} are {distance:.3f} Å apart"
+            found.append(Finding(place, "overlap", detail, frame.source or f"frame {place}"))
+    return found
 
 
 def overlap(frame: Frame) -> tuple[int, int, float] | None:
@@ -306,12 +345,41 @@ def clean(
     return replace(data, frames=frames_left), dropped
 
 
-def require_sound(report: DataReport) -> None:
-    """Raise a DataError that names up to five fatal findings."""
-    if report.fatal:
-        listed = "; ".join(str(f) for f in report.fatal[:5])
-        more = f" and {len(report.fatal) - 5} more" if len(report.fatal) > 5 else ""
+def require_sound(report: DataReport, *, kinds: Iterable[str] = _FATAL) -> None:
+    """Raise a DataError that names up to five findings of these kinds."""
+    fatal = [finding for finding in report.findings if finding.kind in kinds]
+    if fatal:
+        listed = "; ".join(str(f) for f in fatal[:5])
+        more = f" and {len(fatal) - 5} more" if len(fatal) > 5 else ""
         raise DataError(
-            f"{report.name} cannot be trained on as it is: {listed}{more}. Repair the file, or drop these "
-            "frames with `drop` or `drop_frames`"
+            f"{report.name} cannot be used as it is: {listed}{more}. Repair the file, or drop these frames: "
+            "`drop` or `drop_frames` in a set of a file, clean(data, drop=..., frames=...) in Python"
         )
+
+
+def check_frames(name: str, data: Dataset) -> None:
+    """What training and evaluation do with frames that nobody has looked at yet.
+
+    Each frame is looked at once, whatever set it is handed on in; overlaps are sought in a sample of at
+    most `_SAMPLED` frames. Doubtful frames, units and signs are logged in one warning.
+
+    Raises:
+        DataError: frames without atoms, with NaN or infinite numbers, or periodic without a volume.
+    """
+    fresh = replace(data, frames=tuple(frame for frame in data if not frame.checked))
+    if not fresh.frames:
+        return
+    findings = [f for index, frame in enumerate(fresh) for f in _frame_findings(index, frame, None)]
+    findings += _overlaps(fresh, spread_frames(fresh, _SAMPLED), _bad(findings))
+    report = replace(_report(fresh, findings, _OUTLIER_SIGMAS), name=name)
+    require_sound(report, kinds=_UNUSABLE)
+    doubts = report.doubts()
+    if doubts:
+        logger.warning("%s: %s", name, "; ".join(doubts))
+    mark_checked(fresh)
+
+
+def mark_checked(data: Dataset) -> None:
+    """Spare the frames another look by `check_frames`."""
+    for frame in data:
+        object.__setattr__(frame, "checked", True)

@@ -2,99 +2,21 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import io
-import lzma
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
 
-import ase.io
-import ase.io.formats
 from ase import Atoms
 
 from dpa2calc.errors import DataError
+from dpa2calc.files.extxyz import iread_extxyz
+from dpa2calc.files.opening import PathLike, plain_name, unpacked
+from dpa2calc.files.structures import iread_structures
 
 from .databases import iread_ase_db, iread_lmdb
 from .deepmd_data import iread_folder, is_system_folder
 
-PathLike = str | os.PathLike[str]
-
-_OPENERS: dict[str, Callable[..., Any]] = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
-_CHUNK = 64  # frames handed to ASE's parser at a time
-
-
-def open_text(path: PathLike) -> IO[str]:
-    """Open a text file, decompressing `.xz`, `.gz` and `.bz2` by suffix."""
-    opener = _OPENERS.get(Path(path).suffix, open)
-    return opener(path, "rt", encoding="utf-8")
-
-
-def iread_extxyz(path: PathLike) -> Iterator[Atoms]:
-    """Yield the frames of an extended XYZ file, compressed or not, reading it exactly once.
-
-    ASE's own reader seeks back for every frame, which on a compressed file decompresses it from the
-    start each time; here the text is cut into chunks of whole frames that ASE's parser reads from memory.
-
-    Raises:
-        DataError: the file is damaged; the message names the frame.
-    """
-    first = 0
-    try:
-        with open_text(path) as handle:
-            for text, count in _chunks(handle, path):
-                yield from _parse(text, path, first)
-                first += count
-    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read after frame {first}: {error}") from error
-
-
-def _chunks(handle: IO[str], path: PathLike) -> Iterator[tuple[str, int]]:
-    """Text of up to `_CHUNK` whole frames, and their number."""
-    lines: list[str] = []
-    count = total = 0
-    while header := handle.readline():
-        if not header.strip():
-            continue
-        try:
-            n_atoms = int(header)
-        except ValueError:
-            raise DataError(
-                f"{path}, frame {total}: expected the number of atoms, found {header.strip()[:60]!r}"
-            ) from None
-        body = [handle.readline() for _ in range(n_atoms + 1)]
-        if not body[-1]:
-            raise DataError(
-                f"{path}, frame {total}: the file ends inside the frame ({n_atoms} atoms announced)"
-            )
-        lines.append(header)
-        lines.extend(body)
-        count, total = count + 1, total + 1
-        if count == _CHUNK:
-            yield "".join(lines), count
-            lines, count = [], 0
-    if count:
-        yield "".join(lines), count
-
-
-def _parse(text: str, path: PathLike, first: int) -> list[Atoms]:
-    try:
-        return list(ase.io.iread(io.StringIO(text), index=":", format="extxyz"))
-    except Exception as error:  # ASE raises many kinds; find out which frame it was
-        for offset, (one, _) in enumerate(_single_frames(text)):
-            try:
-                ase.io.read(io.StringIO(one), index=":", format="extxyz")
-            except Exception as cause:
-                raise DataError(f"{path}, frame {first + offset}: {cause}") from cause
-        raise DataError(f"{path}, near frame {first}: {error}") from error
-
-
-def _single_frames(text: str) -> Iterator[tuple[str, int]]:
-    handle = io.StringIO(text)
-    while header := handle.readline():
-        yield header + "".join(handle.readline() for _ in range(int(header) + 1)), 1
+__all__ = ["PathLike", "iread_atoms", "iread_extxyz"]
 
 
 def iread_atoms(path: PathLike) -> Iterator[Atoms]:
@@ -110,38 +32,25 @@ def iread_atoms(path: PathLike) -> Iterator[Atoms]:
         DataError: no such file, an unknown format, or a damaged frame, which is named.
     """
     text, _, group = os.fspath(path).partition("#")
+    if Path(path).exists():  # a "#" may also be part of a name
+        text, group = os.fspath(path), ""
     place = Path(text)
     if not place.exists():
         raise DataError(f"there is no file or folder {place}")
-    suffixes = [s.lower() for s in place.suffixes if s not in _OPENERS]
-    last = suffixes[-1] if suffixes else ""
+    last = Path(plain_name(place)).suffix.lower()
     if last in (".xyz", ".extxyz"):
         yield from iread_extxyz(place)
     elif last in (".h5", ".hdf5", ".hdf"):
         from .hdf5_data import iread_hdf5
 
-        yield from iread_hdf5(place, group)
+        with unpacked(place) as plain:
+            yield from iread_hdf5(plain, group)
     elif last in (".lmdb", ".aselmdb") or (place / "data.mdb").exists():
         yield from iread_lmdb(place)
     elif last == ".db":
-        yield from iread_ase_db(place)
+        with unpacked(place) as plain:
+            yield from iread_ase_db(plain)
     elif is_system_folder(place):
         yield from iread_folder(place)
     else:
-        yield from _iread_ase(place)
-
-
-def _iread_ase(path: Path) -> Iterator[Atoms]:
-    """ASE's own readers; files compressed in ways they handle badly are unpacked in memory first."""
-    frames: Any
-    try:
-        if path.suffix in _OPENERS:
-            inner = Path(path.stem)
-            handle = io.StringIO(open_text(path).read())
-            known = ase.io.formats.filetype(inner.name, read=False)
-            frames = ase.io.iread(handle, index=":", format=known)
-        else:
-            frames = ase.io.iread(str(path), index=":")
-        yield from frames
-    except Exception as error:  # ASE raises many kinds
-        raise DataError(f"{path} cannot be read: {error}") from error
+        yield from iread_structures(place)

@@ -53,6 +53,7 @@ def iread_lmdb(path: Path) -> Iterator[Atoms]:
         environment = lmdb.open(str(path), subdir=path.is_dir(), readonly=True, lock=False)
     except lmdb.Error as error:
         raise DataError(f"{path} is not an LMDB file: {error}") from error
+    _require_whole(environment, path)
     with environment, environment.begin() as transaction:
         if transaction.get(deepmd_lmdb.METADATA) is not None:
             yield from deepmd_lmdb.iread_frames(transaction, str(path))
@@ -60,6 +61,15 @@ def iread_lmdb(path: Path) -> Iterator[Atoms]:
         keys = [key for key, _ in transaction.cursor() if key not in _NOT_ROWS]
         for key in sorted(keys, key=_number):
             yield _atoms(transaction.get(key), f"{path}, row {key.decode(errors='replace')}")
+
+
+def _require_whole(environment: Any, path: Path) -> None:
+    """Raise a DataError for a cut file: reading pages beyond its end would kill the process."""
+    used = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+    size = (path / "data.mdb" if path.is_dir() else path).stat().st_size
+    if size < used:
+        environment.close()
+        raise DataError(f"{path} is cut off: {size} of at least {used} bytes are there")
 
 
 def _number(key: bytes) -> tuple[int, bytes]:
@@ -81,14 +91,14 @@ def _atoms(value: bytes | None, name: str) -> Atoms:
             cell=_array(row.get("cell", np.zeros((3, 3)))).reshape(3, 3),
             pbc=_array(row.get("pbc", [False] * 3)).astype(bool),
         )
-    except (KeyError, ValueError, TypeError) as error:
+        if row.get("energy") is not None:
+            atoms.info["energy"] = row["energy"]
+        if row.get("forces") is not None:
+            atoms.arrays["forces"] = _array(row["forces"]).astype(np.float64)
+        if row.get("stress") is not None:
+            atoms.info["stress"] = _array(row["stress"]).astype(np.float64)
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
         raise DataError(f"{name} is not a row of an ASE database: {error!r}") from error
-    if row.get("energy") is not None:
-        atoms.info["energy"] = float(row["energy"])
-    if row.get("forces") is not None:
-        atoms.arrays["forces"] = _array(row["forces"]).astype(np.float64)
-    if row.get("stress") is not None:
-        atoms.info["stress"] = _array(row["stress"]).astype(np.float64)
     pairs = row.get("key_value_pairs") or {}
     atoms.info["group"] = str(pairs.get("group", "")) if isinstance(pairs, dict) else ""
     return atoms

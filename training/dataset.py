@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import glob
+import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
 from dpa2calc.errors import DataError
-from dpa2calc.stored_labels import stored_label
+from dpa2calc.files.patterns import expanded
+from dpa2calc.stored_labels import as_array, as_floats, as_number, stored_label, virial_label
 
 from .data import PathLike, iread_atoms
-from .labels import OWN_NAMES, LabelKeys, advice, unread_labels, virial_label
+from .labels import OWN_NAMES, LabelKeys, advice, unread_labels
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -28,6 +33,8 @@ class Frame:
         energy: eV or None. forces: (n, 3) eV/Å or None. virial: (3, 3) eV, symmetric, or None.
         group: the trajectory or part of the set that the frame belongs to.
         source: file and index, for messages.
+        left_out: why a stress that the structure carries is no label, or None.
+        fparam: (k,) frame parameters, aparam: (n, k) atomic parameters, or None.
     """
 
     numbers: np.ndarray
@@ -39,6 +46,11 @@ class Frame:
     virial: np.ndarray | None = None
     group: str = ""
     source: str = ""
+    left_out: str | None = None
+    fparam: np.ndarray | None = None
+    aparam: np.ndarray | None = None
+    # Whether `checks` has looked at this very object; no field, so that changed copies are looked at again.
+    checked: ClassVar[bool] = False
 
     @property
     def n_atoms(self) -> int:
@@ -56,7 +68,7 @@ class Frame:
         labels = {"energy": self.energy, "forces": self.forces, "stress": self.virial}
         return tuple(kind for kind, value in labels.items() if value is None)
 
-    @property
+    @cached_property
     def volume(self) -> float:
         """Cell volume, Å^3."""
         return float(abs(np.linalg.det(self.cell)))
@@ -67,8 +79,13 @@ class Frame:
         return None if self.virial is None or self.volume == 0 else -self.virial / self.volume
 
     def atoms(self) -> Atoms:
-        """The bare structure, without labels."""
-        return Atoms(numbers=self.numbers, positions=self.positions, cell=self.cell, pbc=self.pbc)
+        """The bare structure, without labels, but with the parameters that models may take."""
+        atoms = Atoms(numbers=self.numbers, positions=self.positions, cell=self.cell, pbc=self.pbc)
+        if self.fparam is not None:
+            atoms.info["fparam"] = self.fparam.copy()
+        if self.aparam is not None:
+            atoms.arrays["aparam"] = self.aparam.copy()
+        return atoms
 
     def __repr__(self) -> str:
         present = [kind for kind in ("energy", "forces", "stress") if kind not in self.lacking]
@@ -80,23 +97,51 @@ def frame_from_atoms(atoms: Atoms, *, keys: LabelKeys = OWN_NAMES, source: str =
     """A frame from ASE Atoms; the Atoms are not touched and no calculator is run.
 
     Raises:
-        DataError: a label has the wrong shape.
+        DataError: a label has the wrong shape, is not a number, or belongs to other positions.
     """
-    energy = stored_label(atoms, keys.energy)
-    forces = stored_label(atoms, keys.forces)
-    if forces is not None and np.shape(forces) != (len(atoms), 3):
-        raise DataError(f"{source}: forces have shape {np.shape(forces)}, expected {(len(atoms), 3)}")
-    return Frame(
-        numbers=atoms.numbers.astype(np.int16),
-        positions=atoms.get_positions(),
-        cell=np.array(atoms.cell.array),
-        pbc=np.array(atoms.pbc),
-        energy=None if energy is None else float(energy),
-        forces=None if forces is None else np.asarray(forces, dtype=np.float64),
-        virial=virial_label(atoms, keys, source),
-        group=str(atoms.info.get(keys.group, "")),
-        source=source,
-    )
+    try:
+        _require_understood(atoms)
+        energy = stored_label(atoms, keys.energy)
+        forces = stored_label(atoms, keys.forces)
+        virial, left_out = virial_label(atoms, stress=keys.stress, virial=keys.virial)
+        return Frame(
+            numbers=atoms.numbers.astype(np.int16),
+            positions=atoms.get_positions(),
+            cell=np.array(atoms.cell.array),
+            pbc=np.array(atoms.pbc),
+            energy=None if energy is None else as_number(energy, keys.energy),
+            forces=None if forces is None else as_array(forces, (len(atoms), 3), keys.forces),
+            virial=virial,
+            group=str(atoms.info.get(keys.group, "")),
+            source=source,
+            left_out=left_out or None,
+            fparam=_parameters(atoms.info.get("fparam"), 1, "fparam"),
+            aparam=_parameters(atoms.arrays.get("aparam"), len(atoms), "aparam"),
+        )
+    except DataError as error:
+        raise DataError(f"{source}: {error}" if source else str(error)) from error
+
+
+def _require_understood(atoms: Atoms) -> None:
+    """Raise a DataError for a structure whose cell or columns ASE left among its remarks."""
+    left = [str(key) for key in atoms.info if str(key).lower() in ("lattice", "properties")]
+    if left and not atoms.cell.array.any():
+        raise DataError(
+            f"atoms.info has {', '.join(left)}, but the structure has no cell: ase.io.read knows these keys "
+            "as Lattice and Properties only. Dataset.read(path) knows them in any capitals"
+        )
+
+
+def _parameters(value: Any, rows: int, name: str) -> np.ndarray | None:
+    """(k,) frame parameters, or (n_atoms, k) atomic parameters."""
+    if value is None or rows == 0:
+        return None
+    array = as_floats(value, name)
+    if name == "fparam":
+        return array.ravel()
+    if array.size % rows:
+        raise DataError(f"{name} has shape {array.shape}; expected as many numbers for each of {rows} atoms")
+    return array.reshape(rows, -1)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -118,21 +163,26 @@ class Dataset:
 
     @classmethod
     def read(
-        cls, paths: PathLike | Sequence[PathLike], *, name: str | None = None, keys: LabelKeys = OWN_NAMES
+        cls,
+        paths: PathLike | Atoms | Iterable[PathLike | Atoms],
+        *,
+        name: str | None = None,
+        keys: LabelKeys = OWN_NAMES,
     ) -> Dataset:
-        """Read one file or several, see `iread_atoms` for the formats.
+        """Read one file or several, see `iread_atoms` for the formats; patterns such as `runs/*.xyz` too.
+
+        Atoms in place of files are taken as `from_atoms` does.
 
         Raises:
             DataError: nothing to read, a damaged file (file and frame are named), or no frame has a label of
                 a name that was given.
         """
-        several = (
-            [paths] if isinstance(paths, (str, bytes)) or not isinstance(paths, Sequence) else list(paths)
-        )
-        structures = (
-            (atoms, f"{path}, frame {i}") for path in several for i, atoms in enumerate(iread_atoms(path))
-        )
-        data = cls._labelled(structures, name or str(several[0]), keys)
+        single = isinstance(paths, (str, bytes, os.PathLike, Atoms))
+        several: list[Any] = [paths] if single else list(paths)  # type: ignore[arg-type]
+        if not several:
+            raise DataError("no file was named; name at least one, or hand in Atoms")
+        first = next((str(item) for item in several if isinstance(item, (str, os.PathLike))), "data")
+        data = cls._labelled(_structures(several, name or first), name or first, keys)
         if not data.frames:
             raise DataError(f"there are no frames in {', '.join(map(str, several))}")
         return data
@@ -196,9 +246,9 @@ class Dataset:
             raise DataError(f"fraction = {fraction} is not allowed; allowed: between 0 and 1")
         rng = np.random.default_rng(seed)
         keys = [f.group for f in self.frames] if by_group else [str(i) for i in range(len(self))]
-        names = sorted(set(keys), key=keys.index)
+        sizes = Counter(keys)  # in the order in which they first occur
+        names = list(sizes)
         target, taken, first = fraction * len(self), 0, set()
-        sizes = {name: keys.count(name) for name in names} if by_group else dict.fromkeys(names, 1)
         for position in rng.permutation(len(names)):
             if taken >= target:
                 break
@@ -235,9 +285,30 @@ class Dataset:
         return np.array(counts, dtype=np.float64)
 
 
+def _structures(several: Sequence[Any], name: str) -> Iterator[tuple[Atoms, str]]:
+    """Structures with their source, from files and Atoms."""
+    for number, item in enumerate(several):
+        if isinstance(item, Atoms):
+            yield item, f"{name}, frame {number}"
+        elif isinstance(item, (str, bytes, os.PathLike)):
+            named = os.fsdecode(item)
+            files = expanded(named, Path())
+            if glob.has_magic(named) and not files:
+                raise DataError(f"no file fits the pattern {named}")
+            for path in map(str, files) if glob.has_magic(named) else [named]:
+                for i, atoms in enumerate(iread_atoms(path)):
+                    yield atoms, f"{path}, frame {i}"
+        else:
+            raise DataError(f"{name}: expected the names of files, or Atoms, got {type(item).__name__}")
+
+
 def type_lookup(type_map: Sequence[str]) -> np.ndarray:
-    """Table from atomic number to position in the type map; -1 where the element is not in it."""
+    """Table from atomic number to position in the type map; -1 where the element is not in it.
+
+    Names of a type map that are no elements (HW, OW) belong to no atom of a data set.
+    """
     table = np.full(len(chemical_symbols), -1, dtype=np.int64)
     for position, symbol in enumerate(type_map):
-        table[chemical_symbols.index(symbol)] = position
+        if symbol in chemical_symbols:
+            table[chemical_symbols.index(symbol)] = position
     return table

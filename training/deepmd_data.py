@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.data import atomic_numbers
+from ase.data import atomic_masses, atomic_numbers
 
 from dpa2calc.errors import DataError
+from dpa2calc.files.extxyz import ISOTOPES, fortran_numbers
+from dpa2calc.files.limits import read_dataset
 
 # deepmd-kit's name -> where `Dataset` looks for the label. Its virial is sum_i r_i (x) F_i, in eV.
-_LABELS = {"energy": "energy", "force": "forces", "virial": "virial"}
+_LABELS = {"energy": "energy", "force": "forces", "virial": "virial", "fparam": "fparam", "aparam": "aparam"}
 
 
 class _Folder:
@@ -30,11 +32,14 @@ class _Folder:
         return (self.path / name).exists()
 
     def words(self, name: str) -> list[str]:
-        return (self.path / name).read_text().split()
+        try:
+            return (self.path / name).read_text(encoding="utf-8-sig").split()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{self.path / name} cannot be read: {error}") from error
 
     def array(self, name: str) -> np.ndarray | None:
         path = self.path / (name + ".npy")
-        return np.load(path, allow_pickle=False) if path.exists() else None
+        return load_array(path) if path.exists() else None
 
 
 class _Group:
@@ -50,14 +55,86 @@ class _Group:
         return name in self.group
 
     def words(self, name: str) -> list[str]:
-        values = np.ravel(self.group[name][()])
+        values = np.ravel(self._values(name))
         return [v.decode() if isinstance(v, bytes) else str(v) for v in values]
 
     def array(self, name: str) -> np.ndarray | None:
         for full in (name + ".npy", name):
             if full in self.group:
-                return np.asarray(self.group[full][()])
+                return numbers_only(np.asarray(self._values(full)), f"{self.name}/{full}")
         return None
+
+    def _values(self, name: str) -> Any:
+        try:
+            return read_dataset(self.group[name])
+        except DataError:
+            raise
+        except Exception as error:  # h5py raises many kinds for what is cut, or is a group
+            raise DataError(f"{self.name}/{name} cannot be read: {error}") from error
+
+
+def load_array(path: Path) -> np.ndarray:
+    """The numbers in a `.npy` file.
+
+    Raises:
+        DataError: cut, not an array of numbers, or no `.npy` file at all.
+    """
+    try:
+        with open(path, "rb") as handle:
+            empty = 0 in _declared_shape(handle)
+        # Mapped first: a size beyond the end of the file is then an error before any memory is taken.
+        found = np.load(path, mmap_mode=None if empty else "r", allow_pickle=False)
+        return np.array(numbers_only(found, str(path)))
+    except DataError:
+        raise
+    except Exception as error:  # NumPy's parser of headers raises many kinds
+        raise DataError(f"{path} cannot be read ({error}); it must be a whole array of numbers") from error
+
+
+def _declared_shape(handle: Any) -> tuple[int, ...]:
+    version = np.lib.format.read_magic(handle)
+    read = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
+    return tuple(read(handle)[0])
+
+
+def numbers_only(values: np.ndarray, name: str) -> np.ndarray:
+    """The array, or a DataError that names it if it does not hold real numbers."""
+    if values.dtype.kind not in "iuf":
+        raise DataError(f"{name} holds values of type {values.dtype}, not real numbers")
+    return values
+
+
+def whole_numbers(values: Any, name: str) -> np.ndarray:
+    """Types as int64; numbers such as 0.00e+00, which numpy.savetxt writes, are taken.
+
+    Raises:
+        DataError: not whole numbers.
+    """
+    try:
+        if isinstance(values, list):
+            values = [float(fortran_numbers(word)) for word in values]
+        array = np.asarray(values, dtype=np.float64)
+        if np.isfinite(array).all() and (array == np.rint(array)).all():
+            return array.astype(np.int64)
+    except ValueError:
+        pass
+    raise DataError(f"{name} must hold the atoms' types, whole numbers from 0; it has {str(values)[:60]}")
+
+
+def elements_of(symbols: Any, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Atomic numbers of a type map, and masses (u) if it has deuterium or tritium.
+
+    Raises:
+        DataError: a name that is no element.
+    """
+    symbols = [str(symbol) for symbol in symbols]
+    unknown = [symbol for symbol in symbols if symbol not in atomic_numbers and symbol not in ISOTOPES]
+    if unknown:
+        raise DataError(f"{name} names {', '.join(unknown)}, which are no elements")
+    numbers = np.array([1 if symbol in ISOTOPES else atomic_numbers[symbol] for symbol in symbols])
+    if not set(symbols) & set(ISOTOPES):
+        return numbers, None
+    return numbers, np.array([ISOTOPES.get(s, atomic_masses[z]) for s, z in zip(symbols, numbers)])
 
 
 def is_system_folder(path: Path) -> bool:
@@ -89,8 +166,8 @@ def iread_hdf5_group(group: Any, name: str) -> Iterator[Atoms]:
 
 
 def _frames(system: _Folder | _Group) -> Iterator[Atoms]:
-    types = np.array([int(word) for word in system.words("type.raw")])
-    names = np.array(system.words("type_map.raw")) if system.has("type_map.raw") else None
+    types = whole_numbers(system.words("type.raw"), f"{system.name}/type.raw")
+    names = system.words("type_map.raw") if system.has("type_map.raw") else None
     sets = system.sets()
     if not sets:
         raise DataError(f"{system.name} has no set.000 folder")
@@ -99,21 +176,18 @@ def _frames(system: _Folder | _Group) -> Iterator[Atoms]:
             f"{system.name} has no type_map.raw, so its elements are not known; write one with a symbol "
             "for each type"
         )
-    unknown = [name for name in names if name not in atomic_numbers]
-    if unknown:
-        raise DataError(f"{system.name}/type_map.raw names {', '.join(unknown)}, which are no elements")
-    numbers = np.array([atomic_numbers[name] for name in names])
+    elements = elements_of(names, f"{system.name}/type_map.raw")
     for name in sets:
-        yield from _frames_of_set(system, name, types, numbers)
+        yield from _frames_of_set(system, name, types, *elements)
 
 
 def _frames_of_set(
-    system: _Folder | _Group, name: str, types: np.ndarray, numbers: np.ndarray
+    system: _Folder | _Group, name: str, types: np.ndarray, numbers: np.ndarray, masses: np.ndarray | None
 ) -> Iterator[Atoms]:
     place = f"{system.name}/{name}"
     coordinates = system.array(f"{name}/coord")
-    if coordinates is None:
-        raise DataError(f"{place} has no coord.npy")
+    if coordinates is None or coordinates.ndim == 0:
+        raise DataError(f"{place} has no {'coord.npy' if coordinates is None else 'frames in coord.npy'}")
     n_frames, n_atoms = len(coordinates), len(types)
     positions = shaped(coordinates, (n_frames, n_atoms, 3), f"{place}/coord.npy")
     periodic = not system.has("nopbc")
@@ -124,34 +198,51 @@ def _frames_of_set(
     mixed = system.array(f"{name}/real_atom_types")
     all_types = np.broadcast_to(types, (n_frames, n_atoms))
     if mixed is not None:
-        all_types = shaped(mixed, (n_frames, n_atoms), f"{place}/real_atom_types.npy")
-    labels = {}
-    for theirs, ours in _LABELS.items():
-        values = system.array(f"{name}/{theirs}")
-        if values is not None:
-            shape = {"energy": (n_frames,), "force": (n_frames, n_atoms, 3), "virial": (n_frames, 3, 3)}[
-                theirs
-            ]
-            labels[ours] = shaped(values, shape, f"{place}/{theirs}.npy")
+        mixed = shaped(mixed, (n_frames, n_atoms), f"{place}/real_atom_types.npy")
+        all_types = whole_numbers(mixed, f"{place}/real_atom_types.npy")
+    labels = _labels_of_set(system, name, n_frames, n_atoms)
     for frame in range(n_frames):
         real = all_types[frame] >= 0  # mixed systems may be padded with type -1
-        if all_types[frame][real].max(initial=-1) >= len(numbers):
+        kinds = all_types[frame][real]
+        if kinds.max(initial=-1) >= len(numbers) or (mixed is None and not real.all()):
             raise DataError(f"{place}, frame {frame}: a type outside type_map.raw ({len(numbers)} types)")
-        atoms = Atoms(numbers=numbers[all_types[frame][real]], positions=positions[frame][real])
+        atoms = Atoms(numbers=numbers[kinds], positions=positions[frame][real])
+        if masses is not None:
+            atoms.set_masses(masses[kinds])
         if cells is not None:
             atoms.set_cell(cells[frame])
             atoms.pbc = True
         for label, values in labels.items():
-            if label == "forces":
-                atoms.arrays["forces"] = np.array(values[frame][real], dtype=np.float64)
+            if label in ("forces", "aparam"):
+                atoms.arrays[label] = np.array(values[frame][real], dtype=np.float64)
             else:
-                atoms.info[label] = values[frame] if label == "virial" else float(values[frame])
+                atoms.info[label] = float(values[frame]) if label == "energy" else np.array(values[frame])
         atoms.info["group"] = system.name
         yield atoms
 
 
+def _labels_of_set(system: _Folder | _Group, name: str, n_frames: int, n_atoms: int) -> dict[str, np.ndarray]:
+    """Labels and parameters of a set, frame by frame, under the names where `Dataset` looks for them."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "energy": (n_frames,),
+        "force": (n_frames, n_atoms, 3),
+        "virial": (n_frames, 3, 3),
+        "fparam": (n_frames, -1),
+        "aparam": (n_frames, n_atoms, -1),
+    }
+    found = {}
+    for theirs, shape in shapes.items():
+        values = system.array(f"{name}/{theirs}")
+        if values is not None:
+            found[_LABELS[theirs]] = shaped(values, shape, f"{system.name}/{name}/{theirs}.npy")
+    return found
+
+
 def shaped(values: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
-    """The values in a shape, or a DataError that names them."""
-    if values.size != int(np.prod(shape)):
-        raise DataError(f"{name} holds {values.size} numbers, expected {int(np.prod(shape))} (shape {shape})")
+    """The values in a shape, whose last number may be -1 (what is left), or a DataError that names them."""
+    known = int(np.prod([n for n in shape if n >= 0]))
+    wrong = values.size != known if -1 not in shape else (known == 0 or values.size % known)
+    if wrong:
+        expected = f"{known} numbers" if -1 not in shape else f"a multiple of {known}"
+        raise DataError(f"{name} holds {values.size} numbers, expected {expected} (shape {shape})")
     return values.reshape(shape)

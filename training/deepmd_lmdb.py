@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.data import atomic_numbers
 
 from dpa2calc.errors import DataError, MissingDependencyError
 
-from .deepmd_data import shaped
+from .deepmd_data import elements_of, numbers_only, shaped, whole_numbers
 
 METADATA = b"__metadata__"
 # Both spellings of each field that deepmd-kit 3.2 accepts -> where `Dataset` looks for it.
@@ -22,6 +22,8 @@ _FIELDS = {
     "energy": ("energies", "energy"),
     "forces": ("forces", "force"),
     "virial": ("virials", "virial"),
+    "fparam": ("fparam",),
+    "aparam": ("aparam",),
 }
 
 
@@ -40,13 +42,17 @@ def iread_frames(transaction: Any, path: str) -> Iterator[Atoms]:
         ) from error
     about = _unpacked(msgpack, transaction.get(METADATA), f"{path}, its metadata")
     symbols = about.get("type_map")
-    if not symbols or any(symbol not in atomic_numbers for symbol in symbols):
+    if not isinstance(symbols, list) or not symbols:
         raise DataError(f"{path}: its metadata name no elements for the types (type_map = {symbols})")
-    numbers = np.array([atomic_numbers[symbol] for symbol in symbols])
-    form = about.get("frame_idx_fmt", "012d")
-    for index in range(int(about["nframes"])):
+    elements = elements_of(symbols, f"{path}: type_map")
+    form, n_frames = about.get("frame_idx_fmt", "012d"), about.get("nframes")
+    if not (isinstance(form, str) and re.fullmatch(r"\d{0,3}d", form)) or not isinstance(n_frames, int):
+        raise DataError(
+            f"{path}: its metadata are damaged (nframes = {n_frames!r}, frame_idx_fmt = {form!r})"
+        )
+    for index in range(n_frames):
         name = f"{path}, frame {index}"
-        yield _atoms(_unpacked(msgpack, transaction.get(f"{index:{form}}".encode()), name), numbers, name)
+        yield _atoms(_unpacked(msgpack, transaction.get(f"{index:{form}}".encode()), name), *elements, name)
 
 
 def _unpacked(msgpack: Any, row: bytes | None, name: str) -> dict[str, Any]:
@@ -54,23 +60,25 @@ def _unpacked(msgpack: Any, row: bytes | None, name: str) -> dict[str, Any]:
         raise DataError(f"{name} is missing")
     try:
         found = msgpack.unpackb(row, raw=False, strict_map_key=False)
-    except ValueError as error:
-        raise DataError(f"{name} cannot be read: {error}") from error
+    except Exception as error:  # msgpack raises many kinds for what is cut
+        raise DataError(f"{name} cannot be read: {error or type(error).__name__}") from error
     if not isinstance(found, dict):
         raise DataError(f"{name} is no table of names and values")
     return found
 
 
-def _atoms(row: dict[str, Any], numbers: np.ndarray, name: str) -> Atoms:
+def _atoms(row: dict[str, Any], numbers: np.ndarray, masses: np.ndarray | None, name: str) -> Atoms:
     fields = {ours: _field(row, theirs, name) for ours, theirs in _FIELDS.items()}
     types, positions, cell = fields["types"], fields["positions"], fields["cell"]
     if types is None or positions is None:
         raise DataError(f"{name} has no {'types' if types is None else 'coordinates'} of its atoms")
-    types = types.astype(np.int64).ravel()
+    types = whole_numbers(types.ravel(), f"{name}: types")
     if types.max(initial=-1) >= len(numbers) or types.min(initial=0) < 0:
         raise DataError(f"{name}: a type outside the type_map ({len(numbers)} types)")
     positions = shaped(positions, (len(types), 3), f"{name}: coordinates")
     atoms = Atoms(numbers=numbers[types], positions=positions)
+    if masses is not None:
+        atoms.set_masses(masses[types])
     if cell is not None and np.any(cell):  # zeros stand for no cell
         atoms.set_cell(shaped(cell, (3, 3), f"{name}: cell"))
         atoms.pbc = True
@@ -80,6 +88,10 @@ def _atoms(row: dict[str, Any], numbers: np.ndarray, name: str) -> Atoms:
         atoms.arrays["forces"] = shaped(fields["forces"], (len(types), 3), f"{name}: forces")
     if fields["virial"] is not None:
         atoms.info["virial"] = shaped(fields["virial"], (3, 3), f"{name}: virial")
+    if fields["fparam"] is not None:
+        atoms.info["fparam"] = fields["fparam"].ravel()
+    if fields["aparam"] is not None:
+        atoms.arrays["aparam"] = shaped(fields["aparam"], (len(types), -1), f"{name}: aparam")
     return atoms
 
 
@@ -89,13 +101,19 @@ def _field(row: dict[str, Any], names: tuple[str, ...], place: str) -> np.ndarra
     if any(not np.any(_array(flag, place)) for flag in flags):
         return None
     present = [name for name in names if row.get(name) is not None]
-    return _array(row[present[0]], f"{place}: {present[0]}").astype(np.float64) if present else None
+    if not present:
+        return None
+    name = f"{place}: {present[0]}"
+    return numbers_only(_array(row[present[0]], name), name).astype(np.float64)
 
 
 def _array(value: Any, name: str) -> np.ndarray:
     """A number, a list, or a table of dtype, shape and bytes."""
     if not isinstance(value, dict):
-        return np.asarray(value)
+        try:
+            return np.asarray(value)
+        except ValueError as error:
+            raise DataError(f"{name} is no array: {error}") from error
     parts = {key.decode() if isinstance(key, bytes) else key: item for key, item in value.items()}
     try:
         dtype = np.dtype(parts["type"])

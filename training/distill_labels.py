@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from dpa2calc.errors import DataError
 
+from .checks import mark_checked
 from .dataset import Dataset
 from .distill_config import DistillConfig
 from .distill_setup import structures_digest
@@ -62,7 +63,9 @@ class LabelledFrames:
     def dataset(self, rounds: int) -> Dataset:
         """All frames of `files`."""
         filled = [path for path in self.files(rounds) if path.stat().st_size]
-        return Dataset.read(filled, name=self.name)
+        data = Dataset.read(filled, name=self.name)
+        mark_checked(data)  # by `unsound`, before they were kept
+        return data
 
     def add(self, number: int, frames: Sequence[Atoms]) -> None:
         """Keep what a round adds, perhaps nothing."""

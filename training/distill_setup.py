@@ -25,6 +25,7 @@ from dpa2calc.model.potential import Potential
 from dpa2calc.model.presets import preset, preset_names
 from dpa2calc.version import __version__
 
+from .checks import check_frames
 from .config import TrainConfig
 from .contacts import close_contact
 from .data import PathLike, iread_atoms
@@ -107,7 +108,9 @@ def perturbed(structures: list[Atoms], config: DistillConfig) -> list[Atoms]:
 
 
 def check_test_elements(test: Dataset | None, student: ModelConfig | Potential) -> None:
-    """Raise a DataError, before any work, for test elements that the student will not know."""
+    """Raise a DataError, before any work, for test elements that the student will not know, or bad labels."""
+    if test is not None:
+        check_frames("the test set", test)
     known = (student.config if isinstance(student, Potential) else student).type_map
     new = [e for e in test.elements if e not in known] if test is not None else []
     if new:

@@ -23,6 +23,7 @@ from dpa2calc.load import load_model
 from dpa2calc.model.potential import Potential
 from dpa2calc.shown import ShownBySummary
 
+from .checks import check_frames
 from .data import PathLike
 from .dataset import Dataset, Frame
 from .few_frames import FewFrames, few_frames
@@ -245,9 +246,13 @@ def evaluate(
         device: where a Potential or a checkpoint is evaluated, "cpu" or "cuda"; None takes the place where
             a Potential is, and the CPU for a file.
 
+    Raises:
+        DataError: a frame has a label that is not a number, or lacks parameters that the head needs.
+
     Example:
         >>> evaluate("runs/water/best.safetensors", Dataset.read("test.extxyz")).errors.force_rmse
     """
+    check_frames(data.name, data)
     if isinstance(model, (str, os.PathLike)):
         model = load_model(os.fspath(model))
     if isinstance(model, Potential):

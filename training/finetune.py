@@ -16,12 +16,14 @@ from dpa2calc.load import load_model
 from dpa2calc.model.config import DPA2Config, HeadConfig
 from dpa2calc.model.potential import Potential
 
+from .checks import check_frames
 from .config import FINETUNE_DEFAULTS, FinetuneConfig
 from .data import PathLike
 from .dataset import Dataset
 from .distributed import ALONE, Processes
 from .energy_level import shift_energy_bias
 from .evaluate import compare, find_head, predict_potential
+from .loader import lacking_parameters, require_parameters
 from .lora import add_lora
 from .metrics import Errors, validation_score
 from .optimizer import placed
@@ -38,7 +40,13 @@ from .resume import STATE_FILE
 from .run import with_seen_elements
 from .run_folder import run_folder
 from .run_identity import WAYS, start_part
-from .statistics import check_type_map, energy_bias, set_energy_bias, spread_frames
+from .statistics import (
+    check_type_map,
+    energy_bias,
+    set_energy_bias,
+    set_parameter_statistics,
+    spread_frames,
+)
 from .train_result import TrainResult
 from .trainer import Trainer
 
@@ -86,12 +94,19 @@ def rank_heads(
     """Zero-shot errors of every head on a sample of the data, best first.
 
     The energy of each element is fitted to the differences before errors are taken. Heads that have not
-    seen all elements come after those that have.
+    seen all elements come after those that have. Heads that need parameters which the data lack are left out.
+
+    Raises:
+        DataError: every head needs parameters (fparam, aparam) which the data lack.
     """
     sample = data.subset(spread_frames(data, frames, seed=seed))
     potential = placed(potential, device)
+    heads = list(enumerate(potential.config.heads))
+    usable = [item for item in heads if not any(lacking_parameters(f, item[1].fitting) for f in sample)]
+    if not usable:
+        require_parameters(sample[0], heads[0][1].fitting)
     matches = []
-    for position, head in enumerate(potential.config.heads):
+    for position, head in usable:
         predictions = predict_potential(potential, sample, head=position)
         evaluation = compare(sample, predictions, fit_bias=_has_energies(sample))
         missing = tuple(e for e in data.elements if head.elements and e not in head.elements)
@@ -153,6 +168,7 @@ def finetune(
     """
     source = model if isinstance(model, Potential) else load_model(os.fspath(model))
     check_elements(source, data, allow_new=config.allow_new_elements)
+    check_frames(f"set {name or data.name!r}", data)
     check_labels(name or data.name, data)
     head = HeadConfig(name=name or data.name, elements=data.elements)
     if head.name in (replay or {}):
@@ -272,7 +288,9 @@ def _build(
 
 
 def _fit_bias(potential: Potential, data: Dataset, config: FinetuneConfig, *, fresh: bool) -> None:
-    """Fit the new head's energy of each element, on top of what it predicts."""
+    """Fit the new head's energy of each element, on top of what it predicts, and a fresh one's parameters."""
+    if fresh:
+        set_parameter_statistics(potential, 0, data.frames)
     if not _has_energies(data):
         return
     if fresh:

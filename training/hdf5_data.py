@@ -38,19 +38,28 @@ def iread_hdf5(path: Path, group: str = "") -> Iterator[Atoms]:
             raise DataError(f"{path} has no group {group!r}; it has {', '.join(list(handle)[:20])}")
         root = handle[group] if group.strip("/") else handle
         name = f"{path}#{group}" if group else str(path)
-        if _holds_systems(root):
-            yield from iread_hdf5_group(root, name)
-        elif _first(root, "coordinates") is not None:
-            yield from _iread_ani(root)
-        elif "data" in root:
-            yield from _iread_transition(root["data"])
-        elif _first(_first_group(root), "positions") is not None:
-            yield from _iread_transition(root)
-        else:
-            raise DataError(
-                f"{name} has none of the known layouts (deepmd-kit, ANI-1x, Transition1x); "
-                f"its groups are {', '.join(list(root)[:10])}"
-            )
+        try:
+            yield from _of_layout(root, name)
+        except DataError:
+            raise
+        except Exception as error:  # h5py and NumPy raise many kinds for what is cut or of another shape
+            raise DataError(f"{name} is damaged, or has an unknown layout: {error!r}") from error
+
+
+def _of_layout(root: Any, name: str) -> Iterator[Atoms]:
+    if _holds_systems(root):
+        yield from iread_hdf5_group(root, name)
+    elif _first(root, "coordinates") is not None:
+        yield from _iread_ani(root)
+    elif "data" in root:
+        yield from _iread_transition(root["data"])
+    elif _first(_first_group(root), "positions") is not None:
+        yield from _iread_transition(root)
+    else:
+        raise DataError(
+            f"{name} has none of the known layouts (deepmd-kit, ANI-1x, Transition1x); "
+            f"its groups are {', '.join(list(root)[:10])}"
+        )
 
 
 def _holds_systems(group: Any) -> bool:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dpa2calc.model.potential import Potential
 
-from .loader import GraphStore
+from .loader import GraphStore, make_batch
 from .preparation import TrainingData
 from .statistics import spread_frames
 
@@ -40,7 +40,7 @@ def _rows_by_head(
         for name, item in data.sets.items():
             store, head = GraphStore(item.train, potential.config), data.heads[name]
             for index in spread_frames(item.train, frames, seed=seed):
-                graph = store.graph(index).to(next(potential.parameters()).device)
+                graph = make_batch(store, [index], head=head).graph.to(next(potential.parameters()).device)
                 energies = potential.atomic_energies(graph, graph.vectors.to(potential.dtype), head)
                 rows.setdefault(head, []).append((graph.types.cpu(), energies.sum().cpu()))
     return rows

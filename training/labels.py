@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Any
 
-import numpy as np
 from ase import Atoms
 
-from dpa2calc.errors import DataError
-from dpa2calc.stored_labels import stored_label
+from dpa2calc.stored_labels import as_matrix
+
+__all__ = ["OWN_NAMES", "LabelKeys", "advice", "as_matrix", "unread_labels"]
 
 
 @dataclass(frozen=True)
@@ -46,41 +45,6 @@ OWN_NAMES = LabelKeys()
 # The keys that name each kind of label, and what names of such labels have in common.
 _KEYS = {"energy": ("energy",), "forces": ("forces",), "stress": ("stress", "virial")}
 _PARTS = {"energy": ("energy",), "forces": ("force",), "stress": ("stress", "virial")}
-
-
-def virial_label(atoms: Atoms, keys: LabelKeys, source: str) -> np.ndarray | None:
-    """The virial (3, 3) in eV, from the stress or the virial of a structure, or None.
-
-    Raises:
-        DataError: a wrong shape, or a stress in a cell that is not periodic in all directions.
-    """
-    stress = stored_label(atoms, keys.stress)
-    if stress is not None:
-        matrix = as_matrix(stress, f"{source}: {keys.stress}")
-        if not bool(np.all(atoms.pbc)) or atoms.cell.rank < 3:
-            raise DataError(
-                f"{source}: a stress needs a cell periodic in all directions, pbc is {atoms.pbc}; leave "
-                "stresses out with LabelKeys(stress=''), stress_key = '' or --stress-key ''"
-            )
-        return -atoms.get_volume() * matrix
-    virial = stored_label(atoms, keys.virial)
-    return None if virial is None else as_matrix(virial, f"{source}: {keys.virial}")
-
-
-def as_matrix(values: Any, name: str) -> np.ndarray:
-    """A symmetric (3, 3) matrix from 9 numbers, (3, 3), or 6 in Voigt order xx yy zz yz xz xy.
-
-    Raises:
-        DataError: another number of values.
-    """
-    a = np.asarray(values, dtype=np.float64)
-    if a.size == 9:
-        a = a.reshape(3, 3)
-        return 0.5 * (a + a.T)
-    if a.shape == (6,):
-        xx, yy, zz, yz, xz, xy = a
-        return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
-    raise DataError(f"{name} has shape {a.shape}; allowed: (3, 3), (9,) or (6,)")
 
 
 def unread_labels(atoms: Atoms, keys: LabelKeys, lacking: Iterable[str]) -> dict[str, tuple[str, ...]]:

@@ -18,6 +18,7 @@ from dpa2calc.model.config import ModelConfig, check, to_dict
 from dpa2calc.model.potential import Potential
 from dpa2calc.shown import ShownBySummary
 
+from .checks import check_frames
 from .config import FinetuneConfig, TrainConfig
 from .curve_points import Point, Points
 from .data import PathLike
@@ -196,6 +197,8 @@ def learning_curve(
         ...            "fine-tuned": fine_tuned("default", FinetuneConfig(steps=1000))}
         >>> learning_curve(data, test, sizes=(10, 30, 100), schemes=schemes, output="runs/curve").summary()
     """
+    for part in (data, test):
+        check_frames(part.name, part)
     own = {scheme: _sizes(sizes[scheme] if isinstance(sizes, Mapping) else sizes) for scheme in schemes}
     names = file_stems(schemes)
     seed = convert(seed, int, "seed", text=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -9,20 +10,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dpa2calc.errors import DataError
 from dpa2calc.graph import FAR, Graph, collate
 from dpa2calc.graph_builder import GraphSpec, graph_from_atoms
-from dpa2calc.model.config import ModelConfig
+from dpa2calc.model.config import FittingConfig, ModelConfig
 
 from .dataset import Dataset, Frame
 
 
 @dataclass(frozen=True)
 class _Table:
-    """Neighbours of one frame, flat, in the graph's order: 7 bytes a pair instead of 33."""
+    """Neighbours of one frame, flat, in the graph's order: 7 bytes a pair instead of 33.
+
+    Shifts need more than a byte where atoms lie over 127 cells apart, as in long trajectories not wrapped.
+    """
 
     counts: np.ndarray  # (n,) int32
     neighbors: np.ndarray  # (pairs,) int32
-    shifts: np.ndarray  # (pairs, 3) int8, in cell vectors
+    shifts: np.ndarray  # (pairs, 3) int8, or int32 where they do not fit, in cell vectors
     types: np.ndarray  # (n,) int16
 
     @property
@@ -53,7 +58,7 @@ class GraphStore:
 
     def __init__(self, dataset: Dataset, config: ModelConfig, *, budget: Budget | None = None):
         self.dataset, self.budget = dataset, budget or Budget(0)
-        self.spec = GraphSpec.of(config)
+        self.spec, self.heads = GraphSpec.of(config), config.heads
         self._tables: dict[int, _Table] = {}
 
     def __len__(self) -> int:
@@ -77,7 +82,9 @@ def _compact(graph: Graph, frame: Frame) -> _Table:
     i = np.repeat(np.arange(len(counts)), counts)
     lattice_vectors = graph.vectors.numpy()[mask] - (frame.positions[j] - frame.positions[i])
     # Directions that are not periodic have no shift; the pseudo-inverse also serves cells without volume.
-    shifts = np.rint(lattice_vectors @ np.linalg.pinv(frame.cell)).astype(np.int8)
+    shifts = np.rint(lattice_vectors @ np.linalg.pinv(frame.cell))
+    small = np.abs(shifts).max(initial=0.0) <= np.iinfo(np.int8).max
+    shifts = shifts.astype(np.int8 if small else np.int32)
     return _Table(counts, j.astype(np.int32), shifts, graph.types.numpy().astype(np.int16))
 
 
@@ -145,7 +152,7 @@ def make_batch(store: GraphStore, indices: Sequence[int], *, head: int = 0, task
     return Batch(
         head=head,
         task=task,
-        graph=collate([store.graph(i) for i in indices]),
+        graph=_with_parameters(collate([store.graph(i) for i in indices]), frames, store.heads[head].fitting),
         n_atoms=torch.tensor([f.n_atoms for f in frames], dtype=torch.float64),
         energy=torch.tensor([f.energy if f.energy is not None else 0.0 for f in frames], dtype=torch.float64),
         has_energy=torch.tensor([f.energy is not None for f in frames]),
@@ -155,6 +162,46 @@ def make_batch(store: GraphStore, indices: Sequence[int], *, head: int = 0, task
         has_virial=torch.tensor([f.virial is not None for f in frames]),
         sources=tuple(f.source for f in frames),
     )
+
+
+def _with_parameters(graph: Graph, frames: Sequence[Frame], fitting: FittingConfig) -> Graph:
+    """The graph with the frame and atomic parameters that a head takes."""
+    if not (fitting.numb_fparam or fitting.numb_aparam):
+        return graph
+    for frame in frames:
+        require_parameters(frame, fitting)
+    fparam = aparam = None
+    if fitting.numb_fparam:
+        rows = [frame.fparam if frame.fparam is not None else fitting.default_fparam for frame in frames]
+        fparam = torch.from_numpy(np.array(rows, dtype=np.float64))
+    if fitting.numb_aparam:
+        aparam = torch.from_numpy(np.concatenate([f.aparam for f in frames if f.aparam is not None]))
+    return dataclasses.replace(graph, fparam=fparam, aparam=aparam)
+
+
+def lacking_parameters(frame: Frame, fitting: FittingConfig) -> str:
+    """What a head needs and a frame does not have, in words, or ""."""
+    needs = (
+        ("fparam", frame.fparam, fitting.numb_fparam, "numbers a frame"),
+        ("aparam", frame.aparam, fitting.numb_aparam, "numbers an atom"),
+    )
+    for name, values, number, unit in needs:
+        if not number or (values is None and name == "fparam" and fitting.default_fparam is not None):
+            continue
+        if values is None or values.shape[-1] != number:
+            seen = "none" if values is None else f"{values.shape[-1]}"
+            return f"{number} {unit} ({name}), found {seen}"
+    return ""
+
+
+def require_parameters(frame: Frame, fitting: FittingConfig) -> None:
+    """Raise a DataError for a frame without the parameters that a head needs."""
+    lacking = lacking_parameters(frame, fitting)
+    if lacking:
+        raise DataError(
+            f"{frame.source or 'a frame'}: the head needs {lacking}; they are fparam.npy and aparam.npy in a "
+            "deepmd-kit folder, atoms.info['fparam'] and atoms.arrays['aparam'] elsewhere"
+        )
 
 
 def groups_by_atoms(sizes: Iterable[int], batch_atoms: int) -> list[list[int]]:

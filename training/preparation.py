@@ -14,15 +14,17 @@ from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.model.config import ModelConfig
 from dpa2calc.model.potential import Potential
 
+from .checks import check_frames
 from .dataset import Dataset
 from .labels import advice
-from .loader import GraphStore
+from .loader import GraphStore, require_parameters
 from .options import convert, shown
 from .statistics import (
     check_type_map,
     energy_bias,
     set_energy_bias,
     set_environment_statistics,
+    set_parameter_statistics,
     spread_frames,
 )
 from .stress_check import stress_misfits
@@ -92,8 +94,16 @@ class TrainingData:
 def _check_set(name: str, item: TrainingSet, config: ModelConfig) -> None:
     if len(item.train) == 0:
         raise DataError(f"set {name!r} has no training frames")
-    for part in (item.train, *item.validation_sets().values()):
+    head = next(head for head in config.heads if head.name == (item.head or name))
+    parts = {f"set {name!r}": item.train}
+    parts |= {
+        f"set {name!r}, validation{f' {own}' if own else ''}": d for own, d in item.validation_sets().items()
+    }
+    for title, part in parts.items():
         check_type_map(part, config)
+        check_frames(title, part)
+        for frame in part:
+            require_parameters(frame, head.fitting)
     check_labels(name, item.train)
 
 
@@ -161,3 +171,22 @@ def fit_energy_biases(potential: Potential, data: TrainingData) -> None:
         if any(frame.energy is not None for frame in frames):
             bias, _ = energy_bias(joint, potential.config.type_map)
             set_energy_bias(potential, head, bias)
+
+
+def warn_of_unused_parameters(data: TrainingData, config: ModelConfig) -> None:
+    """Log a warning for every set with frame or atomic parameters that its head does not take."""
+    for name, item in data.sets.items():
+        head = config.heads[data.heads[name]]
+        for kind, taken in (("fparam", head.fitting.numb_fparam), ("aparam", head.fitting.numb_aparam)):
+            if not taken and any(getattr(frame, kind) is not None for frame in item.train):
+                logger.warning(
+                    "%s: its frames have %s, which head %r does not take (numb_%s = 0); it is left out",
+                    name, kind, head.name, kind,
+                )  # fmt: skip
+
+
+def fit_parameters(potential: Potential, data: TrainingData) -> None:
+    """Measure mean and deviation of the parameters that heads take, over all their training frames."""
+    for head in set(data.heads.values()):
+        frames = [f for n, s in data.sets.items() if data.heads[n] == head for f in s.train]
+        set_parameter_statistics(potential, head, frames)

@@ -23,10 +23,12 @@ from .preparation import (
     TrainingData,
     TrainingSet,
     fit_energy_biases,
+    fit_parameters,
     head_weights,
     measure_environment,
     new_potential,
     warn_of_misfits,
+    warn_of_unused_parameters,
 )
 from .resume import STATE_FILE
 from .run_folder import remove_leftovers, run_folder
@@ -122,6 +124,8 @@ def train_in(
             "start from (model = a checkpoint's file or name)"
         )
     data = TrainingData.of(sets, given.config if given else model)  # type: ignore[arg-type]
+    if processes.first:
+        warn_of_unused_parameters(data, given.config if given else model)  # type: ignore[arg-type]
     if config.learns_virials and processes.first:
         warn_of_misfits(data)
     with run_folder(folder, processes):
@@ -164,6 +168,7 @@ def _first_potential(
 def _fit_to_data(potential: Potential, data: TrainingData, config: TrainConfig) -> None:
     """Statistics and energy biases of a fresh potential."""
     measure_environment(potential, data, frames=config.statistics_frames, seed=config.seed)
+    fit_parameters(potential, data)
     fit_energy_biases(potential, data)
     absorb_initial_energies(potential, data, seed=config.seed)
 

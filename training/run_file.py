@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from dpa2calc.errors import CheckpointError, ConfigError, DataError
+from dpa2calc.files.patterns import expanded
 from dpa2calc.load import load_model
 from dpa2calc.model.config import FittingConfig, ModelConfig, from_dict, to_dict
 from dpa2calc.model.potential import Potential
 from dpa2calc.model.presets import preset, preset_names
 
-from .checks import MISFIT, check_dataset, clean, require_sound
+from .checks import MISFIT, check_dataset, check_frames, clean, mark_checked, require_sound
 from .config import TrainConfig
 from .data import PathLike
 from .dataset import Dataset
@@ -196,9 +197,14 @@ def check_run(run: RunFile[Any]) -> None:
         ConfigError: what is missing, by key; or a wrong part of `[model]`.
     """
     for name, section in run.sets.items():
+        if not section.train:
+            raise ConfigError(
+                f"sets.{name}.train (`systems` of an input.json) is empty; name files or folders with "
+                "training frames"
+            )
         for key in ("train", "validation", "test"):
             for path in getattr(section, key):
-                if not (run.root / path).exists():
+                if not expanded(path, run.root):
                     raise ConfigError(f"sets.{name}.{key}: there is no {run.root / path}")
     if isinstance(run.model, ModelSection):
         _changed_descriptor(preset(run.model.preset, run.model.type_map or ("H",)), run.model)
@@ -232,15 +238,20 @@ def load_sets(run: RunFile[Any]) -> tuple[dict[str, TrainingSet], dict[str, Data
             what = "stresses" if kind == MISFIT else "frames"
             logger.warning("%s: left out %d %s: %s", name, len(places), what, kind)
         require_sound(dataclasses.replace(report, findings=_kept(report.findings, dropped)))
+        mark_checked(data)
         if section.max_frames:
             data = data.sample(min(section.max_frames, len(data)), seed=run.config.seed)
-        validation = _read(section.validation, run.root, name, section) if section.validation else None
+        validation = None
+        if section.validation:
+            validation = _read(section.validation, run.root, name, section)
+            check_frames(f"sets.{name}.validation", validation)
         if validation is None and section.validation_fraction > 0 and len(data) >= 20:
             share = 1.0 - section.validation_fraction
             data, validation = data.split(share, seed=section.split_seed, by_group=section.by_group)
         training[name] = TrainingSet(data, validation, head=section.head or name, weight=section.weight)
         if section.test:
             test[name] = _read(section.test, run.root, name, section)
+            check_frames(f"sets.{name}.test", test[name])
     return training, test
 
 
@@ -250,7 +261,8 @@ def _kept(findings: Any, dropped: Any) -> Any:
 
 
 def _read(paths: tuple[str, ...], root: Path, name: str, section: SetSection) -> Dataset:
-    return Dataset.read([str(root / path) for path in paths], name=name, keys=section.keys)
+    files = [str(file) for path in paths for file in expanded(path, root)]
+    return Dataset.read(files, name=name, keys=section.keys)
 
 
 def build_model(run: RunFile[Any], sets: Mapping[str, TrainingSet]) -> ModelConfig | Potential:

@@ -17,7 +17,8 @@ from dpa2calc.model.dpa2 import DPA2
 from dpa2calc.model.environment import Environment, switch
 from dpa2calc.model.potential import Potential
 
-from .dataset import Dataset
+from .dataset import Dataset, Frame
+from .loader import require_parameters
 
 STD_FLOOR = 1e-2
 STD_WITHOUT_DATA = 0.1
@@ -151,6 +152,34 @@ def set_energy_bias(potential: Potential, head: int, bias: np.ndarray) -> None:
     """Write the energy bias (n_types,) of one head, eV."""
     values = torch.from_numpy(np.asarray(bias, dtype=np.float64))
     potential.get_submodule(f"heads.{head}.out_bias").get_buffer("values").copy_(values)
+
+
+def set_parameter_statistics(potential: Potential, head: int, frames: Sequence[Frame]) -> None:
+    """Write mean and inverse deviation of the frame and atomic parameters that one head takes.
+
+    As in deepmd-kit: over all frames (fparam) and all atoms (aparam), with a deviation of at least 0.01.
+    Where some frames have no fparam the head's default stands in for it.
+
+    Raises:
+        DataError: a frame lacks what the head needs.
+    """
+    module = potential.get_submodule(f"heads.{head}")
+    fitting = potential.config.heads[head].fitting
+    for frame in frames:
+        require_parameters(frame, fitting)
+    default = fitting.default_fparam
+    fparam = [given for f in frames if (given := f.fparam if f.fparam is not None else default) is not None]
+    aparam = [f.aparam for f in frames if f.aparam is not None]
+    for name, number, rows in (
+        ("fparam", fitting.numb_fparam, fparam),
+        ("aparam", fitting.numb_aparam, aparam),
+    ):
+        if not number or not rows:
+            continue
+        values = np.concatenate([np.asarray(row, dtype=np.float64).reshape(-1, number) for row in rows])
+        deviation = np.maximum(values.std(axis=0), STD_FLOOR)
+        for kind, result in (("avg", values.mean(axis=0)), ("inv_std", 1.0 / deviation)):
+            module.get_buffer(f"{name}_{kind}").copy_(torch.from_numpy(result))
 
 
 def spread_frames(dataset: Dataset, n: int, *, seed: int = 0) -> list[int]:

@@ -101,17 +101,13 @@ def read_frame(path: str, index: int = -1) -> Any:
     Raises:
         DataError: the file is missing or ASE cannot read it.
     """
-    import ase.io
+    from dpa2calc.files.structures import read_structures
 
-    if not Path(path).is_file():
+    if not Path(path).exists():
         raise DataError(
             f"{path} does not exist; give a structure file such as structure.cif or frames.extxyz"
         )
-    try:
-        return ase.io.read(path, index=index)
-    except Exception as error:  # ASE raises whatever its many readers raise
-        reason = f"{type(error).__name__}: {error}".strip(": ")
-        raise DataError(f"{path}: ASE cannot read frame {index} ({reason})") from error
+    return read_structures(path, index)[0]
 
 
 def save_figure(result: Any, path: Path, draw: str = "plot") -> Path:

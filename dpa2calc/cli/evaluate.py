@@ -50,11 +50,13 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate, print, and write what was asked for."""
     from dpa2calc.cli.common import make_calculator
     from dpa2calc.errors import ConfigError
+    from dpa2calc.files.patterns import expanded
     from dpa2calc.label_errors import label_errors
 
     if args.output and Path(args.output).suffix not in (".extxyz", ".xyz", ".json"):
         raise ConfigError(f"-o {args.output}: the ending must be .extxyz, .xyz or .json")
-    structures = [atoms for path in args.structures for atoms in read_frames(path, args.index)]
+    files = [str(f) for path in args.structures for f in expanded(path, Path()) or [path]]
+    structures = [atoms for path in files for atoms in read_frames(path, args.index)]
     labels = read_labels(structures, args)
     calc = make_calculator(args)
     results = evaluate(calc, structures, args.batch_atoms)
@@ -108,7 +110,12 @@ def read_labels(structures: list[Any], args: argparse.Namespace) -> list[Any]:
 
     given = {kind: getattr(args, f"{kind}_key") for kind in (*LABELS, "virial")}
     named = {kind: key for kind, key in given.items() if key is not None}
-    labels = [labels_of(atoms, **named) for atoms in structures]
+    labels = []
+    for number, atoms in enumerate(structures):
+        try:
+            labels.append(labels_of(atoms, **named))
+        except DataError as error:
+            raise DataError(f"structure {number} ({atoms.get_chemical_formula()}): {error}") from error
     lacking = [kind for kind in LABELS if all(getattr(one, kind) is None for one in labels)]
     others = unread_labels(structures[0], LabelKeys(**named), lacking)
     for kind in (*lacking, *(["virial"] if "stress" in lacking else [])):
@@ -127,23 +134,14 @@ def read_frames(path: str, index: str) -> list[Any]:
     Raises:
         DataError: the file is missing, unreadable, or has no such frames.
     """
-    import ase.io
-
     from dpa2calc.errors import DataError
+    from dpa2calc.files.structures import read_structures
 
-    if not Path(path).is_file():
+    if not Path(path).exists():
         raise DataError(
             f"{path} does not exist; give a structure file such as structure.cif or frames.extxyz"
         )
-    try:
-        frames = ase.io.read(path, index=index)
-    except Exception as error:  # ASE raises whatever its many readers raise
-        reason = f"{type(error).__name__}: {error}".strip(": ")
-        raise DataError(f"{path}: ASE cannot read frames {index!r} ({reason})") from error
-    frames = frames if isinstance(frames, list) else [frames]
-    if not frames:
-        raise DataError(f"{path} has no frames {index!r}")
-    return frames
+    return read_structures(path, index)
 
 
 def evaluate(calc: Any, structures: list[Any], batch_atoms: int) -> list[dict[str, Any]]:

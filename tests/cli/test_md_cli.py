@@ -62,7 +62,7 @@ def test_md_ramp_and_pressure_reach_the_run(copper_file, tmp_path, capsys):
         (["--structure", "no.cif"], "dpa2calc md: no.cif does not exist; give a structure file such as"),
         (["--timestep", "-1"], "dpa2calc md: timestep_fs is -1.0; it must be a number above 0 fs"),
         (["--repeat", "0", "1", "1"], "dpa2calc md: --repeat is [0, 1, 1]; give three whole numbers"),
-        (["--index", "7"], "ASE cannot read frame 7"),
+        (["--index", "7"], "has no frame 7"),
     ],
 )
 def test_errors_are_one_line(copper_file, tmp_path, capsys, arguments, text):

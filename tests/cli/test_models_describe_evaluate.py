@@ -220,7 +220,7 @@ def test_evaluate_errors(capsys, checkpoint, tmp_path):
     write(copper, bulk("Cu", cubic=True))
     for command, text in [
         (["nothing.xyz", *water], "nothing.xyz does not exist"),
-        ([str(bad), *water], "ASE cannot read frames ':'"),
+        ([str(bad), *water], "bad.cif cannot be read"),
         ([str(copper), *model], "has 2 heads"),
         ([str(copper), *water], "structure 0 (Cu4): head 'Water_PBE' never saw Cu"),
         ([str(copper), "-o", "x.csv"], "-o x.csv: the ending must be"),

@@ -1,0 +1,153 @@
+"""Structures from any file that ASE reads, for calculations and analyses."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ase.io
+from ase import Atoms
+from ase.io.formats import UnknownFileTypeError, filetype, get_ioformat, string2index
+
+from dpa2calc.errors import DataError
+
+from .extxyz import ISOTOPES, iread_extxyz
+from .opening import PathLike, compression, first_bytes, plain_name, unpacked
+
+_LAMMPS_DATA = (re.compile(rb"^\s*\d+\s+atoms\b", re.M), re.compile(rb"^\s*\S+\s+\S+\s+xlo\s+xhi\b", re.M))
+_EXTXYZ = re.compile(rb"\s*\d+[ \t]*\r?\n[^\n]*\b(properties|lattice)\s*=", re.I)
+_LAMMPS_NAMES = (b"Masses", b"Atom Type Labels")
+
+
+def iread_structures(path: PathLike, index: slice | int | str = slice(None)) -> Iterator[Atoms]:
+    """Yield the chosen frames of any file that ASE reads, also compressed (.xz, .gz, .bz2, .zst).
+
+    Unlike `ase.io.iread`, an `@` in the name is part of the name, extended XYZ is read in any capitals, and
+    a LAMMPS data file under any name.
+
+    Args:
+        index: as in ASE: a slice, a number, or a text such as "-1" or "::10".
+
+    Raises:
+        DataError: no such file, a folder, an unknown format, or a damaged frame.
+        MissingDependencyError: a compression whose library is not installed.
+    """
+    place = Path(path)
+    if not place.exists():
+        raise DataError(f"there is no file {place}")
+    chosen = _as_slice(index)
+    if place.is_dir() and not _is_bundle(place):
+        raise DataError(about_folder(place))
+    if file_format(place) == "extxyz":
+        yield from iread_extxyz(place, chosen)
+        return
+    with unpacked(place) as plain:
+        yield from _iread_ase(plain, chosen, place)
+
+
+def read_structures(path: PathLike, index: slice | int | str = slice(None)) -> list[Atoms]:
+    """`iread_structures` as a list that is not empty.
+
+    Raises:
+        DataError: as there, or no such frame.
+    """
+    frames = list(iread_structures(path, index))
+    if not frames:
+        raise DataError(f"{path} has no frame {index!r}")
+    return frames
+
+
+def file_format(path: PathLike) -> str:
+    """ASE's name of a file's format, by its name and, where that says nothing, by its content.
+
+    Raises:
+        DataError: an unknown format, or an empty file.
+    """
+    place = Path(path)
+    name = plain_name(place)
+    if Path(name).suffix.lower() in (".xyz", ".extxyz") and name != "xyz.in":
+        return "extxyz"
+    if place.is_file():
+        start = first_bytes(place)
+        if not start:
+            raise DataError(f"{place} is empty")
+        if all(pattern.search(start) for pattern in _LAMMPS_DATA):
+            return "lammps-data"
+        if _EXTXYZ.match(start):
+            return "extxyz"
+    try:
+        if compression(place):
+            with unpacked(place) as plain:
+                return str(filetype(str(plain)))
+        return str(filetype(str(place)))
+    except UnknownFileTypeError as error:
+        raise DataError(f"{place} is of no format that ASE knows ({error})") from error
+
+
+def _as_slice(index: slice | int | str) -> slice:
+    found: Any = string2index(index) if isinstance(index, str) else index
+    if isinstance(found, str):
+        raise DataError(f"frames {index!r} are not understood; write a number, or a slice such as 10: or ::5")
+    return found if isinstance(found, slice) else slice(found, found + 1 or None)
+
+
+def _iread_ase(plain: Path, index: slice, place: Path) -> Iterator[Atoms]:
+    kind = file_format(plain)
+    if kind == "lammps-data":
+        _require_elements(plain)
+    try:
+        # formats of one frame take no index, ASE's databases no step
+        if get_ioformat(kind).single or (kind in ("db", "json") and index.step not in (None, 1)):
+            yield from list(ase.io.iread(str(plain), format=kind, do_not_split_by_at_sign=True))[index]
+            return
+        frames = ase.io.iread(str(plain), index=index, format=kind, do_not_split_by_at_sign=True)
+        for number, atoms in enumerate(frames):
+            if number == 0 and kind == "lammps-dump-text":
+                _warn_of_types(plain, place)
+            yield atoms
+    except DataError:
+        raise
+    except KeyError as error:
+        heavy = "; write H, with its mass" if error.args[:1] and error.args[0] in ISOTOPES else ""
+        raise DataError(f"{place} cannot be read: {error} is no element or no entry there{heavy}") from error
+    except Exception as error:  # ASE's many readers raise whatever they like
+        raise DataError(f"{place} cannot be read: {error or type(error).__name__}") from error
+
+
+def _require_elements(path: Path) -> None:
+    """Raise a DataError for a LAMMPS data file whose types ASE would take for hydrogen, helium, and so on."""
+    content = path.read_bytes()
+    if not any(re.search(rb"^\s*" + name + rb"\b", content, re.M) for name in _LAMMPS_NAMES):
+        raise DataError(
+            f"{path} is a LAMMPS data file without Masses and Atom Type Labels, so its elements are not "
+            "known; add one of these sections"
+        )
+
+
+def _warn_of_types(plain: Path, place: Path) -> None:
+    columns = re.search(rb"^ITEM: ATOMS(.*)$", first_bytes(plain, 1 << 16), re.M)
+    if columns is not None and b"element" not in columns.group(1).split():
+        warnings.warn(
+            f"{place} names no elements (no column 'element'): its types 1, 2, ... are taken for H, He, ...; "
+            "write the dump with 'element' and dump_modify element",
+            stacklevel=2,
+        )
+
+
+def _is_bundle(folder: Path) -> bool:
+    return (folder / "metadata.json").exists() or folder.suffix == ".bundle"
+
+
+def about_folder(folder: Path) -> str:
+    """What to do where a folder was named in place of a file."""
+    inside = sorted(p.name for p in folder.iterdir() if p.is_file())
+    if not inside:
+        return f"{folder} is a folder without files; name a file"
+    suffix = Path(inside[0]).suffix
+    return (
+        f"{folder} is a folder, not a file; it holds {', '.join(inside[:5])}"
+        f"{' and others' if len(inside) > 5 else ''}: name the files, for example '{folder}/*{suffix}'"
+    )
