@@ -111,7 +111,7 @@ class FrameWriter:
             with open(self.path, "rb") as handle:
                 handle.seek(last)
                 text = handle.read(end - last).decode("utf-8")
-            first = _usable(ase.io.read(self.path, index=0, format="extxyz"))
+            first = _usable(ase.io.read(self.path, index=0, format="extxyz", do_not_split_by_at_sign=True))
             return first, _usable(ase.io.read(io.StringIO(text), format="extxyz"))
         except Exception as error:  # whatever ASE's readers raise
             raise DataError(
