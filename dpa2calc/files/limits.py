@@ -1,0 +1,181 @@
+"""Bounds that readers check before they allocate: what a file may ask for, measured by its own size.
+
+A damaged or hostile file of a few kB can announce terabytes. Everything here compares what is announced
+with what is there; honest files of any size pass.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+import os
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from dpa2calc.errors import CheckpointError, DataError, DPA2CalcError
+
+# Small files may unpack to so much; large ones to so many times their size (text packs 5 to 20 times, frames
+# that repeat themselves 50 times).
+_FREE = 256 << 20
+_RATIO = 100
+# Sections within sections: models and results have about ten.
+_DEPTH = 100
+# What a network may have, and the type map; the largest published models have 24 layers and 118 types.
+MOST_LAYERS = 1000
+MOST_WIDTH = 1_000_000
+MOST_TYPES = 1000
+# "Cu 0 0 0" and its line break are 9 bytes; other columns may be as short as "1\n".
+_BYTES_PER_ATOM = 2
+
+OPENERS: dict[str, Callable[..., Any]] = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
+PACKED_ERRORS = (OSError, EOFError, lzma.LZMAError, zipfile.BadZipFile)
+
+
+def most_bytes(size: int) -> int:
+    """How many bytes a file of `size` bytes may unpack to."""
+    return max(_FREE, _RATIO * size)
+
+
+def check_bytes(
+    asked: int, size: int, what: str, *, error: type[DPA2CalcError] = CheckpointError, unit: str = "bytes"
+) -> None:
+    """Refuse an announced size that a file of `size` bytes cannot honestly have."""
+    if not 0 <= asked <= most_bytes(size):
+        raise error(
+            f"{what} announces {asked:,} {unit}, but the whole file has {size:,} bytes (at most "
+            f"{most_bytes(size):,} are read from it); it is damaged or was made to fill the memory"
+        )
+
+
+class _Bounded(io.RawIOBase):
+    """Bytes of a packed stream up to a limit."""
+
+    def __init__(self, stream: Any, name: str, size: int, error: type[DPA2CalcError]) -> None:
+        self.stream, self.name, self.size, self.error, self.total = stream, name, size, error, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.stream.read(len(buffer))
+        self.total += len(data)
+        if self.total > most_bytes(self.size):
+            raise self.error(
+                f"{self.name} has {self.size:,} bytes and unpacks to over {most_bytes(self.size):,}; it is "
+                "damaged or was made to fill the memory. If it is honest, unpack it by hand first"
+            )
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self.stream.close()
+        super().close()
+
+
+def open_unpacked(
+    path: str | os.PathLike[str],
+    *,
+    packing: str | None = None,
+    error: type[DPA2CalcError] = DataError,
+) -> IO[bytes]:
+    """The bytes of a file, unpacked from `.xz`, `.gz` or `.bz2`.
+
+    Args:
+        packing: one of these suffixes; None takes the file's own.
+
+    Raises:
+        error: while reading, once it has unpacked to more than such a file honestly can.
+    """
+    opener = OPENERS.get(Path(path).suffix.lower() if packing is None else packing)
+    if opener is None:
+        return open(path, "rb")
+    raw = _Bounded(opener(path, "rb"), str(path), os.path.getsize(path), error)
+    return io.BufferedReader(raw, 1 << 20)
+
+
+def open_text(path: str | os.PathLike[str]) -> IO[str]:
+    """A UTF-8 text file, unpacked by its suffix within the bounds of `open_unpacked`."""
+    return io.TextIOWrapper(open_unpacked(path), encoding="utf-8")
+
+
+def check_zip(
+    archive: zipfile.ZipFile, size: int, name: str, *, error: type[DPA2CalcError] = CheckpointError
+) -> None:
+    """Refuse a zip whose members together unpack to more than a file of `size` bytes honestly holds."""
+    check_bytes(sum(member.file_size for member in archive.infolist()), size, name, error=error)
+
+
+def check_atom_count(
+    n_atoms: int, left: int | None, name: str, *, error: type[DPA2CalcError] = DataError
+) -> None:
+    """Refuse a number of atoms that the rest of the file has no room for.
+
+    Args:
+        left: bytes that follow; None where it is not known.
+    """
+    if n_atoms < 0:
+        raise error(f"{name}: {n_atoms} atoms are announced; the number must be 0 or more")
+    if left is not None and n_atoms * _BYTES_PER_ATOM > left + _BYTES_PER_ATOM:
+        raise error(
+            f"{name}: {n_atoms} atoms are announced, but only {left} bytes follow, so the file ends inside "
+            "the frame; it is cut off or damaged"
+        )
+
+
+def parse_json(text: str | bytes, name: str, *, error: type[DPA2CalcError] = CheckpointError) -> Any:
+    """JSON whose nesting and numbers are those of an honest file.
+
+    Raises:
+        error: no JSON, nested over 100 deep, or a number of thousands of digits; `name` is named.
+    """
+    try:
+        tree = json.loads(text)
+    except (ValueError, RecursionError) as problem:
+        reason = "it is nested too deeply" if isinstance(problem, RecursionError) else str(problem)
+        raise error(f"{name} is damaged, no JSON can be read from it: {reason}") from None
+    check_tree(tree, len(text), name, error=error)
+    return tree
+
+
+def check_tree(
+    tree: Any,
+    size: int,
+    name: str,
+    *,
+    plain: bool = False,
+    error: type[DPA2CalcError] = CheckpointError,
+) -> None:
+    """Refuse a tree of dictionaries and lists that, written out, is larger than the `size` bytes it came from.
+
+    YAML and pickles can name a part again and again, so that a few lines stand for billions of entries.
+
+    Args:
+        plain: also refuse whatever JSON could not hold.
+    """
+    done: dict[int, int] = {}
+
+    def count(node: Any, depth: int) -> int:
+        if not isinstance(node, (Mapping, list, tuple)):
+            if plain and not (node is None or isinstance(node, (bool, int, float, str))):
+                raise error(f"{name} holds an object of type {type(node).__name__} among its options")
+            return 1
+        if depth > _DEPTH:
+            raise error(f"{name} is nested over {_DEPTH} levels deep; it is damaged")
+        if id(node) not in done:
+            if plain and isinstance(node, Mapping) and not all(isinstance(key, str) for key in node):
+                raise error(f"{name} has an option whose name is no text")
+            items = node.values() if isinstance(node, Mapping) else node
+            done[id(node)] = 1 + sum(count(item, depth + 1) for item in items)
+        return done[id(node)]
+
+    total = count(tree, 0)
+    if total > 4 * size + 10_000:
+        raise error(
+            f"{name} has {size:,} bytes and stands for {total:,} entries, because it repeats parts of "
+            "itself; it was made to fill the memory"
+        )
