@@ -184,7 +184,7 @@ def _check_stored(
     info: CheckpointInfo,
     outline: dict[str, torch.Tensor],
     found: dict[str, tuple[tuple[int, ...], str]],
-    path: Path,
+    path: str | Path,
 ) -> None:
     """Hold the stored tensors' names, shapes and types against those of the model.
 
@@ -229,7 +229,8 @@ def potential_for(
     stored = list(sizes)
     if (least := n_layers(config)) > len(stored):
         raise CheckpointError(
-            f"{where} describes a model of {least} layers or more, but holds {len(stored)} arrays; it is damaged"
+            f"{where} describes a model of {least} layers or more, but holds {len(stored)} arrays; it is "
+            "damaged"
         )
     with _Budget(2 * sum(stored) + 1_000_000, str(where)):
         return blank_potential(config, dtype=dtype)
@@ -249,7 +250,8 @@ class _Budget(TorchFunctionMode):
             self.left -= math.prod(n for n in flat if isinstance(n, int))
             if self.left < 0:
                 raise CheckpointError(
-                    f"{self.where} describes a model that is far larger than the weights it holds; it is damaged"
+                    f"{self.where} describes a model that is far larger than the weights it holds; it is "
+                    "damaged"
                 )
         return func(*args, **(kwargs or {}))
 

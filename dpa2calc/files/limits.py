@@ -150,7 +150,7 @@ def check_tree(
     plain: bool = False,
     error: type[DPA2CalcError] = CheckpointError,
 ) -> None:
-    """Refuse a tree of dictionaries and lists that, written out, is larger than the `size` bytes it came from.
+    """Refuse a tree of dictionaries and lists that, written out, is larger than its source of `size` bytes.
 
     YAML and pickles can name a part again and again, so that a few lines stand for billions of entries.
 

@@ -10,7 +10,7 @@ import math
 import numbers
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
@@ -20,7 +20,7 @@ from dpa2calc.errors import ConfigError
 _WORDS = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a text"}
 _TABLE = "a table of names and values"
 
-_hints = functools.cache(typing.get_type_hints)
+_hints: Callable[[Any], dict[str, Any]] = functools.cache(typing.get_type_hints)
 
 
 def typed(hint: Any, value: Any, name: str) -> Any:

@@ -147,12 +147,8 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        check(
-            0 < len(self.type_map) <= MOST_TYPES,
-            "type_map",
-            _few(self.type_map),
-            f"1 to {MOST_TYPES} elements",
-        )
+        n_types = len(self.type_map)
+        check(0 < n_types <= MOST_TYPES, "type_map", self.type_map, f"1 to {MOST_TYPES} elements")
         check(
             any(symbol in atomic_numbers for symbol in self.type_map),
             "type_map",
