@@ -21,7 +21,7 @@ from dpa2calc.errors import CheckpointError, DataError, DPA2CalcError
 
 # Small files may unpack to so much; large ones to so many times their size (text packs 5 to 20 times, frames
 # that repeat themselves 50 times).
-_FREE = 256 << 20
+_FREE = 128 << 20
 _RATIO = 100
 # Sections within sections: models and results have about ten.
 _DEPTH = 100
