@@ -16,6 +16,7 @@ from ase import Atoms, units
 from tqdm import tqdm
 
 from dpa2calc.errors import ConfigError, DataError, StructureError
+from dpa2calc.files.frames import check_frames
 
 from ._evaluate import automatic_optimizer
 from ._structures import checked_copy, need_stress, positive, require
@@ -138,6 +139,7 @@ def _resume(work: Atoms, trajectory: PathLike) -> int:
     if not Path(trajectory).exists():
         return 0
     try:
+        check_frames(trajectory)
         last: Any = ase.io.read(Path(trajectory), index=-1)
         step = int(last.info["step"])
     except Exception as error:  # whatever ASE's readers raise

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import io
-import lzma
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,10 +15,10 @@ from ase.io.formats import filetype
 from tqdm import tqdm
 
 from dpa2calc.errors import DataError
+from dpa2calc.files.frames import check_frames, unpacked_text
+from dpa2calc.files.limits import OPENERS
 
 TrajectoryLike: TypeAlias = "str | os.PathLike[str] | Atoms | Iterable[Atoms] | Frames"
-
-_DECOMPRESS: dict[str, Callable[..., Any]] = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
 
 
 class Frames:
@@ -125,14 +121,12 @@ class Frames:
 
 
 def _read_file(path: Path, index: slice) -> Iterator[Atoms]:
-    opener = _DECOMPRESS.get(path.suffix)
-    if opener is None:
+    if path.suffix not in OPENERS:
+        check_frames(path, stop=index.stop)
         return iter(ase.io.iread(path, index=index))
     # ASE seeks back for every frame, which is quadratic on a compressed stream: unpack it first.
     kind = filetype(path.with_suffix("").name, read=False)
-    with opener(path, "rt") as handle:
-        text = io.StringIO(handle.read())
-    return iter(ase.io.iread(text, index=index, format=kind))
+    return iter(ase.io.iread(unpacked_text(path), index=index, format=kind))
 
 
 def with_progress(frames: Frames, label: str, progress: bool) -> Iterator[Atoms]:

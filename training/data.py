@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import io
-import lzma
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,20 +13,15 @@ import ase.io.formats
 from ase import Atoms
 
 from dpa2calc.errors import DataError
+from dpa2calc.files.frames import check_frames, unpacked_text
+from dpa2calc.files.limits import OPENERS, PACKED_ERRORS, check_atom_count, most_bytes, open_text
 
 from .databases import iread_ase_db, iread_lmdb
 from .deepmd_data import iread_folder, is_system_folder
 
 PathLike = str | os.PathLike[str]
 
-_OPENERS: dict[str, Callable[..., Any]] = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
 _CHUNK = 64  # frames handed to ASE's parser at a time
-
-
-def open_text(path: PathLike) -> IO[str]:
-    """Open a text file, decompressing `.xz`, `.gz` and `.bz2` by suffix."""
-    opener = _OPENERS.get(Path(path).suffix, open)
-    return opener(path, "rt", encoding="utf-8")
 
 
 def iread_extxyz(path: PathLike) -> Iterator[Atoms]:
@@ -47,7 +39,7 @@ def iread_extxyz(path: PathLike) -> Iterator[Atoms]:
             for text, count in _chunks(handle, path):
                 yield from _parse(text, path, first)
                 first += count
-    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
+    except (*PACKED_ERRORS, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read after frame {first}: {error}") from error
 
 
@@ -55,7 +47,10 @@ def _chunks(handle: IO[str], path: PathLike) -> Iterator[tuple[str, int]]:
     """Text of up to `_CHUNK` whole frames, and their number."""
     lines: list[str] = []
     count = total = 0
+    size = os.path.getsize(path)
+    left = most_bytes(size) if Path(path).suffix in OPENERS else size
     while header := handle.readline():
+        left -= len(header)
         if not header.strip():
             continue
         try:
@@ -64,11 +59,13 @@ def _chunks(handle: IO[str], path: PathLike) -> Iterator[tuple[str, int]]:
             raise DataError(
                 f"{path}, frame {total}: expected the number of atoms, found {header.strip()[:60]!r}"
             ) from None
+        check_atom_count(n_atoms, left, f"{path}, frame {total}")
         body = [handle.readline() for _ in range(n_atoms + 1)]
         if not body[-1]:
             raise DataError(
                 f"{path}, frame {total}: the file ends inside the frame ({n_atoms} atoms announced)"
             )
+        left -= sum(map(len, body))
         lines.append(header)
         lines.extend(body)
         count, total = count + 1, total + 1
@@ -113,7 +110,7 @@ def iread_atoms(path: PathLike) -> Iterator[Atoms]:
     place = Path(text)
     if not place.exists():
         raise DataError(f"there is no file or folder {place}")
-    suffixes = [s.lower() for s in place.suffixes if s not in _OPENERS]
+    suffixes = [s.lower() for s in place.suffixes if s not in OPENERS]
     last = suffixes[-1] if suffixes else ""
     if last in (".xyz", ".extxyz"):
         yield from iread_extxyz(place)
@@ -135,13 +132,14 @@ def _iread_ase(path: Path) -> Iterator[Atoms]:
     """ASE's own readers; files compressed in ways they handle badly are unpacked in memory first."""
     frames: Any
     try:
-        if path.suffix in _OPENERS:
-            inner = Path(path.stem)
-            handle = io.StringIO(open_text(path).read())
-            known = ase.io.formats.filetype(inner.name, read=False)
-            frames = ase.io.iread(handle, index=":", format=known)
+        if path.suffix in OPENERS:
+            known = ase.io.formats.filetype(path.stem, read=False)
+            frames = ase.io.iread(unpacked_text(path), index=":", format=known)
         else:
+            check_frames(path)
             frames = ase.io.iread(str(path), index=":")
         yield from frames
+    except DataError:
+        raise
     except Exception as error:  # ASE raises many kinds
         raise DataError(f"{path} cannot be read: {error}") from error

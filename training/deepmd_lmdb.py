@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -43,8 +44,12 @@ def iread_frames(transaction: Any, path: str) -> Iterator[Atoms]:
     if not symbols or any(symbol not in atomic_numbers for symbol in symbols):
         raise DataError(f"{path}: its metadata name no elements for the types (type_map = {symbols})")
     numbers = np.array([atomic_numbers[symbol] for symbol in symbols])
-    form = about.get("frame_idx_fmt", "012d")
-    for index in range(int(about["nframes"])):
+    form, n_frames = about.get("frame_idx_fmt", "012d"), about.get("nframes")
+    if not (isinstance(form, str) and re.fullmatch(r"\d{0,3}d", form)) or not isinstance(n_frames, int):
+        raise DataError(
+            f"{path}: its metadata are damaged (nframes = {n_frames!r}, frame_idx_fmt = {form!r})"
+        )
+    for index in range(n_frames):
         name = f"{path}, frame {index}"
         yield _atoms(_unpacked(msgpack, transaction.get(f"{index:{form}}".encode()), name), numbers, name)
 
@@ -54,7 +59,7 @@ def _unpacked(msgpack: Any, row: bytes | None, name: str) -> dict[str, Any]:
         raise DataError(f"{name} is missing")
     try:
         found = msgpack.unpackb(row, raw=False, strict_map_key=False)
-    except ValueError as error:
+    except (ValueError, RecursionError, MemoryError) as error:
         raise DataError(f"{name} cannot be read: {error}") from error
     if not isinstance(found, dict):
         raise DataError(f"{name} is no table of names and values")

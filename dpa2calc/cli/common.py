@@ -103,12 +103,17 @@ def read_frame(path: str, index: int = -1) -> Any:
     """
     import ase.io
 
+    from dpa2calc.files.frames import check_frames
+
     if not Path(path).is_file():
         raise DataError(
             f"{path} does not exist; give a structure file such as structure.cif or frames.extxyz"
         )
     try:
+        check_frames(path)
         return ase.io.read(path, index=index)
+    except DataError:
+        raise
     except Exception as error:  # ASE raises whatever its many readers raise
         reason = f"{type(error).__name__}: {error}".strip(": ")
         raise DataError(f"{path}: ASE cannot read frame {index} ({reason})") from error

@@ -130,13 +130,17 @@ def read_frames(path: str, index: str) -> list[Any]:
     import ase.io
 
     from dpa2calc.errors import DataError
+    from dpa2calc.files.frames import check_frames
 
     if not Path(path).is_file():
         raise DataError(
             f"{path} does not exist; give a structure file such as structure.cif or frames.extxyz"
         )
     try:
+        check_frames(path)
         frames = ase.io.read(path, index=index)
+    except DataError:
+        raise
     except Exception as error:  # ASE raises whatever its many readers raise
         reason = f"{type(error).__name__}: {error}".strip(": ")
         raise DataError(f"{path}: ASE cannot read frames {index!r} ({reason})") from error

@@ -29,8 +29,9 @@ _DEPTH = 100
 MOST_LAYERS = 1000
 MOST_WIDTH = 1_000_000
 MOST_TYPES = 1000
-# "Cu 0 0 0" and its line break are 9 bytes; other columns may be as short as "1\n".
+# "Cu 0 0 0" and its line break are 9 bytes; a column may be as short as "1\n".
 _BYTES_PER_ATOM = 2
+_CUT = 1 << 20
 
 OPENERS: dict[str, Callable[..., Any]] = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
 PACKED_ERRORS = (OSError, EOFError, lzma.LZMAError, zipfile.BadZipFile)
@@ -110,20 +111,17 @@ def check_zip(
     check_bytes(sum(member.file_size for member in archive.infolist()), size, name, error=error)
 
 
-def check_atom_count(
-    n_atoms: int, left: int | None, name: str, *, error: type[DPA2CalcError] = DataError
-) -> None:
-    """Refuse a number of atoms that the rest of the file has no room for.
+def check_atom_count(n_atoms: int, left: int, name: str, *, error: type[DPA2CalcError] = DataError) -> None:
+    """Refuse a number of atoms that the `left` bytes of the rest of the file have no room for by far.
 
-    Args:
-        left: bytes that follow; None where it is not known.
+    A frame that is merely cut off is left to the parser, which may know what to do with the frames before.
     """
     if n_atoms < 0:
         raise error(f"{name}: {n_atoms} atoms are announced; the number must be 0 or more")
-    if left is not None and n_atoms * _BYTES_PER_ATOM > left + _BYTES_PER_ATOM:
+    if n_atoms * _BYTES_PER_ATOM > left + _CUT:
         raise error(
-            f"{name}: {n_atoms} atoms are announced, but only {left} bytes follow, so the file ends inside "
-            "the frame; it is cut off or damaged"
+            f"{name}: the file ends inside the frame ({n_atoms} atoms announced, {max(left, 0)} bytes "
+            "follow); it is cut off or damaged"
         )
 
 
