@@ -107,9 +107,11 @@ def _grid(box: Box, cutoff: float) -> _Grid:
 
     n_atoms = len(box.positions)
     heights = face_distances(box.vectors)
-    shape = np.maximum(1, np.floor(2.0 * heights / cutoff)).astype(np.int64)
-    while shape.prod() > max(64, 2 * n_atoms):  # a few atoms in a huge box
-        shape = np.maximum(1, shape // 2)
+    counts = np.maximum(1.0, np.floor(2.0 * heights / cutoff))
+    # A few atoms in a huge box; in float64, as the product of three whole numbers may pass 2^63.
+    while counts.prod() > max(64, 2 * n_atoms):
+        counts = np.maximum(1.0, counts // 2)
+    shape = counts.astype(np.int64)
     reach = np.ceil(cutoff * shape / heights * (1 + 1e-12)).astype(np.int64)
     # Not periodic: the box is longer than the system by more than the cutoff, so that images never count.
     fractions = box.positions @ np.linalg.inv(box.vectors)
@@ -136,7 +138,7 @@ def compact_pairs(
 
     box = make_box(geometry, cutoff)
     grid = _grid(box, cutoff)
-    if (2 * grid.bound + 1).prod() > _MOST_CODES:
+    if (2.0 * grid.bound + 1).prod() > _MOST_CODES:
         raise StructureError(
             f"the cell {geometry.cell.tolist()} is too flat or too thin for the fast neighbour search "
             f"({grid.bound.tolist()} images along its vectors); repeat it, or use compress=False"
