@@ -12,6 +12,7 @@ from ase import Atoms
 from ase.data import atomic_numbers
 
 from dpa2calc.errors import DataError
+from dpa2calc.files.limits import read_dataset
 
 # deepmd-kit's name -> where `Dataset` looks for the label. Its virial is sum_i r_i (x) F_i, in eV.
 _LABELS = {"energy": "energy", "force": "forces", "virial": "virial"}
@@ -50,13 +51,13 @@ class _Group:
         return name in self.group
 
     def words(self, name: str) -> list[str]:
-        values = np.ravel(self.group[name][()])
+        values = np.ravel(read_dataset(self.group[name]))
         return [v.decode() if isinstance(v, bytes) else str(v) for v in values]
 
     def array(self, name: str) -> np.ndarray | None:
         for full in (name + ".npy", name):
             if full in self.group:
-                return np.asarray(self.group[full][()])
+                return np.asarray(read_dataset(self.group[full]))
         return None
 
 

@@ -232,13 +232,20 @@ def _copy(target: Tensor, value: Tensor, entry: Entry, where: str) -> None:
     target.copy_(value)
 
 
+_FULL = (None, "default", "float64", "double", "float32", "single")
+_SHORT = {"float16": torch.float16, "half": torch.float16, "bfloat16": torch.bfloat16}
+
+
 def _weight_types(branch: Branch) -> set[torch.dtype]:
     """float64 and float32, and the shorter ones where the options ask for them."""
     types = {torch.float64, torch.float32}
     for section in ("descriptor", "fitting_net"):
         precision = (branch.params.get(section) or {}).get("precision")
-        types |= {"float16": {torch.float16}, "half": {torch.float16}}.get(str(precision), set())
-        types |= {torch.bfloat16} if precision == "bfloat16" else set()
+        if isinstance(precision, str) and precision in _SHORT:
+            types.add(_SHORT[precision])
+        elif precision not in _FULL:
+            known = ", ".join(name for name in (*_FULL, *_SHORT) if name)
+            raise CheckpointError(f"{section}.precision = {precision!r} is not supported; supported: {known}")
     return types
 
 

@@ -111,6 +111,19 @@ def check_zip(
     check_bytes(sum(member.file_size for member in archive.infolist()), size, name, error=error)
 
 
+def read_dataset(part: Any) -> Any:
+    """The values of an HDF5 dataset whose declared size its file can honestly hold.
+
+    Raises:
+        DataError: the dataset is named.
+    """
+    if not hasattr(part, "nbytes"):
+        raise DataError(f"{part.file.filename}#{part.name} is a group, expected an array")
+    size = os.path.getsize(part.file.filename)
+    check_bytes(int(part.nbytes), size, f"{part.file.filename}#{part.name}", error=DataError)
+    return part[()]
+
+
 def check_atom_count(n_atoms: int, left: int, name: str, *, error: type[DPA2CalcError] = DataError) -> None:
     """Refuse a number of atoms that the `left` bytes of the rest of the file have no room for by far.
 
