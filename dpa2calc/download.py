@@ -7,8 +7,6 @@ import hashlib
 import http.client
 import os
 import socket
-import ssl
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -16,13 +14,13 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
 from dpa2calc.deepmd.foreign import is_page
 from dpa2calc.errors import DownloadError
 from dpa2calc.version import __version__
+from dpa2calc.web import RedirectRefused, open_url
 
 _CHUNK = 1 << 20
 # A connection that breaks is taken up again at the same mirror so many times without progress worth the name.
@@ -35,7 +33,6 @@ _MOST_UNANNOUNCED = 512 << 20
 # Slower mirrors are given up, and so is one that takes longer than this in all.
 _SLOWEST = 2048  # bytes a second, over `timeout` seconds
 _MOST_SECONDS = 6 * 3600.0
-_MOST_REDIRECTS = 5
 
 
 class _MirrorFailed(Exception):
@@ -274,69 +271,13 @@ class _Watch:
             self.since, self.window = time.monotonic(), 0
 
 
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows a few redirects, from one web address to another, never from a safe one to an open one."""
-
-    max_redirections = _MOST_REDIRECTS
-
-    def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: str) -> Any:
-        old, new = (url.partition(":")[0].lower() for url in (req.full_url, newurl))
-        if old == "https" and new == "http":
-            raise _MirrorFailed(f"it redirects from {old} to {newurl[:80]!r}, which is not followed")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-class _Patience:
-    """A connection that waits for the head of an answer so long only; `timeout` restarts with each byte."""
-
-    expired = False
-
-    def getresponse(self) -> Any:
-        connection: Any = self
-        timer = threading.Timer(2.0 * connection.timeout, self._cut)
-        timer.daemon = True
-        timer.start()
-        try:
-            response = super().getresponse()  # type: ignore[misc]
-        finally:
-            timer.cancel()
-        if self.expired:
-            raise TimeoutError("timed out")
-        return response
-
-    def _cut(self) -> None:
-        connection: Any = self
-        self.expired = True
-        with contextlib.suppress(OSError, AttributeError):
-            connection.sock.shutdown(socket.SHUT_RDWR)
-
-
-class _HTTP(_Patience, http.client.HTTPConnection):
-    pass
-
-
-class _HTTPS(_Patience, http.client.HTTPSConnection):
-    pass
-
-
-class _HTTPHandler(urllib.request.HTTPHandler):
-    def http_open(self, req: Any) -> Any:
-        return self.do_open(_HTTP, req)
-
-
-class _HTTPSHandler(urllib.request.HTTPSHandler):
-    def https_open(self, req: Any) -> Any:
-        return self.do_open(_HTTPS, req, context=ssl.create_default_context())
-
-
 def _open(url: str, part: Path, start: int, timeout: float) -> http.client.HTTPResponse | None:
     """Ask for the bytes from `start` on; None if the part is complete already."""
     headers = {"User-Agent": f"dpa2calc/{__version__}", "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
-    opener = urllib.request.build_opener(_Redirects, _HTTPHandler, _HTTPSHandler)
     try:
-        return opener.open(urllib.request.Request(url, headers=headers), timeout=timeout)
+        return open_url(urllib.request.Request(url, headers=headers), timeout)
     except urllib.error.HTTPError as error:
         reason = f"HTTP {error.code} {error.reason}"
         if error.code == 416 and start:  # nothing from `start` on
@@ -347,6 +288,8 @@ def _open(url: str, part: Path, start: int, timeout: float) -> http.client.HTTPR
         if error.code in (408, 429) or error.code >= 500:
             raise _Interrupted(reason) from error
         raise _MirrorFailed(reason) from error
+    except RedirectRefused as error:
+        raise _MirrorFailed(str(error)) from error
     except (OSError, http.client.HTTPException) as error:
         cause = getattr(error, "reason", error)
         if isinstance(cause, (socket.gaierror, ConnectionRefusedError)):  # asking again is useless
