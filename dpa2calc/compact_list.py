@@ -27,6 +27,7 @@ from dpa2calc.search import (
     Geometry,
     IntArray,
     check_cutoff,
+    check_skin,
     face_distances,
     make_box,
 )
@@ -179,7 +180,7 @@ class CompactList:
     """Pairs that are searched again only when the atoms have moved far enough to matter."""
 
     def __init__(self, cutoff: float, skin: float = 1.0) -> None:
-        self.cutoff, self.skin = check_cutoff(cutoff), float(skin)
+        self.cutoff, self.skin = check_cutoff(cutoff), check_skin(skin)
         self.n_searches = 0
         self._pairs: CompactPairs | None = None
         self._geometry: Geometry | None = None

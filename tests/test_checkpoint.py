@@ -201,6 +201,8 @@ def test_a_broken_write_leaves_the_old_file(tmp_path: Path) -> None:
         ("config.descriptor.kind", "dpa9"),
         ("config.descriptor.exclude_types", [[5, 5]]),
         ("config.descriptor.repinit.cutoff", "6"),
+        ("config.descriptor.repinit.cutoff", 1e300),
+        ("config.descriptor.env_protection", -1.0),
         ("config.descriptor.repinit.set_davg_zero", "false"),
         ("config.descriptor.repinit.nsel", 30.5),
         ("config.descriptor.repinit.activation", 5),

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from ase.data import atomic_numbers
 
-from dpa2calc.files.limits import MOST_TYPES, MOST_WIDTH
+from dpa2calc.files.limits import MOST_CUTOFF, MOST_TYPES, MOST_WIDTH
 from dpa2calc.files.typed import build, check_fields
 from dpa2calc.model.descriptor_config import (
     Activation,
@@ -102,7 +102,7 @@ class BridgingConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "bridging")
-        check(self.cutoff > 0, "bridging.cutoff", self.cutoff, "a length above 0 Å")
+        check(0 < self.cutoff <= MOST_CUTOFF, "bridging.cutoff", self.cutoff, f"0 to {MOST_CUTOFF:g} Å")
         check(self.nsel > 0, "bridging.nsel", self.nsel, "a positive number of neighbours")
         check(self.n_intervals >= 0, "bridging.n_intervals", self.n_intervals, "0 or more")
         check(self.switch_min < self.switch_max, "bridging.switch_min", self.switch_min, "below switch_max")
@@ -172,6 +172,7 @@ class ModelConfig:
 
     def _check_types(self, d: DescriptorConfig) -> None:
         """Every type that is named by its index must be in the type map."""
+        check(d.env_protection >= 0, "descriptor.env_protection", d.env_protection, "0 or more")
         inside = f"types from 0 to {self.n_types - 1}"
         pairs = {"pair_exclude_types": self.pair_exclude_types, "descriptor.exclude_types": d.exclude_types}
         for name, given in pairs.items():

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from dpa2calc.files.limits import MOST_LAYERS, MOST_WIDTH
+from dpa2calc.files.limits import MOST_CUTOFF, MOST_LAYERS, MOST_WIDTH
 from dpa2calc.files.typed import check_fields, wrong
 
 Activation = Literal[
@@ -38,7 +38,7 @@ def _is_number(text: str) -> bool:
 
 
 def _check_cutoff(name: str, cutoff: float, smooth: float, nsel: int) -> None:
-    check(cutoff > 0, f"{name}.cutoff", cutoff, "a length above 0 Å")
+    check(0 < cutoff <= MOST_CUTOFF, f"{name}.cutoff", cutoff, f"a length above 0, up to {MOST_CUTOFF:g} Å")
     check(0 <= smooth < cutoff, f"{name}.cutoff_smooth", smooth, f"from 0 to below the cutoff ({cutoff} Å)")
     check(0 < nsel <= MOST_WIDTH, f"{name}.nsel", nsel, f"1 to {MOST_WIDTH} neighbours")
 
