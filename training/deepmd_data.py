@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.data import atomic_numbers
 
 from dpa2calc.errors import DataError
-from dpa2calc.files.limits import read_dataset
+from dpa2calc.files.limits import check_npy, read_dataset
 
 # deepmd-kit's name -> where `Dataset` looks for the label. Its virial is sum_i r_i (x) F_i, in eV.
 _LABELS = {"energy": "energy", "force": "forces", "virial": "virial"}
@@ -35,7 +35,10 @@ class _Folder:
 
     def array(self, name: str) -> np.ndarray | None:
         path = self.path / (name + ".npy")
-        return np.load(path, allow_pickle=False) if path.exists() else None
+        if not path.exists():
+            return None
+        check_npy(path)
+        return np.load(path, allow_pickle=False)
 
 
 class _Group:

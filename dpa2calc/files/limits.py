@@ -11,11 +11,14 @@ import gzip
 import io
 import json
 import lzma
+import math
 import os
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
+
+import numpy as np
 
 from dpa2calc.errors import CheckpointError, DataError, DPA2CalcError
 
@@ -123,6 +126,28 @@ def read_dataset(part: Any) -> Any:
     size = os.path.getsize(part.file.filename)
     check_bytes(int(part.nbytes), size, f"{part.file.filename}#{part.name}", error=DataError)
     return part[()]
+
+
+def check_npy(path: str | os.PathLike[str]) -> None:
+    """Refuse a `.npy` file whose header announces more numbers than the file holds.
+
+    NumPy allocates what the header says. What is no `.npy` file at all is left to NumPy.
+
+    Raises:
+        DataError: the file is cut off or damaged.
+    """
+    read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
+    with open(path, "rb") as file:
+        try:
+            shape, _, dtype = read[np.lib.format.read_magic(file)[0]](file)
+        except (ValueError, KeyError, OSError):
+            return
+        asked, left = math.prod(shape) * dtype.itemsize, os.path.getsize(path) - file.tell()
+    if not dtype.hasobject and not 0 <= asked <= left:
+        raise DataError(
+            f"{path} announces an array of shape {shape} and {asked:,} bytes, but {left:,} follow; it is cut "
+            "off or damaged"
+        )
 
 
 def check_atom_count(n_atoms: int, left: int, name: str, *, error: type[DPA2CalcError] = DataError) -> None:

@@ -60,6 +60,22 @@ def test_hdf5_that_declares_terabytes(tmp_path: Path) -> None:
         Dataset.read(tmp_path / "a.h5")
 
 
+@pytest.mark.parametrize("cut", [True, False])
+def test_npy_that_announces_terabytes(tmp_path: Path, cut: bool) -> None:
+    folder = tmp_path / "set.000"
+    folder.mkdir()
+    (tmp_path / "type.raw").write_text("0\n")
+    (tmp_path / "type_map.raw").write_text("Cu\n")
+    (tmp_path / "nopbc").touch()
+    np.save(folder / "coord.npy", np.zeros((2, 3)))
+    content = (folder / "coord.npy").read_bytes()
+    if not cut:  # of the header's own length
+        content = content.replace(b"(2, 3), }        ", b"(2, 99999999999)}")
+    (folder / "coord.npy").write_bytes(content[:-8] if cut else content)
+    with pytest.raises(DataError, match=r"coord\.npy announces an array of shape \(2, "):
+        Dataset.read(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("row", "words"),
     [
