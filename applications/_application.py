@@ -11,9 +11,9 @@ from typing import ParamSpec, TypeVar
 
 from ase import Atoms
 
+from dpa2calc.files.arguments import conform_all
 from dpa2calc.files.identity import calculator_identity, structure_identity
 from dpa2calc.files.lock import locked_files, working_in
-from dpa2calc.files.typed import conform_all
 
 from .result import Result
 

@@ -19,6 +19,7 @@ from .paths import Drift, Paths, read_paths
 from .result import Result, provenance
 from .trajectory import TrajectoryLike
 
+_MOST_VOXELS = 2e8  # 1.6 GB
 _CHUNK = 1_000_000  # positions handled at a time
 
 
@@ -164,7 +165,13 @@ def density_map(
     if not spacing > 0.0 or len(fold) != 3 or min(fold) < 1:
         raise ConfigError(f"spacing = {spacing} Å must be > 0, and fold = {fold} three whole numbers >= 1")
     cell = paths.cell / np.array(fold)[:, None]
-    shape = np.maximum(1, np.ceil(np.linalg.norm(cell, axis=1) / spacing - 1e-9)).astype(int)
+    edges = np.maximum(1.0, np.ceil(np.linalg.norm(cell, axis=1) / spacing - 1e-9))
+    if edges.prod() > _MOST_VOXELS:
+        raise ConfigError(
+            f"spacing = {spacing} Å gives {edges.prod():.3g} voxels in this cell; choose a larger one, "
+            f"for at most {_MOST_VOXELS:.0e}"
+        )
+    shape = edges.astype(int)
     inverse = np.linalg.inv(cell)
     counts = np.zeros(int(np.prod(shape)))
     step = max(1, _CHUNK // paths.n_atoms)

@@ -11,7 +11,7 @@ import numpy as np
 from ase import units
 
 from dpa2calc.errors import ConfigError
-from dpa2calc.files.typed import conform
+from dpa2calc.files.arguments import conform
 
 Ensemble = Literal["nve", "nvt", "npt"]
 Thermostat = Literal["langevin", "bussi", "nose-hoover"]

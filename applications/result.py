@@ -17,9 +17,9 @@ import ase
 import numpy as np
 
 from dpa2calc.errors import ConfigError, DataError
+from dpa2calc.files.arguments import conform
 from dpa2calc.files.arrays import read_arrays, write_arrays
 from dpa2calc.files.identity import differences
-from dpa2calc.files.typed import conform
 from dpa2calc.shown import ShownBySummary
 from dpa2calc.version import __version__
 

@@ -30,6 +30,7 @@ from dpa2calc.evaluation import (
     split,
     with_parameters,
 )
+from dpa2calc.files.typed import typed
 from dpa2calc.graph import Graph
 from dpa2calc.graph_builder import GraphBuilder, GraphSpec, graph_from_atoms
 from dpa2calc.streaming import Streaming, why_not_streamed
@@ -96,13 +97,14 @@ class DPA2Calculator(Calculator):
         allow_unseen_elements: bool = False,
         compress: bool | None = None,
     ) -> None:
+        self.allow_unseen_elements = typed(bool, allow_unseen_elements, "allow_unseen_elements")
+        self.skin = typed(float, skin, "skin")
+        compress = typed(bool | None, compress, "compress")
         network_dtype = check_dtype(dtype)
         chosen_device = check_device(device, network_dtype)
         self._members = make_members(
             model, head, committee, dtype=network_dtype, device=chosen_device, use_tables=compress
         )
-        self.allow_unseen_elements = bool(allow_unseen_elements)
-        self.skin = float(skin)
         self.dispersion = parse_dispersion(dispersion, functional=self._members[0].head.functional)
         self._builders, self._streams = self._new_builders(), self._new_streams()
         self._check_distances = DistanceCheck(self._members[0].config.type_map)
@@ -229,7 +231,8 @@ class DPA2Calculator(Calculator):
         """
         if isinstance(structures, Atoms):
             raise StructureError("evaluate takes a list of structures; write calc.evaluate([atoms])")
-        if batch_atoms < 1:
+        stresses = typed(bool, stresses, "stresses")
+        if typed(int, batch_atoms, "batch_atoms") < 1:
             raise ConfigError(f"batch_atoms = {batch_atoms}; it must be at least 1")
         listed = list(structures)
         from tqdm import tqdm

@@ -8,7 +8,8 @@ whatever the maker wants to say (test errors, data sources, licence). Nothing in
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,17 +17,22 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch.overrides import TorchFunctionMode
 
 from dpa2calc.errors import CheckpointError, ConfigError
 from dpa2calc.files.atomic import atomic_path
+from dpa2calc.files.limits import parse_json
+from dpa2calc.files.typed import check_fields, typed
 from dpa2calc.heads import resolve_head
-from dpa2calc.model.config import ModelConfig, from_dict, to_dict
+from dpa2calc.model.config import ModelConfig, from_dict, n_layers, to_dict
 from dpa2calc.model.potential import Potential
 from dpa2calc.version import __version__
 
 FORMAT_VERSION = 1
 _KEY = "dpa2calc"
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
+# names of the types in safetensors
+_STORED = {torch.float32: "F32", torch.float64: "F64", torch.int64: "I64", torch.bool: "BOOL"}
 
 # Format v -> v + 1: each entry changes the parsed JSON of one version into that of the next.
 _UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
@@ -51,6 +57,11 @@ class CheckpointInfo:
     written_by: str
     extra: dict[str, Any] = field(default_factory=dict, hash=False)
     compressed: bool = False
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.dtype not in _DTYPES:
+            raise ConfigError(f"dtype = {self.dtype!r} is not allowed; allowed: {', '.join(_DTYPES)}")
 
 
 def save_checkpoint(
@@ -119,9 +130,9 @@ def checkpoint_info(path: str | Path) -> CheckpointInfo:
 
 
 def _parse(text: str, path: Path) -> CheckpointInfo:
+    header = parse_json(text, f"the header of {path}")
     try:
-        header = json.loads(text)
-        version = header["format_version"]
+        version = typed(int, header["format_version"], "format_version")
         if version > FORMAT_VERSION:
             raise CheckpointError(
                 f"{path} has checkpoint format {version}, written by dpa2calc {header.get('written_by')}; "
@@ -135,9 +146,9 @@ def _parse(text: str, path: Path) -> CheckpointInfo:
             format_version=version,
             written_by=header["written_by"],
             extra=header["extra"],
-            compressed=bool(header.get("compressed", False)),
+            compressed=header.get("compressed", False),
         )
-    except (KeyError, TypeError, json.JSONDecodeError, ConfigError) as error:
+    except (KeyError, TypeError, AttributeError, ConfigError) as error:
         raise CheckpointError(f"the header of {path} is damaged: {error!r}") from error
 
 
@@ -151,26 +162,101 @@ def load_checkpoint(path: str | Path, *, dtype: torch.dtype | None = None) -> Po
         CheckpointError: missing, truncated, foreign, of a newer format, or inconsistent.
     """
     info = checkpoint_info(path)
-    potential = blank_potential(info.config, dtype=_DTYPES[info.dtype])
-    state = potential.state_dict()
     with safe_open(path, framework="pt") as file:
-        stored = {name: file.get_tensor(name) for name in file.keys()}
-    wrong = sorted(set(state) ^ set(stored))
-    wrong += [n for n in state if n in stored and state[n].shape != stored[n].shape]
-    if wrong:
+        slices = {name: file.get_slice(name) for name in file.keys()}
+        found = {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
+        sizes = (math.prod(shape) for shape, _ in found.values())
+        potential = potential_for(info.config, sizes, dtype=_DTYPES[info.dtype], where=path)
+        _check_stored(info, potential.state_dict(), found, path)
+        stored = {name: file.get_tensor(name) for name in found}
+    bad = [name for name, value in stored.items() if not bool(value.isfinite().all())]
+    if bad:
         raise CheckpointError(
-            f"{path} does not fit its own configuration: {len(wrong)} tensors are missing, unknown or of "
-            f"another shape, among them {', '.join(wrong[:5])}"
+            f"{path} holds weights that are not finite, in {len(bad)} tensors, among them "
+            f"{', '.join(bad[:5])}; the file is damaged, or its training diverged: fetch or train it again"
         )
     potential.load_state_dict(stored)
     potential.prefers_compression = info.compressed
     return potential.to(dtype) if dtype is not None else potential
 
 
+def _check_stored(
+    info: CheckpointInfo,
+    outline: dict[str, torch.Tensor],
+    found: dict[str, tuple[tuple[int, ...], str]],
+    path: str | Path,
+) -> None:
+    """Hold the stored tensors' names, shapes and types against those of the model.
+
+    Raises:
+        CheckpointError: they do not belong together.
+    """
+    wrong = sorted(set(outline) ^ set(found))
+    wrong += [n for n, value in outline.items() if n in found and tuple(value.shape) != found[n][0]]
+    if wrong:
+        raise CheckpointError(
+            f"{path} does not fit its own configuration: {len(wrong)} tensors are missing, unknown or of "
+            f"another shape, among them {', '.join(wrong[:5])}"
+        )
+    kinds = {name: _STORED[value.dtype] for name, value in outline.items()}
+    wrong = [name for name, (_, kind) in found.items() if kind != kinds[name]]
+    if wrong:
+        name = wrong[0]
+        raise CheckpointError(
+            f"{path} says that it holds {info.dtype} networks, but {len(wrong)} tensors are of another type "
+            f"({name} is {found[name][1]}, expected {kinds[name]}); it was changed by another program: "
+            "write it again with save_checkpoint"
+        )
+
+
 def blank_potential(config: ModelConfig, *, dtype: torch.dtype) -> Potential:
     """A potential whose weights are about to be overwritten; the caller's random state is left alone."""
     with torch.random.fork_rng(devices=[]):
         return Potential(config, dtype=dtype)
+
+
+def potential_for(
+    config: ModelConfig, sizes: Iterable[int], *, dtype: torch.dtype, where: str | Path
+) -> Potential:
+    """The same for a model from a file, which may not grow beyond what the file holds.
+
+    Args:
+        sizes: how many numbers each stored array has.
+
+    Raises:
+        CheckpointError: the configuration asks for far more layers or numbers than there are.
+    """
+    stored = list(sizes)
+    if (least := n_layers(config)) > len(stored):
+        raise CheckpointError(
+            f"{where} describes a model of {least} layers or more, but holds {len(stored)} arrays; it is "
+            "damaged"
+        )
+    with _Budget(2 * sum(stored) + 1_000_000, str(where)):
+        return blank_potential(config, dtype=dtype)
+
+
+class _Budget(TorchFunctionMode):
+    """Counts the numbers of new tensors before they are made, and refuses more than so many."""
+
+    def __init__(self, most: int, where: str) -> None:
+        super().__init__()
+        self.left, self.where = most, where
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _FACTORIES:
+            shape = (args[0], args[0]) if func is torch.eye else args
+            flat = shape[0] if shape and isinstance(shape[0], (tuple, list)) else shape
+            self.left -= math.prod(n for n in flat if isinstance(n, int))
+            if self.left < 0:
+                raise CheckpointError(
+                    f"{self.where} describes a model that is far larger than the weights it holds; it is "
+                    "damaged"
+                )
+        return func(*args, **(kwargs or {}))
+
+
+_FACTORIES = {torch.randn, torch.empty, torch.zeros, torch.ones, torch.full, torch.eye}
 
 
 def one_head(potential: Potential, head: str) -> Potential:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -113,6 +114,10 @@ def make_member(
     """
     if isinstance(model, Potential):
         label = "a Potential"
+        if any(value.is_meta for value in model.state_dict().values()):
+            raise ConfigError(
+                "the Potential has no numbers (it is on the device 'meta'); load its weights first"
+            )
         potential = copy.deepcopy(model).to(dtype)  # the caller's own may be in training
     else:
         from dpa2calc.load import load_model
@@ -168,10 +173,14 @@ def make_members(
     first = make_member(model, head, dtype=dtype, device=device, use_tables=use_tables)
     if committee is None:
         return (first,)
-    if isinstance(committee, (str, Path, Potential)):
+    if isinstance(committee, (str, Path, Potential)) or not isinstance(committee, Iterable):
         raise ConfigError(f"committee = {committee!r}; give a list of models or of (model, head) pairs")
     members = [first]
     for entry in committee:
+        if not isinstance(entry, (str, os.PathLike, Potential)) and not _is_pair(entry):
+            raise ConfigError(
+                f"committee has {entry!r}; give models or (model, head) pairs, head a name or None"
+            )
         other, other_head = entry if isinstance(entry, tuple) else (entry, head)
         if other is None:
             chosen = resolve_head(other_head, first.config.heads, model=first.label)
@@ -181,6 +190,10 @@ def make_members(
     if len(members) == 1:
         raise ConfigError("committee = [] has no members; leave it out, or give at least one further model")
     return tuple(members)
+
+
+def _is_pair(entry: Any) -> bool:
+    return isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[1], (str, type(None)))
 
 
 def combine(results: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from dpa2calc.search import (
     Geometry,
     IntArray,
     check_cutoff,
+    check_skin,
     face_distances,
     make_box,
 )
@@ -107,9 +108,11 @@ def _grid(box: Box, cutoff: float) -> _Grid:
 
     n_atoms = len(box.positions)
     heights = face_distances(box.vectors)
-    shape = np.maximum(1, np.floor(2.0 * heights / cutoff)).astype(np.int64)
-    while shape.prod() > max(64, 2 * n_atoms):  # a few atoms in a huge box
-        shape = np.maximum(1, shape // 2)
+    counts = np.maximum(1.0, np.floor(2.0 * heights / cutoff))
+    # A few atoms in a huge box; in float64, as the product of three whole numbers may pass 2^63.
+    while counts.prod() > max(64, 2 * n_atoms):
+        counts = np.maximum(1.0, counts // 2)
+    shape = counts.astype(np.int64)
     reach = np.ceil(cutoff * shape / heights * (1 + 1e-12)).astype(np.int64)
     # Not periodic: the box is longer than the system by more than the cutoff, so that images never count.
     fractions = box.positions @ np.linalg.inv(box.vectors)
@@ -136,7 +139,7 @@ def compact_pairs(
 
     box = make_box(geometry, cutoff)
     grid = _grid(box, cutoff)
-    if (2 * grid.bound + 1).prod() > _MOST_CODES:
+    if (2.0 * grid.bound + 1).prod() > _MOST_CODES:
         raise StructureError(
             f"the cell {geometry.cell.tolist()} is too flat or too thin for the fast neighbour search "
             f"({grid.bound.tolist()} images along its vectors); repeat it, or use compress=False"
@@ -177,7 +180,7 @@ class CompactList:
     """Pairs that are searched again only when the atoms have moved far enough to matter."""
 
     def __init__(self, cutoff: float, skin: float = 1.0) -> None:
-        self.cutoff, self.skin = check_cutoff(cutoff), float(skin)
+        self.cutoff, self.skin = check_cutoff(cutoff), check_skin(skin)
         self.n_searches = 0
         self._pairs: CompactPairs | None = None
         self._geometry: Geometry | None = None

@@ -11,6 +11,7 @@ import numpy as np
 from ase.units import Bohr, Hartree
 
 from dpa2calc.errors import ConfigError, ElementError, MissingDependencyError, StructureError
+from dpa2calc.files.typed import check_fields
 from dpa2calc.search import BoolArray, FloatArray, check_geometry
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Dispersion:
     smooth_width: float = 2 * Bohr
 
     def __post_init__(self) -> None:
+        check_fields(self, "dispersion")
         parameters = (self.s8, self.a1, self.a2)
         if (self.functional is None) == any(value is None for value in parameters) or (
             self.functional is not None and any(value is not None for value in parameters)
@@ -89,6 +91,8 @@ def parse_dispersion(value: object, *, functional: str = "") -> Dispersion | Non
         ConfigError: anything else ("False" in quotes is a string, not False), an unknown
             functional, or one whose labels have dispersion already.
     """
+    if isinstance(value, np.bool_):
+        value = bool(value)
     if value is None or value is False:
         return None
     if isinstance(value, Dispersion):

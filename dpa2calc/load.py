@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
 
 from dpa2calc.checkpoint import is_checkpoint, load_checkpoint, one_head
-from dpa2calc.errors import CheckpointError
+from dpa2calc.errors import CheckpointError, ConfigError
 from dpa2calc.model.potential import Potential
+from dpa2calc.validation import check_dtype
 
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".dp", ".yaml", ".yml")
 
@@ -26,6 +28,7 @@ def load_model(
         dtype: precision of the networks; None takes the file's.
 
     Raises:
+        ConfigError: an argument of another type.
         CheckpointError: missing, truncated, foreign or unsupported file.
         HeadError: no such head.
         DownloadError: a published model that could not be fetched.
@@ -33,6 +36,12 @@ def load_model(
     Example:
         >>> potential = load_model("default")
     """
+    if not isinstance(path_or_name, (str, os.PathLike)):
+        raise ConfigError(
+            f"model = {path_or_name!r} of type {type(path_or_name).__name__} is not allowed; allowed: the "
+            "name of a model, or the path of a file"
+        )
+    dtype = None if dtype is None else check_dtype(dtype)
     path = Path(path_or_name)
     # Imported only for names: the registry brings the downloader with it.
     if not (path.suffix in _SUFFIXES and path.is_file()):

@@ -27,6 +27,7 @@ from dpa2calc.search import (
     IntArray,
     check_cutoff,
     check_geometry,
+    check_skin,
     find_pairs,
 )
 
@@ -254,9 +255,7 @@ class NeighborList:
 
     def __init__(self, cutoff: float, skin: float = 1.0) -> None:
         self.cutoff = check_cutoff(cutoff)
-        self.skin = float(skin)
-        if not 0 <= self.skin < np.inf:
-            raise ConfigError(f"skin = {skin!r} Å; it must be a finite number, 0 or more")
+        self.skin = check_skin(skin)
         self.n_searches = 0
         self._pairs: Pairs | None = None
         self._geometry: Geometry | None = None

@@ -122,6 +122,18 @@ def check_cutoff(cutoff: float) -> float:
     value = float(cutoff)
     if not (math.isfinite(value) and value > 0):
         raise ConfigError(f"cutoff = {cutoff!r} Å; it must be a finite number above 0")
+    if value > MAX_COORDINATE:
+        raise ConfigError(f"cutoff = {cutoff!r} Å; it must be at most {MAX_COORDINATE:g} Å")
+    return value
+
+
+def check_skin(skin: float) -> float:
+    """Return the skin as a float, or raise ConfigError unless it is a finite number from 0 on (Å)."""
+    value = float(skin)
+    if not 0 <= value < np.inf:
+        raise ConfigError(f"skin = {skin!r} Å; it must be a finite number, 0 or more")
+    if value > MAX_COORDINATE:
+        raise ConfigError(f"skin = {skin!r} Å; it must be at most {MAX_COORDINATE:g} Å")
     return value
 
 

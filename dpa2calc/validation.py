@@ -206,6 +206,8 @@ def check_device(device: Any, dtype: torch.dtype = torch.float32) -> torch.devic
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
+        if isinstance(device, bool):
+            raise TypeError("it is neither a name nor a torch.device")
         chosen = torch.device(device)
         torch.zeros(1, device=chosen)
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:

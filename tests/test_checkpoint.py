@@ -177,3 +177,97 @@ def test_a_broken_write_leaves_the_old_file(tmp_path: Path) -> None:
         Path(temporary).write_text("half of the n")
         raise RuntimeError
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("format_version", "1"),
+        ("format_version", True),
+        ("dtype", "float16"),
+        ("dtype", ["float32"]),
+        ("written_by", 5),
+        ("compressed", "false"),
+        ("extra", []),
+        ("config", []),
+        ("config.heads", [None]),
+        ("config.heads", []),
+        ("config.heads.0.aliases", "H2O"),
+        ("config.heads.0.elements", [1]),
+        ("config.heads.0.fitting.default_fparam", [0.5, 0.5]),
+        ("config.heads.0.fitting.neuron", [10**6, 10**6]),
+        ("config.heads.0.fitting.atom_ener", [0.0]),
+        ("config.descriptor", None),
+        ("config.descriptor.kind", "dpa9"),
+        ("config.descriptor.exclude_types", [[5, 5]]),
+        ("config.descriptor.repinit.cutoff", "6"),
+        ("config.descriptor.repinit.cutoff", 1e300),
+        ("config.descriptor.env_protection", -1.0),
+        ("config.descriptor.repinit.set_davg_zero", "false"),
+        ("config.descriptor.repinit.nsel", 30.5),
+        ("config.descriptor.repinit.activation", 5),
+        ("config.descriptor.repinit.activation", "silut:x"),
+        ("config.descriptor.repinit.tebd_dim", -5),
+        ("config.descriptor.repinit.neuron", [10**9]),
+        ("config.descriptor.repformer.nlayers", 10**9),
+        ("config.descriptor.repformer.nlayers", 900),
+        ("config.type_map", "HCO"),
+        ("config.type_map", [1, 2, 3]),
+        ("config.type_map", ["Zz", "Qq", "Xy"]),
+        ("config.type_map", [f"X{k}" for k in range(100_000)]),
+        ("config.pair_exclude_types", [[0, 77]]),
+        ("config.pair_exclude_types", [[0]]),
+        ("config.atom_exclude_types", [99]),
+        ("config.atom_exclude_types", [-1]),
+        ("config.min_neighbor_distance", "abc"),
+        ("config.min_neighbor_distance", float("nan")),
+        ("config.neighbor_rule", "some"),
+    ],
+)
+def test_headers_with_a_wrong_type_or_size(
+    potential: Potential, tmp_path: Path, place: str, value: object
+) -> None:
+    """Nothing is cast, and nothing is allocated that the file does not hold."""
+    path = save_checkpoint(potential, tmp_path / "m.safetensors")
+    with checkpoint.safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["dpa2calc"])
+    *outer, last = place.split(".")
+    node = header
+    for key in outer:
+        node = node[int(key)] if isinstance(node, list) else node[key]
+    node[last] = value
+    save_file(load_file(path), path, metadata={"dpa2calc": json.dumps(header)})
+    with pytest.raises(CheckpointError, match=r"m\.safetensors"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000 + "]" * 100_000, '{"format_version": ' + "9" * 5000 + "}", "null", "{}", "x"]
+)
+def test_headers_that_are_no_header(potential: Potential, tmp_path: Path, text: str) -> None:
+    path = save_checkpoint(potential, tmp_path / "m.safetensors")
+    save_file(load_file(path), path, metadata={"dpa2calc": text})
+    with pytest.raises(CheckpointError, match=r"header of .* is damaged"):
+        checkpoint_info(path)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.float16, torch.bfloat16, torch.float32])
+def test_weights_of_another_type(potential: Potential, tmp_path: Path, dtype: torch.dtype) -> None:
+    path = save_checkpoint(potential, tmp_path / "m.safetensors")
+    with checkpoint.safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(path)
+    name = "heads.0.nets.0.layers.0.matrix"
+    tensors[name] = tensors[name].to(dtype)
+    save_file(tensors, path, metadata=metadata)
+    with pytest.raises(CheckpointError, match=rf"holds float64 networks.*{name}"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("value", [torch.inf, torch.nan])
+def test_weights_that_are_not_finite(potential: Potential, tmp_path: Path, value: float) -> None:
+    with torch.no_grad():
+        next(potential.parameters())[0] = value
+    path = save_checkpoint(potential, tmp_path / "m.safetensors")
+    with pytest.raises(CheckpointError, match="not finite"):
+        load_checkpoint(path)

@@ -174,9 +174,7 @@ def test_settings_pass_through():
     assert parse_dispersion(PBE) is PBE
 
 
-@pytest.mark.parametrize(
-    "value", ["False", "false", "True", "", "no", "d3", "d3zero", 0, 1, 1.0, [], np.True_]
-)
+@pytest.mark.parametrize("value", ["False", "false", "True", "", "no", "d3", "d3zero", 0, 1, 1.0, []])
 def test_words_that_only_look_like_booleans_are_errors(value):
     with pytest.raises(ConfigError, match=r"dispersion = .* of type .* allowed are None, False, True"):
         parse_dispersion(value, functional="PBE")

@@ -1,5 +1,6 @@
 """Downloads from a server on loopback that misbehaves in every way a mirror can."""
 
+import contextlib
 import hashlib
 import http.server
 import threading
@@ -10,7 +11,9 @@ import pytest
 from dpa2calc import download as download_module
 from dpa2calc.download import check_sha256, download, file_sha256
 from dpa2calc.errors import DownloadError
+from dpa2calc.registry import resolve_model
 
+MODEL = resolve_model("student-water").read_bytes()
 DATA = bytes(range(256)) * 9000 + b"the end"
 SHA = hashlib.sha256(DATA).hexdigest()
 
@@ -20,6 +23,7 @@ class Server(http.server.ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Mirror)
+        self.versions = 0
         self.log: list[tuple[str, str | None]] = []
         self.stop = threading.Event()
         self.url = f"http://127.0.0.1:{self.server_address[1]}/"
@@ -96,6 +100,85 @@ class Mirror(http.server.BaseHTTPRequestHandler):
 
     def redirect(self, start):
         self.answer(b"", status=302, Location="/good")
+
+    def model(self, start):
+        self.ranged(start, MODEL[start:], data=MODEL)
+
+    def cut_model(self, start):
+        self.ranged(start, MODEL[: len(MODEL) // 2], data=MODEL)
+
+    def length_in_words(self, start):
+        self.answer(DATA, length="1e5")
+
+    def length_negative(self, start):
+        self.answer(DATA, length="-5")
+
+    def length_of_terabytes(self, start):
+        self.answer(DATA, length=10**13)
+
+    def bad_chunk(self, start):
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.wfile.write(b"-5\r\nabc")
+        self.close_connection = True
+
+    def bad_location(self, start):
+        self.answer(b"", status=302, Location="http://[::bad")
+
+    def to_a_file(self, start):
+        self.answer(b"", status=302, Location="file:///etc/hostname")
+
+    def to_itself(self, start):
+        self.answer(b"", status=302, Location="/to-itself")
+
+    def packed(self, start):
+        self.answer(DATA, Content_Encoding="gzip")
+
+    def created(self, start):
+        self.answer(DATA, status=201)
+
+    def piece(self, start):
+        self.answer(DATA[:100], status=206, Content_Range=f"bytes 0-99/{len(DATA)}")
+
+    def empty(self, start):
+        self.answer(b"")
+
+    def comment_page(self, start):
+        self.answer(b"\xef\xbb\xbf<!-- x --><html>log in</html>")
+
+    def endless(self, start):
+        self.send_response(200)
+        self.end_headers()
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            while not self.server.stop.is_set():
+                self.wfile.write(bytes(1 << 16))
+
+    def drip(self, start):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(DATA)))
+        self.end_headers()
+        self.drop_by_drop(DATA)
+
+    def drip_head(self, start):
+        self.drop_by_drop(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 10_000)
+
+    def drop_by_drop(self, data):
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            for k in range(len(data)):
+                self.wfile.write(data[k : k + 1])
+                self.wfile.flush()
+                if self.server.stop.wait(0.03):
+                    return
+
+    def grows(self, start):  # one byte more each time, and the promise of yet another
+        self.ranged(start, b"x", data=bytes(start + 2))
+
+    def changes(self, start):
+        self.server.versions += 1
+        self.ranged(start, DATA[start : start + 100_000], ETag=f'"{self.server.versions}"')
 
     def silent(self, start):
         self.server.stop.wait(5)
@@ -214,8 +297,60 @@ def test_no_server_at_all_names_file_and_place(tmp_path, monkeypatch):
 
 
 def test_unpublished_checksum_warns_with_the_one_found(server, tmp_path):
-    with pytest.warns(UserWarning, match=f"no checksum is published for model.pt.*{SHA}"):
-        fetch(server, tmp_path, "good", sha256=None)
+    found = hashlib.sha256(MODEL).hexdigest()
+    with pytest.warns(UserWarning, match=f"no checksum is published for model.pt.*{found}"):
+        path = fetch(server, tmp_path, "model", sha256=None)
+    assert path.read_bytes() == MODEL
+
+
+LIES = {
+    "length-in-words": "length that is no number: '1e5'",
+    "length-negative": "length that is no number: '-5'",
+    "length-of-terabytes": "announces 10,000,000,000,000 bytes",
+    "bad-chunk": "IncompleteRead|makes no sense",
+    "bad-location": "makes no sense",
+    "to-a-file": "[Rr]edirect",
+    "to-itself": "redirect",
+    "packed": "packed",
+    "created": "HTTP 201",
+    "piece": "a piece of the file",
+    "empty": "an empty file",
+    "comment-page": "a web page",
+    "endless": "sends more than 4,000,000 bytes",
+    "drip": "too slow",
+    "drip-head": "timed out",
+    "grows": "connection broke after",
+    "changes": "changed in between|connection broke",
+}
+
+
+@pytest.mark.parametrize("sha256", [SHA, None])
+@pytest.mark.parametrize("path", LIES)
+def test_a_mirror_that_lies_ends_and_the_next_one_is_used(server, tmp_path, monkeypatch, path, sha256):
+    """Whatever a mirror answers, it takes bounded time and bytes, and is one failure among others."""
+    monkeypatch.setattr(download_module, "_MOST_UNANNOUNCED", 4_000_000)
+    monkeypatch.setattr(download_module, "_PROGRESS", 200_000)
+    with pytest.raises(DownloadError, match=LIES[path]):
+        fetch(server, tmp_path / "one", path, sha256=sha256, timeout=0.3)
+    if sha256:
+        assert_complete(fetch(server, tmp_path / "two", path, "good", sha256=sha256, timeout=0.3))
+    else:
+        with pytest.warns(UserWarning, match="no checksum is published"):
+            kept = fetch(server, tmp_path / "two", path, "model", sha256=None, timeout=0.3)
+        assert kept.read_bytes() == MODEL
+
+
+@pytest.mark.parametrize("path", ["cut-model", "good"])
+def test_without_a_checksum_only_a_model_is_kept(server, tmp_path, path):
+    with pytest.raises(DownloadError, match=r"cannot be opened as a model|connection broke"):
+        fetch(server, tmp_path, path, sha256=None)
+    assert not (tmp_path / "deep" / "model.pt").exists()
+
+
+def test_a_mirror_has_its_time(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(download_module, "_MOST_SECONDS", 0.0)
+    with pytest.raises(DownloadError, match="it took over 0 hours"):
+        fetch(server, tmp_path, "cut")
 
 
 def test_interrupt_keeps_the_part_for_the_next_time(server, tmp_path, monkeypatch):

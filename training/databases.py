@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from ase import Atoms
 
 from dpa2calc.errors import DataError, MissingDependencyError
+from dpa2calc.files.limits import most_bytes, parse_json
 
 from . import deepmd_lmdb
 
@@ -78,8 +78,16 @@ def _number(key: bytes) -> tuple[int, bytes]:
 
 def _atoms(value: bytes | None, name: str) -> Atoms:
     try:
-        row = json.loads(zlib.decompress(value or b""))
-    except (zlib.error, UnicodeDecodeError, json.JSONDecodeError) as error:
+        unpacker = zlib.decompressobj()
+        text = unpacker.decompress(value or b"", most_bytes(len(value or b"")))
+        if not unpacker.eof:
+            raise DataError(f"{name} is cut off, or unpacks to far more than such a row honestly holds")
+        row = parse_json(text, name, error=DataError) if text.lstrip()[:1] in (b"{", b"[") else None
+        if row is None:
+            raise ValueError(text[:20])
+    except (zlib.error, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(
             f"{name} is no compressed JSON (older LMDB sets hold pickles, which can run code and are not "
             "read); convert the set with its own tools to .aselmdb or extxyz"

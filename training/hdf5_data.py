@@ -12,6 +12,7 @@ from ase import Atoms
 from ase.units import Hartree
 
 from dpa2calc.errors import DataError
+from dpa2calc.files.limits import read_dataset
 
 from .deepmd_data import iread_hdf5_group
 
@@ -81,10 +82,10 @@ def _first(group: Any, dataset: str) -> Any:
 
 def _iread_ani(root: Any) -> Iterator[Atoms]:
     for formula, group in root.items():
-        numbers = group["atomic_numbers"][()]
-        coordinates = group["coordinates"][()]
-        energy = group[_ANI_ENERGY][()] if _ANI_ENERGY in group else None
-        forces = group[_ANI_FORCES][()] if _ANI_FORCES in group else None
+        numbers = read_dataset(group["atomic_numbers"])
+        coordinates = read_dataset(group["coordinates"])
+        energy = read_dataset(group[_ANI_ENERGY]) if _ANI_ENERGY in group else None
+        forces = read_dataset(group[_ANI_FORCES]) if _ANI_FORCES in group else None
         for i in range(len(coordinates)):
             atoms = Atoms(numbers=numbers, positions=coordinates[i], info={"group": formula})
             if energy is not None and np.isfinite(energy[i]):
@@ -97,13 +98,13 @@ def _iread_ani(root: Any) -> Iterator[Atoms]:
 def _iread_transition(split: Any) -> Iterator[Atoms]:
     for formula, reactions in split.items():
         for reaction, group in reactions.items():
-            numbers = group["atomic_numbers"][()]
+            numbers = read_dataset(group["atomic_numbers"])
             ends = [group[k] for k in ("reactant", "product", "transition_state") if k in group]
             for part in (*ends, group):
                 if "positions" not in part:
                     continue
-                positions, energy = part["positions"][()], part[_TRANSITION_ENERGY][()]
-                forces = part[_TRANSITION_FORCES][()] if _TRANSITION_FORCES in part else None
+                positions, energy = read_dataset(part["positions"]), read_dataset(part[_TRANSITION_ENERGY])
+                forces = read_dataset(part[_TRANSITION_FORCES]) if _TRANSITION_FORCES in part else None
                 for i in range(len(positions)):
                     atoms = Atoms(numbers=numbers, positions=positions[i])
                     atoms.info.update(group=f"{formula}/{reaction}", energy=float(np.ravel(energy)[i]))

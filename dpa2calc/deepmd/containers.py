@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import io
-import json
-import lzma
-import pickle
-import zipfile
-from collections.abc import Mapping
+import itertools
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from dpa2calc.deepmd.branch import PREFIX, Branch, Source
+from dpa2calc.deepmd.foreign import what_it_is
+from dpa2calc.deepmd.torch_pickle import TorchZip
 from dpa2calc.deepmd.torchscript import read_torchscript
 from dpa2calc.deepmd.tree import branch_from_tree
 from dpa2calc.errors import CheckpointError
+from dpa2calc.files.limits import PACKED_ERRORS, check_bytes, check_tree, open_unpacked, parse_json
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _ZIP_MAGIC = b"PK\x03\x04"
@@ -32,45 +31,73 @@ def open_source(path: str | Path) -> Source:
         path: `.pt`, `.pth`, `.dp`, `.yaml`, or one of these packed with xz.
 
     Raises:
-        CheckpointError: missing, truncated or foreign file.
+        CheckpointError: missing, truncated or foreign file; a foreign one is named, with the way out.
     """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"there is no model file {path}")
-    content = io.BytesIO(path.read_bytes())
-    if content.getvalue().startswith(_XZ_MAGIC):
-        try:
-            content = io.BytesIO(lzma.decompress(content.getvalue()))
-        except (lzma.LZMAError, EOFError) as error:
-            raise CheckpointError(f"{path} is truncated or damaged: {error}") from error
-    head = content.getvalue()[:16]
+    with open(path, "rb") as file:
+        if file.read(len(_XZ_MAGIC)) == _XZ_MAGIC:
+            return _open(_unpacked(path), path)
+        file.seek(0)
+        return _open(file, path)
+
+
+def _unpacked(path: Path) -> io.BytesIO:
+    try:
+        with open_unpacked(path, packing=".xz", error=CheckpointError) as packed:
+            return io.BytesIO(packed.read())
+    except PACKED_ERRORS as error:
+        raise CheckpointError(f"{path} is truncated or damaged: {error}") from error
+
+
+def _open(file: IO[bytes], path: Path) -> Source:
+    head = file.read(1024)
+    file.seek(0)
     if head.startswith(_HDF5_MAGIC):
-        return Source(path=str(path), kind="dp", branches=(branch_from_tree(read_hdf5_tree(content, path)),))
+        return Source(path=str(path), kind="dp", branches=(branch_from_tree(read_hdf5_tree(file, path)),))
     if head.startswith(_ZIP_MAGIC):
-        return read_zip(content, path)
+        return read_zip(file, path)
     if any(suffix in (".yaml", ".yml") for suffix in path.suffixes):
-        branch = branch_from_tree(read_yaml_tree(content, path))
+        branch = branch_from_tree(read_yaml_tree(file, path))
         return Source(path=str(path), kind="yaml", branches=(branch,))
-    raise CheckpointError(
-        f"{path} is no deepmd-kit model: it is neither a torch zip (.pt, .pth), HDF5 (.dp) nor YAML (.yaml)"
-    )
+    raise CheckpointError(f"{path} is no deepmd-kit model that can be read: {what_it_is(head, path)}")
 
 
-def read_hdf5_tree(content: io.BytesIO, path: Path) -> dict[str, Any]:
+def read_hdf5_tree(content: IO[bytes], path: Path) -> dict[str, Any]:
     """The tree of a `.dp` file with its arrays in place."""
     import h5py
 
+    size = content.seek(0, io.SEEK_END)
     try:
         with h5py.File(content, "r") as file:
             if "json" not in file.attrs:
                 raise CheckpointError(f"{path} is HDF5 but has no attribute 'json': no deepmd-kit model")
-            tree = json.loads(file.attrs["json"])
-            return _fill(tree, lambda name: np.array(file[name]))
-    except (OSError, KeyError, json.JSONDecodeError) as error:
+            text = file.attrs["json"]
+            if not isinstance(text, (str, bytes)):
+                raise CheckpointError(f"{path} is damaged: its attribute 'json' is a {type(text).__name__}")
+            tree = parse_json(text, f"the attribute 'json' of {path}")
+            total = 0
+
+            def load(name: str) -> np.ndarray:
+                nonlocal total
+                part = file[name]
+                if not isinstance(part, h5py.Dataset) or part.dtype.kind not in "fiub":
+                    raise CheckpointError(f"{path} is damaged: {name} is no array of numbers")
+                if part.external or part.is_virtual:
+                    raise CheckpointError(
+                        f"{path}: the numbers of {name} lie in other files, which is refused"
+                    )
+                total += int(part.size or 0) * part.dtype.itemsize
+                check_bytes(total, size, f"{path} up to {name}")
+                return np.asarray(part[()])
+
+            return _fill(tree, load)
+    except (OSError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"{path} is truncated or damaged: {error}") from error
 
 
-def _fill(node: Any, load: Any, inside: bool = False) -> Any:
+def _fill(node: Any, load: Callable[[str], np.ndarray], inside: bool = False) -> Any:
     """The tree with every name of an array below "@variables" replaced by the array."""
     if isinstance(node, Mapping):
         return {key: _fill(value, load, inside or key == "@variables") for key, value in node.items()}
@@ -79,63 +106,83 @@ def _fill(node: Any, load: Any, inside: bool = False) -> Any:
     return load(node) if inside and isinstance(node, str) else node
 
 
-def read_yaml_tree(content: io.BytesIO, path: Path) -> dict[str, Any]:
+def read_yaml_tree(content: IO[bytes], path: Path) -> dict[str, Any]:
     """The tree of a `.yaml` file with its arrays in place."""
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    data = content.read()
     try:
-        tree = yaml.load(content, Loader=loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        tree = yaml.load(data, Loader=loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is no YAML file: {error}") from error
     if not isinstance(tree, Mapping):
         raise CheckpointError(f"{path} is YAML, but no deepmd-kit model")
-    return _yaml_arrays(tree)
+    check_tree(tree, len(data), str(path))
+    return _yaml_arrays(tree, path)
 
 
-def _yaml_arrays(node: Any) -> Any:
+def _yaml_arrays(node: Any, path: Path) -> Any:
     if isinstance(node, Mapping):
         if node.get("@class") == "np.ndarray":
-            return np.array(node["value"], dtype=node["dtype"])
-        return {key: _yaml_arrays(value) for key, value in node.items()}
-    return [_yaml_arrays(item) for item in node] if isinstance(node, list) else node
+            return _yaml_array(node, path)
+        return {key: _yaml_arrays(value, path) for key, value in node.items()}
+    return [_yaml_arrays(item, path) for item in node] if isinstance(node, list) else node
 
 
-def read_zip(content: io.BytesIO, path: Path) -> Source:
+def _yaml_array(node: Mapping[str, Any], path: Path) -> np.ndarray:
+    name = node["dtype"]
+    dtype = np.dtype(name) if isinstance(name, str) and len(name) < 16 else None
+    if dtype is None or dtype.kind not in "fiub":
+        raise CheckpointError(f"{path} is damaged: an array has the dtype {str(name)[:40]!r}")
+    values = np.array(node["value"])
+    if values.size and values.dtype.kind not in "fiub":
+        raise CheckpointError(f"{path} is damaged: an array holds something else than numbers")
+    return values.astype(dtype)
+
+
+def read_zip(file: IO[bytes], path: Path) -> Source:
     """A torch zip: `.pt` training checkpoint or `.pth` frozen model."""
-    try:
-        with zipfile.ZipFile(content) as archive:
-            names = archive.namelist()
-    except zipfile.BadZipFile as error:
-        raise CheckpointError(f"{path} is truncated or damaged: {error}") from error
-    content.seek(0)
-    if any(name.endswith("/constants.pkl") for name in names):
-        params, tensors = read_torchscript(content, path)
+    source = TorchZip(file, path)
+    if not source.root:
+        names = ", ".join(itertools.islice(sorted(source.names), 5))
+        raise CheckpointError(
+            f"{path} is a zip file, but of no state dictionary or frozen model of torch (it holds {names}); "
+            "a `.pt2` or `.pte` of deepmd-kit becomes readable by `dp convert-backend model.pt2 model.dp`"
+        )
+    if source.is_script:
+        params, tensors = read_torchscript(source)
         branch = _branch("Default", params, tensors, prefix="")
         return Source(path=str(path), kind="pth", branches=(branch,))
-    return read_checkpoint(content, path)
+    return read_checkpoint(source)
 
 
-def read_checkpoint(file: io.BytesIO, path: Path) -> Source:
+def read_checkpoint(source: TorchZip) -> Source:
     """A `.pt` training checkpoint: a state dict, alone or under "model"."""
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{path} cannot be read as plain weights: {error}") from error
+    path = source.path
+    content, size = source.load()
     state = content.get("model", content) if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping) or "_extra_state" not in state:
-        raise CheckpointError(f"{path} is a torch file, but no deepmd-kit checkpoint (no `_extra_state`)")
-    params = state["_extra_state"]["model_params"]
+        holds = list(content)[:5] if isinstance(content, Mapping) else type(content).__name__
+        raise CheckpointError(
+            f"{path} is a torch file, but no deepmd-kit checkpoint (no `_extra_state`): it holds {holds}; if "
+            "another program wrote it, use that program's own export"
+        )
+    extra = state["_extra_state"]
+    check_tree(extra, size, f"{path}, its options")
+    params = extra["model_params"]
     by_branch = params.get("model_dict") or {"Default": params}
     branches = tuple(
         _branch(name, section, state, prefix=f"model.{name}.") for name, section in by_branch.items()
     )
-    training = dict(state["_extra_state"].get("train_infos") or {})
+    training = dict(extra.get("train_infos") or {})
     return Source(path=str(path), kind="pt", branches=branches, info=training)
 
 
 def _branch(name: str, params: dict[str, Any], state: Mapping[str, Tensor], *, prefix: str) -> Branch:
-    own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    own = {
+        k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix) and isinstance(v, Tensor)
+    }
     shortest = own.get("min_nbor_dist")
     arrays = {k.removeprefix(PREFIX): v for k, v in own.items() if k.startswith(PREFIX)}
     return Branch(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dpa2calc.deepmd.options import model_config
-from dpa2calc.deepmd.section import Options
+from dpa2calc.deepmd.section import Options, Reading
 from dpa2calc.errors import CheckpointError, ConfigError
 from dpa2calc.model.config import HeadConfig, ModelConfig, NeighborRule
 
@@ -124,16 +124,13 @@ def parse_input(content: Mapping[str, Any], *, neighbor_rule: NeighborRule = "al
 
 
 def _head_config(section: Mapping[str, Any], name: str) -> tuple[ModelConfig, list[str]]:
-    sel = section.get("descriptor", {}).get("sel")
-    if isinstance(sel, str):
-        raise ConfigError(
-            f"descriptor.sel = {sel!r} is chosen by deepmd-kit from the data; write the numbers that "
-            "`dp neighbor-stat` prints"
-        )
     if section.get("use_srtab"):
         raise ConfigError("training with a pair table (use_srtab) is not supported; train without it")
     values = {key: value for key, value in section.items() if not key.startswith("_")}
-    return model_config(values, name=name, missing="default")
+    try:
+        return model_config(values, name=name, reading=Reading(missing="default"))
+    except CheckpointError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _heads_config(model: Mapping[str, Any]) -> tuple[ModelConfig, list[str]]:

@@ -11,19 +11,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dpa2calc.checkpoint import blank_potential
+from dpa2calc.checkpoint import potential_for
 from dpa2calc.deepmd.branch import Branch, Source
 from dpa2calc.deepmd.containers import open_source
 from dpa2calc.deepmd.names import Entry, descriptor_entries, head_entries
 from dpa2calc.deepmd.options import model_config
+from dpa2calc.deepmd.section import Reading
 from dpa2calc.errors import CheckpointError, ConfigError, HeadError
 from dpa2calc.heads import resolve_head
 from dpa2calc.model.config import HeadConfig, ModelConfig
 from dpa2calc.model.potential import Potential
 
 logger = logging.getLogger(__name__)
-
-_TEBD_BIAS = "descriptor.type_embedding.embedding.embedding_net.layers.0.bias"
 
 
 def read_deepmd(path: str | Path, head: str | None = None, *, dtype: torch.dtype | None = None) -> Potential:
@@ -43,6 +42,12 @@ def read_deepmd(path: str | Path, head: str | None = None, *, dtype: torch.dtype
     return potential_from_source(source, head, dtype=dtype)
 
 
+_DAMAGE = (
+    LookupError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError, MemoryError,
+    AssertionError,
+)  # fmt: skip
+
+
 @contextlib.contextmanager
 def ours(path: str | Path) -> Iterator[None]:
     """Whatever is wrong with a file becomes a CheckpointError that names it."""
@@ -53,7 +58,7 @@ def ours(path: str | Path) -> Iterator[None]:
     except (CheckpointError, ConfigError) as error:
         text = str(error)
         raise CheckpointError(text if str(path) in text else f"{path}: {text}") from error
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except _DAMAGE as error:
         raise CheckpointError(f"{path} is damaged or of a layout not known here: {error!r}") from error
 
 
@@ -67,7 +72,8 @@ def potential_from_source(
         if len(branches) > 1:
             _check_shared(source, branches)
         precision = stored_precision(branches[0])
-        potential = blank_potential(config, dtype=precision)
+        sizes = [value.numel() for branch in branches for value in branch.arrays.values()]
+        potential = potential_for(config, sizes, dtype=precision, where=source.path)
         fill(potential, branches, where=source.path)
         if any("compress_data" in name and value.numel() for name, value in branches[0].arrays.items()):
             logger.info(
@@ -81,8 +87,8 @@ def _pick(source: Source, head: str) -> Branch:
     known = [
         HeadConfig(
             name=branch.name,
-            aliases=tuple(branch.params.get("model_branch_alias") or ()),
-            elements=tuple((branch.params.get("info") or {}).get("observed_type") or ()),
+            aliases=branch.params.get("model_branch_alias") or (),
+            elements=(branch.params.get("info") or {}).get("observed_type") or (),
         )
         for branch in source.branches
     ]
@@ -105,7 +111,7 @@ def _joined_config(source: Source, branches: tuple[Branch, ...]) -> ModelConfig:
         config, unknown = model_config(
             branch.params,
             name=branch.name,
-            tebd_bias=_TEBD_BIAS in branch.arrays,
+            reading=Reading(arrays=branch.arrays),
             min_neighbor_distance=branch.min_nbor_dist,
         )
         config = _with_spread(_with_table_grid(config, branch), branch)
@@ -133,7 +139,10 @@ def _with_table_grid(config: ModelConfig, branch: Branch) -> ModelConfig:
         return config
     if "pairtab.tab_info" not in branch.arrays:
         raise CheckpointError("the model has a pair table (use_srtab), but its numbers are not in the file")
-    r_min, spacing, n_intervals, _ = branch.arrays["pairtab.tab_info"].tolist()
+    info = branch.arrays["pairtab.tab_info"]
+    if info.numel() != 4:
+        raise CheckpointError(f"the pair table's tab_info has {info.numel()} numbers, expected 4")
+    r_min, spacing, n_intervals, _ = info.reshape(-1).tolist()
     grid = dataclasses.replace(config.bridging, r_min=r_min, spacing=spacing, n_intervals=int(n_intervals))
     return dataclasses.replace(config, bridging=grid)
 
@@ -144,6 +153,8 @@ def _with_spread(config: ModelConfig, branch: Branch) -> ModelConfig:
     if stored is None or bool((stored == 1.0).all()):
         return config
     head = config.heads[0]
+    if stored.numel() != config.n_types:
+        raise CheckpointError(f"out_std has {stored.numel()} numbers for {config.n_types} types")
     info = head.info | {"deepmd_out_std": stored.reshape(-1).tolist()}
     return config.with_heads((dataclasses.replace(head, info=info),))
 
@@ -176,6 +187,7 @@ def fill(potential: Potential, branches: tuple[Branch, ...], *, where: str) -> N
     missing: list[str] = []
     with torch.no_grad():
         for index, branch in enumerate(branches):
+            types = _weight_types(branch)
             entries = head_entries(potential, index) + (descriptor_entries(potential) if index == 0 else [])
             for entry in entries:
                 value = _look_up(branch.arrays, entry.theirs)
@@ -183,10 +195,12 @@ def fill(potential: Potential, branches: tuple[Branch, ...], *, where: str) -> N
                     if entry.theirs != "fitting_net.bias_atom_e":  # zero where it is not stored
                         missing.append(f"model.{branch.name}.atomic_model.{entry.theirs}")
                     continue
+                _check_weights(value, f"{where}: {entry.theirs}", types)
                 _copy(targets[entry.ours], value, entry, where)
             _check_inner_bias(branch)
         if potential.bridging is not None:
             table = branches[0].arrays["pairtab.tab_data"]
+            _check_weights(table, f"{where}: the pair table", {torch.float64, torch.float32})
             potential.bridging.coefficients.copy_(table.reshape(potential.bridging.coefficients.shape))
     if missing:
         more = [f"... and {len(missing) - 20} more"] if len(missing) > 20 else []
@@ -216,6 +230,40 @@ def _copy(target: Tensor, value: Tensor, entry: Entry, where: str) -> None:
             f"{tuple(target.shape)}"
         )
     target.copy_(value)
+
+
+_FULL = (None, "default", "float64", "double", "float32", "single")
+_SHORT = {"float16": torch.float16, "half": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def _weight_types(branch: Branch) -> set[torch.dtype]:
+    """float64 and float32, and the shorter ones where the options ask for them."""
+    types = {torch.float64, torch.float32}
+    for section in ("descriptor", "fitting_net"):
+        precision = (branch.params.get(section) or {}).get("precision")
+        if isinstance(precision, str) and precision in _SHORT:
+            types.add(_SHORT[precision])
+        elif precision not in _FULL:
+            known = ", ".join(name for name in (*_FULL, *_SHORT) if name)
+            raise CheckpointError(f"{section}.precision = {precision!r} is not supported; supported: {known}")
+    return types
+
+
+def _check_weights(value: Tensor, name: str, types: set[torch.dtype]) -> None:
+    """Refuse numbers that no network of deepmd-kit has: whole or complex ones, and those that are not finite.
+
+    Raises:
+        CheckpointError: the array is named.
+    """
+    if value.dtype not in types:
+        kind = str(value.dtype).removeprefix("torch.")
+        raise CheckpointError(
+            f"{name} is stored as {kind}, expected float64 or float32; the file was changed"
+        )
+    if not bool(value.isfinite().all()):
+        raise CheckpointError(
+            f"{name} holds numbers that are not finite; the file is damaged, or its training diverged"
+        )
 
 
 def _check_inner_bias(branch: Branch) -> None:

@@ -31,6 +31,7 @@ _DEPTH = 100
 MOST_LAYERS = 1000
 MOST_WIDTH = 1_000_000
 MOST_TYPES = 1000
+MOST_CUTOFF = 1000.0  # Å
 # "Cu 0 0 0" and its line break are 9 bytes; a column may be as short as "1\n".
 _BYTES_PER_ATOM = 2
 _CUT = 1 << 20

@@ -1,112 +1,153 @@
-"""Values of options and stored fields against their annotations: NumPy's numbers are numbers, text is not."""
+"""Values against the annotations of a dataclass: what JSON, TOML and Python hand in, refused where the type
+is another one, never cast."""
 
 from __future__ import annotations
 
-import collections.abc
-import os
+import dataclasses
+import difflib
+import functools
+import math
+import numbers
 import types
 import typing
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
 
 from dpa2calc.errors import ConfigError
 
-_SEQUENCES = (collections.abc.Sequence, collections.abc.Iterable, list, tuple)
+_WORDS = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a text"}
+_TABLE = "a table of names and values"
+
+_hints: Callable[[Any], dict[str, Any]] = functools.cache(typing.get_type_hints)
 
 
-def conform(name: str, value: Any, hint: Any) -> Any:
-    """The value as its annotation says: NumPy scalars and 0-d arrays become Python's, arrays sequences.
+def typed(hint: Any, value: Any, name: str) -> Any:
+    """The value as its annotation has it: lists as tuples, whole numbers as float, NumPy numbers as Python's.
 
-    Nothing is cast: text is no number, a fraction no whole number, 1 is not True. NaN is a number. What the
-    annotation does not tell (Any, classes of other libraries, the choices of a Literal) is taken as it is.
+    Args:
+        hint: bool, int, float, str, Literal, tuple, dict, Any, a dataclass, or one of these or None.
+        name: of the option, for messages.
 
     Raises:
-        ConfigError: names the value and what it must be.
+        ConfigError: of another type, or not finite.
+
+    Example:
+        >>> typed(tuple[int, ...], [1, 2], "neuron")
+        (1, 2)
     """
-    origin = typing.get_origin(hint)
-    if origin in (typing.Union, types.UnionType):
-        return _one_of(name, value, hint)
-    if origin is typing.Literal:
-        _require(
-            name, value, isinstance(value, type(typing.get_args(hint)[0])), "one of its choices, as text"
-        )
-        return value
-    if origin in _SEQUENCES:
-        return _sequence(name, value, hint)
-    if origin in (dict, collections.abc.Mapping):
-        _require(name, value, isinstance(value, collections.abc.Mapping), "a mapping")
-        inner = typing.get_args(hint)[1]
-        return {key: conform(f"{name}[{key!r}]", item, inner) for key, item in value.items()}
-    if hint in (bool, int, float, str):
-        return _scalar(name, value, hint)
-    plain = origin or hint
-    if plain is types.NoneType or plain in (np.ndarray, os.PathLike, dict, list, tuple):
-        _require(name, value, isinstance(value, plain), f"a {plain.__name__}")
-    return value
-
-
-def conform_all(values: collections.abc.Mapping[str, Any], hints: dict[str, Any]) -> dict[str, Any]:
-    """`conform` for each value that has an annotation."""
-    return {name: conform(name, v, hints[name]) if name in hints else v for name, v in values.items()}
-
-
-def _scalar(name: str, value: Any, hint: type) -> Any:
     if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
         value = value.item()
-    is_bool = isinstance(value, bool)
-    if hint is bool:
-        _require(name, value, is_bool, "True or False")
-    elif hint is str:
-        _require(name, value, isinstance(value, str), "text")
-    elif hint is int:
-        _require(name, value, isinstance(value, int) and not is_bool, "a whole number")
-    else:
-        _require(name, value, isinstance(value, (int, float)) and not is_bool, "a number")
-    return value
-
-
-def _one_of(name: str, value: Any, hint: Any) -> Any:
-    choices = typing.get_args(hint)
-    if value is None and types.NoneType in choices:
-        return None
-    reasons = []
-    for choice in choices:
-        if choice is types.NoneType:
-            continue
-        try:
-            return conform(name, value, choice)
-        except ConfigError as error:
-            reasons.append(str(error).rpartition("it must be ")[2])
-    raise ConfigError(f"{name} is {_short(value)}; it must be {' or '.join(dict.fromkeys(reasons))}")
-
-
-def _sequence(name: str, value: Any, hint: Any) -> Any:
-    inner = [item for item in typing.get_args(hint) if item is not Ellipsis]
-    several = isinstance(value, collections.abc.Iterable) and not isinstance(
-        value, (str, bytes, collections.abc.Mapping)
-    )
-    # a 0-d array says that it can be iterated, and cannot; a string is one thing here
-    _require(name, value, several and np.ndim(value if isinstance(value, np.ndarray) else [0]) > 0, "a list")
-    if inner in ([], [Any]) or any(isinstance(item, typing.TypeVar) for item in inner):
+    if hint is Any:
         return value
-    if all(item not in (bool, int, float, str) for item in inner):
-        return value  # of structures or results: their users look at each
-    is_tuple = typing.get_origin(hint) is tuple
-    items = list(value)
-    fixed = is_tuple and Ellipsis not in typing.get_args(hint)
-    if fixed:
-        _require(name, value, len(items) == len(inner), f"{len(inner)} values")
-    kinds = inner if fixed else inner[:1] * len(items)
-    found = [conform(f"{name}[{i}]", item, kind) for i, (item, kind) in enumerate(zip(items, kinds))]
-    return tuple(found) if is_tuple else found
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        return _union(arguments, value, name)
+    if origin is Literal:
+        if isinstance(value, str) and value in arguments:
+            return value
+        raise wrong(name, value, ", ".join(map(str, arguments)))
+    if origin is tuple:
+        return _tuple(arguments, value, name)
+    if origin is dict:
+        if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+            return {key: typed(arguments[1], item, f"{name}.{key}") for key, item in value.items()}
+        raise wrong(name, value, _TABLE)
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return value if isinstance(value, hint) else build(hint, value, name)
+    return _plain(hint, value, name)
 
 
-def _require(name: str, value: Any, right: bool, what: str) -> None:
-    if not right:
-        raise ConfigError(f"{name} is {_short(value)}; it must be {what}")
+def _plain(hint: Any, value: Any, name: str) -> Any:
+    if hint is float and isinstance(value, numbers.Real) and not isinstance(value, bool):
+        try:
+            if math.isfinite(number := float(value)):
+                return number
+        except OverflowError:
+            pass  # a whole number of over 308 digits
+    elif hint is int and isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        if abs(int(value)) < 2**63:
+            return int(value)
+    elif hint in (bool, str) and isinstance(value, hint):
+        return value
+    raise wrong(name, value, _WORDS.get(hint, str(hint)))
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+def _union(arguments: tuple[Any, ...], value: Any, name: str) -> Any:
+    """One type or None, or one of several dataclasses that are told apart by their `kind`."""
+    if value is None and type(None) in arguments:
+        return None
+    inner = [a for a in arguments if a is not type(None)]
+    if len(inner) == 1:
+        return typed(inner[0], value, name)
+    if isinstance(value, tuple(inner)):
+        return value
+    if not isinstance(value, Mapping):
+        raise wrong(name, value, _TABLE)
+    kinds = {get_args(_hints(cls)["kind"])[0]: cls for cls in inner}
+    kind = value.get("kind")
+    if not isinstance(kind, str) or kind not in kinds:
+        raise wrong(f"{name}.kind", kind, ", ".join(kinds))
+    return build(kinds[kind], value, name)
+
+
+def _tuple(arguments: tuple[Any, ...], value: Any, name: str) -> tuple[Any, ...]:
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if not isinstance(value, (list, tuple)):
+        raise wrong(name, value, "a list")
+    hints = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
+    if len(hints) != len(value):
+        raise wrong(name, value, f"a list of {len(hints)} entries")
+    return tuple(typed(hint, item, f"{name}[{k}]") for k, (hint, item) in enumerate(zip(hints, value)))
+
+
+def build(cls: Any, values: Any, name: str = "") -> Any:
+    """A dataclass, or one of a union of them, from plain values.
+
+    Raises:
+        ConfigError: an unknown key (the nearest right one is named), a missing one, or a value of another
+            type.
+    """
+    if get_origin(cls) in (types.UnionType, typing.Union):
+        return typed(cls, values, name or "value")
+    if not isinstance(values, Mapping):
+        raise wrong(name or cls.__name__, values, _TABLE)
+    hints = _hints(cls)
+    for key in values:
+        if key not in hints:
+            near = difflib.get_close_matches(str(key), hints, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"unknown key {key!r} in {cls.__name__}{hint} Allowed: {', '.join(hints)}")
+    where = f"{name}." if name else ""
+    for field in dataclasses.fields(cls):
+        no_default = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if no_default and field.name not in values:
+            raise ConfigError(f"{where}{field.name} is missing in {cls.__name__}")
+    return cls(**{key: typed(hints[key], value, where + key) for key, value in values.items()})
+
+
+def check_fields(instance: Any, name: str = "") -> None:
+    """Hold the fields of a frozen dataclass against its annotations; for its `__post_init__`.
+
+    Lists become tuples and NumPy's numbers Python's, in place.
+
+    Raises:
+        ConfigError: a field of another type.
+    """
+    hints = _hints(type(instance))
+    where = f"{name}." if name else ""
+    for field in dataclasses.fields(instance):
+        value = getattr(instance, field.name)
+        object.__setattr__(instance, field.name, typed(hints[field.name], value, where + field.name))
+
+
+def wrong(name: str, value: Any, allowed: str) -> ConfigError:
+    """The error for a value that is not allowed; long values are cut."""
+    try:
+        shown = repr(value)
+    except (ValueError, RecursionError):  # numbers of over 4300 digits have no text
+        shown = f"a {type(value).__name__}"
+    shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
+    return ConfigError(f"{name} = {shown} is not allowed; allowed: {allowed}")

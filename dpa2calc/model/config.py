@@ -7,13 +7,13 @@ with `cutoff` and `cutoff_smooth` for `rcut` and `rcut_smth`.
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import types
-import typing
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from dpa2calc.errors import ConfigError
+from ase.data import atomic_numbers
+
+from dpa2calc.files.limits import MOST_CUTOFF, MOST_TYPES, MOST_WIDTH
+from dpa2calc.files.typed import build, check_fields
 from dpa2calc.model.descriptor_config import (
     Activation,
     DeepPotSEConfig,
@@ -28,6 +28,7 @@ from dpa2calc.model.descriptor_config import (
     UpdateStyle,
     check,
     check_activation,
+    check_widths,
 )
 
 __all__ = [
@@ -72,7 +73,17 @@ class FittingConfig:
     atom_ener: tuple[float | None, ...] = ()
 
     def __post_init__(self) -> None:
-        check(len(self.neuron) > 0 and min(self.neuron) > 0, "fitting.neuron", self.neuron, "positive widths")
+        check_fields(self, "fitting")
+        check_widths("fitting.neuron", self.neuron)
+        for name in ("numb_fparam", "numb_aparam", "dim_case_embd"):
+            check(0 <= getattr(self, name) <= MOST_WIDTH, f"fitting.{name}", getattr(self, name), "0 or more")
+        default = self.default_fparam
+        check(
+            default is None or len(default) == self.numb_fparam,
+            "fitting.default_fparam",
+            default,
+            f"{self.numb_fparam} numbers, as numb_fparam says",
+        )
         check_activation("fitting.activation", self.activation)
 
 
@@ -90,6 +101,10 @@ class BridgingConfig:
     spacing: float = 0.0
 
     def __post_init__(self) -> None:
+        check_fields(self, "bridging")
+        check(0 < self.cutoff <= MOST_CUTOFF, "bridging.cutoff", self.cutoff, f"0 to {MOST_CUTOFF:g} Å")
+        check(self.nsel > 0, "bridging.nsel", self.nsel, "a positive number of neighbours")
+        check(self.n_intervals >= 0, "bridging.n_intervals", self.n_intervals, "0 or more")
         check(self.switch_min < self.switch_max, "bridging.switch_min", self.switch_min, "below switch_max")
 
 
@@ -108,6 +123,9 @@ class HeadConfig:
     elements: tuple[str, ...] = ()
     fitting: FittingConfig = field(default_factory=FittingConfig)
     info: dict[str, Any] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        check_fields(self, "head")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,17 +146,20 @@ class ModelConfig:
     min_neighbor_distance: float | None = None
 
     def __post_init__(self) -> None:
-        check(len(self.type_map) > 0, "type_map", self.type_map, "at least one element")
+        check_fields(self)
+        n_types = len(self.type_map)
+        check(0 < n_types <= MOST_TYPES, "type_map", self.type_map, f"1 to {MOST_TYPES} elements")
+        check(
+            any(symbol in atomic_numbers for symbol in self.type_map),
+            "type_map",
+            self.type_map,
+            "names of which at least one is an element, as nothing could be evaluated else",
+        )
         check(len(set(self.type_map)) == len(self.type_map), "type_map", self.type_map, "no element twice")
         names = [head.name for head in self.heads]
         check(len(names) > 0 and len(set(names)) == len(names), "heads", names, "one or more different names")
-        check(
-            self.neighbor_rule in get_args(NeighborRule),
-            "neighbor_rule",
-            self.neighbor_rule,
-            "nearest, all",
-        )
         d = self.descriptor
+        self._check_types(d)
         if isinstance(d, DeepPotSEConfig):
             check(len(d.sel) == self.n_types, "descriptor.sel", d.sel, f"{self.n_types} numbers, one a type")
         pad_is_neighbor = isinstance(d, DPA1Config) and not d.set_davg_zero and d.tebd_input_mode == "concat"
@@ -148,6 +169,27 @@ class ModelConfig:
             False,
             "true with tebd_input_mode 'concat' under the rule 'all' (the energy would jump at the cutoff)",
         )
+
+    def _check_types(self, d: DescriptorConfig) -> None:
+        """Every type that is named by its index must be in the type map."""
+        check(d.env_protection >= 0, "descriptor.env_protection", d.env_protection, "0 or more")
+        inside = f"types from 0 to {self.n_types - 1}"
+        pairs = {"pair_exclude_types": self.pair_exclude_types, "descriptor.exclude_types": d.exclude_types}
+        for name, given in pairs.items():
+            check(
+                all(0 <= t < self.n_types for pair in given for t in pair), name, given, f"pairs of {inside}"
+            )
+        lists = {"atom_exclude_types": self.atom_exclude_types}
+        lists |= {f"fitting.exclude_types of head {h.name}": h.fitting.exclude_types for h in self.heads}
+        for name, listed in lists.items():
+            check(all(0 <= t < self.n_types for t in listed), name, listed, inside)
+        for head in self.heads:
+            check(
+                len(head.fitting.atom_ener) in (0, self.n_types),
+                f"fitting.atom_ener of head {head.name}",
+                head.fitting.atom_ener,
+                f"{self.n_types} energies, one a type, or none",
+            )
 
     @property
     def n_types(self) -> int:
@@ -164,6 +206,18 @@ class ModelConfig:
         return dataclasses.replace(self, heads=heads)
 
 
+def n_layers(config: ModelConfig) -> int:
+    """A lower bound of the layers, and so of the arrays, that a model has; counted without building it."""
+    d = config.descriptor
+    mixed = not isinstance(d, DeepPotSEConfig)
+    total = sum((len(h.fitting.neuron) + 1) * (1 if mixed else config.n_types) for h in config.heads)
+    if isinstance(d, DPA2Config):
+        return total + len(d.repinit.neuron) + d.repformer.nlayers
+    if isinstance(d, DPA1Config):
+        return total + len(d.neuron) + d.attn_layer
+    return total + len(d.neuron) * config.n_types ** (1 if d.type_one_side else 2)
+
+
 def to_dict(config: Any) -> Any:
     """A configuration as plain dicts and lists, ready for JSON."""
     if dataclasses.is_dataclass(config):
@@ -175,33 +229,10 @@ def to_dict(config: Any) -> Any:
     return config
 
 
-_KINDS = {"dpa2": DPA2Config, "dpa1": DPA1Config, "deeppot_se": DeepPotSEConfig}
+def from_dict(cls: Any, values: Any) -> Any:
+    """Build a configuration from plain dicts.
 
-
-def from_dict(cls: Any, values: dict[str, Any]) -> Any:
-    """Build a configuration from plain dicts; unknown keys are an error naming the nearest right key."""
-    if cls is DescriptorConfig:
-        kind = values.get("kind")
-        check(kind in _KINDS, "descriptor.kind", kind, ", ".join(_KINDS))
-        cls = _KINDS[str(kind)]
-    hints = typing.get_type_hints(cls)
-    for key in values:
-        if key not in hints:
-            near = difflib.get_close_matches(key, hints, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(f"unknown key {key!r} in {cls.__name__}{hint} Allowed: {', '.join(hints)}")
-    return cls(**{key: _convert(hints[key], value) for key, value in values.items()})
-
-
-def _convert(hint: Any, value: Any) -> Any:
-    if value is None:
-        return None
-    if hint == DescriptorConfig or dataclasses.is_dataclass(hint):
-        return from_dict(hint, value)
-    arguments = get_args(hint)
-    if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        inner = [a for a in arguments if a is not type(None)]
-        return _convert(inner[0], value) if len(inner) == 1 else value
-    if typing.get_origin(hint) is tuple:
-        return tuple(_convert(arguments[0], item) for item in value)
-    return float(value) if hint is float else value
+    Raises:
+        ConfigError: an unknown key (the nearest right one is named) or a value of another type.
+    """
+    return build(cls, values)

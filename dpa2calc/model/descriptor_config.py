@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from dpa2calc.errors import ConfigError
+from dpa2calc.files.limits import MOST_CUTOFF, MOST_LAYERS, MOST_WIDTH
+from dpa2calc.files.typed import check_fields, wrong
 
 Activation = Literal[
     "tanh", "relu", "relu6", "softplus", "sigmoid", "silu", "gelu", "gelu_tf", "linear", "none", "silut"
@@ -18,18 +20,27 @@ Pairs = tuple[tuple[int, int], ...]
 def check(condition: bool, key: str, value: Any, allowed: str) -> None:
     """Raise a ConfigError that names the option, the value seen and what is allowed."""
     if not condition:
-        raise ConfigError(f"{key} = {value!r} is not allowed; allowed: {allowed}")
+        raise wrong(key, value, allowed)
 
 
 def check_activation(key: str, value: str) -> None:
     """Accept the names of `Activation` and `silut:<threshold>`."""
-    check(value.split(":")[0] in get_args(Activation), key, value, ", ".join(get_args(Activation)))
+    name, _, threshold = value.partition(":")
+    known = name in get_args(Activation) and (not threshold or (name == "silut" and _is_number(threshold)))
+    check(known, key, value, ", ".join(get_args(Activation)))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _check_cutoff(name: str, cutoff: float, smooth: float, nsel: int) -> None:
-    check(cutoff > 0, f"{name}.cutoff", cutoff, "a length above 0 Å")
+    check(0 < cutoff <= MOST_CUTOFF, f"{name}.cutoff", cutoff, f"a length above 0, up to {MOST_CUTOFF:g} Å")
     check(0 <= smooth < cutoff, f"{name}.cutoff_smooth", smooth, f"from 0 to below the cutoff ({cutoff} Å)")
-    check(nsel > 0, f"{name}.nsel", nsel, "a positive number of neighbours")
+    check(0 < nsel <= MOST_WIDTH, f"{name}.nsel", nsel, f"1 to {MOST_WIDTH} neighbours")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +64,11 @@ class RepinitConfig:
     type_one_side: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self, "repinit")
         _check_cutoff("repinit", self.cutoff, self.cutoff_smooth, self.nsel)
         check_activation("repinit.activation", self.activation)
         _check_neuron("repinit", self.neuron, self.axis_neuron)
+        _check_width("repinit.tebd_dim", self.tebd_dim)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +81,12 @@ class ThreeBodyConfig:
     neuron: tuple[int, ...] = (2, 4, 8)
 
     def __post_init__(self) -> None:
+        check_fields(self, "three_body")
         _check_cutoff("three_body", self.cutoff, self.cutoff_smooth, self.nsel)
+        check_widths("three_body.neuron", self.neuron)
+
+
+_ATTENTION = ("attn1_hidden", "attn1_nhead", "attn2_hidden", "attn2_nhead")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,15 +125,12 @@ class RepformerConfig:
     ln_eps: float = 1e-5
 
     def __post_init__(self) -> None:
+        check_fields(self, "repformer")
         _check_cutoff("repformer", self.cutoff, self.cutoff_smooth, self.nsel)
         check_activation("repformer.activation", self.activation)
-        check(self.nlayers > 0, "repformer.nlayers", self.nlayers, "at least 1")
-        check(
-            self.update_style in get_args(UpdateStyle),
-            "repformer.update_style",
-            self.update_style,
-            ", ".join(get_args(UpdateStyle)),
-        )
+        check(0 < self.nlayers <= MOST_LAYERS, "repformer.nlayers", self.nlayers, f"1 to {MOST_LAYERS}")
+        for name in ("g1_dim", "g2_dim", "axis_neuron", *_ATTENTION):
+            _check_width(f"repformer.{name}", getattr(self, name))
         conv = self.update_g1_has_conv and not self.g1_out_conv
         check(
             not self.g1_out_mlp or conv or self.update_g1_has_drrd or self.update_g1_has_grrg,
@@ -125,8 +140,22 @@ class RepformerConfig:
         )
 
 
+def check_widths(name: str, neuron: tuple[int, ...]) -> None:
+    """Refuse no layers at all, or more and wider ones than any network has."""
+    check(
+        0 < len(neuron) <= MOST_LAYERS and 0 < min(neuron) and max(neuron) <= MOST_WIDTH,
+        name,
+        neuron,
+        f"1 to {MOST_LAYERS} widths from 1 to {MOST_WIDTH}",
+    )
+
+
+def _check_width(name: str, value: int) -> None:
+    check(0 < value <= MOST_WIDTH, name, value, f"from 1 to {MOST_WIDTH}")
+
+
 def _check_neuron(name: str, neuron: tuple[int, ...], axis: int) -> None:
-    check(len(neuron) > 0 and min(neuron) > 0, f"{name}.neuron", neuron, "a list of positive widths")
+    check_widths(f"{name}.neuron", neuron)
     check(0 < axis <= neuron[-1], f"{name}.axis_neuron", axis, f"from 1 to the last width ({neuron[-1]})")
 
 
@@ -147,6 +176,7 @@ class DPA2Config:
     use_tebd_bias: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self, "dpa2")
         check(
             self.repinit.cutoff > self.repformer.cutoff,
             "repformer.cutoff",
@@ -217,8 +247,13 @@ class DPA1Config:
     use_tebd_bias: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self, "dpa1")
         _check_cutoff("dpa1", self.cutoff, self.cutoff_smooth, self.nsel)
         _check_neuron("dpa1", self.neuron, self.axis_neuron)
+        _check_width("dpa1.tebd_dim", self.tebd_dim)
+        if self.attn_layer:
+            _check_width("dpa1.attn", self.attn)
+        check(0 <= self.attn_layer <= MOST_LAYERS, "dpa1.attn_layer", self.attn_layer, f"0 to {MOST_LAYERS}")
         check_activation("dpa1.activation", self.activation)
 
 
@@ -240,6 +275,8 @@ class DeepPotSEConfig:
     env_protection: float = 0.0
 
     def __post_init__(self) -> None:
+        check_fields(self, "deeppot_se")
+        check(all(n >= 0 for n in self.sel), "deeppot_se.sel", self.sel, "0 or more neighbours of each type")
         _check_cutoff("deeppot_se", self.cutoff, self.cutoff_smooth, max(1, sum(self.sel)))
         _check_neuron("deeppot_se", self.neuron, self.axis_neuron)
         check_activation("deeppot_se.activation", self.activation)

@@ -197,13 +197,14 @@ def build_table(jets: Jets, *, low: float, physical: float, high: float, toleran
     for _ in range(40):
         step = (math.sqrt(2.0) - 1.0) / n_inner
         n_nodes = math.ceil(span / step) + 1
-        u = 1.0 + step * torch.arange(n_nodes, dtype=torch.float64)
+        u = 1.0 + step * torch.arange(min(n_nodes, MAX_NODES), dtype=torch.float64)
         parts = jets(low + length * (u * u - 1.0))
         nodes = torch.stack(parts, dim=2)  # (lines, n_nodes, 3, size)
-        if n_nodes > MAX_NODES or nodes.numel() * 8 > MAX_BYTES:
+        n_bytes = 8 * n_nodes * nodes[:, 0].numel()
+        if n_nodes > MAX_NODES or n_bytes > MAX_BYTES:
             raise ConfigError(
                 f"tables of {nodes.shape[0]} type pairs good to {tolerance:g} would take {n_nodes} nodes and "
-                f"{nodes.numel() * 8 / 1e9:.2g} GB (at most {MAX_NODES} and {MAX_BYTES / 1e9:g}); smooth "
+                f"{n_bytes / 1e9:.2g} GB (at most {MAX_NODES} and {MAX_BYTES / 1e9:g}); smooth "
                 "activations (tanh, silu, gelu), fewer elements or a larger tolerance make them smaller"
             )
         error = _errors(jets, nodes, low, length, step)

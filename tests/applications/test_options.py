@@ -21,8 +21,8 @@ from dpa2calc.applications import (
     vacancy_hop,
 )
 from dpa2calc.errors import ConfigError, OutputError
+from dpa2calc.files.arguments import conform
 from dpa2calc.files.lock import locked
-from dpa2calc.files.typed import conform
 
 FUNCTIONS = {
     name: getattr(applications, name)
