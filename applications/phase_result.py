@@ -129,9 +129,9 @@ class PhaseTransition(Result):
         """Transition temperature and a table of the stages."""
         lines = [f"temperature scan of {self.formula} ({self.n_atoms} atoms) at {self._pressure()}"]
         for branch, step in self.steps.items():
-            value = (
-                step["reason"] and f"not determined: {step['reason']}"
-            ) or f"{plus_minus(step['temperature'], step['error'])} K"
+            value = f"not determined: {step['reason']}"
+            if not step["reason"]:
+                value = f"{plus_minus(step['temperature'], step['error'])} K"
             lines.append(f"step on {branch:10s} {value}")
         whole = self.transition()
         value = f"not determined: {whole.reason}"

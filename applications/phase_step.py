@@ -31,8 +31,9 @@ def find_step(temperature: np.ndarray, order: np.ndarray, error: np.ndarray, see
     points about the best curve that never rises (isotonic regression): errors from short, correlated stages
     are too small, and points that go up and down show it. The fall over the steepest interval must exceed
     three times the noise of its two points, or the whole fall five times. Noise alone passes in less than
-    5 % of the cases, also where the errors given are half of the true ones. The error adds the scatter of the position when
-    the points move within their errors, and the width of the interval over sqrt(12).
+    5 % of the cases, also where the errors given are half of the true ones. The error
+    of the position adds its scatter when the points move within their errors, and the width of the interval
+    over sqrt(12).
 
     Args:
         temperature: (n,) K, in any order. order: (n,). error: (n,) standard errors of `order`.
