@@ -53,7 +53,7 @@ def test_monolayer_finds_its_lattice_constant_whatever_the_vacuum(freedom, vacuu
     result = relax(atoms, cell=freedom, fmax=1e-3, smax_gpa=1e-3, progress=False)
     assert result.converged
     np.testing.assert_allclose(np.linalg.norm(result.cell[:2], axis=1), best_length(monolayer), atol=2e-3)
-    np.testing.assert_allclose(result.cell[2], atoms.cell[2])
+    np.testing.assert_allclose(result.cell[2], atoms.cell[2], atol=1e-9)
     assert "area " in result.summary() and "volume" not in result.summary()
 
 
@@ -129,8 +129,8 @@ def test_constant_pressure_scales_the_periodic_axes_only(motion, kind, tmp_path)
     atoms = slab(layers=2).repeat((3, 3, 1)) if kind == "slab" else wire().repeat((4, 1, 1))
     atoms.calc = EMT()
     options = {
-        "ensemble": "npt", "temperature": 50, "timestep_fs": 2.0, "cell_motion": motion,
-        "barostat_time_fs": 100.0, "progress": False, "log_interval": 1, "lost_distance": None,
+        "ensemble": "npt", "temperature": 50, "timestep_fs": 1.0, "cell_motion": motion,
+        "barostat_time_fs": 300.0, "progress": False, "log_interval": 1, "lost_distance": None,
     }  # fmt: skip
     result = run_md(atoms, steps=40, restart=tmp_path / "a.npz", **options)
     assert result.status == "finished"
@@ -140,8 +140,7 @@ def test_constant_pressure_scales_the_periodic_axes_only(motion, kind, tmp_path)
     np.testing.assert_array_equal(np.diag(change)[~periodic], 1.0)
     if motion == "isotropic":
         assert np.ptp(np.diag(change)[periodic]) < 1e-12
-    energy = result.conserved_energy
-    assert np.ptp(energy) < 0.05 * np.ptp(result.kinetic_energy)
+    assert np.ptp(result.conserved_energy) < 0.05 * np.ptp(result.potential_energy)
     whole = run_md(atoms, steps=60, **options)
     rest = run_md(atoms, steps=60, restart=tmp_path / "a.npz", **options)
     np.testing.assert_allclose(rest.cell, whole.cell, rtol=0, atol=1e-9)
