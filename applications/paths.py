@@ -35,7 +35,7 @@ class Paths(Result):
         displacements: (n_frames, n_atoms, 3) in Å from the first frame, through periodic boundaries,
             relative to what `drift` names, all measured in the mean cell.
         interval_ps: time between frames in ps.
-        cell: mean cell (3, 3) in Å.
+        cell: mean cell (3, 3) in Å; vectors of directions that are not periodic are those of the first frame.
         pbc: periodic directions (3,).
         drift: "framework", "all" or "none".
         drift_path: displacement (n_frames, 3) in Å that was taken off.
@@ -245,12 +245,13 @@ class _Follower:
         cell = self.cell_sum / n_frames
         displacements = np.array(self.paths)
         np.matmul(displacements, cell, out=displacements)
+        shown = np.where(self.pbc[:, None], cell, self.first.cell.complete().array)
         return Paths(
             species=self.species,
             start=self.start[self.chosen] @ cell,
             displacements=displacements,
             interval_ps=1e-3 * _interval(interval_fs, self.times, self.name),
-            cell=cell,
+            cell=shown,
             pbc=self.pbc,
             drift=self.drift,
             drift_path=np.array(self.drift_path) @ cell,
