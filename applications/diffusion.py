@@ -19,6 +19,7 @@ from .wording import plus_minus
 
 CM2_PER_S = 1e-4  # one Å²/ps
 _N_LAGS = 100
+_ROUNDING = 1e-10  # Å²/ps; no slope of a simulation is so small but by rounding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,7 +300,7 @@ class _Line:
         late = slope_weights(time[-half:]) @ curve[-half:]
         first, last = float(early.mean()), float(late.mean())
         ratio = last / first if first else float("nan")
-        if abs(last - first) <= 3.0 * float(block_error(late - early)):
+        if abs(last - first) <= max(3.0 * float(block_error(late - early)), _ROUNDING):
             return cls(ratio, 0.0, "")
         if abs(last - first) <= 0.25 * abs(last):
             return cls(ratio, 0.5 * abs(last - first), "")
@@ -330,6 +331,7 @@ def _collective(
     )  # (n_lags, n_blocks)
     collective = weights @ squares[window] / 6.0  # (n_blocks,)
     what = f"mean-square displacement of all {paths.species} together"
+    moves = abs(collective.mean()) > _ROUNDING
     mine = _Line.through(lags[window] * paths.interval_ps, squares[window], what)
     return {
         "collective_msd": squares.mean(axis=1),
@@ -337,6 +339,6 @@ def _collective(
         "collective_reason": mine.reason,
         "collective": mine.checked(collective.mean()),
         "collective_error": mine.checked(np.hypot(block_error(collective), mine.doubt / 6.0)),
-        "haven_ratio": line.checked(mine.checked(tracer.mean() / collective.mean())),
-        "haven_ratio_error": line.checked(mine.checked(ratio_error(tracer, collective))),
+        "haven_ratio": line.checked(mine.checked(tracer.mean() / collective.mean() if moves else np.nan)),
+        "haven_ratio_error": line.checked(mine.checked(ratio_error(tracer, collective) if moves else np.nan)),
     }

@@ -89,7 +89,8 @@ class QuasiHarmonic(Result):
         axes.plot(self.temperatures, 1e6 * self.thermal_expansion)
         axes.set_xlabel("temperature (K)")
         axes.set_ylabel("volumetric thermal expansion (10⁻⁶/K)")
-        axes.set_title(f"{self.formula}: quasi-harmonic, {self.pressure:g} GPa")
+        gaps = " (gaps: not determined)" if self.reason else ""
+        axes.set_title(f"{self.formula}: quasi-harmonic, {self.pressure:g} GPa{gaps}")
         return axes
 
 

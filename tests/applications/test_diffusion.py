@@ -170,6 +170,16 @@ def test_slight_bend_enters_the_error() -> None:
     assert _Line.through(lags, np.outer(lags, noise), "curve").doubt < 1e-12
 
 
+@pytest.mark.parametrize("breathes", [False, True])
+def test_frozen_crystal_has_zero(breathes: bool, frames_of) -> None:
+    frames = frames_of(np.zeros((100, 6, 3)), 9.0 * np.eye(3))
+    for k, atoms in enumerate(frames):
+        atoms.set_cell(atoms.cell.array * (1 + 0.01 * breathes * np.sin(k)), scale_atoms=True)
+    result = diffusion(frames, "Li", interval_fs=100.0, temperature=300.0, charge=1.0)
+    assert abs(result.tracer) < 1e-12 and abs(result.conductivity) < 1e-6 and result.reason == ""
+    assert np.isnan(result.haven_ratio) and "Haven ratio    not determined" in result.summary()
+
+
 def test_no_cell_is_said(brownian_walk, frames_of) -> None:
     frames = frames_of(brownian_walk(300, 20), 9.0 * np.eye(3), wrap=False)
     for atoms in frames:
