@@ -81,10 +81,10 @@ def fit_energy_volume(
         lambda p: model(volumes, *p) - (energies - energies.min()),
         x0=(0.0, 1.0, 1.0, 4.5),
         method="lm",
-        xtol=1e-14,
-        ftol=1e-14,
+        xtol=1e-12,
+        ftol=1e-13,
         gtol=1e-14,
-        max_nfev=10000,
+        max_nfev=2000,
     )
     if not found.success or not np.isfinite(found.x).all():
         raise StructureError(
@@ -106,8 +106,8 @@ def standard_errors(volumes: np.ndarray, energies: np.ndarray, form: Form, best:
 class Variants:
     """Fits beside the one reported: `others` (2, 4) of the other forms, `inner` (4,) of the inner volumes.
 
-    The inner volumes `indices` are the half of the range about the equilibrium, at least five; where they
-    have no minimum of their own, `inner` is NaN.
+    The inner volumes `indices` are the half of the range about the equilibrium, at least five. NaN where
+    there is no fit, as of an inner half without a minimum of its own.
     """
 
     others: np.ndarray
@@ -117,15 +117,18 @@ class Variants:
 
 def fit_variants(volumes: np.ndarray, energies: np.ndarray, form: Form, best: np.ndarray) -> Variants:
     """Fit the other forms, and the inner half of the range about the volume best[1]."""
-    others = [fit_energy_volume(volumes, energies, other)[0] for other in get_args(Form) if other != form]
     share = np.abs(np.cbrt(volumes / best[1]) - 1.0)
     indices = np.sort(np.argsort(share)[: max(5, int((share <= 0.55 * share.max()).sum()))])
-    try:
-        inner = best
-        if len(indices) < len(volumes):
-            inner = fit_energy_volume(volumes[indices], energies[indices], form)[0]
-    except StructureError:
-        inner = np.full(4, np.nan)
+
+    def parameters(which: np.ndarray, kind: Form) -> np.ndarray:
+        try:
+            return fit_energy_volume(volumes[which], energies[which], kind)[0]
+        except StructureError:
+            return np.full(4, np.nan)
+
+    whole = np.arange(len(volumes))
+    others = [parameters(whole, other) for other in get_args(Form) if other != form]
+    inner = best if len(indices) == len(volumes) else parameters(indices, form)
     return Variants(np.array(others), inner, indices)
 
 
@@ -137,11 +140,11 @@ def fit_errors(
     Summed in quadrature: the standard errors of the fit; the largest difference to the two other forms; and
     the difference to a fit of the inner half of the range, as far as it exceeds the noise that the residuals
     of the whole fit explain. A curve that none of the forms describes so gets an error of the size of its
-    change with the range; noise of the energies adds little. Infinite where the inner half has no minimum.
+    change with the range; noise of the energies adds little. Infinite where one of these has no fit.
     """
     errors = standard_errors(volumes, energies, form, best)
     spread = np.abs(variants.others - best).max(axis=0)
-    if np.isnan(variants.inner).any():
+    if np.isnan(variants.inner).any() or np.isnan(variants.others).any():
         return np.full(4, np.inf)
     left = energies - energy_of_volume(form, volumes, *best)
     noise = np.sqrt((left**2).sum() / max(1, len(volumes) - 4))
