@@ -31,6 +31,7 @@ class Arrhenius(Result):
         log_prefactor, log_prefactor_error: ln of D₀ in Å²/ps.
         correlation: of activation energy and log_prefactor in the fit.
         chi2_reduced: of the weighted fit, NaN with two temperatures or without errors.
+        reason: why nothing was fitted and all numbers of the fit are NaN; "" where there is a fit.
     """
 
     species: str
@@ -44,6 +45,7 @@ class Arrhenius(Result):
     log_prefactor_error: float
     correlation: float
     chi2_reduced: float
+    reason: str = ""
 
     def at(self, temperature: float) -> tuple[float, float, float]:
         """Fitted value at a temperature in K, in Å²/ps, and the ends of its 68 % interval."""
@@ -61,6 +63,11 @@ class Arrhenius(Result):
         lines = [
             f"Arrhenius fit of {self.quantity} diffusion of {self.species}, {len(self.temperatures)} "
             "temperatures",
+        ]
+        if self.reason:
+            lines.append(f"  activation energy  not determined: {self.reason}")
+            return "\n".join(lines + self._table())
+        lines += [
             f"  activation energy  {self.activation_energy:.3f} ± {self.activation_energy_error:.3f} eV",
             f"  prefactor          {np.exp(self.log_prefactor) * CM2_PER_S:.2e} cm²/s "
             f"(times or over {np.exp(self.log_prefactor_error):.2f})",
@@ -69,10 +76,15 @@ class Arrhenius(Result):
             lines.append(f"  reduced chi²       {self.chi2_reduced:.2f}")
         value, low, high = (x * CM2_PER_S for x in self.at(300.0))
         lines.append(f"  D at 300 K         {value:.2e} cm²/s, 68 % in {low:.1e} to {high:.1e}")
+        return "\n".join(lines + self._table())
+
+    def _table(self) -> list[str]:
+        lines = []
         for t, d, e in zip(self.temperatures, self.values * CM2_PER_S, self.errors * CM2_PER_S):
             error = f" ± {e:.1e}" if np.isfinite(e) else ""
-            lines.append(f"    {t:7.1f} K  {d:.3e}{error} cm²/s")
-        return "\n".join(lines)
+            number = f"{d:.3e}{error} cm²/s" if np.isfinite(d) else "not determined"
+            lines.append(f"    {t:7.1f} K  {number}")
+        return lines
 
     def plot(
         self, ax: Any = None, *, references: Mapping[str, Any] | None = None, label: str | None = None
@@ -100,6 +112,7 @@ class Arrhenius(Result):
         line = np.array([self.at(1000.0 / value) for value in x]) * CM2_PER_S  # (100, 3)
         colour = points[0].get_color()
         energy = f"{self.activation_energy:.3f} ± {self.activation_energy_error:.3f} eV"
+        energy = "not determined" if self.reason else energy
         ax.plot(x, line[:, 0], "-", color=colour, lw=1.2, label=f"fit, {energy}")
         ax.fill_between(x, line[:, 1], line[:, 2], color=colour, alpha=0.2, lw=0)
         for (text, (t, d)), marker in zip((references or {}).items(), "sD^v<>pPX*" * 5):
@@ -122,6 +135,9 @@ def arrhenius(
 
     Where the points scatter more than their errors say (reduced chi² over 1), the errors of the fit are
     scaled up by its root. Without errors they come from the scatter alone, with Student's factor.
+
+    Where the coefficient of a result is not determined, neither is the activation energy: the fit is NaN and
+    `reason` names the temperatures.
 
     Args:
         data: results of `diffusion` that know their temperature, or temperatures (n,) in K.
@@ -151,6 +167,8 @@ def arrhenius(
         temperatures = np.asarray(data, dtype=float)
     values = np.asarray(values, dtype=float)
     errors = np.full(len(values), np.nan) if errors is None else np.asarray(errors, dtype=float)
+    if results and np.isnan(values).any():
+        return _without_fit(results, quantity, temperatures, values, errors)
     _check(temperatures, values, errors)
 
     known = bool(np.isfinite(errors).all())
@@ -177,6 +195,28 @@ def arrhenius(
         log_prefactor_error=float(scale * spread[0]),
         correlation=float(covariance[0, 1] / (spread[0] * spread[1])),
         chi2_reduced=chi2 if known else float("nan"),
+        provenance=provenance(sources=[result.provenance.get("source") for result in results]),
+    )
+
+
+def _without_fit(
+    results: list[Diffusion], quantity: str, temperatures: np.ndarray, values: np.ndarray, errors: np.ndarray
+) -> Arrhenius:
+    missing = np.isnan(values)
+    first = results[int(np.flatnonzero(missing)[0])]
+    why = first.reason if quantity == "tracer" else first.collective_reason
+    names = ("activation_energy", "activation_energy_error", "log_prefactor", "log_prefactor_error")
+    return Arrhenius(
+        species=first.species,
+        quantity=quantity,
+        temperatures=temperatures,
+        values=values,
+        errors=errors,
+        **dict.fromkeys(names, float("nan")),
+        correlation=float("nan"),
+        chi2_reduced=float("nan"),
+        reason=f"D at {', '.join(f'{t:g}' for t in temperatures[missing])} K is not determined ({why}), or "
+        "leave that temperature out",
         provenance=provenance(sources=[result.provenance.get("source") for result in results]),
     )
 

@@ -27,13 +27,16 @@ class ElasticConstants(Result):
     """Elastic tensor of one crystal at zero temperature.
 
     Fields: `tensor` (6, 6) GPa in the frame of the given atoms (Voigt order xx yy zz yz xz xy), symmetrised;
-    `errors` (6, 6) GPa, the larger of the fit's standard error and of what symmetrisation changed; `raw`
-    (6, 6) GPa before symmetrisation; `standard_tensor` (6, 6) GPa in the standard orientation of the
-    conventional cell, where `constants` ("C11" -> (value, error)) are the independent ones; `eigenvalues`
+    `errors` (6, 6) GPa, the larger of the fit's error (its standard error, and the change when only the
+    smallest strains are used, in quadrature) and of what symmetrisation changed; `raw` (6, 6) GPa before
+    symmetrisation; `standard_tensor` (6, 6) GPa in the standard orientation of the conventional cell, where
+    `constants` ("C11" -> (value, error)) are the independent ones, NaN where not determined; `eigenvalues`
     (6,) GPa and `stable` (all above zero); `moduli`: Voigt, Reuss and Hill averages in GPa (names in
     `elastic_tensor.averages`) and `moduli_errors`; `density` kg/m³; `debye_temperature` K;
     `reference_stress` (6,) GPa left in the unstrained crystal; `cell` (3, 3) Å, `scaled_positions`,
-    `numbers` of that crystal; `strains` used; `relaxed_ions`.
+    `numbers` of that crystal; `strains` used; `relaxed_ions`; `reason`: what is not determined and why, ""
+    where all is. Errors are those of the calculation with this calculator; how far the calculator is from
+    the truth they do not say.
     """
 
     formula: str
@@ -56,6 +59,7 @@ class ElasticConstants(Result):
     numbers: np.ndarray
     strains: np.ndarray
     relaxed_ions: bool
+    reason: str = ""
 
     def sound_velocities(self, direction: Sequence[float] | np.ndarray) -> np.ndarray:
         """Speeds (3,) in m/s, slowest first, of elastic waves along a Cartesian direction (given frame)."""
@@ -76,26 +80,33 @@ class ElasticConstants(Result):
         """Main numbers with units and errors."""
         m, e = self.moduli, self.moduli_errors
         verdict = "stable" if self.stable else "UNSTABLE: not all eigenvalues are positive"
+        lowest, doubt = self.eigenvalues[0], np.linalg.norm(self.errors, 2)
+        if abs(lowest) < doubt:
+            verdict = f"stability not determined: the lowest eigenvalue is zero within ± {doubt:.2g} GPa"
         ions = "relaxed" if self.relaxed_ions else "clamped"
-        constants = [
-            f"  {name} {value:8.2f} ± {error:.2f} GPa" for name, (value, error) in self.constants.items()
+
+        def number(value: float, error: float) -> str:
+            if np.isnan(value):
+                return "not determined"
+            return f"{value:.2f} ± {error:.2f} GPa"
+
+        lines = [
+            f"Elastic constants of {self.formula} ({self.crystal_system}, {self.space_group}, ions {ions})",
+            *(f"  {name} {number(*found):>18s}" for name, found in self.constants.items()),
+            f"  {verdict} (lowest eigenvalue {lowest:.2f} GPa)",
+            f"  bulk modulus  K  {number(m['bulk_hill'], e['bulk_hill'])}"
+            f"  (Voigt {m['bulk_voigt']:.2f}, Reuss {m['bulk_reuss']:.2f})",
+            f"  shear modulus G  {number(m['shear_hill'], e['shear_hill'])}"
+            f"  (Voigt {m['shear_voigt']:.2f}, Reuss {m['shear_reuss']:.2f})",
+            f"  Young's modulus  {m['young_hill']:.2f} GPa, Poisson's ratio {m['poisson_hill']:.4f}, "
+            f"universal anisotropy {m['anisotropy']:.3f}",
+            f"  density {self.density:.1f} kg/m³, Debye temperature {self.debye_temperature:.1f} K",
+            f"  stress left in the reference: {np.abs(self.reference_stress).max():.4f} GPa",
+            "  errors are those of the fit; the error of the model comes on top",
         ]
-        return "\n".join(
-            [
-                f"Elastic constants of {self.formula} "
-                f"({self.crystal_system}, {self.space_group}, ions {ions})",
-                *constants,
-                f"  {verdict} (lowest eigenvalue {self.eigenvalues[0]:.2f} GPa)",
-                f"  bulk modulus  K  {m['bulk_hill']:.2f} ± {e['bulk_hill']:.2f} GPa"
-                f"  (Voigt {m['bulk_voigt']:.2f}, Reuss {m['bulk_reuss']:.2f})",
-                f"  shear modulus G  {m['shear_hill']:.2f} ± {e['shear_hill']:.2f} GPa"
-                f"  (Voigt {m['shear_voigt']:.2f}, Reuss {m['shear_reuss']:.2f})",
-                f"  Young's modulus  {m['young_hill']:.2f} GPa, Poisson's ratio {m['poisson_hill']:.4f}, "
-                f"universal anisotropy {m['anisotropy']:.3f}",
-                f"  density {self.density:.1f} kg/m³, Debye temperature {self.debye_temperature:.1f} K",
-                f"  stress left in the reference: {np.abs(self.reference_stress).max():.4f} GPa",
-            ]
-        )
+        if self.reason:
+            lines.append(f"  not determined: {self.reason}")
+        return "\n".join(lines)
 
     def plot(self, ax: Any = None) -> Any:
         """The tensor in the standard orientation as a coloured 6 x 6 table in GPa; returns the axes."""
@@ -129,8 +140,11 @@ def elastic_constants(
     """Full elastic tensor: slopes of the stress at zero strain, six strains of both signs each.
 
     Each Voigt strain is applied with every magnitude of `strains` and both signs as the symmetric
-    deformation 1 + e, and a cubic polynomial is fitted to each stress component; its slope is C_ij and its
-    scatter the error. The matrix is then made symmetric and averaged over the crystal's point group.
+    deformation 1 + e, and a cubic polynomial is fitted to each stress component; its slope is C_ij. Its
+    error holds the scatter about the polynomial and the change of the slope when only the smallest strains
+    are used. The matrix is then made symmetric and averaged over the crystal's point group. A constant whose
+    error exceeds half of it and a twentieth of the largest one is not determined, nor is an average whose
+    error exceeds half of it: both are NaN, and `reason` says so.
 
     Args:
         atoms: crystal with a calculator that offers stress; not changed. Any cell, any orientation.
@@ -214,8 +228,12 @@ def _slopes(grid: np.ndarray, stresses: np.ndarray, reference: np.ndarray) -> tu
     freedom = max(1, len(x) - 4)
     noise = np.sqrt(((design @ solution - flat) ** 2).sum(axis=0) / freedom)  # (36,)
     spread = np.sqrt(np.linalg.inv(design.T @ design)[1, 1])
+    small = np.abs(grid).min()
+    ends = [stresses[:, np.flatnonzero(grid == sign * small)[0]].ravel() for sign in (-1.0, 1.0)]
     scale = np.abs(grid).max()
-    return (solution[1] / scale).reshape(6, 6).T, (noise * spread / scale).reshape(6, 6).T
+    slope = solution[1] / scale
+    errors = np.hypot(noise * spread / scale, (ends[1] - ends[0]) / (2.0 * small) - slope)
+    return slope.reshape(6, 6).T, errors.reshape(6, 6).T
 
 
 def _assemble(
@@ -241,6 +259,11 @@ def _assemble(
     # in another frame the fit's errors mix, so their root mean square stands for each of them there
     changed = np.abs(elastic_tensor.rotate((raw + raw.T) / 2.0, rotation) - standard)
     standard_errors = np.maximum(changed, np.sqrt((fit_errors**2).mean()))
+    constants = {
+        f"C{i}{j}": (float(standard[i - 1, j - 1]), float(standard_errors[i - 1, j - 1])) for i, j in pairs
+    }
+    moduli_errors = _moduli_errors(tensor, errors)
+    reason = _refuse(constants, moduli, moduli_errors, float(np.abs(standard).max()), magnitudes)
     return ElasticConstants(
         provenance=record,
         formula=atoms.get_chemical_formula(),
@@ -250,14 +273,11 @@ def _assemble(
         errors=errors,
         raw=raw,
         standard_tensor=standard,
-        constants={
-            f"C{i}{j}": (float(standard[i - 1, j - 1]), float(standard_errors[i - 1, j - 1]))
-            for i, j in pairs
-        },
+        constants=constants,
         eigenvalues=eigenvalues,
         stable=bool(eigenvalues.min() > 0),
         moduli=moduli,
-        moduli_errors=_moduli_errors(tensor, errors),
+        moduli_errors=moduli_errors,
         density=density,
         debye_temperature=elastic_tensor.debye_temperature(
             moduli["bulk_hill"], moduli["shear_hill"], density, len(atoms) / atoms.get_volume()
@@ -268,6 +288,37 @@ def _assemble(
         numbers=atoms.numbers.copy(),
         strains=magnitudes,
         relaxed_ions=relax_ions,
+        reason=reason,
+    )
+
+
+def _refuse(
+    constants: dict[str, tuple[float, float]],
+    moduli: dict[str, float],
+    moduli_errors: dict[str, float],
+    largest: float,
+    magnitudes: np.ndarray,
+) -> str:
+    """Set to NaN, in place, what its error leaves open; returns what and why, "" for nothing."""
+    refused = []
+    for name, (value, error) in constants.items():
+        if error > 0.5 * abs(value) and error > 0.05 * largest:
+            refused.append(f"{name} ({value:.3g} ± {error:.2g} GPa)")
+            constants[name] = (float("nan"), error)
+    for kind, label in (("bulk", "K"), ("shear", "G")):
+        value, error = moduli[f"{kind}_hill"], moduli_errors[f"{kind}_hill"]
+        if error > 0.5 * abs(value):
+            refused.append(f"{label} ({value:.3g} ± {error:.2g} GPa)")
+            names = [
+                name for name in moduli if name.startswith(kind) or not name.startswith(("bulk", "shear"))
+            ]
+            moduli.update(dict.fromkeys(names, float("nan")))
+    if not refused:
+        return ""
+    return (
+        f"{', '.join(refused)}: the stresses at strains of {', '.join(f'{m:g}' for m in magnitudes)} scatter "
+        "about their slope, or the slope changes with the strain. Use dtype='float64', a lower fmax, or "
+        "other strains"
     )
 
 

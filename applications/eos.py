@@ -11,92 +11,30 @@ from typing import Any, Literal, get_args
 import numpy as np
 from ase import Atoms
 from ase.cell import Cell
-from scipy.optimize import curve_fit
+from ase.geometry.dimensionality.rank_determination import RDA
+from ase.neighborlist import neighbor_list
 
 from dpa2calc.errors import ConfigError, StructureError
 
 from ._application import application
 from ._evaluate import Relaxation, evaluate
 from ._structures import GPA, checked_copy, need_stress, positive
+from .eos_forms import Form, energy_of_volume, fit_energy_volume, fit_errors, fit_variants, pressure_of_volume
 from .result import Result, provenance
 
-Form = Literal["birch-murnaghan", "vinet", "murnaghan"]
+__all__ = [
+    "EquationOfState",
+    "Form",
+    "energy_of_volume",
+    "equation_of_state",
+    "fit_energy_volume",
+    "pressure_of_volume",
+]
 
-
-def energy_of_volume(form: Form, volume: Any, e0: float, v0: float, b0: float, b1: float) -> Any:
-    """Energy (eV) of a volume (Å³) from energy e0 and volume v0 at rest, bulk modulus b0 (eV/Å³), b1 = dB/dP.
-
-    Forms: third-order Birch-Murnaghan (Birch, Phys. Rev. 71, 809, 1947), Vinet et al. (J. Phys. C 19,
-    L467, 1986), Murnaghan (PNAS 30, 244, 1944).
-    """
-    volume = np.asarray(volume, dtype=float)
-    if form == "birch-murnaghan":
-        x = (v0 / volume) ** (2.0 / 3.0)
-        return e0 + 9.0 * v0 * b0 / 16.0 * ((x - 1.0) ** 3 * b1 + (x - 1.0) ** 2 * (6.0 - 4.0 * x))
-    if form == "vinet":
-        x = np.cbrt(volume / v0)
-        slope = 1.5 * (b1 - 1.0)
-        # the integral of 3 b0 (1 - x) / x^2 exp(slope (1 - x)); zero at x = 1
-        return e0 + 9.0 * b0 * v0 / slope**2 * (1.0 - (1.0 - slope * (1.0 - x)) * np.exp(slope * (1.0 - x)))
-    ratio = (v0 / volume) ** b1
-    return e0 + b0 * volume / b1 * (ratio / (b1 - 1.0) + 1.0) - b0 * v0 / (b1 - 1.0)
-
-
-def pressure_of_volume(form: Form, volume: Any, v0: float, b0: float, b1: float) -> Any:
-    """Pressure -dE/dV of the same three forms, in the unit of b0."""
-    volume = np.asarray(volume, dtype=float)
-    if form == "birch-murnaghan":
-        x = np.cbrt(v0 / volume)
-        return 1.5 * b0 * (x**7 - x**5) * (1.0 + 0.75 * (b1 - 4.0) * (x**2 - 1.0))
-    if form == "vinet":
-        x = np.cbrt(volume / v0)
-        return 3.0 * b0 * (1.0 - x) / x**2 * np.exp(1.5 * (b1 - 1.0) * (1.0 - x))
-    return b0 / b1 * ((v0 / volume) ** b1 - 1.0)
-
-
-def fit_energy_volume(
-    volumes: np.ndarray, energies: np.ndarray, form: Form = "birch-murnaghan"
-) -> tuple[np.ndarray, np.ndarray]:
-    """Least-squares fit of a form to energies (n,) in eV at volumes (n,) in Å³.
-
-    Returns:
-        parameters (4,): e0 (eV), v0 (Å³), b0 (eV/Å³), b1; and their standard errors (4,) from the fit's
-        covariance (the residuals as noise).
-
-    Raises:
-        StructureError: the lowest energy is not inside the range of volumes, or the fit fails.
-    """
-    volumes, energies = np.asarray(volumes, dtype=float), np.asarray(energies, dtype=float)
-    c2, c1, _ = np.polyfit(volumes - volumes.mean(), energies - energies.min(), 2)
-    guess_v0 = volumes.mean() - c1 / (2.0 * c2) if c2 > 0 else np.nan
-    if not volumes.min() < guess_v0 < volumes.max() or energies.argmin() in (0, len(energies) - 1):
-        raise StructureError(
-            f"the lowest energy lies outside the volumes {volumes.min():.3f} to {volumes.max():.3f} Å³ "
-            f"(lowest at {volumes[energies.argmin()]:.3f}): relax the cell first, or widen the strain range"
-        )
-    scale = 2.0 * c2 * guess_v0  # eV/Å³, the parabola's bulk modulus
-
-    def model(v: np.ndarray, e: float, ratio: float, stiffness: float, b1: float) -> np.ndarray:
-        return energy_of_volume(form, v, e, ratio * guess_v0, stiffness * scale, b1)
-
-    try:
-        best, covariance = curve_fit(
-            model,
-            volumes,
-            energies - energies.min(),
-            p0=(0.0, 1.0, 1.0, 4.5),
-            xtol=1e-14,
-            ftol=1e-14,
-            maxfev=10000,
-        )
-    except RuntimeError as error:
-        raise StructureError(
-            f"no {form} curve fits the energies: {error}; look at the energies by eye"
-        ) from error
-    units = np.array([1.0, guess_v0, scale, 1.0])
-    best = best * units
-    best[0] += energies.min()
-    return best, np.sqrt(np.abs(np.diag(covariance))) * units
+# Below this bulk modulus (GPa) nothing holds a crystal together: solid helium and hydrogen reach it, a gas
+# and a molecule in a box do not.
+_LEAST_MODULUS = 0.05
+_GAP = 5.0  # Å; wider than the distance of nearest neighbours in any crystal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,9 +43,10 @@ class EquationOfState(Result):
 
     Fields (per given cell unless said otherwise): `volumes` (n,) Å³, `energies` (n,) eV, `pressures` (n,) GPa
     from the calculator's stress (NaN without stress), `cells` (n, 3, 3) Å; fitted `volume` Å³, `energy` eV,
-    `bulk_modulus` GPa, `bulk_modulus_derivative`, each with a standard error of the fit; `cellpar`: lengths
+    `bulk_modulus` GPa, `bulk_modulus_derivative`, each with an error that holds the scatter of the fit, the
+    spread of the three forms and the dependence on the range (`eos_forms.fit_errors`); `cellpar`: lengths
     (Å) and angles (degrees) of the cell at the fitted volume; `other_forms`: form -> (volume, bulk modulus,
-    derivative), the spread over forms being the honest error of the model; `residual` rms of the fit in
+    derivative); `residual` rms of the fit in
     eV/atom; `pressure_mismatch` rms of -dE/dV of the fit against the stress, GPa; `max_deviatoric_stress`
     GPa over the volumes.
     """
@@ -203,7 +142,9 @@ def equation_of_state(
         progress: show a progress bar on stderr.
 
     Raises:
-        StructureError: no crystal, minimum outside the range, or a relaxation that does not converge.
+        StructureError: no crystal, minimum outside the range, a relaxation that does not converge; or atoms
+            that the cell does not bind (a molecule in a box, a gas), and energies that do not determine the
+            bulk modulus to better than half of it.
         ConfigError: fewer than 5 strains, unknown form or relax.
 
     Example:
@@ -214,6 +155,7 @@ def equation_of_state(
     grid = np.linspace(-0.03, 0.03, 11) if strains is None else np.sort(np.asarray(strains, dtype=float))
     _check_options(grid, form, relax)
     positive("fmax", fmax)
+    _check_connected(crystal)
     if relax == "shape":
         need_stress(calculator, "equation_of_state with relax='shape' (relax='positions' works without)")
     settings = None
@@ -241,6 +183,37 @@ def equation_of_state(
     return _fitted(points, form, record, crystal, relax)
 
 
+_UNBOUND = (
+    "nothing binds these atoms through the cell. A molecule, a gas or a slab in a box has no equation of "
+    "state of this kind; give a crystal, or for a molecule set atoms.pbc = False and use relax()"
+)
+
+
+def _check_connected(crystal: Atoms) -> None:
+    """Raise where a gap of more than 5 Å parts the atoms from their images in some direction."""
+    first, second, shifts = neighbor_list("ijS", crystal, _GAP)
+    graph = RDA(len(crystal))
+    for i, j, shift in zip(first, second, shifts):
+        graph.insert_bond(int(i), int(j), tuple(map(int, shift)))
+    if graph.check()[3] == 0:  # no part is connected in three dimensions
+        raise StructureError(
+            f"equation_of_state: a gap of more than {_GAP:g} Å parts the atoms of "
+            f"{crystal.get_chemical_formula()} from their periodic images: {_UNBOUND}"
+        )
+
+
+def _check_bound(volumes: np.ndarray, energies: np.ndarray, crystal: Atoms) -> None:
+    """Raise unless the energies change with the volume as those of the softest crystal do."""
+    change, middle = float(np.ptp(energies)), float(volumes.mean())
+    share = np.ptp(volumes) / 2.0 / middle
+    if change < 0.5 * _LEAST_MODULUS / GPA * middle * share**2:
+        raise StructureError(
+            f"equation_of_state: the energy of {crystal.get_chemical_formula()} changes by only "
+            f"{1e3 * change / len(crystal):.3g} meV/atom from {volumes.min():.1f} to {volumes.max():.1f} Å³, "
+            f"less than a crystal with a bulk modulus of {_LEAST_MODULUS} GPa: {_UNBOUND}"
+        )
+
+
 def _check_options(grid: np.ndarray, form: str, relax: str) -> None:
     if len(np.unique(grid)) < 5 or np.abs(grid).max() >= 0.5:
         raise ConfigError(
@@ -263,8 +236,16 @@ def _fitted(points: list, form: Form, record: dict, crystal: Atoms, relax: str) 
     )
     pressures = -stresses[:, :3].mean(axis=1) * GPA
     deviatoric = np.nan_to_num(stresses * GPA + np.outer(pressures, [1, 1, 1, 0, 0, 0]))
+    _check_bound(volumes, energies, crystal)
     fits = {name: fit_energy_volume(volumes, energies, name) for name in get_args(Form)}
-    best, errors = fits[form]
+    best = fits[form][0]
+    errors = fit_errors(volumes, energies, form, best, fit_variants(volumes, energies, form, best))
+    if errors[2] > 0.5 * best[2]:
+        raise StructureError(
+            f"equation_of_state: the bulk modulus of {crystal.get_chemical_formula()}, {best[2] * GPA:.3g} ± "
+            f"{errors[2] * GPA:.2g} GPa, is not determined: the energies scatter about every curve. Widen "
+            "the strains, lower fmax, use dtype='float64', or look at the energies by eye"
+        )
     mismatch = pressures - pressure_of_volume(form, volumes, *best[1:]) * GPA
     largest = float(np.abs(deviatoric).max())
     if largest > 0.1 and relax != "shape":

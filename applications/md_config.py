@@ -42,7 +42,9 @@ class MDConfig:
     ramp_steps: int | None = None  # None: the ramp takes `steps`; afterwards the end value is held
     thermostat: Thermostat = "langevin"  # NVT only; NPT always uses Nose-Hoover chains (MTK)
     thermostat_time_fs: float = 100.0  # relaxation time: 1/friction, Bussi's tau, Nose-Hoover's tdamp
-    cell_motion: CellMotion = "isotropic"  # NPT: volume only, three lengths at fixed angles, or everything
+    # NPT: volume only, three lengths at fixed angles, or everything. Slabs and wires (pbc in some directions)
+    # change in these alone, at zero pressure: isotropic is then their area or length
+    cell_motion: CellMotion = "isotropic"
     barostat_time_fs: float = 1000.0
     chain_length: int = 3  # Nose-Hoover chains, thermostat and barostat
     fix_com: bool | None = None  # remove centre-of-mass motion; None: yes unless the atoms have constraints

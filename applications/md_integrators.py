@@ -7,7 +7,7 @@ run continued this way repeats every bit (tests/applications/test_md_restart.py)
 ASE's Nose-Hoover and MTK classes count 3N degrees of freedom. With the centre of mass at rest only
 3N-3 carry kinetic energy, which would make the temperature N/(N-1) times too high; and its full-cell
 barostat counts 9 cell momenta where only the 6 of a symmetric matrix move, which would make the cell
-1.5 times too hot. Both counts are corrected here.
+1.5 times too hot. Both counts are corrected here. Slabs and wires change their periodic directions only.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ase.constraints import FixCom
 from dpa2calc.errors import ConfigError, StructureError
 
 from .md_config import MDConfig
+from .partly_periodic import check_partly_periodic, strain_basis
 
 # attributes that, with positions, momenta, cell and the random generator, make up an integrator's state
 _CHAIN = ("_thermostat._eta", "_thermostat._p_eta", "_thermostat._Q", "_thermostat._kT")
@@ -34,6 +35,7 @@ _STATE: dict[str, tuple[str, ...]] = {
     "IsotropicMTKNPT": (*_CHAIN, *_BAROSTAT, "_cell0", "_volume0", "_eps", "_p_eps"),
     "MTKNPT": (*_CHAIN, *_BAROSTAT, "_h", "_p_g"),
     "MaskedMTKNPT": (*_CHAIN, *_BAROSTAT, "_h", "_h0_basis", "_p_c"),
+    "PeriodicMTKNPT": (*_CHAIN, *_BAROSTAT, "_h", "_p_c"),
 }
 
 
@@ -174,14 +176,23 @@ class Integrator:
     def _make_npt(self, atoms: Atoms, step: float, temperature: float, relaxation: float) -> Any:
         from ase.md import nose_hoover_chain
 
-        if not atoms.pbc.all() or atoms.cell.rank < 3:
-            raise StructureError(f"NPT needs a cell periodic in all directions; pbc is {atoms.pbc.tolist()}")
         config = self.config
+        check_partly_periodic(atoms, "NPT", _highest_pressure(config))
         name = {"isotropic": "IsotropicMTKNPT", "axes": "MaskedMTKNPT", "full": "MTKNPT"}[config.cell_motion]
-        extra = {"mask": (True, True, True)} if config.cell_motion == "axes" else {}
+        if not atoms.pbc.all():
+            name = "MaskedMTKNPT"
         if not hasattr(nose_hoover_chain, name):
-            raise ConfigError(f"cell_motion={config.cell_motion!r} needs ASE 3.29; run `pip install -U ase`")
-        return getattr(nose_hoover_chain, name)(
+            raise ConfigError(
+                f"cell_motion={config.cell_motion!r} with pbc {atoms.pbc.tolist()} needs ASE 3.29; run "
+                "`pip install -U ase`"
+            )
+        extra: dict[str, Any] = {"mask": (True, True, True)} if config.cell_motion == "axes" else {}
+        make = getattr(nose_hoover_chain, name)
+        if not atoms.pbc.all():
+            from .md_partly_periodic import PeriodicMTKNPT
+
+            make, extra = PeriodicMTKNPT, {"basis": strain_basis(atoms, config.cell_motion)}
+        return make(
             atoms,
             step,
             temperature,
@@ -217,7 +228,7 @@ class Integrator:
         dynamics, barostat = self.dynamics, self.dynamics._barostat
         ratio = energy / barostat._kT
         dynamics._num_atoms_global = self.n_dof / 3
-        if self.config.cell_motion == "full":
+        if type(dynamics).__name__ == "MTKNPT":
             barostat._cell_dof = 6  # symmetric cell momenta: the rotations of ASE's 9 never move
         barostat._W *= ratio
         barostat._R = barostat._R * ratio
@@ -228,6 +239,12 @@ class Integrator:
         if type(dynamics).__name__ == "MTKNPT":
             dynamics._p_g = dynamics._p_g * ratio
         barostat._kT = dynamics._kT = energy
+
+
+def _highest_pressure(config: MDConfig) -> float:
+    """The target pressure furthest from zero, GPa."""
+    targets = config.pressure_gpa
+    return max(targets, key=abs) if isinstance(targets, tuple) else targets
 
 
 def _get(owner: Any, path: str) -> Any:

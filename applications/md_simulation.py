@@ -19,7 +19,7 @@ from dpa2calc.errors import ConfigError, DataError, OutputError, StructureError
 from dpa2calc.files.atomic import atomic_path
 
 from .md_config import MDConfig
-from .md_files import LogWriter, Mark, PathLike
+from .md_files import COLUMNS, LogWriter, Mark, PathLike
 from .md_frames import FrameWriter, make_frame
 from .md_guards import Guard, check_atoms, committee_deviation, results_at_hand
 from .md_integrators import Integrator, initialise_velocities, wants_fixed_com
@@ -284,8 +284,8 @@ class Simulation:
 
     def _postfix(self) -> str:
         rate = self._rate()
-        row = self.rows[-1]
-        return f"{rate:.3g} ns/day, T={row[6]:.0f} K, E={row[2]:.3f} eV"
+        row = dict(zip(COLUMNS, self.rows[-1]))
+        return f"{rate:.3g} ns/day, T={row['temperature_K']:.0f} K, E={row['potential_energy_eV']:.3f} eV"
 
     def _rate(self) -> float:
         done = self.step - self.first_step
@@ -301,23 +301,25 @@ class Simulation:
 
     def result(self) -> MDResult:
         """Numbers of the run so far."""
-        table = np.array(self.rows).reshape(len(self.rows), 12).T  # (n_rows, 12) -> (12, n_rows)
+        table = np.array(self.rows).reshape(len(self.rows), len(COLUMNS)).T  # (n_columns, n_rows)
+        column = dict(zip(COLUMNS, table))
         positions, momenta, cell = self.good
-        names = ("potential_energy", "kinetic_energy", "total_energy", "conserved_energy", "temperature")
+        energies = ("potential_energy", "kinetic_energy", "total_energy", "conserved_energy")
         return MDResult(
             status=self.status,  # type: ignore[arg-type]
             reason=self.reason,
             config=self.config.to_dict(),
             n_atoms=len(self.atoms),
             n_steps=self.step,
-            step=table[0].astype(int),
-            time_fs=table[1],
-            **dict(zip(names, table[2:7])),
-            target_temperature=table[7],
-            pressure=table[8] * units.GPa,
-            volume=table[9],
-            max_force=table[10],
-            max_force_std=table[11],
+            step=column["step"].astype(int),
+            time_fs=column["time_fs"],
+            **{name: column[f"{name}_eV"] for name in energies},
+            temperature=column["temperature_K"],
+            target_temperature=column["target_temperature_K"],
+            pressure=column["pressure_GPa"] * units.GPa,
+            volume=column["volume_A3"],
+            max_force=column["max_force_eV_per_A"],
+            max_force_std=column["max_force_std_eV_per_A"],
             numbers=self.atoms.numbers.copy(),
             positions=positions,
             momenta=momenta,

@@ -24,6 +24,7 @@ from dpa2calc.errors import ConfigError, StructureError
 from ._application import application
 from ._evaluate import Evaluated, Relaxation, evaluate
 from ._structures import checked_copy, positive
+from .neb_order import exchanged_atoms, warn_exchanged
 from .neb_result import NudgedElasticBand
 from .neb_store import band_identity, restore_band, save_band
 from .result import provenance
@@ -53,7 +54,9 @@ def nudged_elastic_band(
     Args:
         initial: minimum with a calculator; its FixAtoms constraints hold for the whole path. Not changed.
         final: the other minimum: same atoms in the same order, same cell. Atoms may have been wrapped across
-            the cell; the shorter way is taken.
+            the cell; the shorter way is taken. Equal atoms that change places although another order makes
+            the path shorter bring a warning that names them; the order is not changed, as an exchange may be
+            what is meant.
         n_images: images in all, ends included, at least 3.
         interpolation: first guess: "idpp" keeps atoms from running through one another (Smidstrup et al.,
             J. Chem. Phys. 140, 214106, 2014), "linear" is a straight line.
@@ -68,6 +71,9 @@ def nudged_elastic_band(
     Returns:
         The band; when it is not converged within max_steps, with a warning and `converged=False`.
 
+    Warns:
+        UserWarning: not converged, or equal atoms change places.
+
     Raises:
         StructureError: ends that do not belong together, are the same, or are not relaxed.
         ConfigError: bad numbers, or a folder that belongs to another path or calculator, or is in use.
@@ -81,6 +87,9 @@ def nudged_elastic_band(
     for name, value in (("fmax", fmax), ("spring", spring), ("max_steps", max_steps)):
         positive(name, value)
     stop = _matched(start, final)
+    exchanged = exchanged_atoms(start, stop)
+    if exchanged:
+        warn_exchanged(start, stop, exchanged, stacklevel=2)
     ends = _relaxed_ends(start, stop, calculator, relax_ends, fmax, folder)
     images = _first_guess(ends, n_images, interpolation)
     store = Path(folder) / "band.npz" if folder is not None else None
@@ -99,7 +108,7 @@ def nudged_elastic_band(
     record = provenance(
         calculator, function="nudged_elastic_band", interpolation=interpolation, spring=spring
     )
-    return _result(images, ends, climb, (n_steps, residual, converged, fmax), record)
+    return _result(images, ends, climb, (n_steps, residual, converged, fmax), exchanged, record)
 
 
 def _matched(start: Atoms, final: Atoms) -> Atoms:
@@ -247,6 +256,7 @@ def _result(
     ends: list[Evaluated],
     climb: bool,
     state: tuple[int, float, bool, float],
+    exchanged: list[list[int]],
     record: dict,
 ) -> NudgedElasticBand:
     energies = np.array(
@@ -286,6 +296,7 @@ def _result(
         residual_force=residual,
         n_steps=n_steps,
         climb=climb,
+        exchanged=exchanged,
         numbers=images[0].numbers.copy(),
         cell=images[0].cell.array.copy(),
         pbc=images[0].pbc.copy(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,8 @@ class NudgedElasticBand(Result):
     between the highest image and the highest point of the spline through energies and slopes (small when the
     climbing image sits on the saddle); `saddle` image index; `saddle_force` eV/Å, the largest true force
     there; `minima` inner images that lie in a dip of the path; `converged`, `fmax` asked and
-    `residual_force` reached, eV/Å; `n_steps`; `climb`; `numbers`, `cell`, `pbc`.
+    `residual_force` reached, eV/Å; `n_steps`; `climb`; `numbers`, `cell`, `pbc`;
+    `exchanged`: cycles of equal atoms that change places although another order would make the path shorter.
     """
 
     formula: str
@@ -47,6 +48,7 @@ class NudgedElasticBand(Result):
     numbers: np.ndarray
     cell: np.ndarray
     pbc: np.ndarray
+    exchanged: list[list[int]] = field(default_factory=list)
 
     def images(self) -> list[Atoms]:
         """The images with their energies and forces, ready for `ase.io.write`."""
@@ -75,6 +77,9 @@ class NudgedElasticBand(Result):
         ]
         if self.saddle in (0, len(self.energies) - 1):
             lines.append("  the highest image is an end of the path: no saddle point between the minima")
+        if self.exchanged:
+            names = "; ".join(" and ".join(map(str, cycle)) for cycle in self.exchanged)
+            lines.append(f"  equal atoms change places: {names}; another order would make the path shorter")
         if self.minima:
             lines.append(f"  the path dips at images {self.minima}: relax them and split the path there")
         return "\n".join(lines)

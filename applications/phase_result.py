@@ -103,10 +103,16 @@ class PhaseTransition(Result):
         return np.array([name == branch for name in self.branch])
 
     def transition(self) -> StepPosition:
-        """Transition temperature: mean over the branches that show it, half the hysteresis in the error."""
+        """Transition temperature: mean over the branches, half the hysteresis in the error.
+
+        Every branch that was run must show the step: one that does not come back on cooling is a structure
+        that changed for good, or noise, and gives NaN with the reason. `steps` has the branches one by one.
+        """
         found = [step for step in self.steps.values() if np.isfinite(step["temperature"])]
-        if not found:
-            return StepPosition(float("nan"), float("nan"), next(iter(self.steps.values()))["reason"])
+        if len(found) < len(self.steps):
+            branch, lacking = next((b, s) for b, s in self.steps.items() if not np.isfinite(s["temperature"]))
+            reason = lacking["reason"] + (f" on {branch}, but one on the other branch" if found else "")
+            return StepPosition(float("nan"), float("nan"), reason)
         values = np.array([step["temperature"] for step in found])
         errors = np.array([step["error"] for step in found])
         error = np.sqrt((errors**2).mean() / len(found) + (np.ptp(values) / 2) ** 2)
@@ -123,11 +129,15 @@ class PhaseTransition(Result):
         """Transition temperature and a table of the stages."""
         lines = [f"temperature scan of {self.formula} ({self.n_atoms} atoms) at {self._pressure()}"]
         for branch, step in self.steps.items():
-            value = step["reason"] or f"{plus_minus(step['temperature'], step['error'])} K"
+            value = f"not determined: {step['reason']}"
+            if not step["reason"]:
+                value = f"{plus_minus(step['temperature'], step['error'])} K"
             lines.append(f"step on {branch:10s} {value}")
         whole = self.transition()
+        value = f"not determined: {whole.reason}"
         if not whole.reason:
-            lines.append(f"transition         {plus_minus(whole.temperature, whole.error)} K")
+            value = f"{plus_minus(whole.temperature, whole.error)} K"
+        lines.append(f"transition         {value}")
         if np.isfinite(self.hysteresis()[0]):
             lines.append(f"hysteresis         {plus_minus(*self.hysteresis())} K")
         lines.append(f"order parameter: {self.order_name}")

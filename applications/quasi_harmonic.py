@@ -18,7 +18,8 @@ from . import _phonopy
 from ._application import application
 from ._evaluate import Evaluated, Relaxation, evaluate
 from ._structures import GPA, checked_copy, need_stress, positive, supercell_matrix
-from .eos import Form, energy_of_volume, fit_energy_volume
+from .eos_forms import Form, energy_of_volume, fit_energy_volume
+from .quasi_harmonic_checks import undetermined
 from .result import Result, library_versions, provenance
 
 _JOULE_PER_MOL = units.mol / units.J
@@ -32,7 +33,10 @@ class QuasiHarmonic(Result):
     `volume` Å³/atom, `thermal_expansion` (volumetric, 1/K), `bulk_modulus` GPa (isothermal), `gibbs` eV/atom,
     `heat_capacity_p`, `heat_capacity_v` and `entropy` eV/K/atom, `grueneisen` (thermodynamic, NaN at 0 K).
     Input curves per atom: `volumes` (n_v,) Å³, `energies` (n_v,) eV static, `helmholtz` (n_t, n_v) eV,
-    `fit_residual` rms of the fits of F(V), eV/atom; `lowest_frequencies` (n_v,) THz.
+    `fit_residual` rms of the fits of F(V), eV/atom; `lowest_frequencies` (n_v,) THz. Where the fits do not
+    determine them (`quasi_harmonic_checks.undetermined`), expansion, bulk modulus, C_p and Grüneisen
+    parameter are NaN, and `reason` says why ("" where all is determined); `beyond` says where the range of
+    volumes ends before the temperatures do.
     """
 
     formula: str
@@ -51,6 +55,8 @@ class QuasiHarmonic(Result):
     helmholtz: np.ndarray
     fit_residual: np.ndarray
     lowest_frequencies: np.ndarray
+    reason: str = ""
+    beyond: str = ""
 
     def summary(self) -> str:
         """A table at a few temperatures."""
@@ -61,12 +67,19 @@ class QuasiHarmonic(Result):
         ]
         wanted = np.unique([np.abs(self.temperatures - t).argmin() for t in (0, 100, 300, 500, 700, 1000)])
         for i in wanted:
-            lines.append(
-                f"  {self.temperatures[i]:6.1f}  {self.volume[i]:11.4f}  "
-                f"{1e6 * self.thermal_expansion[i]:16.2f}  {self.bulk_modulus[i]:9.2f}  "
-                f"{self.heat_capacity_p[i] * _JOULE_PER_MOL:9.3f}  "
-                f"{self.heat_capacity_v[i] * _JOULE_PER_MOL:7.3f}  {self.grueneisen[i]:9.3f}"
+            values = (
+                1e6 * self.thermal_expansion[i],
+                self.bulk_modulus[i],
+                self.heat_capacity_p[i] * _JOULE_PER_MOL,
+                self.heat_capacity_v[i] * _JOULE_PER_MOL,
+                self.grueneisen[i],
             )
+            cells = [
+                f"{f'{value:.{digits}f}' if np.isfinite(value) else '-':>{width}}"
+                for value, width, digits in zip(values, (16, 9, 9, 7, 9), (2, 2, 3, 3, 3))
+            ]
+            lines.append(f"  {self.temperatures[i]:6.1f}  {self.volume[i]:11.4f}  {'  '.join(cells)}")
+        lines += [f"  not determined: {text}" for text in (self.reason, self.beyond) if text]
         return "\n".join(lines)
 
     def plot(self, ax: Any = None) -> Any:
@@ -77,7 +90,8 @@ class QuasiHarmonic(Result):
         axes.plot(self.temperatures, 1e6 * self.thermal_expansion)
         axes.set_xlabel("temperature (K)")
         axes.set_ylabel("volumetric thermal expansion (10⁻⁶/K)")
-        axes.set_title(f"{self.formula}: quasi-harmonic, {self.pressure:g} GPa")
+        gaps = " (gaps: not determined)" if self.reason else ""
+        axes.set_title(f"{self.formula}: quasi-harmonic, {self.pressure:g} GPa{gaps}")
         return axes
 
 
@@ -102,7 +116,8 @@ def quasi_harmonic(
 ) -> QuasiHarmonic:
     """Minimise F(V, T) = E(V) + F_vibration(V, T) + P V over the volume at each temperature.
 
-    At each volume positions and cell shape take the minimum of the static energy.
+    At each volume positions and cell shape take the minimum of the static energy. Numbers that the fits of
+    F(V) do not determine are NaN, with a reason (see QuasiHarmonic).
 
     Args:
         atoms: crystal with a calculator that offers stress, near its equilibrium volume; not changed.
@@ -136,13 +151,14 @@ def quasi_harmonic(
     points = _static(crystal, calculator, grid, settings, folder, progress)
     lowest: list[float] = []
     columns: tuple[list[np.ndarray], ...] = ([], [], [])  # free energy, entropy, heat capacity
+    # the unstrained crystal decides, so that all volumes have the same supercell
+    common = np.eye(3, dtype=int)
+    if supercell is None:
+        common = supercell_matrix(_phonopy.primitive_cell(crystal, symprec), min_length, symprec)
     for strain, point in zip(grid, tqdm(points, desc="quasi-harmonic", unit="volume", disable=not progress)):
         primitive = _phonopy.primitive_cell(point.atoms, symprec)
-        if supercell is None:
-            # the unstrained crystal decides, so that all volumes have the same supercell
-            reference = _phonopy.primitive_cell(crystal, symprec)
-            matrix = supercell_matrix(reference, min_length, symprec)
-        else:
+        matrix = common
+        if supercell is not None:
             matrix = _phonopy.to_primitive_matrix(supercell, point.atoms, primitive)
         constants = _phonopy.force_constants(
             primitive, matrix, calculator, displacement=displacement, folder=folder, progress=False
@@ -204,17 +220,16 @@ def _minimised(
     helmholtz = energies + free  # (n_t, n_v)
     fits: list[np.ndarray] = []
     residuals: list[float] = []
+    beyond = ""
     for temperature, curve in zip(temperatures, helmholtz + pressure * volumes):
         try:
             best, _ = fit_energy_volume(volumes, curve, form)
         except StructureError as error:
             if not fits:
                 raise StructureError(f"quasi_harmonic at {temperature:g} K: {error}") from error
-            warnings.warn(
-                f"quasi_harmonic stops below {temperature:g} K: the crystal expands beyond the volumes "
-                "sampled; add larger strains",
-                stacklevel=4,
-            )
+            beyond = "the crystal expands beyond the volumes sampled; add larger strains"
+            warnings.warn(f"quasi_harmonic stops below {temperature:g} K: {beyond}", stacklevel=4)
+            beyond = f"anything from {temperature:g} K on, where {beyond}"
             break
         fits.append(best)
         residuals.append(_residual(volumes, curve, best, form))
@@ -223,7 +238,7 @@ def _minimised(
         raise StructureError(
             "quasi_harmonic: fewer than three temperatures are inside the volumes; add larger strains"
         )
-    gibbs, volume, modulus, _ = np.array(fits).T
+    gibbs, volume, modulus, _ = np.array(fits).T.copy()
     times = temperatures[:n]
     expansion = np.gradient(volume, times, edge_order=2) / volume
     expansion[times == 0.0] = 0.0  # third law
@@ -231,6 +246,12 @@ def _minimised(
     capacity_p = at[0] + times * expansion**2 * modulus * volume
     with np.errstate(divide="ignore", invalid="ignore"):
         grueneisen = np.where(at[0] > 1e-3 * units.kB, expansion * modulus * volume / at[0], np.nan)
+    curves = (helmholtz + pressure * volumes)[:n]
+    unknown, reason = undetermined(times, volumes, curves, form, np.array(fits))
+    if reason:
+        warnings.warn(f"quasi_harmonic: not everything is determined: {reason}", stacklevel=3)
+    for values in (expansion, modulus, capacity_p, grueneisen):
+        values[unknown] = np.nan
     return QuasiHarmonic(
         provenance=record,
         formula=points[0].atoms.get_chemical_formula(),
@@ -249,6 +270,8 @@ def _minimised(
         helmholtz=helmholtz[:n],
         fit_residual=np.array(residuals),
         lowest_frequencies=lowest,
+        reason=reason,
+        beyond=beyond,
     )
 
 

@@ -19,6 +19,7 @@ from ._application import application_writing
 from ._evaluate import automatic_optimizer
 from ._structures import checked_copy, need_stress, positive, require
 from .md_frames import FrameWriter, make_frame
+from .partly_periodic import PeriodicStrain, check_partly_periodic, filling, strain_basis
 from .relax_result import RelaxResult
 from .relax_trajectory import KEY, belongs_to, last_frame
 from .result import provenance
@@ -27,7 +28,7 @@ Optimizer = Literal["auto", "bfgs", "lbfgs", "fire", "fire2", "bfgs-linesearch",
 CellFreedom = Literal["fixed", "isotropic", "axes", "shape", "full"]
 PathLike = str | os.PathLike[str]
 
-# which of the six strains may change, in ASE's order xx, yy, zz, yz, xz, xy
+# which of the six strains of a crystal may change, in ASE's order xx, yy, zz, yz, xz, xy
 _MASKS = {"axes": [1, 1, 1, 0, 0, 0]}
 
 
@@ -65,6 +66,11 @@ def relax(
     progress: bool = True,
 ) -> RelaxResult:
     """Find the nearest minimum of the energy (at a pressure: of the enthalpy).
+
+    The cell of a slab, a 2-D crystal or a wire (pbc in one or two directions) changes in its periodic
+    directions alone: "isotropic" is then their area or length, "axes" their lengths, "shape" the shape at
+    constant area. Their stress is that of the atoms, not of the vacuum: the cell's stress times its volume
+    over that of the layer (extent of the atoms and 3 Å). A pressure needs three periodic directions.
 
     Args:
         atoms: with a calculator; never changed. Constraints on them are obeyed.
@@ -110,6 +116,8 @@ def relax(
         from ase.constraints import FixSymmetry
 
         work.set_constraint([*work.constraints, FixSymmetry(work, symprec=symprec)])
+    if cell != "fixed" and not work.pbc.all():
+        work.set_constraint([*work.constraints, PeriodicStrain(strain_basis(work, cell))])
     try:
         history, reason = _optimise(work, settings, writer, done, progress)
     finally:
@@ -137,11 +145,7 @@ def _check(settings: _Settings, atoms: Atoms, calculator: Any) -> None:
             )
         return
     need_stress(calculator, f"relax with cell={settings.cell!r}")
-    if not atoms.pbc.all() or atoms.cell.rank < 3:
-        raise StructureError(
-            f"relax with cell={settings.cell!r} needs a crystal, periodic in three directions; "
-            f"pbc is {atoms.pbc.tolist()}"
-        )
+    check_partly_periodic(atoms, f"relax with cell={settings.cell!r}", settings.pressure_gpa)
 
 
 def _resume(work: Atoms, writer: FrameWriter, mine: str) -> int:
@@ -159,7 +163,9 @@ def _make_optimizer(work: Atoms, settings: _Settings) -> Any:
     from ase.filters import FrechetCellFilter
 
     target: Any = work
-    if settings.cell != "fixed":
+    if settings.cell != "fixed" and not work.pbc.all():
+        target = FrechetCellFilter(work)  # PeriodicStrain decides what changes
+    elif settings.cell != "fixed":
         target = FrechetCellFilter(
             work,
             mask=_MASKS.get(settings.cell),
@@ -206,7 +212,7 @@ def _optimise(
                 )
             history.append(row)
             if writer and (step > done or not done):
-                writer.write(make_frame(work, step, 0.0))
+                writer.write(_frame(work, step))
             bar.set_postfix_str(f"E={row[1]:.5f} eV, fmax={row[2]:.2g} eV/Å, smax={row[3]:.2g} GPa")
             if row[2] <= settings.fmax and row[3] <= settings.smax_gpa:
                 return history, ""
@@ -222,6 +228,12 @@ def _optimise(
     )
 
 
+def _frame(work: Atoms, step: int) -> Atoms:
+    frame = make_frame(work, step, 0.0)
+    frame.set_constraint([item for item in frame.constraints if not isinstance(item, PeriodicStrain)])
+    return frame
+
+
 def _measure(work: Atoms, settings: _Settings) -> tuple[float, float, float, float]:
     """Enthalpy (eV), largest force (eV/Å), largest stress deviation (GPa, 0 if fixed), volume (Å³ or NaN)."""
     forces = work.get_forces()  # constraints applied
@@ -233,7 +245,9 @@ def _measure(work: Atoms, settings: _Settings) -> tuple[float, float, float, flo
         enthalpy += pressure * volume
         stress = work.get_stress()  # (6,) xx, yy, zz, yz, xz, xy
         deviation = stress + pressure * np.array([1, 1, 1, 0, 0, 0])
-        if settings.cell == "isotropic":
+        if not work.pbc.all():
+            deviation = stress / filling(work)
+        elif settings.cell == "isotropic":
             deviation = deviation[:3].mean(keepdims=True)
         elif settings.cell == "axes":
             deviation = deviation[:3]

@@ -71,6 +71,10 @@ class RelaxResult(Result):
                 f"cell after         {_cell_text(after)}",
                 f"volume             {before.volume:.4f} -> {after.volume:.4f} Å³",
             ]
+            if not self.pbc.all():  # the volume is that of the vacuum
+                sizes = [_measure(cell.array[self.pbc]) for cell in (before, after)]
+                name, unit = ("area", "Å²") if self.pbc.sum() == 2 else ("length", "Å")
+                lines[-1] = f"{name:18s} {sizes[0]:.4f} -> {sizes[1]:.4f} {unit}, in the periodic directions"
         if self.space_group_after:
             lines.append(f"space group        {self.space_group_before} -> {self.space_group_after}")
         if self.reason:
@@ -94,6 +98,11 @@ class RelaxResult(Result):
         label = "enthalpy" if self.pressure else "energy"
         energy.set_ylabel(f"{label} above the last (meV/atom)", color="C0")
         return ax
+
+
+def _measure(vectors: np.ndarray) -> float:
+    """Area or length that vectors (n, 3) span."""
+    return float(np.sqrt(np.linalg.det(vectors @ vectors.T)))
 
 
 def _cell_text(cell: Any) -> str:

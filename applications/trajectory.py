@@ -15,8 +15,6 @@ from tqdm import tqdm
 from dpa2calc.errors import DataError, MissingDependencyError
 from dpa2calc.files.structures import about_folder, iread_structures
 
-TrajectoryLike: TypeAlias = "str | os.PathLike[str] | Atoms | Iterable[Atoms] | Frames"
-
 
 class Frames:
     """The chosen frames of a trajectory, read one at a time and never held in memory together.
@@ -120,6 +118,9 @@ class Frames:
                 "hand in a file or a list of Atoms"
             )
         return islice(iter(self.source), self.index.start, self.index.stop, self.index.step)
+
+
+TrajectoryLike: TypeAlias = str | os.PathLike[str] | Atoms | Iterable[Atoms] | Frames
 
 
 def with_progress(frames: Frames, label: str, progress: bool) -> Iterator[Atoms]:

@@ -15,7 +15,7 @@ from dpa2calc.errors import ConfigError
 
 from ._application import application
 from .pairs import cell_heights
-from .paths import Drift, Paths, read_paths
+from .paths import WITHOUT_CELL, Drift, Paths, read_paths
 from .result import Result, provenance
 from .trajectory import BlockAverage, TrajectoryLike
 
@@ -34,8 +34,9 @@ class VanHove(Result):
             without three periodic directions. A peak growing at r = 0 means that others move into vacated
             sites.
         beyond: probability (n_lags,) of having moved further than the last bin.
-        non_gaussian: α₂ = 3<r⁴> / (5<r²>²) - 1 (n_lags,); 0 for Brownian motion.
+        non_gaussian: α₂ = 3<r⁴> / (5<r²>²) - 1 (n_lags,); 0 for Brownian motion, NaN where no atom moved.
         n_origins, n_blocks: time origins used, and blocks behind the standard errors.
+        without_cell: True where coordinates were taken as unwrapped because no direction is periodic.
     """
 
     species: str
@@ -49,14 +50,19 @@ class VanHove(Result):
     non_gaussian: np.ndarray
     n_origins: int
     n_blocks: int
+    without_cell: bool = False
 
     def summary(self) -> str:
         lines = [f"van Hove function of {self.species}: {self.n_origins} time origins"]
+        if self.without_cell:
+            lines.append(f"  {WITHOUT_CELL}")
         for k, t in enumerate(self.time):
             most = self.r[np.argmax(self.self_part[k])]
+            alpha = self.non_gaussian[k]
+            shape = f"{alpha:.2f}" if np.isfinite(alpha) else "not determined: no atom moved"
             lines.append(
                 f"  {t:8.3g} ps  most likely displacement {most:.2f} Å, non-Gaussian parameter "
-                f"{self.non_gaussian[k]:.2f}, {100 * self.beyond[k]:.1f} % beyond {self.r[-1]:.1f} Å"
+                f"{shape}, {100 * self.beyond[k]:.1f} % beyond {self.r[-1]:.1f} Å"
             )
         return "\n".join(lines)
 
@@ -150,11 +156,18 @@ def van_hove(
         distinct_part=np.array([average.mean() for average in others]) if distinct else None,
         distinct_error=np.array([average.error() for average in others]) if distinct else None,
         beyond=1.0 - self_part.sum(axis=1) * bin_width,
-        non_gaussian=0.6 * fourth / second**2 - 1.0,
+        non_gaussian=_non_gaussian(second, fourth),
         n_origins=len(origins),
         n_blocks=min(n_blocks, len(origins)),
+        without_cell=paths.without_cell,
         provenance=provenance(source=paths.provenance.get("source")),
     )
+
+
+def _non_gaussian(second: np.ndarray, fourth: np.ndarray) -> np.ndarray:
+    """α₂ (n_lags,) from <r²> and <r⁴>; NaN where atoms moved by no more than the rounding of coordinates."""
+    moved = second > 1e-20  # Å², far below any vibration
+    return np.where(moved, 0.6 * fourth / np.where(moved, second, 1.0) ** 2 - 1.0, np.nan)
 
 
 def _reduced(atoms: Atoms) -> Atoms:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,9 @@ def add_structure_argument(parser: argparse.ArgumentParser) -> None:
         help="any file that ASE reads (cif, extxyz, POSCAR ...)",
     )
     parser.add_argument("--structure", metavar="FILE", help="the same file, named")
-    parser.add_argument("--index", type=int, default=-1, help="which frame of the file (default: the last)")
+    parser.add_argument(
+        "--index", type=int, help="which frame of a file of several: 0 is the first, -1 the last"
+    )
     parser.add_argument(
         "--repeat", type=int, nargs=3, metavar=("A", "B", "C"), help="repeat the cell, for example 2 2 2"
     )
@@ -80,7 +83,7 @@ def read_structure(args: argparse.Namespace) -> Any:
     """The `ase.Atoms` that the options of `add_structure_argument` name.
 
     Raises:
-        DataError: the file is missing or ASE cannot read it.
+        DataError: the file is missing, ASE cannot read it, or it has several frames and --index is missing.
         ConfigError: no file given, --repeat along a direction without a cell vector, or below 1.
     """
     if args.structure is None:
@@ -95,19 +98,30 @@ def read_structure(args: argparse.Namespace) -> Any:
     return atoms
 
 
-def read_frame(path: str, index: int = -1) -> Any:
-    """One frame of any file that ASE reads.
+def read_frame(path: str, index: int | None = None) -> Any:
+    """One frame of any file that ASE reads; FILE@N names frame N too.
 
     Raises:
-        DataError: the file is missing or ASE cannot read it.
+        DataError: the file is missing, ASE cannot read it, or it holds several frames and `index` is None.
     """
-    from dpa2calc.files.structures import read_structures
+    from dpa2calc.files.structures import iread_structures, read_structures
 
+    name, _, number = path.rpartition("@")
+    if not Path(path).exists() and Path(name).is_file() and number.removeprefix("-").isdigit():
+        path, index = name, int(number)
     if not Path(path).exists():
         raise DataError(
             f"{path} does not exist; give a structure file such as structure.cif or frames.extxyz"
         )
-    return read_structures(path, index)[0]
+    if index is not None:
+        return read_structures(path, index)[0]
+    frames = list(islice(iread_structures(path), 2))
+    if len(frames) != 1:
+        raise DataError(
+            f"{path} holds {'more than one frame' if frames else 'no frame'}, and this command takes one "
+            f"structure; name it with --index N or {path}@N (0 is the first frame, -1 the last)"
+        )
+    return frames[0]
 
 
 def save_figure(result: Any, path: Path, draw: str = "plot") -> Path:

@@ -99,3 +99,23 @@ def test_errors_say_what_to_do(brownian_walk, paths_of) -> None:
     result = diffusion(paths_of(brownian_walk(400, 4)), "Li")
     with pytest.raises(ConfigError, match="no temperature; call diffusion"):
         arrhenius([result, result])
+
+
+def test_no_activation_energy_from_undetermined_coefficients(tmp_path, brownian_walk, paths_of) -> None:
+    results = []
+    for t in (500.0, 600.0, 700.0):
+        walk = brownian_walk(600, 20, seed=int(t))
+        if t == 600.0:  # free flight
+            walk = walk + np.linspace(0, 300, 600)[:, None, None]
+            with pytest.warns(UserWarning, match="not linear"):
+                results.append(diffusion(paths_of(walk), "Li", temperature=t))
+        else:
+            results.append(diffusion(paths_of(walk), "Li", temperature=t))
+    fit = arrhenius(results)
+    assert np.isnan([fit.activation_energy, fit.activation_energy_error, fit.log_prefactor]).all()
+    text = fit.summary()
+    assert "activation energy  not determined: D at 600 K is not determined (the mean-square" in text
+    assert "600.0 K  not determined" in text and "nan" not in text
+    assert Arrhenius.load(fit.save(tmp_path / "a.npz")).summary() == text
+    assert any("not determined" in item.get_text() for item in fit.plot().get_legend().get_texts())
+    assert np.isfinite(arrhenius([results[0], results[2]]).activation_energy)

@@ -7,6 +7,7 @@ import pytest
 from ase import units
 
 from dpa2calc.applications import Diffusion, diffusion
+from dpa2calc.applications.diffusion import _Line
 from dpa2calc.errors import ConfigError, DataError
 
 
@@ -32,6 +33,9 @@ def test_error_bars_cover_the_truth(n_frames, n_atoms, replicas, brownian_walk, 
     for name, truth in (("tracer", 0.1), ("collective", 0.1), ("haven_ratio", 1.0)):
         values = np.array([getattr(result, name) for result in results])
         errors = np.array([getattr(result, f"{name}_error") for result in results])
+        known = np.isfinite(values)  # a few walks look bent by chance
+        assert known.mean() > 0.95
+        values, errors = values[known], errors[known]
         if name == "haven_ratio" and n_atoms == 1:
             np.testing.assert_allclose(values, 1.0)  # one ion has no one to be correlated with
             continue
@@ -95,7 +99,7 @@ def test_from_wrapped_frames_with_a_drifting_host(brownian_walk, frames_of) -> N
     result = diffusion(frames, "Li", interval_fs=100.0)
     assert result.tracer == pytest.approx(0.2, abs=4 * result.tracer_error)
     with pytest.warns(UserWarning, match="not linear"):  # ballistic drift
-        assert diffusion(frames, "Li", interval_fs=100.0, drift="none").tracer > 1.0
+        assert np.isnan(diffusion(frames, "Li", interval_fs=100.0, drift="none").tracer)
 
 
 def test_single_species_has_no_collective_motion(brownian_walk, frames_of) -> None:
@@ -120,14 +124,69 @@ def test_slope_equals_a_plain_loop(brownian_walk, paths_of) -> None:
     assert result.tracer == pytest.approx(slope / 6)
 
 
-def test_caged_ions_are_reported(paths_of) -> None:
-    rng = np.random.default_rng(1)
+def bent(kind: str, seed: int) -> np.ndarray:
+    """Displacements (2000, 20, 3) whose mean-square displacement is not linear over the default window."""
+    rng = np.random.default_rng(seed)
+    if kind == "ballistic":  # free flight, 400 frames between collisions
+        velocity = np.repeat(rng.normal(size=(5, 20, 3)), 400, axis=0)
+        return np.cumsum(0.1 * velocity, axis=0)
     position, walk = np.zeros((20, 3)), []
-    for _ in range(3000):  # Ornstein-Uhlenbeck: a cage that is felt within the fit window
-        position = 0.97 * position + rng.normal(size=position.shape) * 0.1
+    for _ in range(2000):  # a cage that is felt within the window
+        position = 0.99 * position + rng.normal(size=position.shape) * 0.1
         walk.append(position)
-    with pytest.warns(UserWarning, match="not linear from .* its slope changes by -.*Move the fit window"):
-        diffusion(paths_of(np.array(walk)), "Li", fit=(0.1, 20.0))
+    return np.array(walk)
+
+
+@pytest.mark.parametrize("kind", ["ballistic", "caged"])
+def test_motion_that_is_no_diffusion_gives_no_number(kind: str, paths_of) -> None:
+    results = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        for seed in range(40):
+            paths = paths_of(bent(kind, seed))
+            results.append(diffusion(paths, "Li", temperature=600.0, charge=1.0))
+    refused = [result for result in results if result.reason]
+    assert len(refused) > 0.95 * len(results)
+    for result in refused:
+        assert np.isnan([result.tracer, result.tracer_error, result.conductivity, result.haven_ratio]).all()
+        assert np.isnan(result.tracer_xyz).all() and np.isfinite(result.msd).all()
+        assert "tracer D       not determined: the mean-square displacement of Li" in result.summary()
+        assert "conductivity   not determined mS/cm (tracer)" in result.summary()
+
+
+def test_caged_ions_are_reported(paths_of) -> None:
+    message = "D of Li is not determined: .* not linear from .* its slope changes by -.*Move the fit window"
+    with pytest.warns(UserWarning, match=message):
+        diffusion(paths_of(bent("caged", 1)), "Li")
+
+
+def test_slight_bend_enters_the_error() -> None:
+    lags = np.linspace(1.0, 5.0, 41)
+    noise = 1 + 1e-4 * np.random.default_rng(2).normal(size=6)
+    line = _Line.through(lags, np.outer(lags + 0.015 * lags**2, noise), "curve")
+    # slopes of a parabola over the halves [1, 3] and [3, 5]: 1 + 0.03 * 2 and 1 + 0.03 * 4
+    assert not line.reason and line.doubt == pytest.approx(0.03, rel=1e-2)
+    assert line.ratio == pytest.approx(1.12 / 1.06, rel=1e-3)
+    assert _Line.through(lags, np.outer(lags, noise), "curve").doubt < 1e-12
+
+
+@pytest.mark.parametrize("breathes", [False, True])
+def test_frozen_crystal_has_zero(breathes: bool, frames_of) -> None:
+    frames = frames_of(np.zeros((100, 6, 3)), 9.0 * np.eye(3))
+    for k, atoms in enumerate(frames):
+        atoms.set_cell(atoms.cell.array * (1 + 0.01 * breathes * np.sin(k)), scale_atoms=True)
+    result = diffusion(frames, "Li", interval_fs=100.0, temperature=300.0, charge=1.0)
+    assert abs(result.tracer) < 1e-12 and abs(result.conductivity) < 1e-6 and result.reason == ""
+    assert np.isnan(result.haven_ratio) and "Haven ratio    not determined" in result.summary()
+
+
+def test_no_cell_is_said(brownian_walk, frames_of) -> None:
+    frames = frames_of(brownian_walk(300, 20), 9.0 * np.eye(3), wrap=False)
+    for atoms in frames:
+        atoms.pbc, atoms.cell = False, None
+    result = diffusion(frames, "Li", interval_fs=100.0)
+    assert result.without_cell and "no periodic cell: coordinates taken as unwrapped" in result.summary()
+    assert result.tracer == pytest.approx(0.1, abs=4 * result.tracer_error)
 
 
 def test_saved_and_plotted(tmp_path, brownian_walk, paths_of) -> None:

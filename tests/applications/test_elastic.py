@@ -1,5 +1,7 @@
 """Elastic constants against analytic crystals, matscipy, and published EMT numbers."""
 
+import warnings
+
 import numpy as np
 import pytest
 from ase.build import bulk
@@ -197,3 +199,57 @@ def test_calculator_without_stress():
     atoms.calc = NoStress()
     with pytest.raises(ConfigError, match="needs the stress, which NoStress does not offer"):
         elastic_constants(atoms, progress=False)
+
+
+class Noisy(EMT):
+    """EMT whose stress carries noise, in GPa."""
+
+    def __init__(self, noise, seed=0):
+        super().__init__()
+        self.noise, self.rng = noise / GPA, np.random.default_rng(seed)
+
+    def calculate(self, *args, **kwargs):
+        super().calculate(*args, **kwargs)
+        if "stress" in self.results:
+            self.results["stress"] = self.results["stress"] + self.noise * self.rng.normal(size=6)
+
+
+def clamped(noise, seed=0, **options):
+    atoms = bulk("Cu", a=3.59)
+    atoms.calc = Noisy(noise, seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the noise is stress that is left
+        return elastic_constants(atoms, relax="none", relax_ions=False, progress=False, **options)
+
+
+def test_errors_hold_the_noise():
+    exact, inside = clamped(0.0), []
+    for seed in range(8):
+        noisy = clamped(0.05, seed)
+        for name, (value, error) in noisy.constants.items():
+            inside.append(abs(value - exact.constants[name][0]) < 2 * error)
+            assert error > 1.0  # GPa; the noise over the strain is 5
+        assert noisy.reason == ""
+    assert np.mean(inside) > 0.9
+
+
+def test_noise_gives_no_constants(tmp_path):
+    results = [clamped(3.0, seed) for seed in range(20)]
+    refused = [any(np.isnan(value) for value, _ in r.constants.values()) and r.reason for r in results]
+    assert np.mean([bool(item) for item in refused]) > 0.95
+    text = results[0].summary()
+    assert "not determined" in text and "scatter about their slope" in text
+    assert ElasticConstants.load(results[0].save(tmp_path / "e.npz")).summary() == text
+
+
+def test_error_shows_the_change_with_the_strain():
+    """Large strains leave the straight part of the stress: the error says so."""
+    near, far = clamped(0.0), clamped(0.0, strains=(0.05, 0.1))
+    for name, (value, error) in far.constants.items():
+        assert abs(value - near.constants[name][0]) < 3 * error
+    assert far.constants["C11"][1] > 20 * near.constants["C11"][1]
+
+
+def test_summary_says_whose_errors_they_are(copper):
+    assert "errors are those of the fit; the error of the model comes on top" in copper.summary()
+    assert copper.reason == "" and "not determined" not in copper.summary()

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk
+from ase.build import bulk, fcc111, molecule
+from ase.calculators.calculator import Calculator
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 
@@ -14,6 +15,7 @@ from dpa2calc.applications.eos import (
     fit_energy_volume,
     pressure_of_volume,
 )
+from dpa2calc.applications.eos_forms import fit_errors, fit_variants
 from dpa2calc.errors import ConfigError, DataError, StructureError
 
 GPA = 160.21766
@@ -197,3 +199,95 @@ def test_wrong_structures():
     empty = Atoms(cell=[1, 1, 1], pbc=True, calculator=EMT())
     with pytest.raises(StructureError, match="no atoms"):
         equation_of_state(empty, progress=False)
+
+
+class Bonds(Calculator):
+    """Two atoms a molecule, bound to each other and to nothing else, with noise of a given size."""
+
+    implemented_properties = ["energy", "forces", "stress"]
+
+    def __init__(self, noise):
+        super().__init__()
+        self.noise, self.rng = noise, np.random.default_rng(0)
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=()):
+        n = len(atoms)
+        noise = self.noise * self.rng.normal()
+        self.results = {"energy": -4.0 + noise, "forces": np.zeros((n, 3)), "stress": np.zeros(6)}
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-6, 1e-4])
+@pytest.mark.parametrize("length", [8.0, 12.0])
+def test_molecule_in_a_box_has_no_equation_of_state(noise, length):
+    atoms = Atoms("N2", positions=[[0, 0, 0], [0, 0, 1.1]], cell=[length] * 3, pbc=True)
+    atoms.calc = Bonds(noise)
+    with pytest.raises(StructureError, match=r"more than 5 Å parts.*nothing binds.*pbc = False"):
+        equation_of_state(atoms, relax="none", progress=False)
+
+
+def test_gas_has_no_equation_of_state():
+    """Molecules within 5 Å of each other, but without forces between them."""
+    atoms = Atoms("N2", positions=[[0, 0, 0], [0, 0, 1.1]], cell=[4.5] * 3, pbc=True)
+    atoms.calc = Bonds(1e-6)
+    with pytest.raises(StructureError, match=r"changes by only .* meV/atom from .*nothing binds these atoms"):
+        equation_of_state(atoms, relax="none", progress=False)
+
+
+@pytest.mark.parametrize("structure", [molecule("H2O", vacuum=5), fcc111("Cu", (1, 1, 3), vacuum=6)])
+def test_gap_in_the_cell_is_refused_before_the_work(structure):
+    structure.pbc, structure.calc = True, CountingEMT()
+    with pytest.raises(StructureError, match="a gap of more than 5 Å parts the atoms"):
+        equation_of_state(structure, progress=False)
+    assert structure.calc.calls == 0
+
+
+def test_lowest_inside_but_no_minimum():
+    volumes = np.linspace(9.0, 11.0, 9)
+    energies = -0.1 * (volumes - 10.0) ** 2 - 0.11 * (np.arange(9) == 4)
+    with pytest.raises(StructureError, match=r"no minimum in the volumes 9\.000 to 11\.000"):
+        fit_energy_volume(volumes, energies)
+
+
+def all_errors(volumes, energies, form):
+    best = fit_energy_volume(volumes, energies, form)[0]
+    return fit_errors(volumes, energies, form, best, fit_variants(volumes, energies, form, best))
+
+
+def test_noise_about_a_flat_curve_gives_no_bulk_modulus():
+    """Noise that a hard crystal could hide: refused in more than 95 of 100 cases, whatever the message."""
+    refused = 0
+    volumes = 11.0 * (1 + np.linspace(-0.03, 0.03, 11)) ** 3
+    for seed in range(60):
+        energies = np.random.default_rng(seed).normal(0.0, 0.02, 11)
+        try:
+            best, _ = fit_energy_volume(volumes, energies)
+            refused += all_errors(volumes, energies, "birch-murnaghan")[2] > 0.5 * best[2]
+        except StructureError:
+            refused += 1
+    assert refused > 57
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_errors_cover_noise_and_stay_small_without(form):
+    volumes = 11.0 * (1 + np.linspace(-0.03, 0.03, 11)) ** 3
+    exact = energy_of_volume(form, volumes, -3.0, 11.0, 0.8, 5.1)
+    assert all_errors(volumes, exact, form)[2] < 0.01 * 0.8  # the spread of the forms
+    covered = []
+    for seed in range(60):
+        energies = exact + np.random.default_rng(seed).normal(0.0, 3e-4, 11)
+        best, _ = fit_energy_volume(volumes, energies, form)
+        honest = all_errors(volumes, energies, form)
+        covered.append(abs(best[2] - 0.8) < honest[2])
+        assert honest[2] < 0.25 * 0.8
+    assert np.mean(covered) > 0.6
+
+
+def test_error_shows_a_curve_that_no_form_describes():
+    """A kink as models have it at the edge of their training data: B changes with the range."""
+    volumes = 11.0 * (1 + np.linspace(-0.03, 0.03, 11)) ** 3
+    energies = energy_of_volume("vinet", volumes, -3.0, 11.0, 0.8, 4.5)
+    energies += 3.0 * np.maximum(0.0, np.abs(volumes / 11.0 - 1.0) - 0.04) ** 2
+    best, errors = fit_energy_volume(volumes, energies)
+    honest = all_errors(volumes, energies, "birch-murnaghan")
+    assert abs(best[2] - 0.8) < 3 * honest[2]
+    assert honest[2] > 2 * errors[2]

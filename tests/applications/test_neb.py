@@ -11,6 +11,7 @@ from ase.geometry import find_mic
 from ase.optimize import BFGS
 
 from dpa2calc.applications.neb import nudged_elastic_band
+from dpa2calc.applications.neb_order import exchanged_atoms
 from dpa2calc.applications.neb_result import NudgedElasticBand
 from dpa2calc.applications.vacancy import vacancy_hop
 from dpa2calc.applications.vibrations import vibrations
@@ -256,3 +257,82 @@ def test_a_band_of_an_earlier_version_opens_with_a_warning(tmp_path):
     np.savez(tmp_path / "band.npz", **arrays)
     with pytest.warns(UserWarning, match="did not note what it belongs to"):
         cut_band(*molecule_hop(), tmp_path)
+
+
+def exchange(atoms, *pairs):
+    """The same structure with pairs of atoms listed in exchanged order."""
+    order = list(range(len(atoms)))
+    for i, j in pairs:
+        order[i], order[j] = order[j], order[i]
+    return atoms[order]
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("pairs", [[(0, 1)], [(0, 5), (2, 7)], [(0, 1), (1, 2)], [(40, 41), (0, 3)]])
+def test_atoms_listed_in_another_order_are_found(pairs, wrapped):
+    """Two species in a periodic crystal; three in a ring are a cycle."""
+    rng = np.random.default_rng(0)
+    start = bulk("NaCl", "rocksalt", a=5.6, cubic=True).repeat(2)
+    start = start[np.argsort(start.numbers, kind="stable")]  # 32 Na, then 32 Cl
+    final = start.copy()
+    final.positions += rng.normal(scale=0.1, size=final.positions.shape)
+    assert exchanged_atoms(start, final) == []
+    final = exchange(final, *pairs)
+    if wrapped:
+        final.positions += rng.integers(-2, 3, size=(64, 3)) @ final.cell.array
+    cycles = exchanged_atoms(start, final)
+    assert {atom for cycle in cycles for atom in cycle} == {atom for pair in pairs for atom in pair}
+    order = np.arange(64)
+    for cycle in cycles:
+        order[cycle] = np.roll(cycle, -1)
+    assert exchanged_atoms(start, final[order]) == []
+
+
+def test_hops_and_exchange_mechanisms_keep_their_order():
+    slab = fcc100("Al", (3, 3, 3), vacuum=8, periodic=True)
+    start, hop, chain = slab.copy(), slab.copy(), slab.copy()
+    add_adsorbate(start, "Al", 2.0, "hollow", offset=(0, 0))
+    add_adsorbate(hop, "Al", 2.0, "hollow", offset=(1, 0))
+    assert exchanged_atoms(start, hop) == []
+    # the adatom goes into the surface and pushes an atom of it up on the other side
+    add_adsorbate(chain, "Al", 2.0, "hollow", offset=(1, 1))
+    pushed = int(
+        np.argmin(
+            np.linalg.norm(start.positions[:-1] - (start.positions[-1] + chain.positions[-1]) / 2, axis=1)
+        )
+    )
+    chain.positions[[pushed, -1]] = [chain.positions[-1], start.positions[pushed]]
+    assert np.linalg.norm(chain.positions - start.positions, axis=1).max() > 2
+    assert exchanged_atoms(start, chain) == []
+
+
+def test_inverted_ammonia_is_no_exchange():
+    start, final = molecule("NH3"), molecule("NH3")
+    final.positions[:, 2] *= -1
+    assert exchanged_atoms(start, final) == []
+
+
+def test_exchanged_atoms_are_named_and_the_way_out_works():
+    initial, final = adatom_hop()
+    swapped = exchange(final, (4, 5))
+    good = nudged_elastic_band(initial, final, n_images=3, fmax=0.1, progress=False)
+    with pytest.warns(UserWarning, match=r"change places between the two ends: Cu 4 and 5\. Listed") as said:
+        bad = nudged_elastic_band(initial, swapped, n_images=3, fmax=0.1, max_steps=2, progress=False)
+    assert bad.exchanged == [[4, 5]] and good.exchanged == []
+    assert "equal atoms change places: 4 and 5" in bad.summary()
+    (text,) = (str(item.message) for item in said if "change places" in str(item.message))
+    scope = {"final": swapped}
+    exec(text[text.index("order = list") :], scope)
+    np.testing.assert_allclose(scope["final"].positions, final.positions)
+
+
+def test_band_of_an_earlier_version_is_loaded(band, tmp_path):
+    import json
+
+    path = band.save(tmp_path / "band.npz")
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    header = json.loads(str(arrays["__json__"]))
+    del header["values"]["exchanged"]
+    np.savez(path, **{**arrays, "__json__": np.array(json.dumps(header))})
+    assert NudgedElasticBand.load(path).summary() == band.summary()

@@ -1,5 +1,7 @@
 """Quasi-harmonic expansion against mode Grüneisen parameters and thermodynamic identities."""
 
+import sys
+
 import numpy as np
 import pytest
 from ase import units
@@ -7,7 +9,9 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 
 from dpa2calc.applications import _phonopy
+from dpa2calc.applications.eos_forms import energy_of_volume, fit_energy_volume
 from dpa2calc.applications.quasi_harmonic import QuasiHarmonic, quasi_harmonic
+from dpa2calc.applications.quasi_harmonic_checks import undetermined
 from dpa2calc.errors import ConfigError, StructureError
 
 pytest.importorskip("phonopy")
@@ -91,6 +95,55 @@ def test_too_narrow_volumes_stop_with_a_warning():
             copper(), strains=np.linspace(-0.02, 0.01, 5), temperatures=np.arange(0.0, 2001.0, 100.0), **QUICK
         )
     assert 2 < len(result.temperatures) < 21
+    assert "not determined: anything from" in result.summary()
+
+
+def made_curves(seed=0, noise=0.0, stiffening=0.0, n=9):
+    """F(V, T) (n_t, n_v) of a crystal with B' = 5 that expands by about 2 % up to 1000 K."""
+    temperatures, volumes = np.arange(0.0, 1001.0, 100.0), 12.0 * (1 + np.linspace(-0.02, 0.04, n)) ** 3
+    warm = temperatures[:, None] / 1000.0
+    v0 = 12.0 * (1 + 0.02 * warm**2 / (warm + 0.1))
+    b0 = 0.9 * (1 - 0.1 * warm + stiffening * warm)
+    curves = energy_of_volume("vinet", volumes[None, :], -3.0 - warm, v0, b0, 5.0)
+    curves = curves + noise * np.random.default_rng(seed).normal(size=n)  # of the static energies
+    fits = np.array([fit_energy_volume(volumes, curve, "vinet")[0] for curve in curves])
+    return temperatures, volumes, curves, "vinet", fits
+
+
+def test_good_curves_are_determined_at_every_temperature():
+    unknown, reason = undetermined(*made_curves())
+    assert not unknown.any() and reason == ""
+    passed = [not undetermined(*made_curves(seed, noise=2e-6))[0].any() for seed in range(12)]
+    assert np.mean(passed) > 0.95
+
+
+def test_noise_and_stiffening_are_not_determined():
+    refused = []
+    for seed in range(12):
+        try:
+            unknown, reason = undetermined(*made_curves(seed, noise=8e-3))
+            refused.append(unknown.any() and bool(reason))
+        except StructureError:  # no curve fits at all
+            refused.append(True)
+    assert np.mean(refused) > 0.95
+    unknown, reason = undetermined(*made_curves(stiffening=0.3))
+    assert unknown[5:].all() and not unknown[0] and "B_T rises with temperature" in reason
+
+
+def test_undetermined_numbers_are_not_printed(result, monkeypatch):
+    def above_400(temperatures, *rest):
+        return temperatures > 400, "the error of B_T exceeds 10% of it (at 10 temperatures from 420 K)"
+
+    monkeypatch.setattr(sys.modules[QuasiHarmonic.__module__], "undetermined", above_400)
+    with pytest.warns(UserWarning, match="not everything is determined: the error of B_T"):
+        cut = quasi_harmonic(
+            copper(), strains=STRAINS, temperatures=[0.0, 100.0, 300.0, 500.0, 600.0], **QUICK
+        )
+    for name in ("thermal_expansion", "bulk_modulus", "heat_capacity_p", "grueneisen"):
+        assert np.isnan(getattr(cut, name)[3:]).all() and np.isfinite(getattr(cut, name)[1:3]).all()
+    assert np.isfinite(cut.volume).all() and np.isfinite(cut.entropy).all()
+    assert "not determined: the error of B_T" in cut.summary() and "nan" not in cut.summary()
+    assert result.reason == result.beyond == ""
 
 
 def test_errors():

@@ -49,6 +49,15 @@ def test_hopping_has_a_bimodal_self_part_and_is_not_gaussian(paths_of) -> None:
     assert shape[28:33].max() > 3 * shape[18:24].max()  # a peak at the hop length with nothing before it
 
 
+def test_ions_that_never_move_have_no_non_gaussian_parameter(paths_of) -> None:
+    still = np.zeros((60, 4, 3))
+    still[40:, 0, 0] = 2.0  # one ion, one hop
+    result = van_hove(paths_of(still[:40]), "Li", lags_ps=[0.5, 1.0])
+    assert np.isnan(result.non_gaussian).all()
+    assert "non-Gaussian parameter not determined: no atom moved" in result.summary()
+    assert np.isfinite(van_hove(paths_of(still), "Li", lags_ps=[2.5]).non_gaussian).all()
+
+
 def test_van_hove_errors_and_files(tmp_path, brownian_walk, paths_of) -> None:
     paths = paths_of(brownian_walk(100, 3))
     result = van_hove(paths, "Li", lags_ps=[1.0])

@@ -140,3 +140,42 @@ def test_nothing_happens_in_the_range():
     assert np.isnan(result.transition().temperature)
     assert "no step between 300 and 1000 K" in result.transition().reason
     assert "no step between 300 and 1000 K" in result.summary()
+    assert "transition         not determined: no step between" in result.summary()
+
+
+def test_step_that_does_not_come_back_is_no_transition():
+    result = collected(down=200.0)
+    assert result.steps["heating"]["temperature"] == pytest.approx(675.0, abs=1e-6)
+    whole = result.transition()
+    assert np.isnan(whole.temperature) and "on cooling, but one on the other branch" in whole.reason
+    assert "transition         not determined: no step" in result.summary()
+
+
+def noisy_scan(seed, *, noise, claimed, grid, step=0.0):
+    """A scan up and down whose points scatter by `noise` and claim errors of `claimed`."""
+    rng, stages = np.random.default_rng(seed), []
+    for branch, temperatures in (("heating", grid), ("cooling", grid[::-1])):
+        for t in temperatures:
+            polar = float(0.1 + step * (t < grid.mean()) + noise * rng.normal())
+            stages.append(
+                Stage(
+                    branch=branch, target=t, temperature=(t, 1.0), enthalpy=(t / 1000, 0.01),
+                    enthalpy_variance=1.0, volume=(1600.0, 1.0), lengths=np.full((3, 2), 4.0),
+                    angles=np.full((3, 2), 90.0), tetragonality=(1.0, 0.01), displacement=np.zeros((3, 2)),
+                    polar=(polar, claimed), local=(0.3, 0.01), direction="none", n_frames=50,
+                )
+            )  # fmt: skip
+    return PhaseTransition.from_stages(
+        stages, n_atoms=40, formula="PbTiO3", centre="Ti", pressure_gpa=0.0, provenance={}
+    )
+
+
+@pytest.mark.parametrize("n", [5, 10])
+@pytest.mark.parametrize("claimed", [1.0, 0.5, 0.2])
+def test_scan_of_noise_has_no_transition_and_a_true_step_has(n, claimed, monkeypatch):
+    monkeypatch.setattr("dpa2calc.applications.phase_step.SAMPLES", 5)
+    grid = np.linspace(300.0, 700.0, n)
+    options = {"noise": 0.01, "claimed": 0.01 * claimed, "grid": grid}
+    quiet = [noisy_scan(seed, **options).transition().reason for seed in range(40)]
+    found = [not noisy_scan(seed, step=0.2, **options).transition().reason for seed in range(40)]
+    assert np.mean([bool(reason) for reason in quiet]) > 0.95 and np.mean(found) > 0.95

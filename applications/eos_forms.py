@@ -1,0 +1,165 @@
+"""Three forms of an equation of state, their fit, and the error that the fit really has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from scipy.optimize import least_squares
+
+from dpa2calc.errors import StructureError
+
+Form = Literal["birch-murnaghan", "vinet", "murnaghan"]
+
+
+def energy_of_volume(form: Form, volume: Any, e0: float, v0: float, b0: float, b1: float) -> Any:
+    """Energy (eV) of a volume (Å³) from energy e0 and volume v0 at rest, bulk modulus b0 (eV/Å³), b1 = dB/dP.
+
+    Forms: third-order Birch-Murnaghan (Birch, Phys. Rev. 71, 809, 1947), Vinet et al. (J. Phys. C 19,
+    L467, 1986), Murnaghan (PNAS 30, 244, 1944).
+    """
+    volume = np.asarray(volume, dtype=float)
+    if form == "birch-murnaghan":
+        x = (v0 / volume) ** (2.0 / 3.0)
+        return e0 + 9.0 * v0 * b0 / 16.0 * ((x - 1.0) ** 3 * b1 + (x - 1.0) ** 2 * (6.0 - 4.0 * x))
+    if form == "vinet":
+        x = np.cbrt(volume / v0)
+        slope = 1.5 * (b1 - 1.0)
+        # the integral of 3 b0 (1 - x) / x^2 exp(slope (1 - x)); zero at x = 1
+        return e0 + 9.0 * b0 * v0 / slope**2 * (1.0 - (1.0 - slope * (1.0 - x)) * np.exp(slope * (1.0 - x)))
+    ratio = (v0 / volume) ** b1
+    return e0 + b0 * volume / b1 * (ratio / (b1 - 1.0) + 1.0) - b0 * v0 / (b1 - 1.0)
+
+
+def pressure_of_volume(form: Form, volume: Any, v0: float, b0: float, b1: float) -> Any:
+    """Pressure -dE/dV of the same three forms, in the unit of b0."""
+    volume = np.asarray(volume, dtype=float)
+    if form == "birch-murnaghan":
+        x = np.cbrt(v0 / volume)
+        return 1.5 * b0 * (x**7 - x**5) * (1.0 + 0.75 * (b1 - 4.0) * (x**2 - 1.0))
+    if form == "vinet":
+        x = np.cbrt(volume / v0)
+        return 3.0 * b0 * (1.0 - x) / x**2 * np.exp(1.5 * (b1 - 1.0) * (1.0 - x))
+    return b0 / b1 * ((v0 / volume) ** b1 - 1.0)
+
+
+def fit_energy_volume(
+    volumes: np.ndarray, energies: np.ndarray, form: Form = "birch-murnaghan"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Least-squares fit of a form to energies (n,) in eV at volumes (n,) in Å³.
+
+    Returns:
+        parameters (4,): e0 (eV), v0 (Å³), b0 (eV/Å³), b1; and their standard errors (4,), with the residuals
+        as noise.
+
+    Raises:
+        StructureError: the lowest energy is not inside the range of volumes, there is no minimum, or the fit
+            fails.
+    """
+    volumes, energies = np.asarray(volumes, dtype=float), np.asarray(energies, dtype=float)
+    c2, c1, _ = np.polyfit(volumes - volumes.mean(), energies - energies.min(), 2)
+    guess_v0 = volumes.mean() - c1 / (2.0 * c2) if c2 > 0 else np.nan
+    span = f"the volumes {volumes.min():.3f} to {volumes.max():.3f} Å³"
+    lowest = volumes[energies.argmin()]
+    if lowest in (volumes.min(), volumes.max()):
+        raise StructureError(
+            f"the lowest energy lies outside {span} (lowest at {lowest:.3f}): relax the cell first, or widen "
+            "the strain range"
+        )
+    if not volumes.min() < guess_v0 < volumes.max():
+        raise StructureError(
+            f"the energies have no minimum in {span}: the lowest is at {lowest:.3f} Å³, but their parabola "
+            f"bends {'up' if c2 > 0 else 'down'}wards with its vertex elsewhere; look at the energies by eye"
+        )
+    scale = 2.0 * c2 * guess_v0  # eV/Å³, the parabola's bulk modulus
+
+    def model(v: np.ndarray, e: float, ratio: float, stiffness: float, b1: float) -> np.ndarray:
+        return energy_of_volume(form, v, e, ratio * guess_v0, stiffness * scale, b1)
+
+    found = least_squares(
+        lambda p: model(volumes, *p) - (energies - energies.min()),
+        x0=(0.0, 1.0, 1.0, 4.5),
+        method="lm",
+        xtol=1e-12,
+        ftol=1e-13,
+        gtol=1e-14,
+        max_nfev=2000,
+    )
+    if not found.success or not np.isfinite(found.x).all():
+        raise StructureError(
+            f"no {form} curve fits the energies: {found.message}; look at the energies by eye"
+        )
+    best = found.x * np.array([1.0, guess_v0, scale, 1.0])
+    best[0] += energies.min()
+    return best, standard_errors(volumes, energies, form, best)
+
+
+def standard_errors(volumes: np.ndarray, energies: np.ndarray, form: Form, best: np.ndarray) -> np.ndarray:
+    """Errors (4,) of fitted parameters, with the residuals as noise."""
+    left = energies - energy_of_volume(form, volumes, *best)
+    noise = np.sqrt((left**2).sum() / max(1, len(volumes) - 4))
+    return noise * _unit_errors(form, volumes, best)
+
+
+@dataclass(frozen=True)
+class Variants:
+    """Fits beside the one reported: `others` (2, 4) of the other forms, `inner` (4,) of the inner volumes.
+
+    The inner volumes `indices` are the half of the range about the equilibrium, at least five. NaN where
+    there is no fit, as of an inner half without a minimum of its own.
+    """
+
+    others: np.ndarray
+    inner: np.ndarray
+    indices: np.ndarray
+
+
+def fit_variants(volumes: np.ndarray, energies: np.ndarray, form: Form, best: np.ndarray) -> Variants:
+    """Fit the other forms, and the inner half of the range about the volume best[1]."""
+    share = np.abs(np.cbrt(volumes / best[1]) - 1.0)
+    indices = np.sort(np.argsort(share)[: max(5, int((share <= 0.55 * share.max()).sum()))])
+
+    def parameters(which: np.ndarray, kind: Form) -> np.ndarray:
+        try:
+            return fit_energy_volume(volumes[which], energies[which], kind)[0]
+        except StructureError:
+            return np.full(4, np.nan)
+
+    whole = np.arange(len(volumes))
+    others = [parameters(whole, other) for other in get_args(Form) if other != form]
+    inner = best if len(indices) == len(volumes) else parameters(indices, form)
+    return Variants(np.array(others), inner, indices)
+
+
+def fit_errors(
+    volumes: np.ndarray, energies: np.ndarray, form: Form, best: np.ndarray, variants: Variants
+) -> np.ndarray:
+    """Errors (4,) of a fit that hold what the residuals alone do not show.
+
+    Summed in quadrature: the standard errors of the fit; the largest difference to the two other forms; and
+    the difference to a fit of the inner half of the range, as far as it exceeds the noise that the residuals
+    of the whole fit explain. A curve that none of the forms describes so gets an error of the size of its
+    change with the range; noise of the energies adds little. Infinite where one of these has no fit.
+    """
+    errors = standard_errors(volumes, energies, form, best)
+    spread = np.abs(variants.others - best).max(axis=0)
+    if np.isnan(variants.inner).any() or np.isnan(variants.others).any():
+        return np.full(4, np.inf)
+    left = energies - energy_of_volume(form, volumes, *best)
+    noise = np.sqrt((left**2).sum() / max(1, len(volumes) - 4))
+    known = noise * _unit_errors(form, volumes[variants.indices], best)
+    doubt = np.maximum(0.0, (variants.inner - best) ** 2 - known**2)
+    return np.sqrt(errors**2 + spread**2 + doubt)
+
+
+def _unit_errors(form: Form, volumes: np.ndarray, best: np.ndarray) -> np.ndarray:
+    """Standard errors (4,) of the parameters for energies with noise of 1 eV."""
+    steps = 1e-5 * np.array([1.0, best[1], best[2], abs(best[3]) + 1.0])
+    columns = []
+    for k, step in enumerate(steps):
+        ends = [energy_of_volume(form, volumes, *(best + sign * step * np.eye(4)[k])) for sign in (1, -1)]
+        columns.append((ends[0] - ends[1]) / (2.0 * step))
+    scale = np.array([1.0, best[1], best[2], 1.0])
+    design = np.array(columns).T * scale
+    return np.sqrt(np.diag(np.linalg.pinv(design.T @ design))) * scale
