@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms, units
-from tqdm import tqdm
 
 from dpa2calc.errors import ConfigError, StructureError
+from dpa2calc.progress import progress_bar
 
 from . import _phonopy
 from ._evaluate import Evaluated, Relaxation, evaluate
@@ -119,6 +119,7 @@ def quasi_harmonic(
         ConfigError: fewer than 5 strains, temperatures not ascending.
     """
     crystal, calculator = checked_copy(atoms, what="quasi_harmonic")
+    _phonopy.require_libraries()
     need_stress(calculator, "quasi_harmonic")
     grid = np.linspace(-0.02, 0.04, 9) if strains is None else np.sort(np.asarray(strains, dtype=float))
     times = np.arange(0.0, 1001.0, 10.0) if temperatures is None else np.asarray(temperatures, dtype=float)
@@ -134,7 +135,8 @@ def quasi_harmonic(
     points = _static(crystal, calculator, grid, settings, folder, progress)
     lowest: list[float] = []
     columns: tuple[list[np.ndarray], ...] = ([], [], [])  # free energy, entropy, heat capacity
-    for strain, point in zip(grid, tqdm(points, desc="quasi-harmonic", unit="volume", disable=not progress)):
+    shown = progress_bar(points, desc="quasi-harmonic", unit="volume", shown=progress)
+    for strain, point in zip(grid, shown):
         primitive = _phonopy.primitive_cell(point.atoms, symprec)
         if supercell is None:
             # the unstrained crystal decides, so that all volumes have the same supercell

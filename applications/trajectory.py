@@ -16,9 +16,9 @@ import ase.io
 import numpy as np
 from ase import Atoms
 from ase.io.formats import filetype
-from tqdm import tqdm
 
 from dpa2calc.errors import DataError
+from dpa2calc.progress import progress_bar
 
 TrajectoryLike: TypeAlias = "str | os.PathLike[str] | Atoms | Iterable[Atoms] | Frames"
 
@@ -138,7 +138,7 @@ def _read_file(path: Path, index: slice) -> Iterator[Atoms]:
 def with_progress(frames: Frames, label: str, progress: bool) -> Iterator[Atoms]:
     """Walk over the frames with a bar on stderr."""
     return iter(
-        tqdm(frames, desc=label, total=frames.count, unit="frame", disable=not progress, mininterval=1.0)
+        progress_bar(frames, desc=label, total=frames.count, unit="frame", shown=progress, mininterval=1.0)
     )
 
 

@@ -14,9 +14,8 @@ import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from dpa2calc.errors import DownloadError
+from dpa2calc.progress import progress_bar
 from dpa2calc.version import __version__
 
 _CHUNK = 1 << 20
@@ -156,8 +155,8 @@ def _append(url: str, part: Path, timeout: float, progress: bool) -> None:
         total = start + int(length) if length else None
         with (
             part.open("ab") as file,
-            tqdm(
-                total=total, initial=start, unit="B", unit_scale=True, desc=part.stem, disable=not progress
+            progress_bar(
+                total=total, initial=start, unit="B", unit_scale=True, desc=part.stem, shown=progress
             ) as bar,
         ):
             file.truncate(start)
