@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 import warnings
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import Any
 import ase.io
 import numpy as np
 from ase import Atoms, units
-from tqdm import tqdm
 
 from dpa2calc.errors import ConfigError, DataError, StructureError
+from dpa2calc.progress import progress_bar
 
 from .md_config import MDConfig
 from .md_files import (
@@ -63,12 +62,13 @@ class Simulation:
 
     def run(self, progress: bool) -> None:
         """Do the steps; on any way out the restart file holds the last synchronised step."""
-        bar = tqdm(
-            total=self.config.steps, initial=self.step, unit="step", file=sys.stderr, disable=not progress,
+        bar = progress_bar(
+            total=self.config.steps, initial=self.step, unit="step", shown=progress,
             dynamic_ncols=True,
         )  # fmt: skip
         try:
             self._evaluate_first()
+            bar.unpause()  # kernels may have been compiled; the time left is that of the steps
             started = self.written = time.perf_counter()
             while self.step < self.config.steps and self.status != "stopped":
                 self._one_step()
