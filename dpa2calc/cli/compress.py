@@ -20,7 +20,6 @@ def add_parser(subparsers: Any) -> None:
         "and print the size and the error of the tables. OUT holds the weights as they are, and a note "
         "that the calculator is to use tables, which it makes when it opens the file.",
         epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", metavar="IN", help="model file or name")
     parser.add_argument("target", metavar="OUT", nargs="?", help="ends in .safetensors")

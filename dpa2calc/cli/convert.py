@@ -27,7 +27,6 @@ def add_parser(subparsers: Any) -> None:
         "of deepmd-kit (.pt, .pth, .dp, .yaml) and write it as .safetensors, .pt or .dp. No code from the "
         "file is run.",
         epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", metavar="IN", help="model file or name")
     parser.add_argument("target", metavar="OUT", help="ends in .safetensors, .pt or .dp (one head)")

@@ -19,7 +19,6 @@ def add_parser(subparsers: Any) -> None:
         "describe",
         help="what a model is: heads, elements, functionals, sizes, training figures",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "model", nargs="?", default="default", help="a name or a checkpoint file (default: default)"

@@ -46,7 +46,6 @@ def add_parser(subparsers: Any) -> None:
         "distill",
         help="teach a small, fast student what a large model knows",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("config", metavar="CONFIG", help="TOML file")
     parser.add_argument("--output", metavar="FOLDER", help="folder for all files of the distillation")

@@ -28,18 +28,13 @@ def add_parser(subparsers: Any) -> None:
         "evaluate",
         help="energies, forces and stresses of structures; errors against labels in the file",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "structures", nargs="+", metavar="STRUCTURES", help="files that ASE reads; all frames"
     )
-    parser.add_argument(
-        "--index", default=":", help="which frames of each file, as in ASE (default: ':', all)"
-    )
+    parser.add_argument("--index", default=":", help="which frames of each file, as in ASE, all by default")
     parser.add_argument("-o", "--output", metavar="FILE", help="write results to .extxyz or .json")
-    parser.add_argument(
-        "--batch-atoms", type=int, default=1024, help="atoms computed together (default: 1024)"
-    )
+    parser.add_argument("--batch-atoms", type=int, default=1024, help="atoms computed together ")
     parser.add_argument("--quiet", action="store_true", help="no line for each structure")
     add_label_arguments(parser, (*LABELS, "virial"))
     add_calculator_arguments(parser)
@@ -49,14 +44,16 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate, print, and write what was asked for."""
     from dpa2calc.cli.common import make_calculator
+    from dpa2calc.cli.names import check_files
     from dpa2calc.errors import ConfigError
     from dpa2calc.label_errors import label_errors
 
     if args.output and Path(args.output).suffix not in (".extxyz", ".xyz", ".json"):
         raise ConfigError(f"-o {args.output}: the ending must be .extxyz, .xyz or .json")
+    check_files(args.output)
     structures = [atoms for path in args.structures for atoms in read_frames(path, args.index)]
     labels = read_labels(structures, args)
-    calc = make_calculator(args)
+    calc = make_calculator(args, structures)
     results = evaluate(calc, structures, args.batch_atoms)
     if not args.quiet:
         print_table(structures, results)

@@ -34,7 +34,6 @@ def add_parser(subparsers: Any) -> None:
         "finetune",
         help="carry a pre-trained model over to new data",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_data_arguments(parser)
     parser.add_argument("--model", help="'default', a published name, or a checkpoint file")

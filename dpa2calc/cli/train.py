@@ -39,7 +39,6 @@ def add_parser(subparsers: Any) -> None:
         "train",
         help="train a model on one dataset or several (a head for each)",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_data_arguments(parser)
     parser.add_argument("--preset", help="descriptor by name, or a trained model to go on with")
