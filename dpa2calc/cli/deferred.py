@@ -28,8 +28,6 @@ def heads_in_header(model: str) -> tuple[HeadConfig, ...] | None:
 
 
 class DeferredCalculator(abc.ABC):  # noqa: B024 (the layout of ASE's calculators, to become one)
-    abc.ABC
-):  # a class of ABC's layout, as ASE's calculators: objects may change to them
     """Turns into a `DPA2Calculator` when it is first used.
 
     Applications check their options, the structure and the libraries that they need before they ask the
