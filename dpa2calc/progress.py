@@ -9,22 +9,22 @@ from typing import Any
 
 from tqdm import tqdm
 
-SECONDS_BETWEEN_LINES = 60.0  # in a file; work that is done sooner leaves none
+SECONDS_BETWEEN_LINES = 60.0  # in a file
 
 
 class _Lines:
-    """Writes now and then what tqdm would draw over, as a line of a log."""
+    """Writes now and then what tqdm would draw over, as lines of a log, and how it ended."""
 
     def __init__(self) -> None:
-        self.last = time.monotonic()
+        self.last, self.waiting = time.monotonic(), ""
 
     def write(self, text: str) -> int:
-        """Write a line if the last one is long enough ago."""
-        line = text.strip("\r\n ")
-        if line and time.monotonic() - self.last >= SECONDS_BETWEEN_LINES:
-            self.last = time.monotonic()
-            sys.stderr.write(f"{line}\n")
+        """Write a line if the last one is long enough ago, or if tqdm closes the bar with a line's end."""
+        self.waiting = text.strip("\r\n ") or self.waiting
+        if self.waiting and (text == "\n" or time.monotonic() - self.last >= SECONDS_BETWEEN_LINES):
+            sys.stderr.write(f"{self.waiting}\n")
             sys.stderr.flush()
+            self.last, self.waiting = time.monotonic(), ""
         return len(text)
 
     def flush(self) -> None:
