@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dpa2calc.checkpoint import load_checkpoint, save_checkpoint
+from dpa2calc.files.names import file_stems
 from dpa2calc.model.config import HeadConfig
 from dpa2calc.model.potential import Potential
 
@@ -152,10 +153,10 @@ def _figures(result: TrainResult, evaluations: Mapping[str, Evaluation], folder:
     axes = result.history.plot()
     axes[0].figure.savefig(folder / "learning_curve.png", dpi=120)
     plt.close(axes[0].figure)
+    stems = file_stems(evaluations)
     for name, evaluation in evaluations.items():
-        safe = name.replace(os.sep, "_")
-        evaluation.save(folder / f"evaluation_{safe}.npz")
+        evaluation.save(folder / f"evaluation_{stems[name]}.npz")
         axes = evaluation.plot()
         axes[0].figure.tight_layout()
-        axes[0].figure.savefig(folder / f"parity_{safe}.png", dpi=120)
+        axes[0].figure.savefig(folder / f"parity_{stems[name]}.png", dpi=120)
         plt.close(axes[0].figure)
