@@ -140,12 +140,12 @@ def read_frame(path: str, index: int = -1) -> Any:
     Raises:
         DataError: the file is missing or ASE cannot read it.
     """
-    import ase.io
-
     if not Path(path).is_file():
         raise DataError(
             f"{path} does not exist; give a structure file such as structure.cif or frames.extxyz"
         )
+    import ase.io
+
     try:
         return ase.io.read(path, index=index)
     except Exception as error:  # ASE raises whatever its many readers raise

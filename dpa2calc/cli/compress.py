@@ -29,15 +29,20 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compress, report, and write if wanted."""
-    from dpa2calc.checkpoint import save_checkpoint
+    from dpa2calc.cli.deferred import heads_in_header
+    from dpa2calc.cli.names import check_files
     from dpa2calc.errors import CheckpointError
-    from dpa2calc.load import load_model
-    from dpa2calc.model.compressed import compress
 
     if args.target is not None and not args.target.endswith(".safetensors"):
         raise CheckpointError(
             f"OUT = {args.target} must end in .safetensors; deepmd-kit has its own compress"
         )
+    check_files(args.target)
+    heads_in_header(args.source)  # a wrong name is found before torch is loaded
+    from dpa2calc.checkpoint import save_checkpoint
+    from dpa2calc.load import load_model
+    from dpa2calc.model.compressed import compress
+
     fast, report = compress(load_model(args.source), tolerance=args.tolerance)
     print(report.summary())
     if args.target is not None:

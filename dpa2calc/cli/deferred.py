@@ -6,21 +6,28 @@ import abc
 import json
 from typing import Any
 
-from dpa2calc.errors import DPA2CalcError
+from dpa2calc.errors import DownloadError, DPA2CalcError
 from dpa2calc.model.config import HeadConfig, from_dict
 
 
 def heads_in_header(model: str) -> tuple[HeadConfig, ...] | None:
     """The heads that a model of this package's own format names, read without torch and without its weights.
 
-    None where that cannot be told (other formats, files not there yet, damaged headers): the loader says why.
+    None where that cannot be told (other formats, models to be fetched, damaged headers): loading says why.
+
+    Raises:
+        CheckpointError: there is no such file and no such name.
     """
     from safetensors import SafetensorError, safe_open
 
     from dpa2calc.registry import resolve_model
 
     try:
-        with safe_open(resolve_model(model, offline=True), framework="np") as file:
+        path = resolve_model(model, offline=True)
+    except DownloadError:
+        return None
+    try:
+        with safe_open(path, framework="np") as file:
             header = json.loads((file.metadata() or {})["dpa2calc"])
         return tuple(from_dict(HeadConfig, head) for head in header["config"]["heads"])
     except (DPA2CalcError, SafetensorError, OSError, KeyError, TypeError, ValueError):

@@ -46,14 +46,15 @@ def run(args: argparse.Namespace) -> int:
     from dpa2calc.cli.common import make_calculator
     from dpa2calc.cli.names import check_files
     from dpa2calc.errors import ConfigError
-    from dpa2calc.label_errors import label_errors
 
     if args.output and Path(args.output).suffix not in (".extxyz", ".xyz", ".json"):
         raise ConfigError(f"-o {args.output}: the ending must be .extxyz, .xyz or .json")
     check_files(args.output)
     structures = [atoms for path in args.structures for atoms in read_frames(path, args.index)]
-    labels = read_labels(structures, args)
     calc = make_calculator(args, structures)
+    from dpa2calc.label_errors import label_errors  # with torch
+
+    labels = read_labels(structures, args)
     results = evaluate(calc, structures, args.batch_atoms)
     if not args.quiet:
         print_table(structures, results)
