@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from ase import Atoms
 
 from dpa2calc.errors import ConfigError
+from dpa2calc.files.patterns import expanded
 from dpa2calc.model.config import ModelConfig
 from dpa2calc.model.presets import preset
 
@@ -121,7 +122,8 @@ def load_start(file: DistillFile) -> list[Atoms]:
     Raises:
         DataError: a file cannot be read.
     """
-    frames = [atoms for path in file.start.frames for atoms in iread_atoms(file.root / path)]
+    files = [found for path in file.start.frames for found in expanded(path, file.root) or [file.root / path]]
+    frames = [atoms for path in files for atoms in iread_atoms(path)]
     n = file.start.max_frames
     if 0 < n < len(frames):
         frames = [frames[(2 * i + 1) * len(frames) // (2 * n)] for i in range(n)]
@@ -130,7 +132,8 @@ def load_start(file: DistillFile) -> list[Atoms]:
 
 def load_test(file: DistillFile) -> Dataset | None:
     """The test set, if one is named."""
-    return Dataset.read([str(file.root / path) for path in file.test], name="test") if file.test else None
+    files = [str(found) for path in file.test for found in expanded(path, file.root) or [file.root / path]]
+    return Dataset.read(files, name="test") if files else None
 
 
 def build_student(file: DistillFile, elements: tuple[str, ...]) -> ModelConfig | Path:

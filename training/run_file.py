@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from dpa2calc.errors import CheckpointError, ConfigError, DataError
+from dpa2calc.files.patterns import expanded
 from dpa2calc.load import load_model
 from dpa2calc.model.config import FittingConfig, ModelConfig, from_dict, to_dict
 from dpa2calc.model.potential import Potential
@@ -182,8 +183,13 @@ def check_run(run: RunFile[Any]) -> None:
     for name, section in run.sets.items():
         for key in ("train", "validation", "test"):
             for path in getattr(section, key):
-                if not (run.root / path).exists():
+                if not expanded(path, run.root):
                     raise ConfigError(f"sets.{name}.{key}: there is no {run.root / path}")
+        if not section.train:
+            raise ConfigError(
+                f"sets.{name}.train (`systems` of an input.json) is empty; name files or folders with "
+                "training frames"
+            )
     if isinstance(run.model, ModelSection):
         _changed_descriptor(preset(run.model.preset, run.model.type_map or ("H",)), run.model)
     elif isinstance(run.model, str) and run.model not in preset_names():
@@ -234,7 +240,8 @@ def _kept(findings: Any, dropped: Any) -> Any:
 
 
 def _read(paths: tuple[str, ...], root: Path, name: str, section: SetSection) -> Dataset:
-    return Dataset.read([str(root / path) for path in paths], name=name, keys=section.keys)
+    files = [str(file) for path in paths for file in expanded(path, root)]
+    return Dataset.read(files, name=name, keys=section.keys)
 
 
 def build_model(run: RunFile[Any], sets: Mapping[str, TrainingSet]) -> ModelConfig | Potential:

@@ -63,7 +63,8 @@ def run(args: argparse.Namespace) -> int:
     )
     if not isinstance(run_file.model, str):
         raise ConfigError(
-            "model must be a name or the path of a checkpoint to start from, not a [model] table"
+            f"{args.config} describes a new model, but fine-tuning starts from a trained one; give --model "
+            "with a name (`dpa2calc models`) or the path of a checkpoint, such as --model default"
         )
     config, progress = run_file.config, not args.no_progress
     processes = Processes.from_environment(config.device)

@@ -1,0 +1,20 @@
+"""Patterns such as `runs/*.extxyz` in lists of files, for shells and files that do not expand them."""
+
+from __future__ import annotations
+
+import glob
+from pathlib import Path
+
+
+def expanded(name: str, root: Path) -> list[Path]:
+    """The files that a name means, below `root` unless it is absolute: itself, or what the pattern matches.
+
+    Returns:
+        Paths in alphabetical order; none where nothing is there.
+
+    Example:
+        >>> expanded("train/*.extxyz", Path("runs"))
+    """
+    if (root / name).exists() or not glob.has_magic(name):
+        return [root / name] if (root / name).exists() else []
+    return sorted(root / found for found in glob.glob(name, root_dir=root, recursive=True))
