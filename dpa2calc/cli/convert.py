@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _EXAMPLE = """example:
   dpa2calc convert model.pt model.safetensors
-  dpa2calc convert default water.dp                       # then: dp convert-backend water.dp water.pth
+  dpa2calc convert default water.dp --head H2O-PBE0TS     # then: dp convert-backend water.dp water.pth
   dpa2calc convert DPA-2.4-7M.pt water.dp --head H2O-PD
 """
 

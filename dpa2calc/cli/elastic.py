@@ -11,7 +11,7 @@ from .report import add_output_arguments, report, work_folder
 
 EXAMPLE = """\
 example: elastic tensor of silicon, cell relaxed first
-  dpa2calc elastic Si.cif --out Si-elastic
+  dpa2calc elastic Si.cif --head mlearn-PBE --out Si-elastic
 
 The folder holds elastic.npz (ElasticConstants.load), elastic.png, and work/ from which an interrupted run
 resumes.

@@ -11,7 +11,7 @@ from .report import add_output_arguments, report, work_folder
 
 EXAMPLE = """\
 example: volume and bulk modulus of copper
-  dpa2calc eos Cu.cif --out Cu-eos
+  dpa2calc eos Cu.cif --head mlearn-PBE --out Cu-eos
 
 The folder holds eos.npz (EquationOfState.load), eos.png, and work/ from which an interrupted run resumes.
 """

@@ -12,8 +12,8 @@ from typing import Any
 
 EXAMPLE = """example:
   dpa2calc evaluate test.extxyz --head H2O-PBE0TS                # a line a structure, errors at the end
-  dpa2calc evaluate POSCAR --model model.pt -o out.extxyz        # energy, forces, stress into a file
-  dpa2calc evaluate a.cif b.cif --committee other.pt -o out.json # with standard deviations
+  dpa2calc evaluate POSCAR --model model.pt --head metal -o out.extxyz    # energy, forces, stress into a file
+  dpa2calc evaluate a.cif b.cif --model student.pt --committee other.pt -o out.json  # with deviations
 """
 
 LABELS = ("energy", "forces", "stress")  # that errors are shown of

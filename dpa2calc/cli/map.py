@@ -13,7 +13,7 @@ from .frames import add_selection_arguments, draw, selected_frames
 from .names import check_files, stem
 
 _EXAMPLE = """examples:
-  dpa2calc map water=water.extxyz ice=ice.extxyz --colour group element environment --html map.html
+  dpa2calc map water=water.extxyz ice=ice.extxyz --head H2O-PBE0TS --colour group environment --html map.html
   dpa2calc map frames.extxyz --model DPA-2.4-7M --level structure --max-points 1000
 """
 

@@ -18,7 +18,7 @@ from .report import add_output_arguments, report, work_folder
 
 EXAMPLE = """\
 example: barrier between two relaxed structures with the same atoms in the same order
-  dpa2calc neb initial.extxyz --final final.extxyz --images 7 --out hop
+  dpa2calc neb initial.extxyz --final final.extxyz --head mlearn-PBE --images 7 --out hop
 
 The folder holds neb.npz (NudgedElasticBand.load), neb.png, path.extxyz with the images, and work/ from which
 an interrupted run resumes.

@@ -18,7 +18,7 @@ from .names import choose_folder
 
 EXAMPLE = """\
 example: PbTiO3 from 300 to 1000 K in steps of 50 K and back, 20 ps each
-  dpa2calc phase-transition PbTiO3.cif --repeat 4 4 4 --per-cell 4 4 4 \\
+  dpa2calc phase-transition PbTiO3.cif --head FerroEle --repeat 4 4 4 --per-cell 4 4 4 \\
       --temperatures 300:1000:50 --picoseconds 20 --centre Ti --out pto
 
 The folder given by --out holds scan.npz, the figures order.png, lattice.png and heat-capacity.png, and

@@ -11,9 +11,9 @@ from .report import add_output_arguments, report, work_folder
 
 EXAMPLE = """\
 example: bands and density of states of copper; is the supercell large enough; thermal expansion
-  dpa2calc phonons Cu.cif --out Cu-phonons
-  dpa2calc phonons Cu.cif --out Cu-phonons --convergence
-  dpa2calc phonons Cu.cif --out Cu-phonons --quasi-harmonic
+  dpa2calc phonons Cu.cif --head mlearn-PBE --out Cu-phonons
+  dpa2calc phonons Cu.cif --head mlearn-PBE --out Cu-phonons --convergence
+  dpa2calc phonons Cu.cif --head mlearn-PBE --out Cu-phonons --quasi-harmonic
 
 The folder holds phonons.npz (Phonons.load), phonons.png and force_constants in phonopy.yaml (for phonopy
 itself), or convergence.npz/.png, or quasi_harmonic.npz/.png; and work/ from which an interrupted run resumes.

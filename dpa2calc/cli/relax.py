@@ -20,7 +20,7 @@ from .names import check_files, structure_name
 
 EXAMPLE = """\
 example: positions and cell of a crystal, its space group kept
-  dpa2calc relax cu.cif --cell full --keep-symmetry --out cu-relaxed.cif
+  dpa2calc relax cu.cif --head mlearn-PBE --cell full --keep-symmetry --out cu-relaxed.cif
 
 --out names the relaxed structure (cu-relaxed.extxyz when left out); its format follows the name (cif, extxyz,
 vasp, xyz ...). Beside it are written NAME.relax.npz (the result), NAME.relax.traj (all steps) and

@@ -17,7 +17,7 @@ from .report import add_output_arguments, report, work_folder
 
 EXAMPLE = """\
 example: the (111) face of copper, from the file of its bulk crystal
-  dpa2calc surface Cu.cif --miller 1 1 1 --out Cu-111
+  dpa2calc surface Cu.cif --head mlearn-PBE --miller 1 1 1 --out Cu-111
 
 The folder holds surface.npz (SurfaceEnergy.load), surface.png, slab.extxyz (the thickest slab), and work/
 from which an interrupted run resumes.

@@ -17,8 +17,8 @@ from .report import add_output_arguments, report, work_folder
 
 EXAMPLE = """\
 examples: copper; the oxygen (atom 4) of an oxide, with the energy of O in its reservoir
-  dpa2calc vacancy Cu.cif --out Cu-vacancy
-  dpa2calc vacancy MgO.cif --site 4 --chemical-potential O=-4.9
+  dpa2calc vacancy Cu.cif --head mlearn-PBE --out Cu-vacancy
+  dpa2calc vacancy MgO.cif --head Inorganic-PBE --site 4 --chemical-potential O=-4.9
 
 The folder holds vacancy.npz (VacancyFormation.load), vacancy.png, defect.extxyz (the largest cell), and
 work/ from which an interrupted run resumes.

@@ -17,8 +17,8 @@ from .report import add_output_arguments, report, work_folder
 
 EXAMPLE = """\
 examples: a relaxed molecule and its free energy; an adsorbate (atoms 36 and 37) on a slab that stays put
-  dpa2calc vibrations molecule.xyz --temperature 298.15 --out molecule-vibrations
-  dpa2calc vibrations slab.extxyz --atoms 36 37
+  dpa2calc vibrations molecule.xyz --head H2O-PBE0TS --temperature 298.15 --out molecule-vibrations
+  dpa2calc vibrations slab.extxyz --head Inorganic-PBE --atoms 36 37
 
 The folder holds vibrations.npz (Vibrations.load), vibrations.png, mode-*.extxyz (a movie of each of the
 lowest modes), and work/ from which an interrupted run resumes.
