@@ -83,6 +83,7 @@ def _given(action: argparse.Action, option: str) -> Callable[[re.Match[str]], st
             return option if value in ("...", str(action.const), repr(action.const)) else f"no {option}"
         if value in ("...", "None") or value.startswith("{"):
             return f"{option} {shown}"
-        return f"{option} {value.strip('[](){}').replace(',', '').replace(chr(39), '').replace(chr(34), '')}"
+        plain = re.sub(r"""[\[\](){},'"]""", "", value)
+        return f"{option} {plain or repr('')}"
 
     return write
