@@ -46,13 +46,9 @@ def run(args: argparse.Namespace) -> int:
     from dpa2calc.cli.train import prepare, set_changes
     from dpa2calc.errors import ConfigError
     from dpa2calc.training.config import FinetuneConfig
-    from dpa2calc.training.distributed import Processes
-    from dpa2calc.training.finetune import finetune
     from dpa2calc.training.options import given_options
-    from dpa2calc.training.report import finish_run
-    from dpa2calc.training.run_file import load_sets, read_run_file
+    from dpa2calc.training.run_file import check_paths, load_sets, read_run_file
 
-    prepare(args)
     run_file = read_run_file(
         args.config,
         FinetuneConfig,
@@ -63,9 +59,16 @@ def run(args: argparse.Namespace) -> int:
     )
     if not isinstance(run_file.model, str):
         raise ConfigError(
-            f"{args.config} describes a new model, but fine-tuning starts from a trained one; give --model "
-            "with a name (`dpa2calc models`) or the path of a checkpoint, such as --model default"
+            f"{args.config}: fine-tuning starts from a trained model, not a [model] table or an input.json; give "
+            "--model with a name (`dpa2calc models`) or the path of a checkpoint, such as --model default"
         )
+    check_paths(run_file)
+    # with torch, from here on
+    from dpa2calc.training.distributed import Processes
+    from dpa2calc.training.finetune import finetune
+    from dpa2calc.training.report import finish_run
+
+    prepare(args)
     config, progress = run_file.config, not args.no_progress
     processes = Processes.from_environment(config.device)
     sets, test = load_sets(run_file)

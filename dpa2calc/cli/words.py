@@ -64,10 +64,8 @@ def in_options(text: str, parser: argparse.ArgumentParser, args: argparse.Namesp
 def _named(text: str, name: str, option: str) -> str:
     """An argument's bare name: anywhere if it cannot be an English word, else where a clause is about it."""
     if "_" in name or name in _NOT_ENGLISH:
-        text = re.sub(rf"{_OUTSIDE}{name}{_ENDED}", option, text)
-    else:
-        text = re.sub(rf"(^|(?<=[;:] )){name}(?= (?:is|are|must|has|=) )", option, text)
-    return text.replace(f"{option} = ", f"{option} ")
+        return re.sub(rf"{_OUTSIDE}{name}{_ENDED}", option, text)
+    return re.sub(rf"(^|(?<=[;:] )){name}(?= (?:is|are|must|has|=) )", option, text)
 
 
 def _given(action: argparse.Action, option: str) -> Callable[[re.Match[str]], str]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -63,7 +63,7 @@ def stopped_at_the_model(files, tmp_path, monkeypatch):
     monkeypatch.setattr(DeferredCalculator, "load", stop)
     monkeypatch.setattr("dpa2calc.registry.download", stop)
     for module, name in (("run", "pretrain"), ("finetune", "finetune"), ("distill", "distill")):
-        monkeypatch.setattr(sys.modules[f"dpa2calc.training.{module}"], name, stop)
+        monkeypatch.setattr(importlib.import_module(f"dpa2calc.training.{module}"), name, stop)
 
 
 def test_all_verbs_have_examples_and_all_kinds_of_pages_are_seen():
