@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     if not isinstance(run_file.model, str):
         raise ConfigError(
             f"{args.config}: fine-tuning starts from a trained model, not a [model] table or an input.json; "
-            "give --model with a name (`dpa2calc models`) or the path of a checkpoint, such as --model default"
+            "give --model with a name (`dpa2calc models`) or the path of a checkpoint, as in --model default"
         )
     check_paths(run_file)
     # with torch, from here on
