@@ -21,6 +21,6 @@ def test_a_kernel_of_the_package_is_announced_once(caplog, monkeypatch):
             def kernel(x, value=value):
                 return x + value
 
-            kernel.__module__ = "dpa2calc.model.table_kernels"
+            kernel.__module__ = "dpa2calc.model.presets"
             njit(kernel)(1)
     assert caplog.text.count("compiling kernels for this machine, once; about 20 s") == 1
