@@ -118,7 +118,7 @@ class DensityMap(Result):
         atoms = Atoms(self.host_symbols, positions=self.host_positions, cell=self.cell, pbc=True)
         atoms.wrap()
         temporary = target.with_name(target.name + ".part")
-        with open(temporary, "w", encoding="utf-8") as handle:
+        with open(temporary, "w") as handle:
             write_cube(
                 handle, atoms, data=self.density, comment=f"{self.species} number density (1/Angstrom^3)"
             )

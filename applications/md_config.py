@@ -7,7 +7,6 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-import numpy as np
 from ase import units
 
 from dpa2calc.errors import ConfigError
@@ -64,8 +63,6 @@ class MDConfig:
     committee_limit: float | None = None  # largest entry of calc.results["forces_std"]
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, _plain(getattr(self, field.name)))
         for name, choices in (
             ("ensemble", Ensemble),
             ("thermostat", Thermostat),
@@ -81,7 +78,7 @@ class MDConfig:
             raise ConfigError(f"temperature is {self.temperature} K; it must be above 0 K")
         for name in ("timestep_fs", "thermostat_time_fs", "barostat_time_fs"):
             _above_zero(name, getattr(self, name), "fs")
-        for name in ("steps", "sync_interval", "seed"):
+        for name in ("steps", "sync_interval"):
             _whole(name, getattr(self, name), least=0)
         for name in ("trajectory_interval", "log_interval", "chain_length"):
             _whole(name, getattr(self, name), least=1)
@@ -135,13 +132,6 @@ class MDConfig:
 
 def _pair(value: Target) -> tuple[float, float]:
     return value if isinstance(value, tuple) else (value, value)
-
-
-def _plain(value: Any) -> Any:
-    """Python's own numbers in place of NumPy's, which files and messages cannot hold."""
-    if isinstance(value, (tuple, list)):
-        return type(value)(map(_plain, value))
-    return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else value
 
 
 def _target(name: str, value: Any) -> Target:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 from dpa2calc.files.atomic import check_writable
@@ -16,9 +17,12 @@ def stem(path: str) -> str:
     """What a file is called in the names of what is made from it.
 
     Example:
-        >>> stem("water.extxyz.xz"), stem("Cu/POSCAR"), stem("md/water/trajectory.traj")
-        ('water', 'Cu-POSCAR', 'water')
+        >>> stem("water.extxyz.xz"), stem("Cu/POSCAR"), stem("md/water/trajectory.traj"), stem("a.extxyz@3")
+        ('water', 'Cu-POSCAR', 'water', 'a-3')
     """
+    named = re.fullmatch(r"(.+)@(-?\d+)", path)  # one frame of a file
+    if named and not Path(path).exists():
+        return f"{stem(named[1])}-{named[2]}"
     file = Path(path)
     if file.suffix.lower() in _PACKED:
         file = file.with_suffix("")

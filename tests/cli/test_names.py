@@ -21,6 +21,8 @@ from dpa2calc.cli.names import stem
         ("md/water/trajectory.traj", "water"),
         ("Cu/vasprun.xml", "Cu-vasprun"),
         ("1.2.cif", "1.2"),
+        ("frames.extxyz@3", "frames-3"),
+        ("frames.extxyz@-1", "frames--1"),
         ("name", "name"),
     ],
 )

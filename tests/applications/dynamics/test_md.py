@@ -1,8 +1,5 @@
 """Molecular dynamics: conservation, canonical and isobaric statistics, ramps, files."""
 
-import dataclasses
-import json
-
 import numpy as np
 import pytest
 from ase import units
@@ -304,28 +301,3 @@ def test_config_can_be_shared_and_overridden(copper):
     config = MDConfig(steps=3, temperature=250, log_interval=1)
     assert quiet(copper(), config=config).n_steps == 3
     assert quiet(copper(), config=config, steps=5).n_steps == 5
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"steps": np.int64(5), "timestep_fs": np.float32(0.5), "seed": np.uint8(3)},
-        {"steps": 5, "temperature": np.array([100, 300]), "pressure_gpa": np.float64(1)},
-        {"steps": 5, "temperature": (np.int32(100), np.float32(300)), "force_limit": np.array(50)},
-        {"steps": np.array(5), "temperature": [100, np.int64(300)], "fix_com": np.bool_(True)},
-    ],
-)
-def test_numbers_of_numpy_are_numbers(options):
-    config = MDConfig(**options)
-    plain = dataclasses.asdict(config)
-    assert json.loads(json.dumps(plain))["steps"] == 5
-    for name, value in options.items():
-        assert np.all(np.asarray(plain[name]) == np.asarray(value))
-
-
-@pytest.mark.parametrize(
-    ("name", "value"), [("steps", np.float64(2.5)), ("seed", "a"), ("steps", np.arange(3))]
-)
-def test_other_things_are_not(name, value):
-    with pytest.raises(ConfigError, match=f"{name} is .*whole number of at least 0"):
-        MDConfig(**{"steps": 1, name: value})
