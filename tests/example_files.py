@@ -43,7 +43,7 @@ def walkers(seed: int) -> list[Atoms]:
     atoms = Atoms("Li8S8", cell=[8.0] * 3, pbc=True)
     atoms.positions[:] = rng.random((16, 3)) * 8
     frames = []
-    for k in range(450):
+    for k in range(120):
         atoms.positions[:8] += rng.normal(0, 0.15 + 0.02 * seed, (8, 3))
         frames.append(atoms.copy())
         frames[-1].wrap()
@@ -117,6 +117,6 @@ def _trajectories(folder: Path) -> None:
         atoms.info["REF_energy"], atoms.arrays["REF_forces"] = -3750.0, atoms.get_forces()
         atoms.calc = None
     write(folder / "train.xyz", labelled, format="extxyz")
-    write(folder / "md.traj", [water(k) for k in range(210)])
+    write(folder / "md.traj", [water(k) for k in range(40)])
     for seed, kelvin in enumerate((500, 600, 700, 900)):
         write(folder / f"{kelvin}K.traj", walkers(seed))

@@ -13,7 +13,7 @@ from .frames import add_selection_arguments, draw, selected_frames, write_table
 from .names import check_files, stem
 
 _EXAMPLE = """example:
-  dpa2calc adf md.traj --triplet O-O-O --start 200 --reference dft.extxyz.xz --figure adf.png
+  dpa2calc adf md.traj --triplet O-O-O --start 20 --reference dft.extxyz.xz --figure adf.png
 """
 
 

@@ -13,7 +13,7 @@ from .names import check_files, stem
 
 _EXAMPLE = """examples:
   dpa2calc diffusion 600K.traj --species Li --temperature 600 --charge 1 --map li.cube --van-hove 1 10
-  dpa2calc diffusion 500K.traj 600K.traj 700K.traj 900K.traj --temperature 500 600 700 900 --fit 2 20
+  dpa2calc diffusion 500K.traj 600K.traj 700K.traj 900K.traj --temperature 500 600 700 900 --fit 1 5
 """
 
 

@@ -13,7 +13,7 @@ from .frames import add_selection_arguments, draw, selected_frames, write_table
 from .names import check_files, stem
 
 _EXAMPLE = """example:
-  dpa2calc rdf md.traj --pairs O-O O-H H-H --r-max 6 --start 200 --reference dft.extxyz.xz --figure rdf.png
+  dpa2calc rdf md.traj --pairs O-O O-H H-H --r-max 6 --start 20 --reference dft.extxyz.xz --figure rdf.png
 """
 
 
