@@ -18,8 +18,8 @@ from .names import choose_folder
 
 EXAMPLE = """\
 example: 10 ps of liquid water at 330 K, then 10 ps more
-  dpa2calc md water.extxyz --head H2O-PBE0TS --temperature 330 --steps 20000 --out water
-  dpa2calc md water.extxyz --head H2O-PBE0TS --temperature 330 --steps 40000 --out water
+  dpa2calc md water.extxyz --temperature 330 --steps 20000 --head H2O-PBE0TS --out water
+  dpa2calc md water.extxyz --temperature 330 --steps 40000 --head H2O-PBE0TS --out water
 
 The folder given by --out holds trajectory.traj, log.csv, restart.npz, result.npz and md.png.
 Running again with the same folder goes on from restart.npz to the total number of --steps and
