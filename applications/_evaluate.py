@@ -16,7 +16,6 @@ import numpy as np
 from ase import Atoms
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS, FIRE
-from tqdm import tqdm
 
 from dpa2calc.errors import ConfigError, DataError, StructureError
 from dpa2calc.files.arrays import read_arrays, write_arrays
@@ -29,8 +28,9 @@ from dpa2calc.files.identity import (
     structure_identity,
 )
 from dpa2calc.files.lock import working_in
+from dpa2calc.progress import progress_bar
 
-from ._structures import need_stress, symmetry_dataset
+from ._structures import need_stress, require, symmetry_dataset
 
 _PLAIN = (bool, int, float, str, list, tuple, np.ndarray, np.generic)
 
@@ -54,6 +54,15 @@ class Relaxation:
     max_steps: int = 500
     symmetry: bool = False
     symprec: float = 1e-3
+
+    def __post_init__(self) -> None:
+        """Find out that spglib is missing before the first structure is relaxed.
+
+        Raises:
+            MissingDependencyError: symmetry is to be kept and spglib is not installed.
+        """
+        if self.symmetry:
+            require("spglib", "keeping the symmetry during a relaxation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +147,7 @@ def _evaluate(
 ) -> list[Evaluated]:  # fmt: skip
     cache = ResultFolder(folder, calculator) if folder is not None else None
     results = []
-    for structure in tqdm(structures, desc=what, unit="structure", disable=not progress):
+    for structure in progress_bar(structures, desc=what, unit="structure", shown=progress):
         key = _key(structure, relaxation, stress)
         found = cache.read(key, structure) if cache else None
         if found is None:

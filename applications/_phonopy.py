@@ -22,6 +22,16 @@ PLANCK_EV_PER_THZ = units._hplanck / units._e * 1e12  # 4.1357e-3 eV
 PURPOSE = "phonons"
 
 
+def require_libraries() -> None:
+    """Find out before the work that phonopy, seekpath or spglib is missing.
+
+    Raises:
+        MissingDependencyError: it is named, with the way to install it.
+    """
+    for name in ("phonopy", "seekpath", "spglib"):
+        require(name, PURPOSE)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ForceConstants:
     """Force constants of one primitive cell in one supercell.

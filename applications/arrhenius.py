@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 from ase import units
-from scipy import stats
+from scipy.special import stdtrit
 
 from dpa2calc.errors import ConfigError, DataError
 
@@ -181,7 +181,7 @@ def arrhenius(
     if known:
         scale = max(1.0, np.sqrt(chi2)) if freedom else 1.0
     else:
-        scale = np.sqrt(chi2) * stats.t.ppf(0.5 + 0.5 * 0.682689, freedom)
+        scale = np.sqrt(chi2) * stdtrit(freedom, 0.5 + 0.5 * 0.682689)
     spread = np.sqrt(np.diag(covariance))
     return Arrhenius(
         species=species,

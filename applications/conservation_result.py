@@ -74,7 +74,7 @@ class EnergyConservation(Result):
 
         ax = ax if ax is not None else plt.subplots(layout="constrained")[1]
         for i, label in enumerate(self.labels):
-            text = f"{label}: dt^{self.order[i]:.2f}"
+            text = f"{label}: dt$^{{{round(self.order[i], 2) + 0.0:.2f}}}$"
             ax.loglog(self.timesteps_fs, self.fluctuation[i], marker="o", label=text)
         guide = self.fluctuation[0, -1] * (self.timesteps_fs / self.timesteps_fs[-1]) ** 2
         ax.loglog(self.timesteps_fs, guide, color="k", linestyle=":", label="dt²")

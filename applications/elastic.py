@@ -116,7 +116,7 @@ class ElasticConstants(Result):
         limit = np.abs(self.standard_tensor).max()
         axes.imshow(self.standard_tensor, cmap="RdBu_r", vmin=-1.5 * limit, vmax=1.5 * limit)
         for (i, j), value in np.ndenumerate(self.standard_tensor):
-            axes.text(j, i, f"{value:.1f}", ha="center", va="center", fontsize=8)
+            axes.text(j, i, f"{round(value, 1) + 0.0:.1f}", ha="center", va="center", fontsize=8)
         names = ["xx", "yy", "zz", "yz", "xz", "xy"]
         axes.set_xticks(range(6), names)
         axes.set_yticks(range(6), names)

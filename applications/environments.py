@@ -7,7 +7,6 @@ from collections import Counter
 import numpy as np
 from ase import Atoms
 from ase.data import covalent_radii
-from vesin import NeighborList
 
 _STRETCH = 1.2  # two atoms are bonded within this multiple of the sum of their covalent radii
 
@@ -20,6 +19,8 @@ def environment_labels(atoms: Atoms) -> list[str]:
     """
     radii = covalent_radii[atoms.numbers]
     symbols = atoms.get_chemical_symbols()
+    from vesin import NeighborList  # imports torch where it is installed: when needed, not before
+
     search = NeighborList(cutoff=2.0 * _STRETCH * float(radii.max(initial=0.1)), full_list=True)
     i, j, d = search.compute(atoms.positions, atoms.cell.array, atoms.pbc, "ijd")
     i, j = i.astype(np.int64), j.astype(np.int64)

@@ -30,9 +30,10 @@ def map_page(
         "codes": {key: [int(code) for code in values] for key, values in codes.items()},
         "details": list(details),
     }
-    # "</script>" inside a label would end the script; "<\\/" is the same text to JSON
-    text = json.dumps(data, separators=(",", ":")).replace("</", "<\\/")
-    return _PAGE.replace("@TITLE@", html.escape(title)).replace("@DATA@", text)
+    # No label can end the script or begin a comment in it: "\\u003c" is "<" to JSON and nothing to HTML.
+    text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+    heading = html.escape(title)
+    return "".join([_BEFORE_TITLE, heading, _BEFORE_HEADING, heading, _BEFORE_DATA, text, _AFTER_DATA])
 
 
 def _unit_square(points: np.ndarray) -> list[list[float]]:
@@ -41,8 +42,9 @@ def _unit_square(points: np.ndarray) -> list[list[float]]:
     return [[round(float(value), 5) for value in row] for row in (points - low) / size]
 
 
-_PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>@TITLE@</title>
+_BEFORE_TITLE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>"""
+_BEFORE_HEADING = """</title>
 <style>
 body { margin: 0; font: 14px sans-serif; color: #222; display: flex; flex-direction: column; height: 100vh; }
 header { padding: 8px 12px; display: flex; gap: 16px; align-items: center; border-bottom: 1px solid #ddd; }
@@ -57,13 +59,15 @@ canvas { position: absolute; inset: 0; cursor: crosshair; }
 #tip { position: absolute; pointer-events: none; background: #fffffff0; border: 1px solid #999;
   padding: 4px 6px; display: none; font-size: 12px; white-space: pre; }
 </style></head><body>
-<header><h1>@TITLE@</h1>
+<header><h1>"""
+_BEFORE_DATA = """</h1>
 <label>projection <select id="projection"></select></label>
 <label>colour <select id="colour"></select></label>
 <span>wheel: zoom, drag: move, double click: reset, legend: show or hide</span></header>
 <main><div id="plot"><canvas></canvas><div id="tip"></div></div><div id="legend"></div></main>
 <script>
-const data = @DATA@;
+const data = """
+_AFTER_DATA = """;
 const canvas = document.querySelector("canvas"), context = canvas.getContext("2d");
 const plot = document.getElementById("plot"), legend = document.getElementById("legend");
 const tip = document.getElementById("tip");

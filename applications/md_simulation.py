@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import sys
 import time
 import warnings
 from pathlib import Path
@@ -13,10 +12,10 @@ from typing import Any
 import ase.io
 import numpy as np
 from ase import Atoms, units
-from tqdm import tqdm
 
 from dpa2calc.errors import ConfigError, DataError, OutputError, StructureError
 from dpa2calc.files.atomic import atomic_path
+from dpa2calc.progress import progress_bar
 
 from .md_config import MDConfig
 from .md_files import COLUMNS, LogWriter, Mark, PathLike
@@ -66,8 +65,8 @@ class Simulation:
     def run(self, progress: bool) -> None:
         """Do the steps; on any way out the restart file holds the last synchronised step."""
         self._continue_files() if self.state else self._begin()
-        bar = tqdm(
-            total=self.config.steps, initial=self.step, unit="step", file=sys.stderr, disable=not progress,
+        bar = progress_bar(
+            total=self.config.steps, initial=self.step, unit="step", shown=progress,
             dynamic_ncols=True,
         )  # fmt: skip
         try:

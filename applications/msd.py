@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 _CHUNK = 4_000_000  # numbers of one temporary array
 
@@ -51,7 +51,7 @@ def slope_weights(time: np.ndarray) -> np.ndarray:
 
 def half_width(n_blocks: int) -> float:
     """Student's factor that turns a standard error from n_blocks blocks into a 68.3 % interval."""
-    return float(stats.t.ppf(0.5 + 0.5 * 0.682689, n_blocks - 1))
+    return float(stdtrit(n_blocks - 1, 0.5 + 0.5 * 0.682689))
 
 
 def block_error(blocks: np.ndarray) -> np.ndarray:

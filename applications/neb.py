@@ -17,9 +17,9 @@ from ase.geometry import find_mic
 from ase.mep import NEB
 from ase.optimize import FIRE
 from scipy.interpolate import CubicHermiteSpline
-from tqdm import tqdm
 
 from dpa2calc.errors import ConfigError, StructureError
+from dpa2calc.progress import progress_bar
 
 from ._application import application
 from ._evaluate import Evaluated, Relaxation, evaluate
@@ -229,7 +229,7 @@ def _optimise(
     """Relax the band, then let it climb; returns steps, residual force, converged."""
     stages = [(0, max(0.1, 4.0 * fmax)), (1, fmax)] if climb else [(0, fmax)]
     done, residual, converged = 0, np.inf, False
-    with tqdm(total=max_steps, desc="elastic band", unit="step", disable=not progress) as bar:
+    with progress_bar(total=max_steps, desc="elastic band", unit="step", shown=progress) as bar:
         for current, limit in stages:
             if current < stage:
                 continue

@@ -8,7 +8,6 @@ from typing import TypeAlias
 import numpy as np
 from ase import Atoms
 from ase.geometry import minkowski_reduce
-from vesin import NeighborList
 
 from dpa2calc.errors import ConfigError, ElementError, StructureError
 
@@ -76,6 +75,8 @@ def pair_histogram(
     """
     alike = np.array_equal(first, second)
     chosen = first if alike else np.concatenate([first, second])
+    from vesin import NeighborList  # imports torch where it is installed: when needed, not before
+
     search = NeighborList(cutoff=bin_width * n_bins, full_list=False)
     i, j, d = search.compute(atoms.positions[chosen], atoms.cell.array, atoms.pbc, "ijd")
     bins = (d / bin_width).astype(np.int64)
@@ -99,6 +100,8 @@ def neighbour_vectors(
     """
     alike = np.array_equal(centres, others)
     chosen = centres if alike else np.concatenate([centres, others])
+    from vesin import NeighborList  # imports torch where it is installed: when needed, not before
+
     search = NeighborList(cutoff=cutoff, full_list=True)
     i, j, vectors = search.compute(atoms.positions[chosen], atoms.cell.array, atoms.pbc, "ijD")
     if not alike:

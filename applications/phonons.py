@@ -65,6 +65,7 @@ def phonons(
     No splitting of longitudinal and transverse optical modes is added: a potential carries no Born charges.
     """
     crystal, calculator = checked_copy(atoms, what="phonons")
+    _phonopy.require_libraries()
     for name, value in (("min_length", min_length), ("displacement", displacement), ("fmax", fmax)):
         positive(name, value)
     if relax not in ("none", "positions", "cell"):

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms, units
-from tqdm import tqdm
 
 from dpa2calc.errors import ConfigError, StructureError
+from dpa2calc.progress import progress_bar
 
 from . import _phonopy
 from ._application import application
@@ -136,6 +136,7 @@ def quasi_harmonic(
         ConfigError: fewer than 5 strains, temperatures not ascending.
     """
     crystal, calculator = checked_copy(atoms, what="quasi_harmonic")
+    _phonopy.require_libraries()
     need_stress(calculator, "quasi_harmonic")
     grid = np.linspace(-0.02, 0.04, 9) if strains is None else np.sort(np.asarray(strains, dtype=float))
     times = np.arange(0.0, 1001.0, 10.0) if temperatures is None else np.asarray(temperatures, dtype=float)
@@ -155,7 +156,8 @@ def quasi_harmonic(
     common = np.eye(3, dtype=int)
     if supercell is None:
         common = supercell_matrix(_phonopy.primitive_cell(crystal, symprec), min_length, symprec)
-    for strain, point in zip(grid, tqdm(points, desc="quasi-harmonic", unit="volume", disable=not progress)):
+    shown = progress_bar(points, desc="quasi-harmonic", unit="volume", shown=progress)
+    for strain, point in zip(grid, shown):
         primitive = _phonopy.primitive_cell(point.atoms, symprec)
         matrix = common
         if supercell is not None:

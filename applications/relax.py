@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,9 +10,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from ase import Atoms, units
-from tqdm import tqdm
 
 from dpa2calc.errors import ConfigError, StructureError
+from dpa2calc.progress import progress_bar
 
 from ._application import application_writing
 from ._evaluate import automatic_optimizer
@@ -199,7 +198,7 @@ def _optimise(
     if writer:
         writer.open_after() if done else writer.open(None)
     history: list[tuple[float, ...]] = []
-    bar = tqdm(initial=done, unit="step", desc="relax", file=sys.stderr, disable=not progress)
+    bar = progress_bar(initial=done, unit="step", desc="relax", shown=progress)
     step = done
     try:
         # fmax=0 leaves the decision to the two limits below: ASE would mix forces and stress

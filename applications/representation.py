@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -226,6 +227,10 @@ def _check_options(
         raise ConfigError(f"methods = {tuple(methods)} may name pca and tsne only")
     if not groups:
         raise ConfigError("structures is empty; give one trajectory, or group name -> trajectory")
+    if "tsne" in methods and importlib.util.find_spec("sklearn") is None:
+        raise MissingDependencyError(
+            'a t-SNE map needs scikit-learn: pip install scikit-learn, or use methods=("pca",)'
+        )
 
 
 def _stack(parts: list[Points]) -> np.ndarray:
@@ -269,12 +274,8 @@ def _principal_components(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _tsne(scores: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
-    try:
-        from sklearn.manifold import TSNE
-    except ImportError as error:
-        raise MissingDependencyError(
-            'a t-SNE map needs scikit-learn: pip install scikit-learn, or use methods=("pca",)'
-        ) from error
+    from sklearn.manifold import TSNE
+
     spread = scores[:, 0].std()
     if spread == 0.0:
         raise DataError("all descriptors are equal, so there is nothing to map")

@@ -10,10 +10,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from ase import Atoms
-from tqdm import tqdm
 
 from dpa2calc.errors import DataError, MissingDependencyError
 from dpa2calc.files.structures import about_folder, iread_structures
+from dpa2calc.progress import progress_bar
 
 
 class Frames:
@@ -126,7 +126,7 @@ TrajectoryLike: TypeAlias = str | os.PathLike[str] | Atoms | Iterable[Atoms] | F
 def with_progress(frames: Frames, label: str, progress: bool) -> Iterator[Atoms]:
     """Walk over the frames with a bar on stderr."""
     return iter(
-        tqdm(frames, desc=label, total=frames.count, unit="frame", disable=not progress, mininterval=1.0)
+        progress_bar(frames, desc=label, total=frames.count, unit="frame", shown=progress, mininterval=1.0)
     )
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.geometry import minkowski_reduce
-from vesin import NeighborList
 
 from dpa2calc.errors import ConfigError
 
@@ -212,6 +211,8 @@ def _distinct(paths: Paths, before: int, after: int, bin_width: float, n_bins: i
     places = np.concatenate(
         [paths.start + paths.displacements[before], paths.start + paths.displacements[after]]
     )
+    from vesin import NeighborList  # imports torch where it is installed: when needed, not before
+
     search = NeighborList(cutoff=bin_width * n_bins, full_list=False)
     i, j, d = search.compute(places, paths.cell, paths.pbc, "ijd")
     low, high = np.minimum(i, j).astype(np.int64), np.maximum(i, j).astype(np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpa2calc.version import __version__
@@ -20,6 +21,12 @@ _PUBLIC = {
     "available_models": "dpa2calc.registry",
     "load_model": "dpa2calc.load",
 }
+
+# In a checkout the folders of `dpa2calc.training` and `dpa2calc.applications` stand beside this one;
+# `python -m dpa2calc` and `torchrun -m dpa2calc.cli.main` begin in the current folder and have to find them.
+_here = Path(__file__).resolve().parent
+if not (_here / "training").is_dir() and (_here.parent / "training" / "__init__.py").is_file():
+    __path__.append(str(_here.parent))
 
 __all__ = ["DPA2Calculator", "__version__", "available_heads", "available_models", "load_model"]
 

@@ -33,6 +33,7 @@ from dpa2calc.evaluation import (
 from dpa2calc.files.typed import typed
 from dpa2calc.graph import Graph
 from dpa2calc.graph_builder import GraphBuilder, GraphSpec, graph_from_atoms
+from dpa2calc.progress import progress_bar
 from dpa2calc.streaming import Streaming, why_not_streamed
 from dpa2calc.validation import (
     DistanceCheck,
@@ -235,9 +236,8 @@ class DPA2Calculator(Calculator):
         if typed(int, batch_atoms, "batch_atoms") < 1:
             raise ConfigError(f"batch_atoms = {batch_atoms}; it must be at least 1")
         listed = list(structures)
-        from tqdm import tqdm
 
-        with tqdm(total=len(listed), unit="structure", disable=not progress) as bar:
+        with progress_bar(total=len(listed), unit="structure", shown=progress) as bar:
 
             def advance(count: int) -> None:
                 bar.update(count)
@@ -331,7 +331,7 @@ class DPA2Calculator(Calculator):
         check_structure(atoms)
         if not self.allow_unseen_elements:
             for member in self._members:
-                check_seen(atoms, member.head)
+                check_seen(atoms, member.head, member.config.heads)
 
     def _consumes(self, key: str) -> bool:
         return any(getattr(member.head.fitting, key) for member in self._members)

@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from dpa2calc.model.compiling import announce_compilation
+
+announce_compilation()
 _compiled = njit(cache=True, nogil=True, error_model="numpy")
 
 

@@ -15,10 +15,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from dpa2calc.deepmd.foreign import is_page
 from dpa2calc.errors import DownloadError
+from dpa2calc.progress import progress_bar
 from dpa2calc.version import __version__
 from dpa2calc.web import RedirectRefused, open_url
 
@@ -209,8 +208,8 @@ def _append(url: str, part: Path, visit: _Visit, progress: bool) -> None:
         visit.version = name
         with (
             part.open("ab") as file,
-            tqdm(
-                total=total, initial=start, unit="B", unit_scale=True, desc=part.stem, disable=not progress
+            progress_bar(
+                total=total, initial=start, unit="B", unit_scale=True, desc=part.stem, shown=progress
             ) as bar,
         ):
             file.truncate(start)

@@ -5,6 +5,11 @@ Each class also derives from the built-in exception that a caller would expect, 
 `except ValueError` keeps working.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 
 class DPA2CalcError(Exception):
     """Base of all errors raised on purpose by this package."""
@@ -23,10 +28,35 @@ class ElementError(DPA2CalcError, ValueError):
 
 
 class HeadError(DPA2CalcError, KeyError):
-    """No head, or more than one, matches the name given."""
+    """No head, or more than one, matches the name given.
+
+    Args:
+        message: what is wrong.
+        heads: those to choose from (`dpa2calc.heads.HeadLike`), listed after the message.
+        elements: what the head is wanted for; only heads that know all of them are then listed.
+    """
+
+    def __init__(self, message: str = "", heads: Sequence[Any] = (), elements: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.heads, self.elements = tuple(heads), tuple(elements)
+
+    def for_elements(self, elements: Iterable[str]) -> HeadError:
+        """The same error for a structure of these elements."""
+        return HeadError(str(self.args[0]), self.heads, elements)
+
+    def __reduce__(self) -> Any:
+        return HeadError, (self.args[0], self.heads, self.elements)
 
     def __str__(self) -> str:  # KeyError would print the repr, with \\n instead of lines
-        return str(self.args[0]) if self.args else ""
+        from dpa2calc.heads import heads_that_know, list_heads
+
+        lines = [str(self.args[0])]
+        listed = self.heads
+        if listed and self.elements:
+            known = heads_that_know(self.elements, listed)
+            names, listed = ", ".join(head.name for head in known), tuple(known) or listed
+            lines.append(f"heads that know {' '.join(self.elements)}: {names or 'none of them'}")
+        return "\n".join([*lines, list_heads(listed)] if listed else lines)
 
 
 class CheckpointError(DPA2CalcError, ValueError):

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar
 
-from dpa2calc.errors import HeadError
+from dpa2calc.errors import ElementError, HeadError
 
 
 class HeadLike(Protocol):
@@ -30,7 +30,9 @@ Head = TypeVar("Head", bound=HeadLike)
 _MANY_ELEMENTS = 24
 
 
-def resolve_head(name: str | None, heads: Sequence[Head], *, model: str = "this model") -> Head:
+def resolve_head(
+    name: str | None, heads: Sequence[Head], *, model: str = "this model", elements: Iterable[str] = ()
+) -> Head:
     """The one head that `name` means.
 
     Tried in this order, each step only if the one before found nothing:
@@ -41,29 +43,38 @@ def resolve_head(name: str | None, heads: Sequence[Head], *, model: str = "this 
         name: what the user wrote. None is allowed if there is only one head.
         heads: all heads of the model.
         model: how messages call the model.
+        elements: chemical symbols that the head will be used for, as far as known.
 
     Raises:
         HeadError: nothing fits, more than one head fits, or None with several heads; the
-            message lists every head with description, functional and elements.
+            message lists every head that knows the elements, with description, functional and elements.
     """
+    try:
+        return _resolve(name, heads, model)
+    except HeadError as error:
+        raise error.for_elements(elements) from None
+
+
+def _resolve(name: str | None, heads: Sequence[Head], model: str) -> Head:
     if name is None:
         if len(heads) == 1:
             return heads[0]
         raise HeadError(
             f"{model} has {len(heads)} heads, one for each level of theory and kind of system; "
-            f"choose one with head=...\n{list_heads(heads)}"
+            "choose one with head=...",
+            heads,
         )
     if not isinstance(name, str):
-        raise HeadError(f"head = {name!r} is not a name; give one of these as a string\n{list_heads(heads)}")
+        raise HeadError(f"head = {name!r} is not a name; give one of these as a string", heads)
     for matches in _candidates(name, heads):
         if len(matches) == 1:
             return matches[0]
         if matches:
             raise HeadError(
-                f"head {name!r} fits {len(matches)} heads of {model}; "
-                f"write one of these in full\n{list_heads(matches)}"
+                f"head {name!r} fits {len(matches)} heads of {model}; write one of these in full",
+                matches,
             )
-    raise HeadError(f"{model} has no head {name!r}{_suggestion(name, heads)}\n{list_heads(heads)}")
+    raise HeadError(f"{model} has no head {name!r}{_suggestion(name, heads)}", heads)
 
 
 def _candidates(name: str, heads: Sequence[Head]) -> Iterable[list[Head]]:
@@ -95,6 +106,34 @@ def _suggestion(name: str, heads: Sequence[HeadLike]) -> str:
     close = difflib.get_close_matches(_normalise(name), spellings, n=3, cutoff=0.7)
     found = list(dict.fromkeys(spellings[spelling] for spelling in close))
     return f"; did you mean {' or '.join(repr(n) for n in found)}?" if found else ""
+
+
+def heads_that_know(elements: Iterable[str], heads: Sequence[Head]) -> list[Head]:
+    """The heads that saw all these elements; a head that does not say what it saw is taken to know them."""
+    wanted = set(elements)
+    return [head for head in heads if not head.elements or wanted <= set(head.elements)]
+
+
+def check_known(elements: Iterable[str], head: HeadLike, heads: Sequence[HeadLike] = ()) -> None:
+    """Refuse elements that a head never saw in training (a head that does not say is trusted).
+
+    Args:
+        heads: all heads of the model; those that know the elements are named.
+
+    Raises:
+        ElementError: names the elements, the head, and the elements it knows.
+    """
+    unseen = sorted(set(elements) - set(head.elements)) if head.elements else []
+    if unseen:
+        better = ", ".join(other.name for other in heads_that_know(elements, heads))
+        advice = "Choose another head"
+        if better:
+            advice = f"Heads that know {' '.join(sorted(set(elements)))}: {better}. Choose one"
+        raise ElementError(
+            f"head {head.name!r} never saw {', '.join(unseen)} in training, so its energies would be "
+            f"guesses; it saw {', '.join(head.elements)}. {advice}, or pass "
+            "allow_unseen_elements=True to evaluate all the same"
+        )
 
 
 def list_heads(heads: Sequence[HeadLike]) -> str:

@@ -13,7 +13,8 @@ from ase import Atoms
 from ase.data import atomic_numbers, covalent_radii
 from torch import Tensor
 
-from dpa2calc.errors import ConfigError, ElementError, StructureError
+from dpa2calc.errors import ConfigError, StructureError
+from dpa2calc.heads import check_known
 from dpa2calc.model.config import FittingConfig, HeadConfig
 
 # Below this distance two atoms are the same atom written twice; no model has an answer.
@@ -38,21 +39,16 @@ def check_structure(atoms: Any) -> None:
         raise StructureError("the structure has no atoms; hand in at least one")
 
 
-def check_seen(atoms: Atoms, head: HeadConfig) -> None:
+def check_seen(atoms: Atoms, head: HeadConfig, heads: Sequence[HeadConfig] = ()) -> None:
     """Refuse elements that the head never saw in training (a head that does not say is trusted).
+
+    Args:
+        heads: all heads of the model; those that know the elements are named.
 
     Raises:
         ElementError: names the elements, the head, and the elements it knows.
     """
-    if not head.elements:
-        return
-    unseen = sorted(set(atoms.symbols) - set(head.elements))
-    if unseen:
-        raise ElementError(
-            f"head {head.name!r} never saw {', '.join(unseen)} in training, so its energies would be "
-            f"guesses; it saw {', '.join(head.elements)}. Choose another head, or pass "
-            "allow_unseen_elements=True to evaluate all the same"
-        )
+    check_known(set(atoms.symbols), head, heads)
 
 
 class DistanceCheck:

@@ -3,7 +3,7 @@ weights.
 
     python examples/gallery.py [--output docs/applications] [--only md rdf]
 
-Copper and methanol are ASE's EMT potential, the map is of the default model; diffusing ions are random
+Copper and ammonia are ASE's EMT potential, the map is of the default model; diffusing ions are random
 walkers with a known coefficient. Any other ASE calculator takes their place: the calls are those of the
 page. Some minutes on one core.
 """
@@ -25,6 +25,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.io import read
+from PIL import Image  # comes with matplotlib
 
 from dpa2calc import applications as app
 
@@ -128,7 +129,7 @@ def _neb() -> Any:
 
 
 def _vibrations() -> Any:
-    atoms = molecule("CH3OH")
+    atoms = molecule("NH3")
     atoms.calc = EMT()
     return app.vibrations(atoms, relax="positions", progress=False)
 
@@ -170,7 +171,9 @@ def main() -> None:
         print(f"--- {name}\n{result.summary()}", flush=True)
         figure = result.plot().figure
         figure.set_size_inches(5.2, 3.6 if name != "van_hove" else 5.0)
-        figure.savefig(args.output / f"{name}.png", dpi=80)
+        path = args.output / f"{name}.png"
+        figure.savefig(path, dpi=80, bbox_inches="tight")
+        Image.open(path).convert("RGB").quantize(128).save(path, optimize=True)  # a third of the bytes
         plt.close("all")
 
 

@@ -6,7 +6,6 @@ import ast
 import importlib
 import inspect
 import re
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from typing import Any
 import pytest
 
 from dpa2calc import available_models, load_model
-from dpa2calc.cli.main import build_parser
 from dpa2calc.heads import resolve_head
 
 ROOT = Path(__file__).parents[1]
@@ -81,13 +79,32 @@ def test_heads_in_the_documentation_exist():
     assert checked >= 5
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_command_lines_in_the_documentation_are_accepted(page):
-    for block in blocks(page, "bash"):
-        for line in block.replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True)
-            if words[:1] == ["dpa2calc"] and "|" not in words and "--help" not in words:
-                try:
-                    build_parser(words[1]).parse_args(words[1:])
-                except SystemExit:
-                    pytest.fail(f"not accepted: {line}")
+def anchors(page: Path) -> set[str]:
+    """Names of a page's headings in links, as GitHub makes them."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    headings = re.findall(r"^#+ +(.*?)\s*$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+ALL_PAGES = sorted(p for p in ROOT.rglob("*.md") if not {".venv", "node_modules"} & set(p.parts))
+
+
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_and_images_lead_somewhere(page):
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    text = re.sub(r"`[^`]*`", "", text)
+    for image, link in re.findall(r"(!?)\[[^\]]*\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", link):
+            continue  # the internet
+        file, _, anchor = link.partition("#")
+        target = (page.parent / file).resolve() if file else page
+        assert target.exists(), f"{page.name} links to {link}"
+        assert not anchor or anchor in anchors(target), f"{page.name} links to {link}"
+        assert not image or target.stat().st_size > 1000, f"{page.name} shows {link}, which is no picture"
+
+
+def test_figures_of_the_applications_are_small_and_all_shown():
+    folder = ROOT / "docs" / "applications"
+    page = (ROOT / "docs" / "applications.md").read_text(encoding="utf-8")
+    for figure in folder.iterdir():
+        assert figure.stat().st_size < 60_000 and f"(applications/{figure.name})" in page

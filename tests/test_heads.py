@@ -1,11 +1,12 @@
 """Head names: the rules in their order, and errors that list what there is."""
 
+import pickle
 from dataclasses import dataclass
 
 import pytest
 
-from dpa2calc.errors import HeadError
-from dpa2calc.heads import list_heads, resolve_head
+from dpa2calc.errors import ElementError, HeadError
+from dpa2calc.heads import check_known, list_heads, resolve_head
 
 
 @dataclass(frozen=True)
@@ -99,3 +100,38 @@ def test_hopeless_name_is_not_guessed_and_other_types_are_refused():
     assert "did you mean" not in str(caught.value) and "Domains_Alloy" in str(caught.value)
     with pytest.raises(HeadError, match="head = 0 is not a name"):
         resolve_head(0, HEADS)  # type: ignore[arg-type]
+
+
+METALS = (Head("mlearn", elements=("Cu", "Si")), Head("oxides", elements=("O", "Ti")), Head("unsaid"))
+
+
+@pytest.mark.parametrize("name", [None, "metal"])
+def test_only_heads_that_know_the_elements_are_listed(name):
+    with pytest.raises(HeadError) as caught:
+        resolve_head(name, METALS, elements=["Cu"])
+    _, second, *listed = str(caught.value).splitlines()
+    assert second == "heads that know Cu: mlearn, unsaid"
+    assert [line.split()[0] for line in listed] == ["mlearn", "unsaid"]
+    assert resolve_head("oxides", METALS, elements=["Cu"]).name == "oxides"  # a choice is a choice
+
+
+def test_where_no_head_knows_the_elements_all_are_listed():
+    with pytest.raises(HeadError, match="heads that know Cu O: none of them") as caught:
+        resolve_head(None, METALS[:2], elements=["Cu", "O"])
+    assert "mlearn" in str(caught.value) and "oxides" in str(caught.value)
+
+
+def test_an_error_about_heads_survives_a_process():
+    with pytest.raises(HeadError) as caught:
+        resolve_head(None, METALS, elements=["Cu"])
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_an_unknown_element_names_the_heads_that_know_it():
+    check_known(["Cu", "Si"], METALS[0])
+    check_known(["Xe"], METALS[2])
+    text = r"'oxides' never saw Cu .*it saw O, Ti\. Heads that know Cu: mlearn, unsaid"
+    with pytest.raises(ElementError, match=text):
+        check_known(["Cu"], METALS[1], METALS)
+    with pytest.raises(ElementError, match="Choose another head, or pass allow_unseen_elements=True"):
+        check_known(["Xe"], METALS[1], METALS[:2])

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ase import Atoms
-from tqdm import tqdm
 
 from dpa2calc.errors import DataError
+from dpa2calc.progress import progress_bar
 
 from .checks import mark_checked
 from .dataset import Dataset
@@ -45,9 +44,7 @@ class LabelledFrames:
             file.restart()
         if not file.finished:
             done = file.note.get("done", 0)
-            rest = tqdm(
-                structures[done:], desc="labelling", unit="frame", file=sys.stderr, disable=not progress
-            )
+            rest = progress_bar(structures[done:], desc="labelling", unit="frame", shown=progress)
             for atoms in rest:
                 done += 1
                 file.append(_sound_label(atoms, teacher, config, done), structures=mark, done=done)

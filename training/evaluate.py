@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.data import chemical_symbols
-from tqdm import tqdm
 
 from dpa2calc.errors import DataError
 from dpa2calc.files.atomic import atomic_path
 from dpa2calc.heads import resolve_head
 from dpa2calc.load import load_model
 from dpa2calc.model.potential import Potential
+from dpa2calc.progress import progress_bar
 from dpa2calc.shown import ShownBySummary
 
 from .checks import check_frames
@@ -177,7 +177,7 @@ def predict_potential(
     place = next(potential.parameters()).device
     sizes = [frame.n_atoms for frame in data]
     out = []
-    bar = tqdm(total=len(data), unit="frame", disable=not progress)
+    bar = progress_bar(total=len(data), unit="frame", shown=progress)
     with bar, evaluating(potential):
         for group in groups_by_atoms(sizes, batch_atoms):
             batch = make_batch(store, group, head=head).to(place)
@@ -198,7 +198,7 @@ def predict_calculator(calculator: Any, data: Dataset, *, progress: bool = False
         DataError: the calculator fails on a frame, which is named.
     """
     out = []
-    for frame in tqdm(data, unit="frame", disable=not progress):
+    for frame in progress_bar(data, unit="frame", shown=progress):
         atoms = frame.atoms()
         atoms.calc = calculator
         try:

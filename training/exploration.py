@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,9 +12,9 @@ from typing import Any
 import numpy as np
 from ase import Atoms, units
 from ase.constraints import FixCom
-from tqdm import tqdm
 
 from dpa2calc.errors import DataError
+from dpa2calc.progress import progress_bar
 
 from .checks import overlap
 from .dataset import frame_from_atoms
@@ -80,7 +79,7 @@ def explore(
     """
     walks = []
     total = sum(t.condition.steps for t in plan)
-    with tqdm(total=total, desc="exploring", unit="step", file=sys.stderr, disable=not progress) as bar:
+    with progress_bar(total=total, desc="exploring", unit="step", shown=progress) as bar:
         for trajectory in plan:
             walk = run_trajectory(
                 trajectory,
@@ -101,7 +100,7 @@ def run_trajectory(
     teacher: Any,
     driver: Any,
     config: DistillConfig,
-    bar: tqdm[Any] | None = None,
+    bar: Any | None = None,
 ) -> Walk:
     """Run a trajectory and keep its sampled frames, with the teacher's labels, in `path` (extxyz).
 

@@ -31,7 +31,6 @@ from .preparation import (
     TrainingData,
     TrainingSet,
     check_labels,
-    check_set_names,
     head_weights,
     new_potential,
     warn_of_misfits,
@@ -40,6 +39,7 @@ from .resume import STATE_FILE
 from .run import with_seen_elements
 from .run_folder import run_folder
 from .run_identity import WAYS, start_part
+from .run_sections import check_set_names
 from .statistics import (
     check_type_map,
     energy_bias,

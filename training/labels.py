@@ -64,7 +64,10 @@ def unread_labels(atoms: Atoms, keys: LabelKeys, lacking: Iterable[str]) -> dict
 def advice(found: Iterable[str]) -> str:
     """What to do about labels under other names, for messages."""
     found = tuple(dict.fromkeys(found))
-    where = "LabelKeys(energy=...), energy_key = ... in a set of a file, or --energy-key, and so on"
+    where = (
+        "energy_key=..., forces_key=..., in a file under [sets.NAME] "
+        "(in Python LabelKeys(energy=...), on the command line --energy-key)"
+    )
     if not found:
         return f"labels under other names are read with {where}"
     return f"there are {', '.join(found)}: name what to learn with {where}"

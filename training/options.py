@@ -172,16 +172,29 @@ def shown(value: Any) -> str:
 def add_options(parser: argparse.ArgumentParser, cls: type, *, title: str) -> None:
     """Add `--name VALUE` for every option of a dataclass; options not given stay out of the namespace."""
     group = parser.add_argument_group(title)
-    texts = option_help(cls)
+    texts, hints = option_help(cls), option_types(cls)
     for field in dataclasses.fields(cls):
         default = "" if field.default in (None, "", dataclasses.MISSING) else f" (default: {field.default})"
+        flag = hints[field.name] is bool
         group.add_argument(
             "--" + field.name.replace("_", "-"),
             dest=field.name,
-            metavar="VALUE",
+            metavar="true|false" if flag else _metavar(hints[field.name]),
+            nargs="?" if flag else None,  # --flag means true; --flag false is for what a file sets
+            const="true" if flag else None,
             default=argparse.SUPPRESS,
-            help=texts.get(field.name, "") + default.replace("%", "%%"),
+            help=(texts.get(field.name, "") + default).replace("%", "%%"),
         )
+
+
+def _metavar(hint: Any) -> str:
+    """What an option takes, in a word."""
+    kinds = [a for a in get_args(hint) if a is not type(None)] if get_origin(hint) is not Literal else []
+    if kinds:
+        return _metavar(kinds[0])
+    if get_origin(hint) is Literal:
+        return "|".join(map(str, get_args(hint)))
+    return {int: "N", float: "X", str: "TEXT"}.get(hint, "VALUE")
 
 
 def given_options(arguments: argparse.Namespace, cls: type) -> dict[str, Any]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -18,7 +17,8 @@ from .checks import check_frames
 from .dataset import Dataset
 from .labels import advice
 from .loader import GraphStore, require_parameters
-from .options import convert, shown
+from .options import convert
+from .run_sections import check_set_names
 from .statistics import (
     check_type_map,
     energy_bias,
@@ -105,16 +105,6 @@ def _check_set(name: str, item: TrainingSet, config: ModelConfig) -> None:
         for frame in part:
             require_parameters(frame, head.fitting)
     check_labels(name, item.train)
-
-
-def check_set_names(names: Iterable[str]) -> None:
-    """Raise a ConfigError for a set's name that no log, figure or file can show."""
-    for name in names:
-        if not name.strip() or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
-            raise ConfigError(
-                f"the set's name {shown(name)} is not allowed; allowed: letters, digits and signs, "
-                "without line breaks and control characters"
-            )
 
 
 def check_labels(name: str, data: Dataset) -> None:

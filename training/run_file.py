@@ -8,24 +8,24 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from dpa2calc.errors import CheckpointError, ConfigError, DataError
+from dpa2calc.files.atomic import check_writable
 from dpa2calc.files.patterns import expanded
-from dpa2calc.load import load_model
 from dpa2calc.model.config import FittingConfig, ModelConfig, from_dict, to_dict
-from dpa2calc.model.potential import Potential
 from dpa2calc.model.presets import preset, preset_names
 
-from .checks import MISFIT, check_dataset, check_frames, clean, mark_checked, require_sound
 from .config import TrainConfig
 from .data import PathLike
 from .dataset import Dataset
-from .datasets import registered_sets
 from .options import convert, option_types, parse_options, unknown_key
-from .preparation import TrainingSet, check_labels, check_set_names
-from .run import model_for
-from .run_sections import ModelSection, SetSection
+from .run_sections import ModelSection, SetSection, check_set_names
+
+if TYPE_CHECKING:
+    from dpa2calc.model.potential import Potential
+
+    from .preparation import TrainingSet
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -112,6 +112,8 @@ def _section(name: str, value: Any) -> dict[str, Any]:
     section = _table(value, f"sets.{name}")
     if section.get("registered") is not True:
         return section
+    from .datasets import registered_sets
+
     known = registered_sets()
     if name not in known:
         raise ConfigError(
@@ -196,20 +198,31 @@ def check_run(run: RunFile[Any]) -> None:
     Raises:
         ConfigError: what is missing, by key; or a wrong part of `[model]`.
     """
+    check_paths(run)
+    if isinstance(run.model, ModelSection):
+        _changed_descriptor(preset(run.model.preset, run.model.type_map or ("H",)), run.model)
+    elif isinstance(run.model, str) and run.model not in preset_names():
+        _trained_model(run.model, run.root)
+
+
+def check_paths(run: RunFile[Any]) -> None:
+    """Find out that a file of frames is missing, or that the output folder cannot be written.
+
+    Raises:
+        ConfigError: what is missing, by key.
+        OutputError: no permission for the output folder, or a file in its place.
+    """
+    check_writable(run.output, folder=True)
     for name, section in run.sets.items():
+        for key in ("train", "validation", "test"):
+            for path in getattr(section, key):
+                if not expanded(path, run.root):
+                    raise ConfigError(f"sets.{name}.{key}: there is no {run.root / path}")
         if not section.train:
             raise ConfigError(
                 f"sets.{name}.train (`systems` of an input.json) is empty; name files or folders with "
                 "training frames"
             )
-        for key in ("train", "validation", "test"):
-            for path in getattr(section, key):
-                if not expanded(path, run.root):
-                    raise ConfigError(f"sets.{name}.{key}: there is no {run.root / path}")
-    if isinstance(run.model, ModelSection):
-        _changed_descriptor(preset(run.model.preset, run.model.type_map or ("H",)), run.model)
-    elif isinstance(run.model, str) and run.model not in preset_names():
-        _trained_model(run.model, run.root)
 
 
 def load_sets(run: RunFile[Any]) -> tuple[dict[str, TrainingSet], dict[str, Dataset]]:
@@ -222,6 +235,9 @@ def load_sets(run: RunFile[Any]) -> tuple[dict[str, TrainingSet], dict[str, Data
         ConfigError: see `check_run`.
         DataError: a file is damaged, or frames are unfit for training; they are named.
     """
+    from .checks import MISFIT, check_dataset, check_frames, clean, mark_checked, require_sound
+    from .preparation import TrainingSet, check_labels
+
     check_run(run)
     training, test = {}, {}
     for name, section in run.sets.items():
@@ -271,6 +287,8 @@ def build_model(run: RunFile[Any], sets: Mapping[str, TrainingSet]) -> ModelConf
     A text that is no preset is a trained model to go on with: a checkpoint file, or a name as in
     `DPA2Calculator(name)`; its heads must be those that the sets name.
     """
+    from .run import model_for
+
     section = run.model
     if isinstance(section, ModelConfig):
         return _with_cards(section, run)
@@ -283,6 +301,8 @@ def build_model(run: RunFile[Any], sets: Mapping[str, TrainingSet]) -> ModelConf
 
 
 def _trained_model(name: str, root: Path) -> Potential:
+    from dpa2calc.load import load_model
+
     beside = root / name
     try:
         return load_model(beside if beside.is_file() else name)

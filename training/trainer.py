@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from dpa2calc.errors import ConfigError, TrainingError
 from dpa2calc.files.atomic import atomic_path, writing
 from dpa2calc.files.identity import Part
 from dpa2calc.model.potential import Potential
+from dpa2calc.progress import progress_bar
 
 from .config import TrainConfig
 from .distributed import ALONE, Processes
@@ -145,9 +145,9 @@ class Trainer:
         batches: Prefetcher[Made] = Prefetcher(
             self._make_batches, range(self.step, end), ahead=self.config.prefetch
         )
-        hidden = not (self.progress and self.processes.first)
-        bar = tqdm(
-            total=self.config.steps, initial=self.step, unit="step", disable=hidden, dynamic_ncols=True
+        shown = self.progress and self.processes.first
+        bar = progress_bar(
+            total=self.config.steps, initial=self.step, unit="step", shown=shown, dynamic_ncols=True
         )
         with self.interrupt.caught(), bar:
             stopped = self._loop(batches, log, bar)

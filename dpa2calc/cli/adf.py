@@ -10,9 +10,10 @@ from typing import Any
 from dpa2calc.errors import ConfigError
 
 from .frames import add_selection_arguments, draw, selected_frames, write_table
+from .names import check_files, stem
 
 _EXAMPLE = """example:
-  dpa2calc adf md.traj --triplet O-O-O --start 200 --reference dft.extxyz.xz --figure adf.png
+  dpa2calc adf md.traj --triplet O-O-O --start 20 --reference dft.extxyz.xz --figure adf.png
 """
 
 
@@ -23,10 +24,9 @@ def add_parser(subparsers: Any) -> None:
         help="angular distribution with error bars",
         description="Distribution of the angle A-B-C, B at the vertex, with block-averaged errors.",
         epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("trajectory", help="any file that ASE reads, also compressed")
-    parser.add_argument("--triplet", default="O-O-O", metavar="A-B-C", help="elements (default O-O-O)")
+    parser.add_argument("--triplet", default="O-O-O", metavar="A-B-C", help="elements")
     parser.add_argument(
         "--cutoff",
         type=float,
@@ -34,12 +34,14 @@ def add_parser(subparsers: Any) -> None:
         metavar="R",
         help="largest distance in Å, one or A-B and B-C (default: first minima of g(r))",
     )
-    parser.add_argument("--bin-width", type=float, default=1.0, help="in degrees (default 1)")
-    parser.add_argument("--blocks", type=int, default=10, help="blocks for the error bars (default 10)")
+    parser.add_argument("--bin-width", type=float, default=1.0, help="in degrees")
+    parser.add_argument("--blocks", dest="n_blocks", type=int, default=10, help="blocks for the error bars")
     parser.add_argument(
         "--reference", metavar="FILE", help="trajectory to draw beside it, with the same cutoff"
     )
-    parser.add_argument("--figure", default="adf.png", help="default adf.png")
+    parser.add_argument(
+        "--figure", metavar="FILE", help="picture (default: NAME-adf.png, NAME from the input's)"
+    )
     parser.add_argument("--data", metavar="FILE", help="also write the numbers as a text table")
     add_selection_arguments(parser)
     parser.set_defaults(run=run)
@@ -52,7 +54,9 @@ def run(args: argparse.Namespace) -> int:
     if args.cutoff is not None and len(args.cutoff) > 2:
         raise ConfigError(f"--cutoff has {len(args.cutoff)} numbers; give one, or A-B and B-C")
     cutoff = None if args.cutoff is None else (args.cutoff[0], args.cutoff[-1])
-    options = {"bin_width": args.bin_width, "n_blocks": args.blocks, "progress": not args.quiet}
+    options = {"bin_width": args.bin_width, "n_blocks": args.n_blocks, "progress": not args.quiet}
+    figure = args.figure or f"{stem(args.trajectory)}-adf.png"
+    check_files(figure, args.data)
     frames = selected_frames(args, args.trajectory)
     result = angular_distribution(frames, args.triplet, cutoff=cutoff, **options)
     print(result.summary())
@@ -61,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         other = angular_distribution(Frames(args.reference), args.triplet, cutoff=result.cutoffs, **options)
         reference = {Path(args.reference).name: other}
         print(f"  against reference: {100 * result.compare(other):.2f} % of the angles differ")
-    print(f"figure: {draw(args.figure, [partial(result.plot, reference=reference)])}")
+    print(f"figure: {draw(figure, [partial(result.plot, reference=reference)])}")
     if args.data:
         columns = {
             "angle_deg": result.angle,

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from dpa2calc.errors import ConfigError, DataError
+from dpa2calc.errors import ConfigError, DataError, ElementError, HeadError
+from dpa2calc.heads import check_known, resolve_head
+
+from .deferred import DeferredCalculator, heads_in_header
+
+# what a flag such as --unrelaxed does to the argument `relax`
+UNRELAXED: dict[str, Any] = {
+    "dest": "relax",
+    "action": "store_const",
+    "const": "none",
+    "default": "positions",
+}
 
 
 def add_calculator_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,8 +54,19 @@ def add_calculator_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--calculator", choices=("dpa2", "emt", "lj"), default="dpa2", help=argparse.SUPPRESS)
 
 
-def make_calculator(args: argparse.Namespace) -> Any:
-    """The ASE calculator that the options of `add_calculator_arguments` describe."""
+def make_calculator(args: argparse.Namespace, structures: Sequence[Any] = ()) -> Any:
+    """The ASE calculator that the options of `add_calculator_arguments` describe.
+
+    A model of this package's own format is loaded when it is first used, so that the wrong options that an
+    application finds cost no time; its head is checked here all the same.
+
+    Args:
+        structures: `ase.Atoms` that will be evaluated; where a head has to be chosen, those that know their
+            elements are listed.
+
+    Raises:
+        HeadError, ElementError, CheckpointError, DownloadError, ConfigError: as `DPA2Calculator`.
+    """
     if args.calculator == "emt":
         from ase.calculators.emt import EMT
 
@@ -51,14 +75,29 @@ def make_calculator(args: argparse.Namespace) -> Any:
         from ase.calculators.lj import LennardJones
 
         return LennardJones(epsilon=0.0104, sigma=3.4, rc=8.5, smooth=True)
-    from dpa2calc import DPA2Calculator
-
     # only what was asked for, so that the calculator's own defaults stay in one place
     options = {name: getattr(args, name) for name in ("device", "compress", "committee", "dispersion")}
     chosen = {name: value for name, value in options.items() if value is not None}
     if args.allow_unseen_elements:
         chosen["allow_unseen_elements"] = True
-    return DPA2Calculator(args.model, args.head, dtype=args.dtype, **chosen)
+    elements = sorted({symbol for atoms in structures for symbol in atoms.symbols})
+    heads = heads_in_header(args.model)
+    make = partial(DeferredCalculator, args.model, args.head, dtype=args.dtype, **chosen)
+    if heads is not None:
+        head = resolve_head(args.head, heads, model=args.model, elements=elements)
+        for number, atoms in enumerate([] if args.allow_unseen_elements else structures):
+            try:
+                check_known(atoms.symbols, head, heads)
+            except ElementError as error:
+                name = f"structure {number} ({atoms.get_chemical_formula()})"
+                raise ElementError(f"{name}: {error}") from None
+        return make()
+    calculator = make()
+    try:
+        calculator.load()
+    except HeadError as error:
+        raise error.for_elements(elements) from None
+    return calculator
 
 
 def add_structure_argument(parser: argparse.ArgumentParser) -> None:

@@ -20,7 +20,6 @@ def add_parser(subparsers: Any) -> None:
         "and print the size and the error of the tables. OUT holds the weights as they are, and a note "
         "that the calculator is to use tables, which it makes when it opens the file.",
         epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", metavar="IN", help="model file or name")
     parser.add_argument("target", metavar="OUT", nargs="?", help="ends in .safetensors")
@@ -30,15 +29,20 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compress, report, and write if wanted."""
-    from dpa2calc.checkpoint import save_checkpoint
+    from dpa2calc.cli.deferred import heads_in_header
+    from dpa2calc.cli.names import check_files
     from dpa2calc.errors import CheckpointError
-    from dpa2calc.load import load_model
-    from dpa2calc.model.compressed import compress
 
     if args.target is not None and not args.target.endswith(".safetensors"):
         raise CheckpointError(
             f"OUT = {args.target} must end in .safetensors; deepmd-kit has its own compress"
         )
+    check_files(args.target)
+    heads_in_header(args.source)  # a wrong name is found before torch is loaded
+    from dpa2calc.checkpoint import save_checkpoint
+    from dpa2calc.load import load_model
+    from dpa2calc.model.compressed import compress
+
     fast, report = compress(load_model(args.source), tolerance=args.tolerance)
     print(report.summary())
     if args.target is not None:

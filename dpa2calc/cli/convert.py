@@ -6,14 +6,17 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dpa2calc.cli.deferred import heads_in_header
+from dpa2calc.cli.names import check_files
 from dpa2calc.errors import CheckpointError
+from dpa2calc.heads import resolve_head
 
 if TYPE_CHECKING:
     from dpa2calc.model.potential import Potential
 
 _EXAMPLE = """example:
   dpa2calc convert model.pt model.safetensors
-  dpa2calc convert default water.dp                       # then: dp convert-backend water.dp water.pth
+  dpa2calc convert default water.dp --head H2O-PBE0TS     # then: dp convert-backend water.dp water.pth
   dpa2calc convert DPA-2.4-7M.pt water.dp --head H2O-PD
 """
 
@@ -27,7 +30,6 @@ def add_parser(subparsers: Any) -> None:
         "of deepmd-kit (.pt, .pth, .dp, .yaml) and write it as .safetensors, .pt or .dp. No code from the "
         "file is run.",
         epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", metavar="IN", help="model file or name")
     parser.add_argument("target", metavar="OUT", help="ends in .safetensors, .pt or .dp (one head)")
@@ -38,16 +40,20 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert, and print what was written."""
-    import torch
-
-    from dpa2calc.load import load_model
-
     target = Path(args.target)
     if target.suffix not in (".safetensors", ".pt", ".dp"):
         hint = ""
         if target.suffix == ".pth":
             hint = f"; write {target.stem}.dp, then `dp convert-backend {target.stem}.dp {target.name}`"
         raise CheckpointError(f"OUT = {args.target} must end in .safetensors, .pt or .dp{hint}")
+    check_files(args.target)
+    heads = heads_in_header(args.source)
+    if heads is not None and args.head is not None:
+        resolve_head(args.head, heads, model=args.source)
+    import torch
+
+    from dpa2calc.load import load_model
+
     dtype = {"float32": torch.float32, "float64": torch.float64, None: None}[args.dtype]
     potential = load_model(args.source, args.head, dtype=dtype)
     if target.suffix == ".safetensors":

@@ -19,7 +19,6 @@ def add_parser(subparsers: Any) -> None:
         "describe",
         help="what a model is: heads, elements, functionals, sizes, training figures",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "model", nargs="?", default="default", help="a name or a checkpoint file (default: default)"
@@ -31,8 +30,13 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the description."""
-    from dpa2calc.description import describe, model_facts
+    from dpa2calc.cli.deferred import heads_in_header
     from dpa2calc.heads import resolve_head
+
+    heads = heads_in_header(args.model)  # a wrong name is found before torch is loaded
+    if heads is not None and args.head is not None:
+        resolve_head(args.head, heads, model=args.model)
+    from dpa2calc.description import describe, model_facts
     from dpa2calc.load import load_model
 
     potential = load_model(args.model)

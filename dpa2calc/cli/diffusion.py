@@ -9,10 +9,11 @@ from typing import Any
 from dpa2calc.errors import ConfigError
 
 from .frames import add_selection_arguments, draw, selected_frames
+from .names import check_files, stem
 
 _EXAMPLE = """examples:
   dpa2calc diffusion 600K.traj --species Li --temperature 600 --charge 1 --map li.cube --van-hove 1 10
-  dpa2calc diffusion 500K.traj 600K.traj 700K.traj 900K.traj --temperature 500 600 700 900 --fit 2 20
+  dpa2calc diffusion 500K.traj 600K.traj 700K.traj 900K.traj --temperature 500 600 700 900 --fit 1 5
 """
 
 
@@ -23,10 +24,9 @@ def add_parser(subparsers: Any) -> None:
         help="diffusion coefficients, conductivity, activation energy",
         description="Tracer and collective diffusion with error bars; Arrhenius fit of several runs.",
         epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("trajectories", nargs="+", help="one file for each temperature")
-    parser.add_argument("--species", default="Li", help="element that diffuses (default Li)")
+    parser.add_argument("--species", default="Li", help="element that diffuses")
     parser.add_argument("--temperature", type=float, nargs="+", help="in K, one for each trajectory")
     parser.add_argument("--charge", type=float, help="of the species in e, for the conductivity")
     parser.add_argument(
@@ -45,8 +45,12 @@ def add_parser(subparsers: Any) -> None:
         default="auto",
         help="taken off: motion of the other elements (solids), of all atoms (liquids), or nothing",
     )
-    parser.add_argument("--unwrapped", action="store_true", help="coordinates never jump at a boundary")
-    parser.add_argument("--figure", default="diffusion.png", help="default diffusion.png")
+    parser.add_argument(
+        "--unwrapped", dest="wrapped", action="store_false", help="coordinates never jump at a boundary"
+    )
+    parser.add_argument(
+        "--figure", metavar="FILE", help="picture (default: NAME-diffusion.png, NAME from the first input's)"
+    )
     parser.add_argument(
         "--save", metavar="FILE", help="store the result (.npz); with several, the Arrhenius fit"
     )
@@ -54,7 +58,12 @@ def add_parser(subparsers: Any) -> None:
         "--map", metavar="FILE", help="also write a density map (.cube) of the last trajectory"
     )
     parser.add_argument(
-        "--van-hove", type=float, nargs="+", metavar="PS", help="also draw van Hove functions at these lags"
+        "--van-hove",
+        dest="lags_ps",
+        type=float,
+        nargs="+",
+        metavar="PS",
+        help="also draw van Hove functions at these lags",
     )
     add_selection_arguments(parser)
     parser.set_defaults(run=run)
@@ -69,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(
             f"{len(files)} trajectories but {len(temperatures)} temperatures; give one for each"
         )
+    picture = args.figure or f"{stem(files[0])}-diffusion.png"
+    check_files(picture, args.save, args.map)
     results: list[Any] = []
     paths: Any = None
     for file, temperature in zip(files, temperatures):
@@ -77,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
             args.species,
             interval_fs=None if args.interval_fs is None else args.interval_fs * args.step,
             drift=args.drift,
-            wrapped=not args.unwrapped,
+            wrapped=args.wrapped,
             progress=not args.quiet,
         )
         fit = tuple(args.fit) if args.fit else None
@@ -90,13 +101,13 @@ def run(args: argparse.Namespace) -> int:
         final = arrhenius(results)
         print(final.summary())
         plots.append(final.plot)
-    print(f"figure: {draw(args.figure, plots)}")
+    print(f"figure: {draw(picture, plots)}")
     if args.save:
         print(f"result: {final.save(args.save)}")
-    if args.van_hove:
-        functions = van_hove(paths, args.species, lags_ps=args.van_hove)
+    if args.lags_ps:
+        functions = van_hove(paths, args.species, lags_ps=args.lags_ps)
         print(functions.summary())
-        figure = Path(args.figure).with_name(Path(args.figure).stem + "-van-hove.png")
+        figure = Path(picture).with_name(Path(picture).stem + "-van-hove.png")
         print(f"figure: {draw(figure, [functions.plot])}")
     if args.map:
         density = density_map(paths, args.species)

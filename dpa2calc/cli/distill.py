@@ -46,7 +46,6 @@ def add_parser(subparsers: Any) -> None:
         "distill",
         help="teach a small, fast student what a large model knows",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("config", metavar="CONFIG", help="TOML file")
     parser.add_argument("--output", metavar="FOLDER", help="folder for all files of the distillation")
@@ -59,7 +58,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Read, check, distil, report."""
     from dpa2calc.cli.train import prepare
-    from dpa2calc.training.distill import distill
+    from dpa2calc.files.atomic import check_writable
     from dpa2calc.training.distill_config import DistillConfig
     from dpa2calc.training.distill_file import (
         build_student,
@@ -68,12 +67,16 @@ def run(args: argparse.Namespace) -> int:
         load_test,
         read_distill_file,
     )
-    from dpa2calc.training.distill_setup import all_elements
     from dpa2calc.training.options import given_options
 
-    prepare(args)
     file = read_distill_file(args.config, changes=given_options(args, DistillConfig), output=args.output)
+    check_writable(file.output, folder=True)
     start = load_start(file)
+    # with torch, from here on
+    from dpa2calc.training.distill import distill
+    from dpa2calc.training.distill_setup import all_elements
+
+    prepare(args)
     result = distill(
         build_teacher(file.teacher),
         start,

@@ -6,11 +6,12 @@ import argparse
 from typing import Any
 
 from .common import add_calculator_arguments, add_structure_argument, make_calculator, read_structure
+from .names import choose_folder
 from .report import add_output_arguments, report, work_folder
 
 EXAMPLE = """\
 example: elastic tensor of silicon, cell relaxed first
-  dpa2calc elastic Si.cif --out Si-elastic
+  dpa2calc elastic Si.cif --head mlearn-PBE --out Si-elastic
 
 The folder holds elastic.npz (ElasticConstants.load), elastic.png, and work/ from which an interrupted run
 resumes.
@@ -23,16 +24,20 @@ def add_parser(subparsers: Any) -> None:
         "elastic",
         help="elastic constants: full tensor, stability, averages",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_structure_argument(parser)
     add_calculator_arguments(parser)
     group = parser.add_argument_group("elastic constants")
-    group.add_argument("--strains", type=float, nargs="+", default=[0.005, 0.01], help="(0.005 0.01)")
-    group.add_argument("--relax", choices=("none", "cell"), default="cell", help="before straining (cell)")
-    group.add_argument("--clamped-ions", action="store_true", help="do not relax positions in strained cells")
-    group.add_argument("--fmax", type=float, default=1e-4, help="of the relaxations, eV/Å (1e-4)")
-    add_output_arguments(parser, "elastic")
+    group.add_argument("--strains", type=float, nargs="+", default=[0.005, 0.01], help="magnitudes")
+    group.add_argument("--relax", choices=("none", "cell"), default="cell", help="before straining")
+    group.add_argument(
+        "--clamped-ions",
+        dest="relax_ions",
+        action="store_false",
+        help="do not relax positions in strained cells",
+    )
+    group.add_argument("--fmax", type=float, default=1e-4, help="of the relaxations, eV/Å")
+    add_output_arguments(parser, "elastic/NAME, NAME from the input's")
     parser.set_defaults(run=run, dtype="float64")
 
 
@@ -41,12 +46,13 @@ def run(args: argparse.Namespace) -> int:
     from dpa2calc.applications.elastic import elastic_constants
 
     atoms = read_structure(args)
-    atoms.calc = make_calculator(args)
+    choose_folder(args, "elastic")
+    atoms.calc = make_calculator(args, [atoms])
     result = elastic_constants(
         atoms,
         strains=args.strains,
         relax=args.relax,
-        relax_ions=not args.clamped_ions,
+        relax_ions=args.relax_ions,
         fmax=args.fmax,
         folder=work_folder(args),
         progress=not args.no_progress,

@@ -6,11 +6,12 @@ import argparse
 from typing import Any
 
 from .common import add_calculator_arguments, add_structure_argument, make_calculator, read_structure
+from .names import choose_folder
 from .report import add_output_arguments, report, work_folder
 
 EXAMPLE = """\
 example: volume and bulk modulus of copper
-  dpa2calc eos Cu.cif --out Cu-eos
+  dpa2calc eos Cu.cif --head mlearn-PBE --out Cu-eos
 
 The folder holds eos.npz (EquationOfState.load), eos.png, and work/ from which an interrupted run resumes.
 """
@@ -22,18 +23,25 @@ def add_parser(subparsers: Any) -> None:
         "eos",
         help="equation of state: equilibrium volume, bulk modulus",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_structure_argument(parser)
     add_calculator_arguments(parser)
     group = parser.add_argument_group("equation of state")
-    group.add_argument("--range", type=float, default=0.03, help="largest linear strain, both signs (0.03)")
-    group.add_argument("--points", type=int, default=11, help="number of volumes (11)")
-    group.add_argument("--form", choices=("birch-murnaghan", "vinet", "murnaghan"), default="birch-murnaghan")
-    group.add_argument("--relax", choices=("none", "positions", "shape"), default="shape", help="(shape)")
-    group.add_argument("--fmax", type=float, default=1e-4, help="of the relaxations, eV/Å (1e-4)")
-    add_output_arguments(parser, "eos")
-    parser.set_defaults(run=run, dtype="float64")
+    group.add_argument("--range", type=float, default=0.03, help="largest linear strain, both signs")
+    group.add_argument("--points", type=int, default=11, help="number of volumes")
+    group.add_argument(
+        "--form",
+        choices=("birch-murnaghan", "vinet", "murnaghan"),
+        default="birch-murnaghan",
+        help="of the fit",
+    )
+    group.add_argument(
+        "--relax", choices=("none", "positions", "shape"), default="shape", help="at each volume"
+    )
+    group.add_argument("--fmax", type=float, default=1e-4, help="of the relaxations, eV/Å")
+    add_output_arguments(parser, "eos/NAME, NAME from the input's")
+    names = {"strains": "--range and --points"}
+    parser.set_defaults(run=run, dtype="float64", python_names=names)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
     from dpa2calc.applications.eos import equation_of_state
 
     atoms = read_structure(args)
-    atoms.calc = make_calculator(args)
+    choose_folder(args, "eos")
+    atoms.calc = make_calculator(args, [atoms])
     result = equation_of_state(
         atoms,
         strains=np.linspace(-args.range, args.range, args.points),

@@ -12,8 +12,8 @@ from typing import Any
 
 EXAMPLE = """example:
   dpa2calc evaluate test.extxyz --head H2O-PBE0TS                # a line a structure, errors at the end
-  dpa2calc evaluate POSCAR --model model.pt -o out.extxyz        # energy, forces, stress into a file
-  dpa2calc evaluate a.cif b.cif --committee other.pt -o out.json # with standard deviations
+  dpa2calc evaluate POSCAR --model model.pt --head metal -o out.extxyz    # energy, forces, stress into a file
+  dpa2calc evaluate a.cif b.cif --model student.pt --committee other.pt -o out.json  # with deviations
 """
 
 LABELS = ("energy", "forces", "stress")  # that errors are shown of
@@ -28,18 +28,13 @@ def add_parser(subparsers: Any) -> None:
         "evaluate",
         help="energies, forces and stresses of structures; errors against labels in the file",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "structures", nargs="+", metavar="STRUCTURES", help="files that ASE reads; all frames"
     )
-    parser.add_argument(
-        "--index", default=":", help="which frames of each file, as in ASE (default: ':', all)"
-    )
+    parser.add_argument("--index", default=":", help="which frames of each file, as in ASE, all by default")
     parser.add_argument("-o", "--output", metavar="FILE", help="write results to .extxyz or .json")
-    parser.add_argument(
-        "--batch-atoms", type=int, default=1024, help="atoms computed together (default: 1024)"
-    )
+    parser.add_argument("--batch-atoms", type=int, default=1024, help="atoms computed together ")
     parser.add_argument("--quiet", action="store_true", help="no line for each structure")
     add_label_arguments(parser, (*LABELS, "virial"))
     add_calculator_arguments(parser)
@@ -49,16 +44,19 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate, print, and write what was asked for."""
     from dpa2calc.cli.common import make_calculator
+    from dpa2calc.cli.names import check_files
     from dpa2calc.errors import ConfigError
     from dpa2calc.files.patterns import expanded
-    from dpa2calc.label_errors import label_errors
 
     if args.output and Path(args.output).suffix not in (".extxyz", ".xyz", ".json"):
         raise ConfigError(f"-o {args.output}: the ending must be .extxyz, .xyz or .json")
+    check_files(args.output)
     files = [str(f) for path in args.structures for f in expanded(path, Path()) or [path]]
     structures = [atoms for path in files for atoms in read_frames(path, args.index)]
+    calc = make_calculator(args, structures)
+    from dpa2calc.label_errors import label_errors  # with torch
+
     labels = read_labels(structures, args)
-    calc = make_calculator(args)
     results = evaluate(calc, structures, args.batch_atoms)
     if not args.quiet:
         print_table(structures, results)

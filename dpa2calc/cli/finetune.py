@@ -34,7 +34,6 @@ def add_parser(subparsers: Any) -> None:
         "finetune",
         help="carry a pre-trained model over to new data",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_data_arguments(parser)
     parser.add_argument("--model", help="'default', a published name, or a checkpoint file")
@@ -47,13 +46,9 @@ def run(args: argparse.Namespace) -> int:
     from dpa2calc.cli.train import prepare, set_changes
     from dpa2calc.errors import ConfigError
     from dpa2calc.training.config import FinetuneConfig
-    from dpa2calc.training.distributed import Processes
-    from dpa2calc.training.finetune import finetune
     from dpa2calc.training.options import given_options
-    from dpa2calc.training.report import finish_run
-    from dpa2calc.training.run_file import load_sets, read_run_file
+    from dpa2calc.training.run_file import check_paths, load_sets, read_run_file
 
-    prepare(args)
     run_file = read_run_file(
         args.config,
         FinetuneConfig,
@@ -64,8 +59,16 @@ def run(args: argparse.Namespace) -> int:
     )
     if not isinstance(run_file.model, str):
         raise ConfigError(
-            "model must be a name or the path of a checkpoint to start from, not a [model] table"
+            f"{args.config}: fine-tuning starts from a trained model, not a [model] table or an input.json; "
+            "give --model with a name (`dpa2calc models`) or the path of a checkpoint, as in --model default"
         )
+    check_paths(run_file)
+    # with torch, from here on
+    from dpa2calc.training.distributed import Processes
+    from dpa2calc.training.finetune import finetune
+    from dpa2calc.training.report import finish_run
+
+    prepare(args)
     config, progress = run_file.config, not args.no_progress
     processes = Processes.from_environment(config.device)
     sets, test = load_sets(run_file)

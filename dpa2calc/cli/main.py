@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import logging
 import sys
 from collections.abc import Sequence
 
-from dpa2calc.errors import DPA2CalcError
+from dpa2calc.cli.shell import Parser, Speaker, readable_streams, run_verb
 from dpa2calc.version import __version__
 
 # verb -> (module inside dpa2calc.cli, one line for `dpa2calc --help`). A verb's module is imported only
@@ -44,7 +45,7 @@ VERBS: dict[str, tuple[str, str]] = {
 
 def build_parser(verb: str | None) -> argparse.ArgumentParser:
     """The parser with the named verb's own options filled in."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="dpa2calc", description="DPA-2 large atomic models: calculator, training, applications."
     )
     parser.add_argument("--version", action="version", version=__version__)
@@ -52,25 +53,31 @@ def build_parser(verb: str | None) -> argparse.ArgumentParser:
     for name, (module, line) in VERBS.items():
         if name == verb:
             importlib.import_module(f"dpa2calc.cli.{module}").add_parser(verbs)
+            verbs.choices[name].set_defaults(parser=verbs.choices[name])
         else:
             verbs.add_parser(name, help=line)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb; errors made by this package become one clear line and exit code 1."""
+    """Run one verb; what a user can meet becomes one clear line and an exit code."""
+    readable_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     verb = next((word for word in arguments if not word.startswith("-")), None)
-    args = build_parser(verb).parse_args(arguments)
+    say = Speaker()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    try:
+
+    def run() -> int:
+        parser = build_parser(verb)
+        if verb is not None and verb not in VERBS:
+            close = difflib.get_close_matches(verb, VERBS, n=1)
+            hint = f"did you mean {close[0]}? " if close else ""
+            parser.error(f"there is no verb {verb!r}; {hint}Verbs: {', '.join(VERBS)}")
+        args = parser.parse_args(arguments)
+        say.args, args.say = args, say
         return int(args.run(args) or 0)
-    except DPA2CalcError as error:
-        print(f"dpa2calc {args.verb}: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"dpa2calc {args.verb}: stopped; what was written so far is kept", file=sys.stderr)
-        return 130
+
+    return run_verb(run, say)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
 from .common import (
@@ -15,11 +14,12 @@ from .common import (
     read_structure,
     save_figure,
 )
+from .names import choose_folder
 
 EXAMPLE = """\
 example: 10 ps of liquid water at 330 K, then 10 ps more
-  dpa2calc md water.extxyz --temperature 330 --steps 20000 --out water
-  dpa2calc md water.extxyz --temperature 330 --steps 40000 --out water
+  dpa2calc md water.extxyz --temperature 330 --steps 20000 --head H2O-PBE0TS --out water
+  dpa2calc md water.extxyz --temperature 330 --steps 40000 --head H2O-PBE0TS --out water
 
 The folder given by --out holds trajectory.traj, log.csv, restart.npz, result.npz and md.png.
 Running again with the same folder goes on from restart.npz to the total number of --steps and
@@ -33,18 +33,21 @@ def add_parser(subparsers: Any) -> None:
         "md",
         help="molecular dynamics: NVE, NVT, NPT, ramps, exact restart",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_structure_argument(parser)
     add_calculator_arguments(parser)
     _add_run_arguments(parser.add_argument_group("run"))
     _add_limit_arguments(parser.add_argument_group("limits that stop the run"))
     output = parser.add_argument_group("output")
-    output.add_argument("--out", default="md", metavar="FOLDER", help="folder for all files (default: md)")
-    output.add_argument("--format", choices=("traj", "extxyz"), default="traj", help="of the trajectory")
-    output.add_argument("--trajectory-interval", type=int, metavar="STEPS", help="steps between frames (100)")
     output.add_argument(
-        "--log-interval", type=int, metavar="STEPS", help="steps between rows of the log (10)"
+        "--out", metavar="FOLDER", help="folder for all files (default: md/NAME, NAME from the input's)"
+    )
+    output.add_argument("--format", choices=("traj", "extxyz"), default="traj", help="of the trajectory")
+    output.add_argument(
+        "--trajectory-interval", type=int, metavar="STEPS", help="steps between frames (default: 100)"
+    )
+    output.add_argument(
+        "--log-interval", type=int, metavar="STEPS", help="steps between rows of the log (default: 10)"
     )
     output.add_argument("--overwrite", action="store_true", help="start afresh, replacing files in --out")
     output.add_argument("--no-progress", action="store_true", help="no progress bar on stderr")
@@ -55,31 +58,43 @@ def _add_run_arguments(group: Any) -> None:
     group.add_argument(
         "--steps", type=int, required=True, help="total number of steps, earlier runs included"
     )
-    group.add_argument("--ensemble", choices=("nve", "nvt", "npt"), help="default: nvt")
-    group.add_argument("--timestep-fs", "--timestep", type=float, metavar="FS", help="default: 0.5 fs")
+    group.add_argument("--ensemble", choices=("nve", "nvt", "npt"), help="what is held (default: nvt)")
+    group.add_argument(
+        "--timestep-fs", "--timestep", type=float, metavar="FS", help="time step (default: 0.5)"
+    )
     group.add_argument(
         "--temperature", type=number_or_ramp, metavar="K", help="K, or START:END (default: 300)"
     )
     group.add_argument(
-        "--pressure-gpa", "--pressure", type=number_or_ramp, metavar="GPA", help="NPT, GPa (0)"
+        "--pressure-gpa", "--pressure", type=number_or_ramp, metavar="GPA", help="NPT, GPa (default: 0)"
     )
     group.add_argument("--ramp-steps", type=int, metavar="STEPS", help="length of ramps (default: --steps)")
-    group.add_argument("--thermostat", choices=("langevin", "bussi", "nose-hoover"), help="NVT (langevin)")
-    group.add_argument("--thermostat-time-fs", type=float, metavar="FS", help="relaxation time (100)")
-    group.add_argument("--barostat-time-fs", type=float, metavar="FS", help="relaxation time (1000)")
-    group.add_argument("--cell-motion", choices=("isotropic", "axes", "full"), help="NPT (isotropic)")
     group.add_argument(
-        "--velocities", choices=("auto", "keep", "new"), help="of the structure file, or drawn"
+        "--thermostat", choices=("langevin", "bussi", "nose-hoover"), help="NVT (default: langevin)"
     )
-    group.add_argument("--seed", type=int, help="of velocities and thermostat (0)")
+    group.add_argument(
+        "--thermostat-time-fs", type=float, metavar="FS", help="relaxation time (default: 100)"
+    )
+    group.add_argument("--barostat-time-fs", type=float, metavar="FS", help="relaxation time (default: 1000)")
+    group.add_argument(
+        "--cell-motion", choices=("isotropic", "axes", "full"), help="NPT (default: isotropic)"
+    )
+    group.add_argument(
+        "--velocities",
+        choices=("auto", "keep", "new"),
+        help="of the structure file, or drawn (default: auto)",
+    )
+    group.add_argument("--seed", type=int, help="of velocities and thermostat (default: 0)")
 
 
 def _add_limit_arguments(group: Any) -> None:
-    group.add_argument("--temperature-limit", type=float, metavar="K")
-    group.add_argument("--force-limit", type=float, metavar="EV_PER_A", help="default: 100")
-    group.add_argument("--step-limit", type=float, metavar="A", help="displacement in one step (1)")
+    group.add_argument("--temperature-limit", type=float, metavar="K", help="default: ten times the target")
+    group.add_argument("--force-limit", type=float, metavar="EV_PER_A", help="on one atom (default: 100)")
+    group.add_argument("--step-limit", type=float, metavar="A", help="displacement in one step (default: 1)")
     group.add_argument("--min-distance", type=float, metavar="A", help="of any two atoms")
-    group.add_argument("--lost-distance", type=float, metavar="A", help="to the nearest neighbour (10)")
+    group.add_argument(
+        "--lost-distance", type=float, metavar="A", help="to the nearest neighbour (default: 10)"
+    )
     group.add_argument("--committee-limit", type=float, metavar="EV_PER_A", help="spread of --committee")
 
 
@@ -90,8 +105,8 @@ def run(args: argparse.Namespace) -> int:
     given = {name: getattr(args, name, None) for name in MDConfig.__dataclass_fields__}
     config = MDConfig(**{name: value for name, value in given.items() if value is not None})
     atoms = read_structure(args)
-    atoms.calc = make_calculator(args)
-    folder = Path(args.out)
+    folder = choose_folder(args, "md")
+    atoms.calc = make_calculator(args, [atoms])
     result = run_md(
         atoms,
         config,
@@ -106,6 +121,6 @@ def run(args: argparse.Namespace) -> int:
     print(result.summary())
     print(f"{'figure':18s} {figure}")
     if result.status != "finished":
-        print(f"dpa2calc md: {result.reason}", file=sys.stderr)
+        print(args.say(result.reason), file=sys.stderr)
         return 1
     return 0

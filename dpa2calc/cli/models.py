@@ -18,7 +18,6 @@ def add_parser(subparsers: Any) -> None:
         "models",
         help="models by name: inside the package, or published and downloaded when used",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.set_defaults(run=run)

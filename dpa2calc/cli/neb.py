@@ -13,11 +13,12 @@ from .common import (
     read_frame,
     read_structure,
 )
+from .names import choose_folder, stem
 from .report import add_output_arguments, report, work_folder
 
 EXAMPLE = """\
 example: barrier between two relaxed structures with the same atoms in the same order
-  dpa2calc neb initial.extxyz --final final.extxyz --images 7 --out hop
+  dpa2calc neb initial.extxyz --final final.extxyz --head mlearn-PBE --images 7 --out hop
 
 The folder holds neb.npz (NudgedElasticBand.load), neb.png, path.extxyz with the images, and work/ from which
 an interrupted run resumes.
@@ -30,20 +31,21 @@ def add_parser(subparsers: Any) -> None:
         "neb",
         help="minimum-energy path and barrier between two structures",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_structure_argument(parser)
     parser.add_argument("--final", required=True, metavar="FILE", help="the other end of the path")
     add_calculator_arguments(parser)
     group = parser.add_argument_group("elastic band")
-    group.add_argument("--images", type=int, default=7, help="ends included (7)")
-    group.add_argument("--interpolation", choices=("idpp", "linear"), default="idpp", help="(idpp)")
-    group.add_argument("--fixed-ends", action="store_true", help="do not relax the ends")
-    group.add_argument("--no-climb", action="store_true", help="no climbing image")
-    group.add_argument("--fmax", type=float, default=0.02, help="largest force at convergence, eV/Å (0.02)")
-    group.add_argument("--spring", type=float, default=1.0, help="eV/Å² (1)")
-    group.add_argument("--max-steps", type=int, default=1000, help="(1000)")
-    add_output_arguments(parser, "neb")
+    group.add_argument("--images", dest="n_images", type=int, default=7, metavar="N", help="ends included")
+    group.add_argument(
+        "--interpolation", choices=("idpp", "linear"), default="idpp", help="of the first guess"
+    )
+    group.add_argument("--fixed-ends", dest="relax_ends", action="store_false", help="do not relax the ends")
+    group.add_argument("--no-climb", dest="climb", action="store_false", help="no climbing image")
+    group.add_argument("--fmax", type=float, default=0.02, help="largest force at convergence, eV/Å")
+    group.add_argument("--spring", type=float, default=1.0, help="eV/Å²")
+    group.add_argument("--max-steps", type=int, default=1000, help="of the optimiser")
+    add_output_arguments(parser, "neb/INITIAL-FINAL, names from the input's")
     parser.set_defaults(run=run)
 
 
@@ -57,14 +59,15 @@ def run(args: argparse.Namespace) -> int:
     final = read_frame(args.final)
     if args.repeat:
         final = final.repeat(args.repeat)
-    initial.calc = make_calculator(args)
+    choose_folder(args, "neb", stem(args.final))
+    initial.calc = make_calculator(args, [initial])
     result = nudged_elastic_band(
         initial,
         final,
-        n_images=args.images,
+        n_images=args.n_images,
         interpolation=args.interpolation,
-        relax_ends=not args.fixed_ends,
-        climb=not args.no_climb,
+        relax_ends=args.relax_ends,
+        climb=args.climb,
         fmax=args.fmax,
         spring=args.spring,
         max_steps=args.max_steps,

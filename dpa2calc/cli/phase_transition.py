@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from dpa2calc.errors import ConfigError
@@ -15,10 +14,11 @@ from .common import (
     read_structure,
     save_figure,
 )
+from .names import choose_folder
 
 EXAMPLE = """\
 example: PbTiO3 from 300 to 1000 K in steps of 50 K and back, 20 ps each
-  dpa2calc phase-transition PbTiO3.cif --repeat 4 4 4 --per-cell 4 4 4 \\
+  dpa2calc phase-transition PbTiO3.cif --head FerroEle --repeat 4 4 4 --per-cell 4 4 4 \\
       --temperatures 300:1000:50 --picoseconds 20 --centre Ti --out pto
 
 The folder given by --out holds scan.npz, the figures order.png, lattice.png and heat-capacity.png, and
@@ -32,7 +32,6 @@ def add_parser(subparsers: Any) -> None:
         "phase-transition",
         help="temperature scan up and down, transition temperature",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_structure_argument(parser)
     add_calculator_arguments(parser)
@@ -40,21 +39,36 @@ def add_parser(subparsers: Any) -> None:
     group.add_argument(
         "--temperatures", required=True, metavar="FIRST:LAST:STEP", help="K, or a list 300,350,..."
     )
-    group.add_argument("--picoseconds", type=float, default=10.0, metavar="PS", help="length of a stage (10)")
-    group.add_argument("--equilibration", type=float, default=0.4, help="fraction left out (0.4)")
-    group.add_argument("--heating-only", action="store_true", help="do not go back down")
-    group.add_argument("--pressure-gpa", "--pressure", type=float, default=0.0, metavar="GPA")
-    group.add_argument("--cell-motion", choices=("isotropic", "axes", "full"), default="full")
-    group.add_argument("--timestep-fs", "--timestep", type=float, default=1.0, metavar="FS", help="1 fs")
-    group.add_argument("--per-cell", type=int, nargs=3, default=(1, 1, 1), metavar=("A", "B", "C"),
-                       help="unit cells along the cell vectors of the supercell")  # fmt: skip
+    group.add_argument("--picoseconds", type=float, default=10.0, metavar="PS", help="length of a stage")
+    group.add_argument("--equilibration", type=float, default=0.4, help="fraction left out")
+    group.add_argument("--heating-only", dest="cooling", action="store_false", help="do not go back down")
+    group.add_argument(
+        "--pressure-gpa", "--pressure", type=float, default=0.0, metavar="GPA", help="of the cell"
+    )
+    group.add_argument(
+        "--cell-motion", choices=("isotropic", "axes", "full"), default="full", help="what of the cell moves"
+    )
+    group.add_argument("--timestep-fs", "--timestep", type=float, default=1.0, metavar="FS", help="time step")
+    group.add_argument(
+        "--per-cell",
+        dest="repeats",
+        type=int,
+        nargs=3,
+        default=(1, 1, 1),
+        metavar=("A", "B", "C"),
+        help="unit cells along the cell vectors of the supercell",
+    )
     group.add_argument("--centre", metavar="ELEMENTS", help="follow these off their cage: Ti, or Ti+Nb+Mg")
-    group.add_argument("--cage", default="O", metavar="ELEMENT", help="atoms of the cage (O)")
-    group.add_argument("--members", type=int, default=6, help="atoms in a cage (6)")
-    group.add_argument("--sample-interval", type=int, default=20, metavar="STEPS", help="between frames (20)")
-    group.add_argument("--seed", type=int, default=0)
+    group.add_argument("--cage", default="O", metavar="ELEMENT", help="atoms of the cage")
+    group.add_argument("--members", dest="n_members", type=int, default=6, help="atoms in a cage")
+    group.add_argument("--sample-interval", type=int, default=20, metavar="STEPS", help="between frames")
+    group.add_argument("--seed", type=int, default=0, help="of velocities and thermostat")
     output = parser.add_argument_group("output")
-    output.add_argument("--out", default="phase-transition", metavar="FOLDER")
+    output.add_argument(
+        "--out",
+        metavar="FOLDER",
+        help="folder for all files (default: phase-transition/NAME, NAME from the input's)",
+    )
     output.add_argument("--no-progress", action="store_true", help="no progress bar on stderr")
     parser.set_defaults(run=run)
 
@@ -65,21 +79,21 @@ def run(args: argparse.Namespace) -> int:
 
     temperatures = _temperatures(args.temperatures)
     atoms = read_structure(args)
-    atoms.calc = make_calculator(args)
-    folder = Path(args.out)
+    folder = choose_folder(args, "phase-transition")
+    atoms.calc = make_calculator(args, [atoms])
     result = phase_transition(
         atoms,
         temperatures,
         picoseconds=args.picoseconds,
         equilibration=args.equilibration,
-        cooling=not args.heating_only,
+        cooling=args.cooling,
         pressure_gpa=args.pressure_gpa,
         cell_motion=args.cell_motion,
         timestep_fs=args.timestep_fs,
-        repeats=tuple(args.per_cell),
+        repeats=tuple(args.repeats),
         centre=args.centre,
         cage=args.cage,
-        n_members=args.members,
+        n_members=args.n_members,
         sample_interval=args.sample_interval,
         seed=args.seed,
         folder=folder / "stages",

@@ -6,13 +6,14 @@ import argparse
 from typing import Any
 
 from .common import add_calculator_arguments, add_structure_argument, make_calculator, read_structure
+from .names import choose_folder
 from .report import add_output_arguments, report, work_folder
 
 EXAMPLE = """\
 example: bands and density of states of copper; is the supercell large enough; thermal expansion
-  dpa2calc phonons Cu.cif --out Cu-phonons
-  dpa2calc phonons Cu.cif --out Cu-phonons --convergence
-  dpa2calc phonons Cu.cif --out Cu-phonons --quasi-harmonic
+  dpa2calc phonons Cu.cif --head mlearn-PBE --out Cu-phonons
+  dpa2calc phonons Cu.cif --head mlearn-PBE --out Cu-phonons --convergence
+  dpa2calc phonons Cu.cif --head mlearn-PBE --out Cu-phonons --quasi-harmonic
 
 The folder holds phonons.npz (Phonons.load), phonons.png and force_constants in phonopy.yaml (for phonopy
 itself), or convergence.npz/.png, or quasi_harmonic.npz/.png; and work/ from which an interrupted run resumes.
@@ -25,7 +26,6 @@ def add_parser(subparsers: Any) -> None:
         "phonons",
         help="phonons: bands, density of states, thermal properties, quasi-harmonic",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_structure_argument(parser)
     add_calculator_arguments(parser)
@@ -33,15 +33,16 @@ def add_parser(subparsers: Any) -> None:
     what = group.add_mutually_exclusive_group()
     what.add_argument("--convergence", action="store_true", help="vary supercell and displacement")
     what.add_argument("--quasi-harmonic", action="store_true", help="thermal expansion from several volumes")
-    group.add_argument("--relax", choices=("none", "positions", "cell"), default="cell", help="first (cell)")
-    group.add_argument("--min-length", type=float, default=12.0, help="of the supercell, Å (12)")
+    group.add_argument("--relax", choices=("none", "positions", "cell"), default="cell", help="first")
+    group.add_argument("--min-length", type=float, default=12.0, help="of the supercell, Å")
     group.add_argument("--supercell", type=int, nargs=3, metavar=("A", "B", "C"), help="repeats instead")
-    group.add_argument("--displacement", type=float, default=0.01, help="Å (0.01)")
-    group.add_argument("--fmax", type=float, default=1e-4, help="largest force allowed, eV/Å (1e-4)")
-    group.add_argument("--mesh", type=float, default=60.0, help="q-point mesh as a length, Å (60)")
-    group.add_argument("--max-temperature", type=float, default=1000.0, help="K, in steps of 10 (1000)")
-    add_output_arguments(parser, "phonons")
-    parser.set_defaults(run=run, dtype="float64")
+    group.add_argument("--displacement", type=float, default=0.01, help="Å")
+    group.add_argument("--fmax", type=float, default=1e-4, help="largest force allowed, eV/Å")
+    group.add_argument("--mesh", type=float, default=60.0, help="q-point mesh as a length, Å")
+    group.add_argument("--max-temperature", type=float, default=1000.0, help="K, in steps of 10")
+    add_output_arguments(parser, "phonons/NAME, NAME from the input's")
+    names = {"min_lengths": "--min-length", "temperatures": "--max-temperature"}
+    parser.set_defaults(run=run, dtype="float64", python_names=names)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -53,7 +54,8 @@ def run(args: argparse.Namespace) -> int:
     from dpa2calc.applications.quasi_harmonic import quasi_harmonic
 
     atoms = read_structure(args)
-    atoms.calc = make_calculator(args)
+    choose_folder(args, "phonons")
+    atoms.calc = make_calculator(args, [atoms])
     common: dict[str, Any] = {
         "fmax": args.fmax,
         "mesh": args.mesh,

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from .frames import add_selection_arguments, draw, selected_frames, write_table
+from .names import check_files, stem
 
 _EXAMPLE = """example:
-  dpa2calc rdf md.traj --pairs O-O O-H H-H --r-max 6 --start 200 --reference dft.extxyz.xz --figure rdf.png
+  dpa2calc rdf md.traj --pairs O-O O-H H-H --r-max 6 --start 20 --reference dft.extxyz.xz --figure rdf.png
 """
 
 
@@ -23,15 +24,12 @@ def add_parser(subparsers: Any) -> None:
         help="radial distribution functions with error bars",
         description="Partial g(r), running coordination numbers and their block-averaged errors.",
         epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("trajectory", help="any file that ASE reads, also compressed")
-    parser.add_argument(
-        "--pairs", nargs="+", default=["O-O"], metavar="A-B", help="pairs of elements (default O-O)"
-    )
+    parser.add_argument("--pairs", nargs="+", default=["O-O"], metavar="A-B", help="pairs of elements")
     parser.add_argument("--r-max", type=float, help="range in Å (default: half the smallest cell height)")
-    parser.add_argument("--bin-width", type=float, default=0.05, help="in Å (default 0.05)")
-    parser.add_argument("--blocks", type=int, default=10, help="blocks for the error bars (default 10)")
+    parser.add_argument("--bin-width", type=float, default=0.05, help="in Å")
+    parser.add_argument("--blocks", dest="n_blocks", type=int, default=10, help="blocks for the error bars")
     parser.add_argument(
         "--normalisation",
         choices=("auto", "N-1", "N"),
@@ -39,7 +37,9 @@ def add_parser(subparsers: Any) -> None:
         help="of like pairs: an ideal gas of N atoms gives exactly 1 with N-1; N makes supercells agree",
     )
     parser.add_argument("--reference", metavar="FILE", help="trajectory to draw and compare beside it")
-    parser.add_argument("--figure", default="rdf.png", help="default rdf.png")
+    parser.add_argument(
+        "--figure", metavar="FILE", help="picture (default: NAME-rdf.png, NAME from the input's)"
+    )
     parser.add_argument("--data", metavar="FILE", help="also write the numbers as a text table")
     add_selection_arguments(parser)
     parser.set_defaults(run=run)
@@ -49,8 +49,10 @@ def run(args: argparse.Namespace) -> int:
     """Print summaries, draw the figure, write the table."""
     from dpa2calc.applications import Frames, radial_distributions
 
-    options = {"bin_width": args.bin_width, "n_blocks": args.blocks, "normalisation": args.normalisation}
+    options = {"bin_width": args.bin_width, "n_blocks": args.n_blocks, "normalisation": args.normalisation}
     progress = not args.quiet
+    figure = args.figure or f"{stem(args.trajectory)}-rdf.png"
+    check_files(figure, args.data)
     frames = selected_frames(args, args.trajectory)
     curves = radial_distributions(frames, args.pairs, r_max=args.r_max, progress=progress, **options)
     others: dict[str, Any] = {}
@@ -67,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         partial(curve.plot, reference={Path(args.reference).name: others[name]} if name in others else None)
         for name, curve in curves.items()
     ]
-    print(f"figure: {draw(args.figure, plots)}")
+    print(f"figure: {draw(figure, plots)}")
     if args.data:
         columns: dict[str, np.ndarray] = {"r_A": next(iter(curves.values())).r}
         for name, curve in curves.items():

@@ -10,11 +10,14 @@ from .common import save_figure
 
 
 def add_output_arguments(parser: argparse.ArgumentParser, default: str) -> None:
-    """Add --out and --no-progress."""
+    """Add --out and --no-progress.
+
+    Args:
+        default: for the help, what --out is when left out.
+    """
     group = parser.add_argument_group("output")
     group.add_argument(
         "--out",
-        default=default,
         metavar="FOLDER",
         help=f"folder for all files; finished work in it is not computed again (default: {default})",
     )

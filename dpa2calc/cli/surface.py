@@ -5,12 +5,19 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .common import add_calculator_arguments, add_structure_argument, make_calculator, read_structure
+from .common import (
+    UNRELAXED,
+    add_calculator_arguments,
+    add_structure_argument,
+    make_calculator,
+    read_structure,
+)
+from .names import choose_folder
 from .report import add_output_arguments, report, work_folder
 
 EXAMPLE = """\
 example: the (111) face of copper, from the file of its bulk crystal
-  dpa2calc surface Cu.cif --miller 1 1 1 --out Cu-111
+  dpa2calc surface Cu.cif --head mlearn-PBE --miller 1 1 1 --out Cu-111
 
 The folder holds surface.npz (SurfaceEnergy.load), surface.png, slab.extxyz (the thickest slab), and work/
 from which an interrupted run resumes.
@@ -23,7 +30,6 @@ def add_parser(subparsers: Any) -> None:
         "surface",
         help="surface energy of a face, from slabs of several thicknesses",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_structure_argument(parser)
     add_calculator_arguments(parser)
@@ -37,14 +43,16 @@ def add_parser(subparsers: Any) -> None:
         help="of the conventional cell",
     )
     group.add_argument(
-        "--thicknesses", type=float, nargs="+", default=(10.0, 15.0, 20.0), help="of the slabs, Å (10 15 20)"
+        "--thicknesses", type=float, nargs="+", default=(10.0, 15.0, 20.0), help="of the slabs, Å"
     )
-    group.add_argument("--vacuum", type=float, default=15.0, help="Å (15)")
-    group.add_argument("--shift", type=float, default=0.0, help="of the cut, fraction of a plane spacing (0)")
-    group.add_argument("--unrelaxed", action="store_true", help="do not relax the slabs")
-    group.add_argument("--fixed-bulk", action="store_true", help="take the bulk as it is in the file")
-    group.add_argument("--fmax", type=float, default=0.01, help="of the slabs, eV/Å (0.01)")
-    add_output_arguments(parser, "surface")
+    group.add_argument("--vacuum", type=float, default=15.0, help="Å")
+    group.add_argument("--shift", type=float, default=0.0, help="of the cut, fraction of a plane spacing")
+    group.add_argument("--unrelaxed", **UNRELAXED, help="do not relax the slabs")
+    group.add_argument(
+        "--fixed-bulk", dest="relax_bulk", action="store_false", help="take the bulk as it is in the file"
+    )
+    group.add_argument("--fmax", type=float, default=0.01, help="of the slabs, eV/Å")
+    add_output_arguments(parser, "surface/NAME-HKL, NAME from the input's")
     parser.set_defaults(run=run, dtype="float64")
 
 
@@ -57,15 +65,16 @@ def run(args: argparse.Namespace) -> int:
     from dpa2calc.applications.surface import surface_energy
 
     atoms = read_structure(args)
-    atoms.calc = make_calculator(args)
+    choose_folder(args, "surface", "".join(map(str, args.miller)))
+    atoms.calc = make_calculator(args, [atoms])
     result = surface_energy(
         atoms,
         tuple(args.miller),
         thicknesses=args.thicknesses,
         vacuum=args.vacuum,
         shift=args.shift,
-        relax="none" if args.unrelaxed else "positions",
-        relax_bulk=not args.fixed_bulk,
+        relax=args.relax,
+        relax_bulk=args.relax_bulk,
         fmax=args.fmax,
         folder=work_folder(args),
         progress=not args.no_progress,

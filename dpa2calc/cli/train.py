@@ -39,7 +39,6 @@ def add_parser(subparsers: Any) -> None:
         "train",
         help="train a model on one dataset or several (a head for each)",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_data_arguments(parser)
     parser.add_argument("--preset", help="descriptor by name, or a trained model to go on with")
@@ -87,13 +86,9 @@ def prepare(args: argparse.Namespace) -> None:
 def run(args: argparse.Namespace) -> int:
     """Read, check, train, evaluate, write."""
     from dpa2calc.training.config import TrainConfig
-    from dpa2calc.training.distributed import Processes
     from dpa2calc.training.options import given_options
-    from dpa2calc.training.report import finish_run
-    from dpa2calc.training.run import pretrain
-    from dpa2calc.training.run_file import build_model, load_sets, read_run_file
+    from dpa2calc.training.run_file import build_model, check_paths, load_sets, read_run_file
 
-    prepare(args)
     run_file = read_run_file(
         args.config,
         TrainConfig,
@@ -102,6 +97,13 @@ def run(args: argparse.Namespace) -> int:
         model=args.preset,
         output=args.output,
     )
+    check_paths(run_file)
+    # with torch, from here on
+    from dpa2calc.training.distributed import Processes
+    from dpa2calc.training.report import finish_run
+    from dpa2calc.training.run import pretrain
+
+    prepare(args)
     processes = Processes.from_environment(run_file.config.device)
     sets, test = load_sets(run_file)
     model = build_model(run_file, sets)

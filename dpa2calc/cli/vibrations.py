@@ -5,13 +5,20 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .common import add_calculator_arguments, add_structure_argument, make_calculator, read_structure
+from .common import (
+    UNRELAXED,
+    add_calculator_arguments,
+    add_structure_argument,
+    make_calculator,
+    read_structure,
+)
+from .names import choose_folder
 from .report import add_output_arguments, report, work_folder
 
 EXAMPLE = """\
 examples: a relaxed molecule and its free energy; an adsorbate (atoms 36 and 37) on a slab that stays put
-  dpa2calc vibrations molecule.xyz --temperature 298.15 --out molecule-vibrations
-  dpa2calc vibrations slab.extxyz --atoms 36 37
+  dpa2calc vibrations molecule.xyz --head H2O-PBE0TS --temperature 298.15 --out molecule-vibrations
+  dpa2calc vibrations slab.extxyz --head Inorganic-PBE --atoms 36 37
 
 The folder holds vibrations.npz (Vibrations.load), vibrations.png, mode-*.extxyz (a movie of each of the
 lowest modes), and work/ from which an interrupted run resumes.
@@ -24,21 +31,22 @@ def add_parser(subparsers: Any) -> None:
         "vibrations",
         help="vibrations of a molecule: frequencies, zero-point energy, free energy",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_structure_argument(parser)
     add_calculator_arguments(parser)
     group = parser.add_argument_group("vibrations")
-    group.add_argument("--atoms", type=int, nargs="+", metavar="INDEX", help="only these move (all)")
-    group.add_argument("--fixed", action="store_true", help="do not relax first; refuses forces above --fmax")
-    group.add_argument("--displacement", type=float, default=0.01, help="Å (0.01)")
-    group.add_argument("--fmax", type=float, default=1e-3, help="largest force at rest, eV/Å (1e-3)")
+    group.add_argument(
+        "--atoms", dest="indices", type=int, nargs="+", metavar="INDEX", help="only these move (default: all)"
+    )
+    group.add_argument("--fixed", **UNRELAXED, help="do not relax first; refuses forces above --fmax")
+    group.add_argument("--displacement", type=float, default=0.01, help="Å")
+    group.add_argument("--fmax", type=float, default=1e-3, help="largest force at rest, eV/Å")
     group.add_argument("--temperature", type=float, help="also give the free energy at this one, K")
-    group.add_argument("--pressure", type=float, default=1.01325e5, help="of the ideal gas, Pa (101325)")
-    group.add_argument("--symmetry-number", type=int, default=1, help="rotational (1)")
-    group.add_argument("--spin", type=float, default=0.0, help="total spin S (0)")
-    group.add_argument("--movies", type=int, default=6, help="modes written as frames (6)")
-    add_output_arguments(parser, "vibrations")
+    group.add_argument("--pressure", type=float, default=1.01325e5, help="of the ideal gas, Pa")
+    group.add_argument("--symmetry-number", type=int, default=1, help="rotational")
+    group.add_argument("--spin", type=float, default=0.0, help="total spin S")
+    group.add_argument("--movies", type=int, default=6, help="modes written as frames")
+    add_output_arguments(parser, "vibrations/NAME, NAME from the input's")
     parser.set_defaults(run=run, dtype="float64")
 
 
@@ -51,13 +59,14 @@ def run(args: argparse.Namespace) -> int:
     from dpa2calc.applications.vibrations import vibrations
 
     atoms = read_structure(args)
-    if args.atoms is None and not atoms.cell.any():
+    if args.indices is None and not atoms.cell.any():
         atoms.pbc = False  # a molecule; some formats say otherwise
-    atoms.calc = make_calculator(args)
+    choose_folder(args, "vibrations")
+    atoms.calc = make_calculator(args, [atoms])
     result = vibrations(
         atoms,
-        indices=args.atoms,
-        relax="none" if args.fixed else "positions",
+        indices=args.indices,
+        relax=args.relax,
         displacement=args.displacement,
         fmax=args.fmax,
         folder=work_folder(args),
@@ -75,5 +84,5 @@ def _free_energy(result: Any, args: argparse.Namespace) -> str:
     """The ideal gas for a molecule, the harmonic approximation for chosen atoms."""
     gas = {"pressure": args.pressure, "symmetry_number": args.symmetry_number, "spin": args.spin}
     value = result.free_energy(args.temperature, **gas)
-    kind = "Helmholtz, harmonic" if args.atoms else "Gibbs, ideal gas"
+    kind = "Helmholtz, harmonic" if args.indices else "Gibbs, ideal gas"
     return f"free energy at {args.temperature:g} K ({kind}): {value:.4f} eV"

@@ -32,6 +32,28 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
         ) from error
 
 
+def check_writable(path: str | os.PathLike[str], *, folder: bool = False) -> Path:
+    """Find out before the work that its output cannot be written; nothing is made.
+
+    Args:
+        folder: `path` is a folder that will be made, not a file.
+
+    Raises:
+        OutputError: a file stands where a folder is needed or the other way round, or no permission.
+    """
+    path = Path(path)
+    with writing(path):
+        place = path if folder else path.parent
+        existing = next((p for p in (place, *place.parents) if p.exists()), place)
+        if not existing.is_dir():
+            raise OutputError(f"{path} cannot be written: {existing} is a file, not a folder; choose another")
+        if not folder and path.is_dir():
+            raise OutputError(f"{path} cannot be written: it is a folder; give the name of a file in it")
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise OutputError(f"{path} cannot be written: no permission in {existing}; choose another place")
+    return path
+
+
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary name beside `path`, renamed to it when the block ends well and removed when not.

@@ -194,19 +194,14 @@ def build_table(jets: Jets, *, low: float, physical: float, high: float, toleran
     length = max(physical - low, 1e-3)
     span = math.sqrt(1.0 + (high - low) / length) - 1.0
     n_inner = 24
+    probe = jets(torch.full((1,), low, dtype=torch.float64))[0]
     for _ in range(40):
         step = (math.sqrt(2.0) - 1.0) / n_inner
         n_nodes = math.ceil(span / step) + 1
-        u = 1.0 + step * torch.arange(min(n_nodes, MAX_NODES), dtype=torch.float64)
+        _check_size(probe.shape[0], n_nodes, 24 * probe.numel() * n_nodes, tolerance)
+        u = 1.0 + step * torch.arange(n_nodes, dtype=torch.float64)
         parts = jets(low + length * (u * u - 1.0))
         nodes = torch.stack(parts, dim=2)  # (lines, n_nodes, 3, size)
-        n_bytes = 8 * n_nodes * nodes[:, 0].numel()
-        if n_nodes > MAX_NODES or n_bytes > MAX_BYTES:
-            raise ConfigError(
-                f"tables of {nodes.shape[0]} type pairs good to {tolerance:g} would take {n_nodes} nodes and "
-                f"{n_bytes / 1e9:.2g} GB (at most {MAX_NODES} and {MAX_BYTES / 1e9:g}); smooth "
-                "activations (tanh, silu, gelu), fewer elements or a larger tolerance make them smaller"
-            )
         error = _errors(jets, nodes, low, length, step)
         scales = [max(1.0, float(part.abs().max())) for part in parts[:2]]
         if error.value_max <= tolerance * scales[0] and error.slope_max <= tolerance * scales[1]:
@@ -214,8 +209,21 @@ def build_table(jets: Jets, *, low: float, physical: float, high: float, toleran
             return EmbeddingTable(nodes, low, length, step, end, error)
         # The slope's error falls with the fifth power of the spacing.
         worst = max(error.value_max / scales[0], error.slope_max / scales[1]) / tolerance
+        # Where it is far off, the nodes that it needs are refused before any are computed.
+        if worst > 1e3:
+            needed = math.ceil(n_nodes * 0.5 * worst**0.2)
+            _check_size(probe.shape[0], needed, 24 * probe.numel() * needed, tolerance)
         n_inner = math.ceil(n_inner * min(2.0, max(1.1, 1.02 * worst**0.2)))
     raise ConfigError(f"tolerance = {tolerance:g} cannot be reached in float64; take 1e-12 or more")
+
+
+def _check_size(lines: int, n_nodes: int, n_bytes: int, tolerance: float) -> None:
+    if n_nodes > MAX_NODES or n_bytes > MAX_BYTES:
+        raise ConfigError(
+            f"tables of {lines} type pairs good to {tolerance:g} would take {n_nodes} nodes and "
+            f"{n_bytes / 1e9:.2g} GB (at most {MAX_NODES} and {MAX_BYTES / 1e9:g}); smooth "
+            "activations (tanh, silu, gelu), fewer elements or a larger tolerance make them smaller"
+        )
 
 
 def _errors(jets: Jets, nodes: Tensor, low: float, length: float, step: float) -> TableError:

@@ -17,10 +17,13 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from dpa2calc.model.compiling import announce_compilation
+
 # Fused multiply-adds, but no reordering: results do not depend on how loops are split.
 FUSED = {"contract", "nsz"}
 # For sums over channels, which only vectorise when they may be reordered.
 REORDERED = {"contract", "nsz", "reassoc", "arcp"}
+announce_compilation()
 _compiled = njit(cache=True, nogil=True, fastmath=FUSED, error_model="numpy")
 _summing = njit(cache=True, nogil=True, fastmath=REORDERED, error_model="numpy")
 

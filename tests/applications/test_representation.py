@@ -1,6 +1,7 @@
 """Maps of descriptors: clusters stay separate, projections are right, labels follow the structure."""
 
 import gzip
+import html
 import json
 import re
 
@@ -118,6 +119,20 @@ def test_saved_drawn_and_written_as_a_page(tmp_path) -> None:
     assert page.count("</script>") == 1 and "http" not in page.replace("http-equiv", "")
     assert set(data["projections"]) == {"t-SNE", "PCA"} and data["labels"]["group"][0] == "a </script>"
     assert len(data["details"]) == 24 and data["codes"]["element"] == list(result.codes["element"])
+
+
+@pytest.mark.parametrize(
+    "name", ["<!--<script>", "</script><b>", "@DATA@", "@TITLE@", "{0}%s$x", "a & b \u2028", "'\"\\"]
+)
+def test_names_are_text_on_the_page_whatever_they_are(name, tmp_path) -> None:
+    result = representation_map({name: waters(4), "b": waters(4)}, Describer(), methods=("pca",))
+    page = result.write_html(tmp_path / "map.html", title=name).read_text(encoding="utf-8")
+    script = page[page.index("<script>") + 8 : page.rindex("</script>")]
+    assert page.count("<script") == page.count("</script") == 1 and "<!--" not in script
+    data = json.loads(re.search(r"const data = (.*);\n", script).group(1))
+    assert data["labels"]["group"][0] == name
+    assert page.count(html.escape(name)) >= 2  # title and heading
+    assert "<b>" not in page
 
 
 def test_errors_say_what_to_do() -> None:

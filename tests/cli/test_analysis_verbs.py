@@ -159,7 +159,7 @@ def test_wrong_input_is_one_line_and_exit_code_1(copper, tmp_path, capsys) -> No
         "has no O atom; it has Cu": ["rdf", copper, "--quiet"],
         "has no Li atom": ["diffusion", copper, "--quiet"],
         "1 trajectories but 2 temperatures": ["diffusion", copper, "--temperature", "1", "2"],
-        "give interval_fs": ["diffusion", copper, "--species", "Cu", "--quiet"],
+        "give --interval-fs, the time": ["diffusion", copper, "--species", "Cu", "--quiet"],
     }
     for text, words in cases.items():
         assert main(words) == 1

@@ -26,7 +26,6 @@ def test_md_writes_everything_and_continues(copper_file, tmp_path, capsys):
     assert main([*common, "--steps", "20"]) == 0
     captured = capsys.readouterr()
     assert "NVT molecular dynamics, 8 atoms, 20 steps of 2.0 fs: finished" in captured.out
-    assert "ns/day" in captured.err
     assert main([*common, "--steps", "40", "--no-progress"]) == 0
     assert sorted(path.name for path in out.iterdir()) == [
         "log.csv", "md.png", "restart.npz", "result.npz", "trajectory.traj"
@@ -60,7 +59,7 @@ def test_md_ramp_and_pressure_reach_the_run(copper_file, tmp_path, capsys):
     ("arguments", "text"),
     [
         (["--structure", "no.cif"], "dpa2calc md: no.cif does not exist; give a structure file such as"),
-        (["--timestep", "-1"], "dpa2calc md: timestep_fs is -1.0; it must be a number above 0 fs"),
+        (["--timestep", "-1"], "dpa2calc md: --timestep-fs is -1.0; it must be a number above 0 fs"),
         (["--repeat", "0", "1", "1"], "dpa2calc md: --repeat is [0, 1, 1]; give three whole numbers"),
         (["--index", "7"], "has no frame 7"),
     ],

@@ -28,7 +28,7 @@ def test_eos(copper, capsys, tmp_path):
     assert main(["eos", *copper, "--points", "7"]) == 0
     text = capsys.readouterr().out
     assert number(text, "bulk modulus") == pytest.approx(134.2, abs=0.4)
-    assert (tmp_path / "eos" / "eos.png").stat().st_size > 5000
+    assert (tmp_path / "eos" / "Cu" / "eos.png").stat().st_size > 5000
 
 
 def test_elastic(copper, capsys):
@@ -44,7 +44,7 @@ def test_phonons(copper, capsys, tmp_path):
     assert main(["phonons", *copper, "--min-length", "7", "--mesh", "20"]) == 0
     text = capsys.readouterr().out
     assert "no imaginary modes" in text
-    stored = phonopy.load(str(tmp_path / "phonons" / "phonopy.yaml"), produce_fc=False)
+    stored = phonopy.load(str(tmp_path / "phonons" / "Cu" / "phonopy.yaml"), produce_fc=False)
     stored.run_qpoints([[0.5, 0.5, 0.0]])  # X
     assert stored.qpoints.frequencies[0].max() == pytest.approx(number(text, "highest frequency"), rel=0.02)
 
@@ -56,7 +56,7 @@ def test_neb(copper, capsys):
     options = ["--structure", "a.extxyz", "--final", "b.extxyz", "--calculator", "emt", "--no-progress"]
     assert main(["neb", *options, "--images", "3", "--fmax", "0.05"]) == 0
     text = capsys.readouterr().out
-    images = read("neb/path.extxyz", ":")
+    images = read("neb/a-b/path.extxyz", ":")
     energies = [image.get_potential_energy() for image in images]
     assert max(energies) - energies[0] == pytest.approx(number(text, "barrier forward"), abs=1e-4)
     with pytest.warns(UserWarning, match="not converged"):
@@ -69,30 +69,30 @@ def test_vibrations(tmp_path, monkeypatch, capsys):
     words = ["vibrations", "N2.xyz", "--calculator", "emt", "--no-progress", "--temperature", "300"]
     assert main([*words, "--symmetry-number", "2"]) == 0
     text = capsys.readouterr().out
-    result = Vibrations.load("vibrations/vibrations.npz")
+    result = Vibrations.load("vibrations/N2/vibrations.npz")
     assert len(result.frequencies) == 1 and result.n_imaginary == 0
     told = float(re.search(r"free energy at 300 K \(Gibbs, ideal gas\): (-?[\d.]+) eV", text).group(1))
     assert told == pytest.approx(result.free_energy(300, symmetry_number=2), abs=1e-4)
-    movie = read("vibrations/mode-1.extxyz", ":")
+    movie = read("vibrations/N2/mode-1.extxyz", ":")
     stretched = [frame.get_distance(0, 1) for frame in movie]
     assert max(stretched) - min(stretched) == pytest.approx(1.2, abs=0.01)  # 0.3 Å each, both ways
-    assert (tmp_path / "vibrations" / "vibrations.png").stat().st_size > 5000
+    assert (tmp_path / "vibrations" / "N2" / "vibrations.png").stat().st_size > 5000
 
 
 def test_surface(copper, capsys, tmp_path):
     assert main(["surface", *copper, "--thicknesses", "6", "8", "--vacuum", "8", "--unrelaxed"]) == 0
-    result = SurfaceEnergy.load("surface/surface.npz")
+    result = SurfaceEnergy.load("surface/Cu-111/surface.npz")
     assert number(capsys.readouterr().out, "  unrelaxed") == pytest.approx(result.unrelaxed_energy, abs=1e-3)
-    assert read("surface/slab.extxyz").cell[2, 2] > 14
-    assert (tmp_path / "surface" / "surface.png").stat().st_size > 5000
+    assert read("surface/Cu-111/slab.extxyz").cell[2, 2] > 14
+    assert (tmp_path / "surface" / "Cu-111" / "surface.png").stat().st_size > 5000
 
 
 def test_vacancy(copper, capsys, tmp_path):
     assert main(["vacancy", *copper, "--lengths", "5", "7", "--fmax", "0.01"]) == 0
-    result = VacancyFormation.load("vacancy/vacancy.npz")
+    result = VacancyFormation.load("vacancy/Cu-0/vacancy.npz")
     assert 1.0 < result.energy < 1.4  # eV; experiment 1.28
-    assert len(read("vacancy/defect.extxyz")) == result.n_atoms[-1] - 1
-    assert (tmp_path / "vacancy" / "vacancy.png").stat().st_size > 5000
+    assert len(read("vacancy/Cu-0/defect.extxyz")) == result.n_atoms[-1] - 1
+    assert (tmp_path / "vacancy" / "Cu-0" / "vacancy.png").stat().st_size > 5000
     with pytest.raises(SystemExit):
         main(["vacancy", *copper, "--chemical-potential", "O"])
     assert "give ELEMENT=EV" in capsys.readouterr().err

@@ -258,6 +258,27 @@ def test_command_line_errors_are_one_line(folder, capsys):
     assert "not a [model] table" in capsys.readouterr().err
 
 
+def test_patterns_name_the_files_that_they_match(folder, lj_frames):
+    (folder / "parts").mkdir()
+    for number in range(3):
+        write(folder / "parts" / f"{number}.extxyz", lj_frames(4, seed=number))
+    for pattern, n_frames in (("parts/*.extxyz", 12), ("parts/[01].extxyz", 8)):
+        changes = {"train": [pattern], "test": []}
+        sets, _ = load_sets(read_run_file(folder / "run.toml", TrainConfig, set_changes=changes))
+        assert len(sets["argon"].train) == n_frames
+    for train, text in ((["parts/*.xyz"], "there is no .*parts/\\*.xyz"), ([], "argon.train .* is empty")):
+        with pytest.raises(ConfigError, match=text):
+            load_sets(read_run_file(folder / "run.toml", TrainConfig, set_changes={"train": train}))
+
+
+def test_a_flag_needs_no_value():
+    parser = argparse.ArgumentParser()
+    add_options(parser, FinetuneConfig, title="options")
+    for words, value in ((["--freeze-descriptor"], "true"), (["--freeze-descriptor", "false"], "false")):
+        assert given_options(parser.parse_args(words), FinetuneConfig) == {"freeze_descriptor": value}
+    assert "--freeze-descriptor VALUE" not in parser.format_help()
+
+
 def test_deepmd_input_file(folder, lj_frames):
     # The same data as a deepmd-kit system, and an input.json that names it.
     import numpy as np

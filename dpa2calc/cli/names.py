@@ -1,0 +1,66 @@
+"""Names of output files, made from the input's, so that two structures in one folder do not meet."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+from dpa2calc.files.atomic import check_writable
+
+_PACKED = (".bz2", ".gz", ".xz", ".zst")
+_VASP = ("CONTCAR", "OUTCAR", "POSCAR", "XDATCAR")
+_SAME_EVERYWHERE = ("trajectory", "vasprun", "geometry")  # the folder tells such files apart
+
+
+def stem(path: str) -> str:
+    """What a file is called in the names of what is made from it.
+
+    Example:
+        >>> stem("water.extxyz.xz"), stem("Cu/POSCAR"), stem("md/water/trajectory.traj"), stem("a.extxyz@3")
+        ('water', 'Cu-POSCAR', 'water', 'a-3')
+    """
+    named = re.fullmatch(r"(.+)@(-?\d+)", path)  # one frame of a file
+    if named and not Path(path).exists():
+        return f"{stem(named[1])}-{named[2]}"
+    file = Path(path)
+    if file.suffix.lower() in _PACKED:
+        file = file.with_suffix("")
+    folder = file.resolve().parent.name
+    if file.name.split(".")[0] in _VASP:
+        return "-".join(part for part in (folder, *file.name.split(".")) if part)
+    if file.stem in _SAME_EVERYWHERE:
+        return folder if folder and file.stem == "trajectory" else f"{folder}-{file.stem}".strip("-")
+    return file.stem or file.name
+
+
+def structure_name(args: argparse.Namespace) -> str:
+    """The name of a verb's structure: file, frame if one was chosen, and repeats."""
+    frame = "" if args.index in (None, -1) else f"-{args.index}"
+    repeats = "-" + "x".join(map(str, args.repeat)) if args.repeat else ""
+    return f"{stem(args.structure)}{frame}{repeats}"
+
+
+def choose_folder(args: argparse.Namespace, verb: str, *details: str) -> Path:
+    """The folder of --out, VERB/NAME when left out; args.out is set to it.
+
+    Args:
+        details: what else tells two calculations of one structure apart, such as a face.
+
+    Raises:
+        OutputError: it cannot be written to.
+    """
+    if args.out is None:
+        args.out = str(Path(verb) / "-".join([structure_name(args), *details]))
+    return check_writable(args.out, folder=True)
+
+
+def check_files(*paths: str | None) -> None:
+    """Find out before the work that output files cannot be written.
+
+    Raises:
+        OutputError: no permission, or a folder of that name.
+    """
+    for path in paths:
+        if path:
+            check_writable(path)

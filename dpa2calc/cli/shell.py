@@ -1,0 +1,117 @@
+"""What stands between a verb and the shell: encodings, warnings, closed pipes, errors of the system."""
+
+from __future__ import annotations
+
+import argparse
+import codecs
+import contextlib
+import io
+import os
+import sys
+import unicodedata
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+from dpa2calc.errors import DPA2CalcError
+
+from .words import in_options
+
+CLOSED_PIPE = 141  # what a shell says of a tool that SIGPIPE ended
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, and whose help shows defaults."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        options.setdefault("formatter_class", HelpFormatter)
+        super().__init__(*args, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Leave with the exit code 2."""
+        self.exit(2, f"{self.prog}: {message}; `{self.prog} --help` lists what it takes\n")
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Text as written, and the default of every option that has one, always in the same form."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        default = action.default
+        hidden = default is None or default is argparse.SUPPRESS or isinstance(default, bool) or default == ""
+        if hidden or "default:" in text or not action.option_strings or action.nargs == 0:
+            return text
+        shown = " ".join(map(str, default)) if isinstance(default, (list, tuple)) else str(default)
+        return f"{text} (default: {shown})".replace("%", "%%").strip()
+
+
+class Speaker:
+    """Puts messages into the words of a verb, "dpa2calc VERB: ..." in front."""
+
+    def __init__(self) -> None:
+        self.args: argparse.Namespace | None = None  # once they are parsed
+
+    def __call__(self, text: str) -> str:
+        if self.args is None:
+            return f"dpa2calc: {text}"
+        return f"dpa2calc {self.args.verb}: {in_options(text, self.args.parser, self.args)}"
+
+
+def readable_streams() -> None:
+    """Let stdout and stderr write letters that their encoding lacks as the nearest that it has: Å as A."""
+    codecs.register_error("dpa2calc-nearest", _nearest)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
+            stream.reconfigure(errors="dpa2calc-nearest")
+
+
+def _nearest(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    letters = unicodedata.normalize("NFKD", error.object[error.start : error.end])
+    return letters.encode("ascii", "ignore").decode() or "?", error.end
+
+
+def run_verb(run: Callable[[], int], say: Speaker) -> int:
+    """Run a verb; whatever a user can meet becomes one line on stderr and an exit code."""
+    try:
+        with _one_line_warnings(say):
+            code = run()
+            sys.stdout.flush()
+            return code
+    except BrokenPipeError:
+        return _leave_pipe()
+    except DPA2CalcError as error:
+        line = str(error)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename is not None else ""
+        line = f"{place}{error.strerror or error}; check the disk, the name and the permissions"
+    except MemoryError:
+        line = "there is not enough memory; take fewer or smaller structures, or close other programs"
+    except KeyboardInterrupt:
+        print(say("stopped; what was written so far is kept"), file=sys.stderr)
+        return 130
+    print(say(line), file=sys.stderr)
+    return 1
+
+
+def _leave_pipe() -> int:
+    """Nobody reads on, as in `dpa2calc models | head`; nothing more is written, not even when Python ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return CLOSED_PIPE
+
+
+@contextlib.contextmanager
+def _one_line_warnings(say: Speaker) -> Iterator[None]:
+    """Show Python's warnings as lines of the verb, without file and source."""
+
+    def one_line(message: Warning | str, *_: object, **__: object) -> str:
+        return say(f"warning: {message}") + "\n"
+
+    before = warnings.formatwarning
+    warnings.formatwarning = one_line
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before

@@ -1,0 +1,191 @@
+"""What stands between a verb and the shell: encodings, pipes, permissions, warnings, torch."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import warnings
+
+import pytest
+from ase.build import bulk, molecule
+from ase.io import write
+
+from dpa2calc import files
+from dpa2calc.cli.main import main
+from dpa2calc.errors import OutputError
+from dpa2calc.files.atomic import check_writable
+
+COMMAND = [sys.executable, "-m", "dpa2calc"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write("Cu.cif", bulk("Cu", cubic=True))
+    write("N2.xyz", molecule("N2"))
+    return tmp_path
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "utf-8"])
+def test_output_in_a_narrow_code_page(here, encoding):
+    words = ["eos", "Cu.cif", "--calculator", "emt", "--points", "5", "--relax", "none", "--no-progress"]
+    run = subprocess.run(
+        [*COMMAND, *words], capture_output=True, env={**os.environ, "PYTHONIOENCODING": encoding}
+    )
+    text = run.stdout.decode(encoding)
+    assert run.returncode == 0, run.stderr
+    assert ("Å³" in text) == (encoding in ("cp1252", "utf-8")) and ("A3" in text) == (
+        encoding in ("ascii", "gbk")
+    )
+
+
+def test_a_pipe_that_is_closed_is_left_quietly(here):
+    writer = subprocess.Popen([*COMMAND, "models", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    writer.stdout.close()
+    assert writer.stderr.read() == b"" and writer.wait() == 141
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "relax Cu.cif --out {place}/x.cif",
+        "md Cu.cif --steps 2 --out {place}",
+        "eos Cu.cif --out {place}",
+        "rdf Cu.cif --pairs Cu-Cu --figure {place}/x.png",
+        "evaluate Cu.cif -o {place}/x.json",
+        "map Cu.cif --html {place}/x.html",
+    ],
+)
+def test_places_that_cannot_be_written_are_found_before_the_work(words, here, capsys, monkeypatch):
+    def work(*_: object, **__: object) -> None:
+        raise AssertionError("work was done")
+
+    monkeypatch.setattr("ase.calculators.emt.EMT.calculate", work)
+    (here / "file").write_text("")
+    base = [] if words.startswith("rdf") else ["--calculator", "emt"]
+    assert main([*words.format(place="file/x").split(), *base]) == 1
+    error = capsys.readouterr().err
+    assert "file is a file, not a folder" in error and error.count("\n") == 1
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
+    assert main([*words.format(place="new").split(), *base]) == 1
+    assert "no permission in" in capsys.readouterr().err
+
+
+FULL = OSError(28, "No space left on device", "x")
+
+
+@pytest.mark.parametrize("error", [FULL, PermissionError(13, "Permission denied"), MemoryError()])
+def test_errors_of_the_system_are_one_line(error, here, capsys, monkeypatch):
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("dpa2calc.cli.eos.choose_folder", fail)
+    assert main(["eos", "Cu.cif", "--calculator", "emt"]) == 1
+    text = capsys.readouterr().err
+    assert text.startswith("dpa2calc eos: ") and text.count("\n") == 1 and "Traceback" not in text
+
+
+def test_a_file_and_a_folder_in_each_others_place(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert check_writable(tmp_path / "new/deep/x.png") == tmp_path / "new/deep/x.png"
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(OutputError, match="is a file, not a folder"):
+        check_writable(tmp_path / "file", folder=True)
+    with pytest.raises(OutputError, match="it is a folder; give the name of a file"):
+        check_writable(tmp_path)
+
+
+def test_warnings_are_one_line_in_the_words_of_the_verb(here):
+    words = ["relax", "Cu.cif", "--calculator", "emt", "--cell", "full", "--max-steps", "1", "--no-progress"]
+    run = subprocess.run([*COMMAND, *words], capture_output=True, text=True)
+    warning, reason = run.stderr.splitlines()
+    assert warning.startswith("dpa2calc relax: warning: relax: not converged") and "--max-steps" in warning
+    assert reason.startswith("dpa2calc relax: not converged") and "optimizer=" not in reason
+    before = warnings.formatwarning
+    main(["models"])
+    assert warnings.formatwarning is before
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ("elastc Cu.cif", "did you mean elastic?"),
+        ("phase_transition", "did you mean phase-transition?"),
+        ("relax --foo Cu.cif", "unrecognized arguments: --foo"),
+        ("md Cu.cif --steps abc", "argument --steps: invalid int value: 'abc'"),
+        ("neb Cu.cif", "the following arguments are required: --final"),
+    ],
+)
+def test_wrong_words_are_one_line(words, text, here, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(words.split())
+    error = capsys.readouterr().err
+    assert left.value.code == 2 and text in error and error.count("\n") == 1
+
+
+WRONG = [
+    "eos none.cif",
+    "eos Cu.cif",
+    "eos Cu.cif --head FOO",
+    "eos Cu.cif --head SSE-PBE",
+    "eos Cu.cif --head mlearn-PBE --points 3",
+    "elastic Cu.cif --head mlearn-PBE --strains 0.5",
+    "phonons Cu.cif --head mlearn-PBE --min-length -1",
+    "surface Cu.cif --head mlearn-PBE --thicknesses 10",
+    "vacancy Cu.cif --head mlearn-PBE --site 7",
+    "neb Cu.cif --final Cu.cif --head mlearn-PBE --images 1",
+    "vibrations N2.xyz --head Inorganic-PBE --fmax 0",
+    "relax Cu.cif --head mlearn-PBE --out x.nothing",
+    "relax Cu.cif --head mlearn-PBE --pressure 3",
+    "md Cu.cif --head mlearn-PBE --steps 5 --timestep 0",
+    "phase-transition Cu.cif --head mlearn-PBE --temperatures 300,400",
+    "map Cu.cif --head mlearn-PBE --level atom --figure Cu.cif/x.png",
+    "evaluate Cu.cif --head mlearn-PBE -o x.csv",
+    "rdf none.traj",
+    "describe none.pt",
+    "describe default --head FOO",
+    "convert default out.xyz",
+    "convert default out.dp --head FOO",
+    "compress none.safetensors",
+    "compress default out.pt",
+]
+
+
+def test_what_is_wrong_is_found_before_torch_is_loaded(here):
+    code = (
+        "import sys\nfrom dpa2calc.cli.main import main\n"
+        f"for words in {WRONG}:\n"
+        "    code = main(words.split())\n"
+        "    print(words, code, 'torch' in sys.modules)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    told = [line for line in run.stdout.splitlines() if line.startswith(tuple(WRONG))]
+    assert told == [f"{words} 1 False" for words in WRONG], run.stderr
+
+
+def test_missing_extras_are_found_before_the_model_is_loaded(here, capsys, monkeypatch):
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name == "sklearn" else real(name, *a)
+    )
+    monkeypatch.setitem(sys.modules, "phonopy", None)
+    monkeypatch.setattr("dpa2calc.cli.deferred.DeferredCalculator.load", lambda self: pytest.fail("loaded"))
+    assert main(["map", "Cu.cif", "--head", "mlearn-PBE"]) == 1
+    assert "scikit-learn, or use --no-tsne" in capsys.readouterr().err
+    assert main(["phonons", "Cu.cif", "--head", "mlearn-PBE"]) == 1
+    assert "phonons needs the library phonopy" in capsys.readouterr().err
+
+
+def test_the_module_is_found_in_a_checkout(here):
+    """`python -m dpa2calc` in the folder of the sources, where ./dpa2calc has no `training` in it."""
+    from pathlib import Path
+
+    root = Path(files.__file__).parents[2]
+    if not (root / "training").is_dir():
+        pytest.skip("no checkout")
+    code = "import sys; sys.meta_path = [f for f in sys.meta_path if 'ditable' not in repr(f)]\n"
+    code += "import dpa2calc.training, dpa2calc.applications; print(dpa2calc.training.__file__)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
+    assert run.stdout.strip() == str(root / "training" / "__init__.py"), run.stderr

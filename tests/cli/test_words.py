@@ -1,0 +1,116 @@
+"""Messages of the library in the words of each verb's options."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.io import write
+
+from dpa2calc.cli.main import VERBS, build_parser, main
+from dpa2calc.cli.words import in_options
+
+
+@functools.cache
+def parser_of(verb: str) -> argparse.ArgumentParser:
+    return build_parser(verb)._subparsers._group_actions[0].choices[verb]  # type: ignore
+
+
+OPTIONS = [
+    (verb, action)
+    for verb in VERBS
+    for action in parser_of(verb)._actions
+    if action.option_strings and action.dest not in ("help", "index")
+]
+
+
+@pytest.mark.parametrize(("verb", "action"), OPTIONS, ids=lambda part: getattr(part, "dest", part))
+def test_arguments_of_functions_become_the_options_of_the_verb(verb, action):
+    parser = parser_of(verb)
+    option = next(o for o in action.option_strings if o.startswith("--"))
+    said = in_options(f"use {action.dest}=... or another; it fails", parser)
+    assert said.startswith(f"use {option}") and f"{action.dest}=" not in said
+    assert f"{option} is 3; it must be" in in_options(f"{action.dest} is 3; it must be above 5", parser)
+    assert f"{option} = 3 is not" in in_options(f"{action.dest} = 3 is not allowed", parser)
+
+
+@pytest.mark.parametrize(
+    ("verb", "message", "said"),
+    [
+        ("eos", "choose one with head=...", "choose one with --head HEAD"),
+        ("md", "give overwrite=True to replace it", "give --overwrite to replace it"),
+        ("eos", "or pass allow_unseen_elements=True to", "or pass --allow-unseen-elements to"),
+        ("eos", "or use compress=False", "or use --no-compress"),
+        ("eos", "compress=True is then", "--compress is then"),
+        ("neb", "use relax_ends=True", "use no --fixed-ends"),
+        ("neb", "use relax_ends=False", "use --fixed-ends"),
+        ("diffusion", "say wrapped=False", "say --unwrapped"),
+        ("vibrations", "use relax='positions' or relax it", "use no --fixed or relax it"),
+        ("relax", "but cell='fixed'; use cell='full' or", "but --cell fixed; use --cell full or"),
+        ("relax", "raise max_steps or fmax, use dtype='x'", "raise --max-steps or --fmax, use --dtype x"),
+        ("eos", "strains must be 5 or more", "--range and --points must be 5 or more"),
+        ("map", 'or use methods=("pca",)', "or use --no-tsne"),
+        ("vibrations", "use phonons() for a crystal", "use dpa2calc phonons for a crystal"),
+        ("neb", "nudged_elastic_band needs a crystal", "dpa2calc neb needs a crystal"),
+        ("vacancy", "give chemical_potential={'O': eV of one atom}", "give --chemical-potential ELEMENT=EV"),
+        ("finetune", "name energy_key=... (in Python LabelKeys(energy=...))", "name --energy-key NAME"),
+        # words of a sentence, names in quotes and paths are left alone
+        ("relax", "the cell is too flat; relax the cell", "the cell is too flat; relax the cell"),
+        ("relax", "a/max_steps/b.max_steps is no 'max_steps'", "a/max_steps/b.max_steps is no 'max_steps'"),
+        ("finetune", "sets.a.train is empty", "sets.a.train is empty"),
+    ],
+)  # fmt: skip
+def test_sentences(verb, message, said):
+    assert in_options(message, parser_of(verb)) == said
+
+
+def test_keys_of_a_file_stay_keys_where_the_command_line_did_not_give_them():
+    parser = parser_of("train")
+    given = parser.parse_args(["run.toml", "--steps", "3"])
+    assert in_options("batch_atoms = 0 is not allowed", parser, given) == "batch_atoms = 0 is not allowed"
+    assert in_options("steps = 0 is not allowed", parser, given) == "--steps = 0 is not allowed"
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write("Cu.cif", bulk("Cu", cubic=True))
+    write("N2.xyz", molecule("N2"))
+    write("far.extxyz", Atoms("Cu2", positions=[[0, 0, 0], [0, 0, 2.4]]))
+    write("run.traj", [bulk("Cu", cubic=True)] * 3)
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        ("eos Cu.cif --points 3", "--points"),
+        ("eos Cu.cif --fmax 0", "--fmax must be"),
+        ("elastic Cu.cif --strains 0.01", "--strains must be"),
+        ("phonons Cu.cif --displacement -1", "--displacement must be"),
+        ("phonons Cu.cif --min-length 0", "--min-length must be"),
+        ("surface Cu.cif --thicknesses 10", "--thicknesses must be"),
+        ("surface Cu.cif --miller 0 0 0", "--miller must be"),
+        ("vacancy Cu.cif --lengths -1 5", "--lengths must be"),
+        ("vacancy Cu.cif --site 9", "--site must be"),
+        ("vibrations N2.xyz --atoms 5", "--atoms must be"),
+        ("neb Cu.cif --final Cu.cif --images 2", "--images must be"),
+        ("relax far.extxyz --cell full", "--cell full"),
+        ("relax Cu.cif --pressure-gpa 1", "--pressure-gpa is 1.0"),
+        ("md Cu.cif --steps 0 --timestep-fs 0", "--timestep-fs is 0.0"),
+        ("md Cu.cif --steps 5 --velocities keep", "--velocities keep"),
+        ("phase-transition Cu.cif --temperatures 300,400", "--temperatures is"),
+        ("phase-transition Cu.cif --temperatures 100:900:100 --equilibration 2", "--equilibration is 2"),
+        ("rdf run.traj --pairs Cu-Cu --bin-width 0", "--bin-width = 0"),
+        ("adf run.traj --triplet Cu-Cu", "--triplet"),
+        ("diffusion run.traj --species Cu --quiet", "give --interval-fs"),
+        ("map Cu.cif --max-points 5", "get_descriptors"),
+    ],
+)  # fmt: skip
+def test_what_a_wrong_value_is_called(words, option, files, capsys):
+    known = "" if words.split()[0] in ("rdf", "adf", "diffusion") else " --calculator emt"
+    assert main((words + known).split()) == 1
+    error = capsys.readouterr().err
+    assert option in error and error.count("\n") == 1
