@@ -256,9 +256,10 @@ def _assemble(
     density = float(mass * units._amu / (atoms.get_volume() * 1e-30))
     moduli = elastic_tensor.averages(tensor)
     eigenvalues = elastic_tensor.stability_eigenvalues(tensor)
-    # in another frame the fit's errors mix, so their root mean square stands for each of them there
+    # one component has too few points for its noise, so the root mean square of all is the least error
     changed = np.abs(elastic_tensor.rotate((raw + raw.T) / 2.0, rotation) - standard)
-    standard_errors = np.maximum(changed, np.sqrt((fit_errors**2).mean()))
+    turned = _turned_errors((fit_errors + fit_errors.T) / 2.0, rotation)
+    standard_errors = np.maximum(np.maximum(changed, turned), np.sqrt((fit_errors**2).mean()))
     constants = {
         f"C{i}{j}": (float(standard[i - 1, j - 1]), float(standard_errors[i - 1, j - 1])) for i, j in pairs
     }
@@ -290,6 +291,17 @@ def _assemble(
         relaxed_ions=relax_ions,
         reason=reason,
     )
+
+
+def _turned_errors(errors: np.ndarray, rotation: np.ndarray) -> np.ndarray:
+    """Independent errors (6, 6) of a symmetric Voigt matrix, carried into another frame."""
+    total = np.zeros((6, 6))
+    for i in range(6):
+        for j in range(i, 6):
+            unit = np.zeros((6, 6))
+            unit[i, j] = unit[j, i] = 1.0
+            total += (errors[i, j] * elastic_tensor.rotate(unit, rotation)) ** 2
+    return np.sqrt(total)
 
 
 def _refuse(

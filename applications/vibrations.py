@@ -180,8 +180,8 @@ def vibrations(
         raise ConfigError(f"relax must be 'none' or 'positions', got {relax!r}")
     if indices is None and structure.pbc.any():
         raise StructureError(
-            f"vibrations treats molecules, got pbc={structure.pbc.tolist()}; for a molecule in a box set "
-            "atoms.pbc = False, for a crystal use phonons(), or give the indices of the atoms that move"
+            f"vibrations treats molecules, got pbc={structure.pbc.tolist()}; use phonons() for a crystal, "
+            "set atoms.pbc = False for a molecule in a box, or give the indices of the atoms that move"
         )
     moved = np.arange(len(structure)) if indices is None else _checked_indices(indices, len(structure))
     rest = _at_rest(structure, calculator, moved, relax, fmax, max_steps, folder)

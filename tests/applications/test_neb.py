@@ -312,6 +312,7 @@ def test_inverted_ammonia_is_no_exchange():
     assert exchanged_atoms(start, final) == []
 
 
+@pytest.mark.filterwarnings("ignore:nudged_elastic_band is not converged")
 def test_exchanged_atoms_are_named_and_the_way_out_works():
     initial, final = adatom_hop()
     swapped = exchange(final, (4, 5))

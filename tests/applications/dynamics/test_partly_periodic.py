@@ -163,7 +163,7 @@ def test_what_has_no_meaning_is_refused():
             call()
     box = molecule("H2O", vacuum=5)
     box.pbc, box.calc = True, EMT()
-    with pytest.raises(StructureError, match=r"for a molecule in a box set atoms\.pbc = False"):
+    with pytest.raises(StructureError, match=r"set atoms\.pbc = False for a molecule in a box"):
         vibrations(box, progress=False)
 
 
