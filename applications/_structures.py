@@ -12,6 +12,7 @@ from ase import Atoms, units
 from ase.geometry import minkowski_reduce
 
 from dpa2calc.errors import ConfigError, MissingDependencyError, StructureError
+from dpa2calc.lattice import is_crystal
 
 GPA = 1.0 / units.GPa  # multiply a stress in eV/Å³ by this to have GPa (160.2177)
 JOULE_PER_M2 = 1e20 / units.J  # multiply a surface energy in eV/Å² by this to have J/m² (16.0218)
@@ -57,7 +58,7 @@ def checked_copy(atoms: Atoms, *, what: str, periodic: bool = True) -> tuple[Ato
         )
     if not np.isfinite(atoms.positions).all():
         raise StructureError(f"{what}: the positions contain NaN or infinity")
-    if periodic and (not atoms.pbc.all() or atoms.cell.rank < 3):
+    if periodic and not is_crystal(atoms):
         raise StructureError(
             f"{what} needs a crystal, periodic in three directions; got pbc={atoms.pbc.tolist()} and "
             f"cell lengths {np.round(atoms.cell.lengths(), 3).tolist()} Å"

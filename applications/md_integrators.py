@@ -20,6 +20,7 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ase.constraints import FixCom
 
 from dpa2calc.errors import ConfigError, StructureError
+from dpa2calc.lattice import is_crystal
 
 from .md_config import MDConfig
 
@@ -172,7 +173,7 @@ class Integrator:
     def _make_npt(self, atoms: Atoms, step: float, temperature: float, relaxation: float) -> Any:
         from ase.md import nose_hoover_chain
 
-        if not atoms.pbc.all() or atoms.cell.rank < 3:
+        if not is_crystal(atoms):
             raise StructureError(f"NPT needs a cell periodic in all directions; pbc is {atoms.pbc.tolist()}")
         config = self.config
         name = {"isotropic": "IsotropicMTKNPT", "axes": "MaskedMTKNPT", "full": "MTKNPT"}[config.cell_motion]

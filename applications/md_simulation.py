@@ -14,6 +14,7 @@ from ase import Atoms, units
 from tqdm import tqdm
 
 from dpa2calc.errors import ConfigError, DataError, StructureError
+from dpa2calc.lattice import volume_or_nan
 
 from .md_config import MDConfig
 from .md_files import (
@@ -47,7 +48,7 @@ class Simulation:
         self.status, self.reason = "interrupted", "interrupted"  # until the run ends otherwise
         self.rows: list[tuple[float, ...]] = []
         self.step = 0
-        self.first_volume = self.atoms.get_volume() if self.atoms.cell.rank == 3 else float("nan")
+        self.first_volume = volume_or_nan(self.atoms)
         self.rng = np.random.default_rng(config.seed)
         self.resumed = self.restart is not None and self.restart.exists() and not overwrite
         state = load_restart(self.restart) if self.resumed and self.restart else None
@@ -129,7 +130,7 @@ class Simulation:
         potential, forces = results_at_hand(atoms)
         kinetic = float(atoms.get_kinetic_energy())
         deviation = committee_deviation(atoms.calc)
-        volume = atoms.get_volume() if atoms.cell.rank == 3 else nan
+        volume = volume_or_nan(atoms)
         pressure = nan
         if atoms.pbc.all() and "stress" in atoms.calc.implemented_properties:
             pressure = -float(np.mean(atoms.get_stress(include_ideal_gas=True)[:3])) / units.GPa

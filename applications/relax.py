@@ -16,6 +16,7 @@ from ase import Atoms, units
 from tqdm import tqdm
 
 from dpa2calc.errors import ConfigError, DataError, StructureError
+from dpa2calc.lattice import is_crystal, volume_or_nan
 
 from ._evaluate import automatic_optimizer
 from ._structures import checked_copy, need_stress, positive, require
@@ -126,7 +127,7 @@ def _check(settings: _Settings, atoms: Atoms, calculator: Any) -> None:
             )
         return
     need_stress(calculator, f"relax with cell={settings.cell!r}")
-    if not atoms.pbc.all() or atoms.cell.rank < 3:
+    if not is_crystal(atoms):
         raise StructureError(
             f"relax with cell={settings.cell!r} needs a crystal, periodic in three directions; "
             f"pbc is {atoms.pbc.tolist()}"
@@ -226,7 +227,7 @@ def _optimise(
 def _measure(work: Atoms, settings: _Settings) -> tuple[float, float, float, float]:
     """Enthalpy (eV), largest force (eV/Å), largest stress deviation (GPa, 0 if fixed), volume (Å³ or NaN)."""
     forces = work.get_forces()  # constraints applied
-    volume = work.get_volume() if work.cell.rank == 3 else float("nan")
+    volume = volume_or_nan(work)
     enthalpy = float(work.get_potential_energy())
     off = 0.0
     if settings.cell != "fixed":
@@ -246,7 +247,7 @@ def _measure(work: Atoms, settings: _Settings) -> tuple[float, float, float, flo
 
 def _space_group(atoms: Atoms, symprec: float) -> str:
     """International symbol and number, or "" without spglib or for what is not a crystal."""
-    if not atoms.pbc.all() or atoms.cell.rank < 3:
+    if not is_crystal(atoms):
         return ""
     try:
         import spglib

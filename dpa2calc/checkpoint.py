@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from dpa2calc.ambient import own_modes
 from dpa2calc.errors import CheckpointError, ConfigError
 from dpa2calc.files.atomic import atomic_path
 from dpa2calc.heads import resolve_head
@@ -53,6 +54,7 @@ class CheckpointInfo:
     compressed: bool = False
 
 
+@own_modes()
 def save_checkpoint(
     potential: Potential, path: str | Path, *, extra_info: dict[str, Any] | None = None
 ) -> Path:
@@ -141,6 +143,7 @@ def _parse(text: str, path: Path) -> CheckpointInfo:
         raise CheckpointError(f"the header of {path} is damaged: {error!r}") from error
 
 
+@own_modes()
 def load_checkpoint(path: str | Path, *, dtype: torch.dtype | None = None) -> Potential:
     """The potential of a checkpoint, on the CPU.
 

@@ -24,6 +24,7 @@ from ase import Atoms
 from ase.data import atomic_numbers
 from torch import Tensor
 
+from dpa2calc.ambient import own_modes
 from dpa2calc.errors import ElementError, StructureError
 from dpa2calc.graph import FAR, Graph
 from dpa2calc.model.config import DeepPotSEConfig, DPA2Config, ModelConfig
@@ -159,6 +160,7 @@ class GraphBuilder:
         self.neighbors = NeighborList(spec.cutoff, skin)
         self._candidates: Candidates | None = None
 
+    @own_modes()
     def __call__(self, atoms: Atoms, *, positions: bool = False, inspect: Inspector | None = None) -> Graph:
         """The graph at these positions.
 
@@ -181,6 +183,7 @@ class GraphBuilder:
         return assemble(atoms, self.spec, self._candidates, positions=positions, inspect=inspect)
 
 
+@own_modes()
 def graph_from_atoms(
     atoms: Atoms,
     config: ModelConfig | GraphSpec,

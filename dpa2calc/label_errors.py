@@ -11,6 +11,8 @@ from ase import Atoms
 from ase.stress import full_3x3_to_voigt_6_stress
 from ase.units import GPa
 
+from dpa2calc.lattice import cell_volume
+
 from .shown import ShownBySummary
 from .stored_labels import stored_label
 
@@ -48,8 +50,9 @@ def labels_of(
 def _stress(atoms: Atoms, stress: str, virial: str) -> np.ndarray | None:
     """(6,) from the one or the other; None without either, or in a shape that is neither's."""
     value, scale = stored_label(atoms, stress), 1.0
-    if value is None and atoms.cell.rank == 3:
-        value, scale = stored_label(atoms, virial), -1.0 / atoms.get_volume()
+    volume = cell_volume(atoms)
+    if value is None and volume is not None:
+        value, scale = stored_label(atoms, virial), -1.0 / volume
     tensor = scale * np.array([] if value is None else value, dtype=np.float64)
     if tensor.size == 9:
         tensor = full_3x3_to_voigt_6_stress(tensor.reshape(3, 3))

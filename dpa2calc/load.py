@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from dpa2calc.ambient import own_modes
 from dpa2calc.checkpoint import is_checkpoint, load_checkpoint, one_head
 from dpa2calc.errors import CheckpointError
 from dpa2calc.model.potential import Potential
@@ -13,6 +14,7 @@ from dpa2calc.model.potential import Potential
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".dp", ".yaml", ".yml")
 
 
+@own_modes()
 def load_model(
     path_or_name: str | Path = "default", head: str | None = None, *, dtype: torch.dtype | None = None
 ) -> Potential:

@@ -15,6 +15,7 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ase.data import chemical_symbols
 from tqdm import tqdm
 
+from dpa2calc.ambient import own_modes
 from dpa2calc.errors import DataError
 from dpa2calc.heads import resolve_head
 from dpa2calc.load import load_model
@@ -158,6 +159,7 @@ class Evaluation(ShownBySummary):
         )
 
 
+@own_modes()
 def predict_potential(
     potential: Potential,
     data: Dataset,
@@ -220,6 +222,7 @@ def find_head(potential: Potential, name: str | None) -> int:
     return heads.index(resolve_head(name, heads))
 
 
+@own_modes()
 def evaluate(
     model: Potential | PathLike | Any,
     data: Dataset,

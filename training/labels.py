@@ -10,6 +10,7 @@ import numpy as np
 from ase import Atoms
 
 from dpa2calc.errors import DataError
+from dpa2calc.lattice import is_crystal
 from dpa2calc.stored_labels import stored_label
 
 
@@ -57,7 +58,7 @@ def virial_label(atoms: Atoms, keys: LabelKeys, source: str) -> np.ndarray | Non
     stress = stored_label(atoms, keys.stress)
     if stress is not None:
         matrix = as_matrix(stress, f"{source}: {keys.stress}")
-        if not bool(np.all(atoms.pbc)) or atoms.cell.rank < 3:
+        if not is_crystal(atoms):
             raise DataError(
                 f"{source}: a stress needs a cell periodic in all directions, pbc is {atoms.pbc}; leave "
                 "stresses out with LabelKeys(stress=''), stress_key = '' or --stress-key ''"

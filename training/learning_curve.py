@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dpa2calc.ambient import own_modes
 from dpa2calc.errors import DataError
 from dpa2calc.model.config import ModelConfig
 from dpa2calc.model.potential import Potential
@@ -142,6 +143,7 @@ def fine_tuned(model: Potential | PathLike, config: FinetuneConfig, *, progress:
     return run
 
 
+@own_modes()
 def learning_curve(
     data: Dataset,
     test: Dataset,

@@ -8,6 +8,7 @@ import functools
 from collections.abc import Mapping
 from pathlib import Path
 
+from dpa2calc.ambient import own_modes
 from dpa2calc.errors import ConfigError
 from dpa2calc.model.config import HeadConfig, ModelConfig
 from dpa2calc.model.potential import Potential
@@ -32,6 +33,7 @@ from .train_result import TrainResult
 from .trainer import Trainer
 
 
+@own_modes()
 def model_for(
     name: str, sets: Mapping[str, TrainingSet | Dataset], *, type_map: tuple[str, ...] | None = None
 ) -> ModelConfig:
@@ -64,6 +66,7 @@ def with_seen_elements(config: ModelConfig, data: TrainingData) -> ModelConfig:
     return config.with_heads(tuple(heads))
 
 
+@own_modes()
 def pretrain(
     model: ModelConfig | str | Potential,
     sets: Mapping[str, TrainingSet | Dataset],
@@ -128,6 +131,7 @@ def _fit_to_data(potential: Potential, data: TrainingData, config: TrainConfig) 
     absorb_initial_energies(potential, data, seed=config.seed)
 
 
+@own_modes()
 def train(
     model: ModelConfig | str | Potential,
     data: Dataset,

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from dpa2calc.ambient import own_modes
 from dpa2calc.errors import ConfigError, TrainingError
 from dpa2calc.model.config import to_dict
 from dpa2calc.model.potential import Potential
@@ -49,6 +50,7 @@ class Trainer:
     `trainable` names the weights to train (all when left out).
     """
 
+    @own_modes()
     def __init__(
         self,
         potential: Potential,
@@ -110,6 +112,7 @@ class Trainer:
 
     # --- the loop -------------------------------------------------------------------------------
 
+    @own_modes()
     def run(self) -> TrainResult:
         """Train to the last step, going on from a state in the output folder if there is one.
 
@@ -236,6 +239,7 @@ class Trainer:
 
     # --- validation and files -------------------------------------------------------------------
 
+    @own_modes()
     def validate(self) -> dict[str, Errors]:
         """Errors of the averaged weights on the validation sets, by name."""
         with self.average.applied():

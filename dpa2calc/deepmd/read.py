@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dpa2calc.ambient import own_modes
 from dpa2calc.checkpoint import blank_potential
 from dpa2calc.deepmd.branch import Branch, Source
 from dpa2calc.deepmd.containers import open_source
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 _TEBD_BIAS = "descriptor.type_embedding.embedding.embedding_net.layers.0.bias"
 
 
+@own_modes()
 def read_deepmd(path: str | Path, head: str | None = None, *, dtype: torch.dtype | None = None) -> Potential:
     """A potential with every head of a deepmd-kit file, or with one.
 
