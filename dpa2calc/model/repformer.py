@@ -204,9 +204,9 @@ class Surroundings:
 
 def _residuals(config: RepformerConfig, count: int, width: int) -> nn.ParameterList:
     scale = config.update_residual
-    const = config.update_residual_init == "const"
+    make = torch.ones if config.update_residual_init == "const" else torch.randn
     return nn.ParameterList(
-        nn.Parameter(torch.full((width,), scale) if const else scale * torch.randn(width))
+        nn.Parameter(scale * make(width, dtype=torch.float32))
         for _ in range(count)
     )
 
