@@ -98,9 +98,9 @@ class EnergyHead(nn.Module):
         return out
 
     def _has_vacuum(self, types: Tensor) -> Tensor:
-        """1 for atoms whose vacuum energy is removed: all with one net, else types with an entry."""
+        """True for atoms whose vacuum energy is removed: all with one net, else types with an entry."""
         if self.mixed_types:
-            return torch.ones_like(types, dtype=torch.get_default_dtype())
+            return torch.ones_like(types, dtype=torch.bool)
         given = [entry is not None for entry in self.config.atom_ener]
         return torch.tensor(given, device=types.device)[types]
 
