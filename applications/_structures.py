@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -97,6 +99,14 @@ def repeats_for_length(cell: np.ndarray, min_length: float) -> np.ndarray:
     return np.maximum(1, np.ceil(min_length / heights - 1e-6)).astype(int)
 
 
+@contextmanager
+def quiet_spglib() -> Iterator[None]:
+    """spglib 2.8 announces at every call that it will raise in place of None: nothing that a user can change."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
+
+
 def symmetry_dataset(atoms: Atoms, symprec: float, purpose: str) -> Any:
     """spglib's symmetry dataset of a crystal.
 
@@ -107,10 +117,7 @@ def symmetry_dataset(atoms: Atoms, symprec: float, purpose: str) -> Any:
     spglib = require("spglib", purpose)
     cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
     data, reason = None, "no result"
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", DeprecationWarning
-        )  # spglib 2.8 announces exceptions in place of None
+    with quiet_spglib():
         try:
             data = spglib.get_symmetry_dataset(cell, symprec)
         except Exception as error:  # which class depends on spglib's version

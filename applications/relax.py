@@ -19,7 +19,7 @@ from dpa2calc.errors import ConfigError, DataError, StructureError
 from dpa2calc.lattice import is_crystal, volume_or_nan
 
 from ._evaluate import automatic_optimizer
-from ._structures import checked_copy, need_stress, positive, require
+from ._structures import checked_copy, need_stress, positive, quiet_spglib, require
 from .md_files import FrameWriter, make_frame
 from .relax_result import RelaxResult
 from .result import provenance
@@ -254,7 +254,8 @@ def _space_group(atoms: Atoms, symprec: float) -> str:
     except ImportError:
         return ""
     crystal = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
-    return spglib.get_spacegroup(crystal, symprec=symprec) or ""
+    with quiet_spglib():
+        return spglib.get_spacegroup(crystal, symprec=symprec) or ""
 
 
 def _result(

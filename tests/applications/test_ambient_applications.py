@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +19,17 @@ MODES = {
     "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
     "meta": lambda: torch.device("meta"),
     "errstate": lambda: np.errstate(all="raise"),
+    "warnings": lambda: _strict(),
 }
+
+
+@contextlib.contextmanager
+def _strict():
+    """All warnings but our own remark on the few steps are errors."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", ".*not converged")
+        yield
 
 
 @pytest.fixture(scope="module")
