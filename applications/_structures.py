@@ -101,7 +101,7 @@ def repeats_for_length(cell: np.ndarray, min_length: float) -> np.ndarray:
 
 @contextmanager
 def quiet_spglib() -> Iterator[None]:
-    """spglib 2.8 announces at every call that it will raise in place of None: nothing that a user can change."""
+    """spglib 2.8 announces at every call that it will raise in place of None; a user cannot change that."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         yield

@@ -52,7 +52,7 @@ def test_no_stress_without_a_volume(c, calc):
     np.testing.assert_allclose(results["forces"], full["forces"], atol=1e-6)
     atoms.calc = calc
     assert np.isfinite(atoms.get_potential_energy())
-    with pytest.raises(PropertyNotImplementedError, match="at least 0.1 Å thick"):
+    with pytest.raises(PropertyNotImplementedError, match=r"at least 0\.1 Å thick"):
         atoms.get_stress()
 
 
