@@ -41,8 +41,8 @@ class Blocks:
         room = cache_bytes * min(parts, 2) if on_cpu else _DEVICE_BYTES
         length = max(1, room // (numbers * like.element_size()))
         rounds = -(-n // (length * parts))  # every thread takes so many blocks
-        length = max(1, -(-n // max(1, rounds * parts)))
-        rows = tuple(slice(start, min(start + length, n)) for start in range(0, n, length))
+        count = min(n, rounds * parts)
+        rows = tuple(slice(n * k // count, n * (k + 1) // count) for k in range(count))
         return cls(rows, max(1, min(parts, len(rows))))
 
     def each(self, work: Callable[[int, slice, int], None]) -> None:
