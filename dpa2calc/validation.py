@@ -135,7 +135,8 @@ def check_finite(results: Mapping[str, Any]) -> None:
     Raises:
         StructureError: names the first result concerned, and the atom.
     """
-    for name, value in results.items():
+    first = {name: results[name] for name in _OF_ATOMS if name in results}  # these name the atom
+    for name, value in (first | dict(results)).items():
         finite = np.isfinite(value)
         if finite.all():
             continue
