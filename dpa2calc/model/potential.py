@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -66,6 +68,11 @@ class Potential(nn.Module):
         self.compression: CompressionReport | None = None
         self.prefers_compression = False
         self.to(dtype)
+
+    @own_modes(grad=False)
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        # `to`, `double` and `cuda` go through this; in inference mode weights would lose their derivatives.
+        return super()._apply(fn, recurse)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -226,3 +226,13 @@ def test_gradients_can_be_left_to_the_caller():
         assert not torch.is_grad_enabled()
     with torch.no_grad(), own_modes():
         assert torch.is_grad_enabled()
+
+
+def test_a_potential_converted_in_inference_mode(crystal, potential_of):
+    potential = potential_of("dpa2-small")
+    graph = graph_from_atoms(crystal, potential.config)
+    right = potential.compute(graph).forces
+    with torch.inference_mode():
+        single = potential_of("dpa2-small").to(torch.float32)
+    assert not any(p.is_inference() for p in single.parameters())
+    np.testing.assert_allclose(single.compute(graph).forces, right.detach(), atol=1e-5)
