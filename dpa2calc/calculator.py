@@ -68,7 +68,8 @@ class DPA2Calculator(Calculator):
             says (students are compressed). Needs Numba (CPU) or Triton (CUDA), which compile at first use.
 
     Results: energy, free_energy, energies, forces; stress where a direction is periodic and the cell has
-    a volume; stresses (per atom) when asked for, which takes message-passing models four backward passes.
+    a volume (0.1 Å thick across the periodic directions at least); stresses (per atom) when asked for,
+    which takes message-passing models four backward passes.
 
     Any combination of periodic directions means just that, and a cell shorter than the cutoff uses all
     images. This differs from deepmd-kit, which takes one periodic direction for all three.
