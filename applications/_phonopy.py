@@ -16,7 +16,7 @@ from ase.spacegroup.symmetrize import refine_symmetry
 from dpa2calc.errors import ConfigError, StructureError
 
 from ._evaluate import evaluate
-from ._structures import image_distance, require, symmetry_dataset
+from ._structures import image_distance, quiet_spglib, require, symmetry_dataset
 
 PLANCK_EV_PER_THZ = units._hplanck / units._e * 1e12  # 4.1357e-3 eV
 PURPOSE = "phonons"
@@ -59,13 +59,15 @@ def primitive_cell(atoms: Atoms, symprec: float) -> Atoms:
     symmetry_dataset(atoms, symprec, PURPOSE)  # a clear error before ASE's
     refined = atoms.copy()
     refined.set_constraint()
-    refine_symmetry(refined, symprec)
+    with quiet_spglib():
+        refine_symmetry(refined, symprec)
     kinds: dict[tuple[int, float], int] = {}  # isotopes must not be merged: a kind is (element, mass)
     labels = [
         kinds.setdefault(k, len(kinds) + 1) for k in zip(refined.numbers, refined.get_masses().round(6))
     ]
     cell = (refined.cell.array, refined.get_scaled_positions(), labels)
-    found = spglib.standardize_cell(cell, to_primitive=True, no_idealize=True, symprec=symprec)
+    with quiet_spglib():
+        found = spglib.standardize_cell(cell, to_primitive=True, no_idealize=True, symprec=symprec)
     if found is None:
         raise StructureError(f"spglib finds no primitive cell with symprec={symprec}; do atoms overlap?")
     by_label = {label: kind for kind, label in kinds.items()}

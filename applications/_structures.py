@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -12,6 +14,7 @@ from ase import Atoms, units
 from ase.geometry import minkowski_reduce
 
 from dpa2calc.errors import ConfigError, MissingDependencyError, StructureError
+from dpa2calc.lattice import is_crystal
 
 GPA = 1.0 / units.GPa  # multiply a stress in eV/Å³ by this to have GPa (160.2177)
 JOULE_PER_M2 = 1e20 / units.J  # multiply a surface energy in eV/Å² by this to have J/m² (16.0218)
@@ -57,7 +60,7 @@ def checked_copy(atoms: Atoms, *, what: str, periodic: bool = True) -> tuple[Ato
         )
     if not np.isfinite(atoms.positions).all():
         raise StructureError(f"{what}: the positions contain NaN or infinity")
-    if periodic and (not atoms.pbc.all() or atoms.cell.rank < 3):
+    if periodic and not is_crystal(atoms):
         raise StructureError(
             f"{what} needs a crystal, periodic in three directions; got pbc={atoms.pbc.tolist()} and "
             f"cell lengths {np.round(atoms.cell.lengths(), 3).tolist()} Å; set atoms.pbc = True "
@@ -97,6 +100,14 @@ def repeats_for_length(cell: np.ndarray, min_length: float) -> np.ndarray:
     return np.maximum(1, np.ceil(min_length / heights - 1e-6)).astype(int)
 
 
+@contextmanager
+def quiet_spglib() -> Iterator[None]:
+    """spglib 2.8 announces at every call that it will raise in place of None; a user cannot change that."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
+
+
 def symmetry_dataset(atoms: Atoms, symprec: float, purpose: str) -> Any:
     """spglib's symmetry dataset of a crystal.
 
@@ -107,10 +118,7 @@ def symmetry_dataset(atoms: Atoms, symprec: float, purpose: str) -> Any:
     spglib = require("spglib", purpose)
     cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
     data, reason = None, "no result"
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", DeprecationWarning
-        )  # spglib 2.8 announces exceptions in place of None
+    with quiet_spglib():
         try:
             data = spglib.get_symmetry_dataset(cell, symprec)
         except Exception as error:  # which class depends on spglib's version

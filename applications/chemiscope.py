@@ -18,6 +18,7 @@ from ase import Atoms
 
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.atomic import atomic_path
+from dpa2calc.lattice import cell_volume
 
 from .trajectory import Frames, TrajectoryLike
 
@@ -101,7 +102,7 @@ def _structure(atoms: Atoms) -> dict[str, Any]:
     record: dict[str, Any] = {"size": len(atoms), "names": atoms.get_chemical_symbols()}
     for axis, name in enumerate("xyz"):
         record[name] = np.round(atoms.positions[:, axis], 4).tolist()
-    if atoms.pbc.any() and atoms.cell.rank == 3:
+    if atoms.pbc.any() and cell_volume(atoms) is not None:
         record["cell"] = np.round(atoms.cell.array, 4).ravel().tolist()  # (3, 3) -> 9 numbers, a first
     return record
 

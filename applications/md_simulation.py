@@ -15,6 +15,7 @@ from ase import Atoms, units
 
 from dpa2calc.errors import ConfigError, DataError, OutputError, StructureError
 from dpa2calc.files.atomic import atomic_path
+from dpa2calc.lattice import volume_or_nan
 from dpa2calc.progress import progress_bar
 
 from .md_config import MDConfig
@@ -43,7 +44,7 @@ class Simulation:
         self.status, self.reason = "interrupted", "interrupted"  # until the run ends otherwise
         self.rows: list[tuple[float, ...]] = []
         self.step = 0
-        self.first_volume = self.atoms.get_volume() if self.atoms.cell.rank == 3 else float("nan")
+        self.first_volume = volume_or_nan(self.atoms)
         self.rng = np.random.default_rng(config.seed)
         self.identity, self.machine = run_identity(self.atoms, config), machine(self.atoms.calc)
         earlier = (
@@ -164,7 +165,7 @@ class Simulation:
         potential, forces = results_at_hand(atoms)
         kinetic = float(atoms.get_kinetic_energy())
         deviation = committee_deviation(atoms.calc)
-        volume = atoms.get_volume() if atoms.cell.rank == 3 else nan
+        volume = volume_or_nan(atoms)
         pressure = nan
         if atoms.pbc.all() and "stress" in atoms.calc.implemented_properties:
             pressure = -float(np.mean(atoms.get_stress(include_ideal_gas=True)[:3])) / units.GPa

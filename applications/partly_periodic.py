@@ -9,6 +9,7 @@ from ase import Atoms
 from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 
 from dpa2calc.errors import ConfigError, StructureError
+from dpa2calc.lattice import cell_volume
 
 LAYER = 3.0  # Å of room that is added to the extent of the atoms: about one layer
 
@@ -25,7 +26,7 @@ def check_partly_periodic(atoms: Atoms, what: str, pressure: float) -> None:
             f"{what} needs a crystal, periodic in three directions, or a slab or wire, periodic in some; pbc "
             f"is {atoms.pbc.tolist()}. A molecule has no cell to change; set atoms.pbc if this is none"
         )
-    if atoms.cell.rank < 3:
+    if cell_volume(atoms) is None:
         raise StructureError(
             f"{what} needs three cell vectors, as stress is per volume, but the lengths are "
             f"{np.round(atoms.cell.lengths(), 3).tolist()} Å; give the vacuum a vector, for example with "

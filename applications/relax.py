@@ -12,11 +12,12 @@ import numpy as np
 from ase import Atoms, units
 
 from dpa2calc.errors import ConfigError, StructureError
+from dpa2calc.lattice import is_crystal, volume_or_nan
 from dpa2calc.progress import progress_bar
 
 from ._application import application_writing
 from ._evaluate import automatic_optimizer
-from ._structures import checked_copy, need_stress, positive, require
+from ._structures import checked_copy, need_stress, positive, quiet_spglib, require
 from .md_frames import FrameWriter, make_frame
 from .partly_periodic import PeriodicStrain, check_partly_periodic, filling, strain_basis
 from .relax_result import RelaxResult
@@ -236,7 +237,7 @@ def _frame(work: Atoms, step: int) -> Atoms:
 def _measure(work: Atoms, settings: _Settings) -> tuple[float, float, float, float]:
     """Enthalpy (eV), largest force (eV/Å), largest stress deviation (GPa, 0 if fixed), volume (Å³ or NaN)."""
     forces = work.get_forces()  # constraints applied
-    volume = work.get_volume() if work.cell.rank == 3 else float("nan")
+    volume = volume_or_nan(work)
     enthalpy = float(work.get_potential_energy())
     off = 0.0
     if settings.cell != "fixed":
@@ -258,14 +259,15 @@ def _measure(work: Atoms, settings: _Settings) -> tuple[float, float, float, flo
 
 def _space_group(atoms: Atoms, symprec: float) -> str:
     """International symbol and number, or "" without spglib or for what is not a crystal."""
-    if not atoms.pbc.all() or atoms.cell.rank < 3:
+    if not is_crystal(atoms):
         return ""
     try:
         import spglib
     except ImportError:
         return ""
     crystal = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
-    return spglib.get_spacegroup(crystal, symprec=symprec) or ""
+    with quiet_spglib():
+        return spglib.get_spacegroup(crystal, symprec=symprec) or ""
 
 
 def _result(

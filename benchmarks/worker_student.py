@@ -7,9 +7,9 @@ from worker_common import serve
 
 def main() -> None:
     """argv: model file, structure file, threads, "compressed" or "plain"."""
-    import torch
+    from dpa2calc import DPA2Calculator  # isort: skip  # before torch: it says how OpenMP's threads wait
 
-    from dpa2calc import DPA2Calculator
+    import torch
 
     torch.set_num_threads(int(sys.argv[3]))
     serve(

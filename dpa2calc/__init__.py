@@ -6,6 +6,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dpa2calc.shared_cores import sleep_when_idle
 from dpa2calc.version import __version__
 
 if TYPE_CHECKING:
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from dpa2calc.description import available_heads
     from dpa2calc.load import load_model
     from dpa2calc.registry import available_models
+
+sleep_when_idle()  # here, because it has to come before torch
 
 # Public name -> module. Imported when first used, so that `import dpa2calc` takes no time.
 _PUBLIC = {

@@ -16,6 +16,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.outputs import Properties, all_outputs
 
+from dpa2calc.ambient import own_modes
 from dpa2calc.committee import MemberLike, ModelLike, combine, each_spec, make_members
 from dpa2calc.description import calculator_part, describe, settings
 from dpa2calc.dispersion import Dispersion, parse_dispersion
@@ -33,6 +34,7 @@ from dpa2calc.evaluation import (
 from dpa2calc.files.typed import typed
 from dpa2calc.graph import Graph
 from dpa2calc.graph_builder import GraphBuilder, GraphSpec, graph_from_atoms
+from dpa2calc.lattice import THINNEST
 from dpa2calc.progress import progress_bar
 from dpa2calc.streaming import Streaming, why_not_streamed
 from dpa2calc.validation import (
@@ -68,7 +70,8 @@ class DPA2Calculator(Calculator):
             says (students are compressed). Needs Numba (CPU) or Triton (CUDA), which compile at first use.
 
     Results: energy, free_energy, energies, forces; stress where a direction is periodic and the cell has
-    a volume; stresses (per atom) when asked for, which takes message-passing models four backward passes.
+    a volume (0.1 Å thick across the periodic directions at least); stresses (per atom) when asked for,
+    which takes message-passing models four backward passes.
 
     Any combination of periodic directions means just that, and a cell shorter than the cutoff uses all
     images. This differs from deepmd-kit, which takes one periodic direction for all three.
@@ -85,6 +88,7 @@ class DPA2Calculator(Calculator):
     name = "dpa2calc"
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress", "stresses"]
 
+    @own_modes()
     def __init__(
         self,
         model: ModelLike = "default",
@@ -147,6 +151,7 @@ class DPA2Calculator(Calculator):
         member = self._members[0]
         return f"{describe(member.potential, member.label)}\nin use      {settings}"
 
+    @own_modes()
     def identity(self) -> dict[str, Any]:
         """What decides the numbers: hashes of the weights, heads, precision, dispersion; not device or skin.
 
@@ -156,6 +161,7 @@ class DPA2Calculator(Calculator):
 
     # -- ASE's protocol ---------------------------------------------------------------------------
 
+    @own_modes()
     def calculate(
         self,
         atoms: Atoms | None = None,
@@ -168,8 +174,9 @@ class DPA2Calculator(Calculator):
         assert atoms is not None
         if {"stress", "stresses"} & set(properties) and not has_stress(atoms):
             raise PropertyNotImplementedError(
-                f"no stress: the structure has pbc {atoms.pbc.tolist()} and a cell of {atoms.cell.rank} "
-                "vectors; a stress needs a periodic direction and a cell with a volume"
+                f"no stress: the structure has pbc {atoms.pbc.tolist()} and the cell "
+                f"{atoms.cell.array.tolist()}; a stress needs a periodic direction and a cell with a volume, "
+                f"at least {THINNEST} Å thick where it is not periodic (atoms.center(vacuum=..., axis=...))"
             )
         per_atom = "stresses" in properties
         results = None if per_atom else self._stream(atoms)
@@ -177,7 +184,7 @@ class DPA2Calculator(Calculator):
             graphs = self._graphs(atoms, positions=per_atom)
             (results,) = compute(self._members, graphs, [atoms], stresses=per_atom)
         add_dispersion(results, atoms, self.dispersion)
-        check_finite(results["energy"], results["forces"])
+        check_finite(results)
         self.atoms = self._snapshot(atoms)
         self.results = results
 
@@ -208,6 +215,7 @@ class DPA2Calculator(Calculator):
 
     # -- many structures, descriptors -------------------------------------------------------------
 
+    @own_modes()
     def evaluate(
         self,
         structures: Iterable[Atoms],
@@ -253,21 +261,20 @@ class DPA2Calculator(Calculator):
                 done=advance,
             )
 
+    @own_modes()
     def get_descriptors(self, atoms: Atoms) -> np.ndarray:
         """Representation of every atom before the head, (n_atoms, d)."""
         self._check(atoms)
         member = self._members[0]
         graph = graph_from_atoms(atoms, member.spec, positions=False, inspect=self._check_distances)
-        return (
-            member.potential.descriptors(graph.to(member.graph_device))
-            .detach()
-            .cpu()
-            .numpy()
-            .astype(np.float64)
-        )
+        made = member.potential.descriptors(graph.to(member.graph_device)).detach().cpu()
+        descriptors = made.numpy().astype(np.float64)
+        check_finite({"descriptors": descriptors})
+        return descriptors
 
     # -- copies -----------------------------------------------------------------------------------
 
+    @own_modes()
     def __copy__(self) -> DPA2Calculator:
         """A calculator of its own state that shares the weights."""
         new = object.__new__(type(self))
@@ -285,6 +292,7 @@ class DPA2Calculator(Calculator):
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key not in ("_builders", "_streams")}
 
+    @own_modes()
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._builders, self._streams = self._new_builders(), self._new_streams()

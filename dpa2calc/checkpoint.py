@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.overrides import TorchFunctionMode
 
+from dpa2calc.ambient import own_modes
 from dpa2calc.errors import CheckpointError, ConfigError
 from dpa2calc.files.atomic import atomic_path
 from dpa2calc.files.limits import parse_json
@@ -64,6 +65,7 @@ class CheckpointInfo:
             raise ConfigError(f"dtype = {self.dtype!r} is not allowed; allowed: {', '.join(_DTYPES)}")
 
 
+@own_modes()
 def save_checkpoint(
     potential: Potential, path: str | Path, *, extra_info: dict[str, Any] | None = None
 ) -> Path:
@@ -152,6 +154,7 @@ def _parse(text: str, path: Path) -> CheckpointInfo:
         raise CheckpointError(f"the header of {path} is damaged: {error!r}") from error
 
 
+@own_modes()
 def load_checkpoint(path: str | Path, *, dtype: torch.dtype | None = None) -> Potential:
     """The potential of a checkpoint, on the CPU.
 

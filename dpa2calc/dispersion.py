@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase.units import Bohr, Hartree
 
+from dpa2calc.ambient import own_modes
 from dpa2calc.errors import ConfigError, ElementError, MissingDependencyError, StructureError
 from dpa2calc.files.typed import check_fields
+from dpa2calc.lattice import cell_volume
 from dpa2calc.search import BoolArray, FloatArray, check_geometry
 
 if TYPE_CHECKING:
@@ -119,6 +121,7 @@ def parse_dispersion(value: object, *, functional: str = "") -> Dispersion | Non
     return Dispersion(functional=functional)
 
 
+@own_modes()
 def dispersion_results(atoms: Atoms, settings: Dispersion | str) -> DispersionResults:
     """D3(BJ) energy, forces and stress in ASE units, for any pbc.
 
@@ -152,13 +155,13 @@ def dispersion_results(atoms: Atoms, settings: Dispersion | str) -> DispersionRe
         raise StructureError(f"dftd3 refuses this structure: {error}") from error
     derivative = np.asarray(found["virial"]) * Hartree
     derivative = 0.5 * (derivative + derivative.T)
-    volume = abs(np.linalg.det(cell))
+    volume = cell_volume(atoms)
     voigt = derivative[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
     return DispersionResults(
         energy=float(found["energy"]) * Hartree,
         forces=-np.asarray(found["gradient"]) * (Hartree / Bohr),
         strain_derivative=derivative,
-        stress=voigt / volume if volume > 1e-8 else None,
+        stress=None if volume is None else voigt / volume,
     )
 
 

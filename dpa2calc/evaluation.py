@@ -17,6 +17,7 @@ from dpa2calc.dispersion import Dispersion, dispersion_results
 from dpa2calc.errors import DPA2CalcError
 from dpa2calc.graph import Graph, collate
 from dpa2calc.graph_builder import GraphSpec, Inspector, graph_from_atoms
+from dpa2calc.lattice import cell_volume, volume_or_nan
 from dpa2calc.model.potential import Output
 from dpa2calc.validation import atomic_parameters, check_finite, frame_parameters
 
@@ -27,7 +28,7 @@ PER_ATOM = ("energies", "stresses")
 
 def has_stress(atoms: Atoms) -> bool:
     """Whether a stress is defined: something is periodic and the cell has a volume."""
-    return bool(atoms.pbc.any()) and atoms.cell.rank == 3
+    return bool(atoms.pbc.any()) and cell_volume(atoms) is not None
 
 
 def with_parameters(graph: Graph, atoms: Atoms, member: Member) -> Graph:
@@ -109,7 +110,7 @@ def split(output: Output, structures: Sequence[Atoms]) -> list[Results]:
 
 def _stress(virial: np.ndarray, atoms: Atoms) -> np.ndarray:
     """-(W + W^T) / 2V in Voigt order, (..., 3, 3) -> (..., 6)."""
-    symmetric = -0.5 * (virial + np.swapaxes(virial, -1, -2)) / atoms.get_volume()
+    symmetric = -0.5 * (virial + np.swapaxes(virial, -1, -2)) / volume_or_nan(atoms)
     return full_3x3_to_voigt_6_stress(symmetric)
 
 
@@ -159,7 +160,7 @@ def evaluate_many(
         for index, atoms, result in zip(batch, chosen, compute(members, graphs, chosen, stresses=stresses)):
             with naming(index, atoms):
                 add_dispersion(result, atoms, dispersion)
-                check_finite(result["energy"], result["forces"])
+                check_finite(result)
             out[index] = result
         done(len(batch))
     return [result for result in out if result is not None]

@@ -54,6 +54,16 @@ class Graph:
         }
         return dataclasses.replace(self, **moved)
 
+    def usable(self) -> Graph:
+        """The same graph without tensors made in inference mode, of which PyTorch keeps no derivatives."""
+        tensors = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self))
+        copied: dict[str, Any] = {
+            name: value.clone()
+            for name, value in tensors
+            if isinstance(value, Tensor) and value.is_inference()
+        }
+        return dataclasses.replace(self, **copied) if copied else self
+
 
 FAR = 1.0e3  # Å; padding lies beyond every cutoff, so all its switch functions and gradients are exactly 0
 

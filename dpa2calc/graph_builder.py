@@ -24,8 +24,10 @@ from ase import Atoms
 from ase.data import atomic_numbers
 from torch import Tensor
 
+from dpa2calc.ambient import own_modes
 from dpa2calc.errors import ElementError, StructureError
 from dpa2calc.graph import FAR, Graph
+from dpa2calc.lattice import cell_volume
 from dpa2calc.model.config import DeepPotSEConfig, DPA2Config, ModelConfig
 from dpa2calc.neighbors import NeighborList, Pairs, neighbor_pairs, select_nearest
 
@@ -159,6 +161,7 @@ class GraphBuilder:
         self.neighbors = NeighborList(spec.cutoff, skin)
         self._candidates: Candidates | None = None
 
+    @own_modes()
     def __call__(self, atoms: Atoms, *, positions: bool = False, inspect: Inspector | None = None) -> Graph:
         """The graph at these positions.
 
@@ -181,6 +184,7 @@ class GraphBuilder:
         return assemble(atoms, self.spec, self._candidates, positions=positions, inspect=inspect)
 
 
+@own_modes()
 def graph_from_atoms(
     atoms: Atoms,
     config: ModelConfig | GraphSpec,
@@ -240,8 +244,13 @@ def assemble(
         neighbors=j.index_select(0, source).view(n_atoms, width),
         vectors=vectors.index_select(0, source).view(n_atoms, width, 3),
         mask=(source != padding).view(n_atoms, width),
-        positions=torch.from_numpy(atoms.get_positions(wrap=True)).to(i.device) if positions else None,
+        positions=_wrapped(atoms).to(i.device) if positions else None,
     )
+
+
+def _wrapped(atoms: Atoms) -> Tensor:
+    """Positions inside the cell, (n_atoms, 3); as they are where the cell has no inside, nor a stress."""
+    return torch.from_numpy(atoms.get_positions(wrap=cell_volume(atoms) is not None))
 
 
 def shell_places(

@@ -11,6 +11,8 @@ from ase import Atoms
 from ase.stress import full_3x3_to_voigt_6_stress
 from ase.units import GPa
 
+from dpa2calc.lattice import is_crystal
+
 from .shown import ShownBySummary
 from .stored_labels import as_array, as_number, stored_label, virial_label
 
@@ -42,7 +44,7 @@ def labels_of(
     """
     found = [stored_label(atoms, key) for key in (energy, forces)]
     matrix, _ = virial_label(atoms, stress=stress, virial=virial)
-    if matrix is not None and (not atoms.pbc.all() or atoms.cell.rank < 3):
+    if not is_crystal(atoms):
         matrix = None
     return Labels(
         None if found[0] is None else as_number(found[0], energy),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from dpa2calc.ambient import own_modes
 from dpa2calc.checkpoint import is_checkpoint, load_checkpoint, one_head
 from dpa2calc.errors import CheckpointError, ConfigError
 from dpa2calc.model.potential import Potential
@@ -15,6 +16,7 @@ from dpa2calc.validation import check_dtype
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".dp", ".yaml", ".yml")
 
 
+@own_modes()
 def load_model(
     path_or_name: str | Path = "default", head: str | None = None, *, dtype: torch.dtype | None = None
 ) -> Potential:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 import vesin
 
 from dpa2calc.errors import ConfigError, StructureError
+from dpa2calc.lattice import DEPENDENT, depend, measure
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -98,23 +99,18 @@ def _check_lattice(cell: FloatArray, pbc: BoolArray) -> None:
     lengths = np.linalg.norm(cell, axis=1)
     advice = "set that vector (atoms.cell = ..., atoms.center(vacuum=...)) or switch its pbc off"
     for axis in np.flatnonzero(pbc):
-        if lengths[axis] < 1e-8:
+        if lengths[axis] < DEPENDENT:
             raise StructureError(
                 f"pbc is True along cell vector {_AXES[axis]} = {cell[axis].tolist()}, which has no length; "
-                f"{advice} (atoms.pbc = {(pbc & (lengths >= 1e-8)).tolist()})"
+                f"{advice} (atoms.pbc = {(pbc & (lengths >= DEPENDENT)).tolist()})"
             )
     vectors = cell[pbc]
-    if len(vectors) and _measure(vectors) < 1e-8 * np.prod(lengths[pbc]):
+    if depend(vectors):
         names = ", ".join(f"{_AXES[axis]} = {cell[axis].tolist()}" for axis in np.flatnonzero(pbc))
         raise StructureError(
             f"the periodic cell vectors {names} lie in one {'line' if len(vectors) == 2 else 'plane'}, so "
             f"the cell has no {'area' if len(vectors) == 2 else 'volume'}; {advice}"
         )
-
-
-def _measure(vectors: FloatArray) -> float:
-    """Length, area or volume spanned by 1, 2 or 3 rows (the product of their singular values)."""
-    return float(np.prod(np.linalg.svd(vectors, compute_uv=False)))
 
 
 def check_cutoff(cutoff: float) -> float:
@@ -166,7 +162,7 @@ def _check_density(geometry: Geometry, cutoff: float) -> None:
     if n_periodic == 0:
         return
     ball = (2 * cutoff, math.pi * cutoff**2, 4 / 3 * math.pi * cutoff**3)[n_periodic - 1]
-    size = _measure(vectors)
+    size = measure(vectors)
     # In a slab or wire the atoms spread out of the lattice: count an atom's own images only.
     n_counted = len(geometry.positions) if n_periodic == 3 else 1
     if ball / size * n_counted > MAX_NEIGHBORS:

@@ -11,6 +11,7 @@ from ase.geometry import find_mic
 
 from dpa2calc.errors import DataError
 from dpa2calc.files.extxyz import fortran_numbers
+from dpa2calc.lattice import is_crystal
 
 # Written by GPUMD and by converters as Energy, Virial, force; what they mean is the same.
 _SPELLED_FREELY = {
@@ -175,7 +176,7 @@ def virial_label(
     found = stored_label(atoms, stress)
     if found is not None:
         matrix = as_matrix(found, f"{prefix}{stress}")
-        if not bool(np.all(atoms.pbc)) or atoms.cell.rank < 3:
+        if not is_crystal(atoms):
             return None, f"a stress needs a cell periodic in three directions, pbc is {atoms.pbc.tolist()}"
         return -atoms.get_volume() * matrix, ""
     found = stored_label(atoms, virial)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -126,20 +125,34 @@ def _pair(i: Tensor, j: Tensor, squares: Tensor) -> tuple[int, int]:
     return min(pair), max(pair)
 
 
-def check_finite(energy: float, forces: np.ndarray) -> None:
-    """Refuse results that are not numbers; they are never handed on silently.
+def check_finite(results: Mapping[str, Any]) -> None:
+    """Refuse results that are not numbers, whatever they are; they are never handed on silently.
 
     Raises:
-        StructureError: names the first atom concerned.
+        StructureError: names the first result concerned, and the atom.
     """
-    if math.isfinite(energy) and np.isfinite(forces).all():
-        return
-    bad = np.flatnonzero(~np.isfinite(forces).all(axis=1))
-    where = f"the force on atom {bad[0]} ({len(bad)} atoms in all)" if len(bad) else "the energy"
-    raise StructureError(
-        f"{where} came out as not a number; the structure is far outside what the model can "
-        "describe (atoms too close?), or overflowed in float32: try dtype='float64'"
-    )
+    first = {name: results[name] for name in _OF_ATOMS if name in results}  # these name the atom
+    for name, value in (first | dict(results)).items():
+        finite = np.isfinite(value)
+        if finite.all():
+            continue
+        where = f"the {name.replace('_', ' ')}"
+        if name in _OF_ATOMS:
+            bad = np.flatnonzero(~finite.reshape(len(finite), -1).all(axis=1))
+            where = f"{_OF_ATOMS[name]} atom {bad[0]} ({len(bad)} atoms in all)"
+        raise StructureError(
+            f"{where} came out as not a number; the structure is far outside what the model can "
+            "describe (atoms too close?), or overflowed in float32: try dtype='float64'"
+        )
+
+
+_OF_ATOMS = {
+    "forces": "the force on",
+    "energies": "the energy of",
+    "stresses": "the stress of",
+    "forces_std": "the standard deviation of the force on",
+    "descriptors": "the descriptor of",
+}
 
 
 def frame_parameters(atoms: Atoms, fitting: FittingConfig) -> np.ndarray | None:

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dpa2calc  # isort: skip  # noqa: F401  # before torch: it says how OpenMP's threads wait
+
 import torch
 from ase.data import atomic_numbers
 

@@ -14,6 +14,8 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+import dpa2calc  # isort: skip  # noqa: F401  # before torch: it says how OpenMP's threads wait
+
 import torch
 
 from dpa2calc.checkpoint import save_checkpoint

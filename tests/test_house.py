@@ -50,7 +50,8 @@ def test_rooms_import_only_what_they_may_know(name, path):
     assert not {u for u in used if u.split(".")[0] in ("training", "applications")}
     if room == "dpa2calc.applications":
         allowed = tuple(
-            f"dpa2calc.{name}" for name in ("applications", "errors", "files", "progress", "shown", "version")
+            f"dpa2calc.{name}"
+            for name in ("applications", "errors", "files", "lattice", "progress", "shown", "version")
         )
         assert not {u for u in used if u != "dpa2calc" and not u.startswith(allowed)}, used
     elif room == "dpa2calc.training":
@@ -62,7 +63,8 @@ def test_rooms_import_only_what_they_may_know(name, path):
             u for u in used if u != "dpa2calc" and not u.startswith(("dpa2calc.files", "dpa2calc.errors"))
         }
     if room == "dpa2calc.model":
-        outside = ("dpa2calc.model", "dpa2calc.graph", "dpa2calc.errors", "dpa2calc.files")
+        rooms = ("model", "ambient", "graph", "errors", "files")
+        outside = tuple(f"dpa2calc.{name}" for name in rooms)
         assert not {u for u in used if u != "dpa2calc" and not u.startswith(outside)}, used
 
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dpa2calc.ambient import own_modes
+
 from .config import DEFAULTS, TrainConfig
 from .data import PathLike
 from .dataset import Dataset
@@ -21,6 +23,7 @@ from .distill_result import DistillResult
 from .distill_setup import StartFrames, Student
 
 
+@own_modes()
 def distill(
     teacher: Any,
     start_frames: StartFrames,

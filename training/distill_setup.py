@@ -19,6 +19,7 @@ from ase import Atoms
 from ase.data import atomic_numbers
 
 from dpa2calc.errors import ConfigError, DataError
+from dpa2calc.lattice import is_crystal
 from dpa2calc.load import load_model
 from dpa2calc.model.config import HeadConfig, ModelConfig
 from dpa2calc.model.potential import Potential
@@ -66,7 +67,7 @@ def condition_structures(condition: MDCondition, start: list[Atoms]) -> list[Ato
     """
     found = [a for path in condition.structures for a in start_structures(path)] or start
     if condition.ensemble == "npt":
-        open_ones = [a for a in found if not a.pbc.all() or a.cell.rank < 3]
+        open_ones = [a for a in found if not is_crystal(a)]
         if open_ones:
             raise ConfigError(
                 f"md.ensemble = 'npt' needs cells periodic in three directions, but {open_ones[0].symbols} "
@@ -96,7 +97,7 @@ def perturbed(structures: list[Atoms], config: DistillConfig) -> list[Atoms]:
         out.append(atoms)
         for _ in range(config.perturbed):
             copied = atoms.copy()
-            if copied.pbc.all() and copied.cell.rank == 3:
+            if is_crystal(copied):
                 strain = rng.normal(0.0, config.strain, (3, 3))
                 deformation = np.eye(3) + 0.5 * (strain + strain.T)
                 copied.set_cell(copied.cell.array @ deformation, scale_atoms=True)

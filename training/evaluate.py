@@ -15,6 +15,7 @@ import torch
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.data import chemical_symbols
 
+from dpa2calc.ambient import own_modes
 from dpa2calc.errors import DataError
 from dpa2calc.files.atomic import atomic_path
 from dpa2calc.heads import resolve_head
@@ -159,6 +160,7 @@ class Evaluation(ShownBySummary):
             raise DataError(f"{path} is not an evaluation written by Evaluation.save: {error}") from error
 
 
+@own_modes()
 def predict_potential(
     potential: Potential,
     data: Dataset,
@@ -226,6 +228,7 @@ def find_head(potential: Potential, name: str | None) -> int:
     return heads.index(resolve_head(name, heads))
 
 
+@own_modes()
 def evaluate(
     model: Potential | PathLike | Any,
     data: Dataset,

@@ -14,6 +14,7 @@ from ase import Atoms, units
 from ase.constraints import FixCom
 
 from dpa2calc.errors import DataError
+from dpa2calc.lattice import cell_volume
 from dpa2calc.progress import progress_bar
 
 from .checks import overlap
@@ -143,7 +144,7 @@ class _Walker:
         self.atoms = Atoms(numbers=start.numbers, positions=start.positions, cell=start.cell, pbc=start.pbc)
         self.atoms.calc = driver
         self.step = 0
-        self.first_volume = self.atoms.get_volume() if self.atoms.cell.rank == 3 else 0.0
+        self.first_volume = cell_volume(self.atoms) or 0.0
 
     def run(self, mark: str) -> None:
         """Step to the end or to an explosion; a sample is also a point to go on from."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from dpa2calc.ambient import own_modes
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.atomic import write_json
 from dpa2calc.load import load_model
@@ -88,6 +89,7 @@ class FinetuneResult(TrainResult):
         return "a fresh head" if self.start_head == "fresh" else f"head {self.start_head}"
 
 
+@own_modes()
 def rank_heads(
     potential: Potential, data: Dataset, *, frames: int = 100, seed: int = 0, device: str | None = None
 ) -> tuple[HeadMatch, ...]:
@@ -135,6 +137,7 @@ def check_elements(potential: Potential, data: Dataset, *, allow_new: bool) -> N
         )
 
 
+@own_modes()
 def finetune(
     model: Potential | PathLike,
     data: Dataset,

@@ -16,6 +16,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from dpa2calc.errors import DataError
 from dpa2calc.files.atomic import rename, write_json, write_text, writing
+from dpa2calc.lattice import is_crystal
 
 from .data import iread_extxyz
 
@@ -43,7 +44,7 @@ def labelled(atoms: Atoms, calculator: Any, **info: Any) -> Atoms:
     work.calc = calculator
     results: dict[str, Any] = {"energy": float(work.get_potential_energy())}
     results["forces"] = np.array(work.get_forces())
-    if work.pbc.all() and work.cell.rank == 3:
+    if is_crystal(work):
         try:
             results["stress"] = np.array(work.get_stress())
         except PropertyNotImplementedError:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dpa2calc.ambient import own_modes
 from dpa2calc.errors import DataError
 from dpa2calc.files.identity import Part
 from dpa2calc.files.names import file_stems
@@ -167,6 +168,7 @@ def _options(config: TrainConfig) -> Part:
     return {**options_part(to_dict(config)), "steps": config.steps}
 
 
+@own_modes()
 def learning_curve(
     data: Dataset,
     test: Dataset,

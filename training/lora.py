@@ -19,8 +19,10 @@ class LowRankUpdate(nn.Module):
 
     def __init__(self, n_in: int, n_out: int, *, rank: int, scale: float, generator: torch.Generator):
         super().__init__()
-        self.down = nn.Parameter(torch.randn(n_in, rank, generator=generator) / n_in**0.5)
-        self.up = nn.Parameter(torch.zeros(rank, n_out))
+        self.down = nn.Parameter(
+            torch.randn(n_in, rank, generator=generator, dtype=torch.float32) / n_in**0.5
+        )
+        self.up = nn.Parameter(torch.zeros(rank, n_out, dtype=torch.float32))
         self.scale = scale
 
     def forward(self, matrix: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
+from dpa2calc.ambient import own_modes
 from dpa2calc.model.potential import Potential
 
 from .dataset import Dataset
@@ -89,6 +90,7 @@ def batch_errors(
     )
 
 
+@own_modes()
 def potential_errors(
     potential: Potential,
     data: GraphStore | Dataset,

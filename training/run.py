@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from dpa2calc.ambient import own_modes
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.identity import Part
 from dpa2calc.model.config import HeadConfig, ModelConfig
@@ -38,6 +39,7 @@ from .train_result import TrainResult
 from .trainer import Trainer
 
 
+@own_modes()
 def model_for(
     name: str, sets: Mapping[str, TrainingSet | Dataset], *, type_map: tuple[str, ...] | None = None
 ) -> ModelConfig:
@@ -70,6 +72,7 @@ def with_seen_elements(config: ModelConfig, data: TrainingData) -> ModelConfig:
     return config.with_heads(tuple(heads))
 
 
+@own_modes()
 def pretrain(
     model: ModelConfig | str | Potential,
     sets: Mapping[str, TrainingSet | Dataset],
@@ -173,6 +176,7 @@ def _fit_to_data(potential: Potential, data: TrainingData, config: TrainConfig) 
     absorb_initial_energies(potential, data, seed=config.seed)
 
 
+@own_modes()
 def train(
     model: ModelConfig | str | Potential,
     data: Dataset,

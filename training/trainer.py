@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from dpa2calc.ambient import own_modes
 from dpa2calc.errors import ConfigError, TrainingError
 from dpa2calc.files.atomic import atomic_path, writing
 from dpa2calc.files.identity import Part
@@ -53,6 +54,7 @@ class Trainer:
     weights are at the beginning (see `start_part`).
     """
 
+    @own_modes()
     def __init__(
         self,
         potential: Potential,
@@ -120,6 +122,7 @@ class Trainer:
 
     # --- the loop -------------------------------------------------------------------------------
 
+    @own_modes()
     def run(self) -> TrainResult:
         """Train to the last step, resuming from a state in the output folder if there is one.
 
@@ -260,6 +263,7 @@ class Trainer:
 
     # --- validation and files -------------------------------------------------------------------
 
+    @own_modes()
     def validate(self) -> dict[str, Errors]:
         """Errors of the averaged weights on the validation sets, by name."""
         with self.average.applied():

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dpa2calc.ambient import own_modes
 from dpa2calc.checkpoint import potential_for
 from dpa2calc.deepmd.branch import Branch, Source
 from dpa2calc.deepmd.containers import open_source
@@ -25,6 +26,7 @@ from dpa2calc.model.potential import Potential
 logger = logging.getLogger(__name__)
 
 
+@own_modes()
 def read_deepmd(path: str | Path, head: str | None = None, *, dtype: torch.dtype | None = None) -> Potential:
     """A potential with every head of a deepmd-kit file, or with one.
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dpa2calc.ambient import own_modes
 from dpa2calc.deepmd.arrays import branch_arrays, out_std, state_dict_arrays
 from dpa2calc.deepmd.pair_table import table_arrays, table_tree, table_values
 from dpa2calc.deepmd.params import model_params
@@ -26,6 +27,7 @@ from dpa2calc.version import __version__
 logger = logging.getLogger(__name__)
 
 
+@own_modes()
 def write_deepmd(potential: Potential, path: str | Path, head: str | None = None) -> Path:
     """Write a potential for deepmd-kit.
 

@@ -26,14 +26,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from dpa2calc.model.blocks import total
 from dpa2calc.model.flat_pairs import FlatPairs
 from dpa2calc.model.pair_mix import padded_weights
 from dpa2calc.model.second_order import Grad, wanted
-from dpa2calc.model.threads import Workers
+from dpa2calc.model.threads import WORKERS
 
 _BLOCK_BYTES = 300_000  # one array of scores
 _BLOCK_ATOMS = 24  # of the local attention, where the gathered keys are the largest array
-_workers = Workers()
 
 
 @dataclass(frozen=True)
@@ -163,23 +163,19 @@ def _turned(scores: Tensor) -> Tensor:
 
 def _each(blocks: Blocks, work: Callable[[_View, int], None]) -> None:
     """work(view, part) for all blocks, on all threads; `part` numbers the threads."""
-    n = _workers.count
+    n = WORKERS.count
 
     def some(part: int) -> None:
         with torch.no_grad():  # a new thread records
             for block in blocks.parts[part::n]:  # always the same, so that sums are
                 work(_View(blocks, block), part)
 
-    _workers.run(some, [(part,) for part in range(n)])
+    WORKERS.run(some, [(part,) for part in range(n)])
 
 
 def _zero_parts(like: Tensor, blocks: Blocks) -> Tensor:
     """Sums of gathered rows, one for every thread: several pairs have the same neighbour."""
-    return like.new_zeros(_workers.count if blocks.index is not None else 1, *like.shape)
-
-
-def _total(parts: Tensor) -> Tensor:
-    return parts[0] if len(parts) == 1 else parts.sum(dim=0)
+    return like.new_zeros(WORKERS.count if blocks.index is not None else 1, *like.shape)
 
 
 class _Attention(torch.autograd.Function):
@@ -228,7 +224,7 @@ def _gradients(grad: Tensor, inputs: tuple[Tensor, ...], blocks: Blocks, of_term
         view.add_keys(of_x.baddbmm_(_turned(of_scores), q), of_keys, part)
 
     _each(blocks, work)
-    return of_query, _total(of_keys), to_gate, to_shift, to_scale
+    return of_query, total(of_keys), to_gate, to_shift, to_scale
 
 
 class _AttentionGradient(torch.autograd.Function):
@@ -261,7 +257,7 @@ class _AttentionGradient(torch.autograd.Function):
             view.add_keys(of_x, to_keys, part)
 
         _each(blocks, work)
-        return to_grad, to_query, _total(to_keys), *(to_terms or none), None
+        return to_grad, to_query, total(to_keys), *(to_terms or none), None
 
 
 def _second(

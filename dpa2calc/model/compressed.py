@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dpa2calc.ambient import own_modes
 from dpa2calc.errors import ConfigError, MissingDependencyError
 from dpa2calc.model.config import DPA1Config
 from dpa2calc.model.deeppot_se import DeepPotSE
@@ -46,6 +47,7 @@ def why_not_compressible(potential: Potential) -> str | None:
     return None
 
 
+@own_modes()
 def compress(
     potential: Potential,
     *,
@@ -92,6 +94,7 @@ def compress(
     return fast, report
 
 
+@own_modes()
 def decompress(potential: Potential) -> Potential:
     """The same potential without tables (in place)."""
     for module in potential.modules():

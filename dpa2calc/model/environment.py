@@ -83,8 +83,8 @@ class Environment(nn.Module):
     def __init__(self, n_types: int, cutoff: float, cutoff_smooth: float, *, protection: float = 0.0):
         super().__init__()
         self.cutoff, self.cutoff_smooth, self.protection = cutoff, cutoff_smooth, protection
-        self.register_buffer("mean", torch.zeros(n_types, 4))
-        self.register_buffer("std", torch.full((n_types, 4), 0.1))
+        self.register_buffer("mean", torch.zeros(n_types, 4, dtype=torch.float32))
+        self.register_buffer("std", torch.full((n_types, 4), 0.1, dtype=torch.float32))
 
     @property
     def shifted(self) -> bool:

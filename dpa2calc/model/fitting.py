@@ -52,9 +52,10 @@ class EnergyHead(nn.Module):
             for _ in range(1 if mixed_types else n_types)
         )
         for name, size in (("fparam", c.numb_fparam), ("aparam", c.numb_aparam)):
-            self.register_buffer(f"{name}_avg", torch.zeros(size) if size else None)
-            self.register_buffer(f"{name}_inv_std", torch.ones(size) if size else None)
-        self.register_buffer("case_embd", torch.zeros(c.dim_case_embd) if c.dim_case_embd else None)
+            self.register_buffer(f"{name}_avg", torch.zeros(size, dtype=torch.float32) if size else None)
+            self.register_buffer(f"{name}_inv_std", torch.ones(size, dtype=torch.float32) if size else None)
+        case = torch.zeros(c.dim_case_embd, dtype=torch.float32) if c.dim_case_embd else None
+        self.register_buffer("case_embd", case)
         self.bias_atom_e = Float64(torch.zeros(n_types))
         self.out_bias = Float64(torch.zeros(n_types))
 
@@ -97,9 +98,9 @@ class EnergyHead(nn.Module):
         return out
 
     def _has_vacuum(self, types: Tensor) -> Tensor:
-        """1 for atoms whose vacuum energy is removed: all with one net, else types with an entry."""
+        """True for atoms whose vacuum energy is removed: all with one net, else types with an entry."""
         if self.mixed_types:
-            return torch.ones_like(types, dtype=torch.get_default_dtype())
+            return torch.ones_like(types, dtype=torch.bool)
         given = [entry is not None for entry in self.config.atom_ener]
         return torch.tensor(given, device=types.device)[types]
 

@@ -63,6 +63,11 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+def _normal(*shape: int) -> Tensor:
+    """Numbers of a first weight, the same whatever the default dtype is."""
+    return torch.randn(*shape, dtype=torch.float32)
+
+
 class Dense(nn.Module):
     """x W + b, with W of shape (n_in, n_out); `idt` scales the activated output in residual nets."""
 
@@ -72,9 +77,9 @@ class Dense(nn.Module):
 
     def __init__(self, n_in: int, n_out: int, *, bias: bool = True, idt: bool = False, bias_std: float = 0.0):
         super().__init__()
-        self.matrix = nn.Parameter(torch.randn(n_in, n_out) / (n_in + n_out) ** 0.5)
-        self.bias = nn.Parameter(torch.randn(n_out) * bias_std) if bias else None
-        self.idt = nn.Parameter(0.1 + 0.001 * torch.randn(n_out)) if idt else None
+        self.matrix = nn.Parameter(_normal(n_in, n_out) / (n_in + n_out) ** 0.5)
+        self.bias = nn.Parameter(_normal(n_out) * bias_std) if bias else None
+        self.idt = nn.Parameter(0.1 + 0.001 * _normal(n_out)) if idt else None
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., n_in) -> (..., n_out)"""
@@ -179,8 +184,8 @@ class LayerNorm(nn.Module):
 
     def __init__(self, width: int, *, eps: float, trainable: bool = True):
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(width), requires_grad=trainable)
-        self.bias = nn.Parameter(torch.zeros(width), requires_grad=trainable)
+        self.weight = nn.Parameter(torch.ones(width, dtype=torch.float32), requires_grad=trainable)
+        self.bias = nn.Parameter(torch.zeros(width, dtype=torch.float32), requires_grad=trainable)
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dpa2calc.model.blocks import block_length
+from dpa2calc.model.blocks import Blocks, total
 from dpa2calc.model.neighbor_attention import SHIFT
 from dpa2calc.model.pair_mix import padded_weights
 
@@ -76,9 +76,9 @@ class NeighborMix(torch.autograd.Function):
         of_pairs = g1.new_empty(n, 3, g2.shape[2]) if g2 is not None and directions is not None else none
         products = g1.new_empty(n, k, project.shape[1]) if project is not None else none
         mixed = torch.empty_like(query) if query is not None else none
-        step = block_length(g1, k * d1, _BLOCK_BYTES)
-        for start in range(0, n, step):
-            rows = slice(start, min(n, start + step))
+        ctx.blocks = Blocks.of(n, g1, k * d1, _BLOCK_BYTES)
+
+        def work(_: int, rows: slice, part: int) -> None:
             gathered = g1.index_select(0, neighbors[rows].reshape(-1)).view(-1, k, d1)
             factors = _factors(rows, weight, g2, directions)
             if factors is not None:
@@ -94,8 +94,10 @@ class NeighborMix(torch.autograd.Function):
             if project is not None:
                 scaled = gathered.mul_(g1[rows].unsqueeze(1))
                 torch.mm(scaled.view(-1, d1), project, out=products[rows].view(-1, project.shape[1]))
+
+        ctx.blocks.each(work)
         ctx.save_for_backward(g1, neighbors, weight, switch, g2, conv, directions, project, query)
-        ctx.n_more, ctx.step = n_more, step
+        ctx.n_more = n_more
         return convolved, moments, of_pairs, products, mixed
 
     @staticmethod
@@ -109,9 +111,8 @@ class NeighborMix(torch.autograd.Function):
         grad_mixed: Tensor,
     ) -> tuple[Tensor | None, ...]:
         g1, neighbors, weight, switch, g2, conv, directions, project, query = ctx.saved_tensors
-        n, k = neighbors.shape
-        d1 = g1.shape[1]
-        grad_g1 = torch.zeros_like(g1)
+        k, d1 = neighbors.shape[1], g1.shape[1]
+        sums_of_g1 = g1.new_zeros(ctx.blocks.parts, *g1.shape)  # several atoms have the same neighbour
         grad_weight, grad_g2, grad_directions, grad_query, grad_switch = (
             torch.empty_like(like) if like is not None else None
             for like in (
@@ -123,8 +124,9 @@ class NeighborMix(torch.autograd.Function):
             )
         )
         project_t = project.t().contiguous() if project is not None else None
-        for start in range(0, n, ctx.step):
-            rows = slice(start, min(n, start + ctx.step))
+
+        def work(_: int, rows: slice, part: int) -> None:
+            grad_g1 = sums_of_g1[part]
             grad: Tensor  # of the gathered rows
             index = neighbors[rows].reshape(-1)
             gathered = g1.index_select(0, index).view(-1, k, d1)
@@ -153,8 +155,10 @@ class NeighborMix(torch.autograd.Function):
                     query[rows], gathered, switch[rows], ctx.n_more, grad_mixed[rows], grad
                 )
             grad_g1.index_add_(0, index, grad.view(-1, d1))
+
+        ctx.blocks.each(work)
         return (
-            *(grad_g1, None, grad_weight, grad_switch, grad_g2, None, grad_directions),
+            *(total(sums_of_g1), None, grad_weight, grad_switch, grad_g2, None, grad_directions),
             *(None, grad_query, None),
         )
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpa2calc.model.blocks import block_length
+from dpa2calc.model.blocks import Blocks
 from dpa2calc.model.neighbor_attention import SHIFT
 
 _BLOCK_BYTES = 400_000  # a thread; one (block, heads, k, k) array; three to four are alive at a time
@@ -52,14 +52,16 @@ class PairMix(torch.autograd.Function):
     ) -> Tensor:
         n, k, d2 = g2.shape
         out = torch.empty_like(g2)
-        step = block_length(g2, heads * k * k, _BLOCK_BYTES)
-        for start in range(0, n, step):
-            rows = slice(start, start + step)
+        blocks = Blocks.of(n, g2, heads * k * k, _BLOCK_BYTES)
+
+        def work(_: int, rows: slice, part: int) -> None:
             g = g2[rows]
-            _, weights, _ = _query_weights_scores(g, gate[rows], shift[rows], query_key, heads, n_more)
+            weights = _query_weights_scores(g, gate[rows], shift[rows], query_key, heads, n_more)[1]
             weights.mul_(scale[rows].unsqueeze(1))
             mixed = torch.bmm(weights.view(-1, heads * k, k), g)
             torch.addmm(bias, _heads_last(mixed, k, heads), value_out, out=out[rows].view(-1, d2))
+
+        blocks.each(work)
         ctx.save_for_backward(g2, gate, shift, scale, query_key, value_out)
         ctx.heads, ctx.n_more = heads, n_more
         return out
@@ -73,9 +75,9 @@ class PairMix(torch.autograd.Function):
         grad_g2 = torch.empty_like(g2)
         grad_gate, grad_shift, grad_scale = (torch.empty_like(gate) for _ in range(3))
         query_key_t, value_out_t = query_key.t().contiguous(), value_out.t().contiguous()
-        step = block_length(g2, heads * k * k, _BLOCK_BYTES)
-        for start in range(0, n, step):
-            rows = slice(start, start + step)
+        blocks = Blocks.of(n, g2, heads * k * k, _BLOCK_BYTES)
+
+        def work(_: int, rows: slice, part: int) -> None:
             g = g2[rows]
             g_t = g.transpose(1, 2)
             query, weights, scores = _query_weights_scores(
@@ -97,6 +99,8 @@ class PairMix(torch.autograd.Function):
             grad_query = _heads_last(torch.bmm(flat, g), k, heads)
             grad.view(b * k, d2).addmm_(grad_query, query_key_t)
             grad_g2[rows] = grad
+
+        blocks.each(work)
         return grad_g2, grad_gate, grad_shift, grad_scale, None, None, None, None, None
 
 

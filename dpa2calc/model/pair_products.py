@@ -8,9 +8,7 @@ import torch
 from torch import Tensor
 
 from dpa2calc.model.flat_pairs import FlatPairs
-from dpa2calc.model.threads import Workers
-
-_workers = Workers()
+from dpa2calc.model.threads import WORKERS
 
 
 def pair_products(g1: Tensor, pairs: FlatPairs) -> Tensor:
@@ -61,7 +59,7 @@ def _symmetric(x: Tensor, y: Tensor, pairs: FlatPairs) -> Tensor:
     out = x.new_empty(len(pairs.others), x.shape[1])
     kernel: Any = products
     given = (pairs.first, pairs.count, pairs.others, _flat(x), _flat(y), _flat(out), constant(x.shape[1]))
-    _workers.split(lambda start, stop: kernel(start, stop, *given), len(x), least=16)
+    WORKERS.split(lambda start, stop: kernel(start, stop, *given), len(x), least=16)
     return out
 
 
@@ -70,10 +68,10 @@ def _gradient(grad: Tensor, x: Tensor, pairs: FlatPairs) -> Tensor:
     from dpa2calc.model.neighbor_kernels import product_gradients
     from dpa2calc.model.table_kernels import constant
 
-    parts = _workers.parts(len(x), least=16)
+    parts = WORKERS.parts(len(x), least=16)
     out = x.new_zeros(len(parts), *x.shape)  # by thread: several pairs have the same neighbour
     given = (pairs.first, pairs.count, pairs.others, _flat(grad), _flat(x))
     kernel: Any = product_gradients
     tasks = [(*bounds, *given, _flat(out[part]), constant(x.shape[1])) for part, bounds in enumerate(parts)]
-    _workers.run(kernel, tasks)
+    WORKERS.run(kernel, tasks)
     return out[0] if len(parts) == 1 else out.sum(dim=0)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from dpa2calc.ambient import own_modes
 from dpa2calc.graph import Graph
 from dpa2calc.model.bridging import Bridging
 from dpa2calc.model.config import DeepPotSEConfig, DescriptorConfig, DPA1Config, DPA2Config, ModelConfig
@@ -48,6 +51,7 @@ class Potential(nn.Module):
 
     excluded_pairs: Tensor | None
 
+    @own_modes(grad=False)
     def __init__(self, config: ModelConfig, *, dtype: torch.dtype = torch.float64):
         super().__init__()
         self.config = config
@@ -64,6 +68,11 @@ class Potential(nn.Module):
         self.compression: CompressionReport | None = None
         self.prefers_compression = False
         self.to(dtype)
+
+    @own_modes(grad=False)
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        # `to`, `double` and `cuda` go through this; in inference mode weights would lose their derivatives.
+        return super()._apply(fn, recurse)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -86,8 +95,10 @@ class Potential(nn.Module):
         )
         return hood if self.excluded_pairs is None else hood.without(self.excluded_pairs)
 
+    @own_modes(grad=False)
     def descriptors(self, graph: Graph) -> Tensor:
         """Atomic representation (n_atoms, width)."""
+        graph = graph.usable()
         vectors = graph.vectors.to(self.dtype).to(next(self.parameters()).device)
         return self.descriptor(self.neighborhood(self._beside_networks(graph, vectors), vectors))
 
@@ -100,6 +111,7 @@ class Potential(nn.Module):
         near = dataclasses.replace(graph, vectors=vectors, positions=None, fparam=fparam, aparam=aparam)
         return near.to(vectors.device)
 
+    @own_modes(grad=False)
     def atomic_energies(self, graph: Graph, vectors: Tensor, head: int = 0) -> Tensor:
         """Energy of each atom (n_atoms,), eV, float64."""
         near = self._beside_networks(graph, vectors)
@@ -116,6 +128,7 @@ class Potential(nn.Module):
             fitted = torch.where(graph.types == kind, 0.0, fitted)
         return fitted
 
+    @own_modes(grad=False)
     def compute(
         self, graph: Graph, head: int = 0, *, create_graph: bool = False, atomic_virial: bool = False
     ) -> Output:
@@ -128,6 +141,7 @@ class Potential(nn.Module):
                 backward passes instead of one, and needs `graph.positions`.
         """
         device = next(self.parameters()).device
+        graph = graph.usable()
         vectors = graph.vectors.detach().to(self.dtype).to(device).requires_grad_()
         with torch.enable_grad():
             atomic = self.atomic_energies(graph, vectors, head)
@@ -140,7 +154,8 @@ class Potential(nn.Module):
         zeros = p.new_zeros(graph.n_structures, 3, 3)
         virial_of_atoms = None
         if atomic_virial:
-            virial_of_atoms = self._atomic_virial(graph, atomic, vectors, p)
+            with torch.enable_grad():
+                virial_of_atoms = self._atomic_virial(graph, atomic, vectors, p)
         return Output(
             energy=atomic.new_zeros(graph.n_structures).index_add(0, graph.structure, atomic),
             atomic_energies=atomic,
@@ -170,7 +185,13 @@ class Potential(nn.Module):
 
 
 def _gradient(total: Tensor, vectors: Tensor, *, retain_graph: bool, create_graph: bool = False) -> Tensor:
-    """d total / d vectors; zero where nothing depends on them (atoms without neighbours)."""
+    """d total / d vectors; zero where nothing depends on them (atoms without neighbours).
+
+    Raises:
+        RuntimeError: derivatives are switched off, so that it cannot be told.
+    """
+    if not torch.is_grad_enabled():
+        raise RuntimeError("forces asked for where gradients are switched off; call Potential.compute")
     if not total.requires_grad:
         return torch.zeros_like(vectors)
     return torch.autograd.grad(

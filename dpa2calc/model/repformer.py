@@ -204,11 +204,8 @@ class Surroundings:
 
 def _residuals(config: RepformerConfig, count: int, width: int) -> nn.ParameterList:
     scale = config.update_residual
-    const = config.update_residual_init == "const"
-    return nn.ParameterList(
-        nn.Parameter(torch.full((width,), scale) if const else scale * torch.randn(width))
-        for _ in range(count)
-    )
+    make = torch.ones if config.update_residual_init == "const" else torch.randn
+    return nn.ParameterList(nn.Parameter(scale * make(width, dtype=torch.float32)) for _ in range(count))
 
 
 def gather_rows(values: Tensor, index: Tensor) -> Tensor:

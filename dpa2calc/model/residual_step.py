@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpa2calc.model.blocks import block_length
+from dpa2calc.model.blocks import Blocks
 from dpa2calc.model.tanh_nets import tanh_of
 
 _BLOCK_BYTES = 400_000  # a thread; one block of rows
@@ -26,9 +26,12 @@ class TanhStep(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, matrix: Tensor, bias: Tensor, scale: Tensor) -> Tensor:
         out = torch.empty_like(x)
-        ctx.step = block_length(x, x.shape[1], _BLOCK_BYTES)
-        for block, result in zip(x.split(ctx.step), out.split(ctx.step)):
-            torch.addcmul(block, tanh_of(block, matrix, bias), scale, out=result)
+        ctx.blocks = Blocks.of(len(x), x, x.shape[1], _BLOCK_BYTES)
+
+        def work(_: int, rows: slice, part: int) -> None:
+            torch.addcmul(x[rows], tanh_of(x[rows], matrix, bias), scale, out=out[rows])
+
+        ctx.blocks.each(work)
         ctx.save_for_backward(x, matrix, bias, scale)
         return out
 
@@ -38,7 +41,10 @@ class TanhStep(torch.autograd.Function):
         x, matrix, bias, scale = ctx.saved_tensors
         out, back = torch.empty_like(x), matrix.t().contiguous()
         grad = grad.contiguous()
-        for block, of_block, result in zip(*(a.split(ctx.step) for a in (x, grad, out))):
-            t = tanh_of(block, matrix, bias)
-            torch.addmm(of_block, torch.ops.aten.tanh_backward(of_block * scale, t), back, out=result)
+
+        def work(_: int, rows: slice, part: int) -> None:
+            inner = torch.ops.aten.tanh_backward(grad[rows] * scale, tanh_of(x[rows], matrix, bias))
+            torch.addmm(grad[rows], inner, back, out=out[rows])
+
+        ctx.blocks.each(work)
         return out, None, None, None

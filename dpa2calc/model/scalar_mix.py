@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dpa2calc.model.blocks import block_length
+from dpa2calc.model.blocks import Blocks
 from dpa2calc.model.layers import MLP
 from dpa2calc.model.tanh_nets import tanh_
 
@@ -103,20 +103,22 @@ class EmbeddedMoments(torch.autograd.Function):
     ) -> Tensor:
         n, k, _ = rows.shape
         moments = rows.new_empty(n, 4, net.width)
-        step = block_length(rows, k * net.width, _BLOCK_BYTES)
+        blocks = Blocks.of(n, rows, k * net.width, _BLOCK_BYTES)
         channels = 2 * sum((net.slope.numel(), *(layer[0].shape[1] for layer in net.later)))
         keep = ctx.needs_input_grad[0] and n * k * channels * rows.element_size() < _KEEP_BYTES
-        ctx.kept = []
-        for start in range(0, n, step):
-            block = slice(start, start + step)
+        ctx.kept = [None] * len(blocks.rows) if keep else []
+
+        def work(number: int, block: slice, part: int) -> None:
             kept, g = _embed(rows[block], index[block], table, net)
             if strip is not None:
                 g = g * (1.0 + _stripped(strip, index[block], factor, block))
             torch.bmm(rows[block].transpose(1, 2), g.view(-1, k, net.width), out=moments[block])
             if keep:
-                ctx.kept.append(kept)
+                ctx.kept[number] = kept
+
+        blocks.each(work)
         ctx.save_for_backward(rows, index, table, strip, factor)
-        ctx.net, ctx.step = net, step
+        ctx.net, ctx.blocks = net, blocks
         return moments
 
     @staticmethod
@@ -124,23 +126,25 @@ class EmbeddedMoments(torch.autograd.Function):
     def backward(ctx: Any, grad_moments: Tensor) -> tuple[Tensor | None, ...]:
         rows, index, table, strip, factor = ctx.saved_tensors
         net: Net = ctx.net
-        n, k, _ = rows.shape
+        k = rows.shape[1]
         grad_rows = torch.empty_like(rows)
         grad_factor = torch.empty_like(factor) if factor is not None else None
-        for number, start in enumerate(range(0, n, ctx.step)):
-            block = slice(start, start + ctx.step)
+
+        def work(number: int, block: slice, part: int) -> None:
             kept = ctx.kept[number] if ctx.kept else _embed(rows[block], index[block], table, net)[0]
             g = kept[-1]
             grad_g = torch.bmm(rows[block], grad_moments[block]).view(-1, net.width)
             if strip is not None:
-                part = _stripped(strip, index[block], factor, block)
+                strips = _stripped(strip, index[block], factor, block)
                 if grad_factor is not None:
                     plain = strip[index[block].reshape(-1)]
                     grad_factor[block] = (grad_g * g * plain).sum(dim=-1).view(-1, k)
-                g = g * (1.0 + part)
-                grad_g = grad_g * (1.0 + part)
+                g = g * (1.0 + strips)
+                grad_g = grad_g * (1.0 + strips)
             torch.bmm(g.view(-1, k, net.width), grad_moments[block].transpose(1, 2), out=grad_rows[block])
             grad_rows[block][..., 0] += _backward_rows(net, kept, grad_g).view(-1, k)
+
+        ctx.blocks.each(work)
         ctx.kept = []
         return grad_rows, None, None, None, grad_factor, None
 
@@ -168,24 +172,26 @@ class AngleSums(torch.autograd.Function):
     def forward(ctx: Any, directions: Tensor, first: Tensor, second: Tensor, net: Net) -> Tensor:
         n, k, _ = directions.shape
         out = directions.new_empty(n, net.width)
-        step = block_length(directions, k * k * net.width, _BLOCK_BYTES)
-        for start in range(0, n, step):
-            block = slice(start, start + step)
+        ctx.blocks = Blocks.of(n, directions, k * k * net.width, _BLOCK_BYTES)
+
+        def work(_: int, block: slice, part: int) -> None:
             angles = torch.bmm(directions[block], directions[block].transpose(1, 2)).view(-1, 1, k * k)
             g = _forward_channels(net, angles, first[block], second[block])[-1]
             torch.sum(g.mul_(angles), dim=-1, out=out[block])
+
+        ctx.blocks.each(work)
         ctx.save_for_backward(directions, first, second)
-        ctx.net, ctx.step = net, step
+        ctx.net = net
         return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         directions, first, second = ctx.saved_tensors
-        n, k, _ = directions.shape
+        k = directions.shape[1]
         grad_directions = torch.empty_like(directions)
-        for start in range(0, n, ctx.step):
-            block = slice(start, start + ctx.step)
+
+        def work(_: int, block: slice, part: int) -> None:
             a = directions[block]
             angles = torch.bmm(a, a.transpose(1, 2)).view(-1, 1, k * k)
             kept = _forward_channels(ctx.net, angles, first[block], second[block])
@@ -194,6 +200,8 @@ class AngleSums(torch.autograd.Function):
             grad_angles += _backward_channels(ctx.net, kept, weight.transpose(1, 2) * angles)
             square = grad_angles.view(-1, k, k)
             torch.bmm(square + square.transpose(1, 2), a, out=grad_directions[block])
+
+        ctx.blocks.each(work)
         return grad_directions, None, None, None
 
 

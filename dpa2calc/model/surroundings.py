@@ -14,9 +14,7 @@ from torch import Tensor
 
 from dpa2calc.model.flat_pairs import FlatPairs
 from dpa2calc.model.second_order import Grad, wanted
-from dpa2calc.model.threads import Workers
-
-_workers = Workers()
+from dpa2calc.model.threads import WORKERS
 
 
 class Shape(NamedTuple):
@@ -158,7 +156,7 @@ def _array(values: Tensor) -> Any:
 
 def _run(kernel: Any, n: int, least: int, *arguments: Any) -> None:
     """A kernel that goes over atoms, on all threads."""
-    _workers.split(lambda start, stop: kernel(start, stop, *arguments), n, least=least)
+    WORKERS.split(lambda start, stop: kernel(start, stop, *arguments), n, least=least)
 
 
 Term = tuple[Grad, Tensor, Tensor]
@@ -197,13 +195,13 @@ def _gradients(shape: Shape, term: Term, of_y: Grad, of_m: Tensor, of_a: Grad) -
     n, size = len(pairs.first), x.shape[1]
     nothing = x.new_empty(0)
     of_u = nothing if u is None else torch.empty_like(u)
-    parts = _workers.parts(n, least=16)
+    parts = WORKERS.parts(n, least=16)
     of_x = x.new_zeros(len(parts), *x.shape)  # by thread: several pairs have the same neighbour
     given = _given(pairs, u, a, x)
     given += [_array(nothing if v is None else v) for v in (of_y, of_m, of_u, of_a)]
     kernel: Any = gradients
     tasks = [(*bounds, *given, _array(of_x[part]), constant(size)) for part, bounds in enumerate(parts)]
-    _workers.run(kernel, tasks)
+    WORKERS.run(kernel, tasks)
     return of_u, of_x[0] if len(parts) == 1 else of_x.sum(dim=0)
 
 

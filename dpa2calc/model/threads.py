@@ -18,13 +18,13 @@ class Workers:
 
     So nothing waits for the slowest thread between the steps of a piece, and OpenMP's threads, which
     keep a core busy for a while after every parallel operation, are never woken. The threads are made at
-    first use, and anew when torch.set_num_threads changes their number. With one thread nothing is
-    started, and the caller does the work.
+    first use, once for each number of threads that PyTorch is given. With one thread nothing is started,
+    and the caller does the work. Several threads of the caller may share one `Workers`.
     """
 
     def __init__(self) -> None:
-        self._pool: ThreadPoolExecutor | None = None
-        self._size = self._process = 0
+        self._pools: dict[int, ThreadPoolExecutor] = {}
+        self._lock, self._process = threading.Lock(), os.getpid()
 
     @property
     def count(self) -> int:
@@ -70,32 +70,51 @@ class Workers:
 
     def _threads(self) -> ThreadPoolExecutor:
         count = self.count
-        if self._process != os.getpid():  # after a fork the threads are the parent's
-            self._pool, self._process = None, os.getpid()
-        if self._pool is None or self._size != count:
-            self.close()
-            self._pool, self._size = ThreadPoolExecutor(count, thread_name_prefix="dpa2calc"), count
-            ready = threading.Barrier(count)
-
-            def begin() -> None:
-                torch.set_num_threads(1)  # in this thread
-                ready.wait()
-
-            for future in [self._pool.submit(begin) for _ in range(count)]:
-                future.result()
-            # PyTorch also remembers the last number given anywhere, for threads yet to come.
-            torch.set_num_threads(count)
-        return self._pool
+        with self._lock:
+            if self._process != os.getpid():  # after a fork the threads are the parent's
+                self._pools, self._process = {}, os.getpid()
+            if count not in self._pools:
+                self._pools[count] = _alone_in_torch(count)
+            return self._pools[count]
 
     def close(self) -> None:
         """End the threads."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=True)
-        self._pool, self._size = None, 0
+        for pool in self._pools.values():
+            pool.shutdown(wait=True)
+        self._pools = {}
 
     def __del__(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=False)
+        for pool in self._pools.values():
+            pool.shutdown(wait=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Workers, ()  # threads are neither copied nor pickled
+
+
+def _alone_in_torch(count: int) -> ThreadPoolExecutor:
+    """`count` threads that each use one thread of PyTorch; the caller's numbers stay what they are."""
+    pool = ThreadPoolExecutor(count, thread_name_prefix="dpa2calc")
+    asked, ready = threading.Barrier(count), threading.Barrier(count)
+
+    def begin() -> int:
+        # A thread takes over the number last given anywhere when it first asks for it: before that, a
+        # number set here would be lost.
+        usual = torch.get_num_threads()
+        asked.wait()
+        torch.set_num_threads(1)
+        ready.wait()
+        return usual
+
+    with _BEGINNING:
+        waiting = [pool.submit(begin) for _ in range(count)]
+        usual = max(future.result() for future in waiting)
+        # Threads yet to come get the number that they would have got: it is given in a passing thread,
+        # so that the caller's own stays.
+        passing = threading.Thread(target=torch.set_num_threads, args=(usual,))
+        passing.start()
+        passing.join()
+    return pool
+
+
+_BEGINNING = threading.Lock()  # two pools that begin at once would take each other's 1 for the usual number
+WORKERS = Workers()  # of the kernels of the models

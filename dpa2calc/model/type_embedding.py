@@ -19,7 +19,7 @@ class TypeEmbedding(nn.Module):
         if use_econf:
             inputs = torch.as_tensor(electron_configurations(type_map))  # float64, cast with the model
         else:
-            inputs = torch.eye(len(type_map))
+            inputs = torch.eye(len(type_map), dtype=torch.float32)
         self.register_buffer("inputs", inputs, persistent=False)
         self.layer = Dense(inputs.shape[1], width, bias=bias)
         self.skip = skip_width(inputs.shape[1], width)

@@ -1,0 +1,43 @@
+"""What a caller has switched on around a call must not change its numbers.
+
+PyTorch and NumPy keep modes for each thread that reach into everything called inside them: inference mode
+(no gradients, so no forces), autocast (half precision), a default device, errors at underflow. Every
+public entry that computes is decorated with `own_modes`, once; nothing inside has to think of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+import torch
+
+
+@contextmanager
+def own_modes(*, grad: bool = True) -> Iterator[None]:
+    """Computes as in a fresh thread; the caller's modes are back afterwards. Also a decorator.
+
+    The default dtype and the number of threads hold for the whole process, which other threads share: they
+    are left alone, and no code here depends on them. Deterministic algorithms stay as the caller wants.
+
+    Args:
+        grad: derivatives are recorded even under `torch.no_grad`. False leaves that to the caller.
+    """
+    with ExitStack() as stack:
+        if torch.is_inference_mode_enabled():
+            stack.enter_context(torch.inference_mode(False))
+        if grad and not torch.is_grad_enabled():
+            stack.enter_context(torch.enable_grad())
+        for kind in _autocast_kinds():
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        stack.enter_context(np.errstate(divide="warn", over="warn", invalid="warn", under="ignore"))
+        yield
+
+
+def _autocast_kinds() -> tuple[str, ...]:
+    """Device types that can have autocast here; older versions of PyTorch refuse to be asked about MPS."""
+    return ("cpu", "cuda", "mps") if torch.backends.mps.is_available() else ("cpu", "cuda")

@@ -1,0 +1,66 @@
+"""Relaxation and dynamics inside the modes that a caller may have switched on."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from ase.build import bulk
+
+from dpa2calc import DPA2Calculator
+from dpa2calc.applications import relax, run_md
+
+MODES = {
+    "inference_mode": torch.inference_mode,
+    "no_grad": torch.no_grad,
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+    "meta": lambda: torch.device("meta"),
+    "errstate": lambda: np.errstate(all="raise"),
+    "warnings": lambda: _strict(),
+}
+
+
+@contextlib.contextmanager
+def _strict():
+    """All warnings but our own remark on the few steps are errors."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", ".*not converged")
+        yield
+
+
+@pytest.fixture(scope="module")
+def calc():
+    """The shipped model."""
+    return DPA2Calculator(head="mlearn-PBE", device="cpu")
+
+
+def _moved(calc):
+    """Positions and energies of a relaxation and of three steps of dynamics."""
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.05, seed=1)
+    atoms.calc = calc
+    relaxed = relax(atoms, cell="isotropic", max_steps=3, fmax=1e-6, progress=False)
+    hot = atoms.copy()
+    hot.calc = calc
+    result = run_md(hot, steps=3, temperature=300, timestep_fs=1.0, seed=2, progress=False)
+    done = relaxed.atoms()
+    return done.positions, done.cell.array, result.positions, result.potential_energy
+
+
+@pytest.fixture(scope="module")
+def right(calc):
+    """The same outside."""
+    return _moved(calc)
+
+
+@pytest.mark.filterwarnings("ignore:.*not converged")
+@pytest.mark.parametrize("mode", MODES)
+def test_the_same_path(mode, calc, right):
+    with MODES[mode]():
+        got = _moved(calc)
+    for a, b in zip(got, right):
+        np.testing.assert_array_equal(a, b)
