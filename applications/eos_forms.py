@@ -138,19 +138,28 @@ def fit_errors(
     """Errors (4,) of a fit that hold what the residuals alone do not show.
 
     Summed in quadrature: the standard errors of the fit; the largest difference to the two other forms; and
-    the difference to a fit of the inner half of the range, as far as it exceeds the noise that the residuals
-    of the whole fit explain. A curve that none of the forms describes so gets an error of the size of its
-    change with the range; noise of the energies adds little. Infinite where one of these has no fit.
+    the difference to a fit of the inner half of the range, as far as it exceeds what the scatter of the
+    energies about a smooth curve explains. A curve that none of the forms describes so gets an error of the
+    size of its change with the range; noise of the energies adds little. Infinite where one of these has no
+    fit.
     """
     errors = standard_errors(volumes, energies, form, best)
     spread = np.abs(variants.others - best).max(axis=0)
     if np.isnan(variants.inner).any() or np.isnan(variants.others).any():
         return np.full(4, np.inf)
-    left = energies - energy_of_volume(form, volumes, *best)
-    noise = np.sqrt((left**2).sum() / max(1, len(volumes) - 4))
-    known = noise * _unit_errors(form, volumes[variants.indices], best)
+    known = _noise(volumes, energies) * _unit_errors(form, volumes[variants.indices], best)
     doubt = np.maximum(0.0, (variants.inner - best) ** 2 - known**2)
     return np.sqrt(errors**2 + spread**2 + doubt)
+
+
+def _noise(volumes: np.ndarray, energies: np.ndarray) -> float:
+    """Scatter (eV) of energies about a polynomial that is freer than an equation of state; 0 if too few."""
+    degree = min(6, len(volumes) - 4)
+    if degree < 4:
+        return 0.0
+    x = 2.0 * (volumes - volumes.mean()) / np.ptp(volumes)
+    left = energies - np.polynomial.Chebyshev.fit(x, energies, degree)(x)
+    return float(np.sqrt((left**2).sum() / (len(volumes) - degree - 1)))
 
 
 def _unit_errors(form: Form, volumes: np.ndarray, best: np.ndarray) -> np.ndarray:
