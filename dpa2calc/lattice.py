@@ -19,8 +19,12 @@ def measure(vectors: npt.NDArray[np.float64]) -> float:
 
 def depend(vectors: npt.NDArray[np.float64]) -> bool:
     """Whether the rows (n, 3) lie in a space of fewer dimensions, or one has no length."""
-    lengths = np.linalg.norm(vectors, axis=1)
-    return bool((lengths < DEPENDENT).any()) or measure(vectors) < DEPENDENT * float(np.prod(lengths))
+    largest = np.abs(vectors).max(axis=1, initial=0.0)
+    if (largest < DEPENDENT).any():
+        return True
+    directions = vectors / largest[:, None]  # first, so that squares of 1e300 Å do not overflow
+    directions /= np.linalg.norm(directions, axis=1)[:, None]
+    return measure(directions) < DEPENDENT
 
 
 def cell_volume(atoms: Atoms) -> float | None:
@@ -38,7 +42,9 @@ def cell_volume(atoms: Atoms) -> float | None:
         thickness = np.linalg.svd(cell[~pbc] @ across.T, compute_uv=False)
         if thickness.min() < THINNEST:
             return None
-    return float(abs(np.linalg.det(cell)))
+    with np.errstate(over="ignore"):
+        volume = float(abs(np.linalg.det(cell)))
+    return volume if np.isfinite(volume) else None
 
 
 def is_crystal(atoms: Atoms) -> bool:
