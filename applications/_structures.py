@@ -112,9 +112,13 @@ def symmetry_dataset(atoms: Atoms, symprec: float, purpose: str) -> Any:
     """spglib's symmetry dataset of a crystal.
 
     Raises:
+        ConfigError: symprec is no distance that atoms could be off by.
         StructureError: spglib finds no symmetry, which means overlapping atoms or a broken cell.
         MissingDependencyError: spglib is not installed.
     """
+    # spglib crashes on a negative distance and does not end with 0
+    if not (np.isfinite(symprec) and 1e-8 <= symprec <= 1.0):
+        raise ConfigError(f"symprec is {symprec!r}; it must be a distance from 1e-8 to 1 Å")
     spglib = require("spglib", purpose)
     cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
     data, reason = None, "no result"

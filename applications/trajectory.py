@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -46,13 +46,20 @@ class Frames:
             raise DataError(f"step = {step}, but frames are read forwards; give step >= 1")
         if isinstance(source, Atoms):
             source = [source]
+        path = isinstance(source, (str, os.PathLike))
+        if not path and (
+            isinstance(source, (bytes, Mapping, np.ndarray)) or not isinstance(source, (Frames, Iterable))
+        ):
+            raise DataError(
+                f"a trajectory cannot be a {type(source).__name__}; give a file, Atoms, a list or Frames"
+            )
         self.source: Any = source
         self.index = slice(start, stop, step)
-        self.name = str(source) if isinstance(source, (str, os.PathLike)) else "the trajectory"
-        if isinstance(source, (str, os.PathLike)) and not Path(source).is_file():
-            if Path(source).is_dir():
+        self.name = str(source) if path else "the trajectory"
+        if path and not os.path.isfile(source):  # pathlib's raises OSError for names that are too long
+            if os.path.isdir(source):
                 raise DataError(about_folder(Path(source)))
-            raise DataError(f"there is no trajectory file {source}")
+            raise DataError(f"there is no trajectory file {str(source)[:200]}")
 
     @property
     def repeatable(self) -> bool:
