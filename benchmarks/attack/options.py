@@ -130,23 +130,51 @@ def attack(name: str, target: Callable[..., Any], counts: collections.Counter[st
         counts[outcome] += 1
 
 
+def child(name: str) -> None:
+    """Attack one target; the counts are the last line."""
+    warnings.simplefilter("ignore")
+    counts: collections.Counter[str] = collections.Counter()
+    attack(name, targets()[name], counts)
+    print(json.dumps(counts))
+
+
+def in_a_process(name: str) -> collections.Counter[str]:
+    """Attack one target in a process of its own; prints the faults, returns the counts."""
+    command = [sys.executable, os.path.abspath(__file__), "--child", name]
+    with tempfile.TemporaryDirectory() as where:
+        try:
+            done = subprocess.run(
+                command, cwd=where, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=120
+            )
+            lines = done.stdout.splitlines()
+            ended = f"ended with status {done.returncode}" if done.returncode else ""
+        except subprocess.TimeoutExpired as error:
+            lines = (error.stdout or b"").decode().splitlines()
+            ended = "did not end in two minutes"
+    if ended:
+        print(*lines, f"{name} {ended}", sep="\n", flush=True)
+        return collections.Counter({"crashed or hung": 1})
+    for line in lines[:-1]:
+        print(line, flush=True)
+    return collections.Counter(json.loads(lines[-1]))
+
+
 def main() -> None:
     """Attack, count, report."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", nargs="+", help="names of functions and classes")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    warnings.simplefilter("ignore")
-    counts: collections.Counter[str] = collections.Counter()
-    with tempfile.TemporaryDirectory() as where:
-        os.chdir(where)
-        for name, target in targets().items():
-            if not args.only or name in args.only:
-                attack(name, target, counts)
-        os.chdir("/")
-    print({"calls": sum(counts.values()), **counts})
-    sys.exit(counts["raw"] > 0)
+    if args.child:
+        child(args.child)
+        return
+    total: collections.Counter[str] = collections.Counter()
+    for name in args.only or targets():
+        total += in_a_process(name)
+    print({"calls": sum(total.values()), **total})
+    sys.exit(total["raw"] + total["crashed or hung"] > 0)
 
 
 if __name__ == "__main__":
