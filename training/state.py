@@ -14,7 +14,6 @@ from torch import Tensor
 
 from dpa2calc.errors import CheckpointError
 from dpa2calc.files.atomic import atomic_path
-from dpa2calc.files.typed import typed, wrong
 
 STATE_VERSION = 3  # 2 has neither the identity of the run nor a checksum
 READABLE = (2, 3)
@@ -77,10 +76,10 @@ def count(header: dict[str, Any], name: str) -> int:
     Raises:
         ValueError: it is missing or something else.
     """
-    value = typed(int, header.get(name), name)
-    if value < 0:
-        raise wrong(name, value, "at least 0")
-    return int(value)
+    value = header.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{name} = {value!r} is no number of at least 0")
+    return value
 
 
 def number(header: dict[str, Any], name: str) -> float | None:
@@ -89,10 +88,12 @@ def number(header: dict[str, Any], name: str) -> float | None:
     Raises:
         ValueError: it is something else.
     """
-    value: float | None = typed(float | None, header.get(name), name, number=float)
-    if value is not None and math.isnan(value):
-        raise wrong(name, value, "a number")
-    return value
+    value = header.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or math.isnan(value):
+        raise ValueError(f"{name} = {value!r} is no number")
+    return float(value)
 
 
 def same_tensors(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
