@@ -42,7 +42,8 @@ def finite(value: Any) -> float:
 
 def as_written(value: Any) -> float:
     """A finite number, a whole one still as int: names and identities on disk hold numbers as written."""
-    return value if isinstance(value, int) and finite(value) == value else finite(value)
+    number = finite(value)
+    return value if isinstance(value, int) else number
 
 
 def typed(hint: Any, value: Any, name: str, *, number: Callable[[Any], float] = finite) -> Any:
