@@ -11,9 +11,9 @@ from typing import ParamSpec, TypeVar
 
 from ase import Atoms
 
-from dpa2calc.files.arguments import conform_all
 from dpa2calc.files.identity import calculator_identity, structure_identity
 from dpa2calc.files.lock import locked_files, working_in
+from dpa2calc.files.typed import argument
 
 from .result import Result
 
@@ -34,7 +34,8 @@ def application_writing(*files: str) -> Callable[[Callable[P, R]], Callable[P, R
             bound = signature.bind(*args, **kwargs)
             # not at import: the annotations may name what comes later in a module
             hints = {n: hint for n, hint in typing.get_type_hints(function).items() if n not in several}
-            bound.arguments.update(conform_all(bound.arguments, hints))
+            found = {n: argument(hints[n], v, n) for n, v in bound.arguments.items() if n in hints}
+            bound.arguments.update(found)
             given = [bound.arguments[name] for name in files if bound.arguments.get(name) is not None]
             with working_in(bound.arguments.get("folder")), locked_files(*given):
                 return _signed(function(*bound.args, **bound.kwargs), bound.arguments)

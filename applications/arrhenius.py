@@ -222,8 +222,6 @@ def _without_fit(
 
 
 def _from_results(results: list[Diffusion], quantity: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    if quantity not in ("tracer", "collective"):
-        raise ConfigError(f"quantity = {quantity!r} is not one of tracer, collective")
     for result in results:
         if result.temperature is None:
             raise ConfigError("a Diffusion result has no temperature; call diffusion(..., temperature=...)")

@@ -170,8 +170,6 @@ def elastic_constants(
         raise ConfigError(
             f"strains must be two or more different magnitudes in (0, 0.1], got {list(strains)}"
         )
-    if relax not in ("none", "cell"):
-        raise ConfigError(f"relax must be 'none' or 'cell', got {relax!r}")
     positive("fmax", fmax)
     require("spglib", "elastic_constants")  # before the work, not after
     first = (

@@ -153,7 +153,7 @@ def equation_of_state(
     """
     crystal, calculator = checked_copy(atoms, what="equation_of_state")
     grid = np.linspace(-0.03, 0.03, 11) if strains is None else np.sort(np.asarray(strains, dtype=float))
-    _check_options(grid, form, relax)
+    _check_strains(grid)
     positive("fmax", fmax)
     _check_connected(crystal)
     if relax == "shape":
@@ -214,16 +214,12 @@ def _check_bound(volumes: np.ndarray, energies: np.ndarray, crystal: Atoms) -> N
         )
 
 
-def _check_options(grid: np.ndarray, form: str, relax: str) -> None:
+def _check_strains(grid: np.ndarray) -> None:
     if len(np.unique(grid)) < 5 or np.abs(grid).max() >= 0.5:
         raise ConfigError(
             "strains must be 5 or more different linear strains between -0.5 and 0.5 (four numbers are "
             f"fitted), got {grid.tolist()}"
         )
-    if form not in get_args(Form):
-        raise ConfigError(f"unknown equation of state {form!r}; known: {', '.join(get_args(Form))}")
-    if relax not in ("none", "positions", "shape"):
-        raise ConfigError(f"relax must be 'none', 'positions' or 'shape', got {relax!r}")
 
 
 def _fitted(points: list, form: Form, record: dict, crystal: Atoms, relax: str) -> EquationOfState:

@@ -73,8 +73,6 @@ def run_md(
 
 
 def _merge(config: MDConfig | None, options: dict[str, Any]) -> MDConfig:
-    if config is not None and not isinstance(config, MDConfig):
-        raise ConfigError(f"config is a {type(config).__name__}; give an MDConfig, or its fields as keywords")
     known = {name: getattr(config, name) for name in MDConfig.__dataclass_fields__} if config else {}
     unknown = sorted(set(options) - set(MDConfig.__dataclass_fields__))
     if unknown:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal
 
 import numpy as np
 from ase import units
 
 from dpa2calc.errors import ConfigError
-from dpa2calc.files.arguments import conform
+from dpa2calc.files.typed import argument, check_fields, typed
 
 Ensemble = Literal["nve", "nvt", "npt"]
 Thermostat = Literal["langevin", "bussi", "nose-hoover"]
@@ -67,20 +66,7 @@ class MDConfig:
     committee_limit: float | None = None  # largest entry of calc.results["forces_std"]
 
     def __post_init__(self) -> None:
-        for name, choices in (
-            ("ensemble", Ensemble),
-            ("thermostat", Thermostat),
-            ("cell_motion", CellMotion),
-            ("velocities", Velocities),
-        ):
-            value = getattr(self, name)
-            if value not in get_args(choices):
-                raise ConfigError(f"{name} is {value!r}; choose one of {', '.join(get_args(choices))}")
-        hints = get_type_hints(MDConfig)
-        for name in ("temperature", "pressure_gpa"):
-            object.__setattr__(self, name, _target(name, getattr(self, name)))
-        for name in hints.keys() - {"temperature", "pressure_gpa"}:
-            object.__setattr__(self, name, conform(name, getattr(self, name), hints[name]))
+        check_fields(self, read=_read)
         if any(value <= 0 for value in _pair(self.temperature)):
             raise ConfigError(f"temperature is {self.temperature} K; it must be above 0 K")
         for name in ("timestep_fs", "thermostat_time_fs", "barostat_time_fs"):
@@ -143,15 +129,11 @@ def _pair(value: Target) -> tuple[float, float]:
     return value if isinstance(value, tuple) else (value, value)
 
 
-def _target(name: str, value: Any) -> Target:
-    if isinstance(value, (np.ndarray, np.generic)):
-        value = value.tolist()  # of one number: the number
-    values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
-    values = tuple(item.item() if isinstance(item, np.generic) else item for item in values)
-    numbers = all(type(item) in (int, float) and math.isfinite(item) for item in values)
-    if not numbers or len(values) not in (1, 2):
-        raise ConfigError(f"{name} is {value!r}; give one number or a pair (start, end)")
-    return (float(values[0]), float(values[1])) if len(values) == 2 else float(values[0])
+def _read(hint: Any, value: Any, name: str) -> Any:
+    if hint != Target:
+        return argument(hint, value, name)
+    one = isinstance(value, (list, tuple, np.ndarray)) and np.size(value) == 1
+    return typed(hint, np.ravel(value)[0] if one else value, name)
 
 
 def _ramp(target: Target, step: int, length: int) -> float:
@@ -161,11 +143,11 @@ def _ramp(target: Target, step: int, length: int) -> float:
     return first + (last - first) * min(1.0, step / max(1, length))
 
 
-def _above_zero(name: str, value: Any, unit: str) -> None:
-    if not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
+def _above_zero(name: str, value: float, unit: str) -> None:
+    if value <= 0:
         raise ConfigError(f"{name} is {value!r}; it must be a number above 0 {unit}".rstrip())
 
 
-def _whole(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+def _whole(name: str, value: int, least: int) -> None:
+    if value < least:
         raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least {least}")

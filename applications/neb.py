@@ -79,11 +79,8 @@ def nudged_elastic_band(
         ConfigError: bad numbers, or a folder that belongs to another path or calculator, or is in use.
     """
     start, calculator = checked_copy(initial, what="nudged_elastic_band", periodic=False)
-    if n_images < 3 or interpolation not in ("idpp", "linear"):
-        raise ConfigError(
-            f"n_images must be 3 or more (got {n_images}) and interpolation 'idpp' or 'linear' "
-            f"(got {interpolation!r})"
-        )
+    if n_images < 3:
+        raise ConfigError(f"n_images must be 3 or more (got {n_images})")
     for name, value in (("fmax", fmax), ("spring", spring), ("max_steps", max_steps)):
         positive(name, value)
     stop = _matched(start, final)

@@ -140,8 +140,6 @@ def read_paths(
             )
         return trajectory
     frames = trajectory if isinstance(trajectory, Frames) else Frames(trajectory)
-    if drift not in ("auto", "framework", "all", "none"):
-        raise ConfigError(f"drift = {drift!r} is not one of auto, framework, all, none")
     follower: _Follower | None = None
     for number, atoms in enumerate(with_progress(frames, f"{species} paths", progress)):
         if follower is None:

@@ -151,8 +151,6 @@ def _arrange(
     shuffled = [name for name, count in counts.items() for _ in range(count)]
     if ordering == "random":
         return [shuffled[k] for k in rng.permutation(len(shuffled))]
-    if ordering != "rocksalt":
-        raise ConfigError(f"ordering is {ordering!r}; choose random or rocksalt")
     if any(n % 2 for n in repeats):
         raise ConfigError(f"rocksalt order needs even repeats, not {repeats}")
     common = max(counts, key=lambda name: counts[name])

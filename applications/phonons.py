@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from ase import Atoms
 
-from dpa2calc.errors import ConfigError, StructureError
+from dpa2calc.errors import StructureError
 
 from . import _phonopy
 from ._application import application
@@ -68,8 +68,6 @@ def phonons(
     _phonopy.require_libraries()
     for name, value in (("min_length", min_length), ("displacement", displacement), ("fmax", fmax)):
         positive(name, value)
-    if relax not in ("none", "positions", "cell"):
-        raise ConfigError(f"relax must be 'none', 'positions' or 'cell', got {relax!r}")
     limits = Relaxation(
         fmax=fmax,
         cell="free" if relax == "cell" else "fixed",

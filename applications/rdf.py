@@ -264,8 +264,6 @@ def radial_distributions(
         raise ConfigError(
             f"bin_width = {bin_width} Å and r_max = {r_max} Å: both must be > 0, r_max the larger"
         )
-    if normalisation not in ("auto", "N-1", "N"):
-        raise ConfigError(f"normalisation = {normalisation!r} is not one of auto, N-1, N")
     averages = [BlockAverage(n_blocks) for _ in chosen]
     densities = np.zeros(len(chosen))
     n_bins, rule = 0, str(normalisation)

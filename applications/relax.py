@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from ase import Atoms, units
@@ -129,11 +129,6 @@ def relax(
 
 
 def _check(settings: _Settings, atoms: Atoms, calculator: Any) -> None:
-    for name, choices in (("cell", CellFreedom), ("optimizer", Optimizer)):
-        if getattr(settings, name) not in get_args(choices):
-            raise ConfigError(
-                f"{name} is {getattr(settings, name)!r}; choose one of {', '.join(get_args(choices))}"
-            )
     for name in ("fmax", "smax_gpa", "symprec"):
         positive(name, getattr(settings, name))
     if settings.max_steps < 1:

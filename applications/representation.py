@@ -175,7 +175,7 @@ def representation_map(
         >>> picture.plot(colour="environment"); picture.write_html("map.html")
     """
     groups = structures if isinstance(structures, Mapping) else {"all": structures}
-    _check_options(calculator, descriptors, level, methods, groups)
+    _check_options(calculator, descriptors, methods, groups)
     rng = np.random.default_rng(seed)
     arrays = None if descriptors is None else ArrayRows(descriptors)
     parts = []
@@ -217,14 +217,10 @@ def representation_map(
 
 
 def _check_options(
-    calculator: Any, descriptors: Any, level: str, methods: Sequence[str], groups: Mapping[str, Any]
+    calculator: Any, descriptors: Any, methods: Sequence[str], groups: Mapping[str, Any]
 ) -> None:
     if (calculator is None) == (descriptors is None):
         raise ConfigError("representation_map takes either a calculator with get_descriptors, or descriptors")
-    if level not in ("atom", "structure"):
-        raise ConfigError(f"level = {level!r} is not one of atom, structure")
-    if any(method not in ("pca", "tsne") for method in methods):
-        raise ConfigError(f"methods = {tuple(methods)} may name pca and tsne only")
     if not groups:
         raise ConfigError("structures is empty; give one trajectory, or group name -> trajectory")
     if "tsne" in methods and importlib.util.find_spec("sklearn") is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
-import typing
 import warnings
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -17,9 +16,9 @@ import ase
 import numpy as np
 
 from dpa2calc.errors import ConfigError, DataError
-from dpa2calc.files.arguments import conform
 from dpa2calc.files.arrays import read_arrays, write_arrays
 from dpa2calc.files.identity import differences
+from dpa2calc.files.typed import option_types, typed
 from dpa2calc.shown import ShownBySummary
 from dpa2calc.version import __version__
 
@@ -147,9 +146,10 @@ def _build(
             if names
         ]
         raise DataError(f"{path} does not have the fields of a {cls.__name__}: {'; '.join(parts)}")
-    hints = typing.get_type_hints(cls)
-    try:
-        return cls(**{n: conform(n, _unpack(value, arrays), hints[n]) for n, value in packed.items()})
+    hints = option_types(cls)
+    try:  # NaN and infinity are results too
+        values = {n: _unpack(value, arrays) for n, value in packed.items()}
+        return cls(**{n: typed(hints[n], value, n, number=float) for n, value in values.items()})
     except (ConfigError, ValueError, KeyError, TypeError, IndexError) as error:
         raise DataError(f"{path} is damaged ({error}); compute the result again") from error
 

@@ -148,8 +148,6 @@ def surface_energy(
     indices = _checked_miller(miller)
     if len(set(thicknesses)) < 2 or min(thicknesses) <= 0:
         raise ConfigError(f"thicknesses must be two or more different lengths in Å, got {list(thicknesses)}")
-    if relax not in ("none", "positions"):
-        raise ConfigError(f"relax must be 'none' or 'positions', got {relax!r}")
     positive("vacuum", vacuum)
     positive("fmax", fmax)
     settings = None

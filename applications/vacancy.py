@@ -131,8 +131,6 @@ def vacancy_formation_energy(
     """
     crystal, calculator = checked_copy(atoms, what="vacancy_formation_energy")
     element = _checked_site(crystal, site, chemical_potential)
-    if relax not in ("none", "positions"):
-        raise ConfigError(f"relax must be 'none' or 'positions', got {relax!r}")
     if not min_lengths or min(min_lengths) <= 0 or rattle < 0:
         raise ConfigError(
             f"min_lengths must be lengths in Å and rattle >= 0, got {list(min_lengths)} and {rattle}"

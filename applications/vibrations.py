@@ -176,8 +176,6 @@ def vibrations(
     structure.set_constraint()
     positive("displacement", displacement)
     positive("fmax", fmax)
-    if relax not in ("none", "positions"):
-        raise ConfigError(f"relax must be 'none' or 'positions', got {relax!r}")
     if indices is None and structure.pbc.any():
         raise StructureError(
             f"vibrations treats molecules, got pbc={structure.pbc.tolist()}; use phonons() for a crystal, "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from dpa2calc.model.config import check
 
@@ -74,11 +74,6 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         settle(self)
-        check(
-            self.optimizer in get_args(Optimizer), "optimizer", self.optimizer, ", ".join(get_args(Optimizer))
-        )
-        check(self.keep in get_args(Keep), "keep", self.keep, ", ".join(get_args(Keep)))
-        check(self.dtype in ("float32", "float64"), "dtype", self.dtype, "float32, float64")
         check(
             self.weight_decay == 0 or self.optimizer != "adam",
             "weight_decay",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from dpa2calc.errors import ConfigError
+from dpa2calc.files.typed import as_written, shown, unknown_key
 from dpa2calc.model.config import check
 
-from .options import parse_options, settle, shown, unknown_key
+from .options import parse_options, settle
 
 Ensemble = Literal["nve", "nvt", "npt"]
 CellMotion = Literal["isotropic", "full"]
@@ -40,10 +41,7 @@ class MDCondition:
 
     def __post_init__(self) -> None:
         # as written, because the numbers are part of the names by which trajectories on disk are known
-        settle(self, where="md.", keep_whole=True)
-        for name, allowed in (("ensemble", Ensemble), ("cell", CellMotion)):
-            values = get_args(allowed)
-            check(getattr(self, name) in values, f"md.{name}", getattr(self, name), ", ".join(values))
+        settle(self, "md", number=as_written)
         check(bool(self.temperature), "md.temperature", self.temperature, "at least one, K")
         check(min(self.temperature) > 0, "md.temperature", self.temperature, "above 0 K")
         check(bool(self.pressure), "md.pressure", self.pressure, "at least one, GPa")
@@ -99,8 +97,6 @@ class DistillConfig:
         check(0 < self.accurate_share <= 1, "accurate_share", self.accurate_share, "above 0, up to 1")
         check(0 <= self.min_change < 1, "min_change", self.min_change, "from 0 to below 1")
         check(self.temperature_limit > 1, "temperature_limit", self.temperature_limit, "above 1")
-        drivers = get_args(Drivers)
-        check(self.explore_with in drivers, "explore_with", self.explore_with, ", ".join(drivers))
         for name in ("frames_per_round", "max_rounds", "patience"):
             check(getattr(self, name) > 0, name, getattr(self, name), "at least 1")
         for name in ("perturbed", "contacts", "later_steps", "later_learning_rate", "final_steps", "seed"):
@@ -140,6 +136,5 @@ def conditions_of(md: Any) -> tuple[MDCondition, ...]:
     if not several:
         raise ConfigError("md is empty; give at least one condition, such as MDCondition(temperature=(300,))")
     return tuple(
-        item if isinstance(item, MDCondition) else parse_options(MDCondition, item, where="md.")
-        for item in several
+        item if isinstance(item, MDCondition) else parse_options(MDCondition, item, "md") for item in several
     )

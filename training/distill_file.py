@@ -13,6 +13,7 @@ from ase import Atoms
 
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.patterns import expanded
+from dpa2calc.files.typed import option_types, typed, unknown_key
 from dpa2calc.model.config import ModelConfig
 from dpa2calc.model.presets import preset
 
@@ -20,7 +21,7 @@ from .config import TrainConfig
 from .data import PathLike, iread_atoms
 from .dataset import Dataset
 from .distill_config import DistillConfig, MDCondition, conditions_of
-from .options import convert, option_types, parse_options, unknown_key
+from .options import convert, parse_options
 from .run_file import ModelSection, read_toml, with_changes
 
 SECTIONS = ("output", "data", "teacher", "start", "student", "train", "md", "test")
@@ -96,9 +97,9 @@ def read_distill_file(
         raise ConfigError("there is no [[md]] section; give the dynamics of the application to explore with")
     if "start" not in values:
         raise ConfigError('there is no [start] section; give frames = ["FILE"] to begin with')
-    root = path.resolve().parent / convert(values.get("data", "."), str, "data")
+    root = path.resolve().parent / convert(str, values.get("data", "."), "data")
     conditions = values["md"] if isinstance(values["md"], list) else [values["md"]]
-    md = conditions_of([convert(c, dict, "md") for c in conditions])
+    md = conditions_of([typed(dict, c, "md") for c in conditions])
     return DistillFile(
         config=parse_options(DistillConfig, {k: v for k, v in values.items() if k in loop}),
         train=_section(TrainConfig, values, "train"),
@@ -106,14 +107,14 @@ def read_distill_file(
         teacher=_section(TeacherSection, values, "teacher"),
         start=_section(StartSection, values, "start"),
         student=_section(StudentSection, values, "student"),
-        test=convert(values.get("test", ()), tuple[str, ...], "test"),
-        output=Path(convert(values["output"], str, "output")),
+        test=convert(tuple[str, ...], values.get("test", ()), "test"),
+        output=Path(convert(str, values["output"], "output")),
         root=root,
     )
 
 
 def _section(cls: Any, values: Mapping[str, Any], name: str) -> Any:
-    return parse_options(cls, convert(values.get(name, {}), dict, name), where=f"{name}.")
+    return parse_options(cls, values.get(name, {}), name)
 
 
 def load_start(file: DistillFile) -> list[Atoms]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from ase.data import chemical_symbols
 
 from dpa2calc.ambient import own_modes
 from dpa2calc.errors import DataError
-from dpa2calc.files.atomic import atomic_path
+from dpa2calc.files.arrays import read_arrays, write_arrays
 from dpa2calc.heads import resolve_head
 from dpa2calc.load import load_model
 from dpa2calc.model.potential import Potential
@@ -35,6 +33,7 @@ from .optimizer import evaluating, placed
 from .shear_order import misordered_shear
 from .statistics import energy_bias
 
+_HEADER = "json"  # name of the JSON text in the file
 _UNITS = {"energy": "meV/atom", "force": "meV/Å"}
 
 
@@ -131,8 +130,7 @@ class Evaluation(ShownBySummary):
             "misordered": self.misordered,
         }
         arrays = {"energies": self.energies, "forces": self.forces, "stresses": self.stresses}
-        with atomic_path(target) as temporary, open(temporary, "wb") as handle:
-            np.savez_compressed(handle, json=np.array(json.dumps(header)), **arrays)  # type: ignore[arg-type]
+        write_arrays(target, header, arrays, key=_HEADER)
         return target
 
     @classmethod
@@ -142,10 +140,8 @@ class Evaluation(ShownBySummary):
         Raises:
             DataError: the file is something else.
         """
+        header, arrays = read_arrays(path, "an evaluation written by Evaluation.save", key=_HEADER)
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                header = json.loads(str(stored["json"]))
-                arrays = {name: stored[name] for name in ("energies", "forces", "stresses")}
             return cls(
                 name=header["name"],
                 errors=Errors(**header["errors"]),
@@ -154,9 +150,9 @@ class Evaluation(ShownBySummary):
                 bias=header["bias"],
                 few_frames={k: FewFrames.from_dict(few) for k, few in header.get("few_frames", {}).items()},
                 misordered=tuple(header.get("misordered", ())),
-                **arrays,
+                **{name: arrays[name] for name in ("energies", "forces", "stresses")},
             )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path} is not an evaluation written by Evaluation.save: {error}") from error
 
 

@@ -14,6 +14,7 @@ from dpa2calc.ambient import own_modes
 from dpa2calc.errors import DataError
 from dpa2calc.files.identity import Part
 from dpa2calc.files.names import file_stems
+from dpa2calc.files.typed import typed
 from dpa2calc.load import load_model
 from dpa2calc.model.config import ModelConfig, check, to_dict
 from dpa2calc.model.potential import Potential
@@ -26,7 +27,6 @@ from .data import PathLike
 from .dataset import Dataset
 from .evaluate import evaluate
 from .finetune import finetune
-from .options import convert
 from .run import train
 from .run_folder import remove_large_files, run_folder
 from .run_identity import data_identity, model_part, options_part, start_part
@@ -203,7 +203,7 @@ def learning_curve(
         check_frames(part.name, part)
     own = {scheme: _sizes(sizes[scheme] if isinstance(sizes, Mapping) else sizes) for scheme in schemes}
     names = file_stems(schemes)
-    seed = convert(seed, int, "seed", text=False)
+    seed = typed(int, seed, "seed")
     samples = {n: data.sample(n, seed=seed) for n in sorted(set().union(*own.values()))}
     frames = {n: data_identity(sample) for n, sample in samples.items()}
     tested = data_identity(test)
@@ -230,7 +230,7 @@ def learning_curve(
 
 
 def _sizes(sizes: Sequence[int]) -> set[int]:
-    found = {convert(n, int, "sizes", text=False) for n in sizes}
+    found = {typed(int, n, "sizes") for n in sizes}
     check(min(found, default=1) > 0, "sizes", sorted(found), "numbers of frames, at least 1 each")
     return found
 

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
 import math
 import os
-import types
 import typing
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
-from dpa2calc.errors import ConfigError
+import numpy as np
+
+from dpa2calc.files.typed import build, check_fields, finite, option_types, typed
 
 Config = TypeVar("Config")
-
-
-def option_types(cls: type) -> dict[str, Any]:
-    """Type of each option, without its help text."""
-    return typing.get_type_hints(cls)
 
 
 def option_help(cls: type) -> dict[str, str]:
@@ -32,122 +29,72 @@ def option_help(cls: type) -> dict[str, str]:
     }
 
 
-def parse_options(cls: type[Config], values: Mapping[str, Any], *, where: str = "") -> Config:
-    """Build a dataclass from a mapping, checking every key and type.
+def parse_options(cls: type[Config], values: Mapping[str, Any], name: str = "") -> Config:
+    """Build a dataclass from what a file or a command line holds, checking every key and type.
 
     Args:
-        where: what messages put before the key, such as "sets.water.".
+        name: of the section, for messages, such as "sets.water".
 
     Raises:
         ConfigError: an unknown key (with the nearest right one), a missing one, or a value of the wrong type.
     """
-    hints = option_types(cls)
-    for key, value in values.items():
-        if key not in hints:
-            raise ConfigError(unknown_key(f"{where}{key}", value, [f"{where}{name}" for name in hints]))
-    converted = {key: convert(value, hints[key], f"{where}{key}") for key, value in values.items()}
-    required = {
-        f.name
-        for f in dataclasses.fields(cls)  # type: ignore[arg-type]
-        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    }
-    missing = sorted(required - set(converted))
-    if missing:
-        raise ConfigError(f"{where}{missing[0]} is missing; it has no default")
-    return cls(**converted)
+    return cast(Config, build(cls, values, name, read=convert))
 
 
-def settle(config: Any, *, where: str = "", keep_whole: bool = False) -> None:
+def settle(config: Any, name: str = "", *, number: Callable[[Any], float] | None = None) -> None:
     """Check the types of all options of a dataclass that was just made, and take NumPy's numbers as Python's.
 
     Call it first in `__post_init__`. Unlike in a file or a command line a text is no number here.
 
-    Args:
-        keep_whole: leave whole numbers that stand for floats as they were written.
-
     Raises:
         ConfigError: a value is of another type; the option is named.
     """
-    for name, hint in option_types(type(config)).items():
-        given = getattr(config, name)
-        value = convert(given, hint, f"{where}{name}", text=False)
-        if not (keep_whole and hint in (float, tuple[float, ...]) and _is_plain(given)):
-            object.__setattr__(config, name, value)
+    check_fields(config, name, read=partial(convert, text=False, number=number))
 
 
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, tuple):
-        return all(_is_plain(item) for item in value)
-    return type(value) in (int, float)
-
-
-def unknown_key(key: str, value: Any, known: list[str]) -> str:
-    """The message for a key that does not exist."""
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return f"unknown option {key} = {shown(value)}{hint} Known: {', '.join(known)}"
-
-
-def convert(value: Any, hint: Any, key: str, *, text: bool = True) -> Any:
-    """A value of a file or command line as the type that the option asks for.
+def convert(
+    hint: Any, value: Any, name: str, *, text: bool = True, number: Callable[[Any], float] | None = None
+) -> Any:
+    """The value of an option as `typed` has it; one item may stand for a list, a path for a text.
 
     Args:
         text: whether a text may stand for a number, as it does on a command line.
+        number: see `typed`; None takes finite numbers, and infinity where it turns a limit off.
 
     Raises:
         ConfigError: it is of another type, or not finite.
     """
-    arguments = get_args(hint)
-    if get_origin(hint) in (types.UnionType, typing.Union):
-        if value is None or (text and isinstance(value, str) and value.lower() in ("none", "off")):
-            return None
-        return convert(value, next(a for a in arguments if a is not type(None)), key, text=text)
-    if get_origin(hint) is Literal:
-        if isinstance(value, str) and value in arguments:
-            return str(value)
-        raise ConfigError(f"{key} = {shown(value)} is not allowed; allowed: {', '.join(map(str, arguments))}")
+    if get_origin(hint) is tuple and not _several(value):
+        return (convert(get_args(hint)[0], value, name, text=text, number=number),)
+    endless = name.rpartition(".")[2].startswith(_ENDLESS)
+    return typed(hint, _prepared(hint, value, text), name, number=number or (_limit if endless else finite))
+
+
+def _prepared(hint: Any, value: Any, text: bool) -> Any:
+    kinds = [kind for kind in get_args(hint) if kind is not NoneType]
+    if get_origin(hint) in (UnionType, Union):
+        off = value is None or (text and isinstance(value, str) and value.lower() in ("none", "off"))
+        return None if off else _prepared(kinds[0], value, text)
     if get_origin(hint) is tuple:
-        return tuple(convert(item, arguments[0], key, text=text) for item in _items(value))
-    if get_origin(hint) is dict or hint is dict:
-        if isinstance(value, Mapping):
-            return dict(value)
-        raise ConfigError(f"{key} = {shown(value)} is not a table")
-    return _scalar(value, hint, key, text=text)
+        return [_prepared(kinds[0], item, text) for item in value]
+    if hint is str and isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return _from_text(value, hint) if text and isinstance(value, str) else value
 
 
-def _items(value: Any) -> list[Any]:
-    """What a list, a tuple, a range or an array holds; anything else is the only item."""
-    if type(value).__module__ == "numpy" and getattr(value, "ndim", 0) == 1:
-        return list(value)
-    return list(value) if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else [value]
+def _several(value: Any) -> bool:
+    """Whether it is a list, a tuple, a range or an array."""
+    if isinstance(value, np.ndarray):
+        return bool(value.ndim)
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
 
 
-def _scalar(value: Any, hint: Any, key: str, *, text: bool) -> Any:
-    if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
-        value = value.item()  # NumPy's numbers, and arrays of one number without axes
-    if text and isinstance(value, str):
-        value = _from_text(value, hint)
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if hint is int and is_number and abs(value) < 2**63 and value == int(value):
-        return int(value)
-    if hint is float and is_number and (abs(value) < math.inf or (value == math.inf and _endless(key))):
-        return float(value)
-    if hint is str and isinstance(value, (str, os.PathLike)):
-        return str(os.fspath(value))
-    if hint is bool and isinstance(value, bool):
-        return value
-    if hint in _WORDS:
-        raise ConfigError(f"{key} = {shown(value)} is not allowed; allowed: {_WORDS[hint]}")
-    return value
-
-
-_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 # limits that infinity turns off
 _ENDLESS = ("time_limit", "force_limit", "temperature_limit", "upper_bound", "gradient_clip")
 
 
-def _endless(key: str) -> bool:
-    return key.rpartition(".")[2].startswith(_ENDLESS)
+def _limit(value: Any) -> float:
+    return math.inf if value == math.inf else finite(value)
 
 
 def _from_text(text: str, hint: Any) -> Any:
@@ -158,15 +105,6 @@ def _from_text(text: str, hint: Any) -> Any:
         return float(text) if hint in (int, float) else text  # 1e4 is a whole number too
     except ValueError:
         return text
-
-
-def shown(value: Any) -> str:
-    """A value for a message, in one short line."""
-    try:
-        text = " ".join(repr(value).split())
-    except RecursionError:
-        text = f"a {type(value).__name__}"
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def add_options(parser: argparse.ArgumentParser, cls: type, *, title: str) -> None:

@@ -10,6 +10,7 @@ from itertools import chain
 import torch
 
 from dpa2calc.errors import ConfigError, DataError
+from dpa2calc.files.typed import typed
 from dpa2calc.model.config import ModelConfig
 from dpa2calc.model.potential import Potential
 
@@ -17,7 +18,6 @@ from .checks import check_frames
 from .dataset import Dataset
 from .labels import advice
 from .loader import GraphStore, require_parameters
-from .options import convert
 from .run_sections import check_set_names
 from .statistics import (
     check_type_map,
@@ -84,7 +84,7 @@ class TrainingData:
                     f"set {name!r}: no head {head!r} in the model; its heads are {', '.join(names)}"
                 )
             heads[name] = names.index(head)
-            weight = convert(item.weight, float, f"set {name!r}: weight", text=False)
+            weight = typed(float, item.weight, f"set {name!r}: weight")
             if not weight > 0:
                 raise ConfigError(f"set {name!r}: weight = {weight} is not allowed; allowed: above 0")
             _check_set(name, item, config)

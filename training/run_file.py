@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from dpa2calc.errors import CheckpointError, ConfigError, DataError
 from dpa2calc.files.atomic import check_writable
 from dpa2calc.files.patterns import expanded
+from dpa2calc.files.typed import option_types, typed, unknown_key
 from dpa2calc.model.config import FittingConfig, ModelConfig, from_dict, to_dict
 from dpa2calc.model.presets import preset, preset_names
 
 from .config import TrainConfig
 from .data import PathLike
 from .dataset import Dataset
-from .options import convert, option_types, parse_options, unknown_key
+from .options import convert, parse_options
 from .run_sections import ModelSection, SetSection, check_set_names
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def read_run_file(
         sets = _with_set_changes(sets, dict(set_changes))
     given_model = values.pop("model", "small" if cls is TrainConfig else "default")
     folder = values.pop("output", None)
-    data_root = convert(values.pop("data", "."), str, "data")
+    data_root = convert(str, values.pop("data", "."), "data")
     known = option_types(cls)
     for key, value in values.items():
         if key not in known:
@@ -96,15 +97,15 @@ def read_run_file(
     check_set_names(sets)
     return RunFile(
         config=parse_options(cls, values),
-        sets={n: parse_options(SetSection, _section(n, s), where=f"sets.{n}.") for n, s in sets.items()},
+        sets={n: parse_options(SetSection, _section(n, s), f"sets.{n}") for n, s in sets.items()},
         model=_model_section(given_model),
-        output=Path(convert(folder, str, "output")),
+        output=Path(convert(str, folder, "output")),
         root=root / data_root,
     )
 
 
 def _table(value: Any, key: str) -> dict[str, Any]:
-    return convert(value, dict, key)
+    return typed(dict, value, key)
 
 
 def _section(name: str, value: Any) -> dict[str, Any]:
@@ -189,7 +190,7 @@ def _with_set_changes(sets: dict[str, Any], changes: dict[str, Any]) -> dict[str
 def _model_section(value: Any) -> ModelSection | ModelConfig | str:
     if isinstance(value, (str, ModelConfig)):
         return value
-    return parse_options(ModelSection, _table(value, "model"), where="model.")
+    return parse_options(ModelSection, _table(value, "model"), "model")
 
 
 def check_run(run: RunFile[Any]) -> None:

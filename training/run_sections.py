@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from dpa2calc.errors import ConfigError
+from dpa2calc.files.typed import shown
 from dpa2calc.model.config import check
 
 from .labels import LabelKeys
-from .options import shown
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from numpy.lib import format as npy
 from dpa2calc.errors import DataError
 
 from .atomic import atomic_path
+from .limits import parse_json
 
 HEADER = "__json__"
 # deflate packs 1032 bytes into one at best; a declared size beyond that is a lie
@@ -22,19 +23,26 @@ _BEST_PACKING = 1100
 
 
 def write_arrays(
-    path: str | os.PathLike[str], header: Any, arrays: Mapping[str, Any], *, compress: bool = True
+    path: str | os.PathLike[str],
+    header: Any,
+    arrays: Mapping[str, Any],
+    *,
+    compress: bool = True,
+    key: str = HEADER,
 ) -> None:
-    """Write arrays and a header that JSON can hold; see `atomic_path`.
+    """Write arrays and a header that JSON can hold, under `key`; see `atomic_path`.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    content = {HEADER: np.array(json.dumps(header)), **arrays}
+    content = {key: np.array(json.dumps(header)), **arrays}
     with atomic_path(path) as temporary, open(temporary, "wb") as handle:
         (np.savez_compressed if compress else np.savez)(handle, **content)
 
 
-def read_arrays(path: str | os.PathLike[str], what: str) -> tuple[Any, dict[str, np.ndarray]]:
+def read_arrays(
+    path: str | os.PathLike[str], what: str, *, key: str = HEADER
+) -> tuple[Any, dict[str, np.ndarray]]:
     """Header (None where there is none) and arrays of such a file.
 
     Args:
@@ -50,7 +58,7 @@ def read_arrays(path: str | os.PathLike[str], what: str) -> tuple[Any, dict[str,
                 _check_size(archive, member, path)
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-        header = json.loads(str(arrays.pop(HEADER))) if HEADER in arrays else None
+        header = parse_json(str(arrays.pop(key)), "the header") if key in arrays else None
     except FileNotFoundError as error:
         raise DataError(f"there is no file {path}") from error
     except Exception as error:  # zipfile, zlib, json, numpy, recursion and memory: all mean the same here

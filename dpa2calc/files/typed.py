@@ -1,13 +1,18 @@
-"""Values against the annotations of a dataclass: what JSON, TOML and Python hand in, refused where the type
-is another one, never cast."""
+"""Values against annotations: what JSON, TOML and Python hand in, refused where the type is another one.
+
+NumPy's numbers are Python's, a whole number may be written as a float (2.0), lists become tuples. Nothing
+else is cast: text is no number, 1 is not True.
+"""
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
 import difflib
 import functools
 import math
 import numbers
+import os
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -17,137 +22,189 @@ import numpy as np
 
 from dpa2calc.errors import ConfigError
 
-_WORDS = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a text"}
 _TABLE = "a table of names and values"
+_WORDS = {
+    bool: "true or false", int: "a whole number", float: "a finite number", str: "a text",
+    np.ndarray: "an array", os.PathLike: "a path", dict: _TABLE, types.NoneType: "nothing",
+}  # fmt: skip
+_LISTS = (tuple, list, collections.abc.Sequence, collections.abc.Iterable)
+_UNIONS = (types.UnionType, typing.Union)
 
-_hints: Callable[[Any], dict[str, Any]] = functools.cache(typing.get_type_hints)
+option_types: Callable[[Any], dict[str, Any]] = functools.cache(typing.get_type_hints)
 
 
-def typed(hint: Any, value: Any, name: str) -> Any:
-    """The value as its annotation has it: lists as tuples, whole numbers as float, NumPy numbers as Python's.
+def finite(value: Any) -> float:
+    """A number as float; raises ValueError or OverflowError where it is not finite."""
+    if math.isfinite(number := float(value)):
+        return number
+    raise ValueError
+
+
+def as_written(value: Any) -> float:
+    """A finite number, a whole one still as int: names and identities on disk hold numbers as written."""
+    number = finite(value)
+    return value if isinstance(value, int) else number
+
+
+def typed(hint: Any, value: Any, name: str, *, number: Callable[[Any], float] = finite) -> Any:
+    """The value as its annotation has it.
 
     Args:
-        hint: bool, int, float, str, Literal, tuple, dict, Any, a dataclass, or one of these or None.
+        hint: bool, int, float, str, Literal, a list, tuple, dict or sequence, a dataclass, or a union of
+            these. Any and the classes of other libraries take a value as it is.
         name: of the option, for messages.
+        number: what makes a float of a number, and raises ValueError for one that is not allowed.
 
     Raises:
-        ConfigError: of another type, or not finite.
+        ConfigError: of another type, or a number that is not allowed.
 
     Example:
         >>> typed(tuple[int, ...], [1, 2], "neuron")
         (1, 2)
     """
-    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
-        value = value.item()
-    if hint is Any:
-        return value
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin in (types.UnionType, typing.Union):
-        return _union(arguments, value, name)
+    origin, arguments = get_origin(hint) or hint, get_args(hint)
+    inner = functools.partial(typed, number=number)
+    if origin in _UNIONS:
+        return _union(arguments, value, name, inner)
     if origin is Literal:
+        value = _plain(value)
         if isinstance(value, str) and value in arguments:
             return value
         raise wrong(name, value, ", ".join(map(str, arguments)))
-    if origin is tuple:
-        return _tuple(arguments, value, name)
-    if origin is dict:
-        if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-            return {key: typed(arguments[1], item, f"{name}.{key}") for key, item in value.items()}
+    if origin in _LISTS:
+        return _list(origin, arguments, value, name, inner)
+    if origin in (dict, Mapping):
+        keys, items = arguments or (str, Any)
+        if isinstance(value, Mapping) and (keys is not str or all(isinstance(key, str) for key in value)):
+            return {key: inner(items, item, f"{name}.{key}") for key, item in value.items()}
         raise wrong(name, value, _TABLE)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return value if isinstance(value, hint) else build(hint, value, name)
-    return _plain(hint, value, name)
+    if origin in (np.ndarray, os.PathLike, types.NoneType) and not isinstance(value, origin):
+        raise wrong(name, value, _WORDS[origin])
+    return _scalar(hint, _plain(value), name, number) if hint in (bool, int, float, str) else value
 
 
-def _plain(hint: Any, value: Any, name: str) -> Any:
-    if hint is float and isinstance(value, numbers.Real) and not isinstance(value, bool):
+argument = functools.partial(typed, number=as_written)
+
+
+def _plain(value: Any) -> Any:
+    is_number = isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0)
+    return value.item() if is_number else value
+
+
+def _scalar(hint: Any, value: Any, name: str, number: Callable[[Any], float]) -> Any:
+    if hint in (bool, str) and isinstance(value, hint):
+        return value
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if hint in (int, float) and is_number:
         try:
-            if math.isfinite(number := float(value)):
-                return number
-        except OverflowError:
-            pass  # a whole number of over 308 digits
-    elif hint is int and isinstance(value, numbers.Integral) and not isinstance(value, bool):
-        if abs(int(value)) < 2**63:
-            return int(value)
-    elif hint in (bool, str) and isinstance(value, hint):
-        return value
-    raise wrong(name, value, _WORDS.get(hint, str(hint)))
+            if hint is float:
+                return number(value)
+            if abs(value) < 2**63 and value == int(value):
+                return int(value)
+        except (ValueError, OverflowError):
+            pass  # not finite, or a whole number of over 308 digits
+    raise wrong(name, value, _WORDS[hint])
 
 
-def _union(arguments: tuple[Any, ...], value: Any, name: str) -> Any:
-    """One type or None, or one of several dataclasses that are told apart by their `kind`."""
-    if value is None and type(None) in arguments:
+def _union(arguments: tuple[Any, ...], value: Any, name: str, inner: Callable[..., Any]) -> Any:
+    """None, one of several dataclasses that are told apart by their `kind`, or what fits first."""
+    if value is None and types.NoneType in arguments:
         return None
-    inner = [a for a in arguments if a is not type(None)]
-    if len(inner) == 1:
-        return typed(inner[0], value, name)
-    if isinstance(value, tuple(inner)):
-        return value
-    if not isinstance(value, Mapping):
-        raise wrong(name, value, _TABLE)
-    kinds = {get_args(_hints(cls)["kind"])[0]: cls for cls in inner}
-    kind = value.get("kind")
-    if not isinstance(kind, str) or kind not in kinds:
-        raise wrong(f"{name}.kind", kind, ", ".join(kinds))
-    return build(kinds[kind], value, name)
+    choices = [choice for choice in arguments if choice is not types.NoneType]
+    if len(choices) > 1 and all(map(dataclasses.is_dataclass, choices)) and isinstance(value, Mapping):
+        kinds = {get_args(option_types(cls)["kind"])[0]: cls for cls in choices}
+        kind = value.get("kind")
+        if not isinstance(kind, str) or kind not in kinds:
+            raise wrong(f"{name}.kind", kind, ", ".join(kinds))
+        return build(kinds[kind], value, name)
+    reasons = []
+    for choice in choices:
+        try:
+            return inner(choice, value, name)
+        except ConfigError as error:
+            if len(choices) == 1:
+                raise
+            reasons.append(str(error).rpartition("allowed: ")[2])
+    raise wrong(name, value, " or ".join(dict.fromkeys(reasons)))
 
 
-def _tuple(arguments: tuple[Any, ...], value: Any, name: str) -> tuple[Any, ...]:
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    if not isinstance(value, (list, tuple)):
+def _list(origin: Any, arguments: tuple[Any, ...], value: Any, name: str, inner: Callable[..., Any]) -> Any:
+    several = isinstance(value, collections.abc.Iterable) and not isinstance(value, (str, bytes, Mapping))
+    # a 0-d array says that it can be iterated, and cannot
+    if not several or (isinstance(value, np.ndarray) and value.ndim == 0):
         raise wrong(name, value, "a list")
-    hints = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
-    if len(hints) != len(value):
-        raise wrong(name, value, f"a list of {len(hints)} entries")
-    return tuple(typed(hint, item, f"{name}[{k}]") for k, (hint, item) in enumerate(zip(hints, value)))
+    if arguments in ((), (Any,)) or origin is collections.abc.Iterable:
+        return value
+    items = list(value)
+    fixed = origin is tuple and arguments[-1] is not Ellipsis
+    if fixed and len(items) != len(arguments):
+        raise wrong(name, value, f"a list of {len(arguments)} entries")
+    hints = arguments if fixed else arguments[:1] * len(items)
+    found = [inner(hint, item, f"{name}[{k}]") for k, (hint, item) in enumerate(zip(hints, items))]
+    return tuple(found) if origin is tuple else found
 
 
-def build(cls: Any, values: Any, name: str = "") -> Any:
+def build(cls: Any, values: Any, name: str = "", *, read: Callable[[Any, Any, str], Any] = typed) -> Any:
     """A dataclass, or one of a union of them, from plain values.
+
+    Args:
+        read: of annotation, value and name, what is stored.
 
     Raises:
         ConfigError: an unknown key (the nearest right one is named), a missing one, or a value of another
             type.
     """
-    if get_origin(cls) in (types.UnionType, typing.Union):
+    if get_origin(cls) in _UNIONS:
         return typed(cls, values, name or "value")
     if not isinstance(values, Mapping):
         raise wrong(name or cls.__name__, values, _TABLE)
-    hints = _hints(cls)
-    for key in values:
-        if key not in hints:
-            near = difflib.get_close_matches(str(key), hints, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(f"unknown key {key!r} in {cls.__name__}{hint} Allowed: {', '.join(hints)}")
+    hints = option_types(cls)
     where = f"{name}." if name else ""
+    for key, value in values.items():
+        if key not in hints:
+            raise ConfigError(unknown_key(f"{where}{key}", value, [where + known for known in hints]))
+    found = {key: read(hints[key], value, where + key) for key, value in values.items()}
     for field in dataclasses.fields(cls):
         no_default = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if no_default and field.name not in values:
-            raise ConfigError(f"{where}{field.name} is missing in {cls.__name__}")
-    return cls(**{key: typed(hints[key], value, where + key) for key, value in values.items()})
+        if no_default and field.name not in found:
+            raise ConfigError(f"{where}{field.name} is missing; it has no default")
+    return cls(**found)
 
 
-def check_fields(instance: Any, name: str = "") -> None:
-    """Hold the fields of a frozen dataclass against its annotations; for its `__post_init__`.
+def check_fields(instance: Any, name: str = "", *, read: Callable[[Any, Any, str], Any] = typed) -> None:
+    """Hold the fields of a frozen dataclass against its annotations, in place; for its `__post_init__`.
 
-    Lists become tuples and NumPy's numbers Python's, in place.
+    Args:
+        read: of annotation, value and name, what is stored.
 
     Raises:
         ConfigError: a field of another type.
     """
-    hints = _hints(type(instance))
+    hints = option_types(type(instance))
     where = f"{name}." if name else ""
     for field in dataclasses.fields(instance):
         value = getattr(instance, field.name)
-        object.__setattr__(instance, field.name, typed(hints[field.name], value, where + field.name))
+        object.__setattr__(instance, field.name, read(hints[field.name], value, where + field.name))
+
+
+def unknown_key(key: str, value: Any, known: list[str]) -> str:
+    """The message for a key that does not exist."""
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"unknown option {key} = {shown(value)}{hint} Known: {', '.join(known)}"
 
 
 def wrong(name: str, value: Any, allowed: str) -> ConfigError:
-    """The error for a value that is not allowed; long values are cut."""
+    """The error for a value that is not allowed."""
+    return ConfigError(f"{name} = {shown(value)} is not allowed; allowed: {allowed}")
+
+
+def shown(value: Any) -> str:
+    """A value for a message, in one short line."""
     try:
-        shown = repr(value)
+        text = " ".join(repr(value).split())
     except (ValueError, RecursionError):  # numbers of over 4300 digits have no text
-        shown = f"a {type(value).__name__}"
-    shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
-    return ConfigError(f"{name} = {shown} is not allowed; allowed: {allowed}")
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:77]}..."

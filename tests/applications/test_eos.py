@@ -172,9 +172,9 @@ def test_minimum_outside_the_range():
         (
             {"form": "bm"},
             ConfigError,
-            "unknown equation of state 'bm'; known: birch-murnaghan, vinet, murnaghan",
+            "form = 'bm' is not allowed; allowed: birch-murnaghan, vinet, murnaghan",
         ),
-        ({"relax": "cell"}, ConfigError, "relax must be 'none', 'positions' or 'shape', got 'cell'"),
+        ({"relax": "cell"}, ConfigError, "relax = 'cell' is not allowed; allowed: none, positions, shape"),
         ({"fmax": 0.0}, ConfigError, "fmax must be a positive number, got 0.0"),
     ],
 )

@@ -21,8 +21,8 @@ from dpa2calc.applications import (
     vacancy_hop,
 )
 from dpa2calc.errors import ConfigError, OutputError
-from dpa2calc.files.arguments import conform
 from dpa2calc.files.lock import locked
+from dpa2calc.files.typed import typed
 
 FUNCTIONS = {
     name: getattr(applications, name)
@@ -51,16 +51,16 @@ def call(name, **options):
     needed = [p.name for p in inspect.signature(FUNCTIONS[name]).parameters.values() if p.default is p.empty]
     right = {}
     for option in needed:
-        for candidate in ("Ti", 1.0, [1.0], None):
+        for candidate in ("Ti", 1.0, [1.0], ["Ti"], None):
             with contextlib.suppress(ConfigError):
-                right[option] = conform(option, candidate, hints[option])
+                right[option] = typed(hints[option], candidate, option)
                 break
     return FUNCTIONS[name](**{**right, **options})
 
 
 @pytest.mark.parametrize(("name", "option"), list(numbers()))
 def test_text_is_no_number(name, option):
-    with pytest.raises(ConfigError, match=rf"^{option} is .*; it must be "):
+    with pytest.raises(ConfigError, match=rf"^{option} = .* is not allowed; allowed: "):
         call(name, **{option: "1"})
 
 
@@ -73,7 +73,7 @@ def test_every_folder_is_locked_and_must_be_one_that_can_be_written(name, tmp_pa
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
         call(name, folder=tmp_path / "file" / "below")
-    with pytest.raises(ConfigError, match="folder is 5; it must be"):
+    with pytest.raises(ConfigError, match="folder = 5 is not allowed; allowed: a text or a path"):
         call(name, folder=5)
 
 

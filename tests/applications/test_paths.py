@@ -219,7 +219,7 @@ def test_errors_say_what_to_do(brownian_walk, frames_of) -> None:
         read_paths(frames, "Na", interval_fs=1.0)
     with pytest.raises(ConfigError, match="interval_fs = -1"):
         read_paths(frames, "Li", interval_fs=-1.0)
-    with pytest.raises(ConfigError, match="drift = 'host' is not one of"):
+    with pytest.raises(ConfigError, match="drift = 'host' is not allowed; allowed: auto, framework"):
         read_paths(frames, "Li", interval_fs=1.0, drift="host")
     with pytest.raises(StructureError, match=r'holds only Li, so there is no framework.*drift="all"'):
         read_paths([atoms[:2] for atoms in frames], "Li", interval_fs=1.0, drift="framework")

@@ -204,7 +204,7 @@ def test_errors_say_what_to_do(tmp_path) -> None:
         radial_distribution(atoms, "Li-O")
     with pytest.raises(ConfigError, match="does not name 2 elements"):
         radial_distribution(atoms, "O")
-    with pytest.raises(ConfigError, match="normalisation = 'n' is not one of auto, N-1, N"):
+    with pytest.raises(ConfigError, match="normalisation = 'n' is not allowed; allowed: auto, N-1, N"):
         radial_distribution(atoms, "O-O", normalisation="n")
     with pytest.raises(ConfigError, match="bin_width = 0"):
         radial_distribution(atoms, "O-O", bin_width=0.0)

@@ -153,7 +153,7 @@ def test_errors_say_what_to_do() -> None:
         representation_map(frames, descriptors=np.zeros((12, 3)))
     with pytest.raises(DataError, match="0 points are too few"):
         representation_map(frames, Describer(), elements=["Li"])
-    with pytest.raises(ConfigError, match="level = 'cell' is not one of atom, structure"):
+    with pytest.raises(ConfigError, match="level = 'cell' is not allowed; allowed: atom, structure"):
         representation_map(frames, Describer(), level="cell")
     result = representation_map(frames, Describer(), methods=("pca",))
     with pytest.raises(ConfigError, match="this map has no t-SNE"):

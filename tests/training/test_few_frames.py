@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 
+from dpa2calc.errors import DataError
 from dpa2calc.model.config import HeadConfig
 from dpa2calc.training.dataset import Dataset
 from dpa2calc.training.evaluate import Evaluation, Prediction, compare
@@ -55,6 +56,31 @@ def test_a_wrong_label_is_named_and_counted_out(noisy, tmp_path):
     assert "a.xyz, frame 7, Ar4 (" in evaluation.summary()
     again = Evaluation.load(evaluation.save(tmp_path / "e.npz"))
     assert again.few_frames == evaluation.few_frames
+
+
+def test_a_damaged_evaluation_is_a_data_error(noisy, tmp_path):
+    path = compare(*noisy).save(tmp_path / "e.npz")
+    with np.load(path) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    assert set(arrays) == {"json", "energies", "forces", "stresses"}  # as earlier versions read it
+    header = str(arrays["json"])
+    forged = [
+        {"json": np.array("[" * 100_000)}, {"json": np.array("[]")}, {"json": np.array(5)},
+        {"json": np.array(header.replace("by_group", "groups"))}, {"forces": np.array([{}], dtype=object)},
+    ]  # fmt: skip
+    for change in forged:
+        np.savez(path, **{**arrays, **change})
+        with pytest.raises(DataError, match=r"e\.npz is not an evaluation written by Evaluation\.save"):
+            Evaluation.load(path)
+    del arrays["json"]
+    np.savez(path, **arrays)
+    with pytest.raises(DataError, match="is not an evaluation"):
+        Evaluation.load(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(DataError, match="is not an evaluation"):
+        Evaluation.load(path)
+    with pytest.raises(DataError, match="there is no file"):
+        Evaluation.load(tmp_path / "none.npz")
 
 
 def test_wrong_forces_are_counted_by_component(noisy):

@@ -257,7 +257,7 @@ def test_numbers_of_numpy_are_numbers(given, plain):
     ],
 )  # fmt: skip
 def test_text_and_other_types_are_refused_as_options(copper, options):
-    with pytest.raises(ConfigError, match=rf"{next(iter(options))} is "):
+    with pytest.raises(ConfigError, match=rf"^{next(iter(options))}\b.* is "):
         run_md(copper(), **{"steps": 5, "progress": False, **options})
 
 

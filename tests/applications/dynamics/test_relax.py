@@ -139,8 +139,8 @@ def test_an_unfinished_relaxation_goes_on(tmp_path, suffix):
 def test_errors_say_what_to_do(tmp_path):
     atoms = rattled()
     for options, text in [
-        ({"cell": "free"}, "cell is 'free'; choose one of fixed, isotropic, axes, shape, full"),
-        ({"optimizer": "newton"}, "optimizer is 'newton'; choose one of auto, bfgs, lbfgs"),
+        ({"cell": "free"}, "cell = 'free' is not allowed; allowed: fixed, isotropic, axes, shape, full"),
+        ({"optimizer": "newton"}, "optimizer = 'newton' is not allowed; allowed: auto, bfgs, lbfgs"),
         ({"fmax": 0}, "fmax must be a positive number, got 0"),
         ({"max_steps": 0}, "max_steps is 0; it must be at least 1"),
         ({"pressure_gpa": 3}, "pressure_gpa is 3, but cell='fixed'; use cell='full' or 'isotropic'"),
