@@ -11,6 +11,7 @@ from typing import ParamSpec, TypeVar
 
 from ase import Atoms
 
+from dpa2calc.errors import StructureError
 from dpa2calc.files.identity import calculator_identity, structure_identity
 from dpa2calc.files.lock import locked_files, working_in
 from dpa2calc.files.typed import argument
@@ -34,8 +35,10 @@ def application_writing(*files: str) -> Callable[[Callable[P, R]], Callable[P, R
             bound = signature.bind(*args, **kwargs)
             # not at import: the annotations may name what comes later in a module
             hints = {n: hint for n, hint in typing.get_type_hints(function).items() if n not in several}
-            found = {n: argument(hints[n], v, n) for n, v in bound.arguments.items() if n in hints}
-            bound.arguments.update(found)
+            found = {n: (hints[n], v) for n, v in bound.arguments.items() if n in hints}
+            bound.arguments.update(
+                {n: _checked(hint, v, n, function.__name__) for n, (hint, v) in found.items()}
+            )
             given = [bound.arguments[name] for name in files if bound.arguments.get(name) is not None]
             with working_in(bound.arguments.get("folder")), locked_files(*given):
                 return _signed(function(*bound.args, **bound.kwargs), bound.arguments)
@@ -43,6 +46,13 @@ def application_writing(*files: str) -> Callable[[Callable[P, R]], Callable[P, R
         return checked
 
     return decorate
+
+
+def _checked(hint: typing.Any, value: typing.Any, name: str, function: str) -> typing.Any:
+    """The value as its annotation has it."""
+    if hint is Atoms and not isinstance(value, Atoms):
+        raise StructureError(f"{function} needs an ase.Atoms object as {name}, got {type(value).__name__}")
+    return argument(hint, value, name)
 
 
 def _signed(found: R, arguments: Mapping[str, typing.Any]) -> R:

@@ -17,6 +17,7 @@ from dpa2calc.errors import ConfigError, MissingDependencyError, StructureError
 from dpa2calc.lattice import is_crystal
 
 GPA = 1.0 / units.GPa  # multiply a stress in eV/Å³ by this to have GPa (160.2177)
+_MOST_CELLS = 1e6  # of a supercell
 JOULE_PER_M2 = 1e20 / units.J  # multiply a surface energy in eV/Å² by this to have J/m² (16.0218)
 
 
@@ -97,7 +98,13 @@ def image_distance(cell: np.ndarray) -> float:
 def repeats_for_length(cell: np.ndarray, min_length: float) -> np.ndarray:
     """Smallest diagonal repeats (3,) whose supercell keeps parallel faces at least min_length (Å) apart."""
     heights = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)  # (3,)
-    return np.maximum(1, np.ceil(min_length / heights - 1e-6)).astype(int)
+    repeats = np.maximum(1, np.ceil(min_length / heights - 1e-6))
+    if not repeats.prod() <= _MOST_CELLS:
+        raise ConfigError(
+            f"min_length is {min_length!r} Å: the supercell would have {repeats.prod():.2g} cells, at most "
+            f"{_MOST_CELLS:g} are allowed; lower min_length"
+        )
+    return repeats.astype(int)
 
 
 @contextmanager
@@ -108,6 +115,12 @@ def quiet_spglib() -> Iterator[None]:
         yield
 
 
+def check_symprec(symprec: float) -> None:
+    """Raise ConfigError for what spglib cannot take: it crashes on a negative distance, and hangs with 0."""
+    if not 1e-8 <= symprec <= 1.0:
+        raise ConfigError(f"symprec is {symprec!r}; it must be a distance from 1e-8 to 1 Å")
+
+
 def symmetry_dataset(atoms: Atoms, symprec: float, purpose: str) -> Any:
     """spglib's symmetry dataset of a crystal.
 
@@ -116,9 +129,7 @@ def symmetry_dataset(atoms: Atoms, symprec: float, purpose: str) -> Any:
         StructureError: spglib finds no symmetry, which means overlapping atoms or a broken cell.
         MissingDependencyError: spglib is not installed.
     """
-    # spglib crashes on a negative distance and does not end with 0
-    if not (np.isfinite(symprec) and 1e-8 <= symprec <= 1.0):
-        raise ConfigError(f"symprec is {symprec!r}; it must be a distance from 1e-8 to 1 Å")
+    check_symprec(symprec)
     spglib = require("spglib", purpose)
     cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
     data, reason = None, "no result"

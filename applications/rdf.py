@@ -29,6 +29,9 @@ from .trajectory import BlockAverage, Frames, TrajectoryLike, with_progress
 Normalisation: TypeAlias = Literal["auto", "N-1", "N"]
 
 
+_MOST_BINS = 1_000_000
+
+
 @dataclass(frozen=True, kw_only=True)
 class RadialDistribution(Result):
     """g_AB(r) with block-averaged standard errors.
@@ -260,6 +263,10 @@ def radial_distributions(
     """
     frames = trajectory if isinstance(trajectory, Frames) else Frames(trajectory)
     chosen = [parse_elements(pair, 2, "pair") for pair in pairs]
+    if r_max is not None and r_max > _MOST_BINS * bin_width:
+        raise ConfigError(
+            f"r_max = {r_max} Å has over {_MOST_BINS} bins of {bin_width} Å; lower the one or raise the other"
+        )
     if not bin_width > 0 or (r_max is not None and r_max < bin_width):
         raise ConfigError(
             f"bin_width = {bin_width} Å and r_max = {r_max} Å: both must be > 0, r_max the larger"

@@ -17,7 +17,7 @@ from dpa2calc.progress import progress_bar
 
 from ._application import application_writing
 from ._evaluate import automatic_optimizer
-from ._structures import checked_copy, need_stress, positive, quiet_spglib, require
+from ._structures import check_symprec, checked_copy, need_stress, positive, quiet_spglib, require
 from .md_frames import FrameWriter, make_frame
 from .partly_periodic import PeriodicStrain, check_partly_periodic, filling, strain_basis
 from .relax_result import RelaxResult
@@ -129,7 +129,8 @@ def relax(
 
 
 def _check(settings: _Settings, atoms: Atoms, calculator: Any) -> None:
-    for name in ("fmax", "smax_gpa", "symprec"):
+    check_symprec(settings.symprec)
+    for name in ("fmax", "smax_gpa"):
         positive(name, getattr(settings, name))
     if settings.max_steps < 1:
         raise ConfigError(f"max_steps is {settings.max_steps}; it must be at least 1")

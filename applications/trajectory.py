@@ -46,20 +46,19 @@ class Frames:
             raise DataError(f"step = {step}, but frames are read forwards; give step >= 1")
         if isinstance(source, Atoms):
             source = [source]
-        path = isinstance(source, (str, os.PathLike))
-        if not path and (
-            isinstance(source, (bytes, Mapping, np.ndarray)) or not isinstance(source, (Frames, Iterable))
-        ):
+        if isinstance(source, (str, os.PathLike)):
+            # not pathlib's, which raise OSError for names that are too long
+            if os.path.isdir(source):
+                raise DataError(about_folder(Path(source)))
+            if not os.path.isfile(source):
+                raise DataError(f"there is no trajectory file {str(source)[:200]}")
+        elif isinstance(source, (bytes, Mapping, np.ndarray)) or not isinstance(source, (Frames, Iterable)):
             raise DataError(
                 f"a trajectory cannot be a {type(source).__name__}; give a file, Atoms, a list or Frames"
             )
         self.source: Any = source
         self.index = slice(start, stop, step)
-        self.name = str(source) if path else "the trajectory"
-        if path and not os.path.isfile(source):  # pathlib's raises OSError for names that are too long
-            if os.path.isdir(source):
-                raise DataError(about_folder(Path(source)))
-            raise DataError(f"there is no trajectory file {str(source)[:200]}")
+        self.name = str(source) if isinstance(source, (str, os.PathLike)) else "the trajectory"
 
     @property
     def repeatable(self) -> bool:

@@ -173,7 +173,7 @@ def make_members(
     first = make_member(model, head, dtype=dtype, device=device, use_tables=use_tables)
     if committee is None:
         return (first,)
-    if isinstance(committee, (str, Path, Potential)) or not isinstance(committee, Iterable):
+    if isinstance(committee, (str, Path, Potential, np.ndarray)) or not isinstance(committee, Iterable):
         raise ConfigError(f"committee = {committee!r}; give a list of models or of (model, head) pairs")
     members = [first]
     for entry in committee:

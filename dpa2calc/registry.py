@@ -111,7 +111,7 @@ def resolve_model(
     if isinstance(name_or_path, str) and text in available_models():
         return _fetch(available_models()[text], cache_dir, offline, progress)
     path = Path(text).expanduser()
-    if path.is_file():
+    if os.path.isfile(path):  # pathlib's raises OSError for names that are too long
         return path
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder; give the checkpoint file inside it")

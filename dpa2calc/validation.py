@@ -219,7 +219,7 @@ def check_device(device: Any, dtype: torch.dtype = torch.float32) -> torch.devic
             raise TypeError("it is neither a name nor a torch.device")
         chosen = torch.device(device)
         torch.zeros(1, device=chosen)
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, TypeError, ValueError, NotImplementedError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(
             f"device = {device!r} cannot be used here ({reason}); allowed: 'cpu', 'cuda', 'cuda:1', 'mps', "

@@ -33,7 +33,7 @@ def locked(path: str | os.PathLike[str]) -> Iterator[None]:
         OutputError: the lock file cannot be made.
     """
     path = Path(path)
-    name = path / ".lock" if path.is_dir() else path.with_name(f".{path.name}.lock")
+    name = path / ".lock" if os.path.isdir(path) else path.with_name(f".{path.name}.lock")
     with writing(name):
         name.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(name, timeout=0, is_singleton=False)

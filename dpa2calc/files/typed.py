@@ -82,6 +82,8 @@ def typed(hint: Any, value: Any, name: str, *, number: Callable[[Any], float] = 
         return value if isinstance(value, hint) else build(hint, value, name)
     if origin in (np.ndarray, os.PathLike, types.NoneType) and not isinstance(value, origin):
         raise wrong(name, value, _WORDS[origin])
+    if origin is np.ndarray and (value.ndim == 0 or value.dtype.kind not in "biuf"):
+        raise wrong(name, value, "an array of numbers")
     return _scalar(hint, _plain(value), name, number) if hint in (bool, int, float, str) else value
 
 
@@ -95,6 +97,8 @@ def _plain(value: Any) -> Any:
 
 def _scalar(hint: Any, value: Any, name: str, number: Callable[[Any], float]) -> Any:
     if hint in (bool, str) and isinstance(value, hint):
+        if hint is str and "\x00" in value:  # no file, head or element has it in its name
+            raise wrong(name, value, "a text without NUL characters")
         return value
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if hint in (int, float) and is_number:
