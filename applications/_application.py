@@ -35,12 +35,11 @@ def application_writing(*files: str) -> Callable[[Callable[P, R]], Callable[P, R
             bound = signature.bind(*args, **kwargs)
             # not at import: the annotations may name what comes later in a module
             hints = {n: hint for n, hint in typing.get_type_hints(function).items() if n not in several}
-            found = {n: (hints[n], v) for n, v in bound.arguments.items() if n in hints}
-            bound.arguments.update(
-                {n: _checked(hint, v, n, function.__name__) for n, (hint, v) in found.items()}
-            )
+            found = {n: argument(hints[n], v, n) for n, v in bound.arguments.items() if n in hints}
+            bound.arguments.update(found)
             given = [bound.arguments[name] for name in files if bound.arguments.get(name) is not None]
             with working_in(bound.arguments.get("folder")), locked_files(*given):
+                _check_atoms(hints, bound.arguments, function.__name__)
                 return _signed(function(*bound.args, **bound.kwargs), bound.arguments)
 
         return checked
@@ -48,11 +47,13 @@ def application_writing(*files: str) -> Callable[[Callable[P, R]], Callable[P, R
     return decorate
 
 
-def _checked(hint: typing.Any, value: typing.Any, name: str, function: str) -> typing.Any:
-    """The value as its annotation has it."""
-    if hint is Atoms and not isinstance(value, Atoms):
-        raise StructureError(f"{function} needs an ase.Atoms object as {name}, got {type(value).__name__}")
-    return argument(hint, value, name)
+def _check_atoms(hints: Mapping[str, typing.Any], arguments: Mapping[str, typing.Any], function: str) -> None:
+    """Raise StructureError where something else stands in for a structure."""
+    for name, value in arguments.items():
+        if hints.get(name) is Atoms and not isinstance(value, Atoms):
+            raise StructureError(
+                f"{function} needs an ase.Atoms object as {name}, got {type(value).__name__}"
+            )
 
 
 def _signed(found: R, arguments: Mapping[str, typing.Any]) -> R:
