@@ -62,8 +62,6 @@ def run_md(
         >>> print(result.summary())
     """
     paths = {"trajectory": trajectory, "log": log, "restart": restart}
-    if not isinstance(atoms, Atoms):
-        raise StructureError(f"run_md needs an ase.Atoms object, got {type(atoms).__name__}")
     simulation = Simulation(atoms, _merge(config, options), paths, overwrite)
     try:
         simulation.run(progress)

@@ -199,7 +199,7 @@ def test_sets_whose_names_look_alike_keep_their_own_files(tiny_model, lj_data, t
     assert {e.name: e.errors.n_frames for e in found} == {"a/b": 1, "a_b": 2, "x" * 250: 3}
     assert len(list(tmp_path.glob("parity_*.png"))) == 3
     for name in ("a\0b", "", "a\nb", "\ud800"):
-        with pytest.raises(ConfigError, match=r"the set's name .* is not allowed"):
+        with pytest.raises(ConfigError, match=r"(the set's|head\.)\s?name .* is not allowed"):
             pretrain(tiny_model((name,)), {name: lj_data(2)}, config, output=tmp_path / "bad")
     two = {"a": TrainingSet(lj_data(2), {"b": lj_data(1)}), "a/b": TrainingSet(lj_data(2), lj_data(1))}
     with pytest.raises(ConfigError, match="two validation sets have the name 'a/b'"):

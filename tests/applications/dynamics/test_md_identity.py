@@ -263,5 +263,5 @@ def test_text_and_other_types_are_refused_as_options(copper, options):
 
 @pytest.mark.parametrize("atoms", [None, "cu.cif", [1]])
 def test_what_is_no_structure_is_refused(atoms):
-    with pytest.raises(StructureError, match=r"run_md needs an ase\.Atoms object, got"):
+    with pytest.raises(StructureError, match=r"run_md needs an ase\.Atoms object as atoms, got"):
         run_md(atoms, steps=5)
