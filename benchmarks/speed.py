@@ -101,7 +101,7 @@ def main() -> None:
             model = model_file(name, Path(folder))
             repeats = args.repeats if "192" in system or "9" in system else max(2, args.repeats // 2)
             record = compare(model, files[system], threads, repeats)
-            torch.set_num_threads(threads)
+            torch.set_num_threads(1)  # the counter does not see other threads
             flops = matmul_flops(model, files[system])
             rate = flops / record["dpa2calc"]["min"] / 1e9
             row = {"model": name, "system": system, "threads": threads, "atoms": int(system.split()[1])}
