@@ -74,8 +74,8 @@ def model_file(name: str, folder: Path) -> Path:
     """A deepmd-kit `.pt` of a preset with fixed random weights, as both engines read it."""
     from dpa2calc.deepmd.write import write_deepmd
     from dpa2calc.model.config import DeepPotSEConfig
+    from dpa2calc.model.config.presets import preset
     from dpa2calc.model.potential import Potential
-    from dpa2calc.model.presets import preset
 
     path = folder / f"{name}.pt"
     if not path.exists():

@@ -40,8 +40,8 @@ from gpu_measure import Steps, about, gflop, kernels, load_average, peak_memory,
 
 from dpa2calc import DPA2Calculator, load_model
 from dpa2calc.files.atomic import write_json
+from dpa2calc.model.config.presets import preset
 from dpa2calc.model.potential import Potential
-from dpa2calc.model.presets import preset
 from dpa2calc.training import Dataset, TrainConfig, train
 
 BOXES = {192: (1, 1, 1), 1536: (2, 2, 2), 6144: (4, 4, 2), 19200: (5, 5, 4), 98304: (8, 8, 8)}

@@ -122,8 +122,10 @@ def phases(steps: Steps, repeats: int = 3) -> dict[str, float]:
 
     A part is left out where the code has no such place any more.
     """
-    from dpa2calc import evaluation, graph_builder, neighbors
+    from dpa2calc.engine import dense as evaluation
     from dpa2calc.model.potential import Potential
+    from dpa2calc.structures import graph_builder
+    from dpa2calc.structures import verlet as neighbors
 
     places = {
         "search": (neighbors.NeighborList, "update"),

@@ -76,8 +76,8 @@ def model_files(kind: str, folder: Path, *, with_deepmd: bool) -> dict[str, Path
     """Student, DeepPot-SE and teacher of one chemistry; deepmd-kit's frozen and compressed forms."""
     from dpa2calc.deepmd.write import write_deepmd
     from dpa2calc.model.config import DeepPotSEConfig
+    from dpa2calc.model.config.presets import preset
     from dpa2calc.model.potential import Potential
-    from dpa2calc.model.presets import preset
 
     paths = {}
     for name in ("dpa1-l0", "deeppot-se", "paper"):

@@ -53,9 +53,9 @@ def main():
 
         run = evaluations(DP(model=model), structures)
     else:
-        import dpa2calc  # isort: skip  # before torch: it says how OpenMP's threads wait
-
         import torch
+
+        import dpa2calc
 
         torch.set_num_threads(int(threads))
         if kind == "md":

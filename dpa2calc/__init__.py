@@ -12,8 +12,8 @@ from dpa2calc.version import __version__
 if TYPE_CHECKING:
     from dpa2calc.calculator import DPA2Calculator
     from dpa2calc.description import available_heads
-    from dpa2calc.load import load_model
-    from dpa2calc.registry import available_models
+    from dpa2calc.store.load import load_model
+    from dpa2calc.store.registry import available_models
 
 sleep_when_idle()  # here, because it has to come before torch
 
@@ -21,8 +21,8 @@ sleep_when_idle()  # here, because it has to come before torch
 _PUBLIC = {
     "DPA2Calculator": "dpa2calc.calculator",
     "available_heads": "dpa2calc.description",
-    "available_models": "dpa2calc.registry",
-    "load_model": "dpa2calc.load",
+    "available_models": "dpa2calc.store.registry",
+    "load_model": "dpa2calc.store.load",
 }
 
 # In a checkout the folders of `dpa2calc.training` and `dpa2calc.applications` stand beside this one;

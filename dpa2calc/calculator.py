@@ -17,11 +17,9 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from ase.outputs import Properties, all_outputs
 
 from dpa2calc.ambient import own_modes
-from dpa2calc.committee import MemberLike, ModelLike, combine, each_spec, make_members
 from dpa2calc.description import calculator_part, describe, settings
-from dpa2calc.dispersion import Dispersion, parse_dispersion
-from dpa2calc.errors import ConfigError, StructureError
-from dpa2calc.evaluation import (
+from dpa2calc.engine.committee import MemberLike, ModelLike, combine, each_spec, make_members
+from dpa2calc.engine.dense import (
     PER_ATOM,
     Results,
     add_dispersion,
@@ -31,12 +29,14 @@ from dpa2calc.evaluation import (
     split,
     with_parameters,
 )
+from dpa2calc.engine.dispersion import Dispersion, parse_dispersion
+from dpa2calc.engine.streaming import Streaming, why_not_streamed
+from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.typed import typed
-from dpa2calc.graph import Graph
-from dpa2calc.graph_builder import GraphBuilder, GraphSpec, graph_from_atoms
-from dpa2calc.lattice import THINNEST
 from dpa2calc.progress import progress_bar
-from dpa2calc.streaming import Streaming, why_not_streamed
+from dpa2calc.structures.graph import Graph
+from dpa2calc.structures.graph_builder import GraphBuilder, GraphSpec, graph_from_atoms
+from dpa2calc.structures.lattice import THINNEST
 from dpa2calc.validation import (
     DistanceCheck,
     check_device,

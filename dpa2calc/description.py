@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dpa2calc.checkpoint import checkpoint_info, is_checkpoint
-from dpa2calc.committee import Member
-from dpa2calc.dispersion import Dispersion
+from dpa2calc.engine.committee import Member
+from dpa2calc.engine.dispersion import Dispersion
 from dpa2calc.files.identity import digest, text_digest
 from dpa2calc.heads import list_heads
 from dpa2calc.model.config import DeepPotSEConfig, DPA1Config, DPA2Config, HeadConfig, ModelConfig, to_dict
 from dpa2calc.model.potential import Potential
+from dpa2calc.store.checkpoint import checkpoint_info, is_checkpoint
 
 _KINDS = {"dpa2": "DPA-2", "dpa1": "DPA-1", "deeppot_se": "DeepPot-SE"}
 
@@ -26,8 +26,8 @@ def model_config(model: str | Path | Potential) -> ModelConfig:
     """
     if isinstance(model, Potential):
         return model.config
-    from dpa2calc.load import load_model
-    from dpa2calc.registry import resolve_model
+    from dpa2calc.store.load import load_model
+    from dpa2calc.store.registry import resolve_model
 
     path = resolve_model(model)
     return checkpoint_info(path).config if is_checkpoint(path) else load_model(path).config

@@ -53,7 +53,7 @@ def check_seen(atoms: Atoms, head: HeadConfig, heads: Sequence[HeadConfig] = ())
 class DistanceCheck:
     """Raises on coincident atoms, warns once about atoms closer than any bond.
 
-    It is an `Inspector` of `dpa2calc.graph_builder`: it sees the pairs before they are sorted into rows.
+    It is an `Inspector` of `structures.graph_builder`: it sees the pairs before they are sorted into rows.
     """
 
     def __init__(self, type_map: Sequence[str]) -> None:

@@ -20,8 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import dpa2calc  # isort: skip  # noqa: F401  # before torch: it says how OpenMP's threads wait
-
 import torch
 from ase.data import atomic_numbers
 
@@ -38,7 +36,7 @@ from dpa2calc.training import (
     finetune,
     train,
 )
-from dpa2calc.training.distill_config import Ensemble
+from dpa2calc.training.distill.config import Ensemble
 from dpa2calc.training.statistics import spread_frames
 
 COLUMNS = ("teacher", "student", "full data")

@@ -35,7 +35,7 @@ from paper.science import (
 )
 
 from dpa2calc.applications import Frames, arrhenius, density_map, diffusion, read_paths, run_md
-from dpa2calc.applications.diffusion import CM2_PER_S
+from dpa2calc.applications.transport.diffusion import CM2_PER_S
 
 FRAME_FS = 50.0
 

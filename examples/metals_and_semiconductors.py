@@ -28,8 +28,8 @@ from dpa2calc.applications import (
     surface_energy,
     vacancy_formation_energy,
 )
-from dpa2calc.applications.result import Result
-from dpa2calc.cli.common import save_figure
+from dpa2calc.cli.arguments.structures import save_figure
+from dpa2calc.files.results import Result
 
 # Experiment at room temperature. Lattice constants and C_ij of Cu and Ni: C. Kittel, Introduction to Solid
 # State Physics, 8th edition, chapters 1 and 3; C_ij of Si and Ge: McSkimin and Andreatch, J. Appl. Phys. 35,

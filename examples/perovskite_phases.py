@@ -25,7 +25,7 @@ from paper.science import calculator, model_name, options, prepare, summarise
 from perovskite_transition import SYSTEMS, System
 
 from dpa2calc.applications import find_cages, perovskite, relax, solid_solution
-from dpa2calc.applications.off_centre import direction_name
+from dpa2calc.applications.transitions.off_centre import direction_name
 
 DIRECTIONS = {"[001]": (0, 0, 1), "[110]": (1, 1, 0), "[111]": (1, 1, 1)}
 SHIFT = 0.25  # Å

@@ -14,17 +14,15 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-import dpa2calc  # isort: skip  # noqa: F401  # before torch: it says how OpenMP's threads wait
-
 import torch
 
-from dpa2calc.checkpoint import save_checkpoint
 from dpa2calc.model.config import DPA2Config, HeadConfig, ModelConfig
-from dpa2calc.model.presets import preset
-from dpa2calc.training.config import TrainConfig
-from dpa2calc.training.dataset import Dataset
+from dpa2calc.model.config.presets import preset
+from dpa2calc.store.checkpoint import save_checkpoint
+from dpa2calc.training.config.train import TrainConfig
+from dpa2calc.training.data.dataset import Dataset
 from dpa2calc.training.evaluate import evaluate
-from dpa2calc.training.run import train
+from dpa2calc.training.fit.run import train
 
 HEAD = HeadConfig(
     name="H2O-PBE0TS",

@@ -15,11 +15,11 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 from dpa2calc.applications import perovskite, vacancy_hop
-from dpa2calc.checkpoint import save_checkpoint
 from dpa2calc.cli.main import build_parser
 from dpa2calc.deepmd.write import write_deepmd
 from dpa2calc.model.config import DPA1Config, FittingConfig, HeadConfig, ModelConfig
 from dpa2calc.model.potential import Potential
+from dpa2calc.store.checkpoint import save_checkpoint
 
 ROOT = Path(__file__).parents[1]
 

@@ -14,60 +14,65 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .checks import DataReport, check_dataset, clean
-    from .config import FinetuneConfig, TrainConfig
-    from .dataset import Dataset, Frame
-    from .datasets import load_registered, registered_sets, training_collection
-    from .distill import distill
-    from .distill_config import DistillConfig, MDCondition
-    from .distill_result import DistillResult
-    from .distributed import Processes
+    from dpa2calc.training.config.train import FinetuneConfig, TrainConfig
+    from dpa2calc.training.data.checks.report import DataReport, check_dataset, clean
+    from dpa2calc.training.data.collection.paper_sets import paper_sets
+    from dpa2calc.training.data.collection.registry import (
+        load_registered,
+        registered_sets,
+        training_collection,
+    )
+    from dpa2calc.training.data.dataset import Dataset, Frame
+    from dpa2calc.training.data.labels import LabelKeys
+    from dpa2calc.training.distill.config import DistillConfig, MDCondition
+    from dpa2calc.training.distill.distill import distill
+    from dpa2calc.training.distill.result import DistillResult
+    from dpa2calc.training.finetune.finetune import FinetuneResult, finetune, rank_heads
+    from dpa2calc.training.fit.distributed import Processes
+    from dpa2calc.training.fit.run import model_for, pretrain, train
+    from dpa2calc.training.fit.setup import TrainingSet
+    from dpa2calc.training.runs.log import History
+    from dpa2calc.training.runs.result import TrainResult
+
     from .evaluate import Evaluation, evaluate
-    from .finetune import FinetuneResult, finetune, rank_heads
-    from .history import History
-    from .labels import LabelKeys
     from .learning_curve import LearningCurve, fine_tuned, from_scratch, learning_curve
     from .metrics import Errors
-    from .paper_sets import paper_sets
-    from .preparation import TrainingSet
-    from .run import model_for, pretrain, train
-    from .train_result import TrainResult
 
 # Public name -> module. Imported when first used, so that the command line reads its options without torch.
 _PUBLIC = {
-    "check_dataset": "checks",
-    "clean": "checks",
-    "DataReport": "checks",
-    "Dataset": "dataset",
-    "distill": "distill",
-    "DistillConfig": "distill_config",
-    "DistillResult": "distill_result",
+    "check_dataset": "data.checks.report",
+    "clean": "data.checks.report",
+    "DataReport": "data.checks.report",
+    "Dataset": "data.dataset",
+    "distill": "distill.distill",
+    "DistillConfig": "distill.config",
+    "DistillResult": "distill.result",
     "Errors": "metrics",
     "evaluate": "evaluate",
     "Evaluation": "evaluate",
     "fine_tuned": "learning_curve",
-    "finetune": "finetune",
-    "FinetuneConfig": "config",
-    "FinetuneResult": "finetune",
-    "Frame": "dataset",
+    "finetune": "finetune.finetune",
+    "FinetuneConfig": "config.train",
+    "FinetuneResult": "finetune.finetune",
+    "Frame": "data.dataset",
     "from_scratch": "learning_curve",
-    "History": "history",
-    "LabelKeys": "labels",
+    "History": "runs.log",
+    "LabelKeys": "data.labels",
     "learning_curve": "learning_curve",
     "LearningCurve": "learning_curve",
-    "load_registered": "datasets",
-    "MDCondition": "distill_config",
-    "model_for": "run",
-    "paper_sets": "paper_sets",
-    "pretrain": "run",
-    "Processes": "distributed",
-    "rank_heads": "finetune",
-    "registered_sets": "datasets",
-    "train": "run",
-    "TrainConfig": "config",
-    "training_collection": "datasets",
-    "TrainingSet": "preparation",
-    "TrainResult": "train_result",
+    "load_registered": "data.collection.registry",
+    "MDCondition": "distill.config",
+    "model_for": "fit.run",
+    "paper_sets": "data.collection.paper_sets",
+    "pretrain": "fit.run",
+    "Processes": "fit.distributed",
+    "rank_heads": "finetune.finetune",
+    "registered_sets": "data.collection.registry",
+    "train": "fit.run",
+    "TrainConfig": "config.train",
+    "training_collection": "data.collection.registry",
+    "TrainingSet": "fit.setup",
+    "TrainResult": "runs.result",
 }
 
 __all__ = [

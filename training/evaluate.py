@@ -16,21 +16,21 @@ from ase.data import chemical_symbols
 from dpa2calc.ambient import own_modes
 from dpa2calc.errors import DataError
 from dpa2calc.files.arrays import read_arrays, write_arrays
+from dpa2calc.files.shown import ShownBySummary
 from dpa2calc.heads import resolve_head
-from dpa2calc.load import load_model
 from dpa2calc.model.potential import Potential
 from dpa2calc.progress import progress_bar
-from dpa2calc.shown import ShownBySummary
+from dpa2calc.store.load import load_model
+from dpa2calc.training.data.checks.outliers import FewFrames, few_frames
+from dpa2calc.training.data.checks.report import check_frames
+from dpa2calc.training.data.checks.shear_order import misordered_shear
+from dpa2calc.training.data.dataset import Dataset, Frame
+from dpa2calc.training.data.readers import PathLike
+from dpa2calc.training.fit.loader import GraphStore, groups_by_atoms, make_batch
+from dpa2calc.training.fit.loss import symmetric
+from dpa2calc.training.fit.optimizers.optimizer import evaluating, placed
 
-from .checks import check_frames
-from .data import PathLike
-from .dataset import Dataset, Frame
-from .few_frames import FewFrames, few_frames
-from .loader import GraphStore, groups_by_atoms, make_batch
-from .loss import symmetric
 from .metrics import Errors, ErrorSums
-from .optimizer import evaluating, placed
-from .shear_order import misordered_shear
 from .statistics import energy_bias
 
 _HEADER = "json"  # name of the JSON text in the file

@@ -14,22 +14,22 @@ from dpa2calc.ambient import own_modes
 from dpa2calc.errors import DataError
 from dpa2calc.files.identity import Part
 from dpa2calc.files.names import file_stems
+from dpa2calc.files.shown import ShownBySummary
 from dpa2calc.files.typed import typed
-from dpa2calc.load import load_model
 from dpa2calc.model.config import ModelConfig, check, to_dict
 from dpa2calc.model.potential import Potential
-from dpa2calc.shown import ShownBySummary
+from dpa2calc.store.load import load_model
+from dpa2calc.training.config.train import FinetuneConfig, TrainConfig
+from dpa2calc.training.data.checks.report import check_frames
+from dpa2calc.training.data.dataset import Dataset
+from dpa2calc.training.data.readers import PathLike
+from dpa2calc.training.finetune.finetune import finetune
+from dpa2calc.training.fit.run import train
+from dpa2calc.training.runs.folder import remove_large_files, run_folder
+from dpa2calc.training.runs.identity import data_identity, model_part, options_part, start_part
 
-from .checks import check_frames
-from .config import FinetuneConfig, TrainConfig
 from .curve_points import Point, Points
-from .data import PathLike
-from .dataset import Dataset
 from .evaluate import evaluate
-from .finetune import finetune
-from .run import train
-from .run_folder import remove_large_files, run_folder
-from .run_identity import data_identity, model_part, options_part, start_part
 
 # What trains on a subset and leaves its files in a folder; returns a potential whose first head is meant.
 Scheme = Callable[[Dataset, Path], Potential]

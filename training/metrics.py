@@ -11,12 +11,11 @@ from torch import Tensor
 
 from dpa2calc.ambient import own_modes
 from dpa2calc.model.potential import Potential
-
-from .dataset import Dataset
-from .distributed import ALONE, Processes
-from .loader import Batch, GraphStore, groups_by_atoms, make_batch
-from .loss import symmetric
-from .optimizer import evaluating, placed
+from dpa2calc.training.data.dataset import Dataset
+from dpa2calc.training.fit.distributed import ALONE, Processes
+from dpa2calc.training.fit.loader import Batch, GraphStore, groups_by_atoms, make_batch
+from dpa2calc.training.fit.loss import symmetric
+from dpa2calc.training.fit.optimizers.optimizer import evaluating, placed
 
 QUANTITIES = ("energy", "force", "virial")
 

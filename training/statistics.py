@@ -10,15 +10,14 @@ import torch
 from torch import Tensor
 
 from dpa2calc.errors import DataError
-from dpa2calc.graph import Graph
 from dpa2calc.model.config import ModelConfig
-from dpa2calc.model.dpa1 import DPA1
-from dpa2calc.model.dpa2 import DPA2
-from dpa2calc.model.environment import Environment, switch
+from dpa2calc.model.descriptors.dpa1 import DPA1
+from dpa2calc.model.descriptors.dpa2 import DPA2
+from dpa2calc.model.neighborhood import Environment, switch
 from dpa2calc.model.potential import Potential
-
-from .dataset import Dataset, Frame
-from .loader import require_parameters
+from dpa2calc.structures.graph import Graph
+from dpa2calc.training.data.dataset import Dataset, Frame
+from dpa2calc.training.fit.loader import require_parameters
 
 STD_FLOOR = 1e-2
 STD_WITHOUT_DATA = 0.1

@@ -24,7 +24,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 from dpa2calc.applications import MDResult, relax, run_md
-from dpa2calc.applications._evaluate import evaluate
+from dpa2calc.applications.shared.cached import evaluate
 from dpa2calc.errors import DPA2CalcError
 
 Case = tuple[Path, str, Callable[[Path], Any], Callable[[Any], bool]]  # folder, file, call, is it right

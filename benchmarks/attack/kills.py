@@ -113,7 +113,7 @@ def relax(folder: Path) -> str:
 
 def phonons(folder: Path) -> str:
     """Displacements kept in a folder."""
-    from dpa2calc.applications.phonons import phonons as work
+    from dpa2calc.applications.crystals.phonons import phonons as work
 
     atoms = crystal(1)
     result = work(atoms, min_length=6, relax="positions", folder=folder / "ph", progress=False)
@@ -122,7 +122,7 @@ def phonons(folder: Path) -> str:
 
 def eos(folder: Path) -> str:
     """Volumes kept in a folder."""
-    from dpa2calc.applications.eos import equation_of_state
+    from dpa2calc.applications.crystals.eos import equation_of_state
 
     return content(
         np.round(equation_of_state(crystal(1), folder=folder / "eos", progress=False).energies, 10)

@@ -40,7 +40,7 @@ import numpy as np
 from dpa2calc.applications import Frames
 from dpa2calc.errors import DPA2CalcError
 from dpa2calc.files.identity import digest
-from dpa2calc.load import load_model
+from dpa2calc.store.load import load_model
 from dpa2calc.training import Dataset
 base = int(open("/proc/self/statm").read().split()[0]) * 4096
 resource.setrlimit(resource.RLIMIT_AS, (base + 4 * 2**30,) * 2)
@@ -104,12 +104,12 @@ def good_files(folder: Path) -> list[Path]:
     """One small model in every format that can be read, and a few frames."""
     import torch
 
-    from dpa2calc.checkpoint import save_checkpoint
     from dpa2calc.deepmd.branch import PREFIX
     from dpa2calc.deepmd.containers import open_source
     from dpa2calc.deepmd.write import write_deepmd
     from dpa2calc.model.config import DPA1Config, FittingConfig, HeadConfig, ModelConfig
     from dpa2calc.model.potential import Potential
+    from dpa2calc.store.checkpoint import save_checkpoint
 
     torch.manual_seed(0)
     head = HeadConfig(name="water", elements=("O", "H"), fitting=FittingConfig(neuron=(6, 6)))

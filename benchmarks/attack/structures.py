@@ -30,8 +30,8 @@ from ase.neighborlist import neighbor_list
 
 from dpa2calc import DPA2Calculator
 from dpa2calc.errors import DPA2CalcError
+from dpa2calc.model.config.presets import preset
 from dpa2calc.model.potential import Potential
-from dpa2calc.model.presets import preset
 
 ELEMENTS = ("O", "H")
 Check = Callable[

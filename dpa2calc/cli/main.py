@@ -12,34 +12,43 @@ from collections.abc import Sequence
 from dpa2calc.cli.shell import Parser, Speaker, readable_streams, run_verb
 from dpa2calc.version import __version__
 
-# verb -> (module inside dpa2calc.cli, one line for `dpa2calc --help`). A verb's module is imported only
+# verb -> (module inside dpa2calc.cli.verbs, one line for `dpa2calc --help`). A verb's module is imported only
 # when that verb is used, so `dpa2calc --help` needs neither torch nor ASE.
 VERBS: dict[str, tuple[str, str]] = {
-    "models": ("models", "models by name: inside the package, or published and downloaded when used"),
-    "describe": ("describe", "what a model is: heads, elements, functionals, sizes, training figures"),
+    "models": ("models.models", "models by name: inside the package, or published and downloaded when used"),
+    "describe": ("models.describe", "what a model is: heads, elements, functionals, sizes, training figures"),
     "evaluate": (
-        "evaluate",
+        "training.evaluate",
         "energies, forces and stresses of structures; errors against labels in the file",
     ),
-    "md": ("md", "molecular dynamics: NVE, NVT, NPT, ramps, exact restart"),
-    "relax": ("relax", "relax positions and cell, with the space group kept if wanted"),
-    "phase-transition": ("phase_transition", "temperature scan up and down, transition temperature"),
-    "rdf": ("rdf", "radial distribution functions with error bars"),
-    "adf": ("adf", "angular distribution with error bars"),
-    "diffusion": ("diffusion", "diffusion coefficients, conductivity, activation energy"),
-    "map": ("map", "map of descriptors by PCA and t-SNE"),
-    "eos": ("eos", "equation of state: equilibrium volume, bulk modulus"),
-    "elastic": ("elastic", "elastic constants: full tensor, stability, averages"),
-    "phonons": ("phonons", "phonons: bands, density of states, thermal properties, quasi-harmonic"),
-    "vibrations": ("vibrations", "vibrations of a molecule: frequencies, zero-point energy, free energy"),
-    "surface": ("surface", "surface energy of a face, from slabs of several thicknesses"),
-    "vacancy": ("vacancy", "vacancy formation energy, from supercells of several sizes"),
-    "neb": ("neb", "minimum-energy path and barrier between two structures"),
-    "train": ("train", "train a model on one dataset or several (a head for each)"),
-    "finetune": ("finetune", "carry a pre-trained model over to new data"),
-    "distill": ("distill", "teach a small, fast student what a large model knows"),
-    "compress": ("compress", "tabulate a student's embedding: error and size, a file that opens compressed"),
-    "convert": ("convert", "models between this package's files and deepmd-kit's"),
+    "md": ("trajectories.md", "molecular dynamics: NVE, NVT, NPT, ramps, exact restart"),
+    "relax": ("solids.relax", "relax positions and cell, with the space group kept if wanted"),
+    "phase-transition": (
+        "trajectories.phase_transition",
+        "temperature scan up and down, transition temperature",
+    ),
+    "rdf": ("trajectories.rdf", "radial distribution functions with error bars"),
+    "adf": ("trajectories.adf", "angular distribution with error bars"),
+    "diffusion": ("trajectories.diffusion", "diffusion coefficients, conductivity, activation energy"),
+    "map": ("trajectories.map", "map of descriptors by PCA and t-SNE"),
+    "eos": ("solids.eos", "equation of state: equilibrium volume, bulk modulus"),
+    "elastic": ("solids.elastic", "elastic constants: full tensor, stability, averages"),
+    "phonons": ("solids.phonons", "phonons: bands, density of states, thermal properties, quasi-harmonic"),
+    "vibrations": (
+        "solids.vibrations",
+        "vibrations of a molecule: frequencies, zero-point energy, free energy",
+    ),
+    "surface": ("solids.surface", "surface energy of a face, from slabs of several thicknesses"),
+    "vacancy": ("solids.vacancy", "vacancy formation energy, from supercells of several sizes"),
+    "neb": ("solids.neb", "minimum-energy path and barrier between two structures"),
+    "train": ("training.train", "train a model on one dataset or several (a head for each)"),
+    "finetune": ("training.finetune", "carry a pre-trained model over to new data"),
+    "distill": ("training.distill", "teach a small, fast student what a large model knows"),
+    "compress": (
+        "models.compress",
+        "tabulate a student's embedding: error and size, a file that opens compressed",
+    ),
+    "convert": ("models.convert", "models between this package's files and deepmd-kit's"),
 }
 
 
@@ -52,7 +61,7 @@ def build_parser(verb: str | None) -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name, (module, line) in VERBS.items():
         if name == verb:
-            importlib.import_module(f"dpa2calc.cli.{module}").add_parser(verbs)
+            importlib.import_module(f"dpa2calc.cli.verbs.{module}").add_parser(verbs)
             verbs.choices[name].set_defaults(parser=verbs.choices[name])
         else:
             verbs.add_parser(name, help=line)

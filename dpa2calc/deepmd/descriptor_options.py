@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dpa2calc.deepmd.section import PAIRS, Options, Reading, activation_name
+from dpa2calc.deepmd.option_reader import PAIRS, Options, Reading, activation_name
 from dpa2calc.errors import CheckpointError
 from dpa2calc.model.config import (
     DeepPotSEConfig,

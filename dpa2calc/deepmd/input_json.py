@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dpa2calc.deepmd.option_reader import Options, Reading
 from dpa2calc.deepmd.options import model_config
-from dpa2calc.deepmd.section import Options, Reading
 from dpa2calc.errors import CheckpointError, ConfigError
 from dpa2calc.model.config import HeadConfig, ModelConfig, NeighborRule
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from dpa2calc.model.config import DeepPotSEConfig, DPA1Config, DPA2Config
-from dpa2calc.model.deeppot_se import DeepPotSE
-from dpa2calc.model.dpa1 import DPA1
-from dpa2calc.model.dpa2 import DPA2
+from dpa2calc.model.descriptors.deeppot_se import DeepPotSE
+from dpa2calc.model.descriptors.dpa1 import DPA1
+from dpa2calc.model.descriptors.dpa2 import DPA2
+from dpa2calc.model.embedding import PairEmbedding
 from dpa2calc.model.fitting import EnergyHead
 from dpa2calc.model.layers import MLP, Dense, LayerNorm
-from dpa2calc.model.pair_embedding import PairEmbedding
 from dpa2calc.model.potential import Potential
 
 # How an array changes on the way: "slots" is stored once for every neighbour slot, (n_types, nsel, 4)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dpa2calc.deepmd.descriptor_options import descriptor_config
-from dpa2calc.deepmd.section import PAIRS, Options, Reading, activation_name
+from dpa2calc.deepmd.option_reader import PAIRS, Options, Reading, activation_name
 from dpa2calc.errors import CheckpointError
 from dpa2calc.files.typed import typed
 from dpa2calc.model.config import BridgingConfig, DescriptorConfig, FittingConfig, HeadConfig, ModelConfig

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 
 from dpa2calc.ambient import own_modes
-from dpa2calc.checkpoint import potential_for
 from dpa2calc.deepmd.branch import Branch, Source
 from dpa2calc.deepmd.containers import open_source
 from dpa2calc.deepmd.names import Entry, descriptor_entries, head_entries
+from dpa2calc.deepmd.option_reader import Reading
 from dpa2calc.deepmd.options import model_config
-from dpa2calc.deepmd.section import Reading
 from dpa2calc.errors import CheckpointError, ConfigError, HeadError
 from dpa2calc.heads import resolve_head
 from dpa2calc.model.config import HeadConfig, ModelConfig
 from dpa2calc.model.potential import Potential
+from dpa2calc.store.checkpoint import potential_for
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dpa2calc.errors import DataError, StructureError
 from dpa2calc.model.config import BridgingConfig
-from dpa2calc.model.environment import Neighborhood, Shell
+from dpa2calc.model.neighborhood import Neighborhood, Shell
 
 
 class Bridging(nn.Module):

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dpa2calc.model.tanh_nets import tanh_, tanh_dense
+from dpa2calc.kernels.training.dense_tanh import tanh_, tanh_dense
 
 
 def silut(threshold: float) -> Callable[[Tensor], Tensor]:

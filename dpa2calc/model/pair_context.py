@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from dpa2calc.model.attention_blocks import Blocks
-from dpa2calc.model.flat_pairs import FlatPairs
+from dpa2calc.kernels.training.attention import Blocks
+from dpa2calc.kernels.training.pair_list import FlatPairs
 
 
 @dataclass(frozen=True)

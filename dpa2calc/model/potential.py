@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from dpa2calc.ambient import own_modes
-from dpa2calc.graph import Graph
+from dpa2calc.kernels.tables.table import CompressionReport
 from dpa2calc.model.bridging import Bridging
 from dpa2calc.model.config import DeepPotSEConfig, DescriptorConfig, DPA1Config, DPA2Config, ModelConfig
-from dpa2calc.model.deeppot_se import DeepPotSE
-from dpa2calc.model.dpa1 import DPA1
-from dpa2calc.model.dpa2 import DPA2
-from dpa2calc.model.environment import Neighborhood, type_pair_mask
+from dpa2calc.model.descriptors.deeppot_se import DeepPotSE
+from dpa2calc.model.descriptors.dpa1 import DPA1
+from dpa2calc.model.descriptors.dpa2 import DPA2
 from dpa2calc.model.fitting import EnergyHead
-from dpa2calc.model.table import CompressionReport
+from dpa2calc.model.neighborhood import Neighborhood, type_pair_mask
+from dpa2calc.structures.graph import Graph
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Potential(nn.Module):
         self.bridging = Bridging(config.bridging, config.n_types) if config.bridging else None
         excluded = type_pair_mask(config.pair_exclude_types, config.n_types)
         self.register_buffer("excluded_pairs", excluded, persistent=False)
-        # Set by `dpa2calc.model.compressed`: the tables in use, and the maker's wish to have some.
+        # Set by `dpa2calc.model.compression`: the tables in use, and the maker's wish to have some.
         self.compression: CompressionReport | None = None
         self.prefers_compression = False
         self.to(dtype)

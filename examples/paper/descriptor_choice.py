@@ -25,7 +25,7 @@ from strained_cells import elastic_constants
 
 from dpa2calc import DPA2Calculator
 from dpa2calc.training import Dataset, TrainConfig, evaluate, load_registered, train
-from dpa2calc.training.data import iread_atoms
+from dpa2calc.training.data.readers import iread_atoms
 
 SETS = ("Si-mlearn", "HfO2-PBE", "Mol-AcAc", "Mo-mlearn", "SSE-PBE")
 ATTENTION = {"update_g2_has_attn": True, "attn2_has_gate": True}

@@ -25,7 +25,7 @@ from report import Cell, Table, write_report
 
 from dpa2calc import DPA2Calculator
 from dpa2calc.applications import run_md
-from dpa2calc.applications.conservation_result import energy_drift
+from dpa2calc.applications.md.conservation_result import energy_drift
 from dpa2calc.training import Dataset
 
 LIMIT = 0.1  # meV/atom/ps

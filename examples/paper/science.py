@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 from ase import Atoms
 from ase.io import read
 
-from dpa2calc.cli.common import add_calculator_arguments, make_calculator
+from dpa2calc.cli.arguments.structures import add_calculator_arguments, make_calculator
 
 from .record import save_record
 

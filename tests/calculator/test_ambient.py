@@ -15,9 +15,9 @@ from ase.build import bulk
 
 from dpa2calc import DPA2Calculator, load_model
 from dpa2calc.ambient import own_modes
-from dpa2calc.checkpoint import save_checkpoint
-from dpa2calc.graph_builder import graph_from_atoms
 from dpa2calc.model.potential import _gradient
+from dpa2calc.store.checkpoint import save_checkpoint
+from dpa2calc.structures.graph_builder import graph_from_atoms
 
 
 @contextlib.contextmanager

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from dpa2calc import DPA2Calculator, load_model
-from dpa2calc.checkpoint import checkpoint_info
-from dpa2calc.dispersion import Dispersion
+from dpa2calc.engine.dispersion import Dispersion
 from dpa2calc.errors import ConfigError, DPA2CalcError
 from dpa2calc.model.potential import Potential
-from dpa2calc.registry import resolve_model
+from dpa2calc.store.checkpoint import checkpoint_info
+from dpa2calc.store.registry import resolve_model
 
 STUDENT = "student-water"
 

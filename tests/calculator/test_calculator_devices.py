@@ -16,9 +16,9 @@ from ase.md.verlet import VelocityVerlet
 from other_device import DEVICES, Elsewhere, OtherDevice, standing_in
 
 from dpa2calc import calculator as calculator_module
-from dpa2calc import committee as committee_module
 from dpa2calc.calculator import DPA2Calculator
-from dpa2calc.committee import Member
+from dpa2calc.engine import committee as committee_module
+from dpa2calc.engine.committee import Member
 from dpa2calc.errors import ConfigError
 
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5}

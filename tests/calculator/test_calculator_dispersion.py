@@ -6,7 +6,7 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.fd import calculate_numerical_stress
 
 from dpa2calc.calculator import DPA2Calculator
-from dpa2calc.dispersion import Dispersion, dispersion_results
+from dpa2calc.engine.dispersion import Dispersion, dispersion_results
 from dpa2calc.errors import ConfigError
 
 pytest.importorskip("dftd3.interface")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from dpa2calc.calculator import DPA2Calculator
+from dpa2calc.engine.dense import batches
 from dpa2calc.errors import ConfigError, HeadError, StructureError
-from dpa2calc.evaluation import batches
 from dpa2calc.model.config import FittingConfig, HeadConfig
 
 NAMES = ["bulk", "molecule", "short-cell", "single-atom", "compressed", "slab", "wire", "triclinic"]

@@ -11,10 +11,10 @@ from ase.build import molecule
 
 import dpa2calc
 from dpa2calc.calculator import DPA2Calculator
-from dpa2calc.checkpoint import save_checkpoint
 from dpa2calc.errors import CheckpointError, DownloadError
 from dpa2calc.model.config import FittingConfig, HeadConfig
-from dpa2calc.registry import ModelEntry
+from dpa2calc.store.checkpoint import save_checkpoint
+from dpa2calc.store.registry import ModelEntry
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_foreign_files(tmp_path):
 def test_wrong_checksum_in_the_cache(checkpoint, tmp_path, monkeypatch):
     right = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     entry = ModelEntry(name="tiny", description="", licence="", file="tiny.safetensors", sha256=right)
-    monkeypatch.setattr("dpa2calc.registry._entries", lambda: (entry,))
+    monkeypatch.setattr("dpa2calc.store.registry._entries", lambda: (entry,))
     monkeypatch.setenv("DPA2CALC_CACHE", str(tmp_path))
     atoms = molecule("H2O")
     assert np.isfinite(DPA2Calculator("tiny", "PBE0").get_potential_energy(atoms))
@@ -113,7 +113,7 @@ def test_import_is_light_and_the_first_name_brings_the_rest():
 
 
 def test_the_first_cause_is_kept_when_one_head_alone_cannot_be_read_either(monkeypatch):
-    from dpa2calc.committee import make_member
+    from dpa2calc.engine.committee import make_member
     from dpa2calc.errors import CheckpointError
 
     said = {None: "the descriptors differ", "A": "its fitting net is cut off", "B": "the descriptors differ"}
@@ -121,7 +121,7 @@ def test_the_first_cause_is_kept_when_one_head_alone_cannot_be_read_either(monke
     def load(model, head=None, *, dtype):
         raise CheckpointError(said[head])
 
-    monkeypatch.setattr("dpa2calc.load.load_model", load)
+    monkeypatch.setattr("dpa2calc.store.load.load_model", load)
     options = {"dtype": torch.float32, "device": torch.device("cpu")}
     with pytest.raises(CheckpointError, match=r"differ\nand its head 'A' alone: its fitting net"):
         make_member("model.pt", "A", **options)

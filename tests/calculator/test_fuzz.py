@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dpa2calc.calculator import DPA2Calculator
 from dpa2calc.errors import DPA2CalcError
-from dpa2calc.lattice import cell_volume
+from dpa2calc.structures.lattice import cell_volume
 
 SETTINGS = settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from dpa2calc.graph_builder import GraphSpec
+from dpa2calc.structures.graph_builder import GraphSpec
 
 
 def trimer(distance):

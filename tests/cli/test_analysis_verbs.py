@@ -135,7 +135,7 @@ def test_map_draws_and_writes_the_page(copper, tmp_path, capsys, monkeypatch) ->
         def get_descriptors(self, atoms: Atoms) -> np.ndarray:
             return np.concatenate([atoms.positions, atoms.get_scaled_positions()], axis=1)
 
-    monkeypatch.setattr("dpa2calc.cli.map.make_calculator", lambda args: Describer())
+    monkeypatch.setattr("dpa2calc.cli.verbs.trajectories.map.make_calculator", lambda args: Describer())
     outputs = ["--figure", str(tmp_path / "map.png"), "--html", str(tmp_path / "map.html")]
     outputs += ["--chemiscope", str(tmp_path / "map.json")]
     assert main(["map", copper, *outputs, "--stop", "2", "--no-tsne", "--quiet"]) == 0

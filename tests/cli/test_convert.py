@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dpa2calc.cli.main import main
-from dpa2calc.load import load_model
+from dpa2calc.store.load import load_model
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden" / "models"
 MULTI = GOLDEN / "mt_dpa2_tiny_sharefit_case" / "model.pt.xz"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from example_files import ROOT, write_example_files
 
-from dpa2calc.cli.deferred import DeferredCalculator
+from dpa2calc.cli.arguments.deferred import DeferredCalculator
 from dpa2calc.cli.main import VERBS, build_parser, main
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -61,7 +61,7 @@ def stopped_at_the_model(files, tmp_path, monkeypatch):
     shutil.copytree(files, tmp_path / "here")
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setattr(DeferredCalculator, "load", stop)
-    monkeypatch.setattr("dpa2calc.registry.download", stop)
+    monkeypatch.setattr("dpa2calc.store.registry.download", stop)
     for module, name in (("run", "pretrain"), ("finetune", "finetune"), ("distill", "distill")):
         monkeypatch.setattr(importlib.import_module(f"dpa2calc.training.{module}"), name, stop)
 

@@ -8,7 +8,7 @@ from ase.build import bulk
 from ase.io import read
 
 from dpa2calc.applications import MDResult
-from dpa2calc.cli.common import add_calculator_arguments, make_calculator
+from dpa2calc.cli.arguments.structures import add_calculator_arguments, make_calculator
 from dpa2calc.cli.main import main
 
 

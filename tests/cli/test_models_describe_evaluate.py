@@ -11,11 +11,11 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
 from ase.stress import voigt_6_to_full_3x3_stress
 
-from dpa2calc.checkpoint import save_checkpoint
 from dpa2calc.cli.main import main
-from dpa2calc.label_errors import Labels, label_errors, labels_of
+from dpa2calc.labels.errors import Labels, label_errors, labels_of
 from dpa2calc.model.config import DPA1Config, FittingConfig, HeadConfig, ModelConfig
 from dpa2calc.model.potential import Potential
+from dpa2calc.store.checkpoint import save_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import pytest
 from ase.build import bulk
 from ase.io import read, write
 
+from dpa2calc.cli.arguments.output import stem
 from dpa2calc.cli.main import main
-from dpa2calc.cli.names import stem
 
 
 @pytest.mark.parametrize(

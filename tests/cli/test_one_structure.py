@@ -4,7 +4,7 @@ import pytest
 from ase.build import bulk
 from ase.io import read, write
 
-from dpa2calc.cli.common import read_frame
+from dpa2calc.cli.arguments.structures import read_frame
 from dpa2calc.cli.main import main
 from dpa2calc.errors import DataError
 

@@ -81,7 +81,7 @@ def test_errors_of_the_system_are_one_line(error, here, capsys, monkeypatch):
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("dpa2calc.cli.eos.choose_folder", fail)
+    monkeypatch.setattr("dpa2calc.cli.verbs.solids.eos.choose_folder", fail)
     assert main(["eos", "Cu.cif", "--calculator", "emt"]) == 1
     text = capsys.readouterr().err
     assert text.startswith("dpa2calc eos: ") and text.count("\n") == 1 and "Traceback" not in text
@@ -171,7 +171,9 @@ def test_missing_extras_are_found_before_the_model_is_loaded(here, capsys, monke
         importlib.util, "find_spec", lambda name, *a: None if name == "sklearn" else real(name, *a)
     )
     monkeypatch.setitem(sys.modules, "phonopy", None)
-    monkeypatch.setattr("dpa2calc.cli.deferred.DeferredCalculator.load", lambda self: pytest.fail("loaded"))
+    monkeypatch.setattr(
+        "dpa2calc.cli.arguments.deferred.DeferredCalculator.load", lambda self: pytest.fail("loaded")
+    )
     assert main(["map", "Cu.cif", "--head", "mlearn-PBE"]) == 1
     assert "scikit-learn, or use --no-tsne" in capsys.readouterr().err
     assert main(["phonons", "Cu.cif", "--head", "mlearn-PBE"]) == 1

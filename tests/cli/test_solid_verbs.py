@@ -6,10 +6,10 @@ import pytest
 from ase.build import bulk, molecule
 from ase.io import read, write
 
-from dpa2calc.applications.elastic import ElasticConstants
-from dpa2calc.applications.surface import SurfaceEnergy
-from dpa2calc.applications.vacancy import VacancyFormation, vacancy_hop
-from dpa2calc.applications.vibrations import Vibrations
+from dpa2calc.applications.crystals.elastic import ElasticConstants
+from dpa2calc.applications.defects.surface import SurfaceEnergy
+from dpa2calc.applications.defects.vacancy import VacancyFormation, vacancy_hop
+from dpa2calc.applications.molecules.vibrations import Vibrations
 from dpa2calc.cli.main import main
 
 

@@ -10,10 +10,10 @@ from ase import Atoms
 
 from dpa2calc.deepmd.read import read_deepmd
 from dpa2calc.deepmd.write import write_deepmd
-from dpa2calc.graph_builder import graph_from_atoms
-from dpa2calc.model.compressed import compress
+from dpa2calc.model.compression import compress
 from dpa2calc.model.config import DeepPotSEConfig, DescriptorConfig, DPA1Config, ModelConfig
 from dpa2calc.model.potential import Potential
+from dpa2calc.structures.graph_builder import graph_from_atoms
 
 pytest.importorskip("numba")
 SMALL = {"neuron": (3, 6, 12), "axis_neuron": 3}

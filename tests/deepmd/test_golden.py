@@ -15,9 +15,9 @@ from ase import Atoms
 from other_device import DEVICES, standing_in
 
 from dpa2calc.deepmd.read import read_deepmd
-from dpa2calc.graph import collate
-from dpa2calc.graph_builder import graph_from_atoms
 from dpa2calc.model.potential import Potential
+from dpa2calc.structures.graph import collate
+from dpa2calc.structures.graph_builder import graph_from_atoms
 
 SMALL = Path(__file__).parents[1] / "data" / "golden"
 LARGE = Path(os.environ.get("DPA2CALC_GOLDEN", "/nowhere"))

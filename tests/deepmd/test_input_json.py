@@ -9,8 +9,8 @@ import pytest
 from dpa2calc.deepmd.input_json import parse_input, read_input
 from dpa2calc.errors import ConfigError
 from dpa2calc.model.config import DeepPotSEConfig, DPA1Config
+from dpa2calc.model.config.presets import preset
 from dpa2calc.model.potential import Potential
-from dpa2calc.model.presets import preset
 
 INPUTS = Path(__file__).parents[1] / "data" / "inputs"
 

@@ -14,9 +14,9 @@ import torch
 from ase import Atoms
 
 from dpa2calc.deepmd.read import read_deepmd
-from dpa2calc.graph_builder import graph_from_atoms
-from dpa2calc.model.dpa2 import DPA2
+from dpa2calc.model.descriptors.dpa2 import DPA2
 from dpa2calc.model.electron_configuration import electron_configurations
+from dpa2calc.structures.graph_builder import graph_from_atoms
 
 SMALL = Path(__file__).parents[1] / "data" / "golden"
 LARGE = Path(os.environ.get("DPA2CALC_GOLDEN", "/nowhere"))

@@ -16,9 +16,9 @@ from dpa2calc.deepmd.containers import read_hdf5_tree
 from dpa2calc.deepmd.read import potential_from_source, read_deepmd
 from dpa2calc.deepmd.write import _save_tree, write_deepmd
 from dpa2calc.errors import CheckpointError, HeadError
-from dpa2calc.graph_builder import graph_from_atoms
-from dpa2calc.load import load_model
 from dpa2calc.model.potential import Potential
+from dpa2calc.store.load import load_model
+from dpa2calc.structures.graph_builder import graph_from_atoms
 
 
 def edited(path: Path, change: Callable[[Any], None]) -> Path:

@@ -20,8 +20,8 @@ from dpa2calc.deepmd.containers import open_source, read_hdf5_tree
 from dpa2calc.deepmd.read import read_deepmd
 from dpa2calc.deepmd.write import write_deepmd
 from dpa2calc.errors import CheckpointError
-from dpa2calc.load import load_model
 from dpa2calc.model.potential import Potential
+from dpa2calc.store.load import load_model
 
 
 def same(a: Potential, b: Potential) -> bool:

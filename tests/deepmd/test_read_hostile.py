@@ -18,7 +18,6 @@ from dpa2calc.deepmd.read import read_deepmd
 from dpa2calc.deepmd.write import write_deepmd
 from dpa2calc.errors import CheckpointError
 from dpa2calc.files import limits
-from dpa2calc.load import load_model
 from dpa2calc.model.config import (
     DeepPotSEConfig,
     DescriptorConfig,
@@ -31,6 +30,7 @@ from dpa2calc.model.config import (
     RepinitConfig,
 )
 from dpa2calc.model.potential import Potential
+from dpa2calc.store.load import load_model
 
 HEAD = HeadConfig(fitting=FittingConfig(neuron=(4,)))
 DESCRIPTORS: dict[str, DescriptorConfig] = {

@@ -12,7 +12,6 @@ from ase import Atoms
 from dpa2calc.deepmd.containers import open_source
 from dpa2calc.deepmd.read import read_deepmd
 from dpa2calc.deepmd.write import write_deepmd
-from dpa2calc.graph_builder import graph_from_atoms
 from dpa2calc.model.bridging import table_coefficients
 from dpa2calc.model.config import (
     BridgingConfig,
@@ -27,6 +26,7 @@ from dpa2calc.model.config import (
     ThreeBodyConfig,
 )
 from dpa2calc.model.potential import Potential
+from dpa2calc.structures.graph_builder import graph_from_atoms
 
 pytestmark = pytest.mark.deepmd
 TYPE_MAP = ("O", "H", "Cu", "C")

@@ -16,8 +16,8 @@ from dpa2calc.deepmd.read import read_deepmd
 from dpa2calc.deepmd.write import write_deepmd
 from dpa2calc.errors import CheckpointError, HeadError
 from dpa2calc.model.config import FittingConfig, HeadConfig, ModelConfig
+from dpa2calc.model.config.presets import preset
 from dpa2calc.model.potential import Potential
-from dpa2calc.model.presets import preset
 
 SMALL = Path(__file__).parents[1] / "data" / "golden" / "models"
 LARGE = Path(os.environ.get("DPA2CALC_GOLDEN", "/nowhere")) / "models"

@@ -18,7 +18,7 @@ from dpa2calc.errors import ConfigError, OutputError
 from dpa2calc.files.atomic import atomic_path, write_text
 from dpa2calc.files.identity import calculator_identity, differences, require_same, structure_identity
 from dpa2calc.files.lock import locked, locked_files, working_in
-from dpa2calc.load import load_model
+from dpa2calc.store.load import load_model
 
 
 def changed(atoms, change):

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpa2calc.applications import Frames
-from dpa2calc.cli.common import read_frame
+from dpa2calc.cli.arguments.structures import read_frame
 from dpa2calc.errors import DataError, MissingDependencyError
 from dpa2calc.files.structures import iread_structures, read_structures
 from dpa2calc.training import Dataset

@@ -4,7 +4,6 @@ import pytest
 import torch
 from ase import Atoms
 
-from dpa2calc.graph_builder import graph_from_atoms
 from dpa2calc.model.config import (
     DeepPotSEConfig,
     DescriptorConfig,
@@ -16,6 +15,7 @@ from dpa2calc.model.config import (
     ThreeBodyConfig,
 )
 from dpa2calc.model.potential import Potential
+from dpa2calc.structures.graph_builder import graph_from_atoms
 
 PAIRS = ((0, 1),)
 SMALL = {"neuron": (4, 8), "axis_neuron": 2}

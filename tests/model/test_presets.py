@@ -17,8 +17,8 @@ from dpa2calc.model.config import (
     from_dict,
     to_dict,
 )
+from dpa2calc.model.config.presets import preset, preset_names
 from dpa2calc.model.potential import Potential
-from dpa2calc.model.presets import preset, preset_names
 
 FOUR = ("O", "H", "Cu", "C")
 

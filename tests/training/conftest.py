@@ -12,7 +12,6 @@ from ase.build import bulk
 from ase.calculators.lj import LennardJones
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from dpa2calc.checkpoint import load_checkpoint
 from dpa2calc.model.config import (
     DPA2Config,
     FittingConfig,
@@ -21,9 +20,10 @@ from dpa2calc.model.config import (
     RepformerConfig,
     RepinitConfig,
 )
-from dpa2calc.training.config import TrainConfig
-from dpa2calc.training.dataset import Dataset
-from dpa2calc.training.run import train
+from dpa2calc.store.checkpoint import load_checkpoint
+from dpa2calc.training.config.train import TrainConfig
+from dpa2calc.training.data.dataset import Dataset
+from dpa2calc.training.fit.run import train
 
 torch.set_num_threads(1)
 

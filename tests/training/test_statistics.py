@@ -10,10 +10,10 @@ import torch
 from ase import Atoms
 
 from dpa2calc.errors import DataError
-from dpa2calc.graph_builder import graph_from_atoms
 from dpa2calc.model.potential import Potential
-from dpa2calc.training.dataset import Dataset
-from dpa2calc.training.preparation import TrainingData, TrainingSet, fit_energy_biases
+from dpa2calc.structures.graph_builder import graph_from_atoms
+from dpa2calc.training.data.dataset import Dataset
+from dpa2calc.training.fit.setup import TrainingData, TrainingSet, fit_energy_biases
 from dpa2calc.training.statistics import energy_bias, set_environment_statistics
 
 

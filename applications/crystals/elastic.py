@@ -1,0 +1,353 @@
+"""Elastic constants of a crystal from the stress of small strains: full tensor, stability, averages."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from ase import Atoms, units
+
+from dpa2calc.applications.shared.application import application
+from dpa2calc.applications.shared.cached import Evaluated, Relaxation, evaluate
+from dpa2calc.applications.shared.structures import (
+    GPA,
+    checked_copy,
+    need_stress,
+    positive,
+    require,
+    symmetry_dataset,
+)
+from dpa2calc.errors import ConfigError
+from dpa2calc.files.results import Result, provenance
+
+from . import elastic_tensor
+
+_MAX_STRESS = 0.1  # GPa left in the reference before its constants are doubtful (order of C times 1e-3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ElasticConstants(Result):
+    """Elastic tensor of one crystal at zero temperature.
+
+    Fields: `tensor` (6, 6) GPa in the frame of the given atoms (Voigt order xx yy zz yz xz xy), symmetrised;
+    `errors` (6, 6) GPa, the larger of the fit's error (its standard error, and the change when only the
+    smallest strains are used, in quadrature) and of what symmetrisation changed; `raw` (6, 6) GPa before
+    symmetrisation; `standard_tensor` (6, 6) GPa in the standard orientation of the conventional cell, where
+    `constants` ("C11" -> (value, error)) are the independent ones, NaN where not determined; `eigenvalues`
+    (6,) GPa and `stable` (all above zero); `moduli`: Voigt, Reuss and Hill averages in GPa (names in
+    `elastic_tensor.averages`) and `moduli_errors`; `density` kg/m³; `debye_temperature` K;
+    `reference_stress` (6,) GPa left in the unstrained crystal; `cell` (3, 3) Å, `scaled_positions`,
+    `numbers` of that crystal; `strains` used; `relaxed_ions`; `reason`: what is not determined and why, ""
+    where all is. Errors are those of the calculation with this calculator; how far the calculator is from
+    the truth they do not say.
+    """
+
+    formula: str
+    crystal_system: str
+    space_group: str
+    tensor: np.ndarray
+    errors: np.ndarray
+    raw: np.ndarray
+    standard_tensor: np.ndarray
+    constants: dict[str, tuple[float, float]]
+    eigenvalues: np.ndarray
+    stable: bool
+    moduli: dict[str, float]
+    moduli_errors: dict[str, float]
+    density: float
+    debye_temperature: float
+    reference_stress: np.ndarray
+    cell: np.ndarray
+    scaled_positions: np.ndarray
+    numbers: np.ndarray
+    strains: np.ndarray
+    relaxed_ions: bool
+    reason: str = ""
+
+    def sound_velocities(self, direction: Sequence[float] | np.ndarray) -> np.ndarray:
+        """Speeds (3,) in m/s, slowest first, of elastic waves along a Cartesian direction (given frame)."""
+        return elastic_tensor.sound_velocities(self.tensor, self.density, direction)[0]
+
+    def young_modulus(self, direction: Sequence[float] | np.ndarray) -> float:
+        """Young's modulus (GPa) for a pull along a Cartesian direction: 1 / S_nnnn."""
+        n = np.asarray(direction, dtype=float) / np.linalg.norm(direction)
+        pull = np.array([n[i] * n[j] for i, j in elastic_tensor.VOIGT])  # stress of a unit pull
+        strain = np.linalg.solve(self.tensor, pull)  # engineering strain, so strain along n is strain . pull
+        return float(1.0 / np.dot(strain, pull))
+
+    def atoms(self) -> Atoms:
+        """The unstrained crystal the constants belong to."""
+        return Atoms(numbers=self.numbers, cell=self.cell, scaled_positions=self.scaled_positions, pbc=True)
+
+    def summary(self) -> str:
+        """Main numbers with units and errors."""
+        m, e = self.moduli, self.moduli_errors
+        verdict = "stable" if self.stable else "UNSTABLE: not all eigenvalues are positive"
+        lowest, doubt = self.eigenvalues[0], np.linalg.norm(self.errors, 2)
+        if abs(lowest) < doubt:
+            verdict = f"stability not determined: the lowest eigenvalue is zero within ± {doubt:.2g} GPa"
+        ions = "relaxed" if self.relaxed_ions else "clamped"
+
+        def number(value: float, error: float) -> str:
+            if np.isnan(value):
+                return "not determined"
+            return f"{value:.2f} ± {error:.2f} GPa"
+
+        lines = [
+            f"Elastic constants of {self.formula} ({self.crystal_system}, {self.space_group}, ions {ions})",
+            *(f"  {name} {number(*found):>18s}" for name, found in self.constants.items()),
+            f"  {verdict} (lowest eigenvalue {lowest:.2f} GPa)",
+            f"  bulk modulus  K  {number(m['bulk_hill'], e['bulk_hill'])}"
+            f"  (Voigt {m['bulk_voigt']:.2f}, Reuss {m['bulk_reuss']:.2f})",
+            f"  shear modulus G  {number(m['shear_hill'], e['shear_hill'])}"
+            f"  (Voigt {m['shear_voigt']:.2f}, Reuss {m['shear_reuss']:.2f})",
+            f"  Young's modulus  {m['young_hill']:.2f} GPa, Poisson's ratio {m['poisson_hill']:.4f}, "
+            f"universal anisotropy {m['anisotropy']:.3f}",
+            f"  density {self.density:.1f} kg/m³, Debye temperature {self.debye_temperature:.1f} K",
+            f"  stress left in the reference: {np.abs(self.reference_stress).max():.4f} GPa",
+            "  errors are those of the fit; the error of the model comes on top",
+        ]
+        if self.reason:
+            lines.append(f"  not determined: {self.reason}")
+        return "\n".join(lines)
+
+    def plot(self, ax: Any = None) -> Any:
+        """The tensor in the standard orientation as a coloured 6 x 6 table in GPa; returns the axes."""
+        from matplotlib import pyplot as plt
+
+        axes = ax if ax is not None else plt.subplots(layout="constrained")[1]
+        limit = np.abs(self.standard_tensor).max()
+        axes.imshow(self.standard_tensor, cmap="RdBu_r", vmin=-1.5 * limit, vmax=1.5 * limit)
+        for (i, j), value in np.ndenumerate(self.standard_tensor):
+            axes.text(j, i, f"{round(value, 1) + 0.0:.1f}", ha="center", va="center", fontsize=8)
+        names = ["xx", "yy", "zz", "yz", "xz", "xy"]
+        axes.set_xticks(range(6), names)
+        axes.set_yticks(range(6), names)
+        axes.set_title(f"{self.formula}: elastic constants (GPa)")
+        return axes
+
+
+@application
+def elastic_constants(
+    atoms: Atoms,
+    *,
+    strains: Sequence[float] = (0.005, 0.01),
+    relax: Literal["none", "cell"] = "cell",
+    relax_ions: bool = True,
+    fmax: float = 1e-4,
+    max_steps: int = 500,
+    symprec: float = 1e-3,
+    folder: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+) -> ElasticConstants:
+    """Full elastic tensor: slopes of the stress at zero strain, six strains of both signs each.
+
+    Each Voigt strain is applied with every magnitude of `strains` and both signs as the symmetric
+    deformation 1 + e, and a cubic polynomial is fitted to each stress component; its slope is C_ij. Its
+    error holds the scatter about the polynomial and the change of the slope when only the smallest strains
+    are used. The matrix is then made symmetric and averaged over the crystal's point group. A constant whose
+    error exceeds half of it and a twentieth of the largest one is not determined, nor is an average whose
+    error exceeds half of it: both are NaN, and `reason` says so.
+
+    Args:
+        atoms: crystal with a calculator that offers stress; not changed. Any cell, any orientation.
+        strains: two or more magnitudes.
+        relax: "cell" relaxes positions and cell first (symmetry kept); "none" takes the atoms as they are,
+            with a warning where stress is left.
+        relax_ions: relax positions in each strained cell (False: clamped-ion constants).
+        fmax: convergence of the relaxations, eV/Å.
+        max_steps: give up a relaxation after so many steps.
+        symprec: distance tolerance of the symmetry search, Å.
+        folder: finished strains are kept here, and the work resumes from them.
+        progress: show a progress bar on stderr.
+
+    Raises:
+        StructureError: no crystal, or a relaxation that does not converge.
+        ConfigError: calculator without stress, bad strains.
+        MissingDependencyError: spglib is not installed.
+    """
+    crystal, calculator = checked_copy(atoms, what="elastic_constants")
+    need_stress(calculator, "elastic_constants")
+    magnitudes = np.sort(np.asarray(strains, dtype=float))
+    if len(np.unique(magnitudes)) < 2 or magnitudes.min() <= 0 or magnitudes.max() > 0.1:
+        raise ConfigError(
+            f"strains must be two or more different magnitudes in (0, 0.1], got {list(strains)}"
+        )
+    positive("fmax", fmax)
+    require("spglib", "elastic_constants")  # before the work, not after
+    first = (
+        Relaxation(fmax=fmax, cell="free", max_steps=max_steps, symmetry=True, symprec=symprec)
+        if relax == "cell"
+        else None
+    )
+    common: dict[str, Any] = {"folder": folder, "stress": True, "progress": progress}
+    (reference,) = evaluate([crystal], calculator, what="relaxing the cell", relaxation=first, **common)
+    _check_reference(reference, fmax)
+    grid, structures = _strained(reference.atoms, magnitudes)
+    ions = Relaxation(fmax=fmax, max_steps=max_steps) if relax_ions else None
+    points = evaluate(structures, calculator, what="elastic strains", relaxation=ions, **common)
+    stresses = np.array([point.stress for point in points]).reshape(6, len(grid), 6) * GPA
+    raw, errors = _slopes(grid, stresses, reference.stress * GPA)
+    record = provenance(
+        calculator, function="elastic_constants", relax=relax, relax_ions=relax_ions, fmax=fmax
+    )
+    return _assemble(raw, errors, reference, symprec, magnitudes, relax_ions, record)
+
+
+def _check_reference(reference: Evaluated, fmax: float) -> None:
+    left = np.abs(reference.stress).max() * GPA
+    if left > _MAX_STRESS or reference.max_force > 10 * fmax:
+        warnings.warn(
+            f"elastic_constants: the crystal is not relaxed (stress up to {left:.2f} GPa, force up to "
+            f"{reference.max_force:.2g} eV/Å); these are not its zero-pressure constants. Use relax='cell'",
+            stacklevel=4,
+        )
+
+
+def _strained(atoms: Atoms, magnitudes: np.ndarray) -> tuple[np.ndarray, list[Atoms]]:
+    """Strains (2 m,) and the 6 * 2m strained crystals, Voigt component slowest."""
+    grid = np.concatenate([-magnitudes[::-1], magnitudes])
+    structures = []
+    for i, j in elastic_tensor.VOIGT:
+        for value in grid:
+            strain = np.zeros((3, 3))
+            strain[i, j] += value / 2.0  # twice on the diagonal, half an engineering shear off it
+            strain[j, i] += value / 2.0
+            strained = atoms.copy()
+            strained.set_cell(atoms.cell.array @ (np.eye(3) + strain), scale_atoms=True)
+            structures.append(strained)
+    return grid, structures
+
+
+def _slopes(grid: np.ndarray, stresses: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """C_ij (6, 6) and standard errors from stresses (6 strains, n, 6 components) in GPa."""
+    x = np.concatenate([grid, [0.0]]) / np.abs(grid).max()
+    design = np.vander(x, 4, increasing=True)  # (n + 1, 4): cubic polynomial
+    values = np.concatenate([stresses, np.broadcast_to(reference, (6, 1, 6))], axis=1)  # (6, n + 1, 6)
+    flat = values.transpose(1, 0, 2).reshape(len(x), 36)
+    solution = np.linalg.lstsq(design, flat, rcond=None)[0]  # (4, 36)
+    freedom = max(1, len(x) - 4)
+    noise = np.sqrt(((design @ solution - flat) ** 2).sum(axis=0) / freedom)  # (36,)
+    spread = np.sqrt(np.linalg.inv(design.T @ design)[1, 1])
+    small = np.abs(grid).min()
+    ends = [stresses[:, np.flatnonzero(grid == sign * small)[0]].ravel() for sign in (-1.0, 1.0)]
+    scale = np.abs(grid).max()
+    slope = solution[1] / scale
+    errors = np.hypot(noise * spread / scale, (ends[1] - ends[0]) / (2.0 * small) - slope)
+    return slope.reshape(6, 6).T, errors.reshape(6, 6).T
+
+
+def _assemble(
+    raw: np.ndarray, fit_errors: np.ndarray, reference: Evaluated, symprec: float,
+    magnitudes: np.ndarray, relax_ions: bool, record: dict[str, Any],
+) -> ElasticConstants:  # fmt: skip
+    atoms = reference.atoms
+    data = symmetry_dataset(atoms, symprec, "elastic_constants")
+    columns = atoms.cell.array.T  # lattice vectors as columns
+    rotations = np.array([columns @ w @ np.linalg.inv(columns) for w in data.rotations])
+    tensor = elastic_tensor.symmetrised((raw + raw.T) / 2.0, rotations)
+    errors = np.maximum(
+        (fit_errors + fit_errors.T) / 2.0, np.maximum(np.abs(raw - tensor), np.abs(raw.T - tensor))
+    )
+    rotation = np.asarray(data.std_rotation_matrix)
+    standard = elastic_tensor.rotate(tensor, rotation)
+    system = elastic_tensor.crystal_system_of(data.number)
+    pairs = elastic_tensor.independent_components(system, data.pointgroup)
+    mass = atoms.get_masses().sum()
+    density = float(mass * units._amu / (atoms.get_volume() * 1e-30))
+    moduli = elastic_tensor.averages(tensor)
+    eigenvalues = elastic_tensor.stability_eigenvalues(tensor)
+    # one component has too few points for its noise, so the root mean square of all is the least error
+    changed = np.abs(elastic_tensor.rotate((raw + raw.T) / 2.0, rotation) - standard)
+    turned = _turned_errors((fit_errors + fit_errors.T) / 2.0, rotation)
+    standard_errors = np.maximum(np.maximum(changed, turned), np.sqrt((fit_errors**2).mean()))
+    constants = {
+        f"C{i}{j}": (float(standard[i - 1, j - 1]), float(standard_errors[i - 1, j - 1])) for i, j in pairs
+    }
+    moduli_errors = _moduli_errors(tensor, errors)
+    reason = _refuse(constants, moduli, moduli_errors, float(np.abs(standard).max()), magnitudes)
+    return ElasticConstants(
+        provenance=record,
+        formula=atoms.get_chemical_formula(),
+        crystal_system=system,
+        space_group=str(data.international),
+        tensor=tensor,
+        errors=errors,
+        raw=raw,
+        standard_tensor=standard,
+        constants=constants,
+        eigenvalues=eigenvalues,
+        stable=bool(eigenvalues.min() > 0),
+        moduli=moduli,
+        moduli_errors=moduli_errors,
+        density=density,
+        debye_temperature=elastic_tensor.debye_temperature(
+            moduli["bulk_hill"], moduli["shear_hill"], density, len(atoms) / atoms.get_volume()
+        ),
+        reference_stress=reference.stress * GPA,
+        cell=atoms.cell.array.copy(),
+        scaled_positions=atoms.get_scaled_positions(),
+        numbers=atoms.numbers.copy(),
+        strains=magnitudes,
+        relaxed_ions=relax_ions,
+        reason=reason,
+    )
+
+
+def _turned_errors(errors: np.ndarray, rotation: np.ndarray) -> np.ndarray:
+    """Independent errors (6, 6) of a symmetric Voigt matrix, carried into another frame."""
+    total = np.zeros((6, 6))
+    for i in range(6):
+        for j in range(i, 6):
+            unit = np.zeros((6, 6))
+            unit[i, j] = unit[j, i] = 1.0
+            total += (errors[i, j] * elastic_tensor.rotate(unit, rotation)) ** 2
+    return np.sqrt(total)
+
+
+def _refuse(
+    constants: dict[str, tuple[float, float]],
+    moduli: dict[str, float],
+    moduli_errors: dict[str, float],
+    largest: float,
+    magnitudes: np.ndarray,
+) -> str:
+    """Set to NaN, in place, what its error leaves open; returns what and why, "" for nothing."""
+    refused = []
+    for name, (value, error) in constants.items():
+        if error > 0.5 * abs(value) and error > 0.05 * largest:
+            refused.append(f"{name} ({value:.3g} ± {error:.2g} GPa)")
+            constants[name] = (float("nan"), error)
+    for kind, label in (("bulk", "K"), ("shear", "G")):
+        value, error = moduli[f"{kind}_hill"], moduli_errors[f"{kind}_hill"]
+        if error > 0.5 * abs(value):
+            refused.append(f"{label} ({value:.3g} ± {error:.2g} GPa)")
+            names = [
+                name for name in moduli if name.startswith(kind) or not name.startswith(("bulk", "shear"))
+            ]
+            moduli.update(dict.fromkeys(names, float("nan")))
+    if not refused:
+        return ""
+    return (
+        f"{', '.join(refused)}: the stresses at strains of {', '.join(f'{m:g}' for m in magnitudes)} scatter "
+        "about their slope, or the slope changes with the strain. Use dtype='float64', a lower fmax, or "
+        "other strains"
+    )
+
+
+def _moduli_errors(tensor: np.ndarray, errors: np.ndarray) -> dict[str, float]:
+    """Linear propagation of independent errors of the upper triangle into the averages."""
+    base = elastic_tensor.averages(tensor)
+    total = dict.fromkeys(base, 0.0)
+    for i in range(6):
+        for j in range(i, 6):
+            shifted = tensor.copy()
+            shifted[i, j] += errors[i, j]
+            shifted[j, i] = shifted[i, j]
+            for name, value in elastic_tensor.averages(shifted).items():
+                total[name] += (value - base[name]) ** 2
+    return {name: float(np.sqrt(value)) for name, value in total.items()}

@@ -1,0 +1,176 @@
+"""What `phonons` returns: bands, density of states, thermal properties, stability, convergence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ase import Atoms, units
+
+from dpa2calc.files.results import Result
+
+from . import phonopy_bridge as _phonopy
+
+_JOULE_PER_MOL = units.mol / units.J  # eV per entity -> J/mol
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phonons(Result):
+    """Harmonic phonons of one crystal. Frequencies in THz, imaginary ones as negative numbers.
+
+    Fields: `numbers`, `masses` (u), `cell` (3, 3) Å, `scaled_positions` of the primitive cell;
+    `supercell_matrix` (3, 3) rows in primitive vectors; `force_constants` (n, n_supercell, 3, 3) eV/Å²;
+    bands along the standard path: `band_qpoints` (n_q, 3) fractional, `band_distances` (n_q,) 1/Å,
+    `band_frequencies` (n_q, 3n), `band_ticks` (distance, label), `band_starts` where connected pieces begin;
+    on the mesh: `mesh` (3,), `mesh_qpoints`, `mesh_weights`, `mesh_frequencies`; `dos_frequencies`, `dos`
+    (states/THz per primitive cell, integral 3n), `dos_by_element`; `temperatures` K, `free_energy` eV/atom
+    (vibrational, zero point included), `entropy` and `heat_capacity` (constant volume) eV/K/atom,
+    `zero_point_energy` eV/atom; `lowest_frequency` THz over mesh and bands at `lowest_qpoint`;
+    `lowest_commensurate` THz over the q-points that fit the supercell, where nothing is interpolated;
+    `imaginary_fraction` of modes on the mesh below -`imaginary_tolerance`. How well it is converged:
+    `max_force` eV/Å and `max_stress` GPa of the crystal given (NaN if unknown), `residual_force` eV/Å,
+    `sum_rule_violation` relative, `displacement` Å, `n_displacements`, `n_supercell_atoms`,
+    `image_distance` Å between periodic images of an atom.
+    """
+
+    formula: str
+    numbers: np.ndarray
+    masses: np.ndarray
+    cell: np.ndarray
+    scaled_positions: np.ndarray
+    supercell_matrix: np.ndarray
+    force_constants: np.ndarray
+    band_qpoints: np.ndarray
+    band_distances: np.ndarray
+    band_frequencies: np.ndarray
+    band_ticks: list[tuple[float, str]]
+    band_starts: list[int]
+    mesh: np.ndarray
+    mesh_qpoints: np.ndarray
+    mesh_weights: np.ndarray
+    mesh_frequencies: np.ndarray
+    dos_frequencies: np.ndarray
+    dos: np.ndarray
+    dos_by_element: dict[str, np.ndarray]
+    temperatures: np.ndarray
+    free_energy: np.ndarray
+    entropy: np.ndarray
+    heat_capacity: np.ndarray
+    zero_point_energy: float
+    lowest_frequency: float
+    lowest_qpoint: np.ndarray
+    lowest_commensurate: float
+    imaginary_fraction: float
+    imaginary_tolerance: float
+    max_force: float
+    max_stress: float
+    residual_force: float
+    sum_rule_violation: float
+    displacement: float
+    n_displacements: int
+    n_supercell_atoms: int
+    image_distance: float
+
+    @property
+    def stable(self) -> bool:
+        """No mode below -imaginary_tolerance on the mesh or the path."""
+        return self.lowest_frequency > -self.imaginary_tolerance
+
+    def atoms(self) -> Atoms:
+        """The primitive cell."""
+        return Atoms(
+            numbers=self.numbers,
+            masses=self.masses,
+            cell=self.cell,
+            scaled_positions=self.scaled_positions,
+            pbc=True,
+        )
+
+    def to_phonopy(self) -> Any:
+        """A `phonopy.Phonopy` with these force constants, for the rest phonopy can do (Born charges, ...)."""
+        return _phonopy.restore(self.atoms(), self.supercell_matrix, self.force_constants)
+
+    def frequencies(self, qpoints: Sequence[Any] | np.ndarray) -> np.ndarray:
+        """Frequencies (n_q, 3n) in THz at q-points (n_q, 3) in fractions of the primitive reciprocal cell."""
+        phonon = _phonopy.restore(self.atoms(), self.supercell_matrix, self.force_constants, symmetry=False)
+        phonon.run_qpoints(np.reshape(np.asarray(qpoints, dtype=float), (-1, 3)))
+        return np.array(phonon.qpoints.frequencies)
+
+    def sound_velocities(self, direction: Sequence[float] | np.ndarray) -> np.ndarray:
+        """Slopes (3,) in m/s of the acoustic branches at Γ along a Cartesian direction, slowest first."""
+        n = np.asarray(direction, dtype=float) / np.linalg.norm(direction)
+        q = 0.01  # rad/Å: a wave of 600 Å, still far above rounding
+        fraction = (q / (2 * np.pi)) * self.cell @ n  # fractional q: dot products with the lattice vectors
+        lowest = np.sort(self.frequencies([fraction])[0])[:3]
+        return 2 * np.pi * lowest / q * 100.0  # Å/ps -> m/s
+
+    def summary(self) -> str:
+        """Main numbers with units, stability and the report on convergence."""
+        room = int(np.abs(self.temperatures - 298.15).argmin())
+        q = ", ".join(f"{x:.3f}" for x in self.lowest_qpoint)
+        lines = [
+            f"Phonons of {self.formula} ({len(self.numbers)} atoms in the primitive cell)",
+            f"  highest frequency   {self.mesh_frequencies.max():.4f} THz"
+            f" ({self.mesh_frequencies.max() * 33.35641:.2f} 1/cm)",
+            f"  lowest frequency    {self.lowest_frequency:.4f} THz at q = ({q})",
+            f"  zero-point energy   {1e3 * self.zero_point_energy:.3f} meV/atom",
+            f"  at {self.temperatures[room]:g} K: C_V {self.heat_capacity[room] * _JOULE_PER_MOL:.3f} "
+            f"J/K/mol, S {self.entropy[room] * _JOULE_PER_MOL:.3f} J/K/mol, "
+            f"F {1e3 * self.free_energy[room]:.3f} meV (all per atom)",
+            "  " + self._verdict(),
+            f"  supercell of {self.n_supercell_atoms} atoms, images {self.image_distance:.2f} Å apart, "
+            f"{self.n_displacements} displacements of {self.displacement:g} Å",
+            f"  largest force {self.max_force:.1e} eV/Å, stress {self.max_stress:.3f} GPa, "
+            f"acoustic sum rule broken by {self.sum_rule_violation:.1e} before it was enforced",
+        ]
+        return "\n".join(lines)
+
+    def _verdict(self) -> str:
+        if self.stable:
+            return "dynamically stable: no imaginary modes"
+        share = 100 * self.imaginary_fraction
+        text = f"IMAGINARY MODES: {share:.2f} % of the mesh (left out of thermal properties); "
+        if self.lowest_commensurate < -self.imaginary_tolerance:
+            return text + "also at q-points that fit the supercell, so the crystal is unstable"
+        return text + "none at q-points that fit the supercell: try a larger supercell before believing them"
+
+    def plot(self, ax: Any = None, *, dos: bool = True) -> Any:
+        """Bands along the path and, to their right, the density of states; returns the axes of the bands.
+
+        With dos=False several results can be drawn into the same axes.
+        """
+        from matplotlib import pyplot as plt
+
+        axes = ax if ax is not None else plt.subplots(figsize=(8, 4.5), layout="constrained")[1]
+        edges = [*self.band_starts, len(self.band_distances)]
+        (line,) = axes.plot([], [], linewidth=1)
+        for start, stop in zip(edges[:-1], edges[1:]):
+            piece = slice(start, stop)
+            axes.plot(
+                self.band_distances[piece], self.band_frequencies[piece], color=line.get_color(), linewidth=1
+            )
+        for position, _ in self.band_ticks:
+            axes.axvline(position, color="grey", linewidth=0.5)
+        axes.axhline(0.0, color="black", linewidth=0.5)
+        axes.set_xticks(*zip(*self.band_ticks))
+        axes.set_xlim(0.0, self.band_distances[-1])
+        axes.set_ylabel("frequency (THz)")
+        axes.set_title(f"Phonons of {self.formula}")
+        if dos:
+            self._plot_dos(axes)
+        return axes
+
+    def _plot_dos(self, bands: Any) -> None:
+        from mpl_toolkits.axes_grid1 import make_axes_locatable
+
+        axes = make_axes_locatable(bands).append_axes("right", size="30%", pad=0.25, sharey=bands)
+        axes.plot(self.dos, self.dos_frequencies, color="black", label="total")
+        if len(self.dos_by_element) > 1:
+            for element, values in self.dos_by_element.items():
+                axes.plot(values, self.dos_frequencies, linewidth=1, label=element)
+            axes.legend(fontsize=8)
+        axes.tick_params(labelleft=False)
+        axes.set_xlabel("states/THz/cell")
+        axes.set_xlim(left=0.0)

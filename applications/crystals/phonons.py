@@ -1,0 +1,255 @@
+"""Phonons of a crystal by finite displacements: bands, density of states, thermal properties, stability."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from ase import Atoms
+
+from dpa2calc.applications.shared.application import application
+from dpa2calc.applications.shared.cached import Relaxation, evaluate
+from dpa2calc.applications.shared.structures import GPA, checked_copy, need_stress, positive, supercell_matrix
+from dpa2calc.errors import StructureError
+from dpa2calc.files.results import library_versions, provenance
+
+from . import phonopy_bridge as _phonopy
+from .phonon_result import Phonons
+
+
+@application
+def phonons(
+    atoms: Atoms,
+    *,
+    min_length: float = 12.0,
+    supercell: Sequence[Any] | np.ndarray | None = None,
+    displacement: float = 0.01,
+    relax: Literal["none", "positions", "cell"] = "none",
+    fmax: float = 1e-4,
+    max_steps: int = 500,
+    temperatures: Sequence[float] | np.ndarray | None = None,
+    mesh: float | Sequence[int] = 60.0,
+    band_spacing: float = 0.005,
+    imaginary_tolerance: float = 0.05,
+    symprec: float = 1e-3,
+    folder: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+) -> Phonons:
+    """Harmonic phonons of a relaxed crystal.
+
+    Args:
+        atoms: crystal with a calculator, primitive or not, relaxed; not changed. Use a calculator in float64.
+        min_length: smallest distance (Å) of opposite faces of the supercell that is chosen (repeats of the
+            conventional cell). It should exceed twice the range of the forces: check `phonon_convergence`.
+        supercell: your own choice instead: three repeats or a 3x3 matrix (rows) of the given cell.
+        displacement: length of the displacements, Å.
+        relax: "none" refuses a crystal with forces above fmax; "positions" or "cell" relaxes first.
+        fmax: largest force allowed, eV/Å.
+        max_steps: give up a relaxation after so many steps.
+        temperatures: K, default 0 to 1000 in steps of 10 and 298.15.
+        mesh: q-point mesh of density of states and thermal properties: a length in Å (as phonopy), or
+            three numbers.
+        band_spacing: distance of q-points along the path, 1/Å.
+        imaginary_tolerance: THz by which a mode may be below zero before it is called imaginary.
+        symprec: distance tolerance (Å) within which the symmetry is made exact.
+        folder: forces of finished displacements are kept here, and the work resumes from them.
+        progress: show a progress bar on stderr.
+
+    Raises:
+        StructureError: no crystal, or forces above fmax with relax="none".
+        MissingDependencyError: phonopy, seekpath or spglib is not installed.
+
+    No splitting of longitudinal and transverse optical modes is added: a potential carries no Born charges.
+    """
+    crystal, calculator = checked_copy(atoms, what="phonons")
+    _phonopy.require_libraries()
+    for name, value in (("min_length", min_length), ("displacement", displacement), ("fmax", fmax)):
+        positive(name, value)
+    limits = Relaxation(
+        fmax=fmax,
+        cell="free" if relax == "cell" else "fixed",
+        max_steps=max_steps,
+        symmetry=True,
+        symprec=symprec,
+    )
+    crystal, max_force, max_stress = _relaxed(crystal, calculator, relax, limits, folder)
+    primitive = _phonopy.primitive_cell(crystal, symprec)
+    if supercell is None:
+        matrix = supercell_matrix(primitive, min_length, symprec)
+    else:
+        matrix = _phonopy.to_primitive_matrix(supercell, crystal, primitive)
+    constants = _phonopy.force_constants(
+        primitive, matrix, calculator, displacement=displacement, folder=folder, progress=progress
+    )
+    _check_supercell(constants, supercell is not None, fmax, symprec)
+    record = provenance(calculator, function="phonons", relax=relax, fmax=fmax, symprec=symprec)
+    record.update(library_versions("phonopy", "seekpath", "spglib"))
+    if temperatures is None:
+        temperatures = np.unique([*np.arange(0.0, 1001.0, 10.0), 298.15])
+    return harmonic_result(
+        constants,
+        temperatures=np.asarray(temperatures, dtype=float),
+        mesh=mesh,
+        band_spacing=band_spacing,
+        imaginary_tolerance=imaginary_tolerance,
+        state=(max_force, max_stress, displacement),
+        record=record,
+    )
+
+
+def _relaxed(
+    crystal: Atoms, calculator: Any, relax: str, limits: Relaxation, folder: Any
+) -> tuple[Atoms, float, float]:
+    """The crystal at rest, its largest force (eV/Å) and stress (GPa, NaN if unknown)."""
+    with_stress = "stress" in getattr(calculator, "implemented_properties", ())
+    fmax = limits.fmax
+    settings = limits if relax != "none" else None
+    if relax == "cell":
+        need_stress(calculator, "phonons with relax='cell'")
+    (point,) = evaluate(
+        [crystal],
+        calculator,
+        what="phonons",
+        relaxation=settings,
+        stress=with_stress,
+        folder=folder,
+        progress=False,
+    )
+    if point.max_force > fmax:
+        worst = int(np.linalg.norm(point.forces, axis=1).argmax())
+        raise StructureError(
+            f"phonons need a relaxed crystal: the force on atom {worst} ({crystal.symbols[worst]}) is "
+            f"{point.max_force:.2g} eV/Å, allowed is fmax={fmax:g}; use relax='positions' or relax='cell', "
+            "or relax it yourself (dtype='float64' reaches such forces)"
+        )
+    max_stress = float(np.abs(point.stress).max() * GPA)
+    if relax != "cell" and max_stress > 0.5:
+        warnings.warn(
+            f"phonons: the crystal is under a stress of {max_stress:.2f} GPa; these are phonons of the "
+            "strained crystal. Use relax='cell' for those at zero pressure",
+            stacklevel=4,
+        )
+    return point.atoms, point.max_force, max_stress
+
+
+def _check_supercell(constants: _phonopy.ForceConstants, chosen: bool, fmax: float, symprec: float) -> None:
+    if chosen and constants.image_distance < 8.0:
+        warnings.warn(
+            f"phonons: atoms are only {constants.image_distance:.2f} Å from their periodic images in this "
+            "supercell; try a larger one, or phonon_convergence",
+            stacklevel=4,
+        )
+    if constants.residual_force > 10 * fmax:
+        warnings.warn(
+            f"phonons: making the symmetry exact within symprec={symprec:g} Å left forces of "
+            f"{constants.residual_force:.2g} eV/Å; relax with the symmetry kept, or lower symprec",
+            stacklevel=4,
+        )
+
+
+def harmonic_result(
+    constants: _phonopy.ForceConstants,
+    *,
+    temperatures: np.ndarray,
+    mesh: float | Sequence[int],
+    band_spacing: float,
+    imaginary_tolerance: float,
+    state: tuple[float, float, float],
+    record: dict[str, Any],
+) -> Phonons:
+    """All that follows from force constants; state is (max_force, max_stress, displacement)."""
+    primitive, matrix = constants.primitive, constants.supercell_matrix
+    n_atoms = len(primitive)
+    bands, grid = _bands(constants, band_spacing), _densities(constants.phonon, primitive, mesh)
+    free, entropy, capacity = _phonopy.thermal_properties(grid["frequencies"], grid["weights"], temperatures)
+    zero_point = _phonopy.thermal_properties(grid["frequencies"], grid["weights"], np.zeros(1))[0][0]
+    every_q = np.concatenate([bands["band_qpoints"], grid["qpoints"]])
+    lowest = np.concatenate([bands["band_frequencies"].min(axis=1), grid["frequencies"].min(axis=1)])
+    where = int(lowest.argmin())
+    weights = grid["weights"] / grid["weights"].sum()
+    imaginary = (grid["frequencies"] < -imaginary_tolerance).mean(axis=1)
+    return Phonons(
+        provenance=record,
+        formula=primitive.get_chemical_formula(),
+        numbers=primitive.numbers.copy(),
+        masses=primitive.get_masses(),
+        cell=primitive.cell.array.copy(),
+        scaled_positions=primitive.get_scaled_positions(),
+        supercell_matrix=matrix,
+        force_constants=constants.values,
+        **bands,
+        mesh=grid["mesh"],
+        mesh_qpoints=grid["qpoints"],
+        mesh_weights=grid["weights"],
+        mesh_frequencies=grid["frequencies"],
+        dos_frequencies=grid["dos_frequencies"],
+        dos=grid["dos"],
+        dos_by_element=grid["by_element"],
+        temperatures=temperatures,
+        free_energy=free / n_atoms,
+        entropy=entropy / n_atoms,
+        heat_capacity=capacity / n_atoms,
+        zero_point_energy=float(zero_point / n_atoms),
+        lowest_frequency=float(lowest[where]),
+        lowest_qpoint=every_q[where],
+        imaginary_fraction=float((weights * imaginary).sum()),
+        imaginary_tolerance=imaginary_tolerance,
+        max_force=state[0],
+        max_stress=state[1],
+        residual_force=constants.residual_force,
+        sum_rule_violation=constants.sum_rule_violation,
+        displacement=state[2],
+        n_displacements=constants.n_displacements,
+        n_supercell_atoms=n_atoms * abs(round(np.linalg.det(matrix))),
+        image_distance=constants.image_distance,
+    )
+
+
+def _bands(constants: _phonopy.ForceConstants, spacing: float) -> dict[str, Any]:
+    """Fields of `Phonons` along the path of high symmetry, and the lowest at points the supercell holds."""
+    phonon = constants.phonon
+    qpoints, distances, ticks, starts = _phonopy.band_path(constants.primitive, spacing)
+    phonon.run_qpoints(qpoints)
+    bands = np.array(phonon.qpoints.frequencies)
+    phonon.run_qpoints(_phonopy.commensurate_points(constants.supercell_matrix))
+    return {
+        "band_qpoints": qpoints,
+        "band_distances": distances,
+        "band_frequencies": bands,
+        "band_ticks": ticks,
+        "band_starts": starts,
+        "lowest_commensurate": float(np.min(phonon.qpoints.frequencies)),
+    }
+
+
+def _densities(phonon: Any, primitive: Atoms, mesh: float | Sequence[int]) -> dict[str, Any]:
+    """Mesh frequencies and the densities of states (tetrahedron method), total and by element."""
+    phonon.run_mesh(mesh)
+    out: dict[str, Any] = {
+        "mesh": np.array(phonon.mesh.mesh_numbers),
+        "qpoints": np.array(phonon.mesh.qpoints),
+        "weights": np.array(phonon.mesh.weights, dtype=float),
+        "frequencies": np.array(phonon.mesh.frequencies),
+    }
+    low, high = float(out["frequencies"].min()), float(out["frequencies"].max())
+    margin = 0.05 * (high - low)
+    limits = {
+        "freq_min": min(low - margin, 0.0),
+        "freq_max": high + margin,
+        "freq_pitch": (high - low) / 300.0,
+    }
+    phonon.run_total_dos(**limits)
+    out["dos_frequencies"] = np.array(phonon.total_dos.frequency_points)
+    out["dos"] = np.array(phonon.total_dos.dos)
+    symbols = np.array(primitive.get_chemical_symbols())
+    if len(set(symbols)) == 1:
+        out["by_element"] = {str(symbols[0]): out["dos"].copy()}
+        return out
+    phonon.run_mesh(mesh, is_mesh_symmetry=False, with_eigenvectors=True)
+    phonon.run_projected_dos(**limits)
+    projected = np.array(phonon.projected_dos.projected_dos)  # (n_atoms, n_frequencies)
+    out["by_element"] = {str(e): projected[symbols == e].sum(axis=0) for e in dict.fromkeys(symbols)}
+    return out

@@ -1,0 +1,253 @@
+"""The bridge to phonopy: primitive cell, displaced supercells, force constants, q-points (private)."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ase import Atoms, units
+from ase.build.supercells import lattice_points_in_supercell
+from ase.spacegroup.symmetrize import refine_symmetry
+
+from dpa2calc.applications.shared.cached import evaluate
+from dpa2calc.applications.shared.structures import image_distance, quiet_spglib, require, symmetry_dataset
+from dpa2calc.errors import ConfigError, StructureError
+
+PLANCK_EV_PER_THZ = units._hplanck / units._e * 1e12  # 4.1357e-3 eV
+PURPOSE = "phonons"
+
+
+def require_libraries() -> None:
+    """Find out before the work that phonopy, seekpath or spglib is missing.
+
+    Raises:
+        MissingDependencyError: it is named, with the way to install it.
+    """
+    for name in ("phonopy", "seekpath", "spglib"):
+        require(name, PURPOSE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForceConstants:
+    """Force constants of one primitive cell in one supercell.
+
+    `primitive`: Atoms; `supercell_matrix` (3, 3) integers, rows times the primitive cell; `values`
+    (n_primitive, n_supercell, 3, 3) eV/Å² in phonopy's compact form, with the acoustic sum rule enforced;
+    `sum_rule_violation` the largest sum before that, relative to the largest element; `residual_force`
+    eV/Å on the undisplaced supercell (subtracted); `n_displacements`; `image_distance` Å; `phonon` the
+    Phonopy object itself, ready for q-points.
+    """
+
+    primitive: Atoms
+    supercell_matrix: np.ndarray
+    values: np.ndarray
+    sum_rule_violation: float
+    residual_force: float
+    n_displacements: int
+    image_distance: float
+    phonon: Any
+
+
+def primitive_cell(atoms: Atoms, symprec: float) -> Atoms:
+    """Primitive cell in the given orientation, its symmetry made exact within symprec (Å)."""
+    spglib = require("spglib", PURPOSE)
+    symmetry_dataset(atoms, symprec, PURPOSE)  # a clear error before ASE's
+    refined = atoms.copy()
+    refined.set_constraint()
+    with quiet_spglib():
+        refine_symmetry(refined, symprec)
+    kinds: dict[tuple[int, float], int] = {}  # isotopes must not be merged: a kind is (element, mass)
+    labels = [
+        kinds.setdefault(k, len(kinds) + 1) for k in zip(refined.numbers, refined.get_masses().round(6))
+    ]
+    cell = (refined.cell.array, refined.get_scaled_positions(), labels)
+    with quiet_spglib():
+        found = spglib.standardize_cell(cell, to_primitive=True, no_idealize=True, symprec=symprec)
+    if found is None:
+        raise StructureError(f"spglib finds no primitive cell with symprec={symprec}; do atoms overlap?")
+    by_label = {label: kind for kind, label in kinds.items()}
+    return Atoms(
+        numbers=[by_label[label][0] for label in found[2]],
+        masses=[by_label[label][1] for label in found[2]],
+        cell=found[0],
+        scaled_positions=found[1],
+        pbc=True,
+        info=dict(atoms.info),  # a calculator may read numbers from it
+    )
+
+
+def build(primitive: Atoms, matrix: np.ndarray, *, symmetry: bool = True) -> Any:
+    """A Phonopy object on a primitive cell; matrix (3, 3) has the supercell vectors as rows.
+
+    The symmetry search takes seconds for some hundred atoms; single q-points do not need it.
+    """
+    phonopy = require("phonopy", PURPOSE)
+    from phonopy.structure.atoms import PhonopyAtoms
+
+    cell = PhonopyAtoms(
+        symbols=primitive.get_chemical_symbols(),
+        cell=primitive.cell.array,
+        scaled_positions=primitive.get_scaled_positions(),
+        masses=primitive.get_masses(),
+    )
+    # phonopy writes supercell vectors as columns
+    return phonopy.Phonopy(
+        cell, supercell_matrix=np.asarray(matrix).T, primitive_matrix="P", is_symmetry=symmetry
+    )
+
+
+def restore(primitive: Atoms, matrix: np.ndarray, values: np.ndarray, *, symmetry: bool = True) -> Any:
+    """A Phonopy object with known compact force constants."""
+    phonon = build(primitive, matrix, symmetry=symmetry)
+    phonon.force_constants = values
+    return phonon
+
+
+def force_constants(
+    primitive: Atoms,
+    matrix: np.ndarray,
+    calculator: Any,
+    *,
+    displacement: float,
+    folder: str | os.PathLike[str] | None,
+    progress: bool,
+) -> ForceConstants:
+    """Finite-displacement force constants; both signs where symmetry does not supply the other."""
+    phonon = build(primitive, matrix)
+    phonon.generate_displacements(distance=displacement)
+    cells = [phonon.supercell, *phonon.supercells_with_displacements]
+    structures = [
+        Atoms(
+            c.symbols, cell=c.cell, scaled_positions=c.scaled_positions, pbc=True, info=dict(primitive.info)
+        )
+        for c in cells
+    ]
+    points = evaluate(structures, calculator, what="phonon displacements", folder=folder, progress=progress)
+    # what is left on the perfect supercell is not a response to the displacement
+    phonon.forces = [point.forces - points[0].forces for point in points[1:]]
+    phonon.produce_force_constants(calculate_full_force_constants=False, show_drift=False)
+    raw = np.asarray(phonon.force_constants)
+    violation = float(np.abs(raw.sum(axis=1)).max() / np.abs(raw).max())
+    phonon.symmetrize_force_constants(level=2, show_drift=False)
+    return ForceConstants(
+        primitive=primitive,
+        supercell_matrix=np.asarray(matrix, dtype=int),
+        values=np.array(phonon.force_constants, dtype=float),
+        sum_rule_violation=violation,
+        residual_force=points[0].max_force,
+        n_displacements=len(points) - 1,
+        image_distance=image_distance(matrix @ primitive.cell.array),
+        phonon=phonon,
+    )
+
+
+def to_primitive_matrix(supercell: Sequence[Any] | np.ndarray, given: Atoms, primitive: Atoms) -> np.ndarray:
+    """The user's supercell of the given cell (3 repeats or a 3x3 matrix of rows) in primitive vectors."""
+    matrix = np.asarray(supercell)
+    if matrix.shape == (3,):
+        matrix = np.diag(matrix)
+    if (
+        matrix.shape != (3, 3)
+        or not np.allclose(matrix, np.rint(matrix))
+        or round(np.linalg.det(matrix)) == 0
+    ):
+        raise ConfigError(f"supercell must be three repeats or a 3x3 matrix of integers, got {supercell!r}")
+    combined = matrix @ given.cell.array @ np.linalg.inv(primitive.cell.array)
+    return np.rint(combined).astype(int)
+
+
+def commensurate_points(matrix: np.ndarray) -> np.ndarray:
+    """Fractional q-points (n, 3) that fit into the supercell: there frequencies are not interpolated."""
+    points = lattice_points_in_supercell(np.asarray(matrix).T)
+    return np.asarray(points, dtype=float)
+
+
+def band_path(
+    primitive: Atoms, spacing: float
+) -> tuple[np.ndarray, np.ndarray, list[tuple[float, str]], list[int]]:
+    """Recommended path of the Hinuma et al. recipe through reciprocal space, by seekpath.
+
+    Args:
+        primitive: primitive cell in any orientation.
+        spacing: distance of neighbouring q-points, 1/Å (without 2 pi).
+
+    Returns:
+        q-points (n, 3) fractional, distances (n,) 1/Å, ticks (distance, label), and the index at which
+        each connected piece starts.
+    """
+    seekpath = require("seekpath", "the band path")
+    structure = (primitive.cell.array, primitive.get_scaled_positions(), _labels(primitive))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecations inside seekpath's use of spglib
+        path = seekpath.get_path_orig_cell(structure)
+    reciprocal = primitive.cell.reciprocal().array  # rows, without 2 pi
+    qpoints: list[np.ndarray] = []
+    distances: list[np.ndarray] = []
+    ticks: list[tuple[float, str]] = []
+    starts: list[int] = []
+    end, last = 0.0, None
+    for first, second in path["path"]:
+        begin, finish = (np.asarray(path["point_coords"][name]) for name in (first, second))
+        length = float(np.linalg.norm((finish - begin) @ reciprocal))
+        n = max(3, int(np.ceil(length / spacing)) + 1)
+        fraction = np.linspace(0.0, 1.0, n)[:, None]
+        if first == last:
+            fraction = fraction[1:]
+        else:
+            starts.append(sum(map(len, qpoints)))
+            label = _pretty(first)
+            if ticks:
+                ticks[-1] = (end, f"{ticks[-1][1]}|{label}")
+            else:
+                ticks.append((end, label))
+        qpoints.append(begin + fraction * (finish - begin))
+        distances.append(end + fraction[:, 0] * length)
+        end, last = end + length, second
+        ticks.append((end, _pretty(second)))
+    return np.concatenate(qpoints), np.concatenate(distances), ticks, starts
+
+
+def _labels(atoms: Atoms) -> list[int]:
+    kinds: dict[tuple[int, float], int] = {}
+    return [
+        kinds.setdefault(kind, len(kinds) + 1) for kind in zip(atoms.numbers, atoms.get_masses().round(6))
+    ]
+
+
+def _pretty(label: str) -> str:
+    return "Γ" if label == "GAMMA" else label.replace("_", "")
+
+
+def thermal_properties(
+    frequencies: np.ndarray, weights: np.ndarray, temperatures: np.ndarray, *, cutoff: float = 1e-3
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Harmonic free energy (eV), entropy (eV/K), heat capacity (eV/K) per cell, each (n_temperatures,).
+
+    F = sum h f / 2 + kT ln(1 - exp(-h f / kT)), averaged over q-points with their weights, over the modes
+    above the cutoff.
+
+    Args:
+        frequencies: (n_q, n_modes) THz, imaginary ones negative.
+        weights: (n_q,).
+        temperatures: K, zero allowed.
+        cutoff: modes at or below this frequency (THz) are left out.
+    """
+    share = np.broadcast_to((weights / weights.sum())[:, None], frequencies.shape)
+    kept = frequencies > cutoff
+    energies, share = PLANCK_EV_PER_THZ * frequencies[kept], share[kept]
+    zero_point = float((share * energies).sum() / 2.0)
+    free, entropy, capacity = np.full(len(temperatures), zero_point), *np.zeros((2, len(temperatures)))
+    for index, temperature in enumerate(temperatures):
+        if temperature <= 0:
+            continue
+        thermal = units.kB * temperature
+        x = np.minimum(energies / thermal, 700.0)
+        occupied = np.exp(-x)
+        free[index] += thermal * (share * np.log1p(-occupied)).sum()
+        entropy[index] = units.kB * (share * (x * occupied / (1.0 - occupied) - np.log1p(-occupied))).sum()
+        capacity[index] = units.kB * (share * x**2 * occupied / (1.0 - occupied) ** 2).sum()
+    return free, entropy, capacity

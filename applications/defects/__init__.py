@@ -1,0 +1,1 @@
+"""Surfaces, vacancies and barriers."""

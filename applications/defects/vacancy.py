@@ -1,0 +1,259 @@
+"""Vacancy formation energy, with its convergence over the size of the supercell, and vacancy hops."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from ase import Atoms
+from ase.build import make_supercell
+from ase.geometry import get_distances
+
+from dpa2calc.applications.shared.application import application
+from dpa2calc.applications.shared.cached import Evaluated, Relaxation, evaluate
+from dpa2calc.applications.shared.structures import (  # fmt: skip
+    checked_copy,
+    image_distance,
+    need_stress,
+    positive,
+    supercell_matrix,
+    symmetry_dataset,
+)
+from dpa2calc.errors import ConfigError
+from dpa2calc.files.results import Result, provenance
+
+
+@dataclass(frozen=True, kw_only=True)
+class VacancyFormation(Result):
+    """Formation energy of one kind of vacancy.
+
+    Fields: `element` removed from `site` (atom number in the given crystal); `energy` eV at infinite size
+    (extrapolated as 1/N when there are two or more supercells) and `error` eV: its difference from the
+    largest supercell (NaN for one supercell); `energies` and `unrelaxed_energies` (n,) eV for supercells of
+    `n_atoms` (n,) atoms before one was removed and `image_distances` (n,) Å; `chemical_potential` eV of the
+    atom removed; `numbers`, `positions`, `cell` of the largest relaxed supercell.
+    """
+
+    formula: str
+    element: str
+    site: int
+    energy: float
+    error: float
+    energies: np.ndarray
+    unrelaxed_energies: np.ndarray
+    n_atoms: np.ndarray
+    image_distances: np.ndarray
+    chemical_potential: float
+    numbers: np.ndarray
+    positions: np.ndarray
+    cell: np.ndarray
+
+    def atoms(self) -> Atoms:
+        """The largest supercell with its vacancy."""
+        return Atoms(numbers=self.numbers, positions=self.positions, cell=self.cell, pbc=True)
+
+    def summary(self) -> str:
+        """Formation energy with error and its convergence."""
+        lines = [
+            f"Vacancy of {self.element} (site {self.site}) in {self.formula}",
+            f"  formation energy  {self.energy:.4f} ± {self.error:.4f} eV",
+            "   atoms  images Å  relaxed eV  unrelaxed eV",
+        ]
+        for row in zip(self.n_atoms, self.image_distances, self.energies, self.unrelaxed_energies):
+            lines.append("  {:6d}  {:8.2f}  {:10.4f}  {:12.4f}".format(*row))
+        lines.append(f"  chemical potential of the atom removed: {self.chemical_potential:.6f} eV")
+        return "\n".join(lines)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Formation energy against 1/N with the extrapolation; returns the axes."""
+        from matplotlib import pyplot as plt
+
+        axes = ax if ax is not None else plt.subplots(layout="constrained")[1]
+        axes.plot(1.0 / self.n_atoms, self.energies, "o", label="relaxed")
+        axes.plot(1.0 / self.n_atoms, self.unrelaxed_energies, "s", label="unrelaxed")
+        if len(self.n_atoms) > 1:
+            slope, limit = np.polyfit(1.0 / self.n_atoms, self.energies, 1)
+            x = np.array([0.0, 1.0 / self.n_atoms.min()])
+            axes.plot(x, limit + slope * x, "--", color="grey", label="to infinite size")
+        axes.set_xlabel("1 / number of atoms")
+        axes.set_ylabel("formation energy (eV)")
+        axes.set_title(f"{self.element} vacancy in {self.formula}: {self.energy:.3f} eV")
+        axes.legend()
+        return axes
+
+
+@application
+def vacancy_formation_energy(
+    atoms: Atoms,
+    *,
+    site: int = 0,
+    min_lengths: Sequence[float] = (8.0, 11.0, 14.0),
+    chemical_potential: Mapping[str, float] | None = None,
+    relax: Literal["none", "positions"] = "positions",
+    relax_bulk: bool = True,
+    rattle: float = 0.02,
+    seed: int = 0,
+    fmax: float = 1e-3,
+    max_steps: int = 1000,
+    symprec: float = 1e-3,
+    folder: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+) -> VacancyFormation:
+    """E_f = E(N - 1) + mu - E(N) at the crystal's own volume, in several supercells.
+
+    In an elemental crystal mu is the energy per atom. The elastic interaction of periodic images falls as
+    1/N, so the energies are extrapolated in 1/N. See `inequivalent_sites` for the sites a crystal has.
+
+    Args:
+        atoms: perfect crystal (any cell) with a calculator; not changed.
+        site: number of the atom in `atoms` that is taken out.
+        min_lengths: smallest distances (Å) of opposite faces of the supercells.
+        chemical_potential: eV by element; needed for a compound, where it is a choice (rich or poor
+            conditions).
+        relax: relax the positions around the vacancy, or not.
+        relax_bulk: relax positions and cell of the perfect crystal first (needs stress).
+        rattle: random displacements (Å, standard deviation) before relaxing, so that a symmetric saddle point
+            is not taken for the minimum; 0 for none.
+        seed: of those displacements.
+        fmax: convergence of the relaxation, eV/Å.
+        max_steps: give up a relaxation after so many steps.
+        symprec: distance tolerance of symmetry, Å.
+        folder: finished supercells are kept here, and the work resumes from them.
+        progress: show a progress bar on stderr.
+
+    Raises:
+        ConfigError: no such site, or a compound without chemical_potential of the element.
+        StructureError: no crystal, or a relaxation that does not converge.
+    """
+    crystal, calculator = checked_copy(atoms, what="vacancy_formation_energy")
+    element = _checked_site(crystal, site, chemical_potential)
+    if not min_lengths or min(min_lengths) <= 0 or rattle < 0:
+        raise ConfigError(
+            f"min_lengths must be lengths in Å and rattle >= 0, got {list(min_lengths)} and {rattle}"
+        )
+    positive("fmax", fmax)
+    settings = None
+    if relax_bulk:
+        need_stress(calculator, "vacancy_formation_energy with relax_bulk=True")
+        settings = Relaxation(fmax=min(fmax, 1e-4), cell="free", max_steps=max_steps, symmetry=True)
+    (bulk,) = evaluate(
+        [crystal], calculator, what="bulk of the vacancy", relaxation=settings, folder=folder, progress=False
+    )
+    per_atom = bulk.energy / len(crystal)
+    potential = per_atom if chemical_potential is None else float(chemical_potential[element])
+    perfect = _supercells(bulk.atoms, min_lengths, symprec)
+    defects = [without_atom(cell, bulk.atoms.positions[site]) for cell in perfect]
+    common: dict[str, Any] = {"folder": folder, "progress": progress}
+    rigid = evaluate(defects, calculator, what="unrelaxed vacancies", **common)
+    relaxed = rigid
+    if relax == "positions":
+        for index, defect in enumerate(defects):
+            defect.positions += np.random.default_rng([seed, index]).normal(
+                0.0, rattle, defect.positions.shape
+            )
+        motion = Relaxation(fmax=fmax, max_steps=max_steps)
+        relaxed = evaluate(defects, calculator, what="relaxing vacancies", relaxation=motion, **common)
+    record = provenance(
+        calculator, function="vacancy_formation_energy", relax=relax, fmax=fmax, rattle=rattle, seed=seed
+    )
+    return _result(bulk, perfect, rigid, relaxed, per_atom, potential, element, site, record)
+
+
+def inequivalent_sites(atoms: Atoms, *, symprec: float = 1e-3) -> list[int]:
+    """One atom number for each kind of site that symmetry does not map on another."""
+    data = symmetry_dataset(atoms, symprec, "inequivalent_sites")
+    return sorted({int(i) for i in data.equivalent_atoms})
+
+
+@application
+def vacancy_hop(
+    atoms: Atoms, *, min_length: float = 10.0, neighbour: int = 0, symprec: float = 1e-3
+) -> tuple[Atoms, Atoms]:
+    """The two ends of a vacancy hop in a supercell, for `nudged_elastic_band`: atom 0's site is empty, or a
+    nearest neighbour of the same element has moved into it.
+
+    Args:
+        atoms: perfect relaxed crystal; its calculator (if any) is put on the first end.
+        min_length: smallest distance of opposite faces of the supercell, Å.
+        neighbour: which of the nearest sites of the same element, by distance (0 the nearest).
+        symprec: distance tolerance of symmetry, Å.
+    """
+    crystal = atoms.copy()
+    crystal.set_constraint()
+    (perfect,) = _supercells(crystal, [min_length], symprec)
+    hole = crystal.positions[0]
+    initial = without_atom(perfect, hole)
+    same = np.flatnonzero(initial.numbers == crystal.numbers[0])
+    distances = get_distances(hole[None], initial.positions[same], cell=initial.cell, pbc=True)[1][0]
+    if not 0 <= neighbour < len(same):
+        raise ConfigError(f"neighbour must be 0 to {len(same) - 1}, got {neighbour}")
+    mover = int(same[np.argsort(distances, kind="stable")[neighbour]])
+    final = initial.copy()
+    final.positions[mover] = hole
+    initial.calc = atoms.calc
+    return initial, final
+
+
+def without_atom(supercell: Atoms, position: np.ndarray) -> Atoms:
+    """The supercell with the atom at a position (Å, any periodic image) taken out."""
+    distances = get_distances(position[None], supercell.positions, cell=supercell.cell, pbc=True)[1][0]
+    defect = supercell.copy()
+    del defect[int(distances.argmin())]
+    return defect
+
+
+def _checked_site(crystal: Atoms, site: int, potentials: Mapping[str, float] | None) -> str:
+    if not 0 <= site < len(crystal):
+        raise ConfigError(f"site must be an atom number from 0 to {len(crystal) - 1}, got {site}")
+    element = str(crystal.symbols[site])
+    if potentials is None and len(set(crystal.numbers)) > 1:
+        raise ConfigError(
+            f"{crystal.get_chemical_formula()} is a compound: the energy of a {element} vacancy depends on "
+            f"where the atom goes; give chemical_potential={{'{element}': eV of one atom in its reservoir}}"
+        )
+    if potentials is not None and element not in potentials:
+        raise ConfigError(f"chemical_potential has no entry for {element}, only for {sorted(potentials)}")
+    return element
+
+
+def _supercells(crystal: Atoms, min_lengths: Sequence[float], symprec: float) -> list[Atoms]:
+    """Perfect supercells, smallest first, each size once."""
+    matrices: dict[int, np.ndarray] = {}
+    for length in sorted(min_lengths):
+        matrix = supercell_matrix(crystal, length, symprec)
+        matrices.setdefault(abs(round(np.linalg.det(matrix))), matrix)
+    cells = [make_supercell(crystal, matrix) for matrix in matrices.values()]
+    for cell in cells:
+        cell.info = dict(crystal.info)  # a calculator may read numbers from it
+    return cells
+
+
+def _result(
+    bulk: Evaluated, perfect: list[Atoms], rigid: list[Evaluated], relaxed: list[Evaluated], per_atom: float,
+    potential: float, element: str, site: int, record: dict[str, Any],
+) -> VacancyFormation:  # fmt: skip
+    n_atoms = np.array([len(cell) for cell in perfect])
+    # the perfect supercell's energy is the bulk's, atom by atom
+    energies = np.array([point.energy for point in relaxed]) + potential - n_atoms * per_atom
+    unrelaxed = np.array([point.energy for point in rigid]) + potential - n_atoms * per_atom
+    limit = float(np.polyfit(1.0 / n_atoms, energies, 1)[1]) if len(n_atoms) > 1 else float(energies[-1])
+    largest = relaxed[-1].atoms
+    return VacancyFormation(
+        provenance=record,
+        formula=bulk.atoms.get_chemical_formula(empirical=True),
+        element=element,
+        site=site,
+        energy=limit,
+        error=abs(limit - float(energies[-1])) if len(n_atoms) > 1 else float("nan"),
+        energies=energies,
+        unrelaxed_energies=unrelaxed,
+        n_atoms=n_atoms,
+        image_distances=np.array([image_distance(cell.cell.array) for cell in perfect]),
+        chemical_potential=potential,
+        numbers=largest.numbers.copy(),
+        positions=largest.positions.copy(),
+        cell=largest.cell.array.copy(),
+    )

@@ -1,0 +1,142 @@
+"""Collecting descriptors of many frames: from a calculator or from arrays, thinned at random as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from dpa2calc.applications.shared.trajectory import Frames, with_progress
+from dpa2calc.errors import ConfigError, DataError
+
+from .environments import environment_labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Points:
+    """Points of one group: vectors (n, d), labels and indices (n,); n_total counts those before thinning."""
+
+    group: str
+    vectors: np.ndarray
+    element: list[str]
+    environment: list[str]
+    frame: np.ndarray
+    atom: np.ndarray
+    n_total: int
+
+
+class ArrayRows:
+    """Descriptors that the caller already has, handed out frame by frame.
+
+    Args:
+        descriptors: (n_atoms of all frames, d), or one array (n_atoms, d) for each frame.
+    """
+
+    def __init__(self, descriptors: np.ndarray | Sequence[np.ndarray]) -> None:
+        whole = isinstance(descriptors, np.ndarray) and descriptors.ndim == 2
+        self.frames = None if whole else list(descriptors)
+        self.rows = np.asarray(descriptors) if whole else np.empty((0, 0))
+        self.used = 0
+
+    def __call__(self, atoms: Atoms) -> np.ndarray:
+        """The next frame's rows (n_atoms, d)."""
+        if self.frames is not None:
+            if self.used >= len(self.frames):
+                raise DataError(f"descriptors hold {len(self.frames)} frames, but the structures have more")
+            rows = np.asarray(self.frames[self.used])
+            self.used += 1
+            return rows
+        rows = self.rows[self.used : self.used + len(atoms)]
+        self.used += len(atoms)
+        return rows
+
+    def check_used_up(self) -> None:
+        """Raise where rows are left over."""
+        total = len(self.rows) if self.frames is None else len(self.frames)
+        if self.used != total:
+            raise DataError(
+                f"descriptors have {total} {'rows' if self.frames is None else 'frames'}, but the structures "
+                f"need {self.used}; hand in descriptors of these structures, in their order"
+            )
+
+
+def descriptor_function(calculator: Any, group: str) -> Callable[[Atoms], np.ndarray]:
+    """`get_descriptors` of the calculator, or of the group's own one."""
+    if isinstance(calculator, Mapping):
+        if group not in calculator:
+            raise ConfigError(
+                f"no calculator for group {group!r}; there are {', '.join(map(str, calculator))}"
+            )
+        calculator = calculator[group]
+    function = getattr(calculator, "get_descriptors", None)
+    if not callable(function):
+        raise ConfigError(
+            f"{type(calculator).__name__} has no get_descriptors(atoms); use DPA2Calculator, or hand in "
+            "descriptors"
+        )
+    return function
+
+
+def collect_points(
+    group: str,
+    frames: Frames,
+    rows_of: Callable[[Atoms], np.ndarray],
+    *,
+    level: str,
+    elements: Sequence[str] | None,
+    at_most: int,
+    rng: np.random.Generator,
+    progress: bool,
+) -> Points:
+    """Walk over the frames of one group, keeping a uniformly random choice of at_most points."""
+    kept: list[tuple[float, np.ndarray, str, str, int, int]] = []
+    total, width = 0, None
+    for number, atoms in enumerate(with_progress(frames, f"descriptors of {group}", progress)):
+        rows = np.asarray(rows_of(atoms.copy()), dtype=float)
+        _check_rows(rows, atoms, width, f"group {group}, {frames.name}, frame {number}")
+        width = rows.shape[1]
+        new = _points_of_frame(atoms, rows, level, elements)
+        total += len(new)
+        # the points with the smallest random keys are a uniform sample, whatever the number to come
+        kept += [(key, *point[:3], number, point[3]) for key, point in zip(rng.random(len(new)), new)]
+        if len(kept) > 4 * at_most:
+            kept = sorted(kept, key=lambda point: point[0])[:at_most]
+    kept = sorted(sorted(kept, key=lambda point: point[0])[:at_most], key=lambda point: (point[4], point[5]))
+    return Points(
+        group=group,
+        vectors=np.array([point[1] for point in kept]).reshape(len(kept), width or 0),
+        element=[point[2] for point in kept],
+        environment=[point[3] for point in kept],
+        frame=np.array([point[4] for point in kept], dtype=int),
+        atom=np.array([point[5] for point in kept], dtype=int),
+        n_total=total,
+    )
+
+
+def _points_of_frame(
+    atoms: Atoms, rows: np.ndarray, level: str, elements: Sequence[str] | None
+) -> list[tuple[np.ndarray, str, str, int]]:
+    """(vector, element, environment, atom index) of each point of a frame."""
+    symbols = atoms.get_chemical_symbols()
+    chosen = [i for i, symbol in enumerate(symbols) if elements is None or symbol in elements]
+    if level == "atom":
+        names = environment_labels(atoms)
+        return [(rows[i], symbols[i], names[i], i) for i in chosen]
+    if not chosen:
+        return []
+    formula = atoms.get_chemical_formula(empirical=True)
+    return [(rows[chosen].mean(axis=0), "-".join(sorted(set(symbols))), formula, -1)]
+
+
+def _check_rows(rows: np.ndarray, atoms: Atoms, width: int | None, where: str) -> None:
+    if rows.ndim != 2 or len(rows) != len(atoms):
+        raise DataError(
+            f"{where}: descriptors of shape {rows.shape} for {len(atoms)} atoms; give (n_atoms, d)"
+        )
+    if width is not None and rows.shape[1] != width:
+        raise DataError(f"{where}: {rows.shape[1]} numbers an atom, but {width} in the frames before")
+    if not np.isfinite(rows).all():
+        raise DataError(f"{where}: a descriptor is NaN or infinite")

@@ -1,0 +1,295 @@
+"""Vibrations of a molecule (or of chosen atoms): frequencies, modes, zero-point energy, thermochemistry."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from ase import Atoms, units
+from ase.thermochemistry import HarmonicThermo, IdealGasThermo
+
+from dpa2calc.applications.shared.application import application
+from dpa2calc.applications.shared.cached import Evaluated, Relaxation, evaluate
+from dpa2calc.applications.shared.structures import checked_copy, positive
+from dpa2calc.errors import ConfigError, StructureError
+from dpa2calc.files.results import Result, provenance
+
+# sqrt(eV/Å²/u) as an angular frequency, times hbar: energy in eV of a mode with unit eigenvalue
+_HBAR_OMEGA = units._hbar * 1e10 / np.sqrt(units._e * units._amu)
+_INVERSE_CM = 1.0 / units.invcm  # eV -> 1/cm
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vibrations(Result):
+    """Harmonic vibrations. Imaginary frequencies are negative numbers.
+
+    Fields: `frequencies` (n_modes,) 1/cm ascending, of vibrations only (3n-6, 3n-5 or 3n-3 of a molecule,
+    all 3m of m chosen atoms); `modes` (n_modes, n, 3) displacements, mass-weighted vectors of unit length
+    divided by sqrt(mass) and normalised; `hessian` (3m, 3m) eV/Å² symmetrised; `indices` of the m atoms
+    moved; `zero_point_energy` eV of the real modes; `energy` eV; `rigid_frequencies` (1/cm) of
+    translations and rotations before they were projected out: how well the Hessian is converged, best near
+    zero; `asymmetry` relative difference of the raw Hessian from its transpose; `max_force` eV/Å;
+    `displacement` Å; `linear`; `numbers`, `positions` Å, `cell`, `pbc` of the structure at rest.
+    """
+
+    formula: str
+    frequencies: np.ndarray
+    modes: np.ndarray
+    hessian: np.ndarray
+    indices: np.ndarray
+    zero_point_energy: float
+    energy: float
+    rigid_frequencies: np.ndarray
+    asymmetry: float
+    max_force: float
+    displacement: float
+    linear: bool
+    numbers: np.ndarray
+    masses: np.ndarray
+    positions: np.ndarray
+    cell: np.ndarray
+    pbc: np.ndarray
+
+    @property
+    def n_imaginary(self) -> int:
+        """Vibrations more than 1/cm below zero: 0 of them in a minimum, 1 at a saddle point."""
+        return int((self.frequencies < -1.0).sum())
+
+    def atoms(self) -> Atoms:
+        """The structure at rest."""
+        return Atoms(
+            numbers=self.numbers, masses=self.masses, positions=self.positions, cell=self.cell, pbc=self.pbc
+        )
+
+    def mode_frames(self, index: int, *, amplitude: float = 0.3, n_frames: int = 24) -> list[Atoms]:
+        """One period of a mode as a list of Atoms; amplitude is the largest displacement of an atom, Å."""
+        mode = self.modes[index] / np.linalg.norm(self.modes[index], axis=1).max()
+        frames = []
+        for phase in np.linspace(0.0, 2.0 * np.pi, n_frames, endpoint=False):
+            frame = self.atoms()
+            frame.positions += amplitude * np.sin(phase) * mode
+            frames.append(frame)
+        return frames
+
+    def free_energy(
+        self, temperature: float, *, pressure: float = 101325.0, symmetry_number: int = 1, spin: float = 0.0
+    ) -> float:
+        """Gibbs energy (eV) of an ideal gas molecule, or Helmholtz energy of chosen atoms on a support.
+
+        Rigid rotor and harmonic oscillator (ASE's IdealGasThermo, HarmonicThermo); includes `energy`.
+
+        Args:
+            temperature: K.
+            pressure: Pa, for the molecule.
+            symmetry_number: rotations that leave the molecule unchanged (2 for H2O and N2, 12 for CH4).
+            spin: total electronic spin (0 closed shell, 1 for O2).
+
+        Raises:
+            StructureError: an imaginary mode.
+        """
+        if self.n_imaginary:
+            raise StructureError(
+                f"{self.formula} has {self.n_imaginary} imaginary modes (lowest "
+                f"{self.frequencies[0]:.1f} 1/cm), so it has no free energy; relax it further"
+            )
+        quanta: Any = self.frequencies / _INVERSE_CM
+        if len(self.rigid_frequencies) == 0:
+            thermo = HarmonicThermo(quanta, potentialenergy=self.energy)
+            return float(thermo.get_helmholtz_energy(temperature, verbose=False))
+        geometry: Any = "monatomic" if len(self.numbers) == 1 else "linear" if self.linear else "nonlinear"
+        gas = IdealGasThermo(
+            quanta,
+            geometry,
+            potentialenergy=self.energy,
+            atoms=self.atoms(),
+            symmetrynumber=symmetry_number,
+            spin=spin,
+        )
+        return float(gas.get_gibbs_energy(temperature, pressure, verbose=False))
+
+    def summary(self) -> str:
+        """All frequencies with the checks of the calculation."""
+        lines = [f"Vibrations of {self.formula}: {len(self.frequencies)} modes"]
+        for i, value in enumerate(self.frequencies):
+            mark = "  imaginary" if value < 0 else ""
+            lines.append(f"  {i:4d}  {value:10.2f} 1/cm  {1e3 * value / _INVERSE_CM:9.3f} meV{mark}")
+        lines.append(f"  zero-point energy {self.zero_point_energy:.5f} eV")
+        if len(self.rigid_frequencies):
+            rigid = ", ".join(f"{value:.1f}" for value in self.rigid_frequencies)
+            lines.append(f"  translations and rotations before projection: {rigid} 1/cm (ideally 0)")
+        lines.append(
+            f"  largest force at rest {self.max_force:.1e} eV/Å; Hessian asymmetric by {self.asymmetry:.1e}; "
+            f"displacement {self.displacement:g} Å"
+        )
+        return "\n".join(lines)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Frequencies as sticks; returns the axes."""
+        from matplotlib import pyplot as plt
+
+        axes = ax if ax is not None else plt.subplots(layout="constrained")[1]
+        axes.vlines(self.frequencies, 0.0, 1.0)
+        axes.set_xlabel("frequency (1/cm), imaginary below zero")
+        axes.set_yticks([])
+        axes.set_ylim(0.0, 1.2)
+        axes.set_title(f"Vibrations of {self.formula}")
+        return axes
+
+
+@application
+def vibrations(
+    atoms: Atoms,
+    *,
+    indices: Sequence[Any] | np.ndarray | None = None,
+    relax: Literal["none", "positions"] = "none",
+    displacement: float = 0.01,
+    fmax: float = 1e-3,
+    max_steps: int = 500,
+    folder: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+) -> Vibrations:
+    """Harmonic frequencies from central differences of the forces.
+
+    Translations and rotations of a free molecule are projected out of the mass-weighted Hessian exactly.
+
+    Args:
+        atoms: molecule (no periodic direction) with a calculator; not changed. With `indices` any structure,
+            for example an adsorbate on a slab: only those atoms move and nothing is projected out.
+        indices: atoms that move; default all. FixAtoms constraints are not used.
+        relax: "none" refuses a structure with forces above fmax; "positions" relaxes first (a minimum, so not
+            for a saddle point; atoms outside `indices` stay where they are).
+        displacement: Å, both signs of each of the 3m coordinates.
+        fmax: largest force allowed on the atoms that move, eV/Å.
+        max_steps: give up a relaxation after so many steps.
+        folder: forces of finished displacements are kept here, and the work resumes from them.
+        progress: show a progress bar on stderr.
+
+    Raises:
+        StructureError: forces above fmax, or a periodic structure without `indices`.
+        ConfigError: bad indices or numbers.
+    """
+    structure, calculator = checked_copy(atoms, what="vibrations", periodic=False)
+    structure.set_constraint()
+    positive("displacement", displacement)
+    positive("fmax", fmax)
+    if indices is None and structure.pbc.any():
+        raise StructureError(
+            f"vibrations treats molecules, got pbc={structure.pbc.tolist()}; use phonons() for a crystal, "
+            "set atoms.pbc = False for a molecule in a box, or give the indices of the atoms that move"
+        )
+    moved = np.arange(len(structure)) if indices is None else _checked_indices(indices, len(structure))
+    rest = _at_rest(structure, calculator, moved, relax, fmax, max_steps, folder)
+    structures = []
+    for atom in moved:
+        for axis in range(3):
+            for sign in (-1, 1):
+                displaced = rest.atoms.copy()
+                displaced.positions[atom, axis] += sign * displacement
+                structures.append(displaced)
+    points = evaluate(structures, calculator, what="vibrations", folder=folder, progress=progress)
+    forces = np.array([point.forces[moved].ravel() for point in points]).reshape(3 * len(moved), 2, -1)
+    raw = (forces[:, 0] - forces[:, 1]) / (2.0 * displacement)  # (3m, 3m): -dF/dx
+    record = provenance(calculator, function="vibrations", relax=relax, fmax=fmax)
+    return _analysed(rest, raw, moved, indices is None, displacement, record)
+
+
+def _checked_indices(indices: Sequence[Any] | np.ndarray, n_atoms: int) -> np.ndarray:
+    moved = np.asarray(indices)
+    if moved.ndim != 1 or len(moved) == 0 or not np.issubdtype(moved.dtype, np.integer):
+        raise ConfigError(f"indices must be a list of atom numbers, got {indices!r}")
+    if moved.min() < 0 or moved.max() >= n_atoms or len(set(moved.tolist())) != len(moved):
+        raise ConfigError(f"indices must be different numbers from 0 to {n_atoms - 1}, got {moved.tolist()}")
+    return moved
+
+
+def _at_rest(
+    structure: Atoms, calculator: Any, moved: np.ndarray, relax: str, fmax: float, max_steps: int, folder: Any
+) -> Evaluated:
+    from ase.constraints import FixAtoms
+
+    others = np.setdiff1d(np.arange(len(structure)), moved)
+    settings = None
+    if relax == "positions":
+        settings = Relaxation(fmax=fmax, max_steps=max_steps)
+        if len(others):
+            structure.set_constraint(FixAtoms(others))
+    (rest,) = evaluate(
+        [structure], calculator, what="vibrations", relaxation=settings, folder=folder, progress=False
+    )
+    rest.atoms.set_constraint()
+    largest = float(np.linalg.norm(rest.forces[moved], axis=1).max())
+    if largest > fmax:
+        raise StructureError(
+            f"vibrations need a relaxed structure: the largest force is {largest:.2g} eV/Å, allowed is "
+            f"fmax={fmax:g}; use relax='positions' or relax it yourself"
+        )
+    return rest
+
+
+def _analysed(
+    rest: Evaluated, raw: np.ndarray, moved: np.ndarray, molecule: bool, displacement: float, record: dict
+) -> Vibrations:
+    atoms = rest.atoms
+    masses = atoms.get_masses()[moved]
+    hessian = (raw + raw.T) / 2.0
+    root = np.repeat(np.sqrt(masses), 3)
+    weighted = hessian / np.outer(root, root)
+    rigid, linear = np.empty((0, len(root))), False
+    if molecule:
+        rigid, linear = rigid_motions(atoms.positions, masses)
+    # orthonormal basis of what is left after translations and rotations
+    basis = np.linalg.svd(rigid, full_matrices=True)[2][len(rigid) :] if len(rigid) else np.eye(len(root))
+    values, vectors = np.linalg.eigh(basis @ weighted @ basis.T)
+    modes = (vectors.T @ basis / root).reshape(-1, len(moved), 3)
+    full = np.zeros((len(modes), len(atoms), 3))
+    full[:, moved] = modes
+    if len(full):
+        full /= np.linalg.norm(full.reshape(len(full), -1), axis=1)[:, None, None]
+    frequencies = _to_inverse_cm(values)
+    scale = np.abs(hessian).max()
+    return Vibrations(
+        provenance=record,
+        formula=atoms.get_chemical_formula(),
+        frequencies=frequencies,
+        modes=full,
+        hessian=hessian,
+        indices=moved,
+        zero_point_energy=float(frequencies[frequencies > 0].sum() / 2.0 / _INVERSE_CM),
+        energy=rest.energy,
+        rigid_frequencies=_to_inverse_cm(np.linalg.eigvalsh(rigid @ weighted @ rigid.T)),
+        asymmetry=float(np.abs(raw - raw.T).max() / scale) if scale > 0 else 0.0,
+        max_force=float(np.linalg.norm(rest.forces[moved], axis=1).max()),
+        displacement=displacement,
+        linear=linear,
+        numbers=atoms.numbers.copy(),
+        masses=atoms.get_masses(),
+        positions=atoms.positions.copy(),
+        cell=atoms.cell.array.copy(),
+        pbc=atoms.pbc.copy(),
+    )
+
+
+def _to_inverse_cm(eigenvalues: np.ndarray) -> np.ndarray:
+    return np.sign(eigenvalues) * np.sqrt(np.abs(eigenvalues)) * _HBAR_OMEGA * _INVERSE_CM
+
+
+def rigid_motions(positions: np.ndarray, masses: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Orthonormal mass-weighted translations and rotations (3, 5 or 6 rows of length 3n); is it linear?
+
+    Args:
+        positions: (n, 3) Å.
+        masses: (n,) u.
+    """
+    n = len(masses)
+    root = np.sqrt(masses)[:, None]
+    centred = positions - np.average(positions, axis=0, weights=masses)
+    vectors = [np.tile(axis, (n, 1)) * root for axis in np.eye(3)]
+    vectors += [np.cross(axis, centred) * root for axis in np.eye(3)]
+    matrix = np.array(vectors).reshape(6, 3 * n)
+    _, sizes, rows = np.linalg.svd(matrix, full_matrices=False)
+    # a linear molecule has no rotation about its axis: one singular value is zero beside the others
+    rank = int((sizes > 1e-3 * sizes.max()).sum())
+    return rows[:rank], n > 1 and rank == 5

@@ -1,0 +1,314 @@
+"""Relax atoms and, if wanted, the cell, with separate limits on forces and stress."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from ase import Atoms, units
+
+from dpa2calc.applications.shared.application import application_writing
+from dpa2calc.applications.shared.cached import automatic_optimizer
+from dpa2calc.applications.shared.structures import (
+    check_symprec,
+    checked_copy,
+    need_stress,
+    positive,
+    quiet_spglib,
+    require,
+)
+from dpa2calc.dynamics.frames import FrameWriter, make_frame
+from dpa2calc.dynamics.strain import PeriodicStrain, check_partly_periodic, filling, strain_basis
+from dpa2calc.errors import ConfigError, StructureError
+from dpa2calc.files.results import provenance
+from dpa2calc.progress import progress_bar
+from dpa2calc.structures.lattice import is_crystal, volume_or_nan
+
+from .relax_result import RelaxResult
+from .relax_trajectory import KEY, belongs_to, last_frame
+
+Optimizer = Literal["auto", "bfgs", "lbfgs", "fire", "fire2", "bfgs-linesearch", "gpmin"]
+CellFreedom = Literal["fixed", "isotropic", "axes", "shape", "full"]
+PathLike = str | os.PathLike[str]
+
+# which of the six strains of a crystal may change, in ASE's order xx, yy, zz, yz, xz, xy
+_MASKS = {"axes": [1, 1, 1, 0, 0, 0]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Settings:
+    fmax: float
+    smax_gpa: float
+    cell: CellFreedom
+    pressure_gpa: float
+    optimizer: Optimizer
+    symmetry: bool
+    symprec: float
+    max_steps: int
+
+    def decisive(self) -> dict[str, Any]:
+        """The options that a resumed relaxation must keep; limits and optimiser may change on the way."""
+        kept = {"cell": self.cell, "pressure_gpa": float(self.pressure_gpa), "keep_symmetry": self.symmetry}
+        return {**kept, "symprec": float(self.symprec)} if self.symmetry else kept
+
+
+@application_writing("trajectory")
+def relax(
+    atoms: Atoms,
+    *,
+    fmax: float = 0.01,
+    cell: CellFreedom = "fixed",
+    smax_gpa: float = 0.02,
+    pressure_gpa: float = 0.0,
+    optimizer: Optimizer = "auto",
+    keep_symmetry: bool = False,
+    symprec: float = 0.01,
+    max_steps: int = 500,
+    trajectory: PathLike | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> RelaxResult:
+    """Find the nearest minimum of the energy (at a pressure: of the enthalpy).
+
+    The cell of a slab, a 2-D crystal or a wire (pbc in one or two directions) changes in its periodic
+    directions alone: "isotropic" is then their area or length, "axes" their lengths, "shape" the shape at
+    constant area. Their stress is that of the atoms, not of the vacuum: the cell's stress times its volume
+    over that of the layer (extent of the atoms and 3 Å). A pressure needs three periodic directions.
+
+    Args:
+        atoms: with a calculator; never changed. Constraints on them are obeyed.
+        fmax: largest force that may be left on an atom, eV/Å.
+        cell: "fixed"; "isotropic" (volume only); "axes" (three lengths in x, y, z); "shape" (at constant
+            volume); "full".
+        smax_gpa: largest deviation of a free stress component from the pressure, GPa.
+        pressure_gpa: GPa.
+        optimizer: "auto" takes BFGS for up to 200 atoms, else FIRE, which is the sturdiest far from the
+            minimum.
+        keep_symmetry: keep the space group of the start, found within `symprec` Å (needs spglib).
+        max_steps: in all; reaching it is a warning, and `converged` is False.
+        trajectory: `.traj` or `.extxyz` of all steps. If the file exists, the relaxation resumes from its
+            last frame, unless `overwrite`; structure, calculator, cell, pressure and symmetry must be those
+            of the first call.
+        progress: show steps on stderr.
+
+    Raises:
+        StructureError, ConfigError: wrong atoms or options, or the energy became NaN.
+            Also: the trajectory belongs to another relaxation, or another run is writing to it.
+        DataError: the trajectory holds other atoms, or is damaged.
+        OutputError: the trajectory cannot be written.
+
+    Example:
+        >>> result = relax(atoms, cell="full", keep_symmetry=True)
+        >>> print(result.summary()); atoms = result.atoms()
+    """
+    settings = _Settings(
+        fmax=fmax, smax_gpa=smax_gpa, cell=cell, pressure_gpa=pressure_gpa, optimizer=optimizer,
+        symmetry=keep_symmetry, symprec=symprec, max_steps=max_steps,
+    )  # fmt: skip
+    start, calculator = checked_copy(atoms, what="relax", periodic=False)
+    _check(settings, start, calculator)
+    work = start.copy()
+    writer = FrameWriter(trajectory) if trajectory is not None else None
+    mine = belongs_to(start, calculator, settings.decisive())
+    done = _resume(work, writer, mine) if writer and not overwrite else 0
+    work.info[KEY] = mine
+    work.calc = calculator
+    group = _space_group(start, symprec)
+    if keep_symmetry:
+        require("spglib", "keeping the symmetry during a relaxation")
+        from ase.constraints import FixSymmetry
+
+        work.set_constraint([*work.constraints, FixSymmetry(work, symprec=symprec)])
+    if cell != "fixed" and not work.pbc.all():
+        work.set_constraint([*work.constraints, PeriodicStrain(strain_basis(work, cell))])
+    try:
+        history, reason = _optimise(work, settings, writer, done, progress)
+    finally:
+        if writer:
+            writer.close()
+    if reason:
+        warnings.warn(f"relax: {reason}", stacklevel=3)
+    return _result(start, work, settings, history, reason, (group, _space_group(work, symprec)), trajectory)
+
+
+def _check(settings: _Settings, atoms: Atoms, calculator: Any) -> None:
+    check_symprec(settings.symprec)
+    for name in ("fmax", "smax_gpa"):
+        positive(name, getattr(settings, name))
+    if settings.max_steps < 1:
+        raise ConfigError(f"max_steps is {settings.max_steps}; it must be at least 1")
+    if settings.cell == "fixed":
+        if settings.pressure_gpa:
+            raise ConfigError(
+                f"pressure_gpa is {settings.pressure_gpa}, but cell='fixed'; use cell='full' or 'isotropic'"
+            )
+        return
+    need_stress(calculator, f"relax with cell={settings.cell!r}")
+    check_partly_periodic(atoms, f"relax with cell={settings.cell!r}", settings.pressure_gpa)
+
+
+def _resume(work: Atoms, writer: FrameWriter, mine: str) -> int:
+    """Take positions and cell of the last frame of an existing trajectory; returns its step."""
+    last = last_frame(writer, work, mine)
+    if last is None:
+        return 0
+    work.set_cell(last.cell)
+    work.set_positions(last.positions, apply_constraint=False)
+    return int(last.info["step"])
+
+
+def _make_optimizer(work: Atoms, settings: _Settings) -> Any:
+    import ase.optimize
+    from ase.filters import FrechetCellFilter
+
+    target: Any = work
+    if settings.cell != "fixed" and not work.pbc.all():
+        target = FrechetCellFilter(work)  # PeriodicStrain decides what changes
+    elif settings.cell != "fixed":
+        target = FrechetCellFilter(
+            work,
+            mask=_MASKS.get(settings.cell),
+            hydrostatic_strain=settings.cell == "isotropic",
+            constant_volume=settings.cell == "shape",
+            scalar_pressure=settings.pressure_gpa * units.GPa,
+        )
+    name: str = settings.optimizer
+    if name == "auto":
+        name = automatic_optimizer(len(work)).__name__.lower()
+    classes: dict[str, Callable[..., Any]] = {
+        "bfgs": ase.optimize.BFGS,
+        "lbfgs": ase.optimize.LBFGS,
+        "fire": ase.optimize.FIRE,
+        "fire2": ase.optimize.FIRE2,
+        "bfgs-linesearch": ase.optimize.BFGSLineSearch,
+        "gpmin": ase.optimize.GPMin,
+    }
+    options = {"maxstep": 0.1} if "bfgs" in name else {}
+    return classes[name](target, logfile=None, **options)
+
+
+def _optimise(
+    work: Atoms, settings: _Settings, writer: FrameWriter | None, done: int, progress: bool
+) -> tuple[list[tuple[float, ...]], str]:
+    """Run until both limits are met.
+
+    Returns rows (step, enthalpy, force, stress, volume), and what failed ("" when converged).
+    """
+    optimizer = _make_optimizer(work, settings)
+    if writer:
+        writer.open_after() if done else writer.open(None)
+    history: list[tuple[float, ...]] = []
+    bar = progress_bar(initial=done, unit="step", desc="relax", shown=progress)
+    step = done
+    try:
+        # fmax=0 leaves the decision to the two limits below: ASE would mix forces and stress
+        for _ in optimizer.irun(fmax=0.0, steps=max(0, settings.max_steps - done)):
+            row = (float(step), *_measure(work, settings))
+            if not np.isfinite(row[1:4]).all():
+                raise StructureError(
+                    f"relax: energy, forces or stress are NaN at step {step}; "
+                    "start from a better structure or use optimizer='fire'"
+                )
+            history.append(row)
+            if writer and (step > done or not done):
+                writer.write(_frame(work, step))
+            bar.set_postfix_str(f"E={row[1]:.5f} eV, fmax={row[2]:.2g} eV/Å, smax={row[3]:.2g} GPa")
+            if row[2] <= settings.fmax and row[3] <= settings.smax_gpa:
+                return history, ""
+            step += 1
+            bar.update(1)
+    finally:
+        bar.close()
+    last = history[-1]
+    return history, (
+        f"not converged in {settings.max_steps} steps: the largest force is {last[2]:.2g} eV/Å (limit "
+        f"{settings.fmax:g}), the stress off by {last[3]:.2g} GPa (limit {settings.smax_gpa:g}); raise "
+        "max_steps or the limits, or try optimizer='fire'"
+    )
+
+
+def _frame(work: Atoms, step: int) -> Atoms:
+    frame = make_frame(work, step, 0.0)
+    frame.set_constraint([item for item in frame.constraints if not isinstance(item, PeriodicStrain)])
+    return frame
+
+
+def _measure(work: Atoms, settings: _Settings) -> tuple[float, float, float, float]:
+    """Enthalpy (eV), largest force (eV/Å), largest stress deviation (GPa, 0 if fixed), volume (Å³ or NaN)."""
+    forces = work.get_forces()  # constraints applied
+    volume = volume_or_nan(work)
+    enthalpy = float(work.get_potential_energy())
+    off = 0.0
+    if settings.cell != "fixed":
+        pressure = settings.pressure_gpa * units.GPa
+        enthalpy += pressure * volume
+        stress = work.get_stress()  # (6,) xx, yy, zz, yz, xz, xy
+        deviation = stress + pressure * np.array([1, 1, 1, 0, 0, 0])
+        if not work.pbc.all():
+            deviation = stress / filling(work)
+        elif settings.cell == "isotropic":
+            deviation = deviation[:3].mean(keepdims=True)
+        elif settings.cell == "axes":
+            deviation = deviation[:3]
+        elif settings.cell == "shape":
+            deviation = stress - np.array([1, 1, 1, 0, 0, 0]) * stress[:3].mean()
+        off = float(np.abs(deviation).max()) / units.GPa
+    return enthalpy, float(np.linalg.norm(forces, axis=1).max()), off, float(volume)
+
+
+def _space_group(atoms: Atoms, symprec: float) -> str:
+    """International symbol and number, or "" without spglib or for what is not a crystal."""
+    if not is_crystal(atoms):
+        return ""
+    try:
+        import spglib
+    except ImportError:
+        return ""
+    crystal = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
+    with quiet_spglib():
+        return spglib.get_spacegroup(crystal, symprec=symprec) or ""
+
+
+def _result(
+    start: Atoms,
+    work: Atoms,
+    settings: _Settings,
+    history: list[tuple[float, ...]],
+    reason: str,
+    groups: tuple[str, str],
+    trajectory: PathLike | None,
+) -> RelaxResult:
+    table = np.array(history).T  # (n_rows, 5) -> (5, n_rows)
+    return RelaxResult(
+        converged=not reason,
+        reason=reason,
+        n_steps=int(table[0, -1]),
+        energy=float(work.get_potential_energy()),
+        cell_freedom=settings.cell,
+        pressure=settings.pressure_gpa * units.GPa,
+        space_group_before=groups[0],
+        space_group_after=groups[1],
+        step=table[0].astype(int),
+        enthalpy=table[1],
+        max_force=table[2],
+        stress_deviation=table[3] * units.GPa,
+        volume=table[4],
+        numbers=work.numbers.copy(),
+        pbc=work.pbc.copy(),
+        start_positions=start.get_positions(),
+        start_cell=start.cell.array.copy(),
+        positions=work.get_positions(),
+        cell=work.cell.array.copy(),
+        trajectory=str(trajectory) if trajectory is not None else None,
+        provenance=provenance(
+            work.calc,
+            fmax=settings.fmax,
+            smax_gpa=settings.smax_gpa,
+            optimizer=settings.optimizer,
+            keep_symmetry=settings.symmetry,
+        ),
+    )

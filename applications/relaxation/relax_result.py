@@ -1,0 +1,110 @@
+"""What a relaxation returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from ase import Atoms, units
+from ase.geometry import find_mic
+
+from dpa2calc.files.results import Result
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelaxResult(Result):
+    """The relaxed structure and the way to it. ASE units."""
+
+    converged: bool
+    reason: str  # what was not reached, "" when converged
+    n_steps: int
+    energy: float  # eV
+    cell_freedom: str
+    pressure: float  # eV/Å³
+    space_group_before: str  # such as "Fm-3m (225)"; "" without spglib or for what is not a crystal
+    space_group_after: str
+    step: np.ndarray = field(repr=False)  # (n_rows,) of this call
+    enthalpy: np.ndarray = field(repr=False)  # eV; the energy when the cell is fixed
+    max_force: np.ndarray = field(repr=False)  # eV/Å
+    stress_deviation: np.ndarray = field(repr=False)  # eV/Å³, largest over the free components
+    volume: np.ndarray = field(repr=False)  # Å³
+    numbers: np.ndarray = field(repr=False)
+    pbc: np.ndarray = field(repr=False)
+    start_positions: np.ndarray = field(repr=False)  # (n_atoms, 3) Å
+    start_cell: np.ndarray = field(repr=False)  # (3, 3) Å
+    positions: np.ndarray = field(repr=False)
+    cell: np.ndarray = field(repr=False)
+    trajectory: str | None = None
+
+    def atoms(self) -> Atoms:
+        """The relaxed structure, without calculator and constraints."""
+        return Atoms(self.numbers, positions=self.positions, cell=self.cell, pbc=self.pbc)
+
+    def largest_displacement(self) -> float:
+        """How far the atom that moved most has moved, Å; motion with the cell does not count."""
+        moved = self.positions - self.start_positions
+        if np.linalg.matrix_rank(self.start_cell) == 3:
+            moved = self.positions - self.start_positions @ np.linalg.solve(self.start_cell, self.cell)
+            moved = find_mic(moved, self.cell, self.pbc)[0]
+        return float(np.linalg.norm(moved - moved.mean(axis=0), axis=1).max())
+
+    def summary(self) -> str:
+        """One screen: how it ended, energy gained, geometry before and after."""
+        n_atoms = len(self.numbers)
+        formula = Atoms(self.numbers).get_chemical_formula()
+        state = "converged" if self.converged else "NOT converged"
+        change = (self.enthalpy[-1] - self.enthalpy[0]) / n_atoms * 1000
+        label = "enthalpy" if self.pressure else "energy"
+        lines = [
+            f"relaxation of {formula} ({n_atoms} atoms, cell {self.cell_freedom}): {state}, "
+            f"{self.n_steps} steps",
+            f"energy             {self.energy:.6f} eV ({label} change {change:.3f} meV/atom)",
+            f"largest force      {self.max_force[-1]:.2g} eV/Å",
+            f"largest move       {self.largest_displacement():.4f} Å",
+        ]
+        if self.cell_freedom != "fixed":
+            before, after = Atoms(cell=self.start_cell).cell, Atoms(cell=self.cell).cell
+            lines += [
+                f"stress deviation   {self.stress_deviation[-1] / units.GPa:.2g} GPa from {self._pressure()}",
+                f"cell before        {_cell_text(before)}",
+                f"cell after         {_cell_text(after)}",
+                f"volume             {before.volume:.4f} -> {after.volume:.4f} Å³",
+            ]
+            if not self.pbc.all():  # the volume is that of the vacuum
+                sizes = [_measure(cell.array[self.pbc]) for cell in (before, after)]
+                name, unit = ("area", "Å²") if self.pbc.sum() == 2 else ("length", "Å")
+                lines[-1] = f"{name:18s} {sizes[0]:.4f} -> {sizes[1]:.4f} {unit}, in the periodic directions"
+        if self.space_group_after:
+            lines.append(f"space group        {self.space_group_before} -> {self.space_group_after}")
+        if self.reason:
+            lines.append(self.reason)
+        return "\n".join(lines)
+
+    def _pressure(self) -> str:
+        return f"{self.pressure / units.GPa:g} GPa"
+
+    def plot(self, ax: Any = None) -> Any:
+        """Largest force (left axis) and energy above the last (right axis) against the step."""
+        import matplotlib.pyplot as plt
+
+        ax = ax if ax is not None else plt.subplots(layout="constrained")[1]
+        ax.semilogy(self.step, np.maximum(self.max_force, 1e-12), color="C3", marker=".")
+        ax.set_xlabel("step")
+        ax.set_ylabel("largest force (eV/Å)", color="C3")
+        energy = ax.twinx()
+        above = (self.enthalpy - self.enthalpy[-1]) / len(self.numbers) * 1000
+        energy.plot(self.step, above, color="C0", marker=".")
+        label = "enthalpy" if self.pressure else "energy"
+        energy.set_ylabel(f"{label} above the last (meV/atom)", color="C0")
+        return ax
+
+
+def _measure(vectors: np.ndarray) -> float:
+    """Area or length that vectors (n, 3) span."""
+    return float(np.sqrt(np.linalg.det(vectors @ vectors.T)))
+
+
+def _cell_text(cell: Any) -> str:
+    a, b, c, alpha, beta, gamma = cell.cellpar()
+    return f"{a:.4f} {b:.4f} {c:.4f} Å, {alpha:.3f} {beta:.3f} {gamma:.3f} deg"

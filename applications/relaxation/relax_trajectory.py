@@ -1,0 +1,87 @@
+"""What the trajectory of a relaxation belongs to, and resuming from it."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from dpa2calc.dynamics.frames import FrameWriter
+from dpa2calc.errors import DataError
+from dpa2calc.files.identity import Part, calculator_identity, require_same, structure_identity, text_digest
+
+KEY = "belongs_to"  # in the info of every frame
+_WAYS = "Give the same structure, calculator and options, another trajectory, or overwrite=True"
+_WORD = re.compile(r"(\w+)\.([^=]+)=([^;]*);")
+
+
+def belongs_to(start: Atoms, calculator: Any, options: Part) -> str:
+    """The identity of a relaxation in one line that any reader of extxyz takes: long values by their hash."""
+    parts = {
+        "structure": structure_identity(start),
+        "calculator": calculator_identity(calculator),
+        "options": options,
+    }
+    found = []
+    for name, part in parts.items():
+        for key, value in part.items():
+            plain = re.fullmatch(r"[\w.+-]{1,24}", str(value))
+            found.append(f"{name}.{key.replace(' ', '_')}={value if plain else text_digest(value)};")
+    return " ".join(found)
+
+
+def last_frame(writer: FrameWriter, start: Atoms, mine: str) -> Atoms | None:
+    """The frame to resume from; None where the trajectory has none yet.
+
+    Args:
+        mine: `belongs_to` of this relaxation.
+
+    Raises:
+        ConfigError: the trajectory belongs to another structure, calculator or other options.
+        DataError: it is damaged, or no trajectory of relax.
+    """
+    if not writer.path.exists():
+        return None
+    ends = writer.ends()
+    if ends is None:
+        return None
+    first, last = ends
+    step = last.info.get("step")
+    if isinstance(step, bool) or not isinstance(step, (int, np.integer)) or step < 0:
+        raise DataError(
+            f"{writer.path} is no trajectory of relax: its last frame has no number of a step; give another "
+            "name, or overwrite=True to replace it"
+        )
+    if not np.array_equal(last.numbers, start.numbers):
+        raise DataError(
+            f"{writer.path} holds {last.get_chemical_formula()}, not {start.get_chemical_formula()}; "
+            "give another file or overwrite=True"
+        )
+    stored = last.info.get(KEY)
+    if stored is not None:
+        require_same(_parts(str(stored)), _parts(mine), where=str(writer.path), ways=_WAYS)
+        return last
+    moved = (
+        np.abs(first.positions - start.positions).max() + np.abs(first.cell.array - start.cell.array).max()
+    )
+    if first.info.get("step") == 0 and not moved < 1e-6:
+        raise DataError(
+            f"{writer.path} begins with another structure than the one given; give another trajectory or "
+            "overwrite=True"
+        )
+    warnings.warn(
+        f"{writer.path} was written by an earlier version, which did not note the calculator and the options "
+        "that it belongs to; they are taken to be the same",
+        stacklevel=4,
+    )
+    return last
+
+
+def _parts(text: str) -> dict[str, Part]:
+    found: dict[str, Part] = {}
+    for part, key, value in _WORD.findall(text):
+        found.setdefault(part, {})[key.replace("_", " ")] = value
+    return found

@@ -1,0 +1,74 @@
+"""What every application does first: look at the types of its options, and keep its folder to itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from typing import ParamSpec, TypeVar
+
+from ase import Atoms
+
+from dpa2calc.errors import StructureError
+from dpa2calc.files.identity import calculator_identity, structure_identity
+from dpa2calc.files.lock import locked_files, working_in
+from dpa2calc.files.results import Result
+from dpa2calc.files.typed import argument
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_SEVERAL = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+
+
+def application_writing(*files: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """`application` for a function whose options `files` name files that it writes: they are locked too."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(function)
+        several = {p.name for p in signature.parameters.values() if p.kind in _SEVERAL}
+
+        @functools.wraps(function)
+        def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+            bound = signature.bind(*args, **kwargs)
+            # not at import: the annotations may name what comes later in a module
+            hints = {n: hint for n, hint in typing.get_type_hints(function).items() if n not in several}
+            found = {n: argument(hints[n], v, n) for n, v in bound.arguments.items() if n in hints}
+            bound.arguments.update(found)
+            given = [bound.arguments[name] for name in files if bound.arguments.get(name) is not None]
+            with working_in(bound.arguments.get("folder")), locked_files(*given):
+                _check_atoms(hints, bound.arguments, function.__name__)
+                return _signed(function(*bound.args, **bound.kwargs), bound.arguments)
+
+        return checked
+
+    return decorate
+
+
+def _check_atoms(hints: Mapping[str, typing.Any], arguments: Mapping[str, typing.Any], function: str) -> None:
+    """Raise StructureError where something else stands in for a structure."""
+    for name, value in arguments.items():
+        if hints.get(name) is Atoms and not isinstance(value, Atoms):
+            raise StructureError(
+                f"{function} needs an ase.Atoms object as {name}, got {type(value).__name__}"
+            )
+
+
+def _signed(found: R, arguments: Mapping[str, typing.Any]) -> R:
+    """A result with the structure and the calculator that it belongs to in its provenance."""
+    atoms = arguments.get("atoms", arguments.get("initial"))
+    if not isinstance(found, Result) or not isinstance(atoms, Atoms) or atoms.calc is None:
+        return found
+    identity = {"structure": structure_identity(atoms), "calculator": calculator_identity(atoms.calc)}
+    return dataclasses.replace(found, provenance={**found.provenance, "identity": identity})
+
+
+def application(function: Callable[P, R]) -> Callable[P, R]:
+    """Options as the annotations say (NumPy's numbers are numbers, text is not), and the folder locked.
+
+    Raises (beside what the function raises):
+        ConfigError: an option of a wrong type, or another run at work in `folder`.
+        OutputError: the folder cannot be written.
+    """
+    return application_writing()(function)

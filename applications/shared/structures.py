@@ -1,0 +1,167 @@
+"""Checks and small geometry shared by the solid-state applications (private to this folder)."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from ase import Atoms, units
+from ase.geometry import minkowski_reduce
+
+from dpa2calc.errors import ConfigError, MissingDependencyError, StructureError
+from dpa2calc.structures.lattice import is_crystal
+
+GPA = 1.0 / units.GPa  # multiply a stress in eV/Å³ by this to have GPa (160.2177)
+_MOST_CELLS = 1e6  # of a supercell
+JOULE_PER_M2 = 1e20 / units.J  # multiply a surface energy in eV/Å² by this to have J/m² (16.0218)
+
+
+def require(module: str, purpose: str) -> ModuleType:
+    """Import an optional library, or say how to install it.
+
+    Raises:
+        MissingDependencyError: the library is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.split(".")[0]
+        raise MissingDependencyError(
+            f"{purpose} needs the library {package}, which is not installed: "
+            "pip install 'dpa2calc[applications]'"
+        ) from error
+
+
+def checked_copy(atoms: Atoms, *, what: str, periodic: bool = True) -> tuple[Atoms, Any]:
+    """A copy of the caller's atoms and their calculator, after the checks common to all applications.
+
+    Args:
+        atoms: structure with a calculator attached; it is not changed.
+        what: name of the calculation, for messages.
+        periodic: demand a crystal (three periodic directions and a volume).
+
+    Returns:
+        The copy (without constraints if `periodic`, with no calculator) and the calculator.
+
+    Raises:
+        StructureError: empty, no calculator, NaN, or not a crystal where one is needed.
+    """
+    if not isinstance(atoms, Atoms):
+        raise StructureError(f"{what} needs an ase.Atoms object, got {type(atoms).__name__}")
+    if len(atoms) == 0:
+        raise StructureError(f"{what}: the structure has no atoms")
+    if atoms.calc is None:
+        raise StructureError(
+            f"{what}: the atoms have no calculator; set atoms.calc = DPA2Calculator(...) first"
+        )
+    if not np.isfinite(atoms.positions).all():
+        raise StructureError(f"{what}: the positions contain NaN or infinity")
+    if periodic and not is_crystal(atoms):
+        raise StructureError(
+            f"{what} needs a crystal, periodic in three directions; got pbc={atoms.pbc.tolist()} and "
+            f"cell lengths {np.round(atoms.cell.lengths(), 3).tolist()} Å; set atoms.pbc = True "
+            "for a crystal; slabs, wires and molecules are taken by relax(), run_md() and vibrations()"
+        )
+    copy = atoms.copy()
+    if periodic and copy.constraints:
+        warnings.warn(f"{what}: constraints of the given atoms are ignored", stacklevel=4)
+        copy.set_constraint()
+    return copy, atoms.calc
+
+
+def need_stress(calculator: Any, what: str) -> None:
+    """Raise ConfigError unless the calculator offers stress."""
+    if "stress" not in getattr(calculator, "implemented_properties", ()):
+        raise ConfigError(
+            f"{what} needs the stress, which {type(calculator).__name__} does not offer; "
+            "use a calculator that has it"
+        )
+
+
+def positive(name: str, value: float) -> None:
+    """Raise ConfigError unless value is a finite number above zero."""
+    if not (np.isfinite(value) and value > 0):
+        raise ConfigError(f"{name} must be a positive number, got {value!r}")
+
+
+def image_distance(cell: np.ndarray) -> float:
+    """Shortest distance (Å) between an atom and its own periodic image, for any cell (3, 3)."""
+    reduced, _ = minkowski_reduce(np.asarray(cell, dtype=float))
+    return float(np.linalg.norm(reduced, axis=1).min())
+
+
+def repeats_for_length(cell: np.ndarray, min_length: float) -> np.ndarray:
+    """Smallest diagonal repeats (3,) whose supercell keeps parallel faces at least min_length (Å) apart."""
+    heights = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)  # (3,)
+    repeats = np.maximum(1, np.ceil(min_length / heights - 1e-6))
+    if not repeats.prod() <= _MOST_CELLS:
+        raise ConfigError(
+            f"min_length is {min_length!r} Å: the supercell would have {repeats.prod():.2g} cells, at most "
+            f"{_MOST_CELLS:g} are allowed; lower min_length"
+        )
+    return repeats.astype(int)
+
+
+@contextmanager
+def quiet_spglib() -> Iterator[None]:
+    """spglib 2.8 announces at every call that it will raise in place of None; a user cannot change that."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
+
+
+def check_symprec(symprec: float) -> None:
+    """Raise ConfigError for what spglib cannot take: it crashes on a negative distance, and hangs with 0."""
+    if not 1e-8 <= symprec <= 1.0:
+        raise ConfigError(f"symprec is {symprec!r}; it must be a distance from 1e-8 to 1 Å")
+
+
+def symmetry_dataset(atoms: Atoms, symprec: float, purpose: str) -> Any:
+    """spglib's symmetry dataset of a crystal.
+
+    Raises:
+        ConfigError: symprec is no distance that atoms could be off by.
+        StructureError: spglib finds no symmetry, which means overlapping atoms or a broken cell.
+        MissingDependencyError: spglib is not installed.
+    """
+    check_symprec(symprec)
+    spglib = require("spglib", purpose)
+    cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
+    data, reason = None, "no result"
+    with quiet_spglib():
+        try:
+            data = spglib.get_symmetry_dataset(cell, symprec)
+        except Exception as error:  # which class depends on spglib's version
+            reason = str(error)
+    if data is None:
+        raise StructureError(
+            f"{purpose}: spglib finds no symmetry with symprec={symprec:g} Å ({reason}); do atoms overlap?"
+        )
+    return data
+
+
+def conventional_matrix(atoms: Atoms, symprec: float) -> np.ndarray:
+    """Integer matrix M (3, 3) so that M @ cell is the conventional cell of the atoms' own lattice.
+
+    The orientation and origin of the atoms are kept; only lattice vectors are combined. Returns the
+    identity where the given cell is not smaller than the conventional one.
+    """
+    data = symmetry_dataset(atoms, symprec, "finding the conventional cell")
+    # spglib: (a b c) = (a_s b_s c_s) P with column vectors, so rows of the conventional cell are P^-T cell
+    matrix = np.linalg.inv(np.asarray(data.transformation_matrix)).T
+    rounded = np.rint(matrix).astype(int)
+    if not np.allclose(matrix, rounded, atol=1e-3) or round(abs(np.linalg.det(rounded))) == 0:
+        return np.eye(3, dtype=int)  # the given cell is itself a supercell of the conventional one
+    return rounded
+
+
+def supercell_matrix(atoms: Atoms, min_length: float, symprec: float) -> np.ndarray:
+    """Supercell matrix (3, 3): repeats of the conventional cell, opposite faces >= min_length (Å) apart."""
+    conventional = conventional_matrix(atoms, symprec)
+    repeats = repeats_for_length(conventional @ atoms.cell.array, min_length)
+    return repeats[:, None] * conventional

@@ -1,0 +1,107 @@
+"""Averages of one stage of a temperature scan, from its log and trajectory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from ase import units
+from ase.io.trajectory import Trajectory
+
+from dpa2calc.dynamics.result import MDResult, block_error
+from dpa2calc.errors import ConfigError
+
+from .off_centre import Cages, direction_name
+
+LEAST_FRAMES = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Means and standard errors of one temperature. ASE units."""
+
+    branch: str
+    target: float  # K
+    temperature: tuple[float, float]  # K
+    enthalpy: tuple[float, float]  # eV, of the whole cell, kinetic energy included
+    enthalpy_variance: float  # eV²
+    volume: tuple[float, float]  # Å³, of the whole cell
+    lengths: np.ndarray  # (3, 2) Å per unit cell: means and errors, along the cell vectors
+    angles: np.ndarray  # (3, 2) degrees
+    tetragonality: tuple[float, float]  # longest mean length over the mean of the other two
+    displacement: np.ndarray  # (3, 2) Å: mean vector of all centres, NaN without cages
+    polar: tuple[float, float]  # Å: mean over time of |mean over centres|
+    local: tuple[float, float]  # Å: mean over centres and time of |d|
+    direction: str
+    n_frames: int
+
+
+def measure_stage(
+    result: MDResult, branch: str, target: float, cages: Cages | None, repeats: np.ndarray, skip: float
+) -> Stage:
+    """Average the part of a run after the fraction `skip`.
+
+    Raises:
+        ConfigError: fewer than 20 frames are left.
+    """
+    begin = skip * result.time_fs[-1]
+    rows = result.time_fs >= begin
+    pressure = float(result.config["pressure_gpa"]) * units.GPa
+    enthalpy = result.total_energy[rows] + pressure * result.volume[rows]
+    lengths, angles, vectors, local = _frames(result, cages, repeats, begin)
+    if len(lengths) < LEAST_FRAMES:
+        raise ConfigError(
+            f"only {len(lengths)} frames are left of the stage at {target:g} K, at least {LEAST_FRAMES} are "
+            "needed; raise picoseconds, or lower sample_interval or equilibration"
+        )
+    mean_lengths = lengths.mean(axis=0)
+    longest = int(np.argmax(np.abs(mean_lengths - np.median(mean_lengths))))
+    others = [k for k in range(3) if k != longest]
+    ratio = lengths[:, longest] / lengths[:, others].mean(axis=1)
+    polar = np.linalg.norm(vectors, axis=1)  # (n_frames,)
+    displacement = np.array([_mean(column) for column in vectors.T])  # (3, 2)
+    noise = 3 * float(np.linalg.norm(displacement[:, 1]))
+    return Stage(
+        branch=branch,
+        target=target,
+        temperature=_mean(result.temperature[rows]),
+        enthalpy=_mean(enthalpy),
+        enthalpy_variance=float(np.var(enthalpy)),
+        volume=_mean(result.volume[rows]),
+        lengths=np.array([_mean(column) for column in lengths.T]),
+        angles=np.array([_mean(column) for column in angles.T]),
+        tetragonality=_mean(ratio),
+        displacement=displacement,
+        polar=_mean(polar),
+        local=_mean(local),
+        direction=direction_name(displacement[:, 0], result.cell, noise) if cages else "",
+        n_frames=len(lengths),
+    )
+
+
+def _frames(
+    result: MDResult, cages: Cages | None, repeats: np.ndarray, begin: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Lengths (n, 3), angles (n, 3), mean displacement (n, 3), mean |displacement| (n,) of the frames."""
+    assert result.trajectory is not None
+    lengths, angles, vectors, local = [], [], [], []
+    with Trajectory(result.trajectory) as frames:
+        for frame in frames:
+            if frame.info["time_fs"] < begin:
+                continue
+            lengths.append(frame.cell.lengths() / repeats)
+            angles.append(frame.cell.angles())
+            moved = cages.displacements(frame) if cages else np.full((1, 3), np.nan)
+            vectors.append(moved.mean(axis=0))
+            local.append(np.linalg.norm(moved, axis=1).mean())
+    n = len(lengths)
+    return (
+        np.array(lengths).reshape(n, 3),
+        np.array(angles).reshape(n, 3),
+        np.array(vectors).reshape(n, 3),
+        np.array(local),
+    )
+
+
+def _mean(values: np.ndarray) -> tuple[float, float]:
+    return float(np.mean(values)), block_error(values)

@@ -1,0 +1,222 @@
+"""Van Hove functions: how far atoms are after a time from their own and from each other's old places."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.geometry import minkowski_reduce
+
+from dpa2calc.applications.shared.application import application
+from dpa2calc.applications.shared.trajectory import BlockAverage, TrajectoryLike
+from dpa2calc.applications.structure.pair_counts import cell_heights
+from dpa2calc.errors import ConfigError
+from dpa2calc.files.results import Result, provenance
+
+from .unwrapped import WITHOUT_CELL, Drift, Paths, read_paths
+
+
+@dataclass(frozen=True, kw_only=True)
+class VanHove(Result):
+    """Self and distinct parts of the van Hove function of one species.
+
+    Attributes:
+        species: the element; time: lags (n_lags,) in ps.
+        r: bin centres (n_bins,) in Å.
+        self_part, self_error: 4π r² G_s(r, t), the probability density (n_lags, n_bins) in 1/Å of having
+            moved by r; integrates to 1 over all r (`beyond` is the part outside the bins).
+        distinct_part, distinct_error: G_d(r, t) / density (n_lags, n_bins): g(r) between places at time 0
+            and other atoms' places at time t; 1 where there is no correlation. None for a single atom or
+            without three periodic directions. A peak growing at r = 0 means that others move into vacated
+            sites.
+        beyond: probability (n_lags,) of having moved further than the last bin.
+        non_gaussian: α₂ = 3<r⁴> / (5<r²>²) - 1 (n_lags,); 0 for Brownian motion, NaN where no atom moved.
+        n_origins, n_blocks: time origins used, and blocks behind the standard errors.
+        without_cell: True where coordinates were taken as unwrapped because no direction is periodic.
+    """
+
+    species: str
+    time: np.ndarray
+    r: np.ndarray
+    self_part: np.ndarray
+    self_error: np.ndarray
+    distinct_part: np.ndarray | None
+    distinct_error: np.ndarray | None
+    beyond: np.ndarray
+    non_gaussian: np.ndarray
+    n_origins: int
+    n_blocks: int
+    without_cell: bool = False
+
+    def summary(self) -> str:
+        lines = [f"van Hove function of {self.species}: {self.n_origins} time origins"]
+        if self.without_cell:
+            lines.append(f"  {WITHOUT_CELL}")
+        for k, t in enumerate(self.time):
+            most = self.r[np.argmax(self.self_part[k])]
+            alpha = self.non_gaussian[k]
+            shape = f"{alpha:.2f}" if np.isfinite(alpha) else "not determined: no atom moved"
+            lines.append(
+                f"  {t:8.3g} ps  most likely displacement {most:.2f} Å, non-Gaussian parameter "
+                f"{shape}, {100 * self.beyond[k]:.1f} % beyond {self.r[-1]:.1f} Å"
+            )
+        return "\n".join(lines)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the self part, and the distinct part on a second axes below; returns the first axes.
+
+        With `ax` given, only the self part is drawn there.
+        """
+        axes = [ax]
+        if ax is None:
+            import matplotlib.pyplot as plt
+
+            n = 1 if self.distinct_part is None else 2
+            figure = plt.figure(figsize=(5.0, 3.0 * n), layout="constrained")
+            axes = list(figure.subplots(n, 1, sharex=True, squeeze=False)[:, 0])
+        parts = [(self.self_part, self.self_error, "4πr²G$_s$(r, t) (1/Å)")]
+        if self.distinct_part is not None and self.distinct_error is not None:
+            parts.append((self.distinct_part, self.distinct_error, "G$_d$(r, t) / ρ"))
+        import matplotlib as mpl
+
+        colours = mpl.colormaps["viridis"](np.linspace(0.0, 0.9, len(self.time)))
+        for axis, (values, errors, name) in zip(axes, parts):
+            for k, t in enumerate(self.time):
+                axis.plot(self.r, values[k], color=colours[k], lw=1.5, label=f"{t:g} ps")
+                axis.fill_between(
+                    self.r, values[k] - errors[k], values[k] + errors[k], color=colours[k], alpha=0.2, lw=0
+                )
+            axis.set(ylabel=name, xlim=(0.0, self.r[-1]))
+            axis.set_ylim(bottom=0.0)
+        axes[-1].set_xlabel("r (Å)")
+        axes[0].legend(frameon=False, fontsize=8)
+        return axes[0]
+
+
+@application
+def van_hove(
+    trajectory: TrajectoryLike | Paths,
+    species: str = "Li",
+    *,
+    lags_ps: Sequence[float],
+    interval_fs: float | None = None,
+    r_max: float | None = None,
+    bin_width: float = 0.1,
+    n_origins: int = 200,
+    n_blocks: int = 10,
+    drift: Drift = "auto",
+    wrapped: bool = True,
+    progress: bool = False,
+) -> VanHove:
+    """Van Hove self and distinct functions at the lags asked for.
+
+    Args:
+        trajectory, species, interval_fs, drift, wrapped, progress: see `read_paths`.
+        lags_ps: times in ps; each is rounded to whole frames.
+        r_max: range in Å; half the smallest height of the mean cell if None, which is also the most.
+        bin_width: in Å.
+        n_origins: at most this many, evenly spaced.
+        n_blocks: blocks of origins behind the standard errors.
+
+    The distinct part places the atoms in the mean cell; use an NVT trajectory where that matters.
+    """
+    paths = read_paths(
+        trajectory, species, interval_fs=interval_fs, drift=drift, wrapped=wrapped, progress=progress
+    )
+    lags = np.array([round(float(lag) / paths.interval_ps) for lag in lags_ps], dtype=int)
+    if not len(lags) or lags.min() < 1 or lags.max() >= paths.n_frames - 1:
+        raise ConfigError(
+            f"lags_ps = {list(lags_ps)}: each must be from {paths.interval_ps:g} ps (one frame) to "
+            f"{(paths.n_frames - 2) * paths.interval_ps:g} ps"
+        )
+    atoms = Atoms(species, cell=paths.cell, pbc=paths.pbc)
+    widest = 0.5 * float(cell_heights(_reduced(atoms)).min()) if paths.pbc.all() else np.inf
+    r_max = min(widest, 10.0) if r_max is None else r_max
+    if not 0.0 < bin_width <= r_max or r_max > widest + 1e-9:
+        raise ConfigError(
+            f"bin_width = {bin_width} Å, r_max = {r_max:.3f} Å: the range must be from one bin up to half "
+            f"the cell, {widest:.3f} Å"
+        )
+    n_bins = int(r_max / bin_width + 1e-9)
+    distinct = bool(paths.pbc.all()) and paths.n_atoms > 1
+    origins = np.unique(np.linspace(0, paths.n_frames - 1 - lags.max(), n_origins).round().astype(int))
+    selves, others, moments = _averages(paths, lags, origins, distinct, n_blocks, bin_width, n_bins)
+    self_part = np.array([average.mean() for average in selves])
+    second, fourth = moments.T
+    return VanHove(
+        species=species,
+        time=lags * paths.interval_ps,
+        r=bin_width * (np.arange(n_bins) + 0.5),
+        self_part=self_part,
+        self_error=np.array([average.error() for average in selves]),
+        distinct_part=np.array([average.mean() for average in others]) if distinct else None,
+        distinct_error=np.array([average.error() for average in others]) if distinct else None,
+        beyond=1.0 - self_part.sum(axis=1) * bin_width,
+        non_gaussian=_non_gaussian(second, fourth),
+        n_origins=len(origins),
+        n_blocks=min(n_blocks, len(origins)),
+        without_cell=paths.without_cell,
+        provenance=provenance(source=paths.provenance.get("source")),
+    )
+
+
+def _non_gaussian(second: np.ndarray, fourth: np.ndarray) -> np.ndarray:
+    """α₂ (n_lags,) from <r²> and <r⁴>; NaN where atoms moved by no more than the rounding of coordinates."""
+    moved = second > 1e-20  # Å², far below any vibration
+    return np.where(moved, 0.6 * fourth / np.where(moved, second, 1.0) ** 2 - 1.0, np.nan)
+
+
+def _reduced(atoms: Atoms) -> Atoms:
+    reduced = atoms.copy()
+    reduced.set_cell(minkowski_reduce(atoms.cell.array, atoms.pbc)[0])
+    return reduced
+
+
+def _averages(
+    paths: Paths,
+    lags: np.ndarray,
+    origins: np.ndarray,
+    distinct: bool,
+    n_blocks: int,
+    width: float,
+    n_bins: int,
+) -> tuple[list[BlockAverage], list[BlockAverage], np.ndarray]:
+    """For each lag the self and distinct parts, block by block, and the mean of d² and d⁴."""
+    selves, others = [], []
+    moments = np.zeros((len(lags), 2))
+    for k, lag in enumerate(lags):
+        own, other = BlockAverage(n_blocks), BlockAverage(n_blocks)
+        for origin in origins:
+            moved = np.linalg.norm(paths.displacements[origin + lag] - paths.displacements[origin], axis=1)
+            own.add(_histogram(moved, width, n_bins) / (paths.n_atoms * width))
+            moments[k] += np.mean(moved**2), np.mean(moved**4)
+            if distinct:
+                other.add(_distinct(paths, origin, origin + lag, width, n_bins))
+        selves.append(own)
+        others.append(other)
+    return selves, others, moments / len(origins)
+
+
+def _histogram(distances: np.ndarray, bin_width: float, n_bins: int) -> np.ndarray:
+    bins = (distances / bin_width).astype(np.int64)
+    return np.bincount(bins[bins < n_bins], minlength=n_bins).astype(float)
+
+
+def _distinct(paths: Paths, before: int, after: int, bin_width: float, n_bins: int) -> np.ndarray:
+    """G_d / density (n_bins,) between the places in one frame and those of the other atoms in a later one."""
+    n = paths.n_atoms
+    places = np.concatenate(
+        [paths.start + paths.displacements[before], paths.start + paths.displacements[after]]
+    )
+    from vesin import NeighborList  # imports torch where it is installed: when needed, not before
+
+    search = NeighborList(cutoff=bin_width * n_bins, full_list=False)
+    i, j, d = search.compute(places, paths.cell, paths.pbc, "ijd")
+    low, high = np.minimum(i, j).astype(np.int64), np.maximum(i, j).astype(np.int64)
+    crossing = (low < n) & (high >= n) & (high - n != low)
+    counts = _histogram(d[crossing], bin_width, n_bins)
+    shells = 4.0 / 3.0 * np.pi * np.diff((bin_width * np.arange(n_bins + 1)) ** 3)
+    return counts * paths.volume / (n * (n - 1) * shells)

@@ -1,0 +1,1 @@
+"""Verbs on one structure: relaxation and properties."""

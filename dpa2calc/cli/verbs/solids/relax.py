@@ -1,0 +1,103 @@
+"""`dpa2calc relax`: from a structure file to the relaxed structure."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from dpa2calc.cli.arguments.output import check_files, structure_name
+from dpa2calc.cli.arguments.structures import (
+    add_calculator_arguments,
+    add_structure_argument,
+    make_calculator,
+    read_structure,
+    save_figure,
+)
+from dpa2calc.errors import ConfigError
+
+EXAMPLE = """\
+example: positions and cell of a crystal, its space group kept
+  dpa2calc relax cu.cif --head mlearn-PBE --cell full --keep-symmetry --out cu-relaxed.cif
+
+--out names the relaxed structure (cu-relaxed.extxyz when left out); its format follows the name (cif, extxyz,
+vasp, xyz ...). Beside it are written NAME.relax.npz (the result), NAME.relax.traj (all steps) and
+NAME.relax.png, where NAME is that of --out without its ending. Running again goes on from the last step,
+unless --overwrite is given.
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the verb `relax`."""
+    parser = subparsers.add_parser(
+        "relax",
+        help="relax positions and cell",
+        epilog=EXAMPLE,
+    )
+    add_structure_argument(parser)
+    add_calculator_arguments(parser)
+    group = parser.add_argument_group("relaxation")
+    group.add_argument("--fmax", type=float, default=0.01, metavar="EV_PER_A", help="largest force left")
+    group.add_argument(
+        "--cell",
+        choices=("fixed", "isotropic", "axes", "shape", "full"),
+        default="fixed",
+        help="what of the cell moves",
+    )
+    group.add_argument("--smax-gpa", type=float, default=0.02, metavar="GPA", help="largest stress left")
+    group.add_argument(
+        "--pressure-gpa", "--pressure", type=float, default=0.0, metavar="GPA", help="of the cell"
+    )
+    group.add_argument(
+        "--optimizer",
+        choices=("auto", "bfgs", "lbfgs", "fire", "fire2", "bfgs-linesearch", "gpmin"),
+        default="auto",
+        help="auto: BFGS up to 200 atoms, then FIRE",
+    )
+    group.add_argument("--keep-symmetry", action="store_true", help="keep the space group (needs spglib)")
+    group.add_argument("--symprec", type=float, default=0.01, metavar="A", help="to find the space group")
+    group.add_argument("--max-steps", type=int, default=500, help="of the optimiser")
+    output = parser.add_argument_group("output")
+    output.add_argument("--out", metavar="FILE", help="default: NAME-relaxed.extxyz, NAME from the input's")
+    output.add_argument("--overwrite", action="store_true", help="start afresh, replacing files")
+    output.add_argument("--no-progress", action="store_true", help="no progress bar on stderr")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the verb; 0 when converged, 1 when not."""
+    from ase.io.formats import UnknownFileTypeError, filetype, get_ioformat
+
+    from dpa2calc.applications import relax
+
+    atoms = read_structure(args)
+    target = Path(args.out or f"{structure_name(args)}-relaxed.extxyz")
+    try:  # before hours of work, not after
+        writable = get_ioformat(filetype(str(target), read=False)).can_write
+    except UnknownFileTypeError:
+        writable = False
+    if not writable:
+        raise ConfigError(
+            f"--out {target}: ASE writes no format of that name; use for example .extxyz or .cif"
+        )
+    check_files(str(target))
+    atoms.calc = make_calculator(args, [atoms])
+    names = ("fmax", "cell", "smax_gpa", "pressure_gpa", "optimizer", "keep_symmetry", "symprec", "max_steps")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    result = relax(
+        atoms,
+        **{name: getattr(args, name) for name in names},
+        trajectory=target.with_suffix(".relax.traj"),
+        overwrite=args.overwrite,
+        progress=not args.no_progress,
+    )
+    result.atoms().write(target)
+    result.save(target.with_suffix(".relax.npz"))
+    figure = save_figure(result, target.with_suffix(".relax.png"))
+    print(result.summary())
+    print(f"{'structure':18s} {target}")
+    print(f"{'figure':18s} {figure}")
+    if not result.converged:
+        print(args.say(result.reason), file=sys.stderr)
+    return 0 if result.converged else 1

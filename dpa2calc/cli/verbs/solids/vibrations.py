@@ -1,0 +1,88 @@
+"""`dpa2calc vibrations`: vibrations of a molecule from a structure file to frequencies and a figure."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from dpa2calc.cli.arguments.output import choose_folder
+from dpa2calc.cli.arguments.report import add_output_arguments, report, work_folder
+from dpa2calc.cli.arguments.structures import (
+    UNRELAXED,
+    add_calculator_arguments,
+    add_structure_argument,
+    make_calculator,
+    read_structure,
+)
+
+EXAMPLE = """\
+examples: a relaxed molecule and its free energy; an adsorbate (atoms 36 and 37) on a slab that stays put
+  dpa2calc vibrations molecule.xyz --head H2O-PBE0TS --temperature 298.15 --out molecule-vibrations
+  dpa2calc vibrations slab.extxyz --head Inorganic-PBE --atoms 36 37
+
+The folder holds vibrations.npz (Vibrations.load), vibrations.png, mode-*.extxyz (a movie of each of the
+lowest modes), and work/ from which an interrupted run resumes.
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the verb `vibrations`."""
+    parser = subparsers.add_parser(
+        "vibrations",
+        help="vibrations of a molecule: frequencies, zero-point energy, free energy",
+        epilog=EXAMPLE,
+    )
+    add_structure_argument(parser)
+    add_calculator_arguments(parser)
+    group = parser.add_argument_group("vibrations")
+    group.add_argument(
+        "--atoms", dest="indices", type=int, nargs="+", metavar="INDEX", help="only these move (default: all)"
+    )
+    group.add_argument("--fixed", **UNRELAXED, help="do not relax first; refuses forces above --fmax")
+    group.add_argument("--displacement", type=float, default=0.01, help="Å")
+    group.add_argument("--fmax", type=float, default=1e-3, help="largest force at rest, eV/Å")
+    group.add_argument("--temperature", type=float, help="also give the free energy at this one, K")
+    group.add_argument("--pressure", type=float, default=1.01325e5, help="of the ideal gas, Pa")
+    group.add_argument("--symmetry-number", type=int, default=1, help="rotational")
+    group.add_argument("--spin", type=float, default=0.0, help="total spin S")
+    group.add_argument("--movies", type=int, default=6, help="modes written as frames")
+    add_output_arguments(parser, "vibrations/NAME, NAME from the input's")
+    parser.set_defaults(run=run, dtype="float64")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the verb; 1 when modes are imaginary."""
+    from pathlib import Path
+
+    import ase.io
+
+    from dpa2calc.applications.molecules.vibrations import vibrations
+
+    atoms = read_structure(args)
+    if args.indices is None and not atoms.cell.any():
+        atoms.pbc = False  # a molecule; some formats say otherwise
+    choose_folder(args, "vibrations")
+    atoms.calc = make_calculator(args, [atoms])
+    result = vibrations(
+        atoms,
+        indices=args.indices,
+        relax=args.relax,
+        displacement=args.displacement,
+        fmax=args.fmax,
+        folder=work_folder(args),
+        progress=not args.no_progress,
+    )
+    report(result, args, "vibrations")
+    if args.temperature is not None:
+        print(_free_energy(result, args))
+    for k in range(min(args.movies, len(result.frequencies))):
+        ase.io.write(Path(args.out) / f"mode-{k + 1}.extxyz", result.mode_frames(k))
+    return 1 if result.n_imaginary else 0
+
+
+def _free_energy(result: Any, args: argparse.Namespace) -> str:
+    """The ideal gas for a molecule, the harmonic approximation for chosen atoms."""
+    gas = {"pressure": args.pressure, "symmetry_number": args.symmetry_number, "spin": args.spin}
+    value = result.free_energy(args.temperature, **gas)
+    kind = "Helmholtz, harmonic" if args.indices else "Gibbs, ideal gas"
+    return f"free energy at {args.temperature:g} K ({kind}): {value:.4f} eV"

@@ -1,0 +1,92 @@
+"""`dpa2calc distill CONFIG`: a small, fast student learns from a large teacher."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+EXAMPLE = """\
+examples:
+  dpa2calc distill water.toml                        # the same command goes on where it stopped
+  dpa2calc distill water.toml --threshold 0.15 --max-rounds 6 --output runs/tight
+
+a file:
+  output = "runs/water-student"
+  threshold = 0.2               # eV/A: frames where an atom's force deviates by more are learned from
+  max_rounds = 6
+  final_steps = 40000
+  [teacher]
+  model = "runs/water-teacher/model.safetensors"   # or calculator = "ase.calculators.emt.EMT"
+  head = "H2O-PBE0TS"
+  [start]
+  frames = ["train.extxyz.xz"]
+  max_frames = 20
+  [student]
+  preset = "dpa1-l0"
+  [train]
+  steps = 10000
+  batch_atoms = 192
+  [[md]]                        # as in the application; several [[md]] are explored one after the other
+  ensemble = "nvt"
+  temperature = [300, 360]
+  timestep = 0.5
+  steps = 2000
+  sample_interval = 100
+
+The student is student.safetensors in the output folder; rounds.png shows how it went.
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the verb `distill`."""
+    from dpa2calc.files.options import add_options
+    from dpa2calc.training.distill.config import DistillConfig
+
+    parser = subparsers.add_parser(
+        "distill",
+        help="teach a small, fast student what a large model knows",
+        epilog=EXAMPLE,
+    )
+    parser.add_argument("config", metavar="CONFIG", help="TOML file")
+    parser.add_argument("--output", metavar="FOLDER", help="folder for all files of the distillation")
+    parser.add_argument("--threads", type=int, help="threads of the matrix products")
+    parser.add_argument("--no-progress", action="store_true", help="no progress bars on stderr")
+    add_options(parser, DistillConfig, title="options of the loop (also keys of the file)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read, check, distil, report."""
+    from dpa2calc.cli.verbs.training.train import prepare
+    from dpa2calc.files.atomic import check_writable
+    from dpa2calc.files.options import given_options
+    from dpa2calc.training.distill.config import DistillConfig
+    from dpa2calc.training.distill.file import (
+        build_student,
+        build_teacher,
+        load_start,
+        load_test,
+        read_distill_file,
+    )
+
+    file = read_distill_file(args.config, changes=given_options(args, DistillConfig), output=args.output)
+    check_writable(file.output, folder=True)
+    start = load_start(file)
+    # with torch, from here on
+    from dpa2calc.training.distill.distill import distill
+    from dpa2calc.training.distill.setup import all_elements
+
+    prepare(args)
+    result = distill(
+        build_teacher(file.teacher),
+        start,
+        build_student(file, all_elements(start, file.md)),
+        md=file.md,
+        output=file.output,
+        train=file.train,
+        config=file.config,
+        test=load_test(file),
+        progress=not args.no_progress,
+    )
+    print(result.summary())
+    return 0

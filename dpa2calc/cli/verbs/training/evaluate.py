@@ -1,0 +1,236 @@
+"""`dpa2calc evaluate STRUCTURES`: energies, forces, stresses, and errors where the file has labels."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+EXAMPLE = """example:
+  dpa2calc evaluate test.extxyz --head H2O-PBE0TS                # a line a structure, errors at the end
+  dpa2calc evaluate POSCAR --model model.pt --head metal -o out.extxyz    # energy, forces, stress into a file
+  dpa2calc evaluate a.cif b.cif --model student.pt --committee other.pt -o out.json  # with deviations
+"""
+
+LABELS = ("energy", "forces", "stress")  # that errors are shown of
+
+
+def add_parser(subparsers: Any) -> None:
+    """Register the verb."""
+    from dpa2calc.cli.arguments.structures import add_calculator_arguments
+    from dpa2calc.cli.verbs.training.train import add_label_arguments
+
+    parser = subparsers.add_parser(
+        "evaluate",
+        help="energies, forces and stresses of structures; errors against labels in the file",
+        epilog=EXAMPLE,
+    )
+    parser.add_argument(
+        "structures", nargs="+", metavar="STRUCTURES", help="files that ASE reads; all frames"
+    )
+    parser.add_argument("--index", default=":", help="which frames of each file, as in ASE, all by default")
+    parser.add_argument("-o", "--output", metavar="FILE", help="write results to .extxyz or .json")
+    parser.add_argument("--batch-atoms", type=int, default=1024, help="atoms computed together ")
+    parser.add_argument("--quiet", action="store_true", help="no line for each structure")
+    add_label_arguments(parser, (*LABELS, "virial"))
+    add_calculator_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate, print, and write what was asked for."""
+    from dpa2calc.cli.arguments.output import check_files
+    from dpa2calc.cli.arguments.structures import make_calculator
+    from dpa2calc.errors import ConfigError
+    from dpa2calc.files.patterns import expanded
+
+    if args.output and Path(args.output).suffix not in (".extxyz", ".xyz", ".json"):
+        raise ConfigError(f"-o {args.output}: the ending must be .extxyz, .xyz or .json")
+    check_files(args.output)
+    files = [str(f) for path in args.structures for f in expanded(path, Path()) or [path]]
+    structures = [atoms for path in files for atoms in read_frames(path, args.index)]
+    calc = make_calculator(args, structures)
+    from dpa2calc.labels.errors import label_errors  # with torch
+
+    labels = read_labels(structures, args)
+    results = evaluate(calc, structures, args.batch_atoms)
+    if not args.quiet:
+        print_table(structures, results)
+    errors = label_errors(structures, results, labels)
+    if errors is not None:
+        print(errors.summary())
+        for line in few_frames_lines(structures, results, labels):
+            print(line)
+    if args.output:
+        path = Path(args.output)
+        if path.suffix == ".json":
+            write_json(path, args, structures, results, errors)
+        else:
+            write_extxyz(path, structures, results, labels)
+        print(f"wrote {path}", file=sys.stderr)
+    return 0
+
+
+def few_frames_lines(
+    structures: list[Any], results: list[dict[str, Any]], labels: list[Any]
+) -> Iterator[str]:
+    """A line where the error of energies or of forces is that of a few frames."""
+    import numpy as np
+
+    from dpa2calc.training.data.checks.outliers import few_frames
+
+    def named(index: int) -> str:
+        return f"#{index} {structures[index].get_chemical_formula()}"
+
+    energies, forces = [], []
+    for atoms, result, label in zip(structures, results, labels):
+        energies.append([] if label.energy is None else [(result["energy"] - label.energy) / len(atoms)])
+        forces.append([] if label.forces is None else (result["forces"] - label.forces).ravel())
+    for name, unit, parts in (("energy", "meV/atom", energies), ("force", "meV/Å", forces)):
+        few = few_frames(named, [1e6 * float(np.dot(p, p)) for p in parts], [len(p) for p in parts])
+        if few is not None:
+            yield few.describe(name, unit)
+
+
+def read_labels(structures: list[Any], args: argparse.Namespace) -> list[Any]:
+    """Labels of each structure; what looks like labels under other names is said on stderr.
+
+    Raises:
+        DataError: no frame has a label of a name that was given.
+    """
+    from dpa2calc.errors import DataError
+    from dpa2calc.labels.errors import labels_of
+    from dpa2calc.training.data.labels import LabelKeys, advice, unread_labels
+
+    given = {kind: getattr(args, f"{kind}_key") for kind in (*LABELS, "virial")}
+    named = {kind: key for kind, key in given.items() if key is not None}
+    labels = []
+    for number, atoms in enumerate(structures):
+        try:
+            labels.append(labels_of(atoms, **named))
+        except DataError as error:
+            raise DataError(f"structure {number} ({atoms.get_chemical_formula()}): {error}") from error
+    lacking = [kind for kind in LABELS if all(getattr(one, kind) is None for one in labels)]
+    others = unread_labels(structures[0], LabelKeys(**named), lacking)
+    for kind in (*lacking, *(["virial"] if "stress" in lacking else [])):
+        if named.get(kind):
+            found = advice(chain(*others.values()))
+            raise DataError(f"no frame has a label {named[kind]!r} (--{kind}-key); {found}")
+    if others:
+        found = advice(chain(*others.values()))
+        print(f"no errors of {', '.join(others)} are shown, no frame has any; {found}", file=sys.stderr)
+    return labels
+
+
+def read_frames(path: str, index: str) -> list[Any]:
+    """Frames of one file.
+
+    Raises:
+        DataError: the file is missing, unreadable, or has no such frames.
+    """
+    from dpa2calc.errors import DataError
+    from dpa2calc.files.structures import read_structures
+
+    if not Path(path).exists():
+        raise DataError(
+            f"{path} does not exist; give a structure file such as structure.cif or frames.extxyz"
+        )
+    return read_structures(path, index)
+
+
+def evaluate(calc: Any, structures: list[Any], batch_atoms: int) -> list[dict[str, Any]]:
+    """Batched where the calculator can (ours), else one by one."""
+    from dpa2calc.engine.dense import has_stress
+
+    progress = sys.stderr.isatty() and len(structures) > 1
+    if hasattr(calc, "evaluate"):
+        return calc.evaluate(structures, batch_atoms=batch_atoms, progress=progress)
+    out = []
+    for atoms in structures:
+        copy = atoms.copy()
+        copy.calc = calc
+        forces = copy.get_forces()
+        out.append({"energy": copy.get_potential_energy(), "forces": forces})
+        if has_stress(atoms) and "stress" in calc.implemented_properties:
+            out[-1]["stress"] = copy.get_stress()
+    return out
+
+
+def print_table(structures: list[Any], results: list[dict[str, Any]]) -> None:
+    """One line a structure: number, formula, atoms, energy, largest force, pressure, spread."""
+    import numpy as np
+    from ase.units import GPa
+
+    committee = "energy_std" in results[0]
+    head = f"{'#':>5}  {'formula':<20} {'atoms':>6} {'E (eV)':>16} {'E/atom (eV)':>13}"
+    print(f"{head} {'max|F| (eV/Å)':>14} {'P (GPa)':>9}" + ("  std E (eV)  max std F" if committee else ""))
+    for number, (atoms, r) in enumerate(zip(structures, results)):
+        force = np.linalg.norm(r["forces"], axis=1).max()
+        pressure = f"{-np.mean(r['stress'][:3]) / GPa:9.3f}" if "stress" in r else f"{'-':>9}"
+        line = (
+            f"{number:5d}  {atoms.get_chemical_formula():<20.20} {len(atoms):6d} {r['energy']:16.6f} "
+            f"{r['energy'] / len(atoms):13.6f} {force:14.5f} {pressure}"
+        )
+        if committee:
+            line += f"  {r['energy_std']:10.5f}  {np.linalg.norm(r['forces_std'], axis=1).max():9.5f}"
+        print(line)
+
+
+def write_extxyz(path: Path, structures: list[Any], results: list[dict[str, Any]], labels: list[Any]) -> None:
+    """Structures with our energy, forces, stress; labels of the input become ref_energy and so on."""
+    import ase.io
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    from dpa2calc.files.atomic import atomic_path
+
+    frames = []
+    for atoms, result, label in zip(structures, results, labels):
+        frame = atoms.copy()
+        known = ("energy", "free_energy", "energies", "forces", "stress", "stresses")
+        frame.calc = SinglePointCalculator(frame, **{k: v for k, v in result.items() if k in known})
+        if "energy_std" in result:
+            frame.info["energy_std"], frame.arrays["forces_std"] = result["energy_std"], result["forces_std"]
+        if label.energy is not None:
+            frame.info["ref_energy"] = label.energy
+        if label.forces is not None:
+            frame.arrays["ref_forces"] = label.forces
+        if label.stress is not None:
+            frame.info["ref_stress"] = label.stress
+        frames.append(frame)
+    with atomic_path(path) as temporary:
+        ase.io.write(temporary, frames, format="extxyz")
+
+
+def write_json(
+    path: Path, args: argparse.Namespace, structures: list[Any], results: list[dict[str, Any]], errors: Any
+) -> None:
+    """Everything as plain numbers, eV and Å."""
+    import dataclasses
+
+    import numpy as np
+
+    from dpa2calc.files.atomic import atomic_path
+    from dpa2calc.version import __version__
+
+    document = {
+        "dpa2calc": __version__,
+        "model": args.model,
+        "head": args.head,
+        "dtype": args.dtype,
+        "units": {"energy": "eV", "forces": "eV/Å", "stress": "eV/Å^3, order xx yy zz yz xz xy"},
+        "errors": dataclasses.asdict(errors) if errors is not None else None,
+        "structures": [
+            {
+                "formula": atoms.get_chemical_formula(),
+                "symbols": list(atoms.symbols),
+                **{k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in result.items()},
+            }
+            for atoms, result in zip(structures, results)
+        ],
+    }
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(document, indent=1), encoding="utf-8")

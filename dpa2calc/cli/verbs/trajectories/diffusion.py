@@ -1,0 +1,115 @@
+"""`dpa2calc diffusion`: diffusion coefficients, conductivity and activation energy from trajectories."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from dpa2calc.cli.arguments.frames import add_selection_arguments, draw, selected_frames
+from dpa2calc.cli.arguments.output import check_files, stem
+from dpa2calc.errors import ConfigError
+
+_EXAMPLE = """examples:
+  dpa2calc diffusion 600K.traj --species Li --temperature 600 --charge 1 --map li.cube --van-hove 1 10
+  dpa2calc diffusion 500K.traj 600K.traj 700K.traj 900K.traj --temperature 500 600 700 900 --fit 1 5
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the verb `diffusion`."""
+    parser = subparsers.add_parser(
+        "diffusion",
+        help="diffusion coefficients, conductivity, activation energy",
+        description="Tracer and collective diffusion with error bars; Arrhenius fit of several runs.",
+        epilog=_EXAMPLE,
+    )
+    parser.add_argument("trajectories", nargs="+", help="one file for each temperature")
+    parser.add_argument("--species", default="Li", help="element that diffuses")
+    parser.add_argument("--temperature", type=float, nargs="+", help="in K, one for each trajectory")
+    parser.add_argument("--charge", type=float, help="of the species in e, for the conductivity")
+    parser.add_argument(
+        "--interval-fs", type=float, help="time between stored frames (default: as written by `dpa2calc md`)"
+    )
+    parser.add_argument(
+        "--fit",
+        type=float,
+        nargs=2,
+        metavar=("T1", "T2"),
+        help="window of lags in ps (default: 2 to 10 %% of the run)",
+    )
+    parser.add_argument(
+        "--drift",
+        choices=("auto", "framework", "all", "none"),
+        default="auto",
+        help="taken off: motion of the other elements (solids), of all atoms (liquids), or nothing",
+    )
+    parser.add_argument(
+        "--unwrapped", dest="wrapped", action="store_false", help="coordinates never jump at a boundary"
+    )
+    parser.add_argument(
+        "--figure", metavar="FILE", help="picture (default: NAME-diffusion.png, NAME from the first input's)"
+    )
+    parser.add_argument(
+        "--save", metavar="FILE", help="store the result (.npz); with several, the Arrhenius fit"
+    )
+    parser.add_argument(
+        "--map", metavar="FILE", help="also write a density map (.cube) of the last trajectory"
+    )
+    parser.add_argument(
+        "--van-hove",
+        dest="lags_ps",
+        type=float,
+        nargs="+",
+        metavar="PS",
+        help="also draw van Hove functions at these lags",
+    )
+    add_selection_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print summaries, draw the figure, write map and result."""
+    from dpa2calc.applications import arrhenius, density_map, diffusion, read_paths, van_hove
+
+    files, temperatures = args.trajectories, args.temperature or [None] * len(args.trajectories)
+    if len(temperatures) != len(files):
+        raise ConfigError(
+            f"{len(files)} trajectories but {len(temperatures)} temperatures; give one for each"
+        )
+    picture = args.figure or f"{stem(files[0])}-diffusion.png"
+    check_files(picture, args.save, args.map)
+    results: list[Any] = []
+    paths: Any = None
+    for file, temperature in zip(files, temperatures):
+        paths = read_paths(
+            selected_frames(args, file),
+            args.species,
+            interval_fs=None if args.interval_fs is None else args.interval_fs * args.step,
+            drift=args.drift,
+            wrapped=args.wrapped,
+            progress=not args.quiet,
+        )
+        fit = tuple(args.fit) if args.fit else None
+        result = diffusion(paths, args.species, temperature=temperature, charge=args.charge, fit=fit)
+        print(result.summary())
+        results.append(result)
+    plots = [result.plot for result in results]
+    final: Any = results[0]
+    if args.temperature and len(set(args.temperature)) > 1:
+        final = arrhenius(results)
+        print(final.summary())
+        plots.append(final.plot)
+    print(f"figure: {draw(picture, plots)}")
+    if args.save:
+        print(f"result: {final.save(args.save)}")
+    if args.lags_ps:
+        functions = van_hove(paths, args.species, lags_ps=args.lags_ps)
+        print(functions.summary())
+        figure = Path(picture).with_name(Path(picture).stem + "-van-hove.png")
+        print(f"figure: {draw(figure, [functions.plot])}")
+    if args.map:
+        density = density_map(paths, args.species)
+        print(density.summary())
+        print(f"map: {density.write_cube(args.map)}")
+    return 0

@@ -1,0 +1,92 @@
+"""`dpa2calc map`: what a model sees, as a map of descriptors."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from typing import Any
+
+from dpa2calc.cli.arguments.frames import add_selection_arguments, draw, selected_frames
+from dpa2calc.cli.arguments.output import check_files, stem
+from dpa2calc.cli.arguments.structures import add_calculator_arguments, make_calculator
+from dpa2calc.errors import ConfigError
+
+_EXAMPLE = """examples:
+  dpa2calc map water=water.extxyz ice=ice.extxyz --head H2O-PBE0TS --colour group environment --html map.html
+  dpa2calc map frames.extxyz --model DPA-2.4-7M --level structure --max-points 1000
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the verb `map`."""
+    parser = subparsers.add_parser(
+        "map",
+        help="map of descriptors by PCA and t-SNE",
+        description="Descriptors of many atoms or structures in two dimensions, coloured by what they are.",
+        epilog=_EXAMPLE,
+    )
+    parser.add_argument(
+        "structures", nargs="+", metavar="[GROUP=]FILE", help="files that ASE reads, with group names"
+    )
+    parser.add_argument("--level", choices=("atom", "structure"), default="atom", help="what a point is")
+    parser.add_argument("--elements", nargs="+", metavar="EL", help="only atoms of these")
+    parser.add_argument(
+        "--colour",
+        nargs="+",
+        choices=("group", "element", "environment"),
+        default=["group", "element"],
+        help="one picture for each",
+    )
+    parser.add_argument("--no-tsne", action="store_true", help="PCA only (needs no scikit-learn)")
+    parser.add_argument("--max-points", type=int, default=3000, help="of all, chosen by chance")
+    parser.add_argument("--perplexity", type=float, default=30.0, help="of t-SNE")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice of points and t-SNE")
+    parser.add_argument(
+        "--figure", metavar="FILE", help="picture (default: NAME-map.png, NAME from the inputs')"
+    )
+    parser.add_argument("--html", metavar="FILE", help="also write a page to explore the map in a browser")
+    parser.add_argument(
+        "--chemiscope", metavar="FILE", help="also write map and structures for chemiscope.org (.json.gz)"
+    )
+    parser.add_argument("--save", metavar="FILE", help="store the result (.npz)")
+    add_selection_arguments(parser)
+    add_calculator_arguments(parser)
+    parser.set_defaults(run=run, python_names={"methods": "--no-tsne"})
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the summary, draw the figure, write the page."""
+    from dpa2calc.applications import representation_map
+
+    groups: dict[str, Any] = {}
+    files: list[str] = []
+    for word in args.structures:
+        name, _, file = word.rpartition("=")
+        if (name or file) in groups:
+            raise ConfigError(
+                f"group {name or file!r} is named twice; give each file its own name as NAME=FILE"
+            )
+        groups[name or file] = selected_frames(args, file)
+        files.append(stem(file))
+    figure = args.figure or f"{'-'.join(list(dict.fromkeys(files))[:4])}-map.png"
+    check_files(figure, args.html, args.chemiscope, args.save)
+    result = representation_map(
+        groups,
+        make_calculator(args),
+        level=args.level,
+        elements=args.elements,
+        methods=("pca",) if args.no_tsne else ("pca", "tsne"),
+        max_points=args.max_points,
+        perplexity=args.perplexity,
+        seed=args.seed,
+        progress=not args.quiet,
+    )
+    print(result.summary())
+    print(f"figure: {draw(figure, [partial(result.plot, colour=colour) for colour in args.colour])}")
+    if args.html:
+        print(f"page: {result.write_html(args.html)}")
+    if args.chemiscope:
+        print(f"chemiscope file: {result.write_chemiscope(args.chemiscope, groups)}")
+    if args.save:
+        print(f"result: {result.save(args.save)}")
+    return 0

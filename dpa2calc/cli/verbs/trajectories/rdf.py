@@ -1,0 +1,79 @@
+"""`dpa2calc rdf`: partial radial distribution functions of a trajectory."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dpa2calc.cli.arguments.frames import add_selection_arguments, draw, selected_frames, write_table
+from dpa2calc.cli.arguments.output import check_files, stem
+
+_EXAMPLE = """example:
+  dpa2calc rdf md.traj --pairs O-O O-H H-H --r-max 6 --start 20 --reference dft.extxyz.xz --figure rdf.png
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the verb `rdf`."""
+    parser = subparsers.add_parser(
+        "rdf",
+        help="radial distribution functions with error bars",
+        description="Partial g(r), running coordination numbers and their block-averaged errors.",
+        epilog=_EXAMPLE,
+    )
+    parser.add_argument("trajectory", help="any file that ASE reads, also compressed")
+    parser.add_argument("--pairs", nargs="+", default=["O-O"], metavar="A-B", help="pairs of elements")
+    parser.add_argument("--r-max", type=float, help="range in Å (default: half the smallest cell height)")
+    parser.add_argument("--bin-width", type=float, default=0.05, help="in Å")
+    parser.add_argument("--blocks", dest="n_blocks", type=int, default=10, help="blocks for the error bars")
+    parser.add_argument(
+        "--normalisation",
+        choices=("auto", "N-1", "N"),
+        default="auto",
+        help="of like pairs: an ideal gas of N atoms gives exactly 1 with N-1; N makes supercells agree",
+    )
+    parser.add_argument("--reference", metavar="FILE", help="trajectory to draw and compare beside it")
+    parser.add_argument(
+        "--figure", metavar="FILE", help="picture (default: NAME-rdf.png, NAME from the input's)"
+    )
+    parser.add_argument("--data", metavar="FILE", help="also write the numbers as a text table")
+    add_selection_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print summaries, draw the figure, write the table."""
+    from dpa2calc.applications import Frames, radial_distributions
+
+    options = {"bin_width": args.bin_width, "n_blocks": args.n_blocks, "normalisation": args.normalisation}
+    progress = not args.quiet
+    figure = args.figure or f"{stem(args.trajectory)}-rdf.png"
+    check_files(figure, args.data)
+    frames = selected_frames(args, args.trajectory)
+    curves = radial_distributions(frames, args.pairs, r_max=args.r_max, progress=progress, **options)
+    others: dict[str, Any] = {}
+    if args.reference:
+        range_used = float(next(iter(curves.values())).upper_edges[-1])
+        others = radial_distributions(
+            Frames(args.reference), args.pairs, r_max=range_used, progress=progress, **options
+        )
+    for name, curve in curves.items():
+        print(curve.summary())
+        if name in others:
+            print(f"  against reference: {curve.compare(others[name]).summary()}")
+    plots = [
+        partial(curve.plot, reference={Path(args.reference).name: others[name]} if name in others else None)
+        for name, curve in curves.items()
+    ]
+    print(f"figure: {draw(figure, plots)}")
+    if args.data:
+        columns: dict[str, np.ndarray] = {"r_A": next(iter(curves.values())).r}
+        for name, curve in curves.items():
+            columns |= {f"g_{name}": curve.g, f"error_g_{name}": curve.g_error}
+            columns |= {f"n_{name}": curve.coordination, f"error_n_{name}": curve.coordination_error}
+        print(f"data: {write_table(args.data, columns)}")
+    return 0

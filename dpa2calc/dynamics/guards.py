@@ -1,0 +1,172 @@
+"""Checks after each step that end a run before it fills a disk with nonsense."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from ase import Atoms, units
+
+from dpa2calc.errors import ConfigError, StructureError
+
+from .config import MDConfig
+
+
+class Guard:
+    """Limits of one run; each check returns None or one sentence that says what went wrong."""
+
+    def __init__(self, config: MDConfig, n_dof: int, first_volume: float) -> None:
+        self.config = config
+        self.n_dof = n_dof
+        self.first_volume = first_volume
+        limit = config.temperature_limit
+        if limit is None:
+            # few atoms fluctuate widely: the standard deviation of T is T sqrt(2 / n_dof)
+            limit = 10 * config.highest_temperature() * (1 + 5 * np.sqrt(2 / n_dof))
+        self.temperature_limit = float(limit)
+        self._had_neighbour: np.ndarray | None = None
+
+    def check_step(self, atoms: Atoms, before: np.ndarray, cell_before: np.ndarray) -> str | None:
+        """Cheap checks for every step.
+
+        Args:
+            atoms: after the step, with results.
+            before: positions before it, (n_atoms, 3) Å.
+            cell_before: cell before it, (3, 3) Å.
+        """
+        config = self.config
+        energy, forces = results_at_hand(atoms)
+        for name, values in (("position", atoms.positions), ("force", forces)):
+            bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+            if len(bad):
+                first = _name(atoms, bad[0])
+                return f"{len(bad)} of {len(atoms)} atoms have a NaN or infinite {name}, first {first}"
+        if not np.isfinite(energy):
+            return f"the potential energy is {energy} eV"
+        temperature = 2 * atoms.get_kinetic_energy() / (self.n_dof * units.kB)
+        if not temperature <= self.temperature_limit:
+            limit = self.temperature_limit
+            return f"the temperature is {temperature:.6g} K, over temperature_limit={limit:.6g} K"
+        reason = _over(
+            "the force on {} is {:.4g} eV/Å", _norms(forces), config.force_limit, "force_limit", atoms
+        )
+        if config.ensemble == "npt":  # an atom that goes with the cell has not moved
+            before = before @ np.linalg.solve(cell_before, atoms.cell.array)
+        moved = _norms(atoms.positions - before)
+        reason = reason or _over(
+            "{} moved {:.3g} Å in one step", moved, config.step_limit, "step_limit", atoms
+        )
+        return reason or self._check_volume(atoms) or self._check_committee(atoms)
+
+    def check_distances(self, atoms: Atoms) -> str | None:
+        """Checks that need neighbours: overlapping and lost atoms."""
+        config = self.config
+        if len(atoms) < 2 or (config.min_distance is None and config.lost_distance is None):
+            return None
+        if config.min_distance is not None:
+            first, second, distances = _pairs(atoms, config.min_distance)
+            if len(distances):
+                k = int(np.argmin(distances))
+                return (
+                    f"{_name(atoms, first[k])} and {_name(atoms, second[k])} are {distances[k]:.3g} Å apart, "
+                    f"under min_distance={config.min_distance} Å"
+                )
+        if config.lost_distance is None:
+            return None
+        near = self._has_neighbour(atoms, config.lost_distance)
+        if self._had_neighbour is None:  # an atom that was alone from the start is not lost
+            self._had_neighbour = near
+        lost = np.flatnonzero(self._had_neighbour & ~near)
+        if len(lost):
+            return (
+                f"{len(lost)} atom(s) lost, first {_name(atoms, lost[0])}: no neighbour within "
+                f"lost_distance={config.lost_distance} Å"
+            )
+        return None
+
+    @staticmethod
+    def _has_neighbour(atoms: Atoms, distance: float) -> np.ndarray:
+        """Whether each atom has a neighbour within `distance`; nearly always a short search answers it."""
+        near = np.zeros(len(atoms), dtype=bool)
+        for cutoff in (min(3.0, distance), distance):
+            first, second, _ = _pairs(atoms, cutoff)
+            near[first] = near[second] = True
+            if near.all():
+                break
+        return near
+
+    def _check_volume(self, atoms: Atoms) -> str | None:
+        limit = self.config.volume_limit
+        if self.config.ensemble != "npt" or limit is None:
+            return None
+        ratio = atoms.get_volume() / self.first_volume
+        if not 1 / limit <= ratio <= limit:
+            return f"the volume is {ratio:.3g} times the first one, beyond volume_limit={limit}"
+        return None
+
+    def _check_committee(self, atoms: Atoms) -> str | None:
+        limit = self.config.committee_limit
+        if limit is None:
+            return None
+        deviation = committee_deviation(atoms.calc)
+        if deviation is None:
+            return "committee_limit is set, but the calculator gives no 'forces_std'; use a committee"
+        return _over(
+            "the committee's forces on {} deviate by {:.3g} eV/Å", deviation, limit, "committee_limit", atoms
+        )
+
+
+def check_atoms(atoms: Atoms, config: MDConfig) -> None:
+    """Raise where there is nothing that these dynamics could move."""
+    if len(atoms) == 0:
+        raise StructureError("there are no atoms to move")
+    if atoms.calc is None:
+        raise StructureError("the atoms have no calculator; set atoms.calc first")
+    if config.ensemble == "npt" and "stress" not in atoms.calc.implemented_properties:
+        raise ConfigError(f"NPT needs stresses, which {type(atoms.calc).__name__} does not give; use NVT")
+    if not (atoms.get_masses() > 0).all():
+        raise StructureError("an atom has no mass; give every atom a mass above 0")
+
+
+def results_at_hand(atoms: Atoms) -> tuple[float, np.ndarray]:
+    """Energy (eV) and forces (n_atoms, 3) of the last evaluation.
+
+    A step ends with an evaluation of its new positions, so the results are read without ASE's
+    comparison of all atoms with the last call, which costs more than a small model's whole step.
+    """
+    results = atoms.calc.results
+    if "energy" in results and "forces" in results:
+        return float(results["energy"]), results["forces"]
+    return float(atoms.get_potential_energy()), atoms.get_forces(apply_constraint=False)
+
+
+def committee_deviation(calculator: Any) -> np.ndarray | None:
+    """Standard deviation of the force on each atom over a committee, (n_atoms,) eV/Å, or None."""
+    values = calculator.results.get("forces_std")
+    if values is None:
+        return None
+    values = np.asarray(values)
+    return values if values.ndim == 1 else _norms(values)  # (n_atoms, 3) -> (n_atoms,)
+
+
+def _pairs(atoms: Atoms, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    from vesin import NeighborList
+
+    search = NeighborList(cutoff=cutoff, full_list=False)
+    box = atoms.cell.array
+    return search.compute(points=atoms.positions, box=box, periodic=atoms.pbc, quantities="ijd")
+
+
+def _norms(vectors: np.ndarray) -> np.ndarray:
+    return np.sqrt((vectors**2).sum(axis=1))  # (n_atoms, 3) -> (n_atoms,)
+
+
+def _name(atoms: Atoms, index: int) -> str:
+    return f"atom {int(index)} ({atoms.symbols[int(index)]})"
+
+
+def _over(text: str, values: np.ndarray, limit: float | None, name: str, atoms: Atoms) -> str | None:
+    worst = int(np.argmax(values))
+    if limit is None or values[worst] <= limit:
+        return None
+    return f"{text.format(_name(atoms, worst), float(values[worst]))}, over {name}={limit}"

@@ -1,0 +1,260 @@
+"""ASE's integrators with the right number of degrees of freedom, ramps, and a state that can be saved.
+
+ASE has no exact restart: the thermostat's and barostat's variables live in attributes that its
+trajectory does not hold. `Integrator.get_state` collects them, `set_state` puts them back, and a
+run continued this way repeats every bit (tests/applications/test_md_restart.py).
+
+ASE's Nose-Hoover and MTK classes count 3N degrees of freedom. With the centre of mass at rest only
+3N-3 carry kinetic energy, which would make the temperature N/(N-1) times too high; and its full-cell
+barostat counts 9 cell momenta where only the 6 of a symmetric matrix move, which would make the cell
+1.5 times too hot. Both counts are corrected here. Slabs and wires change their periodic directions only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from ase import Atoms, units
+from ase.calculators.calculator import PropertyNotImplementedError
+from ase.constraints import FixCom
+
+from dpa2calc.errors import ConfigError, StructureError
+
+from .config import MDConfig
+from .strain import check_partly_periodic, strain_basis
+
+# attributes that, with positions, momenta, cell and the random generator, make up an integrator's state
+_CHAIN = ("_thermostat._eta", "_thermostat._p_eta", "_thermostat._Q", "_thermostat._kT")
+_BAROSTAT = ("_barostat._xi", "_barostat._p_xi", "_barostat._R", "_barostat._W", "_barostat._kT", "_kT")
+_STATE: dict[str, tuple[str, ...]] = {
+    "VelocityVerlet": (),
+    "Langevin": (),
+    "Bussi": ("transferred_energy",),
+    "NoseHooverChainNVT": _CHAIN,
+    "IsotropicMTKNPT": (*_CHAIN, *_BAROSTAT, "_cell0", "_volume0", "_eps", "_p_eps"),
+    "MTKNPT": (*_CHAIN, *_BAROSTAT, "_h", "_p_g"),
+    "MaskedMTKNPT": (*_CHAIN, *_BAROSTAT, "_h", "_h0_basis", "_p_c"),
+    "PeriodicMTKNPT": (*_CHAIN, *_BAROSTAT, "_h", "_p_c"),
+}
+
+
+def degrees_of_freedom(atoms: Atoms, fix_com: bool) -> int:
+    """Number of kinetic degrees of freedom: 3N less the constraints' and, if at rest, the centre of mass."""
+    n_dof = atoms.get_number_of_degrees_of_freedom()
+    has_fix_com = any(isinstance(constraint, FixCom) for constraint in atoms.constraints)
+    return n_dof - 3 if fix_com and not has_fix_com else n_dof
+
+
+def wants_fixed_com(atoms: Atoms, config: MDConfig) -> bool:
+    """Whether this run holds the centre of mass at rest (`fix_com=None` decides by constraints)."""
+    if config.fix_com is None:
+        return len(atoms) > 1 and not atoms.constraints
+    if config.fix_com and len(atoms) == 1:
+        raise ConfigError("fix_com=True leaves a single atom no motion; give fix_com=False")
+    return config.fix_com
+
+
+def initialise_velocities(atoms: Atoms, config: MDConfig, rng: np.random.Generator, fix_com: bool) -> None:
+    """Give the atoms Maxwell-Boltzmann momenta (scaled to exactly the first target temperature).
+
+    With `velocities="keep"`, or "auto" and momenta present, the momenta stay as they are, except that
+    `fix_com` takes the centre-of-mass motion away.
+    """
+    given = atoms.has("momenta") and bool(np.any(atoms.get_momenta()))
+    draw = config.velocities == "new" or (config.velocities == "auto" and not given)
+    if config.velocities == "keep" and not given:
+        raise ConfigError("velocities='keep', but all momenta are zero; set momenta or use velocities='new'")
+    masses = atoms.get_masses()[:, None]  # (n_atoms, 1)
+    temperature = config.target_temperature(0)
+    if draw:
+        momenta = rng.standard_normal((len(atoms), 3)) * np.sqrt(masses * units.kB * temperature)
+        atoms.set_momenta(momenta)
+    if fix_com:
+        momenta = atoms.get_momenta()
+        atoms.set_momenta(momenta - masses * momenta.sum(axis=0) / masses.sum())
+    n_dof = degrees_of_freedom(atoms, fix_com)
+    if n_dof < 1:
+        raise StructureError(f"the constraints leave {n_dof} degrees of freedom; free at least one atom")
+    if draw:
+        now = 2 * atoms.get_kinetic_energy() / (n_dof * units.kB)
+        atoms.set_momenta(atoms.get_momenta() * np.sqrt(temperature / now))
+
+
+class Integrator:
+    """One ASE dynamics object, its target temperature and pressure, and its savable state."""
+
+    def __init__(self, atoms: Atoms, config: MDConfig, rng: np.random.Generator) -> None:
+        """Attach to `atoms`, which are moved in place and need momenta and a calculator."""
+        self.config = config
+        self.fix_com = wants_fixed_com(atoms, config)
+        self.n_dof = degrees_of_freedom(atoms, self.fix_com)
+        self.rng = rng
+        self._targets = (config.target_temperature(0), config.target_pressure(0))
+        self.dynamics = self._make(atoms)
+        self._set_temperature(self._targets[0])
+
+    def step(self, number: int) -> None:
+        """Do step `number` (the first is 1) with the targets that belong to it."""
+        targets = (self.config.target_temperature(number), self.config.target_pressure(number))
+        if targets[0] != self._targets[0]:
+            self._set_temperature(targets[0])
+        if targets[1] != self._targets[1] and self.config.ensemble == "npt":
+            self.dynamics._pressure_au = targets[1]
+        self._targets = targets
+        self.dynamics.step()
+
+    def conserved_energy(self, total_energy: float) -> float:
+        """The quantity (eV) that the equations of motion conserve, or NaN where there is none."""
+        name = type(self.dynamics).__name__
+        if self.config.ramped or name == "Langevin":
+            return float("nan")
+        if name == "VelocityVerlet":
+            return total_energy
+        if name == "Bussi":
+            return total_energy - float(self.dynamics.transferred_energy)
+        try:
+            return float(self.dynamics.get_conserved_energy())
+        except PropertyNotImplementedError:  # a calculator without free_energy
+            return float("nan")
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """Copies of the thermostat's and barostat's variables."""
+        return {path: np.array(_get(self.dynamics, path)) for path in self._paths()}
+
+    def set_state(self, state: dict[str, np.ndarray], step: int) -> None:
+        """Put back what `get_state` gave after step `step`; positions, momenta and cell are already set."""
+        missing = [path for path in self._paths() if path not in state]
+        if missing:
+            raise ConfigError(f"the restart file lacks {', '.join(missing)}; it is for another integrator")
+        for path in self._paths():
+            value = state[path]
+            if value.shape != np.shape(_get(self.dynamics, path)):
+                raise ConfigError(f"the restart file holds {path} of shape {value.shape}; it is damaged")
+            _set(self.dynamics, path, float(value) if value.ndim == 0 else value.copy())
+        self._targets = (self.config.target_temperature(step), self.config.target_pressure(step))
+        if self.config.ensemble == "npt":
+            self.dynamics._pressure_au = self._targets[1]
+        if hasattr(self.dynamics, "set_temperature") or hasattr(self.dynamics, "target_kinetic_energy"):
+            self._set_temperature(self._targets[0])
+
+    def _paths(self) -> tuple[str, ...]:
+        return _STATE[type(self.dynamics).__name__]
+
+    def _make(self, atoms: Atoms) -> Any:
+        config = self.config
+        step = config.timestep_fs * units.fs
+        temperature = self._targets[0]
+        relaxation = config.thermostat_time_fs * units.fs
+        if config.ensemble == "nve":
+            from ase.md.verlet import VelocityVerlet
+
+            return VelocityVerlet(atoms, step)
+        if config.ensemble == "nvt" and config.thermostat in ("langevin", "bussi"):
+            if self.fix_com and not any(isinstance(item, FixCom) for item in atoms.constraints):
+                atoms.set_constraint([*atoms.constraints, FixCom()])
+            if config.thermostat == "langevin":
+                from ase.md.langevin import Langevin
+
+                return Langevin(
+                    atoms, step, temperature_K=temperature, friction=1 / relaxation, fixcm=False, rng=self.rng
+                )
+            from ase.md.bussi import Bussi
+
+            return Bussi(atoms, step, temperature, relaxation, rng=self.rng)
+        if atoms.constraints:
+            raise ConfigError(
+                f"{len(atoms.constraints)} constraint(s) on the atoms, but Nose-Hoover chains and NPT do not "
+                "support constraints; use thermostat='langevin' or 'bussi' at constant volume"
+            )
+        if config.ensemble == "nvt":
+            from ase.md.nose_hoover_chain import NoseHooverChainNVT
+
+            return NoseHooverChainNVT(atoms, step, temperature, relaxation, tchain=config.chain_length)
+        return self._make_npt(atoms, step, temperature, relaxation)
+
+    def _make_npt(self, atoms: Atoms, step: float, temperature: float, relaxation: float) -> Any:
+        from ase.md import nose_hoover_chain
+
+        config = self.config
+        check_partly_periodic(atoms, "NPT", _highest_pressure(config))
+        name = {"isotropic": "IsotropicMTKNPT", "axes": "MaskedMTKNPT", "full": "MTKNPT"}[config.cell_motion]
+        if not atoms.pbc.all():
+            name = "MaskedMTKNPT"
+        if not hasattr(nose_hoover_chain, name):
+            raise ConfigError(
+                f"cell_motion={config.cell_motion!r} with pbc {atoms.pbc.tolist()} needs ASE 3.29; run "
+                "`pip install -U ase`"
+            )
+        extra: dict[str, Any] = {"mask": (True, True, True)} if config.cell_motion == "axes" else {}
+        make = getattr(nose_hoover_chain, name)
+        if not atoms.pbc.all():
+            from .partly_periodic import PeriodicMTKNPT
+
+            make, extra = PeriodicMTKNPT, {"basis": strain_basis(atoms, config.cell_motion)}
+        return make(
+            atoms,
+            step,
+            temperature,
+            self._targets[1],
+            tdamp=relaxation,
+            pdamp=config.barostat_time_fs * units.fs,
+            tchain=config.chain_length,
+            pchain=config.chain_length,
+            **extra,
+        )
+
+    def _set_temperature(self, temperature: float) -> None:
+        """Set the target; masses of extended variables follow, their velocities stay."""
+        dynamics, energy = self.dynamics, units.kB * temperature
+        if hasattr(dynamics, "set_temperature"):  # Langevin
+            dynamics.set_temperature(temperature_K=temperature)
+        elif hasattr(dynamics, "target_kinetic_energy"):  # Bussi
+            dynamics.ndof, dynamics.temp = self.n_dof, energy
+            dynamics.target_kinetic_energy = 0.5 * energy * self.n_dof
+        elif hasattr(dynamics, "_thermostat"):
+            self._set_chain(dynamics._thermostat, energy)
+            if hasattr(dynamics, "_barostat"):
+                self._set_barostat(energy)
+
+    def _set_chain(self, chain: Any, energy: float) -> None:
+        chain._num_atoms_global = self.n_dof / 3
+        masses = np.full(len(chain._Q), energy * chain._tdamp**2)
+        masses[0] *= self.n_dof
+        chain._p_eta *= masses / chain._Q
+        chain._Q, chain._kT = masses, energy
+
+    def _set_barostat(self, energy: float) -> None:
+        dynamics, barostat = self.dynamics, self.dynamics._barostat
+        ratio = energy / barostat._kT
+        dynamics._num_atoms_global = self.n_dof / 3
+        if type(dynamics).__name__ == "MTKNPT":
+            barostat._cell_dof = 6  # symmetric cell momenta: the rotations of ASE's 9 never move
+        barostat._W *= ratio
+        barostat._R = barostat._R * ratio
+        barostat._p_xi = barostat._p_xi * ratio
+        for name in ("_p_eps", "_p_c"):
+            if hasattr(dynamics, name):
+                setattr(dynamics, name, getattr(dynamics, name) * ratio)
+        if type(dynamics).__name__ == "MTKNPT":
+            dynamics._p_g = dynamics._p_g * ratio
+        barostat._kT = dynamics._kT = energy
+
+
+def _highest_pressure(config: MDConfig) -> float:
+    """The target pressure furthest from zero, GPa."""
+    targets = config.pressure_gpa
+    return max(targets, key=abs) if isinstance(targets, tuple) else targets
+
+
+def _get(owner: Any, path: str) -> Any:
+    for name in path.split("."):
+        owner = getattr(owner, name)
+    return owner
+
+
+def _set(owner: Any, path: str, value: Any) -> None:
+    *parents, last = path.split(".")
+    for name in parents:
+        owner = getattr(owner, name)
+    setattr(owner, last, value)

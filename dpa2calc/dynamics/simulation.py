@@ -1,0 +1,344 @@
+"""One simulation of `run_md`: its steps, its guards, and the files that it keeps in step."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+from ase import Atoms, units
+
+from dpa2calc.errors import ConfigError, DataError, OutputError, StructureError
+from dpa2calc.files.atomic import atomic_path
+from dpa2calc.files.results import provenance
+from dpa2calc.progress import progress_bar
+from dpa2calc.structures.lattice import volume_or_nan
+
+from .config import MDConfig
+from .files import COLUMNS, LogWriter, Mark, PathLike
+from .frames import FrameWriter, make_frame
+from .guards import Guard, check_atoms, committee_deviation, results_at_hand
+from .integrators import Integrator, initialise_velocities, wants_fixed_com
+from .restart import RestartState, check_belongs, load_restart, machine, run_identity, save_restart
+from .result import MDResult
+
+
+class Simulation:
+    """The state of one call of `run_md`: steps, guards, files, restart."""
+
+    def __init__(
+        self, atoms: Atoms, config: MDConfig, paths: dict[str, PathLike | None], overwrite: bool
+    ) -> None:
+        self.config = config
+        self.atoms = atoms.copy()
+        self.atoms.calc = atoms.calc
+        check_atoms(self.atoms, config)
+        self.frames = FrameWriter(paths["trajectory"]) if paths["trajectory"] else None
+        self.log = LogWriter(paths["log"]) if paths["log"] else None
+        self.restart = Path(paths["restart"]) if paths["restart"] else None
+        self.status, self.reason = "interrupted", "interrupted"  # until the run ends otherwise
+        self.rows: list[tuple[float, ...]] = []
+        self.step = 0
+        self.first_volume = volume_or_nan(self.atoms)
+        self.rng = np.random.default_rng(config.seed)
+        self.identity, self.machine = run_identity(self.atoms, config), machine(self.atoms.calc)
+        earlier = (
+            load_restart(self.restart) if self.restart and self.restart.exists() and not overwrite else None
+        )
+        if earlier and self.restart:
+            self._check_continues(earlier, self.restart)
+        if not overwrite:
+            self._refuse_existing(earlier.marks if earlier else {})
+        # a run that was killed before its first synchronised step begins again
+        self.state = earlier if earlier and earlier.step else None
+        _forget(self.atoms.calc, config)
+        self._prepare(self.state)
+        self.guard = Guard(config, self.integrator.n_dof, self.first_volume)
+        self.good = self._copy_frame()
+        self.synced = self._snapshot()
+        self.first_step, self.seconds, self.written = self.step, 0.0, 0.0
+
+    def run(self, progress: bool) -> None:
+        """Do the steps; on any way out the restart file holds the last synchronised step."""
+        self._continue_files() if self.state else self._begin()
+        bar = progress_bar(
+            total=self.config.steps, initial=self.step, unit="step", shown=progress,
+            dynamic_ncols=True,
+        )  # fmt: skip
+        try:
+            started = self.written = time.perf_counter()
+            while self.step < self.config.steps and self.status != "stopped":
+                self._one_step()
+                self.seconds = time.perf_counter() - started
+                bar.update(1)
+                if self.step % self.config.log_interval == 0:
+                    bar.set_postfix_str(self._postfix(), refresh=False)
+            if self.status != "stopped":
+                self.status, self.reason = "finished", ""
+        except BaseException:
+            with contextlib.suppress(OutputError):  # the first error says more
+                self._write_restart()
+            raise
+        finally:
+            bar.close()
+        self._write_restart()
+        if self.status == "stopped":
+            self._keep_stopped()
+
+    def _one_step(self) -> None:
+        before, _, cell = self.good
+        number = self.step + 1
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):  # the guard looks at the outcome
+                self.integrator.step(number)
+            problem = self.guard.check_step(self.atoms, before, cell)
+            if problem is None and number % self.config.log_interval == 0:
+                problem = self.guard.check_distances(self.atoms)
+        except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
+            problem = f"the calculator failed: {error}"
+        if problem is not None:
+            self.status, self.reason = "stopped", f"step {number}: {problem}"
+            return
+        self.step = number
+        self.good = self._copy_frame()
+        self._record()
+        if self.config.sync_interval and number % self.config.sync_interval == 0:
+            self._synchronise()
+
+    def _begin(self) -> None:
+        """Look at the first configuration; only when it can be run, write the files, the restart file first.
+
+        From that file on, whatever a kill leaves behind is known to be this run's own.
+        """
+        self._evaluate_first()
+        writers = {"trajectory": self.frames, "log": self.log}
+        nothing: dict[str, Mark] = {
+            name: {"name": writer.path.name, "frames": 0, "bytes": 0}
+            for name, writer in writers.items()
+            if writer
+        }
+        self.synced = dataclasses.replace(self._snapshot(), marks=nothing)
+        self._write_restart()
+        if self.frames:
+            self.frames.open(None)
+        if self.log:
+            self.log.open(None)
+        self._record()
+
+    def _continue_files(self) -> None:
+        """Cut trajectory and log back to the restart file, and check the forces there."""
+        assert self.state is not None
+        config, marks, step = self.config, self.state.marks, self.step
+        if self.frames:
+            every = config.trajectory_interval
+            kept = marks.get("trajectory")
+            self.frames.open(kept, numbers=self.state.numbers, step=step // every * every)
+        if self.log:
+            self.rows = self.log.open(marks.get("log"), steps=range(0, step + 1, config.log_interval))
+        self._evaluate_first()
+        self.synced = self._snapshot()
+
+    def _evaluate_first(self) -> None:
+        """Forces of the first configuration, which must pass the guards too."""
+        self.atoms.get_forces(md=True)
+        problem = self.guard.check_step(self.atoms, self.good[0], self.good[2])
+        problem = problem or self.guard.check_distances(self.atoms)
+        if problem:
+            raise StructureError(f"the first configuration is no start for a run: {problem}")
+
+    def _record(self) -> None:
+        if self.step % self.config.log_interval == 0:
+            row = self._row()
+            self.rows.append(row)
+            if self.log:
+                self.log.write(row)
+        if self.frames and self.step % self.config.trajectory_interval == 0:
+            self.frames.write(make_frame(self.atoms, self.step, self.config.timestep_fs))
+
+    def _row(self) -> tuple[float, ...]:
+        atoms, nan = self.atoms, float("nan")
+        potential, forces = results_at_hand(atoms)
+        kinetic = float(atoms.get_kinetic_energy())
+        deviation = committee_deviation(atoms.calc)
+        volume = volume_or_nan(atoms)
+        pressure = nan
+        if atoms.pbc.all() and "stress" in atoms.calc.implemented_properties:
+            pressure = -float(np.mean(atoms.get_stress(include_ideal_gas=True)[:3])) / units.GPa
+        return (
+            float(self.step),
+            self.step * self.config.timestep_fs,
+            potential,
+            kinetic,
+            potential + kinetic,
+            self.integrator.conserved_energy(potential + kinetic),
+            2 * kinetic / (self.integrator.n_dof * units.kB),
+            self.config.target_temperature(self.step) if self.config.ensemble != "nve" else nan,
+            pressure,
+            volume,
+            float(np.sqrt((forces**2).sum(axis=1).max())),
+            nan if deviation is None else float(deviation.max()),
+        )
+
+    def _synchronise(self) -> None:
+        """Make this step one from which a restart repeats every bit; write it if the last is old."""
+        _forget(self.atoms.calc, self.config)
+        self.synced = self._snapshot()
+        if time.perf_counter() - self.written >= self.config.restart_seconds:
+            self._write_restart()
+
+    def _write_restart(self) -> None:
+        if self.restart:
+            for writer in (self.frames, self.log):
+                if writer:
+                    writer.sync()
+            save_restart(self.restart, self.synced)
+            self.written = time.perf_counter()
+
+    def _snapshot(self) -> RestartState:
+        atoms = self.atoms
+        files = {"trajectory": self.frames, "log": self.log}
+        return RestartState(
+            step=self.step,
+            positions=atoms.get_positions(),
+            momenta=atoms.get_momenta(),
+            cell=atoms.cell.array.copy(),
+            numbers=atoms.numbers.copy(),
+            masses=atoms.get_masses(),
+            pbc=atoms.pbc.copy(),
+            first_volume=self.first_volume,
+            integrator=self.integrator.get_state(),
+            rng=dict(self.rng.bit_generator.state),
+            config=self.config.to_dict(),
+            marks={name: writer.mark() for name, writer in files.items() if writer and writer.is_open},
+            identity=self.identity,
+            machine=self.machine,
+        )
+
+    def _prepare(self, state: RestartState | None) -> None:
+        """Set the atoms and the integrator up, from the caller's atoms or from a restart."""
+        atoms = self.atoms
+        if state is None:
+            initialise_velocities(atoms, self.config, self.rng, wants_fixed_com(atoms, self.config))
+            self.integrator = Integrator(atoms, self.config, self.rng)
+            return
+        if not np.array_equal(atoms.get_masses(), state.masses):
+            atoms.set_masses(state.masses)
+        atoms.set_cell(state.cell)
+        atoms.set_positions(state.positions, apply_constraint=False)
+        atoms.set_momenta(state.momenta, apply_constraint=False)
+        self.rng.bit_generator.state = state.rng
+        self.step, self.first_volume = state.step, state.first_volume
+        self.integrator = Integrator(atoms, self.config, self.rng)
+        self.integrator.set_state(state.integrator, state.step)
+
+    def _check_continues(self, state: RestartState, path: Path) -> None:
+        """Raise unless the restart file belongs to these atoms, this calculator and these options."""
+        self.config.check_continues(state.config)
+        atoms = self.atoms
+        if not np.array_equal(atoms.numbers, state.numbers):
+            raise DataError(
+                f"{path} holds {len(state.numbers)} atoms that are not these {len(atoms)} "
+                f"({atoms.get_chemical_formula()}); give the atoms of the first run"
+            )
+        check_belongs(state, path, self.identity, self.machine)
+        if not np.array_equal(atoms.pbc, state.pbc):  # in files that do not note the structure
+            raise DataError(f"{path} has pbc {state.pbc.tolist()}, the atoms have {atoms.pbc.tolist()}")
+        if state.step > self.config.steps:
+            raise ConfigError(
+                f"{path} is already at step {state.step}; steps is the total, so give at least that, "
+                f"not {self.config.steps}"
+            )
+
+    def _refuse_existing(self, marks: dict[str, Mark]) -> None:
+        """Raise rather than write over a file that this run does not continue."""
+        for name, writer in (("trajectory", self.frames), ("log", self.log)):
+            if not writer or not writer.path.exists():
+                continue
+            mark = marks.get(name)
+            if mark is None or (not mark["bytes"] and mark.get("name") != writer.path.name):
+                raise DataError(
+                    f"{writer.path} exists; give overwrite=True to replace it, another name, or the restart "
+                    "file of that run to continue it"
+                )
+
+    def _copy_frame(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self.atoms.get_positions(), self.atoms.get_momenta(), self.atoms.cell.array.copy()
+
+    def _keep_stopped(self) -> None:
+        """Write the last good and the offending frame beside the trajectory, and warn."""
+        kept = ""
+        if self.frames:
+            stem = self.frames.path.with_suffix("")
+            bad = self.atoms.copy()
+            bad.set_constraint()
+            for name, frame in (("stopped", bad), ("last-good", self.result().final_atoms())):
+                with atomic_path(f"{stem}-{name}.extxyz") as temporary:
+                    ase.io.write(temporary, frame, format="extxyz")
+            kept = f"; the last good frame is in {stem}-last-good.extxyz"
+        warnings.warn(f"molecular dynamics stopped at {self.reason}{kept}", stacklevel=5)
+
+    def _postfix(self) -> str:
+        rate = self._rate()
+        row = dict(zip(COLUMNS, self.rows[-1]))
+        return f"{rate:.3g} ns/day, T={row['temperature_K']:.0f} K, E={row['potential_energy_eV']:.3f} eV"
+
+    def _rate(self) -> float:
+        done = self.step - self.first_step
+        return (
+            done * self.config.timestep_fs * 1e-6 / self.seconds * 86400 if self.seconds > 0 else float("nan")
+        )
+
+    def close(self) -> None:
+        """Close the files."""
+        for writer in (self.frames, self.log):
+            if writer:
+                writer.close()
+
+    def result(self) -> MDResult:
+        """Numbers of the run so far."""
+        table = np.array(self.rows).reshape(len(self.rows), len(COLUMNS)).T  # (n_columns, n_rows)
+        column = dict(zip(COLUMNS, table))
+        positions, momenta, cell = self.good
+        energies = ("potential_energy", "kinetic_energy", "total_energy", "conserved_energy")
+        return MDResult(
+            status=self.status,  # type: ignore[arg-type]
+            reason=self.reason,
+            config=self.config.to_dict(),
+            n_atoms=len(self.atoms),
+            n_steps=self.step,
+            step=column["step"].astype(int),
+            time_fs=column["time_fs"],
+            **{name: column[f"{name}_eV"] for name in energies},
+            temperature=column["temperature_K"],
+            target_temperature=column["target_temperature_K"],
+            pressure=column["pressure_GPa"] * units.GPa,
+            volume=column["volume_A3"],
+            max_force=column["max_force_eV_per_A"],
+            max_force_std=column["max_force_std_eV_per_A"],
+            numbers=self.atoms.numbers.copy(),
+            positions=positions,
+            momenta=momenta,
+            cell=cell,
+            pbc=self.atoms.pbc.copy(),
+            ns_per_day=self._rate(),
+            trajectory=str(self.frames.path) if self.frames else None,
+            log=str(self.log.path) if self.log else None,
+            restart=str(self.restart) if self.restart else None,
+            provenance=provenance(self.atoms.calc, seed=self.config.seed),
+        )
+
+
+def _forget(calculator: Any, config: MDConfig) -> None:
+    """Make a calculator drop results and neighbour lists, so that nothing depends on the way here."""
+    if not config.sync_interval:
+        return
+    reset = getattr(calculator, "reset", None)
+    if callable(reset):
+        reset()
+    for part in getattr(getattr(calculator, "mixer", None), "calcs", ()):  # ASE's sums do not pass it on
+        _forget(part, config)

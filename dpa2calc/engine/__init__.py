@@ -1,0 +1,1 @@
+"""From a potential and atoms to energies, forces and stress."""

@@ -1,0 +1,223 @@
+"""One model and head ready for inference, and several of them as a committee."""
+
+from __future__ import annotations
+
+import copy
+import os
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dpa2calc.errors import CheckpointError, ConfigError
+from dpa2calc.heads import resolve_head
+from dpa2calc.model.compression import compress, decompress, require_kernels, why_no_kernels
+from dpa2calc.model.config import HeadConfig, ModelConfig
+from dpa2calc.model.potential import Potential
+from dpa2calc.store.checkpoint import blank_potential
+from dpa2calc.structures.graph_builder import GraphSpec
+from dpa2calc.validation import check_device
+
+ModelLike = str | Path | Potential
+MemberLike = ModelLike | tuple[ModelLike | None, str | None]
+
+
+@dataclass(frozen=True)
+class Member:
+    """A potential with frozen weights on its device, and the head to use.
+
+    label: what the user called the model.
+    """
+
+    potential: Potential
+    head_index: int
+    label: str
+
+    @property
+    def config(self) -> ModelConfig:
+        """The model's configuration."""
+        return self.potential.config
+
+    @property
+    def head(self) -> HeadConfig:
+        """The head's name, elements and so on."""
+        return self.config.heads[self.head_index]
+
+    @cached_property
+    def spec(self) -> GraphSpec:
+        """What the model wants of its graph."""
+        return GraphSpec.of(self.config)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.potential.parameters()).device
+
+    @property
+    def graph_device(self) -> torch.device:
+        """Where graphs are built and sums are made: beside the weights, on the CPU for MPS."""
+        return torch.device("cpu") if self.device.type == "mps" else self.device
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Activation functions are lambdas, which cannot be pickled: configuration and numbers can.
+        weights = {key: value.cpu() for key, value in self.potential.state_dict().items()}
+        return {
+            "config": self.config,
+            "dtype": self.potential.dtype,
+            "device": str(self.device),
+            "weights": weights,
+            "head_index": self.head_index,
+            "label": self.label,
+            "compressed": self.potential.compression is not None,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        device = check_device(state["device"], state["dtype"])
+        potential = blank_potential(state["config"], dtype=state["dtype"])
+        potential.load_state_dict(state["weights"])
+        if state.get("compressed"):
+            potential, _ = compress(potential, device=device)
+        object.__setattr__(self, "potential", freeze(potential, device))
+        object.__setattr__(self, "head_index", state["head_index"])
+        object.__setattr__(self, "label", state["label"])
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Member:
+        return self  # never changed after it was made, so copies may share the weights
+
+
+def freeze(potential: Potential, device: torch.device | str) -> Potential:
+    """The potential on its device, in evaluation mode, without gradients of parameters (in place)."""
+    return potential.to(device).eval().requires_grad_(False)
+
+
+def make_member(
+    model: ModelLike,
+    head: str | None,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    use_tables: bool | None = None,
+) -> Member:
+    """Load a model (or take a copy of a `Potential`) and find the head.
+
+    use_tables: compress it, leave it as it is, or None: as the file says.
+
+    Raises:
+        ConfigError: it cannot be compressed, but has to be.
+        CheckpointError, DownloadError: the model cannot be loaded.
+        HeadError: the head is not one of the model's.
+    """
+    if isinstance(model, Potential):
+        label = "a Potential"
+        if any(value.is_meta for value in model.state_dict().values()):
+            raise ConfigError(
+                "the Potential has no numbers (it is on the device 'meta'); load its weights first"
+            )
+        potential = copy.deepcopy(model).to(dtype)  # the caller's own may be in training
+    else:
+        from dpa2calc.store.load import load_model
+
+        label = str(model)
+        try:
+            potential = load_model(model, dtype=dtype)
+        except CheckpointError as first:
+            # Branches of a deepmd-kit file that do not share their descriptor are read one at a time.
+            if head is None:
+                raise
+            try:
+                potential = load_model(model, head, dtype=dtype)
+            except CheckpointError as second:
+                if str(second) == str(first):
+                    raise first from None
+                raise CheckpointError(f"{first}\nand its head {head!r} alone: {second}") from first
+    chosen = resolve_head(head, potential.config.heads, model=label)
+    potential = _with_tables(potential, use_tables, device)
+    return Member(freeze(potential, device), potential.head_index(chosen.name), label)
+
+
+def _with_tables(potential: Potential, wanted: bool | None, device: torch.device) -> Potential:
+    """The potential compressed or not: as wanted, or as its maker wished where that is possible."""
+    if wanted is False or (wanted is None and not potential.prefers_compression):
+        return decompress(potential)
+    if wanted is None and (reason := why_no_kernels(device)) is not None:
+        warnings.warn(f"{reason}; it is evaluated without tables, several times slower", stacklevel=4)
+        return decompress(potential)
+    if potential.compression is not None:
+        require_kernels(device)
+        return potential
+    return compress(potential, device=device)[0]
+
+
+def make_members(
+    model: ModelLike,
+    head: str | None,
+    committee: Iterable[MemberLike] | None,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    use_tables: bool | None = None,
+) -> tuple[Member, ...]:
+    """The calculator's own model first, then the further members of the committee.
+
+    A member is a model, which uses the same head name, or a pair (model, head) where model None means
+    the calculator's own model: `committee=[(None, "other head")]`.
+
+    Raises:
+        ConfigError: `committee` is not a list of these, or is empty.
+    """
+    first = make_member(model, head, dtype=dtype, device=device, use_tables=use_tables)
+    if committee is None:
+        return (first,)
+    if isinstance(committee, (str, Path, Potential, np.ndarray)) or not isinstance(committee, Iterable):
+        raise ConfigError(f"committee = {committee!r}; give a list of models or of (model, head) pairs")
+    members = [first]
+    for entry in committee:
+        if not isinstance(entry, (str, os.PathLike, Potential)) and not _is_pair(entry):
+            raise ConfigError(
+                f"committee has {entry!r}; give models or (model, head) pairs, head a name or None"
+            )
+        other, other_head = entry if isinstance(entry, tuple) else (entry, head)
+        if other is None:
+            chosen = resolve_head(other_head, first.config.heads, model=first.label)
+            members.append(Member(first.potential, first.potential.head_index(chosen.name), first.label))
+        else:
+            members.append(make_member(other, other_head, dtype=dtype, device=device, use_tables=use_tables))
+    if len(members) == 1:
+        raise ConfigError("committee = [] has no members; leave it out, or give at least one further model")
+    return tuple(members)
+
+
+def _is_pair(entry: Any) -> bool:
+    return isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[1], (str, type(None)))
+
+
+def combine(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Means over the members, and the standard deviations energy_std (eV) and forces_std (n_atoms, 3).
+
+    The deviations are those of the members around their mean (divided by their number M, as is usual
+    for model deviation): sigma^2 = 1/M sum_m (x_m - <x>)^2.
+    """
+    if len(results) == 1:
+        return results[0]
+    out: dict[str, Any] = {}
+    for key in results[0]:
+        if all(key in result for result in results):
+            values = np.array([result[key] for result in results])
+            out[key] = float(values.mean()) if values.ndim == 1 else values.mean(axis=0)
+    out["energy_std"] = float(np.std([result["energy"] for result in results]))
+    out["forces_std"] = np.std([result["forces"] for result in results], axis=0)
+    return out
+
+
+def each_spec(members: Sequence[Member], build: Callable[[GraphSpec], Any]) -> list[Any]:
+    """`build(spec)` for each member; equal specs are built once."""
+    made: dict[GraphSpec, Any] = {}
+    for member in members:
+        if member.spec not in made:
+            made[member.spec] = build(member.spec)
+    return [made[member.spec] for member in members]

@@ -1,0 +1,185 @@
+"""From graphs to results: one structure, or many in batches bounded by their number of atoms."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from dpa2calc.engine.committee import Member, combine, each_spec
+from dpa2calc.engine.dispersion import Dispersion, dispersion_results
+from dpa2calc.errors import DPA2CalcError
+from dpa2calc.model.potential import Output
+from dpa2calc.structures.graph import Graph, collate
+from dpa2calc.structures.graph_builder import GraphSpec, Inspector, graph_from_atoms
+from dpa2calc.structures.lattice import cell_volume, volume_or_nan
+from dpa2calc.validation import atomic_parameters, check_finite, frame_parameters
+
+Results = dict[str, Any]
+# Parts by atom, which D3 does not have: with dispersion they would not add up, so they are left out.
+PER_ATOM = ("energies", "stresses")
+
+
+def has_stress(atoms: Atoms) -> bool:
+    """Whether a stress is defined: something is periodic and the cell has a volume."""
+    return bool(atoms.pbc.any()) and cell_volume(atoms) is not None
+
+
+def with_parameters(graph: Graph, atoms: Atoms, member: Member) -> Graph:
+    """The graph with the frame and atomic parameters that the member's head consumes."""
+    fitting = member.head.fitting
+    if not (fitting.numb_fparam or fitting.numb_aparam):
+        return graph
+    values = (frame_parameters(atoms, fitting), atomic_parameters(atoms, fitting))
+    fparam, aparam = (None if v is None else torch.from_numpy(v).to(graph.types.device) for v in values)
+    return dataclasses.replace(graph, fparam=fparam, aparam=aparam)
+
+
+def compute(
+    members: Sequence[Member], graphs: Sequence[Graph], structures: Sequence[Atoms], *, stresses: bool = False
+) -> list[Results]:
+    """Results of every structure in a batch, combined over the members.
+
+    Args:
+        graphs: one collated graph for each member, on the CPU or on the member's device.
+        stresses: also per-atom stresses (needs `positions` in the graphs).
+    """
+    per_member = []
+    for member, graph in zip(members, graphs):
+        output = member.potential.compute(
+            graph.to(member.graph_device), member.head_index, atomic_virial=stresses
+        )
+        per_member.append(split(output, structures))
+    return [combine(results) for results in zip(*per_member)]
+
+
+def add_dispersion(results: Results, atoms: Atoms, settings: Dispersion | None) -> None:
+    """Add D3(BJ) to energy, forces and stress in place, and take out what has no dispersion.
+
+    Raises:
+        MissingDependencyError: dftd3 is not installed.
+        ConfigError, ElementError: no D3 parameters for the functional or an element.
+    """
+    if settings is None:
+        return
+    d3 = dispersion_results(atoms, settings)
+    results["energy"] += d3.energy
+    results["free_energy"] += d3.energy
+    results["forces"] = results["forces"] + d3.forces
+    if "stress" in results:
+        results["stress"] = results["stress"] + d3.stress
+    for key in PER_ATOM:
+        results.pop(key, None)
+
+
+def split(output: Output, structures: Sequence[Atoms]) -> list[Results]:
+    """Cut a batch's output into results in ASE's units and conventions.
+
+    stress (6,) and stresses (n_atoms, 6) in eV/Å^3, order xx yy zz yz xz xy; the stresses of all atoms
+    add up to the stress.
+    """
+    energy, energies, forces, virial = (
+        x.detach().cpu().numpy()
+        for x in (output.energy, output.atomic_energies, output.forces, output.virial)
+    )
+    per_atom = None if output.atomic_virial is None else output.atomic_virial.detach().cpu().numpy()
+    results: list[Results] = []
+    start = 0
+    for index, atoms in enumerate(structures):
+        rows = slice(start, start + len(atoms))
+        start += len(atoms)
+        result: Results = {
+            "energy": float(energy[index]),
+            "free_energy": float(energy[index]),
+            "energies": energies[rows].copy(),
+            "forces": forces[rows].copy(),
+        }
+        if has_stress(atoms):
+            result["stress"] = _stress(virial[index], atoms)
+            if per_atom is not None:
+                result["stresses"] = _stress(per_atom[rows], atoms)
+        results.append(result)
+    return results
+
+
+def _stress(virial: np.ndarray, atoms: Atoms) -> np.ndarray:
+    """-(W + W^T) / 2V in Voigt order, (..., 3, 3) -> (..., 6)."""
+    symmetric = -0.5 * (virial + np.swapaxes(virial, -1, -2)) / volume_or_nan(atoms)
+    return full_3x3_to_voigt_6_stress(symmetric)
+
+
+def batches(sizes: Sequence[int], limit: int) -> Iterator[list[int]]:
+    """Indices of structures of similar size, at most `limit` atoms together (one structure at least)."""
+    batch: list[int] = []
+    total = 0
+    for index in np.argsort(sizes, kind="stable").tolist():
+        if batch and total + sizes[index] > limit:
+            yield batch
+            batch, total = [], 0
+        batch.append(index)
+        total += sizes[index]
+    if batch:
+        yield batch
+
+
+def evaluate_many(
+    members: Sequence[Member],
+    structures: Sequence[Atoms],
+    *,
+    check: Callable[[Atoms], None],
+    inspect: Inspector,
+    batch_atoms: int,
+    stresses: bool,
+    dispersion: Dispersion | None,
+    done: Callable[[int], None],
+) -> list[Results]:
+    """Results in the order of the structures; errors name the structure.
+
+    Args:
+        check: refuses a structure before anything is computed.
+        inspect: looks at the distances in each structure.
+        done: told the number of structures finished after each batch.
+    """
+    for index, atoms in enumerate(structures):
+        with naming(index, atoms):
+            check(atoms)
+    out: list[Results | None] = [None] * len(structures)
+    for batch in batches([len(atoms) for atoms in structures], batch_atoms):
+        chosen = [structures[index] for index in batch]
+        columns: list[list[Graph]] = []
+        for index, atoms in zip(batch, chosen):
+            with naming(index, atoms):
+                columns.append(_graphs(members, atoms, inspect, stresses))
+        graphs = [collate(list(column)) for column in zip(*columns)]
+        for index, atoms, result in zip(batch, chosen, compute(members, graphs, chosen, stresses=stresses)):
+            with naming(index, atoms):
+                add_dispersion(result, atoms, dispersion)
+                check_finite(result)
+            out[index] = result
+        done(len(batch))
+    return [result for result in out if result is not None]
+
+
+def _graphs(members: Sequence[Member], atoms: Atoms, inspect: Inspector, stresses: bool) -> list[Graph]:
+    def build(spec: GraphSpec) -> Graph:
+        return graph_from_atoms(atoms, spec, positions=stresses, inspect=inspect)
+
+    return [
+        with_parameters(graph, atoms, member) for graph, member in zip(each_spec(members, build), members)
+    ]
+
+
+@contextmanager
+def naming(index: int, atoms: Any) -> Iterator[None]:
+    """Puts 'structure 3 (Cu4): ' in front of the errors of this package."""
+    try:
+        yield
+    except DPA2CalcError as error:
+        formula = atoms.get_chemical_formula() if isinstance(atoms, Atoms) else "?"
+        raise type(error)(f"structure {index} ({formula}): {error}") from error

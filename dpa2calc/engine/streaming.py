@@ -1,0 +1,275 @@
+"""The fast road of compressed models without message passing: compact list, moments, head, forces.
+
+Atoms are taken in blocks, so that besides positions, forces and the neighbour list (6 bytes a pair)
+memory does not grow with the system:
+
+    distances, tables, contraction (compiled)  ->  fitting net and its gradient (matrix products by hand)
+    ->  forces and virial of the block (compiled; nothing is kept a pair)
+
+Each atom's energy depends on its own pair vectors alone, so a block is finished before the next begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+
+from dpa2calc.errors import StructureError
+from dpa2calc.kernels.inference.head import BlockHead, why_no_block_head
+from dpa2calc.kernels.streaming.compact import CompactList, CompactPairs
+from dpa2calc.kernels.threads import Workers
+from dpa2calc.model.config import DeepPotSEConfig, DPA1Config
+from dpa2calc.model.descriptors.deeppot_se import DeepPotSE
+from dpa2calc.model.potential import Output, Potential
+from dpa2calc.structures.graph_builder import GraphSpec, type_indices
+from dpa2calc.structures.search import check_geometry
+from dpa2calc.validation import DistanceCheck
+
+BLOCK = 256  # rows; their descriptors just fill the cache of a core
+
+
+def why_not_streamed(potential: Potential, head: int) -> str | None:
+    """The reason why a compressed model has to go by the dense road, or None."""
+    config = potential.config
+    if potential.compression is None:
+        return "the model is not compressed"
+    if not isinstance(config.descriptor, (DPA1Config, DeepPotSEConfig)):
+        return "it passes messages"
+    if config.bridging is not None:
+        return "it is bridged to a pair table"
+    if config.neighbor_rule == "nearest" and config.pair_exclude_types:
+        return "excluded pairs take the places of others under the rule 'nearest'"
+    if next(potential.parameters()).device.type != "cpu":
+        return "it is not on the CPU"
+    d = potential.descriptor
+    environment = d.environment if isinstance(d, DeepPotSE) else d.repinit.environment
+    if environment.mean[:, 1:].any() or (environment.std[:, 1:] != environment.std[:, 1:2]).any():
+        return "its environment statistics depend on the direction"
+    return why_no_block_head(potential.heads[head])  # type: ignore[arg-type]
+
+
+class Streaming:
+    """Energies, forces and virial of one structure that moves, for a compressed potential and one head."""
+
+    def __init__(self, potential: Potential, head: int, *, skin: float = 1.0) -> None:
+        self.spec = GraphSpec.of(potential.config)
+        self.potential, self.head_index = potential, head
+        self.pairs = CompactList(self.spec.cutoff, skin)
+        self.workers = Workers()
+        d = potential.descriptor
+        assert potential.compression is not None
+        self.closest = potential.compression.closest
+        self._by_type = isinstance(d, DeepPotSE)
+        self.head = BlockHead(potential, head)
+        self._types: np.ndarray | None = None
+        self._known: dict[int, Any] = {}
+
+    def __call__(self, atoms: Atoms, check: DistanceCheck) -> Output | None:
+        """Everything but atomic virials; None if the rule "nearest" has to leave neighbours out.
+
+        Raises:
+            StructureError: as for the dense road, and atoms closer than the tables reach.
+            ElementError: an element is not in the type map.
+        """
+        types = type_indices(atoms, self.spec)
+        geometry = check_geometry(atoms.positions, atoms.cell.array, atoms.pbc)
+        changed = self._types is None or not np.array_equal(types, self._types)
+        pairs = self.pairs.update(
+            geometry, self.workers, groups=types if self._by_type else None, renew=changed
+        )
+        self._types = types
+        return self._run(geometry.positions, geometry.cell, types, pairs, check)
+
+    def _run(
+        self,
+        positions: np.ndarray,
+        cell: np.ndarray,
+        types: np.ndarray,
+        pairs: CompactPairs,
+        check: DistanceCheck,
+    ) -> Output | None:
+        from dpa2calc.kernels.streaming.passes import backward, forward
+        from dpa2calc.kernels.tables.numba_loops import constant
+
+        n, workers, kinds = len(types), self.workers, types[pairs.order]
+        model, size, axis = self._arguments(int(types[0]))
+        sizes = constant(size)
+        system = (
+            pairs.rows(positions, cell, workers),
+            (pairs.start, pairs.neighbors, pairs.codes),
+            pairs.offsets(cell),
+            kinds,
+            pairs.longest,
+            model,
+        )
+        rounds = -(-n // (BLOCK * workers.count))  # every thread takes so many blocks of equal size
+        block = -(-n // (rounds * workers.count))
+        blocks = list(self._blocks(kinds, block))
+        sums = [_Sums(n, len(model[-1])) for _ in range(min(workers.count, len(blocks)))]
+        energies, limits = np.empty(n), check.inverse_squares
+        too_many = False
+
+        def work(part: int, ranges: Iterable[tuple[int, int]]) -> None:
+            nonlocal too_many
+            own = sums[part]
+            moments = np.empty((block, 4 * size), dtype=model[3].dtype)
+            descriptors = torch.empty(block, axis * size, dtype=self.potential.dtype)
+            made = (moments, descriptors.numpy())
+            for begin, end in ranges:
+                forward(begin, end, begin, system, limits, own.closest, own.counts, *made, sizes, axis)
+                too_many = too_many or self._leaves_out(own.counts)
+                if too_many:
+                    return
+                energies[begin:end] = self.head(descriptors[: end - begin], kinds[begin:end])
+                backward(begin, end, begin, system, *made, own.forces, own.virial, sizes, axis)
+
+        workers.share(work, blocks)
+        if too_many:
+            return None
+        self._check_distances(sums, pairs, types, check)
+        return _output(energies, sums, pairs.order)
+
+    def _blocks(self, kinds: np.ndarray, block: int) -> Iterator[tuple[int, int]]:
+        """Ranges of rows; where each type has a fitting net of its own, a range has one type."""
+        edges = [0, len(kinds)]
+        if self._by_type:
+            edges[1:1] = (np.flatnonzero(np.diff(kinds)) + 1).tolist()
+        for first, last in zip(edges, edges[1:]):
+            for begin in range(first, last, block):
+                yield begin, min(begin + block, last)
+
+    def _leaves_out(self, most: np.ndarray) -> bool:
+        """Whether, under the rule "nearest", an atom has more neighbours than the model reads."""
+        config = self.potential.config
+        if config.neighbor_rule != "nearest":
+            return False
+        d = config.descriptor
+        allowed = d.sel if isinstance(d, DeepPotSEConfig) else (d.nsel,)
+        return bool((most > np.array(allowed)).any())
+
+    def _check_distances(
+        self, sums: list[_Sums], pairs: CompactPairs, types: np.ndarray, check: DistanceCheck
+    ) -> None:
+        def atoms_of(line: np.ndarray) -> tuple[int, int, float]:
+            i, j = sorted(int(pairs.order[int(row)]) for row in line[2:])
+            return i, j, float(line[1]) ** 0.5
+
+        nearest = atoms_of(min((own.closest[0] for own in sums), key=lambda line: line[0]))
+        relative = min((own.closest[1] for own in sums), key=lambda line: line[0])
+        check.coincident(*nearest)
+        if nearest[2] < self.closest:
+            raise StructureError(
+                f"atoms {nearest[0]} and {nearest[1]} are {nearest[2]:.4g} Å apart, closer than the tables "
+                f"of this compressed model reach ({self.closest:g} Å); check positions and cell, or evaluate "
+                "it with compress=False"
+            )
+        if relative[0] < 1.0:
+            check.warn(*atoms_of(relative), types)
+
+    def _arguments(self, first_type: int) -> tuple[tuple[Any, ...], int, int]:
+        """What the kernels know of the model; `first_type`: of the structure's first atom (padding)."""
+        if first_type in self._known:
+            return self._known[first_type]
+        made = kernel_arguments(self.potential, first_type)
+        self._known = {first_type: made}
+        return made
+
+
+class _Sums:
+    """What one thread adds up."""
+
+    def __init__(self, n_atoms: int, n_counts: int) -> None:
+        self.forces, self.virial = np.zeros((n_atoms, 3)), np.zeros((3, 3))
+        # Of the closest pair, and of the closest relative to the limit of its types: what is compared,
+        # squared distance, the two rows.
+        self.closest = np.array([[np.inf, np.inf, 0.0, 0.0]] * 2)
+        self.counts = np.zeros(n_counts, dtype=np.int64)
+
+
+def kernel_arguments(potential: Potential, first_type: int) -> tuple[tuple[Any, ...], int, int]:
+    """Model data in the form of the kernels, number of channels, number of axes."""
+    config, d = potential.config, potential.descriptor
+    n_types, c, dtype = config.n_types, config.descriptor, potential.dtype
+    assert isinstance(c, (DPA1Config, DeepPotSEConfig))
+    lines = torch.zeros(n_types, n_types, dtype=torch.int64)
+    strip = torch.zeros(0, 0, 0, dtype=dtype)
+    smooth = False
+    center, other = torch.arange(n_types).unsqueeze(1), torch.arange(n_types).unsqueeze(0)
+    if isinstance(d, DeepPotSE):
+        environment, tabulated = d.environment, d.tabulated
+        lines = torch.tensor([[d.net_index(i, j) for j in range(n_types)] for i in range(n_types)])
+        sel, excluded = c.sel, d.excluded_pairs  # type: ignore[union-attr]
+    else:
+        block = d.repinit
+        environment, tabulated, embedding = block.environment, block.embedding.tabulated, block.embedding
+        index = embedding.pair_index(other, center, n_types).expand(n_types, n_types)
+        sel, excluded, smooth = (c.nsel,), block.excluded_pairs, block.smooth
+        if embedding.strip is None:
+            lines = index
+        else:
+            strip = embedding.strip(embedding.pair_inputs(d.type_embedding()))[index]
+    assert tabulated is not None
+    table = tabulated.table
+    model = (
+        (environment.cutoff, environment.cutoff_smooth, environment.protection),
+        environment.mean.double().numpy(),
+        environment.std.double().numpy(),
+        table.flat(dtype).numpy(),
+        table.grid,
+        lines.contiguous().numpy() * table.n_nodes,
+        strip.detach().to(dtype).contiguous().numpy(),
+        smooth,
+        _mask(excluded),
+        _mask(potential.excluded_pairs),
+        _padding(potential, first_type).numpy(),
+        np.array(1.0 / c.nsel, dtype=table.flat(dtype).numpy().dtype)[()],
+        np.array(sel, dtype=np.float64),
+    )
+    return model, table.size, c.axis_neuron
+
+
+def _mask(excluded: torch.Tensor | None) -> np.ndarray:
+    return np.zeros((0, 0), dtype=bool) if excluded is None else excluded.numpy()
+
+
+def _padding(potential: Potential, first_type: int) -> torch.Tensor:
+    """What each missing slot adds to the moments, (n_types, n_sections, 4 * size); empty if nothing."""
+    d, n_types, dtype = potential.descriptor, potential.config.n_types, potential.dtype
+    environment = d.environment if isinstance(d, DeepPotSE) else d.repinit.environment
+    if not environment.shifted:
+        return torch.zeros(0, 0, 0, dtype=dtype)
+    rows = environment.padding_rows(torch.arange(n_types))  # (n_types, 4)
+    if isinstance(d, DeepPotSE):
+        values = torch.stack(
+            [
+                torch.stack([d.nets[d.net_index(i, j)](rows[i, :1]) for j in range(n_types)])
+                for i in range(n_types)
+            ]
+        )  # (n_types, n_types, size)
+    else:
+        embedding = d.repinit.embedding
+        tebd = d.type_embedding()
+        index = embedding.pair_index(torch.tensor(first_type), torch.arange(n_types), n_types)
+        switch = torch.zeros(n_types, dtype=dtype) if d.repinit.smooth else None
+        values = embedding(rows[:, 0], index, tebd, switch).unsqueeze(1)  # (n_types, 1, size)
+    return (rows.view(n_types, 1, 4, 1) * values.unsqueeze(2)).flatten(2).detach().contiguous()
+
+
+def _output(energies: np.ndarray, sums: list[_Sums], order: np.ndarray) -> Output:
+    """Results in the order of the atoms."""
+    total = sums[0].forces
+    for own in sums[1:]:
+        total += own.forces
+    forces, atomic = np.empty_like(total), np.empty_like(energies)
+    forces[order], atomic[order] = total, energies
+    virial = np.sum([own.virial for own in sums], axis=0)
+    return Output(
+        energy=torch.tensor([float(atomic.sum())], dtype=torch.float64),
+        atomic_energies=torch.from_numpy(atomic),
+        forces=torch.from_numpy(forces),
+        virial=torch.from_numpy(virial[None]),
+    )

@@ -1,0 +1,183 @@
+"""What every application returns: frozen numbers that can be summarised, plotted, saved and loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import warnings
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TypeVar
+
+import ase
+import numpy as np
+
+from dpa2calc.errors import ConfigError, DataError
+from dpa2calc.files.arrays import read_arrays, write_arrays
+from dpa2calc.files.identity import differences
+from dpa2calc.files.shown import ShownBySummary
+from dpa2calc.files.typed import option_types, typed
+from dpa2calc.version import __version__
+
+ResultType = TypeVar("ResultType", bound="Result")
+VERSION = 1
+
+
+def provenance(calculator: Any = None, **extra: Any) -> dict[str, Any]:
+    """Describe where a result comes from: calculator, versions, machine, time, and what the caller adds.
+
+    Args:
+        calculator: any ASE calculator or None. One that has a `describe()` method (as
+            DPA2Calculator has) is asked for its model, head and settings.
+        extra: JSON-able entries such as `seed=1`.
+    """
+    record: dict[str, Any] = {
+        "dpa2calc": __version__,
+        "ase": ase.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()} {platform.system()}",
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+    if calculator is not None:
+        record["calculator"] = type(calculator).__name__
+        describe = getattr(calculator, "describe", None)
+        if callable(describe):
+            record["model"] = describe()
+    record.update(extra)
+    return record
+
+
+def library_versions(*names: str) -> dict[str, str]:
+    """Versions of installed distributions, for provenance."""
+    return {name: metadata.version(name) for name in names}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result(ShownBySummary):
+    """Base of all application results.
+
+    Subclasses are frozen dataclasses whose fields are numbers, strings, numpy arrays,
+    or (nested) lists, tuples and dicts of these. Units are ASE's (eV, Å, eV/Å³) unless the
+    field's documentation says otherwise. `summary()` has the main numbers with units and uncertainties, on
+    one screen; a shell or a notebook shows it.
+    """
+
+    provenance: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the result; returns the matplotlib axes."""
+        raise NotImplementedError
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write to one `.npz` file (arrays) holding a JSON text (the rest); no pickle.
+
+        The file is written beside its final name and renamed, so an interrupted write
+        leaves an older file untouched. A result of another structure there is replaced with a warning.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        _warn_of_another(path, self.provenance)
+        arrays: dict[str, np.ndarray] = {}
+        values = {f.name: _pack(getattr(self, f.name), f.name, arrays) for f in dataclasses.fields(self)}
+        write_arrays(path, {"class": type(self).__name__, "version": VERSION, "values": values}, arrays)
+        return Path(path)
+
+    @classmethod
+    def load(cls: type[ResultType], path: str | os.PathLike[str]) -> ResultType:
+        """Read what `save` wrote.
+
+        Raises:
+            DataError: the file is missing, damaged, of another version, or holds another kind of result.
+        """
+        header, arrays = read_arrays(path, f"a result file written by {cls.__name__}.save")
+        form = header if isinstance(header, dict) else {}
+        found, values = form.get("class"), form.get("values")
+        if not isinstance(found, str) or not isinstance(values, dict):
+            raise DataError(
+                f"{path} is not a result file written by {cls.__name__}.save: no class, no values"
+            )
+        if found != cls.__name__:
+            raise DataError(f"{path} holds a {found}, not a {cls.__name__}; use {found}.load")
+        if form.get("version") != VERSION:
+            raise DataError(
+                f"{path} has version {form.get('version')!r} of the result file, this dpa2calc reads version "
+                f"{VERSION}; update dpa2calc, or compute the result again"
+            )
+        return _build(cls, values, arrays, path)
+
+
+def _warn_of_another(path: str | os.PathLike[str], mine: dict[str, Any]) -> None:
+    """Warn where a result of another structure is about to be replaced."""
+    if not Path(path).is_file() or "identity" not in mine:
+        return
+    try:
+        header, arrays = read_arrays(path, "a result")
+        theirs = _unpack(header["values"]["provenance"], arrays)["identity"]["structure"]
+        changed = differences({"structure": theirs}, {"structure": mine["identity"]["structure"]})
+    except (DataError, KeyError, TypeError, ValueError):  # something else, or without an identity
+        return
+    if changed:
+        warnings.warn(
+            f"{path} held the result of another structure ({'; '.join(changed[:3])}), which is replaced; "
+            "give each structure a name of its own",
+            stacklevel=3,
+        )
+
+
+def _build(
+    cls: type[ResultType], packed: dict[str, Any], arrays: dict[str, np.ndarray], path: Any
+) -> ResultType:
+    """The result from its stored fields, which must be those of the class and of their types."""
+    fields = {item.name: item for item in dataclasses.fields(cls)}
+    needed = {
+        name for name, item in fields.items()
+        if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+    }  # fmt: skip
+    unknown, missing = sorted(set(packed) - set(fields)), sorted(needed - set(packed))
+    if unknown or missing:
+        parts = [
+            f"{text} {', '.join(names)}"
+            for text, names in (("unknown", unknown), ("missing", missing))
+            if names
+        ]
+        raise DataError(f"{path} does not have the fields of a {cls.__name__}: {'; '.join(parts)}")
+    hints = option_types(cls)
+    try:  # NaN and infinity are results too
+        values = {n: _unpack(value, arrays) for n, value in packed.items()}
+        return cls(**{n: typed(hints[n], value, n, number=float) for n, value in values.items()})
+    except (ConfigError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise DataError(f"{path} is damaged ({error}); compute the result again") from error
+
+
+def _pack(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
+    if isinstance(value, np.ndarray):
+        arrays[name] = value
+        return {"__array__": name}
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, dict):
+        return {"__dict__": [[key, _pack(item, f"{name}.{key}", arrays)] for key, item in value.items()]}
+    if isinstance(value, (list, tuple)):
+        items = [_pack(item, f"{name}.{i}", arrays) for i, item in enumerate(value)]
+        return {"__tuple__": items} if isinstance(value, tuple) else items
+    return value
+
+
+def _unpack(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    if isinstance(value, list):
+        return [_unpack(item, arrays) for item in value]
+    if isinstance(value, dict):
+        if "__array__" in value:  # the name of one of the arrays; anything else is a KeyError
+            return arrays[value["__array__"]]
+        if "__tuple__" in value:
+            return tuple(_unpack(item, arrays) for item in value["__tuple__"])
+        return {
+            (tuple(key) if isinstance(key, list) else key): _unpack(item, arrays)
+            for key, item in value["__dict__"]
+        }
+    return value

@@ -1,0 +1,1 @@
+"""Fast operations for the model's formulas."""

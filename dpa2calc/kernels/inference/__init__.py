@@ -1,0 +1,1 @@
+"""Operations without second derivatives, for frozen weights."""

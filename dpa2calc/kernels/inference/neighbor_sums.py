@@ -1,0 +1,195 @@
+"""The repformer's work on neighbouring atoms for inference, in blocks of atoms that stay in the cache.
+
+For every atom the neighbours' g1 are gathered once a block, and serve the convolution, the
+symmetrisation moments, the product g1_i g1_j, and the local attention. No array with a row of g1's
+width for every pair leaves a block: fresh memory costs more than the arithmetic. Only inputs are kept
+for the backward pass; it gathers again and adds all gradients of the gathered rows in place before they
+go back to the atoms. Same numbers as the plain formulas in `repformer.py` up to rounding.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from dpa2calc.kernels.blocks import Blocks, total
+from dpa2calc.kernels.inference.pair_attention import padded_weights
+from dpa2calc.model.descriptors.gated_attention import SHIFT
+
+_BLOCK_BYTES = 400_000  # a thread; one (block, k, d1) array of gathered rows
+
+
+class Attention(NamedTuple):
+    """What the backward pass needs of the local attention of one block."""
+
+    scores: Tensor  # (b, heads, k) before the switch
+    weights: Tensor  # (b, heads, k) after the softmax
+    mixed: Tensor  # (b, heads, d1)
+
+
+def _attend(query: Tensor, gathered: Tensor, switch: Tensor, n_more: int) -> Attention:
+    scores = torch.bmm(query, gathered.transpose(1, 2))  # (b, heads, k)
+    sw = switch.unsqueeze(1)
+    weights = padded_weights((scores + SHIFT) * sw - SHIFT, n_more)
+    return Attention(scores, weights, torch.bmm(weights * sw, gathered))
+
+
+class NeighborMix(torch.autograd.Function):
+    """Convolution, moments, products and attention over the neighbours of every atom.
+
+    Where there are both a convolution and directions, also the moments of the pairs.
+
+    Inputs:
+        g1 (n, d1); neighbors (n, k); weight, switch (n, k);
+        g2 (n, k, d2) and conv (d2, d1): pairs and map of the convolution, or None;
+        directions (n, k, 3): weights of the moments, or None;
+        project (d1, d2): map of g1_i * g1_j, or None; query (n, heads, d1): folded local queries, or None.
+
+    Returns:
+        sum_j weight_j (g2_j @ conv) * g1_j (n, d1); sum_j directions_j g1_j (n, 3, d1);
+        sum_j directions_j g2_j (n, 3, d2);
+        (g1_i * g1_j) @ project (n, k, d2); attention-weighted g1_j (n, heads, d1).
+        Empty tensors stand for parts that were not asked for.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        g1: Tensor,
+        neighbors: Tensor,
+        weight: Tensor,
+        switch: Tensor,
+        g2: Tensor | None,
+        conv: Tensor | None,
+        directions: Tensor | None,
+        project: Tensor | None,
+        query: Tensor | None,
+        n_more: int,
+    ) -> tuple[Tensor, ...]:
+        n, k = neighbors.shape
+        d1 = g1.shape[1]
+        none = g1.new_empty(0)
+        convolved = torch.empty_like(g1) if conv is not None else none
+        moments = g1.new_empty(n, directions.shape[2], d1) if directions is not None else none
+        of_pairs = g1.new_empty(n, 3, g2.shape[2]) if g2 is not None and directions is not None else none
+        products = g1.new_empty(n, k, project.shape[1]) if project is not None else none
+        mixed = torch.empty_like(query) if query is not None else none
+        ctx.blocks = Blocks.of(n, g1, k * d1, _BLOCK_BYTES)
+
+        def work(_: int, rows: slice, part: int) -> None:
+            gathered = g1.index_select(0, neighbors[rows].reshape(-1)).view(-1, k, d1)
+            factors = _factors(rows, weight, g2, directions)
+            if factors is not None:
+                sums = torch.bmm(factors.transpose(1, 2), gathered)
+                if conv is not None:
+                    torch.sum(sums[:, : len(conv)].mul_(conv), dim=1, out=convolved[rows])
+                if directions is not None:
+                    moments[rows] = sums[:, -directions.shape[2] :]
+                if g2 is not None and directions is not None:
+                    torch.bmm(directions[rows].transpose(1, 2), g2[rows], out=of_pairs[rows])
+            if query is not None:
+                mixed[rows] = _attend(query[rows], gathered, switch[rows], n_more).mixed
+            if project is not None:
+                scaled = gathered.mul_(g1[rows].unsqueeze(1))
+                torch.mm(scaled.view(-1, d1), project, out=products[rows].view(-1, project.shape[1]))
+
+        ctx.blocks.each(work)
+        ctx.save_for_backward(g1, neighbors, weight, switch, g2, conv, directions, project, query)
+        ctx.n_more = n_more
+        return convolved, moments, of_pairs, products, mixed
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(
+        ctx: Any,
+        grad_convolved: Tensor,
+        grad_moments: Tensor,
+        grad_of_pairs: Tensor,
+        grad_products: Tensor,
+        grad_mixed: Tensor,
+    ) -> tuple[Tensor | None, ...]:
+        g1, neighbors, weight, switch, g2, conv, directions, project, query = ctx.saved_tensors
+        k, d1 = neighbors.shape[1], g1.shape[1]
+        sums_of_g1 = g1.new_zeros(ctx.blocks.parts, *g1.shape)  # several atoms have the same neighbour
+        grad_weight, grad_g2, grad_directions, grad_query, grad_switch = (
+            torch.empty_like(like) if like is not None else None
+            for like in (
+                weight if g2 is not None else None,
+                g2,
+                directions,
+                query,
+                switch if query is not None else None,
+            )
+        )
+        project_t = project.t().contiguous() if project is not None else None
+
+        def work(_: int, rows: slice, part: int) -> None:
+            grad_g1 = sums_of_g1[part]
+            grad: Tensor  # of the gathered rows
+            index = neighbors[rows].reshape(-1)
+            gathered = g1.index_select(0, index).view(-1, k, d1)
+            if project_t is None:
+                grad = torch.zeros_like(gathered)
+            else:
+                grad = (grad_products[rows].reshape(-1, project_t.shape[0]) @ project_t).view(-1, k, d1)
+                grad_g1[rows] += torch.mul(grad, gathered).sum(dim=1)
+                grad.mul_(g1[rows].unsqueeze(1))
+            factors = _factors(rows, weight, g2, directions)
+            if factors is not None:
+                sums = _sums_gradient(grad_convolved[rows], conv, grad_moments[rows], directions)
+                of_factors = torch.bmm(gathered, sums.transpose(1, 2))
+                grad.baddbmm_(factors, sums)
+                if grad_g2 is not None and grad_weight is not None:
+                    of_g2 = of_factors[..., : g2.shape[2]]
+                    torch.sum(of_g2 * g2[rows], dim=-1, out=grad_weight[rows])
+                    torch.mul(of_g2, weight[rows].unsqueeze(-1), out=grad_g2[rows])
+                if grad_directions is not None:
+                    grad_directions[rows] = of_factors[..., -directions.shape[2] :]
+                if grad_g2 is not None and grad_directions is not None:
+                    grad_g2[rows].baddbmm_(directions[rows], grad_of_pairs[rows])
+                    grad_directions[rows].baddbmm_(g2[rows], grad_of_pairs[rows].transpose(1, 2))
+            if grad_query is not None and grad_switch is not None:
+                grad_query[rows], grad_switch[rows] = _attend_backward(
+                    query[rows], gathered, switch[rows], ctx.n_more, grad_mixed[rows], grad
+                )
+            grad_g1.index_add_(0, index, grad.view(-1, d1))
+
+        ctx.blocks.each(work)
+        return (
+            *(total(sums_of_g1), None, grad_weight, grad_switch, grad_g2, None, grad_directions),
+            *(None, grad_query, None),
+        )
+
+
+def _factors(rows: slice, weight: Tensor, g2: Tensor | None, directions: Tensor | None) -> Tensor | None:
+    """What the neighbours' g1 of a block are multiplied with and summed: weighted g2, then directions."""
+    parts = [g2[rows] * weight[rows].unsqueeze(-1)] if g2 is not None else []
+    parts += [directions[rows]] if directions is not None else []
+    return torch.cat(parts, dim=-1) if len(parts) > 1 else next(iter(parts), None)
+
+
+def _sums_gradient(
+    grad_convolved: Tensor, conv: Tensor | None, grad_moments: Tensor, directions: Tensor | None
+) -> Tensor:
+    """Gradient of the sums over neighbours of one block, from those of the convolution and the moments."""
+    parts = [grad_convolved.unsqueeze(1) * conv] if conv is not None else []
+    parts += [grad_moments] if directions is not None else []
+    return torch.cat(parts, dim=1)
+
+
+def _attend_backward(
+    query: Tensor, gathered: Tensor, switch: Tensor, n_more: int, grad_mixed: Tensor, grad: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Gradients of query and switch; that of the gathered rows is added to `grad`."""
+    kept = _attend(query, gathered, switch, n_more)
+    sw = switch.unsqueeze(1)
+    grad.baddbmm_((kept.weights * sw).transpose(1, 2), grad_mixed)
+    grad_switched = torch.bmm(grad_mixed, gathered.transpose(1, 2))  # of weights * switch, (b, heads, k)
+    grad_switch = (grad_switched * kept.weights).sum(dim=1)
+    grad_gated = torch._softmax_backward_data(grad_switched * sw, kept.weights, -1, query.dtype)
+    grad_switch += (grad_gated * (kept.scores + SHIFT)).sum(dim=1)
+    grad_scores = grad_gated * sw
+    grad.baddbmm_(grad_scores.transpose(1, 2), query)
+    return torch.bmm(grad_scores, gathered), grad_switch

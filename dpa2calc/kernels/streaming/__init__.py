@@ -1,0 +1,1 @@
+"""Compressed students without a graph, for millions of atoms."""

@@ -1,0 +1,1 @@
+"""Embedding nets as tables of quintic polynomials."""

@@ -1,0 +1,199 @@
+"""Layers x -> tanh(xW + b) for training on forces: first and second derivatives by hand, in few passes.
+
+`_Dense` and `_DenseGradient`, `_Embedding` and `_EmbeddingGradient` are pairs as described in
+`second_order`; the values of tanh are what passes from the first to the second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dpa2calc.kernels.training.second_order import Grad, wanted
+
+
+def tanh_(doubled: Tensor) -> Tensor:
+    """tanh(x) in the memory of `doubled` = 2x, without autograd."""
+    return doubled.sigmoid_().mul_(2.0).sub_(1.0)
+
+
+def tanh_dense(x: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
+    """tanh(x @ matrix + bias): (r, n_in) -> (r, n_out)."""
+    return _Dense.apply(x, matrix, bias)
+
+
+def tanh_embedding(
+    s: Tensor, index: Tensor, table: Tensor, slope: Tensor, later: Sequence[tuple[Tensor, Tensor, int]]
+) -> Tensor:
+    """Embedding of scalars: (r,) -> (r, width).
+
+    x_1 = tanh(s slope + table[index]); x_l = tanh(x_{l-1} W_l + b_l) + `skip` copies of x_{l-1}.
+
+    Args:
+        s: (r,). index: (r,) rows of `table` (p, m1). slope: (m1,). later: (W, b, skip) of each layer.
+    """
+    skips = tuple(skip for _, _, skip in later)
+    weights = [w for matrix, bias, _ in later for w in (matrix, bias)]
+    return _Embedding.apply(s, index, skips, table, slope, *weights)[0]
+
+
+def tanh_of(x: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
+    """tanh(x @ matrix + bias), without autograd."""
+    return tanh_(torch.addmm(bias, x, matrix, beta=2, alpha=2))
+
+
+def _through(grad: Tensor, t: Tensor) -> Tensor:
+    """grad * (1 - t^2)"""
+    return torch.ops.aten.tanh_backward(grad, t)
+
+
+def _curvature(grad: Tensor, t: Tensor, z: Tensor) -> Tensor:
+    """Gradient of sum(z * grad * (1 - t^2)) with respect to t."""
+    return torch.mul(t, grad).mul_(z).mul_(-2.0)
+
+
+class _Dense(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
+        t = tanh_of(x, matrix, bias)
+        ctx.save_for_backward(x, matrix, t)
+        return t
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Grad, Grad, Grad]:
+        x, matrix, t = ctx.saved_tensors
+        of_x, of_matrix, of_bias = wanted(ctx)
+        recorded = torch.is_grad_enabled() and of_x
+        inner = _through(grad, t) if of_matrix or of_bias or not recorded else t
+        return (
+            _DenseGradient.apply(grad, t, matrix) if recorded else inner @ matrix.t() if of_x else None,
+            x.t() @ inner if of_matrix else None,
+            inner.sum(dim=0) if of_bias else None,
+        )
+
+
+class _DenseGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, grad: Tensor, t: Tensor, matrix: Tensor) -> Tensor:
+        inner = _through(grad, t)
+        ctx.save_for_backward(grad, t, matrix, inner)
+        return inner @ matrix.t()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, tangent: Tensor) -> tuple[Grad, Grad, Grad]:
+        grad, t, matrix, inner = ctx.saved_tensors
+        z = tangent @ matrix
+        return _through(z, t), _curvature(grad, t, z), tangent.t() @ inner
+
+
+def _add_copies(x: Tensor, before: Tensor, copies: int) -> Tensor:
+    """Add copies of the layer's input to its output, in place."""
+    if copies:
+        x.view(-1, copies, before.shape[1]).add_(before.unsqueeze(1))
+    return x
+
+
+def _sum_copies(grad: Tensor, copies: int, into: Tensor) -> Tensor:
+    """Add the gradient of every copy to `into`, in place."""
+    for part in grad.split(into.shape[1], dim=1) if copies else ():
+        into.add_(part)
+    return into
+
+
+class _Embedding(torch.autograd.Function):
+    """Returns the embedding and the values of tanh of all layers."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        s: Tensor,
+        index: Tensor,
+        skips: tuple[int, ...],
+        table: Tensor,
+        slope: Tensor,
+        *later: Tensor,
+    ) -> tuple[Tensor, ...]:
+        z = table.index_select(0, index).addcmul_(s.unsqueeze(1), slope)
+        x = tanh_(z.mul_(2.0))
+        values, inputs = [x], []
+        for matrix, bias, skip in zip(later[::2], later[1::2], skips):
+            t = tanh_of(x, matrix, bias)
+            values.append(t)
+            inputs.append(x)
+            x = _add_copies(t.clone(), x, skip)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(s, index, table, slope, *later, *values, *inputs)
+        ctx.skips = skips
+        return x, *values
+
+    @staticmethod
+    def backward(ctx: Any, grad: Grad, *of_values: Grad) -> tuple[Any, ...]:
+        n = len(ctx.skips)
+        s, index, table, slope, *rest = ctx.saved_tensors
+        later, values, inputs = rest[: 2 * n], rest[2 * n : 3 * n + 1], rest[3 * n + 1 :]
+        if grad is None:
+            grad = values[-1].new_zeros(values[-1].shape)
+        want_s, _, want_table, want_slope, *want_later = wanted(ctx)
+        if torch.is_grad_enabled() and not any((want_table, want_slope, *want_later)):
+            of_s = _EmbeddingGradient.apply(grad, ctx.skips, slope, *later[::2], *values)
+            return of_s, *[None] * (4 + 2 * n)
+        if torch.is_grad_enabled():  # by plain operations on what has a derivative
+            inputs = [values[0]]
+            for t, skip in zip(values[1:], ctx.skips):
+                inputs.append(t + torch.cat([inputs[-1]] * skip, dim=1) if skip else t)
+        weights: list[Tensor] = []
+        for layer in range(n - 1, -1, -1):
+            inner = _through(_joined(grad, of_values[layer + 1]), values[layer + 1])
+            weights[:0] = [inputs[layer].t() @ inner, inner.sum(dim=0)]
+            grad = _sum_copies(grad, ctx.skips[layer], inner @ later[2 * layer].t())
+        inner = _through(_joined(grad, of_values[0]), values[0])
+        of_s = inner @ slope if want_s else None
+        of_table = torch.zeros_like(table).index_add(0, index, inner)
+        return of_s, None, None, of_table, _weighted_sum(s, inner), *weights
+
+
+def _joined(grad: Tensor, more: Grad) -> Tensor:
+    return grad if more is None else grad + more
+
+
+def _weighted_sum(weights: Tensor, rows: Tensor) -> Tensor:
+    """weights @ rows; in float32 a hundred times more exact for thousands of rows."""
+    return (weights.unsqueeze(1) * rows).sum(dim=0)
+
+
+class _EmbeddingGradient(torch.autograd.Function):
+    """Gradient of the scalars, (r,)."""
+
+    @staticmethod
+    def forward(ctx: Any, grad: Tensor, skips: tuple[int, ...], slope: Tensor, *rest: Tensor) -> Tensor:
+        n = len(skips)
+        matrices, values = rest[:n], rest[n:]
+        grads, inners = [grad], [_through(grad, values[n])]
+        for layer in range(n - 1, -1, -1):
+            grads.append(_sum_copies(grads[-1], skips[layer], inners[-1] @ matrices[layer].t()))
+            inners.append(_through(grads[-1], values[layer]))
+        ctx.save_for_backward(slope, *matrices, *values, *reversed(grads), *reversed(inners))
+        ctx.skips = skips
+        return inners[-1] @ slope
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, tangent: Tensor) -> tuple[Any, ...]:
+        n = len(ctx.skips)
+        slope, *rest = ctx.saved_tensors
+        matrices, values = rest[:n], rest[n : 2 * n + 1]
+        grads, inners = rest[2 * n + 1 : 3 * n + 2], rest[3 * n + 2 :]
+        z = tangent.unsqueeze(1) * slope
+        of_values = [_curvature(grads[0], values[0], z)]
+        of_matrices = []
+        x = _through(z, values[0])
+        for layer, skip in enumerate(ctx.skips):
+            of_matrices.append(x.t() @ inners[layer + 1])
+            z = x @ matrices[layer]
+            of_values.append(_curvature(grads[layer + 1], values[layer + 1], z))
+            x = _add_copies(_through(z, values[layer + 1]), x, skip)
+        return x, None, _weighted_sum(tangent, inners[0]), *of_matrices, *of_values

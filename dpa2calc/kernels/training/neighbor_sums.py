@@ -1,0 +1,237 @@
+"""What an atom of the repformer takes from its neighbours, for training; derivatives by hand.
+
+Convolution and symmetrised moments (MATHS 6: a2, grrg, drrd) from a list of pairs, with compiled loops over
+the pairs; no array of gathered neighbours is made. See `second_order` for the two parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from dpa2calc.kernels.threads import WORKERS
+from dpa2calc.kernels.training.pair_list import FlatPairs
+from dpa2calc.kernels.training.second_order import Grad, wanted
+
+
+class Shape(NamedTuple):
+    """The pairs, how many columns of the moments are axes, and the factor of the invariants."""
+
+    pairs: FlatPairs
+    axis: int
+    factor: float
+
+
+def surroundings(
+    g1: Tensor, g2: Tensor, h2: Tensor, weight: Tensor, project: Tensor | None, shape: Shape
+) -> tuple[Tensor, Tensor]:
+    """Convolution and invariants of the moments.
+
+    c_i = sum_j (w_ij g2_ij W) * g1_j, element by element;
+    for x = g2_ij and x = g1_j: H = sum_j w_ij h2_ij (x) x, and factor * H[:, :axis]^T H.
+
+    Args:
+        g1: (n, d1). g2: (P, d2). h2: (P, 3), times the weights. weight: (P,).
+        project: W (d2, d1), or None for no convolution: c is zero.
+
+    Returns:
+        c (n, d1); invariants of g2, then of g1, (n, axis * (d2 + d1)).
+    """
+    conv, invariants, *_ = _Surroundings.apply(g1, g2, h2, weight, project, shape)
+    return conv, invariants
+
+
+class _Surroundings(torch.autograd.Function):
+    """Returns the mapped pairs u and both moments too."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, g1: Tensor, g2: Tensor, h2: Tensor, weight: Tensor, project: Grad, shape: Shape
+    ) -> tuple[Tensor, ...]:
+        u = _mapped(g2 * weight.unsqueeze(1) if project is not None else g2, project)
+        conv, m1 = _sums(shape, [(u, h2, g1)])
+        _, m2 = _sums(shape, [(None, h2, g2)])
+        out = _invariants(shape, [(m2, m2)], [(m1, m1)])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(g1, g2, h2, weight, project, u, m1, m2)
+        ctx.shape = shape
+        return conv, out, u, m1, m2
+
+    @staticmethod
+    def backward(ctx: Any, conv: Grad, invariants: Grad, u: Grad, m1: Grad, m2: Grad) -> tuple[Any, ...]:
+        saved, want = ctx.saved_tensors, (*wanted(ctx), False)  # without a map one less
+        conv = torch.zeros_like(saved[0]) if conv is None else conv
+        if invariants is None:
+            width = ctx.shape.axis * (saved[0].shape[1] + saved[1].shape[1])
+            invariants = conv.new_zeros(len(conv), width)
+        if torch.is_grad_enabled():
+            first = _SurroundingsGradient.apply(conv, invariants, *saved, ctx.shape)
+            of_project = _recorded_map_gradient(conv, saved, ctx.shape) if want[4] else None
+            return *first, of_project, None
+        g1, g2, h2, weight, project, old_u, old_m1, old_m2 = saved
+        of_m2, of_m1 = _invariant_gradients(ctx.shape, invariants, old_m2, old_m1)
+        of_m1, of_m2 = (a if b is None else a.add_(b) for a, b in ((of_m1, m1), (of_m2, m2)))
+        of_h2 = torch.zeros_like(h2) if want[2] else None
+        of_u, of_g1 = _gradients(ctx.shape, (old_u, h2, g1), conv, of_m1, of_h2)
+        _, of_g2 = _gradients(ctx.shape, (None, h2, g2), None, of_m2, of_h2)
+        if project is None:
+            return of_g1, of_g2, of_h2, None, None, None
+        if u is not None:
+            of_u.add_(u)
+        of_mapped = of_u @ project.t()
+        of_project = (g2 * weight.unsqueeze(1)).t() @ of_u if want[4] else None
+        of_weight = (of_mapped * g2).sum(dim=1) if want[3] else None
+        return of_g1, of_g2.addcmul_(of_mapped, weight.unsqueeze(1)), of_h2, of_weight, of_project, None
+
+
+class _SurroundingsGradient(torch.autograd.Function):
+    """Gradients of g1, g2, h2 and the weights of the pairs."""
+
+    @staticmethod
+    def forward(ctx: Any, conv: Tensor, invariants: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+        g1, g2, h2, weight, project, u, m1, m2, shape = rest
+        of_m2, of_m1 = _invariant_gradients(shape, invariants, m2, m1)
+        of_h2 = torch.zeros_like(h2)
+        of_u, of_g1 = _gradients(shape, (u, h2, g1), conv, of_m1, of_h2)
+        _, of_g2 = _gradients(shape, (None, h2, g2), None, of_m2, of_h2)
+        of_mapped = None
+        of_weight = torch.zeros_like(weight)
+        if project is not None:
+            of_mapped = of_u @ project.t()
+            of_g2.addcmul_(of_mapped, weight.unsqueeze(1))
+            of_weight = (of_mapped * g2).sum(dim=1)
+        ctx.set_materialize_grads(True)
+        ctx.save_for_backward(conv, invariants, *rest[:-1], of_m1, of_m2, of_u, of_mapped)
+        ctx.shape = shape
+        return of_g1, of_g2, of_h2, of_weight
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, t1: Tensor, t2: Tensor, th: Tensor, tw: Tensor) -> tuple[Any, ...]:
+        shape = ctx.shape
+        conv, invariants, g1, g2, h2, weight, project, u, m1, m2, of_m1, of_m2, of_u, of_mapped = (
+            ctx.saved_tensors
+        )
+        # Tangents of what the sums are made of, and of the sums.
+        tangent = t2
+        if project is not None:
+            tangent = (t2 * weight.unsqueeze(1)).addcmul_(g2, tw.unsqueeze(1))
+        tu = _mapped(tangent, project)
+        t_conv, t_m1 = _sums(shape, [(tu, th, g1), (u, h2, t1)])
+        _, t_m2 = _sums(shape, [(None, th, g2), (None, h2, t2)])
+        t_invariants = _invariants(shape, [(m2, t_m2), (t_m2, m2)], [(m1, t_m1), (t_m1, m1)])
+        # What they add to the gradients: every term is linear in each factor.
+        to_m2, to_m1 = _invariant_gradients(shape, invariants, t_m2, t_m1)
+        to_h2 = torch.zeros_like(h2)
+        to_u, to_g1 = _gradients(shape, (tu, th, t1), conv, of_m1, to_h2)
+        _, to_g2 = _gradients(shape, (None, th, t2), None, of_m2, to_h2)
+        to_weight = to_project = None
+        if of_mapped is not None:
+            to_g2.addcmul_(of_mapped, tw.unsqueeze(1))
+            to_weight = (t2 * of_mapped).sum(dim=1)
+            to_project = tangent.t() @ of_u
+        return t_conv, t_invariants, to_g1, to_g2, to_h2, to_weight, to_project, to_u, to_m1, to_m2, None
+
+
+def _mapped(pairs: Tensor, project: Grad) -> Tensor:
+    """Nothing without a map: the kernels then leave the convolution out."""
+    return pairs @ project if project is not None else pairs.new_empty(0)
+
+
+def _recorded_map_gradient(conv: Tensor, saved: Sequence[Tensor], shape: Shape) -> Tensor:
+    """Gradient of the map by plain operations, which can be differentiated."""
+    g1, g2, _, weight = saved[:4]
+    pairs = shape.pairs
+    of_u = conv.index_select(0, pairs.centers) * g1.index_select(0, pairs.neighbors)
+    return (g2 * weight.unsqueeze(1)).t() @ of_u
+
+
+def _array(values: Tensor) -> Any:
+    """Flat, as the kernels take it; in the same memory where it is contiguous."""
+    return values.detach().reshape(-1).numpy()
+
+
+def _run(kernel: Any, n: int, least: int, *arguments: Any) -> None:
+    """A kernel that goes over atoms, on all threads."""
+    WORKERS.split(lambda start, stop: kernel(start, stop, *arguments), n, least=least)
+
+
+Term = tuple[Grad, Tensor, Tensor]
+
+
+def _sums(shape: Shape, terms: list[Term]) -> tuple[Tensor, Tensor]:
+    """Sum over `terms` (u, a, x) of y_i = sum_j u_ij * x_j and m_i = sum_j a_ij (x) x_j.
+
+    Without u the rows of x are the pairs themselves.
+    """
+    from dpa2calc.kernels.tables.numba_loops import constant
+    from dpa2calc.kernels.training.loops_numba import sums
+
+    pairs, (u, _, x) = shape.pairs, terms[0]
+    n, size = len(pairs.first), x.shape[1]
+    y, m = x.new_zeros(n if u is not None else 0, size), x.new_zeros(n, 3, size)
+    out = (_array(y), _array(m), constant(size))
+    for u, a, x in terms:
+        given = _given(pairs, u, a, x)
+        _run(sums, n, 16, *given, *out)
+    return y, m
+
+
+def _given(pairs: FlatPairs, u: Grad, a: Tensor, x: Tensor) -> list[Any]:
+    index = pairs.rows if u is None else pairs.others
+    u = x.new_empty(0) if u is None else u
+    return [pairs.first, pairs.count, index, _array(u), _array(a), _array(x)]
+
+
+def _gradients(shape: Shape, term: Term, of_y: Grad, of_m: Tensor, of_a: Grad) -> tuple[Tensor, Tensor]:
+    """Gradients of u and x of one term; that of a is added to `of_a` where that is given."""
+    from dpa2calc.kernels.tables.numba_loops import constant
+    from dpa2calc.kernels.training.loops_numba import gradients
+
+    pairs, (u, a, x) = shape.pairs, term
+    n, size = len(pairs.first), x.shape[1]
+    nothing = x.new_empty(0)
+    of_u = nothing if u is None else torch.empty_like(u)
+    parts = WORKERS.parts(n, least=16)
+    of_x = x.new_zeros(len(parts), *x.shape)  # by thread: several pairs have the same neighbour
+    given = _given(pairs, u, a, x)
+    given += [_array(nothing if v is None else v) for v in (of_y, of_m, of_u, of_a)]
+    kernel: Any = gradients
+    tasks = [(*bounds, *given, _array(of_x[part]), constant(size)) for part, bounds in enumerate(parts)]
+    WORKERS.run(kernel, tasks)
+    return of_u, of_x[0] if len(parts) == 1 else of_x.sum(dim=0)
+
+
+def _invariants(shape: Shape, *terms: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """factor * m[:, :axis]^T p, summed over the pairs (m, p) of each list; the lists one after another."""
+    from dpa2calc.kernels.tables.numba_loops import constant
+    from dpa2calc.kernels.training.loops_numba import invariants
+
+    n, widths = len(shape.pairs.first), [shape.axis * pairs[0][0].shape[2] for pairs in terms]
+    out = terms[0][0][0].new_zeros(n, sum(widths))
+    offset = 0
+    for pairs, width in zip(terms, widths):
+        sizes = constant(width // shape.axis)
+        for m, p in pairs:
+            arrays = (_array(m), _array(p), shape.factor, _array(out), sum(widths), offset, shape.axis, sizes)
+            _run(invariants, n, 64, *arrays)
+        offset += width
+    return out
+
+
+def _invariant_gradients(shape: Shape, grad: Tensor, *moments: Tensor) -> list[Tensor]:
+    """Gradients of the moments m from that of the rows of _invariants([(m, m)], ...); linear in m."""
+    from dpa2calc.kernels.tables.numba_loops import constant
+    from dpa2calc.kernels.training.loops_numba import invariant_gradients
+
+    given, stride, offset, out = _array(grad), grad.shape[1], 0, []
+    for m in moments:
+        n, size = len(m), m.shape[2]
+        out.append(torch.zeros_like(m))
+        arrays = (given, _array(m), shape.factor, _array(out[-1]), stride, offset, shape.axis, constant(size))
+        _run(invariant_gradients, n, 64, *arrays)
+        offset += shape.axis * size
+    return out

@@ -1,0 +1,1 @@
+"""Labels of structures: names, units, and errors against them."""

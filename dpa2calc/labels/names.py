@@ -1,0 +1,183 @@
+"""Labels that a structure carries: in stored calculator results, in `info` or in `arrays`, under a name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import PropertyNotImplementedError
+from ase.geometry import find_mic
+
+from dpa2calc.errors import DataError
+from dpa2calc.files.extxyz import fortran_numbers
+from dpa2calc.structures.lattice import is_crystal
+
+# Written by GPUMD and by converters as Energy, Virial, force; what they mean is the same.
+_SPELLED_FREELY = {
+    "energy": ("energy",),
+    "forces": ("forces", "force"),
+    "stress": ("stress",),
+    "virial": ("virial",),
+}
+_SAME_PLACE = 1e-5  # Å; forces change by far less than their convergence
+
+
+def stored_label(atoms: Atoms, key: str) -> Any:
+    """The value under a name, or None; no calculator is run.
+
+    The names energy, forces, stress and virial are found in any capitals, and forces as `force`; any other
+    name is taken as it is.
+
+    Raises:
+        DataError: the calculator's results belong to other atoms, positions or another cell.
+
+    Example:
+        >>> stored_label(Atoms("H", info={"Energy": -13.6}), "energy")
+        -13.6
+    """
+    if not key:
+        return None
+    value = _exact(atoms, key)
+    if value is not None or key not in _SPELLED_FREELY:
+        return value
+    names = (name for name in (*atoms.info, *atoms.arrays) if str(name).lower() in _SPELLED_FREELY[key])
+    return next((value for name in names if (value := _exact(atoms, name)) is not None), None)
+
+
+def _exact(atoms: Atoms, key: str) -> Any:
+    if atoms.calc is not None:
+        try:
+            # Stored results only: a live calculator must never be run to make a label.
+            value = getattr(atoms.calc, "results", {}).get(key)
+        except PropertyNotImplementedError:
+            value = None
+        if value is not None:
+            _require_own_results(atoms, key)
+            return value
+    return atoms.info.get(key, atoms.arrays.get(key))
+
+
+def _require_own_results(atoms: Atoms, key: str) -> None:
+    """Raise a DataError if the calculator computed its results for something else.
+
+    Atoms wrapped into the cell, or moved all together, keep their results.
+    """
+    computed = getattr(atoms.calc, "atoms", None)
+    if not isinstance(computed, Atoms):
+        return
+    what = ""
+    if not np.array_equal(computed.numbers, atoms.numbers):
+        what = f"other atoms ({computed.get_chemical_formula()}, not {atoms.get_chemical_formula()})"
+    elif not np.array_equal(computed.pbc, atoms.pbc):
+        what = f"pbc = {computed.pbc.tolist()}, not {atoms.pbc.tolist()}"
+    elif (gap := np.abs(computed.cell.array - atoms.cell.array)[atoms.pbc].max(initial=0.0)) > _SAME_PLACE:
+        what = f"another cell (a component differs by {gap:.2g} Å)"
+    elif (gap := _largest_move(computed, atoms)) > _SAME_PLACE:
+        what = f"other positions (an atom is {gap:.2g} Å from there)"
+    if what:
+        raise DataError(
+            f"the calculator's {key} belongs to {what}; were the atoms changed after the calculation, or do "
+            "several structures share one calculator? Store results right after computing them: "
+            "SinglePointCalculator(atoms, energy=..., forces=...)"
+        )
+
+
+def _largest_move(computed: Atoms, atoms: Atoms) -> float:
+    moves = atoms.positions - computed.positions
+    if not moves.any() or not np.isfinite(moves).all():  # what is not a number is another check's matter
+        return 0.0
+    moves = moves - moves[0]
+    if atoms.pbc.any() and atoms.cell[atoms.pbc].any(axis=1).all():
+        moves, _ = find_mic(moves, atoms.cell, atoms.pbc)
+    return float(np.linalg.norm(moves, axis=1).max())
+
+
+def as_number(value: Any, name: str) -> float:
+    """A number that may come as an array or list of one element, or as text.
+
+    Raises:
+        DataError: anything else; a unit in the text is not understood.
+    """
+    try:
+        array = np.asarray(value)
+        if array.size == 1 and array.dtype.kind in "iuf":
+            return float(array.reshape(()))
+        if array.size == 1 and array.dtype.kind in "US":
+            text = array.reshape(()).item()
+            return float(fortran_numbers(text.decode() if isinstance(text, bytes) else text))
+    except ValueError:
+        pass
+    raise DataError(f"{name} = {_short(value)} is not one number; give it in eV, without a unit")
+
+
+def as_array(value: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
+    """An array of numbers, float64, of this shape.
+
+    Raises:
+        DataError: another shape, or not numbers.
+    """
+    array = as_floats(value, name)
+    if array.shape != shape:
+        raise DataError(f"{name}: shape {array.shape}, expected {shape}")
+    return array
+
+
+def as_matrix(values: Any, name: str) -> np.ndarray:
+    """A symmetric (3, 3) matrix from 9 numbers, (3, 3), or 6 in Voigt order xx yy zz yz xz xy.
+
+    Raises:
+        DataError: another number of values, or not numbers.
+    """
+    a = as_floats(values, name)
+    if a.size == 9 and a.squeeze().shape in ((9,), (3, 3)):
+        a = a.reshape(3, 3)
+        return 0.5 * (a + a.T)
+    if a.squeeze().shape == (6,):
+        xx, yy, zz, yz, xz, xy = a.ravel()
+        return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+    raise DataError(f"{name} has shape {a.shape}; allowed: (3, 3), (9,) or (6,)")
+
+
+def as_floats(value: Any, name: str) -> np.ndarray:
+    """Numbers as float64, also from text.
+
+    Raises:
+        DataError: not numbers.
+    """
+    if isinstance(value, str):
+        value = fortran_numbers(value).replace(",", " ").split()
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind in "iufUS":
+            return array.astype(np.float64)
+    except ValueError:
+        pass
+    raise DataError(f"{name} = {_short(value)} is not an array of numbers")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def virial_label(
+    atoms: Atoms, *, stress: str = "stress", virial: str = "virial", source: str = ""
+) -> tuple[np.ndarray | None, str]:
+    """The virial (3, 3) in eV under one of two names, or None; and why a stress was left out, or "".
+
+    A stress (eV/Å^3, ASE's sign) goes first. One volume belongs to it only in a cell that is periodic in
+    three directions, so that it is left out of molecules and slabs.
+
+    Raises:
+        DataError: a wrong shape.
+    """
+    prefix = f"{source}: " if source else ""
+    found = stored_label(atoms, stress)
+    if found is not None:
+        matrix = as_matrix(found, f"{prefix}{stress}")
+        if not is_crystal(atoms):
+            return None, f"a stress needs a cell periodic in three directions, pbc is {atoms.pbc.tolist()}"
+        return -atoms.get_volume() * matrix, ""
+    found = stored_label(atoms, virial)
+    return (None, "") if found is None else (as_matrix(found, f"{prefix}{virial}"), "")

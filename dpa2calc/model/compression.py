@@ -1,0 +1,177 @@
+"""Compressed models: the embedding net of each type pair as a table, looked up while neighbours are summed.
+
+    fast, report = compress(potential)
+    print(report.summary())
+
+Applies to DPA-1 without attention layers, DeepPot-SE, and the repinit block of DPA-2, in concat and strip
+mode. The result is a `Potential` like any other, for inference on the CPU (kernels by Numba) or a CUDA
+device (Triton). Tables are made from the weights in well under a second and are no part of a checkpoint.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dpa2calc.ambient import own_modes
+from dpa2calc.errors import ConfigError, MissingDependencyError
+from dpa2calc.kernels.tables.moments import TabulatedEmbedding
+from dpa2calc.kernels.tables.table import CompressionReport, EmbeddingTable, build_table, embedding_jets
+from dpa2calc.model.config import DPA1Config
+from dpa2calc.model.descriptors.deeppot_se import DeepPotSE
+from dpa2calc.model.embedding import PairEmbedding
+from dpa2calc.model.neighborhood import Environment
+from dpa2calc.model.potential import Potential
+
+CLOSEST = 0.1  # Å; nothing is tabulated for atoms closer than this
+_BOND = 0.7  # Å; the shortest bond, where the nodes begin to spread
+# What compiles the kernels on each kind of device, and where to get it.
+_COMPILERS = {
+    "cpu": ("numba", "pip install 'dpa2calc[compress]' (or numba)"),
+    "cuda": ("triton", "pip install triton (on Linux it comes with torch)"),
+}
+
+
+def why_not_compressible(potential: Potential) -> str | None:
+    """The reason why a model has nothing that could be tabulated, or None if it has."""
+    d = potential.config.descriptor
+    if isinstance(d, DPA1Config) and d.attn_layer > 0:
+        return (
+            f"this DPA-1 has {d.attn_layer} attention layers over neighbours, and only models without can be "
+            "tabulated; distil it into a student of the preset 'dpa1-l0'"
+        )
+    return None
+
+
+@own_modes()
+def compress(
+    potential: Potential,
+    *,
+    tolerance: float = 1e-8,
+    closest: float = CLOSEST,
+    device: torch.device | str = "cpu",
+) -> tuple[Potential, CompressionReport]:
+    """A copy of a potential whose radial embedding is tabulated, and how good the tables are.
+
+    Args:
+        potential: DPA-1 without attention, DeepPot-SE or DPA-2; left as it is.
+        tolerance: largest error of the embedding and its slope, relative to their largest values. The
+            default changes forces by less than 1e-7 eV/Å; time hardly depends on it.
+        closest: Å; shorter distances are refused.
+        device: where it will be evaluated, which decides what has to be installed; the copy is made where
+            the potential is.
+
+    Raises:
+        ConfigError: the model has attention layers, a net that is not smooth, or too many type pairs; there
+            are no kernels for the device.
+        MissingDependencyError: the compiler of the kernels, Numba (CPU) or Triton (CUDA), is not installed.
+
+    Example:
+        >>> fast, report = compress(load_model("student.safetensors"))
+    """
+    reason = why_not_compressible(potential)
+    if reason is not None:
+        raise ConfigError(reason)
+    require_kernels(device)
+    if not 0.0 < tolerance < 1.0:
+        raise ConfigError(f"tolerance = {tolerance:g}; it must be between 0 and 1, for example 1e-8")
+    fast = copy.deepcopy(potential).eval().requires_grad_(False)
+    d = fast.descriptor
+    if isinstance(d, DeepPotSE):
+        table = _deeppot_table(d, tolerance, closest)
+        d.tabulated = TabulatedEmbedding(table)
+        environment = d.environment
+    else:
+        embedding, environment = d.repinit.embedding, d.repinit.environment
+        table = _pair_table(embedding, environment, d.type_embedding(), tolerance, closest)
+        embedding.tabulated = TabulatedEmbedding(table)
+    report = _report(table, environment, closest, fast.dtype)
+    fast.compression, fast.prefers_compression = report, True
+    return fast, report
+
+
+@own_modes()
+def decompress(potential: Potential) -> Potential:
+    """The same potential without tables (in place)."""
+    for module in potential.modules():
+        if getattr(module, "tabulated", None) is not None:
+            module.tabulated = None  # type: ignore[assignment]
+    potential.compression = None
+    return potential
+
+
+def why_no_kernels(device: torch.device | str = "cpu") -> str | None:
+    """The reason why tables cannot be evaluated on a device, or None if they can."""
+    kind = torch.device(device).type
+    if kind not in _COMPILERS:
+        return f"tables can be looked up on CPU and CUDA devices, and device is {str(device)!r}"
+    package, advice = _COMPILERS[kind]
+    if importlib.util.find_spec(package) is None:
+        return f"compressed models need {package.capitalize()} here: {advice}"
+    return None
+
+
+def require_kernels(device: torch.device | str = "cpu") -> None:
+    """Raise unless tables can be evaluated on a device.
+
+    Raises:
+        ConfigError: never on such a device. MissingDependencyError: a package is missing.
+    """
+    reason = why_no_kernels(device)
+    if reason is not None:
+        error = MissingDependencyError if torch.device(device).type in _COMPILERS else ConfigError
+        raise error(f"{reason}; compress=False evaluates the same model without tables, several times slower")
+
+
+def _pair_table(
+    embedding: PairEmbedding, environment: Environment, tebd: Tensor, tolerance: float, closest: float
+) -> EmbeddingTable:
+    inputs = embedding.pair_inputs(tebd) if embedding.strip is None else tebd.new_zeros(1, 0)
+    return build_table(
+        embedding_jets(embedding.net, inputs), tolerance=tolerance, **_range(environment, closest)
+    )
+
+
+def _deeppot_table(d: DeepPotSE, tolerance: float, closest: float) -> EmbeddingTable:
+    """One line for each net, in the order of `d.nets`."""
+    each = [embedding_jets(net, torch.zeros(1, 0)) for net in d.nets]  # type: ignore[arg-type]
+
+    def jets(s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        values = [one(s) for one in each]
+        return tuple(torch.cat([v[k] for v in values]) for k in range(3))  # type: ignore[return-value]
+
+    return build_table(jets, tolerance=tolerance, **_range(d.environment, closest))
+
+
+def _range(environment: Environment, closest: float) -> dict[str, Any]:
+    """Arguments that can occur for any type of the centre."""
+    mean, std = environment.mean[:, 0].double(), environment.std[:, 0].double()
+
+    def largest(r: float) -> float:
+        return float(((1.0 / (r + environment.protection) - mean) / std).max())
+
+    return {"low": float((-mean / std).min()), "physical": largest(_BOND), "high": largest(closest)}
+
+
+def _report(
+    table: EmbeddingTable, environment: Environment, closest: float, dtype: torch.dtype
+) -> CompressionReport:
+    bytes_each = torch.finfo(dtype).bits // 8
+    error = table.error
+    return CompressionReport(
+        closest=closest,
+        cutoff=environment.cutoff,
+        smallest=table.low,
+        largest=table.high,
+        n_tables=table.nodes.shape[0],
+        n_nodes=table.n_nodes,
+        megabytes=table.nodes.numel() * bytes_each / 1e6,
+        value_max=error.value_max,
+        value_rms=error.value_rms,
+        slope_max=error.slope_max,
+        slope_rms=error.slope_rms,
+    )

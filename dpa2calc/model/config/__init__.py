@@ -1,0 +1,238 @@
+"""Model configurations: frozen dataclasses, validated when made, to and from JSON.
+
+Lengths are in Å. Option names follow deepmd-kit's `input.json` where the meaning is the same,
+with `cutoff` and `cutoff_smooth` for `rcut` and `rcut_smth`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ase.data import atomic_numbers
+
+from dpa2calc.files.limits import MOST_CUTOFF, MOST_TYPES, MOST_WIDTH
+from dpa2calc.files.typed import build, check_fields
+from dpa2calc.model.config.descriptors import (
+    Activation,
+    DeepPotSEConfig,
+    DescriptorConfig,
+    DPA1Config,
+    DPA2Config,
+    Pairs,
+    RepformerConfig,
+    RepinitConfig,
+    TebdMode,
+    ThreeBodyConfig,
+    UpdateStyle,
+    check,
+    check_activation,
+    check_widths,
+)
+
+__all__ = [
+    "Activation",
+    "BridgingConfig",
+    "DPA1Config",
+    "DPA2Config",
+    "DeepPotSEConfig",
+    "DescriptorConfig",
+    "FittingConfig",
+    "HeadConfig",
+    "ModelConfig",
+    "NeighborRule",
+    "Pairs",
+    "RepformerConfig",
+    "RepinitConfig",
+    "TebdMode",
+    "ThreeBodyConfig",
+    "UpdateStyle",
+    "check",
+    "check_activation",
+    "from_dict",
+    "to_dict",
+]
+
+NeighborRule = Literal["nearest", "all"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittingConfig:
+    """The energy fitting net (paper, section 4.2; MATHS 7)."""
+
+    neuron: tuple[int, ...] = (240, 240, 240)
+    activation: str = "tanh"
+    resnet_dt: bool = True
+    numb_fparam: int = 0
+    numb_aparam: int = 0
+    dim_case_embd: int = 0
+    default_fparam: tuple[float, ...] | None = None
+    exclude_types: tuple[int, ...] = ()
+    # vacuum removal: one entry a type, an energy (eV) or None; empty = not removed
+    atom_ener: tuple[float | None, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_fields(self, "fitting")
+        check_widths("fitting.neuron", self.neuron)
+        for name in ("numb_fparam", "numb_aparam", "dim_case_embd"):
+            check(0 <= getattr(self, name) <= MOST_WIDTH, f"fitting.{name}", getattr(self, name), "0 or more")
+        default = self.default_fparam
+        check(
+            default is None or len(default) == self.numb_fparam,
+            "fitting.default_fparam",
+            default,
+            f"{self.numb_fparam} numbers, as numb_fparam says",
+        )
+        check_activation("fitting.activation", self.activation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BridgingConfig:
+    """Bridging to a tabulated pair potential at short distance (MATHS 10); lengths in Å."""
+
+    cutoff: float
+    nsel: int
+    switch_min: float
+    switch_max: float
+    smin_alpha: float = 0.1
+    n_intervals: int = 0
+    r_min: float = 0.0
+    spacing: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_fields(self, "bridging")
+        check(0 < self.cutoff <= MOST_CUTOFF, "bridging.cutoff", self.cutoff, f"0 to {MOST_CUTOFF:g} Å")
+        check(self.nsel > 0, "bridging.nsel", self.nsel, "a positive number of neighbours")
+        check(self.n_intervals >= 0, "bridging.n_intervals", self.n_intervals, "0 or more")
+        check(self.switch_min < self.switch_max, "bridging.switch_min", self.switch_min, "below switch_max")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadConfig:
+    """One head: its name, what is known of its training data, and its fitting net.
+
+    `elements` are those seen in training (empty: not known); `info` holds JSON-able extras such as
+    test errors, data sources and licences.
+    """
+
+    name: str = "Default"
+    aliases: tuple[str, ...] = ()
+    description: str = ""
+    functional: str = ""
+    elements: tuple[str, ...] = ()
+    fitting: FittingConfig = field(default_factory=FittingConfig)
+    info: dict[str, Any] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        check_fields(self, "head")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Everything needed to build a potential except its numbers.
+
+    `neighbor_rule`: "nearest" keeps the nsel nearest neighbours (what deepmd-kit models mean);
+    "all" keeps every neighbour within the cutoff and uses nsel only as the normalising constant.
+    """
+
+    type_map: tuple[str, ...]
+    descriptor: DescriptorConfig
+    heads: tuple[HeadConfig, ...] = (HeadConfig(),)
+    neighbor_rule: NeighborRule = "all"
+    pair_exclude_types: Pairs = ()
+    atom_exclude_types: tuple[int, ...] = ()
+    bridging: BridgingConfig | None = None
+    min_neighbor_distance: float | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        n_types = len(self.type_map)
+        check(0 < n_types <= MOST_TYPES, "type_map", self.type_map, f"1 to {MOST_TYPES} elements")
+        check(
+            any(symbol in atomic_numbers for symbol in self.type_map),
+            "type_map",
+            self.type_map,
+            "names of which at least one is an element, as nothing could be evaluated else",
+        )
+        check(len(set(self.type_map)) == len(self.type_map), "type_map", self.type_map, "no element twice")
+        names = [head.name for head in self.heads]
+        check(len(names) > 0 and len(set(names)) == len(names), "heads", names, "one or more different names")
+        d = self.descriptor
+        self._check_types(d)
+        if isinstance(d, DeepPotSEConfig):
+            check(len(d.sel) == self.n_types, "descriptor.sel", d.sel, f"{self.n_types} numbers, one a type")
+        pad_is_neighbor = isinstance(d, DPA1Config) and not d.set_davg_zero and d.tebd_input_mode == "concat"
+        check(
+            not (self.neighbor_rule == "all" and pad_is_neighbor),
+            "set_davg_zero",
+            False,
+            "true with tebd_input_mode 'concat' under the rule 'all' (the energy would jump at the cutoff)",
+        )
+
+    def _check_types(self, d: DescriptorConfig) -> None:
+        """Every type that is named by its index must be in the type map."""
+        check(d.env_protection >= 0, "descriptor.env_protection", d.env_protection, "0 or more")
+        inside = f"types from 0 to {self.n_types - 1}"
+        pairs = {"pair_exclude_types": self.pair_exclude_types, "descriptor.exclude_types": d.exclude_types}
+        for name, given in pairs.items():
+            check(
+                all(0 <= t < self.n_types for pair in given for t in pair), name, given, f"pairs of {inside}"
+            )
+        lists = {"atom_exclude_types": self.atom_exclude_types}
+        lists |= {f"fitting.exclude_types of head {h.name}": h.fitting.exclude_types for h in self.heads}
+        for name, listed in lists.items():
+            check(all(0 <= t < self.n_types for t in listed), name, listed, inside)
+        for head in self.heads:
+            check(
+                len(head.fitting.atom_ener) in (0, self.n_types),
+                f"fitting.atom_ener of head {head.name}",
+                head.fitting.atom_ener,
+                f"{self.n_types} energies, one a type, or none",
+            )
+
+    @property
+    def n_types(self) -> int:
+        """Number of elements in the type map."""
+        return len(self.type_map)
+
+    @property
+    def cutoff(self) -> float:
+        """The largest cutoff of any part, Å."""
+        return max(self.descriptor.cutoff, self.bridging.cutoff if self.bridging else 0.0)
+
+    def with_heads(self, heads: tuple[HeadConfig, ...]) -> ModelConfig:
+        """The same model with other heads."""
+        return dataclasses.replace(self, heads=heads)
+
+
+def n_layers(config: ModelConfig) -> int:
+    """A lower bound of the layers, and so of the arrays, that a model has; counted without building it."""
+    d = config.descriptor
+    mixed = not isinstance(d, DeepPotSEConfig)
+    total = sum((len(h.fitting.neuron) + 1) * (1 if mixed else config.n_types) for h in config.heads)
+    if isinstance(d, DPA2Config):
+        return total + len(d.repinit.neuron) + d.repformer.nlayers
+    if isinstance(d, DPA1Config):
+        return total + len(d.neuron) + d.attn_layer
+    return total + len(d.neuron) * config.n_types ** (1 if d.type_one_side else 2)
+
+
+def to_dict(config: Any) -> Any:
+    """A configuration as plain dicts and lists, ready for JSON."""
+    if dataclasses.is_dataclass(config):
+        return {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    if isinstance(config, (tuple, list)):
+        return [to_dict(item) for item in config]
+    if isinstance(config, dict):
+        return {key: to_dict(item) for key, item in config.items()}
+    return config
+
+
+def from_dict(cls: Any, values: Any) -> Any:
+    """Build a configuration from plain dicts.
+
+    Raises:
+        ConfigError: an unknown key (the nearest right one is named) or a value of another type.
+    """
+    return build(cls, values)

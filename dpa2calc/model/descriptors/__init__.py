@@ -1,0 +1,1 @@
+"""The descriptors: DPA-2, DPA-1 and DeepPot-SE."""

@@ -1,0 +1,94 @@
+"""The se_atten block: repinit of DPA-2 and, with attention layers, the body of DPA-1 (MATHS 3 and 8)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from dpa2calc.model.config import DPA1Config, Pairs, RepinitConfig
+from dpa2calc.model.descriptors.gated_attention import NeighborAttention
+from dpa2calc.model.embedding import PairEmbedding
+from dpa2calc.model.neighborhood import Environment, Neighborhood, Shell, type_pair_mask
+
+
+def contract(moments: Tensor, axis: int) -> Tensor:
+    """Rotation invariants of D (n, 4, m): D^T D[:, :axis], flattened (m, axis) row-major."""
+    return torch.bmm(moments.transpose(1, 2), moments[:, :, :axis]).flatten(1)  # (n, m * axis)
+
+
+class Repinit(nn.Module):
+    """Radial embedding of every neighbour, summed with the environment matrix and contracted."""
+
+    excluded_pairs: Tensor | None
+
+    def __init__(
+        self,
+        config: RepinitConfig | DPA1Config,
+        n_types: int,
+        *,
+        smooth: bool,
+        exclude_types: Pairs,
+        env_protection: float,
+    ):
+        super().__init__()
+        self.config, self.n_types, self.smooth = config, n_types, smooth
+        self.environment = Environment(
+            n_types, config.cutoff, config.cutoff_smooth, protection=env_protection
+        )
+        self.embedding = PairEmbedding(
+            config.neuron,
+            config.tebd_dim,
+            config.tebd_input_mode,
+            one_side=config.type_one_side,
+            activation=config.activation,
+            resnet_dt=config.resnet_dt,
+        )
+        self.attention = nn.ModuleList()
+        if isinstance(config, DPA1Config):
+            self.attention.extend(NeighborAttention(config) for _ in range(config.attn_layer))
+        self.register_buffer("excluded_pairs", type_pair_mask(exclude_types, n_types), persistent=False)
+
+    @property
+    def width(self) -> int:
+        """Number of components a atom."""
+        return self.config.neuron[-1] * self.config.axis_neuron
+
+    def forward(self, hood: Neighborhood, tebd: Tensor) -> Tensor:
+        """(n, m * axis) invariants."""
+        shell = hood.shell(self.config.cutoff, self.config.nsel)
+        excluded = None
+        if self.excluded_pairs is not None:
+            excluded = self.excluded_pairs[shell.types_i.unsqueeze(1), shell.types_j]
+        rows, w = self.environment(shell, excluded)  # (n, k, 4), (n, k)
+        # An embedding net sees the neighbour's type first, then the centre's.
+        index = self.embedding.pair_index(shell.types_j, shell.types_i.unsqueeze(1), self.n_types)
+        switch = w if self.smooth else None
+        padding = self._padding(hood, shell, tebd) if self.environment.shifted else None
+        moments = None if self.attention else self.embedding.moments(rows, index, tebd, switch)
+        if moments is None:
+            g = self.embedding(rows[..., 0], index, tebd, switch)  # (n, k, m)
+            for layer in self.attention:
+                g = layer(g, shell, w, self.config.nsel - shell.occupied, excluded)
+            moments = torch.bmm(rows.transpose(1, 2), g)  # (n, 4, m)
+        if padding is not None:
+            for layer in self.attention:
+                assert isinstance(layer, NeighborAttention)
+                padding = layer.padding_row(padding)
+            n_padding = (self.config.nsel - shell.occupied).to(rows.dtype)
+            weight = self.environment.padding_rows(shell.types_i) * n_padding.unsqueeze(-1)  # (n, 4)
+            moments = moments + weight.unsqueeze(-1) * padding.unsqueeze(1)
+        return contract(moments / self.config.nsel, self.config.axis_neuron)
+
+    def _padding(self, hood: Neighborhood, shell: Shell, tebd: Tensor) -> Tensor:
+        """Embedding of a padding slot of each centre (n, m), which counts where the mean is not zero.
+
+        deepmd-kit gives a padding slot the type of the first atom of the structure.
+        """
+        graph = hood.graph
+        s = self.environment.padding_rows(shell.types_i)[:, 0]
+        starts = torch.searchsorted(
+            graph.structure, torch.arange(graph.n_structures, device=graph.structure.device)
+        )
+        first_type = graph.types[starts][graph.structure]
+        index = self.embedding.pair_index(first_type, shell.types_i, self.n_types)
+        return self.embedding(s, index, tebd, torch.zeros_like(s) if self.smooth else None)

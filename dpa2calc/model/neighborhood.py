@@ -1,0 +1,123 @@
+"""Switch function and environment matrix of one block (paper, section 4.1; MATHS 1)."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dpa2calc.structures.graph import Graph
+
+
+def switch(distances: Tensor, cutoff: float, cutoff_smooth: float) -> Tensor:
+    """w(r): 1 below `cutoff_smooth`, 0 beyond `cutoff`, with two continuous derivatives in between."""
+    u = ((distances - cutoff_smooth) * (1.0 / (cutoff - cutoff_smooth))).clamp(0.0, 1.0)
+    return 1.0 + u * u * u * (u * (15.0 - 6.0 * u) - 10.0)
+
+
+@dataclass(frozen=True)
+class Shell:
+    """The neighbours that one block sees: a leading part of the graph's table.
+
+    `mask` marks slots holding a neighbour that counts; `occupied` (n,) is the number of slots taken
+    by neighbours, counted or excluded: the other nsel - occupied slots of deepmd-kit's padded list
+    are padding.
+    """
+
+    neighbors: Tensor  # (n, k)
+    types_i: Tensor  # (n,)
+    types_j: Tensor  # (n, k)
+    vectors: Tensor  # (n, k, 3)
+    distances: Tensor  # (n, k)
+    mask: Tensor  # (n, k)
+    occupied: Tensor  # (n,)
+
+
+@dataclass(frozen=True)
+class Neighborhood:
+    """Graph plus what all blocks share: differentiable vectors and distances in the model's dtype."""
+
+    graph: Graph
+    vectors: Tensor  # (n, k, 3)
+    distances: Tensor  # (n, k)
+    types_j: Tensor  # (n, k)
+    mask: Tensor  # (n, k), excluded pairs of the whole model taken out
+    nearest: bool
+
+    def shell(self, cutoff: float, nsel: int) -> Shell:
+        """The neighbours within `cutoff`, under the rule "nearest" only the first `nsel` slots."""
+        table = self.graph
+        width = min(self.mask.shape[1], nsel) if self.nearest else self.mask.shape[1]
+        inside = self.mask[:, :width] & (self.distances.detach()[:, :width] <= cutoff)
+        # The last used column, not a count: excluded pairs leave holes in the list.
+        used = inside.any(dim=0).nonzero()
+        width = int(used[-1]) + 1 if used.numel() else 1
+        inside = inside[:, :width]
+        return Shell(
+            neighbors=table.neighbors[:, :width],
+            types_i=table.types,
+            types_j=self.types_j[:, :width],
+            vectors=self.vectors[:, :width],
+            distances=self.distances[:, :width],
+            mask=inside,
+            occupied=inside.sum(dim=1),
+        )
+
+    def without(self, excluded_pairs: Tensor) -> Neighborhood:
+        """The same with neighbours of excluded type pairs (n_types, n_types) turned into padding."""
+        keep = ~excluded_pairs[self.graph.types.unsqueeze(1), self.types_j]
+        return dataclasses.replace(self, mask=self.mask & keep)
+
+
+class Environment(nn.Module):
+    """Normalised environment matrix of one block, with the statistics of the training data.
+
+    mean, std: (n_types, 4), by the type of the centre; deepmd-kit stores them once for every slot.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, n_types: int, cutoff: float, cutoff_smooth: float, *, protection: float = 0.0):
+        super().__init__()
+        self.cutoff, self.cutoff_smooth, self.protection = cutoff, cutoff_smooth, protection
+        self.register_buffer("mean", torch.zeros(n_types, 4, dtype=torch.float32))
+        self.register_buffer("std", torch.full((n_types, 4), 0.1, dtype=torch.float32))
+
+    @property
+    def shifted(self) -> bool:
+        """Whether the mean is not zero, so that padding slots contribute (MATHS 1)."""
+        return bool(self.mean.any())
+
+    def forward(self, shell: Shell, excluded: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Rows (n, k, 4) and switch (n, k); rows and switch are 0 where there is no neighbour.
+
+        `excluded` (n, k) marks neighbours whose rows and switch are set to 0 but that keep their slot.
+        """
+        w = switch(shell.distances, self.cutoff, self.cutoff_smooth)
+        alive = shell.mask if excluded is None else shell.mask & ~excluded
+        if not bool(alive.all()):
+            w = w * alive
+        inverse = 1.0 / (shell.distances + self.protection)
+        radial = w * inverse
+        angular = (radial * inverse).unsqueeze(-1) * shell.vectors
+        rows = torch.cat([radial.unsqueeze(-1), angular], dim=-1)
+        if self.shifted:
+            rows = (rows - self.mean[shell.types_i].unsqueeze(1)) * alive.unsqueeze(-1)
+        return rows / self.std[shell.types_i].unsqueeze(1), w
+
+    def padding_rows(self, types: Tensor) -> Tensor:
+        """What a padding slot holds for a centre of each type: -mean/std, (n, 4)."""
+        return (-self.mean / self.std)[types]
+
+
+def type_pair_mask(pairs: tuple[tuple[int, int], ...], n_types: int) -> Tensor | None:
+    """(n_types, n_types) bool table of excluded pairs (both orders), or None when there is none."""
+    if not pairs:
+        return None
+    table = torch.zeros(n_types, n_types, dtype=torch.bool)
+    for a, b in pairs:
+        table[a, b] = table[b, a] = True
+    return table

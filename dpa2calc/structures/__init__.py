@@ -1,0 +1,1 @@
+"""From atoms to neighbours and graphs."""

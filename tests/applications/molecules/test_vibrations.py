@@ -1,0 +1,179 @@
+"""Molecular vibrations against second differences of the energy, isotopes and rigid-body mechanics."""
+
+import numpy as np
+import pytest
+from ase import Atoms, units
+from ase.build import add_adsorbate, fcc111, molecule
+from ase.calculators.emt import EMT
+from ase.optimize import BFGS
+from ase.thermochemistry import IdealGasThermo
+
+from dpa2calc.applications.molecules.vibrations import Vibrations, rigid_motions, vibrations
+from dpa2calc.errors import ConfigError, StructureError
+
+
+def relaxed(name, calculator=EMT):
+    atoms = molecule(name)
+    atoms.calc = calculator()
+    BFGS(atoms, logfile=None).run(fmax=1e-6, steps=500)
+    return atoms
+
+
+def inverse_cm(stiffness, mass):
+    return np.sqrt(stiffness * units._e * 1e20 / (mass * units._amu)) / (2 * np.pi * units._c * 100)
+
+
+@pytest.mark.parametrize("name", ["H2", "N2", "CO"])
+def test_diatomic_against_differences_of_the_energy(name):
+    atoms = relaxed(name)
+    length, h = atoms.get_distance(0, 1), 0.005
+
+    def energy(r):
+        pair = Atoms(atoms.symbols, positions=[[0, 0, 0], [r, 0, 0]], calculator=EMT())
+        return pair.get_potential_energy()
+
+    values = [energy(length + i * h) for i in (-2, -1, 0, 1, 2)]
+    stiffness = (-values[0] + 16 * values[1] - 30 * values[2] + 16 * values[3] - values[4]) / (12 * h**2)
+    m1, m2 = atoms.get_masses()
+    result = vibrations(atoms, displacement=0.002, progress=False)
+    assert result.linear and len(result.frequencies) == 1
+    assert result.frequencies[0] == pytest.approx(inverse_cm(stiffness, m1 * m2 / (m1 + m2)), rel=1e-3)
+    assert result.zero_point_energy == pytest.approx(result.frequencies[0] * units.invcm / 2)
+    # rotations seen through finite displacements
+    assert np.abs(result.rigid_frequencies).max() < 0.003 * result.frequencies[0]
+
+
+def test_water_has_three_vibrations_and_six_rigid_motions():
+    atoms = relaxed("H2O")
+    before = atoms.copy()
+    result = vibrations(atoms, displacement=0.002, progress=False)
+    assert atoms == before
+    assert result.frequencies.shape == (3,) and result.modes.shape == (3, 3, 3)
+    assert result.n_imaginary == 0 and not result.linear
+    assert np.abs(result.rigid_frequencies).max() < 0.02 * result.frequencies.max()
+    # modes carry neither momentum nor angular momentum, and are orthogonal under the masses
+    mass = atoms.get_masses()[:, None]
+    centred = atoms.positions - atoms.get_center_of_mass()
+    for mode in result.modes:
+        assert (mass * mode).sum(axis=0) == pytest.approx([0, 0, 0], abs=1e-10)
+        assert np.cross(centred, mass * mode).sum(axis=0) == pytest.approx([0, 0, 0], abs=1e-10)
+    overlap = np.einsum("max,nax,a->mn", result.modes, result.modes, mass[:, 0])
+    assert overlap == pytest.approx(np.diag(np.diag(overlap)), abs=1e-10)
+
+
+def test_isotopes():
+    """Deuterium: every mode of H2 slows by sqrt(2)."""
+    light = relaxed("H2")
+    heavy = light.copy()
+    heavy.calc = EMT()
+    heavy.set_masses(2 * light.get_masses())
+    ratio = vibrations(light, progress=False).frequencies / vibrations(heavy, progress=False).frequencies
+    assert ratio == pytest.approx([np.sqrt(2)], rel=1e-9)
+
+
+def test_rigid_motions_span_what_moves_nothing():
+    positions = np.random.default_rng(0).normal(size=(5, 3))
+    masses = np.array([1.0, 12.0, 16.0, 14.0, 1.0])
+    rows, linear = rigid_motions(positions, masses)
+    assert rows.shape == (6, 15) and not linear
+    assert rows @ rows.T == pytest.approx(np.eye(6), abs=1e-12)
+    rotation = np.cross([0.3, -0.2, 0.9], positions) * np.sqrt(masses)[:, None]  # about the origin
+    assert rows.T @ (rows @ rotation.ravel()) == pytest.approx(rotation.ravel(), abs=1e-10)
+    line = np.outer(np.arange(3.0), [1, 2, 3])
+    assert rigid_motions(line, masses[:3])[0].shape == (5, 9) and rigid_motions(line, masses[:3])[1]
+    assert rigid_motions(positions[:1], masses[:1])[0].shape == (3, 3)
+
+
+def test_free_energy_of_an_ideal_gas():
+    atoms = relaxed("N2")
+    result = vibrations(atoms, progress=False)
+    reference = IdealGasThermo(
+        result.frequencies * units.invcm, "linear", atoms=atoms, symmetrynumber=2, spin=0,
+        potentialenergy=result.energy,
+    ).get_gibbs_energy(300.0, 101325.0, verbose=False)  # fmt: skip
+    assert result.free_energy(300.0, symmetry_number=2) == pytest.approx(reference)
+    # doubling the symmetry number costs kT ln 2
+    difference = result.free_energy(300.0, symmetry_number=2) - result.free_energy(300.0)
+    assert difference == pytest.approx(units.kB * 300 * np.log(2), rel=1e-9)
+
+
+def test_saddle_point_has_an_imaginary_mode_and_no_free_energy():
+    atoms = relaxed("C2H2")  # EMT prefers it bent
+    result = vibrations(atoms, progress=False)
+    assert result.n_imaginary > 0 and "imaginary" in result.summary()
+    with pytest.raises(StructureError, match=r"imaginary modes \(lowest -.*no free energy"):
+        result.free_energy(300.0)
+
+
+def test_chosen_atoms_on_a_surface(tmp_path):
+    slab = fcc111("Cu", (2, 2, 2), vacuum=6.0)
+    add_adsorbate(slab, "O", 1.2, "fcc")
+    slab.pbc = True
+    slab.calc = EMT()
+    result = vibrations(slab, indices=[8], relax="positions", fmax=1e-4, progress=False)
+    assert result.frequencies.shape == (3,) and len(result.rigid_frequencies) == 0
+    assert result.positions[:8] == pytest.approx(slab.positions[:8])  # only the chosen atom relaxed
+    assert result.frequencies[0] == pytest.approx(result.frequencies[1], rel=1e-3)  # threefold site
+    # normal mode along z: second difference of the energy
+    top, h = result.atoms(), 0.005
+    energies = []
+    for step in (-h, 0, h):
+        moved = top.copy()
+        moved.positions[8, 2] += step
+        moved.calc = EMT()
+        energies.append(moved.get_potential_energy())
+    stiffness = (energies[0] - 2 * energies[1] + energies[2]) / h**2
+    assert result.hessian[2, 2] == pytest.approx(stiffness, rel=1e-3)
+    assert result.free_energy(300.0) < result.energy + result.zero_point_energy
+    loaded = Vibrations.load(result.save(tmp_path / "v.npz"))
+    assert loaded.summary() == result.summary()
+
+
+def test_frames_of_a_mode():
+    result = vibrations(relaxed("H2O"), progress=False)
+    frames = result.mode_frames(2, amplitude=0.2, n_frames=8)
+    moves = np.array([frame.positions - result.positions for frame in frames])
+    assert moves[0] == pytest.approx(0.0)
+    assert np.linalg.norm(moves[2], axis=1).max() == pytest.approx(0.2)
+    assert moves[6] == pytest.approx(-moves[2])
+    assert result.plot().get_xlabel().startswith("frequency")
+
+
+def test_resumes_after_an_interruption(tmp_path):
+    class Stopping(EMT):
+        calls, stop = 0, 4
+
+        def calculate(self, *args, **kwargs):
+            type(self).calls += 1
+            if self.calls == self.stop:
+                raise KeyboardInterrupt
+            super().calculate(*args, **kwargs)
+
+    atoms = relaxed("N2")
+    atoms.calc = Stopping()
+    with pytest.raises(KeyboardInterrupt):
+        vibrations(atoms, folder=tmp_path, progress=False)
+    stored = len(list(tmp_path.glob("*.npz")))
+    assert stored == 3 and not list(tmp_path.glob("*.part"))
+    vibrations(atoms, folder=tmp_path, progress=False)
+    assert Stopping.calls == 4 + 13 - 3  # the rest and twelve displacements, three of them known
+
+
+def test_errors():
+    atoms = molecule("N2")
+    atoms.calc = EMT()
+    text = r"need a relaxed structure: the largest force is .* use relax='positions'"
+    with pytest.raises(StructureError, match=text):
+        vibrations(atoms, progress=False)
+    with pytest.raises(ConfigError, match="indices must be different numbers from 0 to 1"):
+        vibrations(atoms, indices=[0, 0], progress=False)
+    with pytest.raises(ConfigError, match="indices must be a list of atom numbers"):
+        vibrations(atoms, indices=[0.5], progress=False)
+    with pytest.raises(ConfigError, match="displacement must be a positive number"):
+        vibrations(atoms, displacement=0, progress=False)
+    with pytest.raises(ConfigError, match="relax = 'cell' is not allowed; allowed: none, positions"):
+        vibrations(atoms, relax="cell", progress=False)
+    atoms.set_cell([10, 10, 10])
+    atoms.pbc = True
+    with pytest.raises(StructureError, match=r"use phonons\(\) for a crystal"):
+        vibrations(atoms, progress=False)

@@ -1,0 +1,188 @@
+"""Every option of every configuration takes numbers of any kind, and nothing of another type."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+from pathlib import Path
+from typing import Literal, Union, get_args, get_origin
+
+import numpy as np
+import pytest
+
+from dpa2calc.errors import ConfigError
+from dpa2calc.files.options import option_types
+from dpa2calc.training.config.run_file import read_run_file
+from dpa2calc.training.config.train import FinetuneConfig, TrainConfig
+from dpa2calc.training.distill.config import DistillConfig, MDCondition, conditions_of
+from dpa2calc.training.distill.file import read_distill_file
+from dpa2calc.training.fit.run import train
+from dpa2calc.training.fit.setup import TrainingData, TrainingSet
+from dpa2calc.training.learning_curve import learning_curve
+
+CONFIGS = (TrainConfig, FinetuneConfig, DistillConfig, MDCondition)
+OPTIONS = [(cls, name, hint) for cls in CONFIGS for name, hint in option_types(cls).items()]
+
+
+def _plain_type(hint):
+    if get_origin(hint) in (types.UnionType, Union):
+        return next(a for a in get_args(hint) if a is not type(None))
+    return get_args(hint)[0] if get_origin(hint) is tuple else hint
+
+
+def _set(cls, name, value):
+    return getattr(cls(**{name: value}), name)
+
+
+@pytest.mark.parametrize(("cls", "name", "hint"), OPTIONS, ids=[f"{c.__name__}.{n}" for c, n, _ in OPTIONS])
+def test_every_option_by_its_type(cls, name, hint):
+    default, kind = getattr(cls(), name), _plain_type(hint)
+    where = f"md.{name}" if cls is MDCondition else name
+    many = get_origin(hint) is tuple
+    if kind in (int, float) and default not in (None, 0, False):
+        number = default[0] if many else default
+        for same in (
+            np.float64(number),
+            np.array(number),
+            *([np.int64(number), float(number)] * (kind is int)),
+        ):
+            found = _set(cls, name, same)
+            found = found[0] if many else found
+            assert found == number and type(found) is kind
+        if kind is float:
+            assert type(_set(cls, name, np.float32(number))) in (float, tuple)
+        if many:
+            assert _set(cls, name, np.array([number, number])) == (number, number)
+    wrong = {
+        int: ["2", 2.5, math.inf, math.nan, True, None, [2], "many", 10**400],
+        float: ["0.5", math.nan, -math.inf, True, [[0.5]], 1j],
+        bool: ["true", 1, None, np.int64(1)],
+        str: [5, b"text", ["a"], True],
+    }.get(kind, [5, "nonsense", None, np.array(["adam", "soap"])])
+    for value in wrong:
+        if (value is None and default is None) or (many and kind is str and value == ["a"]):
+            continue
+        with pytest.raises(ConfigError, match=rf"^{where}\b.* is not allowed"):
+            cls(**{name: value})
+    assert kind in (int, float, bool, str) or get_origin(kind) is Literal
+
+
+def test_infinity_turns_a_limit_off_and_is_refused_elsewhere():
+    assert DistillConfig(force_limit=math.inf, upper_bound=math.inf).force_limit == math.inf
+    assert TrainConfig(time_limit=math.inf, gradient_clip=np.inf).time_limit == math.inf
+    for name in ("learning_rate", "weight_decay", "huber_delta", "energy_prefactor_limit"):
+        with pytest.raises(ConfigError, match=f"{name} = inf is not allowed; allowed: a finite number"):
+            TrainConfig(**{name: math.inf})
+
+
+def test_numpy_numbers_train(tiny_model, lj_data, tmp_path):
+    config = TrainConfig(steps=np.int64(2), batch_atoms=np.int32(8), learning_rate=np.float32(1e-3))
+    assert train(tiny_model(), lj_data(3), config, output=tmp_path, progress=False).steps == 2
+    assert (
+        train(tiny_model(), lj_data(3), config.replace(steps=2.0), output=tmp_path, progress=False).steps == 2
+    )
+
+
+def test_conditions_of_dynamics():
+    (one,) = conditions_of(
+        {"temperature": np.array([300, 360]), "steps": np.int64(100), "structures": Path("a")}
+    )
+    assert one.temperature == (300.0, 360.0) and one.steps == 100 and one.structures == ("a",)
+    # as written: they are part of the names by which trajectories on disk are known
+    assert repr(MDCondition(temperature=(300, 360.0), timestep=2).temperature) == "(300, 360.0)"
+    for md in (5, "nvt", [5], None):
+        with pytest.raises(ConfigError, match=r"md = .* is not allowed; allowed: an MDCondition"):
+            conditions_of(md)
+
+
+def test_numbers_of_a_learning_curve_and_weights(tiny_model, lj_data, tmp_path):
+    for sizes in ((2, 2.5), ("2",), (0,)):
+        with pytest.raises(ConfigError, match=r"sizes = .* is not allowed"):
+            learning_curve(lj_data(3), lj_data(1), sizes=sizes, schemes={"a": None}, output=tmp_path / "x")
+    for weight in (math.inf, math.nan, "1", 0, -1, None):
+        sets = TrainingSet(lj_data(2), weight=weight)
+        with pytest.raises(ConfigError, match=r"set 'A': weight = .* is not allowed"):
+            TrainingData.of({"A": sets}, tiny_model())
+
+
+DEEP = "x = " + "[" * 3000 + "]" * 3000
+DOTTED = ".".join(["model"] * 3000) + " = 1"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("steps = inf", "steps = inf is not allowed; allowed: a whole number"),
+        ("steps = nan", "steps = nan is not allowed"),
+        ("steps = [5]", r"steps = \[5\] is not allowed"),
+        ("steps = {a = 1}", "steps = .* is not allowed"),
+        ("learning_rate = inf", "learning_rate = inf is not allowed; allowed: a finite number"),
+        ("learning_rate = 1979-05-27", "learning_rate = .* is not allowed"),
+        ("sets = 5", "sets = 5 is not allowed; allowed: a table"),
+        ("sets.a = 5", "sets.a = 5 is not allowed; allowed: a table"),
+        ("output = 5", "output = 5 is not allowed; allowed: a text"),
+        ("data = 5", "data = 5 is not allowed; allowed: a text"),
+        ("model = 5", "model = 5 is not allowed; allowed: a table"),
+        ("sets.a.weight = inf", "sets.a.weight = inf is not allowed; allowed: a finite number"),
+        ('sets.a.train = "x"\nsets.a.weight = -1', "weight = -1.0 is not allowed; allowed: above 0"),
+        ('sets.a.train = "x"\nsets.a.split_seed = -1', "split_seed = -1 is not allowed"),
+        ("sets.a.train = 5", "sets.a.train = 5 is not allowed"),
+        ('sets."a\\u0000".train = "x"', r"the set's name 'a\\x00' is not allowed"),
+        ('sets." ".train = "x"', "the set's name ' ' is not allowed"),
+        (DEEP, "is nested too deeply"),
+        (DOTTED, "is nested too deeply"),
+    ],
+)
+def test_odd_values_of_a_training_file(tmp_path, line, message):
+    base = {"output": 'output = "run"', "sets": 'sets.z.train = ["x"]'}
+    key = line.partition(" ")[0]
+    lines = [line, *(text for name, text in base.items() if name != key)]
+    path = tmp_path / "run.toml"
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(ConfigError, match=message) as caught:
+        read_run_file(path, TrainConfig)
+    assert len(str(caught.value)) < 3000
+    for changes in ({"train": ("x",)}, None):
+        with pytest.raises(ConfigError):
+            read_run_file(path, TrainConfig, set_changes=changes)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("max_rounds = inf", "max_rounds = inf is not allowed"),
+        ("output = 5", "output = 5 is not allowed"),
+        ("data = 5", "data = 5 is not allowed"),
+        ("md = 5", "md = 5 is not allowed; allowed: a table"),
+        ("start = 5", "start = 5 is not allowed; allowed: a table"),
+        ("train.steps = inf", "train.steps = inf is not allowed"),
+        ("md.steps = inf", "md.steps = inf is not allowed"),
+        ("teacher = [1]", r"teacher = \[1\] is not allowed; allowed: a table"),
+        (DEEP, "is nested too deeply"),
+    ],
+)
+def test_odd_values_of_a_distillation_file(tmp_path, line, message):
+    base = {"output": 'output = "run"', "md": "md.timestep = 1", "start": 'start.frames = ["x"]'}
+    key = line.partition(" ")[0]
+    path = tmp_path / "run.toml"
+    path.write_text("\n".join([line, *(text for name, text in base.items() if name != key)]) + "\n")
+    with pytest.raises(ConfigError, match=message):
+        read_distill_file(path)
+
+
+def test_the_device_is_chosen_as_the_calculator_chooses_it(monkeypatch):
+    import torch
+
+    assert TrainConfig().device is None
+    assert TrainConfig(device="cpu").used_device == "cpu"
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    for there, expected in ((False, "cpu"), (True, "cuda")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        assert TrainConfig().used_device == expected
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert TrainConfig().used_device == "cuda:1" and TrainConfig(device="cpu").used_device == "cpu"
+    with pytest.raises(ConfigError, match="device = 'gpu' cannot be used here"):
+        assert TrainConfig(device="gpu").used_device
+    assert dataclasses.asdict(TrainConfig())["device"] is None

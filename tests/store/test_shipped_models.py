@@ -1,0 +1,150 @@
+"""The models inside the package: what their files say, and physics on structures of their own kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.io import read
+from ase.spacegroup import crystal
+
+from dpa2calc import DPA2Calculator, available_models, load_model
+from dpa2calc.applications import perovskite as build_perovskite
+from dpa2calc.applications import relax
+
+SHIPPED = [name for name, entry in available_models().items() if entry.shipped]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_registry_says_what_the_file_holds(name):
+    config = load_model(name).config
+    assert tuple(h.name for h in config.heads) == available_models()[name].heads
+    for head in config.heads:
+        assert head.functional and head.elements and set(head.elements) <= set(config.type_map)
+        errors = head.info["test_errors"]
+        sets = [errors] if "force_rmse" in errors else list(errors.values())
+        assert sets and all(s["n_frames"] > 0 and s["force_rmse"] > 0 for s in sets), head.name
+
+
+def perovskite():
+    atoms = crystal(
+        ["Pb", "Ti", "O"],
+        [(0, 0, 0), (0.5, 0.5, 0.5), (0.5, 0.5, 0)],
+        spacegroup=221,
+        cellpar=[3.97] * 3 + [90] * 3,
+    )
+    atoms.rattle(0.05, rng=np.random.default_rng(1))
+    return atoms
+
+
+def water():
+    atoms = molecule("H2O")
+    atoms.rattle(0.05, rng=np.random.default_rng(1))
+    return atoms
+
+
+def lithium_sulfide():
+    atoms = bulk("Li2S", "fluorite", a=5.71)
+    atoms.rattle(0.05, rng=np.random.default_rng(1))
+    return atoms
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "make"),
+    [
+        ("default", "H2O-PBE0TS", water),
+        ("default", "FerroEle", perovskite),
+        ("student-water", None, water),
+        ("student-sse", None, lithium_sulfide),
+        ("student-ferroelectric", None, perovskite),
+        ("student-perovskite", None, perovskite),
+    ],
+)
+def test_forces_and_stress_are_derivatives_of_the_energy(name, head, make):
+    atoms = make()
+    atoms.calc = DPA2Calculator(name, head, dtype="float64")
+    forces, step = atoms.get_forces(), 1e-4
+    for atom, axis in ((0, 2), (1, 1), (2, 0)):
+        energies = []
+        for sign in (1, -1):
+            moved: Atoms = atoms.copy()
+            moved.calc = atoms.calc
+            moved.positions[atom, axis] += sign * step
+            energies.append(moved.get_potential_energy())
+        assert forces[atom, axis] == pytest.approx((energies[0] - energies[1]) / (-2 * step), abs=1e-5)
+    if atoms.pbc.all():
+        energies = []
+        for strain in (step, -step):
+            moved = atoms.copy()
+            moved.calc = atoms.calc
+            moved.set_cell(atoms.cell * (1 + strain), scale_atoms=True)
+            energies.append(moved.get_potential_energy())
+        pressure = -np.trace(atoms.get_stress(voigt=False)) / 3
+        slope = (energies[0] - energies[1]) / (2 * step)
+        assert -3 * atoms.get_volume() * pressure == pytest.approx(slope, abs=1e-4)
+
+
+def test_an_oh_bond_of_liquid_water_pulls_back():
+    """Stretched, the O-H bonds of the frames pull in; compressed, they push out."""
+    water = read(Path(__file__).parents[2] / "examples" / "data" / "water64.extxyz")
+    calc = DPA2Calculator(head="H2O-PBE0TS")
+    hydrogen = int(np.flatnonzero(water.numbers == 1)[0])
+    distances = water.get_distances(hydrogen, np.flatnonzero(water.numbers == 8), mic=True)
+    oxygen = int(np.flatnonzero(water.numbers == 8)[distances.argmin()])
+    direction = water.get_distance(oxygen, hydrogen, mic=True, vector=True)
+    direction /= np.linalg.norm(direction)
+    pull = {}
+    for length in (0.85, 1.15):
+        atoms = water.copy()
+        atoms.positions[hydrogen] = atoms.positions[oxygen] + length * direction
+        atoms.calc = calc
+        pull[length] = float(atoms.get_forces()[hydrogen] @ direction)
+    assert pull[0.85] > 2.0 and pull[1.15] < -2.0  # eV/Å; the force constant of the bond is tens of eV/Å²
+
+
+def test_lead_titanate_is_tetragonal():
+    """As in its teacher the tetragonal domain is the lowest, and both lie below the cubic crystal."""
+    calc = DPA2Calculator("student-perovskite")
+    energy, shape = {}, {}
+    for name, shift in {"cubic": (0, 0, 0), "along c": (0, 0, 0.3), "along 111": (0.17, 0.17, 0.17)}.items():
+        atoms = relaxed_perovskite(shift, calc)
+        energy[name], shape[name] = atoms.get_potential_energy(), atoms.cell.lengths()
+    assert energy["along c"] < energy["along 111"] - 0.005 < energy["cubic"] - 0.03  # eV a formula unit
+    assert 1.03 < shape["along c"][2] / shape["along c"][0] < 1.10
+
+
+def relaxed_perovskite(shift, calc):
+    """PbTiO3 whose cations were shifted, relaxed with its cell."""
+    atoms = build_perovskite("Pb", "Ti", lattice_constant=3.93, polar_shift=shift)
+    atoms.calc = calc
+    found = relax(atoms, cell="full", fmax=0.01, max_steps=300, progress=False).atoms()
+    found.calc = calc
+    return found
+
+
+def test_bulk_copper_resists_compression():
+    calc = DPA2Calculator("default", "mlearn-PBE")
+    pressure = []
+    for a in (3.45, 3.62, 3.80):
+        atoms = bulk("Cu", "fcc", a)
+        atoms.calc = calc
+        pressure.append(-np.trace(atoms.get_stress(voigt=False)) / 3)
+    assert pressure[0] > pressure[1] > pressure[2] and pressure[0] > 0 > pressure[2]
+
+
+@pytest.mark.parametrize(("element", "a"), [("Cu", 3.633), ("Ni", 3.520)])
+def test_lattice_constants_are_those_of_dft_energies(element, a):
+    """examples/mlearn_elastic.py; stress labels with a Pulay offset would give 3.616 and 3.508 Å."""
+    calc = DPA2Calculator("default", "mlearn-PBE")
+    energies = []
+    lengths = np.linspace(0.985 * a, 1.015 * a, 7)
+    for length in lengths:
+        atoms = bulk(element, "fcc", length)
+        atoms.calc = calc
+        energies.append(atoms.get_potential_energy())
+    curve = np.polynomial.Polynomial.fit(lengths, energies, 3)
+    (least,) = (r.real for r in curve.deriv().roots() if lengths[0] < r.real < lengths[-1])
+    assert least == pytest.approx(a, rel=2e-3)

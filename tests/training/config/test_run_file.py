@@ -1,0 +1,315 @@
+"""Files and options: one name everywhere, and errors before anything runs."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+
+import pytest
+import torch
+from ase.io import write
+
+from dpa2calc.cli.main import main
+from dpa2calc.errors import ConfigError, DataError
+from dpa2calc.files.options import add_options, given_options, option_help
+from dpa2calc.model.potential import Potential
+from dpa2calc.store.checkpoint import checkpoint_info, load_checkpoint
+from dpa2calc.training.config.run_file import build_model, check_run, load_sets, read_run_file
+from dpa2calc.training.config.train import FinetuneConfig, TrainConfig
+from dpa2calc.training.evaluate import Evaluation, evaluate
+from dpa2calc.training.fit.setup import new_potential
+from dpa2calc.training.runs.weights import save_potential
+
+TINY = """
+output = "{folder}/run"
+steps = 6
+batch_atoms = 8
+validate_every = 3
+log_every = 2
+[model]
+preset = "small"
+[model.descriptor]
+three_body = "none"
+[model.descriptor.repinit]
+neuron = [4, 8]
+axis_neuron = 2
+cutoff = 4.5
+[model.descriptor.repformer]
+nlayers = 1
+g1_dim = 8
+g2_dim = 4
+cutoff = 3.5
+cutoff_smooth = 3.0
+[model.fitting]
+neuron = [8, 8]
+[sets.argon]
+train = ["train.extxyz"]
+test = ["test.extxyz"]
+validation_fraction = 0.2
+functional = "LJ"
+licence = "none needed"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, lj_frames):
+    write(tmp_path / "train.extxyz", lj_frames(25))
+    write(tmp_path / "test.extxyz", lj_frames(5, seed=3))
+    (tmp_path / "run.toml").write_text(TINY.format(folder=tmp_path))
+    return tmp_path
+
+
+def test_every_option_has_one_help_text():
+    for cls in (TrainConfig, FinetuneConfig):
+        texts = option_help(cls)
+        assert set(texts) == {f.name for f in dataclasses.fields(cls)}
+        parser = argparse.ArgumentParser()
+        add_options(parser, cls, title="options")
+        shown = " ".join(parser.format_help().split())
+        for name, text in texts.items():
+            assert "--" + name.replace("_", "-") in shown and " ".join(text.split()) in shown
+        arguments = parser.parse_args(["--learning-rate", "1e-4", "--huber-delta", "none"])
+        assert given_options(arguments, cls) == {"learning_rate": "1e-4", "huber_delta": "none"}
+
+
+def test_file_and_command_line_give_the_same_options(folder):
+    run = read_run_file(folder / "run.toml", TrainConfig, changes={"steps": "9", "huber_delta": "0.02"})
+    assert run.config == TrainConfig(steps=9, batch_atoms=8, validate_every=3, log_every=2, huber_delta=0.02)
+    sets, test = load_sets(run)
+    assert (len(sets["argon"].train), len(sets["argon"].validation), len(test["argon"])) == (20, 5, 5)
+    model = build_model(run, sets)
+    assert model.type_map == ("Ar",) and model.descriptor.three_body is None
+    assert model.descriptor.repinit.neuron == (4, 8) and model.heads[0].fitting.neuron == (8, 8)
+    assert model.heads[0].functional == "LJ" and model.heads[0].elements == ("Ar",)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("learnin_rate = 1e-3", r"unknown option learnin_rate = 0.001; did you mean learning_rate\?"),
+        ('steps = "many"', "steps = 'many' is not allowed; allowed: a whole number"),
+        ("steps = 2.5", "steps = 2.5 is not allowed; allowed: a whole number"),
+        ('optimizer = "sgd"', "optimizer = 'sgd' is not allowed; allowed: adam, adamw"),
+        ("ema_decay = 1.5", "ema_decay = 1.5 is not allowed; allowed: from 0 to below 1"),
+        ("tensorboard = 3", "tensorboard = 3 is not allowed; allowed: true or false"),
+        ("sets = 3", "there is no"),
+    ],
+)
+def test_wrong_options_are_named_before_anything_runs(folder, line, message):
+    text = TINY.format(folder=folder)
+    if line == "sets = 3":
+        text, line = text[: text.index("[sets")], ""
+    (folder / "bad.toml").write_text(line + "\n" + text)
+    pattern = message
+    if line.startswith("steps"):
+        (folder / "bad.toml").write_text(text.replace("steps = 6", line))
+    with pytest.raises(ConfigError, match=pattern):
+        read_run_file(folder / "bad.toml", TrainConfig)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("test = [", "tests = [", r"unknown option sets.argon.tests = .*did you mean sets.argon.test\?"),
+        ("preset = ", "presett = ", r"unknown option model.presett = 'small'; did you mean model.preset\?"),
+        ("nlayers = 1", "nlayer = 1", r"model.descriptor.repformer.nlayer = 1; did you mean .*nlayers\?"),
+        ("nlayers = 1", "nlayers = 0", r"repformer.nlayers = 0 is not allowed"),
+        ('preset = "small"', 'preset = "tiny"', "no preset 'tiny'; there are paper, small"),
+        ('train = ["train.extxyz"]', "", r"sets.argon.train is missing"),
+        ('output = "', 'outputs = "', r"unknown option outputs = .*did you mean output\?"),
+        ("[model]", "[model", "is no TOML"),
+    ],
+)
+def test_wrong_keys_name_the_nearest(folder, old, new, message):
+    (folder / "bad.toml").write_text(TINY.format(folder=folder).replace(old, new))
+    with pytest.raises(ConfigError, match=message):
+        run = read_run_file(folder / "bad.toml", TrainConfig)
+        build_model(run, load_sets(run)[0])
+
+
+def test_a_run_goes_on_from_a_trained_model(folder, tiny_model):
+    trained = new_potential(tiny_model(("argon",)), seed=3)
+    save_potential(trained, folder / "first.safetensors", step=7)
+    text = TINY.format(folder=folder)
+    text = 'model = "first.safetensors"\n' + text[: text.index("[model]")] + text[text.index("[sets") :]
+    (folder / "more.toml").write_text(text)
+    run = read_run_file(folder / "more.toml", TrainConfig)
+    model = build_model(run, load_sets(run)[0])
+    assert isinstance(model, Potential)
+    state = model.state_dict()
+    assert all(torch.equal(v, state[n]) for n, v in trained.state_dict().items())
+    (folder / "wrong.toml").write_text(text.replace("first.safe", "frist.safe"))
+    run = read_run_file(folder / "wrong.toml", TrainConfig)
+    with pytest.raises(
+        ConfigError, match=r"model = 'frist.safetensors' is neither a preset \(paper, .*go on with"
+    ):
+        check_run(run)
+
+
+def test_missing_files_are_found_before_anything_is_read(folder):
+    text = TINY.format(folder=folder).replace("test.extxyz", "tset.extxyz")
+    (folder / "bad.toml").write_text(text)
+    with pytest.raises(ConfigError, match=r"sets.argon.test: there is no .*tset.extxyz"):
+        load_sets(read_run_file(folder / "bad.toml", TrainConfig))
+
+
+def test_bad_frames_stop_the_run_or_are_dropped_when_told(folder, lj_frames):
+    frames = lj_frames(25)
+    frames[4].positions[1] = frames[4].positions[0] + 0.1
+    write(folder / "train.extxyz", frames)
+    run = read_run_file(folder / "run.toml", TrainConfig)
+    with pytest.raises(DataError, match=r"train.extxyz, frame 4: overlap: Ar0 and Ar1 are 0.17"):
+        load_sets(run)
+    text = TINY.format(folder=folder) + 'drop = ["overlap"]\n'
+    (folder / "drop.toml").write_text(text)
+    sets, _ = load_sets(read_run_file(folder / "drop.toml", TrainConfig))
+    assert len(sets["argon"].train) + len(sets["argon"].validation) == 24
+    (folder / "named.toml").write_text(TINY.format(folder=folder) + "drop_frames = [4, 9]\n")
+    sets, _ = load_sets(read_run_file(folder / "named.toml", TrainConfig))
+    left = {f.source.rsplit(" ", 1)[1] for f in (*sets["argon"].train, *sets["argon"].validation)}
+    assert left == {str(i) for i in range(25) if i not in (4, 9)}
+    (folder / "wrong.toml").write_text(TINY.format(folder=folder) + "drop_frames = [25]\n")
+    with pytest.raises(DataError, match=r"sets.argon: .*frames 0 to 24; there is no frame 25"):
+        load_sets(read_run_file(folder / "wrong.toml", TrainConfig))
+
+
+def test_train_then_finetune_from_the_command_line(folder, capsys):
+    assert main(["train", str(folder / "run.toml"), "--seed", "4", "--no-progress"]) == 0
+    out = capsys.readouterr().out
+    assert "weighted average" in out and "model.safetensors" in out
+    run = folder / "run"
+    head = checkpoint_info(run / "model.safetensors").config.heads[0]
+    assert head.info["training"] == {"steps": 6, "frames": {"argon": 20}, "seed": 4}
+    assert head.info["data"]["argon"]["licence"] == "none needed"
+    test = Evaluation.load(run / "evaluation_argon.npz")
+    again = evaluate(
+        run / "model.safetensors", load_sets(read_run_file(folder / "run.toml", TrainConfig))[1]["argon"]
+    )
+    assert again.errors.force_rmse == pytest.approx(test.errors.force_rmse, rel=1e-6)
+    assert head.info["test_errors"]["argon"]["force_rmse"] == pytest.approx(again.errors.force_rmse, rel=1e-6)
+    assert (run / "learning_curve.png").stat().st_size > 5000
+    assert (run / "parity_argon.png").stat().st_size > 5000
+    assert json.loads((run / "summary.json").read_text())["test"]["argon"]["n_frames"] == 5
+
+    command = ["finetune", "--model", str(run / "model.safetensors"), "--train", str(folder / "train.extxyz")]
+    command += ["--test", str(folder / "test.extxyz"), "--head", "mine", "--output", str(folder / "fine")]
+    command += ["--steps", "4", "--warmup-steps", "1", "--batch-atoms", "8", "--no-progress"]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert "started from head 'argon'" in out and "mine" in out
+    assert [h.name for h in load_checkpoint(folder / "fine/model.safetensors").config.heads] == ["mine"]
+
+
+def test_the_last_weights_are_kept_when_asked_for(folder):
+    """For a run that goes on from a trained model, whose first validation may be the best by chance."""
+    command = ["train", str(folder / "run.toml"), "--no-progress"]
+    assert main(command) == 0
+    other = load_checkpoint(folder / "run/last.safetensors")
+    with torch.no_grad():
+        for weight in other.parameters():
+            weight += 0.01
+    save_potential(other, folder / "run/best.safetensors", step=0)
+    for keep in ("last", "best"):  # the same command again evaluates again
+        assert main([*command, "--keep", keep]) == 0
+        wanted = load_checkpoint(folder / f"run/{keep}.safetensors").state_dict()
+        kept = load_checkpoint(folder / "run/model.safetensors").state_dict()
+        assert all(torch.equal(value, wanted[name]) for name, value in kept.items())
+
+
+def test_validation_frames_do_not_depend_on_the_runs_seed(folder):
+    """Else a run that goes on with another seed would be judged by frames it has learned from."""
+    held_out = []
+    for seed, split_seed in ((1, 1), (2, 1), (2, 2)):
+        run = read_run_file(
+            folder / "run.toml", TrainConfig, changes={"seed": seed}, set_changes={"split_seed": split_seed}
+        )
+        held_out.append({frame.source for frame in load_sets(run)[0]["argon"].validation})
+    assert held_out[0] == held_out[1] != held_out[2]
+
+
+def test_labels_under_other_names(folder, lj_frames):
+    frames = lj_frames(25)
+    for atoms in frames:
+        atoms.info["REF_energy"], atoms.arrays["REF_forces"] = (
+            atoms.get_potential_energy(),
+            atoms.get_forces(),
+        )
+        atoms.calc = None
+    write(folder / "renamed.extxyz", frames)
+    changes = {"train": [str(folder / "renamed.extxyz")]}
+    run = read_run_file(folder / "run.toml", TrainConfig, set_changes=changes)
+    with pytest.raises(DataError, match=r"there are REF_energy, REF_forces: name .* --energy-key"):
+        load_sets(run)
+    changes |= {"energy_key": "REF_energy", "forces_key": "REF_forces"}
+    with pytest.raises(DataError, match=r"test\.extxyz|argon: no frame has a label 'REF_energy'"):
+        load_sets(read_run_file(folder / "run.toml", TrainConfig, set_changes=changes))
+    changes["test"] = []
+    sets, _ = load_sets(read_run_file(folder / "run.toml", TrainConfig, set_changes=changes))
+    assert all(frame.energy is not None and frame.forces is not None for frame in sets["argon"].train)
+
+
+def test_command_line_errors_are_one_line(folder, capsys):
+    assert main(["train", str(folder / "none.toml")]) == 1
+    assert "dpa2calc train: there is no file" in capsys.readouterr().err
+    assert main(["train", str(folder / "run.toml"), "--steps", "x", "--no-progress"]) == 1
+    assert capsys.readouterr().err.strip().endswith("steps = 'x' is not allowed; allowed: a whole number")
+    assert main(["finetune", str(folder / "run.toml"), "--no-progress"]) == 1
+    assert "not a [model] table" in capsys.readouterr().err
+
+
+def test_patterns_name_the_files_that_they_match(folder, lj_frames):
+    (folder / "parts").mkdir()
+    for number in range(3):
+        write(folder / "parts" / f"{number}.extxyz", lj_frames(4, seed=number))
+    for pattern, n_frames in (("parts/*.extxyz", 12), ("parts/[01].extxyz", 8)):
+        changes = {"train": [pattern], "test": []}
+        sets, _ = load_sets(read_run_file(folder / "run.toml", TrainConfig, set_changes=changes))
+        assert len(sets["argon"].train) == n_frames
+    for train, text in ((["parts/*.xyz"], "there is no .*parts/\\*.xyz"), ([], "argon.train .* is empty")):
+        with pytest.raises(ConfigError, match=text):
+            load_sets(read_run_file(folder / "run.toml", TrainConfig, set_changes={"train": train}))
+
+
+def test_a_flag_needs_no_value():
+    parser = argparse.ArgumentParser()
+    add_options(parser, FinetuneConfig, title="options")
+    for words, value in ((["--freeze-descriptor"], "true"), (["--freeze-descriptor", "false"], "false")):
+        assert given_options(parser.parse_args(words), FinetuneConfig) == {"freeze_descriptor": value}
+    assert "--freeze-descriptor VALUE" not in parser.format_help()
+
+
+def test_deepmd_input_file(folder, lj_frames):
+    # The same data as a deepmd-kit system, and an input.json that names it.
+    import numpy as np
+
+    part = folder / "system/set.000"
+    part.mkdir(parents=True)
+    frames = lj_frames(25)
+    (folder / "system/type_map.raw").write_text("Ar\n")
+    (folder / "system/type.raw").write_text("0\n0\n0\n0\n")
+    np.save(part / "coord.npy", [f.positions.ravel() for f in frames])
+    np.save(part / "box.npy", [f.cell.array.ravel() for f in frames])
+    np.save(part / "energy.npy", [f.get_potential_energy() for f in frames])
+    np.save(part / "force.npy", [f.get_forces().ravel() for f in frames])
+    descriptor = {
+        "type": "se_e2_a",
+        "sel": [40],
+        "rcut": 4.5,
+        "rcut_smth": 1.0,
+        "neuron": [4, 8],
+        "axis_neuron": 2,
+    }
+    content = {
+        "model": {"type_map": ["Ar"], "descriptor": descriptor, "fitting_net": {"neuron": [8, 8], "seed": 1}},
+        "learning_rate": {"type": "exp", "start_lr": 0.002, "stop_lr": 1e-5, "decay_steps": 5},
+        "loss": {"start_pref_e": 0.02, "limit_pref_e": 1, "start_pref_f": 1000, "limit_pref_f": 1},
+        "training": {"numb_steps": 7, "training_data": {"systems": ["system"]}, "disp_freq": 3},
+    }
+    (folder / "input.json").write_text(json.dumps(content))
+    run = read_run_file(folder / "input.json", TrainConfig, output=str(folder / "dp"))
+    assert run.config.steps == 7 and run.config.learning_rate == 0.002 and run.config.log_every == 3
+    sets, _ = load_sets(run)
+    model = build_model(run, sets)
+    assert sum(map(len, (sets["Default"].train, sets["Default"].validation))) == 25
+    assert type(model.descriptor).__name__ == "DeepPotSEConfig"

@@ -1,0 +1,222 @@
+"""Labels are read right, or refused with the frame: numbers, shapes, and whose they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, fcc111, molecule
+from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
+
+from dpa2calc.errors import DataError
+from dpa2calc.labels.errors import labels_of
+from dpa2calc.labels.names import as_matrix
+from dpa2calc.training import Dataset, check_dataset
+
+
+def computed(atoms):
+    atoms.calc = EMT()
+    results = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()}
+    atoms.calc = SinglePointCalculator(atoms, **results)
+    return atoms
+
+
+def rattled(seed=0):
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.1, seed=seed)
+    return computed(atoms)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [-3.4, np.float32(-3.4), np.array(-3.4), np.array([-3.4]), [-3.4], (-3.4,), np.array([[-3.4]]), "-3.4",
+     "-3.4e0", "-3.4D+00", " -3.4 ", ["-3.4"], np.array(["-3.4"])],
+)  # fmt: skip
+def test_one_number_in_any_dress_is_the_energy(value):
+    atoms = Atoms("H", info={"energy": value})
+    assert Dataset.from_atoms([atoms])[0].energy == pytest.approx(-3.4, rel=1e-6)
+    assert labels_of(atoms).energy == pytest.approx(-3.4, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["-3.4 eV", "", "none", True, [1.0, 2.0], [], {"value": 1.0}, 1j, np.array([None]), b"\xff",
+     [[1], [2, 3]]],
+)  # fmt: skip
+def test_what_is_no_number_is_refused_with_its_frame(value):
+    good, bad = Atoms("H", info={"energy": 1.0}), Atoms("H", info={"energy": value})
+    with pytest.raises(DataError, match=r"^mine, frame 1: energy = .* is not one number"):
+        Dataset.from_atoms([good, bad], name="mine")
+    with pytest.raises(DataError, match="is not one number"):
+        labels_of(bad)
+
+
+def test_stress_in_every_shape_is_the_same_tensor():
+    tensor = np.array([[1.0, 4.0, 5.0], [4.0, 2.0, 6.0], [5.0, 6.0, 3.0]])
+    voigt = [1.0, 2.0, 3.0, 6.0, 5.0, 4.0]
+    atoms = bulk("Cu", cubic=True)
+    for value in (tensor, tensor.ravel(), tensor.tolist(), voigt, np.array([voigt]), "1 2 3 6 5 4",
+                  tensor.ravel().reshape(1, 9)):  # fmt: skip
+        for key, scale in (("stress", 1.0), ("virial", -1.0 / atoms.get_volume())):
+            atoms.info = {key: value}
+            np.testing.assert_allclose(Dataset.from_atoms([atoms])[0].stress, scale * tensor, rtol=1e-12)
+            np.testing.assert_allclose(labels_of(atoms).stress, scale * np.array(voigt), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "value", [[1.0, 2.0], np.zeros((2, 3)), np.zeros((3, 2)), 1.0, np.zeros((9, 1, 9)), "high"]
+)
+@pytest.mark.parametrize("key", ["stress", "virial"])
+def test_other_shapes_are_refused_by_both_readers(key, value):
+    atoms = bulk("Cu")
+    atoms.info[key] = value
+    with pytest.raises(DataError, match=f"data, frame 0: {key}"):
+        Dataset.from_atoms([atoms])
+    with pytest.raises(DataError, match=key):
+        labels_of(atoms)
+
+
+@pytest.mark.parametrize(
+    "forces", [np.zeros(12), np.zeros((3, 4)), np.zeros((1, 4, 3)), "none", [[None] * 3] * 4]
+)
+def test_forces_of_another_shape_are_refused_by_both_readers(forces):
+    atoms = bulk("Cu", cubic=True)
+    atoms.info["forces"] = forces
+    with pytest.raises(DataError, match="data, frame 0: forces"):
+        Dataset.from_atoms([atoms])
+    with pytest.raises(DataError, match="forces"):
+        labels_of(atoms)
+
+
+def moved(atoms):
+    atoms.positions[1] += 0.01
+
+
+def stretched(atoms):
+    atoms.set_cell(atoms.cell * 1.01, scale_atoms=True)
+
+
+def exchanged(atoms):
+    atoms.numbers[0] = 29 + 18
+
+
+def opened(atoms):
+    atoms.pbc = False
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (moved, "other positions \\(an atom is 0.0"),
+        (stretched, "another cell"),
+        (exchanged, "other atoms \\(Cu4, not AgCu3\\)"),
+        (opened, "pbc"),
+        (lambda atoms: atoms.pop(), "other atoms"),
+    ],
+)
+@pytest.mark.parametrize("live", [True, False])
+def test_results_of_other_structures_are_no_labels(change, what, live):
+    atoms = rattled()
+    if live:
+        atoms.calc = EMT()
+        atoms.get_forces()
+    change(atoms)
+    with pytest.raises(DataError, match=f"data, frame 1: the calculator's energy belongs to {what}"):
+        Dataset.from_atoms([rattled(), atoms])
+    with pytest.raises(DataError, match="belongs to"):
+        labels_of(atoms)
+
+
+def test_one_calculator_shared_by_structures_has_only_the_last_ones_results():
+    calculator, frames = EMT(), [rattled(seed) for seed in range(3)]
+    for atoms in frames:
+        atoms.calc = calculator
+        atoms.get_potential_energy()
+    with pytest.raises(DataError, match="several structures share one calculator"):
+        Dataset.from_atoms(frames)
+    assert Dataset.from_atoms(frames[-1:])[0].energy == pytest.approx(frames[-1].get_potential_energy())
+
+
+def test_wrapped_and_shifted_atoms_keep_their_results(tmp_path):
+    atoms = rattled()
+    energy = atoms.get_potential_energy()
+    atoms.positions += atoms.cell.array.sum(axis=0) * [[1], [0], [-3], [2]]
+    atoms.positions += [0.1, -0.7, 0.3]
+    atoms.wrap()
+    assert Dataset.from_atoms([atoms])[0].energy == energy
+    lone = computed(molecule("H2O"))
+    lone.center(vacuum=5.0)  # another cell, which a molecule does not feel
+    assert Dataset.from_atoms([lone])[0].energy == pytest.approx(
+        computed(molecule("H2O")).calc.results["energy"]
+    )
+    write(tmp_path / "a.extxyz", rattled())
+    assert Dataset.read(tmp_path / "a.extxyz")[0].forces is not None
+
+
+def test_stresses_of_molecules_and_slabs_are_left_out_and_counted():
+    solid, slab, lone = rattled(), fcc111("Cu", (1, 1, 3), vacuum=5.0), Atoms("Cu", cell=[9, 9, 9])
+    for atoms in (solid, slab, lone):
+        computed(atoms)
+        atoms.info["stress"] = np.full(6, 0.01)
+    data = Dataset.from_atoms([solid, slab, lone])
+    assert data.labels() == {"energy": 3, "forces": 3, "stress": 1}
+    np.testing.assert_allclose(np.diag(data[0].stress), 0.01, rtol=1e-12)
+    assert [labels_of(atoms).stress is None for atoms in (solid, slab, lone)] == [False, True, True]
+    report = check_dataset(data)
+    assert report.frames("stress left out") == [1, 2] and not report.fatal
+    assert (
+        "2 x stress left out, for example data, frame 1: a stress needs a cell periodic" in report.summary()
+    )
+
+
+def test_read_takes_atoms_files_and_patterns(tmp_path):
+    frames = [rattled(seed) for seed in range(4)]
+    for number in (0, 1):
+        write(tmp_path / f"{number}.extxyz", frames[number])
+    wanted = [atoms.get_potential_energy() for atoms in frames]
+    pattern = str(tmp_path / "*.extxyz")
+    for given in (frames, tuple(frames), iter(frames), [pattern, *frames[2:]],
+                  [tmp_path / "0.extxyz", str(tmp_path / "1.extxyz"), frames[2], frames[3]]):  # fmt: skip
+        assert [frame.energy for frame in Dataset.read(given, name="mine")] == pytest.approx(wanted)
+    assert Dataset.read(frames[0])[0].energy == wanted[0] and Dataset.read(frames).name == "data"
+    assert Dataset.read(frames, name="mine")[3].source == "mine, frame 3"
+    assert Dataset.read(pattern)[1].source == f"{tmp_path / '1.extxyz'}, frame 0"
+    with pytest.raises(DataError, match="no file was named"):
+        Dataset.read([])
+    with pytest.raises(DataError, match="expected the names of files, or Atoms, got int"):
+        Dataset.read([1])
+
+
+def test_names_of_a_type_map_that_are_no_elements_are_passed_over():
+    data = Dataset.from_atoms([molecule("H2O")])
+    np.testing.assert_array_equal(data.compositions(("OW", "H", "ZN", "O")), [[0, 2, 0, 1]])
+
+
+def test_a_matrix_of_nine_is_made_symmetric():
+    np.testing.assert_array_equal(as_matrix(np.arange(9.0), "x"), [[0, 2, 4], [2, 4, 6], [4, 6, 8]])
+
+
+def test_a_large_set_is_split_in_no_time():
+    """Ten times the frames take ten times the work: counted by comparisons of group names."""
+
+    class Name(str):
+        compared = 0
+
+        def __eq__(self, other):
+            Name.compared += 1
+            return str.__eq__(self, other)
+
+        __hash__ = str.__hash__
+
+    one = Dataset.from_atoms([Atoms("H", info={"energy": 0.0})])[0]
+    frames = []
+    for number in range(2000):
+        copy = Dataset.from_atoms([Atoms("H", info={"energy": 0.0})])[0]
+        object.__setattr__(copy, "group", Name(f"g{number // 4}"))
+        frames.append(copy)
+    first, second = Dataset((one, *frames)).split(0.5, seed=1, by_group=True)
+    assert len(first) + len(second) == 2001 and abs(len(first) - 1000) < 5
+    assert not {f.group for f in first} & {f.group for f in second}
+    assert Name.compared < 50_000

@@ -1,0 +1,92 @@
+"""A folder of a distillation belongs to one teacher, known by its weights; what is damaged in it is named."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+from ase.build import bulk
+from ase.calculators.emt import EMT
+
+from dpa2calc.errors import ConfigError, DataError
+from dpa2calc.files.lock import locked
+from dpa2calc.model.config import DPA1Config, FittingConfig, HeadConfig, ModelConfig
+from dpa2calc.training import Dataset, DistillResult, TrainConfig, distill
+from dpa2calc.training.data.readers.frame_file import labelled
+
+COPPER = bulk("Cu", cubic=True, a=3.61)
+STUDENT = ModelConfig(
+    type_map=("Cu",),
+    descriptor=DPA1Config(
+        attn_layer=0, cutoff=4.5, cutoff_smooth=2.0, nsel=40, neuron=(4, 8), axis_neuron=4, tebd_dim=2
+    ),
+    heads=(HeadConfig(fitting=FittingConfig(neuron=(16, 16))),),
+)
+
+
+class _Weighted(EMT):
+    """A teacher of one name whose weights may differ."""
+
+    weights = "first"
+
+    def identity(self):
+        return {"weights": self.weights}
+
+
+def test_a_teacher_is_known_by_its_weights_and_damage_is_named(tmp_path, caplog):
+    def go(teacher=None, **changes):
+        options = {
+            "md": {"temperature": 300, "timestep": 4, "steps": 4, "sample_interval": 2, "trajectories": 1},
+            "train": TrainConfig(steps=2, batch_atoms=32),
+            "max_rounds": 1,
+            "output": tmp_path,
+            "progress": False,
+            **changes,
+        }
+        return distill(teacher or _Weighted(), COPPER, STUDENT, **options)
+
+    first = go()
+    retrained = _Weighted()
+    retrained.weights = "second"
+    state = tmp_path / "state.json"
+    content = state.read_text()
+    with pytest.raises(ConfigError, match=r"with another teacher; choose another output: teacher: weights"):
+        go(retrained)
+    with locked(tmp_path), pytest.raises(ConfigError, match="another run is writing"):
+        go()
+    with caplog.at_level(logging.WARNING):
+        caplog.clear()
+        assert go().rounds == first.rounds
+        assert not caplog.records
+        stored = json.loads(content)
+        del stored["content"]
+        state.write_text(json.dumps({**stored, "version": 1}))
+        assert go().rounds == first.rounds
+        assert len(caplog.records) == 1 and "teacher are the same cannot be checked" in caplog.text
+        assert go(test=Dataset.from_atoms([labelled(COPPER, EMT())])).rounds == first.rounds
+    assert "resuming with other options than before (test frames)" in caplog.text
+    damages = (
+        {"version": 99},
+        {"rounds": [5]},
+        {"rounds": [{}]},
+        {"content": None},
+        {"identity": [], "version": 1},
+        {"options": 3},
+        {"rounds": json.loads(content)["rounds"] * 2},
+    )
+    for damage in damages:
+        state.write_text(json.dumps({**json.loads(content), **damage}))
+        with pytest.raises((ConfigError, DataError), match=r"state.json (is damaged|has version 99)"):
+            go()
+    for text in ("5", "[]", "{"):
+        state.write_text(text)
+        with pytest.raises((ConfigError, DataError), match=r"state.json"):
+            go()
+    state.write_text(content)
+    result = tmp_path / "result.json"
+    whole = json.loads(result.read_text())
+    for damage in ({"rounds": [1]}, {"output": None}, {"final": 5}, {"labelled": 3}):
+        result.write_text(json.dumps({**whole, **damage}))
+        with pytest.raises(DataError, match=r"result.json is damaged"):
+            DistillResult.load(result)

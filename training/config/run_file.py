@@ -1,0 +1,372 @@
+"""What a training file (TOML, or deepmd-kit's input.json) says: model, sets, options, output folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from dpa2calc.errors import CheckpointError, ConfigError, DataError
+from dpa2calc.files.atomic import check_writable
+from dpa2calc.files.options import convert, parse_options
+from dpa2calc.files.patterns import expanded
+from dpa2calc.files.typed import option_types, typed, unknown_key
+from dpa2calc.model.config import FittingConfig, ModelConfig, from_dict, to_dict
+from dpa2calc.model.config.presets import preset, preset_names
+from dpa2calc.training.data.dataset import Dataset
+from dpa2calc.training.data.readers import PathLike
+
+from .sections import ModelSection, SetSection, check_set_names
+from .train import TrainConfig
+
+if TYPE_CHECKING:
+    from dpa2calc.model.potential import Potential
+    from dpa2calc.training.fit.setup import TrainingSet
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+logger = logging.getLogger(__name__)
+Options = TypeVar("Options", bound=TrainConfig)
+DEEPEST = 20  # tables and lists within each other in a file
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFile(Generic[Options]):
+    """A whole file, checked before anything runs."""
+
+    config: Options
+    sets: dict[str, SetSection]
+    model: ModelSection | ModelConfig | str
+    output: Path
+    root: Path
+
+
+def read_run_file(
+    path: PathLike | None,
+    cls: type[Options],
+    *,
+    changes: Mapping[str, Any] | None = None,
+    set_changes: Mapping[str, Any] | None = None,
+    model: str | None = None,
+    output: str | None = None,
+) -> RunFile[Options]:
+    """Read a TOML file or deepmd-kit's input.json, and put the command line's options over it.
+
+    Args:
+        cls: the options' dataclass, `TrainConfig` or `FinetuneConfig`.
+        changes: options of `cls` that take precedence. set_changes: options of `SetSection` for a file
+            with one set, or for a set that is given without a file.
+
+    Raises:
+        ConfigError: the file is missing or no TOML, or a key or value is wrong; the key is named.
+    """
+    values: dict[str, Any] = {}
+    root = Path.cwd()
+    if path is not None:
+        path = Path(path)
+        root = path.resolve().parent
+        if not path.is_file():
+            raise ConfigError(f"there is no file {path}")
+        values = _read_deepmd(path, cls) if path.suffix in (".json", ".yaml", ".yml") else read_toml(path)
+    values.update(changes or {})
+    for name, value in (("model", model), ("output", output)):
+        if value is not None:
+            values[name] = value
+    sets = _table(values.pop("sets", {}), "sets")
+    if set_changes:
+        sets = _with_set_changes(sets, dict(set_changes))
+    given_model = values.pop("model", "small" if cls is TrainConfig else "default")
+    folder = values.pop("output", None)
+    data_root = convert(str, values.pop("data", "."), "data")
+    known = option_types(cls)
+    for key, value in values.items():
+        if key not in known:
+            raise ConfigError(unknown_key(key, value, [*known, "model", "sets", "output", "data"]))
+    if folder is None:
+        raise ConfigError("output is missing; name a folder for the run's files")
+    if not sets:
+        raise ConfigError("there is no [sets.NAME] section with train = [...]; name the training data")
+    check_set_names(sets)
+    return RunFile(
+        config=parse_options(cls, values),
+        sets={n: parse_options(SetSection, _section(n, s), f"sets.{n}") for n, s in sets.items()},
+        model=_model_section(given_model),
+        output=Path(convert(str, folder, "output")),
+        root=root / data_root,
+    )
+
+
+def _table(value: Any, key: str) -> dict[str, Any]:
+    return typed(dict, value, key)
+
+
+def _section(name: str, value: Any) -> dict[str, Any]:
+    """A `[sets.NAME]` table; `registered = true` fills in files, head, weight and card."""
+    section = _table(value, f"sets.{name}")
+    if section.get("registered") is not True:
+        return section
+    from dpa2calc.training.data.collection.registry import registered_sets
+
+    known = registered_sets()
+    if name not in known:
+        raise ConfigError(
+            f"sets.{name}.registered = true, but the collection has no set of that name; it has "
+            f"{', '.join(known)}"
+        )
+    entry = known[name]
+    filled = {
+        "train": [f"{name}/train.extxyz.xz"],
+        "test": [f"{name}/test.extxyz.xz"],
+        "head": entry.head,
+        "weight": entry.weight,
+        "functional": entry.functional,
+        "description": entry.domain,
+        "source": f"{entry.source}; {entry.citation}",
+        "licence": entry.licence or "none stated",
+    }
+    return {**filled, **section}
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        ConfigError: it is no TOML.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no TOML: {error}") from error
+    except RecursionError:
+        raise ConfigError(f"{path} is nested too deeply; allowed: {DEEPEST} tables or lists") from None
+    level: list[Any] = [values]
+    for _ in range(DEEPEST + 1):
+        level = [inner for item in level for inner in _inside(item)]
+    if level:
+        raise ConfigError(f"{path} is nested too deeply; allowed: {DEEPEST} tables or lists")
+    return values
+
+
+def _inside(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
+
+
+def _read_deepmd(path: Path, cls: type[TrainConfig]) -> dict[str, Any]:
+    """deepmd-kit's input.json in this package's words; what it asks for in vain is said."""
+    from dpa2calc.deepmd.input_json import read_input
+
+    given = read_input(path)
+    for key in given.ignored:
+        logger.warning("%s: %s is ignored", path, key)
+    known = option_types(cls)
+    sets = {
+        name: {"train": data.training, "validation": data.validation, "weight": data.weight}
+        for name, data in given.data.items()
+    }
+    options = {key: value for key, value in given.training.items() if key in known}
+    return {**options, "sets": sets, "model": given.config}
+
+
+def _with_set_changes(sets: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    if len(sets) > 1:
+        raise ConfigError(
+            f"{', '.join('--' + c for c in changes)} cannot be given on the command line for a file with "
+            f"several sets ({', '.join(sets)}); write them into the file"
+        )
+    name = next(iter(sets), changes.get("head") or "Default")
+    return {name: {**_table(sets.get(name, {}), f"sets.{name}"), **changes}}
+
+
+def _model_section(value: Any) -> ModelSection | ModelConfig | str:
+    if isinstance(value, (str, ModelConfig)):
+        return value
+    return parse_options(ModelSection, _table(value, "model"), "model")
+
+
+def check_run(run: RunFile[Any]) -> None:
+    """Find out that a file or the model is missing before the first set is read.
+
+    Raises:
+        ConfigError: what is missing, by key; or a wrong part of `[model]`.
+    """
+    check_paths(run)
+    if isinstance(run.model, ModelSection):
+        _changed_descriptor(preset(run.model.preset, run.model.type_map or ("H",)), run.model)
+    elif isinstance(run.model, str) and run.model not in preset_names():
+        _trained_model(run.model, run.root)
+
+
+def check_paths(run: RunFile[Any]) -> None:
+    """Find out that a file of frames is missing, or that the output folder cannot be written.
+
+    Raises:
+        ConfigError: what is missing, by key.
+        OutputError: no permission for the output folder, or a file in its place.
+    """
+    check_writable(run.output, folder=True)
+    for name, section in run.sets.items():
+        for key in ("train", "validation", "test"):
+            for path in getattr(section, key):
+                if not expanded(path, run.root):
+                    raise ConfigError(f"sets.{name}.{key}: there is no {run.root / path}")
+        if not section.train:
+            raise ConfigError(
+                f"sets.{name}.train (`systems` of an input.json) is empty; name files or folders with "
+                "training frames"
+            )
+
+
+def load_sets(run: RunFile[Any]) -> tuple[dict[str, TrainingSet], dict[str, Dataset]]:
+    """Read, check, clean and split all sets of a file.
+
+    Returns:
+        training sets by name, and test sets by name.
+
+    Raises:
+        ConfigError: see `check_run`.
+        DataError: a file is damaged, or frames are unfit for training; they are named.
+    """
+    from dpa2calc.training.data.checks.report import (
+        MISFIT,
+        check_dataset,
+        check_frames,
+        clean,
+        mark_checked,
+        require_sound,
+    )
+    from dpa2calc.training.fit.setup import TrainingSet, check_labels
+
+    check_run(run)
+    training, test = {}, {}
+    for name, section in run.sets.items():
+        data = _read(section.train, run.root, name, section)
+        check_labels(name, data)
+        report = check_dataset(data)
+        logger.info("%s", report.summary())
+        try:
+            data, dropped = clean(data, report, drop=section.drop, frames=section.drop_frames)
+        except DataError as error:
+            raise DataError(f"sets.{name}: {error}") from error
+        for kind in sorted({f.kind for f in dropped}):
+            places = {f.frame for f in dropped if f.kind == kind}
+            what = "stresses" if kind == MISFIT else "frames"
+            logger.warning("%s: left out %d %s: %s", name, len(places), what, kind)
+        require_sound(dataclasses.replace(report, findings=_kept(report.findings, dropped)))
+        mark_checked(data)
+        if section.max_frames:
+            data = data.sample(min(section.max_frames, len(data)), seed=run.config.seed)
+        validation = None
+        if section.validation:
+            validation = _read(section.validation, run.root, name, section)
+            check_frames(f"sets.{name}.validation", validation)
+        if validation is None and section.validation_fraction > 0 and len(data) >= 20:
+            share = 1.0 - section.validation_fraction
+            data, validation = data.split(share, seed=section.split_seed, by_group=section.by_group)
+        training[name] = TrainingSet(data, validation, head=section.head or name, weight=section.weight)
+        if section.test:
+            test[name] = _read(section.test, run.root, name, section)
+            check_frames(f"sets.{name}.test", test[name])
+    return training, test
+
+
+def _kept(findings: Any, dropped: Any) -> Any:
+    gone = {f.frame for f in dropped}
+    return tuple(f for f in findings if f.frame not in gone)
+
+
+def _read(paths: tuple[str, ...], root: Path, name: str, section: SetSection) -> Dataset:
+    files = [str(file) for path in paths for file in expanded(path, root)]
+    return Dataset.read(files, name=name, keys=section.keys)
+
+
+def build_model(run: RunFile[Any], sets: Mapping[str, TrainingSet]) -> ModelConfig | Potential:
+    """The configuration of a file's `[model]`, with the sets' heads and what is known of them.
+
+    A text that is no preset is a trained model to go on with: a checkpoint file, or a name as in
+    `DPA2Calculator(name)`; its heads must be those that the sets name.
+    """
+    from dpa2calc.training.fit.run import model_for
+
+    section = run.model
+    if isinstance(section, ModelConfig):
+        return _with_cards(section, run)
+    if isinstance(section, str):
+        if section not in preset_names():
+            return _trained_model(section, run.root)
+        section = ModelSection(preset=section)
+    config = model_for(section.preset, sets, type_map=section.type_map or None)
+    return _with_cards(with_changes(config, section), run)
+
+
+def _trained_model(name: str, root: Path) -> Potential:
+    from dpa2calc.store.load import load_model
+
+    beside = root / name
+    try:
+        return load_model(beside if beside.is_file() else name)
+    except CheckpointError as error:
+        presets = ", ".join(preset_names())
+        raise ConfigError(
+            f"model = {name!r} is neither a preset ({presets}) nor a model to go on with: {error}"
+        ) from error
+
+
+def with_changes(config: ModelConfig, section: ModelSection) -> ModelConfig:
+    """A preset's configuration with a section's changes to descriptor and fitting nets.
+
+    Raises:
+        ConfigError: an unknown part; the nearest is named.
+    """
+    descriptor = _changed_descriptor(config, section)
+    fitting = from_dict(FittingConfig, {**to_dict(FittingConfig()), **section.fitting})
+    heads = tuple(dataclasses.replace(head, fitting=fitting) for head in config.heads)
+    return dataclasses.replace(config, descriptor=descriptor, heads=heads)
+
+
+def _changed_descriptor(config: ModelConfig, section: ModelSection) -> Any:
+    merged = _merge(to_dict(preset(section.preset, config.type_map).descriptor), section.descriptor, "")
+    return from_dict(type(config.descriptor), merged)
+
+
+def _merge(base: dict[str, Any], changes: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Changes put over a nested table; "none" removes a part."""
+    out = dict(base)
+    for key, value in changes.items():
+        if key not in base:
+            place = f"model.descriptor.{where}"
+            raise ConfigError(unknown_key(f"{place}{key}", value, [f"{place}{name}" for name in base]))
+        if isinstance(value, Mapping) and isinstance(base[key], Mapping):
+            out[key] = _merge(base[key], value, f"{where}{key}.")
+        else:
+            out[key] = None if value == "none" else value
+    return out
+
+
+def _with_cards(config: ModelConfig, run: RunFile[Any]) -> ModelConfig:
+    """Functional, description, source and licence of the sets, written into their heads."""
+    heads = []
+    for head in config.heads:
+        parts = {n: s for n, s in run.sets.items() if (s.head or n) == head.name}
+        sources = {
+            n: {"source": s.source, "licence": s.licence} for n, s in parts.items() if s.source or s.licence
+        }
+        first = next(iter(parts.values()), None)
+        described = dict.fromkeys(s.description for s in parts.values() if s.description)
+        heads.append(
+            dataclasses.replace(
+                head,
+                functional=head.functional or (first.functional if first else ""),
+                description=head.description or "; ".join(described),
+                info={**head.info, **({"data": sources} if sources else {})},
+            )
+        )
+    return config.with_heads(tuple(heads))

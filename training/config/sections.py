@@ -1,0 +1,80 @@
+"""The tables of a training file: a set, and the model."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from dpa2calc.errors import ConfigError
+from dpa2calc.files.typed import shown
+from dpa2calc.model.config import check
+from dpa2calc.training.data.labels import LabelKeys
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetSection:
+    """One training set of a file: `[sets.NAME]`."""
+
+    train: Annotated[tuple[str, ...], "files or folders with the training frames"]
+    registered: Annotated[bool, "fill in what the package's collection knows of the set's name"] = False
+    validation: Annotated[tuple[str, ...], "files with validation frames"] = ()
+    validation_fraction: Annotated[float, "share of `train` held out if no validation file is named"] = 0.05
+    split_seed: Annotated[int, "of the choice of validation frames; a run that resumes must keep it"] = 1
+    by_group: Annotated[bool, "hold out whole groups (trajectories), not single frames"] = False
+    test: Annotated[tuple[str, ...], "files on which the trained model is evaluated at the end"] = ()
+    head: Annotated[str, "head of the model; the set's own name if not given"] = ""
+    weight: Annotated[float, "proportional to the chance of being drawn"] = 1.0
+    drop: Annotated[
+        tuple[str, ...],
+        "findings whose frames are left out, such as 'energy outlier'; of 'stress misfit' the stresses",
+    ] = ()
+    drop_frames: Annotated[
+        tuple[int, ...], "frames left out, counted from 0 over all files of `train`, such as wrong labels"
+    ] = ()
+    max_frames: Annotated[int, "use a random sample of this size (0 = all)"] = 0
+    energy_key: Annotated[str, "name of the energy in the files, such as REF_energy"] = "energy"
+    forces_key: Annotated[str, "name of the forces, such as REF_forces ('' to leave them out)"] = "forces"
+    stress_key: Annotated[str, "name of the stress ('' to leave it out)"] = "stress"
+    virial_key: Annotated[str, "name of the virial, read where there is no stress"] = "virial"
+    functional: Annotated[str, "DFT setting, for the model's card"] = ""
+    description: Annotated[str, "what the set is, for the model's card"] = ""
+    source: Annotated[str, "where it comes from, for the model's card"] = ""
+    licence: Annotated[str, "for the model's card"] = ""
+
+    def __post_init__(self) -> None:
+        check(self.weight > 0, "weight", self.weight, "above 0")
+        share = self.validation_fraction
+        check(0 <= share < 1, "validation_fraction", share, "from 0 to below 1")
+        for name in ("split_seed", "max_frames"):
+            check(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
+
+    @property
+    def keys(self) -> LabelKeys:
+        """Names of the labels in the set's files."""
+        return LabelKeys(
+            energy=self.energy_key, forces=self.forces_key, stress=self.stress_key, virial=self.virial_key
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSection:
+    """The model to train: `[model]`."""
+
+    preset: Annotated[str, "descriptor by name: paper, small, medium, large, ..."] = "small"
+    type_map: Annotated[tuple[str, ...], "elements; those of the data if not given"] = ()
+    descriptor: Annotated[dict[str, Any], "changes to the preset, by part: repinit, repformer, ..."] = field(
+        default_factory=dict
+    )
+    fitting: Annotated[dict[str, Any], "changes to the fitting net"] = field(default_factory=dict)
+
+
+def check_set_names(names: Iterable[str]) -> None:
+    """Raise a ConfigError for a set's name that no log, figure or file can show."""
+    for name in names:
+        if not name.strip() or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
+            raise ConfigError(
+                f"the set's name {shown(name)} is not allowed; allowed: letters, digits and signs, "
+                "without line breaks and control characters"
+            )

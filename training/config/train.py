@@ -1,0 +1,211 @@
+"""Options of a training run: one name and one help text for Python, file and command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from dpa2calc.files.options import settle
+from dpa2calc.model.config import check
+from dpa2calc.training.fit.schedule import Prefactors, Schedule, ScheduleKind
+
+Optimizer = Literal["adam", "adamw", "soap"]
+Keep = Literal["best", "last"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How to train; the defaults suit small sets on a laptop, `paper()` is the paper's protocol.
+
+    The text beside each option is what `--help` and the documentation show.
+    """
+
+    steps: Annotated[int, "number of optimiser steps"] = 10_000
+    batch_atoms: Annotated[int, "a batch holds frames of one set with at most this many atoms"] = 256
+    batches_per_step: Annotated[int, "batches, each of a set drawn anew, averaged in one step"] = 1
+    optimizer: Annotated[Optimizer, "soap, adam or adamw"] = "soap"
+    weight_decay: Annotated[float, "decoupled weight decay, with adamw and soap"] = 0.0
+    beta1: Annotated[float | None, "decay of the gradient's mean; 0.9 with adam, 0.95 with soap"] = None
+    beta2: Annotated[float | None, "decay of its square's mean; 0.999 with adam, 0.95 with soap"] = None
+    schedule: Annotated[ScheduleKind, "exponential, cosine or constant"] = "cosine"
+    learning_rate: Annotated[float, "learning rate at the start; adam wants about a tenth of soap's"] = 2e-2
+    learning_rate_stop: Annotated[float, "learning rate that the schedule reaches after the last step"] = 1e-4
+    decay_steps: Annotated[int, "the exponential schedule lowers the rate once in this many steps"] = 1
+    warmup_steps: Annotated[int, "steps over which the learning rate rises (at most a fifth)"] = 50
+    energy_prefactor_start: Annotated[float, "weight of the energy loss at the start"] = 0.02
+    energy_prefactor_limit: Annotated[float, "weight of the energy loss as the learning rate reaches 0"] = 1.0
+    force_prefactor_start: Annotated[float, "weight of the force loss at the start"] = 1000.0
+    force_prefactor_limit: Annotated[float, "weight of the force loss as the learning rate reaches 0"] = 1.0
+    virial_prefactor_start: Annotated[float, "the same for the virial, of frames that have one"] = 0.02
+    virial_prefactor_limit: Annotated[float, "weight of the virial loss as the learning rate reaches 0"] = 1.0
+    huber_delta: Annotated[float | None, "larger errors (eV/atom, eV/Å) count linearly; off if not given"] = (
+        None
+    )
+    gradient_clip: Annotated[float | None, "longest gradient; off if not given"] = None
+    gradient_clip_relative: Annotated[float | None, "longest gradient, over the running mean"] = 3.0
+    gradient_clip_batch: Annotated[
+        float | None, "longest gradient of one batch of several, over the running geometric mean"
+    ] = None
+    ema_decay: Annotated[float, "decay of the running average of the weights (0 = no average)"] = 0.99
+    validate_every: Annotated[int, "steps between validations"] = 2000
+    validation_frames: Annotated[int, "at most this many frames of each validation set are used"] = 200
+    early_stopping: Annotated[int, "stop after this many validations without a better one (0 = never)"] = 0
+    keep: Annotated[Keep, "weights of model.safetensors: best by validation, or last"] = "best"
+    checkpoint_every: Annotated[int, "steps between checkpoints"] = 1000
+    time_limit: Annotated[float, "stop after this many seconds, ready to resume later (0 = no limit)"] = 0.0
+    log_every: Annotated[int, "steps between lines of the log"] = 100
+    statistics_frames: Annotated[int, "frames of each set for the environment statistics"] = 100
+    final_bias_frames: Annotated[
+        int, "frames of each set to which the elements' energies are fitted after the last step (0 = none)"
+    ] = 200
+    shared_steps: Annotated[int, "steps before `steps` in which all heads share one fitting net"] = 0
+    freeze_descriptor: Annotated[bool, "train the fitting nets only, of a model that is trained already"] = (
+        False
+    )
+    seed: Annotated[int, "seed of weights and sampling"] = 1
+    dtype: Annotated[Literal["float32", "float64"], "precision of the networks"] = "float32"
+    device: Annotated[str | None, "cpu, cuda or cuda:N; if not given a CUDA device if there is one"] = None
+    prefetch: Annotated[int, "batches made ahead in a background thread"] = 4
+    tensorboard: Annotated[bool, "also write TensorBoard events (needs the package tensorboard)"] = False
+    neighbor_cache_mb: Annotated[int, "memory for neighbour tables, MB"] = 2000
+
+    def __post_init__(self) -> None:
+        settle(self)
+        check(
+            self.weight_decay == 0 or self.optimizer != "adam",
+            "weight_decay",
+            self.weight_decay,
+            "0 with optimizer 'adam'; choose 'adamw' or 'soap'",
+        )
+        check(0.0 <= self.ema_decay < 1.0, "ema_decay", self.ema_decay, "from 0 to below 1")
+        for name in (
+            "batch_atoms",
+            "batches_per_step",
+            "validate_every",
+            "validation_frames",
+            "checkpoint_every",
+            "log_every",
+            "statistics_frames",
+            "prefetch",
+        ):
+            check(getattr(self, name) > 0, name, getattr(self, name), "at least 1")
+        for name in ("huber_delta", "gradient_clip", "gradient_clip_relative", "gradient_clip_batch"):
+            value = getattr(self, name)
+            check(value is None or value > 0, name, value, "above 0, or left out")
+        for name in ("early_stopping", "final_bias_frames", "shared_steps", "seed", "neighbor_cache_mb"):
+            check(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
+        self.make_schedule()
+        self.make_prefactors()
+
+    @property
+    def used_device(self) -> str:
+        """The device by name; if not given as `DPA2Calculator` chooses, one each for torchrun's processes.
+
+        Raises:
+            ConfigError: this machine has no such device.
+        """
+        import torch
+
+        from dpa2calc.validation import check_device
+
+        if self.device is not None:
+            try:
+                torch.empty(1, device=self.device)
+            except (RuntimeError, AssertionError, NotImplementedError):
+                check_device(self.device)  # says what is allowed
+            return self.device
+        chosen, rank = str(check_device(None)), os.environ.get("LOCAL_RANK")
+        if chosen == "cuda" and rank is not None:
+            return f"cuda:{int(rank) % torch.cuda.device_count()}"
+        return chosen
+
+    def make_schedule(self) -> Schedule:
+        """The learning-rate schedule of these options."""
+        return Schedule(
+            kind=self.schedule,
+            start=self.learning_rate,
+            stop=self.learning_rate_stop,
+            steps=self.steps,
+            decay_steps=self.decay_steps,
+            warmup_steps=self.warmup_steps,
+        )
+
+    def make_prefactors(self) -> Prefactors:
+        """The loss prefactors of these options."""
+        return Prefactors(
+            energy_start=self.energy_prefactor_start,
+            energy_limit=self.energy_prefactor_limit,
+            force_start=self.force_prefactor_start,
+            force_limit=self.force_prefactor_limit,
+            virial_start=self.virial_prefactor_start,
+            virial_limit=self.virial_prefactor_limit,
+        )
+
+    @property
+    def learns_virials(self) -> bool:
+        """Whether virials count in the loss at any time."""
+        return max(self.virial_prefactor_start, self.virial_prefactor_limit) > 0
+
+    def shared_start(self) -> TrainConfig:
+        """The options of the `shared_steps` before the run itself: constant learning rate."""
+        return dataclasses.replace(
+            self, steps=self.shared_steps, schedule="constant", shared_steps=0, final_bias_frames=0
+        )
+
+    @classmethod
+    def paper(cls, **changes: Any) -> TrainConfig:
+        """The protocol of the paper's section S9: 10^6 steps, batch of one frame, 2e-4 to 3e-8."""
+        values: dict[str, Any] = {
+            "steps": 1_000_000,
+            "batch_atoms": 1,
+            "optimizer": "adam",
+            "schedule": "exponential",
+            "warmup_steps": 0,
+            "gradient_clip_relative": None,
+            "ema_decay": 0.0,
+            "final_bias_frames": 0,
+            "learning_rate": 2e-4,
+            "learning_rate_stop": 3e-8,
+            "decay_steps": 5000,
+        }
+        return cls(**{**values, **changes})
+
+    def replace(self, **changes: Any) -> TrainConfig:
+        """The same with some options changed."""
+        return dataclasses.replace(self, **changes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig(TrainConfig):
+    """How to fine-tune (paper, 4.5): the training options with gentler defaults, and where to start from."""
+
+    steps: Annotated[int, "number of optimiser steps"] = 5000
+    learning_rate: Annotated[float, "learning rate at the start"] = 5e-3
+    warmup_steps: Annotated[int, "steps over which the learning rate rises (at most a fifth)"] = 100
+    ema_decay: Annotated[float, "decay of the running average of the weights (0 = no average)"] = 0.99
+    validate_every: Annotated[int, "steps between validations"] = 500
+    start_head: Annotated[str, "a head's name, 'best' (least zero-shot error) or 'fresh'"] = "best"
+    zero_shot_frames: Annotated[int, "frames for the choice of head and the bias fit"] = 100
+    freeze_layers: Annotated[int, "freeze repinit and this many repformer layers (0 = nothing)"] = 0
+    lora_rank: Annotated[int, "rank of low-rank updates of the frozen descriptor (0 = off)"] = 0
+    lora_scale: Annotated[float, "factor of the low-rank updates"] = 1.0
+    allow_new_elements: Annotated[bool, "accept elements that no head has seen in training"] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.zero_shot_frames > 0, "zero_shot_frames", self.zero_shot_frames, "at least 1")
+        check(self.freeze_layers >= 0, "freeze_layers", self.freeze_layers, "at least 0")
+        check(self.lora_rank >= 0, "lora_rank", self.lora_rank, "at least 0")
+        frozen = self.freeze_descriptor + (self.freeze_layers > 0) + (self.lora_rank > 0)
+        check(
+            frozen <= 1,
+            "freeze_descriptor, freeze_layers, lora_rank",
+            (self.freeze_descriptor, self.freeze_layers, self.lora_rank),
+            "at most one of them",
+        )
+
+
+DEFAULTS = TrainConfig()
+FINETUNE_DEFAULTS = FinetuneConfig()

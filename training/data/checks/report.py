@@ -1,0 +1,385 @@
+"""What is looked at before data are trained on: a report, and a way to drop what is wrong, never silently."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from ase.data import chemical_symbols, covalent_radii
+
+from dpa2calc.errors import DataError
+from dpa2calc.files.shown import ShownBySummary
+from dpa2calc.structures.verlet import neighbor_pairs
+from dpa2calc.training.data.dataset import Dataset, Frame
+from dpa2calc.training.data.labels import advice
+from dpa2calc.training.statistics import energy_bias, spread_frames
+
+from .stress_misfit import GPA, stress_misfits
+
+logger = logging.getLogger(__name__)
+# Two nuclei closer than this share of the sum of their covalent radii overlap; a compressed metal at
+# 500 GPa or an O-H bond stretched inwards in hot water stays above it.
+_OVERLAP = 0.4
+# Errors of this kind stop a run; the others are reported.
+_FATAL = ("not a number", "no atoms", "overlap", "element outside the type map", "zero volume")
+_UNUSABLE = ("not a number", "no atoms", "zero volume")  # no number could be made from these
+_SAMPLED = 1000  # frames in which `check_frames` looks for overlaps
+_OUTLIER_SIGMAS = 8.0
+# Frames with this finding keep energies and forces when it is dropped.
+MISFIT = "stress misfit"
+LEFT_OUT = "stress left out"  # when the frame was read; nothing remains to drop
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong, or odd, with one frame."""
+
+    frame: int
+    kind: str
+    detail: str
+    source: str
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.kind}: {self.detail}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataReport(ShownBySummary):
+    """What `check_dataset` saw.
+
+    Attributes:
+        labels: number of frames with each label. parameters: with fparam, with aparam, if any.
+        bias: least-squares energy of each element, eV. residual_std: what the fit leaves, meV/atom.
+        force_rms: eV/Å. pressure: smallest and largest -trace(stress)/3, GPa, or None.
+        findings: everything that is wrong or odd, by frame.
+        remarks: about the whole set.
+    """
+
+    name: str
+    n_frames: int
+    n_atoms: int
+    elements: tuple[str, ...]
+    labels: dict[str, int] = field(default_factory=dict)
+    parameters: dict[str, int] = field(default_factory=dict)
+    bias: dict[str, float] = field(default_factory=dict)
+    residual_std: float | None = None
+    force_rms: float | None = None
+    pressure: tuple[float, float] | None = None
+    findings: tuple[Finding, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def fatal(self) -> tuple[Finding, ...]:
+        """Findings that make training senseless."""
+        return tuple(f for f in self.findings if f.kind in _FATAL)
+
+    def frames(self, *kinds: str) -> list[int]:
+        """Indices of frames with a finding (of these kinds)."""
+        return sorted({f.frame for f in self.findings if not kinds or f.kind in kinds})
+
+    def summary(self) -> str:
+        """One screen of text."""
+        lines = [
+            f"{self.name}: {self.n_frames} frames, {self.n_atoms} atoms, {' '.join(self.elements)}",
+            "labels: " + ", ".join(f"{name} on {n}" for name, n in self.labels.items()),
+        ]
+        if self.parameters:
+            lines.append("parameters: " + ", ".join(f"{name} on {n}" for name, n in self.parameters.items()))
+        if self.residual_std is not None:
+            lines.append(f"energy after the fit by element: std {self.residual_std:.1f} meV/atom")
+        if self.force_rms is not None:
+            lines.append(f"force rms {self.force_rms:.3f} eV/Å")
+        if self.pressure is not None:
+            lines.append(f"pressure {self.pressure[0]:.1f} to {self.pressure[1]:.1f} GPa")
+        return "\n".join(lines + self.doubts(note="note: "))
+
+    def doubts(self, *, note: str = "") -> list[str]:
+        """The remarks, and a line for each kind of finding."""
+        lines = [f"{note}{remark}" for remark in self.remarks]
+        for kind in sorted({f.kind for f in self.findings}):
+            found = [f for f in self.findings if f.kind == kind]
+            lines.append(f"{len(found)} x {kind}, for example {found[0].source}: {found[0].detail}")
+        return lines
+
+
+def check_dataset(
+    data: Dataset, *, type_map: Iterable[str] | None = None, outlier_sigmas: float = _OUTLIER_SIGMAS
+) -> DataReport:
+    """Look at every frame: labels, NaN, overlapping atoms, energy outliers, plausible units, stresses.
+
+    Training and evaluation call `check_frames` by themselves, which looks at most of this.
+
+    Stresses are compared with the energies of strained copies (`stress_check.stress_misfits`).
+
+    Args:
+        type_map: elements of the model; others are reported.
+        outlier_sigmas: a frame whose energy differs from the fit by element by more than this many robust
+            standard deviations is reported as an outlier.
+    """
+    allowed = set(type_map) if type_map is not None else None
+    findings = [f for index, frame in enumerate(data) for f in _frame_findings(index, frame, allowed)]
+    findings += _overlaps(data, range(len(data)), _bad(findings))
+    findings += _misfits(data, _bad(findings))
+    return _report(data, findings, outlier_sigmas)
+
+
+def _bad(findings: Iterable[Finding]) -> set[int]:
+    return {f.frame for f in findings if f.kind in _FATAL}
+
+
+def _report(data: Dataset, findings: list[Finding], outlier_sigmas: float) -> DataReport:
+    """What sound frames say together, added to what was found in single frames."""
+    bad = _bad(findings)
+    good = data.subset(i for i in range(len(data)) if i not in bad)
+    bias, residual_std = {}, None
+    if any(f.energy is not None for f in good):
+        values, residual = energy_bias(good, good.elements)
+        bias = dict(zip(good.elements, values.tolist()))
+        residual_std = 1e3 * float(np.std(residual))
+        places = [i for i, f in enumerate(data) if i not in bad and f.energy is not None]
+        findings = findings + _outliers(data, places, residual, outlier_sigmas)
+    forces = [f.forces.ravel() for f in good if f.forces is not None]
+    force_rms = float(np.sqrt(np.mean(np.concatenate(forces) ** 2))) if forces else None
+    traces = [-np.trace(f.stress) / 3.0 * GPA for f in good if f.stress is not None]
+    report = DataReport(
+        name=data.name,
+        n_frames=len(data),
+        n_atoms=data.n_atoms,
+        elements=data.elements,
+        labels=data.labels(),
+        parameters={
+            k: n for k in ("fparam", "aparam") if (n := sum(getattr(f, k) is not None for f in data))
+        },
+        bias=bias,
+        residual_std=residual_std,
+        force_rms=force_rms,
+        pressure=(min(traces), max(traces)) if traces else None,
+        findings=tuple(sorted(findings, key=lambda f: f.frame)),
+    )
+    return _with_remarks(report, good, data.unread_labels)
+
+
+def _having(data: Dataset, name: str) -> int:
+    return sum(getattr(frame, name) is not None for frame in data)
+
+
+def _frame_findings(index: int, frame: Frame, allowed: set[str] | None) -> list[Finding]:
+    source = frame.source or f"frame {index}"
+
+    def found(kind: str, detail: str) -> Finding:
+        return Finding(index, kind, detail, source)
+
+    if frame.n_atoms == 0:
+        return [found("no atoms", "the frame is empty")]
+    out = []
+    symbols = sorted({chemical_symbols[z] for z in frame.numbers.tolist()})
+    new = [s for s in symbols if allowed is not None and s not in allowed]
+    if new:
+        out.append(found("element outside the type map", ", ".join(new)))
+    for name in ("positions", "cell", "energy", "forces", "virial", "fparam", "aparam"):
+        values = getattr(frame, name)
+        if values is not None and not np.isfinite(values).all():
+            out.append(found("not a number", f"in the {name}"))
+    if any(f.kind == "not a number" for f in out):
+        return out
+    if frame.pbc.all() and frame.volume < 1e-6:
+        return [*out, found("zero volume", "a cell periodic in three directions without a volume")]
+    if frame.left_out:
+        out.append(found(LEFT_OUT, frame.left_out))
+    if not frame.labelled:
+        out.append(found("no label", "neither energy nor forces nor stress"))
+    if frame.forces is not None and np.abs(frame.forces).max() > 100.0:
+        largest = float(np.abs(frame.forces).max())
+        out.append(found("large force", f"{largest:.1f} eV/Å"))
+    return out
+
+
+def _overlaps(data: Dataset, places: Iterable[int], bad: set[int]) -> list[Finding]:
+    found = []
+    for place in places:
+        frame = data[place]
+        closest = None if place in bad else overlap(frame)
+        if closest is not None:
+            i, j, distance = closest
+            pair = f"{chemical_symbols[frame.numbers[i]]}{i} and {chemical_symbols[frame.numbers[j]]}{j}"
+            detail = f"{pair} are {distance:.3f} Å apart"
+            found.append(Finding(place, "overlap", detail, frame.source or f"frame {place}"))
+    return found
+
+
+def overlap(frame: Frame) -> tuple[int, int, float] | None:
+    """The closest pair of atoms for its elements and its distance (Å), if it overlaps."""
+    radii = covalent_radii[frame.numbers]
+    cutoff = 2.0 * _OVERLAP * float(radii.max())
+    pairs = neighbor_pairs(frame.positions, frame.cell, pbc=frame.pbc, cutoff=cutoff)
+    i, j = pairs.i, pairs.j
+    if len(i) == 0:
+        return None
+    d = np.linalg.norm(frame.positions[j] - frame.positions[i] + pairs.shift @ frame.cell, axis=1)
+    ratio = d / (radii[i] + radii[j])
+    worst = int(np.argmin(ratio))
+    return (int(i[worst]), int(j[worst]), float(d[worst])) if ratio[worst] < _OVERLAP else None
+
+
+def _outliers(data: Dataset, places: list[int], residual: np.ndarray, sigmas: float) -> list[Finding]:
+    """Energies far from the fit, against the median absolute deviation."""
+    center = float(np.median(residual))
+    spread = 1.4826 * float(np.median(np.abs(residual - center)))
+    limit = sigmas * max(spread, 1e-3)  # 1 meV/atom: sets of one structure have almost no spread
+    return [
+        Finding(
+            place,
+            "energy outlier",
+            f"{1e3 * (r - center):+.0f} meV/atom from the fit by element (typical {1e3 * spread:.1f})",
+            data[place].source or f"frame {place}",
+        )
+        for place, r in zip(places, residual)
+        if abs(r - center) > limit
+    ]
+
+
+def _misfits(data: Dataset, bad: set[int]) -> list[Finding]:
+    """A finding for every stress of a group whose stresses contradict its energies."""
+    sound = replace(data, frames=tuple(f for i, f in enumerate(data) if i not in bad))
+    said = {group: str(m) for m in stress_misfits(sound) for group in m.groups}
+    return [
+        Finding(i, MISFIT, said[frame.group], frame.source or f"frame {i}")
+        for i, frame in enumerate(data)
+        if frame.group in said and frame.virial is not None
+    ]
+
+
+def _with_remarks(report: DataReport, good: Dataset, unread: Mapping[str, tuple[str, ...]]) -> DataReport:
+    """Remarks on labels that were not read, on units and on signs: what typical values say about them."""
+    remarks = [
+        f"no {kind} was read, but {advice(names)}"
+        for kind, names in unread.items()
+        if not report.labels[kind]
+    ]
+    if report.force_rms is not None and report.force_rms > 30.0:
+        remarks.append(f"force rms {report.force_rms:.1f} eV/Å is very large; are they in eV/Å?")
+    if report.force_rms is not None and 0 < report.force_rms < 1e-4:
+        remarks.append("forces are almost zero: relaxed structures teach forces little")
+    if report.residual_std is not None and report.residual_std > 1000.0:
+        remarks.append(
+            f"energies differ by {report.residual_std:.0f} meV/atom from a sum over elements; are they total "
+            "energies in eV, from one DFT setting?"
+        )
+    if report.pressure is not None and max(map(abs, report.pressure)) > 2000.0:
+        remarks.append("stresses above 2000 GPa; are they in eV/Å^3 (not GPa or kB)?")
+    slope = _stress_sign(good)
+    if slope is not None and slope < -0.5:
+        remarks.append("compressed frames have a positive trace of the stress: its sign looks reversed")
+    net = [np.abs(f.forces.sum(axis=0)).max() for f in good if f.forces is not None]
+    if net and float(np.median(net)) > 0.01:
+        remarks.append(
+            f"labels carry a net force (median {float(np.median(net)):.2f} eV/Å a frame): an error floor"
+        )
+    return DataReport(**{**vars(report), "remarks": tuple(remarks)})
+
+
+def _stress_sign(data: Dataset) -> float | None:
+    """Correlation of trace(stress) and volume an atom in the commonest composition; positive if right."""
+    if len(data) == 0:
+        return None
+    groups: dict[tuple[float, ...], list[tuple[float, float]]] = {}
+    counts = data.compositions(data.elements)
+    fractions = np.round(counts / counts.sum(axis=1, keepdims=True), 6)
+    for frame, key in zip(data, map(tuple, fractions)):
+        stress = frame.stress
+        if stress is not None:
+            groups.setdefault(key, []).append((frame.volume / frame.n_atoms, float(np.trace(stress))))
+    largest = np.array(max(groups.values(), key=len, default=[]))
+    if len(largest) < 10 or largest[:, 0].std() < 0.02 * largest[:, 0].mean():
+        return None
+    return float(np.corrcoef(largest.T)[0, 1])
+
+
+def clean(
+    data: Dataset,
+    report: DataReport | None = None,
+    *,
+    drop: Iterable[str] = (),
+    frames: Iterable[int] = (),
+) -> tuple[Dataset, tuple[Finding, ...]]:
+    """The set without frames that have findings of the kinds in `drop`, or are named, and why they are gone.
+
+    "stress misfit" takes away the stresses alone; energies and forces of these frames stay.
+
+    Args:
+        frames: places in the set, from 0, of frames to leave out whatever the report says of them.
+
+    Raises:
+        DataError: no such kind of finding, or no such frame.
+
+    Example:
+        >>> data, dropped = clean(data, drop=("energy outlier", "overlap"), frames=(17,))
+    """
+    report = report or check_dataset(data)
+    kinds = set(drop)
+    known = {"energy outlier", "large force", "no label", MISFIT, *_FATAL}
+    if kinds - known:
+        raise DataError(f"unknown findings {sorted(kinds - known)}; known: {', '.join(sorted(known))}")
+    named = set(frames)
+    outside = sorted(i for i in named if not 0 <= i < len(data))
+    if outside:
+        raise DataError(
+            f"{report.name} has frames 0 to {len(data) - 1}; there is no frame {outside[0]} to drop"
+        )
+    dropped = tuple(
+        f
+        for f in report.findings
+        if (f.frame in named and f.kind != MISFIT)
+        or (f.kind in kinds and not (f.kind == MISFIT and f.frame in named))
+    )
+    silent = sorted(named - {f.frame for f in dropped})
+    dropped += tuple(
+        Finding(i, "named", "left out by its number", data[i].source or f"frame {i}") for i in silent
+    )
+    gone = {f.frame for f in dropped if f.kind != MISFIT}
+    bare = {f.frame for f in dropped if f.kind == MISFIT}
+    kept = ((i, frame) for i, frame in enumerate(data) if i not in gone)
+    frames_left = tuple(replace(frame, virial=None) if i in bare else frame for i, frame in kept)
+    return replace(data, frames=frames_left), dropped
+
+
+def require_sound(report: DataReport, *, kinds: Iterable[str] = _FATAL) -> None:
+    """Raise a DataError that names up to five findings of these kinds."""
+    fatal = [finding for finding in report.findings if finding.kind in kinds]
+    if fatal:
+        listed = "; ".join(str(f) for f in fatal[:5])
+        more = f" and {len(fatal) - 5} more" if len(fatal) > 5 else ""
+        raise DataError(
+            f"{report.name} cannot be used as it is: {listed}{more}. Repair the file, or drop these frames: "
+            "`drop` or `drop_frames` in a set of a file, clean(data, drop=..., frames=...) in Python"
+        )
+
+
+def check_frames(name: str, data: Dataset) -> None:
+    """What training and evaluation do with frames that nobody has looked at yet.
+
+    Each frame is looked at once, whatever set it is handed on in; overlaps are sought in a sample of at
+    most `_SAMPLED` frames. Doubtful frames, units and signs are logged in one warning.
+
+    Raises:
+        DataError: frames without atoms, with NaN or infinite numbers, or periodic without a volume.
+    """
+    fresh = replace(data, frames=tuple(frame for frame in data if not frame.checked))
+    if not fresh.frames:
+        return
+    findings = [f for index, frame in enumerate(fresh) for f in _frame_findings(index, frame, None)]
+    findings += _overlaps(fresh, spread_frames(fresh, _SAMPLED), _bad(findings))
+    report = replace(_report(fresh, findings, _OUTLIER_SIGMAS), name=name)
+    require_sound(report, kinds=_UNUSABLE)
+    doubts = report.doubts()
+    if doubts:
+        logger.warning("%s: %s", name, "; ".join(doubts))
+    mark_checked(fresh)
+
+
+def mark_checked(data: Dataset) -> None:
+    """Spare the frames another look by `check_frames`."""
+    for frame in data:
+        object.__setattr__(frame, "checked", True)

@@ -1,0 +1,314 @@
+"""Labelled structures in memory: frames, and datasets of frames."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
+
+from dpa2calc.errors import DataError
+from dpa2calc.files.patterns import expanded
+from dpa2calc.labels.names import as_array, as_floats, as_number, stored_label, virial_label
+
+from .labels import OWN_NAMES, LabelKeys, advice, unread_labels
+from .readers import PathLike, iread_atoms
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Frame:
+    """One structure with its labels; ASE units.
+
+    Attributes:
+        numbers: (n,) atomic numbers. positions: (n, 3). cell: (3, 3). pbc: (3,).
+        energy: eV or None. forces: (n, 3) eV/Å or None. virial: (3, 3) eV, symmetric, or None.
+        group: the trajectory or part of the set that the frame belongs to.
+        source: file and index, for messages.
+        left_out: why a stress that the structure carries is no label, or None.
+        fparam: (k,) frame parameters, aparam: (n, k) atomic parameters, or None.
+    """
+
+    numbers: np.ndarray
+    positions: np.ndarray
+    cell: np.ndarray
+    pbc: np.ndarray
+    energy: float | None = None
+    forces: np.ndarray | None = None
+    virial: np.ndarray | None = None
+    group: str = ""
+    source: str = ""
+    left_out: str | None = None
+    fparam: np.ndarray | None = None
+    aparam: np.ndarray | None = None
+    # Whether `checks` has looked at this very object; no field, so that changed copies are looked at again.
+    checked: ClassVar[bool] = False
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms."""
+        return len(self.numbers)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether it has an energy, forces or a virial."""
+        return len(self.lacking) < 3
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """The labels it does not have: of energy, forces and stress."""
+        labels = {"energy": self.energy, "forces": self.forces, "stress": self.virial}
+        return tuple(kind for kind, value in labels.items() if value is None)
+
+    @cached_property
+    def volume(self) -> float:
+        """Cell volume, Å^3."""
+        return float(abs(np.linalg.det(self.cell)))
+
+    @property
+    def stress(self) -> np.ndarray | None:
+        """(3, 3) stress in ASE's sign, eV/Å^3, or None."""
+        return None if self.virial is None or self.volume == 0 else -self.virial / self.volume
+
+    def atoms(self) -> Atoms:
+        """The bare structure, without labels, but with the parameters that models may take."""
+        atoms = Atoms(numbers=self.numbers, positions=self.positions, cell=self.cell, pbc=self.pbc)
+        if self.fparam is not None:
+            atoms.info["fparam"] = self.fparam.copy()
+        if self.aparam is not None:
+            atoms.arrays["aparam"] = self.aparam.copy()
+        return atoms
+
+    def __repr__(self) -> str:
+        present = [kind for kind in ("energy", "forces", "stress") if kind not in self.lacking]
+        formula = self.atoms().get_chemical_formula()
+        return f"<Frame {formula}, {' '.join(present) or 'no labels'}: {self.source or 'no source'}>"
+
+
+def frame_from_atoms(atoms: Atoms, *, keys: LabelKeys = OWN_NAMES, source: str = "") -> Frame:
+    """A frame from ASE Atoms; the Atoms are not touched and no calculator is run.
+
+    Raises:
+        DataError: a label has the wrong shape, is not a number, or belongs to other positions.
+    """
+    try:
+        _require_understood(atoms)
+        energy = stored_label(atoms, keys.energy)
+        forces = stored_label(atoms, keys.forces)
+        virial, left_out = virial_label(atoms, stress=keys.stress, virial=keys.virial)
+        return Frame(
+            numbers=atoms.numbers.astype(np.int16),
+            positions=atoms.get_positions(),
+            cell=np.array(atoms.cell.array),
+            pbc=np.array(atoms.pbc),
+            energy=None if energy is None else as_number(energy, keys.energy),
+            forces=None if forces is None else as_array(forces, (len(atoms), 3), keys.forces),
+            virial=virial,
+            group=str(atoms.info.get(keys.group, "")),
+            source=source,
+            left_out=left_out or None,
+            fparam=_parameters(atoms.info.get("fparam"), 1, "fparam"),
+            aparam=_parameters(atoms.arrays.get("aparam"), len(atoms), "aparam"),
+        )
+    except DataError as error:
+        raise DataError(f"{source}: {error}" if source else str(error)) from error
+
+
+def _require_understood(atoms: Atoms) -> None:
+    """Raise a DataError for a structure whose cell or columns ASE left among its remarks."""
+    left = [str(key) for key in atoms.info if str(key).lower() in ("lattice", "properties")]
+    if left and not atoms.cell.array.any():
+        raise DataError(
+            f"atoms.info has {', '.join(left)}, but the structure has no cell: ase.io.read knows these keys "
+            "as Lattice and Properties only. Dataset.read(path) knows them in any capitals"
+        )
+
+
+def _parameters(value: Any, rows: int, name: str) -> np.ndarray | None:
+    """(k,) frame parameters, or (n_atoms, k) atomic parameters."""
+    if value is None or rows == 0:
+        return None
+    array = as_floats(value, name)
+    if name == "fparam":
+        return array.ravel()
+    if array.size % rows:
+        raise DataError(f"{name} has shape {array.shape}; expected as many numbers for each of {rows} atoms")
+    return array.reshape(rows, -1)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset:
+    """Frames labelled with one DFT setting.
+
+    Attributes:
+        unread_labels: names like REF_energy in frames without such a label, by kind (energy, forces, stress).
+
+    Example:
+        >>> data = Dataset.read("train.extxyz.xz", name="water")
+        >>> train, validation = data.split(0.9, seed=1)
+    """
+
+    frames: tuple[Frame, ...]
+    name: str = "data"
+    info: dict[str, Any] = field(default_factory=dict)
+    unread_labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def read(
+        cls,
+        paths: PathLike | Atoms | Iterable[PathLike | Atoms],
+        *,
+        name: str | None = None,
+        keys: LabelKeys = OWN_NAMES,
+    ) -> Dataset:
+        """Read one file or several, see `iread_atoms` for the formats; patterns such as `runs/*.xyz` too.
+
+        Atoms in place of files are taken as `from_atoms` does.
+
+        Raises:
+            DataError: nothing to read, a damaged file (file and frame are named), or no frame has a label of
+                a name that was given.
+        """
+        single = isinstance(paths, (str, bytes, os.PathLike, Atoms))
+        several: list[Any] = [paths] if single else list(paths)  # type: ignore[arg-type]
+        if not several:
+            raise DataError("no file was named; name at least one, or hand in Atoms")
+        first = next((str(item) for item in several if isinstance(item, (str, os.PathLike))), "data")
+        data = cls._labelled(_structures(several, name or first), name or first, keys)
+        if not data.frames:
+            raise DataError(f"there are no frames in {', '.join(map(str, several))}")
+        return data
+
+    @classmethod
+    def from_atoms(
+        cls, structures: Iterable[Atoms], *, name: str = "data", keys: LabelKeys = OWN_NAMES
+    ) -> Dataset:
+        """From ASE Atoms that carry labels (stored calculator results, `info`, `arrays`)."""
+        return cls._labelled(((a, f"{name}, frame {i}") for i, a in enumerate(structures)), name, keys)
+
+    @classmethod
+    def _labelled(cls, structures: Iterable[tuple[Atoms, str]], name: str, keys: LabelKeys) -> Dataset:
+        frames: list[Frame] = []
+        unread: dict[str, tuple[str, ...]] = {}
+        missing = keys.named()
+        for atoms, source in structures:
+            frame = frame_from_atoms(atoms, keys=keys, source=source)
+            missing = {kind: key for kind, key in missing.items() if stored_label(atoms, key) is None}
+            unread |= unread_labels(atoms, keys, [kind for kind in frame.lacking if kind not in unread])
+            frames.append(frame)
+        if missing and frames:
+            kind, key = next(iter(missing.items()))
+            raise DataError(
+                f"{name}: no frame has a label {key!r} ({kind}); {advice(chain(*unread.values()))}"
+            )
+        return cls(tuple(frames), name, unread_labels=unread)
+
+    def __repr__(self) -> str:
+        size = f"{len(self)} frames, {self.n_atoms} atoms, {' '.join(self.elements)}"
+        labels = ", ".join(f"{kind} on {n}" for kind, n in self.labels().items())
+        return f"<Dataset {self.name}: {size}; {labels}>"
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> Frame:
+        return self.frames[index]
+
+    def __iter__(self) -> Iterator[Frame]:
+        return iter(self.frames)
+
+    def subset(self, indices: Iterable[int]) -> Dataset:
+        """The frames of these indices, in this order."""
+        return replace(self, frames=tuple(self.frames[int(i)] for i in indices))
+
+    def sample(self, n: int, *, seed: int = 0) -> Dataset:
+        """`n` frames drawn without repetition; the first frames of a larger sample of the same seed."""
+        if n > len(self):
+            raise DataError(f"{self.name} has {len(self)} frames, {n} were asked for")
+        return self.subset(np.random.default_rng(seed).permutation(len(self))[:n])
+
+    def split(self, fraction: float, *, seed: int = 0, by_group: bool = False) -> tuple[Dataset, Dataset]:
+        """Two disjoint parts, the first with about `fraction` of the frames (0 to 1).
+
+        Args:
+            by_group: keep frames of the same `group` (a trajectory) together, so that neighbours in
+                time do not land on both sides.
+        """
+        if not 0.0 < fraction < 1.0:
+            raise DataError(f"fraction = {fraction} is not allowed; allowed: between 0 and 1")
+        rng = np.random.default_rng(seed)
+        keys = [f.group for f in self.frames] if by_group else [str(i) for i in range(len(self))]
+        sizes = Counter(keys)  # in the order in which they first occur
+        names = list(sizes)
+        target, taken, first = fraction * len(self), 0, set()
+        for position in rng.permutation(len(names)):
+            if taken >= target:
+                break
+            first.add(names[position])
+            taken += sizes[names[position]]
+        inside = [i for i, key in enumerate(keys) if key in first]
+        outside = [i for i, key in enumerate(keys) if key not in first]
+        if not outside or not inside:
+            raise DataError(
+                f"{self.name} cannot be split at {fraction}: {len(self)} frames, {len(names)} groups"
+            )
+        return self.subset(inside), self.subset(outside)
+
+    @cached_property
+    def elements(self) -> tuple[str, ...]:
+        """Chemical symbols that occur, by atomic number."""
+        present = {int(z) for frame in self.frames for z in np.unique(frame.numbers)}
+        return tuple(chemical_symbols[z] for z in sorted(present))
+
+    def labels(self) -> dict[str, int]:
+        """Number of frames with an energy, with forces, with a stress."""
+        lacking = [frame.lacking for frame in self.frames]
+        return {kind: sum(kind not in m for m in lacking) for kind in ("energy", "forces", "stress")}
+
+    @property
+    def n_atoms(self) -> int:
+        """Atoms in all frames together."""
+        return sum(frame.n_atoms for frame in self.frames)
+
+    def compositions(self, type_map: Sequence[str]) -> np.ndarray:
+        """Number of atoms of each type in each frame, (n_frames, n_types) float64."""
+        lookup = type_lookup(type_map)
+        counts = [np.bincount(lookup[f.numbers], minlength=len(type_map)) for f in self.frames]
+        return np.array(counts, dtype=np.float64)
+
+
+def _structures(several: Sequence[Any], name: str) -> Iterator[tuple[Atoms, str]]:
+    """Structures with their source, from files and Atoms."""
+    for number, item in enumerate(several):
+        if isinstance(item, Atoms):
+            yield item, f"{name}, frame {number}"
+        elif isinstance(item, (str, bytes, os.PathLike)):
+            named = os.fsdecode(item)
+            files = expanded(named, Path())
+            if glob.has_magic(named) and not files:
+                raise DataError(f"no file fits the pattern {named}")
+            for path in map(str, files) if glob.has_magic(named) else [named]:
+                for i, atoms in enumerate(iread_atoms(path)):
+                    yield atoms, f"{path}, frame {i}"
+        else:
+            raise DataError(f"{name}: expected the names of files, or Atoms, got {type(item).__name__}")
+
+
+def type_lookup(type_map: Sequence[str]) -> np.ndarray:
+    """Table from atomic number to position in the type map; -1 where the element is not in it.
+
+    Names of a type map that are no elements (HW, OW) belong to no atom of a data set.
+    """
+    table = np.full(len(chemical_symbols), -1, dtype=np.int64)
+    for position, symbol in enumerate(type_map):
+        if symbol in chemical_symbols:
+            table[chemical_symbols.index(symbol)] = position
+    return table

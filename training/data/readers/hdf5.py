@@ -1,0 +1,113 @@
+"""HDF5 files: ANI-1x, Transition1x, and deepmd-kit's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from ase import Atoms
+from ase.units import Hartree
+
+from dpa2calc.errors import DataError
+from dpa2calc.files.limits import read_dataset
+
+from .deepmd_folder import iread_hdf5_group
+
+_ANI_ENERGY, _ANI_FORCES = "wb97x_dz.energy", "wb97x_dz.forces"
+_TRANSITION_ENERGY, _TRANSITION_FORCES = "wB97x_6-31G(d).energy", "wB97x_6-31G(d).forces"
+
+
+def iread_hdf5(path: Path, group: str = "") -> Iterator[Atoms]:
+    """Frames of an HDF5 file of a known layout.
+
+    ANI-1x (a group for each formula; Hartree) takes the wB97x/6-31G(d) labels; values that the release
+    leaves out (NaN) are missing labels. Transition1x (split / formula / reaction; eV) takes the frames of
+    `group`, one of its splits, and "data" (all) without one. deepmd-kit's systems may lie below `group`.
+
+    Raises:
+        DataError: not HDF5, or of another layout.
+    """
+    try:
+        handle = h5py.File(path, "r")
+    except OSError as error:
+        raise DataError(f"{path} is no HDF5 file, or is truncated: {error}") from error
+    with handle:
+        if group.strip("/") and group.strip("/") not in handle:
+            raise DataError(f"{path} has no group {group!r}; it has {', '.join(list(handle)[:20])}")
+        root = handle[group] if group.strip("/") else handle
+        name = f"{path}#{group}" if group else str(path)
+        try:
+            yield from _of_layout(root, name)
+        except DataError:
+            raise
+        except Exception as error:  # h5py and NumPy raise many kinds for what is cut or of another shape
+            raise DataError(f"{name} is damaged, or has an unknown layout: {error!r}") from error
+
+
+def _of_layout(root: Any, name: str) -> Iterator[Atoms]:
+    if _holds_systems(root):
+        yield from iread_hdf5_group(root, name)
+    elif _first(root, "coordinates") is not None:
+        yield from _iread_ani(root)
+    elif "data" in root:
+        yield from _iread_transition(root["data"])
+    elif _first(_first_group(root), "positions") is not None:
+        yield from _iread_transition(root)
+    else:
+        raise DataError(
+            f"{name} has none of the known layouts (deepmd-kit, ANI-1x, Transition1x); "
+            f"its groups are {', '.join(list(root)[:10])}"
+        )
+
+
+def _holds_systems(group: Any) -> bool:
+    if "type.raw" in group:
+        return True
+    first = _first_group(group)
+    return first is not None and first is not group and _holds_systems(first)
+
+
+def _first_group(group: Any) -> Any:
+    return next((g for g in group.values() if isinstance(g, h5py.Group)), None) if group is not None else None
+
+
+def _first(group: Any, dataset: str) -> Any:
+    """The first member group, if it has this dataset."""
+    member = _first_group(group)
+    return member if member is not None and dataset in member else None
+
+
+def _iread_ani(root: Any) -> Iterator[Atoms]:
+    for formula, group in root.items():
+        numbers = read_dataset(group["atomic_numbers"])
+        coordinates = read_dataset(group["coordinates"])
+        energy = read_dataset(group[_ANI_ENERGY]) if _ANI_ENERGY in group else None
+        forces = read_dataset(group[_ANI_FORCES]) if _ANI_FORCES in group else None
+        for i in range(len(coordinates)):
+            atoms = Atoms(numbers=numbers, positions=coordinates[i], info={"group": formula})
+            if energy is not None and np.isfinite(energy[i]):
+                atoms.info["energy"] = float(energy[i]) * Hartree
+            if forces is not None and np.isfinite(forces[i]).all():
+                atoms.arrays["forces"] = np.asarray(forces[i], dtype=np.float64) * Hartree
+            yield atoms
+
+
+def _iread_transition(split: Any) -> Iterator[Atoms]:
+    for formula, reactions in split.items():
+        for reaction, group in reactions.items():
+            numbers = read_dataset(group["atomic_numbers"])
+            ends = [group[k] for k in ("reactant", "product", "transition_state") if k in group]
+            for part in (*ends, group):
+                if "positions" not in part:
+                    continue
+                positions, energy = read_dataset(part["positions"]), read_dataset(part[_TRANSITION_ENERGY])
+                forces = read_dataset(part[_TRANSITION_FORCES]) if _TRANSITION_FORCES in part else None
+                for i in range(len(positions)):
+                    atoms = Atoms(numbers=numbers, positions=positions[i])
+                    atoms.info.update(group=f"{formula}/{reaction}", energy=float(np.ravel(energy)[i]))
+                    if forces is not None:
+                        atoms.arrays["forces"] = np.asarray(forces[i], dtype=np.float64)
+                    yield atoms

@@ -1,0 +1,139 @@
+"""Options of a distillation: the molecular dynamics that explores, and the loop around it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from dpa2calc.errors import ConfigError
+from dpa2calc.files.options import parse_options, settle
+from dpa2calc.files.typed import as_written, shown, unknown_key
+from dpa2calc.model.config import check
+
+Ensemble = Literal["nve", "nvt", "npt"]
+CellMotion = Literal["isotropic", "full"]
+Driver = Literal["teacher", "student"]
+Drivers = Literal["teacher", "student", "both"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MDCondition:
+    """Molecular dynamics like that of the application: `[[md]]` in a file.
+
+    Every combination of temperature and pressure gives `trajectories` trajectories a round, each from
+    another start structure and with other velocities.
+    """
+
+    ensemble: Annotated[Ensemble, "nve, nvt (Langevin) or npt (Martyna-Tobias-Klein)"] = "nvt"
+    temperature: Annotated[tuple[float, ...], "K; in nve that of the first velocities"] = (300.0,)
+    pressure: Annotated[tuple[float, ...], "GPa, only in npt"] = (0.0,)
+    cell: Annotated[CellMotion, "isotropic or full: how the cell moves in npt"] = "isotropic"
+    timestep: Annotated[float, "fs"] = 1.0
+    steps: Annotated[int, "steps of each trajectory"] = 1000
+    sample_interval: Annotated[int, "steps between sampled frames"] = 50
+    trajectories: Annotated[int, "trajectories of each temperature and pressure in a round"] = 2
+    thermostat_time: Annotated[float, "relaxation time of the thermostat, fs"] = 100.0
+    barostat_time: Annotated[float, "relaxation time of the barostat, fs"] = 1000.0
+    structures: Annotated[tuple[str, ...], "files to start from (default: the start frames)"] = ()
+
+    def __post_init__(self) -> None:
+        # as written, because the numbers are part of the names by which trajectories on disk are known
+        settle(self, "md", number=as_written)
+        check(bool(self.temperature), "md.temperature", self.temperature, "at least one, K")
+        check(min(self.temperature) > 0, "md.temperature", self.temperature, "above 0 K")
+        check(bool(self.pressure), "md.pressure", self.pressure, "at least one, GPa")
+        fixed = self.ensemble != "npt" and any(self.pressure)
+        check(not fixed, "md.pressure", self.pressure, "0 unless ensemble = 'npt'")
+        for name in ("timestep", "thermostat_time", "barostat_time"):
+            check(getattr(self, name) > 0, f"md.{name}", getattr(self, name), "above 0 fs")
+        for name in ("steps", "sample_interval", "trajectories"):
+            check(getattr(self, name) > 0, f"md.{name}", getattr(self, name), "at least 1")
+        check(self.sample_interval <= self.steps, "md.sample_interval", self.sample_interval, "up to steps")
+
+    def points(self) -> Iterator[tuple[float, float]]:
+        """Every (temperature K, pressure GPa)."""
+        for temperature in self.temperature:
+            for pressure in self.pressure:
+                yield temperature, pressure
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillConfig:
+    """The loop of the paper's section 4.6; the text beside each option is what `--help` shows.
+
+    A frame's deviation is the largest over its atoms of |F(student) - F(teacher)|, eV/Å.
+    """
+
+    threshold: Annotated[float, "frames that deviate by more than this (eV/Å) are added"] = 0.2
+    upper_bound: Annotated[float, "frames over this deviation (eV/Å) count as exploded, never added"] = 10.0
+    frames_per_round: Annotated[int, "at most this many frames are added in a round, chosen diverse"] = 50
+    max_rounds: Annotated[int, "stop after this many rounds at the latest"] = 8
+    accurate_share: Annotated[float, "stop when this share of frames is within the threshold"] = 0.98
+    min_change: Annotated[float, "relative fall of the force error that counts as a change"] = 0.03
+    patience: Annotated[int, "stop after this many rounds in a row without such a change"] = 2
+    explore_with: Annotated[Drivers, "teacher, student or both: who moves the atoms"] = "teacher"
+    perturbed: Annotated[int, "perturbed copies of each start frame"] = 0
+    contacts: Annotated[int, "copies of each start frame with two unbonded atoms brought close"] = 0
+    displacement: Annotated[float, "standard deviation of the perturbed copies' displacements, Å"] = 0.05
+    strain: Annotated[float, "standard deviation of their strains"] = 0.01
+    later_steps: Annotated[int, "training steps of the rounds after the first (0 = as in [train])"] = 0
+    later_learning_rate: Annotated[float, "learning rate of those rounds (0 = as in [train])"] = 0.0
+    final_steps: Annotated[int, "steps of a last training on all labelled frames (0 = none)"] = 0
+    force_limit: Annotated[float, "a larger force on an atom (eV/Å) is an explosion"] = 50.0
+    temperature_limit: Annotated[float, "a temperature over this many times the target is one too"] = 5.0
+    name: Annotated[str, "of the student's head (default: the teacher's head)"] = ""
+    functional: Annotated[str, "that the teacher learned, for the student's card"] = ""
+    description: Annotated[str, "for the student's card"] = ""
+    seed: Annotated[int, "of start structures, velocities and perturbations"] = 1
+
+    def __post_init__(self) -> None:
+        settle(self)
+        for name in ("threshold", "force_limit", "displacement", "strain"):
+            check(getattr(self, name) > 0, name, getattr(self, name), "above 0")
+        check(self.upper_bound > self.threshold, "upper_bound", self.upper_bound, "above threshold")
+        check(0 < self.accurate_share <= 1, "accurate_share", self.accurate_share, "above 0, up to 1")
+        check(0 <= self.min_change < 1, "min_change", self.min_change, "from 0 to below 1")
+        check(self.temperature_limit > 1, "temperature_limit", self.temperature_limit, "above 1")
+        for name in ("frames_per_round", "max_rounds", "patience"):
+            check(getattr(self, name) > 0, name, getattr(self, name), "at least 1")
+        for name in ("perturbed", "contacts", "later_steps", "later_learning_rate", "final_steps", "seed"):
+            check(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
+
+    @property
+    def drivers(self) -> tuple[Driver, ...]:
+        """Who moves the atoms, one after the other."""
+        return ("teacher", "student") if self.explore_with == "both" else (self.explore_with,)
+
+    def replace(self, **changes: Any) -> DistillConfig:
+        """The same with some options changed.
+
+        Raises:
+            ConfigError: an unknown name (the nearest is suggested) or a wrong value.
+        """
+        known = [field.name for field in dataclasses.fields(self)]
+        for name, value in changes.items():
+            if name not in known:
+                raise ConfigError(unknown_key(name, value, known))
+        return dataclasses.replace(self, **changes)
+
+
+def conditions_of(md: Any) -> tuple[MDCondition, ...]:
+    """One condition or several, as `MDCondition` or as mappings of its options.
+
+    Raises:
+        ConfigError: there is none, or a key or value is wrong.
+    """
+    one = isinstance(md, (MDCondition, Mapping, str)) or not isinstance(md, Iterable)
+    several = [md] if one else list(md)
+    if not all(isinstance(item, (MDCondition, Mapping)) for item in several):
+        raise ConfigError(
+            f"md = {shown(md)} is not allowed; allowed: an MDCondition, a table of its options, or a list of "
+            "them"
+        )
+    if not several:
+        raise ConfigError("md is empty; give at least one condition, such as MDCondition(temperature=(300,))")
+    return tuple(
+        item if isinstance(item, MDCondition) else parse_options(MDCondition, item, "md") for item in several
+    )

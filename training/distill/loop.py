@@ -1,0 +1,319 @@
+"""The concurrent loop of a distillation (paper, 2.5 and 4.6) in its folder; `distill` is its front door."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from dpa2calc.errors import ConfigError, TrainingError
+from dpa2calc.model.compression import why_no_kernels, why_not_compressible
+from dpa2calc.model.potential import Potential
+from dpa2calc.store.checkpoint import load_checkpoint, save_checkpoint
+from dpa2calc.training.config.train import TrainConfig
+from dpa2calc.training.data.dataset import Dataset
+from dpa2calc.training.data.readers import PathLike
+from dpa2calc.training.data.readers.frame_file import read_frames
+from dpa2calc.training.energy_bias.energy_level import shift_energy_bias
+from dpa2calc.training.evaluate import evaluate
+from dpa2calc.training.fit.run import train_in
+from dpa2calc.training.metrics import Errors
+from dpa2calc.training.runs.folder import remove_large_files, remove_leftovers, run_folder
+from dpa2calc.training.statistics import spread_frames
+
+from .config import DistillConfig, MDCondition
+from .frames import LabelledFrames
+from .result import DistillResult
+from .sampling import Walk, explore
+from .selection import (
+    HEADER,
+    QUANTILES,
+    DistillRound,
+    choose_frames,
+    force_deviations,
+    stop_reason,
+    table_row,
+)
+from .setup import (
+    StartFrames,
+    Student,
+    check_test_elements,
+    condition_structures,
+    later_training,
+    perturbed,
+    plan_trajectories,
+    start_structures,
+    student_model,
+)
+from .state import DistillState
+
+logger = logging.getLogger(__name__)
+TEST_FRAMES = 200  # of the test set are evaluated in each round; all of them at the end
+
+
+class Distillation:
+    """One distillation in one folder.
+
+    Files: `state.json` (options, phase, finished rounds), `labelled/` (start.extxyz, round-NN.extxyz),
+    `explore/round-NN/` (a file a trajectory, all with the teacher's labels), `train/round-NN/`,
+    `students/round-NN.safetensors`, `rounds.png`, and at the end `student.safetensors`, `result.json`.
+    Each file appears whole; what exists is not made again.
+    """
+
+    def __init__(
+        self,
+        teacher: Any,
+        start_frames: StartFrames,
+        student: Student,
+        conditions: tuple[MDCondition, ...],
+        train: TrainConfig,
+        config: DistillConfig,
+        output: PathLike,
+        test: Dataset | None,
+        progress: bool,
+    ):
+        if train.time_limit:
+            raise ConfigError(
+                f"train.time_limit = {train.time_limit:g} is not allowed in a distillation; leave it out and "
+                "stop with Ctrl-C at any time, the same command resumes"
+            )
+        self.teacher, self.train_config, self.config = teacher, train, config
+        self.conditions, self.test, self.progress = conditions, test, progress
+        self.output, self.device = Path(output), train.used_device
+        self.start = start_structures(start_frames)
+        self.structures = [condition_structures(c, self.start) for c in conditions]
+        everything = [*self.start, *(a for pool in self.structures for a in pool)]
+        self.student = student_model(student, everything, teacher, config)
+        check_test_elements(test, self.student)
+        self.state = DistillState(
+            self.output,
+            teacher=teacher,
+            student=self.student,
+            start=self.start,
+            config=config,
+            conditions=conditions,
+            train=train,
+            test=test,
+        )
+        self.rounds: list[DistillRound] = []
+        self.labels = LabelledFrames(self.output / "labelled", self._head.name)
+
+    # --- the loop -------------------------------------------------------------------------------
+
+    def run(self) -> DistillResult:
+        """Go through the rounds that are not done yet."""
+        with run_folder(self.output):
+            return self._run()
+
+    def _run(self) -> DistillResult:
+        self.state.load()
+        self.rounds = self.state.rounds
+        folders = [self.output / "labelled", self.output / "students", *self.output.glob("explore/round-*")]
+        for folder in folders:
+            remove_leftovers(folder)
+        structures = perturbed(self.start, self.config)
+        self.state.write("labelling", len(self.rounds))
+        self.labels.label_start(structures, self.teacher, self.config, progress=self.progress)
+        reason, why = stop_reason(self.rounds, self.config)
+        while not reason:
+            self._round(len(self.rounds) + 1)
+            reason, why = stop_reason(self.rounds, self.config)
+            left = self.config.max_rounds - len(self.rounds)
+            if not reason:
+                minutes = left * self.rounds[-1].seconds / 60
+                self._say(f"at most {left} more rounds, {minutes:.0f} minutes at this pace")
+        self._say(f"stopped: {reason}: {why}")
+        return self._finish(reason, why)
+
+    def _round(self, number: int) -> None:
+        started = time.monotonic()
+        data = self.labels.dataset(number - 1)
+        self.state.write("training", number)
+        potential = self._trained(f"round-{number:02d}", self._before(number), data, first=number == 1)
+        self.state.write("exploring", number)
+        walks = self._explore(number, potential)
+        self.state.write("comparing", number)
+        record = self._compare(number, potential, walks, len(data))
+        record = dataclasses.replace(record, seconds=time.monotonic() - started)
+        self.rounds.append(record)
+        self.state.write("round done", number)
+        self._say(f"{HEADER}\n{table_row(record)}")
+        self._result("", "", self.output, []).draw(self.output / "rounds.png")
+
+    def _say(self, text: str) -> None:
+        """Between the progress bars on stderr; to the log where there are none."""
+        if self.progress:
+            tqdm.write(text, file=sys.stderr)
+        else:
+            logger.info(text)
+
+    def _before(self, number: int) -> Potential | None:
+        return self._load(f"round-{number - 1:02d}") if number > 1 else None
+
+    # --- training -------------------------------------------------------------------------------
+
+    @property
+    def _head(self) -> Any:
+        return (self.student.config if isinstance(self.student, Potential) else self.student).heads[0]
+
+    def _load(self, name: str) -> Potential:
+        return load_checkpoint(self.output / "students" / f"{name}.safetensors")
+
+    def _trained(
+        self, name: str, before: Potential | None, data: Dataset, *, first: bool, steps: int = 0
+    ) -> Potential:
+        """The student of this name, trained now unless that was done before."""
+        path = self.output / "students" / f"{name}.safetensors"
+        if not path.exists():
+            folder = self.output / "train" / name
+            model = self.student if before is None else before
+            options = (
+                self.train_config if first else later_training(self.train_config, self.config, steps=steps)
+            )
+            result = train_in(
+                folder,
+                model,
+                {self._head.name: data},
+                options,
+                progress=self.progress,
+                adapt=lambda fresh: shift_energy_bias(fresh, data),
+            )
+            save_checkpoint(
+                result.potential.to("cpu"), path, extra_info={"distilled": self.state.provenance()}
+            )
+            remove_large_files(folder)
+        return self._load(name).to(self.device)
+
+    # --- exploration ----------------------------------------------------------------------------
+
+    def _explore(self, number: int, potential: Potential) -> list[Walk]:
+        from dpa2calc.calculator import DPA2Calculator
+
+        plan = plan_trajectories(number, self.conditions, self.structures, self.config)
+        drivers = {"teacher": self.teacher}
+        if "student" in self.config.drivers:
+            device = self.device
+            plain = why_no_kernels(device) or why_not_compressible(potential)
+            drivers["student"] = DPA2Calculator(potential, device=device, compress=None if plain else True)
+        folder = self._explored(number)
+        walks = explore(plan, folder, drivers=drivers, config=self.config, progress=self.progress)
+        for walk in walks:
+            if walk.cut:
+                self._say(f"{walk.label}: cut at {walk.cut}")
+        return walks
+
+    def _explored(self, number: int) -> Path:
+        return self.output / "explore" / f"round-{number:02d}"
+
+    def _sampled(self, number: int, trajectories: int) -> list[Any]:
+        files = (self._explored(number) / f"{n:03d}.extxyz" for n in range(1, trajectories + 1))
+        return [atoms for path in files for atoms in read_frames(path)]
+
+    def _compare(self, number: int, potential: Potential, walks: list[Walk], trained_on: int) -> DistillRound:
+        """Deviations on the sampled frames; those to learn from go to `labelled/`."""
+        frames = self._sampled(number, len(walks))
+        if not frames:
+            notes = "\n".join(f"{w.label}: {w.cut}" for w in walks[:5])
+            raise TrainingError(
+                f"no trajectory of round {number} reached its first sample; give a smaller timestep or "
+                f"sample_interval, or explore with the teacher:\n{notes}"
+            )
+        data = Dataset.from_atoms(frames, name=f"round {number}")
+        config, device = self.config, self.device
+        errors, deviations = force_deviations(data, potential, device=device)
+        chosen = choose_frames(data, deviations, potential, config, device=device)
+        self.labels.add(number, [frames[i] for i in chosen])
+        over = (deviations > config.threshold) & (deviations <= config.upper_bound)
+        return DistillRound(
+            number=number,
+            threshold=config.threshold,
+            trained_on=trained_on,
+            trajectories=len(walks),
+            cut=sum(bool(w.cut) for w in walks),
+            explored=len(frames),
+            errors=errors,
+            deviations=tuple(np.quantile(deviations, QUANTILES, method="higher").tolist()),
+            accurate=int((deviations <= config.threshold).sum()),
+            over=int(over.sum()),
+            exploded=int((deviations > config.upper_bound).sum()),
+            added=len(chosen),
+            test=self._test_errors(potential, TEST_FRAMES),
+            notes=tuple(f"{w.label}: {w.cut}" for w in walks if w.cut),
+        )
+
+    def _test_errors(self, potential: Potential, n: int) -> Errors | None:
+        if self.test is None:
+            return None
+        sample = self.test.subset(spread_frames(self.test, n))
+        return evaluate(potential, sample, device=self.device).errors
+
+    # --- the end --------------------------------------------------------------------------------
+
+    def _finish(self, reason: str, why: str) -> DistillResult:
+        """A last training if it is asked for, the student with its card, and the result's files."""
+        number = len(self.rounds)
+        name, final = f"round-{number:02d}", None
+        files = self.labels.files(number - 1)
+        if self.config.final_steps:
+            name, files = f"final-{number:02d}", self.labels.files(number)
+            self.state.write("last training", number)
+            data, before = self.labels.dataset(number), self._load(f"round-{number:02d}")
+            potential = self._trained(name, before, data, first=False, steps=self.config.final_steps)
+            final = self._final_errors(number, potential)
+        potential = self._load(name).to(self.device)
+        test = self._test_errors(potential, len(self.test)) if self.test is not None else None
+        student = self._save_student(potential.to("cpu"), final, test)
+        result = self._result(reason, why, student, files, final, test)
+        result.save(self.output / "result.json")
+        self.state.write("finished", number)
+        return result
+
+    def _final_errors(self, number: int, potential: Potential) -> Errors | None:
+        """Errors on the last round's frames that were not added."""
+        added = {a.positions.tobytes() for a in self.labels.added(number)}
+        explored = self._sampled(number, self.rounds[-1].trajectories)
+        unseen = [a for a in explored if a.positions.tobytes() not in added]
+        if not unseen:
+            return None
+        return evaluate(potential, Dataset.from_atoms(unseen), device=self.device).errors
+
+    def _save_student(self, potential: Potential, final: Errors | None, test: Errors | None) -> Path:
+        head = potential.config.heads[0]
+        learned = len(self.rounds) - (0 if self.config.final_steps else 1)
+        frames = len(self.labels.dataset(learned))
+        card = self.state.card(final, frames=frames, seed=self.config.seed)
+        if test is not None:
+            card["test_errors"] = test.to_dict()
+        head = dataclasses.replace(head, info={**head.info, **card})
+        potential.config = potential.config.with_heads((head,))
+        potential.prefers_compression = why_not_compressible(potential) is None  # opens with tables
+        path = self.output / "student.safetensors"
+        return save_checkpoint(potential, path, extra_info={"distilled": self.state.provenance()})
+
+    def _result(
+        self,
+        reason: str,
+        why: str,
+        student: Path,
+        files: list[Path],
+        final: Errors | None = None,
+        test: Errors | None = None,
+    ) -> DistillResult:
+        return DistillResult(
+            rounds=tuple(self.rounds),
+            reason=reason,
+            why=why,
+            student=student,
+            output=self.output,
+            labelled=tuple(files),
+            threshold=self.config.threshold,
+            final=final,
+            test=test,
+            provenance=self.state.provenance(),
+        )

@@ -1,0 +1,187 @@
+"""What a round of a distillation measures and decides: deviations, which frames to add, when to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from dpa2calc.model.potential import Potential
+from dpa2calc.training.data.dataset import Dataset
+from dpa2calc.training.evaluate import compare, predict_potential
+from dpa2calc.training.fit.loader import GraphStore
+from dpa2calc.training.fit.optimizers.optimizer import evaluating
+from dpa2calc.training.metrics import Errors
+
+from .config import DistillConfig
+
+StopReason = Literal["", "accurate", "unchanged", "nothing to add", "max_rounds"]
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillRound:
+    """One round: what the student was trained on, and how it did on frames that it had not seen.
+
+    Attributes:
+        threshold: eV/Å, that was in force. trained_on: labelled frames.
+        trajectories, cut: that were run, and that exploded.
+        explored: sampled frames, all labelled by the teacher.
+        errors: of the student against the teacher on them.
+        deviations: 5, 25, 50, 75, 95 and 100 % quantiles of the frames' largest force deviation, eV/Å.
+        accurate: frames within the threshold. over: between it and the upper bound. exploded: above.
+        added: frames that the next round learns from.
+        test: errors on the caller's test set, if there is one.
+        notes: of trajectories that were cut. seconds: wall time.
+    """
+
+    number: int
+    threshold: float
+    trained_on: int
+    trajectories: int
+    cut: int
+    explored: int
+    errors: Errors
+    deviations: tuple[float, ...]
+    accurate: int
+    over: int
+    exploded: int
+    added: int
+    test: Errors | None = None
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def accurate_share(self) -> float:
+        """Share of the explored frames within the threshold."""
+        return self.accurate / self.explored if self.explored else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dict, ready for JSON."""
+        values = {**vars(self), "errors": self.errors.to_dict()}
+        values["test"] = self.test.to_dict() if self.test else None
+        return values
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> DistillRound:
+        """What `to_dict` gave."""
+        test = Errors(**values["test"]) if values["test"] else None
+        lists = {name: tuple(values[name]) for name in ("deviations", "notes")}
+        return cls(**{**values, **lists, "errors": Errors(**values["errors"]), "test": test})
+
+
+def force_deviations(
+    data: Dataset, potential: Potential, *, device: str | None = None
+) -> tuple[Errors, np.ndarray]:
+    """Errors against the labels, and of each frame max_i |F_i - label_i|, eV/Å, (n_frames,).
+
+    A prediction that is not finite counts as an infinite deviation.
+    """
+    predictions = predict_potential(potential, data, device=device)
+    largest = [
+        float(np.linalg.norm(p.forces - f.forces, axis=1).max())  # type: ignore[operator]
+        for f, p in zip(data, predictions)
+    ]
+    deviations = np.array(largest)
+    deviations[~np.isfinite(deviations)] = np.inf
+    return compare(data, predictions).errors, deviations
+
+
+def choose_frames(
+    data: Dataset, deviations: np.ndarray, potential: Potential, config: DistillConfig, *, device: str = "cpu"
+) -> list[int]:
+    """Indices, ascending, of the frames to learn from.
+
+    They deviate by more than the threshold and not more than the upper bound. Where there are more
+    than `frames_per_round`, the one that deviates most is taken first, then always the one that is
+    farthest, by the student's mean descriptor of each element, from those taken (farthest-point sampling).
+    """
+    over = np.flatnonzero((deviations > config.threshold) & (deviations <= config.upper_bound))
+    if len(over) <= config.frames_per_round:
+        return [int(i) for i in over]
+    features = mean_descriptors(data.subset(over), potential, device=device)
+    first = int(np.argmax(deviations[over]))
+    return sorted(int(over[i]) for i in farthest_points(features, config.frames_per_round, first=first))
+
+
+def farthest_points(features: np.ndarray, n: int, *, first: int) -> list[int]:
+    """Farthest-point sampling: `n` rows of (m, d), each the farthest from all before it."""
+    chosen = [first]
+    distance = np.linalg.norm(features - features[first], axis=1)
+    distance[first] = -1.0
+    while len(chosen) < n:
+        chosen.append(int(np.argmax(distance)))
+        distance = np.minimum(distance, np.linalg.norm(features - features[chosen[-1]], axis=1))
+        distance[chosen] = -1.0
+    return chosen
+
+
+def mean_descriptors(data: Dataset, potential: Potential, *, device: str = "cpu") -> np.ndarray:
+    """Mean descriptor of the atoms of each type, side by side, scaled to unit deviation: (n_frames, d)."""
+    store, n_types = GraphStore(data, potential.config), potential.config.n_types
+    rows = []
+    with evaluating(potential), torch.no_grad():
+        for index in range(len(data)):
+            graph = store.graph(index)
+            values = potential.descriptors(graph.to(device)).double().cpu()  # (n_atoms, width)
+            counts = torch.bincount(graph.types, minlength=n_types).clamp_min(1)
+            sums = values.new_zeros(n_types, values.shape[1]).index_add(0, graph.types, values)
+            rows.append((sums / counts[:, None]).ravel().numpy())  # (n_types, width) -> flat
+    features = np.stack(rows)
+    deviation = features.std(axis=0)
+    return features / np.where(deviation > 1e-12, deviation, 1.0)
+
+
+def stop_reason(rounds: Sequence[DistillRound], config: DistillConfig) -> tuple[StopReason, str]:
+    """Whether the loop ends after these rounds, and a sentence that says why ("" to go on)."""
+    if not rounds:
+        return "", ""
+    last = rounds[-1]
+    if last.threshold != config.threshold and last.number < config.max_rounds:
+        return "", ""  # another threshold was chosen since: measure against that
+    share = f"{last.accurate_share:.1%} of {last.explored} new frames are within {config.threshold:g} eV/Å"
+    if last.accurate_share >= config.accurate_share:
+        return "accurate", f"{share} (accurate_share = {config.accurate_share:g})"
+    if last.over == 0:
+        text = f"the {last.exploded} others deviate by more than upper_bound = {config.upper_bound:g} eV/Å"
+        return "nothing to add", f"{share}; {text}"
+    if _unchanged(rounds, config):
+        text = f"the force error has not fallen by {config.min_change:.0%} in {config.patience} rounds"
+        return "unchanged", f"{text}; {share}"
+    if last.number >= config.max_rounds:
+        return "max_rounds", f"max_rounds = {config.max_rounds} are done; {share}"
+    return "", ""
+
+
+def _unchanged(rounds: Sequence[DistillRound], config: DistillConfig) -> bool:
+    errors = [r.errors.force_rmse or 0.0 for r in rounds]
+    if len(errors) <= config.patience:
+        return False
+    best_before = min(errors[: -config.patience])
+    return min(errors[-config.patience :]) > best_before * (1.0 - config.min_change)
+
+
+HEADER = (
+    f"{'round':>5} {'trained':>8} {'explored':>9} {'cut':>4} {'within':>7} {'over':>6} {'out':>5} "
+    f"{'added':>6} {'E RMSE':>8} {'F RMSE':>8} {'max dev':>8} {'test E':>8} {'test F':>8} {'minutes':>8}"
+)
+
+
+def table_row(r: DistillRound) -> str:
+    """One line under `HEADER`: energies in meV/atom; forces, and the median largest deviation, in meV/Å."""
+    test = r.test
+    numbers = (
+        r.errors.energy_rmse,
+        r.errors.force_rmse,
+        1e3 * r.deviations[2],
+        test.energy_rmse if test else None,
+        test.force_rmse if test else None,
+    )
+    cells = " ".join(f"{v:>8.1f}" if v is not None else f"{'-':>8}" for v in numbers)
+    return (
+        f"{r.number:>5} {r.trained_on:>8} {r.explored:>9} {r.cut:>4} {r.accurate_share:>7.1%} {r.over:>6} "
+        f"{r.exploded:>5} {r.added:>6} {cells} {r.seconds / 60:>8.1f}"
+    )

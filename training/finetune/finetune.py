@@ -1,0 +1,328 @@
+"""`finetune`: a pre-trained descriptor and head carried over to a new dataset (paper, 4.5)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dpa2calc.ambient import own_modes
+from dpa2calc.errors import ConfigError, DataError
+from dpa2calc.files.atomic import write_json
+from dpa2calc.model.config import DPA2Config, HeadConfig
+from dpa2calc.model.potential import Potential
+from dpa2calc.store.load import load_model
+from dpa2calc.training.config.sections import check_set_names
+from dpa2calc.training.config.train import FINETUNE_DEFAULTS, FinetuneConfig
+from dpa2calc.training.data.checks.report import check_frames
+from dpa2calc.training.data.dataset import Dataset
+from dpa2calc.training.data.readers import PathLike
+from dpa2calc.training.energy_bias.energy_level import shift_energy_bias
+from dpa2calc.training.evaluate import compare, find_head, predict_potential
+from dpa2calc.training.fit.distributed import ALONE, Processes
+from dpa2calc.training.fit.loader import lacking_parameters, require_parameters
+from dpa2calc.training.fit.optimizers.optimizer import placed
+from dpa2calc.training.fit.run import with_seen_elements
+from dpa2calc.training.fit.setup import (
+    TrainingData,
+    TrainingSet,
+    check_labels,
+    head_weights,
+    new_potential,
+    warn_of_misfits,
+)
+from dpa2calc.training.fit.trainer import Trainer
+from dpa2calc.training.metrics import Errors, validation_score
+from dpa2calc.training.runs.folder import run_folder
+from dpa2calc.training.runs.identity import WAYS, start_part
+from dpa2calc.training.runs.result import TrainResult
+from dpa2calc.training.runs.resume import STATE_FILE
+from dpa2calc.training.statistics import (
+    check_type_map,
+    energy_bias,
+    set_energy_bias,
+    set_parameter_statistics,
+    spread_frames,
+)
+
+from .lora import add_lora
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class HeadMatch:
+    """Zero-shot errors of one head on the new data, after the energy bias was fitted to it."""
+
+    head: str
+    errors: Errors
+    score: float
+    missing_elements: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        note = f" (never saw {', '.join(self.missing_elements)})" if self.missing_elements else ""
+        return f"{self.head}{note}: {self.errors}"
+
+
+@dataclass(frozen=True)
+class FinetuneResult(TrainResult):
+    """A training result, the heads that were compared, best first, and the one that was taken."""
+
+    matches: tuple[HeadMatch, ...] = ()
+    start_head: str = ""
+
+    def summary(self) -> str:
+        """As of any training, and the heads that were compared."""
+        lines = [super().summary(), f"began from {self._start()}"]
+        if self.matches:
+            lines.append("zero-shot errors of the heads, best first:")
+            lines += [f"  {match}" for match in self.matches[:5]]
+        if len(self.matches) > 5:
+            lines.append(f"  and {len(self.matches) - 5} more (matches)")
+        return "\n".join(lines)
+
+    def _start(self) -> str:
+        return "a fresh head" if self.start_head == "fresh" else f"head {self.start_head}"
+
+
+@own_modes()
+def rank_heads(
+    potential: Potential, data: Dataset, *, frames: int = 100, seed: int = 0, device: str | None = None
+) -> tuple[HeadMatch, ...]:
+    """Zero-shot errors of every head on a sample of the data, best first.
+
+    The energy of each element is fitted to the differences before errors are taken. Heads that have not
+    seen all elements come after those that have. Heads that need parameters which the data lack are left out.
+
+    Raises:
+        DataError: every head needs parameters (fparam, aparam) which the data lack.
+    """
+    sample = data.subset(spread_frames(data, frames, seed=seed))
+    potential = placed(potential, device)
+    heads = list(enumerate(potential.config.heads))
+    usable = [item for item in heads if not any(lacking_parameters(f, item[1].fitting) for f in sample)]
+    if not usable:
+        require_parameters(sample[0], heads[0][1].fitting)
+    matches = []
+    for position, head in usable:
+        predictions = predict_potential(potential, sample, head=position)
+        evaluation = compare(sample, predictions, fit_bias=_has_energies(sample))
+        missing = tuple(e for e in data.elements if head.elements and e not in head.elements)
+        score = validation_score({"": evaluation.errors}, {"": 1.0})
+        matches.append(HeadMatch(head.name, evaluation.errors, score, missing))
+    return tuple(sorted(matches, key=lambda m: (bool(m.missing_elements), m.score)))
+
+
+def _has_energies(data: Dataset) -> bool:
+    return any(frame.energy is not None for frame in data)
+
+
+def check_elements(potential: Potential, data: Dataset, *, allow_new: bool) -> None:
+    """Raise a DataError for elements outside the type map, or that no head has seen (unless allowed)."""
+    check_type_map(data, potential.config)
+    heads = potential.config.heads
+    if allow_new or any(not head.elements for head in heads):
+        return
+    seen = {e for head in heads for e in head.elements}
+    new = [e for e in data.elements if e not in seen]
+    if new:
+        raise DataError(
+            f"{data.name} contains {', '.join(new)}, which no head of this model has seen in training, so "
+            "its type embedding is random there. Start from a model that knows the element, pre-train one "
+            "with `pretrain`, or set allow_new_elements = true and give enough data"
+        )
+
+
+@own_modes()
+def finetune(
+    model: Potential | PathLike,
+    data: Dataset,
+    config: FinetuneConfig = FINETUNE_DEFAULTS,
+    *,
+    output: PathLike,
+    name: str | None = None,
+    validation: Dataset | Mapping[str, Dataset] | None = None,
+    replay: Mapping[str, TrainingSet] | None = None,
+    weight: float = 1.0,
+    processes: Processes = ALONE,
+    progress: bool = True,
+) -> FinetuneResult:
+    """Train a new head, and the descriptor under it, from a pre-trained model.
+
+    The same call on the same output folder resumes where an earlier one stopped.
+
+    Args:
+        model: a Potential, a checkpoint's path, or a published model's name.
+        name: of the new head; the dataset's name when left out.
+        replay: sets of the pre-training, by name, whose heads are kept and trained on beside the new
+            data so that they are not forgotten; `weight` is that of the new data among them.
+
+    Raises:
+        DataError: elements new to the model. ConfigError, HeadError: wrong options or head names, or a folder
+            that holds a run of other data, another model or other options, or that another process uses.
+        CheckpointError: the folder's state is damaged. OutputError: the folder cannot be written.
+
+    Example:
+        >>> finetune("default", Dataset.read("train.extxyz"), FinetuneConfig(steps=2000), output="runs")
+    """
+    source = model if isinstance(model, Potential) else load_model(os.fspath(model))
+    check_elements(source, data, allow_new=config.allow_new_elements)
+    check_frames(f"set {name or data.name!r}", data)
+    check_labels(name or data.name, data)
+    head = HeadConfig(name=name or data.name, elements=data.elements)
+    if head.name in (replay or {}):
+        raise ConfigError(f"the replay set {head.name!r} has the new head's name; rename one of them")
+    sets = {head.name: TrainingSet(data, validation, weight=weight), **(replay or {})}
+    check_set_names(sets)
+    with run_folder(output, processes) as folder:
+        return _finetune_in(folder, source, sets, config, processes=processes, progress=progress)
+
+
+def _finetune_in(
+    folder: Path,
+    source: Potential,
+    sets: dict[str, TrainingSet],
+    config: FinetuneConfig,
+    *,
+    processes: Processes,
+    progress: bool,
+) -> FinetuneResult:
+    """The run itself; the first of the sets is the new data."""
+    name, new = next(iter(sets.items()))
+    data = new.train
+    head = HeadConfig(name=name, elements=data.elements)
+    begun = (folder / STATE_FILE).exists()
+    plan = _read_plan(folder) if begun else None  # what a run without a state chose may be of other data
+    matches, start = plan or _choose(source, data, config)
+    if plan is None and processes.first:
+        _write_plan(folder, matches, start)
+    if start not in ("fresh", *(h.name for h in source.config.heads)):
+        raise ConfigError(f"{folder} holds a run from head {start!r}, which this model does not have; {WAYS}")
+    kept = tuple(dict.fromkeys(s.head or n for n, s in list(sets.items())[1:]))
+    origin = start_part(source, head=start)
+    potential = _build(source, head, start, kept, config)
+    if not begun:
+        _fit_bias(potential, data, config, fresh=start == "fresh")
+    trainable = trainable_weights(potential, config)
+    training_data = TrainingData.of(sets, potential.config)
+    if config.learns_virials and processes.first:
+        warn_of_misfits(training_data)
+    potential.config = with_seen_elements(potential.config, training_data)
+    result = Trainer(
+        potential,
+        training_data,
+        config,
+        output=folder,
+        trainable=trainable,
+        start=origin,
+        processes=processes,
+        progress=progress,
+    ).run()
+    return FinetuneResult(**vars(result), matches=matches, start_head=start)
+
+
+def _choose(source: Potential, data: Dataset, config: FinetuneConfig) -> tuple[tuple[HeadMatch, ...], str]:
+    """The compared heads (none when a head was named) and the name of the head to start from."""
+    if config.start_head == "fresh":
+        return (), "fresh"
+    if config.start_head != "best":
+        return (), source.config.heads[find_head(source, config.start_head)].name
+    frames, device = config.zero_shot_frames, config.used_device
+    matches = rank_heads(source, data, frames=frames, seed=config.seed, device=device)
+    for match in matches[:5]:
+        logger.info("zero-shot %s", match)
+    return matches, matches[0].head
+
+
+def _write_plan(folder: Path, matches: tuple[HeadMatch, ...], start: str) -> None:
+    record = {"start_head": start, "matches": [dataclasses.asdict(m) for m in matches]}
+    write_json(folder / "zero_shot.json", record)
+
+
+def _read_plan(folder: Path) -> tuple[tuple[HeadMatch, ...], str] | None:
+    path = folder / "zero_shot.json"
+    if not path.exists():
+        return None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        matches = tuple(
+            HeadMatch(str(m["head"]), Errors(**m["errors"]), float(m["score"]), tuple(m["missing_elements"]))
+            for m in record["matches"]
+        )
+        start = record["start_head"]
+        if not isinstance(start, str):
+            raise ValueError(f"start_head = {start!r} is no text")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DataError(
+            f"{path} is damaged ({error!r}); put back a copy, or choose another output"
+        ) from error
+    return matches, start
+
+
+def _build(
+    source: Potential, head: HeadConfig, start: str, kept: tuple[str, ...], config: FinetuneConfig
+) -> Potential:
+    """The new head first, then the heads to replay, over the source's descriptor."""
+    names = [h.name for h in source.config.heads]
+    positions = {name: find_head(source, name) for name in kept}
+    pattern = source.config.heads[names.index(start) if start != "fresh" else 0]
+    info = {"finetuned_from": {"head": start, "functional": pattern.functional}}
+    new_head = dataclasses.replace(head, fitting=pattern.fitting, info=info)
+    others = tuple(source.config.heads[p] for p in positions.values())
+    potential = new_potential(
+        source.config.with_heads((new_head, *others)), seed=config.seed, dtype=config.dtype
+    )
+    state, own = source.state_dict(), potential.state_dict()
+    own.update({n: v for n, v in state.items() if not n.startswith("heads.")})
+    places = list(positions.values())
+    if start != "fresh":
+        places = [names.index(start), *places]
+    for new, old in enumerate(places, start=0 if start != "fresh" else 1):
+        prefix = f"heads.{old}."
+        own.update(
+            {f"heads.{new}.{n.removeprefix(prefix)}": v for n, v in state.items() if n.startswith(prefix)}
+        )
+    potential.load_state_dict(own)
+    return potential
+
+
+def _fit_bias(potential: Potential, data: Dataset, config: FinetuneConfig, *, fresh: bool) -> None:
+    """Fit the new head's energy of each element, on top of what it predicts, and a fresh one's parameters."""
+    if fresh:
+        set_parameter_statistics(potential, 0, data.frames)
+    if not _has_energies(data):
+        return
+    if fresh:
+        bias, _ = energy_bias(data, potential.config.type_map)
+        set_energy_bias(potential, 0, bias)
+    shift_energy_bias(potential, data, frames=config.zero_shot_frames, seed=config.seed)
+
+
+def trainable_weights(potential: Potential, config: FinetuneConfig) -> set[str]:
+    """Names of the weights that the options let train; adds the low-rank updates if they are asked for.
+
+    Raises:
+        ConfigError: more layers to freeze than the descriptor has.
+    """
+    heads = head_weights(potential)
+    if config.lora_rank:
+        return heads | add_lora(potential, config.lora_rank, scale=config.lora_scale, seed=config.seed)
+    if config.freeze_descriptor:
+        return heads
+    names = {n for n, _ in potential.named_parameters()}
+    if not config.freeze_layers:
+        return names
+    descriptor = potential.config.descriptor
+    n_layers = descriptor.repformer.nlayers if isinstance(descriptor, DPA2Config) else 0
+    if config.freeze_layers > n_layers:
+        raise ConfigError(
+            f"freeze_layers = {config.freeze_layers} is not allowed; the descriptor has {n_layers} "
+            "repformer layers; use freeze_descriptor to freeze all of it"
+        )
+    prefix = "descriptor.repformer.layers."
+    layers = {n: int(n.removeprefix(prefix).split(".")[0]) for n in names if n.startswith(prefix)}
+    return heads | {n for n, layer in layers.items() if layer >= config.freeze_layers}

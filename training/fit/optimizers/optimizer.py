@@ -1,0 +1,223 @@
+"""Optimiser, gradient clipping and the running average of the weights."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from dpa2calc.model.potential import Potential
+from dpa2calc.training.config.train import TrainConfig
+
+from .soap import Soap
+
+
+class Adam:
+    """Adam, or AdamW with `weight_decay`; parameters without a gradient keep their moments and step count.
+
+    torch.optim is not used: making one of its optimisers imports the compiler (seconds at every start).
+    """
+
+    def __init__(
+        self,
+        named: dict[str, nn.Parameter],
+        *,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        weight_decay: float = 0.0,
+        eps: float = 1e-8,
+    ):
+        self.named, self.eps = named, eps
+        self.beta1, self.beta2, self.weight_decay = beta1, beta2, weight_decay
+        self.means = {n: torch.zeros_like(p) for n, p in named.items()}
+        self.squares = {n: torch.zeros_like(p) for n, p in named.items()}
+        self.steps = dict.fromkeys(named, 0)
+
+    @torch.no_grad()
+    def step(self, learning_rate: float) -> None:
+        """One update with the gradients in the parameters."""
+        names = [n for n, p in self.named.items() if p.grad is not None]
+        if not names:
+            return
+        parameters: list[Tensor] = [self.named[n] for n in names]
+        gradients = [cast(Tensor, p.grad) for p in parameters]
+        means, squares = [self.means[n] for n in names], [self.squares[n] for n in names]
+        for n in names:
+            self.steps[n] += 1
+        torch._foreach_lerp_(means, gradients, 1.0 - self.beta1)
+        torch._foreach_mul_(squares, self.beta2)
+        torch._foreach_addcmul_(squares, gradients, gradients, 1.0 - self.beta2)
+        size = torch._foreach_sqrt(squares)
+        torch._foreach_div_(size, [(1.0 - self.beta2 ** self.steps[n]) ** 0.5 for n in names])
+        torch._foreach_add_(size, self.eps)
+        if self.weight_decay:
+            torch._foreach_mul_(parameters, 1.0 - learning_rate * self.weight_decay)
+        rates = [-learning_rate / (1.0 - self.beta1 ** self.steps[n]) for n in names]
+        torch._foreach_addcdiv_(parameters, means, size, rates)
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for p in self.named.values():
+            p.grad = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything to save, by name."""
+        out = {f"optimizer.mean.{n}": v for n, v in self.means.items()}
+        return out | {f"optimizer.square.{n}": v for n, v in self.squares.items()}
+
+    def load(self, tensors: dict[str, Tensor], steps: dict[str, int]) -> None:
+        """Put back what `tensors` gave.
+
+        Raises:
+            KeyError: a parameter is not in it. RuntimeError: one has another shape.
+        """
+        for name in self.named:
+            self.means[name].copy_(tensors[f"optimizer.mean.{name}"])
+            self.squares[name].copy_(tensors[f"optimizer.square.{name}"])
+            self.steps[name] = steps[name]
+
+
+def make_optimizer(named: dict[str, nn.Parameter], config: TrainConfig) -> Adam | Soap:
+    """The optimiser of these options; betas that are not given are the optimiser's own."""
+    kind, own = (Soap, (0.95, 0.95)) if config.optimizer == "soap" else (Adam, (0.9, 0.999))
+    beta1, beta2 = (o if given is None else given for o, given in zip(own, (config.beta1, config.beta2)))
+    return kind(named, beta1=beta1, beta2=beta2, weight_decay=config.weight_decay)
+
+
+def gradient_norm(parameters: list[nn.Parameter]) -> Tensor:
+    """Length of the whole gradient."""
+    norms = [p.grad.norm() for p in parameters if p.grad is not None]
+    return torch.stack(norms).norm() if norms else torch.zeros(())
+
+
+class Clipper:
+    """Shortens gradients that are too long, absolutely or against the running mean of their length."""
+
+    def __init__(self, limit: float | None, relative: float | None):
+        self.limit, self.relative = limit, relative
+        self.mean_norm = 0.0
+
+    def apply(self, parameters: list[nn.Parameter]) -> float:
+        """Clip in place; returns the length before clipping (inf or NaN are returned untouched)."""
+        norm = float(gradient_norm(parameters))
+        if not 0.0 < norm < float("inf"):
+            return norm
+        limit = self.limit if self.limit is not None else float("inf")
+        if self.relative is not None:
+            if self.mean_norm > 0.0:
+                limit = min(limit, self.relative * self.mean_norm)
+            seen = min(norm, limit)
+            self.mean_norm = seen if self.mean_norm == 0.0 else 0.99 * self.mean_norm + 0.01 * seen
+        if norm > limit:
+            for p in parameters:
+                if p.grad is not None:
+                    p.grad.mul_(limit / norm)
+        return norm
+
+
+class BatchClipper:
+    """Shortens the gradient of one batch that is long beside those of the run's other batches.
+
+    Without it a set with large errors decides the length, and through Adam's or SOAP's squares the pace, of
+    every step that it takes part in, and the sets drawn with it learn next to nothing. The yardstick is the
+    running geometric mean of the batches' lengths, which a few long ones do not move.
+    """
+
+    def __init__(self, relative: float | None):
+        self.relative = relative
+        self.mean_log: float | None = None
+
+    def backward(self, loss: Tensor, parameters: list[nn.Parameter]) -> float | None:
+        """Add the (shortened) gradient of `loss` to the parameters'.
+
+        Returns:
+            the log of its length; None where that is 0 or not finite, or nothing is to be shortened.
+        """
+        if self.relative is None:
+            loss.backward(inputs=parameters)
+            return None
+        before = [p.grad for p in parameters]
+        for p in parameters:
+            p.grad = None
+        loss.backward(inputs=parameters)
+        norm = float(gradient_norm(parameters))
+        usable = 0.0 < norm < float("inf")
+        factor = 1.0
+        if usable and self.mean_log is not None:
+            factor = min(1.0, self.relative * math.exp(self.mean_log) / norm)
+        for p, old in zip(parameters, before):
+            if p.grad is None:
+                p.grad = old
+            else:
+                p.grad.mul_(factor)
+                if old is not None:
+                    p.grad.add_(old)
+        return math.log(norm) if usable else None
+
+    def update(self, mean_log: float | None) -> None:
+        """Take in the mean log length of a step's batches, of all processes; None if no batch had one."""
+        if self.relative is not None and mean_log is not None:
+            self.mean_log = mean_log if self.mean_log is None else 0.98 * self.mean_log + 0.02 * mean_log
+
+
+def placed(potential: Potential, device: torch.device | str | None) -> Potential:
+    """The potential itself where it is on the device already (or None is given), else a copy there."""
+    own = next(potential.parameters()).device
+    wanted = own if device is None else torch.device(device)
+    if wanted.type == own.type and wanted.index in (None, own.index):
+        return potential
+    return copy.deepcopy(potential).to(wanted)
+
+
+@contextmanager
+def evaluating(potential: nn.Module) -> Iterator[None]:
+    """Inside, no weight asks for a gradient, so that the model's faster inference kernels are used."""
+    flags = [(p, p.requires_grad) for p in potential.parameters()]
+    for p, _ in flags:
+        p.requires_grad_(False)
+        # A new version of each weight tells the model that its stored products of weights are out of date,
+        # whatever wrote the weights.
+        p.mul_(1.0)
+    try:
+        yield
+    finally:
+        for p, flag in flags:
+            p.requires_grad_(flag)
+
+
+class WeightAverage:
+    """Exponential moving average of the trainable weights; decay 0 means the weights themselves."""
+
+    def __init__(self, parameters: list[nn.Parameter], decay: float):
+        self.parameters, self.decay = parameters, decay
+        self.average = [p.detach().clone() for p in parameters] if decay else []
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the weights after a step counted from 0; early on the average is short."""
+        decay = min(self.decay, (1.0 + step) / (10.0 + step))
+        for average, p in zip(self.average, self.parameters):
+            average.lerp_(p, 1.0 - decay)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Inside, the potential holds the averaged weights."""
+        if not self.average:
+            yield
+            return
+        own = [p.detach().clone() for p in self.parameters]
+        self._put(self.average)
+        try:
+            yield
+        finally:
+            self._put(own)
+
+    @torch.no_grad()
+    def _put(self, values: list[Tensor]) -> None:
+        for p, value in zip(self.parameters, values):
+            p.copy_(value)

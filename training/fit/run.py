@@ -1,0 +1,210 @@
+"""`train` and `pretrain`: from data and a model to trained weights; the same call resumes."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from dpa2calc.ambient import own_modes
+from dpa2calc.errors import ConfigError
+from dpa2calc.files.identity import Part
+from dpa2calc.model.config import HeadConfig, ModelConfig
+from dpa2calc.model.config.presets import preset
+from dpa2calc.model.potential import Potential
+from dpa2calc.training.config.train import DEFAULTS, TrainConfig
+from dpa2calc.training.data.dataset import Dataset
+from dpa2calc.training.data.readers import PathLike
+from dpa2calc.training.energy_bias.initialization import absorb_initial_energies
+from dpa2calc.training.runs.folder import remove_leftovers, run_folder
+from dpa2calc.training.runs.identity import start_part
+from dpa2calc.training.runs.result import TrainResult
+from dpa2calc.training.runs.resume import STATE_FILE
+
+from .distributed import ALONE, Processes
+from .setup import (
+    TrainingData,
+    TrainingSet,
+    fit_energy_biases,
+    fit_parameters,
+    head_weights,
+    measure_environment,
+    new_potential,
+    warn_of_misfits,
+    warn_of_unused_parameters,
+)
+from .tied_heads import tie_heads, untie_heads
+from .trainer import Trainer
+
+
+@own_modes()
+def model_for(
+    name: str, sets: Mapping[str, TrainingSet | Dataset], *, type_map: tuple[str, ...] | None = None
+) -> ModelConfig:
+    """A preset with one head for each of the sets' heads, and the elements that occur as type map."""
+    whole = {n: s if isinstance(s, TrainingSet) else TrainingSet(s) for n, s in sets.items()}
+    elements: dict[str, set[str]] = {}
+    for set_name, item in whole.items():
+        elements.setdefault(item.head or set_name, set()).update(item.train.elements)
+    if type_map is None:
+        type_map = _by_number(set().union(*elements.values()))
+    heads = tuple(HeadConfig(name=head, elements=_by_number(seen)) for head, seen in elements.items())
+    return preset(name, type_map).with_heads(heads)
+
+
+def _by_number(symbols: set[str]) -> tuple[str, ...]:
+    from ase.data import atomic_numbers
+
+    return tuple(sorted(symbols, key=atomic_numbers.__getitem__))
+
+
+def with_seen_elements(config: ModelConfig, data: TrainingData) -> ModelConfig:
+    """The configuration with each head's `elements` extended by those of its training sets."""
+    heads = []
+    for position, head in enumerate(config.heads):
+        seen = set(head.elements)
+        for name, item in data.sets.items():
+            if data.heads[name] == position:
+                seen |= set(item.train.elements)
+        heads.append(dataclasses.replace(head, elements=_by_number(seen)))
+    return config.with_heads(tuple(heads))
+
+
+@own_modes()
+def pretrain(
+    model: ModelConfig | str | Potential,
+    sets: Mapping[str, TrainingSet | Dataset],
+    config: TrainConfig = DEFAULTS,
+    *,
+    output: PathLike,
+    processes: Processes = ALONE,
+    progress: bool = True,
+) -> TrainResult:
+    """Train one descriptor on several sets together, a head for each (paper, 4.4).
+
+    The same call on the same output folder resumes where an earlier one stopped.
+
+    Args:
+        model: a preset's name, a configuration whose heads the sets name, or a Potential to start
+            from (its statistics and biases are kept; the object itself is not changed).
+        sets: training sets by name.
+        output: folder of the run's files, see `Trainer`.
+
+    Raises:
+        ConfigError, DataError: see `TrainingData.of`; ConfigError also for `freeze_descriptor` without a
+            trained model, for a folder that holds a run of other data, another model or other options
+            (what differs is named), and for one in which another process is at work.
+        CheckpointError: the folder's state is damaged. OutputError: the folder cannot be written.
+        TrainingError: the loss is not finite.
+    """
+    return train_in(Path(output), model, sets, config, processes=processes, progress=progress)
+
+
+def train_in(
+    folder: Path,
+    model: ModelConfig | str | Potential,
+    sets: Mapping[str, TrainingSet | Dataset],
+    config: TrainConfig,
+    *,
+    processes: Processes = ALONE,
+    progress: bool = True,
+    adapt: Callable[[Potential], None] | None = None,
+) -> TrainResult:
+    """See `pretrain`.
+
+    Args:
+        adapt: changes a copy of the given Potential before the first step; what the run starts from is, for
+            its identity, the Potential without that.
+    """
+    if isinstance(model, str):
+        model = model_for(model, sets)
+    given = model if isinstance(model, Potential) else None
+    if config.freeze_descriptor and given is None:
+        raise ConfigError(
+            "freeze_descriptor = true, but a fresh descriptor has learned nothing; give a trained model to "
+            "start from (model = a checkpoint's file or name)"
+        )
+    data = TrainingData.of(sets, given.config if given else model)  # type: ignore[arg-type]
+    if processes.first:
+        warn_of_unused_parameters(data, given.config if given else model)  # type: ignore[arg-type]
+    if config.learns_virials and processes.first:
+        warn_of_misfits(data)
+    with run_folder(folder, processes):
+        begun = (folder / STATE_FILE).exists()
+        potential = _first_potential(given or model, data, config, None if begun else adapt)
+        start: Part = start_part(given)
+        trainer = functools.partial(Trainer, data=data, start=start, processes=processes, progress=progress)
+        if given is None and not begun:  # else all of it is in the state
+            shared = config.shared_steps > 0 and len(potential.heads) > 1
+            if shared:
+                remove_leftovers(folder / "shared")
+                tie_heads(potential)
+            if not (shared and (folder / "shared" / STATE_FILE).exists()):
+                _fit_to_data(potential, data, config)
+            if shared:
+                first = trainer(potential, config=config.shared_start(), output=folder / "shared").run()
+                if not first.finished:
+                    return first
+                potential = first.potential
+                untie_heads(potential)
+        trainable = head_weights(potential) if config.freeze_descriptor else None
+        return trainer(potential, config=config, output=folder, trainable=trainable).run()
+
+
+def _first_potential(
+    model: Potential | ModelConfig,
+    data: TrainingData,
+    config: TrainConfig,
+    adapt: Callable[[Potential], None] | None,
+) -> Potential:
+    """A copy of the given potential, or a new one."""
+    if isinstance(model, ModelConfig):
+        return new_potential(with_seen_elements(model, data), seed=config.seed, dtype=config.dtype)
+    potential = copy.deepcopy(model)
+    if adapt is not None:
+        adapt(potential)
+    return potential
+
+
+def _fit_to_data(potential: Potential, data: TrainingData, config: TrainConfig) -> None:
+    """Statistics and energy biases of a fresh potential."""
+    measure_environment(potential, data, frames=config.statistics_frames, seed=config.seed)
+    fit_parameters(potential, data)
+    fit_energy_biases(potential, data)
+    absorb_initial_energies(potential, data, seed=config.seed)
+
+
+@own_modes()
+def train(
+    model: ModelConfig | str | Potential,
+    data: Dataset,
+    config: TrainConfig = DEFAULTS,
+    *,
+    output: PathLike,
+    validation: Dataset | Mapping[str, Dataset] | None = None,
+    head: str | None = None,
+    processes: Processes = ALONE,
+    progress: bool = True,
+) -> TrainResult:
+    """Train one head on one dataset (paper, 4.3).
+
+    Example:
+        >>> train("small", Dataset.read("train.extxyz"), TrainConfig(steps=2000), output="runs/first")
+    """
+    if isinstance(model, str):
+        model = model_for(model, {head or data.name: data})
+    heads = (model.config if isinstance(model, Potential) else model).heads
+    if head is None:
+        if len(heads) > 1:
+            raise ConfigError(f"the model has several heads ({', '.join(h.name for h in heads)}); name one")
+        head = heads[0].name
+    return pretrain(
+        model,
+        {head: TrainingSet(data, validation)},
+        config,
+        output=output,
+        processes=processes,
+        progress=progress,
+    )

@@ -1,0 +1,121 @@
+"""Which frames of which set make up a step: reproducible, resumable, the same for any number of processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dpa2calc.training.runs.state import count
+
+from .loader import GraphStore
+from .loss import Labels
+
+
+@dataclass(frozen=True)
+class Task:
+    """One training set: its name, the position of its head, its graphs and sampling weight."""
+
+    name: str
+    head: int
+    store: GraphStore
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One batch to be made: task index and frame indices."""
+
+    task: int
+    frames: tuple[int, ...]
+
+
+class Sampler:
+    """Draws sets by weight with replacement (paper, 4.4), and frames of a set without, epoch by epoch.
+
+    The draw of a step depends on the seed, the step and how far each set has come, which `state` holds.
+    """
+
+    def __init__(self, tasks: Sequence[Task], *, batch_atoms: int, batches_per_step: int, seed: int = 0):
+        self.tasks = list(tasks)
+        self.batch_atoms, self.batches_per_step, self.seed = batch_atoms, batches_per_step, seed
+        weights = np.array([task.weight for task in tasks], dtype=np.float64)
+        self.probabilities = weights / weights.sum()
+        self.epochs = [0] * len(self.tasks)
+        self.positions = [0] * len(self.tasks)
+        self._orders: dict[int, tuple[int, np.ndarray]] = {}
+
+    def draw(self, step: int) -> list[Draw]:
+        """The batches of a step; call once for each step, in order."""
+        rng = np.random.default_rng([self.seed, 0, step])
+        chosen = rng.choice(len(self.tasks), size=self.batches_per_step, p=self.probabilities)
+        return [Draw(int(task), self._take(int(task))) for task in chosen]
+
+    def usual_labels(self) -> list[Labels]:
+        """Labels of each set's batches, averaged over one pass through its frames."""
+        return [self._usual(task) for task in range(len(self.tasks))]
+
+    def _usual(self, task: int) -> Labels:
+        frames = self.tasks[task].store.dataset
+        order = self._permutation(task, 0)
+        batches, end = 0, 0
+        while end < len(order):
+            end, batches = self._end(task, order, end), batches + 1
+        return Labels(
+            energies=sum(f.energy is not None for f in frames) / batches,
+            forces=sum(f.n_atoms for f in frames if f.forces is not None) / batches,
+            virials=sum(f.virial is not None for f in frames) / batches,
+        )
+
+    def _end(self, task: int, order: np.ndarray, start: int) -> int:
+        """Where the batch that begins at `start` ends: full, but with one frame at least."""
+        data = self.tasks[task].store.dataset
+        end, atoms = start, 0
+        while end < len(order):
+            atoms += data[int(order[end])].n_atoms
+            if end > start and atoms > self.batch_atoms:
+                break
+            end += 1
+        return end
+
+    def _take(self, task: int) -> tuple[int, ...]:
+        order = self._order(task)
+        start = self.positions[task]
+        end = self._end(task, order, start)
+        self.positions[task] = end
+        if end >= len(order):
+            self.epochs[task] += 1
+            self.positions[task] = 0
+        return tuple(int(i) for i in order[start:end])
+
+    def _order(self, task: int) -> np.ndarray:
+        epoch = self.epochs[task]
+        kept = self._orders.get(task)
+        if kept is None or kept[0] != epoch:
+            kept = (epoch, self._permutation(task, epoch))
+            self._orders[task] = kept
+        return kept[1]
+
+    def _permutation(self, task: int, epoch: int) -> np.ndarray:
+        rng = np.random.default_rng([self.seed, task + 1, epoch])
+        return rng.permutation(len(self.tasks[task].store))
+
+    def state(self) -> dict[str, list[int]]:
+        """Epoch and position of each set by name, ready for JSON."""
+        return {t.name: [self.epochs[i], self.positions[i]] for i, t in enumerate(self.tasks)}
+
+    def load_state(self, state: dict[str, list[int]]) -> None:
+        """Continue where `state` was taken.
+
+        Raises:
+            ValueError: it is of other sets, or of more frames than they have.
+        """
+        names = [task.name for task in self.tasks]
+        if not isinstance(state, dict) or sorted(state) != sorted(names):
+            raise ValueError(f"the sampler's sets are {list(state)}, not {names}")
+        for i, task in enumerate(self.tasks):
+            epoch, position = (count({"sampler": value}, "sampler") for value in state[task.name])
+            if position >= len(task.store):
+                raise ValueError(f"the sampler is at frame {position} of {len(task.store)} in {task.name!r}")
+            self.epochs[i], self.positions[i] = epoch, position

@@ -1,0 +1,330 @@
+"""The training loop: single- and multi-task, on one process or several, resumable to the bit."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dpa2calc.ambient import own_modes
+from dpa2calc.errors import ConfigError, TrainingError
+from dpa2calc.files.atomic import atomic_path, writing
+from dpa2calc.files.identity import Part
+from dpa2calc.model.potential import Potential
+from dpa2calc.progress import progress_bar
+from dpa2calc.training.config.train import TrainConfig
+from dpa2calc.training.energy_bias.final_bias import refit_energy_biases
+from dpa2calc.training.finetune.lora import merged
+from dpa2calc.training.fit.optimizers.optimizer import BatchClipper, Clipper, WeightAverage, make_optimizer
+from dpa2calc.training.metrics import Errors, potential_errors, validation_score
+from dpa2calc.training.runs.identity import set_identities, start_part
+from dpa2calc.training.runs.interrupt import Interrupt
+from dpa2calc.training.runs.log import History, Interval, LogWriter, progress_line
+from dpa2calc.training.runs.result import TrainResult
+from dpa2calc.training.runs.resume import STATE_FILE, load_state, require_room, save_state
+from dpa2calc.training.runs.weights import save_potential
+from dpa2calc.training.statistics import spread_frames
+
+from .distributed import ALONE, Processes
+from .loader import Batch, Budget, GraphStore, make_batch
+from .loss import energy_force_loss
+from .prefetch import Prefetcher
+from .sampler import Sampler, Task
+from .setup import TrainingData
+
+MODEL_FILE = "model.safetensors"
+Made = tuple[
+    list[Batch], dict[str, list[int]]
+]  # this process's batches of a step, the sampler's state after it
+
+
+class Trainer:
+    """One run in one output folder.
+
+    Files: `log.jsonl`, `last.safetensors` and `best.safetensors` (potentials, averaged weights when there
+    is an average), `state.safetensors` (to resume), and at the end `model.safetensors`: the best by
+    validation, or the last. Without validation frames the best are the last. The potential's statistics and
+    biases must be set before the first run (`measure_environment`, `fit_energy_biases`); a resumed run takes
+    all from its state. `trainable` names the weights to train (all when left out); `start` says what the
+    weights are at the beginning (see `start_part`).
+    """
+
+    @own_modes()
+    def __init__(
+        self,
+        potential: Potential,
+        data: TrainingData,
+        config: TrainConfig,
+        *,
+        output: str | Path,
+        trainable: Collection[str] | None = None,
+        start: Part | None = None,
+        processes: Processes = ALONE,
+        progress: bool = True,
+    ):
+        if config.batches_per_step < processes.size:
+            raise ConfigError(
+                f"batches_per_step = {config.batches_per_step} is below the number of processes "
+                f"({processes.size}); give each process at least one batch a step"
+            )
+        self.device = config.used_device
+        self.potential, self.data, self.config = potential.to(self.device), data, config
+        self.output, self.processes, self.progress = Path(output), processes, progress
+        budget = Budget(config.neighbor_cache_mb * 2**20)
+        self.tasks = [
+            Task(name, data.heads[name], GraphStore(s.train, potential.config, budget=budget), s.weight)
+            for name, s in data.sets.items()
+        ]
+        self.validation = self._validation_stores(budget)
+        self.sampler = Sampler(
+            self.tasks,
+            batch_atoms=config.batch_atoms,
+            batches_per_step=config.batches_per_step,
+            seed=config.seed,
+        )
+        self.usual = self.sampler.usual_labels()
+        # Weights that are not trained keep requires_grad: without it the model takes its inference
+        # kernels, which cannot be differentiated twice.
+        self.named = {
+            n: p
+            for n, p in self.potential.named_parameters()
+            if p.requires_grad and (trainable is None or n in trainable)
+        }
+        self.parameters = list(self.named.values())
+        self.optimizer = make_optimizer(self.named, config)
+        self.average = WeightAverage(self.parameters, config.ema_decay)
+        self.clipper = Clipper(config.gradient_clip, config.gradient_clip_relative)
+        self.batch_clipper = BatchClipper(config.gradient_clip_batch)
+        self.schedule, self.prefactors = config.make_schedule(), config.make_prefactors()
+        self.step, self.since_best = 0, 0
+        self.best_score: float | None = None
+        self.sampler_state = self.sampler.state()
+        self.interrupt = Interrupt()
+        self.identity = {"starting model": start or start_part(None), **set_identities(data)}
+
+    def _validation_stores(self, budget: Budget) -> dict[str, tuple[str, GraphStore]]:
+        """Name in the log -> (training set, store)."""
+        stores: dict[str, tuple[str, GraphStore]] = {}
+        for name, item in self.data.sets.items():
+            for part, dataset in item.validation_sets().items():
+                chosen = dataset.subset(spread_frames(dataset, self.config.validation_frames))
+                store = GraphStore(chosen, self.potential.config, budget=budget)
+                title = f"{name}/{part}" if part else name
+                if title in stores:
+                    raise ConfigError(f"two validation sets have the name {title!r}; rename one of them")
+                stores[title] = (name, store)
+        return stores
+
+    # --- the loop -------------------------------------------------------------------------------
+
+    @own_modes()
+    def run(self) -> TrainResult:
+        """Train to the last step, resuming from a state in the output folder if there is one.
+
+        Raises:
+            ConfigError, CheckpointError, DataError: what is in the folder is of another run, or damaged.
+            OutputError: full disk, read-only folder.
+            TrainingError: the loss is not finite; the batch is named and the last checkpoint kept.
+            KeyboardInterrupt: Ctrl-C, after the state of the last whole step was written.
+        """
+        with writing(self.output):
+            self.output.mkdir(parents=True, exist_ok=True)
+        if (self.output / STATE_FILE).exists():
+            load_state(self)
+        log = None
+        if self.processes.first:
+            require_room(self)
+            log = LogWriter(
+                self.output / "log.jsonl", resume_step=self.step, tensorboard=self.config.tensorboard
+            )
+        if self.step == 0:
+            self._validate(log)
+        end = self.step if self._stalled else self.config.steps
+        batches: Prefetcher[Made] = Prefetcher(
+            self._make_batches, range(self.step, end), ahead=self.config.prefetch
+        )
+        shown = self.progress and self.processes.first
+        bar = progress_bar(
+            total=self.config.steps, initial=self.step, unit="step", shown=shown, dynamic_ncols=True
+        )
+        with self.interrupt.caught(), bar:
+            stopped = self._loop(batches, log, bar)
+        if stopped == "interrupt":
+            raise KeyboardInterrupt
+        return self._finish(finished=stopped != "time")
+
+    def _loop(self, batches: Prefetcher[Made], log: LogWriter | None, bar: Any) -> str:
+        """Steps until the end or a reason to stop: "", "interrupt", "time" or "early"."""
+        c = self.config
+        names = [task.name for task in self.tasks]
+        interval, reason, started = Interval(names), "", time.monotonic()
+        for step, (made, sampler_state) in batches:
+            timed_out = c.time_limit > 0 and time.monotonic() - started > c.time_limit
+            interrupted, late = self._one_step(step, made, interval, timed_out)
+            self.step, self.sampler_state = step + 1, sampler_state
+            bar.update(1)
+            last = self.step == c.steps
+            reason = "interrupt" if interrupted else "time" if late and not last else ""
+            if self.step % c.log_every == 0 or last:
+                rate = self.schedule.learning_rate(step)
+                record = interval.record(self.step, rate, batches.waited, self.processes)
+                if log is not None:
+                    log.write(record)
+                bar.set_postfix_str(progress_line(record["sets"]))
+                interval = Interval(names, waited_before=batches.waited)
+            if last and c.final_bias_frames:
+                with self.average.applied():
+                    self._refit_energy_biases()
+            if self.validation and (self.step % c.validate_every == 0 or last):
+                self._validate(log)
+                if self._stalled:
+                    reason = reason or "early"
+            if last or reason == "early":
+                self._leave_model()
+            if self.step % c.checkpoint_every == 0 or last or reason:
+                self.save_state()
+            if reason:
+                break
+        return reason
+
+    @property
+    def _stalled(self) -> bool:
+        """Whether early stopping ends the run here."""
+        return 0 < self.config.early_stopping <= self.since_best
+
+    def _refit_energy_biases(self) -> None:
+        c = self.config
+        refit_energy_biases(
+            self.potential,
+            self.tasks,
+            frames=c.final_bias_frames,
+            seed=c.seed,
+            device=self.device,
+            processes=self.processes,
+        )
+
+    def _make_batches(self, step: int) -> Made:
+        own = self.sampler.draw(step)[self.processes.rank :: self.processes.size]
+        batches = [
+            make_batch(self.tasks[d.task].store, d.frames, head=self.tasks[d.task].head, task=d.task)
+            for d in own
+        ]
+        return batches, self.sampler.state()
+
+    def _one_step(
+        self, step: int, batches: list[Batch], interval: Interval, timed_out: bool
+    ) -> tuple[bool, bool]:
+        """One optimiser step; returns whether any process was interrupted, or is out of time."""
+        prefactors = self.prefactors.at(self.schedule.fraction(step))
+        self.optimizer.zero_grad()
+        finite, logs = True, []
+        for batch in batches:
+            batch = batch.to(self.device)
+            output = self.potential.compute(batch.graph, batch.head, create_graph=True)
+            terms = energy_force_loss(
+                output,
+                batch,
+                prefactors,
+                huber_delta=self.config.huber_delta,
+                usual=self.usual[batch.task],
+            )
+            finite = finite and bool(terms.total.isfinite())
+            if finite:
+                share = terms.total / self.config.batches_per_step
+                logs.append(self.batch_clipper.backward(share, self.parameters))
+                n_frames = len(batch.sources)
+                interval.add(batch.task, terms, n_frames=n_frames, n_atoms=batch.graph.n_atoms)
+        lengths = [value for value in logs if value is not None]
+        own = [not finite, self.interrupt.seen, timed_out, sum(lengths), len(lengths)]
+        flags = torch.tensor(own, dtype=torch.float64)
+        *sums, log_sum, number = self.processes.sum_gradients(self.parameters, flags).tolist()
+        bad, interrupted, late = (value > 0 for value in sums)
+        self.batch_clipper.update(log_sum / number if number else None)
+        norm = self.clipper.apply(self.parameters)
+        if bad or not math.isfinite(norm):
+            raise self._not_finite("gradient" if finite else "loss", step, batches)
+        interval.steps, interval.norm = interval.steps + 1, interval.norm + norm
+        self.optimizer.step(self.schedule.learning_rate(step))
+        self.average.update(step)
+        return interrupted, late
+
+    def _not_finite(self, what: str, step: int, batches: list[Batch]) -> TrainingError:
+        frames = "; ".join(source for batch in batches for source in batch.sources)
+        return TrainingError(
+            f"the {what} is not finite at step {step}; the batch was: {frames}. The last checkpoint is kept "
+            f"in {self.output}. Look at these frames, lower learning_rate ({self.config.learning_rate}), "
+            "or set gradient_clip_relative"
+        )
+
+    # --- validation and files -------------------------------------------------------------------
+
+    @own_modes()
+    def validate(self) -> dict[str, Errors]:
+        """Errors of the averaged weights on the validation sets, by name."""
+        with self.average.applied():
+            return {
+                name: potential_errors(
+                    self.potential,
+                    store,
+                    head=self.data.heads[task],
+                    device=self.device,
+                    processes=self.processes,
+                )
+                for name, (task, store) in self.validation.items()
+            }
+
+    def _validate(self, log: LogWriter | None) -> None:
+        if not self.validation:
+            return
+        errors = self.validate()
+        score = validation_score(
+            errors, {n: self.data.sets[t].weight for n, (t, _) in self.validation.items()}
+        )
+        record = {name: e.to_dict() for name, e in errors.items()}
+        if log is not None:
+            log.write({"kind": "validation", "step": self.step, "score": score, "sets": record})
+        if self.best_score is None or score < self.best_score:
+            self.best_score, self.since_best = score, 0
+            self._save_potential("best.safetensors")
+        else:
+            self.since_best += 1
+
+    def _save_potential(self, name: str) -> None:
+        if self.processes.first:
+            with self.average.applied():
+                save_potential(merged(self.potential), self.output / name, step=self.step)
+
+    def save_state(self) -> None:
+        """Write `last.safetensors` and `state.safetensors`."""
+        if self.processes.first:
+            self._save_potential("last.safetensors")
+            save_state(self)
+
+    def _leave_model(self) -> None:
+        """`model.safetensors`, and without validation frames `best.safetensors`, for what comes after."""
+        if not self.processes.first:
+            return
+        if not self.validation:
+            self._save_potential("best.safetensors")
+        best = self.output / "best.safetensors"
+        if self.config.keep == "best" and best.exists():
+            with atomic_path(self.output / MODEL_FILE) as temporary:
+                shutil.copyfile(best, temporary)
+        else:
+            self._save_potential(MODEL_FILE)
+
+    def _finish(self, *, finished: bool) -> TrainResult:
+        with self.average.applied():
+            final = {n: v.clone() for n, v in self.potential.state_dict().items()}
+        if finished and not (self.output / MODEL_FILE).exists():  # the end of an earlier version's run
+            self._leave_model()
+        self.potential.load_state_dict(final)
+        history = History((), ())
+        if self.processes.first:
+            history = History.read(self.output / "log.jsonl")
+        return TrainResult(merged(self.potential), history, self.output, self.step, finished, self.best_score)

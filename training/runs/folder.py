@@ -1,0 +1,51 @@
+"""The folder of a run: made, tried and locked before the work begins."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from dpa2calc.errors import OutputError
+from dpa2calc.files.atomic import writing
+from dpa2calc.files.lock import locked
+from dpa2calc.training.fit.distributed import ALONE, Processes
+
+# of a finished run, beside its log and its model; only a run that resumes needs them
+LARGE_FILES = ("state.safetensors", "last.safetensors", "best.safetensors", "model.safetensors")
+
+
+@contextlib.contextmanager
+def run_folder(path: str | os.PathLike[str], processes: Processes = ALONE) -> Iterator[Path]:
+    """The folder, held by this process (the first of several) while the block runs.
+
+    Files that a killed process left half-written are removed.
+
+    Raises:
+        ConfigError: another run is at work there.
+        OutputError: it cannot be made or written to.
+    """
+    folder = Path(path)
+    if not processes.first:
+        yield folder
+        return
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{folder} cannot be written: no permission; choose another place")
+    with locked(folder):
+        remove_leftovers(folder)
+        yield folder
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left half-written; call it where no other process is at work."""
+    for leftover in folder.glob(".*.partial*"):
+        leftover.unlink(missing_ok=True)
+
+
+def remove_large_files(folder: Path) -> None:
+    """Leave of a finished run only its log and its figures."""
+    for name in LARGE_FILES:
+        (folder / name).unlink(missing_ok=True)

@@ -1,0 +1,160 @@
+"""What a finished run leaves beside its weights: errors on the test sets, figures, one summary."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dpa2calc.files.atomic import atomic_path, write_json, write_text
+from dpa2calc.files.names import file_stems
+from dpa2calc.model.config import HeadConfig
+from dpa2calc.model.potential import Potential
+from dpa2calc.store.checkpoint import load_checkpoint, save_checkpoint
+from dpa2calc.training.config.train import TrainConfig
+from dpa2calc.training.data.dataset import Dataset
+from dpa2calc.training.evaluate import Evaluation, evaluate
+from dpa2calc.training.fit.setup import TrainingSet
+from dpa2calc.training.metrics import weighted_average
+
+from .result import TrainResult
+
+
+@dataclasses.dataclass(frozen=True)
+class RunReport:
+    """The model that the run ends with, and its errors on the test sets.
+
+    `file` is `model.safetensors`: the best weights by validation where there was one (unless the option
+    `keep` asks for the last), else the last.
+    """
+
+    file: Path
+    potential: Potential
+    evaluations: dict[str, Evaluation]
+    text: str
+
+
+def finish_run(
+    result: TrainResult,
+    sets: Mapping[str, TrainingSet],
+    test: Mapping[str, Dataset],
+    *,
+    config: TrainConfig,
+    progress: bool = True,
+) -> RunReport:
+    """Evaluate the final weights on the test sets and write model, figures and summary to the run's folder.
+
+    Files: `model.safetensors` (test errors and training figures in the heads' info), `summary.json`,
+    `summary.txt`, `learning_curve.png`, and `parity_NAME.png` and `evaluation_NAME.npz` for each test set.
+    """
+    folder, device = result.output, config.used_device
+    names = file_stems(test)
+    best = folder / "best.safetensors"
+    potential = load_checkpoint(best) if config.keep == "best" and best.exists() else result.potential
+    potential = potential.to(device)
+    evaluations = {
+        name: evaluate(potential, data, head=sets[name].head or name, device=device, progress=progress)
+        for name, data in test.items()
+    }
+    weights = {name: item.weight for name, item in sets.items()}
+    text = summary_text(evaluations, weights)
+    potential.config = potential.config.with_heads(
+        tuple(with_figures(h, result.steps, sets, evaluations, config.seed) for h in potential.config.heads)
+    )
+    file = save_checkpoint(
+        potential.to("cpu"), folder / "model.safetensors", extra_info={"steps": result.steps}
+    )
+    write_text(folder / "summary.txt", text)
+    write_json(folder / "summary.json", _record(result, evaluations, weights))
+    _figures(result, {names[name]: evaluation for name, evaluation in evaluations.items()}, folder)
+    return RunReport(file, potential, evaluations, text)
+
+
+def with_figures(
+    head: HeadConfig,
+    steps: int,
+    sets: Mapping[str, TrainingSet],
+    evaluations: Mapping[str, Evaluation],
+    seed: int,
+) -> HeadConfig:
+    """The head with what the run trained and found; one that it did not train keeps what is known of it."""
+    own = [name for name, item in sets.items() if (item.head or name) == head.name]
+    errors = {name: evaluations[name].errors.to_dict() for name in own if name in evaluations}
+    if not own:
+        return head
+    info = dict(head.info)
+    frames = {name: len(sets[name].train) for name in own}
+    info["training"] = {"steps": steps, "frames": frames, "seed": seed}
+    for figures in ("test_errors", "few_frames"):
+        info.pop(figures, None)  # of an earlier run's weights
+    if errors:
+        info["test_errors"] = errors
+    few = {name: _few_frames(evaluations[name]) for name in errors if evaluations[name].few_frames}
+    if few:
+        info["few_frames"] = few
+    return dataclasses.replace(head, info=info)
+
+
+def _few_frames(evaluation: Evaluation) -> dict[str, dict[str, float]]:
+    """How many frames make most of an error, and what it is without them: for cards, so without paths."""
+    return {
+        quantity: {"frames": len(few.sources), "share": few.share, "rmse_without": few.without}
+        for quantity, few in evaluation.few_frames.items()
+    }
+
+
+def summary_text(evaluations: Mapping[str, Evaluation], weights: Mapping[str, float]) -> str:
+    """A table of test errors by set, and the weighted averages of the paper's tables."""
+    if not evaluations:
+        return "no test set was named\n"
+    width = max(24, *(len(name) for name in evaluations))
+    lines = [f"{'test set':<{width}} {'frames':>7} {'E RMSE':>9} {'E MAE':>9} {'F RMSE':>9} {'F MAE':>9}"]
+    for name, evaluation in evaluations.items():
+        e = evaluation.errors
+        numbers = (e.energy_rmse, e.energy_mae, e.force_rmse, e.force_mae)
+        cells = " ".join(f"{v:9.2f}" if v is not None else f"{'-':>9}" for v in numbers)
+        lines.append(f"{name:<{width}} {e.n_frames:>7} {cells}")
+    errors = {name: evaluation.errors for name, evaluation in evaluations.items()}
+    means = [
+        weighted_average(errors, weights, f"{q}_{k}") for q in ("energy", "force") for k in ("rmse", "mae")
+    ]
+    cells = " ".join(f"{v:9.2f}" if v is not None else f"{'-':>9}" for v in means)
+    lines.append(f"{'weighted average':<{width}} {'':>7} {cells}")
+    lines.append("energies in meV/atom, forces in meV/Å")
+    for name, evaluation in evaluations.items():
+        lines += [f"{name}: {text}" for text in evaluation.remarks()]
+    return "\n".join(lines) + "\n"
+
+
+def _record(
+    result: TrainResult, evaluations: Mapping[str, Evaluation], weights: Mapping[str, float]
+) -> dict[str, Any]:
+    errors = {name: evaluation.errors for name, evaluation in evaluations.items()}
+    return {
+        "steps": result.steps,
+        "best_score": result.best_score,
+        "test": {name: e.to_dict() for name, e in errors.items()},
+        "weighted_average": {
+            q: weighted_average(errors, weights, q) for q in ("energy_rmse", "force_rmse", "virial_rmse")
+        },
+    }
+
+
+def _figures(result: TrainResult, evaluations: Mapping[str, Evaluation], folder: Path) -> None:
+    """The learning curve, and a parity plot and an archive for each evaluation, by its file name."""
+    axes = result.history.plot()
+    _save_figure(axes[0].figure, folder / "learning_curve.png")
+    for name, evaluation in evaluations.items():
+        evaluation.save(folder / f"evaluation_{name}.npz")
+        axes = evaluation.plot()
+        axes[0].figure.tight_layout()
+        _save_figure(axes[0].figure, folder / f"parity_{name}.png")
+
+
+def _save_figure(figure: Any, path: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+    plt.close(figure)

@@ -1,0 +1,54 @@
+"""What a training run returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dpa2calc.files.shown import ShownBySummary
+from dpa2calc.model.potential import Potential
+
+from .log import History
+
+
+@dataclass(frozen=True)
+class TrainResult(ShownBySummary):
+    """What a run leaves: the potential with the weights to use, the log, and the files' folder.
+
+    `finished` is False when the time limit stopped it; the same call resumes.
+    """
+
+    potential: Potential
+    history: History
+    output: Path
+    steps: int
+    finished: bool
+    best_score: float | None
+
+    def summary(self) -> str:
+        """Steps, the last errors of each set, and where the files are."""
+        end = "finished" if self.finished else "stopped by its time limit; the same call resumes"
+        return "\n".join([f"{self.steps} steps, {end}", *self._errors(), f"files: {self.output}"])
+
+    def plot(self, axes: Any = None) -> Any:
+        """The learning curve, see `History.plot`; returns the two axes."""
+        return self.history.plot(axes)
+
+    def _errors(self) -> list[str]:
+        """A line a set: of the last validation, or of the last training steps where nothing was validated."""
+        records, what = self.history.validation, "validation"
+        if not records:
+            records, what = self.history.train, "training frames"
+        if not records:
+            return []
+        last = records[-1]
+        lines = [f"errors (RMSE) at step {last['step']}, {what}:"]
+        for name, found in last["sets"].items():
+            cells = [
+                f"{found[quantity]:.2f} {unit}"
+                for quantity, unit in (("energy_rmse", "meV/atom"), ("force_rmse", "meV/Å"))
+                if found.get(quantity) is not None
+            ]
+            lines.append(f"  {name}: {', '.join(cells)}")
+        return lines
