@@ -6,14 +6,16 @@
 Each structure is evaluated by every model. What must hold: a result is finite or one of the package's errors;
 the same atoms moved, wrapped, turned, permuted, doubled, or evaluated in a batch or by a calculator that has
 seen others give the same numbers; forces are slopes of the energy (a part of the structures); the compiled
-student agrees with its plain networks; atoms and global state stay as they are. Prints a line for each
-violation and a table of counts; the exit code is 1 if there was any.
+student agrees with its plain networks; atoms and global state stay as they are; and the process gets along
+with 6 GB. Prints a line for each violation and a table of counts; the exit code is 1 if there was any. If the
+process itself dies, the last line of `--trace` names the structure.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import sys
 import time
 import warnings
@@ -26,12 +28,12 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.build import bulk, molecule
-from ase.neighborlist import neighbor_list
 
 from dpa2calc import DPA2Calculator
 from dpa2calc.errors import DPA2CalcError
 from dpa2calc.model.config.presets import preset
 from dpa2calc.model.potential import Potential
+from dpa2calc.structures.distances import pair_vectors
 
 ELEMENTS = ("O", "H")
 Check = Callable[
@@ -200,7 +202,7 @@ def slopes(
     """Central differences along one random direction."""
     if calc.parameters["dtype"] != "float64" or len(atoms) > 30:
         return
-    if len(neighbor_list("d", atoms, 0.5)):  # too steep for a difference
+    if len(pair_vectors(atoms.positions, atoms.cell, atoms.pbc, 0.5, full=False)[0]):  # too steep
         return
     direction, h = rng.normal(size=(len(atoms), 3)), 1e-4
     energies = []
@@ -305,7 +307,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--number", type=int, default=500, help="of structures, each for every model")
+    parser.add_argument("--first", type=int, default=0, help="number of the first structure")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--memory", type=float, default=6.0, help="GB that the process may take")
+    parser.add_argument("--trace", type=Path, help="gets the number of each structure and model before it")
     parser.add_argument(
         "--models", nargs="+",
         default=["default", "default:float32", "student-water", "student-water-plain", "dpa1", "deeppot-se",
@@ -315,12 +320,15 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="JSON of the counts")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
+    resource.setrlimit(resource.RLIMIT_AS, (int(args.memory * 2**30),) * 2)
     calcs, counts = models(args.models), Counter[str]()
     started = time.time()
-    for number in range(args.number):
+    for number in range(args.first, args.first + args.number):
         rng = np.random.default_rng([args.seed, number])
         atoms = (sensible, odd, nonsense)[rng.choice(3, p=[0.4, 0.4, 0.2])](rng)
         for name, calc in calcs.items():
+            if args.trace:
+                args.trace.write_text(f"structure {number} of seed {args.seed}, {name}\n")
             said = list(attack(calc, atoms, rng, counts))
             counts["violations"] += bool(said)
             for text in said:
@@ -328,7 +336,8 @@ def main() -> None:
         for text in twins(calcs, atoms):
             counts["violations"] += 1
             print(f"seed {args.seed} structure {number} {text}", flush=True)
-    report = {"structures": args.number, "models": args.models, "seed": args.seed, **counts}
+    asked = {"structures": args.number, "first": args.first, "models": args.models, "seed": args.seed}
+    report = {**asked, **counts}
     print(json.dumps({**report, "seconds": round(time.time() - started)}))
     if args.output:
         args.output.write_text(json.dumps(report, indent=1) + "\n")
