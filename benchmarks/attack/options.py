@@ -211,7 +211,7 @@ def in_a_process(name: str) -> collections.Counter[str]:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 text=True,
-                timeout=1200 if WORK in os.environ else 120,
+                timeout=1200,
             )
             lines = done.stdout.splitlines()
             ended = f"ended with status {done.returncode}" if done.returncode else ""

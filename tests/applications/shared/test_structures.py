@@ -27,7 +27,7 @@ def test_a_tolerance_of_symmetry_is_a_distance():
 
 
 @pytest.mark.parametrize(
-    ("min_length", "repeats"), [(0.0, [1, 1, 1]), (5.0, [2, 1, 3]), (12.0, [4, 3, 6]), (200.0, [67, 50, 100])]
+    ("min_length", "repeats"), [(0.0, [1, 1, 1]), (5.0, [2, 2, 3]), (12.0, [4, 3, 6]), (200.0, [67, 50, 100])]
 )
 def test_repeats_reach_a_length(min_length, repeats):
     np.testing.assert_array_equal(repeats_for_length(np.diag([3.0, 4.0, 2.0]), min_length), repeats)
