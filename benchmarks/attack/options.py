@@ -60,7 +60,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "elastic_constants": {"relax_ions": False},
     "vacancy_formation_energy": {"min_lengths": [5.0, 7.0]},
     "surface_energy": {"thicknesses": [4.0, 6.0]},
-    "energy_conservation": {"duration_fs": 20.0, "equilibration_fs": 2.0},
+    "energy_conservation": {"timesteps_fs": [0.5, 1.0], "duration_fs": 100.0, "equilibration_fs": 2.0},
     "phase_transition": {"picoseconds": 0.02, "sample_interval": 2},
 }
 """Options that make the work short."""

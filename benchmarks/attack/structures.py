@@ -310,7 +310,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="number of the first structure")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--memory", type=float, default=6.0, help="GB that the process may take")
-    parser.add_argument("--trace", type=Path, help="gets the number of each structure and model before it")
+    parser.add_argument("--trace", type=Path, help="file of the structure and model at work, and the counts")
     parser.add_argument(
         "--models", nargs="+",
         default=["default", "default:float32", "student-water", "student-water-plain", "dpa1", "deeppot-se",
@@ -328,7 +328,9 @@ def main() -> None:
         atoms = (sensible, odd, nonsense)[rng.choice(3, p=[0.4, 0.4, 0.2])](rng)
         for name, calc in calcs.items():
             if args.trace:
-                args.trace.write_text(f"structure {number} of seed {args.seed}, {name}\n")
+                args.trace.write_text(
+                    f"structure {number} of seed {args.seed}, {name}; so far {dict(counts)}\n"
+                )
             said = list(attack(calc, atoms, rng, counts))
             counts["violations"] += bool(said)
             for text in said:
