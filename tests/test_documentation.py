@@ -103,6 +103,12 @@ def test_links_and_images_lead_somewhere(page):
         assert not image or target.stat().st_size > 1000, f"{page.name} shows {link}, which is no picture"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_tests_and_benchmarks_that_a_page_names_exist(page):
+    named = re.findall(r"`((?:tests|benchmarks)/[^\s`*]+)`", page.read_text(encoding="utf-8"))
+    assert not [name for name in named if not (ROOT / name).exists()]
+
+
 def test_figures_of_the_applications_are_small_and_all_shown():
     folder = ROOT / "docs" / "applications"
     page = (ROOT / "docs" / "applications.md").read_text(encoding="utf-8")

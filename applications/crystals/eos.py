@@ -12,13 +12,13 @@ import numpy as np
 from ase import Atoms
 from ase.cell import Cell
 from ase.geometry.dimensionality.rank_determination import RDA
-from ase.neighborlist import neighbor_list
 
 from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.cached import Relaxation, evaluate
 from dpa2calc.applications.shared.structures import GPA, checked_copy, need_stress, positive
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.results import Result, provenance
+from dpa2calc.structures.search import check_geometry, find_pairs
 
 from .eos_forms import Form, energy_of_volume, fit_energy_volume, fit_errors, fit_variants, pressure_of_volume
 
@@ -191,7 +191,8 @@ _UNBOUND = (
 
 def _check_connected(crystal: Atoms) -> None:
     """Raise where a gap of more than 5 Å parts the atoms from their images in some direction."""
-    first, second, shifts = neighbor_list("ijS", crystal, _GAP)
+    place = check_geometry(crystal.positions, crystal.cell.array, crystal.pbc)
+    first, second, shifts = find_pairs(place, _GAP)  # ASE's takes gigabytes in a large box
     graph = RDA(len(crystal))
     for i, j, shift in zip(first, second, shifts):
         graph.insert_bond(int(i), int(j), tuple(map(int, shift)))

@@ -68,6 +68,9 @@ def phonons(
     _phonopy.require_libraries()
     for name, value in (("min_length", min_length), ("displacement", displacement), ("fmax", fmax)):
         positive(name, value)
+    if temperatures is None:
+        temperatures = np.unique([*np.arange(0.0, 1001.0, 10.0), 298.15])
+    _phonopy.check_sampling(crystal, mesh, band_spacing, temperatures)
     limits = Relaxation(
         fmax=fmax,
         cell="free" if relax == "cell" else "fixed",
@@ -87,8 +90,6 @@ def phonons(
     _check_supercell(constants, supercell is not None, fmax, symprec)
     record = provenance(calculator, function="phonons", relax=relax, fmax=fmax, symprec=symprec)
     record.update(library_versions("phonopy", "seekpath", "spglib"))
-    if temperatures is None:
-        temperatures = np.unique([*np.arange(0.0, 1001.0, 10.0), 298.15])
     return harmonic_result(
         constants,
         temperatures=np.asarray(temperatures, dtype=float),

@@ -19,6 +19,7 @@ from dpa2calc.errors import ConfigError, StructureError
 
 PLANCK_EV_PER_THZ = units._hplanck / units._e * 1e12  # 4.1357e-3 eV
 PURPOSE = "phonons"
+_MOST_POINTS = 1_000_000  # of a mesh; a band path has a tenth
 
 
 def require_libraries() -> None:
@@ -29,6 +30,31 @@ def require_libraries() -> None:
     """
     for name in ("phonopy", "seekpath", "spglib"):
         require(name, PURPOSE)
+
+
+def check_sampling(
+    crystal: Atoms, mesh: float | Sequence[int], band_spacing: float = 0.005, temperatures: Any = ()
+) -> None:
+    """Refuse before the work what is used after it.
+
+    Raises:
+        ConfigError: no mesh, spacing or temperatures, or so many points that they would fill the memory.
+    """
+    widest = np.linalg.norm(crystal.cell.reciprocal().array, axis=1)  # (3,) 1/Å
+    numbers = np.asarray(mesh, dtype=float)
+    points = np.prod(np.maximum(1.0, numbers * widest) if numbers.ndim == 0 else numbers)
+    if not (numbers.shape in ((), (3,)) and (numbers > 0).all() and points <= _MOST_POINTS):
+        raise ConfigError(
+            f"mesh = {mesh!r} is not allowed; allowed: a length above 0 Å or three whole numbers above 0, "
+            f"for at most {_MOST_POINTS} points"
+        )
+    least = 200.0 * float(widest.max()) / _MOST_POINTS  # a path is about 20 vectors long
+    if not least <= band_spacing < np.inf:
+        raise ConfigError(f"band_spacing = {band_spacing!r} 1/Å is not allowed; allowed: {least:.2g} or more")
+    if not ((times := np.asarray(temperatures, dtype=float)) >= 0).all() or times.ndim != 1:
+        raise ConfigError(
+            f"temperatures = {temperatures!r} is not allowed; allowed: a list of numbers >= 0 K"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

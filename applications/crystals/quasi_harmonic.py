@@ -148,6 +148,7 @@ def quasi_harmonic(
         )
     for name, value in (("min_length", min_length), ("displacement", displacement), ("fmax", fmax)):
         positive(name, value)
+    _phonopy.check_sampling(crystal, mesh)
     settings = Relaxation(fmax=fmax, cell="volume", max_steps=max_steps, symmetry=True, symprec=symprec)
     points = _static(crystal, calculator, grid, settings, folder, progress)
     lowest: list[float] = []

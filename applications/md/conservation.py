@@ -32,6 +32,7 @@ from .conservation_result import EnergyConservation
 from .md import run_md
 
 ROWS = 500  # logged energies a run, about
+_MOST_STEPS = 1e12
 
 
 class TurnedForces(Calculator):
@@ -155,6 +156,11 @@ def _check(
         raise ConfigError(
             f"duration_fs is {duration:g}, only {duration / steps[-1]:.0f} steps of {steps[-1]:g} fs; "
             f"give at least {100 * steps[-1]:g}"
+        )
+    if max(duration, equilibration) > _MOST_STEPS * steps[0]:
+        raise ConfigError(
+            f"duration_fs is {duration:g} and equilibration_fs {equilibration:g}, over {_MOST_STEPS:g} "
+            f"steps of {steps[0]:g} fs; give less"
         )
     if label in (compare or {}):
         raise ConfigError(f"compare holds the label {label!r} of the atoms' own calculator; rename one")

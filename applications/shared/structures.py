@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -99,9 +100,10 @@ def repeats_for_length(cell: np.ndarray, min_length: float) -> np.ndarray:
     """Smallest diagonal repeats (3,) whose supercell keeps parallel faces at least min_length (Å) apart."""
     heights = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)  # (3,)
     repeats = np.maximum(1, np.ceil(min_length / heights - 1e-6))
-    if not repeats.prod() <= _MOST_CELLS:
+    cells = math.prod(repeats.tolist())  # NumPy's warns of an overflow
+    if not cells <= _MOST_CELLS:
         raise ConfigError(
-            f"min_length is {min_length!r} Å: the supercell would have {repeats.prod():.2g} cells, at most "
+            f"min_length is {min_length!r} Å: the supercell would have {cells:.2g} cells, at most "
             f"{_MOST_CELLS:g} are allowed; lower min_length"
         )
     return repeats.astype(int)

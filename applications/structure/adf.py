@@ -13,7 +13,7 @@ from dpa2calc.applications.shared.trajectory import BlockAverage, Frames, Trajec
 from dpa2calc.errors import ConfigError, DataError, StructureError
 from dpa2calc.files.results import Result, library_versions, provenance
 
-from .pair_counts import ElementsLike, indices_of, neighbour_vectors, parse_elements
+from .pair_counts import ElementsLike, check_bins, indices_of, neighbour_vectors, parse_elements
 from .rdf import radial_distributions
 
 _CHUNK = 2_000_000  # angles held in memory at a time
@@ -161,6 +161,8 @@ def angular_distribution(
     """
     frames = trajectory if isinstance(trajectory, Frames) else Frames(trajectory)
     a, b, c = parse_elements(triplet, 3, "triplet")
+    if bin_width > 0:
+        check_bins(180.0, bin_width)
     n_bins = 1 + round(180.0 / bin_width) if bin_width > 0 else 0
     if n_bins < 3 or abs((n_bins - 1) * bin_width - 180.0) > 1e-6:
         raise ConfigError(f"bin_width = {bin_width}° does not divide 180°; take for example 1, 2 or 5")

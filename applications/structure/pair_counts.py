@@ -10,8 +10,10 @@ from ase import Atoms
 from ase.geometry import minkowski_reduce
 
 from dpa2calc.errors import ConfigError, ElementError, StructureError
+from dpa2calc.structures.distances import pair_vectors
 
 ElementsLike: TypeAlias = str | Sequence[str]
+_MOST_BINS = 100_000  # 250 MB for the blocks of a curve
 
 
 def parse_elements(words: ElementsLike, n: int, what: str) -> tuple[str, ...]:
@@ -21,6 +23,15 @@ def parse_elements(words: ElementsLike, n: int, what: str) -> tuple[str, ...]:
         example = "-".join("OHOH"[:n])
         raise ConfigError(f'{what} = {words!r} does not name {n} elements; write it as "{example}"')
     return tuple(part.strip() for part in parts)
+
+
+def check_bins(length: float, width: float) -> None:
+    """Raise ConfigError where so many bins of this width, both in Å or degrees, would fill the memory."""
+    if not length <= _MOST_BINS * width:
+        raise ConfigError(
+            f"a range of {length:.6g} has over {_MOST_BINS} bins of width {width:.6g}; take a shorter range "
+            "(r_max) or a larger bin_width"
+        )
 
 
 def indices_of(atoms: Atoms, element: str, where: str) -> np.ndarray:
@@ -75,11 +86,9 @@ def pair_histogram(
     """
     alike = np.array_equal(first, second)
     chosen = first if alike else np.concatenate([first, second])
-    from vesin import NeighborList  # imports torch where it is installed: when needed, not before
-
-    search = NeighborList(cutoff=bin_width * n_bins, full_list=False)
-    i, j, d = search.compute(atoms.positions[chosen], atoms.cell.array, atoms.pbc, "ijd")
-    bins = (d / bin_width).astype(np.int64)
+    place = (atoms.positions[chosen], atoms.cell.array, atoms.pbc)
+    i, j, vectors = pair_vectors(*place, bin_width * n_bins, full=False)
+    bins = (np.linalg.norm(vectors, axis=1) / bin_width).astype(np.int64)
     keep = bins < n_bins
     if not alike:
         keep &= (i < len(first)) != (j < len(first))
@@ -100,12 +109,10 @@ def neighbour_vectors(
     """
     alike = np.array_equal(centres, others)
     chosen = centres if alike else np.concatenate([centres, others])
-    from vesin import NeighborList  # imports torch where it is installed: when needed, not before
-
-    search = NeighborList(cutoff=cutoff, full_list=True)
-    i, j, vectors = search.compute(atoms.positions[chosen], atoms.cell.array, atoms.pbc, "ijD")
+    place = (atoms.positions[chosen], atoms.cell.array, atoms.pbc)
+    i, j, vectors = pair_vectors(*place, cutoff, full=True)
     if not alike:
         keep = (i < len(centres)) & (j >= len(centres))
         i, vectors = i[keep], vectors[keep]
     order = np.argsort(i, kind="stable")
-    return i[order].astype(np.int64), vectors[order]
+    return i[order], vectors[order]

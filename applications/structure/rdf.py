@@ -18,6 +18,7 @@ from dpa2calc.files.shown import ShownBySummary
 from .pair_counts import (
     ElementsLike,
     cell_heights,
+    check_bins,
     indices_of,
     pair_histogram,
     parse_elements,
@@ -27,9 +28,6 @@ from .pair_counts import (
 from .peaks import first_maximum, first_minimum, vertex
 
 Normalisation: TypeAlias = Literal["auto", "N-1", "N"]
-
-
-_MOST_BINS = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,14 +261,11 @@ def radial_distributions(
     """
     frames = trajectory if isinstance(trajectory, Frames) else Frames(trajectory)
     chosen = [parse_elements(pair, 2, "pair") for pair in pairs]
-    if r_max is not None and r_max > _MOST_BINS * bin_width:
-        raise ConfigError(
-            f"r_max = {r_max} Å has over {_MOST_BINS} bins of {bin_width} Å; lower the one or raise the other"
-        )
     if not bin_width > 0 or (r_max is not None and r_max < bin_width):
         raise ConfigError(
             f"bin_width = {bin_width} Å and r_max = {r_max} Å: both must be > 0, r_max the larger"
         )
+    check_bins(r_max or 0.0, bin_width)
     averages = [BlockAverage(n_blocks) for _ in chosen]
     densities = np.zeros(len(chosen))
     n_bins, rule = 0, str(normalisation)
@@ -295,6 +290,7 @@ def _number_of_bins(atoms: Atoms, r_max: float | None, bin_width: float) -> int:
     if r_max is not None:
         return int(np.ceil(r_max / bin_width - 1e-9))
     half = 0.5 * float(cell_heights(atoms).min())
+    check_bins(half, bin_width)
     return max(1, int(half / bin_width + 1e-9))
 
 

@@ -15,6 +15,7 @@ from ase import Atoms
 
 from dpa2calc.applications.shared.application import application
 from dpa2calc.errors import ConfigError, StructureError
+from dpa2calc.structures.distances import pair_vectors
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,6 @@ def find_cages(reference: Atoms, centre: str, cage: str, n_members: int) -> Cage
         ConfigError: an element is absent, or too few cage atoms.
         StructureError: the shell does not close: the next atom is as near as the last member.
     """
-    from vesin import NeighborList
-
     symbols = np.array(reference.get_chemical_symbols())
     wanted = centre.split("+")
     for element in (*wanted, cage):
@@ -76,12 +75,11 @@ def find_cages(reference: Atoms, centre: str, cage: str, n_members: int) -> Cage
             raise ConfigError(f"no {element} in the structure, which has {present}; name elements it has")
     centres = np.flatnonzero(np.isin(symbols, wanted))
     radius = 1.2 * (reference.get_volume() / len(reference) * (n_members + 6)) ** (1 / 3)
-    search = NeighborList(cutoff=radius, full_list=True)
-    first, second, shift, distance = search.compute(
-        points=reference.positions, box=reference.cell.array, periodic=reference.pbc, quantities="ijSd"
-    )
+    place = (reference.positions, reference.cell.array, reference.pbc)
+    first, second, vectors = pair_vectors(*place, radius, full=True)
     keep = np.isin(first, centres) & (symbols[second] == cage)
-    first, second, shift, distance = first[keep], second[keep], shift[keep], distance[keep]
+    first, second, vectors = first[keep], second[keep], vectors[keep]
+    distance = np.linalg.norm(vectors, axis=1)
     members, scaled = [], []
     inverse = np.linalg.inv(reference.cell.array)
     for index in centres:
@@ -90,8 +88,7 @@ def find_cages(reference: Atoms, centre: str, cage: str, n_members: int) -> Cage
         _check_shell(reference, int(index), cage, distance[mine], n_members)
         mine = mine[:n_members]
         members.append(second[mine])
-        vectors = reference.positions[second[mine]] - reference.positions[index]
-        scaled.append(vectors @ inverse + shift[mine])  # (n_members, 3)
+        scaled.append(vectors[mine] @ inverse)  # (n_members, 3)
     return Cages(centres, np.array(members), np.array(scaled), reference.numbers.copy())
 
 

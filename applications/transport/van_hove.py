@@ -12,9 +12,10 @@ from ase.geometry import minkowski_reduce
 
 from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.trajectory import BlockAverage, TrajectoryLike
-from dpa2calc.applications.structure.pair_counts import cell_heights
+from dpa2calc.applications.structure.pair_counts import cell_heights, check_bins
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.results import Result, provenance
+from dpa2calc.structures.distances import pair_vectors
 
 from .unwrapped import WITHOUT_CELL, Drift, Paths, read_paths
 
@@ -140,6 +141,7 @@ def van_hove(
             f"bin_width = {bin_width} Å, r_max = {r_max:.3f} Å: the range must be from one bin up to half "
             f"the cell, {widest:.3f} Å"
         )
+    check_bins(r_max, bin_width)
     n_bins = int(r_max / bin_width + 1e-9)
     distinct = bool(paths.pbc.all()) and paths.n_atoms > 1
     origins = np.unique(np.linspace(0, paths.n_frames - 1 - lags.max(), n_origins).round().astype(int))
@@ -211,12 +213,9 @@ def _distinct(paths: Paths, before: int, after: int, bin_width: float, n_bins: i
     places = np.concatenate(
         [paths.start + paths.displacements[before], paths.start + paths.displacements[after]]
     )
-    from vesin import NeighborList  # imports torch where it is installed: when needed, not before
-
-    search = NeighborList(cutoff=bin_width * n_bins, full_list=False)
-    i, j, d = search.compute(places, paths.cell, paths.pbc, "ijd")
-    low, high = np.minimum(i, j).astype(np.int64), np.maximum(i, j).astype(np.int64)
+    i, j, vectors = pair_vectors(places, paths.cell, paths.pbc, bin_width * n_bins, full=False)
+    low, high = np.minimum(i, j), np.maximum(i, j)
     crossing = (low < n) & (high >= n) & (high - n != low)
-    counts = _histogram(d[crossing], bin_width, n_bins)
+    counts = _histogram(np.linalg.norm(vectors[crossing], axis=1), bin_width, n_bins)
     shells = 4.0 / 3.0 * np.pi * np.diff((bin_width * np.arange(n_bins + 1)) ** 3)
     return counts * paths.volume / (n * (n - 1) * shells)

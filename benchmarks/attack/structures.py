@@ -6,14 +6,16 @@
 Each structure is evaluated by every model. What must hold: a result is finite or one of the package's errors;
 the same atoms moved, wrapped, turned, permuted, doubled, or evaluated in a batch or by a calculator that has
 seen others give the same numbers; forces are slopes of the energy (a part of the structures); the compiled
-student agrees with its plain networks; atoms and global state stay as they are. Prints a line for each
-violation and a table of counts; the exit code is 1 if there was any.
+student agrees with its plain networks; atoms and global state stay as they are; and the process gets along
+with 6 GB. Prints a line for each violation and a table of counts; the exit code is 1 if there was any. If the
+process itself dies, the last line of `--trace` names the structure.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import sys
 import time
 import warnings
@@ -26,12 +28,12 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.build import bulk, molecule
-from ase.neighborlist import neighbor_list
 
 from dpa2calc import DPA2Calculator
 from dpa2calc.errors import DPA2CalcError
 from dpa2calc.model.config.presets import preset
 from dpa2calc.model.potential import Potential
+from dpa2calc.structures.distances import pair_vectors
 
 ELEMENTS = ("O", "H")
 Check = Callable[
@@ -182,7 +184,7 @@ def moved(
         yield f"{label}: refused", 1.0, 0.0
         return
     far = max(float(np.abs(a.positions).max(initial=0)) for a in (atoms, other))
-    yield from compare(label, expected, got, tolerance(calc), slack=1e-15 * far)
+    yield from compare(label, expected, got, tolerance(calc, atoms), slack=1e-15 * far)
 
 
 def batched(
@@ -191,7 +193,7 @@ def batched(
     """In a batch with others, and in its own batch."""
     other = molecule("H2O")
     other.rattle(0.1, rng=rng)
-    yield from compare("batch", first, calc.evaluate([other, atoms, other])[1], tolerance(calc))
+    yield from compare("batch", first, calc.evaluate([other, atoms, other])[1], tolerance(calc, atoms))
 
 
 def slopes(
@@ -200,7 +202,7 @@ def slopes(
     """Central differences along one random direction."""
     if calc.parameters["dtype"] != "float64" or len(atoms) > 30:
         return
-    if len(neighbor_list("d", atoms, 0.5)):  # too steep for a difference
+    if overlapping(atoms):
         return
     direction, h = rng.normal(size=(len(atoms), 3)), 1e-4
     energies = []
@@ -219,9 +221,16 @@ def slopes(
 CHECKS: tuple[Check, ...] = (moved, batched, slopes)
 
 
-def tolerance(calc: DPA2Calculator) -> float:
-    """Relative, of forces and energies."""
-    return 1e-8 if calc.parameters["dtype"] == "float64" else 1e-3
+def tolerance(calc: DPA2Calculator, atoms: Atoms) -> float:
+    """Relative, of forces and energies; float32 resolves 1 % where atoms lie on top of each other."""
+    if calc.parameters["dtype"] == "float64":
+        return 1e-8
+    return 2e-2 if overlapping(atoms) else 1e-3
+
+
+def overlapping(atoms: Atoms) -> bool:
+    """Whether two atoms are closer than 0.5 Å: too steep for a difference, and for float32."""
+    return len(pair_vectors(atoms.positions, atoms.cell, atoms.pbc, 0.5, full=False)[0]) > 0
 
 
 def compare(
@@ -294,7 +303,9 @@ def twins(calcs: dict[str, DPA2Calculator], atoms: Atoms) -> Iterator[str]:
         a, b = evaluate(plain, atoms), evaluate(calc, atoms)
         if a is None or b is None:
             continue
-        for what, difference, allowed in compare("compiled against plain", a, b, max(tolerance(calc), 1e-5)):
+        for what, difference, allowed in compare(
+            "compiled against plain", a, b, max(tolerance(calc, atoms), 1e-5)
+        ):
             if not difference <= allowed:
                 yield f"{name}: {what}: {difference:.3g} where {allowed:.3g} is allowed"
 
@@ -305,7 +316,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--number", type=int, default=500, help="of structures, each for every model")
+    parser.add_argument("--first", type=int, default=0, help="number of the first structure")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--memory", type=float, default=6.0, help="GB that the process may take")
+    parser.add_argument("--trace", type=Path, help="file of the structure and model at work, and the counts")
     parser.add_argument(
         "--models", nargs="+",
         default=["default", "default:float32", "student-water", "student-water-plain", "dpa1", "deeppot-se",
@@ -315,12 +329,17 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="JSON of the counts")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
+    resource.setrlimit(resource.RLIMIT_AS, (int(args.memory * 2**30),) * 2)
     calcs, counts = models(args.models), Counter[str]()
     started = time.time()
-    for number in range(args.number):
+    for number in range(args.first, args.first + args.number):
         rng = np.random.default_rng([args.seed, number])
         atoms = (sensible, odd, nonsense)[rng.choice(3, p=[0.4, 0.4, 0.2])](rng)
         for name, calc in calcs.items():
+            if args.trace:
+                args.trace.write_text(
+                    f"structure {number} of seed {args.seed}, {name}; so far {dict(counts)}\n"
+                )
             said = list(attack(calc, atoms, rng, counts))
             counts["violations"] += bool(said)
             for text in said:
@@ -328,7 +347,8 @@ def main() -> None:
         for text in twins(calcs, atoms):
             counts["violations"] += 1
             print(f"seed {args.seed} structure {number} {text}", flush=True)
-    report = {"structures": args.number, "models": args.models, "seed": args.seed, **counts}
+    asked = {"structures": args.number, "first": args.first, "models": args.models, "seed": args.seed}
+    report = {**asked, **counts}
     print(json.dumps({**report, "seconds": round(time.time() - started)}))
     if args.output:
         args.output.write_text(json.dumps(report, indent=1) + "\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -34,7 +35,7 @@ def open_source(path: str | Path) -> Source:
         CheckpointError: missing, truncated or foreign file; a foreign one is named, with the way out.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise CheckpointError(f"there is no model file {path}")
     with open(path, "rb") as file:
         if file.read(len(_XZ_MAGIC)) == _XZ_MAGIC:

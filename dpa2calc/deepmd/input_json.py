@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,7 +63,7 @@ def read_input(path: str | Path, *, neighbor_rule: NeighborRule = "all") -> Deep
         >>> given.config.descriptor.cutoff, given.training["learning_rate"]  # doctest: +SKIP
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ConfigError(f"there is no input file {path}")
     text = path.read_text()
     try:

@@ -8,6 +8,7 @@ import numpy as np
 from ase import Atoms, units
 
 from dpa2calc.errors import ConfigError, StructureError
+from dpa2calc.structures.distances import pair_vectors
 
 from .config import MDConfig
 
@@ -60,6 +61,12 @@ class Guard:
 
     def check_distances(self, atoms: Atoms) -> str | None:
         """Checks that need neighbours: overlapping and lost atoms."""
+        try:
+            return self._check_neighbours(atoms)
+        except StructureError as error:  # atoms crowded into one place, a cell that collapsed
+            return str(error)
+
+    def _check_neighbours(self, atoms: Atoms) -> str | None:
         config = self.config
         if len(atoms) < 2 or (config.min_distance is None and config.lost_distance is None):
             return None
@@ -150,11 +157,8 @@ def committee_deviation(calculator: Any) -> np.ndarray | None:
 
 
 def _pairs(atoms: Atoms, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    from vesin import NeighborList
-
-    search = NeighborList(cutoff=cutoff, full_list=False)
-    box = atoms.cell.array
-    return search.compute(points=atoms.positions, box=box, periodic=atoms.pbc, quantities="ijd")
+    i, j, vectors = pair_vectors(atoms.positions, atoms.cell.array, atoms.pbc, cutoff, full=False)
+    return i, j, _norms(vectors)
 
 
 def _norms(vectors: np.ndarray) -> np.ndarray:

@@ -14,13 +14,14 @@ from dpa2calc.ambient import own_modes
 from dpa2calc.errors import ConfigError, ElementError, MissingDependencyError, StructureError
 from dpa2calc.files.typed import check_fields
 from dpa2calc.structures.lattice import cell_volume
-from dpa2calc.structures.search import BoolArray, FloatArray, check_geometry
+from dpa2calc.structures.search import BoolArray, FloatArray, check_geometry, make_box
 
 if TYPE_CHECKING:
     from ase import Atoms
 
 # D3 has reference coefficients up to plutonium; dftd3 1.7 crashes far beyond.
 _HEAVIEST = 94
+_CROWD = 10.0  # Å; more atoms and images within it than matter has would take dftd3 hours
 # Words in a functional's name that say: its labels have dispersion already.
 _WITH_DISPERSION = re.compile(r"(?i)[-+_ (/](d|d2|d3\w*|d4|mbd\w*|r?vv10|nl|v)($|[-+_ )/(])|ts\b|vdw|grimme")
 _EXAMPLES = "pbe, pbe0, revpbe, rpbe, pbesol, scan, r2scan, tpss, blyp, b3lyp, hse06, wb97x"
@@ -147,7 +148,8 @@ def dispersion_results(atoms: Atoms, settings: Dispersion | str) -> DispersionRe
     if bad.any():
         symbols = sorted({atoms.symbols[i] for i in np.flatnonzero(bad)})
         raise ElementError(f"D3 has no parameters for {', '.join(symbols)}; it covers H (1) to Pu (94)")
-    positions, cell, pbc = check_geometry(atoms.positions, atoms.cell.array, atoms.pbc)
+    positions, cell, pbc = geometry = check_geometry(atoms.positions, atoms.cell.array, atoms.pbc)
+    make_box(geometry, _CROWD)
     try:
         model = _model(interface, numbers, positions, cell, pbc, options)
         found = model.get_dispersion(damping, grad=True)

@@ -59,7 +59,7 @@ def unpacked(path: PathLike) -> Iterator[Path]:
         DataError: the file is damaged. Errors inside the block name the file, not the copy.
     """
     place = Path(path)
-    marked = place.is_file() and first_bytes(place, 3) == codecs.BOM_UTF8
+    marked = os.path.isfile(place) and first_bytes(place, 3) == codecs.BOM_UTF8
     if not compression(place) and not marked:
         yield place
         return

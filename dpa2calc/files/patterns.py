@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from pathlib import Path
 
 
@@ -15,6 +16,7 @@ def expanded(name: str, root: Path) -> list[Path]:
     Example:
         >>> expanded("train/*.extxyz", Path("runs"))
     """
-    if (root / name).exists() or not glob.has_magic(name):
-        return [root / name] if (root / name).exists() else []
+    there = os.path.exists(root / name)
+    if there or not glob.has_magic(name):
+        return [root / name] if there else []
     return sorted(root / found for found in glob.glob(name, root_dir=root, recursive=True))

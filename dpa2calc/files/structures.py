@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -36,7 +37,7 @@ def iread_structures(path: PathLike, index: slice | int | str = slice(None)) -> 
         MissingDependencyError: a compression whose library is not installed.
     """
     place = Path(path)
-    if not place.exists():
+    if not os.path.exists(place):
         raise DataError(f"there is no file {place}")
     chosen = _as_slice(index)
     if place.is_dir() and not _is_bundle(place):
@@ -70,7 +71,7 @@ def file_format(path: PathLike) -> str:
     name = plain_name(place)
     if Path(name).suffix.lower() in (".xyz", ".extxyz") and name != "xyz.in":
         return "extxyz"
-    if place.is_file():
+    if os.path.isfile(place):
         start = first_bytes(place)
         if not start:
             raise DataError(f"{place} is empty")

@@ -34,6 +34,10 @@ class Shell:
     mask: Tensor  # (n, k)
     occupied: Tensor  # (n,)
 
+    def rows(self, rows: slice) -> Shell:
+        """The same of some of the atoms."""
+        return Shell(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))
+
 
 @dataclass(frozen=True)
 class Neighborhood:

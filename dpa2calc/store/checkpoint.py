@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,7 +116,7 @@ def checkpoint_info(path: str | Path) -> CheckpointInfo:
         CheckpointError: missing, truncated, foreign, or of a newer format.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise CheckpointError(f"there is no model file {path}")
     try:
         with safe_open(path, framework="pt") as file:

@@ -46,7 +46,7 @@ def load_model(
     dtype = None if dtype is None else check_dtype(dtype)
     path = Path(path_or_name)
     # Imported only for names: the registry brings the downloader with it.
-    if not (path.suffix in _SUFFIXES and path.is_file()):
+    if not (path.suffix in _SUFFIXES and os.path.isfile(path)):
         from dpa2calc.store.registry import resolve_model
 
         path = resolve_model(path_or_name)

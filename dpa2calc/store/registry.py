@@ -113,7 +113,7 @@ def resolve_model(
     path = Path(text).expanduser()
     if os.path.isfile(path):  # pathlib's raises OSError for names that are too long
         return path
-    if path.is_dir():
+    if os.path.isdir(path):
         raise CheckpointError(f"{path} is a folder; give the checkpoint file inside it")
     entry = _find(text) if isinstance(name_or_path, str) else None
     if entry is not None:
@@ -166,7 +166,7 @@ def _suggestion(name: str) -> str:
 
 def _did_you_mean(path: Path) -> str:
     """Name files beside the missing one that are spelt alike."""
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         return f" (nor a folder {path.parent.absolute()})"
     present = [p.name for p in path.parent.iterdir() if p.suffix.lower() in _MODEL_SUFFIXES]
     return _ask(difflib.get_close_matches(path.name, present, n=3))

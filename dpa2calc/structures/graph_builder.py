@@ -29,6 +29,7 @@ from dpa2calc.errors import ElementError, StructureError
 from dpa2calc.model.config import DeepPotSEConfig, DPA2Config, ModelConfig
 from dpa2calc.structures.graph import FAR, Graph
 from dpa2calc.structures.lattice import cell_volume
+from dpa2calc.structures.search import HIGHEST_DENSITY
 from dpa2calc.structures.verlet import NeighborList, Pairs, neighbor_pairs, select_nearest
 
 
@@ -104,10 +105,6 @@ def type_indices(atoms: Atoms, spec: GraphSpec) -> np.ndarray:
         )
     return types
 
-
-# Hydrogen at 500 GPa has about 1 atom/Å^3. Beyond this an input has the wrong unit, and pair terms would
-# fill the memory.
-HIGHEST_DENSITY = 2.0  # atoms/Å^3
 
 # Looks at i, j (n_pairs,), squared distances (n_pairs,) in Å^2 and types (n_atoms,); may raise or warn.
 Inspector = Callable[[Tensor, Tensor, Tensor, Tensor], None]

@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import vesin
 
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.structures.lattice import DEPENDENT, depend, measure
@@ -31,8 +30,11 @@ BoolArray = npt.NDArray[np.bool_]
 MAX_COORDINATE = 1e8
 # No two images of one atom may be closer than this (Å).
 MIN_PERIOD = 0.1
-# 4/3 pi (9 Å)^3 holds 2000 atoms of 1.5 Å^3 each, the density of hydrogen at 300 GPa.
-MAX_NEIGHBORS = 20_000
+# Hydrogen at 500 GPa has about 1 atom/Å^3. Beyond this an input has the wrong unit, and its pairs would fill
+# the memory.
+HIGHEST_DENSITY = 2.0  # atoms/Å^3
+# What an atom may have in any case (overlapping atoms have an error of their own), and what none may have.
+_FEW_NEIGHBORS, _MOST_NEIGHBORS = 2000, 50_000
 _AXES = "abc"
 
 
@@ -143,11 +145,10 @@ def find_pairs(geometry: Geometry, cutoff: float) -> tuple[IntArray, IntArray, I
         i (n_pairs,), j (n_pairs,), shift (n_pairs, 3), all int64.
 
     Raises:
-        StructureError: the cell is so small that an atom would have more than 20 000 neighbours,
-            or lie within 0.1 Å of its own image.
+        StructureError: as `make_box`.
     """
     box = make_box(geometry, cutoff)
-    i, j, shift = _search_vesin(box, cutoff) if _suits_vesin(box, cutoff) else _search_tree(box, cutoff)
+    i, j, shift = _search_vesin(box, cutoff) if suits_vesin(box, cutoff) else _search_tree(box, cutoff)
     if box.wraps.any():
         shift += box.wraps.take(i, axis=0)
         shift -= box.wraps.take(j, axis=0)
@@ -156,21 +157,57 @@ def find_pairs(geometry: Geometry, cutoff: float) -> tuple[IntArray, IntArray, I
     return _sort_pairs(i, j, shift, len(geometry.positions))
 
 
+def most_neighbors(cutoff: float) -> float:
+    """How many neighbours within the cutoff (Å) an atom may have: 2 atoms/Å^3, from 2000 to 50 000."""
+    return min(max(_FEW_NEIGHBORS, HIGHEST_DENSITY * 4 / 3 * math.pi * cutoff**3), _MOST_NEIGHBORS)
+
+
 def _check_density(geometry: Geometry, cutoff: float) -> None:
+    """Refuse lattices in which the images alone of one atom (of all atoms in a crystal) are too many."""
     vectors = geometry.cell[geometry.pbc]
     n_periodic = len(vectors)
     if n_periodic == 0:
         return
     ball = (2 * cutoff, math.pi * cutoff**2, 4 / 3 * math.pi * cutoff**3)[n_periodic - 1]
     size = measure(vectors)
-    # In a slab or wire the atoms spread out of the lattice: count an atom's own images only.
-    n_counted = len(geometry.positions) if n_periodic == 3 else 1
-    if ball / size * n_counted > MAX_NEIGHBORS:
-        unit, kind = (("Å", "length"), ("Å^2", "area"), ("Å^3", "volume"))[n_periodic - 1]
+    found = ball / size * (len(geometry.positions) if n_periodic == 3 else 1)
+    if found > most_neighbors(cutoff):
+        unit, kind = (("Å", "a length"), ("Å^2", "an area"), ("Å^3", "a volume"))[n_periodic - 1]
         raise StructureError(
-            f"the cell has a {kind} of {size:.4g} {unit} for {len(geometry.positions)} atoms, about "
-            f"{ball / size * n_counted:.3g} neighbours within {cutoff:g} Å of each (at most "
-            f"{MAX_NEIGHBORS} are allowed); check the cell {geometry.cell.tolist()} and its unit (Å)"
+            f"the cell has {kind} of {size:.4g} {unit} for {len(geometry.positions)} atoms, "
+            f"{_too_many(found, cutoff)}; check the cell {geometry.cell.tolist()} and its unit (Å)"
+        )
+
+
+def _too_many(neighbors: float, cutoff: float) -> str:
+    return (
+        f"about {neighbors:.3g} neighbours within {cutoff:g} Å of each (at most "
+        f"{most_neighbors(cutoff):.0f} are allowed)"
+    )
+
+
+def _check_crowding(box: Box, cutoff: float) -> None:
+    """Refuse a region, half a cutoff wide or as wide as the box, with more atoms than matter can hold."""
+    heights, most = face_distances(box.vectors), most_neighbors(cutoff)
+    images = np.prod(2 * cutoff / heights[box.pbc] + 1)
+    if len(box.positions) * images <= _FEW_NEIGHBORS:  # even if all atoms lay in one place
+        return
+    counts = np.maximum(1.0, np.floor(2 * heights / cutoff))
+    regions = np.floor(box.positions @ np.linalg.inv(box.vectors) * counts).astype(np.int64)
+    # One number for each region; beyond 2^63 numbers are taken twice, which does no harm here.
+    names = (regions[:, 0] * int(counts[1]) + regions[:, 1]) * int(counts[2]) + regions[:, 2]
+    if counts.prod() > 4 * len(names):
+        names = np.unique(names, return_inverse=True)[1]
+    atoms = np.bincount(np.maximum(names, 0))  # rounding may put an atom just outside
+    crowded = int(atoms.argmax())
+    density = atoms[crowded] / abs(np.linalg.det(box.vectors / counts[:, None]))
+    found = density * 4 / 3 * math.pi * cutoff**3
+    if found > 2 * most:  # twice, because the edges of a region may lie so that it holds more than its share
+        sides = " x ".join(f"{side:.3g}" for side in heights / counts)
+        raise StructureError(
+            f"{atoms[crowded]} atoms, atom {np.argmax(names == crowded)} among them, lie in {sides} Å: "
+            f"{density:.3g} atoms/Å^3, {_too_many(found, cutoff)}; check positions (fractional ones must be "
+            "multiplied by the cell), cell, and their unit (Å)"
         )
 
 
@@ -178,7 +215,8 @@ def make_box(geometry: Geometry, cutoff: float) -> Box:
     """The fully periodic box of a structure; refuses cells that must be a mistake.
 
     Raises:
-        StructureError: more than 20 000 neighbours an atom, or an atom within 0.1 Å of its own image.
+        StructureError: more neighbours than `most_neighbors` in some place, which would fill the memory,
+            or an atom within 0.1 Å of its own image.
     """
     _check_density(geometry, cutoff)
     positions, cell, pbc = geometry
@@ -207,7 +245,9 @@ def make_box(geometry: Geometry, cutoff: float) -> Box:
     wraps[:, ~pbc] = 0
     if wraps.any():
         inside = inside - wraps @ vectors
-    return Box(inside, vectors, wraps, pbc, to_cell)
+    box = Box(inside, vectors, wraps, pbc, to_cell)
+    _check_crowding(box, cutoff)
+    return box
 
 
 def _reduce(vectors: FloatArray, pbc: BoolArray) -> tuple[FloatArray, IntArray]:
@@ -223,7 +263,7 @@ def face_distances(vectors: FloatArray) -> FloatArray:
     return 1.0 / np.linalg.norm(np.linalg.inv(vectors), axis=0)
 
 
-def _suits_vesin(box: Box, cutoff: float) -> bool:
+def suits_vesin(box: Box, cutoff: float) -> bool:
     """Whether vesin's cell list survives this box.
 
     It scales the number of cells down to 1e5 by one factor for all directions, so that a flat
@@ -234,6 +274,8 @@ def _suits_vesin(box: Box, cutoff: float) -> bool:
 
 
 def _search_vesin(box: Box, cutoff: float) -> tuple[IntArray, IntArray, IntArray]:
+    import vesin  # imports torch where it is installed: when needed, not before
+
     finder = vesin.NeighborList(cutoff=cutoff, full_list=True)
     pairs, shift = finder.compute(box.positions, box.vectors, True, "PS", copy=False)
     # Copies are needed: the arrays belong to `finder`.

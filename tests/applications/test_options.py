@@ -7,6 +7,7 @@ import typing
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
@@ -20,7 +21,7 @@ from dpa2calc.applications import (
     vacancy_formation_energy,
     vacancy_hop,
 )
-from dpa2calc.errors import ConfigError, OutputError
+from dpa2calc.errors import ConfigError, OutputError, StructureError
 from dpa2calc.files.lock import locked
 from dpa2calc.files.typed import typed
 
@@ -75,6 +76,16 @@ def test_every_folder_is_locked_and_must_be_one_that_can_be_written(name, tmp_pa
         call(name, folder=tmp_path / "file" / "below")
     with pytest.raises(ConfigError, match="folder = 5 is not allowed; allowed: a text or a path"):
         call(name, folder=5)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("value", ["Cu", 5, [bulk("Cu")], None])
+def test_a_structure_is_an_atoms_object(name, value):
+    hints = typing.get_type_hints(FUNCTIONS[name].__wrapped__)
+    for option in (option for option, hint in hints.items() if hint is Atoms and option != "return"):
+        right = {other: bulk("Cu") for other, hint in hints.items() if hint is Atoms and other != "return"}
+        with pytest.raises(StructureError, match=f"{name} needs an ase.Atoms object as {option}, got "):
+            call(name, **{**right, option: value})
 
 
 def copper():

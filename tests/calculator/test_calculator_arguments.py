@@ -30,6 +30,8 @@ STUDENT = "student-water"
         ({"committee": [5]}, "committee has 5"),
         ({"committee": [("a", "b", "c")]}, "committee has .*pairs"),
         ({"committee": [None]}, "committee has None"),
+        ({"committee": np.array(["student-water"])}, "committee = array.*; give a list"),
+        ({"committee": np.array("student-water")}, "committee = array.*; give a list"),
         (
             {"allow_unseen_elements": "no"},
             "allow_unseen_elements = 'no' is not allowed; allowed: true or false",
@@ -40,6 +42,9 @@ STUDENT = "student-water"
         ({"device": "meta"}, "device = 'meta' is not supported"),
         ({"device": True}, "device = True cannot be used"),
         ({"device": 1.5}, "device = 1.5 cannot be used"),
+        ({"device": 10**400}, r"device = .* cannot be used"),
+        ({"device": 2**40}, "device = 1099511627776 cannot be used"),
+        ({"device": "cuda:99999999999999999999"}, "device = .* cannot be used"),
         ({"dtype": "float16"}, "dtype = 'float16' is not allowed"),
         ({"dtype": 32}, "dtype = 32 is not allowed"),
         ({"dispersion": 5}, "dispersion = 5"),

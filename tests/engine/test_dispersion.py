@@ -234,6 +234,11 @@ def test_structures_that_d3_cannot_take_are_errors():
         dispersion_results(Atoms("H", [[0, 0, np.nan]]), PBE)
     with pytest.raises(StructureError, match=r"vector a = .* no length"):
         dispersion_results(Atoms("H", pbc=True), PBE)
+    crowd = Atoms(
+        "H40", np.random.default_rng(0).random((40, 3)) * [0.2, 0.2, 5], cell=[0.2, 0.2, 5], pbc=True
+    )
+    with pytest.raises(StructureError, match="neighbours within 10 Å of each"):
+        dispersion_results(crowd, PBE)
 
 
 def test_without_dftd3_the_error_says_how_to_install_it(monkeypatch):

@@ -4,8 +4,16 @@ from pathlib import Path
 
 import pytest
 
+from dpa2calc import load_model
+from dpa2calc.applications import Frames
+from dpa2calc.deepmd.input_json import read_input
+from dpa2calc.errors import DPA2CalcError
 from dpa2calc.files.names import file_stems
 from dpa2calc.files.patterns import expanded
+from dpa2calc.files.structures import iread_structures
+from dpa2calc.store.checkpoint import checkpoint_info
+from dpa2calc.training import Dataset, TrainConfig
+from dpa2calc.training.config.run_file import read_run_file
 
 
 @pytest.mark.parametrize(
@@ -39,3 +47,21 @@ def test_patterns(tmp_path):
     assert expanded("[1].xyz", tmp_path) == [tmp_path / "[1].xyz"]  # a file of that very name
     assert expanded("none*.xyz", tmp_path) == expanded("none.xyz", tmp_path) == []
     assert expanded(str(tmp_path / "a*"), Path("elsewhere")) == [tmp_path / "a.xyz"]
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "folder/" + "x" * 300])
+@pytest.mark.parametrize(
+    ("read", "suffix"),
+    [
+        *((load_model, suffix) for suffix in ("", ".safetensors", ".pt", ".dp", ".json")),
+        *((checkpoint_info, suffix) for suffix in ("", ".safetensors")),
+        *((Dataset.read, suffix) for suffix in ("", ".extxyz", ".db", ".h5#a", "*")),
+        *((lambda path: list(iread_structures(path)), suffix) for suffix in ("", ".traj")),
+        *((Frames, suffix) for suffix in ("", ".traj")),
+        (read_input, ".json"),
+        (lambda path: read_run_file(path, TrainConfig), ".toml"),
+    ],
+)
+def test_a_name_that_no_file_can_have_is_a_file_that_is_not_there(read, suffix, name):
+    with pytest.raises(DPA2CalcError, match=r"there is no|neither a file nor|no file fits"):
+        read(name + suffix)

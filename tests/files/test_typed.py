@@ -84,7 +84,7 @@ def test_which_numbers_are_floats_is_the_callers_choice() -> None:
         *[(bool, v) for v in ("false", "true", 0, 1, 1.0, None, [], "")],
         *[(int, v) for v in (1.5, "1", True, None, [1], 2**70, NAN, INF, 1e30, np.float64(0.5))],
         *[(float, v) for v in ("6", NAN, INF, -INF, True, None, 10**400, 1j, [1.0])],
-        *[(str, v) for v in (5, None, b"a", ["a"])],
+        *[(str, v) for v in (5, None, b"a", ["a"], "a\x00b", "\x00")],
         *[(tuple[str, ...], v) for v in ("OH", [1], {"O": 1}, None, [["O"]])],
         *[(tuple[tuple[int, int], ...], v) for v in ([[0]], [[0, 1, 2]], [0, 1], [["0", "1"]], [[0, 0.5]])],
         *[(Literal["a", "b"], v) for v in ("c", None, 0, ["a"])],
@@ -113,6 +113,8 @@ def test_wrong_values(hint: Any, value: Any) -> None:
         (float | Sequence[int], "a", "x = 'a' is not allowed; allowed: a finite number or a list"),
         (str | os.PathLike[str] | None, 5, "x = 5 is not allowed; allowed: a text or a path"),
         (np.ndarray, [1], r"x = \[1\] is not allowed; allowed: an array"),
+        (np.ndarray, np.array(["a"]), "x = array.* is not allowed; allowed: an array of numbers"),
+        (str, "a\x00", r"x = 'a\\x00' is not allowed; allowed: a text without NUL characters"),
         (Literal["a", "b"], "c", "x = 'c' is not allowed; allowed: a, b"),
     ],
 )

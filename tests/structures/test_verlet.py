@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpa2calc.errors import ConfigError, StructureError
+from dpa2calc.structures.distances import pair_vectors
 from dpa2calc.structures.verlet import NeighborList, dense_neighbors, neighbor_pairs, select_nearest
 
 
@@ -337,3 +338,19 @@ def test_wrong_options_are_refused():
         NeighborList(5.0, skin=-0.1)
     with pytest.raises(ConfigError, match="nsel = 0"):
         select_nearest(np.ones((1, 1)), cutoff=2.0, nsel=0)
+
+
+@pytest.mark.parametrize("full", [True, False])
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_vectors_for_analyses_are_those_of_the_pairs(name, full):
+    atoms, cutoff = SYSTEMS[name]
+    place = (atoms.positions, atoms.cell.array, atoms.pbc)
+    i, j, vectors = pair_vectors(*place, cutoff, full=full)
+    pairs = neighbor_pairs(atoms.positions, atoms.cell.array, pbc=atoms.pbc, cutoff=cutoff)
+    expected = np.column_stack([pairs.i, pairs.j, pairs.vectors(*place[:2])])
+    found = np.column_stack([i, j, vectors])
+    if not full:  # the other half has the opposite vectors
+        found = np.concatenate([found, np.column_stack([j, i, -vectors])])
+    for rows in (expected, found):
+        rows[:, 2:] = np.round(rows[:, 2:], 6) + 0.0
+    assert sorted(map(tuple, found)) == sorted(map(tuple, expected))

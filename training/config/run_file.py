@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ def read_run_file(
     if path is not None:
         path = Path(path)
         root = path.resolve().parent
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise ConfigError(f"there is no file {path}")
         values = _read_deepmd(path, cls) if path.suffix in (".json", ".yaml", ".yml") else read_toml(path)
     values.update(changes or {})
@@ -312,7 +313,7 @@ def _trained_model(name: str, root: Path) -> Potential:
 
     beside = root / name
     try:
-        return load_model(beside if beside.is_file() else name)
+        return load_model(beside if os.path.isfile(beside) else name)
     except CheckpointError as error:
         presets = ", ".join(preset_names())
         raise ConfigError(

@@ -9,7 +9,6 @@ import json
 import os
 import platform
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import ase
@@ -133,7 +132,7 @@ def student_model(
     symbols = elements_of(structures)
     name = config.name or str(getattr(teacher, "head", "") or "student")
     if isinstance(student, (str, os.PathLike)) and student not in preset_names():
-        if not Path(student).is_file():
+        if not os.path.isfile(student):
             raise ConfigError(
                 f"student = {str(student)!r} is no preset and no file; presets: {', '.join(preset_names())}"
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from functools import partial
 from itertools import islice
@@ -146,9 +147,9 @@ def read_frame(path: str, index: int | None = None) -> Any:
     from dpa2calc.files.structures import iread_structures, read_structures
 
     name, _, number = path.rpartition("@")
-    if not Path(path).exists() and Path(name).is_file() and number.removeprefix("-").isdigit():
+    if not os.path.exists(path) and os.path.isfile(name) and number.removeprefix("-").isdigit():
         path, index = name, int(number)
-    if not Path(path).exists():
+    if not os.path.exists(path):
         raise DataError(
             f"{path} does not exist; give a structure file such as structure.cif or frames.extxyz"
         )

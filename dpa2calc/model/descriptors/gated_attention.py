@@ -7,11 +7,14 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from dpa2calc.model.config import DPA1Config
 from dpa2calc.model.layers import Dense, LayerNorm
 from dpa2calc.model.neighborhood import Shell
 
+# Scores (n, k, k) over so many bytes are made a block of atoms at a time, and again for the gradient.
+_MOST_BYTES, _BLOCK_BYTES = 128_000_000, 32_000_000
 SHIFT = 20.0  # attention scores decay to -20 at the cutoff; a padding column contributes exp(-20)
 
 
@@ -55,6 +58,20 @@ class NeighborAttention(nn.Module):
         self, g: Tensor, shell: Shell, w: Tensor, n_padding: Tensor, excluded: Tensor | None
     ) -> Tensor:
         """(n, k, m) -> (n, k, m); w (n, k) is the switch, n_padding (n,) the padding slots of deepmd-kit."""
+        n, k = shell.mask.shape
+        bytes_of_atom = k * k * g.element_size()
+        if n * bytes_of_atom <= _MOST_BYTES:
+            return self._attend(g, shell, w, n_padding, excluded)
+        step, out = max(1, _BLOCK_BYTES // bytes_of_atom), []
+        for rows in (slice(first, first + step) for first in range(0, n, step)):
+            left_out = None if excluded is None else excluded[rows]
+            block = (g[rows], shell.rows(rows), w[rows], n_padding[rows], left_out)
+            out.append(checkpoint(self._attend, *block, use_reentrant=False, preserve_rng_state=False))
+        return torch.cat(out)
+
+    def _attend(
+        self, g: Tensor, shell: Shell, w: Tensor, n_padding: Tensor, excluded: Tensor | None
+    ) -> Tensor:
         c = self.config
         q, k, v = self.in_proj(g).split(c.attn, dim=-1)
         if c.normalize:

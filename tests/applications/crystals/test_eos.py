@@ -233,7 +233,9 @@ def test_gas_has_no_equation_of_state():
         equation_of_state(atoms, relax="none", progress=False)
 
 
-@pytest.mark.parametrize("structure", [molecule("H2O", vacuum=5), fcc111("Cu", (1, 1, 3), vacuum=6)])
+@pytest.mark.parametrize(
+    "structure", [molecule("H2O", vacuum=5), molecule("H2O", vacuum=2000), fcc111("Cu", (1, 1, 3), vacuum=6)]
+)
 def test_gap_in_the_cell_is_refused_before_the_work(structure):
     structure.pbc, structure.calc = True, CountingEMT()
     with pytest.raises(StructureError, match="a gap of more than 5 Å parts the atoms"):

@@ -13,6 +13,7 @@ from dpa2calc.applications.crystals import phonopy_bridge as _phonopy
 from dpa2calc.applications.crystals.elastic import elastic_constants
 from dpa2calc.applications.crystals.phonon_convergence import phonon_convergence
 from dpa2calc.applications.crystals.phonons import Phonons, phonons
+from dpa2calc.applications.crystals.quasi_harmonic import quasi_harmonic
 from dpa2calc.errors import ConfigError, MissingDependencyError, StructureError
 
 pytest.importorskip("phonopy")
@@ -274,3 +275,22 @@ def test_missing_library_says_how_to_install_it(monkeypatch, library):
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(MissingDependencyError, match=rf"{library}.*pip install 'dpa2calc\[applications\]'"):
         phonons(bonded_crystal(), **QUICK)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"mesh": mesh} for mesh in (0.0, -1.0, 1e9, [1, 2], [0, 1, 1], [10**4] * 3)),
+        *({"band_spacing": spacing} for spacing in (0.0, -1.0, 1e-9)),
+        *({"temperatures": values} for values in ([-1.0], [[300.0]])),
+    ],
+)
+def test_what_is_used_after_the_work_is_refused_before_it(options):
+    atoms = bulk("Cu", a=3.6)
+    atoms.calc = CountingEMT()
+    with pytest.raises(ConfigError, match=rf"{next(iter(options))}.* is not allowed"):
+        phonons(atoms, relax="cell", progress=False, **options)
+    if "mesh" in options:
+        with pytest.raises(ConfigError, match=r"mesh = .* is not allowed"):
+            quasi_harmonic(atoms, progress=False, **options)
+    assert atoms.calc.calls == 0

@@ -101,6 +101,8 @@ def test_errors_say_what_to_do(soft_spheres):
         ),
         ({"timesteps_fs": (1.0, -1.0)}, "timesteps_fs must be a positive number, got -1.0"),
         ({"duration_fs": 50}, "duration_fs is 50, only 25 steps of 2 fs; give at least 200"),
+        ({"duration_fs": 1e300}, r"duration_fs is 1e\+300 .* over 1e\+12 steps of 0.25 fs"),
+        ({"equilibration_fs": 1e13}, r"equilibration_fs 1e\+13, over 1e\+12 steps of 0.25 fs"),
         ({"equilibration_fs": -5}, "equilibration_fs is -5; it must be 0 or more"),
         (
             {"compare": {"conservative": atoms.calc}},

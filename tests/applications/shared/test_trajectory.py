@@ -65,6 +65,23 @@ def test_broken_files_name_file_frame_and_way_out(tmp_path) -> None:
         Frames(numbered(2), step=0)
 
 
+@pytest.mark.parametrize(
+    "source", [5, None, 1.5, b"a.traj", {"a": 1}, np.zeros((3, 3)), np.array("a"), object()]
+)
+def test_what_is_no_trajectory_is_refused(source) -> None:
+    with pytest.raises(DataError, match=rf"cannot be a {type(source).__name__}; give a file, Atoms, a list"):
+        Frames(source)
+
+
+def test_a_single_structure_a_folder_and_names_that_are_no_file(tmp_path) -> None:
+    assert xs(Frames(numbered(1)[0])) == [0.0]
+    with pytest.raises(DataError, match="folder"):
+        Frames(tmp_path)
+    for name in ("nowhere.traj", "x" * 5000):
+        with pytest.raises(DataError, match=rf"^there is no trajectory file {name[:200]}$"):
+            Frames(name)
+
+
 def test_errors_of_the_callers_own_iterator_pass_through() -> None:
     def generator():
         yield numbered(1)[0]

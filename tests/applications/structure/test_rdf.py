@@ -6,7 +6,14 @@ from ase import Atoms
 from ase.build import bulk, make_supercell
 from ase.geometry import get_distances
 
-from dpa2calc.applications import Frames, RadialDistribution, radial_distribution, radial_distributions
+from dpa2calc.applications import (
+    Frames,
+    RadialDistribution,
+    angular_distribution,
+    radial_distribution,
+    radial_distributions,
+    van_hove,
+)
 from dpa2calc.errors import ConfigError, DataError, ElementError, StructureError
 
 TRICLINIC = np.array([[11.0, 0.0, 0.0], [3.0, 10.0, 0.0], [-2.0, 4.0, 9.0]])
@@ -237,3 +244,41 @@ def test_truncated_file_names_the_good_frames(tmp_path) -> None:
     path.write_text("".join(text[:-30]))
     with pytest.raises(DataError, match=r"cut.extxyz: frame \d .*cannot be read"):
         radial_distribution(path, "O-O")
+
+
+@pytest.mark.parametrize(
+    "options", [{"r_max": 5.0, "bin_width": 1e-9}, {"r_max": 1e9}, {"bin_width": 1e-300}]
+)
+def test_a_curve_has_at_most_a_hundred_thousand_bins(options):
+    with pytest.raises(ConfigError, match=r"has over 100000 bins of .* take a shorter range"):
+        radial_distribution(ideal_gas(1), "O-H", **options)
+
+
+def test_angles_and_van_hove_functions_have_no_more():
+    with pytest.raises(ConfigError, match="has over 100000 bins of width 1e-09"):
+        angular_distribution(ideal_gas(1), "H-O-H", cutoff=2.0, bin_width=1e-9)
+    with pytest.raises(ConfigError, match="has over 100000 bins of width 1e-09"):
+        van_hove(ideal_gas(1) * 4, "O", interval_fs=100, lags_ps=[0.1], bin_width=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("frame", "r_max", "words"),
+    [
+        (
+            Atoms("O3000H3000", np.random.default_rng(0).random((6000, 3)), cell=[30.0] * 3, pbc=True),
+            5.0,
+            "fractional",
+        ),
+        (Atoms("OH", [[0, 0, 0], [1, 0, 0]], cell=[5.0] * 3, pbc=True), 300.0, "neighbours within 300 Å"),
+        (
+            Atoms(
+                "O99H99", np.random.default_rng(0).random((198, 3)) * 30, cell=[10.0, 10.0, 0.12], pbc=True
+            ),
+            9.0,
+            "allowed",
+        ),
+    ],
+)
+def test_pairs_that_would_fill_the_memory_are_refused(frame, r_max, words):
+    with pytest.raises(StructureError, match=words):
+        radial_distribution(frame, "O-H", r_max=r_max)

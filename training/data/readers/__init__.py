@@ -32,10 +32,10 @@ def iread_atoms(path: PathLike) -> Iterator[Atoms]:
         DataError: no such file, an unknown format, or a damaged frame, which is named.
     """
     text, _, group = os.fspath(path).partition("#")
-    if Path(path).exists():  # a "#" may also be part of a name
+    if os.path.exists(path):  # a "#" may also be part of a name
         text, group = os.fspath(path), ""
     place = Path(text)
-    if not place.exists():
+    if not os.path.exists(place):
         raise DataError(f"there is no file or folder {place}")
     last = Path(plain_name(place)).suffix.lower()
     if last in (".xyz", ".extxyz"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator
 from itertools import chain
@@ -135,7 +136,7 @@ def read_frames(path: str, index: str) -> list[Any]:
     from dpa2calc.errors import DataError
     from dpa2calc.files.structures import read_structures
 
-    if not Path(path).exists():
+    if not os.path.exists(path):
         raise DataError(
             f"{path} does not exist; give a structure file such as structure.cif or frames.extxyz"
         )

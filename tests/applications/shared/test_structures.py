@@ -1,0 +1,43 @@
+"""Bounds of options that would crash spglib, never end, or fill the memory."""
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.calculators.emt import EMT
+
+from dpa2calc.applications import phonons, relax
+from dpa2calc.applications.shared.structures import check_symprec, repeats_for_length, symmetry_dataset
+from dpa2calc.errors import ConfigError
+
+NAN, INF = float("nan"), float("inf")
+
+
+def test_a_tolerance_of_symmetry_is_a_distance():
+    copper = bulk("Cu")
+    for symprec in (1e-8, 1e-5, 1.0):
+        check_symprec(symprec)
+        assert symmetry_dataset(copper, symprec, "a test").number == 225
+    copper.calc = EMT()
+    for symprec in (-1e-5, 0.0, 1e-9, 1.5, NAN, INF, 1e300):
+        for call in (check_symprec, lambda s: symmetry_dataset(copper, s, "a test")):
+            with pytest.raises(ConfigError, match=r"symprec is .*; it must be a distance from 1e-8 to 1 Å"):
+                call(symprec)
+        with pytest.raises(ConfigError, match="symprec"):
+            relax(copper, symprec=symprec, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("min_length", "repeats"), [(0.0, [1, 1, 1]), (5.0, [2, 2, 3]), (12.0, [4, 3, 6]), (200.0, [67, 50, 100])]
+)
+def test_repeats_reach_a_length(min_length, repeats):
+    np.testing.assert_array_equal(repeats_for_length(np.diag([3.0, 4.0, 2.0]), min_length), repeats)
+
+
+@pytest.mark.parametrize("min_length", [400.0, 1e9, 1e300])
+def test_a_supercell_has_at_most_a_million_cells(min_length):
+    with pytest.raises(ConfigError, match=r"the supercell would have .* cells, at most 1e\+06 are allowed"):
+        repeats_for_length(np.diag([3.0, 4.0, 2.0]), min_length)
+    copper = bulk("Cu", cubic=True)
+    copper.calc = EMT()
+    with pytest.raises(ConfigError, match="at most 1e\\+06 are allowed; lower min_length"):
+        phonons(copper, min_length=min_length, relax="none", progress=False)
