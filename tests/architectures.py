@@ -12,11 +12,13 @@ import torch
 
 from dpa2calc.model.config import (
     DeepPotSEConfig,
+    DescriptorConfig,
     DPA1Config,
     DPA2Config,
     FittingConfig,
     HeadConfig,
     ModelConfig,
+    NeighborRule,
     RepformerConfig,
     RepinitConfig,
     ThreeBodyConfig,
@@ -43,22 +45,24 @@ REPFORMER = RepformerConfig(
 THREE_BODY = ThreeBodyConfig(cutoff=3.4, cutoff_smooth=2.4, nsel=20, neuron=(2, 4))
 
 
-def _dpa2(
-    *, three_body: bool = True, mode: str = "concat", repinit: dict | None = None, **options
+def small_dpa2(
+    *, three_body: ThreeBodyConfig | None = THREE_BODY, repinit: dict | None = None, **repformer
 ) -> DPA2Config:
+    """A small DPA-2 with other options of its parts."""
     return DPA2Config(
-        repinit=dataclasses.replace(REPINIT, tebd_input_mode=mode, **(repinit or {})),
-        three_body=THREE_BODY if three_body else None,
-        repformer=dataclasses.replace(REPFORMER, **options),
+        repinit=dataclasses.replace(REPINIT, **(repinit or {})),
+        three_body=three_body,
+        repformer=dataclasses.replace(REPFORMER, **repformer),
     )
 
 
 DPA1 = DPA1Config(cutoff=4.2, cutoff_smooth=1.5, nsel=30, neuron=(4, 8), axis_neuron=3, tebd_dim=4, attn=6)
-ARCHITECTURES = {
-    "dpa2-all-updates": (_dpa2(update_h2=True), "all"),
+DEEPPOT_SE = DeepPotSEConfig(cutoff=4.2, cutoff_smooth=1.5, sel=(10, 15, 10), neuron=(4, 8), axis_neuron=3)
+ARCHITECTURES: dict[str, tuple[DescriptorConfig, NeighborRule]] = {
+    "dpa2-all-updates": (small_dpa2(update_h2=True), "all"),
     "dpa2-paper": (
-        _dpa2(
-            three_body=False,
+        small_dpa2(
+            three_body=None,
             g1_out_conv=False,
             g1_out_mlp=False,
             update_style="res_avg",
@@ -68,32 +72,40 @@ ARCHITECTURES = {
         "all",
     ),
     "dpa2-small": (
-        _dpa2(mode="strip", update_g1_has_attn=False, update_g2_has_g1g1=False, update_g2_has_attn=False),
+        small_dpa2(
+            repinit={"tebd_input_mode": "strip"},
+            update_g1_has_attn=False,
+            update_g2_has_g1g1=False,
+            update_g2_has_attn=False,
+        ),
         "all",
     ),
-    "dpa2-nearest": (_dpa2(three_body=False, repinit={"nsel": 90}, nsel=40, direct_dist=True), "nearest"),
+    "dpa2-nearest": (small_dpa2(three_body=None, repinit={"nsel": 90}, nsel=40, direct_dist=True), "nearest"),
     "dpa1-attention": (DPA1, "all"),
     "dpa1-l0": (dataclasses.replace(DPA1, attn_layer=0, tebd_input_mode="strip", type_one_side=False), "all"),
-    "deeppot-se": (
-        DeepPotSEConfig(cutoff=4.2, cutoff_smooth=1.5, sel=(10, 15, 10), neuron=(4, 8), axis_neuron=3),
-        "all",
-    ),
+    "deeppot-se": (DEEPPOT_SE, "all"),
 }
+
+
+def small_model(
+    descriptor: DescriptorConfig,
+    rule: NeighborRule = "nearest",
+    *,
+    type_map: tuple[str, ...] = TYPE_MAP,
+    heads: tuple[HeadConfig, ...] = (HeadConfig(fitting=FittingConfig(neuron=(10, 10))),),
+) -> Potential:
+    """A potential as it is made, with a small fitting net."""
+    config = ModelConfig(type_map=type_map, descriptor=descriptor, heads=heads, neighbor_rule=rule)
+    return Potential(config)
 
 
 def make_potential(name: str, *, seed: int = 0, heads: tuple[HeadConfig, ...] | None = None) -> Potential:
     """A float64 potential with random weights, element biases and statistics, the same at every call."""
     descriptor, rule = ARCHITECTURES[name]
-    fitting = FittingConfig(neuron=(10, 10))
-    config = ModelConfig(
-        type_map=TYPE_MAP,
-        descriptor=descriptor,
-        heads=heads or (HeadConfig(name="PBE", elements=TYPE_MAP, fitting=fitting),),
-        neighbor_rule=rule,
-    )
+    usual = HeadConfig(name="PBE", elements=TYPE_MAP, fitting=FittingConfig(neuron=(10, 10)))
     state = torch.random.get_rng_state()
     torch.manual_seed(seed)
-    potential = Potential(config)
+    potential = small_model(descriptor, rule, heads=heads or (usual,))
     for head in potential.heads:
         head.bias_atom_e.values.copy_(torch.randn(3, dtype=torch.float64) * 3 - 5)
     for part in potential.modules():

@@ -12,13 +12,14 @@ from typing import IO, Any
 import numpy as np
 from torch import Tensor
 
-from dpa2calc.deepmd.branch import PREFIX, Branch, Source
-from dpa2calc.deepmd.foreign import what_it_is
-from dpa2calc.deepmd.torch_pickle import TorchZip
-from dpa2calc.deepmd.torchscript import read_torchscript
-from dpa2calc.deepmd.tree import branch_from_tree
 from dpa2calc.errors import CheckpointError
 from dpa2calc.files.limits import PACKED_ERRORS, check_bytes, check_tree, open_unpacked, parse_json
+
+from .branch import PREFIX, Branch, Source
+from .foreign import what_it_is
+from .torch_pickle import TorchZip
+from .torchscript import read_torchscript
+from .tree import branch_from_tree
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _ZIP_MAGIC = b"PK\x03\x04"

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dpa2calc.deepmd.option_reader import Options, Reading
-from dpa2calc.deepmd.options import model_config
 from dpa2calc.errors import CheckpointError, ConfigError
 from dpa2calc.model.config import HeadConfig, ModelConfig, NeighborRule
+
+from .model_section import model_config
+from .option_reader import Options, Reading
 
 
 @dataclass(frozen=True, kw_only=True)

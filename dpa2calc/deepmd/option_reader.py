@@ -1,15 +1,20 @@
-"""A section of deepmd-kit's options, read key by key."""
+"""Sections of deepmd-kit's options: read key by key, and described by rows that serve both directions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torch import Tensor
 
 from dpa2calc.errors import CheckpointError
-from dpa2calc.files.typed import typed
+from dpa2calc.files.typed import option_types, typed
+from dpa2calc.model.config import to_dict
+
+NEEDED = object()  # an option without a default
+_ABSENT = object()  # not written
+_SAME = object()  # the default of an input.json is the class's
 
 
 @dataclass(frozen=True)
@@ -20,14 +25,12 @@ class Reading:
         missing: what an absent option means: "old", in a model file, the default of deepmd-kit's class, or
             what was done before the option existed; "default", in an `input.json`, the default there.
         arrays: of the model file, by name; some options can be told from them.
+        n_types: number of elements in the type map.
     """
 
     missing: Literal["old", "default"] = "old"
     arrays: Mapping[str, Tensor] = field(default_factory=dict)
-
-    def default(self, of_class: Any, of_input: Any) -> Any:
-        """The default that holds; deepmd-kit's classes and its `input.json` have different ones."""
-        return of_input if self.missing == "default" else of_class
+    n_types: int = 0
 
     def holds(self, part: str) -> bool:
         """Whether the file has arrays with `part` in their names."""
@@ -63,6 +66,7 @@ class Options:
         if not isinstance(values, Mapping):
             raise CheckpointError(f"{where} = {str(values)[:60]!r} is no table of names and values")
         self.values, self.where, self.used = dict(values), where, set[str]()
+        self.parts: dict[str, Options] = {}
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value, or the default where the key is missing or null."""
@@ -90,6 +94,12 @@ class Options:
         """The value, of the type of `hint`, of an option that has no default."""
         return typed(hint, self.need(key), f"{self.where}.{key}")
 
+    def part(self, key: str) -> Options:
+        """The section within this one, whose unknown keys count as this one's."""
+        if key not in self.parts:
+            self.parts[key] = Options(self.need(key), f"{self.where}.{key}")
+        return self.parts[key]
+
     def refuse(self, key: str, allowed: Iterable[Any], why: str) -> None:
         """Raise for a value that this package has no code for."""
         self.used.add(key)
@@ -98,15 +108,127 @@ class Options:
             raise CheckpointError(f"{self.where}.{key} = {value!r} is not supported: {why}")
 
     def unused(self, neutral: Iterable[str] = ()) -> list[str]:
-        """Keys that nobody asked for, with their place."""
+        """Keys that nobody asked for, with their place; `neutral` ones of this section are left out."""
         known = self.used | set(neutral)
-        return [f"{self.where}.{key}" for key in self.values if key not in known and not key.startswith("_")]
+        own = [f"{self.where}.{key}" for key in self.values if key not in known and not key.startswith("_")]
+        return own + [key for part in self.parts.values() for key in part.unused()]
 
 
-PAIRS = tuple[tuple[int, int], ...]
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
-def activation_name(o: Options) -> str:
-    """The activation function's name, in lower case; `custom_silu` is deepmd-kit's other name of `silut`."""
-    name = o.read(str, "activation_function", "tanh").lower()
-    return "silut" + name.removeprefix("custom_silu") if name.startswith("custom_silu") else name
+@dataclass(frozen=True)
+class Row:
+    """One option that is a field of our configuration; its type is the field's.
+
+    Attributes:
+        theirs: deepmd-kit's name.
+        default: what a model file without it means; a function of section and reading where that depends.
+        in_input: the default of an `input.json`, where it is another one.
+        ours: name of the field, where it is another one.
+        aliases: deepmd-kit's other names.
+        change: of the value that was read, to ours, which deepmd-kit takes as well.
+        find: reads the option instead, where it is given or has no default.
+    """
+
+    theirs: str
+    default: Any = NEEDED
+    in_input: Any = _SAME
+    ours: str = ""
+    aliases: tuple[str, ...] = ()
+    change: Callable[[Any], Any] = _as_it_is
+    find: Callable[[Options, Reading], Any] | None = None
+
+    @property
+    def field(self) -> str:
+        """Name of the field of our configuration."""
+        return self.ours or self.theirs
+
+    def missing(self, o: Options, reading: Reading) -> Any:
+        """The default that holds."""
+        in_input = reading.missing == "default" and self.in_input is not _SAME
+        default = self.in_input if in_input else self.default
+        return default(o, reading) if callable(default) else default
+
+    def read(self, o: Options, reading: Reading, hint: Any) -> Any:
+        """The field's value; of several names, the first one goes first."""
+        names = (self.theirs, *self.aliases)
+        given = [(name, o.get(name)) for name in names if o.get(name) is not None]
+        default = self.missing(o, reading)
+        if self.find is not None and (given or default is NEEDED):
+            return self.find(o, reading)
+        found = [typed(hint, self.change(value), f"{o.where}.{name}") for name, value in given]
+        return found[0] if found else o.need(self.theirs) if default is NEEDED else default
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """One option that no field of ours answers to.
+
+    Attributes:
+        written: its value in the files written here.
+        allowed: the only values that there is code for, with the reason in `why`; without a reason, any
+            value means nothing for the numbers of a trained model.
+    """
+
+    theirs: str
+    written: Any = _ABSENT
+    allowed: tuple[Any, ...] = ()
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A section within a section: the field it becomes, and the option that says whether it is there."""
+
+    ours: str
+    theirs: str
+    section: Section
+    switch: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """All options of one of our configurations."""
+
+    config: type[Any]
+    rows: tuple[Row, ...]
+    fixed: tuple[Fixed, ...] = ()
+    parts: tuple[Part, ...] = ()
+
+    def read(self, o: Options, reading: Reading) -> dict[str, Any]:
+        """The fields of our configuration.
+
+        Raises:
+            CheckpointError: an option that is needed is missing, or asks for what there is no code for.
+            ConfigError: an option of another type.
+        """
+        for fixed in self.fixed:
+            if fixed.why:
+                o.refuse(fixed.theirs, fixed.allowed, fixed.why)
+        hints = option_types(self.config)
+        fields = {row.field: row.read(o, reading, hints[row.field]) for row in self.rows}
+        for part in self.parts:
+            inner = o.part(part.theirs)
+            if part.switch and not inner.read(bool, part.switch, False):
+                inner.used.update(row.theirs for row in part.section.rows)
+                continue
+            fields[part.ours] = part.section.config(**part.section.read(inner, reading))
+        return fields
+
+    def write(self, config: Any) -> dict[str, Any]:
+        """The section as deepmd-kit 3.2 writes it; without a configuration, its defaults."""
+        out: dict[str, Any] = {}
+        for part in self.parts:
+            inner = getattr(config, part.ours)
+            switch = {part.switch: inner is not None} if part.switch else {}
+            out[part.theirs] = out.get(part.theirs, {}) | switch | part.section.write(inner)
+        for row in self.rows:
+            out[row.theirs] = to_dict(row.default if config is None else getattr(config, row.field))
+        return out | {row.theirs: row.written for row in self.fixed if row.written is not _ABSENT}
+
+
+def same(**defaults: Any) -> tuple[Row, ...]:
+    """Rows of options whose names are ours, too."""
+    return tuple(Row(name, default) for name, default in defaults.items())

@@ -12,16 +12,17 @@ import torch
 from torch import Tensor
 
 from dpa2calc.ambient import own_modes
-from dpa2calc.deepmd.branch import Branch, Source
-from dpa2calc.deepmd.containers import open_source
-from dpa2calc.deepmd.names import Entry, descriptor_entries, head_entries
-from dpa2calc.deepmd.option_reader import Reading
-from dpa2calc.deepmd.options import model_config
 from dpa2calc.errors import CheckpointError, ConfigError, HeadError
 from dpa2calc.heads import resolve_head
 from dpa2calc.model.config import HeadConfig, ModelConfig
 from dpa2calc.model.potential import Potential
 from dpa2calc.store.checkpoint import potential_for
+
+from .arrays import Entry, descriptor_entries, head_entries
+from .branch import Branch, Source
+from .containers import open_source
+from .model_section import model_config
+from .option_reader import Reading
 
 logger = logging.getLogger(__name__)
 
@@ -110,12 +111,7 @@ def _joined_config(source: Source, branches: tuple[Branch, ...]) -> ModelConfig:
     first: ModelConfig | None = None
     ignored: set[str] = set()
     for branch in branches:
-        config, unknown = model_config(
-            branch.params,
-            name=branch.name,
-            reading=Reading(arrays=branch.arrays),
-            min_neighbor_distance=branch.min_nbor_dist,
-        )
+        config, unknown = model_config(branch.params, name=branch.name, reading=Reading(arrays=branch.arrays))
         config = _with_spread(_with_table_grid(config, branch), branch)
         ignored.update(unknown)
         heads += config.heads
@@ -185,7 +181,7 @@ def fill(potential: Potential, branches: tuple[Branch, ...], *, where: str) -> N
     Raises:
         CheckpointError: arrays that the model needs are missing (all are named) or of another shape.
     """
-    targets = dict(potential.named_parameters()) | dict(potential.named_buffers())
+    targets = potential.state_dict()
     missing: list[str] = []
     with torch.no_grad():
         for index, branch in enumerate(branches):

@@ -6,9 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
-from dpa2calc.deepmd.torch_pickle import Bag, TorchZip
 from dpa2calc.errors import CheckpointError
 from dpa2calc.files.limits import parse_json
+
+from .torch_pickle import Bag, TorchZip
 
 # Modules within modules; deepmd-kit's have about ten.
 _DEPTH = 100

@@ -9,16 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpa2calc.deepmd.branch import Branch
 from dpa2calc.errors import CheckpointError
+
+from .branch import Branch
+from .schema import BRIDGING, DESCRIPTORS
 
 Node = Mapping[str, Any]
 Arrays = dict[str, Tensor]
 
 _VARIABLES = "@variables"
-# Tree keys whose part of an array's name in a `.pt` file is another one, or none at all.
-_RENAMED = {
-    "networks": "networks",
+# Keys of the tree whose part of an array's name in a `.pt` file is another one.
+PARTS = {
     "embeddings": "filter_layers",
     "embeddings_strip": "filter_layers_strip",
     "nets": "filter_layers",
@@ -26,11 +27,12 @@ _RENAMED = {
     "repinit_variable": "repinit",
     "repinit_three_body_variable": "repinit_three_body",
     "repformers_variable": "repformers",
-    "attention_layers": "attention_layers",
 }
-_STATISTICS = {"davg": "mean", "dstd": "stddev"}
+# Of layers and statistics; others have the same name in both.
+ARRAY_NAMES = {"w": "matrix", "b": "bias", "davg": "mean", "dstd": "stddev"}
 # The part that the body of a single-block descriptor has in a `.pt` file.
-_BODY = dict.fromkeys(("dpa1", "se_atten", "se_atten_v2"), "se_atten") | {"se_e2_a": "sea", "se_a": "sea"}
+_BODIES = (("dpa1", "se_atten"), ("deeppot_se", "sea"))
+_BODY = {name: body for kind, body in _BODIES for name in DESCRIPTORS[kind][0]}
 
 
 def branch_from_tree(tree: Node) -> Branch:
@@ -52,7 +54,7 @@ def branch_from_tree(tree: Node) -> Branch:
             arrays[f"inner.{name}"] = value
         for name, value in table["tab"][_VARIABLES].items():
             arrays[f"pairtab.{name}"] = tensor(value)
-        bridging = {key: outer[key] for key in ("sw_rmin", "sw_rmax", "smin_alpha")}
+        bridging = {row.theirs: outer[row.theirs] for row in BRIDGING.rows}
         bridging["use_srtab"] = script.get("use_srtab") or "table"
     if model.get("type") not in ("standard", "ener"):
         raise CheckpointError(f"model type {model.get('type')!r} is not supported; supported: standard, zbl")
@@ -138,11 +140,11 @@ def _collect(node: Any, prefix: str) -> Arrays:
     if not isinstance(node, Mapping):
         return arrays
     for name, value in (node.get(_VARIABLES) or {}).items():
-        arrays |= _named(_array_name(node, name), value, prefix)
+        arrays |= _named(ARRAY_NAMES.get(name, name), value, prefix)
     for key, value in node.items():
         if key == _VARIABLES or not isinstance(value, (Mapping, list, tuple)):
             continue
-        part = _RENAMED.get(key, key)
+        part = PARTS.get(key, key)
         if key == "embedding" and node.get("@class") == "TypeEmbedNet":
             part = "embedding.embedding_net"
         arrays |= _collect(value, f"{prefix}.{part}")
@@ -159,10 +161,3 @@ def _named(name: str, value: Any, prefix: str) -> Arrays:
 
 def _is_list_of_arrays(value: Any) -> bool:
     return all(item is None or isinstance(item, np.ndarray) for item in value)
-
-
-def _array_name(node: Node, name: str) -> str:
-    """Layers call their arrays w, b, idt; statistics are davg and dstd; others keep their names."""
-    if node.get("@class") in ("Layer", "LayerNorm"):
-        return {"w": "matrix", "b": "bias"}.get(name, name)
-    return _STATISTICS.get(name, name)

@@ -1,16 +1,49 @@
-"""Options and arrays -> the backend-neutral tree of `.dp` files."""
+"""Options and arrays -> the backend-neutral tree of `.dp` files; `tree` has the names and the way back."""
 
 from __future__ import annotations
 
-from dpa2calc.deepmd.params import deeppot_se_options, dpa1_options, repformer_args, repinit_args
-from dpa2calc.deepmd.tree_nodes import Nodes, Tree
-from dpa2calc.model.config import DeepPotSEConfig, DPA1Config, DPA2Config, RepformerConfig
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dpa2calc.model.bridging import Bridging
+from dpa2calc.model.config import (
+    DeepPotSEConfig,
+    DPA1Config,
+    DPA2Config,
+    FittingConfig,
+    ModelConfig,
+    RepformerConfig,
+    RepinitConfig,
+    ThreeBodyConfig,
+)
+
+from .arrays import table_arrays, table_values
+from .model_section import descriptor_params, fitting_params
+from .schema import BRIDGING, REPFORMER
+from .tree import ARRAY_NAMES, PARTS
+
+Tree = dict[str, Any]
 
 _TYPE_EMBEDDING = "descriptor.type_embedding.embedding.embedding_net"
+# Options of the repformer section that its layers do not have, and those that the last one is without.
+_OF_BLOCK = ("nsel", "nlayers", "direct_dist", "set_davg_zero", "update_residual", "update_residual_init")
+_WITHOUT_LAST = ("update_g2_has_g1g1", "update_g2_has_attn", "update_h2")
+_Shell = RepinitConfig | ThreeBodyConfig | RepformerConfig | DPA1Config | DeepPotSEConfig
+_Net = RepinitConfig | DPA1Config | DeepPotSEConfig | FittingConfig
 
 
-class TreeWriter(Nodes):
-    """Builds the tree of one head's model."""
+@dataclass(frozen=True)
+class TreeWriter:
+    """Builds the tree of one head's model from its arrays (those of `branch_arrays`)."""
+
+    config: ModelConfig
+    head: int
+    arrays: dict[str, Tensor]
+    precision: str
 
     def model(self) -> Tree:
         """The node of the standard energy model."""
@@ -22,6 +55,20 @@ class TreeWriter(Nodes):
             "descriptor": self.descriptor(),
             "fitting": self.fitting(),
         }
+
+    def bridged(self, bridging: Bridging) -> Tree:
+        """The node of the model and a pair table (MATHS 10); the energy bias is that of the whole."""
+        model = self.model()
+        spread = self.arrays["out_std"]
+        inner = {"out_bias": torch.zeros_like(spread), "out_std": torch.ones_like(spread)}
+        alone = self._model_head() | {"@variables": inner}
+        kept = ("@variables", "atom_exclude_types", "pair_exclude_types")
+        return (
+            alone
+            | BRIDGING.write(bridging.config)
+            | {name: model[name] for name in kept}
+            | {"type": "zbl", "models": [model | alone, alone | _table(bridging)], "weights": "mean"}
+        )
 
     def _model_head(self) -> Tree:
         return {
@@ -37,54 +84,30 @@ class TreeWriter(Nodes):
     def descriptor(self) -> Tree:
         """The node of the descriptor."""
         c = self.config.descriptor
-        if isinstance(c, DPA2Config):
-            node = self._dpa2(c)
-        elif isinstance(c, DPA1Config):
-            node = self._dpa1(c)
-        else:
-            node = self._deeppot_se(c)
-        return node | {
-            "@class": "Descriptor",
-            "precision": self.precision,
-            "type_map": list(self.config.type_map),
-            "exclude_types": [list(pair) for pair in c.exclude_types],
-            "env_protection": c.env_protection,
-            "trainable": True,
+        nodes: dict[str, Callable[[Any], Tree]] = {
+            "dpa2": self._dpa2,
+            "dpa1": self._dpa1,
+            "deeppot_se": self._deeppot_se,
         }
+        node = descriptor_params(c, precision=self.precision)
+        for name in ("repinit", "repformer"):
+            if name in node:
+                node[f"{name}_args"] = node.pop(name)
+        return node | {"@class": "Descriptor", "type_map": list(self.config.type_map)} | nodes[c.kind](c)
 
     def _deeppot_se(self, c: DeepPotSEConfig) -> Tree:
-        body = "descriptor.sea"
-        return deeppot_se_options(c) | {
-            "type": "se_e2_a",
-            "@version": 2,
-            "spin": None,
-            "embeddings": self.embeddings(
-                f"{body}.filter_layers", c.activation, c.resnet_dt, ndim=1 if c.type_one_side else 2
-            ),
-            "env_mat": self.env_mat(c.cutoff, c.cutoff_smooth),
-            "@variables": self.statistics(body),
-        }
+        ndim = 1 if c.type_one_side else 2
+        return {"@version": 2, "spin": None} | self._block("descriptor.sea", c, c, ndim=ndim)
 
     def _dpa1(self, c: DPA1Config) -> Tree:
-        body = "descriptor.se_atten"
-        node = dpa1_options(c) | {
-            "type": "dpa1",
+        return {
             "@version": 2,
             "sel": [c.nsel],
             "ntypes": self.config.n_types,
-            "attn_mask": False,
             "spin": None,
-            "embeddings": self.embeddings(f"{body}.filter_layers", c.activation, c.resnet_dt),
             "attention_layers": self._neighbor_attention(c),
-            "env_mat": self.env_mat(c.cutoff, c.cutoff_smooth),
             "type_embedding": self._type_embedding(c),
-            "@variables": self.statistics(body),
-        }
-        if c.tebd_input_mode == "strip":
-            node["embeddings_strip"] = self.embeddings(
-                f"{body}.filter_layers_strip", c.activation, c.resnet_dt
-            )
-        return node
+        } | self._block("descriptor.se_atten", c, c)
 
     def _neighbor_attention(self, c: DPA1Config) -> Tree:
         shared = {
@@ -102,200 +125,215 @@ class TreeWriter(Nodes):
         layers = []
         for k in range(c.attn_layer):
             at = f"descriptor.se_atten.dpa1_attention.attention_layers.{k}"
-            attention = shared | {
-                "num_heads": 1,
-                "bias": True,
-                "smooth": c.smooth_type_embedding,
-                "in_proj": self.layer(f"{at}.attention_layer.in_proj"),
-                "out_proj": self.layer(f"{at}.attention_layer.out_proj"),
-            }
-            layer_norm = self.layer_norm(f"{at}.attn_layer_norm", c.ln_eps, c.trainable_ln)
+            attention = shared | {"num_heads": 1, "bias": True, "smooth": c.smooth_type_embedding}
+            attention |= self._layers(f"{at}.attention_layer", "in_proj", "out_proj")
+            layer_norm = self._layer_norm(f"{at}.attn_layer_norm", c.ln_eps, c.trainable_ln)
             layers.append(shared | norm | {"attention_layer": attention, "attn_layer_norm": layer_norm})
-        return (
-            shared
-            | norm
-            | {
-                "@class": "NeighborGatedAttention",
-                "@version": 1,
-                "layer_num": c.attn_layer,
-                "attention_layers": layers,
-            }
-        )
+        whole = {"@class": "NeighborGatedAttention", "@version": 1, "layer_num": c.attn_layer}
+        return shared | norm | whole | {"attention_layers": layers}
 
     def _dpa2(self, c: DPA2Config) -> Tree:
         node: Tree = {
-            "type": "dpa2",
             "@version": 3,
             "ntypes": self.config.n_types,
-            "repinit_args": repinit_args(c),
-            "repformer_args": repformer_args(c),
-            "concat_output_tebd": c.concat_output_tebd,
-            "smooth": c.smooth,
-            "add_tebd_to_repinit_out": c.add_tebd_to_repinit_out,
-            "use_econf_tebd": c.use_econf_tebd,
-            "use_tebd_bias": c.use_tebd_bias,
             "type_embedding": self._type_embedding(c),
             "g1_shape_tranform": {"@class": "Identity", "@version": 1},
-            "repinit_variable": self._embedding_block(
-                "repinit", c, c.repinit.cutoff, c.repinit.cutoff_smooth
-            ),
             "repformers_variable": self._repformers(c),
         }
-        if "descriptor.g1_shape_tranform.matrix" in self.arrays:
-            node["g1_shape_tranform"] = self.layer("descriptor.g1_shape_tranform")
-        if c.add_tebd_to_repinit_out:
-            node["tebd_transform"] = self.layer("descriptor.tebd_transform")
-        if c.three_body is not None:
-            node["repinit_three_body_variable"] = self._embedding_block(
-                "repinit_three_body", c, c.three_body.cutoff, c.three_body.cutoff_smooth
-            )
-        return node
-
-    def _embedding_block(self, name: str, c: DPA2Config, cutoff: float, smooth: float) -> Tree:
-        at, r = f"descriptor.{name}", c.repinit
-        node = {
-            "embeddings": self.embeddings(f"{at}.filter_layers", r.activation, r.resnet_dt),
-            "env_mat": self.env_mat(cutoff, smooth),
-            "@variables": self.statistics(at),
-        }
-        if r.tebd_input_mode == "strip":
-            node["embeddings_strip"] = self.embeddings(f"{at}.filter_layers_strip", r.activation, r.resnet_dt)
+        node |= self._layers("descriptor", "g1_shape_tranform", "tebd_transform")
+        for key, shell in (("repinit_variable", c.repinit), ("repinit_three_body_variable", c.three_body)):
+            if shell is not None:
+                node[key] = self._block(f"descriptor.{PARTS[key]}", shell, c.repinit)
         return node
 
     def _repformers(self, c: DPA2Config) -> Tree:
-        at = "descriptor.repformers"
-        return {
-            "g2_embd": self.layer(f"{at}.g2_embd"),
-            "repformer_layers": [self._repformer_layer(c, k) for k in range(c.repformer.nlayers)],
-            "env_mat": self.env_mat(c.repformer.cutoff, c.repformer.cutoff_smooth),
-            "@variables": self.statistics(at),
-        }
+        at = f"descriptor.{PARTS['repformers_variable']}"
+        layers = {"repformer_layers": [self._repformer_layer(c, k) for k in range(c.repformer.nlayers)]}
+        return self._layers(at, "g2_embd") | layers | self._environment(at, c.repformer)
 
     def _repformer_layer(self, c: DPA2Config, k: int) -> Tree:
         r, at = c.repformer, f"descriptor.repformers.layers.{k}"
         last = k == r.nlayers - 1
-        node = repformer_args(c) | {
-            "@class": "RepformerLayer",
-            "@version": 2,
+        node = {key: value for key, value in REPFORMER.write(r).items() if key not in _OF_BLOCK}
+        node |= {key: node[key] and not last for key in _WITHOUT_LAST}
+        node |= self._node("RepformerLayer", 2) | {
             "sel": [r.nsel],
             "ntypes": self.config.n_types,
             "update_chnnl_2": not last,
             "smooth": c.smooth,
-            "precision": self.precision,
         }
-        block_only = ("nsel", "nlayers", "direct_dist", "set_davg_zero")
-        for name in (*block_only, "update_residual", "update_residual_init"):
-            del node[name]
-        for name in ("update_g2_has_g1g1", "update_g2_has_attn", "update_h2"):
-            node[name] = node[name] and not last
-        for name in ("linear1", "linear2", "proj_g1g2", "proj_g1g1g2", "g1_self_mlp"):
-            if f"{at}.{name}.matrix" in self.arrays:
-                node[name] = self.layer(f"{at}.{name}")
-        node |= self._pair_attention(r, at, smooth=c.smooth)
-        if f"{at}.loc_attn.mapq.matrix" in self.arrays:
-            node["loc_attn"] = {
-                "@class": "LocalAtten",
-                "@version": 1,
-                "input_dim": r.g1_dim,
-                "hidden_dim": r.attn1_hidden,
-                "head_num": r.attn1_nhead,
-                "smooth": c.smooth,
-                "attnw_shift": 20.0,
-                "precision": self.precision,
-                **{name: self.layer(f"{at}.loc_attn.{name}") for name in ("mapq", "mapkv", "head_map")},
-            }
+        node |= self._layers(at, "linear1", "linear2", "proj_g1g2", "proj_g1g1g2", "g1_self_mlp")
+        node |= self._attentions(r, at, smooth=c.smooth)
         if r.update_style == "res_residual":
-            node["@variables"] = {
-                name: self.list_of(f"{at}.{name}") for name in ("g1_residual", "g2_residual", "h2_residual")
-            }
+            vectors = ("g1_residual", "g2_residual", "h2_residual")
+            node["@variables"] = {name: self._list_of(f"{at}.{name}") for name in vectors}
         return node
 
-    def _pair_attention(self, r: RepformerConfig, at: str, *, smooth: bool) -> Tree:
-        if f"{at}.attn2g_map.mapqk.matrix" not in self.arrays:
-            return {}
-        shared: Tree = {"@version": 1, "input_dim": r.g2_dim, "head_num": r.attn2_nhead}
-        shared["precision"] = self.precision
-        node: Tree = {
-            "attn2g_map": shared
-            | {
-                "@class": "Atten2Map",
-                "hidden_dim": r.attn2_hidden,
-                "has_gate": r.attn2_has_gate,
-                "smooth": smooth,
-                "attnw_shift": 20.0,
-                "mapqk": self.layer(f"{at}.attn2g_map.mapqk"),
-            }
+    def _attentions(self, r: RepformerConfig, at: str, *, smooth: bool) -> Tree:
+        soft: Tree = {"smooth": smooth, "attnw_shift": 20.0}
+        pair: Tree = {"input_dim": r.g2_dim, "head_num": r.attn2_nhead}
+        local: Tree = {"input_dim": r.g1_dim, "head_num": r.attn1_nhead, "hidden_dim": r.attn1_hidden}
+        weights: Tree = pair | {"hidden_dim": r.attn2_hidden, "has_gate": r.attn2_has_gate}
+        nodes: dict[str, Tree] = {
+            "loc_attn": self._node("LocalAtten", 1) | local | soft,
+            "attn2g_map": self._node("Atten2Map", 1) | weights | soft,
+            "attn2_mh_apply": self._node("Atten2MultiHeadApply", 1) | pair,
+            "attn2_ev_apply": self._node("Atten2EquiVarApply", 1) | pair,
         }
-        if r.update_g2_has_attn:
-            node["attn2_mh_apply"] = shared | {
-                "@class": "Atten2MultiHeadApply",
-                "mapv": self.layer(f"{at}.attn2_mh_apply.mapv"),
-                "head_map": self.layer(f"{at}.attn2_mh_apply.head_map"),
-            }
-            node["attn2_lm"] = self.layer_norm(f"{at}.attn2_lm", r.ln_eps, r.trainable_ln)
-        if r.update_h2:
-            node["attn2_ev_apply"] = shared | {
-                "@class": "Atten2EquiVarApply",
-                "head_map": self.layer(f"{at}.attn2_ev_apply.head_map"),
-            }
-        return node
+        found: Tree = {}
+        for name, node in nodes.items():
+            layers = self._layers(f"{at}.{name}", "mapq", "mapkv", "mapqk", "mapv", "head_map")
+            if layers:
+                found[name] = node | layers
+        if "attn2_mh_apply" in found:
+            found["attn2_lm"] = self._layer_norm(f"{at}.attn2_lm", r.ln_eps, r.trainable_ln)
+        return found
 
     def fitting(self) -> Tree:
         """The node of the fitting net."""
         c = self.config.heads[self.head].fitting
-        mixed = not isinstance(self.config.descriptor, DeepPotSEConfig)
         at = "fitting_net"
-        nets = [
-            self.network(f"{at}.filter_layers.networks.{k}", c.activation, c.resnet_dt, out_dim=1)
-            for k in range(1 if mixed else self.config.n_types)
-        ]
-        n_extra = c.numb_fparam + c.numb_aparam + c.dim_case_embd
+        nets = self._networks(f"{at}.{PARTS['nets']}", c, out_dim=1)
+        mixed = self.config.descriptor.kind != "deeppot_se"
         scales = ("fparam_avg", "fparam_inv_std", "aparam_avg", "aparam_inv_std")
-        variables = ("bias_atom_e", "case_embd", *scales)
-        return {
+        return fitting_params(c, precision=self.precision) | {
             "@class": "Fitting",
             "@version": 4,
-            "type": "ener",
             "var_name": "energy",
             "dim_out": 1,
             "ntypes": self.config.n_types,
-            "dim_descrpt": nets[0]["in_dim"] - n_extra,
-            "neuron": list(c.neuron),
-            "resnet_dt": c.resnet_dt,
-            "numb_fparam": c.numb_fparam,
-            "numb_aparam": c.numb_aparam,
-            "dim_case_embd": c.dim_case_embd,
-            "default_fparam": None if c.default_fparam is None else list(c.default_fparam),
-            "activation_function": c.activation,
-            "precision": self.precision,
+            "dim_descrpt": nets[0]["in_dim"] - c.numb_fparam - c.numb_aparam - c.dim_case_embd,
             "mixed_types": mixed,
-            "nets": self.collection(nets, "fitting_network", ndim=0 if mixed else 1),
-            "rcond": None,
+            "nets": self._collection(nets, "fitting_network", ndim=0 if mixed else 1),
             "exclude_types": list(self.config.atom_exclude_types),
-            "@variables": {name: self.arrays.get(f"{at}.{name}") for name in variables},
+            "@variables": self._variables(at, "bias_atom_e", "case_embd", *scales),
             "type_map": list(self.config.type_map),
             "tot_ener_zero": False,
             "trainable": [True] * (len(c.neuron) + 1),
             "layer_name": None,
-            "use_aparam_as_mask": False,
             "spin": None,
-            "atom_ener": list(c.atom_ener),
         }
 
     def _type_embedding(self, c: DPA1Config | DPA2Config) -> Tree:
-        embedding = self.network(_TYPE_EMBEDDING, "Linear", False)
-        return {
-            "@class": "TypeEmbedNet",
-            "@version": 2,
+        return self._node("TypeEmbedNet", 2) | {
             "ntypes": self.config.n_types,
             "neuron": [c.tebd_dim],
             "resnet_dt": False,
-            "precision": self.precision,
             "activation_function": "Linear",
             "trainable": True,
             "padding": True,
             "use_econf_tebd": c.use_econf_tebd,
             "use_tebd_bias": c.use_tebd_bias,
             "type_map": list(self.config.type_map),
-            "embedding": embedding,
+            "embedding": self._network(_TYPE_EMBEDDING, "Linear", False),
         }
+
+    def _environment(self, at: str, shell: _Shell) -> Tree:
+        """The environment matrix and its statistics."""
+        return {
+            "env_mat": {
+                "rcut": shell.cutoff,
+                "rcut_smth": shell.cutoff_smooth,
+                "protection": self.config.descriptor.env_protection,
+                "use_exp_switch": False,
+            },
+            "@variables": self._variables(at, "davg", "dstd"),
+        }
+
+    def _block(self, at: str, shell: _Shell, net: _Net, *, ndim: int = 0) -> Tree:
+        """An environment matrix and the embedding networks that there are."""
+        node = self._environment(at, shell)
+        for key in ("embeddings", "embeddings_strip"):
+            nets = self._networks(f"{at}.{PARTS[key]}", net)
+            if nets:
+                node[key] = self._collection(nets, "embedding_network", ndim=ndim)
+        return node
+
+    def _collection(self, nets: list[Tree], kind: str, *, ndim: int) -> Tree:
+        return {
+            "@class": "NetworkCollection",
+            "@version": 1,
+            "ndim": ndim,
+            "ntypes": self.config.n_types,
+            "network_type": kind,
+            "networks": nets,
+        }
+
+    def _networks(self, at: str, c: _Net, *, out_dim: int | None = None) -> list[Tree]:
+        """All networks of a collection."""
+        nets: list[Tree] = []
+        while f"{at}.networks.{len(nets)}.layers.0.matrix" in self.arrays:
+            net = f"{at}.networks.{len(nets)}"
+            nets.append(self._network(net, c.activation, c.resnet_dt, out_dim=out_dim))
+        return nets
+
+    def _network(self, at: str, activation: str, resnet_dt: bool, *, out_dim: int | None = None) -> Tree:
+        """An embedding network, or a fitting network when it has an `out_dim`."""
+        layers: list[Tree] = []
+        while f"{at}.layers.{len(layers)}.matrix" in self.arrays:
+            layers.append(self._layer(f"{at}.layers.{len(layers)}", activation, resnet=True))
+        widths = [int(layer["@variables"]["w"].shape[1]) for layer in layers]
+        node: Tree = {
+            "in_dim": int(layers[0]["@variables"]["w"].shape[0]),
+            "activation_function": activation,
+            "resnet_dt": resnet_dt,
+            "layers": layers,
+        }
+        if out_dim is None:
+            node |= {"neuron": widths, "bias": layers[0]["bias"]}
+            return self._node("EmbeddingNetwork", 2) | node
+        layers[-1] |= {"activation_function": "none", "resnet": False}
+        node |= {"neuron": widths[:-1], "out_dim": out_dim, "bias_out": True}
+        return self._node("FittingNetwork", 1) | node
+
+    def _layers(self, at: str, *names: str) -> Tree:
+        """The dense layers of these names that there are."""
+        return {name: self._layer(f"{at}.{name}") for name in names if f"{at}.{name}.matrix" in self.arrays}
+
+    def _layer(self, at: str, activation: str = "none", *, resnet: bool = False) -> Tree:
+        variables = self._variables(at, "w", "b", "idt")
+        options = {"activation_function": activation, "resnet": resnet, "trainable": True}
+        present = {"bias": variables["b"] is not None, "use_timestep": variables["idt"] is not None}
+        return self._node("Layer", 2) | options | present | {"@variables": variables}
+
+    def _layer_norm(self, at: str, eps: float, trainable: bool) -> Tree:
+        options = {"eps": eps, "trainable": trainable}
+        return self._node("LayerNorm", 1) | options | {"@variables": self._variables(at, "w", "b")}
+
+    def _node(self, kind: str, version: int) -> Tree:
+        return {"@class": kind, "@version": version, "precision": self.precision}
+
+    def _variables(self, at: str, *names: str) -> Tree:
+        return {name: self.arrays.get(f"{at}.{ARRAY_NAMES.get(name, name)}") for name in names}
+
+    def _list_of(self, at: str) -> list[Tensor]:
+        """The arrays `at`.0, `at`.1, ..."""
+        found: list[Tensor] = []
+        while f"{at}.{len(found)}" in self.arrays:
+            found.append(self.arrays[f"{at}.{len(found)}"])
+        return found
+
+
+def _table(bridging: Bridging) -> Tree:
+    """The node of a pair table, without its head and energy bias."""
+    c, values, arrays = bridging.config, table_values(bridging), table_arrays(bridging)
+    return {
+        "type": "pairtab",
+        "rcut": c.cutoff,
+        "sel": c.nsel,
+        "tab": {
+            "@class": "PairTab",
+            "@version": 1,
+            "rmin": c.r_min,
+            "rmax": float(values[-1, 0]),
+            "hh": c.spacing,
+            "ntypes": len(bridging.coefficients),
+            "rcut": c.cutoff,
+            "nspline": c.n_intervals,
+            "@variables": {
+                "vdata": values,
+                "tab_info": arrays["tab_info"],
+                "tab_data": arrays["tab_data"].reshape(-1),
+            },
+        },
+    }

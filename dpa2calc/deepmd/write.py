@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 
 from dpa2calc.ambient import own_modes
-from dpa2calc.deepmd.arrays import branch_arrays, out_std, state_dict_arrays
-from dpa2calc.deepmd.pair_table import table_arrays, table_tree, table_values
-from dpa2calc.deepmd.params import model_params
-from dpa2calc.deepmd.tree_writer import TreeWriter
 from dpa2calc.errors import CheckpointError, HeadError
 from dpa2calc.files.atomic import atomic_path
 from dpa2calc.heads import resolve_head
 from dpa2calc.model.potential import Potential
 from dpa2calc.version import __version__
+
+from .arrays import branch_arrays, out_std, state_dict_arrays, table_arrays, table_values
+from .model_section import model_params
+from .tree_writer import TreeWriter
 
 logger = logging.getLogger(__name__)
 
@@ -105,9 +105,9 @@ def _write_pt(potential: Potential, path: Path, heads: list[int], *, multi: bool
     state["_extra_state"] = {"model_params": params, "train_infos": {"lr": 0.0, "step": 0}}
     with atomic_path(path) as temporary:
         torch.save({"model": state}, temporary)
-    if table is not None:
+    if table is not None and potential.bridging is not None:
         with atomic_path(path.with_name(table)) as temporary:
-            np.savetxt(temporary, table_values(potential))
+            np.savetxt(temporary, table_values(potential.bridging))
         logger.warning("deepmd-kit loads %s only where %s lies in the current directory", path.name, table)
     return path
 
@@ -127,7 +127,7 @@ def _with_table(potential: Potential, head: int, arrays: dict[str, Tensor]) -> d
         out[f"models.{k}.out_bias"] = torch.zeros_like(spread)
         out[f"models.{k}.out_std"] = torch.ones_like(spread)
     out |= {f"models.0.{key}": value for key, value in arrays.items() if key not in ("out_bias", "out_std")}
-    return out | {f"models.1.{key}": value for key, value in table_arrays(potential).items()}
+    return out | {f"models.1.{key}": value for key, value in table_arrays(potential.bridging).items()}
 
 
 def _write_dp(potential: Potential, path: Path, head: int) -> Path:
@@ -135,16 +135,15 @@ def _write_dp(potential: Potential, path: Path, head: int) -> Path:
     precision = _precision(potential)
     arrays = branch_arrays(potential, head)
     params = model_params(potential.config, head, precision=precision)
-    model = TreeWriter(potential.config, head, arrays, precision).model()
+    writer = TreeWriter(potential.config, head, arrays, precision)
     if potential.bridging is not None:
         params["use_srtab"] = f"{path.stem}_pair_table.txt"
-        model = _bridged_tree(potential, model)
     tree = {
         "software": "dpa2calc",
         "version": __version__,
         "time": datetime.datetime.now(datetime.timezone.utc).isoformat(sep=" "),
         "backend": "dpa2calc",
-        "model": model,
+        "model": writer.model() if potential.bridging is None else writer.bridged(potential.bridging),
         "model_def_script": params,
         "@variables": {},
     }
@@ -153,32 +152,6 @@ def _write_dp(potential: Potential, path: Path, head: int) -> Path:
     with atomic_path(path) as temporary:
         _save_tree(tree, temporary)
     return path
-
-
-def _bridged_tree(potential: Potential, model: dict[str, Any]) -> dict[str, Any]:
-    assert potential.bridging is not None
-    c = potential.bridging.config
-    spread = model["@variables"]["out_std"]
-    inner = {"out_bias": torch.zeros_like(spread), "out_std": torch.ones_like(spread)}
-    head_keys = ("@class", "@version", "type_map", "rcond", "preset_out_bias")
-    head = {key: model[key] for key in head_keys} | {"atom_exclude_types": [], "pair_exclude_types": []}
-    exclude = {key: model[key] for key in ("atom_exclude_types", "pair_exclude_types")}
-    return (
-        head
-        | exclude
-        | {
-            "type": "zbl",
-            "@variables": model["@variables"],
-            "models": [
-                model | {"@variables": inner, "atom_exclude_types": [], "pair_exclude_types": []},
-                head | {"@variables": inner} | table_tree(potential),
-            ],
-            "weights": "mean",
-            "sw_rmin": c.switch_min,
-            "sw_rmax": c.switch_max,
-            "smin_alpha": c.smin_alpha,
-        }
-    )
 
 
 def _save_tree(tree: dict[str, Any], path: Path) -> None:

@@ -1,5 +1,6 @@
 """Model files that ask for more than they hold, that lie about types, or that other programs wrote."""
 
+import dataclasses
 import io
 import json
 import lzma
@@ -13,41 +14,29 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from architectures import DEEPPOT_SE, DPA1, small_dpa2, small_model
 
 from dpa2calc.deepmd.read import read_deepmd
 from dpa2calc.deepmd.write import write_deepmd
 from dpa2calc.errors import CheckpointError
 from dpa2calc.files import limits
-from dpa2calc.model.config import (
-    DeepPotSEConfig,
-    DescriptorConfig,
-    DPA1Config,
-    DPA2Config,
-    FittingConfig,
-    HeadConfig,
-    ModelConfig,
-    RepformerConfig,
-    RepinitConfig,
-)
+from dpa2calc.model.config import DeepPotSEConfig, DescriptorConfig, DPA1Config, FittingConfig, HeadConfig
 from dpa2calc.model.potential import Potential
 from dpa2calc.store.load import load_model
 
-HEAD = HeadConfig(fitting=FittingConfig(neuron=(4,)))
 DESCRIPTORS: dict[str, DescriptorConfig] = {
-    "se_e2_a": DeepPotSEConfig(sel=(6, 8), neuron=(2, 4), axis_neuron=2),
-    "dpa1": DPA1Config(attn_layer=0, neuron=(2, 4), axis_neuron=2, nsel=12),
-    "dpa2": DPA2Config(
-        repinit=RepinitConfig(nsel=12, neuron=(2, 4), axis_neuron=2, tebd_dim=2),
-        repformer=RepformerConfig(nsel=6, nlayers=1, g1_dim=4, g2_dim=2, attn1_hidden=2, attn2_hidden=2),
-    ),
+    "se_e2_a": dataclasses.replace(DEEPPOT_SE, sel=(6, 8)),
+    "dpa1": dataclasses.replace(DPA1, attn_layer=0, type_one_side=False),
+    "dpa2": small_dpa2(three_body=None, nlayers=1),
 }
 
 
 def small(kind: str) -> Potential:
-    config = ModelConfig(
-        type_map=("O", "H"), descriptor=DESCRIPTORS[kind], heads=(HEAD,), neighbor_rule="nearest"
-    )
-    return Potential(config)
+    return with_two_types(DESCRIPTORS[kind])
+
+
+def with_two_types(descriptor: DescriptorConfig) -> Potential:
+    return small_model(descriptor, type_map=("O", "H"))
 
 
 def rewritten(path: Path, change: Callable[[dict[str, Any]], None], kind: str = "dpa1") -> Path:
@@ -146,10 +135,7 @@ class TestMissingOptions:
 
     @pytest.mark.parametrize("one_side", [True, False])
     def test_type_one_side(self, tmp_path: Path, one_side: bool) -> None:
-        config = DeepPotSEConfig(sel=(6, 8), neuron=(2, 4), axis_neuron=2, type_one_side=one_side)
-        model = Potential(
-            ModelConfig(type_map=("O", "H"), descriptor=config, heads=(HEAD,), neighbor_rule="nearest")
-        )
+        model = with_two_types(dataclasses.replace(DEEPPOT_SE, sel=(6, 8), type_one_side=one_side))
         path = write_deepmd(model, tmp_path / "m.pt")
         content = torch.load(path, weights_only=True)
         del params(content["model"])["descriptor"]["type_one_side"]
@@ -175,10 +161,8 @@ class TestMissingOptions:
         self, tmp_path: Path, descriptor: DescriptorConfig, left_out: tuple[str, ...]
     ) -> None:
         head = HeadConfig(fitting=FittingConfig(neuron=(128, 128, 128)))
-        config = ModelConfig(
-            type_map=("O", "H"), descriptor=descriptor, heads=(head,), neighbor_rule="nearest"
-        )
-        path = write_deepmd(Potential(config), tmp_path / "m.pt")
+        model = small_model(descriptor, type_map=("O", "H"), heads=(head,))
+        path = write_deepmd(model, tmp_path / "m.pt")
         content = torch.load(path, weights_only=True)
         for key in left_out:
             del params(content["model"])["descriptor"][key]
@@ -188,10 +172,7 @@ class TestMissingOptions:
 
     @pytest.mark.parametrize("mode", ["concat", "strip"])
     def test_stripped_type_embedding_goes_first(self, tmp_path: Path, mode: Any) -> None:
-        config = DPA1Config(attn_layer=0, neuron=(2, 4), axis_neuron=2, nsel=12, tebd_input_mode=mode)
-        model = Potential(
-            ModelConfig(type_map=("O", "H"), descriptor=config, heads=(HEAD,), neighbor_rule="nearest")
-        )
+        model = with_two_types(dataclasses.replace(DPA1, attn_layer=0, tebd_input_mode=mode))
         path = write_deepmd(model, tmp_path / "m.pt")
         content = torch.load(path, weights_only=True)
         params(content["model"])["descriptor"] |= {

@@ -3,10 +3,12 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from architectures import DEEPPOT_SE, DPA1, small_dpa2
 from ase import Atoms
 
 from dpa2calc.deepmd.containers import open_source
@@ -15,14 +17,12 @@ from dpa2calc.deepmd.write import write_deepmd
 from dpa2calc.model.bridging import table_coefficients
 from dpa2calc.model.config import (
     BridgingConfig,
-    DeepPotSEConfig,
-    DPA1Config,
+    DescriptorConfig,
     DPA2Config,
     FittingConfig,
     HeadConfig,
     ModelConfig,
-    RepformerConfig,
-    RepinitConfig,
+    NeighborRule,
     ThreeBodyConfig,
 )
 from dpa2calc.model.potential import Potential
@@ -105,41 +105,44 @@ def test_float32(golden: Path, folder: Path, structures: dict[str, Atoms], judge
         assert energy == pytest.approx(float(judged[f"{folder / 'float32.pt'}|{name}|energy"]), rel=1e-6)
 
 
-def small(**changes: object) -> RepformerConfig:
-    values: dict[str, object] = {
-        "nsel": 60, "nlayers": 2, "g1_dim": 8, "g2_dim": 4, "attn1_hidden": 3, "attn2_hidden": 3,
-        "attn1_nhead": 2, "attn2_nhead": 2, "axis_neuron": 2, "update_residual": 0.3,
-    }  # fmt: skip
-    return RepformerConfig(**(values | changes))  # type: ignore[arg-type]
+BROAD: dict[str, Any] = {"cutoff": 6.0, "cutoff_smooth": 0.5, "nsel": 150}  # room for all neighbours
 
 
-REPINIT = {"nsel": 150, "neuron": (4, 8), "axis_neuron": 3, "tebd_dim": 3}
-MADE_HERE = {
-    "direct_dist": DPA2Config(repinit=RepinitConfig(**REPINIT), repformer=small(direct_dist=True)),
-    "tebd_bias": DPA2Config(
-        repinit=RepinitConfig(**REPINIT, tebd_input_mode="strip", type_one_side=True, resnet_dt=True),
+def small(*, repinit: dict[str, Any] | None = None, **repformer: Any) -> DPA2Config:
+    usual = {"cutoff": 4.0, "cutoff_smooth": 3.5, "nsel": 60, "nlayers": 2, "update_residual": 0.3}
+    usual["attn2_has_gate"] = False
+    return small_dpa2(three_body=None, repinit=BROAD | (repinit or {}), **(usual | repformer))
+
+
+MADE_HERE: dict[str, DescriptorConfig] = {
+    "direct_dist": small(direct_dist=True),
+    "tebd_bias": dataclasses.replace(
+        small(
+            repinit={"tebd_input_mode": "strip", "type_one_side": True, "resnet_dt": True},
+            update_g1_has_grrg=False, update_h2=True, update_g2_has_attn=False,
+        ),
         three_body=ThreeBodyConfig(nsel=100, cutoff=5.0),
-        repformer=small(update_g1_has_grrg=False, update_h2=True, update_g2_has_attn=False),
         use_tebd_bias=True,
         env_protection=0.1,
     ),
-    "res_incr": DPA2Config(
-        repinit=RepinitConfig(**REPINIT, activation="silut:2.0"),
-        repformer=small(update_style="res_incr", activation="silu", attn2_has_gate=True, ln_eps=1e-3),
+    "res_incr": dataclasses.replace(
+        small(
+            repinit={"activation": "silut:2.0"},
+            update_style="res_incr", activation="silu", attn2_has_gate=True, ln_eps=1e-3,
+        ),
         use_econf_tebd=True,
         smooth=False,
         add_tebd_to_repinit_out=True,
     ),
-    "dpa1": DPA1Config(
-        nsel=150, neuron=(4, 8), axis_neuron=2, tebd_dim=3, attn=5, attn_layer=2, normalize=False,
-        scaling_factor=2.0, smooth_type_embedding=True, tebd_input_mode="strip", type_one_side=False,
+    "dpa1": dataclasses.replace(
+        DPA1, **BROAD, normalize=False, scaling_factor=2.0, tebd_input_mode="strip", type_one_side=False
     ),
-    "dpa1_sharp": DPA1Config(
-        nsel=150, neuron=(4, 8), axis_neuron=2, tebd_dim=3, attn=5, attn_layer=1, temperature=0.7,
-        smooth_type_embedding=False, exclude_types=((0, 1),), trainable_ln=False, ln_eps=1e-3,
+    "dpa1_sharp": dataclasses.replace(
+        DPA1, **BROAD, attn_layer=1, temperature=0.7, smooth_type_embedding=False, exclude_types=((0, 1),),
+        trainable_ln=False, ln_eps=1e-3,
     ),
-    "deeppot_se": DeepPotSEConfig(
-        sel=(80, 80, 80, 80), neuron=(4, 8), axis_neuron=2, type_one_side=False, resnet_dt=True
+    "deeppot_se": dataclasses.replace(
+        DEEPPOT_SE, cutoff=6.0, cutoff_smooth=0.5, sel=(80, 80, 80, 80), type_one_side=False, resnet_dt=True
     ),
 }  # fmt: skip
 
@@ -147,12 +150,13 @@ MADE_HERE = {
 def made_here(kind: str) -> Potential:
     """A potential with random weights, statistics and biases, so that no term is hidden at zero."""
     torch.manual_seed(sum(map(ord, kind)))
-    fitting = FittingConfig(neuron=(10, 10, 20), activation="gelu")
+    head = HeadConfig(name="made here", fitting=FittingConfig(neuron=(10, 10, 20), activation="gelu"))
+    rule: NeighborRule = "all" if kind == "tebd_bias" else "nearest"
     config = ModelConfig(
         type_map=TYPE_MAP,
         descriptor=MADE_HERE[kind],
-        heads=(HeadConfig(name="made here", fitting=fitting),),
-        neighbor_rule="all" if kind == "tebd_bias" else "nearest",
+        heads=(head,),
+        neighbor_rule=rule,
         pair_exclude_types=((1, 1),) if kind == "res_incr" else (),
         atom_exclude_types=(2,) if kind == "direct_dist" else (),
     )
