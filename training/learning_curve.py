@@ -14,7 +14,7 @@ from dpa2calc.ambient import own_modes
 from dpa2calc.errors import DataError
 from dpa2calc.files.identity import Part
 from dpa2calc.files.names import file_stems
-from dpa2calc.files.shown import ShownBySummary
+from dpa2calc.files.results import Result, provenance
 from dpa2calc.files.typed import typed
 from dpa2calc.model.config import ModelConfig, check, to_dict
 from dpa2calc.model.potential import Potential
@@ -36,7 +36,7 @@ Scheme = Callable[[Dataset, Path], Potential]
 
 
 @dataclass(frozen=True)
-class LearningCurve(ShownBySummary):
+class LearningCurve(Result):
     """All points of one dataset."""
 
     name: str
@@ -226,7 +226,7 @@ def learning_curve(
             if not keep_runs:
                 remove_large_files(place)
         wanted = [p for p in made.points if p.n_frames in own.get(p.scheme, ())]
-    return LearningCurve(data.name, tuple(wanted))
+    return LearningCurve(data.name, tuple(wanted), provenance=provenance(seed=seed))
 
 
 def _sizes(sizes: Sequence[int]) -> set[int]:

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from dpa2calc.dynamics.result import MDResult
-from dpa2calc.files.results import Result
-from dpa2calc.files.wording import plus_minus
+from dpa2calc.files.results import Result, plus_minus
 
 BLOCKS = 10
 

@@ -12,8 +12,7 @@ from ase import Atoms
 from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.trajectory import BlockAverage, Frames, TrajectoryLike, with_progress
 from dpa2calc.errors import ConfigError, StructureError
-from dpa2calc.files.results import Result, library_versions, provenance
-from dpa2calc.files.shown import ShownBySummary
+from dpa2calc.files.results import Result, ShownBySummary, library_versions, provenance
 
 from .pair_counts import (
     ElementsLike,

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from ase import units
 
-from dpa2calc.files.results import Result
-from dpa2calc.files.wording import plus_minus
+from dpa2calc.files.results import Result, plus_minus
 
 from .stage import Stage
 from .step import StepPosition, find_step

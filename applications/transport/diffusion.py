@@ -12,8 +12,7 @@ from ase import units
 from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.trajectory import TrajectoryLike, check_blocks
 from dpa2calc.errors import ConfigError, DataError
-from dpa2calc.files.results import Result, provenance
-from dpa2calc.files.wording import plus_minus
+from dpa2calc.files.results import Result, plus_minus, provenance
 
 from .msd import block_error, choose_lags, ratio_error, slope_weights, squared_displacements
 from .unwrapped import WITHOUT_CELL, Drift, Paths, read_paths

@@ -1,8 +1,9 @@
-"""What every application returns: frozen numbers that can be summarised, plotted, saved and loaded."""
+"""What calculations return: frozen numbers that can be summarised, plotted, saved and loaded."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import platform
 import warnings
@@ -16,14 +17,52 @@ import ase
 import numpy as np
 
 from dpa2calc.errors import ConfigError, DataError
-from dpa2calc.files.arrays import read_arrays, write_arrays
-from dpa2calc.files.identity import differences
-from dpa2calc.files.shown import ShownBySummary
-from dpa2calc.files.typed import option_types, typed
 from dpa2calc.version import __version__
+
+from .arrays import read_arrays, write_arrays
+from .identity import differences
+from .typed import build
 
 ResultType = TypeVar("ResultType", bound="Result")
 VERSION = 1
+
+
+def plus_minus(value: float, error: float) -> str:
+    """A value with its error, both to the error's second digit: "1620 ± 460", "0.2513 ± 0.0022"."""
+    if not (math.isfinite(error) and error > 0.0 and math.isfinite(value)):
+        return f"{value:.4g} ± {error:.2g}"
+    digits = 1 - math.floor(math.log10(error))
+    if digits > 7 or (digits < 0 and abs(value) > 1e6):
+        return f"{value:.4g} ± {error:.2g}"
+    if digits < 0:
+        value, error = round(value, digits), round(error, digits)
+    return f"{value:.{max(digits, 0)}f} ± {error:.{max(digits, 0)}f}"
+
+
+class ShownBySummary:
+    """Shown as its class and its `summary()`; a dataclass would list every array it holds.
+
+    Example:
+        >>> class Mean(ShownBySummary):
+        ...     def summary(self):
+        ...         return "1.5 ± 0.1 eV"
+        >>> Mean()
+        <Mean: 1.5 ± 0.1 eV>
+    """
+
+    def summary(self) -> str:
+        """A line or one screen of text."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        text = self.summary()
+        return f"<{type(self).__name__}{':' + chr(10) if chr(10) in text else ': '}{text}>"
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        # `dataclass` writes a __repr__ into every class that has none of its own.
+        if "__repr__" not in cls.__dict__:
+            cls.__repr__ = cls.__repr__  # type: ignore[method-assign]
 
 
 def provenance(calculator: Any = None, **extra: Any) -> dict[str, Any]:
@@ -58,17 +97,17 @@ def library_versions(*names: str) -> dict[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Result(ShownBySummary):
-    """Base of all application results.
+    """Base of all results: of applications, evaluations, learning curves and distillations.
 
-    Subclasses are frozen dataclasses whose fields are numbers, strings, numpy arrays,
-    or (nested) lists, tuples and dicts of these. Units are ASE's (eV, Å, eV/Å³) unless the
+    Subclasses are frozen dataclasses whose fields are numbers, strings, numpy arrays, or (nested) lists,
+    tuples, dicts and dataclasses of these. Units are ASE's (eV, Å, eV/Å³) unless the
     field's documentation says otherwise. `summary()` has the main numbers with units and uncertainties, on
     one screen; a shell or a notebook shows it.
     """
 
     provenance: dict[str, Any] = field(default_factory=dict, repr=False)
 
-    def plot(self, ax: Any = None) -> Any:
+    def plot(self, ax: Any = None, /) -> Any:
         """Draw the result; returns the matplotlib axes."""
         raise NotImplementedError
 
@@ -146,12 +185,19 @@ def _build(
             if names
         ]
         raise DataError(f"{path} does not have the fields of a {cls.__name__}: {'; '.join(parts)}")
-    hints = option_types(cls)
-    try:  # NaN and infinity are results too
-        values = {n: _unpack(value, arrays) for n, value in packed.items()}
-        return cls(**{n: typed(hints[n], value, n, number=float) for n, value in values.items()})
+    try:
+        return from_plain(cls, {name: _unpack(value, arrays) for name, value in packed.items()})
     except (ConfigError, ValueError, KeyError, TypeError, IndexError) as error:
         raise DataError(f"{path} is damaged ({error}); compute the result again") from error
+
+
+def from_plain(cls: type[Any], values: Any) -> Any:
+    """A result, or a part of one, from what `to_dict` made of it; NaN and infinity are results too.
+
+    Raises:
+        ConfigError: unknown, missing or wrong fields.
+    """
+    return build(cls, values, number=float)
 
 
 def _pack(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
@@ -160,6 +206,8 @@ def _pack(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
         return {"__array__": name}
     if isinstance(value, np.generic):
         return value.item()
+    if dataclasses.is_dataclass(value):
+        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     if isinstance(value, dict):
         return {"__dict__": [[key, _pack(item, f"{name}.{key}", arrays)] for key, item in value.items()]}
     if isinstance(value, (list, tuple)):

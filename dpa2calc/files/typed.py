@@ -79,7 +79,7 @@ def typed(hint: Any, value: Any, name: str, *, number: Callable[[Any], float] = 
             return {key: inner(items, item, f"{name}.{key}") for key, item in value.items()}
         raise wrong(name, value, _TABLE)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        return value if isinstance(value, hint) else build(hint, value, name)
+        return value if isinstance(value, hint) else build(hint, value, name, number=number)
     if origin in (np.ndarray, os.PathLike, types.NoneType) and not isinstance(value, origin):
         raise wrong(name, value, _WORDS[origin])
     if origin is np.ndarray and (value.ndim == 0 or value.dtype.kind not in "biuf"):
@@ -122,7 +122,7 @@ def _union(arguments: tuple[Any, ...], value: Any, name: str, inner: Callable[..
         kind = value.get("kind")
         if not isinstance(kind, str) or kind not in kinds:
             raise wrong(f"{name}.kind", kind, ", ".join(kinds))
-        return build(kinds[kind], value, name)
+        return inner(kinds[kind], value, name)
     reasons = []
     for choice in choices:
         try:
@@ -150,18 +150,26 @@ def _list(origin: Any, arguments: tuple[Any, ...], value: Any, name: str, inner:
     return tuple(found) if origin is tuple else found
 
 
-def build(cls: Any, values: Any, name: str = "", *, read: Callable[[Any, Any, str], Any] = typed) -> Any:
+def build(
+    cls: Any,
+    values: Any,
+    name: str = "",
+    *,
+    read: Callable[[Any, Any, str], Any] | None = None,
+    number: Callable[[Any], float] = finite,
+) -> Any:
     """A dataclass, or one of a union of them, from plain values.
 
     Args:
-        read: of annotation, value and name, what is stored.
+        read: of annotation, value and name, what is stored; `typed` with this `number` when left out.
 
     Raises:
         ConfigError: an unknown key (the nearest right one is named), a missing one, or a value of another
             type.
     """
+    read = read or functools.partial(typed, number=number)
     if get_origin(cls) in _UNIONS:
-        return typed(cls, values, name or "value")
+        return read(cls, values, name or "value")
     if not isinstance(values, Mapping):
         raise wrong(name or cls.__name__, values, _TABLE)
     hints = option_types(cls)
@@ -175,6 +183,17 @@ def build(cls: Any, values: Any, name: str = "", *, read: Callable[[Any, Any, st
         if no_default and field.name not in found:
             raise ConfigError(f"{where}{field.name} is missing; it has no default")
     return cls(**found)
+
+
+def to_dict(value: Any) -> Any:
+    """A dataclass and all that is in it as plain dicts and lists, ready for JSON."""
+    if dataclasses.is_dataclass(value):
+        return {field.name: to_dict(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, (tuple, list)):
+        return [to_dict(item) for item in value]
+    if isinstance(value, dict):
+        return {key: to_dict(item) for key, item in value.items()}
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def check_fields(instance: Any, name: str = "", *, read: Callable[[Any, Any, str], Any] = typed) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpa2calc.files.shown import ShownBySummary
+from dpa2calc.files.results import ShownBySummary
 from dpa2calc.model.potential import Potential
 
 from .log import History

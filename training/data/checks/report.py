@@ -10,7 +10,7 @@ import numpy as np
 from ase.data import chemical_symbols, covalent_radii
 
 from dpa2calc.errors import DataError
-from dpa2calc.files.shown import ShownBySummary
+from dpa2calc.files.results import ShownBySummary
 from dpa2calc.structures.verlet import neighbor_pairs
 from dpa2calc.training.data.dataset import Dataset, Frame
 from dpa2calc.training.data.labels import advice
