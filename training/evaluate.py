@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ase.data import chemical_symbols
 from dpa2calc.ambient import own_modes
 from dpa2calc.errors import DataError
 from dpa2calc.files.arrays import read_arrays, write_arrays
+from dpa2calc.files.figures import Axes, panels_for
 from dpa2calc.files.results import Result, from_plain, provenance
 from dpa2calc.files.typed import to_dict
 from dpa2calc.heads import resolve_head
@@ -108,14 +110,10 @@ class Evaluation(Result):
         }
         return {label: pairs for label, pairs in panels.items() if len(pairs)}
 
-    def plot(self, axes: Any = None) -> Any:
+    def plot(self, axes: Sequence[Axes] | None = None) -> Sequence[Axes]:
         """Parity plots of energies, forces and, where there are any, stresses; returns the axes."""
-        import matplotlib.pyplot as plt
-
         panels = self.panels()
-        if axes is None:
-            _, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 4), squeeze=False)
-            axes = axes[0]
+        axes = panels_for(axes, len(panels), (4.2 * len(panels), 4))
         for axis, (label, pairs) in zip(axes, panels.items()):
             shown = pairs[:: max(len(pairs) // 20_000, 1)]
             low, high = float(shown.min()), float(shown.max())
@@ -293,8 +291,12 @@ def compare(data: Dataset, predictions: list[Prediction], *, fit_bias: bool = Fa
         bias=bias,
         few_frames=_few_frames(data, by_frame),
         misordered=misordered_shear(virials),
-        **{name: np.concatenate(values) if values else np.zeros((0, 2)) for name, values in pairs.items()},
+        **_joined(pairs),
     )
+
+
+def _joined(pairs: dict[str, list[np.ndarray]]) -> dict[str, Any]:
+    return {name: np.concatenate(parts) if parts else np.zeros((0, 2)) for name, parts in pairs.items()}
 
 
 def _few_frames(data: Dataset, by_frame: dict[str, list[tuple[float, int]]]) -> dict[str, FewFrames]:

@@ -8,10 +8,10 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dpa2calc.ambient import own_modes
 from dpa2calc.errors import DataError
+from dpa2calc.files.figures import Axes, panels_for
 from dpa2calc.files.identity import Part
 from dpa2calc.files.names import file_stems
 from dpa2calc.files.results import Result, provenance
@@ -89,13 +89,11 @@ class LearningCurve(Result):
             lines.append(f"{n:>8}" + "".join(f"{cell:>24}" for cell in cells))
         return "\n".join(lines)
 
-    def plot(self, axes: Any = None) -> Any:
+    def plot(self, axes: Sequence[Axes] | None = None) -> Sequence[Axes]:
         """Energy and force RMSE against frames, both logarithmic; returns the two axes."""
-        import matplotlib.pyplot as plt
         from matplotlib.ticker import NullFormatter, NullLocator, StrMethodFormatter
 
-        if axes is None:
-            _, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
+        axes = panels_for(axes, 2, (9, 4))
         sizes = sorted({n for scheme in self.schemes() for n in self.series(scheme)[0]})
         for axis, quantity, label in (
             (axes[0], "energy_rmse", "energy RMSE (meV/atom)"),

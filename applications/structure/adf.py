@@ -11,6 +11,7 @@ from ase import Atoms
 from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.trajectory import BlockAverage, Frames, TrajectoryLike, with_progress
 from dpa2calc.errors import ConfigError, DataError, StructureError
+from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result, library_versions, provenance
 
 from .pair_counts import ElementsLike, indices_of, neighbour_vectors, parse_elements
@@ -96,7 +97,7 @@ class AngularDistribution(Result):
             ]
         )
 
-    def plot(self, ax: Any = None, *, reference: Any = None, label: str | None = None) -> Any:
+    def plot(self, ax: Axes | None = None, *, reference: Any = None, label: str | None = None) -> Axes:
         """Draw the density with its error band; returns the axes.
 
         Args:
@@ -104,10 +105,7 @@ class AngularDistribution(Result):
             reference: an AngularDistribution drawn beside it in black, or a dict of name -> one.
             label: name of this curve; "A-B-C" if None.
         """
-        if ax is None:
-            import matplotlib.pyplot as plt
-
-            ax = plt.subplots(figsize=(5.0, 3.6), layout="constrained")[1]
+        ax = axes_for(ax, (5.0, 3.6))
         named = (
             reference
             if isinstance(reference, dict)

@@ -12,6 +12,7 @@ from ase import Atoms
 from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.trajectory import BlockAverage, Frames, TrajectoryLike, with_progress
 from dpa2calc.errors import ConfigError, StructureError
+from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result, ShownBySummary, library_versions, provenance
 
 from .pair_counts import (
@@ -140,7 +141,7 @@ class RadialDistribution(Result):
             )
         return "\n".join(lines)
 
-    def plot(self, ax: Any = None, *, reference: Any = None, label: str | None = None) -> Any:
+    def plot(self, ax: Axes | None = None, *, reference: Any = None, label: str | None = None) -> Axes:
         """Draw g(r) with its error band; returns the axes.
 
         Args:
@@ -149,10 +150,7 @@ class RadialDistribution(Result):
                 dict of name -> one of these.
             label: name of this curve in the legend; "g_AB(r)" if None.
         """
-        if ax is None:
-            import matplotlib.pyplot as plt
-
-            ax = plt.subplots(figsize=(5.0, 3.6), layout="constrained")[1]
+        ax = axes_for(ax, (5.0, 3.6))
         named = (
             reference
             if isinstance(reference, dict)

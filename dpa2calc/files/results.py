@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-import ase
 import numpy as np
 
 from dpa2calc.errors import ConfigError, DataError
@@ -24,6 +23,7 @@ from .identity import differences
 from .typed import build
 
 ResultType = TypeVar("ResultType", bound="Result")
+Plain = TypeVar("Plain")
 VERSION = 1
 
 
@@ -58,14 +58,14 @@ class ShownBySummary:
         text = self.summary()
         return f"<{type(self).__name__}{':' + chr(10) if chr(10) in text else ': '}{text}>"
 
-    def __init_subclass__(cls, **arguments: Any) -> None:
+    def __init_subclass__(cls, **arguments: object) -> None:
         super().__init_subclass__(**arguments)
         # `dataclass` writes a __repr__ into every class that has none of its own.
         if "__repr__" not in cls.__dict__:
             cls.__repr__ = cls.__repr__  # type: ignore[method-assign]
 
 
-def provenance(calculator: Any = None, **extra: Any) -> dict[str, Any]:
+def provenance(calculator: object = None, **extra: object) -> dict[str, Any]:
     """Describe where a result comes from: calculator, versions, machine, time, and what the caller adds.
 
     Args:
@@ -74,10 +74,7 @@ def provenance(calculator: Any = None, **extra: Any) -> dict[str, Any]:
         extra: JSON-able entries such as `seed=1`.
     """
     record: dict[str, Any] = {
-        "dpa2calc": __version__,
-        "ase": ase.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
+        **versions(),
         "machine": f"{platform.machine()} {platform.system()}",
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
@@ -88,6 +85,12 @@ def provenance(calculator: Any = None, **extra: Any) -> dict[str, Any]:
             record["model"] = describe()
     record.update(extra)
     return record
+
+
+def versions(*libraries: str) -> dict[str, str]:
+    """Versions of this package, of Python, ASE, NumPy, and of further installed distributions."""
+    own = {"dpa2calc": __version__, "python": platform.python_version()}
+    return {**own, **library_versions("ase", "numpy", *libraries)}
 
 
 def library_versions(*names: str) -> dict[str, str]:
@@ -169,7 +172,7 @@ def _warn_of_another(path: str | os.PathLike[str], mine: dict[str, Any]) -> None
 
 
 def _build(
-    cls: type[ResultType], packed: dict[str, Any], arrays: dict[str, np.ndarray], path: Any
+    cls: type[ResultType], packed: dict[str, Any], arrays: dict[str, np.ndarray], path: str | os.PathLike[str]
 ) -> ResultType:
     """The result from its stored fields, which must be those of the class and of their types."""
     fields = {item.name: item for item in dataclasses.fields(cls)}
@@ -191,16 +194,16 @@ def _build(
         raise DataError(f"{path} is damaged ({error}); compute the result again") from error
 
 
-def from_plain(cls: type[Any], values: Any) -> Any:
+def from_plain(cls: type[Plain], values: object) -> Plain:
     """A result, or a part of one, from what `to_dict` made of it; NaN and infinity are results too.
 
     Raises:
         ConfigError: unknown, missing or wrong fields.
     """
-    return build(cls, values, number=float)
+    return cast(Plain, build(cls, values, number=float))
 
 
-def _pack(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
+def _pack(value: object, name: str, arrays: dict[str, np.ndarray]) -> object:
     if isinstance(value, np.ndarray):
         arrays[name] = value
         return {"__array__": name}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dpa2calc.errors import DataError
 from dpa2calc.files.atomic import write_json
-from dpa2calc.files.figures import save_figure
+from dpa2calc.files.figures import Axes, panels_for, save_figure
 from dpa2calc.files.results import Result, from_plain
 from dpa2calc.files.typed import to_dict
 from dpa2calc.model.potential import Potential
@@ -71,12 +71,9 @@ class DistillResult(Result):
         lines.append(f"student: {self.student}")
         return "\n".join(lines)
 
-    def plot(self, axes: Any = None) -> Any:
+    def plot(self, axes: Sequence[Axes] | None = None) -> Sequence[Axes]:
         """Errors on unseen frames, deviations against the threshold, and frames by round; three axes."""
-        import matplotlib.pyplot as plt
-
-        if axes is None:
-            _, axes = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
+        axes = panels_for(axes, 3, (13, 3.8))
         n = [r.number for r in self.rounds]
         axes[0].plot(
             n, [r.errors.force_rmse for r in self.rounds], "o-", label="student - teacher, new frames"

@@ -15,6 +15,7 @@ import torch
 
 from dpa2calc.errors import DataError, MissingDependencyError
 from dpa2calc.files.atomic import write_text, writing
+from dpa2calc.files.figures import Axes, panels_for
 from dpa2calc.training.fit.distributed import Processes
 from dpa2calc.training.fit.loss import LossTerms
 from dpa2calc.training.metrics import ErrorSums
@@ -186,17 +187,14 @@ class History:
             names.update(dict.fromkeys(record["sets"]))
         return tuple(names)
 
-    def plot(self, axes: Any = None) -> Any:
+    def plot(self, axes: Sequence[Axes] | None = None) -> Sequence[Axes]:
         """Energy and force RMSE by step; returns the two axes.
 
         Training is thin and validation bold; where nothing was validated the running median of the training
         errors is.
         """
-        import matplotlib.pyplot as plt
-
         many = len(self.sets()) > 10
-        if axes is None:
-            _, axes = plt.subplots(1, 2, figsize=(14 if many else 10, 4), layout="constrained")
+        axes = panels_for(axes, 2, (14 if many else 10, 4))
         for axis, quantity, label in (
             (axes[0], "energy_rmse", "energy RMSE (meV/atom)"),
             (axes[1], "force_rmse", "force RMSE (meV/Å)"),
@@ -206,13 +204,13 @@ class History:
                 bold = self.series(name, quantity)
                 if not bold[0]:
                     bold = steps, _running_median(errors)
-                style = {"color": f"C{number % 10}", "ls": ("-", "--", ":")[number // 10 % 3]}
-                axis.plot(steps, errors, color=style["color"], lw=0.6, alpha=0.15 if many else 0.5)
-                axis.plot(*bold, lw=1.6, label=name, **style)
+                color, style = f"C{number % 10}", ("-", "--", ":")[number // 10 % 3]
+                axis.plot(steps, errors, color=color, lw=0.6, alpha=0.15 if many else 0.5)
+                axis.plot(*bold, color=color, ls=style, lw=1.6, label=name)
             axis.set(xlabel="step", ylabel=label, yscale="log")
         if self.sets():
-            beside = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "ncols": 2} if many else {}
-            axes[1].legend(fontsize=7, **beside)
+            beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "ncols": 2}
+            axes[1].legend(fontsize=7, **(beside if many else {}))
         return axes
 
 
