@@ -18,9 +18,18 @@ from ase.data import chemical_symbols
 
 from dpa2calc.errors import DataError
 from dpa2calc.files.patterns import expanded
-from dpa2calc.labels.names import as_array, as_floats, as_number, stored_label, virial_label
+from dpa2calc.labels.names import (
+    OWN_NAMES,
+    LabelKeys,
+    advice,
+    as_array,
+    as_floats,
+    as_number,
+    stored_label,
+    unread_labels,
+    virial_label,
+)
 
-from .labels import OWN_NAMES, LabelKeys, advice, unread_labels
 from .readers import PathLike, iread_atoms
 
 
