@@ -12,6 +12,7 @@ from ase import Atoms
 from ase.data import atomic_masses, atomic_numbers
 
 from dpa2calc.errors import DataError
+from dpa2calc.files.arrays import declared
 from dpa2calc.files.extxyz import ISOTOPES, fortran_numbers
 from dpa2calc.files.limits import read_dataset
 
@@ -81,7 +82,7 @@ def load_array(path: Path) -> np.ndarray:
     """
     try:
         with open(path, "rb") as handle:
-            empty = 0 in _declared_shape(handle)
+            empty = 0 in declared(handle)[0]
         # Mapped first: a size beyond the end of the file is then an error before any memory is taken.
         found = np.load(path, mmap_mode=None if empty else "r", allow_pickle=False)
         return np.array(numbers_only(found, str(path)))
@@ -89,12 +90,6 @@ def load_array(path: Path) -> np.ndarray:
         raise
     except Exception as error:  # NumPy's parser of headers raises many kinds
         raise DataError(f"{path} cannot be read ({error}); it must be a whole array of numbers") from error
-
-
-def _declared_shape(handle: Any) -> tuple[int, ...]:
-    version = np.lib.format.read_magic(handle)
-    read = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
-    return tuple(read(handle)[0])
 
 
 def numbers_only(values: np.ndarray, name: str) -> np.ndarray:

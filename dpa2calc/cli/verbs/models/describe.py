@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
 
 EXAMPLE = """example:
   dpa2calc describe                       # the model inside the package
@@ -13,19 +12,13 @@ EXAMPLE = """example:
 """
 
 
-def add_parser(subparsers: Any) -> None:
-    """Register the verb."""
-    parser = subparsers.add_parser(
-        "describe",
-        help="what a model is: heads, elements, functionals, sizes, training figures",
-        epilog=EXAMPLE,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
     parser.add_argument(
         "model", nargs="?", default="default", help="a name or a checkpoint file (default: default)"
     )
     parser.add_argument("--head", help="only this head: name, alias or unique ending")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
