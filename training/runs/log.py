@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from dpa2calc.errors import DataError, MissingDependencyError
-from dpa2calc.files.atomic import write_text, writing
+from dpa2calc.files.atomic import writing
 from dpa2calc.files.figures import Axes, panels_for
+from dpa2calc.files.json_lines import read_json_lines, write_json_lines
 from dpa2calc.training.fit.distributed import Processes
 from dpa2calc.training.fit.loss import LossTerms
 from dpa2calc.training.metrics import ErrorSums
@@ -83,7 +84,7 @@ class LogWriter:
         kept: list[dict[str, Any]] = []
         if resume_step and self.path.exists():
             kept = [record for record in _records(self.path) if record["step"] <= resume_step]
-        write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
+        write_json_lines(self.path, kept)
         self._board = _board(self.path.parent / "tensorboard", resume_step) if tensorboard else None
 
     def write(self, record: dict[str, Any]) -> None:
@@ -109,38 +110,19 @@ def _board(folder: Path, resume_step: int) -> Any:
 
 
 def _records(path: Path) -> list[dict[str, Any]]:
-    """All records of a log; a last line that a killed run left half-written is left out.
-
-    Raises:
-        DataError: the file cannot be read, or a line is no record; it is named.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"the training log {path} cannot be read: {error}") from error
-    lines, records = text.splitlines(), []
-    for number, line in enumerate(lines, start=1):
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            if number == len(lines) and line.startswith("{") and not text.endswith("\n"):
-                break
-            record = None
-        if not _is_record(record):
-            raise DataError(
-                f"{path}, line {number} is no record of a training: {line[:60]!r}; remove this line, or put "
-                "back a copy of the file"
-            )
-        records.append(record)
-    return records
+    return read_json_lines(path, _record, "record of a training", "put back a copy of the file")
 
 
-def _is_record(record: Any) -> bool:
-    if not isinstance(record, dict) or record.get("kind") not in ("train", "validation"):
-        return False
-    step, sets = record.get("step"), record.get("sets")
-    numbers = isinstance(step, int) and not isinstance(step, bool) and step >= 0
-    return numbers and isinstance(sets, dict) and all(isinstance(s, dict) for s in sets.values())
+def _record(found: Any) -> dict[str, Any]:
+    """What stands in a line of a log; TypeError where it is something else."""
+    if found["kind"] not in ("train", "validation") or not all(
+        isinstance(s, dict) for s in found["sets"].values()
+    ):
+        raise TypeError("kind, sets")
+    step = found["step"]
+    if not isinstance(step, int) or isinstance(step, bool) or step < 0:
+        raise TypeError("step")
+    return dict(found)
 
 
 @dataclass(frozen=True)
