@@ -6,11 +6,12 @@ sum_i r_i (x) F_i = -volume * stress, eV, as deepmd-kit and QUIP write it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.geometry import find_mic
@@ -81,6 +82,21 @@ def stored_label(atoms: Atoms, key: str) -> Any:
         return value
     names = (name for name in (*atoms.info, *atoms.arrays) if str(name).lower() in _SPELLED_FREELY[key])
     return next((value for name in names if (value := _exact(atoms, name)) is not None), None)
+
+
+def set_labels(atoms: Atoms, labels: Mapping[str, npt.ArrayLike | None]) -> None:
+    """Give a structure labels and parameters where `stored_label` finds them; None is passed over.
+
+    Forces and aparam go to `atoms.arrays`, energy, stress, virial and fparam to `atoms.info`.
+    """
+    for name, value in labels.items():
+        if value is None:
+            continue
+        array = np.array(value, dtype=np.float64)
+        if name in ("forces", "aparam"):
+            atoms.arrays[name] = array
+        else:
+            atoms.info[name] = array if array.ndim else float(array)
 
 
 def _exact(atoms: Atoms, key: str) -> Any:

@@ -15,9 +15,7 @@ from dpa2calc.errors import DataError
 from dpa2calc.files.arrays import declared
 from dpa2calc.files.extxyz import ISOTOPES, fortran_numbers
 from dpa2calc.files.limits import read_dataset
-
-# deepmd-kit's name -> where `Dataset` looks for the label. Its virial is sum_i r_i (x) F_i, in eV.
-_LABELS = {"energy": "energy", "force": "forces", "virial": "virial", "fparam": "fparam", "aparam": "aparam"}
+from dpa2calc.labels.names import set_labels
 
 
 class _Folder:
@@ -207,30 +205,26 @@ def _frames_of_set(
         if cells is not None:
             atoms.set_cell(cells[frame])
             atoms.pbc = True
-        for label, values in labels.items():
-            if label in ("forces", "aparam"):
-                atoms.arrays[label] = np.array(values[frame][real], dtype=np.float64)
-            else:
-                atoms.info[label] = float(values[frame]) if label == "energy" else np.array(values[frame])
+        own = {label: values[frame] for label, values in labels.items()}
+        set_labels(atoms, {n: v[real] if n in ("forces", "aparam") else v for n, v in own.items()})
         atoms.info["group"] = system.name
         yield atoms
 
 
 def _labels_of_set(system: _Folder | _Group, name: str, n_frames: int, n_atoms: int) -> dict[str, np.ndarray]:
     """Labels and parameters of a set, frame by frame, under the names where `Dataset` looks for them."""
-    shapes: dict[str, tuple[int, ...]] = {
-        "energy": (n_frames,),
-        "force": (n_frames, n_atoms, 3),
-        "virial": (n_frames, 3, 3),
-        "fparam": (n_frames, -1),
-        "aparam": (n_frames, n_atoms, -1),
-    }
     found = {}
-    for theirs, shape in shapes.items():
+    for label, shape in label_shapes(n_atoms).items():
+        theirs = "force" if label == "forces" else label
         values = system.array(f"{name}/{theirs}")
         if values is not None:
-            found[_LABELS[theirs]] = shaped(values, shape, f"{system.name}/{name}/{theirs}.npy")
+            found[label] = shaped(values, (n_frames, *shape), f"{system.name}/{name}/{theirs}.npy")
     return found
+
+
+def label_shapes(n_atoms: int) -> dict[str, tuple[int, ...]]:
+    """Labels and parameters of one frame, and their shapes; the virial is sum_i r_i (x) F_i, in eV."""
+    return {"energy": (), "forces": (n_atoms, 3), "virial": (3, 3), "fparam": (-1,), "aparam": (n_atoms, -1)}
 
 
 def shaped(values: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:

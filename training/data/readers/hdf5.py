@@ -13,6 +13,7 @@ from ase.units import Hartree
 
 from dpa2calc.errors import DataError
 from dpa2calc.files.limits import read_dataset
+from dpa2calc.labels.names import set_labels
 
 from .deepmd_folder import iread_hdf5_group
 
@@ -88,10 +89,9 @@ def _iread_ani(root: Any) -> Iterator[Atoms]:
         forces = read_dataset(group[_ANI_FORCES]) if _ANI_FORCES in group else None
         for i in range(len(coordinates)):
             atoms = Atoms(numbers=numbers, positions=coordinates[i], info={"group": formula})
-            if energy is not None and np.isfinite(energy[i]):
-                atoms.info["energy"] = float(energy[i]) * Hartree
-            if forces is not None and np.isfinite(forces[i]).all():
-                atoms.arrays["forces"] = np.asarray(forces[i], dtype=np.float64) * Hartree
+            for name, values in (("energy", energy), ("forces", forces)):
+                if values is not None and np.isfinite(values[i]).all():
+                    set_labels(atoms, {name: np.asarray(values[i], dtype=np.float64) * Hartree})
             yield atoms
 
 
@@ -106,8 +106,8 @@ def _iread_transition(split: Any) -> Iterator[Atoms]:
                 positions, energy = read_dataset(part["positions"]), read_dataset(part[_TRANSITION_ENERGY])
                 forces = read_dataset(part[_TRANSITION_FORCES]) if _TRANSITION_FORCES in part else None
                 for i in range(len(positions)):
-                    atoms = Atoms(numbers=numbers, positions=positions[i])
-                    atoms.info.update(group=f"{formula}/{reaction}", energy=float(np.ravel(energy)[i]))
-                    if forces is not None:
-                        atoms.arrays["forces"] = np.asarray(forces[i], dtype=np.float64)
+                    info = {"group": f"{formula}/{reaction}"}
+                    atoms = Atoms(numbers=numbers, positions=positions[i], info=info)
+                    own = None if forces is None else forces[i]
+                    set_labels(atoms, {"energy": np.ravel(energy)[i], "forces": own})
                     yield atoms
