@@ -147,7 +147,7 @@ def _largest_move(computed: Atoms, atoms: Atoms) -> float:
     return float(np.linalg.norm(moves, axis=1).max())
 
 
-def as_number(value: Any, name: str) -> float:
+def as_number(value: object, name: str) -> float:
     """A number that may come as an array or list of one element, or as text.
 
     Raises:
@@ -165,7 +165,7 @@ def as_number(value: Any, name: str) -> float:
     raise DataError(f"{name} = {_short(value)} is not one number; give it in eV, without a unit")
 
 
-def as_array(value: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
+def as_array(value: object, shape: tuple[int, ...], name: str) -> np.ndarray:
     """An array of numbers, float64, of this shape.
 
     Raises:
@@ -177,7 +177,7 @@ def as_array(value: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
     return array
 
 
-def as_matrix(values: Any, name: str) -> np.ndarray:
+def as_matrix(values: object, name: str) -> np.ndarray:
     """A symmetric (3, 3) matrix from 9 numbers, (3, 3), or 6 in Voigt order xx yy zz yz xz xy.
 
     Raises:
@@ -193,7 +193,7 @@ def as_matrix(values: Any, name: str) -> np.ndarray:
     raise DataError(f"{name} has shape {a.shape}; allowed: (3, 3), (9,) or (6,)")
 
 
-def as_floats(value: Any, name: str) -> np.ndarray:
+def as_floats(value: object, name: str) -> np.ndarray:
     """Numbers as float64, also from text.
 
     Raises:
@@ -210,7 +210,7 @@ def as_floats(value: Any, name: str) -> np.ndarray:
     raise DataError(f"{name} = {_short(value)} is not an array of numbers")
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 

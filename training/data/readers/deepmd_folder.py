@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
@@ -16,6 +16,9 @@ from dpa2calc.files.arrays import declared
 from dpa2calc.files.extxyz import ISOTOPES, fortran_numbers
 from dpa2calc.files.limits import read_dataset
 from dpa2calc.labels.names import set_labels
+
+if TYPE_CHECKING:  # slow to load
+    import h5py
 
 
 class _Folder:
@@ -44,7 +47,7 @@ class _Folder:
 class _Group:
     """A system in a group of an HDF5 file."""
 
-    def __init__(self, group: Any, name: str):
+    def __init__(self, group: h5py.Group, name: str):
         self.group, self.name = group, name
 
     def sets(self) -> list[str]:
@@ -63,7 +66,7 @@ class _Group:
                 return numbers_only(np.asarray(self._values(full)), f"{self.name}/{full}")
         return None
 
-    def _values(self, name: str) -> Any:
+    def _values(self, name: str) -> np.ndarray:
         try:
             return read_dataset(self.group[name])
         except DataError:
@@ -97,7 +100,7 @@ def numbers_only(values: np.ndarray, name: str) -> np.ndarray:
     return values
 
 
-def whole_numbers(values: Any, name: str) -> np.ndarray:
+def whole_numbers(values: object, name: str) -> np.ndarray:
     """Types as int64; numbers such as 0.00e+00, which numpy.savetxt writes, are taken.
 
     Raises:
@@ -114,13 +117,13 @@ def whole_numbers(values: Any, name: str) -> np.ndarray:
     raise DataError(f"{name} must hold the atoms' types, whole numbers from 0; it has {str(values)[:60]}")
 
 
-def elements_of(symbols: Any, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+def elements_of(given: Iterable[object], name: str) -> tuple[np.ndarray, np.ndarray | None]:
     """Atomic numbers of a type map, and masses (u) if it has deuterium or tritium.
 
     Raises:
         DataError: a name that is no element.
     """
-    symbols = [str(symbol) for symbol in symbols]
+    symbols = [str(symbol) for symbol in given]
     unknown = [symbol for symbol in symbols if symbol not in atomic_numbers and symbol not in ISOTOPES]
     if unknown:
         raise DataError(f"{name} names {', '.join(unknown)}, which are no elements")
@@ -148,7 +151,7 @@ def iread_folder(path: Path) -> Iterator[Atoms]:
         yield from _frames(_Folder(place))
 
 
-def iread_hdf5_group(group: Any, name: str) -> Iterator[Atoms]:
+def iread_hdf5_group(group: h5py.Group, name: str) -> Iterator[Atoms]:
     """The same for a group of an open HDF5 file."""
     if "type.raw" in group:
         yield from _frames(_Group(group, name))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -48,7 +47,7 @@ def iread_hdf5(path: Path, group: str = "") -> Iterator[Atoms]:
             raise DataError(f"{name} is damaged, or has an unknown layout: {error!r}") from error
 
 
-def _of_layout(root: Any, name: str) -> Iterator[Atoms]:
+def _of_layout(root: h5py.Group, name: str) -> Iterator[Atoms]:
     if _holds_systems(root):
         yield from iread_hdf5_group(root, name)
     elif _first(root, "coordinates") is not None:
@@ -64,24 +63,24 @@ def _of_layout(root: Any, name: str) -> Iterator[Atoms]:
         )
 
 
-def _holds_systems(group: Any) -> bool:
+def _holds_systems(group: h5py.Group) -> bool:
     if "type.raw" in group:
         return True
     first = _first_group(group)
     return first is not None and first is not group and _holds_systems(first)
 
 
-def _first_group(group: Any) -> Any:
+def _first_group(group: h5py.Group | None) -> h5py.Group | None:
     return next((g for g in group.values() if isinstance(g, h5py.Group)), None) if group is not None else None
 
 
-def _first(group: Any, dataset: str) -> Any:
+def _first(group: h5py.Group | None, dataset: str) -> h5py.Group | None:
     """The first member group, if it has this dataset."""
     member = _first_group(group)
     return member if member is not None and dataset in member else None
 
 
-def _iread_ani(root: Any) -> Iterator[Atoms]:
+def _iread_ani(root: h5py.Group) -> Iterator[Atoms]:
     for formula, group in root.items():
         numbers = read_dataset(group["atomic_numbers"])
         coordinates = read_dataset(group["coordinates"])
@@ -95,7 +94,7 @@ def _iread_ani(root: Any) -> Iterator[Atoms]:
             yield atoms
 
 
-def _iread_transition(split: Any) -> Iterator[Atoms]:
+def _iread_transition(split: h5py.Group) -> Iterator[Atoms]:
     for formula, reactions in split.items():
         for reaction, group in reactions.items():
             numbers = read_dataset(group["atomic_numbers"])
