@@ -15,6 +15,7 @@ from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result, ShownBySummary, library_versions, provenance
 
+from .drawing import draw_curve, draw_references
 from .pair_counts import (
     ElementsLike,
     cell_heights,
@@ -151,20 +152,8 @@ class RadialDistribution(Result):
             label: name of this curve in the legend; "g_AB(r)" if None.
         """
         ax = axes_for(ax, (5.0, 3.6))
-        named = (
-            reference
-            if isinstance(reference, dict)
-            else {}
-            if reference is None
-            else {"reference": reference}
-        )
-        for (name, curve), style in zip(named.items(), ("--", ":", "-.") * len(named)):
-            ax.plot(*_curve(curve), "k" + style, lw=1.3, label=name, zorder=3)
-        (line,) = ax.plot(self.r, self.g, lw=1.8, label=label or f"$g_\\mathrm{{{''.join(self.pair)}}}(r)$")
-        if np.isfinite(self.g_error).all():
-            ax.fill_between(
-                self.r, self.g - self.g_error, self.g + self.g_error, color=line.get_color(), alpha=0.3, lw=0
-            )
+        draw_references(ax, reference, _curve)
+        draw_curve(ax, self.r, self.g, self.g_error, label or f"$g_\\mathrm{{{''.join(self.pair)}}}(r)$")
         ax.axhline(1.0, color="0.8", lw=0.8, zorder=0)
         ax.set(xlabel="r (Å)", ylabel="g(r)", xlim=(0.0, self.upper_edges[-1]))
         ax.set_ylim(bottom=0.0)

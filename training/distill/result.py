@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from dpa2calc.errors import DataError
 from dpa2calc.files.atomic import write_json
@@ -75,11 +77,10 @@ class DistillResult(Result):
         """Errors on unseen frames, deviations against the threshold, and frames by round; three axes."""
         axes = panels_for(axes, 3, (13, 3.8))
         n = [r.number for r in self.rounds]
-        axes[0].plot(
-            n, [r.errors.force_rmse for r in self.rounds], "o-", label="student - teacher, new frames"
-        )
+        unseen = _force_errors(r.errors for r in self.rounds)
+        axes[0].plot(n, unseen, "o-", label="student - teacher, new frames")
         if all(r.test for r in self.rounds):
-            axes[0].plot(n, [r.test.force_rmse for r in self.rounds if r.test], "s--", label="test set")
+            axes[0].plot(n, _force_errors(r.test for r in self.rounds), "s--", label="test set")
         axes[0].set(xlabel="round", ylabel="force RMSE (meV/Å)", yscale="log")
         axes[0].legend(fontsize=8)
         columns = list(zip(*(r.deviations for r in self.rounds)))
@@ -135,6 +136,11 @@ class DistillResult(Result):
             return from_plain(cls, {**values, **paths})
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{source} is damaged: {error!r}; call `distill` again") from error
+
+
+def _force_errors(errors: Iterable[Errors | None]) -> np.ndarray:
+    """Force RMSE, meV/Å, NaN where there is none."""
+    return np.array([None if e is None else e.force_rmse for e in errors], dtype=np.float64)
 
 
 def _inside(path: Path, folder: Path) -> str:

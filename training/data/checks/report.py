@@ -112,7 +112,7 @@ def check_dataset(
 
     Training and evaluation call `check_frames` by themselves, which looks at most of this.
 
-    Stresses are compared with the energies of strained copies (`stress_check.stress_misfits`).
+    Stresses are compared with the energies of strained copies (`stress_misfit.stress_misfits`).
 
     Args:
         type_map: elements of the model; others are reported.

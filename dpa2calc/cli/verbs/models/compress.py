@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 
+from dpa2calc.cli.arguments.deferred import check_names
+from dpa2calc.cli.arguments.output import check_files
+from dpa2calc.errors import CheckpointError
+
 EXAMPLE = """example:
   dpa2calc compress student.pt student.safetensors
   dpa2calc compress student.safetensors                   # only the report
@@ -24,16 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compress, report, and write if wanted."""
-    from dpa2calc.cli.arguments.deferred import heads_in_header
-    from dpa2calc.cli.arguments.output import check_files
-    from dpa2calc.errors import CheckpointError
-
     if args.target is not None and not args.target.endswith(".safetensors"):
         raise CheckpointError(
             f"OUT = {args.target} must end in .safetensors; deepmd-kit has its own compress"
         )
     check_files(args.target)
-    heads_in_header(args.source)  # a wrong name is found before torch is loaded
+    check_names(args.source)
     from dpa2calc.model.compression import compress
     from dpa2calc.store.checkpoint import save_checkpoint
     from dpa2calc.store.load import load_model

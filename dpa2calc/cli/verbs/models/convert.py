@@ -6,10 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpa2calc.cli.arguments.deferred import heads_in_header
+from dpa2calc.cli.arguments.deferred import check_names
 from dpa2calc.cli.arguments.output import check_files
 from dpa2calc.errors import CheckpointError
-from dpa2calc.heads import resolve_head
 
 if TYPE_CHECKING:
     from dpa2calc.model.potential import Potential
@@ -43,9 +42,7 @@ def run(args: argparse.Namespace) -> int:
             hint = f"; write {target.stem}.dp, then `dp convert-backend {target.stem}.dp {target.name}`"
         raise CheckpointError(f"OUT = {args.target} must end in .safetensors, .pt or .dp{hint}")
     check_files(args.target)
-    heads = heads_in_header(args.source)
-    if heads is not None and args.head is not None:
-        resolve_head(args.head, heads, model=args.source)
+    check_names(args.source, args.head)
     import torch
 
     from dpa2calc.store.load import load_model

@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 
+from dpa2calc.cli.arguments.deferred import check_names
+from dpa2calc.heads import resolve_head
+
 EXAMPLE = """example:
   dpa2calc describe                       # the model inside the package
   dpa2calc describe model.pt              # a file of deepmd-kit
@@ -23,12 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the description."""
-    from dpa2calc.cli.arguments.deferred import heads_in_header
-    from dpa2calc.heads import resolve_head
-
-    heads = heads_in_header(args.model)  # a wrong name is found before torch is loaded
-    if heads is not None and args.head is not None:
-        resolve_head(args.head, heads, model=args.model)
+    check_names(args.model, args.head)
     from dpa2calc.description import describe, model_facts
     from dpa2calc.store.load import load_model
 

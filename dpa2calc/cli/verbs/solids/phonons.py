@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from dpa2calc.cli.arguments.application import add_application_arguments, chosen, prepared_atoms, report
+from dpa2calc.files.atomic import atomic_path
 
 EXAMPLE = """\
 example: bands and density of states of copper; is the supercell large enough; thermal expansion
@@ -53,5 +55,6 @@ def run(args: argparse.Namespace) -> int:
         return report(quasi_harmonic(atoms, **options), args, "quasi_harmonic")
     result = phonons(atoms, relax=args.relax, **options)
     report(result, args, "phonons")
-    result.to_phonopy().save(f"{args.out}/phonopy.yaml", settings={"force_constants": True})
+    with atomic_path(Path(args.out) / "phonopy.yaml") as temporary:
+        result.to_phonopy().save(temporary, settings={"force_constants": True})
     return 0
