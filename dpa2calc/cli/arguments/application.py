@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
-
-from ase import Atoms
+from typing import TYPE_CHECKING, Any
 
 from dpa2calc.files.figures import save_figure
-from dpa2calc.files.results import Result
 
 from .output import choose_folder
 from .structures import add_calculator_arguments, add_structure_argument, make_calculator, read_structure
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from dpa2calc.files.results import Result
 
 Group = argparse._ArgumentGroup
 

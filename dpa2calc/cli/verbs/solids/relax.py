@@ -11,7 +11,6 @@ from dpa2calc.cli.arguments.output import check_files, structure_name
 from dpa2calc.cli.arguments.structures import make_calculator, read_structure
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import save_figure
-from dpa2calc.files.structures import write_structures
 
 EXAMPLE = """\
 example: positions and cell of a crystal, its space group kept
@@ -56,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     from ase.io.formats import UnknownFileTypeError, filetype, get_ioformat
 
     from dpa2calc.applications import relax
+    from dpa2calc.files.structures import write_structures
 
     atoms = read_structure(args)
     target = Path(args.out or f"{structure_name(args)}-relaxed.extxyz")
