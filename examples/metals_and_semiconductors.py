@@ -28,7 +28,7 @@ from dpa2calc.applications import (
     surface_energy,
     vacancy_formation_energy,
 )
-from dpa2calc.cli.arguments.structures import save_figure
+from dpa2calc.files.figures import save_figure
 from dpa2calc.files.results import Result
 
 # Experiment at room temperature. Lattice constants and C_ij of Cu and Ni: C. Kittel, Introduction to Solid
@@ -91,7 +91,7 @@ def study(element: str, calc: Any, out: Path, *, quick: bool) -> dict[str, Any]:
     }  # fmt: skip
     for name, result in results.items():
         result.save(folder / f"{name}.npz")
-        save_figure(result, folder / f"{name}.png")
+        save_figure(folder / f"{name}.png", result.plot)
         print(result.summary(), flush=True)
     return {
         "a": (curve.volume / curve.n_atoms * ATOMS_PER_CUBE[lattice]) ** (1 / 3),

@@ -180,7 +180,7 @@ def test_no_room_and_no_file_needs_a_table_of_contents():
     full = {str(folder.relative_to(ROOT)): n for folder, n in files.items() if n > MOST_FILES}
     lines = {str(p.relative_to(ROOT)): len(p.read_text().splitlines()) for p in MODULES.values()}
     assert not full
-    assert not {path: n for path, n in lines.items() if n > 385}
+    assert not {path: n for path, n in lines.items() if n > 360}
 
 
 def test_library_code_neither_prints_nor_unpickles():

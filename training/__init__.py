@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dpa2calc.labels.names import LabelKeys
     from dpa2calc.training.config.train import FinetuneConfig, TrainConfig
     from dpa2calc.training.data.checks.report import DataReport, check_dataset, clean
     from dpa2calc.training.data.collection.paper_sets import paper_sets
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
         training_collection,
     )
     from dpa2calc.training.data.dataset import Dataset, Frame
-    from dpa2calc.training.data.labels import LabelKeys
     from dpa2calc.training.distill.config import DistillConfig, MDCondition
     from dpa2calc.training.distill.distill import distill
     from dpa2calc.training.distill.result import DistillResult
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from .learning_curve import LearningCurve, fine_tuned, from_scratch, learning_curve
     from .metrics import Errors
 
-# Public name -> module. Imported when first used, so that the command line reads its options without torch.
+# Public name -> module, from here (a dot more: from the core). Imported when first used, so that the command
+# line reads its options without torch.
 _PUBLIC = {
     "check_dataset": "data.checks.report",
     "clean": "data.checks.report",
@@ -57,7 +58,7 @@ _PUBLIC = {
     "Frame": "data.dataset",
     "from_scratch": "learning_curve",
     "History": "runs.log",
-    "LabelKeys": "data.labels",
+    "LabelKeys": ".labels.names",
     "learning_curve": "learning_curve",
     "LearningCurve": "learning_curve",
     "load_registered": "data.collection.registry",
@@ -114,7 +115,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
-        return getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+        return getattr(importlib.import_module(f".{_PUBLIC[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

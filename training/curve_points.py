@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpa2calc.errors import DataError
-from dpa2calc.files.atomic import write_text
 from dpa2calc.files.identity import Identity, require_same
+from dpa2calc.files.json_lines import read_json_lines, write_json_lines
 
 from .metrics import Errors
 
@@ -32,31 +30,11 @@ class Points:
 
     def __init__(self, path: Path):
         self.path = path
-        self.points: list[Point] = []
-        self.identities: list[Identity | None] = []
-        lines = _lines(path)
-        for number, line in enumerate(lines, start=1):
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError):
-                if number == len(lines) and line.startswith("{"):  # that a killed run left half-written
-                    break
-                record = None
-            self._take(record, number)
-
-    def _take(self, record: Any, number: int) -> None:
-        try:
-            point = Point(str(record["scheme"]), int(record["n_frames"]), Errors(**record["errors"]))
-            identity = record.get("identity")
-            if not (identity is None or isinstance(identity, dict)):
-                raise TypeError("identity")
-        except (TypeError, KeyError, ValueError, AttributeError) as error:
-            raise DataError(
-                f"{self.path}, line {number} is no point of a learning curve; remove this line, or choose "
-                "another output"
-            ) from error
-        self.points.append(point)
-        self.identities.append(identity)
+        found = []
+        if path.exists():
+            found = read_json_lines(path, _taken, "point of a learning curve", "choose another output")
+        self.points: list[Point] = [point for point, _ in found]
+        self.identities: list[Identity | None] = [identity for _, identity in found]
 
     def has(self, scheme: str, n_frames: int) -> bool:
         """Whether the point is there."""
@@ -103,17 +81,12 @@ class Points:
             {"scheme": p.scheme, "n_frames": p.n_frames, "errors": p.errors.to_dict(), "identity": identity}
             for p, identity in zip(self.points, self.identities)
         )
-        write_text(self.path, _text(records))
+        write_json_lines(self.path, records)
 
 
-def _text(records: Iterable[dict[str, Any]]) -> str:
-    return "".join(json.dumps(record) + "\n" for record in records)
-
-
-def _lines(path: Path) -> list[str]:
-    if not path.exists():
-        return []
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+def _taken(record: Any) -> tuple[Point, Identity | None]:
+    """What stands in a line; an error of Python's own where it is something else."""
+    identity = record.get("identity")
+    if not (identity is None or isinstance(identity, dict)):
+        raise TypeError("identity")
+    return Point(str(record["scheme"]), int(record["n_frames"]), Errors(**record["errors"])), identity

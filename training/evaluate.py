@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from ase.data import chemical_symbols
 from dpa2calc.ambient import own_modes
 from dpa2calc.errors import DataError
 from dpa2calc.files.arrays import read_arrays, write_arrays
-from dpa2calc.files.shown import ShownBySummary
+from dpa2calc.files.figures import Axes, panels_for
+from dpa2calc.files.results import Result, from_plain, provenance
+from dpa2calc.files.typed import to_dict
 from dpa2calc.heads import resolve_head
 from dpa2calc.model.potential import Potential
 from dpa2calc.progress import progress_bar
@@ -34,6 +37,7 @@ from .metrics import Errors, ErrorSums
 from .statistics import energy_bias
 
 _HEADER = "json"  # name of the JSON text in the file
+_ARRAYS = ("energies", "forces", "stresses")
 _UNITS = {"energy": "meV/atom", "force": "meV/Å"}
 
 
@@ -47,7 +51,7 @@ class Prediction:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation(ShownBySummary):
+class Evaluation(Result):
     """Errors and what they were made from.
 
     Attributes:
@@ -58,6 +62,7 @@ class Evaluation(ShownBySummary):
         bias: energy an element (eV) that was fitted to the differences and added, or empty.
         few_frames: "energy" and "force" where a handful of frames makes most of the error.
         misordered: a line for each order, not the labels' own, in which shear stresses fit better.
+        provenance: model, head, data and versions.
     """
 
     name: str
@@ -96,20 +101,20 @@ class Evaluation(ShownBySummary):
         few = [found.describe(name, _UNITS[name]) for name, found in self.few_frames.items()]
         return [*few, *self.misordered]
 
-    def plot(self, axes: Any = None) -> Any:
-        """Parity plots of energies, forces and, where there are any, stresses; returns the axes."""
-        import matplotlib.pyplot as plt
+    def panels(self) -> dict[str, np.ndarray]:
+        """What `plot` shows: label and prediction by quantity and unit, of those that there are."""
+        panels = {
+            "energy (eV/atom)": self.energies,
+            "force (eV/Å)": self.forces,
+            "stress (eV/Å³)": self.stresses,
+        }
+        return {label: pairs for label, pairs in panels.items() if len(pairs)}
 
-        panels = [
-            ("energy (eV/atom)", self.energies),
-            ("force (eV/Å)", self.forces),
-            ("stress (eV/Å³)", self.stresses),
-        ]
-        panels = [panel for panel in panels if len(panel[1])]
-        if axes is None:
-            _, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 4), squeeze=False)
-            axes = axes[0]
-        for axis, (label, pairs) in zip(axes, panels):
+    def plot(self, axes: Sequence[Axes] | None = None) -> Sequence[Axes]:
+        """Parity plots of energies, forces and, where there are any, stresses; returns the axes."""
+        panels = self.panels()
+        axes = panels_for(axes, len(panels), (4.2 * len(panels), 4))
+        for axis, (label, pairs) in zip(axes, panels.items()):
             shown = pairs[:: max(len(pairs) // 20_000, 1)]
             low, high = float(shown.min()), float(shown.max())
             axis.plot([low, high], [low, high], color="0.6", lw=0.8)
@@ -118,20 +123,10 @@ class Evaluation(ShownBySummary):
         return axes
 
     def save(self, path: PathLike) -> Path:
-        """Write one `.npz` without pickle; the file is renamed into place when whole."""
-        target = Path(path)
-        header = {
-            "name": self.name,
-            "errors": self.errors.to_dict(),
-            "by_group": {k: e.to_dict() for k, e in self.by_group.items()},
-            "by_element": self.by_element,
-            "bias": self.bias,
-            "few_frames": {k: dataclasses.asdict(few) for k, few in self.few_frames.items()},
-            "misordered": self.misordered,
-        }
-        arrays = {"energies": self.energies, "forces": self.forces, "stresses": self.stresses}
-        write_arrays(target, header, arrays, key=_HEADER)
-        return target
+        """Write one `.npz` without pickle, in the layout of all versions; renamed into place when whole."""
+        header = {f.name: to_dict(getattr(self, f.name)) for f in fields(self) if f.name not in _ARRAYS}
+        write_arrays(path, header, {name: getattr(self, name) for name in _ARRAYS}, key=_HEADER)
+        return Path(path)
 
     @classmethod
     def load(cls, path: PathLike) -> Evaluation:
@@ -142,16 +137,7 @@ class Evaluation(ShownBySummary):
         """
         header, arrays = read_arrays(path, "an evaluation written by Evaluation.save", key=_HEADER)
         try:
-            return cls(
-                name=header["name"],
-                errors=Errors(**header["errors"]),
-                by_group={k: Errors(**e) for k, e in header["by_group"].items()},
-                by_element=header["by_element"],
-                bias=header["bias"],
-                few_frames={k: FewFrames.from_dict(few) for k, few in header.get("few_frames", {}).items()},
-                misordered=tuple(header.get("misordered", ())),
-                **{name: arrays[name] for name in ("energies", "forces", "stresses")},
-            )
+            return from_plain(cls, {**header, **{name: arrays[name] for name in _ARRAYS}})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path} is not an evaluation written by Evaluation.save: {error}") from error
 
@@ -252,7 +238,9 @@ def evaluate(
         >>> evaluate("runs/water/best.safetensors", Dataset.read("test.extxyz")).errors.force_rmse
     """
     check_frames(data.name, data)
+    record = provenance(data=data.name, head=head)
     if isinstance(model, (str, os.PathLike)):
+        record["model"] = os.fspath(model)
         model = load_model(os.fspath(model))
     if isinstance(model, Potential):
         predictions = predict_potential(
@@ -264,8 +252,9 @@ def evaluate(
             progress=progress,
         )
     else:
+        record = provenance(model, data=data.name)
         predictions = predict_calculator(model, data, progress=progress)
-    return compare(data, predictions, fit_bias=fit_bias)
+    return dataclasses.replace(compare(data, predictions, fit_bias=fit_bias), provenance=record)
 
 
 def compare(data: Dataset, predictions: list[Prediction], *, fit_bias: bool = False) -> Evaluation:
@@ -302,8 +291,12 @@ def compare(data: Dataset, predictions: list[Prediction], *, fit_bias: bool = Fa
         bias=bias,
         few_frames=_few_frames(data, by_frame),
         misordered=misordered_shear(virials),
-        **{name: np.concatenate(values) if values else np.zeros((0, 2)) for name, values in pairs.items()},
+        **_joined(pairs),
     )
+
+
+def _joined(pairs: dict[str, list[np.ndarray]]) -> dict[str, Any]:
+    return {name: np.concatenate(parts) if parts else np.zeros((0, 2)) for name, parts in pairs.items()}
 
 
 def _few_frames(data: Dataset, by_frame: dict[str, list[tuple[float, int]]]) -> dict[str, FewFrames]:

@@ -8,13 +8,13 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dpa2calc.ambient import own_modes
 from dpa2calc.errors import DataError
+from dpa2calc.files.figures import Axes, panels_for
 from dpa2calc.files.identity import Part
 from dpa2calc.files.names import file_stems
-from dpa2calc.files.shown import ShownBySummary
+from dpa2calc.files.results import Result, provenance
 from dpa2calc.files.typed import typed
 from dpa2calc.model.config import ModelConfig, check, to_dict
 from dpa2calc.model.potential import Potential
@@ -36,7 +36,7 @@ Scheme = Callable[[Dataset, Path], Potential]
 
 
 @dataclass(frozen=True)
-class LearningCurve(ShownBySummary):
+class LearningCurve(Result):
     """All points of one dataset."""
 
     name: str
@@ -89,13 +89,11 @@ class LearningCurve(ShownBySummary):
             lines.append(f"{n:>8}" + "".join(f"{cell:>24}" for cell in cells))
         return "\n".join(lines)
 
-    def plot(self, axes: Any = None) -> Any:
+    def plot(self, axes: Sequence[Axes] | None = None) -> Sequence[Axes]:
         """Energy and force RMSE against frames, both logarithmic; returns the two axes."""
-        import matplotlib.pyplot as plt
         from matplotlib.ticker import NullFormatter, NullLocator, StrMethodFormatter
 
-        if axes is None:
-            _, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
+        axes = panels_for(axes, 2, (9, 4))
         sizes = sorted({n for scheme in self.schemes() for n in self.series(scheme)[0]})
         for axis, quantity, label in (
             (axes[0], "energy_rmse", "energy RMSE (meV/atom)"),
@@ -226,7 +224,7 @@ def learning_curve(
             if not keep_runs:
                 remove_large_files(place)
         wanted = [p for p in made.points if p.n_frames in own.get(p.scheme, ())]
-    return LearningCurve(data.name, tuple(wanted))
+    return LearningCurve(data.name, tuple(wanted), provenance=provenance(seed=seed))
 
 
 def _sizes(sizes: Sequence[int]) -> set[int]:

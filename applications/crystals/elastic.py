@@ -22,6 +22,7 @@ from dpa2calc.applications.shared.structures import (
     symmetry_dataset,
 )
 from dpa2calc.errors import ConfigError
+from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result, provenance
 
 from . import elastic_tensor
@@ -115,11 +116,9 @@ class ElasticConstants(Result):
             lines.append(f"  not determined: {self.reason}")
         return "\n".join(lines)
 
-    def plot(self, ax: Any = None) -> Any:
+    def plot(self, ax: Axes | None = None) -> Axes:
         """The tensor in the standard orientation as a coloured 6 x 6 table in GPa; returns the axes."""
-        from matplotlib import pyplot as plt
-
-        axes = ax if ax is not None else plt.subplots(layout="constrained")[1]
+        axes = axes_for(ax)
         limit = np.abs(self.standard_tensor).max()
         axes.imshow(self.standard_tensor, cmap="RdBu_r", vmin=-1.5 * limit, vmax=1.5 * limit)
         for (i, j), value in np.ndenumerate(self.standard_tensor):

@@ -17,6 +17,7 @@ from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.cached import Relaxation, evaluate
 from dpa2calc.applications.shared.structures import GPA, checked_copy, need_stress, positive
 from dpa2calc.errors import ConfigError, StructureError
+from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result, provenance
 from dpa2calc.structures.search import check_geometry, find_pairs
 
@@ -93,11 +94,9 @@ class EquationOfState(Result):
             lines.append(f"  -dE/dV against the calculator's stress: {self.pressure_mismatch:.3f} GPa rms")
         return "\n".join(lines)
 
-    def plot(self, ax: Any = None) -> Any:
+    def plot(self, ax: Axes | None = None) -> Axes:
         """Energy against volume per atom with the fitted curve; returns the axes."""
-        from matplotlib import pyplot as plt
-
-        axes = ax if ax is not None else plt.subplots(layout="constrained")[1]
+        axes = axes_for(ax)
         grid = np.linspace(self.volumes.min(), self.volumes.max(), 200)
         form: Any = self.form
         curve = energy_of_volume(

@@ -12,6 +12,7 @@ from ase import Atoms, units
 
 from dpa2calc.applications.shared.application import application
 from dpa2calc.errors import ConfigError
+from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result
 
 from .phonon_result import Phonons
@@ -66,11 +67,9 @@ class PhononConvergence(Result):
         )
         return "\n".join(lines)
 
-    def plot(self, ax: Any = None) -> Any:
+    def plot(self, ax: Axes | None = None) -> Axes:
         """Rms difference against supercell length; returns the axes."""
-        from matplotlib import pyplot as plt
-
-        axes = ax if ax is not None else plt.subplots(layout="constrained")[1]
+        axes = axes_for(ax)
         rows = np.array([kind == "supercell" for kind in self.kind])
         axes.plot(self.image_distances[rows], self.rms_difference[rows], "o-")
         axes.axhline(self.tolerance, color="grey", linestyle=":")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms, units
 
+from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result
 
 from . import phonopy_bridge as _phonopy
@@ -136,14 +137,12 @@ class Phonons(Result):
             return text + "also at q-points that fit the supercell, so the crystal is unstable"
         return text + "none at q-points that fit the supercell: try a larger supercell before believing them"
 
-    def plot(self, ax: Any = None, *, dos: bool = True) -> Any:
+    def plot(self, ax: Axes | None = None, *, dos: bool = True) -> Axes:
         """Bands along the path and, to their right, the density of states; returns the axes of the bands.
 
         With dos=False several results can be drawn into the same axes.
         """
-        from matplotlib import pyplot as plt
-
-        axes = ax if ax is not None else plt.subplots(figsize=(8, 4.5), layout="constrained")[1]
+        axes = axes_for(ax, (8, 4.5))
         edges = [*self.band_starts, len(self.band_distances)]
         (line,) = axes.plot([], [], linewidth=1)
         for start, stop in zip(edges[:-1], edges[1:]):

@@ -15,6 +15,7 @@ from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.cached import Evaluated, Relaxation, evaluate
 from dpa2calc.applications.shared.structures import GPA, checked_copy, need_stress, positive, supercell_matrix
 from dpa2calc.errors import ConfigError, StructureError
+from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result, library_versions, provenance
 from dpa2calc.progress import progress_bar
 
@@ -82,11 +83,9 @@ class QuasiHarmonic(Result):
         lines += [f"  not determined: {text}" for text in (self.reason, self.beyond) if text]
         return "\n".join(lines)
 
-    def plot(self, ax: Any = None) -> Any:
+    def plot(self, ax: Axes | None = None) -> Axes:
         """Volumetric thermal expansion against temperature; returns the axes."""
-        from matplotlib import pyplot as plt
-
-        axes = ax if ax is not None else plt.subplots(layout="constrained")[1]
+        axes = axes_for(ax)
         axes.plot(self.temperatures, 1e6 * self.thermal_expansion)
         axes.set_xlabel("temperature (K)")
         axes.set_ylabel("volumetric thermal expansion (10⁻⁶/K)")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from scipy.interpolate import CubicHermiteSpline
 
+from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result
 
 
@@ -84,11 +84,9 @@ class NudgedElasticBand(Result):
             lines.append(f"  the path dips at images {self.minima}: relax them and split the path there")
         return "\n".join(lines)
 
-    def plot(self, ax: Any = None) -> Any:
+    def plot(self, ax: Axes | None = None) -> Axes:
         """Energy along the path; returns the axes."""
-        from matplotlib import pyplot as plt
-
-        axes = ax if ax is not None else plt.subplots(layout="constrained")[1]
+        axes = axes_for(ax)
         grid, curve = self.spline()
         (line,) = axes.plot(grid, curve - self.energies[0])
         axes.plot(self.path, self.energies - self.energies[0], "o", color=line.get_color())

@@ -24,6 +24,7 @@ from dpa2calc.applications.shared.structures import (
     symmetry_dataset,
 )
 from dpa2calc.errors import ConfigError
+from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result, provenance
 
 
@@ -85,11 +86,9 @@ class SurfaceEnergy(Result):
             lines.append("  the two faces are not equivalent: the number is their mean")
         return "\n".join(lines)
 
-    def plot(self, ax: Any = None) -> Any:
+    def plot(self, ax: Axes | None = None) -> Axes:
         """Surface energy against slab thickness; returns the axes."""
-        from matplotlib import pyplot as plt
-
-        axes = ax if ax is not None else plt.subplots(layout="constrained")[1]
+        axes = axes_for(ax)
         axes.plot(self.thickness, self.unrelaxed_direct, "s--", label="unrelaxed")
         axes.plot(self.thickness, self.direct, "o-", label="relaxed")
         axes.axhline(self.energy, color="grey", linestyle=":", label="fit over thickness")

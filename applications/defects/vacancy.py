@@ -23,6 +23,7 @@ from dpa2calc.applications.shared.structures import (  # fmt: skip
     symmetry_dataset,
 )
 from dpa2calc.errors import ConfigError
+from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result, provenance
 
 
@@ -67,11 +68,9 @@ class VacancyFormation(Result):
         lines.append(f"  chemical potential of the atom removed: {self.chemical_potential:.6f} eV")
         return "\n".join(lines)
 
-    def plot(self, ax: Any = None) -> Any:
+    def plot(self, ax: Axes | None = None) -> Axes:
         """Formation energy against 1/N with the extrapolation; returns the axes."""
-        from matplotlib import pyplot as plt
-
-        axes = ax if ax is not None else plt.subplots(layout="constrained")[1]
+        axes = axes_for(ax)
         axes.plot(1.0 / self.n_atoms, self.energies, "o", label="relaxed")
         axes.plot(1.0 / self.n_atoms, self.unrelaxed_energies, "s", label="unrelaxed")
         if len(self.n_atoms) > 1:

@@ -16,6 +16,7 @@ from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.trajectory import Frames, TrajectoryLike
 from dpa2calc.errors import ConfigError, DataError, MissingDependencyError
 from dpa2calc.files.atomic import write_text
+from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result, provenance
 
 from .chemiscope import write_chemiscope
@@ -82,15 +83,12 @@ class RepresentationMap(Result):
             raise ConfigError('this map has no t-SNE; make it with methods=("pca", "tsne")')
         return self.pca if method == "pca" or self.tsne is None else self.tsne
 
-    def plot(self, ax: Any = None, *, colour: Colour = "group", method: Method | None = None) -> Any:
+    def plot(self, ax: Axes | None = None, *, colour: Colour = "group", method: Method | None = None) -> Axes:
         """Draw the points coloured by group, element or environment; returns the axes."""
         if colour not in self.labels:
             raise ConfigError(f"colour = {colour!r} is not one of {', '.join(self.labels)}")
         points = self.points(method)
-        if ax is None:
-            import matplotlib.pyplot as plt
-
-            ax = plt.subplots(figsize=(6.4, 4.8), layout="constrained")[1]
+        ax = axes_for(ax, (6.4, 4.8))
         import matplotlib as mpl
 
         palette = [mpl.colormaps["tab20"](k) for k in (*range(0, 20, 2), *range(1, 20, 2))]

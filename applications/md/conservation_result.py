@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from dpa2calc.dynamics.result import MDResult
-from dpa2calc.files.results import Result
-from dpa2calc.files.wording import plus_minus
+from dpa2calc.files.figures import Axes, axes_for
+from dpa2calc.files.results import Result, plus_minus
 
 BLOCKS = 10
 
@@ -68,11 +68,9 @@ class EnergyConservation(Result):
                 lines.append(f"  {dt:7g}   {self.fluctuation[i, k]:14.4g}   {drift}{note}")
         return "\n".join(lines)
 
-    def plot(self, ax: Any = None) -> Any:
+    def plot(self, ax: Axes | None = None) -> Axes:
         """Fluctuation against time step on logarithmic axes, with the line of dt²."""
-        import matplotlib.pyplot as plt
-
-        ax = ax if ax is not None else plt.subplots(layout="constrained")[1]
+        ax = axes_for(ax)
         for i, label in enumerate(self.labels):
             text = f"{label}: dt$^{{{round(self.order[i], 2) + 0.0:.2f}}}$"
             ax.loglog(self.timesteps_fs, self.fluctuation[i], marker="o", label=text)
@@ -85,11 +83,9 @@ class EnergyConservation(Result):
         ax.legend()
         return ax
 
-    def plot_energy(self, timestep_fs: float | None = None, ax: Any = None) -> Any:
+    def plot_energy(self, timestep_fs: float | None = None, ax: Axes | None = None) -> Axes:
         """Total energy against time for each calculator at one time step (the smallest if not given)."""
-        import matplotlib.pyplot as plt
-
-        ax = ax if ax is not None else plt.subplots(layout="constrained")[1]
+        ax = axes_for(ax)
         wanted = self.timesteps_fs[0] if timestep_fs is None else timestep_fs
         k = int(np.argmin(np.abs(self.timesteps_fs - wanted)))
         for i, label in enumerate(self.labels):

@@ -15,6 +15,7 @@ from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.cached import Evaluated, Relaxation, evaluate
 from dpa2calc.applications.shared.structures import checked_copy, positive
 from dpa2calc.errors import ConfigError, StructureError
+from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result, provenance
 
 # sqrt(eV/Å²/u) as an angular frequency, times hbar: energy in eV of a mode with unit eigenvalue
@@ -126,11 +127,9 @@ class Vibrations(Result):
         )
         return "\n".join(lines)
 
-    def plot(self, ax: Any = None) -> Any:
+    def plot(self, ax: Axes | None = None) -> Axes:
         """Frequencies as sticks; returns the axes."""
-        from matplotlib import pyplot as plt
-
-        axes = ax if ax is not None else plt.subplots(layout="constrained")[1]
+        axes = axes_for(ax)
         axes.vlines(self.frequencies, 0.0, 1.0)
         axes.set_xlabel("frequency (1/cm), imaginary below zero")
         axes.set_yticks([])

@@ -9,6 +9,7 @@ import numpy as np
 from ase import Atoms, units
 from ase.geometry import find_mic
 
+from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result
 
 
@@ -84,11 +85,9 @@ class RelaxResult(Result):
     def _pressure(self) -> str:
         return f"{self.pressure / units.GPa:g} GPa"
 
-    def plot(self, ax: Any = None) -> Any:
+    def plot(self, ax: Axes | None = None) -> Axes:
         """Largest force (left axis) and energy above the last (right axis) against the step."""
-        import matplotlib.pyplot as plt
-
-        ax = ax if ax is not None else plt.subplots(layout="constrained")[1]
+        ax = axes_for(ax)
         ax.semilogy(self.step, np.maximum(self.max_force, 1e-12), color="C3", marker=".")
         ax.set_xlabel("step")
         ax.set_ylabel("largest force (eV/Å)", color="C3")

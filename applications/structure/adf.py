@@ -11,8 +11,10 @@ from ase import Atoms
 from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.trajectory import BlockAverage, Frames, TrajectoryLike, with_progress
 from dpa2calc.errors import ConfigError, DataError, StructureError
+from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result, library_versions, provenance
 
+from .drawing import draw_curve, draw_references
 from .pair_counts import ElementsLike, check_bins, indices_of, neighbour_vectors, parse_elements
 from .rdf import radial_distributions
 
@@ -96,7 +98,7 @@ class AngularDistribution(Result):
             ]
         )
 
-    def plot(self, ax: Any = None, *, reference: Any = None, label: str | None = None) -> Any:
+    def plot(self, ax: Axes | None = None, *, reference: Any = None, label: str | None = None) -> Axes:
         """Draw the density with its error band; returns the axes.
 
         Args:
@@ -104,23 +106,9 @@ class AngularDistribution(Result):
             reference: an AngularDistribution drawn beside it in black, or a dict of name -> one.
             label: name of this curve; "A-B-C" if None.
         """
-        if ax is None:
-            import matplotlib.pyplot as plt
-
-            ax = plt.subplots(figsize=(5.0, 3.6), layout="constrained")[1]
-        named = (
-            reference
-            if isinstance(reference, dict)
-            else {}
-            if reference is None
-            else {"reference": reference}
-        )
-        for (name, curve), style in zip(named.items(), ("--", ":", "-.") * len(named)):
-            ax.plot(curve.angle, curve.density, "k" + style, lw=1.3, label=name, zorder=3)
-        (line,) = ax.plot(self.angle, self.density, lw=1.8, label=label or self.name)
-        if np.isfinite(self.density_error).all():
-            low, high = self.density - self.density_error, self.density + self.density_error
-            ax.fill_between(self.angle, low, high, color=line.get_color(), alpha=0.3, lw=0)
+        ax = axes_for(ax, (5.0, 3.6))
+        draw_references(ax, reference, lambda curve: (curve.angle, curve.density))
+        draw_curve(ax, self.angle, self.density, self.density_error, label or self.name)
         ax.set(xlabel=f"angle {self.name} (°)", ylabel="probability density (1/°)", xlim=(0.0, 180.0))
         ax.set_xticks(range(0, 181, 30))
         ax.set_ylim(bottom=0.0)

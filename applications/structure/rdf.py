@@ -12,9 +12,10 @@ from ase import Atoms
 from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.trajectory import BlockAverage, Frames, TrajectoryLike, with_progress
 from dpa2calc.errors import ConfigError, StructureError
-from dpa2calc.files.results import Result, library_versions, provenance
-from dpa2calc.files.shown import ShownBySummary
+from dpa2calc.files.figures import Axes, axes_for
+from dpa2calc.files.results import Result, ShownBySummary, library_versions, provenance
 
+from .drawing import draw_curve, draw_references
 from .pair_counts import (
     ElementsLike,
     cell_heights,
@@ -139,7 +140,7 @@ class RadialDistribution(Result):
             )
         return "\n".join(lines)
 
-    def plot(self, ax: Any = None, *, reference: Any = None, label: str | None = None) -> Any:
+    def plot(self, ax: Axes | None = None, *, reference: Any = None, label: str | None = None) -> Axes:
         """Draw g(r) with its error band; returns the axes.
 
         Args:
@@ -148,24 +149,9 @@ class RadialDistribution(Result):
                 dict of name -> one of these.
             label: name of this curve in the legend; "g_AB(r)" if None.
         """
-        if ax is None:
-            import matplotlib.pyplot as plt
-
-            ax = plt.subplots(figsize=(5.0, 3.6), layout="constrained")[1]
-        named = (
-            reference
-            if isinstance(reference, dict)
-            else {}
-            if reference is None
-            else {"reference": reference}
-        )
-        for (name, curve), style in zip(named.items(), ("--", ":", "-.") * len(named)):
-            ax.plot(*_curve(curve), "k" + style, lw=1.3, label=name, zorder=3)
-        (line,) = ax.plot(self.r, self.g, lw=1.8, label=label or f"$g_\\mathrm{{{''.join(self.pair)}}}(r)$")
-        if np.isfinite(self.g_error).all():
-            ax.fill_between(
-                self.r, self.g - self.g_error, self.g + self.g_error, color=line.get_color(), alpha=0.3, lw=0
-            )
+        ax = axes_for(ax, (5.0, 3.6))
+        draw_references(ax, reference, _curve)
+        draw_curve(ax, self.r, self.g, self.g_error, label or f"$g_\\mathrm{{{''.join(self.pair)}}}(r)$")
         ax.axhline(1.0, color="0.8", lw=0.8, zorder=0)
         ax.set(xlabel="r (Å)", ylabel="g(r)", xlim=(0.0, self.upper_edges[-1]))
         ax.set_ylim(bottom=0.0)

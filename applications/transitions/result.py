@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from ase import units
 
-from dpa2calc.files.results import Result
-from dpa2calc.files.wording import plus_minus
+from dpa2calc.files.figures import Axes, axes_for
+from dpa2calc.files.results import Result, plus_minus
 
 from .stage import Stage
 from .step import StepPosition, find_step
@@ -153,14 +153,16 @@ class PhaseTransition(Result):
             )
         return "\n".join(lines)
 
-    def plot(self, ax: Any = None) -> Any:
+    def plot(self, ax: Axes | None = None) -> Axes:
         """Order parameter against temperature, with the step of each branch."""
-        ax = _axes(ax)
+        ax = axes_for(ax)
         for branch in self.steps:
             mine = self.on(branch)
             mark, color = _MARKS[branch]
-            options = {"marker": mark, "color": color, "capsize": 2, "label": branch}
-            ax.errorbar(self.target[mine], self.order[mine, 0], yerr=self.order[mine, 1], **options)
+            order, error = self.order[mine].T[:2]
+            ax.errorbar(
+                self.target[mine], order, yerr=error, marker=mark, color=color, capsize=2, label=branch
+            )
             step = self.steps[branch]
             if np.isfinite(step["temperature"]):
                 low, high = step["temperature"] - step["error"], step["temperature"] + step["error"]
@@ -170,9 +172,9 @@ class PhaseTransition(Result):
         ax.legend()
         return ax
 
-    def plot_lattice(self, ax: Any = None) -> Any:
+    def plot_lattice(self, ax: Axes | None = None) -> Axes:
         """Lattice parameters against temperature; full symbols on heating, open ones on cooling."""
-        ax = _axes(ax)
+        ax = axes_for(ax)
         for branch in self.steps:
             mine = self.on(branch)
             for axis, name in enumerate("abc"):
@@ -191,9 +193,9 @@ class PhaseTransition(Result):
         ax.legend()
         return ax
 
-    def plot_heat_capacity(self, ax: Any = None) -> Any:
+    def plot_heat_capacity(self, ax: Axes | None = None) -> Axes:
         """Heat capacity at constant pressure against temperature."""
-        ax = _axes(ax)
+        ax = axes_for(ax)
         for branch in self.steps:
             mine = self.on(branch)
             mark, color = _MARKS[branch]
@@ -209,14 +211,6 @@ class PhaseTransition(Result):
 
     def _pressure(self) -> str:
         return f"{self.pressure / units.GPa:g} GPa"
-
-
-def _axes(ax: Any) -> Any:
-    if ax is not None:
-        return ax
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(layout="constrained")[1]
 
 
 def _heat_capacity(branch: tuple[str, ...], target: np.ndarray, enthalpy: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from scipy.special import stdtrit
 
 from dpa2calc.applications.shared.application import application
 from dpa2calc.errors import ConfigError, DataError
+from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result, provenance
 
 from .diffusion import CM2_PER_S, Diffusion
@@ -87,8 +88,8 @@ class Arrhenius(Result):
         return lines
 
     def plot(
-        self, ax: Any = None, *, references: Mapping[str, Any] | None = None, label: str | None = None
-    ) -> Any:
+        self, ax: Axes | None = None, *, references: Mapping[str, Any] | None = None, label: str | None = None
+    ) -> Axes:
         """Draw D in cm²/s, logarithmic, against 1000/T with the fit and its 68 % band; returns the axes.
 
         Args:
@@ -96,10 +97,7 @@ class Arrhenius(Result):
             references: name -> (temperatures in K, D in cm²/s), drawn as open markers beside it.
             label: name of this data in the legend.
         """
-        if ax is None:
-            import matplotlib.pyplot as plt
-
-            ax = plt.subplots(figsize=(5.0, 3.8), layout="constrained")[1]
+        ax = axes_for(ax, (5.0, 3.8))
         name = label or f"{self.species} {self.quantity}"
         y, e = self.values * CM2_PER_S, np.nan_to_num(self.errors) * CM2_PER_S
         lower = np.minimum(e, 0.9 * y)  # a bar below zero cannot be drawn on a logarithmic axis

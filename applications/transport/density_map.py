@@ -15,6 +15,7 @@ from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.trajectory import TrajectoryLike
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.atomic import atomic_path
+from dpa2calc.files.figures import axes_for
 from dpa2calc.files.results import Result, provenance
 
 from .unwrapped import Drift, Paths, read_paths
@@ -77,10 +78,7 @@ class DensityMap(Result):
             raise ConfigError(
                 f"axis = {axis}, slab = {slab}: take axis 0, 1 or 2 and 0 <= slab[0] < slab[1] <= 1"
             )
-        if ax is None:
-            import matplotlib.pyplot as plt
-
-            ax = plt.subplots(figsize=(5.2, 4.6), layout="constrained")[1]
+        ax = axes_for(ax, (5.2, 4.6))
         u, v = [k for k in range(3) if k != axis]
         n = self.density.shape[axis]
         layers = slice(round(slab[0] * n), max(round(slab[1] * n), round(slab[0] * n) + 1))

@@ -12,8 +12,8 @@ from ase import units
 from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.trajectory import TrajectoryLike, check_blocks
 from dpa2calc.errors import ConfigError, DataError
-from dpa2calc.files.results import Result, provenance
-from dpa2calc.files.wording import plus_minus
+from dpa2calc.files.figures import Axes, axes_for
+from dpa2calc.files.results import Result, plus_minus, provenance
 
 from .msd import block_error, choose_lags, ratio_error, slope_weights, squared_displacements
 from .unwrapped import WITHOUT_CELL, Drift, Paths, read_paths
@@ -120,12 +120,9 @@ class Diffusion(Result):
                 lines.append(f"  {name}  {number}{unit}")
         return "\n".join(lines)
 
-    def plot(self, ax: Any = None, *, collective: bool = True, label: str | None = None) -> Any:
+    def plot(self, ax: Axes | None = None, *, collective: bool = True, label: str | None = None) -> Axes:
         """Draw the mean-square displacements with error bands and fitted lines; returns the axes."""
-        if ax is None:
-            import matplotlib.pyplot as plt
-
-            ax = plt.subplots(figsize=(5.0, 3.6), layout="constrained")[1]
+        ax = axes_for(ax, (5.0, 3.6))
         name = label or self.species
         curves = [(f"{name} tracer", self.msd, self.msd_error, self.tracer)]
         if collective and self.collective_msd is not None and self.collective_msd_error is not None:

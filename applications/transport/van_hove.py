@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -14,6 +13,7 @@ from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.trajectory import BlockAverage, TrajectoryLike
 from dpa2calc.applications.structure.pair_counts import cell_heights, check_bins
 from dpa2calc.errors import ConfigError
+from dpa2calc.files.figures import Axes
 from dpa2calc.files.results import Result, provenance
 from dpa2calc.structures.distances import pair_vectors
 
@@ -66,24 +66,23 @@ class VanHove(Result):
             )
         return "\n".join(lines)
 
-    def plot(self, ax: Any = None) -> Any:
+    def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the self part, and the distinct part on a second axes below; returns the first axes.
 
         With `ax` given, only the self part is drawn there.
         """
-        axes = [ax]
-        if ax is None:
-            import matplotlib.pyplot as plt
+        import matplotlib.pyplot as plt
 
-            n = 1 if self.distinct_part is None else 2
+        n = 1 if self.distinct_part is None else 2
+        if ax is None:
             figure = plt.figure(figsize=(5.0, 3.0 * n), layout="constrained")
-            axes = list(figure.subplots(n, 1, sharex=True, squeeze=False)[:, 0])
+            axes: list[Axes] = list(figure.subplots(n, 1, sharex=True, squeeze=False)[:, 0])
+        else:
+            axes = [ax]
         parts = [(self.self_part, self.self_error, "4πr²G$_s$(r, t) (1/Å)")]
         if self.distinct_part is not None and self.distinct_error is not None:
             parts.append((self.distinct_part, self.distinct_error, "G$_d$(r, t) / ρ"))
-        import matplotlib as mpl
-
-        colours = mpl.colormaps["viridis"](np.linspace(0.0, 0.9, len(self.time)))
+        colours = plt.colormaps["viridis"](np.linspace(0.0, 0.9, len(self.time)))
         for axis, (values, errors, name) in zip(axes, parts):
             for k, t in enumerate(self.time):
                 axis.plot(self.r, values[k], color=colours[k], lw=1.5, label=f"{t:g} ps")

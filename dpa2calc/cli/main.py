@@ -1,4 +1,4 @@
-"""The console command `dpa2calc`: one verb, one module with `add_parser(subparsers)` and `run(args)`."""
+"""The console command `dpa2calc`: one verb, one module with `add_arguments(parser)` and `run(args)`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dpa2calc.cli.shell import Parser, Speaker, readable_streams, run_verb
 from dpa2calc.version import __version__
 
-# verb -> (module inside dpa2calc.cli.verbs, one line for `dpa2calc --help`). A verb's module is imported only
-# when that verb is used, so `dpa2calc --help` needs neither torch nor ASE.
+# verb -> (module inside dpa2calc.cli.verbs, its line of help). A verb's module is imported only when it is
+# used, so `dpa2calc --help` needs neither torch nor ASE. A module has EXAMPLE, the end of its help, and
+# DESCRIPTION where its beginning is more than the line here.
 VERBS: dict[str, tuple[str, str]] = {
     "models": ("models.models", "models by name: inside the package, or published and downloaded when used"),
     "describe": ("models.describe", "what a model is: heads, elements, functionals, sizes, training figures"),
@@ -34,10 +35,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "eos": ("solids.eos", "equation of state: equilibrium volume, bulk modulus"),
     "elastic": ("solids.elastic", "elastic constants: full tensor, stability, averages"),
     "phonons": ("solids.phonons", "phonons: bands, density of states, thermal properties, quasi-harmonic"),
-    "vibrations": (
-        "solids.vibrations",
-        "vibrations of a molecule: frequencies, zero-point energy, free energy",
-    ),
+    "vibrations": ("solids.vibrations", "vibrations of a molecule: frequencies, zero-point and free energy"),
     "surface": ("solids.surface", "surface energy of a face, from slabs of several thicknesses"),
     "vacancy": ("solids.vacancy", "vacancy formation energy, from supercells of several sizes"),
     "neb": ("solids.neb", "minimum-energy path and barrier between two structures"),
@@ -59,12 +57,14 @@ def build_parser(verb: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for name, (module, line) in VERBS.items():
+    for name, (place, line) in VERBS.items():
+        own = verbs.add_parser(name, help=line)
         if name == verb:
-            importlib.import_module(f"dpa2calc.cli.verbs.{module}").add_parser(verbs)
-            verbs.choices[name].set_defaults(parser=verbs.choices[name])
-        else:
-            verbs.add_parser(name, help=line)
+            module = importlib.import_module(f"dpa2calc.cli.verbs.{place}")
+            about = f"{line[0].upper()}{line[1:]}."
+            own.description, own.epilog = getattr(module, "DESCRIPTION", about), module.EXAMPLE
+            module.add_arguments(own)
+            own.set_defaults(run=module.run, parser=own)
     return parser
 
 

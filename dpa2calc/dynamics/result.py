@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from ase import Atoms, units
 
+from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result
 
 
@@ -100,11 +101,9 @@ class MDResult(Result):
         slope = np.polyfit(self.time_fs, self.conserved_energy - self.conserved_energy[0], 1)[0]
         return float(slope) / self.n_atoms * 1e6
 
-    def plot(self, ax: Any = None) -> Any:
+    def plot(self, ax: Axes | None = None) -> Axes:
         """Temperature (left axis) and potential energy per atom (right axis) against time."""
-        import matplotlib.pyplot as plt
-
-        ax = ax if ax is not None else plt.subplots(layout="constrained")[1]
+        ax = axes_for(ax)
         picoseconds = self.time_fs / 1000
         ax.plot(picoseconds, self.temperature, color="C3", linewidth=0.8, label="temperature")
         ax.plot(

@@ -7,9 +7,10 @@ import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
+import numpy.typing as npt
 from numpy.lib import format as npy
 
 from dpa2calc.errors import DataError
@@ -24,8 +25,8 @@ _BEST_PACKING = 1100
 
 def write_arrays(
     path: str | os.PathLike[str],
-    header: Any,
-    arrays: Mapping[str, Any],
+    header: object,
+    arrays: Mapping[str, npt.ArrayLike],
     *,
     compress: bool = True,
     key: str = HEADER,
@@ -35,7 +36,7 @@ def write_arrays(
     Raises:
         OutputError: the file cannot be written.
     """
-    content = {key: np.array(json.dumps(header)), **arrays}
+    content: dict[str, Any] = {key: np.array(json.dumps(header)), **arrays}
     with atomic_path(path) as temporary, open(temporary, "wb") as handle:
         (np.savez_compressed if compress else np.savez)(handle, **content)
 
@@ -66,14 +67,19 @@ def read_arrays(
     return header, arrays
 
 
+def declared(handle: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type that the header of a `.npy` file announces; ValueError where there is no header."""
+    read = npy.read_array_header_1_0 if npy.read_magic(handle)[0] == 1 else npy.read_array_header_2_0
+    shape, _, dtype = read(handle)
+    return tuple(shape), dtype
+
+
 def _check_size(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> None:
     """Raise ValueError where an array says that it is larger than its bytes can be."""
     if member.file_size > _BEST_PACKING * max(member.compress_size, 1):
         raise ValueError(f"{member.filename} cannot hold {member.file_size} bytes")
     with archive.open(member) as handle:
-        version = npy.read_magic(handle)
-        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, _, dtype = read(handle)
+        shape, dtype = declared(handle)
         if dtype.kind not in "biufcU":
             raise ValueError(f"{member.filename} holds {dtype}, not numbers or text")
         if int(np.prod(shape, dtype=object)) * dtype.itemsize != member.file_size - handle.tell():

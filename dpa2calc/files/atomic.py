@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 
@@ -93,6 +92,6 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: str | os.PathLike[str], content: Any, *, indent: int | None = 1) -> None:
+def write_json(path: str | os.PathLike[str], content: object, *, indent: int | None = 1) -> None:
     """Write JSON; see `atomic_path`."""
     write_text(path, json.dumps(content, indent=indent))

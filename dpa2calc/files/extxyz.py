@@ -226,7 +226,7 @@ def _renamed(match: re.Match[str]) -> str:
     return quoted or _HIDDEN.get(alone) or _KEYS.get(key.lower(), _HIDDEN.get(key, key))
 
 
-def _numbers(key: str, value: Any) -> np.ndarray:
+def _numbers(key: str, value: object) -> np.ndarray:
     try:
         return np.array([float(word) for word in fortran_numbers(str(value)).replace(",", " ").split()])
     except ValueError:

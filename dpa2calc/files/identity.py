@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from ase import Atoms
 
 from dpa2calc.errors import ConfigError, DataError
@@ -22,7 +23,7 @@ Part = dict[str, Any]
 Identity = Mapping[str, Part]
 
 
-def digest(*arrays: Any) -> str:
+def digest(*arrays: npt.ArrayLike) -> str:
     """A short hash of arrays: of their shapes, types and bytes."""
     found = hashlib.sha256()
     for item in arrays:
@@ -32,12 +33,12 @@ def digest(*arrays: Any) -> str:
     return found.hexdigest()[:24]
 
 
-def text_digest(value: Any) -> str:
+def text_digest(value: object) -> str:
     """A short hash of whatever JSON can hold."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=repr).encode()).hexdigest()[:24]
 
 
-def _rounded(values: Any) -> np.ndarray:
+def _rounded(values: npt.ArrayLike) -> np.ndarray:
     # 10 decimals: far below any physical difference, above the rounding of a supercell built twice
     return np.round(np.asarray(values, dtype=float), 10) + 0.0
 
@@ -104,7 +105,7 @@ def calculator_identity(calculator: Any) -> Part:
     return part
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     """As JSON gives it back; arrays by their hash, other objects by their class."""
     if isinstance(value, np.ndarray):
         return value.tolist() if value.size <= 9 and value.dtype.kind in "biuf" else digest(value)
@@ -147,13 +148,13 @@ def differences(stored: Identity, asked: Identity) -> list[str]:
     return found
 
 
-def _values(old: Any, new: Any) -> str:
+def _values(old: object, new: object) -> str:
     texts = [json.dumps(value) for value in (old, new)]
     readable = all(len(text) <= 60 and not _is_hash(value) for text, value in zip(texts, (old, new)))
     return f" ({texts[0]} -> {texts[1]})" if readable else ""
 
 
-def _is_hash(value: Any) -> bool:
+def _is_hash(value: object) -> bool:
     return isinstance(value, str) and len(value) == 24 and set(value) <= set("0123456789abcdef")
 
 

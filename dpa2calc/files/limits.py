@@ -37,7 +37,7 @@ _BYTES_PER_ATOM = 2
 _CUT = 1 << 20
 
 
-def _open_zstd(path: str | os.PathLike[str], mode: str = "rb") -> Any:
+def _open_zstd(path: str | os.PathLike[str], mode: str = "rb") -> IO[bytes]:
     for module in ("compression.zstd", "zstandard"):  # Python 3.14 has the first
         with contextlib.suppress(ImportError):
             return importlib.import_module(module).open(path, mode)
@@ -74,7 +74,7 @@ def check_bytes(
 class _Bounded(io.RawIOBase):
     """Bytes of a packed stream up to a limit."""
 
-    def __init__(self, stream: Any, name: str, size: int, error: type[DPA2CalcError]) -> None:
+    def __init__(self, stream: IO[bytes], name: str, size: int, error: type[DPA2CalcError]) -> None:
         self.stream, self.name, self.size, self.error, self.total = stream, name, size, error, 0
 
     def readable(self) -> bool:
@@ -115,11 +115,6 @@ def open_unpacked(
         return open(path, "rb")
     raw = _Bounded(opener(path, "rb"), str(path), os.path.getsize(path), error)
     return io.BufferedReader(raw, 1 << 20)
-
-
-def open_text(path: str | os.PathLike[str]) -> IO[str]:
-    """A UTF-8 text file, unpacked by its suffix within the bounds of `open_unpacked`."""
-    return io.TextIOWrapper(open_unpacked(path), encoding="utf-8")
 
 
 def check_zip(
@@ -172,7 +167,7 @@ def parse_json(text: str | bytes, name: str, *, error: type[DPA2CalcError] = Che
 
 
 def check_tree(
-    tree: Any,
+    tree: object,
     size: int,
     name: str,
     *,
@@ -188,7 +183,7 @@ def check_tree(
     """
     done: dict[int, int] = {}
 
-    def count(node: Any, depth: int) -> int:
+    def count(node: object, depth: int) -> int:
         if not isinstance(node, (Mapping, list, tuple)):
             if plain and not (node is None or isinstance(node, (bool, int, float, str))):
                 raise error(f"{name} holds an object of type {type(node).__name__} among its options")

@@ -6,17 +6,27 @@ import argparse
 import dataclasses
 import math
 import os
+import sys
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
 import numpy as np
 
-from dpa2calc.files.typed import build, check_fields, finite, option_types, typed
+from dpa2calc.errors import ConfigError
+
+from .typed import Number, build, check_fields, finite, option_types, typed, wrong
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 Config = TypeVar("Config")
+DEEPEST = 20  # tables and lists within each other in a file
 
 
 def option_help(cls: type) -> dict[str, str]:
@@ -29,7 +39,7 @@ def option_help(cls: type) -> dict[str, str]:
     }
 
 
-def parse_options(cls: type[Config], values: Mapping[str, Any], name: str = "") -> Config:
+def parse_options(cls: type[Config], values: Mapping[str, object], name: str = "") -> Config:
     """Build a dataclass from what a file or a command line holds, checking every key and type.
 
     Args:
@@ -41,7 +51,7 @@ def parse_options(cls: type[Config], values: Mapping[str, Any], name: str = "") 
     return cast(Config, build(cls, values, name, read=convert))
 
 
-def settle(config: Any, name: str = "", *, number: Callable[[Any], float] | None = None) -> None:
+def settle(config: object, name: str = "", *, number: Number | None = None) -> None:
     """Check the types of all options of a dataclass that was just made, and take NumPy's numbers as Python's.
 
     Call it first in `__post_init__`. Unlike in a file or a command line a text is no number here.
@@ -52,9 +62,19 @@ def settle(config: Any, name: str = "", *, number: Callable[[Any], float] | None
     check_fields(config, name, read=partial(convert, text=False, number=number))
 
 
-def convert(
-    hint: Any, value: Any, name: str, *, text: bool = True, number: Callable[[Any], float] | None = None
-) -> Any:
+def at_least(config: object, least: float, *names: str) -> None:
+    """Check that numbers among the options of a dataclass are not below a bound.
+
+    Raises:
+        ConfigError: one is; it is named.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if value < least:
+            raise wrong(name, value, f"at least {least:g}")
+
+
+def convert(hint: Any, value: object, name: str, *, text: bool = True, number: Number | None = None) -> Any:
     """The value of an option as `typed` has it; one item may stand for a list, a path for a text.
 
     Args:
@@ -82,7 +102,7 @@ def _prepared(hint: Any, value: Any, text: bool) -> Any:
     return _from_text(value, hint) if text and isinstance(value, str) else value
 
 
-def _several(value: Any) -> bool:
+def _several(value: object) -> bool:
     """Whether it is a list, a tuple, a range or an array."""
     if isinstance(value, np.ndarray):
         return bool(value.ndim)
@@ -97,7 +117,7 @@ def _limit(value: Any) -> float:
     return math.inf if value == math.inf else finite(value)
 
 
-def _from_text(text: str, hint: Any) -> Any:
+def _from_text(text: str, hint: Any) -> bool | float | str:
     """What a text stands for; the text itself where it is nothing of that type."""
     if hint is bool:
         return {"true": True, "false": False}.get(text.lower(), text)
@@ -139,3 +159,29 @@ def given_options(arguments: argparse.Namespace, cls: type) -> dict[str, Any]:
     """The options of a dataclass that the command line gave, still as text."""
     names = {field.name for field in dataclasses.fields(cls)}
     return {name: value for name, value in vars(arguments).items() if name in names}
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        ConfigError: it is no TOML.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no TOML: {error}") from error
+    except RecursionError:
+        raise ConfigError(f"{path} is nested too deeply; allowed: {DEEPEST} tables or lists") from None
+    level: list[object] = [values]
+    for _ in range(DEEPEST + 1):
+        level = [inner for item in level for inner in _inside(item)]
+    if level:
+        raise ConfigError(f"{path} is nested too deeply; allowed: {DEEPEST} tables or lists")
+    return values
+
+
+def _inside(value: object) -> list[object]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []

@@ -1,8 +1,9 @@
-"""What every application returns: frozen numbers that can be summarised, plotted, saved and loaded."""
+"""What calculations return: frozen numbers that can be summarised, plotted, saved and loaded."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import platform
 import warnings
@@ -10,23 +11,61 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-import ase
 import numpy as np
 
 from dpa2calc.errors import ConfigError, DataError
-from dpa2calc.files.arrays import read_arrays, write_arrays
-from dpa2calc.files.identity import differences
-from dpa2calc.files.shown import ShownBySummary
-from dpa2calc.files.typed import option_types, typed
 from dpa2calc.version import __version__
 
+from .arrays import read_arrays, write_arrays
+from .identity import differences
+from .typed import build
+
 ResultType = TypeVar("ResultType", bound="Result")
+Plain = TypeVar("Plain")
 VERSION = 1
 
 
-def provenance(calculator: Any = None, **extra: Any) -> dict[str, Any]:
+def plus_minus(value: float, error: float) -> str:
+    """A value with its error, both to the error's second digit: "1620 ± 460", "0.2513 ± 0.0022"."""
+    if not (math.isfinite(error) and error > 0.0 and math.isfinite(value)):
+        return f"{value:.4g} ± {error:.2g}"
+    digits = 1 - math.floor(math.log10(error))
+    if digits > 7 or (digits < 0 and abs(value) > 1e6):
+        return f"{value:.4g} ± {error:.2g}"
+    if digits < 0:
+        value, error = round(value, digits), round(error, digits)
+    return f"{value:.{max(digits, 0)}f} ± {error:.{max(digits, 0)}f}"
+
+
+class ShownBySummary:
+    """Shown as its class and its `summary()`; a dataclass would list every array it holds.
+
+    Example:
+        >>> class Mean(ShownBySummary):
+        ...     def summary(self):
+        ...         return "1.5 ± 0.1 eV"
+        >>> Mean()
+        <Mean: 1.5 ± 0.1 eV>
+    """
+
+    def summary(self) -> str:
+        """A line or one screen of text."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        text = self.summary()
+        return f"<{type(self).__name__}{':' + chr(10) if chr(10) in text else ': '}{text}>"
+
+    def __init_subclass__(cls, **arguments: object) -> None:
+        super().__init_subclass__(**arguments)
+        # `dataclass` writes a __repr__ into every class that has none of its own.
+        if "__repr__" not in cls.__dict__:
+            cls.__repr__ = cls.__repr__  # type: ignore[method-assign]
+
+
+def provenance(calculator: object = None, **extra: object) -> dict[str, Any]:
     """Describe where a result comes from: calculator, versions, machine, time, and what the caller adds.
 
     Args:
@@ -35,10 +74,7 @@ def provenance(calculator: Any = None, **extra: Any) -> dict[str, Any]:
         extra: JSON-able entries such as `seed=1`.
     """
     record: dict[str, Any] = {
-        "dpa2calc": __version__,
-        "ase": ase.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
+        **versions(),
         "machine": f"{platform.machine()} {platform.system()}",
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
@@ -51,6 +87,12 @@ def provenance(calculator: Any = None, **extra: Any) -> dict[str, Any]:
     return record
 
 
+def versions(*libraries: str) -> dict[str, str]:
+    """Versions of this package, of Python, ASE, NumPy, and of further installed distributions."""
+    own = {"dpa2calc": __version__, "python": platform.python_version()}
+    return {**own, **library_versions("ase", "numpy", *libraries)}
+
+
 def library_versions(*names: str) -> dict[str, str]:
     """Versions of installed distributions, for provenance."""
     return {name: metadata.version(name) for name in names}
@@ -58,17 +100,17 @@ def library_versions(*names: str) -> dict[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Result(ShownBySummary):
-    """Base of all application results.
+    """Base of all results: of applications, evaluations, learning curves and distillations.
 
-    Subclasses are frozen dataclasses whose fields are numbers, strings, numpy arrays,
-    or (nested) lists, tuples and dicts of these. Units are ASE's (eV, Å, eV/Å³) unless the
+    Subclasses are frozen dataclasses whose fields are numbers, strings, numpy arrays, or (nested) lists,
+    tuples, dicts and dataclasses of these. Units are ASE's (eV, Å, eV/Å³) unless the
     field's documentation says otherwise. `summary()` has the main numbers with units and uncertainties, on
     one screen; a shell or a notebook shows it.
     """
 
     provenance: dict[str, Any] = field(default_factory=dict, repr=False)
 
-    def plot(self, ax: Any = None) -> Any:
+    def plot(self, ax: Any = None, /) -> Any:
         """Draw the result; returns the matplotlib axes."""
         raise NotImplementedError
 
@@ -113,7 +155,7 @@ class Result(ShownBySummary):
 
 def _warn_of_another(path: str | os.PathLike[str], mine: dict[str, Any]) -> None:
     """Warn where a result of another structure is about to be replaced."""
-    if not Path(path).is_file() or "identity" not in mine:
+    if not os.path.isfile(path) or "identity" not in mine:
         return
     try:
         header, arrays = read_arrays(path, "a result")
@@ -130,7 +172,7 @@ def _warn_of_another(path: str | os.PathLike[str], mine: dict[str, Any]) -> None
 
 
 def _build(
-    cls: type[ResultType], packed: dict[str, Any], arrays: dict[str, np.ndarray], path: Any
+    cls: type[ResultType], packed: dict[str, Any], arrays: dict[str, np.ndarray], path: str | os.PathLike[str]
 ) -> ResultType:
     """The result from its stored fields, which must be those of the class and of their types."""
     fields = {item.name: item for item in dataclasses.fields(cls)}
@@ -146,20 +188,29 @@ def _build(
             if names
         ]
         raise DataError(f"{path} does not have the fields of a {cls.__name__}: {'; '.join(parts)}")
-    hints = option_types(cls)
-    try:  # NaN and infinity are results too
-        values = {n: _unpack(value, arrays) for n, value in packed.items()}
-        return cls(**{n: typed(hints[n], value, n, number=float) for n, value in values.items()})
+    try:
+        return from_plain(cls, {name: _unpack(value, arrays) for name, value in packed.items()})
     except (ConfigError, ValueError, KeyError, TypeError, IndexError) as error:
         raise DataError(f"{path} is damaged ({error}); compute the result again") from error
 
 
-def _pack(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
+def from_plain(cls: type[Plain], values: object) -> Plain:
+    """A result, or a part of one, from what `to_dict` made of it; NaN and infinity are results too.
+
+    Raises:
+        ConfigError: unknown, missing or wrong fields.
+    """
+    return cast(Plain, build(cls, values, number=float))
+
+
+def _pack(value: object, name: str, arrays: dict[str, np.ndarray]) -> object:
     if isinstance(value, np.ndarray):
         arrays[name] = value
         return {"__array__": name}
     if isinstance(value, np.generic):
         return value.item()
+    if dataclasses.is_dataclass(value):
+        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     if isinstance(value, dict):
         return {"__dict__": [[key, _pack(item, f"{name}.{key}", arrays)] for key, item in value.items()]}
     if isinstance(value, (list, tuple)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from ase.io.formats import UnknownFileTypeError, filetype, get_ioformat, string2
 
 from dpa2calc.errors import DataError
 
+from .atomic import atomic_path
 from .extxyz import ISOTOPES, iread_extxyz
 from .opening import PathLike, compression, first_bytes, plain_name, unpacked
 
@@ -59,6 +60,20 @@ def read_structures(path: PathLike, index: slice | int | str = slice(None)) -> l
     if not frames:
         raise DataError(f"{path} has no frame {index!r}")
     return frames
+
+
+def write_structures(path: PathLike, structures: Atoms | Sequence[Atoms], *, kind: str | None = None) -> None:
+    """Write with ASE, whole or not at all.
+
+    Args:
+        kind: ASE's name of the format; None takes what the file's name says.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    kind = kind or filetype(os.fspath(path), read=False)
+    with atomic_path(path) as temporary:
+        ase.io.write(temporary, structures, format=kind)
 
 
 def file_format(path: PathLike) -> str:

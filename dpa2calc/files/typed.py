@@ -30,6 +30,10 @@ _WORDS = {
 _LISTS = (tuple, list, collections.abc.Sequence, collections.abc.Iterable)
 _UNIONS = (types.UnionType, typing.Union)
 
+Number = Callable[[Any], float]
+"""Makes a float of a number; raises ValueError or OverflowError for one that is not allowed."""
+Read = Callable[[Any, Any, str], Any]
+"""Of annotation, value and name, what is stored."""
 option_types: Callable[[Any], dict[str, Any]] = functools.cache(typing.get_type_hints)
 
 
@@ -46,7 +50,7 @@ def as_written(value: Any) -> float:
     return value if isinstance(value, int) else number
 
 
-def typed(hint: Any, value: Any, name: str, *, number: Callable[[Any], float] = finite) -> Any:
+def typed(hint: Any, value: Any, name: str, *, number: Number = finite) -> Any:
     """The value as its annotation has it.
 
     Args:
@@ -79,7 +83,7 @@ def typed(hint: Any, value: Any, name: str, *, number: Callable[[Any], float] = 
             return {key: inner(items, item, f"{name}.{key}") for key, item in value.items()}
         raise wrong(name, value, _TABLE)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        return value if isinstance(value, hint) else build(hint, value, name)
+        return value if isinstance(value, hint) else build(hint, value, name, number=number)
     if origin in (np.ndarray, os.PathLike, types.NoneType) and not isinstance(value, origin):
         raise wrong(name, value, _WORDS[origin])
     if origin is np.ndarray and (value.ndim == 0 or value.dtype.kind not in "biuf"):
@@ -95,7 +99,7 @@ def _plain(value: Any) -> Any:
     return value.item() if is_number else value
 
 
-def _scalar(hint: Any, value: Any, name: str, number: Callable[[Any], float]) -> Any:
+def _scalar(hint: Any, value: Any, name: str, number: Number) -> bool | float | str:
     if hint in (bool, str) and isinstance(value, hint):
         if hint is str and "\x00" in value:  # no file, head or element has it in its name
             raise wrong(name, value, "a text without NUL characters")
@@ -112,7 +116,7 @@ def _scalar(hint: Any, value: Any, name: str, number: Callable[[Any], float]) ->
     raise wrong(name, value, _WORDS[hint])
 
 
-def _union(arguments: tuple[Any, ...], value: Any, name: str, inner: Callable[..., Any]) -> Any:
+def _union(arguments: tuple[Any, ...], value: object, name: str, inner: Read) -> Any:
     """None, one of several dataclasses that are told apart by their `kind`, or what fits first."""
     if value is None and types.NoneType in arguments:
         return None
@@ -122,7 +126,7 @@ def _union(arguments: tuple[Any, ...], value: Any, name: str, inner: Callable[..
         kind = value.get("kind")
         if not isinstance(kind, str) or kind not in kinds:
             raise wrong(f"{name}.kind", kind, ", ".join(kinds))
-        return build(kinds[kind], value, name)
+        return inner(kinds[kind], value, name)
     reasons = []
     for choice in choices:
         try:
@@ -134,7 +138,7 @@ def _union(arguments: tuple[Any, ...], value: Any, name: str, inner: Callable[..
     raise wrong(name, value, " or ".join(dict.fromkeys(reasons)))
 
 
-def _list(origin: Any, arguments: tuple[Any, ...], value: Any, name: str, inner: Callable[..., Any]) -> Any:
+def _list(origin: Any, arguments: tuple[Any, ...], value: Any, name: str, inner: Read) -> Any:
     several = isinstance(value, collections.abc.Iterable) and not isinstance(value, (str, bytes, Mapping))
     # a 0-d array says that it can be iterated, and cannot
     if not several or (isinstance(value, np.ndarray) and value.ndim == 0):
@@ -150,18 +154,26 @@ def _list(origin: Any, arguments: tuple[Any, ...], value: Any, name: str, inner:
     return tuple(found) if origin is tuple else found
 
 
-def build(cls: Any, values: Any, name: str = "", *, read: Callable[[Any, Any, str], Any] = typed) -> Any:
+def build(
+    cls: Any,
+    values: object,
+    name: str = "",
+    *,
+    read: Read | None = None,
+    number: Number = finite,
+) -> Any:
     """A dataclass, or one of a union of them, from plain values.
 
     Args:
-        read: of annotation, value and name, what is stored.
+        read: of annotation, value and name, what is stored; `typed` with this `number` when left out.
 
     Raises:
         ConfigError: an unknown key (the nearest right one is named), a missing one, or a value of another
             type.
     """
+    read = read or functools.partial(typed, number=number)
     if get_origin(cls) in _UNIONS:
-        return typed(cls, values, name or "value")
+        return read(cls, values, name or "value")
     if not isinstance(values, Mapping):
         raise wrong(name or cls.__name__, values, _TABLE)
     hints = option_types(cls)
@@ -177,7 +189,18 @@ def build(cls: Any, values: Any, name: str = "", *, read: Callable[[Any, Any, st
     return cls(**found)
 
 
-def check_fields(instance: Any, name: str = "", *, read: Callable[[Any, Any, str], Any] = typed) -> None:
+def to_dict(value: Any) -> Any:
+    """A dataclass and all that is in it as plain dicts and lists, ready for JSON."""
+    if dataclasses.is_dataclass(value):
+        return {field.name: to_dict(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, (tuple, list)):
+        return [to_dict(item) for item in value]
+    if isinstance(value, dict):
+        return {key: to_dict(item) for key, item in value.items()}
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def check_fields(instance: Any, name: str = "", *, read: Read = typed) -> None:
     """Hold the fields of a frozen dataclass against its annotations, in place; for its `__post_init__`.
 
     Args:
@@ -193,19 +216,19 @@ def check_fields(instance: Any, name: str = "", *, read: Callable[[Any, Any, str
         object.__setattr__(instance, field.name, read(hints[field.name], value, where + field.name))
 
 
-def unknown_key(key: str, value: Any, known: list[str]) -> str:
+def unknown_key(key: str, value: object, known: list[str]) -> str:
     """The message for a key that does not exist."""
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]}?" if near else ""
     return f"unknown option {key} = {shown(value)}{hint} Known: {', '.join(known)}"
 
 
-def wrong(name: str, value: Any, allowed: str) -> ConfigError:
+def wrong(name: str, value: object, allowed: str) -> ConfigError:
     """The error for a value that is not allowed."""
     return ConfigError(f"{name} = {shown(value)} is not allowed; allowed: {allowed}")
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """A value for a message, in one short line."""
     try:
         text = " ".join(repr(value).split())

@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.stress import full_3x3_to_voigt_6_stress
 from ase.units import GPa
 
-from dpa2calc.files.shown import ShownBySummary
+from dpa2calc.files.results import ShownBySummary
 from dpa2calc.structures.lattice import is_crystal
 
 from .names import as_array, as_number, stored_label, virial_label

@@ -1,10 +1,17 @@
-"""Labels that a structure carries: in stored calculator results, in `info` or in `arrays`, under a name."""
+"""Labels that a structure carries: in stored calculator results, in `info` or in `arrays`, under a name.
+
+Energies are eV, forces eV/Å. A stress has ASE's sign (positive = tensile), eV/Å^3; a virial is
+sum_i r_i (x) F_i = -volume * stress, eV, as deepmd-kit and QUIP write it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.geometry import find_mic
@@ -21,6 +28,38 @@ _SPELLED_FREELY = {
     "virial": ("virial",),
 }
 _SAME_PLACE = 1e-5  # Å; forces change by far less than their convergence
+
+
+@dataclass(frozen=True)
+class LabelKeys:
+    """Where labels are looked for: the attached calculator's results, then `atoms.info` and `atoms.arrays`.
+
+    `virial` is eV, sum_i r_i (x) F_i = -volume * stress, as deepmd-kit and QUIP write it; `stress` has
+    ASE's sign (positive = tensile), eV/Å^3, 3x3 or Voigt. Where both are present the stress is taken. An
+    empty name leaves the label out: `LabelKeys(stress="", virial="")`. The own names are found in any
+    capitals (`Energy`), and forces as `force`.
+
+    Example:
+        >>> Dataset.read("train.xyz", keys=LabelKeys(energy="REF_energy", forces="REF_forces"))
+    """
+
+    energy: str = "energy"
+    forces: str = "forces"
+    stress: str = "stress"
+    virial: str = "virial"
+    group: str = "group"
+
+    def named(self) -> dict[str, str]:
+        """Labels that were given another name than their own, by what they are."""
+        own = {f.name: f.default for f in fields(self)}
+        return {kind: key for kind, key in vars(self).items() if key and key != own[kind]}
+
+    def read(self) -> set[str]:
+        """The names that are looked for."""
+        return set(vars(self).values())
+
+
+OWN_NAMES = LabelKeys()
 
 
 def stored_label(atoms: Atoms, key: str) -> Any:
@@ -43,6 +82,21 @@ def stored_label(atoms: Atoms, key: str) -> Any:
         return value
     names = (name for name in (*atoms.info, *atoms.arrays) if str(name).lower() in _SPELLED_FREELY[key])
     return next((value for name in names if (value := _exact(atoms, name)) is not None), None)
+
+
+def set_labels(atoms: Atoms, labels: Mapping[str, npt.ArrayLike | None]) -> None:
+    """Give a structure labels and parameters where `stored_label` finds them; None is passed over.
+
+    Forces and aparam go to `atoms.arrays`, energy, stress, virial and fparam to `atoms.info`.
+    """
+    for name, value in labels.items():
+        if value is None:
+            continue
+        array = np.array(value, dtype=np.float64)
+        if name in ("forces", "aparam"):
+            atoms.arrays[name] = array
+        else:
+            atoms.info[name] = array if array.ndim else float(array)
 
 
 def _exact(atoms: Atoms, key: str) -> Any:
@@ -93,7 +147,7 @@ def _largest_move(computed: Atoms, atoms: Atoms) -> float:
     return float(np.linalg.norm(moves, axis=1).max())
 
 
-def as_number(value: Any, name: str) -> float:
+def as_number(value: object, name: str) -> float:
     """A number that may come as an array or list of one element, or as text.
 
     Raises:
@@ -111,7 +165,7 @@ def as_number(value: Any, name: str) -> float:
     raise DataError(f"{name} = {_short(value)} is not one number; give it in eV, without a unit")
 
 
-def as_array(value: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
+def as_array(value: object, shape: tuple[int, ...], name: str) -> np.ndarray:
     """An array of numbers, float64, of this shape.
 
     Raises:
@@ -123,7 +177,7 @@ def as_array(value: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
     return array
 
 
-def as_matrix(values: Any, name: str) -> np.ndarray:
+def as_matrix(values: object, name: str) -> np.ndarray:
     """A symmetric (3, 3) matrix from 9 numbers, (3, 3), or 6 in Voigt order xx yy zz yz xz xy.
 
     Raises:
@@ -139,7 +193,7 @@ def as_matrix(values: Any, name: str) -> np.ndarray:
     raise DataError(f"{name} has shape {a.shape}; allowed: (3, 3), (9,) or (6,)")
 
 
-def as_floats(value: Any, name: str) -> np.ndarray:
+def as_floats(value: object, name: str) -> np.ndarray:
     """Numbers as float64, also from text.
 
     Raises:
@@ -156,7 +210,7 @@ def as_floats(value: Any, name: str) -> np.ndarray:
     raise DataError(f"{name} = {_short(value)} is not an array of numbers")
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -181,3 +235,34 @@ def virial_label(
         return -atoms.get_volume() * matrix, ""
     found = stored_label(atoms, virial)
     return (None, "") if found is None else (as_matrix(found, f"{prefix}{virial}"), "")
+
+
+# The keys that name each kind of label, and what names of such labels have in common.
+_KEYS = {"energy": ("energy",), "forces": ("forces",), "stress": ("stress", "virial")}
+_PARTS = {"energy": ("energy",), "forces": ("force",), "stress": ("stress", "virial")}
+
+
+def unread_labels(atoms: Atoms, keys: LabelKeys, lacking: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Names that look like the labels a structure lacks, such as REF_energy, by kind.
+
+    Args:
+        lacking: "energy", "forces", "stress". Kinds that the keys leave out with an empty name are left out.
+    """
+    results = getattr(atoms.calc, "results", None) or {}
+    read = keys.read()
+    names = [str(n) for n in dict.fromkeys([*results, *atoms.info, *atoms.arrays]) if n not in read]
+    wanted = [kind for kind in lacking if all(getattr(keys, key) for key in _KEYS[kind])]
+    found = {kind: tuple(n for n in names if any(p in n.lower() for p in _PARTS[kind])) for kind in wanted}
+    return {kind: names for kind, names in found.items() if names}
+
+
+def advice(found: Iterable[str]) -> str:
+    """What to do about labels under other names, for messages."""
+    found = tuple(dict.fromkeys(found))
+    where = (
+        "energy_key=..., forces_key=..., in a file under [sets.NAME] "
+        "(in Python LabelKeys(energy=...), on the command line --energy-key)"
+    )
+    if not found:
+        return f"labels under other names are read with {where}"
+    return f"there are {', '.join(found)}: name what to learn with {where}"

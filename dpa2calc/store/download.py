@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import http.client
 import os
+import re
 import socket
 import time
 import urllib.error
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from dpa2calc.deepmd.foreign import is_page
 from dpa2calc.errors import DownloadError
+from dpa2calc.files.atomic import rename
 from dpa2calc.progress import progress_bar
 from dpa2calc.store.web import RedirectRefused, open_url
 from dpa2calc.version import __version__
@@ -87,12 +89,9 @@ def download(
                     failures.append(f"  {url}: {type(error).__name__}: {error}")
                     continue
                 if sha256 is None:
-                    warnings.warn(
-                        f"no checksum is published for {target.name}; the file from {url} has "
-                        f"sha256 {file_sha256(part)}",
-                        stacklevel=2,
-                    )
-                os.replace(part, target)
+                    found = f"the file from {url} has sha256 {file_sha256(part)}"
+                    warnings.warn(f"no checksum is published for {target.name}; {found}", stacklevel=2)
+                rename(part, target)
                 return target
     except OSError as error:
         raise DownloadError(
@@ -231,14 +230,14 @@ def _announced(response: http.client.HTTPResponse, start: int) -> int | None:
         raise _MirrorFailed(f"it answered with HTTP {response.status} instead of the file")
     if response.status == 206 and not start:
         raise _MirrorFailed("it answered with a piece of the file, which was not asked for")
-    if response.status == 206 and _range_start(response.headers.get("Content-Range")) != start:
+    if response.status == 206 and _range(response.headers.get("Content-Range"))[0] != start:
         raise _MirrorFailed("it answered another range than asked for")
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         raise _MirrorFailed(f"it answered with the file packed ({encoding}), which was not asked for")
     length = response.headers.get("Content-Length")
     if length is None:
-        return _total_size(response.headers.get("Content-Range")) if response.status == 206 else None
+        return _range(response.headers.get("Content-Range"))[1] if response.status == 206 else None
     if not (length.strip().isascii() and length.strip().isdigit() and len(length) < 20):
         raise _MirrorFailed(f"it announces a length that is no number: {length[:40]!r}")
     total = int(length) + (start if response.status == 206 else 0)
@@ -280,7 +279,7 @@ def _open(url: str, part: Path, start: int, timeout: float) -> http.client.HTTPR
     except urllib.error.HTTPError as error:
         reason = f"HTTP {error.code} {error.reason}"
         if error.code == 416 and start:  # nothing from `start` on
-            if _total_size(error.headers.get("Content-Range")) == start:
+            if _range(error.headers.get("Content-Range"))[1] == start:
                 return None
             part.unlink()  # longer than the file on the server: start again
             raise _Interrupted("the part on disk does not fit the file on the server") from error
@@ -316,20 +315,11 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _range_start(content_range: str | None) -> int | None:
-    """The first byte in 'bytes 100-199/200'."""
-    try:
-        return int((content_range or "").split()[1].split("-")[0])
-    except (IndexError, ValueError):
-        return None
-
-
-def _total_size(content_range: str | None) -> int | None:
-    """The last number in 'bytes */200'."""
-    try:
-        return int((content_range or "").rsplit("/", 1)[1])
-    except (IndexError, ValueError):
-        return None
+def _range(header: str | None) -> tuple[int | None, int | None]:
+    """First byte and size of the file in 'bytes 100-199/200' or 'bytes */200', None where it is not said."""
+    found = re.match(r"\s*\S+\s+(?:(\d{1,19})-\d*|\*)/(\d{1,19})?", header or "")
+    first, total = found.groups() if found else (None, None)
+    return None if first is None else int(first), None if total is None else int(total)
 
 
 def _reason(error: BaseException) -> str:

@@ -16,7 +16,9 @@ from record import save_record
 from dpa2calc.model.config import ModelConfig
 from dpa2calc.model.potential import Potential
 from dpa2calc.training import Dataset, Errors, TrainConfig, TrainingSet, load_registered, model_for
-from dpa2calc.training.config.run_file import ModelSection, RunFile, read_run_file, with_changes
+from dpa2calc.training.config.model import with_changes
+from dpa2calc.training.config.run_file import RunFile, read_run_file
+from dpa2calc.training.config.sections import ModelSection
 from dpa2calc.training.learning_curve import Scheme
 from dpa2calc.training.statistics import spread_frames
 

@@ -81,7 +81,7 @@ def test_errors_of_the_system_are_one_line(error, here, capsys, monkeypatch):
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("dpa2calc.cli.verbs.solids.eos.choose_folder", fail)
+    monkeypatch.setattr("dpa2calc.cli.arguments.application.choose_folder", fail)
     assert main(["eos", "Cu.cif", "--calculator", "emt"]) == 1
     text = capsys.readouterr().err
     assert text.startswith("dpa2calc eos: ") and text.count("\n") == 1 and "Traceback" not in text

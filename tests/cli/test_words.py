@@ -114,3 +114,9 @@ def test_what_a_wrong_value_is_called(words, option, files, capsys):
     assert main((words + known).split()) == 1
     error = capsys.readouterr().err
     assert option in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_a_verb_begins_with_what_it_does(verb):
+    description = parser_of(verb).description
+    assert description[0].isupper() and description.endswith(".") and "example" in parser_of(verb).epilog

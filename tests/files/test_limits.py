@@ -12,7 +12,8 @@ import pytest
 
 from dpa2calc.errors import CheckpointError, DataError
 from dpa2calc.files import limits
-from dpa2calc.files.limits import check_tree, check_zip, open_text, parse_json
+from dpa2calc.files.limits import check_tree, check_zip, parse_json
+from dpa2calc.files.opening import open_text
 from dpa2calc.files.structures import iread_structures
 
 PACKERS = {".xz": lzma.compress, ".gz": gzip.compress, ".bz2": bz2.compress}

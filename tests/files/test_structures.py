@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from dpa2calc.applications import Frames
 from dpa2calc.cli.arguments.structures import read_frame
-from dpa2calc.errors import DataError, MissingDependencyError
-from dpa2calc.files.structures import iread_structures, read_structures
+from dpa2calc.errors import DataError, MissingDependencyError, OutputError
+from dpa2calc.files.structures import iread_structures, read_structures, write_structures
 from dpa2calc.training import Dataset
 
 
@@ -287,3 +287,20 @@ def test_a_file_of_another_suffix_is_known_by_its_content(tmp_path):
     np.testing.assert_allclose(read_frame(str(tmp_path / "CONTCAR")).cell, frames[0].cell, atol=1e-9)
     ase.io.write(tmp_path / "train.dat", Atoms("Cu"), format="extxyz")
     assert len(Dataset.read(tmp_path / "train.dat")) == 1
+
+
+@pytest.mark.parametrize("name", ["a.extxyz", "a.cif", "POSCAR", "a.extxyz.gz"])
+def test_structures_are_written_whole_in_the_format_of_the_name(tmp_path, name, monkeypatch):
+    write_structures(tmp_path / name, bulk("Cu", cubic=True))
+    again = read_structures(tmp_path / name)[0]
+    assert len(again) == 4 and again.get_volume() == pytest.approx(3.61**3, rel=1e-5)
+    before = (tmp_path / name).read_bytes()
+
+    def half(path, *_: object, **__: object) -> None:
+        path.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("ase.io.write", half)
+    with pytest.raises(OutputError, match=f"{name} cannot be written: No space left"):
+        write_structures(tmp_path / name, bulk("Cu"))
+    assert (tmp_path / name).read_bytes() == before and [p.name for p in tmp_path.iterdir()] == [name]

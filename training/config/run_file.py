@@ -5,37 +5,31 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from dpa2calc.errors import CheckpointError, ConfigError, DataError
+from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.atomic import check_writable
-from dpa2calc.files.options import convert, parse_options
+from dpa2calc.files.options import convert, parse_options, read_toml
 from dpa2calc.files.patterns import expanded
 from dpa2calc.files.typed import option_types, typed, unknown_key
-from dpa2calc.model.config import FittingConfig, ModelConfig, from_dict, to_dict
+from dpa2calc.model.config import ModelConfig
 from dpa2calc.model.config.presets import preset, preset_names
 from dpa2calc.training.data.dataset import Dataset
 from dpa2calc.training.data.readers import PathLike
 
+from .model import changed_descriptor, trained_model
 from .sections import ModelSection, SetSection, check_set_names
 from .train import TrainConfig
 
 if TYPE_CHECKING:
-    from dpa2calc.model.potential import Potential
+    from dpa2calc.training.data.checks.report import Finding
     from dpa2calc.training.fit.setup import TrainingSet
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 logger = logging.getLogger(__name__)
-Options = TypeVar("Options", bound=TrainConfig)
-DEEPEST = 20  # tables and lists within each other in a file
+Options = TypeVar("Options", bound=TrainConfig, covariant=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,32 +129,6 @@ def _section(name: str, value: Any) -> dict[str, Any]:
     return {**filled, **section}
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file.
-
-    Raises:
-        ConfigError: it is no TOML.
-    """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no TOML: {error}") from error
-    except RecursionError:
-        raise ConfigError(f"{path} is nested too deeply; allowed: {DEEPEST} tables or lists") from None
-    level: list[Any] = [values]
-    for _ in range(DEEPEST + 1):
-        level = [inner for item in level for inner in _inside(item)]
-    if level:
-        raise ConfigError(f"{path} is nested too deeply; allowed: {DEEPEST} tables or lists")
-    return values
-
-
-def _inside(value: Any) -> list[Any]:
-    if isinstance(value, dict):
-        return list(value.values())
-    return value if isinstance(value, list) else []
-
-
 def _read_deepmd(path: Path, cls: type[TrainConfig]) -> dict[str, Any]:
     """deepmd-kit's input.json in this package's words; what it asks for in vain is said."""
     from dpa2calc.deepmd.input_json import read_input
@@ -193,7 +161,7 @@ def _model_section(value: Any) -> ModelSection | ModelConfig | str:
     return parse_options(ModelSection, _table(value, "model"), "model")
 
 
-def check_run(run: RunFile[Any]) -> None:
+def check_run(run: RunFile[TrainConfig]) -> None:
     """Find out that a file or the model is missing before the first set is read.
 
     Raises:
@@ -201,12 +169,12 @@ def check_run(run: RunFile[Any]) -> None:
     """
     check_paths(run)
     if isinstance(run.model, ModelSection):
-        _changed_descriptor(preset(run.model.preset, run.model.type_map or ("H",)), run.model)
+        changed_descriptor(preset(run.model.preset, run.model.type_map or ("H",)), run.model)
     elif isinstance(run.model, str) and run.model not in preset_names():
-        _trained_model(run.model, run.root)
+        trained_model(run.model, run.root)
 
 
-def check_paths(run: RunFile[Any]) -> None:
+def check_paths(run: RunFile[TrainConfig]) -> None:
     """Find out that a file of frames is missing, or that the output folder cannot be written.
 
     Raises:
@@ -226,7 +194,7 @@ def check_paths(run: RunFile[Any]) -> None:
             )
 
 
-def load_sets(run: RunFile[Any]) -> tuple[dict[str, TrainingSet], dict[str, Dataset]]:
+def load_sets(run: RunFile[TrainConfig]) -> tuple[dict[str, TrainingSet], dict[str, Dataset]]:
     """Read, check, clean and split all sets of a file.
 
     Returns:
@@ -279,7 +247,7 @@ def load_sets(run: RunFile[Any]) -> tuple[dict[str, TrainingSet], dict[str, Data
     return training, test
 
 
-def _kept(findings: Any, dropped: Any) -> Any:
+def _kept(findings: tuple[Finding, ...], dropped: tuple[Finding, ...]) -> tuple[Finding, ...]:
     gone = {f.frame for f in dropped}
     return tuple(f for f in findings if f.frame not in gone)
 
@@ -287,87 +255,3 @@ def _kept(findings: Any, dropped: Any) -> Any:
 def _read(paths: tuple[str, ...], root: Path, name: str, section: SetSection) -> Dataset:
     files = [str(file) for path in paths for file in expanded(path, root)]
     return Dataset.read(files, name=name, keys=section.keys)
-
-
-def build_model(run: RunFile[Any], sets: Mapping[str, TrainingSet]) -> ModelConfig | Potential:
-    """The configuration of a file's `[model]`, with the sets' heads and what is known of them.
-
-    A text that is no preset is a trained model to go on with: a checkpoint file, or a name as in
-    `DPA2Calculator(name)`; its heads must be those that the sets name.
-    """
-    from dpa2calc.training.fit.run import model_for
-
-    section = run.model
-    if isinstance(section, ModelConfig):
-        return _with_cards(section, run)
-    if isinstance(section, str):
-        if section not in preset_names():
-            return _trained_model(section, run.root)
-        section = ModelSection(preset=section)
-    config = model_for(section.preset, sets, type_map=section.type_map or None)
-    return _with_cards(with_changes(config, section), run)
-
-
-def _trained_model(name: str, root: Path) -> Potential:
-    from dpa2calc.store.load import load_model
-
-    beside = root / name
-    try:
-        return load_model(beside if os.path.isfile(beside) else name)
-    except CheckpointError as error:
-        presets = ", ".join(preset_names())
-        raise ConfigError(
-            f"model = {name!r} is neither a preset ({presets}) nor a model to go on with: {error}"
-        ) from error
-
-
-def with_changes(config: ModelConfig, section: ModelSection) -> ModelConfig:
-    """A preset's configuration with a section's changes to descriptor and fitting nets.
-
-    Raises:
-        ConfigError: an unknown part; the nearest is named.
-    """
-    descriptor = _changed_descriptor(config, section)
-    fitting = from_dict(FittingConfig, {**to_dict(FittingConfig()), **section.fitting})
-    heads = tuple(dataclasses.replace(head, fitting=fitting) for head in config.heads)
-    return dataclasses.replace(config, descriptor=descriptor, heads=heads)
-
-
-def _changed_descriptor(config: ModelConfig, section: ModelSection) -> Any:
-    merged = _merge(to_dict(preset(section.preset, config.type_map).descriptor), section.descriptor, "")
-    return from_dict(type(config.descriptor), merged)
-
-
-def _merge(base: dict[str, Any], changes: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Changes put over a nested table; "none" removes a part."""
-    out = dict(base)
-    for key, value in changes.items():
-        if key not in base:
-            place = f"model.descriptor.{where}"
-            raise ConfigError(unknown_key(f"{place}{key}", value, [f"{place}{name}" for name in base]))
-        if isinstance(value, Mapping) and isinstance(base[key], Mapping):
-            out[key] = _merge(base[key], value, f"{where}{key}.")
-        else:
-            out[key] = None if value == "none" else value
-    return out
-
-
-def _with_cards(config: ModelConfig, run: RunFile[Any]) -> ModelConfig:
-    """Functional, description, source and licence of the sets, written into their heads."""
-    heads = []
-    for head in config.heads:
-        parts = {n: s for n, s in run.sets.items() if (s.head or n) == head.name}
-        sources = {
-            n: {"source": s.source, "licence": s.licence} for n, s in parts.items() if s.source or s.licence
-        }
-        first = next(iter(parts.values()), None)
-        described = dict.fromkeys(s.description for s in parts.values() if s.description)
-        heads.append(
-            dataclasses.replace(
-                head,
-                functional=head.functional or (first.functional if first else ""),
-                description=head.description or "; ".join(described),
-                info={**head.info, **({"data": sources} if sources else {})},
-            )
-        )
-    return config.with_heads(tuple(heads))

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from dpa2calc.errors import ConfigError
+from dpa2calc.files.options import at_least
 from dpa2calc.files.typed import shown
+from dpa2calc.labels.names import LabelKeys
 from dpa2calc.model.config import check
-from dpa2calc.training.data.labels import LabelKeys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +48,7 @@ class SetSection:
         check(self.weight > 0, "weight", self.weight, "above 0")
         share = self.validation_fraction
         check(0 <= share < 1, "validation_fraction", share, "from 0 to below 1")
-        for name in ("split_seed", "max_frames"):
-            check(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
+        at_least(self, 0, "split_seed", "max_frames")
 
     @property
     def keys(self) -> LabelKeys:

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from dpa2calc.files.options import settle
+from dpa2calc.files.options import at_least, settle
 from dpa2calc.model.config import check
 from dpa2calc.training.fit.schedule import Prefactors, Schedule, ScheduleKind
 
@@ -80,22 +80,12 @@ class TrainConfig:
             "0 with optimizer 'adam'; choose 'adamw' or 'soap'",
         )
         check(0.0 <= self.ema_decay < 1.0, "ema_decay", self.ema_decay, "from 0 to below 1")
-        for name in (
-            "batch_atoms",
-            "batches_per_step",
-            "validate_every",
-            "validation_frames",
-            "checkpoint_every",
-            "log_every",
-            "statistics_frames",
-            "prefetch",
-        ):
-            check(getattr(self, name) > 0, name, getattr(self, name), "at least 1")
+        at_least(self, 1, "batch_atoms", "batches_per_step", "validate_every", "validation_frames")
+        at_least(self, 1, "checkpoint_every", "log_every", "statistics_frames", "prefetch")
         for name in ("huber_delta", "gradient_clip", "gradient_clip_relative", "gradient_clip_batch"):
             value = getattr(self, name)
             check(value is None or value > 0, name, value, "above 0, or left out")
-        for name in ("early_stopping", "final_bias_frames", "shared_steps", "seed", "neighbor_cache_mb"):
-            check(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
+        at_least(self, 0, "early_stopping", "final_bias_frames", "shared_steps", "seed", "neighbor_cache_mb")
         self.make_schedule()
         self.make_prefactors()
 
@@ -134,14 +124,10 @@ class TrainConfig:
 
     def make_prefactors(self) -> Prefactors:
         """The loss prefactors of these options."""
-        return Prefactors(
-            energy_start=self.energy_prefactor_start,
-            energy_limit=self.energy_prefactor_limit,
-            force_start=self.force_prefactor_start,
-            force_limit=self.force_prefactor_limit,
-            virial_start=self.virial_prefactor_start,
-            virial_limit=self.virial_prefactor_limit,
-        )
+        ends = [
+            f"{quantity}_{end}" for quantity in ("energy", "force", "virial") for end in ("start", "limit")
+        ]
+        return Prefactors(**{name: getattr(self, name.replace("_", "_prefactor_")) for name in ends})
 
     @property
     def learns_virials(self) -> bool:
@@ -195,9 +181,8 @@ class FinetuneConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self.zero_shot_frames > 0, "zero_shot_frames", self.zero_shot_frames, "at least 1")
-        check(self.freeze_layers >= 0, "freeze_layers", self.freeze_layers, "at least 0")
-        check(self.lora_rank >= 0, "lora_rank", self.lora_rank, "at least 0")
+        at_least(self, 1, "zero_shot_frames")
+        at_least(self, 0, "freeze_layers", "lora_rank")
         frozen = self.freeze_descriptor + (self.freeze_layers > 0) + (self.lora_rank > 0)
         check(
             frozen <= 1,

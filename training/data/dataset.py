@@ -18,9 +18,19 @@ from ase.data import chemical_symbols
 
 from dpa2calc.errors import DataError
 from dpa2calc.files.patterns import expanded
-from dpa2calc.labels.names import as_array, as_floats, as_number, stored_label, virial_label
+from dpa2calc.labels.names import (
+    OWN_NAMES,
+    LabelKeys,
+    advice,
+    as_array,
+    as_floats,
+    as_number,
+    set_labels,
+    stored_label,
+    unread_labels,
+    virial_label,
+)
 
-from .labels import OWN_NAMES, LabelKeys, advice, unread_labels
 from .readers import PathLike, iread_atoms
 
 
@@ -81,10 +91,7 @@ class Frame:
     def atoms(self) -> Atoms:
         """The bare structure, without labels, but with the parameters that models may take."""
         atoms = Atoms(numbers=self.numbers, positions=self.positions, cell=self.cell, pbc=self.pbc)
-        if self.fparam is not None:
-            atoms.info["fparam"] = self.fparam.copy()
-        if self.aparam is not None:
-            atoms.arrays["aparam"] = self.aparam.copy()
+        set_labels(atoms, {"fparam": self.fparam, "aparam": self.aparam})
         return atoms
 
     def __repr__(self) -> str:

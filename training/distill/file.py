@@ -13,12 +13,13 @@ from typing import Annotated, Any
 from ase import Atoms
 
 from dpa2calc.errors import ConfigError
-from dpa2calc.files.options import convert, parse_options
+from dpa2calc.files.options import convert, parse_options, read_toml
 from dpa2calc.files.patterns import expanded
 from dpa2calc.files.typed import option_types, typed, unknown_key
 from dpa2calc.model.config import ModelConfig
 from dpa2calc.model.config.presets import preset
-from dpa2calc.training.config.run_file import ModelSection, read_toml, with_changes
+from dpa2calc.training.config.model import with_changes
+from dpa2calc.training.config.sections import ModelSection
 from dpa2calc.training.config.train import TrainConfig
 from dpa2calc.training.data.dataset import Dataset
 from dpa2calc.training.data.readers import PathLike, iread_atoms

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from dpa2calc.errors import DataError
-from dpa2calc.files.atomic import atomic_path, write_json
-from dpa2calc.files.shown import ShownBySummary
+from dpa2calc.files.atomic import write_json
+from dpa2calc.files.figures import Axes, panels_for, save_figure
+from dpa2calc.files.results import Result, from_plain
+from dpa2calc.files.typed import to_dict
 from dpa2calc.model.potential import Potential
 from dpa2calc.store.checkpoint import load_checkpoint
 from dpa2calc.training.data.dataset import Dataset
@@ -20,7 +24,7 @@ from .selection import HEADER, DistillRound, table_row
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillResult(ShownBySummary):
+class DistillResult(Result):
     """A finished distillation.
 
     Attributes:
@@ -43,7 +47,6 @@ class DistillResult(ShownBySummary):
     threshold: float
     final: Errors | None = None
     test: Errors | None = None
-    provenance: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def potential(self) -> Potential:
@@ -70,18 +73,14 @@ class DistillResult(ShownBySummary):
         lines.append(f"student: {self.student}")
         return "\n".join(lines)
 
-    def plot(self, axes: Any = None) -> Any:
+    def plot(self, axes: Sequence[Axes] | None = None) -> Sequence[Axes]:
         """Errors on unseen frames, deviations against the threshold, and frames by round; three axes."""
-        import matplotlib.pyplot as plt
-
-        if axes is None:
-            _, axes = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
+        axes = panels_for(axes, 3, (13, 3.8))
         n = [r.number for r in self.rounds]
-        axes[0].plot(
-            n, [r.errors.force_rmse for r in self.rounds], "o-", label="student - teacher, new frames"
-        )
+        unseen = _force_errors(r.errors for r in self.rounds)
+        axes[0].plot(n, unseen, "o-", label="student - teacher, new frames")
         if all(r.test for r in self.rounds):
-            axes[0].plot(n, [r.test.force_rmse for r in self.rounds if r.test], "s--", label="test set")
+            axes[0].plot(n, _force_errors(r.test for r in self.rounds), "s--", label="test set")
         axes[0].set(xlabel="round", ylabel="force RMSE (meV/Å)", yscale="log")
         axes[0].legend(fontsize=8)
         columns = list(zip(*(r.deviations for r in self.rounds)))
@@ -103,34 +102,19 @@ class DistillResult(ShownBySummary):
         return axes
 
     def draw(self, path: PathLike) -> None:
-        """`plot` into a file, on a canvas of its own: no backend is set and no window opens."""
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(13, 3.8), layout="constrained")
-        FigureCanvasAgg(figure)
-        self.plot(figure.subplots(1, 3))
-        with atomic_path(path) as temporary:
-            figure.savefig(temporary, dpi=110, format="png")
+        """`plot` into a file."""
+        save_figure(path, self.plot, panels=3, size=(13, 3.8))
 
     def save(self, path: PathLike) -> Path:
         """Write JSON; the file is renamed into place when whole. Paths are kept relative to `output`."""
-        target = Path(path)
         values = {
             "kind": "DistillResult",
-            "rounds": [r.to_dict() for r in self.rounds],
-            "reason": self.reason,
-            "why": self.why,
+            **to_dict(self),
             "student": _inside(self.student, self.output),
             "labelled": [_inside(p, self.output) for p in self.labelled],
-            "output": str(self.output),
-            "threshold": self.threshold,
-            "final": self.final.to_dict() if self.final else None,
-            "test": self.test.to_dict() if self.test else None,
-            "provenance": self.provenance,
         }
-        write_json(target, values)
-        return target
+        write_json(path, values)
+        return Path(path)
 
     @classmethod
     def load(cls, path: PathLike) -> DistillResult:
@@ -141,26 +125,22 @@ class DistillResult(ShownBySummary):
         """
         source = Path(path)
         values = read_json(source)
-        if not isinstance(values, dict) or values.get("kind") != "DistillResult":
+        if not isinstance(values, dict) or values.pop("kind", None) != "DistillResult":
             raise DataError(f"{source} is not a result written by DistillResult.save")
         try:
             output = Path(values["output"])
             if not (output / values["student"]).exists():
                 output = source.parent
-            return cls(
-                rounds=tuple(DistillRound.from_dict(r) for r in values["rounds"]),
-                reason=values["reason"],
-                why=values["why"],
-                student=output / values["student"],
-                output=output,
-                labelled=tuple(output / p for p in values["labelled"]),
-                threshold=values["threshold"],
-                final=Errors(**values["final"]) if values["final"] else None,
-                test=Errors(**values["test"]) if values["test"] else None,
-                provenance=values["provenance"],
-            )
+            labelled = tuple(output / p for p in values["labelled"])
+            paths = {"output": output, "student": output / values["student"], "labelled": labelled}
+            return from_plain(cls, {**values, **paths})
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{source} is damaged: {error!r}; call `distill` again") from error
+
+
+def _force_errors(errors: Iterable[Errors | None]) -> np.ndarray:
+    """Force RMSE, meV/Å, NaN where there is none."""
+    return np.array([None if e is None else e.force_rmse for e in errors], dtype=np.float64)
 
 
 def _inside(path: Path, folder: Path) -> str:

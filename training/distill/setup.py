@@ -7,13 +7,10 @@ import dataclasses
 import hashlib
 import json
 import os
-import platform
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import ase
 import numpy as np
-import torch
 from ase import Atoms
 from ase.data import atomic_numbers
 
@@ -27,7 +24,6 @@ from dpa2calc.training.config.train import TrainConfig
 from dpa2calc.training.data.checks.report import check_frames
 from dpa2calc.training.data.dataset import Dataset
 from dpa2calc.training.data.readers import PathLike, iread_atoms
-from dpa2calc.version import __version__
 
 from .close_contacts import close_contact
 from .config import DistillConfig, MDCondition
@@ -178,17 +174,6 @@ def teacher_card(teacher: Any) -> dict[str, Any]:
         "calculator": f"{kind.__module__}.{kind.__qualname__}",
         "name": _teacher_name(teacher),
         "parameters": json.loads(json.dumps(parameters, default=str)),
-    }
-
-
-def versions() -> dict[str, str]:
-    """Of what the numbers depend on."""
-    return {
-        "dpa2calc": __version__,
-        "torch": torch.__version__,
-        "ase": ase.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
     }
 
 

@@ -14,6 +14,7 @@ from ase import Atoms
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.atomic import write_json
 from dpa2calc.files.identity import calculator_identity, differences, structures_identity
+from dpa2calc.files.results import versions
 from dpa2calc.model.config import ModelConfig, to_dict
 from dpa2calc.model.potential import Potential
 from dpa2calc.training.config.train import TrainConfig
@@ -24,7 +25,7 @@ from dpa2calc.training.runs.identity import data_identity, model_part, start_par
 
 from .config import DistillConfig, MDCondition
 from .selection import DistillRound
-from .setup import structures_digest, teacher_card, versions
+from .setup import structures_digest, teacher_card
 
 logger = logging.getLogger(__name__)
 STATE_VERSION = 2  # 1 has cards of teacher and student, but no hashes of their weights
@@ -155,7 +156,7 @@ class DistillState:
                 "start_frames": self.identity["start frames"],
                 "options": {name: self.options[name] for name in ("loop", "md", "train")},
                 "rounds": len(self.rounds),
-                "versions": versions(),
+                "versions": versions("torch"),
             }
         )
 

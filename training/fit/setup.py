@@ -11,13 +11,13 @@ import torch
 
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.typed import typed
+from dpa2calc.labels.names import advice
 from dpa2calc.model.config import ModelConfig
 from dpa2calc.model.potential import Potential
 from dpa2calc.training.config.sections import check_set_names
 from dpa2calc.training.data.checks.report import check_frames
 from dpa2calc.training.data.checks.stress_misfit import stress_misfits
 from dpa2calc.training.data.dataset import Dataset
-from dpa2calc.training.data.labels import advice
 from dpa2calc.training.statistics import (
     check_type_map,
     energy_bias,

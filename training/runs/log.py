@@ -14,7 +14,9 @@ import numpy as np
 import torch
 
 from dpa2calc.errors import DataError, MissingDependencyError
-from dpa2calc.files.atomic import write_text, writing
+from dpa2calc.files.atomic import writing
+from dpa2calc.files.figures import Axes, panels_for
+from dpa2calc.files.json_lines import read_json_lines, write_json_lines
 from dpa2calc.training.fit.distributed import Processes
 from dpa2calc.training.fit.loss import LossTerms
 from dpa2calc.training.metrics import ErrorSums
@@ -82,7 +84,7 @@ class LogWriter:
         kept: list[dict[str, Any]] = []
         if resume_step and self.path.exists():
             kept = [record for record in _records(self.path) if record["step"] <= resume_step]
-        write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
+        write_json_lines(self.path, kept)
         self._board = _board(self.path.parent / "tensorboard", resume_step) if tensorboard else None
 
     def write(self, record: dict[str, Any]) -> None:
@@ -108,38 +110,19 @@ def _board(folder: Path, resume_step: int) -> Any:
 
 
 def _records(path: Path) -> list[dict[str, Any]]:
-    """All records of a log; a last line that a killed run left half-written is left out.
-
-    Raises:
-        DataError: the file cannot be read, or a line is no record; it is named.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"the training log {path} cannot be read: {error}") from error
-    lines, records = text.splitlines(), []
-    for number, line in enumerate(lines, start=1):
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            if number == len(lines) and line.startswith("{") and not text.endswith("\n"):
-                break
-            record = None
-        if not _is_record(record):
-            raise DataError(
-                f"{path}, line {number} is no record of a training: {line[:60]!r}; remove this line, or put "
-                "back a copy of the file"
-            )
-        records.append(record)
-    return records
+    return read_json_lines(path, _record, "record of a training", "put back a copy of the file")
 
 
-def _is_record(record: Any) -> bool:
-    if not isinstance(record, dict) or record.get("kind") not in ("train", "validation"):
-        return False
-    step, sets = record.get("step"), record.get("sets")
-    numbers = isinstance(step, int) and not isinstance(step, bool) and step >= 0
-    return numbers and isinstance(sets, dict) and all(isinstance(s, dict) for s in sets.values())
+def _record(found: Any) -> dict[str, Any]:
+    """What stands in a line of a log; TypeError where it is something else."""
+    if found["kind"] not in ("train", "validation") or not all(
+        isinstance(s, dict) for s in found["sets"].values()
+    ):
+        raise TypeError("kind, sets")
+    step = found["step"]
+    if not isinstance(step, int) or isinstance(step, bool) or step < 0:
+        raise TypeError("step")
+    return dict(found)
 
 
 @dataclass(frozen=True)
@@ -186,17 +169,14 @@ class History:
             names.update(dict.fromkeys(record["sets"]))
         return tuple(names)
 
-    def plot(self, axes: Any = None) -> Any:
+    def plot(self, axes: Sequence[Axes] | None = None) -> Sequence[Axes]:
         """Energy and force RMSE by step; returns the two axes.
 
         Training is thin and validation bold; where nothing was validated the running median of the training
         errors is.
         """
-        import matplotlib.pyplot as plt
-
         many = len(self.sets()) > 10
-        if axes is None:
-            _, axes = plt.subplots(1, 2, figsize=(14 if many else 10, 4), layout="constrained")
+        axes = panels_for(axes, 2, (14 if many else 10, 4))
         for axis, quantity, label in (
             (axes[0], "energy_rmse", "energy RMSE (meV/atom)"),
             (axes[1], "force_rmse", "force RMSE (meV/Å)"),
@@ -206,13 +186,13 @@ class History:
                 bold = self.series(name, quantity)
                 if not bold[0]:
                     bold = steps, _running_median(errors)
-                style = {"color": f"C{number % 10}", "ls": ("-", "--", ":")[number // 10 % 3]}
-                axis.plot(steps, errors, color=style["color"], lw=0.6, alpha=0.15 if many else 0.5)
-                axis.plot(*bold, lw=1.6, label=name, **style)
+                color, style = f"C{number % 10}", ("-", "--", ":")[number // 10 % 3]
+                axis.plot(steps, errors, color=color, lw=0.6, alpha=0.15 if many else 0.5)
+                axis.plot(*bold, color=color, ls=style, lw=1.6, label=name)
             axis.set(xlabel="step", ylabel=label, yscale="log")
         if self.sets():
-            beside = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "ncols": 2} if many else {}
-            axes[1].legend(fontsize=7, **beside)
+            beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "ncols": 2}
+            axes[1].legend(fontsize=7, **(beside if many else {}))
         return axes
 
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dpa2calc.files.atomic import atomic_path, write_json, write_text
+from dpa2calc.files.atomic import write_json, write_text
+from dpa2calc.files.figures import save_figure
 from dpa2calc.files.names import file_stems
 from dpa2calc.model.config import HeadConfig
 from dpa2calc.model.potential import Potential
@@ -143,18 +144,9 @@ def _record(
 
 def _figures(result: TrainResult, evaluations: Mapping[str, Evaluation], folder: Path) -> None:
     """The learning curve, and a parity plot and an archive for each evaluation, by its file name."""
-    axes = result.history.plot()
-    _save_figure(axes[0].figure, folder / "learning_curve.png")
+    width = 14 if len(result.history.sets()) > 10 else 10  # a legend of many sets stands beside the panels
+    save_figure(folder / "learning_curve.png", result.history.plot, panels=2, size=(width, 4))
     for name, evaluation in evaluations.items():
         evaluation.save(folder / f"evaluation_{name}.npz")
-        axes = evaluation.plot()
-        axes[0].figure.tight_layout()
-        _save_figure(axes[0].figure, folder / f"parity_{name}.png")
-
-
-def _save_figure(figure: Any, path: Path) -> None:
-    import matplotlib.pyplot as plt
-
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=120)
-    plt.close(figure)
+        if evaluation.panels():
+            save_figure(folder / f"parity_{name}.png", evaluation.plot, panels=len(evaluation.panels()))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from dpa2calc.files.shown import ShownBySummary
+from dpa2calc.files.figures import Axes
+from dpa2calc.files.results import ShownBySummary
 from dpa2calc.model.potential import Potential
 
 from .log import History
@@ -31,7 +32,7 @@ class TrainResult(ShownBySummary):
         end = "finished" if self.finished else "stopped by its time limit; the same call resumes"
         return "\n".join([f"{self.steps} steps, {end}", *self._errors(), f"files: {self.output}"])
 
-    def plot(self, axes: Any = None) -> Any:
+    def plot(self, axes: Sequence[Axes] | None = None) -> Sequence[Axes]:
         """The learning curve, see `History.plot`; returns the two axes."""
         return self.history.plot(axes)
 

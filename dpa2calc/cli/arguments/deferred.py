@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from dpa2calc.errors import DownloadError, DPA2CalcError
+from dpa2calc.heads import resolve_head
 from dpa2calc.model.config import HeadConfig, from_dict
 
 
@@ -32,6 +33,17 @@ def heads_in_header(model: str) -> tuple[HeadConfig, ...] | None:
         return tuple(from_dict(HeadConfig, head) for head in header["config"]["heads"])
     except (DPA2CalcError, SafetensorError, OSError, KeyError, TypeError, ValueError):
         return None
+
+
+def check_names(model: str, head: str | None = None) -> None:
+    """Find out before torch is loaded that there is no such model, or no such head in it.
+
+    Raises:
+        CheckpointError, HeadError: what there is, is listed.
+    """
+    heads = heads_in_header(model)
+    if heads is not None and head is not None:
+        resolve_head(head, heads, model=model)
 
 
 class DeferredCalculator(abc.ABC):  # noqa: B024 (the layout of ASE's calculators, to become one)

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from dpa2calc.files.atomic import atomic_path
+
+from .output import check_files, stem
+
+if TYPE_CHECKING:
+    from dpa2calc.applications import Frames
 
 
 def add_selection_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,36 +28,46 @@ def add_selection_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
-def selected_frames(args: argparse.Namespace, path: str) -> Any:
+def add_distribution_arguments(
+    parser: argparse.ArgumentParser, verb: str, *, bin_width: float, unit: str, reference: str
+) -> None:
+    """Add TRAJECTORY, --bin-width, --blocks, --reference, --figure, --data and the selection of frames.
+
+    Args:
+        reference: for the help, what is done with that trajectory.
+    """
+    parser.add_argument("trajectory", help="any file that ASE reads, also compressed")
+    parser.add_argument("--bin-width", type=float, default=bin_width, help=f"in {unit}")
+    parser.add_argument("--blocks", dest="n_blocks", type=int, default=10, help="blocks for the error bars")
+    parser.add_argument("--reference", metavar="FILE", help=f"trajectory {reference}")
+    parser.add_argument(
+        "--figure", metavar="FILE", help=f"picture (default: NAME-{verb}.png, NAME from the input's)"
+    )
+    parser.add_argument("--data", metavar="FILE", help="also write the numbers as a text table")
+    add_selection_arguments(parser)
+
+
+def figure_name(args: argparse.Namespace, verb: str) -> str:
+    """The file of --figure, NAME-VERB.png when left out; it and --data can be written.
+
+    Raises:
+        OutputError: one of them cannot.
+    """
+    figure = args.figure or f"{stem(args.trajectory)}-{verb}.png"
+    check_files(figure, args.data)
+    return str(figure)
+
+
+def selected_frames(args: argparse.Namespace, path: str) -> Frames:
     """`Frames` of a file with the options of `add_selection_arguments`."""
     from dpa2calc.applications import Frames
 
     return Frames(path, start=args.start, stop=args.stop, step=args.step)
 
 
-def draw(path: str | os.PathLike[str], plots: Sequence[Callable[[Any], Any]]) -> Path:
-    """Draw each of `plots` into axes of its own, side by side, without a display.
-
-    A figure of its own and the Agg canvas are used, so no backend is set and no window opens.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure = Figure(figsize=(5.2 * len(plots), 4.0), layout="constrained")
-    FigureCanvasAgg(figure)
-    for ax, plot in zip(figure.subplots(1, len(plots), squeeze=False)[0], plots):
-        plot(ax)
-    figure.savefig(target, dpi=150)
-    return target
-
-
 def write_table(path: str | os.PathLike[str], columns: dict[str, np.ndarray]) -> Path:
     """Write equally long columns as text, with their names and units in a comment line."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(target.name + ".part")
-    np.savetxt(temporary, np.stack(list(columns.values()), axis=1), header="  ".join(columns), fmt="%.8g")
-    os.replace(temporary, target)
-    return target
+    with atomic_path(path) as temporary:
+        rows = np.stack(list(columns.values()), axis=1)
+        np.savetxt(temporary, rows, header="  ".join(columns), fmt="%.8g")
+    return Path(path)

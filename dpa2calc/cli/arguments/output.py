@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def stem(path: str) -> str:
         ('water', 'Cu-POSCAR', 'water', 'a-3')
     """
     named = re.fullmatch(r"(.+)@(-?\d+)", path)  # one frame of a file
-    if named and not Path(path).exists():
+    if named and not os.path.exists(path):
         return f"{stem(named[1])}-{named[2]}"
     file = Path(path)
     if file.suffix.lower() in _PACKED:

@@ -7,13 +7,15 @@ import os
 from collections.abc import Sequence
 from functools import partial
 from itertools import islice
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dpa2calc.errors import ConfigError, DataError, ElementError, HeadError
 from dpa2calc.heads import check_known, resolve_head
 
 from .deferred import DeferredCalculator, heads_in_header
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 # what a flag such as --unrelaxed does to the argument `relax`
 UNRELAXED: dict[str, Any] = {
@@ -55,7 +57,7 @@ def add_calculator_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--calculator", choices=("dpa2", "emt", "lj"), default="dpa2", help=argparse.SUPPRESS)
 
 
-def make_calculator(args: argparse.Namespace, structures: Sequence[Any] = ()) -> Any:
+def make_calculator(args: argparse.Namespace, structures: Sequence[Atoms] = ()) -> Any:
     """The ASE calculator that the options of `add_calculator_arguments` describe.
 
     A model of this package's own format is loaded when it is first used, so that the wrong options that an
@@ -119,7 +121,7 @@ def add_structure_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_structure(args: argparse.Namespace) -> Any:
+def read_structure(args: argparse.Namespace) -> Atoms:
     """The `ase.Atoms` that the options of `add_structure_argument` name.
 
     Raises:
@@ -138,7 +140,7 @@ def read_structure(args: argparse.Namespace) -> Any:
     return atoms
 
 
-def read_frame(path: str, index: int | None = None) -> Any:
+def read_frame(path: str, index: int | None = None) -> Atoms:
     """One frame of any file that ASE reads; FILE@N names frame N too.
 
     Raises:
@@ -149,10 +151,7 @@ def read_frame(path: str, index: int | None = None) -> Any:
     name, _, number = path.rpartition("@")
     if not os.path.exists(path) and os.path.isfile(name) and number.removeprefix("-").isdigit():
         path, index = name, int(number)
-    if not os.path.exists(path):
-        raise DataError(
-            f"{path} does not exist; give a structure file such as structure.cif or frames.extxyz"
-        )
+    _require_file(path)
     if index is not None:
         return read_structures(path, index)[0]
     frames = list(islice(iread_structures(path), 2))
@@ -164,25 +163,20 @@ def read_frame(path: str, index: int | None = None) -> Any:
     return frames[0]
 
 
-def save_figure(result: Any, path: Path, draw: str = "plot") -> Path:
-    """Draw `result.plot()` (or another method by name) into a file without a display; returns the path.
+def read_frames(path: str, index: str) -> list[Atoms]:
+    """The frames of a file that an index chooses, as in ASE.
 
-    A figure of its own and the Agg canvas are used, so no backend is set and no window opens.
+    Raises:
+        DataError: the file is missing, unreadable, or has no such frames.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from dpa2calc.files.structures import read_structures
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
-    FigureCanvasAgg(figure)
-    getattr(result, draw)(figure.add_subplot())
-    figure.savefig(path, dpi=150)
-    return path
+    _require_file(path)
+    return read_structures(path, index)
 
 
-def number_or_ramp(text: str) -> float | tuple[float, float]:
-    """Read '300' as 300.0 and '300:600' as (300.0, 600.0), for argparse."""
-    parts = [float(part) for part in text.split(":")]
-    if len(parts) > 2:
-        raise argparse.ArgumentTypeError(f"{text!r}: give one number, or START:END for a ramp")
-    return (parts[0], parts[1]) if len(parts) == 2 else parts[0]
+def _require_file(path: str) -> None:
+    if not os.path.exists(path):
+        raise DataError(
+            f"{path} does not exist; give a structure file such as structure.cif or frames.extxyz"
+        )

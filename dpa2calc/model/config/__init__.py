@@ -13,7 +13,7 @@ from typing import Any, Literal
 from ase.data import atomic_numbers
 
 from dpa2calc.files.limits import MOST_CUTOFF, MOST_TYPES, MOST_WIDTH
-from dpa2calc.files.typed import build, check_fields
+from dpa2calc.files.typed import build, check_fields, to_dict
 from dpa2calc.model.config.descriptors import (
     Activation,
     DeepPotSEConfig,
@@ -216,17 +216,6 @@ def n_layers(config: ModelConfig) -> int:
     if isinstance(d, DPA1Config):
         return total + len(d.neuron) + d.attn_layer
     return total + len(d.neuron) * config.n_types ** (1 if d.type_one_side else 2)
-
-
-def to_dict(config: Any) -> Any:
-    """A configuration as plain dicts and lists, ready for JSON."""
-    if dataclasses.is_dataclass(config):
-        return {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config)}
-    if isinstance(config, (tuple, list)):
-        return [to_dict(item) for item in config]
-    if isinstance(config, dict):
-        return {key: to_dict(item) for key, item in config.items()}
-    return config
 
 
 def from_dict(cls: Any, values: Any) -> Any:

@@ -12,7 +12,7 @@ from ase.io import write
 from dpa2calc.applications import Frames
 from dpa2calc.applications.shared.trajectory import BlockAverage
 from dpa2calc.errors import DataError
-from dpa2calc.files.wording import plus_minus
+from dpa2calc.files.results import plus_minus
 
 
 def numbered(n: int) -> list[Atoms]:

@@ -15,7 +15,8 @@ from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.options import add_options, given_options, option_help
 from dpa2calc.model.potential import Potential
 from dpa2calc.store.checkpoint import checkpoint_info, load_checkpoint
-from dpa2calc.training.config.run_file import build_model, check_run, load_sets, read_run_file
+from dpa2calc.training.config.model import build_model
+from dpa2calc.training.config.run_file import check_run, load_sets, read_run_file
 from dpa2calc.training.config.train import FinetuneConfig, TrainConfig
 from dpa2calc.training.evaluate import Evaluation, evaluate
 from dpa2calc.training.fit.setup import new_potential

@@ -10,9 +10,9 @@ from ase import Atoms
 from ase.io import write
 
 from dpa2calc.errors import DataError
+from dpa2calc.labels.names import LabelKeys, as_matrix
 from dpa2calc.training.data.checks.report import check_dataset
 from dpa2calc.training.data.dataset import Dataset, frame_from_atoms
-from dpa2calc.training.data.labels import LabelKeys, as_matrix
 from dpa2calc.training.data.readers import iread_atoms
 
 

@@ -10,11 +10,12 @@ import pytest
 from ase.build import bulk
 from ase.calculators.lj import LennardJones
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.units import GPa
 from scipy.spatial.transform import Rotation
 
 from dpa2calc.training import Dataset, FinetuneConfig, TrainConfig, check_dataset, clean, finetune, train
 from dpa2calc.training.config.run_file import load_sets, read_run_file
-from dpa2calc.training.data.checks.stress_misfit import GPA, stress_misfits
+from dpa2calc.training.data.checks.stress_misfit import stress_misfits
 
 
 def strained(n: int = 8, *, turned: bool = False, group: str = "") -> Dataset:
@@ -44,7 +45,7 @@ def relabelled(data: Dataset, *, offset: float = 0.0, factor: float = 1.0) -> Da
     frames = []
     for frame in data:
         assert frame.virial is not None
-        virial = factor * frame.virial - offset / GPA * frame.volume * np.eye(3)
+        virial = factor * frame.virial - offset * GPa * frame.volume * np.eye(3)
         frames.append(dataclasses.replace(frame, virial=virial))
     return dataclasses.replace(data, frames=tuple(frames))
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -42,12 +41,6 @@ class FewFrames:
             f"{quantity} error: {self.rmse:.1f} {unit}, {self.without:.1f} without; {named}{more}. "
             "Wrong labels, or far from the training set?"
         )
-
-    @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> FewFrames:
-        """From what `dataclasses.asdict` made, also by way of JSON."""
-        lists = {name: tuple(record[name]) for name in ("sources", "errors")}
-        return cls(**{**record, **lists})
 
 
 def few_frames(

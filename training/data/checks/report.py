@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from ase.data import chemical_symbols, covalent_radii
+from ase.units import GPa
 
 from dpa2calc.errors import DataError
-from dpa2calc.files.shown import ShownBySummary
+from dpa2calc.files.results import ShownBySummary
 from dpa2calc.structures.verlet import neighbor_pairs
 from dpa2calc.training.data.dataset import Dataset, Frame
-from dpa2calc.training.data.labels import advice
 from dpa2calc.training.statistics import energy_bias, spread_frames
 
-from .stress_misfit import GPA, stress_misfits
+from .remarks import remarks_on
+from .stress_misfit import stress_misfits
 
 logger = logging.getLogger(__name__)
 # Two nuclei closer than this share of the sum of their covalent radii overlap; a compressed metal at
@@ -111,7 +112,7 @@ def check_dataset(
 
     Training and evaluation call `check_frames` by themselves, which looks at most of this.
 
-    Stresses are compared with the energies of strained copies (`stress_check.stress_misfits`).
+    Stresses are compared with the energies of strained copies (`stress_misfit.stress_misfits`).
 
     Args:
         type_map: elements of the model; others are reported.
@@ -142,7 +143,7 @@ def _report(data: Dataset, findings: list[Finding], outlier_sigmas: float) -> Da
         findings = findings + _outliers(data, places, residual, outlier_sigmas)
     forces = [f.forces.ravel() for f in good if f.forces is not None]
     force_rms = float(np.sqrt(np.mean(np.concatenate(forces) ** 2))) if forces else None
-    traces = [-np.trace(f.stress) / 3.0 * GPA for f in good if f.stress is not None]
+    traces = [-np.trace(f.stress) / 3.0 / GPa for f in good if f.stress is not None]
     report = DataReport(
         name=data.name,
         n_frames=len(data),
@@ -158,11 +159,7 @@ def _report(data: Dataset, findings: list[Finding], outlier_sigmas: float) -> Da
         pressure=(min(traces), max(traces)) if traces else None,
         findings=tuple(sorted(findings, key=lambda f: f.frame)),
     )
-    return _with_remarks(report, good, data.unread_labels)
-
-
-def _having(data: Dataset, name: str) -> int:
-    return sum(getattr(frame, name) is not None for frame in data)
+    return replace(report, remarks=tuple(remarks_on(report, good, data.unread_labels)))
 
 
 def _frame_findings(index: int, frame: Frame, allowed: set[str] | None) -> list[Finding]:
@@ -249,52 +246,6 @@ def _misfits(data: Dataset, bad: set[int]) -> list[Finding]:
         for i, frame in enumerate(data)
         if frame.group in said and frame.virial is not None
     ]
-
-
-def _with_remarks(report: DataReport, good: Dataset, unread: Mapping[str, tuple[str, ...]]) -> DataReport:
-    """Remarks on labels that were not read, on units and on signs: what typical values say about them."""
-    remarks = [
-        f"no {kind} was read, but {advice(names)}"
-        for kind, names in unread.items()
-        if not report.labels[kind]
-    ]
-    if report.force_rms is not None and report.force_rms > 30.0:
-        remarks.append(f"force rms {report.force_rms:.1f} eV/Å is very large; are they in eV/Å?")
-    if report.force_rms is not None and 0 < report.force_rms < 1e-4:
-        remarks.append("forces are almost zero: relaxed structures teach forces little")
-    if report.residual_std is not None and report.residual_std > 1000.0:
-        remarks.append(
-            f"energies differ by {report.residual_std:.0f} meV/atom from a sum over elements; are they total "
-            "energies in eV, from one DFT setting?"
-        )
-    if report.pressure is not None and max(map(abs, report.pressure)) > 2000.0:
-        remarks.append("stresses above 2000 GPa; are they in eV/Å^3 (not GPa or kB)?")
-    slope = _stress_sign(good)
-    if slope is not None and slope < -0.5:
-        remarks.append("compressed frames have a positive trace of the stress: its sign looks reversed")
-    net = [np.abs(f.forces.sum(axis=0)).max() for f in good if f.forces is not None]
-    if net and float(np.median(net)) > 0.01:
-        remarks.append(
-            f"labels carry a net force (median {float(np.median(net)):.2f} eV/Å a frame): an error floor"
-        )
-    return DataReport(**{**vars(report), "remarks": tuple(remarks)})
-
-
-def _stress_sign(data: Dataset) -> float | None:
-    """Correlation of trace(stress) and volume an atom in the commonest composition; positive if right."""
-    if len(data) == 0:
-        return None
-    groups: dict[tuple[float, ...], list[tuple[float, float]]] = {}
-    counts = data.compositions(data.elements)
-    fractions = np.round(counts / counts.sum(axis=1, keepdims=True), 6)
-    for frame, key in zip(data, map(tuple, fractions)):
-        stress = frame.stress
-        if stress is not None:
-            groups.setdefault(key, []).append((frame.volume / frame.n_atoms, float(np.trace(stress))))
-    largest = np.array(max(groups.values(), key=len, default=[]))
-    if len(largest) < 10 or largest[:, 0].std() < 0.02 * largest[:, 0].mean():
-        return None
-    return float(np.corrcoef(largest.T)[0, 1])
 
 
 def clean(

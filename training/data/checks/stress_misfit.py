@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from itertools import combinations, islice
 
 import numpy as np
-from ase import units
+from ase.units import GPa
 from scipy.spatial import cKDTree
 
 from dpa2calc.training.data.dataset import Dataset, Frame
 
-GPA = 1.0 / units.GPa  # multiply a stress in eV/Å^3 by this to have GPa
 # Larger strains make the trapezoid's own error felt (its third order); smaller ones change energies little.
 _STRAINS = (0.002, 0.06)
 # Atoms of a pair may differ by this much (Å) besides the strain; what forces do on that way is counted.
@@ -168,7 +167,7 @@ def _judge(groups: tuple[str, ...], rows: np.ndarray) -> StressMisfit | None:
         n_pairs=len(rows),
         typical=rest,
         energies=energies,
-        offset=(offset * GPA, typical(energy - work + offset * change)),
+        offset=(offset / GPa, typical(energy - work + offset * change)),
         factor=(factor, typical(energy - factor * work)),
     )
 

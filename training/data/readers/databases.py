@@ -13,6 +13,7 @@ from ase import Atoms
 
 from dpa2calc.errors import DataError, MissingDependencyError
 from dpa2calc.files.limits import most_bytes, parse_json
+from dpa2calc.labels.names import set_labels
 
 from . import deepmd_lmdb
 
@@ -99,12 +100,8 @@ def _atoms(value: bytes | None, name: str) -> Atoms:
             cell=_array(row.get("cell", np.zeros((3, 3)))).reshape(3, 3),
             pbc=_array(row.get("pbc", [False] * 3)).astype(bool),
         )
-        if row.get("energy") is not None:
-            atoms.info["energy"] = row["energy"]
-        if row.get("forces") is not None:
-            atoms.arrays["forces"] = _array(row["forces"]).astype(np.float64)
-        if row.get("stress") is not None:
-            atoms.info["stress"] = _array(row["stress"]).astype(np.float64)
+        given = {name: row.get(name) for name in ("energy", "forces", "stress")}
+        set_labels(atoms, {name: None if v is None else _array(v) for name, v in given.items()})
     except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
         raise DataError(f"{name} is not a row of an ASE database: {error!r}") from error
     pairs = row.get("key_value_pairs") or {}

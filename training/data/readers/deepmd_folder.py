@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_masses, atomic_numbers
 
 from dpa2calc.errors import DataError
+from dpa2calc.files.arrays import declared
 from dpa2calc.files.extxyz import ISOTOPES, fortran_numbers
 from dpa2calc.files.limits import read_dataset
+from dpa2calc.labels.names import set_labels
 
-# deepmd-kit's name -> where `Dataset` looks for the label. Its virial is sum_i r_i (x) F_i, in eV.
-_LABELS = {"energy": "energy", "force": "forces", "virial": "virial", "fparam": "fparam", "aparam": "aparam"}
+if TYPE_CHECKING:  # slow to load
+    import h5py
 
 
 class _Folder:
@@ -45,7 +47,7 @@ class _Folder:
 class _Group:
     """A system in a group of an HDF5 file."""
 
-    def __init__(self, group: Any, name: str):
+    def __init__(self, group: h5py.Group, name: str):
         self.group, self.name = group, name
 
     def sets(self) -> list[str]:
@@ -64,7 +66,7 @@ class _Group:
                 return numbers_only(np.asarray(self._values(full)), f"{self.name}/{full}")
         return None
 
-    def _values(self, name: str) -> Any:
+    def _values(self, name: str) -> np.ndarray:
         try:
             return read_dataset(self.group[name])
         except DataError:
@@ -81,7 +83,7 @@ def load_array(path: Path) -> np.ndarray:
     """
     try:
         with open(path, "rb") as handle:
-            empty = 0 in _declared_shape(handle)
+            empty = 0 in declared(handle)[0]
         # Mapped first: a size beyond the end of the file is then an error before any memory is taken.
         found = np.load(path, mmap_mode=None if empty else "r", allow_pickle=False)
         return np.array(numbers_only(found, str(path)))
@@ -91,12 +93,6 @@ def load_array(path: Path) -> np.ndarray:
         raise DataError(f"{path} cannot be read ({error}); it must be a whole array of numbers") from error
 
 
-def _declared_shape(handle: Any) -> tuple[int, ...]:
-    version = np.lib.format.read_magic(handle)
-    read = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
-    return tuple(read(handle)[0])
-
-
 def numbers_only(values: np.ndarray, name: str) -> np.ndarray:
     """The array, or a DataError that names it if it does not hold real numbers."""
     if values.dtype.kind not in "iuf":
@@ -104,7 +100,7 @@ def numbers_only(values: np.ndarray, name: str) -> np.ndarray:
     return values
 
 
-def whole_numbers(values: Any, name: str) -> np.ndarray:
+def whole_numbers(values: object, name: str) -> np.ndarray:
     """Types as int64; numbers such as 0.00e+00, which numpy.savetxt writes, are taken.
 
     Raises:
@@ -121,13 +117,13 @@ def whole_numbers(values: Any, name: str) -> np.ndarray:
     raise DataError(f"{name} must hold the atoms' types, whole numbers from 0; it has {str(values)[:60]}")
 
 
-def elements_of(symbols: Any, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+def elements_of(given: Iterable[object], name: str) -> tuple[np.ndarray, np.ndarray | None]:
     """Atomic numbers of a type map, and masses (u) if it has deuterium or tritium.
 
     Raises:
         DataError: a name that is no element.
     """
-    symbols = [str(symbol) for symbol in symbols]
+    symbols = [str(symbol) for symbol in given]
     unknown = [symbol for symbol in symbols if symbol not in atomic_numbers and symbol not in ISOTOPES]
     if unknown:
         raise DataError(f"{name} names {', '.join(unknown)}, which are no elements")
@@ -155,7 +151,7 @@ def iread_folder(path: Path) -> Iterator[Atoms]:
         yield from _frames(_Folder(place))
 
 
-def iread_hdf5_group(group: Any, name: str) -> Iterator[Atoms]:
+def iread_hdf5_group(group: h5py.Group, name: str) -> Iterator[Atoms]:
     """The same for a group of an open HDF5 file."""
     if "type.raw" in group:
         yield from _frames(_Group(group, name))
@@ -212,30 +208,26 @@ def _frames_of_set(
         if cells is not None:
             atoms.set_cell(cells[frame])
             atoms.pbc = True
-        for label, values in labels.items():
-            if label in ("forces", "aparam"):
-                atoms.arrays[label] = np.array(values[frame][real], dtype=np.float64)
-            else:
-                atoms.info[label] = float(values[frame]) if label == "energy" else np.array(values[frame])
+        own = {label: values[frame] for label, values in labels.items()}
+        set_labels(atoms, {n: v[real] if n in ("forces", "aparam") else v for n, v in own.items()})
         atoms.info["group"] = system.name
         yield atoms
 
 
 def _labels_of_set(system: _Folder | _Group, name: str, n_frames: int, n_atoms: int) -> dict[str, np.ndarray]:
     """Labels and parameters of a set, frame by frame, under the names where `Dataset` looks for them."""
-    shapes: dict[str, tuple[int, ...]] = {
-        "energy": (n_frames,),
-        "force": (n_frames, n_atoms, 3),
-        "virial": (n_frames, 3, 3),
-        "fparam": (n_frames, -1),
-        "aparam": (n_frames, n_atoms, -1),
-    }
     found = {}
-    for theirs, shape in shapes.items():
+    for label, shape in label_shapes(n_atoms).items():
+        theirs = "force" if label == "forces" else label
         values = system.array(f"{name}/{theirs}")
         if values is not None:
-            found[_LABELS[theirs]] = shaped(values, shape, f"{system.name}/{name}/{theirs}.npy")
+            found[label] = shaped(values, (n_frames, *shape), f"{system.name}/{name}/{theirs}.npy")
     return found
+
+
+def label_shapes(n_atoms: int) -> dict[str, tuple[int, ...]]:
+    """Labels and parameters of one frame, and their shapes; the virial is sum_i r_i (x) F_i, in eV."""
+    return {"energy": (), "forces": (n_atoms, 3), "virial": (3, 3), "fparam": (-1,), "aparam": (n_atoms, -1)}
 
 
 def shaped(values: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:

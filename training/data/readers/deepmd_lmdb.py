@@ -10,8 +10,9 @@ import numpy as np
 from ase import Atoms
 
 from dpa2calc.errors import DataError, MissingDependencyError
+from dpa2calc.labels.names import set_labels
 
-from .deepmd_folder import elements_of, numbers_only, shaped, whole_numbers
+from .deepmd_folder import elements_of, label_shapes, numbers_only, shaped, whole_numbers
 
 METADATA = b"__metadata__"
 # Both spellings of each field that deepmd-kit 3.2 accepts -> where `Dataset` looks for it.
@@ -82,16 +83,10 @@ def _atoms(row: dict[str, Any], numbers: np.ndarray, masses: np.ndarray | None, 
     if cell is not None and np.any(cell):  # zeros stand for no cell
         atoms.set_cell(shaped(cell, (3, 3), f"{name}: cell"))
         atoms.pbc = True
-    if fields["energy"] is not None:
-        atoms.info["energy"] = float(shaped(fields["energy"], (), f"{name}: energy"))
-    if fields["forces"] is not None:
-        atoms.arrays["forces"] = shaped(fields["forces"], (len(types), 3), f"{name}: forces")
-    if fields["virial"] is not None:
-        atoms.info["virial"] = shaped(fields["virial"], (3, 3), f"{name}: virial")
-    if fields["fparam"] is not None:
-        atoms.info["fparam"] = fields["fparam"].ravel()
-    if fields["aparam"] is not None:
-        atoms.arrays["aparam"] = shaped(fields["aparam"], (len(types), -1), f"{name}: aparam")
+    for label, shape in label_shapes(len(types)).items():
+        values = fields[label]
+        if values is not None:
+            set_labels(atoms, {label: shaped(values, shape, f"{name}: {label}")})
     return atoms
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -13,6 +12,7 @@ from ase.units import Hartree
 
 from dpa2calc.errors import DataError
 from dpa2calc.files.limits import read_dataset
+from dpa2calc.labels.names import set_labels
 
 from .deepmd_folder import iread_hdf5_group
 
@@ -47,7 +47,7 @@ def iread_hdf5(path: Path, group: str = "") -> Iterator[Atoms]:
             raise DataError(f"{name} is damaged, or has an unknown layout: {error!r}") from error
 
 
-def _of_layout(root: Any, name: str) -> Iterator[Atoms]:
+def _of_layout(root: h5py.Group, name: str) -> Iterator[Atoms]:
     if _holds_systems(root):
         yield from iread_hdf5_group(root, name)
     elif _first(root, "coordinates") is not None:
@@ -63,24 +63,24 @@ def _of_layout(root: Any, name: str) -> Iterator[Atoms]:
         )
 
 
-def _holds_systems(group: Any) -> bool:
+def _holds_systems(group: h5py.Group) -> bool:
     if "type.raw" in group:
         return True
     first = _first_group(group)
     return first is not None and first is not group and _holds_systems(first)
 
 
-def _first_group(group: Any) -> Any:
+def _first_group(group: h5py.Group | None) -> h5py.Group | None:
     return next((g for g in group.values() if isinstance(g, h5py.Group)), None) if group is not None else None
 
 
-def _first(group: Any, dataset: str) -> Any:
+def _first(group: h5py.Group | None, dataset: str) -> h5py.Group | None:
     """The first member group, if it has this dataset."""
     member = _first_group(group)
     return member if member is not None and dataset in member else None
 
 
-def _iread_ani(root: Any) -> Iterator[Atoms]:
+def _iread_ani(root: h5py.Group) -> Iterator[Atoms]:
     for formula, group in root.items():
         numbers = read_dataset(group["atomic_numbers"])
         coordinates = read_dataset(group["coordinates"])
@@ -88,14 +88,13 @@ def _iread_ani(root: Any) -> Iterator[Atoms]:
         forces = read_dataset(group[_ANI_FORCES]) if _ANI_FORCES in group else None
         for i in range(len(coordinates)):
             atoms = Atoms(numbers=numbers, positions=coordinates[i], info={"group": formula})
-            if energy is not None and np.isfinite(energy[i]):
-                atoms.info["energy"] = float(energy[i]) * Hartree
-            if forces is not None and np.isfinite(forces[i]).all():
-                atoms.arrays["forces"] = np.asarray(forces[i], dtype=np.float64) * Hartree
+            for name, values in (("energy", energy), ("forces", forces)):
+                if values is not None and np.isfinite(values[i]).all():
+                    set_labels(atoms, {name: np.asarray(values[i], dtype=np.float64) * Hartree})
             yield atoms
 
 
-def _iread_transition(split: Any) -> Iterator[Atoms]:
+def _iread_transition(split: h5py.Group) -> Iterator[Atoms]:
     for formula, reactions in split.items():
         for reaction, group in reactions.items():
             numbers = read_dataset(group["atomic_numbers"])
@@ -106,8 +105,8 @@ def _iread_transition(split: Any) -> Iterator[Atoms]:
                 positions, energy = read_dataset(part["positions"]), read_dataset(part[_TRANSITION_ENERGY])
                 forces = read_dataset(part[_TRANSITION_FORCES]) if _TRANSITION_FORCES in part else None
                 for i in range(len(positions)):
-                    atoms = Atoms(numbers=numbers, positions=positions[i])
-                    atoms.info.update(group=f"{formula}/{reaction}", energy=float(np.ravel(energy)[i]))
-                    if forces is not None:
-                        atoms.arrays["forces"] = np.asarray(forces[i], dtype=np.float64)
+                    info = {"group": f"{formula}/{reaction}"}
+                    atoms = Atoms(numbers=numbers, positions=positions[i], info=info)
+                    own = None if forces is None else forces[i]
+                    set_labels(atoms, {"energy": np.ravel(energy)[i], "forces": own})
                     yield atoms

@@ -3,42 +3,37 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
-_EXAMPLE = """example:
+from dpa2calc.cli.arguments.deferred import check_names
+from dpa2calc.cli.arguments.output import check_files
+from dpa2calc.errors import CheckpointError
+
+EXAMPLE = """example:
   dpa2calc compress student.pt student.safetensors
   dpa2calc compress student.safetensors                   # only the report
 """
+DESCRIPTION = (
+    "Tabulate the radial embedding of a DPA-1 without attention, a DeepPot-SE or a DPA-2, "
+    "and print the size and the error of the tables. OUT holds the weights as they are, and a note "
+    "that the calculator is to use tables, which it makes when it opens the file."
+)
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the verb `compress`."""
-    parser = subparsers.add_parser(
-        "compress",
-        help="tabulate a model's radial embedding: errors and size, a file that opens compressed",
-        description="Tabulate the radial embedding of a DPA-1 without attention, a DeepPot-SE or a DPA-2, "
-        "and print the size and the error of the tables. OUT holds the weights as they are, and a note "
-        "that the calculator is to use tables, which it makes when it opens the file.",
-        epilog=_EXAMPLE,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
     parser.add_argument("source", metavar="IN", help="model file or name")
     parser.add_argument("target", metavar="OUT", nargs="?", help="ends in .safetensors")
     parser.add_argument("--tolerance", type=float, default=1e-8, help="error allowed (default: 1e-8)")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Compress, report, and write if wanted."""
-    from dpa2calc.cli.arguments.deferred import heads_in_header
-    from dpa2calc.cli.arguments.output import check_files
-    from dpa2calc.errors import CheckpointError
-
     if args.target is not None and not args.target.endswith(".safetensors"):
         raise CheckpointError(
             f"OUT = {args.target} must end in .safetensors; deepmd-kit has its own compress"
         )
     check_files(args.target)
-    heads_in_header(args.source)  # a wrong name is found before torch is loaded
+    check_names(args.source)
     from dpa2calc.model.compression import compress
     from dpa2calc.store.checkpoint import save_checkpoint
     from dpa2calc.store.load import load_model

@@ -4,38 +4,33 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from dpa2calc.cli.arguments.deferred import heads_in_header
+from dpa2calc.cli.arguments.deferred import check_names
 from dpa2calc.cli.arguments.output import check_files
 from dpa2calc.errors import CheckpointError
-from dpa2calc.heads import resolve_head
 
 if TYPE_CHECKING:
     from dpa2calc.model.potential import Potential
 
-_EXAMPLE = """example:
+EXAMPLE = """example:
   dpa2calc convert model.pt model.safetensors
   dpa2calc convert default water.dp --head H2O-PBE0TS     # then: dp convert-backend water.dp water.pth
   dpa2calc convert DPA-2.4-7M.pt water.dp --head H2O-PD
 """
+DESCRIPTION = (
+    "Read a model of this package (.safetensors, or a name that `dpa2calc models` lists) or "
+    "of deepmd-kit (.pt, .pth, .dp, .yaml) and write it as .safetensors, .pt or .dp. No code from the "
+    "file is run."
+)
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the verb `convert`."""
-    parser = subparsers.add_parser(
-        "convert",
-        help="models between this package's files and deepmd-kit's",
-        description="Read a model of this package (.safetensors, or a name that `dpa2calc models` lists) or "
-        "of deepmd-kit (.pt, .pth, .dp, .yaml) and write it as .safetensors, .pt or .dp. No code from the "
-        "file is run.",
-        epilog=_EXAMPLE,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
     parser.add_argument("source", metavar="IN", help="model file or name")
     parser.add_argument("target", metavar="OUT", help="ends in .safetensors, .pt or .dp (one head)")
     parser.add_argument("--head", help="keep only this head: its name, alias, or a unique ending of it")
     parser.add_argument("--dtype", choices=("float32", "float64"), help="precision (default: as it is)")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -47,9 +42,7 @@ def run(args: argparse.Namespace) -> int:
             hint = f"; write {target.stem}.dp, then `dp convert-backend {target.stem}.dp {target.name}`"
         raise CheckpointError(f"OUT = {args.target} must end in .safetensors, .pt or .dp{hint}")
     check_files(args.target)
-    heads = heads_in_header(args.source)
-    if heads is not None and args.head is not None:
-        resolve_head(args.head, heads, model=args.source)
+    check_names(args.source, args.head)
     import torch
 
     from dpa2calc.store.load import load_model

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+
+from dpa2calc.cli.arguments.deferred import check_names
+from dpa2calc.heads import resolve_head
 
 EXAMPLE = """example:
   dpa2calc describe                       # the model inside the package
@@ -13,29 +15,18 @@ EXAMPLE = """example:
 """
 
 
-def add_parser(subparsers: Any) -> None:
-    """Register the verb."""
-    parser = subparsers.add_parser(
-        "describe",
-        help="what a model is: heads, elements, functionals, sizes, training figures",
-        epilog=EXAMPLE,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
     parser.add_argument(
         "model", nargs="?", default="default", help="a name or a checkpoint file (default: default)"
     )
     parser.add_argument("--head", help="only this head: name, alias or unique ending")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the description."""
-    from dpa2calc.cli.arguments.deferred import heads_in_header
-    from dpa2calc.heads import resolve_head
-
-    heads = heads_in_header(args.model)  # a wrong name is found before torch is loaded
-    if heads is not None and args.head is not None:
-        resolve_head(args.head, heads, model=args.model)
+    check_names(args.model, args.head)
     from dpa2calc.description import describe, model_facts
     from dpa2calc.store.load import load_model
 

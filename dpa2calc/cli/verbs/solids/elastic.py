@@ -3,16 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
-from dpa2calc.cli.arguments.output import choose_folder
-from dpa2calc.cli.arguments.report import add_output_arguments, report, work_folder
-from dpa2calc.cli.arguments.structures import (
-    add_calculator_arguments,
-    add_structure_argument,
-    make_calculator,
-    read_structure,
-)
+from dpa2calc.cli.arguments.application import add_application_arguments, chosen, prepared_atoms, report
 
 EXAMPLE = """\
 example: elastic tensor of silicon, cell relaxed first
@@ -23,16 +15,9 @@ resumes.
 """
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the verb `elastic`."""
-    parser = subparsers.add_parser(
-        "elastic",
-        help="elastic constants: full tensor, stability, averages",
-        epilog=EXAMPLE,
-    )
-    add_structure_argument(parser)
-    add_calculator_arguments(parser)
-    group = parser.add_argument_group("elastic constants")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
+    group, _ = add_application_arguments(parser, "elastic constants", "elastic/NAME, NAME from the input's")
     group.add_argument("--strains", type=float, nargs="+", default=[0.005, 0.01], help="magnitudes")
     group.add_argument("--relax", choices=("none", "cell"), default="cell", help="before straining")
     group.add_argument(
@@ -42,25 +27,13 @@ def add_parser(subparsers: Any) -> None:
         help="do not relax positions in strained cells",
     )
     group.add_argument("--fmax", type=float, default=1e-4, help="of the relaxations, eV/Å")
-    add_output_arguments(parser, "elastic/NAME, NAME from the input's")
-    parser.set_defaults(run=run, dtype="float64")
+    parser.set_defaults(dtype="float64")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb."""
     from dpa2calc.applications.crystals.elastic import elastic_constants
 
-    atoms = read_structure(args)
-    choose_folder(args, "elastic")
-    atoms.calc = make_calculator(args, [atoms])
-    result = elastic_constants(
-        atoms,
-        strains=args.strains,
-        relax=args.relax,
-        relax_ions=args.relax_ions,
-        fmax=args.fmax,
-        folder=work_folder(args),
-        progress=not args.no_progress,
-    )
-    report(result, args, "elastic")
-    return 0
+    atoms = prepared_atoms(args, "elastic")
+    options = chosen(args, "strains", "relax", "relax_ions", "fmax")
+    return report(elastic_constants(atoms, **options), args, "elastic")

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from pathlib import Path
 
-from dpa2calc.cli.arguments.output import choose_folder
-from dpa2calc.cli.arguments.report import add_output_arguments, report, work_folder
-from dpa2calc.cli.arguments.structures import (
-    add_calculator_arguments,
-    add_structure_argument,
-    make_calculator,
-    read_structure,
-)
+from dpa2calc.cli.arguments.application import add_application_arguments, chosen, prepared_atoms, report
+from dpa2calc.files.atomic import atomic_path
 
 EXAMPLE = """\
 example: bands and density of states of copper; is the supercell large enough; thermal expansion
@@ -25,16 +19,9 @@ itself), or convergence.npz/.png, or quasi_harmonic.npz/.png; and work/ from whi
 """
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the verb `phonons`."""
-    parser = subparsers.add_parser(
-        "phonons",
-        help="phonons: bands, density of states, thermal properties, quasi-harmonic",
-        epilog=EXAMPLE,
-    )
-    add_structure_argument(parser)
-    add_calculator_arguments(parser)
-    group = parser.add_argument_group("phonons")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
+    group, _ = add_application_arguments(parser, "phonons", "phonons/NAME, NAME from the input's")
     what = group.add_mutually_exclusive_group()
     what.add_argument("--convergence", action="store_true", help="vary supercell and displacement")
     what.add_argument("--quasi-harmonic", action="store_true", help="thermal expansion from several volumes")
@@ -45,9 +32,8 @@ def add_parser(subparsers: Any) -> None:
     group.add_argument("--fmax", type=float, default=1e-4, help="largest force allowed, eV/Å")
     group.add_argument("--mesh", type=float, default=60.0, help="q-point mesh as a length, Å")
     group.add_argument("--max-temperature", type=float, default=1000.0, help="K, in steps of 10")
-    add_output_arguments(parser, "phonons/NAME, NAME from the input's")
     names = {"min_lengths": "--min-length", "temperatures": "--max-temperature"}
-    parser.set_defaults(run=run, dtype="float64", python_names=names)
+    parser.set_defaults(dtype="float64", python_names=names)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -58,27 +44,17 @@ def run(args: argparse.Namespace) -> int:
     from dpa2calc.applications.crystals.phonons import phonons
     from dpa2calc.applications.crystals.quasi_harmonic import quasi_harmonic
 
-    atoms = read_structure(args)
-    choose_folder(args, "phonons")
-    atoms.calc = make_calculator(args, [atoms])
-    common: dict[str, Any] = {
-        "fmax": args.fmax,
-        "mesh": args.mesh,
-        "folder": work_folder(args),
-        "progress": not args.no_progress,
-    }
+    atoms = prepared_atoms(args, "phonons")
     if args.convergence:
         lengths = [round(args.min_length * factor, 3) for factor in (2 / 3, 1.0, 4 / 3)]
-        report(
-            phonon_convergence(atoms, min_lengths=lengths, relax=args.relax, **common), args, "convergence"
-        )
-        return 0
-    common.update(min_length=args.min_length, supercell=args.supercell, displacement=args.displacement)
-    common["temperatures"] = np.arange(0.0, args.max_temperature + 5.0, 10.0)
+        options = chosen(args, "fmax", "mesh", "relax")
+        return report(phonon_convergence(atoms, min_lengths=lengths, **options), args, "convergence")
+    options = chosen(args, "fmax", "mesh", "min_length", "supercell", "displacement")
+    options["temperatures"] = np.arange(0.0, args.max_temperature + 5.0, 10.0)
     if args.quasi_harmonic:
-        report(quasi_harmonic(atoms, **common), args, "quasi_harmonic")
-        return 0
-    result = phonons(atoms, relax=args.relax, **common)
+        return report(quasi_harmonic(atoms, **options), args, "quasi_harmonic")
+    result = phonons(atoms, relax=args.relax, **options)
     report(result, args, "phonons")
-    result.to_phonopy().save(f"{args.out}/phonopy.yaml", settings={"force_constants": True})
+    with atomic_path(Path(args.out) / "phonopy.yaml") as temporary:
+        result.to_phonopy().save(temporary, settings={"force_constants": True})
     return 0

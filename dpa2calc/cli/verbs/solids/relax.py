@@ -5,17 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
+from dpa2calc.cli.arguments.application import add_application_arguments
 from dpa2calc.cli.arguments.output import check_files, structure_name
-from dpa2calc.cli.arguments.structures import (
-    add_calculator_arguments,
-    add_structure_argument,
-    make_calculator,
-    read_structure,
-    save_figure,
-)
+from dpa2calc.cli.arguments.structures import make_calculator, read_structure
 from dpa2calc.errors import ConfigError
+from dpa2calc.files.figures import save_figure
 
 EXAMPLE = """\
 example: positions and cell of a crystal, its space group kept
@@ -28,16 +23,9 @@ unless --overwrite is given.
 """
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the verb `relax`."""
-    parser = subparsers.add_parser(
-        "relax",
-        help="relax positions and cell",
-        epilog=EXAMPLE,
-    )
-    add_structure_argument(parser)
-    add_calculator_arguments(parser)
-    group = parser.add_argument_group("relaxation")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
+    group, output = add_application_arguments(parser, "relaxation", "")
     group.add_argument("--fmax", type=float, default=0.01, metavar="EV_PER_A", help="largest force left")
     group.add_argument(
         "--cell",
@@ -58,11 +46,8 @@ def add_parser(subparsers: Any) -> None:
     group.add_argument("--keep-symmetry", action="store_true", help="keep the space group (needs spglib)")
     group.add_argument("--symprec", type=float, default=0.01, metavar="A", help="to find the space group")
     group.add_argument("--max-steps", type=int, default=500, help="of the optimiser")
-    output = parser.add_argument_group("output")
     output.add_argument("--out", metavar="FILE", help="default: NAME-relaxed.extxyz, NAME from the input's")
     output.add_argument("--overwrite", action="store_true", help="start afresh, replacing files")
-    output.add_argument("--no-progress", action="store_true", help="no progress bar on stderr")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -70,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     from ase.io.formats import UnknownFileTypeError, filetype, get_ioformat
 
     from dpa2calc.applications import relax
+    from dpa2calc.files.structures import write_structures
 
     atoms = read_structure(args)
     target = Path(args.out or f"{structure_name(args)}-relaxed.extxyz")
@@ -84,7 +70,6 @@ def run(args: argparse.Namespace) -> int:
     check_files(str(target))
     atoms.calc = make_calculator(args, [atoms])
     names = ("fmax", "cell", "smax_gpa", "pressure_gpa", "optimizer", "keep_symmetry", "symprec", "max_steps")
-    target.parent.mkdir(parents=True, exist_ok=True)
     result = relax(
         atoms,
         **{name: getattr(args, name) for name in names},
@@ -92,9 +77,9 @@ def run(args: argparse.Namespace) -> int:
         overwrite=args.overwrite,
         progress=not args.no_progress,
     )
-    result.atoms().write(target)
+    write_structures(target, result.atoms())
     result.save(target.with_suffix(".relax.npz"))
-    figure = save_figure(result, target.with_suffix(".relax.png"))
+    figure = save_figure(target.with_suffix(".relax.png"), result.plot)
     print(result.summary())
     print(f"{'structure':18s} {target}")
     print(f"{'figure':18s} {figure}")

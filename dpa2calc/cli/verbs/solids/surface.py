@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from pathlib import Path
 
-from dpa2calc.cli.arguments.output import choose_folder
-from dpa2calc.cli.arguments.report import add_output_arguments, report, work_folder
-from dpa2calc.cli.arguments.structures import (
-    UNRELAXED,
-    add_calculator_arguments,
-    add_structure_argument,
-    make_calculator,
-    read_structure,
-)
+from dpa2calc.cli.arguments.application import add_application_arguments, chosen, prepared_atoms, report
+from dpa2calc.cli.arguments.structures import UNRELAXED
 
 EXAMPLE = """\
 example: the (111) face of copper, from the file of its bulk crystal
@@ -24,16 +17,9 @@ from which an interrupted run resumes.
 """
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the verb `surface`."""
-    parser = subparsers.add_parser(
-        "surface",
-        help="surface energy of a face, from slabs of several thicknesses",
-        epilog=EXAMPLE,
-    )
-    add_structure_argument(parser)
-    add_calculator_arguments(parser)
-    group = parser.add_argument_group("surface")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
+    group, _ = add_application_arguments(parser, "surface", "surface/NAME-HKL, NAME from the input's")
     group.add_argument(
         "--miller",
         type=int,
@@ -52,33 +38,17 @@ def add_parser(subparsers: Any) -> None:
         "--fixed-bulk", dest="relax_bulk", action="store_false", help="take the bulk as it is in the file"
     )
     group.add_argument("--fmax", type=float, default=0.01, help="of the slabs, eV/Å")
-    add_output_arguments(parser, "surface/NAME-HKL, NAME from the input's")
-    parser.set_defaults(run=run, dtype="float64")
+    parser.set_defaults(dtype="float64")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb."""
-    from pathlib import Path
-
-    import ase.io
-
     from dpa2calc.applications.defects.surface import surface_energy
+    from dpa2calc.files.structures import write_structures
 
-    atoms = read_structure(args)
-    choose_folder(args, "surface", "".join(map(str, args.miller)))
-    atoms.calc = make_calculator(args, [atoms])
-    result = surface_energy(
-        atoms,
-        tuple(args.miller),
-        thicknesses=args.thicknesses,
-        vacuum=args.vacuum,
-        shift=args.shift,
-        relax=args.relax,
-        relax_bulk=args.relax_bulk,
-        fmax=args.fmax,
-        folder=work_folder(args),
-        progress=not args.no_progress,
-    )
+    atoms = prepared_atoms(args, "surface", "".join(map(str, args.miller)))
+    options = chosen(args, "thicknesses", "vacuum", "shift", "relax", "relax_bulk", "fmax")
+    result = surface_energy(atoms, tuple(args.miller), **options)
     report(result, args, "surface")
-    ase.io.write(Path(args.out) / "slab.extxyz", result.atoms())
+    write_structures(Path(args.out) / "slab.extxyz", result.atoms())
     return 0

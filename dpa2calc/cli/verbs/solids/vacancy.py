@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from pathlib import Path
 
-from dpa2calc.cli.arguments.output import choose_folder
-from dpa2calc.cli.arguments.report import add_output_arguments, report, work_folder
-from dpa2calc.cli.arguments.structures import (
-    UNRELAXED,
-    add_calculator_arguments,
-    add_structure_argument,
-    make_calculator,
-    read_structure,
-)
+from dpa2calc.cli.arguments.application import add_application_arguments, chosen, prepared_atoms, report
+from dpa2calc.cli.arguments.structures import UNRELAXED
 
 EXAMPLE = """\
 examples: copper; the oxygen (atom 4) of an oxide, with the energy of O in its reservoir
@@ -25,16 +18,9 @@ work/ from which an interrupted run resumes.
 """
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the verb `vacancy`."""
-    parser = subparsers.add_parser(
-        "vacancy",
-        help="vacancy formation energy, from supercells of several sizes",
-        epilog=EXAMPLE,
-    )
-    add_structure_argument(parser)
-    add_calculator_arguments(parser)
-    group = parser.add_argument_group("vacancy")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
+    group, _ = add_application_arguments(parser, "vacancy", "vacancy/NAME-SITE, NAME from the input's")
     group.add_argument("--site", type=int, default=0, help="number of the atom that is taken out")
     group.add_argument(
         "--lengths",
@@ -52,8 +38,7 @@ def add_parser(subparsers: Any) -> None:
         "--fixed-bulk", dest="relax_bulk", action="store_false", help="take the crystal as it is in the file"
     )
     group.add_argument("--fmax", type=float, default=1e-3, help="of the relaxation, eV/Å")
-    add_output_arguments(parser, "vacancy/NAME-SITE, NAME from the input's")
-    parser.set_defaults(run=run, dtype="float64")
+    parser.set_defaults(dtype="float64")
 
 
 def _potential(text: str) -> tuple[str, float]:
@@ -66,26 +51,13 @@ def _potential(text: str) -> tuple[str, float]:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb."""
-    from pathlib import Path
-
-    import ase.io
-
     from dpa2calc.applications.defects.vacancy import vacancy_formation_energy
+    from dpa2calc.files.structures import write_structures
 
-    atoms = read_structure(args)
-    choose_folder(args, "vacancy", str(args.site))
-    atoms.calc = make_calculator(args, [atoms])
-    result = vacancy_formation_energy(
-        atoms,
-        site=args.site,
-        min_lengths=args.min_lengths,
-        chemical_potential=dict(args.chemical_potential) if args.chemical_potential else None,
-        relax=args.relax,
-        relax_bulk=args.relax_bulk,
-        fmax=args.fmax,
-        folder=work_folder(args),
-        progress=not args.no_progress,
-    )
+    atoms = prepared_atoms(args, "vacancy", str(args.site))
+    potential = dict(args.chemical_potential) if args.chemical_potential else None
+    options = chosen(args, "site", "min_lengths", "relax", "relax_bulk", "fmax")
+    result = vacancy_formation_energy(atoms, chemical_potential=potential, **options)
     report(result, args, "vacancy")
-    ase.io.write(Path(args.out) / "defect.extxyz", result.atoms())
+    write_structures(Path(args.out) / "defect.extxyz", result.atoms())
     return 0

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
-from dpa2calc.cli.arguments.output import choose_folder
-from dpa2calc.cli.arguments.report import add_output_arguments, report, work_folder
-from dpa2calc.cli.arguments.structures import (
-    UNRELAXED,
-    add_calculator_arguments,
-    add_structure_argument,
-    make_calculator,
-    read_structure,
-)
+from dpa2calc.cli.arguments.application import add_application_arguments, chosen, prepared_atoms, report
+from dpa2calc.cli.arguments.structures import UNRELAXED
 
 EXAMPLE = """\
 examples: a relaxed molecule and its free energy; an adsorbate (atoms 36 and 37) on a slab that stays put
@@ -25,16 +19,9 @@ lowest modes), and work/ from which an interrupted run resumes.
 """
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the verb `vibrations`."""
-    parser = subparsers.add_parser(
-        "vibrations",
-        help="vibrations of a molecule: frequencies, zero-point energy, free energy",
-        epilog=EXAMPLE,
-    )
-    add_structure_argument(parser)
-    add_calculator_arguments(parser)
-    group = parser.add_argument_group("vibrations")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
+    group, _ = add_application_arguments(parser, "vibrations", "vibrations/NAME, NAME from the input's")
     group.add_argument(
         "--atoms", dest="indices", type=int, nargs="+", metavar="INDEX", help="only these move (default: all)"
     )
@@ -46,37 +33,23 @@ def add_parser(subparsers: Any) -> None:
     group.add_argument("--symmetry-number", type=int, default=1, help="rotational")
     group.add_argument("--spin", type=float, default=0.0, help="total spin S")
     group.add_argument("--movies", type=int, default=6, help="modes written as frames")
-    add_output_arguments(parser, "vibrations/NAME, NAME from the input's")
-    parser.set_defaults(run=run, dtype="float64")
+    parser.set_defaults(dtype="float64")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb; 1 when modes are imaginary."""
-    from pathlib import Path
-
-    import ase.io
-
     from dpa2calc.applications.molecules.vibrations import vibrations
+    from dpa2calc.files.structures import write_structures
 
-    atoms = read_structure(args)
+    atoms = prepared_atoms(args, "vibrations")
     if args.indices is None and not atoms.cell.any():
         atoms.pbc = False  # a molecule; some formats say otherwise
-    choose_folder(args, "vibrations")
-    atoms.calc = make_calculator(args, [atoms])
-    result = vibrations(
-        atoms,
-        indices=args.indices,
-        relax=args.relax,
-        displacement=args.displacement,
-        fmax=args.fmax,
-        folder=work_folder(args),
-        progress=not args.no_progress,
-    )
+    result = vibrations(atoms, **chosen(args, "indices", "relax", "displacement", "fmax"))
     report(result, args, "vibrations")
     if args.temperature is not None:
         print(_free_energy(result, args))
     for k in range(min(args.movies, len(result.frequencies))):
-        ase.io.write(Path(args.out) / f"mode-{k + 1}.extxyz", result.mode_frames(k))
+        write_structures(Path(args.out) / f"mode-{k + 1}.extxyz", result.mode_frames(k))
     return 1 if result.n_imaginary else 0
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+
+from dpa2calc.cli.arguments.training import add_run_arguments, set_threads
 
 EXAMPLE = """\
 examples:
@@ -37,27 +38,18 @@ The student is student.safetensors in the output folder; rounds.png shows how it
 """
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the verb `distill`."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
     from dpa2calc.files.options import add_options
     from dpa2calc.training.distill.config import DistillConfig
 
-    parser = subparsers.add_parser(
-        "distill",
-        help="teach a small, fast student what a large model knows",
-        epilog=EXAMPLE,
-    )
     parser.add_argument("config", metavar="CONFIG", help="TOML file")
-    parser.add_argument("--output", metavar="FOLDER", help="folder for all files of the distillation")
-    parser.add_argument("--threads", type=int, help="threads of the matrix products")
-    parser.add_argument("--no-progress", action="store_true", help="no progress bars on stderr")
+    add_run_arguments(parser, "distillation")
     add_options(parser, DistillConfig, title="options of the loop (also keys of the file)")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Read, check, distil, report."""
-    from dpa2calc.cli.verbs.training.train import prepare
     from dpa2calc.files.atomic import check_writable
     from dpa2calc.files.options import given_options
     from dpa2calc.training.distill.config import DistillConfig
@@ -76,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     from dpa2calc.training.distill.distill import distill
     from dpa2calc.training.distill.setup import all_elements
 
-    prepare(args)
+    set_threads(args)
     result = distill(
         build_teacher(file.teacher),
         start,

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from dpa2calc.cli.arguments.output import check_files
+from dpa2calc.cli.arguments.structures import add_calculator_arguments, make_calculator, read_frames
+from dpa2calc.cli.arguments.training import add_label_arguments, label_names
+from dpa2calc.errors import ConfigError, DataError
+from dpa2calc.files.patterns import expanded
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from dpa2calc.labels.errors import LabelErrors, Labels
+
+Results = dict[str, Any]  # of one structure, as the calculator names them
 
 EXAMPLE = """example:
   dpa2calc evaluate test.extxyz --head H2O-PBE0TS                # a line a structure, errors at the end
@@ -17,19 +28,11 @@ EXAMPLE = """example:
   dpa2calc evaluate a.cif b.cif --model student.pt --committee other.pt -o out.json  # with deviations
 """
 
-LABELS = ("energy", "forces", "stress")  # that errors are shown of
+KINDS = ("energy", "forces", "stress")  # of labels that errors are shown of
 
 
-def add_parser(subparsers: Any) -> None:
-    """Register the verb."""
-    from dpa2calc.cli.arguments.structures import add_calculator_arguments
-    from dpa2calc.cli.verbs.training.train import add_label_arguments
-
-    parser = subparsers.add_parser(
-        "evaluate",
-        help="energies, forces and stresses of structures; errors against labels in the file",
-        epilog=EXAMPLE,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
     parser.add_argument(
         "structures", nargs="+", metavar="STRUCTURES", help="files that ASE reads; all frames"
     )
@@ -37,18 +40,12 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("-o", "--output", metavar="FILE", help="write results to .extxyz or .json")
     parser.add_argument("--batch-atoms", type=int, default=1024, help="atoms computed together ")
     parser.add_argument("--quiet", action="store_true", help="no line for each structure")
-    add_label_arguments(parser, (*LABELS, "virial"))
+    add_label_arguments(parser)
     add_calculator_arguments(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, print, and write what was asked for."""
-    from dpa2calc.cli.arguments.output import check_files
-    from dpa2calc.cli.arguments.structures import make_calculator
-    from dpa2calc.errors import ConfigError
-    from dpa2calc.files.patterns import expanded
-
     if args.output and Path(args.output).suffix not in (".extxyz", ".xyz", ".json"):
         raise ConfigError(f"-o {args.output}: the ending must be .extxyz, .xyz or .json")
     check_files(args.output)
@@ -76,9 +73,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def few_frames_lines(
-    structures: list[Any], results: list[dict[str, Any]], labels: list[Any]
-) -> Iterator[str]:
+def few_frames_lines(structures: list[Atoms], results: list[Results], labels: list[Labels]) -> Iterator[str]:
     """A line where the error of energies or of forces is that of a few frames."""
     import numpy as np
 
@@ -97,53 +92,34 @@ def few_frames_lines(
             yield few.describe(name, unit)
 
 
-def read_labels(structures: list[Any], args: argparse.Namespace) -> list[Any]:
+def read_labels(structures: list[Atoms], args: argparse.Namespace) -> list[Labels]:
     """Labels of each structure; what looks like labels under other names is said on stderr.
 
     Raises:
         DataError: no frame has a label of a name that was given.
     """
-    from dpa2calc.errors import DataError
     from dpa2calc.labels.errors import labels_of
-    from dpa2calc.training.data.labels import LabelKeys, advice, unread_labels
+    from dpa2calc.labels.names import LabelKeys, advice, unread_labels
 
-    given = {kind: getattr(args, f"{kind}_key") for kind in (*LABELS, "virial")}
-    named = {kind: key for kind, key in given.items() if key is not None}
+    named = label_names(args)
     labels = []
     for number, atoms in enumerate(structures):
         try:
             labels.append(labels_of(atoms, **named))
         except DataError as error:
             raise DataError(f"structure {number} ({atoms.get_chemical_formula()}): {error}") from error
-    lacking = [kind for kind in LABELS if all(getattr(one, kind) is None for one in labels)]
+    lacking = [kind for kind in KINDS if all(getattr(one, kind) is None for one in labels)]
     others = unread_labels(structures[0], LabelKeys(**named), lacking)
+    found = advice(chain(*others.values()))
     for kind in (*lacking, *(["virial"] if "stress" in lacking else [])):
         if named.get(kind):
-            found = advice(chain(*others.values()))
             raise DataError(f"no frame has a label {named[kind]!r} (--{kind}-key); {found}")
     if others:
-        found = advice(chain(*others.values()))
         print(f"no errors of {', '.join(others)} are shown, no frame has any; {found}", file=sys.stderr)
     return labels
 
 
-def read_frames(path: str, index: str) -> list[Any]:
-    """Frames of one file.
-
-    Raises:
-        DataError: the file is missing, unreadable, or has no such frames.
-    """
-    from dpa2calc.errors import DataError
-    from dpa2calc.files.structures import read_structures
-
-    if not os.path.exists(path):
-        raise DataError(
-            f"{path} does not exist; give a structure file such as structure.cif or frames.extxyz"
-        )
-    return read_structures(path, index)
-
-
-def evaluate(calc: Any, structures: list[Any], batch_atoms: int) -> list[dict[str, Any]]:
+def evaluate(calc: Any, structures: list[Atoms], batch_atoms: int) -> list[Results]:
     """Batched where the calculator can (ours), else one by one."""
     from dpa2calc.engine.dense import has_stress
 
@@ -161,7 +137,7 @@ def evaluate(calc: Any, structures: list[Any], batch_atoms: int) -> list[dict[st
     return out
 
 
-def print_table(structures: list[Any], results: list[dict[str, Any]]) -> None:
+def print_table(structures: list[Atoms], results: list[Results]) -> None:
     """One line a structure: number, formula, atoms, energy, largest force, pressure, spread."""
     import numpy as np
     from ase.units import GPa
@@ -181,12 +157,11 @@ def print_table(structures: list[Any], results: list[dict[str, Any]]) -> None:
         print(line)
 
 
-def write_extxyz(path: Path, structures: list[Any], results: list[dict[str, Any]], labels: list[Any]) -> None:
+def write_extxyz(path: Path, structures: list[Atoms], results: list[Results], labels: list[Labels]) -> None:
     """Structures with our energy, forces, stress; labels of the input become ref_energy and so on."""
-    import ase.io
     from ase.calculators.singlepoint import SinglePointCalculator
 
-    from dpa2calc.files.atomic import atomic_path
+    from dpa2calc.files.structures import write_structures
 
     frames = []
     for atoms, result, label in zip(structures, results, labels):
@@ -202,19 +177,21 @@ def write_extxyz(path: Path, structures: list[Any], results: list[dict[str, Any]
         if label.stress is not None:
             frame.info["ref_stress"] = label.stress
         frames.append(frame)
-    with atomic_path(path) as temporary:
-        ase.io.write(temporary, frames, format="extxyz")
+    write_structures(path, frames, kind="extxyz")
 
 
 def write_json(
-    path: Path, args: argparse.Namespace, structures: list[Any], results: list[dict[str, Any]], errors: Any
+    path: Path,
+    args: argparse.Namespace,
+    structures: list[Atoms],
+    results: list[Results],
+    errors: LabelErrors | None,
 ) -> None:
     """Everything as plain numbers, eV and Å."""
-    import dataclasses
-
     import numpy as np
 
-    from dpa2calc.files.atomic import atomic_path
+    from dpa2calc.files import atomic
+    from dpa2calc.files.typed import to_dict
     from dpa2calc.version import __version__
 
     document = {
@@ -223,7 +200,7 @@ def write_json(
         "head": args.head,
         "dtype": args.dtype,
         "units": {"energy": "eV", "forces": "eV/Å", "stress": "eV/Å^3, order xx yy zz yz xz xy"},
-        "errors": dataclasses.asdict(errors) if errors is not None else None,
+        "errors": to_dict(errors),
         "structures": [
             {
                 "formula": atoms.get_chemical_formula(),
@@ -233,5 +210,4 @@ def write_json(
             for atoms, result in zip(structures, results)
         ],
     }
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(document, indent=1), encoding="utf-8")
+    atomic.write_json(path, document)

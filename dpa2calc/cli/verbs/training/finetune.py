@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from typing import Any
+
+from dpa2calc.cli.arguments.training import add_data_arguments, finish, read_run, set_threads
 
 EXAMPLE = """\
 examples:
@@ -24,39 +24,23 @@ a file:
 """
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the verb `finetune`."""
-    from dpa2calc.cli.verbs.training.train import add_data_arguments
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
     from dpa2calc.files.options import add_options
     from dpa2calc.training.config.train import FinetuneConfig
 
-    parser = subparsers.add_parser(
-        "finetune",
-        help="carry a pre-trained model over to new data",
-        epilog=EXAMPLE,
-    )
     add_data_arguments(parser)
     parser.add_argument("--model", help="'default', a published name, or a checkpoint file")
     add_options(parser, FinetuneConfig, title="fine-tuning options (also keys of the file)")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Read, check, fine-tune, evaluate, write."""
-    from dpa2calc.cli.verbs.training.train import prepare, set_changes
     from dpa2calc.errors import ConfigError
-    from dpa2calc.files.options import given_options
-    from dpa2calc.training.config.run_file import check_paths, load_sets, read_run_file
+    from dpa2calc.training.config.run_file import check_paths, load_sets
     from dpa2calc.training.config.train import FinetuneConfig
 
-    run_file = read_run_file(
-        args.config,
-        FinetuneConfig,
-        changes=given_options(args, FinetuneConfig),
-        set_changes=set_changes(args),
-        model=args.model,
-        output=args.output,
-    )
+    run_file = read_run(args, FinetuneConfig, args.model)
     if not isinstance(run_file.model, str):
         raise ConfigError(
             f"{args.config}: fine-tuning starts from a trained model, not a [model] table or an input.json; "
@@ -66,9 +50,8 @@ def run(args: argparse.Namespace) -> int:
     # with torch, from here on
     from dpa2calc.training.finetune.finetune import finetune
     from dpa2calc.training.fit.distributed import Processes
-    from dpa2calc.training.runs.report import finish_run
 
-    prepare(args)
+    set_threads(args)
     config, progress = run_file.config, not args.no_progress
     processes = Processes.from_environment(config.device)
     sets, test = load_sets(run_file)
@@ -86,17 +69,10 @@ def run(args: argparse.Namespace) -> int:
         processes=processes,
         progress=progress,
     )
-    if not processes.first:
-        return 0
-    if not result.finished:
-        print(f"stopped at step {result.steps} by time_limit; the same command goes on", file=sys.stderr)
-        return 0
-    report = finish_run(result, sets, test, config=config, progress=progress)
-    if result.matches:
-        print("heads before fine-tuning, after the energy bias was fitted:")
-        for match in result.matches[:5]:
-            print(f"  {match}")
-    print(f"started from head {result.start_head!r}")
-    print(report.text, end="")
-    print(f"model: {report.file}")
-    return 0
+    if processes.first and result.finished:
+        if result.matches:
+            print("heads before fine-tuning, after the energy bias was fitted:")
+            for match in result.matches[:5]:
+                print(f"  {match}")
+        print(f"started from head {result.start_head!r}", flush=True)
+    return finish(result, sets, test, config, processes=processes, progress=progress)

@@ -5,26 +5,24 @@ from __future__ import annotations
 import argparse
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from dpa2calc.cli.arguments.frames import add_selection_arguments, draw, selected_frames, write_table
-from dpa2calc.cli.arguments.output import check_files, stem
+from dpa2calc.cli.arguments.frames import (
+    add_distribution_arguments,
+    figure_name,
+    selected_frames,
+    write_table,
+)
 from dpa2calc.errors import ConfigError
+from dpa2calc.files.figures import save_figure
 
-_EXAMPLE = """example:
+EXAMPLE = """example:
   dpa2calc adf md.traj --triplet O-O-O --start 20 --reference dft.extxyz.xz --figure adf.png
 """
+DESCRIPTION = "Distribution of the angle A-B-C, B at the vertex, with block-averaged errors."
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the verb `adf`."""
-    parser = subparsers.add_parser(
-        "adf",
-        help="angular distribution with error bars",
-        description="Distribution of the angle A-B-C, B at the vertex, with block-averaged errors.",
-        epilog=_EXAMPLE,
-    )
-    parser.add_argument("trajectory", help="any file that ASE reads, also compressed")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
     parser.add_argument("--triplet", default="O-O-O", metavar="A-B-C", help="elements")
     parser.add_argument(
         "--cutoff",
@@ -33,17 +31,8 @@ def add_parser(subparsers: Any) -> None:
         metavar="R",
         help="largest distance in Å, one or A-B and B-C (default: first minima of g(r))",
     )
-    parser.add_argument("--bin-width", type=float, default=1.0, help="in degrees")
-    parser.add_argument("--blocks", dest="n_blocks", type=int, default=10, help="blocks for the error bars")
-    parser.add_argument(
-        "--reference", metavar="FILE", help="trajectory to draw beside it, with the same cutoff"
-    )
-    parser.add_argument(
-        "--figure", metavar="FILE", help="picture (default: NAME-adf.png, NAME from the input's)"
-    )
-    parser.add_argument("--data", metavar="FILE", help="also write the numbers as a text table")
-    add_selection_arguments(parser)
-    parser.set_defaults(run=run)
+    reference = "to draw beside it, with the same cutoff"
+    add_distribution_arguments(parser, "adf", bin_width=1.0, unit="degrees", reference=reference)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -54,8 +43,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--cutoff has {len(args.cutoff)} numbers; give one, or A-B and B-C")
     cutoff = None if args.cutoff is None else (args.cutoff[0], args.cutoff[-1])
     options = {"bin_width": args.bin_width, "n_blocks": args.n_blocks, "progress": not args.quiet}
-    figure = args.figure or f"{stem(args.trajectory)}-adf.png"
-    check_files(figure, args.data)
+    figure = figure_name(args, "adf")
     frames = selected_frames(args, args.trajectory)
     result = angular_distribution(frames, args.triplet, cutoff=cutoff, **options)
     print(result.summary())
@@ -64,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         other = angular_distribution(Frames(args.reference), args.triplet, cutoff=result.cutoffs, **options)
         reference = {Path(args.reference).name: other}
         print(f"  against reference: {100 * result.compare(other):.2f} % of the angles differ")
-    print(f"figure: {draw(figure, [partial(result.plot, reference=reference)])}")
+    print(f"figure: {save_figure(figure, partial(result.plot, reference=reference))}")
     if args.data:
         columns = {
             "angle_deg": result.angle,

@@ -6,24 +6,20 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from dpa2calc.cli.arguments.frames import add_selection_arguments, draw, selected_frames
+from dpa2calc.cli.arguments.frames import add_selection_arguments, selected_frames
 from dpa2calc.cli.arguments.output import check_files, stem
 from dpa2calc.errors import ConfigError
+from dpa2calc.files.figures import save_figure
 
-_EXAMPLE = """examples:
+EXAMPLE = """examples:
   dpa2calc diffusion 600K.traj --species Li --temperature 600 --charge 1 --map li.cube --van-hove 1 10
   dpa2calc diffusion 500K.traj 600K.traj 700K.traj 900K.traj --temperature 500 600 700 900 --fit 1 5
 """
+DESCRIPTION = "Tracer and collective diffusion with error bars; Arrhenius fit of several runs."
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the verb `diffusion`."""
-    parser = subparsers.add_parser(
-        "diffusion",
-        help="diffusion coefficients, conductivity, activation energy",
-        description="Tracer and collective diffusion with error bars; Arrhenius fit of several runs.",
-        epilog=_EXAMPLE,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
     parser.add_argument("trajectories", nargs="+", help="one file for each temperature")
     parser.add_argument("--species", default="Li", help="element that diffuses")
     parser.add_argument("--temperature", type=float, nargs="+", help="in K, one for each trajectory")
@@ -65,7 +61,6 @@ def add_parser(subparsers: Any) -> None:
         help="also draw van Hove functions at these lags",
     )
     add_selection_arguments(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -100,14 +95,14 @@ def run(args: argparse.Namespace) -> int:
         final = arrhenius(results)
         print(final.summary())
         plots.append(final.plot)
-    print(f"figure: {draw(picture, plots)}")
+    print(f"figure: {save_figure(picture, *plots)}")
     if args.save:
         print(f"result: {final.save(args.save)}")
     if args.lags_ps:
         functions = van_hove(paths, args.species, lags_ps=args.lags_ps)
         print(functions.summary())
         figure = Path(picture).with_name(Path(picture).stem + "-van-hove.png")
-        print(f"figure: {draw(figure, [functions.plot])}")
+        print(f"figure: {save_figure(figure, functions.plot)}")
     if args.map:
         density = density_map(paths, args.species)
         print(density.summary())

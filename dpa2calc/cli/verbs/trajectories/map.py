@@ -6,25 +6,21 @@ import argparse
 from functools import partial
 from typing import Any
 
-from dpa2calc.cli.arguments.frames import add_selection_arguments, draw, selected_frames
+from dpa2calc.cli.arguments.frames import add_selection_arguments, selected_frames
 from dpa2calc.cli.arguments.output import check_files, stem
 from dpa2calc.cli.arguments.structures import add_calculator_arguments, make_calculator
 from dpa2calc.errors import ConfigError
+from dpa2calc.files.figures import save_figure
 
-_EXAMPLE = """examples:
+EXAMPLE = """examples:
   dpa2calc map water=water.extxyz ice=ice.extxyz --head H2O-PBE0TS --colour group environment --html map.html
   dpa2calc map frames.extxyz --model DPA-2.4-7M --level structure --max-points 1000
 """
+DESCRIPTION = "Descriptors of many atoms or structures in two dimensions, coloured by what they are."
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the verb `map`."""
-    parser = subparsers.add_parser(
-        "map",
-        help="map of descriptors by PCA and t-SNE",
-        description="Descriptors of many atoms or structures in two dimensions, coloured by what they are.",
-        epilog=_EXAMPLE,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
     parser.add_argument(
         "structures", nargs="+", metavar="[GROUP=]FILE", help="files that ASE reads, with group names"
     )
@@ -51,7 +47,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--save", metavar="FILE", help="store the result (.npz)")
     add_selection_arguments(parser)
     add_calculator_arguments(parser)
-    parser.set_defaults(run=run, python_names={"methods": "--no-tsne"})
+    parser.set_defaults(python_names={"methods": "--no-tsne"})
 
 
 def run(args: argparse.Namespace) -> int:
@@ -82,7 +78,8 @@ def run(args: argparse.Namespace) -> int:
         progress=not args.quiet,
     )
     print(result.summary())
-    print(f"figure: {draw(figure, [partial(result.plot, colour=colour) for colour in args.colour])}")
+    plots = [partial(result.plot, colour=colour) for colour in args.colour]
+    print(f"figure: {save_figure(figure, *plots)}")
     if args.html:
         print(f"page: {result.write_html(args.html)}")
     if args.chemiscope:

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
+from pathlib import Path
 
-from dpa2calc.cli.arguments.output import choose_folder
-from dpa2calc.cli.arguments.structures import (
-    add_calculator_arguments,
-    add_structure_argument,
-    make_calculator,
-    number_or_ramp,
-    read_structure,
-    save_figure,
-)
+from dpa2calc.cli.arguments.application import Group, add_application_arguments, prepared_atoms
+from dpa2calc.files.figures import save_figure
 
 EXAMPLE = """\
 example: 10 ps of liquid water at 330 K, then 10 ps more
@@ -27,21 +20,11 @@ gives the numbers of an uninterrupted run. A ramp is START:END, for example --te
 """
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the verb `md`."""
-    parser = subparsers.add_parser(
-        "md",
-        help="molecular dynamics: NVE, NVT, NPT, ramps, exact restart",
-        epilog=EXAMPLE,
-    )
-    add_structure_argument(parser)
-    add_calculator_arguments(parser)
-    _add_run_arguments(parser.add_argument_group("run"))
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
+    group, output = add_application_arguments(parser, "run", "md/NAME, NAME from the input's")
+    _add_run_arguments(group)
     _add_limit_arguments(parser.add_argument_group("limits that stop the run"))
-    output = parser.add_argument_group("output")
-    output.add_argument(
-        "--out", metavar="FOLDER", help="folder for all files (default: md/NAME, NAME from the input's)"
-    )
     output.add_argument("--format", choices=("traj", "extxyz"), default="traj", help="of the trajectory")
     output.add_argument(
         "--trajectory-interval", type=int, metavar="STEPS", help="steps between frames (default: 100)"
@@ -50,11 +33,9 @@ def add_parser(subparsers: Any) -> None:
         "--log-interval", type=int, metavar="STEPS", help="steps between rows of the log (default: 10)"
     )
     output.add_argument("--overwrite", action="store_true", help="start afresh, replacing files in --out")
-    output.add_argument("--no-progress", action="store_true", help="no progress bar on stderr")
-    parser.set_defaults(run=run)
 
 
-def _add_run_arguments(group: Any) -> None:
+def _add_run_arguments(group: Group) -> None:
     group.add_argument(
         "--steps", type=int, required=True, help="total number of steps, earlier runs included"
     )
@@ -63,10 +44,10 @@ def _add_run_arguments(group: Any) -> None:
         "--timestep-fs", "--timestep", type=float, metavar="FS", help="time step (default: 0.5)"
     )
     group.add_argument(
-        "--temperature", type=number_or_ramp, metavar="K", help="K, or START:END (default: 300)"
+        "--temperature", type=_number_or_ramp, metavar="K", help="K, or START:END (default: 300)"
     )
     group.add_argument(
-        "--pressure-gpa", "--pressure", type=number_or_ramp, metavar="GPA", help="NPT, GPa (default: 0)"
+        "--pressure-gpa", "--pressure", type=_number_or_ramp, metavar="GPA", help="NPT, GPa (default: 0)"
     )
     group.add_argument("--ramp-steps", type=int, metavar="STEPS", help="length of ramps (default: --steps)")
     group.add_argument(
@@ -87,7 +68,7 @@ def _add_run_arguments(group: Any) -> None:
     group.add_argument("--seed", type=int, help="of velocities and thermostat (default: 0)")
 
 
-def _add_limit_arguments(group: Any) -> None:
+def _add_limit_arguments(group: Group) -> None:
     group.add_argument("--temperature-limit", type=float, metavar="K", help="default: ten times the target")
     group.add_argument("--force-limit", type=float, metavar="EV_PER_A", help="on one atom (default: 100)")
     group.add_argument("--step-limit", type=float, metavar="A", help="displacement in one step (default: 1)")
@@ -98,15 +79,22 @@ def _add_limit_arguments(group: Any) -> None:
     group.add_argument("--committee-limit", type=float, metavar="EV_PER_A", help="spread of --committee")
 
 
+def _number_or_ramp(text: str) -> float | tuple[float, float]:
+    """Read '300' as 300.0 and '300:600' as (300.0, 600.0), for argparse."""
+    parts = [float(part) for part in text.split(":")]
+    if len(parts) > 2:
+        raise argparse.ArgumentTypeError(f"{text!r}: give one number, or START:END for a ramp")
+    return (parts[0], parts[1]) if len(parts) == 2 else parts[0]
+
+
 def run(args: argparse.Namespace) -> int:
     """Run the verb; 0 when the run reached its steps, 1 when a limit stopped it."""
     from dpa2calc.applications import MDConfig, run_md
 
     given = {name: getattr(args, name, None) for name in MDConfig.__dataclass_fields__}
     config = MDConfig(**{name: value for name, value in given.items() if value is not None})
-    atoms = read_structure(args)
-    folder = choose_folder(args, "md")
-    atoms.calc = make_calculator(args, [atoms])
+    atoms = prepared_atoms(args, "md")
+    folder = Path(args.out)
     result = run_md(
         atoms,
         config,
@@ -117,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
         progress=not args.no_progress,
     )
     result.save(folder / "result.npz")
-    figure = save_figure(result, folder / "md.png")
+    figure = save_figure(folder / "md.png", result.plot)
     print(result.summary())
     print(f"{'figure':18s} {figure}")
     if result.status != "finished":

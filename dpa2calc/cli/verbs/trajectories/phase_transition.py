@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from pathlib import Path
 
-from dpa2calc.cli.arguments.output import choose_folder
-from dpa2calc.cli.arguments.structures import (
-    add_calculator_arguments,
-    add_structure_argument,
-    make_calculator,
-    read_structure,
-    save_figure,
-)
+from dpa2calc.cli.arguments.application import add_application_arguments, chosen, prepared_atoms
 from dpa2calc.errors import ConfigError
+from dpa2calc.files.figures import save_figure
 
 EXAMPLE = """\
 example: PbTiO3 from 300 to 1000 K in steps of 50 K and back, 20 ps each
@@ -25,16 +19,9 @@ the trajectories, logs and restart files of all stages; a scan that was stopped 
 """
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the verb `phase-transition`."""
-    parser = subparsers.add_parser(
-        "phase-transition",
-        help="temperature scan up and down, transition temperature",
-        epilog=EXAMPLE,
-    )
-    add_structure_argument(parser)
-    add_calculator_arguments(parser)
-    group = parser.add_argument_group("scan")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
+    group, _ = add_application_arguments(parser, "scan", "phase-transition/NAME, NAME from the input's")
     group.add_argument(
         "--temperatures", required=True, metavar="FIRST:LAST:STEP", help="K, or a list 300,350,..."
     )
@@ -62,14 +49,6 @@ def add_parser(subparsers: Any) -> None:
     group.add_argument("--members", dest="n_members", type=int, default=6, help="atoms in a cage")
     group.add_argument("--sample-interval", type=int, default=20, metavar="STEPS", help="between frames")
     group.add_argument("--seed", type=int, default=0, help="of velocities and thermostat")
-    output = parser.add_argument_group("output")
-    output.add_argument(
-        "--out",
-        metavar="FOLDER",
-        help="folder for all files (default: phase-transition/NAME, NAME from the input's)",
-    )
-    output.add_argument("--no-progress", action="store_true", help="no progress bar on stderr")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -77,30 +56,19 @@ def run(args: argparse.Namespace) -> int:
     from dpa2calc.applications import phase_transition
 
     temperatures = _temperatures(args.temperatures)
-    atoms = read_structure(args)
-    folder = choose_folder(args, "phase-transition")
-    atoms.calc = make_calculator(args, [atoms])
-    result = phase_transition(
-        atoms,
-        temperatures,
-        picoseconds=args.picoseconds,
-        equilibration=args.equilibration,
-        cooling=args.cooling,
-        pressure_gpa=args.pressure_gpa,
-        cell_motion=args.cell_motion,
-        timestep_fs=args.timestep_fs,
-        repeats=tuple(args.repeats),
-        centre=args.centre,
-        cage=args.cage,
-        n_members=args.n_members,
-        sample_interval=args.sample_interval,
-        seed=args.seed,
-        folder=folder / "stages",
-        progress=not args.no_progress,
-    )
+    atoms = prepared_atoms(args, "phase-transition")
+    folder = Path(args.out)
+    names = ["picoseconds", "equilibration", "cooling", "pressure_gpa", "cell_motion", "timestep_fs"]
+    names += ["repeats", "centre", "cage", "n_members", "sample_interval", "seed"]
+    options = {**chosen(args, *names), "folder": folder / "stages"}
+    result = phase_transition(atoms, temperatures, **options)
     result.save(folder / "scan.npz")
-    figures = {"order": "plot", "lattice": "plot_lattice", "heat-capacity": "plot_heat_capacity"}
-    drawn = [save_figure(result, folder / f"{name}.png", draw) for name, draw in figures.items()]
+    figures = {
+        "order": result.plot,
+        "lattice": result.plot_lattice,
+        "heat-capacity": result.plot_heat_capacity,
+    }
+    drawn = [save_figure(folder / f"{name}.png", draw) for name, draw in figures.items()]
     print(result.summary())
     print("figures            " + ", ".join(map(str, drawn)))
     return 0

@@ -9,40 +9,32 @@ from typing import Any
 
 import numpy as np
 
-from dpa2calc.cli.arguments.frames import add_selection_arguments, draw, selected_frames, write_table
-from dpa2calc.cli.arguments.output import check_files, stem
+from dpa2calc.cli.arguments.frames import (
+    add_distribution_arguments,
+    figure_name,
+    selected_frames,
+    write_table,
+)
+from dpa2calc.files.figures import save_figure
 
-_EXAMPLE = """example:
+EXAMPLE = """example:
   dpa2calc rdf md.traj --pairs O-O O-H H-H --r-max 6 --start 20 --reference dft.extxyz.xz --figure rdf.png
 """
+DESCRIPTION = "Partial g(r), running coordination numbers and their block-averaged errors."
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the verb `rdf`."""
-    parser = subparsers.add_parser(
-        "rdf",
-        help="radial distribution functions with error bars",
-        description="Partial g(r), running coordination numbers and their block-averaged errors.",
-        epilog=_EXAMPLE,
-    )
-    parser.add_argument("trajectory", help="any file that ASE reads, also compressed")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
     parser.add_argument("--pairs", nargs="+", default=["O-O"], metavar="A-B", help="pairs of elements")
     parser.add_argument("--r-max", type=float, help="range in Å (default: half the smallest cell height)")
-    parser.add_argument("--bin-width", type=float, default=0.05, help="in Å")
-    parser.add_argument("--blocks", dest="n_blocks", type=int, default=10, help="blocks for the error bars")
     parser.add_argument(
         "--normalisation",
         choices=("auto", "N-1", "N"),
         default="auto",
         help="of like pairs: an ideal gas of N atoms gives exactly 1 with N-1; N makes supercells agree",
     )
-    parser.add_argument("--reference", metavar="FILE", help="trajectory to draw and compare beside it")
-    parser.add_argument(
-        "--figure", metavar="FILE", help="picture (default: NAME-rdf.png, NAME from the input's)"
-    )
-    parser.add_argument("--data", metavar="FILE", help="also write the numbers as a text table")
-    add_selection_arguments(parser)
-    parser.set_defaults(run=run)
+    reference = "to draw and compare beside it"
+    add_distribution_arguments(parser, "rdf", bin_width=0.05, unit="Å", reference=reference)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,8 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
     options = {"bin_width": args.bin_width, "n_blocks": args.n_blocks, "normalisation": args.normalisation}
     progress = not args.quiet
-    figure = args.figure or f"{stem(args.trajectory)}-rdf.png"
-    check_files(figure, args.data)
+    figure = figure_name(args, "rdf")
     frames = selected_frames(args, args.trajectory)
     curves = radial_distributions(frames, args.pairs, r_max=args.r_max, progress=progress, **options)
     others: dict[str, Any] = {}
@@ -69,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         partial(curve.plot, reference={Path(args.reference).name: others[name]} if name in others else None)
         for name, curve in curves.items()
     ]
-    print(f"figure: {draw(figure, plots)}")
+    print(f"figure: {save_figure(figure, *plots)}")
     if args.data:
         columns: dict[str, np.ndarray] = {"r_A": next(iter(curves.values())).r}
         for name, curve in curves.items():

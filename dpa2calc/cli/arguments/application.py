@@ -1,0 +1,67 @@
+"""What verbs on one structure share: options, calculator, and a folder with the result and its figure."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dpa2calc.files.figures import save_figure
+
+from .output import choose_folder
+from .structures import add_calculator_arguments, add_structure_argument, make_calculator, read_structure
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from dpa2calc.files.results import Result
+
+Group = argparse._ArgumentGroup
+
+
+def add_application_arguments(parser: argparse.ArgumentParser, title: str, out: str) -> tuple[Group, Group]:
+    """Add FILE, the calculator's options, --out and --no-progress.
+
+    Args:
+        title: of the application's own options.
+        out: for the help, what --out is when left out; an empty text adds no --out.
+
+    Returns:
+        the groups of the application's own options and of those on output.
+    """
+    add_structure_argument(parser)
+    add_calculator_arguments(parser)
+    own, output = parser.add_argument_group(title), parser.add_argument_group("output")
+    if out:
+        text = "folder for all files; finished work in it is not computed again"
+        output.add_argument("--out", metavar="FOLDER", help=f"{text} (default: {out})")
+    output.add_argument("--no-progress", action="store_true", help="no progress bar on stderr")
+    return own, output
+
+
+def prepared_atoms(args: argparse.Namespace, verb: str, *details: str) -> Atoms:
+    """The structure with its calculator; args.out is chosen, see `choose_folder`, and can be written.
+
+    Raises:
+        DataError, ConfigError, OutputError: as `read_structure`, `choose_folder` and `make_calculator`.
+    """
+    atoms = read_structure(args)
+    choose_folder(args, verb, *details)
+    atoms.calc = make_calculator(args, [atoms])
+    return atoms
+
+
+def chosen(args: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Options of these names, `folder` where finished pieces are kept, and `progress`."""
+    options = {name: getattr(args, name) for name in names}
+    return {**options, "folder": Path(args.out) / "work", "progress": not args.no_progress}
+
+
+def report(result: Result, args: argparse.Namespace, name: str) -> int:
+    """Save the result and its figure as NAME.npz and NAME.png in --out, print the summary; the exit code."""
+    folder = Path(args.out)
+    stored = result.save(folder / f"{name}.npz")
+    figure = save_figure(folder / f"{name}.png", result.plot)
+    print(result.summary())
+    print(f"result {stored}, figure {figure}")
+    return 0

@@ -1,0 +1,99 @@
+"""What `train`, `finetune`, `distill` and `evaluate` share: data, labels, threads, the end of a run."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dpa2calc.training import Dataset, TrainConfig, TrainingSet, TrainResult
+    from dpa2calc.training.config.run_file import Options, RunFile
+    from dpa2calc.training.fit.distributed import Processes
+
+# What users may have called their labels.
+LABELS = {"energy": "REF_energy", "forces": "REF_forces", "stress": "REF_stress", "virial": "virials"}
+
+
+def add_label_arguments(parser: argparse.ArgumentParser) -> None:
+    """Names of the labels in the files, as in `LabelKeys`."""
+    for kind, example in LABELS.items():
+        text = f"name of the {kind} in the files, such as {example}"
+        parser.add_argument(f"--{kind}-key", metavar="NAME", help=text)
+
+
+def label_names(args: argparse.Namespace) -> dict[str, str]:
+    """The names that were given, by kind."""
+    given = {kind: getattr(args, f"{kind}_key") for kind in LABELS}
+    return {kind: name for kind, name in given.items() if name is not None}
+
+
+def add_run_arguments(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add --output, --threads and --no-progress."""
+    parser.add_argument("--output", metavar="FOLDER", help=f"folder for all files of the {what}")
+    parser.add_argument("--threads", type=int, help="threads of the matrix products")
+    parser.add_argument("--no-progress", action="store_true", help="no progress bars on stderr")
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options that `train` and `finetune` share."""
+    parser.add_argument("config", nargs="?", metavar="CONFIG", help="TOML file, or deepmd-kit's input.json")
+    parser.add_argument("--train", nargs="+", metavar="FILE", help="training frames, for a run with one set")
+    parser.add_argument("--validation", nargs="+", metavar="FILE", help="validation frames")
+    parser.add_argument("--test", nargs="+", metavar="FILE", help="evaluated at the end")
+    parser.add_argument("--head", metavar="NAME", help="name of the head that is trained")
+    add_label_arguments(parser)
+    add_run_arguments(parser, "run")
+
+
+def read_run(args: argparse.Namespace, cls: type[Options], model: str | None) -> RunFile[Options]:
+    """The file and, put over it, what the command line says.
+
+    Raises:
+        ConfigError, OutputError: see `read_run_file` and `check_paths`.
+    """
+    from dpa2calc.files.options import given_options
+    from dpa2calc.training.config.run_file import read_run_file
+
+    given = {name: getattr(args, name) for name in ("train", "validation", "test", "head")}
+    keys = {f"{kind}_key": name for kind, name in label_names(args).items()}
+    return read_run_file(
+        args.config,
+        cls,
+        changes=given_options(args, cls),
+        set_changes={**{name: value for name, value in given.items() if value is not None}, **keys},
+        model=model,
+        output=args.output,
+    )
+
+
+def set_threads(args: argparse.Namespace) -> None:
+    """Threads, before anything is computed."""
+    if args.threads:
+        import torch
+
+        torch.set_num_threads(args.threads)
+
+
+def finish(
+    result: TrainResult,
+    sets: Mapping[str, TrainingSet],
+    test: Mapping[str, Dataset],
+    config: TrainConfig,
+    *,
+    processes: Processes,
+    progress: bool,
+) -> int:
+    """Evaluate on the test sets, write the run's files, print errors and file; the exit code."""
+    from dpa2calc.training.runs.report import finish_run
+
+    if not processes.first:
+        return 0
+    if not result.finished:
+        print(f"stopped at step {result.steps} by time_limit; the same command resumes", file=sys.stderr)
+        return 0
+    report = finish_run(result, sets, test, config=config, progress=progress)
+    print(report.text, end="")
+    print(f"model: {report.file}")
+    return 0
