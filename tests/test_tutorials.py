@@ -1,4 +1,4 @@
-"""The notebooks of docs/tutorials run from the first cell to the last in their quick form, and hold no output.
+"""The notebooks of docs/tutorials run from first to last cell in their quick form, and hold no output.
 
 A code cell may carry `quick` in its metadata: values that names get after the cell, so that a test takes
 seconds.
