@@ -1,8 +1,10 @@
-"""Hooks of mkdocs: notebooks under docs/ become pages, and the sources are laid out as they are installed."""
+"""Hooks of mkdocs: notebooks become pages, sources are laid out as installed, public names are found."""
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -27,6 +29,26 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     handlers = config["plugins"]["mkdocstrings"].config["handlers"]
     handlers["python"]["paths"] = [_sources.name]
     return config
+
+
+def defined_in(root: Path, package: str) -> dict[str, str]:
+    """Public names of a package, as it imports them, with the path of their definition."""
+    folder = root / package.rpartition(".")[2]
+    found = {}
+    for node in ast.walk(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            module = f"{package}.{node.module}" if node.level else node.module
+            found |= {alias.name: f"{module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def on_page_markdown(markdown: str, config: MkDocsConfig, **_: object) -> str:
+    """Lead `::: package.name` to the definition: `finetune` is a function and the folder around it too."""
+    root = Path(config["config_file_path"]).parent
+    for package in ("dpa2calc.training", "dpa2calc.applications", "dpa2calc"):
+        for name, path in defined_in(root, package).items():
+            markdown = re.sub(rf"^::: {re.escape(package)}\.{name}$", f"::: {path}", markdown, flags=re.M)
+    return markdown
 
 
 def page_text(notebook: str) -> str:
