@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import matplotlib
+import matplotlib.pyplot as plt
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "docs" / "tutorials"
@@ -37,7 +37,7 @@ def test_notebooks_are_kept_without_output(notebook):
 def test_notebooks_run(notebook, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(FOLDER)
     before = set(FOLDER.iterdir())
-    matplotlib.use("Agg")
+    plt.switch_backend("Agg")
     names: dict[str, Any] = {}
     quick: set[str] = set()
     for number, cell in enumerate(code_cells(notebook)):
@@ -48,6 +48,6 @@ def test_notebooks_run(notebook, tmp_path, monkeypatch, capsys):
         quick |= values.keys()
         if "output" in names:
             names["output"] = tmp_path / "output"
-    matplotlib.pyplot.close("all")
+    plt.close("all")
     assert quick and set(FOLDER.iterdir()) == before
     assert capsys.readouterr().out  # every notebook shows numbers
