@@ -62,7 +62,11 @@ def stopped_at_the_model(files, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setattr(DeferredCalculator, "load", stop)
     monkeypatch.setattr("dpa2calc.store.registry.download", stop)
-    for module, name in (("run", "pretrain"), ("finetune", "finetune"), ("distill", "distill")):
+    for module, name in (
+        ("fit.run", "pretrain"),
+        ("finetune.finetune", "finetune"),
+        ("distill.distill", "distill"),
+    ):
         monkeypatch.setattr(importlib.import_module(f"dpa2calc.training.{module}"), name, stop)
 
 
