@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from dpa2calc import available_models, load_model
+from dpa2calc.cli.main import VERBS
 from dpa2calc.heads import resolve_head
 
 ROOT = Path(__file__).parents[1]
@@ -132,6 +133,11 @@ def test_the_reference_lists_every_public_name(package):
     module = importlib.import_module(package)
     names = {name for name in module.__all__ if not name.startswith("__")}
     assert names == set(re.findall(rf"^::: {re.escape(package)}\.(\w+)$", listed, flags=re.M)) - {"errors"}
+
+
+def test_the_reference_lists_every_verb():
+    page = (ROOT / "docs" / "reference" / "command_line.md").read_text()
+    assert set(re.findall(r"^\| `([\w-]+)` \|", page, flags=re.M)) == set(VERBS)
 
 
 def test_figures_of_the_applications_are_small_and_all_shown():
