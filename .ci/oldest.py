@@ -19,7 +19,9 @@ def main() -> None:
     config = configparser.ConfigParser()
     config.read(Path(__file__).parents[1] / "setup.cfg")
     extras = config["options.extras_require"]
-    lines = "\n".join([config["options"]["install_requires"], *(extras[e] for e in extras if e != "test")])
+    lines = "\n".join(
+        [config["options"]["install_requires"], *(extras[e] for e in extras if e not in ("docs", "test"))]
+    )
     for name, version in dict(re.findall(r"^([\w-]+)>=([\d.]+)", lines, flags=re.MULTILINE)).items():
         if name not in left_out:
             print(f"{name}=={version}")

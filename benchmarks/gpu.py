@@ -48,7 +48,7 @@ BOXES = {192: (1, 1, 1), 1536: (2, 2, 2), 6144: (4, 4, 2), 19200: (5, 5, 4), 983
 MODELS = ("paper", "default", "medium", "small", "student-water", "dpa1-l0")
 HEADS = {"default": "H2O-PBE0TS"}
 CASE_SECONDS = 60  # one case is given up after this
-AGAIN = 75  # exit status: the context is lost, the next process goes on
+AGAIN = 75  # exit status: the context is lost, the next process continues
 Case = Callable[[dict[str, Any]], None]
 
 

@@ -1,4 +1,4 @@
-"""The README's figure: how many times faster than deepmd-kit, from results/speed.json.
+"""The figure in docs/speed.md: how many times faster than deepmd-kit, from results/speed.json.
 
 python benchmarks/plot.py
 """

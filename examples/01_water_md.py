@@ -3,7 +3,7 @@
     python examples/01_water_md.py [--picoseconds 2] [--output water-md]
 
 Writes water.traj, water.csv (energy and temperature), md.png and rdf.png to the output folder and
-prints a summary. A run that was stopped goes on when the same command is given again.
+prints a summary. A run that was stopped resumes when the same command is given again.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
 DATA_FOLDER holds H2O-PBE0TS, SSE-PBE and FerroEle, each with train.extxyz.xz and test.extxyz.xz
 (docs/data.md). For each system a teacher is fine-tuned from the default model on a tenth of the frames, a
 DPA-1 student without attention (0.4 M parameters, 6 Å) is distilled from it, and the same student
-architecture is trained on all frames. Hours on a CPU; stop it at any time, the same command goes on. With
+architecture is trained on all frames. Hours on a CPU; stop it at any time, the same command resumes. With
 `--quick` the steps are too few for good numbers: it only shows that everything runs.
 """
 

@@ -6,7 +6,7 @@
 
 From one equilibrated state of each system, runs with several time steps; beside them the same model with its
 forces turned by 3 degrees, which stands for models whose forces are no gradient of an energy: these drift.
-Writes energy_conservation.json and .png. A run that was stopped goes on with the same command.
+Writes energy_conservation.json and .png. A run that was stopped resumes with the same command.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ NVT (Bussi, 2 fs) in the tetragonal cell repeated 3 x 3 x 2, made from the publi
 The first tenth is equilibration. Beside it: experiments, and values of AIMD and of Deep Potentials from
 --published FILE (CSV with source, kind, temperature, coefficient in cm2/s, activation_energy in eV), of
 which none ship here. Writes lgps_diffusion.json and .png, a result (.npz) for each temperature, and the
-density of Li (.cube). A run that was stopped goes on with the same command; finished temperatures are not
+density of Li (.cube). A run that was stopped resumes with the same command; finished temperatures are not
 computed again.
 """
 
@@ -41,7 +41,7 @@ FRAME_FS = 50.0
 
 
 def simulate(atoms: Atoms, temperature: float, picoseconds: float, args: Any) -> Any:
-    """NVT at one temperature; goes on from its restart file."""
+    """NVT at one temperature; resumes from its restart file."""
     stem = args.output / f"{temperature:g}K"
     return run_md(
         atoms,

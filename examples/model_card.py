@@ -27,7 +27,7 @@ heads, after stresses that contradict their energies were found among its traini
 **Not for** structures, elements, temperatures or pressures far from a head's training sets; reactions, unless
 the set holds them; comparing energies of different heads, which have different zeros. Look at the errors of
 your head first, and fine-tune on your own frames. `Inorganic-PBE` (89 elements, 3386 frames) is a start for
-fine-tuning and no more: its energies are off by tenths of an eV an atom.
+fine-tuning and no more: its energies are off by tenths of an eV per atom.
 """
 
 # What was found by looking at the test frames behind the largest errors.

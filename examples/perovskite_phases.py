@@ -10,7 +10,7 @@ positions and cell are relaxed: tetragonal, orthorhombic and rhombohedral domain
 below the model's error on FerroEle's test frames (docs/students.md, docs/default_model.md) decide nothing:
 the phase that `perovskite_transition.py` shows when cold then is a matter of chance.
 
-Writes perovskite_phases.json and .png. A run that was stopped goes on with the same command.
+Writes perovskite_phases.json and .png. A run that was stopped resumes with the same command.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@
 `student-ferroelectric` knows 14 elements, from a teacher that saw a tenth of the frames, and finds the
 tetragonal, orthorhombic and rhombohedral domains of PbTiO3 equally deep. This student starts from the frames
 of FerroEle that hold nothing but Pb, Ti, Mg, Nb, In and O, explores by NPT with a free cell, and is checked
-by the depth of those domains beside its teacher's. Stop it at any time; the same command goes on.
+by the depth of those domains beside its teacher's. Stop it at any time; the same command resumes.
 
 Writes perovskite_student.json; the student is OUTPUT/distill/student.safetensors.
 """

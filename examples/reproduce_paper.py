@@ -37,7 +37,7 @@ class Section:
     Attributes:
         record: JSON file below the runs folder, in the --output folder of the script.
         render: makes HTML of the record. script: below examples/, makes the record.
-        data: how the script is told the data folder. options: further options; {runs} is the runs folder.
+        data: the option that names the data folder. options: further options; {runs} is the runs folder.
     """
 
     title: str

@@ -20,7 +20,7 @@ INTRODUCTION = """\
 # The students inside the package
 
 DPA-1 models without attention (cutoff 6 Å), distilled by `examples/distill_students.py`: a DPA-2 was
-fine-tuned on a tenth of the DFT frames, and the student learned from what it said about the configurations
+fine-tuned on a tenth of the DFT frames, and the student learned its forces on the configurations
 that dynamics visited. `student-perovskite` learned from the FerroEle head of the default model itself, on
 crystals of six elements only (`examples/perovskite_student.py`). With `pip install 'dpa2calc[compress]'`,
 `DPA2Calculator("student-water", compress=True)` runs them from tables. This page is printed by

@@ -3,7 +3,7 @@
     python examples/train_water.py DATA_FOLDER --output runs/water
 
 DATA_FOLDER holds train.extxyz.xz and test.extxyz.xz of H2O-PBE0TS (docs/data.md). Ten minutes on one
-core. Stop it at any time and run the same command again: it goes on where it stopped. At the end
+core. Stop it at any time and run the same command again: it resumes. At the end
 `water.safetensors` in the output folder holds the averaged weights, with the errors on the test frames
 in the head's `info`.
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,16 +14,26 @@ from typing import Any
 import pytest
 
 from dpa2calc import available_models, load_model
+from dpa2calc.cli.main import VERBS
 from dpa2calc.heads import resolve_head
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("docs/**/*.ipynb"))]
 PACKAGES = ("dpa2calc", "dpa2calc.training", "dpa2calc.applications")
+
+
+def page_text(page: Path) -> str:
+    """A page as Markdown; of a notebook its text, and its code as a page would show it."""
+    text = page.read_text(encoding="utf-8")
+    if page.suffix != ".ipynb":
+        return text
+    cells = [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(text)["cells"]]
+    return "\n\n".join(t if kind == "markdown" else f"```python\n{t}\n```" for kind, t in cells)
 
 
 def blocks(page: Path, language: str) -> list[str]:
     """Code of a page."""
-    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), flags=re.DOTALL)
+    return re.findall(rf"```{language}\n(.*?)```", page_text(page), flags=re.DOTALL)
 
 
 def calls(page: Path) -> Iterator[tuple[str, ast.Call]]:
@@ -81,18 +92,20 @@ def test_heads_in_the_documentation_exist():
 
 def anchors(page: Path) -> set[str]:
     """Names of a page's headings in links, as GitHub makes them."""
-    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    text = re.sub(r"```.*?```", "", page_text(page), flags=re.DOTALL)
     headings = re.findall(r"^#+ +(.*?)\s*$", text, flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-ALL_PAGES = sorted(p for p in ROOT.rglob("*.md") if not {".venv", "node_modules"} & set(p.parts))
+ALL_PAGES = sorted(
+    p for ending in ("md", "ipynb") for p in ROOT.rglob(f"*.{ending}") if not {".venv", "site"} & set(p.parts)
+)
 
 
 @pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_and_images_lead_somewhere(page):
-    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    text = re.sub(r"`[^`]*`", "", text)
+    text = re.sub(r"```.*?```", "", page_text(page), flags=re.DOTALL)
+    text = re.sub(r"`[^`]*`|\$\$.*?\$\$|\$[^$\n]+\$", "", text, flags=re.DOTALL)
     for image, link in re.findall(r"(!?)\[[^\]]*\]\(([^)\s]+)\)", text):
         if re.match(r"[a-z]+:", link):
             continue  # the internet
@@ -107,6 +120,30 @@ def test_links_and_images_lead_somewhere(page):
 def test_tests_and_benchmarks_that_a_page_names_exist(page):
     named = re.findall(r"`((?:tests|benchmarks)/[^\s`*]+)`", page.read_text(encoding="utf-8"))
     assert not [name for name in named if not (ROOT / name).exists()]
+
+
+def test_sections_that_the_code_refers_to_exist():
+    """Such as docs/maths.md 6, or docs/maths.md 3 to 6, in a docstring."""
+    sections = set(re.findall(r"^## (\d+)\.", (ROOT / "docs/maths.md").read_text(), flags=re.MULTILINE))
+    for package in ("dpa2calc", "training", "applications"):
+        for path in (ROOT / package).rglob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            for page, numbers in re.findall(r"(docs/\w+\.md)((?:,? ?(?:to|and)? \d+)*)", text):
+                assert (ROOT / page).exists(), f"{path.name} names {page}"
+                assert page != "docs/maths.md" or set(re.findall(r"\d+", numbers)) <= sections, path
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_reference_lists_every_public_name(package):
+    listed = "".join(page.read_text() for page in (ROOT / "docs" / "reference").glob("*.md"))
+    module = importlib.import_module(package)
+    names = {name for name in module.__all__ if not name.startswith("__")}
+    assert names == set(re.findall(rf"^::: {re.escape(package)}\.(\w+)$", listed, flags=re.M)) - {"errors"}
+
+
+def test_the_reference_lists_every_verb():
+    page = (ROOT / "docs" / "reference" / "command_line.md").read_text()
+    assert set(re.findall(r"^\| `([\w-]+)` \|", page, flags=re.M)) == set(VERBS)
 
 
 def test_figures_of_the_applications_are_small_and_all_shown():

@@ -6,7 +6,7 @@
 
 All heads of the comparison run (examples/paper/multitask.py) are ranked by their zero-shot error on a set
 that it never saw. The best, the second, a middling one and the worst of those that know all elements, and a
-fresh head, are then fine-tuned on samples of a few sizes. Stop it at any time; the same command goes on.
+fresh head, are then fine-tuned on samples of a few sizes. Stop it at any time; the same command resumes.
 """
 
 from __future__ import annotations

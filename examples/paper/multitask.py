@@ -12,7 +12,7 @@ on that set alone, one batch a step, for as many batches as the comparison run d
 both make Table S3; their errors on the four unseen sets, after a fit of one energy an element, Table 2. The
 outside column is CHGNet (`pip install chgnet`). With `--model`, a comparison run that was trained elsewhere,
 nothing but the sets of `--single` is trained, with the options of that run's file (`--recipe`). Stop it at
-any time; the same command goes on.
+any time; the same command resumes.
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@
     python examples/paper/nve.py --data data --model runs/default/best.safetensors --ps 5
     python examples/paper/nve.py --data data --quick
 
-Each run starts from a test frame with small forces, is equilibrated with Langevin dynamics, and goes on at
+Each run starts from a test frame with small forces, is equilibrated with Langevin dynamics, and continues at
 constant energy in float32: 0.5 fs where there is hydrogen, else 1 fs. The drift is the slope of the total
 energy, with an error from block means; it should stay under 0.1 meV/atom/ps. Stop it at any time; the same
-command goes on.
+command resumes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from dpa2calc.applications.md.conservation_result import energy_drift
 from dpa2calc.training import Dataset
 
 LIMIT = 0.1  # meV/atom/ps
-LOG_FS = 10.0  # between two logged energies; the same for every --ps, so that a longer run goes on
+LOG_FS = 10.0  # between two logged energies; the same for every --ps, so that a longer run can resume
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@
 
 Learning curves on sets left out of the comparison run: DPA-2 fine-tuned from it, the same DPA-2 from scratch,
 DPA-1 and DeepPot-SE from scratch. Printed is by what factor fewer frames fine-tuning needs to reach the
-error that DPA-2 from scratch has at the largest size. Stop it at any time; the same command goes on.
+error that DPA-2 from scratch has at the largest size. Stop it at any time; the same command resumes.
 """
 
 from __future__ import annotations

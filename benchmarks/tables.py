@@ -1,0 +1,86 @@
+"""The tables of speed in README.md and docs/speed.md, written anew from results/*.json.
+
+python benchmarks/tables.py
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from common import HERE, RESULTS
+
+
+def rows_of(*files: str) -> list[dict[str, Any]]:
+    """Rows that have a ratio, of several files of speed.py."""
+    found = [row for file in files for row in json.loads((RESULTS / file).read_text())["rows"]]
+    return [row for row in found if "ratio" in row]
+
+
+def cells(row: dict[str, Any]) -> str:
+    """Ours, theirs (ms per atom), ratio of the smallest times and of the medians."""
+    ours, theirs = (1e3 * row[engine]["min"] / row["atoms"] for engine in ("dpa2calc", "deepmd"))
+    return f"{ours:.2f} | {theirs:.2f} | {row['ratio']:.1f} ({row['ratio_median']:.1f})"
+
+
+def memory(row: dict[str, Any]) -> str:
+    """Peak memory of both engines, MB."""
+    return " / ".join(f"{row[engine]['peak_mb']:.0f}" for engine in ("dpa2calc", "deepmd"))
+
+
+def by_model() -> Iterable[str]:
+    """192 atoms of water: one thread, two threads, memory."""
+    yield (
+        "| model | ours, 1 thread | deepmd-kit 3.2.0 | ratio | ours, 2 threads | deepmd-kit | ratio | "
+        "peak MB, ours / theirs |"
+    )
+    yield "|---|---|---|---|---|---|---|---|"
+    rows = rows_of("speed.json")
+    for model in dict.fromkeys(row["model"] for row in rows):
+        one, two = (next(r for r in rows if (r["model"], r["threads"]) == (model, t)) for t in (1, 2))
+        yield f"| {model} | {cells(one)} | {cells(two)} | {memory(two)} |"
+
+
+def other_systems() -> Iterable[str]:
+    """Larger and other systems, a row each."""
+    yield "| model, system | threads | ours, ms/atom | deepmd-kit | ratio | peak MB, ours / theirs |"
+    yield "|---|---|---|---|---|---|"
+    for row in rows_of("speed_1536.json", "speed_other.json"):
+        yield f"| {row['model']}, {row['system']} | {row['threads']} | {cells(row)} | {memory(row)} |"
+
+
+def students() -> Iterable[str]:
+    """Compressed students, µs per atom."""
+    yield "| system | ours, `dpa1-l0` | deepmd-kit | ratio | ours, DeepPot-SE | deepmd-kit | ratio |"
+    yield "|---|---|---|---|---|---|---|"
+    for system in json.loads((RESULTS / "student.json").read_text())["systems"]:
+        line = [system["system"]]
+        for name in ("student", "deeppot-se"):
+            ours, theirs = (system["engines"].get(f"{name}{end}") for end in ("", " deepmd"))
+            line.append(f"{1e6 * ours['min'] / system['atoms']:.0f}")
+            line.append(f"{1e6 * theirs['min'] / system['atoms']:.0f}" if theirs else "-")
+            line.append(f"{theirs['min'] / ours['min']:.1f}" if theirs else "")
+        yield f"| {' | '.join(line)} |"
+
+
+def put(page: Path, name: str, lines: Iterable[str]) -> None:
+    """Replace what stands between the marks of a table."""
+    begin, end = f"<!-- table: {name} -->\n", "<!-- end of the table -->"
+    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
+    after = rest.partition(end)[2]
+    page.write_text(f"{before}{begin}" + "\n".join(lines) + f"\n{end}{after}", encoding="utf-8")
+    print(f"{page}: {name}")
+
+
+def main() -> None:
+    """Write all tables."""
+    root = HERE.parent
+    put(root / "README.md", "speed by model", by_model())
+    put(root / "docs" / "speed.md", "other systems", other_systems())
+    put(root / "docs" / "speed.md", "compressed students", students())
+
+
+if __name__ == "__main__":
+    main()
