@@ -10,7 +10,7 @@ import os
 import platform
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import ase
 import numpy as np
@@ -34,7 +34,7 @@ from .close_contacts import close_contact
 from .config import DistillConfig, MDCondition
 from .sampling import Trajectory
 
-StartFrames = Dataset | Sequence[Atoms] | Atoms | PathLike
+StartFrames: TypeAlias = Dataset | Sequence[Atoms] | Atoms | PathLike
 Student = str | os.PathLike[str] | ModelConfig | Potential
 
 
