@@ -67,6 +67,15 @@ def machine(calculator: Any) -> dict[str, Any]:
     }
 
 
+def forget(calculator: Any) -> None:
+    """Make a calculator drop results and neighbour lists, so that nothing depends on the way here."""
+    reset = getattr(calculator, "reset", None)
+    if callable(reset):
+        reset()
+    for part in getattr(getattr(calculator, "mixer", None), "calcs", ()):  # ASE's sums do not pass it on
+        forget(part)
+
+
 def check_belongs(
     state: RestartState, path: PathLike, identity: dict[str, Part], now: dict[str, Any]
 ) -> None:
