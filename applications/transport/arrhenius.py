@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 from ase import units
-from scipy.special import stdtrit
 
 from dpa2calc.applications.shared.application import application
 from dpa2calc.errors import ConfigError, DataError
+from dpa2calc.files.averages import student
 from dpa2calc.files.results import Result, provenance
 
 from .diffusion import CM2_PER_S, Diffusion
@@ -181,7 +181,7 @@ def arrhenius(
     if known:
         scale = max(1.0, np.sqrt(chi2)) if freedom else 1.0
     else:
-        scale = np.sqrt(chi2) * stdtrit(freedom, 0.5 + 0.5 * 0.682689)
+        scale = np.sqrt(chi2) * student(freedom)
     spread = np.sqrt(np.diag(covariance))
     return Arrhenius(
         species=species,
