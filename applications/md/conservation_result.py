@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from dpa2calc.dynamics.averages import BLOCKS, student
 from dpa2calc.dynamics.result import MDResult
-from dpa2calc.files.averages import BLOCKS, student
 from dpa2calc.files.results import Result
 from dpa2calc.files.wording import plus_minus
 
@@ -21,7 +21,7 @@ class EnergyConservation(Result):
     timesteps_fs: np.ndarray  # (n_steps,)
     n_atoms: int
     drift: np.ndarray  # (n_labels, n_steps) slope of the total energy, meV per atom and ps
-    drift_error: np.ndarray  # its error (`files.averages`), from block means
+    drift_error: np.ndarray  # its error (`dynamics.averages`), from block means
     fluctuation: np.ndarray  # (n_labels, n_steps) rms about the slope, meV per atom
     order: np.ndarray  # (n_labels,) exponent p of fluctuation ~ dt^p
     stopped: tuple[tuple[str, ...], ...]  # why a run stopped early, "" when it did not

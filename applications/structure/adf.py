@@ -10,8 +10,8 @@ from ase import Atoms
 
 from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.trajectory import Frames, TrajectoryLike, with_progress
+from dpa2calc.dynamics.averages import BlockAverage, block_error
 from dpa2calc.errors import ConfigError, DataError, StructureError
-from dpa2calc.files.averages import BlockAverage, block_error
 from dpa2calc.files.results import Result, library_versions, provenance
 
 from .pair_counts import ElementsLike, indices_of, neighbour_vectors, parse_elements
@@ -28,7 +28,7 @@ class AngularDistribution(Result):
         triplet: elements A, B, C; B is at the vertex.
         angle: bin centres (n_bins,) in degrees, 0, w, 2w, ..., 180; the first and the last bin are half as
             wide, so that the exact angles of crystals (60, 90, 180, ...) lie in the middle of a bin.
-        density, density_error: probability per degree and its error (`files.averages`) (n_bins,);
+        density, density_error: probability per degree and its error (`dynamics.averages`) (n_bins,);
             sum(density * widths) = 1.
         cutoffs: largest distances A-B and B-C in Å.
         angles_per_centre: mean number of angles at a B.

@@ -10,6 +10,7 @@ from ase import Atoms
 from ase.geometry import minkowski_reduce
 
 from dpa2calc.errors import ConfigError, ElementError, StructureError
+from dpa2calc.structures.pairs import pairs_within
 
 ElementsLike: TypeAlias = str | Sequence[str]
 
@@ -75,10 +76,7 @@ def pair_histogram(
     """
     alike = np.array_equal(first, second)
     chosen = first if alike else np.concatenate([first, second])
-    from vesin import NeighborList  # imports torch where it is installed: when needed, not before
-
-    search = NeighborList(cutoff=bin_width * n_bins, full_list=False)
-    i, j, d = search.compute(atoms.positions[chosen], atoms.cell.array, atoms.pbc, "ijd")
+    i, j, d = pairs_within(bin_width * n_bins, atoms.positions[chosen], atoms.cell.array, atoms.pbc)
     bins = (d / bin_width).astype(np.int64)
     keep = bins < n_bins
     if not alike:
@@ -100,12 +98,10 @@ def neighbour_vectors(
     """
     alike = np.array_equal(centres, others)
     chosen = centres if alike else np.concatenate([centres, others])
-    from vesin import NeighborList  # imports torch where it is installed: when needed, not before
-
-    search = NeighborList(cutoff=cutoff, full_list=True)
-    i, j, vectors = search.compute(atoms.positions[chosen], atoms.cell.array, atoms.pbc, "ijD")
+    where = (atoms.positions[chosen], atoms.cell.array, atoms.pbc)
+    i, j, vectors = pairs_within(cutoff, *where, "ijD", twice=True)
     if not alike:
         keep = (i < len(centres)) & (j >= len(centres))
         i, vectors = i[keep], vectors[keep]
     order = np.argsort(i, kind="stable")
-    return i[order].astype(np.int64), vectors[order]
+    return i[order], vectors[order]

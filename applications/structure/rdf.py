@@ -11,8 +11,8 @@ from ase import Atoms
 
 from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.trajectory import Frames, TrajectoryLike, with_progress
+from dpa2calc.dynamics.averages import BlockAverage
 from dpa2calc.errors import ConfigError, StructureError
-from dpa2calc.files.averages import BlockAverage
 from dpa2calc.files.results import Result, library_versions, provenance
 from dpa2calc.files.shown import ShownBySummary
 
@@ -40,7 +40,7 @@ class RadialDistribution(Result):
     Attributes:
         pair: elements A and B.
         r: bin centres (n_bins,) in Å; the bins have equal width and begin at 0.
-        g, g_error: partial radial distribution function and its error (`files.averages`) (n_bins,).
+        g, g_error: partial radial distribution function and its error (`dynamics.averages`) (n_bins,).
         coordination, coordination_error: number of B within the upper edge of each bin of an A,
             (n_bins,); it is a count and does not depend on the normalisation of g.
         density: mean number density of B in 1/Å³.

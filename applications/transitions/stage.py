@@ -8,9 +8,9 @@ import numpy as np
 from ase import units
 from ase.io.trajectory import Trajectory
 
+from dpa2calc.dynamics.averages import series_error
 from dpa2calc.dynamics.result import MDResult
 from dpa2calc.errors import ConfigError
-from dpa2calc.files.averages import series_error
 
 from .off_centre import Cages, direction_name
 
@@ -19,7 +19,7 @@ LEAST_FRAMES = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """Means and errors (`files.averages`) of one temperature. ASE units."""
+    """Means and errors (`dynamics.averages`) of one temperature. ASE units."""
 
     branch: str
     target: float  # K

@@ -11,8 +11,8 @@ import numpy as np
 from ase import units
 
 from dpa2calc.applications.shared.application import application
+from dpa2calc.dynamics.averages import student
 from dpa2calc.errors import ConfigError, DataError
-from dpa2calc.files.averages import student
 from dpa2calc.files.results import Result, provenance
 
 from .diffusion import CM2_PER_S, Diffusion

@@ -11,8 +11,8 @@ from ase import units
 
 from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.trajectory import TrajectoryLike
+from dpa2calc.dynamics.averages import block_error, check_blocks
 from dpa2calc.errors import ConfigError, DataError
-from dpa2calc.files.averages import block_error, check_blocks
 from dpa2calc.files.results import Result, provenance
 from dpa2calc.files.wording import plus_minus
 
@@ -28,8 +28,8 @@ _ROUNDING = 1e-10  # Å²/ps; no slope of a simulation is so small but by roundi
 class Diffusion(Result):
     """Diffusion coefficients from the slope of mean-square displacements.
 
-    All errors are half-widths of 68 % intervals (`files.averages`) from blocks of time origins. Coefficients
-    are in Å²/ps (times 1e-4: cm²/s), times in ps, conductivities in mS/cm.
+    All errors are those of `dynamics.averages`, from blocks of time origins. Coefficients are in Å²/ps (times
+    1e-4: cm²/s), times in ps, conductivities in mS/cm.
 
     Attributes:
         species, n_atoms: what moves, and how many.

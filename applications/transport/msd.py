@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dpa2calc.files.averages import student
+from dpa2calc.dynamics.averages import student
 
 _CHUNK = 4_000_000  # numbers of one temporary array
 

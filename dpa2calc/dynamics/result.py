@@ -8,8 +8,9 @@ from typing import Any, Literal
 import numpy as np
 from ase import Atoms, units
 
-from dpa2calc.files.averages import series_error
 from dpa2calc.files.results import Result
+
+from .averages import series_error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,7 @@ class MDResult(Result):
         return atoms
 
     def average(self, name: str, skip_fs: float = 0.0) -> tuple[float, float]:
-        """Mean of a logged quantity and its 68 % error from ten blocks of rows (`files.averages`).
+        """Mean of a logged quantity and its 68 % error from ten blocks of rows (`dynamics.averages`).
 
         Args:
             name: a field such as "temperature".

@@ -7,8 +7,8 @@ import pytest
 from scipy.signal import lfilter
 from scipy.stats import t
 
+from dpa2calc.dynamics.averages import BlockAverage, block_error, series_error, student
 from dpa2calc.errors import DataError
-from dpa2calc.files.averages import BlockAverage, block_error, series_error, student
 
 N_ROWS, N_SERIES = 4000, 1500
 

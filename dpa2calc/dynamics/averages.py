@@ -9,7 +9,7 @@ where t(f) is Student's factor at 68.27 % for f degrees of freedom (1.06 for ten
 many): mean ± error holds the true mean in 68 % of the cases, however few the blocks (Student, Biometrika 6, 1
 (1908); block averages: Flyvbjerg and Petersen, J. Chem. Phys. 91, 461 (1989), and Frenkel and Smit,
 Understanding Molecular Simulation, appendix D). On first-order autoregressive series the share is 63 to 73 %
-for series of over 100 correlation times (tests/files/test_averages.py), and about 48 % for those of twelve.
+for series over 100 correlation times long (tests/dynamics/test_averages.py), and about 48 % for twelve.
 This is the error of sampling: that of the model is no part of it.
 """
 
