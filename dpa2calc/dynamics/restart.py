@@ -16,7 +16,7 @@ from dpa2calc.errors import DataError
 from dpa2calc.files.arrays import read_arrays, write_arrays
 from dpa2calc.files.identity import Part, calculator_identity, require_same, structure_identity
 
-from .config import MDConfig
+from .config import MDConfig, in_current_words
 from .files import PathLike
 
 FORMAT = "dpa2calc-md-restart"
@@ -135,6 +135,8 @@ def load_restart(path: PathLike) -> RestartState:
         integrator = {k.split("/", 1)[1]: v for k, v in arrays.items() if k.startswith("integrator/")}
         found: dict[str, Any] = {name: header[name] for name in _HEADER if name in header}
         found.update({name: arrays[name] for name in _ARRAYS})
+        if isinstance(found["config"], dict):
+            found["config"] = in_current_words(found["config"])
         state = RestartState(**found, integrator=integrator)
         _check(state)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:

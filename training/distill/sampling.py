@@ -7,7 +7,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ class Trajectory:
 
     def fingerprint(self) -> str:
         """Changes when anything that decides the frames changes."""
-        words = (self.driver, asdict(self.condition), self.temperature, self.pressure, self.seed)
+        words = (self.driver, self.condition.stored(), self.temperature, self.pressure, self.seed)
         digest = hashlib.sha256(repr(words).encode())
         for array in (self.start.numbers, self.start.positions, self.start.cell.array):
             digest.update(np.ascontiguousarray(array).tobytes())
@@ -64,6 +64,7 @@ class Trajectory:
         n_dof = max(3 * len(self.start) - 3, 1)
         # the temperature of few atoms fluctuates by sqrt(2 / n_dof) of itself
         hottest = self.temperature * limits.temperature_limit * (1 + 3 * (2 / n_dof) ** 0.5)
+        force = limits.force_limit
         return MDConfig(
             steps=c.steps,
             ensemble=c.ensemble,
@@ -78,8 +79,8 @@ class Trajectory:
             log_interval=c.steps,
             sync_interval=c.sample_interval,
             restart_seconds=0.0,
-            temperature_limit=hottest,
-            force_limit=limits.force_limit,
+            temperature_limit=min(hottest, 1e30),  # infinity turns a limit off
+            force_limit=None if np.isinf(force) else force,
             volume_limit=VOLUME_LIMIT,
             step_limit=None,
             lost_distance=None,

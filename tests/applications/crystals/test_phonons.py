@@ -78,7 +78,7 @@ def test_acoustic_sum_rule(argon):
 
 
 def test_sound_velocity_is_that_of_the_elastic_constants(argon):
-    elastic = elastic_constants(bonded_crystal(), strains=(0.001, 0.002), relax="none", progress=False)
+    elastic = elastic_constants(bonded_crystal(), strains=(0.001, 0.002), relax="fixed", progress=False)
     for direction in ((1, 0, 0), (1, 1, 0), (1, 1, 1), (3, 2, 1)):
         slopes = argon.sound_velocities(direction)
         assert slopes == pytest.approx(elastic.sound_velocities(direction), rel=1e-3)
@@ -92,7 +92,7 @@ def test_sound_velocity_of_copper_needs_a_large_supercell():
     result = phonons(atoms, relax="cell", min_length=14.0, mesh=30.0, progress=False)
     relaxed = result.atoms()
     relaxed.calc = EMT()
-    elastic = elastic_constants(relaxed, relax="none", progress=False)
+    elastic = elastic_constants(relaxed, relax="fixed", progress=False)
     for direction in ((1, 0, 0), (1, 1, 0), (1, 1, 1), (3, 2, 1)):
         assert result.sound_velocities(direction) == pytest.approx(
             elastic.sound_velocities(direction), rel=1e-3

@@ -75,9 +75,9 @@ def _run(path, trajectory, teacher, driver=None):
         {"ensemble": "nve"},
         {"ensemble": "nvt"},
         {"ensemble": "npt", "barostat_time": 100.0, "pressure": (2.0,)},
-        {"ensemble": "npt", "barostat_time": 100.0, "cell": "full"},
+        {"ensemble": "npt", "barostat_time": 100.0, "cell": "cell"},
     ],
-    ids=["nve", "nvt", "npt isotropic", "npt full"],
+    ids=["nve", "nvt", "npt volume", "npt cell"],
 )
 def test_interrupted_it_repeats_every_bit(tmp_path, condition):
     trajectory = _trajectory(**condition)
@@ -126,7 +126,7 @@ def test_models_in_float32_with_a_skin_repeat_every_bit_too(tmp_path, monkeypatc
     assert (tmp_path / "cut.extxyz").read_text() == (tmp_path / "whole.extxyz").read_text()
 
 
-@pytest.mark.parametrize("cell", ["isotropic", "full"])
+@pytest.mark.parametrize("cell", ["volume", "cell"])
 def test_npt_has_the_temperature_asked_for(tmp_path, monkeypatch, cell):
     # of four atoms, 3N degrees of freedom in place of 3N - 3 would make it 400 K
     found = []

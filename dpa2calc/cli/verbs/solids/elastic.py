@@ -9,6 +9,7 @@ from dpa2calc.cli.arguments.output import choose_folder
 from dpa2calc.cli.arguments.report import add_output_arguments, report, work_folder
 from dpa2calc.cli.arguments.structures import (
     add_calculator_arguments,
+    add_relax_argument,
     add_structure_argument,
     make_calculator,
     read_structure,
@@ -34,7 +35,7 @@ def add_parser(subparsers: Any) -> None:
     add_calculator_arguments(parser)
     group = parser.add_argument_group("elastic constants")
     group.add_argument("--strains", type=float, nargs="+", default=[0.005, 0.01], help="magnitudes")
-    group.add_argument("--relax", choices=("none", "cell"), default="cell", help="before straining")
+    add_relax_argument(group, "fixed", "cell", default="cell", help="what moves before straining")
     group.add_argument(
         "--clamped-ions",
         dest="relax_ions",

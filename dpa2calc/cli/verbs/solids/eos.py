@@ -9,6 +9,7 @@ from dpa2calc.cli.arguments.output import choose_folder
 from dpa2calc.cli.arguments.report import add_output_arguments, report, work_folder
 from dpa2calc.cli.arguments.structures import (
     add_calculator_arguments,
+    add_relax_argument,
     add_structure_argument,
     make_calculator,
     read_structure,
@@ -40,9 +41,8 @@ def add_parser(subparsers: Any) -> None:
         default="birch-murnaghan",
         help="of the fit",
     )
-    group.add_argument(
-        "--relax", choices=("none", "positions", "shape"), default="shape", help="at each volume"
-    )
+    what = "what moves at each volume"
+    add_relax_argument(group, "fixed", "positions", "shape", default="shape", help=what)
     group.add_argument("--fmax", type=float, default=1e-4, help="of the relaxations, eV/Å")
     add_output_arguments(parser, "eos/NAME, NAME from the input's")
     names = {"strains": "--range and --points"}

@@ -9,6 +9,7 @@ from dpa2calc.cli.arguments.output import choose_folder
 from dpa2calc.cli.arguments.report import add_output_arguments, report, work_folder
 from dpa2calc.cli.arguments.structures import (
     add_calculator_arguments,
+    add_relax_argument,
     add_structure_argument,
     make_calculator,
     read_structure,
@@ -38,7 +39,7 @@ def add_parser(subparsers: Any) -> None:
     what = group.add_mutually_exclusive_group()
     what.add_argument("--convergence", action="store_true", help="vary supercell and displacement")
     what.add_argument("--quasi-harmonic", action="store_true", help="thermal expansion from several volumes")
-    group.add_argument("--relax", choices=("none", "positions", "cell"), default="cell", help="first")
+    add_relax_argument(group, "fixed", "positions", "cell", default="cell", help="what moves first")
     group.add_argument("--min-length", type=float, default=12.0, help="of the supercell, Å")
     group.add_argument("--supercell", type=int, nargs=3, metavar=("A", "B", "C"), help="repeats instead")
     group.add_argument("--displacement", type=float, default=0.01, help="Å")

@@ -8,8 +8,8 @@ from typing import Any
 from dpa2calc.cli.arguments.output import choose_folder
 from dpa2calc.cli.arguments.report import add_output_arguments, report, work_folder
 from dpa2calc.cli.arguments.structures import (
-    UNRELAXED,
     add_calculator_arguments,
+    add_relax_argument,
     add_structure_argument,
     make_calculator,
     read_structure,
@@ -47,7 +47,8 @@ def add_parser(subparsers: Any) -> None:
     )
     group.add_argument("--vacuum", type=float, default=15.0, help="Å")
     group.add_argument("--shift", type=float, default=0.0, help="of the cut, fraction of a plane spacing")
-    group.add_argument("--unrelaxed", **UNRELAXED, help="do not relax the slabs")
+    what = "what moves in the slabs"
+    add_relax_argument(group, "fixed", "positions", default="positions", help=what, fixed="--unrelaxed")
     group.add_argument(
         "--fixed-bulk", dest="relax_bulk", action="store_false", help="take the bulk as it is in the file"
     )

@@ -8,8 +8,8 @@ from typing import Any
 from dpa2calc.cli.arguments.output import choose_folder
 from dpa2calc.cli.arguments.report import add_output_arguments, report, work_folder
 from dpa2calc.cli.arguments.structures import (
-    UNRELAXED,
     add_calculator_arguments,
+    add_relax_argument,
     add_structure_argument,
     make_calculator,
     read_structure,
@@ -38,7 +38,8 @@ def add_parser(subparsers: Any) -> None:
     group.add_argument(
         "--atoms", dest="indices", type=int, nargs="+", metavar="INDEX", help="only these move (default: all)"
     )
-    group.add_argument("--fixed", **UNRELAXED, help="do not relax first; refuses forces above --fmax")
+    what = "first, or fixed: refuse forces above --fmax"
+    add_relax_argument(group, "fixed", "positions", default="positions", help=what, fixed="--fixed")
     group.add_argument("--displacement", type=float, default=0.01, help="Å")
     group.add_argument("--fmax", type=float, default=1e-3, help="largest force at rest, eV/Å")
     group.add_argument("--temperature", type=float, help="also give the free energy at this one, K")

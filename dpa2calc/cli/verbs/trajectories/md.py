@@ -14,6 +14,7 @@ from dpa2calc.cli.arguments.structures import (
     number_or_ramp,
     read_structure,
     save_figure,
+    words,
 )
 
 EXAMPLE = """\
@@ -77,7 +78,7 @@ def _add_run_arguments(group: Any) -> None:
     )
     group.add_argument("--barostat-time-fs", type=float, metavar="FS", help="relaxation time (default: 1000)")
     group.add_argument(
-        "--cell-motion", choices=("isotropic", "axes", "full"), help="NPT (default: isotropic)"
+        "--cell-motion", **words("--cell-motion", "volume", "axes", "cell"), help="NPT (default: volume)"
     )
     group.add_argument(
         "--velocities",

@@ -12,6 +12,7 @@ from dpa2calc.cli.arguments.structures import (
     make_calculator,
     read_structure,
     save_figure,
+    words,
 )
 from dpa2calc.errors import ConfigError
 
@@ -45,7 +46,10 @@ def add_parser(subparsers: Any) -> None:
         "--pressure-gpa", "--pressure", type=float, default=0.0, metavar="GPA", help="of the cell"
     )
     group.add_argument(
-        "--cell-motion", choices=("isotropic", "axes", "full"), default="full", help="what of the cell moves"
+        "--cell-motion",
+        **words("--cell-motion", "volume", "axes", "cell"),
+        default="cell",
+        help="what of the cell moves",
     )
     group.add_argument("--timestep-fs", "--timestep", type=float, default=1.0, metavar="FS", help="time step")
     group.add_argument(
