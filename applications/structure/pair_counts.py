@@ -7,7 +7,6 @@ from typing import TypeAlias
 
 import numpy as np
 from ase import Atoms
-from ase.geometry import minkowski_reduce
 
 from dpa2calc.errors import ConfigError, ElementError, StructureError
 from dpa2calc.structures.pairs import pairs_within
@@ -58,12 +57,6 @@ def volume_of(atoms: Atoms, where: str) -> float:
 def cell_heights(atoms: Atoms) -> np.ndarray:
     """Distances (3,) in Å between opposite faces of the cell."""
     return 1.0 / np.linalg.norm(np.linalg.inv(atoms.cell.array), axis=0)
-
-
-def shortest_translation(atoms: Atoms) -> float:
-    """Length in Å of the shortest lattice vector: the distance of an atom to its nearest own image."""
-    reduced, _ = minkowski_reduce(atoms.cell.array)
-    return float(np.linalg.norm(reduced, axis=1).min())
 
 
 def pair_histogram(
