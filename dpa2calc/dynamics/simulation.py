@@ -1,4 +1,4 @@
-"""One simulation of `run_md`: its steps, its guards, and the files that it keeps in step."""
+"""One simulation: its steps, its guards, and the files that it keeps in step."""
 
 from __future__ import annotations
 

@@ -185,7 +185,8 @@ class _Sampler:
                 watch=self.look,
             )
         except ConfigError as error:
-            raise ConfigError(f"{self.trajectory.label}: {error}; or remove {restart}") from error
+            begun = f"; or remove {restart}" if restart.exists() else ""
+            raise ConfigError(f"{self.trajectory.label}: {error}{begun}") from error
         if self.bar is not None:
             self.bar.update(md.step)
         if not md.step:
