@@ -181,7 +181,7 @@ def test_round_trip_plot_and_resume(copper, tmp_path):
     [
         ({"strains": [0.01]}, "two or more different magnitudes"),
         ({"strains": [-0.01, 0.01]}, "two or more different magnitudes"),
-        ({"relax": "yes"}, "relax = 'yes' is not allowed; allowed: none, cell"),
+        ({"relax": "yes"}, "relax = 'yes' is not allowed; allowed: fixed, cell"),
     ],
 )
 def test_wrong_options(change, text):

@@ -174,7 +174,7 @@ def test_minimum_outside_the_range():
             ConfigError,
             "form = 'bm' is not allowed; allowed: birch-murnaghan, vinet, murnaghan",
         ),
-        ({"relax": "cell"}, ConfigError, "relax = 'cell' is not allowed; allowed: none, positions, shape"),
+        ({"relax": "cell"}, ConfigError, "relax = 'cell' is not allowed; allowed: fixed, positions, shape"),
         ({"fmax": 0.0}, ConfigError, "fmax must be a positive number, got 0.0"),
     ],
 )

@@ -258,7 +258,7 @@ def test_convergence_with_supercell_and_displacement():
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"relax": "all"}, "relax = 'all' is not allowed; allowed: none, positions, cell"),
+        ({"relax": "all"}, "relax = 'all' is not allowed; allowed: fixed, positions, cell"),
         ({"displacement": -0.01}, "displacement must be a positive number"),
         ({"supercell": (2, 2)}, "supercell must be three repeats or a 3x3 matrix of integers"),
         ({"supercell": (2, 2, 0)}, "supercell must be three repeats"),

@@ -153,7 +153,7 @@ def test_round_trip_plot_and_resume(tmp_path):
         ((1, 1, 1), {"thicknesses": (10,)}, "two or more different lengths"),
         ((1, 1, 1), {"thicknesses": (10.0, 10.1)}, "are all 6 planes of"),
         ((1, 1, 1), {"vacuum": 0}, "vacuum must be a positive number"),
-        ((1, 1, 1), {"relax": "cell"}, "relax = 'cell' is not allowed; allowed: none, positions"),
+        ((1, 1, 1), {"relax": "cell"}, "relax = 'cell' is not allowed; allowed: fixed, positions"),
     ],
 )
 def test_wrong_options(miller, change, text):
