@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
 from ase import Atoms
 from ase.data import covalent_radii
-
-from dpa2calc.structures.pairs import pairs_within
 
 _STRETCH = 1.2  # two atoms are bonded within this multiple of the sum of their covalent radii
 
@@ -20,8 +19,11 @@ def environment_labels(atoms: Atoms) -> list[str]:
     """
     radii = covalent_radii[atoms.numbers]
     symbols = atoms.get_chemical_symbols()
-    cutoff = 2.0 * _STRETCH * float(radii.max(initial=0.1))
-    i, j, d = pairs_within(cutoff, atoms.positions, atoms.cell.array, atoms.pbc, twice=True)
+    from vesin import NeighborList  # imports torch where it is installed: when needed, not before
+
+    search = NeighborList(cutoff=2.0 * _STRETCH * float(radii.max(initial=0.1)), full_list=True)
+    i, j, d = search.compute(atoms.positions, atoms.cell.array, atoms.pbc, "ijd")
+    i, j = i.astype(np.int64), j.astype(np.int64)
     bonded = d < _STRETCH * (radii[i] + radii[j])
     neighbours: list[Counter[str]] = [Counter() for _ in symbols]
     for first, second in zip(i[bonded], j[bonded]):

@@ -7,9 +7,9 @@ from typing import TypeAlias
 
 import numpy as np
 from ase import Atoms
+from ase.geometry import minkowski_reduce
 
 from dpa2calc.errors import ConfigError, ElementError, StructureError
-from dpa2calc.structures.pairs import pairs_within
 
 ElementsLike: TypeAlias = str | Sequence[str]
 
@@ -59,6 +59,12 @@ def cell_heights(atoms: Atoms) -> np.ndarray:
     return 1.0 / np.linalg.norm(np.linalg.inv(atoms.cell.array), axis=0)
 
 
+def shortest_translation(atoms: Atoms) -> float:
+    """Length in Å of the shortest lattice vector: the distance of an atom to its nearest own image."""
+    reduced, _ = minkowski_reduce(atoms.cell.array)
+    return float(np.linalg.norm(reduced, axis=1).min())
+
+
 def pair_histogram(
     atoms: Atoms, first: np.ndarray, second: np.ndarray, *, bin_width: float, n_bins: int
 ) -> np.ndarray:
@@ -69,7 +75,10 @@ def pair_histogram(
     """
     alike = np.array_equal(first, second)
     chosen = first if alike else np.concatenate([first, second])
-    i, j, d = pairs_within(bin_width * n_bins, atoms.positions[chosen], atoms.cell.array, atoms.pbc)
+    from vesin import NeighborList  # imports torch where it is installed: when needed, not before
+
+    search = NeighborList(cutoff=bin_width * n_bins, full_list=False)
+    i, j, d = search.compute(atoms.positions[chosen], atoms.cell.array, atoms.pbc, "ijd")
     bins = (d / bin_width).astype(np.int64)
     keep = bins < n_bins
     if not alike:
@@ -91,10 +100,12 @@ def neighbour_vectors(
     """
     alike = np.array_equal(centres, others)
     chosen = centres if alike else np.concatenate([centres, others])
-    where = (atoms.positions[chosen], atoms.cell.array, atoms.pbc)
-    i, j, vectors = pairs_within(cutoff, *where, "ijD", twice=True)
+    from vesin import NeighborList  # imports torch where it is installed: when needed, not before
+
+    search = NeighborList(cutoff=cutoff, full_list=True)
+    i, j, vectors = search.compute(atoms.positions[chosen], atoms.cell.array, atoms.pbc, "ijD")
     if not alike:
         keep = (i < len(centres)) & (j >= len(centres))
         i, vectors = i[keep], vectors[keep]
     order = np.argsort(i, kind="stable")
-    return i[order], vectors[order]
+    return i[order].astype(np.int64), vectors[order]

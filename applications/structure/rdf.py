@@ -10,7 +10,6 @@ import numpy as np
 from ase import Atoms
 
 from dpa2calc.applications.shared.application import application
-from dpa2calc.applications.shared.structures import image_distance
 from dpa2calc.applications.shared.trajectory import Frames, TrajectoryLike, with_progress
 from dpa2calc.dynamics.averages import BlockAverage
 from dpa2calc.errors import ConfigError, StructureError
@@ -23,6 +22,7 @@ from .pair_counts import (
     indices_of,
     pair_histogram,
     parse_elements,
+    shortest_translation,
     volume_of,
 )
 from .peaks import first_maximum, first_minimum, vertex
@@ -281,7 +281,7 @@ def radial_distributions(
         if number == 0:
             n_bins = _number_of_bins(atoms, r_max, bin_width)
             if normalisation == "auto":
-                rule = "N" if image_distance(atoms.cell.array) < n_bins * bin_width else "N-1"
+                rule = "N" if shortest_translation(atoms) < n_bins * bin_width else "N-1"
         for k, pair in enumerate(chosen):
             g, running, n_second = _one_frame(atoms, pair, volume, bin_width, n_bins, rule, where)
             averages[k].add(np.stack([g, running]))

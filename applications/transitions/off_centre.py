@@ -15,7 +15,6 @@ from ase import Atoms
 
 from dpa2calc.applications.shared.application import application
 from dpa2calc.errors import ConfigError, StructureError
-from dpa2calc.structures.pairs import pairs_within
 
 
 @dataclass(frozen=True)
@@ -67,6 +66,8 @@ def find_cages(reference: Atoms, centre: str, cage: str, n_members: int) -> Cage
         ConfigError: an element is absent, or too few cage atoms.
         StructureError: the shell does not close: the next atom is as near as the last member.
     """
+    from vesin import NeighborList
+
     symbols = np.array(reference.get_chemical_symbols())
     wanted = centre.split("+")
     for element in (*wanted, cage):
@@ -75,8 +76,10 @@ def find_cages(reference: Atoms, centre: str, cage: str, n_members: int) -> Cage
             raise ConfigError(f"no {element} in the structure, which has {present}; name elements it has")
     centres = np.flatnonzero(np.isin(symbols, wanted))
     radius = 1.2 * (reference.get_volume() / len(reference) * (n_members + 6)) ** (1 / 3)
-    where = (reference.positions, reference.cell.array, reference.pbc)
-    first, second, shift, distance = pairs_within(radius, *where, "ijSd", twice=True)
+    search = NeighborList(cutoff=radius, full_list=True)
+    first, second, shift, distance = search.compute(
+        points=reference.positions, box=reference.cell.array, periodic=reference.pbc, quantities="ijSd"
+    )
     keep = np.isin(first, centres) & (symbols[second] == cage)
     first, second, shift, distance = first[keep], second[keep], shift[keep], distance[keep]
     members, scaled = [], []

@@ -16,7 +16,6 @@ from dpa2calc.applications.structure.pair_counts import cell_heights
 from dpa2calc.dynamics.averages import BlockAverage
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.results import Result, provenance
-from dpa2calc.structures.pairs import pairs_within
 
 from .unwrapped import WITHOUT_CELL, Drift, Paths, read_paths
 
@@ -213,8 +212,11 @@ def _distinct(paths: Paths, before: int, after: int, bin_width: float, n_bins: i
     places = np.concatenate(
         [paths.start + paths.displacements[before], paths.start + paths.displacements[after]]
     )
-    i, j, d = pairs_within(bin_width * n_bins, places, paths.cell, paths.pbc)
-    low, high = np.minimum(i, j), np.maximum(i, j)
+    from vesin import NeighborList  # imports torch where it is installed: when needed, not before
+
+    search = NeighborList(cutoff=bin_width * n_bins, full_list=False)
+    i, j, d = search.compute(places, paths.cell, paths.pbc, "ijd")
+    low, high = np.minimum(i, j).astype(np.int64), np.maximum(i, j).astype(np.int64)
     crossing = (low < n) & (high >= n) & (high - n != low)
     counts = _histogram(d[crossing], bin_width, n_bins)
     shells = 4.0 / 3.0 * np.pi * np.diff((bin_width * np.arange(n_bins + 1)) ** 3)

@@ -8,7 +8,6 @@ import numpy as np
 from ase import Atoms, units
 
 from dpa2calc.errors import ConfigError, StructureError
-from dpa2calc.structures.pairs import pairs_within
 
 from .config import MDConfig
 
@@ -65,7 +64,7 @@ class Guard:
         if len(atoms) < 2 or (config.min_distance is None and config.lost_distance is None):
             return None
         if config.min_distance is not None:
-            first, second, distances = pairs_within(config.min_distance, *_where(atoms))
+            first, second, distances = _pairs(atoms, config.min_distance)
             if len(distances):
                 k = int(np.argmin(distances))
                 return (
@@ -90,7 +89,7 @@ class Guard:
         """Whether each atom has a neighbour within `distance`; nearly always a short search answers it."""
         near = np.zeros(len(atoms), dtype=bool)
         for cutoff in (min(3.0, distance), distance):
-            first, second, _ = pairs_within(cutoff, *_where(atoms))
+            first, second, _ = _pairs(atoms, cutoff)
             near[first] = near[second] = True
             if near.all():
                 break
@@ -150,8 +149,12 @@ def committee_deviation(calculator: Any) -> np.ndarray | None:
     return values if values.ndim == 1 else _norms(values)  # (n_atoms, 3) -> (n_atoms,)
 
 
-def _where(atoms: Atoms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return atoms.positions, atoms.cell.array, atoms.pbc
+def _pairs(atoms: Atoms, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    from vesin import NeighborList
+
+    search = NeighborList(cutoff=cutoff, full_list=False)
+    box = atoms.cell.array
+    return search.compute(points=atoms.positions, box=box, periodic=atoms.pbc, quantities="ijd")
 
 
 def _norms(vectors: np.ndarray) -> np.ndarray:
