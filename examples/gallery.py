@@ -75,7 +75,7 @@ def _relax() -> Any:
     atoms = copper(2)
     atoms.set_cell(atoms.cell * 1.04, scale_atoms=True)
     atoms.rattle(0.1, seed=1)
-    return app.relax(atoms, cell="full", progress=False)
+    return app.relax(atoms, relax="cell", progress=False)
 
 
 def _arrhenius() -> Any:

@@ -46,7 +46,7 @@ def relaxed(system: System, ordering: str, seed: int, direction: str, args: Any)
     cages = find_cages(cell_of(system, ordering, seed, repeats, 0.0), "Pb", "O", 12)
     atoms.calc = calculator(args)
     found = relax(
-        atoms, cell="full", fmax=args.fmax, max_steps=3 if args.quick else args.max_steps, progress=False
+        atoms, relax="cell", fmax=args.fmax, max_steps=3 if args.quick else args.max_steps, progress=False
     )
     mean = cages.displacements(found.atoms()).mean(axis=0)
     lengths = found.atoms().cell.lengths() / np.array(repeats)

@@ -49,7 +49,7 @@ def depths(calculator: Any) -> dict[str, float]:
         shift = 0.3 * np.array(direction) / max(1.0, float(np.linalg.norm(direction)))
         atoms = perovskite("Pb", "Ti", lattice_constant=3.93, polar_shift=shift)
         atoms.calc = calculator
-        result = relax(atoms, cell="full", fmax=0.005, max_steps=400, progress=False)
+        result = relax(atoms, relax="cell", fmax=0.005, max_steps=400, progress=False)
         energies[domain] = result.energy
         if domain == "tetragonal":
             found["c/a"] = float(result.cell[2, 2] / result.cell[0, 0])
@@ -61,7 +61,7 @@ def taught(teacher: Any, frames: Dataset, test: Dataset, args: Any) -> DistillRe
     system = systems(args.quick, args.md_steps, args.rounds)["ferroelectric"]
     md = MDCondition(
         ensemble="npt",
-        cell="full",
+        relax="cell",
         temperature=(100.0, 400.0, 800.0),
         timestep=2.0,
         steps=args.md_steps,

@@ -11,8 +11,9 @@ from typing import Any, Literal
 import numpy as np
 from ase import Atoms, units
 
+from dpa2calc.applications.relaxation.relaxer import Relaxation
 from dpa2calc.applications.shared.application import application
-from dpa2calc.applications.shared.cached import Evaluated, Relaxation, evaluate
+from dpa2calc.applications.shared.cached import Evaluated, evaluate
 from dpa2calc.applications.shared.structures import (
     GPA,
     checked_copy,
@@ -135,7 +136,7 @@ def elastic_constants(
     atoms: Atoms,
     *,
     strains: Sequence[float] = (0.005, 0.01),
-    relax: Literal["none", "cell"] = "cell",
+    relax: Literal["fixed", "cell"] = "cell",
     relax_ions: bool = True,
     fmax: float = 1e-4,
     max_steps: int = 500,
@@ -155,7 +156,7 @@ def elastic_constants(
     Args:
         atoms: crystal with a calculator that offers stress; not changed. Any cell, any orientation.
         strains: two or more magnitudes.
-        relax: "cell" relaxes positions and cell first (symmetry kept); "none" takes the atoms as they are,
+        relax: "cell" relaxes positions and cell first (symmetry kept); "fixed" takes the atoms as they are,
             with a warning where stress is left.
         relax_ions: relax positions in each strained cell (False: clamped-ion constants).
         fmax: convergence of the relaxations, eV/Å.
@@ -179,7 +180,7 @@ def elastic_constants(
     positive("fmax", fmax)
     require("spglib", "elastic_constants")  # before the work, not after
     first = (
-        Relaxation(fmax=fmax, cell="free", max_steps=max_steps, symmetry=True, symprec=symprec)
+        Relaxation(fmax=fmax, free="cell", max_steps=max_steps, symmetry=True, symprec=symprec)
         if relax == "cell"
         else None
     )
@@ -262,12 +263,12 @@ def _assemble(
     eigenvalues = elastic_tensor.stability_eigenvalues(tensor)
     # one component has too few points for its noise, so the root mean square of all is the least error
     changed = np.abs(elastic_tensor.rotate((raw + raw.T) / 2.0, rotation) - standard)
-    turned = _turned_errors((fit_errors + fit_errors.T) / 2.0, rotation)
+    turned = elastic_tensor.turned_errors((fit_errors + fit_errors.T) / 2.0, rotation)
     standard_errors = np.maximum(np.maximum(changed, turned), np.sqrt((fit_errors**2).mean()))
     constants = {
         f"C{i}{j}": (float(standard[i - 1, j - 1]), float(standard_errors[i - 1, j - 1])) for i, j in pairs
     }
-    moduli_errors = _moduli_errors(tensor, errors)
+    moduli_errors = elastic_tensor.averages_errors(tensor, errors)
     reason = _refuse(constants, moduli, moduli_errors, float(np.abs(standard).max()), magnitudes)
     return ElasticConstants(
         provenance=record,
@@ -295,17 +296,6 @@ def _assemble(
         relaxed_ions=relax_ions,
         reason=reason,
     )
-
-
-def _turned_errors(errors: np.ndarray, rotation: np.ndarray) -> np.ndarray:
-    """Independent errors (6, 6) of a symmetric Voigt matrix, carried into another frame."""
-    total = np.zeros((6, 6))
-    for i in range(6):
-        for j in range(i, 6):
-            unit = np.zeros((6, 6))
-            unit[i, j] = unit[j, i] = 1.0
-            total += (errors[i, j] * elastic_tensor.rotate(unit, rotation)) ** 2
-    return np.sqrt(total)
 
 
 def _refuse(
@@ -336,17 +326,3 @@ def _refuse(
         "about their slope, or the slope changes with the strain. Use dtype='float64', a lower fmax, or "
         "other strains"
     )
-
-
-def _moduli_errors(tensor: np.ndarray, errors: np.ndarray) -> dict[str, float]:
-    """Linear propagation of independent errors of the upper triangle into the averages."""
-    base = elastic_tensor.averages(tensor)
-    total = dict.fromkeys(base, 0.0)
-    for i in range(6):
-        for j in range(i, 6):
-            shifted = tensor.copy()
-            shifted[i, j] += errors[i, j]
-            shifted[j, i] = shifted[i, j]
-            for name, value in elastic_tensor.averages(shifted).items():
-                total[name] += (value - base[name]) ** 2
-    return {name: float(np.sqrt(value)) for name, value in total.items()}

@@ -144,3 +144,28 @@ def crystal_system_of(space_group: int) -> str:
         if space_group <= last:
             return name
     return "cubic"
+
+
+def turned_errors(errors: np.ndarray, rotation: np.ndarray) -> np.ndarray:
+    """Independent errors (6, 6) of a symmetric Voigt matrix, carried into another frame."""
+    total = np.zeros((6, 6))
+    for i in range(6):
+        for j in range(i, 6):
+            unit = np.zeros((6, 6))
+            unit[i, j] = unit[j, i] = 1.0
+            total += (errors[i, j] * rotate(unit, rotation)) ** 2
+    return np.sqrt(total)
+
+
+def averages_errors(tensor: np.ndarray, errors: np.ndarray) -> dict[str, float]:
+    """Linear propagation of independent errors of the upper triangle into the averages."""
+    base = averages(tensor)
+    total = dict.fromkeys(base, 0.0)
+    for i in range(6):
+        for j in range(i, 6):
+            shifted = tensor.copy()
+            shifted[i, j] += errors[i, j]
+            shifted[j, i] = shifted[i, j]
+            for name, value in averages(shifted).items():
+                total[name] += (value - base[name]) ** 2
+    return {name: float(np.sqrt(value)) for name, value in total.items()}

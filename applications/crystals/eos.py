@@ -13,8 +13,9 @@ from ase import Atoms
 from ase.cell import Cell
 from ase.geometry.dimensionality.rank_determination import RDA
 
+from dpa2calc.applications.relaxation.relaxer import Relaxation
 from dpa2calc.applications.shared.application import application
-from dpa2calc.applications.shared.cached import Relaxation, evaluate
+from dpa2calc.applications.shared.cached import evaluate
 from dpa2calc.applications.shared.structures import GPA, checked_copy, need_stress, positive
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.figures import Axes, axes_for
@@ -119,7 +120,7 @@ def equation_of_state(
     *,
     strains: Sequence[float] | np.ndarray | None = None,
     form: Form = "birch-murnaghan",
-    relax: Literal["none", "positions", "shape"] = "shape",
+    relax: Literal["fixed", "positions", "shape"] = "shape",
     fmax: float = 1e-4,
     max_steps: int = 500,
     keep_symmetry: bool = True,
@@ -132,8 +133,8 @@ def equation_of_state(
         atoms: crystal with a calculator; not changed.
         strains: linear strains of the given cell; default 11 from -0.03 to 0.03 (volume -9 % to +9 %).
         form: the curve reported; all three are fitted and compared.
-        relax: at each volume nothing, the positions, or positions and cell shape at constant volume (the
-            right choice for a crystal that is not cubic; costs nothing for one that is).
+        relax: at each volume nothing ("fixed"), the "positions", or positions and the "shape" of the cell
+            at constant volume (right for a crystal that is not cubic; costs nothing for one that is).
         fmax: convergence of that relaxation, eV/Å.
         max_steps: give up a relaxation after so many steps.
         keep_symmetry: hold the space group during relaxations (needs spglib).
@@ -158,9 +159,8 @@ def equation_of_state(
     if relax == "shape":
         need_stress(calculator, "equation_of_state with relax='shape' (relax='positions' works without)")
     settings = None
-    if relax != "none":
-        cell: Literal["fixed", "volume"] = "volume" if relax == "shape" else "fixed"
-        settings = Relaxation(fmax=fmax, cell=cell, max_steps=max_steps, symmetry=keep_symmetry)
+    if relax != "fixed":
+        settings = Relaxation(fmax=fmax, free=relax, max_steps=max_steps, symmetry=keep_symmetry)
     structures = []
     for strain in grid:
         strained = crystal.copy()

@@ -10,8 +10,9 @@ from typing import Any, Literal
 import numpy as np
 from ase import Atoms
 
+from dpa2calc.applications.relaxation.relaxer import Relaxation
 from dpa2calc.applications.shared.application import application
-from dpa2calc.applications.shared.cached import Relaxation, evaluate
+from dpa2calc.applications.shared.cached import evaluate
 from dpa2calc.applications.shared.structures import GPA, checked_copy, need_stress, positive, supercell_matrix
 from dpa2calc.errors import StructureError
 from dpa2calc.files.results import library_versions, provenance
@@ -27,7 +28,7 @@ def phonons(
     min_length: float = 12.0,
     supercell: Sequence[Any] | np.ndarray | None = None,
     displacement: float = 0.01,
-    relax: Literal["none", "positions", "cell"] = "none",
+    relax: Literal["fixed", "positions", "cell"] = "fixed",
     fmax: float = 1e-4,
     max_steps: int = 500,
     temperatures: Sequence[float] | np.ndarray | None = None,
@@ -46,7 +47,7 @@ def phonons(
             conventional cell). It should exceed twice the range of the forces: check `phonon_convergence`.
         supercell: your own choice instead: three repeats or a 3x3 matrix (rows) of the given cell.
         displacement: length of the displacements, Å.
-        relax: "none" refuses a crystal with forces above fmax; "positions" or "cell" relaxes first.
+        relax: "fixed" refuses a crystal with forces above fmax; "positions" or "cell" relaxes first.
         fmax: largest force allowed, eV/Å.
         max_steps: give up a relaxation after so many steps.
         temperatures: K, default 0 to 1000 in steps of 10 and 298.15.
@@ -59,7 +60,7 @@ def phonons(
         progress: show a progress bar on stderr.
 
     Raises:
-        StructureError: no crystal, or forces above fmax with relax="none".
+        StructureError: no crystal, or forces above fmax with relax="fixed".
         MissingDependencyError: phonopy, seekpath or spglib is not installed.
 
     No splitting of longitudinal and transverse optical modes is added: a potential carries no Born charges.
@@ -73,7 +74,7 @@ def phonons(
     _phonopy.check_sampling(crystal, mesh, band_spacing, temperatures)
     limits = Relaxation(
         fmax=fmax,
-        cell="free" if relax == "cell" else "fixed",
+        free=relax,
         max_steps=max_steps,
         symmetry=True,
         symprec=symprec,
@@ -107,7 +108,7 @@ def _relaxed(
     """The crystal at rest, its largest force (eV/Å) and stress (GPa, NaN if unknown)."""
     with_stress = "stress" in getattr(calculator, "implemented_properties", ())
     fmax = limits.fmax
-    settings = limits if relax != "none" else None
+    settings = limits if relax != "fixed" else None
     if relax == "cell":
         need_stress(calculator, "phonons with relax='cell'")
     (point,) = evaluate(

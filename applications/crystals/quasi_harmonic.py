@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from ase import Atoms, units
 
+from dpa2calc.applications.relaxation.relaxer import Relaxation
 from dpa2calc.applications.shared.application import application
-from dpa2calc.applications.shared.cached import Evaluated, Relaxation, evaluate
+from dpa2calc.applications.shared.cached import Evaluated, evaluate
 from dpa2calc.applications.shared.structures import GPA, checked_copy, need_stress, positive, supercell_matrix
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.figures import Axes, axes_for
@@ -148,7 +149,7 @@ def quasi_harmonic(
     for name, value in (("min_length", min_length), ("displacement", displacement), ("fmax", fmax)):
         positive(name, value)
     _phonopy.check_sampling(crystal, mesh)
-    settings = Relaxation(fmax=fmax, cell="volume", max_steps=max_steps, symmetry=True, symprec=symprec)
+    settings = Relaxation(fmax=fmax, free="shape", max_steps=max_steps, symmetry=True, symprec=symprec)
     points = _static(crystal, calculator, grid, settings, folder, progress)
     lowest: list[float] = []
     columns: tuple[list[np.ndarray], ...] = ([], [], [])  # free energy, entropy, heat capacity

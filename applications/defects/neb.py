@@ -18,8 +18,9 @@ from ase.mep import NEB
 from ase.optimize import FIRE
 from scipy.interpolate import CubicHermiteSpline
 
+from dpa2calc.applications.relaxation.relaxer import Relaxation
 from dpa2calc.applications.shared.application import application
-from dpa2calc.applications.shared.cached import Evaluated, Relaxation, evaluate
+from dpa2calc.applications.shared.cached import Evaluated, evaluate
 from dpa2calc.applications.shared.structures import checked_copy, positive
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.results import provenance

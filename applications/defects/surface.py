@@ -13,19 +13,21 @@ import numpy as np
 from ase import Atoms
 
 from dpa2calc.applications.crystals.phonopy_bridge import primitive_cell
+from dpa2calc.applications.relaxation.relaxer import Relaxation
 from dpa2calc.applications.shared.application import application
-from dpa2calc.applications.shared.cached import Evaluated, Relaxation, evaluate
+from dpa2calc.applications.shared.cached import Evaluated
 from dpa2calc.applications.shared.structures import (
     JOULE_PER_M2,
     checked_copy,
     conventional_matrix,
-    need_stress,
     positive,
     symmetry_dataset,
 )
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result, provenance
+
+from .cut import as_cut_and_relaxed, bulk_of, fields_of, structure_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +66,7 @@ class SurfaceEnergy(Result):
 
     def atoms(self) -> Atoms:
         """The thickest slab, relaxed."""
-        return Atoms(numbers=self.slab_numbers, positions=self.slab_positions, cell=self.slab_cell, pbc=True)
+        return structure_of(self, "slab_")
 
     def summary(self) -> str:
         """Energy with error and the slabs it comes from."""
@@ -108,7 +110,7 @@ def surface_energy(
     thicknesses: Sequence[float] = (10.0, 15.0, 20.0),
     vacuum: float = 15.0,
     shift: float = 0.0,
-    relax: Literal["none", "positions"] = "positions",
+    relax: Literal["fixed", "positions"] = "positions",
     relax_bulk: bool = True,
     fmax: float = 0.01,
     max_steps: int = 1000,
@@ -130,7 +132,7 @@ def surface_energy(
         thicknesses: two or more slab thicknesses, Å, rounded up to whole lattice planes.
         vacuum: empty space between periodic slabs, Å; more than the range of the potential.
         shift: moves the cut out of the widest gap between atoms, as a fraction of the plane spacing.
-        relax: relax the positions in the slabs, or not.
+        relax: the "positions" in the slabs relax, or stay "fixed".
         relax_bulk: relax positions and cell of the bulk first (needs stress).
         fmax: convergence of the slab relaxations, eV/Å.
         max_steps: give up a relaxation after so many steps.
@@ -148,26 +150,17 @@ def surface_energy(
         raise ConfigError(f"thicknesses must be two or more different lengths in Å, got {list(thicknesses)}")
     positive("vacuum", vacuum)
     positive("fmax", fmax)
-    settings = None
-    if relax_bulk:
-        need_stress(calculator, "surface_energy with relax_bulk=True")
-        settings = Relaxation(fmax=min(fmax, 1e-4), cell="free", max_steps=max_steps, symmetry=True)
-    (bulk,) = evaluate(
-        [crystal], calculator, what="bulk of the surface", relaxation=settings, folder=folder, progress=False
-    )
+    name, motion = "surface_energy", Relaxation(fmax=fmax, max_steps=max_steps)
+    bulk = bulk_of(crystal, calculator, relax_bulk, motion, name, folder)
     reference = reference_cell(bulk.atoms, symprec)
     unit = slab_unit(primitive_cell(bulk.atoms, symprec), indices, reference=reference, shift=shift)
     layers = _layers(unit, thicknesses)
     slabs = [slab_from_unit(unit, n, vacuum) for n in layers]
-    common: dict[str, Any] = {"folder": folder, "progress": progress}
-    rigid = evaluate(slabs, calculator, what="unrelaxed slabs", **common)
-    relaxed = rigid
-    if relax == "positions":
-        motion = Relaxation(fmax=fmax, max_steps=max_steps)
-        relaxed = evaluate(slabs, calculator, what="relaxing slabs", relaxation=motion, **common)
-    record = provenance(
-        calculator, function="surface_energy", relax=relax, fmax=fmax, vacuum=vacuum, shift=shift
+    motions = None if relax == "fixed" else motion
+    rigid, relaxed = as_cut_and_relaxed(
+        slabs, calculator, motions, what=name, folder=folder, progress=progress
     )
+    record = provenance(calculator, function=name, relax=relax, fmax=fmax, vacuum=vacuum, shift=shift)
     return _result(bulk, layers, rigid, relaxed, indices, symprec, record)
 
 
@@ -311,9 +304,7 @@ def _result(
         slab_energies=energies,
         unrelaxed_slab_energies=unrelaxed,
         symmetric=symmetric,
-        slab_numbers=thickest.numbers.copy(),
-        slab_positions=thickest.positions.copy(),
-        slab_cell=thickest.cell.array.copy(),
+        **fields_of(thickest, "slab_"),
     )
 
 

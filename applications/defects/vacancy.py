@@ -12,12 +12,12 @@ from ase import Atoms
 from ase.build import make_supercell
 from ase.geometry import get_distances
 
+from dpa2calc.applications.relaxation.relaxer import Relaxation
 from dpa2calc.applications.shared.application import application
-from dpa2calc.applications.shared.cached import Evaluated, Relaxation, evaluate
+from dpa2calc.applications.shared.cached import Evaluated
 from dpa2calc.applications.shared.structures import (  # fmt: skip
     checked_copy,
     image_distance,
-    need_stress,
     positive,
     supercell_matrix,
     symmetry_dataset,
@@ -25,6 +25,8 @@ from dpa2calc.applications.shared.structures import (  # fmt: skip
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result, provenance
+
+from .cut import as_cut_and_relaxed, bulk_of, fields_of, structure_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,7 @@ class VacancyFormation(Result):
 
     def atoms(self) -> Atoms:
         """The largest supercell with its vacancy."""
-        return Atoms(numbers=self.numbers, positions=self.positions, cell=self.cell, pbc=True)
+        return structure_of(self)
 
     def summary(self) -> str:
         """Formation energy with error and its convergence."""
@@ -91,7 +93,7 @@ def vacancy_formation_energy(
     site: int = 0,
     min_lengths: Sequence[float] = (8.0, 11.0, 14.0),
     chemical_potential: Mapping[str, float] | None = None,
-    relax: Literal["none", "positions"] = "positions",
+    relax: Literal["fixed", "positions"] = "positions",
     relax_bulk: bool = True,
     rattle: float = 0.02,
     seed: int = 0,
@@ -112,7 +114,7 @@ def vacancy_formation_energy(
         min_lengths: smallest distances (Å) of opposite faces of the supercells.
         chemical_potential: eV by element; needed for a compound, where it is a choice (rich or poor
             conditions).
-        relax: relax the positions around the vacancy, or not.
+        relax: the "positions" around the vacancy relax, or stay "fixed".
         relax_bulk: relax positions and cell of the perfect crystal first (needs stress).
         rattle: random displacements (Å, standard deviation) before relaxing, so that a symmetric saddle point
             is not taken for the minimum; 0 for none.
@@ -134,30 +136,17 @@ def vacancy_formation_energy(
             f"min_lengths must be lengths in Å and rattle >= 0, got {list(min_lengths)} and {rattle}"
         )
     positive("fmax", fmax)
-    settings = None
-    if relax_bulk:
-        need_stress(calculator, "vacancy_formation_energy with relax_bulk=True")
-        settings = Relaxation(fmax=min(fmax, 1e-4), cell="free", max_steps=max_steps, symmetry=True)
-    (bulk,) = evaluate(
-        [crystal], calculator, what="bulk of the vacancy", relaxation=settings, folder=folder, progress=False
-    )
+    name, motion = "vacancy_formation_energy", Relaxation(fmax=fmax, max_steps=max_steps)
+    bulk = bulk_of(crystal, calculator, relax_bulk, motion, name, folder)
     per_atom = bulk.energy / len(crystal)
     potential = per_atom if chemical_potential is None else float(chemical_potential[element])
     perfect = _supercells(bulk.atoms, min_lengths, symprec)
     defects = [without_atom(cell, bulk.atoms.positions[site]) for cell in perfect]
-    common: dict[str, Any] = {"folder": folder, "progress": progress}
-    rigid = evaluate(defects, calculator, what="unrelaxed vacancies", **common)
-    relaxed = rigid
-    if relax == "positions":
-        for index, defect in enumerate(defects):
-            defect.positions += np.random.default_rng([seed, index]).normal(
-                0.0, rattle, defect.positions.shape
-            )
-        motion = Relaxation(fmax=fmax, max_steps=max_steps)
-        relaxed = evaluate(defects, calculator, what="relaxing vacancies", relaxation=motion, **common)
-    record = provenance(
-        calculator, function="vacancy_formation_energy", relax=relax, fmax=fmax, rattle=rattle, seed=seed
-    )
+    rigid, relaxed = as_cut_and_relaxed(
+        defects, calculator, None if relax == "fixed" else motion, rattle=rattle, seed=seed, what=name,
+        folder=folder, progress=progress,
+    )  # fmt: skip
+    record = provenance(calculator, function=name, relax=relax, fmax=fmax, rattle=rattle, seed=seed)
     return _result(bulk, perfect, rigid, relaxed, per_atom, potential, element, site, record)
 
 
@@ -239,7 +228,6 @@ def _result(
     energies = np.array([point.energy for point in relaxed]) + potential - n_atoms * per_atom
     unrelaxed = np.array([point.energy for point in rigid]) + potential - n_atoms * per_atom
     limit = float(np.polyfit(1.0 / n_atoms, energies, 1)[1]) if len(n_atoms) > 1 else float(energies[-1])
-    largest = relaxed[-1].atoms
     return VacancyFormation(
         provenance=record,
         formula=bulk.atoms.get_chemical_formula(empirical=True),
@@ -252,7 +240,5 @@ def _result(
         n_atoms=n_atoms,
         image_distances=np.array([image_distance(cell.cell.array) for cell in perfect]),
         chemical_potential=potential,
-        numbers=largest.numbers.copy(),
-        positions=largest.positions.copy(),
-        cell=largest.cell.array.copy(),
+        **fields_of(relaxed[-1].atoms),
     )

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from dpa2calc.dynamics.averages import BLOCKS, student
 from dpa2calc.dynamics.result import MDResult
 from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result, plus_minus
-
-BLOCKS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +21,7 @@ class EnergyConservation(Result):
     timesteps_fs: np.ndarray  # (n_steps,)
     n_atoms: int
     drift: np.ndarray  # (n_labels, n_steps) slope of the total energy, meV per atom and ps
-    drift_error: np.ndarray  # its standard error, from block means
+    drift_error: np.ndarray  # its error (`dynamics.averages`), from block means
     fluctuation: np.ndarray  # (n_labels, n_steps) rms about the slope, meV per atom
     order: np.ndarray  # (n_labels,) exponent p of fluctuation ~ dt^p
     stopped: tuple[tuple[str, ...], ...]  # why a run stopped early, "" when it did not
@@ -99,10 +98,10 @@ class EnergyConservation(Result):
 
 
 def energy_drift(time_fs: np.ndarray, energy: np.ndarray, n_atoms: int) -> tuple[float, float, float]:
-    """Drift, its standard error (meV/atom/ps), and rms about it (meV/atom) of a total energy in eV.
+    """Drift, its error (meV/atom/ps), and rms about it (meV/atom) of a total energy in eV.
 
-    The slope is fitted to the means of ten blocks, which are taken as independent; its error comes
-    from their scatter about the line. NaN for fewer than 20 rows.
+    The slope is fitted to the means of ten blocks, which are taken as independent; its error (half-width
+    of the 68 % interval) comes from their scatter about the line. NaN for fewer than 20 rows.
     """
     if len(time_fs) < 2 * BLOCKS:
         return float("nan"), float("nan"), float("nan")
@@ -114,7 +113,7 @@ def energy_drift(time_fs: np.ndarray, energy: np.ndarray, n_atoms: int) -> tuple
     y = np.array([values[block].mean() for block in blocks])
     (slope, offset), covariance = np.polyfit(x, y, 1, cov=True)
     rest = values - (slope * time_ps + offset)
-    return float(slope), float(np.sqrt(covariance[0, 0])), float(np.std(rest))
+    return float(slope), student(BLOCKS - 2) * float(np.sqrt(covariance[0, 0])), float(np.std(rest))
 
 
 def _order(timesteps: np.ndarray, fluctuation: np.ndarray) -> float:

@@ -60,10 +60,18 @@ def run_md(
         >>> result = run_md(atoms, steps=2000, temperature=330, log="md.csv", trajectory="md.traj")
         >>> print(result.summary())
     """
-    paths = {"trajectory": trajectory, "log": log, "restart": restart}
-    simulation = Simulation(atoms, _merge(config, options), paths, overwrite)
+    simulation = Simulation(
+        atoms,
+        _merge(config, options),
+        trajectory=trajectory,
+        log=log,
+        restart=restart,
+        overwrite=overwrite,
+    )
     try:
         simulation.run(progress)
+        if simulation.status == "stopped":
+            simulation.keep_stopped()
     finally:
         simulation.close()
     return simulation.result()

@@ -11,8 +11,9 @@ import numpy as np
 from ase import Atoms, units
 from ase.thermochemistry import HarmonicThermo, IdealGasThermo
 
+from dpa2calc.applications.relaxation.relaxer import Relaxation
 from dpa2calc.applications.shared.application import application
-from dpa2calc.applications.shared.cached import Evaluated, Relaxation, evaluate
+from dpa2calc.applications.shared.cached import Evaluated, evaluate
 from dpa2calc.applications.shared.structures import checked_copy, positive
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.figures import Axes, axes_for
@@ -143,7 +144,7 @@ def vibrations(
     atoms: Atoms,
     *,
     indices: Sequence[Any] | np.ndarray | None = None,
-    relax: Literal["none", "positions"] = "none",
+    relax: Literal["fixed", "positions"] = "fixed",
     displacement: float = 0.01,
     fmax: float = 1e-3,
     max_steps: int = 500,
@@ -158,8 +159,8 @@ def vibrations(
         atoms: molecule (no periodic direction) with a calculator; not changed. With `indices` any structure,
             for example an adsorbate on a slab: only those atoms move and nothing is projected out.
         indices: atoms that move; default all. FixAtoms constraints are not used.
-        relax: "none" refuses a structure with forces above fmax; "positions" relaxes first (a minimum, so not
-            for a saddle point; atoms outside `indices` stay where they are).
+        relax: "fixed" refuses a structure with forces above fmax; "positions" relaxes them first (a minimum,
+            so not for a saddle point; atoms outside `indices` stay where they are).
         displacement: Å, both signs of each of the 3m coordinates.
         fmax: largest force allowed on the atoms that move, eV/Å.
         max_steps: give up a relaxation after so many steps.

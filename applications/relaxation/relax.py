@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,47 +12,41 @@ import numpy as np
 from ase import Atoms, units
 
 from dpa2calc.applications.shared.application import application_writing
-from dpa2calc.applications.shared.cached import automatic_optimizer
 from dpa2calc.applications.shared.structures import (
     check_symprec,
     checked_copy,
     need_stress,
     positive,
     quiet_spglib,
-    require,
 )
 from dpa2calc.dynamics.frames import FrameWriter, make_frame
-from dpa2calc.dynamics.strain import PeriodicStrain, check_partly_periodic, filling, strain_basis
+from dpa2calc.dynamics.strain import PeriodicStrain, check_partly_periodic
+from dpa2calc.dynamics.words import RENAMED, earlier_word
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.results import provenance
+from dpa2calc.files.typed import argument
 from dpa2calc.progress import progress_bar
 from dpa2calc.structures.lattice import is_crystal, volume_or_nan
 
+from .cell_freedom import moves_cell, stress_left
 from .relax_result import RelaxResult
 from .relax_trajectory import KEY, belongs_to, last_frame
+from .relaxer import Optimizer, Relaxation
 
-Optimizer = Literal["auto", "bfgs", "lbfgs", "fire", "fire2", "bfgs-linesearch", "gpmin"]
-CellFreedom = Literal["fixed", "isotropic", "axes", "shape", "full"]
+Free = Literal["positions", "volume", "axes", "shape", "cell"]
 PathLike = str | os.PathLike[str]
-
-# which of the six strains of a crystal may change, in ASE's order xx, yy, zz, yz, xz, xy
-_MASKS = {"axes": [1, 1, 1, 0, 0, 0]}
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Settings:
-    fmax: float
+class _Settings(Relaxation):
+    """A relaxation that ends where both forces and stress are below limits of their own."""
+
     smax_gpa: float
-    cell: CellFreedom
-    pressure_gpa: float
-    optimizer: Optimizer
-    symmetry: bool
-    symprec: float
-    max_steps: int
 
     def decisive(self) -> dict[str, Any]:
         """The options that a resumed relaxation must keep; limits and optimiser may change on the way."""
-        kept = {"cell": self.cell, "pressure_gpa": float(self.pressure_gpa), "keep_symmetry": self.symmetry}
+        cell = earlier_word(self.free)
+        kept = {"cell": cell, "pressure_gpa": float(self.pressure_gpa), "keep_symmetry": self.symmetry}
         return {**kept, "symprec": float(self.symprec)} if self.symmetry else kept
 
 
@@ -61,7 +55,7 @@ def relax(
     atoms: Atoms,
     *,
     fmax: float = 0.01,
-    cell: CellFreedom = "fixed",
+    relax: Free = "positions",
     smax_gpa: float = 0.02,
     pressure_gpa: float = 0.0,
     optimizer: Optimizer = "auto",
@@ -71,19 +65,20 @@ def relax(
     trajectory: PathLike | None = None,
     overwrite: bool = False,
     progress: bool = True,
+    cell: str | None = None,
 ) -> RelaxResult:
     """Find the nearest minimum of the energy (at a pressure: of the enthalpy).
 
     The cell of a slab, a 2-D crystal or a wire (pbc in one or two directions) changes in its periodic
-    directions alone: "isotropic" is then their area or length, "axes" their lengths, "shape" the shape at
+    directions alone: "volume" is then their area or length, "axes" their lengths, "shape" the shape at
     constant area. Their stress is that of the atoms, not of the vacuum: the cell's stress times its volume
     over that of the layer (extent of the atoms and 3 Å). A pressure needs three periodic directions.
 
     Args:
         atoms: with a calculator; never changed. Constraints on them are obeyed.
         fmax: largest force that may be left on an atom, eV/Å.
-        cell: "fixed"; "isotropic" (volume only); "axes" (three lengths in x, y, z); "shape" (at constant
-            volume); "full".
+        relax: what moves: "positions" alone, or with the cell: its "volume" at constant shape, its "axes"
+            (three lengths in x, y, z), its "shape" at constant volume, or the whole "cell".
         smax_gpa: largest deviation of a free stress component from the pressure, GPa.
         pressure_gpa: GPa.
         optimizer: "auto" takes BFGS for up to 200 atoms, else FIRE, which is the sturdiest far from the
@@ -94,6 +89,8 @@ def relax(
             last frame, unless `overwrite`; structure, calculator, cell, pressure and symmetry must be those
             of the first call.
         progress: show steps on stderr.
+        cell: the earlier name of `relax`, with "fixed", "isotropic" and "full" for "positions", "volume" and
+            "cell"; taken until the next release.
 
     Raises:
         StructureError, ConfigError: wrong atoms or options, or the energy became NaN.
@@ -102,11 +99,11 @@ def relax(
         OutputError: the trajectory cannot be written.
 
     Example:
-        >>> result = relax(atoms, cell="full", keep_symmetry=True)
+        >>> result = relax(atoms, relax="cell", keep_symmetry=True)
         >>> print(result.summary()); atoms = result.atoms()
     """
     settings = _Settings(
-        fmax=fmax, smax_gpa=smax_gpa, cell=cell, pressure_gpa=pressure_gpa, optimizer=optimizer,
+        fmax=fmax, smax_gpa=smax_gpa, free=_free(relax, cell), pressure_gpa=pressure_gpa, optimizer=optimizer,
         symmetry=keep_symmetry, symprec=symprec, max_steps=max_steps,
     )  # fmt: skip
     start, calculator = checked_copy(atoms, what="relax", periodic=False)
@@ -118,13 +115,6 @@ def relax(
     work.info[KEY] = mine
     work.calc = calculator
     group = _space_group(start, symprec)
-    if keep_symmetry:
-        require("spglib", "keeping the symmetry during a relaxation")
-        from ase.constraints import FixSymmetry
-
-        work.set_constraint([*work.constraints, FixSymmetry(work, symprec=symprec)])
-    if cell != "fixed" and not work.pbc.all():
-        work.set_constraint([*work.constraints, PeriodicStrain(strain_basis(work, cell))])
     try:
         history, reason = _optimise(work, settings, writer, done, progress)
     finally:
@@ -135,20 +125,34 @@ def relax(
     return _result(start, work, settings, history, reason, (group, _space_group(work, symprec)), trajectory)
 
 
+def _free(relax: Free, cell: str | None) -> Free:
+    """What moves, from the option of today or of earlier versions."""
+    if cell is None:
+        return relax
+    word: Free = argument(Free, RENAMED.get(cell, cell), "cell")
+    warnings.warn(
+        f"cell={cell!r} is now relax={word!r}; the earlier option is taken until the next release",
+        FutureWarning,
+        stacklevel=4,
+    )
+    return word
+
+
 def _check(settings: _Settings, atoms: Atoms, calculator: Any) -> None:
     check_symprec(settings.symprec)
     for name in ("fmax", "smax_gpa"):
         positive(name, getattr(settings, name))
     if settings.max_steps < 1:
         raise ConfigError(f"max_steps is {settings.max_steps}; it must be at least 1")
-    if settings.cell == "fixed":
+    if not moves_cell(settings.free):
         if settings.pressure_gpa:
             raise ConfigError(
-                f"pressure_gpa is {settings.pressure_gpa}, but cell='fixed'; use cell='full' or 'isotropic'"
+                f"pressure_gpa is {settings.pressure_gpa}, but relax='positions' keeps the cell; use "
+                "relax='cell' or 'volume'"
             )
         return
-    need_stress(calculator, f"relax with cell={settings.cell!r}")
-    check_partly_periodic(atoms, f"relax with cell={settings.cell!r}", settings.pressure_gpa)
+    need_stress(calculator, f"relax with relax={settings.free!r}")
+    check_partly_periodic(atoms, f"relax with relax={settings.free!r}", settings.pressure_gpa)
 
 
 def _resume(work: Atoms, writer: FrameWriter, mine: str) -> int:
@@ -161,36 +165,6 @@ def _resume(work: Atoms, writer: FrameWriter, mine: str) -> int:
     return int(last.info["step"])
 
 
-def _make_optimizer(work: Atoms, settings: _Settings) -> Any:
-    import ase.optimize
-    from ase.filters import FrechetCellFilter
-
-    target: Any = work
-    if settings.cell != "fixed" and not work.pbc.all():
-        target = FrechetCellFilter(work)  # PeriodicStrain decides what changes
-    elif settings.cell != "fixed":
-        target = FrechetCellFilter(
-            work,
-            mask=_MASKS.get(settings.cell),
-            hydrostatic_strain=settings.cell == "isotropic",
-            constant_volume=settings.cell == "shape",
-            scalar_pressure=settings.pressure_gpa * units.GPa,
-        )
-    name: str = settings.optimizer
-    if name == "auto":
-        name = automatic_optimizer(len(work)).__name__.lower()
-    classes: dict[str, Callable[..., Any]] = {
-        "bfgs": ase.optimize.BFGS,
-        "lbfgs": ase.optimize.LBFGS,
-        "fire": ase.optimize.FIRE,
-        "fire2": ase.optimize.FIRE2,
-        "bfgs-linesearch": ase.optimize.BFGSLineSearch,
-        "gpmin": ase.optimize.GPMin,
-    }
-    options = {"maxstep": 0.1} if "bfgs" in name else {}
-    return classes[name](target, logfile=None, **options)
-
-
 def _optimise(
     work: Atoms, settings: _Settings, writer: FrameWriter | None, done: int, progress: bool
 ) -> tuple[list[tuple[float, ...]], str]:
@@ -198,7 +172,6 @@ def _optimise(
 
     Returns rows (step, enthalpy, force, stress, volume), and what failed ("" when converged).
     """
-    optimizer = _make_optimizer(work, settings)
     if writer:
         writer.open_after() if done else writer.open(None)
     history: list[tuple[float, ...]] = []
@@ -206,7 +179,8 @@ def _optimise(
     step = done
     try:
         # fmax=0 leaves the decision to the two limits below: ASE would mix forces and stress
-        for _ in optimizer.irun(fmax=0.0, steps=max(0, settings.max_steps - done)):
+        endless = dataclasses.replace(settings, fmax=0.0)
+        for _ in endless.steps(work, max(0, settings.max_steps - done)):
             row = (float(step), *_measure(work, settings))
             if not np.isfinite(row[1:4]).all():
                 raise StructureError(
@@ -242,21 +216,9 @@ def _measure(work: Atoms, settings: _Settings) -> tuple[float, float, float, flo
     forces = work.get_forces()  # constraints applied
     volume = volume_or_nan(work)
     enthalpy = float(work.get_potential_energy())
-    off = 0.0
-    if settings.cell != "fixed":
-        pressure = settings.pressure_gpa * units.GPa
-        enthalpy += pressure * volume
-        stress = work.get_stress()  # (6,) xx, yy, zz, yz, xz, xy
-        deviation = stress + pressure * np.array([1, 1, 1, 0, 0, 0])
-        if not work.pbc.all():
-            deviation = stress / filling(work)
-        elif settings.cell == "isotropic":
-            deviation = deviation[:3].mean(keepdims=True)
-        elif settings.cell == "axes":
-            deviation = deviation[:3]
-        elif settings.cell == "shape":
-            deviation = stress - np.array([1, 1, 1, 0, 0, 0]) * stress[:3].mean()
-        off = float(np.abs(deviation).max()) / units.GPa
+    if moves_cell(settings.free):
+        enthalpy += settings.pressure_gpa * units.GPa * volume
+    off = stress_left(work, settings.free, settings.pressure_gpa)
     return enthalpy, float(np.linalg.norm(forces, axis=1).max()), off, float(volume)
 
 
@@ -288,7 +250,7 @@ def _result(
         reason=reason,
         n_steps=int(table[0, -1]),
         energy=float(work.get_potential_energy()),
-        cell_freedom=settings.cell,
+        cell_freedom=settings.free,
         pressure=settings.pressure_gpa * units.GPa,
         space_group_before=groups[0],
         space_group_after=groups[1],

@@ -21,7 +21,7 @@ class RelaxResult(Result):
     reason: str  # what was not reached, "" when converged
     n_steps: int
     energy: float  # eV
-    cell_freedom: str
+    cell_freedom: str  # what moved: "positions", "cell", ...; earlier versions wrote "fixed" and "full"
     pressure: float  # eV/Å³
     space_group_before: str  # such as "Fm-3m (225)"; "" without spglib or for what is not a crystal
     space_group_after: str
@@ -58,13 +58,13 @@ class RelaxResult(Result):
         change = (self.enthalpy[-1] - self.enthalpy[0]) / n_atoms * 1000
         label = "enthalpy" if self.pressure else "energy"
         lines = [
-            f"relaxation of {formula} ({n_atoms} atoms, cell {self.cell_freedom}): {state}, "
+            f"relaxation of {formula} ({n_atoms} atoms, {self.cell_freedom} relaxed): {state}, "
             f"{self.n_steps} steps",
             f"energy             {self.energy:.6f} eV ({label} change {change:.3f} meV/atom)",
             f"largest force      {self.max_force[-1]:.2g} eV/Å",
             f"largest move       {self.largest_displacement():.4f} Å",
         ]
-        if self.cell_freedom != "fixed":
+        if self.cell_freedom not in ("fixed", "positions"):
             before, after = Atoms(cell=self.start_cell).cell, Atoms(cell=self.cell).cell
             lines += [
                 f"stress deviation   {self.stress_deviation[-1] / units.GPa:.2g} GPa from {self._pressure()}",

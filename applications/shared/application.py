@@ -11,6 +11,7 @@ from typing import ParamSpec, TypeVar
 
 from ase import Atoms
 
+from dpa2calc.dynamics.words import current_word
 from dpa2calc.errors import StructureError
 from dpa2calc.files.identity import calculator_identity, structure_identity
 from dpa2calc.files.lock import locked_files, working_in
@@ -34,7 +35,7 @@ def application_writing(*files: str) -> Callable[[Callable[P, R]], Callable[P, R
             bound = signature.bind(*args, **kwargs)
             # not at import: the annotations may name what comes later in a module
             hints = {n: hint for n, hint in typing.get_type_hints(function).items() if n not in several}
-            found = {n: argument(hints[n], v, n) for n, v in bound.arguments.items() if n in hints}
+            found = {n: _checked(hints[n], v, n) for n, v in bound.arguments.items() if n in hints}
             bound.arguments.update(found)
             given = [bound.arguments[name] for name in files if bound.arguments.get(name) is not None]
             with working_in(bound.arguments.get("folder")), locked_files(*given):
@@ -44,6 +45,13 @@ def application_writing(*files: str) -> Callable[[Callable[P, R]], Callable[P, R
         return checked
 
     return decorate
+
+
+def _checked(hint: typing.Any, value: typing.Any, name: str) -> typing.Any:
+    """The value as its annotation has it; a word of earlier versions becomes that of today."""
+    if typing.get_origin(hint) is typing.Literal:
+        value = current_word(value, typing.get_args(hint), name, stacklevel=5)
+    return argument(hint, value, name)
 
 
 def _check_atoms(hints: Mapping[str, typing.Any], arguments: Mapping[str, typing.Any], function: str) -> None:

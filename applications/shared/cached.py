@@ -10,12 +10,10 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Protocol
 
 import numpy as np
 from ase import Atoms
-from ase.filters import FrechetCellFilter
-from ase.optimize import BFGS, FIRE
 
 from dpa2calc.errors import ConfigError, DataError, StructureError
 from dpa2calc.files.arrays import read_arrays, write_arrays
@@ -30,39 +28,17 @@ from dpa2calc.files.identity import (
 from dpa2calc.files.lock import working_in
 from dpa2calc.progress import progress_bar
 
-from .structures import need_stress, require, symmetry_dataset
-
 _PLAIN = (bool, int, float, str, list, tuple, np.ndarray, np.generic)
 
-CellFreedom = Literal["fixed", "volume", "free"]
 
+class Relaxer(Protocol):
+    """What relaxes a structure before it is evaluated (`relaxation.relaxer.Relaxation`)."""
 
-@dataclass(frozen=True, kw_only=True)
-class Relaxation:
-    """How structures are relaxed before they are evaluated.
+    def key(self) -> dict[str, Any]:
+        """What tells its results from those of another one, ready for JSON."""
 
-    Args:
-        fmax: largest force left on an atom, eV/Å (cell gradients per atom in eV are held to the same number).
-        cell: "fixed", "volume" (shape relaxes at constant volume) or "free".
-        max_steps: give up after so many optimiser steps.
-        symmetry: keep the space group of the start (needs spglib).
-        symprec: distance tolerance of that space group, Å.
-    """
-
-    fmax: float
-    cell: CellFreedom = "fixed"
-    max_steps: int = 500
-    symmetry: bool = False
-    symprec: float = 1e-3
-
-    def __post_init__(self) -> None:
-        """Find out that spglib is missing before the first structure is relaxed.
-
-        Raises:
-            MissingDependencyError: symmetry is to be kept and spglib is not installed.
-        """
-        if self.symmetry:
-            require("spglib", "keeping the symmetry during a relaxation")
+    def run(self, atoms: Atoms, *, what: str) -> None:
+        """Relax atoms (calculator attached) in place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,49 +56,13 @@ class Evaluated:
         return float(np.linalg.norm(self.forces, axis=1).max())
 
 
-def automatic_optimizer(n_atoms: int) -> type[BFGS] | type[FIRE]:
-    """BFGS while its dense Hessian costs less than the forces, else FIRE.
-
-    Not LBFGS: where the energy curves downwards, as around a vacancy that is about to lose its symmetry, it
-    can wander about the saddle for a thousand steps.
-    """
-    return BFGS if n_atoms <= 200 else FIRE
-
-
-def relax_in_place(atoms: Atoms, settings: Relaxation, *, what: str) -> None:
-    """Relax atoms (calculator attached) until the largest force is below settings.fmax.
-
-    Raises:
-        StructureError: not converged within max_steps.
-    """
-    if settings.symmetry:
-        symmetry_dataset(atoms, settings.symprec, "keeping the symmetry during a relaxation")
-        from ase.constraints import FixSymmetry
-
-        atoms.set_constraint([*atoms.constraints, FixSymmetry(atoms, symprec=settings.symprec)])
-    target: Any = atoms
-    if settings.cell != "fixed":
-        need_stress(atoms.calc, f"relaxing the cell for {what}")
-        target = FrechetCellFilter(atoms, constant_volume=settings.cell == "volume")
-    optimizer = automatic_optimizer(len(atoms))(target, logfile=None, maxstep=0.1)
-    if not optimizer.run(fmax=settings.fmax, steps=settings.max_steps):
-        reached = float(np.linalg.norm(target.get_forces(), axis=1).max())
-        raise StructureError(
-            f"{what}: the relaxation of {atoms.get_chemical_formula()} did not reach "
-            f"fmax={settings.fmax:g} eV/Å in {settings.max_steps} steps (now {reached:.2g}); "
-            "raise max_steps or fmax, use dtype='float64', or start from a better structure"
-        )
-    if settings.symmetry:
-        atoms.set_constraint([c for c in atoms.constraints if type(c).__name__ != "FixSymmetry"])
-
-
 def evaluate(
     structures: Sequence[Atoms],
     calculator: Any,
     *,
     what: str,
     folder: str | os.PathLike[str] | None = None,
-    relaxation: Relaxation | None = None,
+    relaxation: Relaxer | None = None,
     stress: bool = False,
     progress: bool = True,
 ) -> list[Evaluated]:
@@ -142,7 +82,7 @@ def evaluate(
 
 
 def _evaluate(
-    structures: Sequence[Atoms], calculator: Any, what: str, folder: Any, relaxation: Relaxation | None,
+    structures: Sequence[Atoms], calculator: Any, what: str, folder: Any, relaxation: Relaxer | None,
     stress: bool, progress: bool,
 ) -> list[Evaluated]:  # fmt: skip
     cache = ResultFolder(folder, calculator) if folder is not None else None
@@ -159,12 +99,12 @@ def _evaluate(
 
 
 def _compute(
-    structure: Atoms, calculator: Any, relaxation: Relaxation | None, stress: bool, what: str
+    structure: Atoms, calculator: Any, relaxation: Relaxer | None, stress: bool, what: str
 ) -> Evaluated:
     atoms = structure.copy()
     atoms.calc = calculator
     if relaxation is not None:
-        relax_in_place(atoms, relaxation, what=what)
+        relaxation.run(atoms, what=what)
     energy = float(atoms.get_potential_energy())
     forces = np.array(atoms.get_forces(apply_constraint=False), dtype=float)
     sigma = np.array(atoms.get_stress(apply_constraint=False), dtype=float) if stress else np.full(6, np.nan)
@@ -279,7 +219,7 @@ def _check_old_label(folder: Path, stored: dict[str, Any], mine: dict[str, Any])
     _refuse_another(folder, differences(*sides))
 
 
-def _key(structure: Atoms, relaxation: Relaxation | None, stress: bool) -> str:
+def _key(structure: Atoms, relaxation: Relaxer | None, stress: bool) -> str:
     found = hashlib.sha256()
     # 10 decimals: far below any physical difference, above the rounding of a supercell built twice
     for array in (structure.positions, structure.cell.array):
@@ -289,7 +229,7 @@ def _key(structure: Atoms, relaxation: Relaxation | None, stress: bool) -> str:
         found.update(np.asarray(array, dtype=float).tobytes())
     extra: dict[str, Any] = {
         "pbc": structure.pbc.tolist(),
-        "relaxation": None if relaxation is None else vars(relaxation),
+        "relaxation": None if relaxation is None else relaxation.key(),
         "stress": stress,
         "constraints": [repr(c) for c in structure.constraints],
         # a calculator may read numbers from info (a charge, a field); objects have no stable text

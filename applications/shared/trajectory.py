@@ -1,4 +1,4 @@
-"""Reading frames one at a time and averaging them in blocks: what the analyses of trajectories share."""
+"""Reading the frames of a trajectory one at a time."""
 
 from __future__ import annotations
 
@@ -134,62 +134,3 @@ def with_progress(frames: Frames, label: str, progress: bool) -> Iterator[Atoms]
     return iter(
         progress_bar(frames, desc=label, total=frames.count, unit="frame", shown=progress, mininterval=1.0)
     )
-
-
-def check_blocks(n_blocks: int) -> int:
-    """The number of blocks, refused below 2."""
-    if n_blocks < 2:
-        raise DataError(f"n_blocks = {n_blocks}: error bars need at least 2 blocks, better 10")
-    return n_blocks
-
-
-class BlockAverage:
-    """Mean and standard error of a stream of arrays of unknown length, in constant memory.
-
-    The stream is cut into at most `capacity` consecutive fine blocks; when they are full,
-    neighbours are merged and the block length doubles. At the end they are joined to `n_blocks` blocks
-    B of (nearly) equal length, each a nearly independent measurement where it is longer than the
-    correlation time: error = std(B, ddof=1) / sqrt(n_blocks).
-    """
-
-    def __init__(self, n_blocks: int = 10) -> None:
-        self.n_blocks = check_blocks(n_blocks)
-        self.capacity = 16 * n_blocks
-        self.length = 1
-        self.sums: list[np.ndarray] = []
-        self.counts: list[int] = []
-
-    @property
-    def n_frames(self) -> int:
-        """How many arrays came in."""
-        return sum(self.counts)
-
-    def add(self, values: np.ndarray) -> None:
-        """Take one frame's array; all have the same shape."""
-        if self.counts and self.counts[-1] < self.length:
-            self.sums[-1] = self.sums[-1] + values
-            self.counts[-1] += 1
-            return
-        if len(self.counts) == self.capacity:
-            self.sums = [first + second for first, second in zip(self.sums[::2], self.sums[1::2])]
-            self.counts = [first + second for first, second in zip(self.counts[::2], self.counts[1::2])]
-            self.length *= 2
-        self.sums.append(np.array(values, dtype=float))
-        self.counts.append(1)
-
-    def mean(self) -> np.ndarray:
-        """Average over all frames."""
-        return np.sum(self.sums, axis=0) / self.n_frames
-
-    def blocks(self) -> np.ndarray:
-        """Block averages, shape (n, ...) with n = min(n_blocks, frames)."""
-        groups = np.array_split(np.arange(len(self.counts)), min(self.n_blocks, len(self.counts)))
-        counts = np.array(self.counts)
-        return np.array([np.sum([self.sums[i] for i in g], axis=0) / counts[g].sum() for g in groups])
-
-    def error(self) -> np.ndarray:
-        """Standard error of the mean; NaN where there is only one frame."""
-        blocks = self.blocks()
-        if len(blocks) < 2:
-            return np.full(blocks.shape[1:], np.nan)
-        return blocks.std(axis=0, ddof=1) / np.sqrt(len(blocks))

@@ -9,7 +9,8 @@ import numpy as np
 from ase import Atoms
 
 from dpa2calc.applications.shared.application import application
-from dpa2calc.applications.shared.trajectory import BlockAverage, Frames, TrajectoryLike, with_progress
+from dpa2calc.applications.shared.trajectory import Frames, TrajectoryLike, with_progress
+from dpa2calc.dynamics.averages import BlockAverage, block_error
 from dpa2calc.errors import ConfigError, DataError, StructureError
 from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result, library_versions, provenance
@@ -23,13 +24,13 @@ _CHUNK = 2_000_000  # angles held in memory at a time
 
 @dataclass(frozen=True, kw_only=True)
 class AngularDistribution(Result):
-    """Probability density of the angle A-B-C with block-averaged standard errors.
+    """Probability density of the angle A-B-C with block-averaged errors.
 
     Attributes:
         triplet: elements A, B, C; B is at the vertex.
         angle: bin centres (n_bins,) in degrees, 0, w, 2w, ..., 180; the first and the last bin are half as
             wide, so that the exact angles of crystals (60, 90, 180, ...) lie in the middle of a bin.
-        density, density_error: probability per degree and its standard error (n_bins,);
+        density, density_error: probability per degree and its error (`dynamics.averages`) (n_bins,);
             sum(density * widths) = 1.
         cutoffs: largest distances A-B and B-C in Å.
         angles_per_centre: mean number of angles at a B.
@@ -136,7 +137,7 @@ def angular_distribution(
         cutoff: largest distance in Å to count as a neighbour: one number, or (A-B, B-C). None: the
             first minima of g_BA(r) and g_BC(r), found in an earlier pass over the same frames.
         bin_width: in degrees; must divide 180.
-        n_blocks: consecutive blocks behind the standard errors.
+        n_blocks: consecutive blocks behind the errors.
         progress: show a bar on stderr.
 
     Raises:
@@ -168,7 +169,7 @@ def angular_distribution(
     blocks = average.blocks()
     totals = blocks.sum(axis=1, keepdims=True)
     if len(blocks) > 1 and (totals > 0.0).all():
-        error = (blocks / totals / widths).std(axis=0, ddof=1) / np.sqrt(len(blocks))
+        error = block_error(blocks / totals / widths)
     else:
         error = np.full(n_bins, np.nan)
     return AngularDistribution(

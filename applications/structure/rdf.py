@@ -10,7 +10,8 @@ import numpy as np
 from ase import Atoms
 
 from dpa2calc.applications.shared.application import application
-from dpa2calc.applications.shared.trajectory import BlockAverage, Frames, TrajectoryLike, with_progress
+from dpa2calc.applications.shared.trajectory import Frames, TrajectoryLike, with_progress
+from dpa2calc.dynamics.averages import BlockAverage
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result, ShownBySummary, library_versions, provenance
@@ -33,12 +34,12 @@ Normalisation: TypeAlias = Literal["auto", "N-1", "N"]
 
 @dataclass(frozen=True, kw_only=True)
 class RadialDistribution(Result):
-    """g_AB(r) with block-averaged standard errors.
+    """g_AB(r) with block-averaged errors.
 
     Attributes:
         pair: elements A and B.
         r: bin centres (n_bins,) in Å; the bins have equal width and begin at 0.
-        g, g_error: partial radial distribution function and its standard error (n_bins,).
+        g, g_error: partial radial distribution function and its error (`dynamics.averages`) (n_bins,).
         coordination, coordination_error: number of B within the upper edge of each bin of an A,
             (n_bins,); it is a count and does not depend on the normalisation of g.
         density: mean number density of B in 1/Å³.
@@ -92,7 +93,7 @@ class RadialDistribution(Result):
         return minimum
 
     def coordination_at(self, radius: float) -> tuple[float, float]:
-        """Number of B within `radius` (Å) of an A, and its standard error, interpolated between bin edges."""
+        """Number of B within `radius` (Å) of an A, and its error, interpolated between bin edges."""
         edges = np.concatenate([[0.0], self.upper_edges])
         if not 0.0 <= radius <= edges[-1] + 1e-9:
             raise ConfigError(f"radius = {radius} Å is outside the range 0 to {edges[-1]:.3f} Å of this g(r)")
@@ -232,7 +233,7 @@ def radial_distributions(
         pairs: pairs as "O-H" or ("O", "H"); the coordination number is of B around A.
         r_max: range in Å; half the smallest cell height of the first frame if None.
         bin_width: in Å; r_max is rounded up to whole bins.
-        n_blocks: consecutive blocks behind the standard errors; they should be longer than the
+        n_blocks: consecutive blocks behind the errors; they should be longer than the
             correlation time.
         progress: show a bar on stderr.
 

@@ -8,7 +8,8 @@ import numpy as np
 from ase import units
 from ase.io.trajectory import Trajectory
 
-from dpa2calc.dynamics.result import MDResult, block_error
+from dpa2calc.dynamics.averages import series_error
+from dpa2calc.dynamics.result import MDResult
 from dpa2calc.errors import ConfigError
 
 from .off_centre import Cages, direction_name
@@ -18,7 +19,7 @@ LEAST_FRAMES = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """Means and standard errors of one temperature. ASE units."""
+    """Means and errors (`dynamics.averages`) of one temperature. ASE units."""
 
     branch: str
     target: float  # K
@@ -104,4 +105,4 @@ def _frames(
 
 
 def _mean(values: np.ndarray) -> tuple[float, float]:
-    return float(np.mean(values)), block_error(values)
+    return float(np.mean(values)), series_error(values)

@@ -12,7 +12,7 @@ SAMPLES = 400
 
 @dataclass(frozen=True)
 class StepPosition:
-    """Temperature of a step and its standard error, K; NaN with a reason where there is none."""
+    """Temperature of a step and its error, K; NaN with a reason where there is none."""
 
     temperature: float
     error: float
@@ -36,7 +36,7 @@ def find_step(temperature: np.ndarray, order: np.ndarray, error: np.ndarray, see
     over sqrt(12).
 
     Args:
-        temperature: (n,) K, in any order. order: (n,). error: (n,) standard errors of `order`.
+        temperature: (n,) K, in any order. order: (n,). error: (n,) errors of `order`.
         seed: of the resampling.
 
     Returns:

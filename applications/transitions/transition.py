@@ -16,6 +16,7 @@ from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.structures import checked_copy, need_stress, positive
 from dpa2calc.dynamics.config import CellMotion
 from dpa2calc.dynamics.files import PathLike
+from dpa2calc.dynamics.words import earlier_word
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.identity import Part, calculator_identity, structure_identity
 from dpa2calc.files.results import provenance
@@ -42,7 +43,8 @@ class _Scan:
     def decisive(self) -> dict[str, Any]:
         """The options that a resumed scan must keep; more temperatures and the way down may be added."""
         free = ("temperatures", "cooling", "skip")
-        return {name: value for name, value in vars(self).items() if name not in free}
+        kept = {name: value for name, value in vars(self).items() if name not in free}
+        return {**kept, "cell_motion": earlier_word(self.cell_motion)}
 
 
 @application
@@ -54,7 +56,7 @@ def phase_transition(
     equilibration: float = 0.4,
     cooling: bool = True,
     pressure_gpa: float = 0.0,
-    cell_motion: CellMotion = "full",
+    cell_motion: CellMotion = "cell",
     timestep_fs: float = 1.0,
     thermostat_time_fs: float = 100.0,
     barostat_time_fs: float = 1000.0,

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 from ase import units
-from scipy.special import stdtrit
 
 from dpa2calc.applications.shared.application import application
+from dpa2calc.dynamics.averages import student
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result, provenance
@@ -179,7 +179,7 @@ def arrhenius(
     if known:
         scale = max(1.0, np.sqrt(chi2)) if freedom else 1.0
     else:
-        scale = np.sqrt(chi2) * stdtrit(freedom, 0.5 + 0.5 * 0.682689)
+        scale = np.sqrt(chi2) * student(freedom)
     spread = np.sqrt(np.diag(covariance))
     return Arrhenius(
         species=species,

@@ -10,12 +10,13 @@ import numpy as np
 from ase import units
 
 from dpa2calc.applications.shared.application import application
-from dpa2calc.applications.shared.trajectory import TrajectoryLike, check_blocks
+from dpa2calc.applications.shared.trajectory import TrajectoryLike
+from dpa2calc.dynamics.averages import block_error, check_blocks
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result, plus_minus, provenance
 
-from .msd import block_error, choose_lags, ratio_error, slope_weights, squared_displacements
+from .msd import choose_lags, ratio_error, slope_weights, squared_displacements
 from .unwrapped import WITHOUT_CELL, Drift, Paths, read_paths
 
 CM2_PER_S = 1e-4  # one Å²/ps
@@ -27,7 +28,7 @@ _ROUNDING = 1e-10  # Å²/ps; no slope of a simulation is so small but by roundi
 class Diffusion(Result):
     """Diffusion coefficients from the slope of mean-square displacements.
 
-    All errors are half-widths of 68 % intervals from blocks of time origins. Coefficients are in Å²/ps (times
+    All errors are those of `dynamics.averages`, from blocks of time origins. Coefficients are in Å²/ps (times
     1e-4: cm²/s), times in ps, conductivities in mS/cm.
 
     Attributes:

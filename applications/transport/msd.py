@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import stdtrit
+
+from dpa2calc.dynamics.averages import student
 
 _CHUNK = 4_000_000  # numbers of one temporary array
 
@@ -49,21 +50,10 @@ def slope_weights(time: np.ndarray) -> np.ndarray:
     return centred / np.sum(centred**2)
 
 
-def half_width(n_blocks: int) -> float:
-    """Student's factor that turns a standard error from n_blocks blocks into a 68.3 % interval."""
-    return float(stdtrit(n_blocks - 1, 0.5 + 0.5 * 0.682689))
-
-
-def block_error(blocks: np.ndarray) -> np.ndarray:
-    """Half-width (...) of the 68 % interval of the mean of independent blocks (n_blocks, ...)."""
-    n_blocks = len(blocks)
-    return half_width(n_blocks) * blocks.std(axis=0, ddof=1) / np.sqrt(n_blocks)
-
-
 def ratio_error(numerator: np.ndarray, denominator: np.ndarray) -> float:
     """68 % half-width of mean(numerator) / mean(denominator) over blocks (n_blocks,), by leaving one out."""
     n_blocks = len(numerator)
     left = (numerator.sum() - numerator) / (denominator.sum() - denominator)
-    return half_width(n_blocks) * float(
+    return student(n_blocks - 1) * float(
         np.sqrt((n_blocks - 1) / n_blocks * np.sum((left - left.mean()) ** 2))
     )

@@ -10,8 +10,9 @@ from ase import Atoms
 from ase.geometry import minkowski_reduce
 
 from dpa2calc.applications.shared.application import application
-from dpa2calc.applications.shared.trajectory import BlockAverage, TrajectoryLike
+from dpa2calc.applications.shared.trajectory import TrajectoryLike
 from dpa2calc.applications.structure.pair_counts import cell_heights, check_bins
+from dpa2calc.dynamics.averages import BlockAverage
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import Axes
 from dpa2calc.files.results import Result, provenance
@@ -35,7 +36,7 @@ class VanHove(Result):
             sites.
         beyond: probability (n_lags,) of having moved further than the last bin.
         non_gaussian: α₂ = 3<r⁴> / (5<r²>²) - 1 (n_lags,); 0 for Brownian motion, NaN where no atom moved.
-        n_origins, n_blocks: time origins used, and blocks behind the standard errors.
+        n_origins, n_blocks: time origins used, and blocks behind the errors.
         without_cell: True where coordinates were taken as unwrapped because no direction is periodic.
     """
 
@@ -119,7 +120,7 @@ def van_hove(
         r_max: range in Å; half the smallest height of the mean cell if None, which is also the most.
         bin_width: in Å.
         n_origins: at most this many, evenly spaced.
-        n_blocks: blocks of origins behind the standard errors.
+        n_blocks: blocks of origins behind the errors.
 
     The distinct part places the atoms in the mean cell; use an NVT trajectory where that matters.
     """

@@ -107,7 +107,7 @@ def relax(folder: Path) -> str:
     """A relaxation with its trajectory; the path after a resume is another, the minimum is not."""
     from dpa2calc.applications import relax as work
 
-    result = work(crystal(), cell="full", fmax=1e-4, trajectory=folder / "relax.traj", progress=False)
+    result = work(crystal(), relax="cell", fmax=1e-4, trajectory=folder / "relax.traj", progress=False)
     return f"{result.converged} {result.energy:.4f}"
 
 

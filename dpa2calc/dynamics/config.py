@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from ase import units
@@ -12,9 +12,11 @@ from ase import units
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.typed import argument, check_fields, typed
 
+from .words import RENAMED, current_word
+
 Ensemble = Literal["nve", "nvt", "npt"]
 Thermostat = Literal["langevin", "bussi", "nose-hoover"]
-CellMotion = Literal["isotropic", "axes", "full"]
+CellMotion = Literal["volume", "axes", "cell"]
 Velocities = Literal["auto", "keep", "new"]
 Target = float | tuple[float, float]
 
@@ -41,9 +43,9 @@ class MDConfig:
     ramp_steps: int | None = None  # None: the ramp takes `steps`; afterwards the end value is held
     thermostat: Thermostat = "langevin"  # NVT only; NPT always uses Nose-Hoover chains (MTK)
     thermostat_time_fs: float = 100.0  # relaxation time: 1/friction, Bussi's tau, Nose-Hoover's tdamp
-    # NPT: volume only, three lengths at fixed angles, or everything. Slabs and wires (pbc in some directions)
-    # change in these alone, at zero pressure: isotropic is then their area or length
-    cell_motion: CellMotion = "isotropic"
+    # NPT: volume only, three lengths at fixed angles, or the whole cell. Slabs and wires (pbc in some
+    # directions) change in these alone, at zero pressure: volume is then their area or length
+    cell_motion: CellMotion = "volume"
     barostat_time_fs: float = 1000.0
     chain_length: int = 3  # Nose-Hoover chains, thermostat and barostat
     fix_com: bool | None = None  # remove centre-of-mass motion; None: yes unless the atoms have constraints
@@ -66,6 +68,8 @@ class MDConfig:
     committee_limit: float | None = None  # largest entry of calc.results["forces_std"]
 
     def __post_init__(self) -> None:
+        motion = current_word(self.cell_motion, get_args(CellMotion), "cell_motion", stacklevel=4)
+        object.__setattr__(self, "cell_motion", motion)
         check_fields(self, read=_read)
         if any(value <= 0 for value in _pair(self.temperature)):
             raise ConfigError(f"temperature is {self.temperature} K; it must be above 0 K")
@@ -123,6 +127,14 @@ class MDConfig:
                     f"the restart file was made with {name}={before!r}, this run asks for {value!r}; "
                     f"give {name}={before!r} to continue, or another restart file to start afresh"
                 )
+
+
+def in_current_words(stored: dict[str, Any]) -> dict[str, Any]:
+    """A `to_dict` that an earlier version may have written."""
+    motion = stored.get("cell_motion")
+    if motion in get_args(CellMotion) or not isinstance(motion, str):
+        return stored
+    return {**stored, "cell_motion": RENAMED.get(motion, motion)}
 
 
 def _pair(value: Target) -> tuple[float, float]:

@@ -178,7 +178,7 @@ class Integrator:
 
         config = self.config
         check_partly_periodic(atoms, "NPT", _highest_pressure(config))
-        name = {"isotropic": "IsotropicMTKNPT", "axes": "MaskedMTKNPT", "full": "MTKNPT"}[config.cell_motion]
+        name = {"volume": "IsotropicMTKNPT", "axes": "MaskedMTKNPT", "cell": "MTKNPT"}[config.cell_motion]
         if not atoms.pbc.all():
             name = "MaskedMTKNPT"
         if not hasattr(nose_hoover_chain, name):

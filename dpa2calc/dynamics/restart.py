@@ -16,7 +16,7 @@ from dpa2calc.errors import DataError
 from dpa2calc.files.arrays import read_arrays, write_arrays
 from dpa2calc.files.identity import Part, calculator_identity, require_same, structure_identity
 
-from .config import MDConfig
+from .config import MDConfig, in_current_words
 from .files import PathLike
 
 FORMAT = "dpa2calc-md-restart"
@@ -65,6 +65,15 @@ def machine(calculator: Any) -> dict[str, Any]:
         "device": None if device is None else str(device),
         "threads": torch.get_num_threads() if torch else None,
     }
+
+
+def forget(calculator: Any) -> None:
+    """Make a calculator drop results and neighbour lists, so that nothing depends on the way here."""
+    reset = getattr(calculator, "reset", None)
+    if callable(reset):
+        reset()
+    for part in getattr(getattr(calculator, "mixer", None), "calcs", ()):  # ASE's sums do not pass it on
+        forget(part)
 
 
 def check_belongs(
@@ -126,6 +135,8 @@ def load_restart(path: PathLike) -> RestartState:
         integrator = {k.split("/", 1)[1]: v for k, v in arrays.items() if k.startswith("integrator/")}
         found: dict[str, Any] = {name: header[name] for name in _HEADER if name in header}
         found.update({name: arrays[name] for name in _ARRAYS})
+        if isinstance(found["config"], dict):
+            found["config"] = in_current_words(found["config"])
         state = RestartState(**found, integrator=integrator)
         _check(state)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:

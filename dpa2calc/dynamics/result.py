@@ -11,6 +11,8 @@ from ase import Atoms, units
 from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result
 
+from .averages import series_error
+
 
 @dataclass(frozen=True, kw_only=True)
 class MDResult(Result):
@@ -50,17 +52,14 @@ class MDResult(Result):
         return atoms
 
     def average(self, name: str, skip_fs: float = 0.0) -> tuple[float, float]:
-        """Mean of a logged quantity and its standard error from blocks of correlated rows.
-
-        The error is the largest that block averaging gives over block lengths that leave at least
-        eight blocks (Flyvbjerg and Petersen, J. Chem. Phys. 91, 461 (1989)).
+        """Mean of a logged quantity and its 68 % error from ten blocks of rows (`dynamics.averages`).
 
         Args:
             name: a field such as "temperature".
             skip_fs: rows before this time are left out.
         """
         values = getattr(self, name)[self.time_fs >= skip_fs]
-        return float(np.mean(values)), block_error(values)
+        return float(np.mean(values)), series_error(values)
 
     def summary(self) -> str:
         """One screen: what was run, how it ended, averages over the second half."""
@@ -74,7 +73,7 @@ class MDResult(Result):
         if np.isfinite(self.ns_per_day):
             lines.append(f"speed              {self.ns_per_day:.4g} ns/day")
         if len(self.time_fs) >= 2:
-            lines.append(f"averages from {last / 2:.6g} to {last:.6g} fs (standard error)")
+            lines.append(f"averages from {last / 2:.6g} to {last:.6g} fs (± 68 %)")
             rows = [
                 ("temperature", "temperature", 1.0, "K"),
                 ("potential energy", "potential_energy", 1.0, "eV"),
@@ -116,17 +115,3 @@ class MDResult(Result):
         energy.set_ylabel("potential energy (eV/atom)", color="C0")
         energy.ticklabel_format(useOffset=False)
         return ax
-
-
-def block_error(values: np.ndarray) -> float:
-    """Standard error of the mean of a correlated series, (n,); NaN for fewer than two values."""
-    series = np.asarray(values, dtype=float)
-    errors = []
-    while len(series) >= 2:
-        errors.append(float(np.std(series, ddof=1) / np.sqrt(len(series))))
-        if len(series) < 16:
-            break
-        series = (
-            series[: len(series) // 2 * 2].reshape(-1, 2).mean(axis=1)
-        )  # (n,) -> (n // 2, 2) -> (n // 2,)
-    return max(errors) if errors else float("nan")

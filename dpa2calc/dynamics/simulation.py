@@ -1,4 +1,4 @@
-"""One simulation of `run_md`: its steps, its guards, and the files that it keeps in step."""
+"""One simulation: its steps, its guards, and the files that it keeps in step."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import contextlib
 import dataclasses
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import ase.io
 import numpy as np
@@ -24,23 +24,38 @@ from .files import COLUMNS, LogWriter, Mark, PathLike
 from .frames import FrameWriter, make_frame
 from .guards import Guard, check_atoms, committee_deviation, results_at_hand
 from .integrators import Integrator, initialise_velocities, wants_fixed_com
-from .restart import RestartState, check_belongs, load_restart, machine, run_identity, save_restart
+from .restart import RestartState, check_belongs, forget, load_restart, machine, run_identity, save_restart
 from .result import MDResult
 
 
 class Simulation:
-    """The state of one call of `run_md`: steps, guards, files, restart."""
+    """One run: steps, guards, files, restart.
+
+    Args:
+        atoms: with a calculator; never changed.
+        trajectory, log, restart, overwrite: as in `run_md`.
+        watch: called after every good step with the atoms and the number of the step; a text that it returns
+            stops the run. What it keeps must take the steps after the last restart point a second time.
+    """
 
     def __init__(
-        self, atoms: Atoms, config: MDConfig, paths: dict[str, PathLike | None], overwrite: bool
+        self,
+        atoms: Atoms,
+        config: MDConfig,
+        *,
+        trajectory: PathLike | None = None,
+        log: PathLike | None = None,
+        restart: PathLike | None = None,
+        overwrite: bool = False,
+        watch: Callable[[Atoms, int], str | None] | None = None,
     ) -> None:
-        self.config = config
+        self.config, self.watch = config, watch
         self.atoms = atoms.copy()
         self.atoms.calc = atoms.calc
         check_atoms(self.atoms, config)
-        self.frames = FrameWriter(paths["trajectory"]) if paths["trajectory"] else None
-        self.log = LogWriter(paths["log"]) if paths["log"] else None
-        self.restart = Path(paths["restart"]) if paths["restart"] else None
+        self.frames = FrameWriter(trajectory) if trajectory else None
+        self.log = LogWriter(log) if log else None
+        self.restart = Path(restart) if restart else None
         self.status, self.reason = "interrupted", "interrupted"  # until the run ends otherwise
         self.rows: list[tuple[float, ...]] = []
         self.step = 0
@@ -56,7 +71,8 @@ class Simulation:
             self._refuse_existing(earlier.marks if earlier else {})
         # a run that was killed before its first synchronised step begins again
         self.state = earlier if earlier and earlier.step else None
-        _forget(self.atoms.calc, config)
+        if config.sync_interval:
+            forget(self.atoms.calc)
         self._prepare(self.state)
         self.guard = Guard(config, self.integrator.n_dof, self.first_volume)
         self.good = self._copy_frame()
@@ -87,8 +103,6 @@ class Simulation:
         finally:
             bar.close()
         self._write_restart()
-        if self.status == "stopped":
-            self._keep_stopped()
 
     def _one_step(self) -> None:
         before, _, cell = self.good
@@ -101,6 +115,8 @@ class Simulation:
                 problem = self.guard.check_distances(self.atoms)
         except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
             problem = f"the calculator failed: {error}"
+        if problem is None and self.watch is not None:
+            problem = self.watch(self.atoms, number)
         if problem is not None:
             self.status, self.reason = "stopped", f"step {number}: {problem}"
             return
@@ -186,7 +202,7 @@ class Simulation:
 
     def _synchronise(self) -> None:
         """Make this step one from which a restart repeats every bit; write it if the last is old."""
-        _forget(self.atoms.calc, self.config)
+        forget(self.atoms.calc)
         self.synced = self._snapshot()
         if time.perf_counter() - self.written >= self.config.restart_seconds:
             self._write_restart()
@@ -269,8 +285,8 @@ class Simulation:
     def _copy_frame(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return self.atoms.get_positions(), self.atoms.get_momenta(), self.atoms.cell.array.copy()
 
-    def _keep_stopped(self) -> None:
-        """Write the last good and the offending frame beside the trajectory, and warn."""
+    def keep_stopped(self) -> None:
+        """Of a stopped run: write the last good and the offending frame beside the trajectory, and warn."""
         kept = ""
         if self.frames:
             stem = self.frames.path.with_suffix("")
@@ -280,7 +296,7 @@ class Simulation:
                 with atomic_path(f"{stem}-{name}.extxyz") as temporary:
                     ase.io.write(temporary, frame, format="extxyz")
             kept = f"; the last good frame is in {stem}-last-good.extxyz"
-        warnings.warn(f"molecular dynamics stopped at {self.reason}{kept}", stacklevel=5)
+        warnings.warn(f"molecular dynamics stopped at {self.reason}{kept}", stacklevel=4)
 
     def _postfix(self) -> str:
         rate = self._rate()
@@ -331,14 +347,3 @@ class Simulation:
             restart=str(self.restart) if self.restart else None,
             provenance=provenance(self.atoms.calc, seed=self.config.seed),
         )
-
-
-def _forget(calculator: Any, config: MDConfig) -> None:
-    """Make a calculator drop results and neighbour lists, so that nothing depends on the way here."""
-    if not config.sync_interval:
-        return
-    reset = getattr(calculator, "reset", None)
-    if callable(reset):
-        reset()
-    for part in getattr(getattr(calculator, "mixer", None), "calcs", ()):  # ASE's sums do not pass it on
-        _forget(part, config)

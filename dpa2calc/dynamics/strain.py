@@ -49,21 +49,21 @@ def strain_basis(atoms: Atoms, freedom: str) -> np.ndarray:
     """Orthonormal symmetric strains (n, 3, 3) of the periodic directions that a kind of freedom allows.
 
     Args:
-        freedom: "isotropic" (equal in all periodic directions), "axes" (lengths along x, y, z), "shape" (at
-            constant area) or "full".
+        freedom: "volume" (equal in all periodic directions), "axes" (lengths along x, y, z), "shape" (at
+            constant area) or "cell".
 
     Raises:
         ConfigError: nothing is left to change, or "axes" with periodic directions that are not along x, y, z.
     """
     projector = periodic_projector(atoms)
     n = round(float(np.trace(projector)))
-    if freedom == "isotropic":
+    if freedom == "volume":
         return projector[None] / np.sqrt(n)
     if freedom == "axes":
         if not np.allclose(projector, np.diag(np.diag(projector)), atol=1e-6):
             raise ConfigError(
                 "axes are lengths along x, y and z, but the periodic cell vectors do not span such "
-                "directions; turn the structure, or use 'full' or 'isotropic'"
+                "directions; turn the structure, or use 'cell' or 'volume'"
             )
         return np.array([np.diag(row) for row in np.eye(3) if row @ projector @ row > 0.5])
     axes = np.linalg.svd(projector)[0][:, :n].T  # (n, 3)
@@ -77,7 +77,7 @@ def strain_basis(atoms: Atoms, freedom: str) -> np.ndarray:
         for j in range(i):
             found.append((np.outer(axes[i], axes[j]) + np.outer(axes[j], axes[i])) / np.sqrt(2))
     if not found:
-        raise ConfigError("a wire has a length and no shape; use 'full'")
+        raise ConfigError("a wire has a length and no shape; use 'cell'")
     return np.array(found)
 
 

@@ -43,7 +43,7 @@ def _moved(calc):
     atoms = bulk("Cu", cubic=True)
     atoms.rattle(0.05, seed=1)
     atoms.calc = calc
-    relaxed = relax(atoms, cell="isotropic", max_steps=3, fmax=1e-6, progress=False)
+    relaxed = relax(atoms, relax="volume", max_steps=3, fmax=1e-6, progress=False)
     hot = atoms.copy()
     hot.calc = calc
     result = run_md(hot, steps=3, temperature=300, timestep_fs=1.0, seed=2, progress=False)

@@ -107,7 +107,7 @@ def test_numbers_of_numpy_give_the_numbers_of_python():
     assert len(cell) == 10
     assert len(vacancy_hop(copper(), min_length=np.int64(6))[0]) > 10
     slab = {"miller": np.array([1, 0, 0]), "thicknesses": np.array([6, 8]), "vacuum": np.float32(8)}
-    assert surface_energy(copper(), **slab, relax="none", **some).energy > 0
+    assert surface_energy(copper(), **slab, relax="fixed", **some).energy > 0
     small = {"strains": np.array([0.005, 0.01]), "relax_ions": np.bool_(False)}
     assert elastic_constants(copper(), **small, **some).stable
     times = {"duration_fs": np.int64(200), "equilibration_fs": np.float32(10), "seed": np.int8(1)}

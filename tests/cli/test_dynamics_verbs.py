@@ -26,12 +26,12 @@ def test_relax_writes_the_structure_and_its_numbers(copper_file, tmp_path, capsy
         "emt",
         "--out",
         str(out),
-        "--cell",
-        "full",
+        "--relax",
+        "cell",
     ]
     assert main(arguments) == 0
     captured = capsys.readouterr()
-    assert "relaxation of Cu4 (4 atoms, cell full): converged" in captured.out
+    assert "relaxation of Cu4 (4 atoms, cell relaxed): converged" in captured.out
     assert "fmax=" in captured.err and captured.err.count("\n") == 1  # no terminal: how it ended
     assert read(out).cell.lengths() == pytest.approx([3.59] * 3, abs=0.005)
     result = RelaxResult.load(tmp_path / "relaxed.relax.npz")
@@ -48,7 +48,7 @@ def test_relax_errors_are_one_line(copper_file, tmp_path, capsys):
 
 
 def test_relax_that_does_not_converge_returns_1(copper_file, tmp_path, capsys):
-    base = ["relax", "--structure", copper_file, "--calculator", "emt", "--cell", "full", "--max-steps", "1"]
+    base = ["relax", "--structure", copper_file, "--calculator", "emt", "--relax", "cell", "--max-steps", "1"]
     with pytest.warns(UserWarning, match="not converged in 1 steps"):
         assert main([*base, "--out", str(tmp_path / "x.cif"), "--no-progress"]) == 1
     assert "dpa2calc relax: not converged" in capsys.readouterr().err
@@ -57,7 +57,7 @@ def test_relax_that_does_not_converge_returns_1(copper_file, tmp_path, capsys):
 def test_phase_transition_writes_its_scan_and_figures(copper_file, tmp_path, capsys):
     out = tmp_path / "scan"
     words = f"phase-transition --structure {copper_file} --calculator emt"
-    words += " --picoseconds 0.1 --timestep 2 --heating-only --sample-interval 1 --cell-motion isotropic"
+    words += " --picoseconds 0.1 --timestep 2 --heating-only --sample-interval 1 --cell-motion volume"
     words += f" --temperatures 100:500:100 --out {out}"
     assert main([*words.split(), "--no-progress"]) == 0
     text = capsys.readouterr().out

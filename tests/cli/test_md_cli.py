@@ -46,13 +46,14 @@ def test_md_ramp_and_pressure_reach_the_run(copper_file, tmp_path, capsys):
         "--pressure",
         "1.5",
         "--cell-motion",
-        "full",
+        "full",  # the earlier word
     ]
     base = ["md", "--structure", copper_file, "--calculator", "emt", "--steps", "10", "--out", str(out)]
-    assert main([*base, *arguments, "--no-progress"]) == 0
+    with pytest.warns(FutureWarning, match="--cell-motion='full' is now --cell-motion='cell'"):
+        assert main([*base, *arguments, "--no-progress"]) == 0
     config = MDResult.load(out / "result.npz").config
     assert config["temperature"] == (200.0, 400.0) and config["pressure_gpa"] == 1.5
-    assert config["cell_motion"] == "full"
+    assert config["cell_motion"] == "cell"
 
 
 @pytest.mark.parametrize(

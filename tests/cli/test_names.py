@@ -42,7 +42,7 @@ def polymorphs(tmp_path, monkeypatch):
 
 def test_polymorphs_are_relaxed_beside_each_other(polymorphs):
     for name in ("fcc", "hcp"):
-        words = ["relax", f"{name}.extxyz", "--cell", "full", "--fmax", "0.05", "--smax-gpa", "0.5"]
+        words = ["relax", f"{name}.extxyz", "--relax", "cell", "--fmax", "0.05", "--smax-gpa", "0.5"]
         assert main([*words, "--calculator", "emt", "--no-progress"]) == 0
     assert read("fcc-relaxed.extxyz").cell.lengths() == pytest.approx([3.59] * 3, abs=0.02)
     assert read("hcp-relaxed.extxyz").cell.lengths() == pytest.approx([5.08, 2.54, 4.14], abs=0.02)
@@ -66,13 +66,13 @@ def test_two_structures_in_one_folder(polymorphs, verb, options, results):
 
 def test_frames_and_repeats_have_names_of_their_own(polymorphs):
     write("both.extxyz", [read("fcc.extxyz"), read("hcp.extxyz")])
-    base = ["eos", "both.extxyz", "--points", "5", "--relax", "none", "--calculator", "emt", "--no-progress"]
+    base = ["eos", "both.extxyz", "--points", "5", "--relax", "fixed", "--calculator", "emt", "--no-progress"]
     for options in (["--index", "0"], ["--index", "1", "--repeat", "2", "1", "1"]):
         assert main([*base, *options]) == 0
     assert {path.name for path in Path("eos").iterdir()} == {"both-0", "both-1-2x1x1"}
 
 
 def test_out_decides_where_it_is_given(polymorphs):
-    base = ["eos", "fcc.extxyz", "--points", "5", "--relax", "none", "--calculator", "emt", "--no-progress"]
+    base = ["eos", "fcc.extxyz", "--points", "5", "--relax", "fixed", "--calculator", "emt", "--no-progress"]
     assert main([*base, "--out", "mine"]) == 0
     assert Path("mine/eos.npz").exists() and not Path("eos").exists()

@@ -120,7 +120,7 @@ def relaxed_perovskite(shift, calc):
     """PbTiO3 whose cations were shifted, relaxed with its cell."""
     atoms = build_perovskite("Pb", "Ti", lattice_constant=3.93, polar_shift=shift)
     atoms.calc = calc
-    found = relax(atoms, cell="full", fmax=0.01, max_steps=300, progress=False).atoms()
+    found = relax(atoms, relax="cell", fmax=0.01, max_steps=300, progress=False).atoms()
     found.calc = calc
     return found
 

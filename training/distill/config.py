@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
+from dpa2calc.dynamics.words import current_word, earlier_word
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.options import parse_options, settle
 from dpa2calc.files.typed import as_written, shown, unknown_key
 from dpa2calc.model.config import check
 
 Ensemble = Literal["nve", "nvt", "npt"]
-CellMotion = Literal["isotropic", "full"]
+CellMotion = Literal["volume", "cell"]
 Driver = Literal["teacher", "student"]
 Drivers = Literal["teacher", "student", "both"]
 
@@ -29,7 +30,7 @@ class MDCondition:
     ensemble: Annotated[Ensemble, "nve, nvt (Langevin) or npt (Martyna-Tobias-Klein)"] = "nvt"
     temperature: Annotated[tuple[float, ...], "K; in nve that of the first velocities"] = (300.0,)
     pressure: Annotated[tuple[float, ...], "GPa, only in npt"] = (0.0,)
-    cell: Annotated[CellMotion, "isotropic or full: how the cell moves in npt"] = "isotropic"
+    cell: Annotated[CellMotion, "volume or cell: what of the cell moves in npt"] = "volume"
     timestep: Annotated[float, "fs"] = 1.0
     steps: Annotated[int, "steps of each trajectory"] = 1000
     sample_interval: Annotated[int, "steps between sampled frames"] = 50
@@ -39,6 +40,7 @@ class MDCondition:
     structures: Annotated[tuple[str, ...], "files to start from (default: the start frames)"] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "cell", current_word(self.cell, get_args(CellMotion), "md.cell"))
         # as written, because the numbers are part of the names by which trajectories on disk are known
         settle(self, "md", number=as_written)
         check(bool(self.temperature), "md.temperature", self.temperature, "at least one, K")
@@ -51,6 +53,10 @@ class MDCondition:
         for name in ("steps", "sample_interval", "trajectories"):
             check(getattr(self, name) > 0, f"md.{name}", getattr(self, name), "at least 1")
         check(self.sample_interval <= self.steps, "md.sample_interval", self.sample_interval, "up to steps")
+
+    def stored(self) -> dict[str, Any]:
+        """All options as files on disk have them, in the words of every version."""
+        return {**dataclasses.asdict(self), "cell": earlier_word(self.cell)}
 
     def points(self) -> Iterator[tuple[float, float]]:
         """Every (temperature K, pressure GPa)."""
@@ -134,6 +140,9 @@ def conditions_of(md: Any) -> tuple[MDCondition, ...]:
         )
     if not several:
         raise ConfigError("md is empty; give at least one condition, such as MDCondition(temperature=(300,))")
-    return tuple(
-        item if isinstance(item, MDCondition) else parse_options(MDCondition, item, "md") for item in several
-    )
+    return tuple(item if isinstance(item, MDCondition) else _condition(item) for item in several)
+
+
+def _condition(options: Mapping[str, Any]) -> MDCondition:
+    words = {k: current_word(v, get_args(CellMotion), "md.cell") for k, v in options.items() if k == "cell"}
+    return parse_options(MDCondition, {**options, **words}, "md")

@@ -13,10 +13,10 @@ from dpa2calc.errors import DataError
 from dpa2calc.progress import progress_bar
 from dpa2calc.training.data.checks.report import mark_checked
 from dpa2calc.training.data.dataset import Dataset
-from dpa2calc.training.data.readers.frame_file import FrameFile, labelled, read_frames, write_frames
+from dpa2calc.training.data.readers.frame_file import FrameFile, read_frames, write_frames
 
 from .config import DistillConfig
-from .sampling import unsound
+from .sampling import fresh_label, unsound
 from .setup import structures_digest
 
 logger = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class LabelledFrames:
 
 def _sound_label(atoms: Atoms, teacher: Any, config: DistillConfig, number: int) -> Atoms | None:
     try:
-        frame = labelled(atoms, teacher, group="start", distill_round=0)
+        frame = fresh_label(atoms, teacher, group="start", distill_round=0)
     except Exception as error:  # a calculator may raise anything
         raise DataError(f"the teacher fails on start frame {number} ({atoms.symbols}): {error}") from error
     reason = unsound(frame, config)

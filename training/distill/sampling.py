@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import Atoms, units
-from ase.constraints import FixCom
+from ase import Atoms
 
-from dpa2calc.errors import DataError
+from dpa2calc.dynamics.config import MDConfig
+from dpa2calc.dynamics.restart import forget
+from dpa2calc.dynamics.simulation import Simulation
+from dpa2calc.errors import ConfigError, DataError, OutputError, StructureError
 from dpa2calc.progress import progress_bar
-from dpa2calc.structures.lattice import cell_volume
 from dpa2calc.training.data.checks.report import overlap
 from dpa2calc.training.data.dataset import frame_from_atoms
 from dpa2calc.training.data.readers.frame_file import FrameFile, labelled
 
 from .config import DistillConfig, Driver, MDCondition
 
+logger = logging.getLogger(__name__)
 DISTANCE_INTERVAL = 10  # steps between searches for overlapping atoms
 VOLUME_LIMIT = 2.0  # a cell that grows or shrinks by this factor has exploded
 
@@ -48,11 +52,39 @@ class Trajectory:
 
     def fingerprint(self) -> str:
         """Changes when anything that decides the frames changes."""
-        words = (self.driver, asdict(self.condition), self.temperature, self.pressure, self.seed)
+        words = (self.driver, self.condition.stored(), self.temperature, self.pressure, self.seed)
         digest = hashlib.sha256(repr(words).encode())
         for array in (self.start.numbers, self.start.positions, self.start.cell.array):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()[:16]
+
+    def md(self, limits: DistillConfig) -> MDConfig:
+        """The molecular dynamics of it: each sample is also a point to resume from."""
+        c = self.condition
+        n_dof = max(3 * len(self.start) - 3, 1)
+        # the temperature of few atoms fluctuates by sqrt(2 / n_dof) of itself
+        hottest = self.temperature * limits.temperature_limit * (1 + 3 * (2 / n_dof) ** 0.5)
+        force = limits.force_limit
+        return MDConfig(
+            steps=c.steps,
+            ensemble=c.ensemble,
+            timestep_fs=c.timestep,
+            temperature=self.temperature,
+            pressure_gpa=self.pressure,
+            thermostat_time_fs=c.thermostat_time,
+            barostat_time_fs=c.barostat_time,
+            cell_motion=c.cell,
+            velocities="new",
+            seed=self.seed,
+            log_interval=c.steps,
+            sync_interval=c.sample_interval,
+            restart_seconds=0.0,
+            temperature_limit=min(hottest, 1e30),  # infinity turns a limit off
+            force_limit=None if np.isinf(force) else force,
+            volume_limit=VOLUME_LIMIT,
+            step_limit=None,
+            lost_distance=None,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,177 +144,112 @@ def run_trajectory(
         driver: the calculator that moves the atoms: `teacher` itself, or the student.
 
     Raises:
+        ConfigError: the trajectory was begun with another calculator.
         DataError: the calculator fails on the start structure.
     """
-    file = FrameFile(path)
-    mark = trajectory.fingerprint()
+    file, mark = FrameFile(path), trajectory.fingerprint()
+    restart = path.with_suffix(".npz")
     if file.note.get("trajectory", mark) != mark:
         file.restart()
+    if "state" in file.note and not file.finished:
+        logger.warning("%s was begun by an earlier version; it begins again", trajectory.label)
+        file.restart()
     if not file.finished:
-        _Walker(trajectory, file, teacher, driver, config, bar).run(mark)
+        sampler = _Sampler(trajectory, file, teacher, config, bar)
+        step, cut = sampler.run(driver, restart)
+        file.finish(trajectory=mark, step=step, cut=cut, time=time.time())
+    restart.unlink(missing_ok=True)
     note = file.note
     return Walk(label=trajectory.label, steps=note["step"], frames=note["frames"], cut=note["cut"])
 
 
-class _Walker:
-    """The state of one trajectory."""
+class _Sampler:
+    """Looks at the steps of one trajectory, and keeps its samples."""
 
     def __init__(
-        self,
-        trajectory: Trajectory,
-        file: FrameFile,
-        teacher: Any,
-        driver: Any,
-        config: DistillConfig,
-        bar: Any,
+        self, trajectory: Trajectory, file: FrameFile, teacher: Any, config: DistillConfig, bar: Any
     ):
-        self.trajectory, self.file, self.config, self.bar = trajectory, file, config, bar
-        self.teacher, self.driver = teacher, driver
-        self.condition = trajectory.condition
-        self.rng = np.random.default_rng(trajectory.seed)
-        start = trajectory.start
-        self.atoms = Atoms(numbers=start.numbers, positions=start.positions, cell=start.cell, pbc=start.pbc)
-        self.atoms.calc = driver
-        self.step = 0
-        self.first_volume = cell_volume(self.atoms) or 0.0
+        self.trajectory, self.file, self.teacher = trajectory, file, teacher
+        self.config, self.bar = config, bar
 
-    def run(self, mark: str) -> None:
-        """Step to the end or to an explosion; a sample is also a point to go on from."""
-        state = self.file.note.get("state")
-        self._prepare(state)
-        cut, every = "", self.condition.sample_interval
-        if self.bar is not None:
-            self.bar.update(self.step)
-        while self.step < self.condition.steps and not cut:
-            cut = self._one_step()
-            if not cut and self.step % every == 0:
-                cut = self._sample(mark)
-            if self.bar is not None:
-                self.bar.update(1)
-        self.file.finish(trajectory=mark, step=self.step, cut=cut, time=time.time())
-
-    def _prepare(self, state: dict[str, Any] | None) -> None:
-        """Velocities and integrator, from the beginning or from the state of the last sample."""
-        if state is not None:
-            self.step = state["step"]
-            self.atoms.set_cell(np.array(state["cell"]))
-            self.atoms.set_positions(np.array(state["positions"]))
-        _forget(self.driver)
+    def run(self, driver: Any, restart: Path) -> tuple[int, str]:
+        """The steps done, and why the trajectory was cut ("" if it was not)."""
+        atoms = _bare(self.trajectory.start)
+        atoms.calc = driver
         try:
-            forces = self.atoms.get_forces()
-        except Exception as error:  # a calculator may raise anything
-            raise DataError(f"{self.trajectory.label}: the calculator fails at the start: {error}") from error
-        if not np.isfinite(forces).all():
-            raise DataError(f"{self.trajectory.label}: forces on the start structure are not finite")
-        if state is None:
-            set_velocities(self.atoms, self.trajectory.temperature, self.rng)
-        else:
-            self.atoms.set_momenta(np.array(state["momenta"]))
-            self.rng.bit_generator.state = state["rng"]
-        self.dynamics = self._integrator()
-        if state is not None:
-            _set_numbers(self.dynamics, state["dynamics"])
-
-    def _integrator(self) -> Any:
-        c, t = self.condition, self.trajectory
-        step = c.timestep * units.fs
-        if c.ensemble == "nve":
-            from ase.md.verlet import VelocityVerlet
-
-            return VelocityVerlet(self.atoms, step)
-        if c.ensemble == "nvt":
-            from ase.md.langevin import Langevin
-
-            if len(self.atoms) > 1:
-                self.atoms.set_constraint(FixCom())
-            friction = 1.0 / (c.thermostat_time * units.fs)
-            return Langevin(
-                self.atoms, step, temperature_K=t.temperature, friction=friction, fixcm=False, rng=self.rng
+            md = Simulation(
+                atoms,
+                self.trajectory.md(self.config),
+                restart=restart,
+                overwrite=not self.file.note["frames"],
+                watch=self.look,
             )
-        from ase.md.nose_hoover_chain import MTKNPT, IsotropicMTKNPT
+        except ConfigError as error:
+            begun = f"; or remove {restart}" if restart.exists() else ""
+            raise ConfigError(f"{self.trajectory.label}: {error}{begun}") from error
+        if self.bar is not None:
+            self.bar.update(md.step)
+        if not md.step:
+            self._check_start(atoms)
+        with contextlib.closing(md):
+            try:
+                md.run(progress=False)
+            except (ConfigError, DataError, OutputError):
+                raise
+            except StructureError as error:
+                return md.step, f"step {md.step}: {error}"
+            except Exception as error:  # overlapping atoms, a broken cell: whatever the calculator says
+                return md.step, f"step {md.step + 1}: {type(error).__name__}: {error}"
+        return md.step, md.reason
 
-        kind = IsotropicMTKNPT if c.cell == "isotropic" else MTKNPT
-        return kind(
-            self.atoms,
-            step,
-            temperature_K=t.temperature,
-            pressure_au=t.pressure * units.GPa,
-            tdamp=c.thermostat_time * units.fs,
-            pdamp=c.barostat_time * units.fs,
-        )
-
-    def _one_step(self) -> str:
-        """Move once; the reason if that was an explosion."""
-        try:
-            self.dynamics.step()
-            forces = self.atoms.get_forces()
-        except Exception as error:  # overlapping atoms, a broken cell: whatever the calculator says
-            return f"step {self.step + 1}: {type(error).__name__}: {error}"
-        self.step += 1
-        reason = self._explosion(forces)
-        return f"step {self.step}: {reason}" if reason else ""
-
-    def _explosion(self, forces: np.ndarray) -> str:
-        if not (np.isfinite(forces).all() and np.isfinite(self.atoms.positions).all()):
-            return "positions or forces are not finite"
-        largest = float(np.linalg.norm(forces, axis=1).max())
-        if largest > self.config.force_limit:
-            return f"a force of {largest:.3g} eV/Å, over force_limit = {self.config.force_limit:g}"
-        n_dof = max(3 * len(self.atoms) - 3, 1)
-        temperature = 2.0 * self.atoms.get_kinetic_energy() / (n_dof * units.kB)
-        # the temperature of few atoms fluctuates by sqrt(2 / n_dof) of itself
-        limit = self.trajectory.temperature * self.config.temperature_limit * (1 + 3 * (2 / n_dof) ** 0.5)
-        if temperature > limit:
-            return f"{temperature:.4g} K, over temperature_limit at {limit:.4g} K"
-        if self.condition.ensemble == "npt":
-            ratio = self.atoms.get_volume() / self.first_volume
-            if not 1.0 / VOLUME_LIMIT < ratio < VOLUME_LIMIT:
-                return f"the volume is {ratio:.3g} times the first one"
-        if self.step % DISTANCE_INTERVAL == 0 or self.step % self.condition.sample_interval == 0:
-            found = overlap(frame_from_atoms(_bare(self.atoms)))
+    def look(self, atoms: Atoms, step: int) -> str | None:
+        """After each step: the reason to cut there; a sample is labelled and kept."""
+        if self.bar is not None:
+            self.bar.update(1)
+        sample = step % self.trajectory.condition.sample_interval == 0
+        if sample or step % DISTANCE_INTERVAL == 0:
+            found = overlap(frame_from_atoms(_bare(atoms)))
             if found is not None:
                 i, j, distance = found
                 return f"atoms {i} and {j} are {distance:.3g} Å apart"
-        return ""
+        # after a kill the steps since the last restart point come again; their frames are there
+        return self._sample(atoms, step) if sample and step > self.file.note.get("step", 0) else None
 
-    def _sample(self, mark: str) -> str:
-        """Label and keep this frame and the state after it; the reason if the teacher refuses the frame."""
-        _forget(self.driver)  # what follows must not depend on what came before
+    def _check_start(self, atoms: Atoms) -> None:
+        label = self.trajectory.label
+        try:
+            forces = atoms.get_forces()
+        except Exception as error:  # a calculator may raise anything
+            raise DataError(f"{label}: the calculator fails at the start: {error}") from error
+        if not np.isfinite(forces).all():
+            raise DataError(f"{label}: forces on the start structure are not finite")
+
+    def _sample(self, atoms: Atoms, step: int) -> str | None:
+        """Label and keep this frame; the reason if the teacher refuses it."""
         t = self.trajectory
         info = {
             "group": f"{t.driver} {t.condition.ensemble} {t.temperature:g} K {t.pressure:g} GPa",
             "distill_round": t.round,
             "trajectory": t.number,
-            "step": self.step,
+            "step": step,
         }
+        # a teacher that moves the atoms has just been there, and its caches are dropped after each sample
+        label = labelled if atoms.calc is self.teacher else fresh_label
         try:
-            frame = labelled(self.atoms, self.teacher, **info)
+            frame = label(atoms, self.teacher, **info)
             reason = unsound(frame, self.config)
         except Exception as error:  # the teacher may raise anything on a frame of the student's
-            reason = f"the teacher fails: {error}"
+            return f"the teacher fails: {error}"
         if reason:
-            return f"step {self.step}: {reason}"
-        state = {
-            "step": self.step,
-            "positions": self.atoms.positions.tolist(),
-            "momenta": self.atoms.get_momenta().tolist(),
-            "cell": self.atoms.cell.array.tolist(),
-            "rng": self.rng.bit_generator.state,
-            "dynamics": _numbers(self.dynamics),
-        }
-        self.file.append(frame, trajectory=mark, state=state)
-        return ""
+            return reason
+        self.file.append(frame, trajectory=t.fingerprint(), step=step)
+        return None
 
 
-def set_velocities(atoms: Atoms, temperature: float, rng: np.random.Generator) -> None:
-    """Maxwell-Boltzmann momenta without motion of the centre of mass, scaled to exactly `temperature` K."""
-    masses = atoms.get_masses()[:, None]  # (n_atoms, 1)
-    momenta = rng.standard_normal((len(atoms), 3)) * np.sqrt(masses)
-    if len(atoms) > 1:
-        momenta -= masses * momenta.sum(axis=0) / masses.sum()
-    n_dof = max(3 * len(atoms) - 3, 1)
-    wanted = n_dof * units.kB * temperature
-    atoms.set_momenta(momenta * np.sqrt(wanted / (momenta**2 / masses).sum()))
+def fresh_label(atoms: Atoms, teacher: Any, **info: Any) -> Atoms:
+    """`labelled` by a teacher that has forgotten all earlier frames: after a kill the same bits come out."""
+    forget(teacher)
+    return labelled(atoms, teacher, **info)
 
 
 def unsound(frame: Atoms, config: DistillConfig) -> str:
@@ -299,35 +266,3 @@ def unsound(frame: Atoms, config: DistillConfig) -> str:
 
 def _bare(atoms: Atoms) -> Atoms:
     return Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-
-
-def _forget(calculator: Any) -> None:
-    """Drop results and neighbour lists where the calculator can."""
-    reset = getattr(calculator, "reset", None)
-    if callable(reset):
-        reset()
-
-
-_PARTS = ("", "_thermostat", "_barostat")  # of ASE's integrators that keep variables of their own
-
-
-def _numbers(dynamics: Any) -> dict[str, Any]:
-    """Every number and array that an integrator and its parts hold, ready for JSON."""
-    found: dict[str, Any] = {}
-    for part in _PARTS:
-        owner = getattr(dynamics, part) if part and hasattr(dynamics, part) else dynamics
-        if part and owner is dynamics:
-            continue
-        for name, value in vars(owner).items():
-            if isinstance(value, (float, np.floating)):
-                found[f"{part}.{name}"] = float(value)
-            elif isinstance(value, np.ndarray) and value.dtype.kind == "f":
-                found[f"{part}.{name}"] = value.tolist()
-    return found
-
-
-def _set_numbers(dynamics: Any, values: dict[str, Any]) -> None:
-    for key, value in values.items():
-        part, name = key.split(".", 1)
-        owner = getattr(dynamics, part) if part else dynamics
-        setattr(owner, name, np.array(value) if isinstance(value, list) else value)

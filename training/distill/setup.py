@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from ase import Atoms
@@ -29,7 +29,7 @@ from .close_contacts import close_contact
 from .config import DistillConfig, MDCondition
 from .sampling import Trajectory
 
-StartFrames = Dataset | Sequence[Atoms] | Atoms | PathLike
+StartFrames: TypeAlias = Dataset | Sequence[Atoms] | Atoms | PathLike
 Student = str | os.PathLike[str] | ModelConfig | Potential
 
 

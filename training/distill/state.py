@@ -69,7 +69,7 @@ class DistillState:
         del self.content["student"]["heads"]  # its head may get another name
         self.options = {
             "loop": dataclasses.asdict(config),
-            "md": [dataclasses.asdict(c) for c in conditions],
+            "md": [c.stored() for c in conditions],
             "train": dataclasses.asdict(train),
             "test frames": None if test is None else data_identity(test),
         }

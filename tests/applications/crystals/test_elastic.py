@@ -43,7 +43,7 @@ def test_agrees_with_matscipy():
     matscipy = pytest.importorskip("matscipy.elasticity")
     atoms = bulk("Cu", a=3.59, cubic=True)
     atoms.calc = EMT()
-    ours = elastic_constants(atoms, relax="none", progress=False)
+    ours = elastic_constants(atoms, relax="fixed", progress=False)
     theirs, _ = matscipy.fit_elastic_constants(
         atoms, symmetry="triclinic", N_steps=5, delta=2.5e-3, optimizer=None, verbose=False
     )
@@ -109,7 +109,7 @@ def test_strained_reference_warns():
     atoms = bulk("Cu", a=3.5)
     atoms.calc = EMT()
     with pytest.warns(UserWarning, match=r"not relaxed \(stress up to .* Use relax='cell'"):
-        elastic_constants(atoms, relax="none", progress=False)
+        elastic_constants(atoms, relax="fixed", progress=False)
 
 
 def test_averages_are_ordered_and_isotropic_bodies_have_none():
@@ -181,7 +181,7 @@ def test_round_trip_plot_and_resume(copper, tmp_path):
     [
         ({"strains": [0.01]}, "two or more different magnitudes"),
         ({"strains": [-0.01, 0.01]}, "two or more different magnitudes"),
-        ({"relax": "yes"}, "relax = 'yes' is not allowed; allowed: none, cell"),
+        ({"relax": "yes"}, "relax = 'yes' is not allowed; allowed: fixed, cell"),
     ],
 )
 def test_wrong_options(change, text):
@@ -219,7 +219,7 @@ def clamped(noise, seed=0, **options):
     atoms.calc = Noisy(noise, seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the noise is stress that is left
-        return elastic_constants(atoms, relax="none", relax_ions=False, progress=False, **options)
+        return elastic_constants(atoms, relax="fixed", relax_ions=False, progress=False, **options)
 
 
 def test_errors_hold_the_noise():

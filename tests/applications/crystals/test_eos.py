@@ -122,7 +122,7 @@ def test_shape_of_a_hexagonal_cell_relaxes():
     assert relaxed.cellpar[2] / relaxed.cellpar[0] == pytest.approx(np.sqrt(8 / 3), rel=0.01)
     assert relaxed.cellpar[5] == pytest.approx(120.0, abs=1e-6)
     with pytest.warns(UserWarning, match="not cubic, so use relax='shape'"):
-        rigid = equation_of_state(atoms, strains=SEVEN, relax="none", progress=False)
+        rigid = equation_of_state(atoms, strains=SEVEN, relax="fixed", progress=False)
     assert rigid.energy > relaxed.energy
 
 
@@ -174,7 +174,7 @@ def test_minimum_outside_the_range():
             ConfigError,
             "form = 'bm' is not allowed; allowed: birch-murnaghan, vinet, murnaghan",
         ),
-        ({"relax": "cell"}, ConfigError, "relax = 'cell' is not allowed; allowed: none, positions, shape"),
+        ({"relax": "cell"}, ConfigError, "relax = 'cell' is not allowed; allowed: fixed, positions, shape"),
         ({"fmax": 0.0}, ConfigError, "fmax must be a positive number, got 0.0"),
     ],
 )
@@ -222,7 +222,7 @@ def test_molecule_in_a_box_has_no_equation_of_state(noise, length):
     atoms = Atoms("N2", positions=[[0, 0, 0], [0, 0, 1.1]], cell=[length] * 3, pbc=True)
     atoms.calc = Bonds(noise)
     with pytest.raises(StructureError, match=r"more than 5 Å parts.*nothing binds.*pbc = False"):
-        equation_of_state(atoms, relax="none", progress=False)
+        equation_of_state(atoms, relax="fixed", progress=False)
 
 
 def test_gas_has_no_equation_of_state():
@@ -230,7 +230,7 @@ def test_gas_has_no_equation_of_state():
     atoms = Atoms("N2", positions=[[0, 0, 0], [0, 0, 1.1]], cell=[4.5] * 3, pbc=True)
     atoms.calc = Bonds(1e-6)
     with pytest.raises(StructureError, match=r"changes by only .* meV/atom from .*nothing binds these atoms"):
-        equation_of_state(atoms, relax="none", progress=False)
+        equation_of_state(atoms, relax="fixed", progress=False)
 
 
 @pytest.mark.parametrize(

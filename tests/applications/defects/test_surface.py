@@ -52,7 +52,7 @@ def test_direct_supercell_arithmetic():
     """EMT Cu(111) from ASE's own slab builder: (E_slab - N e) / 2A."""
     atoms = bulk("Cu", a=3.59, cubic=True)
     atoms.calc = EMT()
-    result = surface_energy(atoms, (1, 1, 1), relax="none", relax_bulk=False, progress=False)
+    result = surface_energy(atoms, (1, 1, 1), relax="fixed", relax_bulk=False, progress=False)
     slab = fcc111("Cu", (1, 1, 9), a=3.59, vacuum=8.0)
     slab.calc = EMT()
     per_atom = atoms.get_potential_energy() / 4
@@ -120,7 +120,7 @@ def test_faces_of_a_compound_may_differ():
     atoms.symbols[[0, 3]] = "Au"
     atoms.calc = EMT()
     with pytest.warns(UserWarning, match="the two faces of the .* slab differ, the result is their mean"):
-        result = surface_energy(atoms, (0, 0, 1), thicknesses=(6, 10), relax="none", progress=False)
+        result = surface_energy(atoms, (0, 0, 1), thicknesses=(6, 10), relax="fixed", progress=False)
     assert not result.symmetric and "their mean" in result.summary()
 
 
@@ -153,7 +153,7 @@ def test_round_trip_plot_and_resume(tmp_path):
         ((1, 1, 1), {"thicknesses": (10,)}, "two or more different lengths"),
         ((1, 1, 1), {"thicknesses": (10.0, 10.1)}, "are all 6 planes of"),
         ((1, 1, 1), {"vacuum": 0}, "vacuum must be a positive number"),
-        ((1, 1, 1), {"relax": "cell"}, "relax = 'cell' is not allowed; allowed: none, positions"),
+        ((1, 1, 1), {"relax": "cell"}, "relax = 'cell' is not allowed; allowed: fixed, positions"),
     ],
 )
 def test_wrong_options(miller, change, text):

@@ -117,7 +117,7 @@ def test_hop_moves_one_atom_to_the_nearest_site():
     [
         ({"site": 3}, "site must be an atom number from 0 to 0, got 3"),
         ({"min_lengths": ()}, "min_lengths must be lengths"),
-        ({"relax": "cell"}, "relax = 'cell' is not allowed; allowed: none, positions"),
+        ({"relax": "cell"}, "relax = 'cell' is not allowed; allowed: fixed, positions"),
         ({"rattle": -1}, "rattle >= 0"),
     ],
 )

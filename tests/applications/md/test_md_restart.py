@@ -20,7 +20,7 @@ RUNS = {
     "nose-hoover": {"thermostat": "nose-hoover"},
     "npt": {"ensemble": "npt", "pressure_gpa": 1.0},
     "npt-axes": {"ensemble": "npt", "cell_motion": "axes"},
-    "npt-full": {"ensemble": "npt", "cell_motion": "full"},
+    "npt-full": {"ensemble": "npt", "cell_motion": "cell"},
     "ramp": {"thermostat": "nose-hoover", "temperature": (200, 500), "ramp_steps": 60},
     "npt-ramp": {"ensemble": "npt", "temperature": (200, 500), "pressure_gpa": (0, 2), "ramp_steps": 60},
 }

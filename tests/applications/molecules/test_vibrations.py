@@ -171,7 +171,7 @@ def test_errors():
         vibrations(atoms, indices=[0.5], progress=False)
     with pytest.raises(ConfigError, match="displacement must be a positive number"):
         vibrations(atoms, displacement=0, progress=False)
-    with pytest.raises(ConfigError, match="relax = 'cell' is not allowed; allowed: none, positions"):
+    with pytest.raises(ConfigError, match="relax = 'cell' is not allowed; allowed: fixed, positions"):
         vibrations(atoms, relax="cell", progress=False)
     atoms.set_cell([10, 10, 10])
     atoms.pbc = True

@@ -46,57 +46,57 @@ def monolayer(length):
     return Atoms("Cu", positions=[[0, 0, 6]], cell=[length, length, 12], pbc=[True, True, False])
 
 
-@pytest.mark.parametrize("freedom", ["axes", "full"])
+@pytest.mark.parametrize("freedom", ["axes", "cell"])
 @pytest.mark.parametrize("vacuum", [6.0, 12.0])
 def test_monolayer_finds_its_lattice_constant_whatever_the_vacuum(freedom, vacuum):
     atoms = slab(vacuum)
-    result = relax(atoms, cell=freedom, fmax=1e-3, smax_gpa=1e-3, progress=False)
+    result = relax(atoms, relax=freedom, fmax=1e-3, smax_gpa=1e-3, progress=False)
     assert result.converged
     np.testing.assert_allclose(np.linalg.norm(result.cell[:2], axis=1), best_length(monolayer), atol=2e-3)
     np.testing.assert_allclose(result.cell[2], atoms.cell[2], atol=1e-9)
     assert "area " in result.summary() and "volume" not in result.summary()
 
 
-def test_isotropic_keeps_the_shape_and_shape_keeps_the_area():
+def test_volume_keeps_the_shape_and_shape_keeps_the_area():
     atoms = slab()
     area, ratio = atoms.cell[0, 0] * atoms.cell[1, 1], atoms.cell[0, 0] / atoms.cell[1, 1]
-    result = relax(atoms, cell="isotropic", progress=False)
+    result = relax(atoms, relax="volume", progress=False)
     assert result.cell[0, 0] / result.cell[1, 1] == pytest.approx(ratio)
     assert result.cell[0, 0] * result.cell[1, 1] != pytest.approx(area, rel=1e-3)
-    result = relax(atoms, cell="shape", progress=False)
+    result = relax(atoms, relax="shape", progress=False)
     assert result.cell[0, 0] * result.cell[1, 1] == pytest.approx(area, rel=1e-6)
     assert result.cell[0, 0] == pytest.approx(result.cell[1, 1], rel=1e-3)
 
 
 def test_direction_of_the_vacuum_makes_no_difference():
     """Turned anyhow, and with the vacuum along another cell vector."""
-    plain = relax(slab(), cell="full", progress=False)
+    plain = relax(slab(), relax="cell", progress=False)
     turned = slab()
     rotation = Rotation.from_rotvec([0.3, -0.7, 0.5]).as_matrix()
     turned.set_cell(turned.cell.array @ rotation.T, scale_atoms=True)
-    result = relax(turned, cell="full", progress=False)
+    result = relax(turned, relax="cell", progress=False)
     assert result.energy == pytest.approx(plain.energy, abs=1e-5)
     np.testing.assert_allclose(result.cell @ result.cell.T, plain.cell @ plain.cell.T, atol=2e-3)
     order = [2, 0, 1]
     other = Atoms("Cu", positions=[[6, 0, 0]], cell=np.diag(slab().cell.lengths()[order]))
     other.pbc, other.calc = [False, True, True], EMT()
-    result = relax(other, cell="axes", progress=False)
+    result = relax(other, relax="axes", progress=False)
     assert result.energy == pytest.approx(plain.energy, abs=1e-4)
     with pytest.raises(ConfigError, match="do not span such directions"):
-        relax(turned, cell="axes", progress=False)
+        relax(turned, relax="axes", progress=False)
 
 
 def test_wire_changes_its_length():
-    result = relax(wire(), cell="full", progress=False)
+    result = relax(wire(), relax="cell", progress=False)
     exact = best_length(lambda a: Atoms("Cu", cell=[a, 12, 12], pbc=[True, False, False]))
     assert result.cell[0, 0] == pytest.approx(2 * exact, abs=5e-3)
     assert result.cell[1, 1] == 12 and "length " in result.summary()
     with pytest.raises(ConfigError, match="a wire has a length and no shape"):
-        relax(wire(), cell="shape", progress=False)
+        relax(wire(), relax="shape", progress=False)
 
 
 def test_stress_is_that_of_the_slab_and_not_of_the_vacuum():
-    limits = [relax(slab(v), cell="full", max_steps=1, fmax=1, smax_gpa=99, progress=False) for v in (6, 20)]
+    limits = [relax(slab(v), relax="cell", max_steps=1, fmax=1, smax_gpa=99, progress=False) for v in (6, 20)]
     assert limits[0].stress_deviation[0] == pytest.approx(limits[1].stress_deviation[0], rel=1e-6)
     atoms = slab(10.0)
     assert filling(atoms) == pytest.approx(3.0 / 20.0)
@@ -104,13 +104,13 @@ def test_stress_is_that_of_the_slab_and_not_of_the_vacuum():
 
 
 def test_trajectory_resumes_and_constraint_stays_inside(tmp_path):
-    first = relax(slab(), cell="full", trajectory=tmp_path / "a.traj", progress=False)
+    first = relax(slab(), relax="cell", trajectory=tmp_path / "a.traj", progress=False)
     assert all(not frame.constraints for frame in read(tmp_path / "a.traj", ":"))
-    again = relax(slab(), cell="full", trajectory=tmp_path / "a.traj", progress=False)
+    again = relax(slab(), relax="cell", trajectory=tmp_path / "a.traj", progress=False)
     assert again.energy == pytest.approx(first.energy) and not again.atoms().constraints
 
 
-@pytest.mark.parametrize("freedom", ["isotropic", "axes", "shape", "full"])
+@pytest.mark.parametrize("freedom", ["volume", "axes", "shape", "cell"])
 @pytest.mark.parametrize("pbc", [(True, True, False), (False, True, True), (True, False, True)])
 def test_strains_are_orthonormal_and_inside(freedom, pbc):
     atoms = bulk("Cu", cubic=True)
@@ -120,10 +120,10 @@ def test_strains_are_orthonormal_and_inside(freedom, pbc):
     held = ~np.array(pbc)
     assert np.abs(basis[:, held, :]).sum() == 0
     n = sum(pbc)
-    assert len(basis) == {"isotropic": 1, "axes": n, "full": n * (n + 1) // 2}.get(freedom, len(basis))
+    assert len(basis) == {"volume": 1, "axes": n, "cell": n * (n + 1) // 2}.get(freedom, len(basis))
 
 
-@pytest.mark.parametrize("motion", ["isotropic", "axes", "full"])
+@pytest.mark.parametrize("motion", ["volume", "axes", "cell"])
 @pytest.mark.parametrize("kind", ["slab", "wire"])
 def test_constant_pressure_scales_the_periodic_axes_only(motion, kind, tmp_path):
     atoms = slab(layers=2).repeat((3, 3, 1)) if kind == "slab" else wire().repeat((4, 1, 1))
@@ -138,7 +138,7 @@ def test_constant_pressure_scales_the_periodic_axes_only(motion, kind, tmp_path)
     periodic = atoms.pbc
     assert np.all(np.abs(np.diag(change)[periodic] - 1) > 1e-4)
     np.testing.assert_array_equal(np.diag(change)[~periodic], 1.0)
-    if motion == "isotropic":
+    if motion == "volume":
         assert np.ptp(np.diag(change)[periodic]) < 1e-12
     assert np.ptp(result.conserved_energy) < 0.05 * np.ptp(result.potential_energy)
     whole = run_md(atoms, steps=60, **options)
@@ -148,13 +148,13 @@ def test_constant_pressure_scales_the_periodic_axes_only(motion, kind, tmp_path)
 
 def test_what_has_no_meaning_is_refused():
     with pytest.raises(ConfigError, match=r"a pressure of 2 GPa with pbc .* has no meaning.*use 0"):
-        relax(slab(), cell="full", pressure_gpa=2.0, progress=False)
+        relax(slab(), relax="cell", pressure_gpa=2.0, progress=False)
     with pytest.raises(ConfigError, match="a pressure of -3 GPa"):
         run_md(slab(), steps=1, ensemble="npt", pressure_gpa=(0.0, -3.0), progress=False)
     flat = slab()
     flat.cell[2] = 0
     for call in (
-        lambda: relax(flat, cell="full", progress=False),
+        lambda: relax(flat, relax="cell", progress=False),
         lambda: run_md(flat, steps=1, ensemble="npt", progress=False),
     ):
         with pytest.raises(
@@ -170,7 +170,7 @@ def test_what_has_no_meaning_is_refused():
 def test_slab_of_several_layers_relaxes_atoms_and_plane():
     atoms = fcc111("Cu", (1, 1, 4), a=3.7, vacuum=7)
     atoms.calc = EMT()
-    result = relax(atoms, cell="full", fmax=0.005, smax_gpa=0.01, progress=False)
+    result = relax(atoms, relax="cell", fmax=0.005, smax_gpa=0.01, progress=False)
     left = result.atoms()
     left.calc = EMT()
     stress = left.get_stress() / filling(left) / units.GPa

@@ -35,7 +35,7 @@ def test_lennard_jones_dimer_has_its_exact_minimum():
 
 @pytest.mark.parametrize("optimizer", ["auto", "lbfgs", "fire", "fire2", "bfgs-linesearch", "gpmin"])
 def test_all_optimizers_find_the_copper_of_emt(optimizer):
-    result = quiet(rattled(), cell="full", optimizer=optimizer, fmax=0.002, smax_gpa=0.01)
+    result = quiet(rattled(), relax="cell", optimizer=optimizer, fmax=0.002, smax_gpa=0.01)
     assert result.converged
     assert result.atoms().get_volume() / 4 == pytest.approx(11.566, abs=0.003)  # its equation of state
     assert np.allclose(result.atoms().cell.angles(), 90, atol=0.05)
@@ -49,20 +49,20 @@ def test_what_is_held_stays():
     start.calc = EMT()
     fixed = quiet(start)
     assert np.array_equal(fixed.cell, start.cell.array)
-    volume_only = quiet(start, cell="isotropic")
+    volume_only = quiet(start, relax="volume")
     assert np.allclose(
         volume_only.atoms().cell.lengths() / start.cell.lengths(), volume_only.cell[0, 0] / 3.7
     )
-    axes = quiet(start, cell="axes")
+    axes = quiet(start, relax="axes")
     assert axes.atoms().cell.lengths() == pytest.approx([3.59] * 3, abs=0.01)
-    shape = quiet(start, cell="shape", fmax=0.001, smax_gpa=0.005)
+    shape = quiet(start, relax="shape", fmax=0.001, smax_gpa=0.005)
     assert shape.atoms().get_volume() == pytest.approx(start.get_volume(), rel=1e-6)
     assert shape.atoms().cell.lengths() == pytest.approx([start.get_volume() ** (1 / 3)] * 3, abs=0.005)
 
 
 def test_pressure_compresses_to_where_the_energy_slope_balances_it():
     target = 10.0
-    result = quiet(rattled(), cell="full", pressure_gpa=target, fmax=0.001, smax_gpa=0.002)
+    result = quiet(rattled(), relax="cell", pressure_gpa=target, fmax=0.001, smax_gpa=0.002)
     volumes, energies = [], []
     for scale in (0.998, 1.002):
         atoms = result.atoms()
@@ -81,12 +81,12 @@ def test_symmetry_is_kept():
     atoms = bulk("Cu", cubic=True, a=3.7)
     atoms.set_cell([3.7, 3.7, 3.9], scale_atoms=True)
     atoms.calc = EMT()
-    kept = quiet(atoms, cell="full", keep_symmetry=True, fmax=1e-3)
+    kept = quiet(atoms, relax="cell", keep_symmetry=True, fmax=1e-3)
     assert kept.space_group_before == "I4/mmm (139)"
     assert np.allclose(kept.atoms().cell.angles(), 90, atol=1e-9)
     assert kept.cell[0, 0] == pytest.approx(kept.cell[1, 1], abs=1e-9)
     moved = rattled()
-    assert quiet(moved, cell="full").space_group_before == "P1 (1)"
+    assert quiet(moved, relax="cell").space_group_before == "P1 (1)"
 
 
 def test_constraints_are_obeyed():
@@ -102,13 +102,13 @@ def test_caller_is_untouched_and_result_is_kept(tmp_path):
 
     atoms = rattled()
     before = atoms.copy()
-    result = quiet(atoms, cell="full")
+    result = quiet(atoms, relax="cell")
     assert atoms == before
     again = RelaxResult.load(result.save(tmp_path / "relax.npz"))
     assert np.array_equal(again.positions, result.positions) and again.provenance == result.provenance
     text = result.summary()
     for part in (
-        "Cu4 (4 atoms, cell full): converged",
+        "Cu4 (4 atoms, cell relaxed): converged",
         "largest force",
         "GPa from 0 GPa",
         "cell after",
@@ -139,18 +139,18 @@ def test_an_unfinished_relaxation_goes_on(tmp_path, suffix):
 def test_errors_say_what_to_do(tmp_path):
     atoms = rattled()
     for options, text in [
-        ({"cell": "free"}, "cell = 'free' is not allowed; allowed: fixed, isotropic, axes, shape, full"),
+        ({"relax": "free"}, "relax = 'free' is not allowed; allowed: positions, volume, axes, shape, cell"),
         ({"optimizer": "newton"}, "optimizer = 'newton' is not allowed; allowed: auto, bfgs, lbfgs"),
         ({"fmax": 0}, "fmax must be a positive number, got 0"),
         ({"max_steps": 0}, "max_steps is 0; it must be at least 1"),
-        ({"pressure_gpa": 3}, "pressure_gpa is 3, but cell='fixed'; use cell='full' or 'isotropic'"),
+        ({"pressure_gpa": 3}, "pressure_gpa is 3, but relax='positions' keeps the cell; use relax='cell' or"),
     ]:
         with pytest.raises(ConfigError, match=text):
             quiet(atoms, **options)
     water = molecule("H2O")
     water.calc = EMT()
-    with pytest.raises(StructureError, match=r"cell='full' needs a crystal, periodic in three directions"):
-        quiet(water, cell="full")
+    with pytest.raises(StructureError, match=r"relax='cell' needs a crystal, periodic in three directions"):
+        quiet(water, relax="cell")
     with pytest.raises(StructureError, match="relax: the structure has no atoms"):
         quiet(Atoms())
     other = bulk("Au", cubic=True)

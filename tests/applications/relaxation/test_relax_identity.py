@@ -54,7 +54,7 @@ def test_limits_and_the_optimiser_may_change_and_the_cell_may_not(tmp_path, suff
     result = quiet(rattled(), trajectory=path, fmax=0.01, optimizer="fire", max_steps=np.int64(300))
     assert result.converged and result.step[0] > 0
     with pytest.raises(ConfigError, match=r'options: cell \("fixed" -> "full"\)'):
-        quiet(rattled(), trajectory=path, cell="full")
+        quiet(rattled(), trajectory=path, relax="cell")
     with pytest.raises(ConfigError, match=r'options: keep symmetry \("False" -> "True"\)'):
         quiet(rattled(), trajectory=path, keep_symmetry=True)
 
@@ -123,7 +123,7 @@ def test_a_second_relaxation_and_a_place_that_cannot_be_written(tmp_path, suffix
 
 
 @pytest.mark.parametrize(
-    "options", [{"fmax": "0.1"}, {"max_steps": 5.5}, {"cell": 3}, {"trajectory": 5}, {"symprec": None}]
+    "options", [{"fmax": "0.1"}, {"max_steps": 5.5}, {"relax": 3}, {"trajectory": 5}, {"symprec": None}]
 )
 def test_options_of_wrong_types_are_refused(options):
     with pytest.raises(ConfigError, match=f"^{next(iter(options))} = .* is not allowed; allowed: "):

@@ -11,7 +11,8 @@ from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 
 from dpa2calc import DPA2Calculator
-from dpa2calc.applications.shared.cached import Relaxation, calculator_fingerprint, evaluate, relax_in_place
+from dpa2calc.applications.relaxation.relaxer import Relaxation
+from dpa2calc.applications.shared.cached import calculator_fingerprint, evaluate
 from dpa2calc.applications.shared.structures import (
     conventional_matrix,
     image_distance,
@@ -30,7 +31,7 @@ def copper():
 
 
 def test_stored_results_are_those_computed(tmp_path):
-    settings = Relaxation(fmax=0.01, cell="free")
+    settings = Relaxation(fmax=0.01, free="cell")
     options = {"what": "test", "relaxation": settings, "stress": True, "progress": False}
     (fresh,) = evaluate([copper()], EMT(), **options)
     for _ in range(2):
@@ -78,14 +79,14 @@ def test_relaxation_that_does_not_converge():
     with pytest.raises(
         StructureError, match=r"test: the relaxation of Cu4 did not reach fmax=1e-06 .* in 2 steps"
     ):
-        relax_in_place(atoms, Relaxation(fmax=1e-6, max_steps=2), what="test")
+        Relaxation(fmax=1e-6, max_steps=2).run(atoms, what="test")
 
 
 def test_volume_or_symmetry_are_kept():
     atoms = bulk("Cu", "hcp", a=2.5, c=4.4)
     atoms.calc = EMT()
     volume = atoms.get_volume()
-    relax_in_place(atoms, Relaxation(fmax=1e-3, cell="volume", symmetry=True), what="test")
+    Relaxation(fmax=1e-3, free="shape", symmetry=True).run(atoms, what="test")
     assert atoms.get_volume() == pytest.approx(volume, rel=1e-6)
     assert atoms.cell.angles() == pytest.approx([90, 90, 120], abs=1e-8)
     assert atoms.cell.lengths()[0] == pytest.approx(atoms.cell.lengths()[1], abs=1e-9)
@@ -99,7 +100,7 @@ def test_overlapping_atoms_are_named_as_the_cause():
     atoms.positions[1] = atoms.positions[0]
     atoms.calc = EMT()
     with pytest.raises(StructureError, match=r"keeping the symmetry .* no symmetry .*; do atoms overlap\?"):
-        relax_in_place(atoms, Relaxation(fmax=0.1, symmetry=True), what="test")
+        Relaxation(fmax=0.1, symmetry=True).run(atoms, what="test")
 
 
 class Described(EMT):

@@ -1,4 +1,4 @@
-"""Frames and block averages: selection, broken files, error bars of correlated and endless streams."""
+"""Frames: selection, broken files."""
 
 import bz2
 import gzip
@@ -10,7 +10,6 @@ from ase import Atoms
 from ase.io import write
 
 from dpa2calc.applications import Frames
-from dpa2calc.applications.shared.trajectory import BlockAverage
 from dpa2calc.errors import DataError
 from dpa2calc.files.results import plus_minus
 
@@ -89,35 +88,6 @@ def test_errors_of_the_callers_own_iterator_pass_through() -> None:
 
     with pytest.raises(ZeroDivisionError):
         xs(Frames(generator()))
-
-
-@pytest.mark.parametrize("n", [1, 2, 7, 10, 159, 160, 161, 1000, 5003])
-def test_block_average_of_a_stream_is_its_mean(n: int) -> None:
-    values = np.random.default_rng(n).normal(size=(n, 3))
-    average = BlockAverage(10)
-    for value in values:
-        average.add(value)
-    np.testing.assert_allclose(average.mean(), values.mean(axis=0), atol=1e-12)
-    assert average.n_frames == n and len(average.counts) <= average.capacity
-    assert len(average.blocks()) == min(n, 10)
-    assert np.isnan(average.error()).all() == (n == 1)
-
-
-def test_block_error_sees_correlation() -> None:
-    """Each number comes 20 times: a plain standard error is sqrt(20) too small, that of blocks is right."""
-    rng = np.random.default_rng(0)
-    covered, plain, ratio = 0, 0, []
-    for _ in range(200):
-        values = np.repeat(rng.normal(size=100), 20)
-        average = BlockAverage(10)
-        for value in values:
-            average.add(value)
-        covered += abs(average.mean()) < average.error()
-        plain += abs(values.mean()) < values.std() / np.sqrt(len(values))
-        ratio.append(average.error() / 0.1)
-    assert 0.55 < covered / 200 < 0.80
-    assert plain / 200 < 0.3
-    assert np.mean(ratio) == pytest.approx(1.0, abs=0.08)
 
 
 def test_numbers_are_written_to_the_second_digit_of_their_error() -> None:

@@ -8,6 +8,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.data import covalent_radii
 
+from dpa2calc.training.distill import close_contacts
 from dpa2calc.training.distill.close_contacts import CLOSEST, WIDEST, close_contact
 
 
@@ -55,7 +56,7 @@ def test_in_a_network_one_atom_moves_by_the_chosen_share():
 
 def test_the_distance_is_the_one_asked_for(monkeypatch):
     atoms = Atoms("Ar2", [[0, 0, 0], [4.2, 0, 0]])
-    monkeypatch.setattr("dpa2calc.training.distill.close_contacts.WIDEST", CLOSEST)
+    monkeypatch.setattr(close_contacts, "WIDEST", CLOSEST)
     moved = close_contact(atoms, np.random.default_rng(0))
     assert moved.get_distance(0, 1) == pytest.approx(CLOSEST * 2 * covalent_radii[18])
 

@@ -18,6 +18,7 @@ from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.constraints import FixCom
 from ase.md.langevin import Langevin
+from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 
 import dpa2calc
 from dpa2calc import DPA2Calculator
@@ -26,7 +27,6 @@ from dpa2calc.model.config import DPA1Config, FittingConfig, HeadConfig, ModelCo
 from dpa2calc.store.checkpoint import checkpoint_info
 from dpa2calc.training import Dataset, DistillResult, MDCondition, TrainConfig, distill, evaluate
 from dpa2calc.training.data.readers.frame_file import labelled
-from dpa2calc.training.distill.sampling import set_velocities
 
 torch.set_num_threads(1)
 TRAIN = TrainConfig(
@@ -90,7 +90,7 @@ def held_out() -> Dataset:
     atoms.calc = EMT()
     atoms.set_constraint(FixCom())
     rng = np.random.default_rng(99)
-    set_velocities(atoms, 700.0, rng)
+    MaxwellBoltzmannDistribution(atoms, temperature_K=700, rng=rng)
     dynamics = Langevin(atoms, 4 * units.fs, temperature_K=700, friction=0.01, fixcm=False, rng=rng)
     frames = []
     for _ in range(15):

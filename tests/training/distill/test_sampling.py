@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import re
 
 import ase.io
 import numpy as np
 import pytest
+from architectures import make_potential
+from ase import units
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
+from dpa2calc import DPA2Calculator
 from dpa2calc.errors import ConfigError, DataError
+from dpa2calc.training.distill import sampling
 from dpa2calc.training.distill.config import DistillConfig, MDCondition
 from dpa2calc.training.distill.sampling import Trajectory, run_trajectory
 from dpa2calc.training.distill.setup import plan_trajectories
@@ -69,9 +75,9 @@ def _run(path, trajectory, teacher, driver=None):
         {"ensemble": "nve"},
         {"ensemble": "nvt"},
         {"ensemble": "npt", "barostat_time": 100.0, "pressure": (2.0,)},
-        {"ensemble": "npt", "barostat_time": 100.0, "cell": "full"},
+        {"ensemble": "npt", "barostat_time": 100.0, "cell": "cell"},
     ],
-    ids=["nve", "nvt", "npt isotropic", "npt full"],
+    ids=["nve", "nvt", "npt volume", "npt cell"],
 )
 def test_interrupted_it_repeats_every_bit(tmp_path, condition):
     trajectory = _trajectory(**condition)
@@ -82,7 +88,8 @@ def test_interrupted_it_repeats_every_bit(tmp_path, condition):
     assert not (tmp_path / "cut.extxyz").exists()
     again = Stops(10**9, _interrupt)
     assert _run(tmp_path / "cut.extxyz", trajectory, again) == whole
-    assert again.count < 35  # it went on, and did not begin again
+    assert again.count < 35  # it resumed, and did not begin again
+    assert sorted(p.name for p in tmp_path.iterdir() if "cut" in p.name) == ["cut.extxyz", "cut.json"]
     assert (tmp_path / "cut.extxyz").read_text() == (tmp_path / "whole.extxyz").read_text()
     frames = ase.io.read(tmp_path / "whole.extxyz", ":")
     volumes = np.array([a.get_volume() for a in frames])
@@ -92,11 +99,84 @@ def test_interrupted_it_repeats_every_bit(tmp_path, condition):
     assert counted.count == 0
 
 
+@pytest.mark.parametrize("driven_by", ["teacher", "student"])
+def test_models_in_float32_with_a_skin_repeat_every_bit_too(tmp_path, monkeypatch, driven_by):
+    trajectory = _trajectory(driven_by, steps=30, temperature=300.0, timestep=2.0)
+
+    def run(name):
+        teacher, student = (DPA2Calculator(make_potential("dpa1-l0", seed=k), skin=2.0) for k in (1, 2))
+        driver = teacher if driven_by == "teacher" else student
+        return _run(tmp_path / name, trajectory, teacher, driver)
+
+    whole = run("whole.extxyz")
+    look = sampling._Sampler.look
+    for stop in (7, 10, 23):
+
+        def stopped(self, atoms, step, stop=stop):
+            found = look(self, atoms, step)
+            if step == stop:  # at 10 the frame is kept, and no point to resume from written
+                raise KeyboardInterrupt
+            return found
+
+        monkeypatch.setattr(sampling._Sampler, "look", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run("cut.extxyz")
+    monkeypatch.setattr(sampling._Sampler, "look", look)
+    assert run("cut.extxyz") == whole and whole.frames == 3
+    assert (tmp_path / "cut.extxyz").read_text() == (tmp_path / "whole.extxyz").read_text()
+
+
+@pytest.mark.parametrize("cell", ["volume", "cell"])
+def test_npt_has_the_temperature_asked_for(tmp_path, monkeypatch, cell):
+    # of four atoms, 3N degrees of freedom in place of 3N - 3 would make it 400 K
+    found = []
+    look = sampling._Sampler.look
+
+    def watched(self, atoms, step):
+        found.append(2 * atoms.get_kinetic_energy() / ((3 * len(atoms) - 3) * units.kB))
+        return look(self, atoms, step)
+
+    monkeypatch.setattr(sampling._Sampler, "look", watched)
+    condition = {"ensemble": "npt", "cell": cell, "thermostat_time": 50.0, "barostat_time": 300.0}
+    walk = _run(
+        tmp_path / "a.extxyz",
+        _trajectory(temperature=300.0, steps=1200, sample_interval=1200, **condition),
+        EMT(),
+    )
+    assert not walk.cut
+    assert np.mean(found[200:]) == pytest.approx(300.0, rel=0.15)
+
+
+def test_a_trajectory_begun_by_an_earlier_version_begins_again(tmp_path, caplog):
+    trajectory = _trajectory()
+    whole = _run(tmp_path / "whole.extxyz", trajectory, EMT())
+    text = (tmp_path / "whole.extxyz").read_text()
+    finished = json.loads((tmp_path / "whole.json").read_text())
+    first = text[: len(text) // 4]
+    note = {"bytes": len(first), "frames": 1, "finished": False, "trajectory": finished["trajectory"]}
+    (tmp_path / "old.extxyz.part").write_text(first)
+    (tmp_path / "old.json").write_text(json.dumps({**note, "state": {"step": 10, "dynamics": {}}}))
+    with caplog.at_level(logging.WARNING):
+        assert _run(tmp_path / "old.extxyz", trajectory, EMT()) == whole
+    assert "was begun by an earlier version; it begins again" in caplog.text
+    assert (tmp_path / "old.extxyz").read_text() == text
+    # a finished one is that of the same fingerprint, which earlier versions wrote too
+    assert finished["trajectory"] == "4596b4a63509429c"
+
+
+def test_another_calculator_does_not_resume_a_trajectory(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        _run(tmp_path / "a.extxyz", _trajectory(), Stops(20, _interrupt))
+    other = EMT(asap_cutoff=True)
+    with pytest.raises(ConfigError, match=r"trajectory 1: teacher.*a.npz .*calculator"):
+        _run(tmp_path / "a.extxyz", _trajectory(), other)
+
+
 @pytest.mark.parametrize(
     ("driver", "condition", "why"),
     [
-        (EMT(), {"timestep": 60.0}, r"step \d+: (a force of|[\d.e+]+ K, over temperature_limit|\w+Error)"),
-        (Stops(25, _not_a_number), {}, r"step \d+: positions or forces are not finite"),
+        (EMT(), {"timestep": 60.0}, r"step \d+: the (force on|temperature is|calculator failed|volume is)"),
+        (Stops(25, _not_a_number), {}, r"step \d+: 4 of 4 atoms have a NaN or infinite force"),
         (Stops(25, _fail), {}, r"step \d+: RuntimeError: no convergence"),
     ],
     ids=["time step", "NaN", "failure"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from dpa2calc.cli.arguments.application import add_application_arguments, chosen, prepared_atoms, report
+from dpa2calc.cli.arguments.structures import add_relax_argument
 
 EXAMPLE = """\
 example: elastic tensor of silicon, cell relaxed first
@@ -19,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     group, _ = add_application_arguments(parser, "elastic constants", "elastic/NAME, NAME from the input's")
     group.add_argument("--strains", type=float, nargs="+", default=[0.005, 0.01], help="magnitudes")
-    group.add_argument("--relax", choices=("none", "cell"), default="cell", help="before straining")
+    add_relax_argument(group, "fixed", "cell", default="cell", help="what moves before straining")
     group.add_argument(
         "--clamped-ions",
         dest="relax_ions",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from dpa2calc.cli.arguments.application import add_application_arguments, chosen, prepared_atoms, report
+from dpa2calc.cli.arguments.structures import add_relax_argument
 
 EXAMPLE = """\
 example: volume and bulk modulus of copper
@@ -25,9 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="birch-murnaghan",
         help="of the fit",
     )
-    group.add_argument(
-        "--relax", choices=("none", "positions", "shape"), default="shape", help="at each volume"
-    )
+    what = "what moves at each volume"
+    add_relax_argument(group, "fixed", "positions", "shape", default="shape", help=what)
     group.add_argument("--fmax", type=float, default=1e-4, help="of the relaxations, eV/Å")
     names = {"strains": "--range and --points"}
     parser.set_defaults(dtype="float64", python_names=names)

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from dpa2calc.cli.arguments.application import add_application_arguments, chosen, prepared_atoms, report
+from dpa2calc.cli.arguments.structures import add_relax_argument
 from dpa2calc.files.atomic import atomic_path
 
 EXAMPLE = """\
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = group.add_mutually_exclusive_group()
     what.add_argument("--convergence", action="store_true", help="vary supercell and displacement")
     what.add_argument("--quasi-harmonic", action="store_true", help="thermal expansion from several volumes")
-    group.add_argument("--relax", choices=("none", "positions", "cell"), default="cell", help="first")
+    add_relax_argument(group, "fixed", "positions", "cell", default="cell", help="what moves first")
     group.add_argument("--min-length", type=float, default=12.0, help="of the supercell, Å")
     group.add_argument("--supercell", type=int, nargs=3, metavar=("A", "B", "C"), help="repeats instead")
     group.add_argument("--displacement", type=float, default=0.01, help="Å")

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from dpa2calc.cli.arguments.application import add_application_arguments
 from dpa2calc.cli.arguments.output import check_files, structure_name
-from dpa2calc.cli.arguments.structures import make_calculator, read_structure
+from dpa2calc.cli.arguments.structures import make_calculator, read_structure, words
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import save_figure
 
 EXAMPLE = """\
 example: positions and cell of a crystal, its space group kept
-  dpa2calc relax cu.cif --head mlearn-PBE --cell full --keep-symmetry --out cu-relaxed.cif
+  dpa2calc relax cu.cif --head mlearn-PBE --relax cell --keep-symmetry --out cu-relaxed.cif
 
 --out names the relaxed structure (cu-relaxed.extxyz when left out); its format follows the name (cif, extxyz,
 vasp, xyz ...). Beside it are written NAME.relax.npz (the result), NAME.relax.traj (all steps) and
@@ -28,10 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group, output = add_application_arguments(parser, "relaxation", "")
     group.add_argument("--fmax", type=float, default=0.01, metavar="EV_PER_A", help="largest force left")
     group.add_argument(
+        "--relax",
         "--cell",
-        choices=("fixed", "isotropic", "axes", "shape", "full"),
-        default="fixed",
-        help="what of the cell moves",
+        **words("--relax", "positions", "volume", "axes", "shape", "cell"),
+        default="positions",
+        help="what moves: positions alone, or with the cell's volume, axes, shape, or the whole cell",
     )
     group.add_argument("--smax-gpa", type=float, default=0.02, metavar="GPA", help="largest stress left")
     group.add_argument(
@@ -69,7 +70,16 @@ def run(args: argparse.Namespace) -> int:
         )
     check_files(str(target))
     atoms.calc = make_calculator(args, [atoms])
-    names = ("fmax", "cell", "smax_gpa", "pressure_gpa", "optimizer", "keep_symmetry", "symprec", "max_steps")
+    names = (
+        "fmax",
+        "relax",
+        "smax_gpa",
+        "pressure_gpa",
+        "optimizer",
+        "keep_symmetry",
+        "symprec",
+        "max_steps",
+    )
     result = relax(
         atoms,
         **{name: getattr(args, name) for name in names},

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from dpa2calc.cli.arguments.application import add_application_arguments, chosen, prepared_atoms, report
-from dpa2calc.cli.arguments.structures import UNRELAXED
+from dpa2calc.cli.arguments.structures import add_relax_argument
 
 EXAMPLE = """\
 example: the (111) face of copper, from the file of its bulk crystal
@@ -33,7 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--vacuum", type=float, default=15.0, help="Å")
     group.add_argument("--shift", type=float, default=0.0, help="of the cut, fraction of a plane spacing")
-    group.add_argument("--unrelaxed", **UNRELAXED, help="do not relax the slabs")
+    what = "what moves in the slabs"
+    add_relax_argument(group, "fixed", "positions", default="positions", help=what, fixed="--unrelaxed")
     group.add_argument(
         "--fixed-bulk", dest="relax_bulk", action="store_false", help="take the bulk as it is in the file"
     )

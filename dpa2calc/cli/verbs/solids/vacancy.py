@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from dpa2calc.cli.arguments.application import add_application_arguments, chosen, prepared_atoms, report
-from dpa2calc.cli.arguments.structures import UNRELAXED
+from dpa2calc.cli.arguments.structures import add_relax_argument
 
 EXAMPLE = """\
 examples: copper; the oxygen (atom 4) of an oxide, with the energy of O in its reservoir
@@ -33,7 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--chemical-potential", type=_potential, nargs="+", metavar="ELEMENT=EV", help="compounds need it"
     )
-    group.add_argument("--unrelaxed", **UNRELAXED, help="do not relax around the vacancy")
+    what = "what moves around the vacancy"
+    add_relax_argument(group, "fixed", "positions", default="positions", help=what, fixed="--unrelaxed")
     group.add_argument(
         "--fixed-bulk", dest="relax_bulk", action="store_false", help="take the crystal as it is in the file"
     )

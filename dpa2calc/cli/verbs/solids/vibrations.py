@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dpa2calc.cli.arguments.application import add_application_arguments, chosen, prepared_atoms, report
-from dpa2calc.cli.arguments.structures import UNRELAXED
+from dpa2calc.cli.arguments.structures import add_relax_argument
 
 EXAMPLE = """\
 examples: a relaxed molecule and its free energy; an adsorbate (atoms 36 and 37) on a slab that stays put
@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--atoms", dest="indices", type=int, nargs="+", metavar="INDEX", help="only these move (default: all)"
     )
-    group.add_argument("--fixed", **UNRELAXED, help="do not relax first; refuses forces above --fmax")
+    what = "first, or fixed: refuse forces above --fmax"
+    add_relax_argument(group, "fixed", "positions", default="positions", help=what, fixed="--fixed")
     group.add_argument("--displacement", type=float, default=0.01, help="Å")
     group.add_argument("--fmax", type=float, default=1e-3, help="largest force at rest, eV/Å")
     group.add_argument("--temperature", type=float, help="also give the free energy at this one, K")

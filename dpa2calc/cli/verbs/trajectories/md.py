@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from dpa2calc.cli.arguments.application import Group, add_application_arguments, prepared_atoms
+from dpa2calc.cli.arguments.structures import words
 from dpa2calc.files.figures import save_figure
 
 EXAMPLE = """\
@@ -58,7 +59,7 @@ def _add_run_arguments(group: Group) -> None:
     )
     group.add_argument("--barostat-time-fs", type=float, metavar="FS", help="relaxation time (default: 1000)")
     group.add_argument(
-        "--cell-motion", choices=("isotropic", "axes", "full"), help="NPT (default: isotropic)"
+        "--cell-motion", **words("--cell-motion", "volume", "axes", "cell"), help="NPT (default: volume)"
     )
     group.add_argument(
         "--velocities",

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from dpa2calc.cli.arguments.application import add_application_arguments, chosen, prepared_atoms
+from dpa2calc.cli.arguments.structures import words
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import save_figure
 
@@ -32,7 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pressure-gpa", "--pressure", type=float, default=0.0, metavar="GPA", help="of the cell"
     )
     group.add_argument(
-        "--cell-motion", choices=("isotropic", "axes", "full"), default="full", help="what of the cell moves"
+        "--cell-motion",
+        **words("--cell-motion", "volume", "axes", "cell"),
+        default="cell",
+        help="what of the cell moves",
     )
     group.add_argument("--timestep-fs", "--timestep", type=float, default=1.0, metavar="FS", help="time step")
     group.add_argument(
