@@ -12,8 +12,7 @@ from typing import Any
 from dpa2calc.errors import DataError
 from dpa2calc.files.atomic import write_text
 from dpa2calc.files.identity import Identity, require_same
-
-from .metrics import Errors
+from dpa2calc.labels.errors import Errors
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from dpa2calc.model.config import ModelConfig
 from dpa2calc.model.potential import Potential
 from dpa2calc.training import Dataset, Errors, TrainConfig, TrainingSet, load_registered, model_for
 from dpa2calc.training.config.run_file import ModelSection, RunFile, read_run_file, with_changes
+from dpa2calc.training.data.dataset import spread_frames
 from dpa2calc.training.learning_curve import Scheme
-from dpa2calc.training.statistics import spread_frames
 
 RECIPE = Path(__file__).parents[1] / "default_model.toml"
 # Sets that the comparison run never sees: the downstream tasks of the zero-shot table and figures.

@@ -17,15 +17,15 @@ from dpa2calc.files.patterns import expanded
 from dpa2calc.files.typed import option_types, typed, unknown_key
 from dpa2calc.model.config import FittingConfig, ModelConfig, from_dict, to_dict
 from dpa2calc.model.config.presets import preset, preset_names
-from dpa2calc.training.data.dataset import Dataset
+from dpa2calc.training.data.dataset import Dataset, check_set_names
 from dpa2calc.training.data.readers import PathLike
 
-from .sections import ModelSection, SetSection, check_set_names
+from .sections import ModelSection, SetSection
 from .train import TrainConfig
 
 if TYPE_CHECKING:
     from dpa2calc.model.potential import Potential
-    from dpa2calc.training.fit.setup import TrainingSet
+    from dpa2calc.training.data.sets import TrainingSet
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -243,7 +243,7 @@ def load_sets(run: RunFile[Any]) -> tuple[dict[str, TrainingSet], dict[str, Data
         mark_checked,
         require_sound,
     )
-    from dpa2calc.training.fit.setup import TrainingSet, check_labels
+    from dpa2calc.training.data.sets import TrainingSet, check_labels
 
     check_run(run)
     training, test = {}, {}
@@ -294,7 +294,7 @@ def build_model(run: RunFile[Any], sets: Mapping[str, TrainingSet]) -> ModelConf
     A text that is no preset is a trained model to go on with: a checkpoint file, or a name as in
     `DPA2Calculator(name)`; its heads must be those that the sets name.
     """
-    from dpa2calc.training.fit.run import model_for
+    from dpa2calc.training.data.sets import model_for
 
     section = run.model
     if isinstance(section, ModelConfig):

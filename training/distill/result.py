@@ -9,12 +9,12 @@ from typing import Any
 from dpa2calc.errors import DataError
 from dpa2calc.files.atomic import atomic_path, write_json
 from dpa2calc.files.shown import ShownBySummary
+from dpa2calc.labels.errors import Errors
 from dpa2calc.model.potential import Potential
 from dpa2calc.store.checkpoint import load_checkpoint
 from dpa2calc.training.data.dataset import Dataset
 from dpa2calc.training.data.readers import PathLike
 from dpa2calc.training.data.readers.frame_file import read_json
-from dpa2calc.training.metrics import Errors
 
 from .selection import HEADER, DistillRound, table_row
 

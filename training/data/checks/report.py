@@ -12,9 +12,9 @@ from ase.data import chemical_symbols, covalent_radii
 from dpa2calc.errors import DataError
 from dpa2calc.files.shown import ShownBySummary
 from dpa2calc.structures.verlet import neighbor_pairs
-from dpa2calc.training.data.dataset import Dataset, Frame
+from dpa2calc.training.data.dataset import Dataset, Frame, spread_frames
+from dpa2calc.training.data.element_energies import energy_bias
 from dpa2calc.training.data.labels import advice
-from dpa2calc.training.statistics import energy_bias, spread_frames
 
 from .stress_misfit import GPA, stress_misfits
 

@@ -99,8 +99,8 @@ def run(args: argparse.Namespace) -> int:
     )
     check_paths(run_file)
     # with torch, from here on
-    from dpa2calc.training.fit.distributed import Processes
     from dpa2calc.training.fit.run import pretrain
+    from dpa2calc.training.runs.processes import Processes
     from dpa2calc.training.runs.report import finish_run
 
     prepare(args)
