@@ -113,8 +113,8 @@ class ErrorSums:
     def count(self, *differences: np.ndarray, n_frames: int, n_atoms: int) -> None:
         """Take in energies (eV/atom), forces (eV/Å), virials (eV/atom) of some frames; each may be empty."""
         sums = [float(n_frames), float(n_atoms)]
-        for error in differences:
-            sums += [float((error * error).sum()), float(np.abs(error).sum()), float(error.size)]
+        for error in map(np.ravel, differences):
+            sums += [float(error @ error), float(np.abs(error).sum()), float(error.size)]
         self.values += sums
 
     def add(self, d: Differences) -> None:

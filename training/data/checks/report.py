@@ -161,10 +161,6 @@ def _report(data: Dataset, findings: list[Finding], outlier_sigmas: float) -> Da
     return _with_remarks(report, good, data.unread_labels)
 
 
-def _having(data: Dataset, name: str) -> int:
-    return sum(getattr(frame, name) is not None for frame in data)
-
-
 def _frame_findings(index: int, frame: Frame, allowed: set[str] | None) -> list[Finding]:
     source = frame.source or f"frame {index}"
 
