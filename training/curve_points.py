@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from dpa2calc.errors import DataError
 from dpa2calc.files.atomic import write_text
 from dpa2calc.files.identity import Identity, require_same
 from dpa2calc.labels.errors import Errors
+from dpa2calc.training.runs.log import json_lines
 
 logger = logging.getLogger(__name__)
 
@@ -33,14 +34,7 @@ class Points:
         self.path = path
         self.points: list[Point] = []
         self.identities: list[Identity | None] = []
-        lines = _lines(path)
-        for number, line in enumerate(lines, start=1):
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError):
-                if number == len(lines) and line.startswith("{"):  # that a killed run left half-written
-                    break
-                record = None
+        for number, _, record in json_lines(path) if path.exists() else ():
             self._take(record, number)
 
     def _take(self, record: Any, number: int) -> None:
@@ -102,17 +96,4 @@ class Points:
             {"scheme": p.scheme, "n_frames": p.n_frames, "errors": p.errors.to_dict(), "identity": identity}
             for p, identity in zip(self.points, self.identities)
         )
-        write_text(self.path, _text(records))
-
-
-def _text(records: Iterable[dict[str, Any]]) -> str:
-    return "".join(json.dumps(record) + "\n" for record in records)
-
-
-def _lines(path: Path) -> list[str]:
-    if not path.exists():
-        return []
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+        write_text(self.path, "".join(json.dumps(record) + "\n" for record in records))

@@ -40,9 +40,8 @@ from .resume import STATE_FILE, load_state, require_room, save_state
 from .sampler import Sampler, Task
 
 MODEL_FILE = "model.safetensors"
-Made = tuple[
-    list[Batch], dict[str, list[int]]
-]  # this process's batches of a step, the sampler's state after it
+# This process's batches of a step, the sampler's state after it.
+Made = tuple[list[Batch], dict[str, list[int]]]
 
 
 class Trainer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,24 +109,35 @@ def _board(folder: Path, resume_step: int) -> Any:
     return SummaryWriter(str(folder), purge_step=resume_step or None)
 
 
-def _records(path: Path) -> list[Record]:
-    """All records of a log; a last line that a killed run left half-written is left out.
+def json_lines(path: Path) -> Iterator[tuple[int, str, Any]]:
+    """Number, text and value (None where it is no JSON) of each line, counted from 1.
+
+    A last line that a killed run left half-written is left out.
 
     Raises:
-        DataError: the file cannot be read, or a line is no record; it is named.
+        DataError: the file cannot be read.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"the training log {path} cannot be read: {error}") from error
-    lines, records = text.splitlines(), []
+        raise DataError(f"{path} cannot be read: {error}") from error
+    lines = text.splitlines()
     for number, line in enumerate(lines, start=1):
         try:
-            record = json.loads(line)
+            yield number, line, json.loads(line)
         except (ValueError, RecursionError):
-            if number == len(lines) and line.startswith("{") and not text.endswith("\n"):
-                break
-            record = None
+            if number < len(lines) or not line.startswith("{") or text.endswith("\n"):
+                yield number, line, None
+
+
+def _records(path: Path) -> list[Record]:
+    """All records of a log.
+
+    Raises:
+        DataError: the file cannot be read, or a line is no record; it is named.
+    """
+    records = []
+    for number, line, record in json_lines(path):
         if not _is_record(record):
             raise DataError(
                 f"{path}, line {number} is no record of a training: {line[:60]!r}; remove this line, or put "

@@ -52,12 +52,13 @@ def run(args: argparse.Namespace) -> int:
     from dpa2calc.cli.arguments.structures import make_calculator
     from dpa2calc.errors import ConfigError
     from dpa2calc.files.patterns import expanded
+    from dpa2calc.files.structures import read_structures
 
     if args.output and Path(args.output).suffix not in (".extxyz", ".xyz", ".json"):
         raise ConfigError(f"-o {args.output}: the ending must be .extxyz, .xyz or .json")
     check_files(args.output)
     files = [str(f) for path in args.structures for f in expanded(path, Path()) or [path]]
-    structures = [atoms for path in files for atoms in read_frames(path, args.index)]
+    structures = [atoms for path in files for atoms in read_structures(path, args.index)]
     calc = make_calculator(args, structures)
     labels = read_labels(structures, args)
     results = evaluate(calc, structures, args.batch_atoms)
@@ -124,22 +125,6 @@ def read_labels(structures: list[Atoms], args: argparse.Namespace) -> list[Frame
         found = advice(chain(*others.values()))
         print(f"no errors of {', '.join(others)} are shown, no frame has any; {found}", file=sys.stderr)
     return labels
-
-
-def read_frames(path: str, index: str) -> list[Atoms]:
-    """Frames of one file.
-
-    Raises:
-        DataError: the file is missing, unreadable, or has no such frames.
-    """
-    from dpa2calc.errors import DataError
-    from dpa2calc.files.structures import read_structures
-
-    if not Path(path).exists():
-        raise DataError(
-            f"{path} does not exist; give a structure file such as structure.cif or frames.extxyz"
-        )
-    return read_structures(path, index)
 
 
 def evaluate(calc: Any, structures: list[Atoms], batch_atoms: int) -> list[dict[str, Any]]:
