@@ -18,16 +18,16 @@ from ase.outputs import Properties, all_outputs
 
 from dpa2calc.ambient import own_modes
 from dpa2calc.description import calculator_part, describe, settings
+from dpa2calc.engine.batches import evaluate_many
 from dpa2calc.engine.committee import MemberLike, ModelLike, combine, each_spec, make_members
 from dpa2calc.engine.dense import (
     PER_ATOM,
     Results,
     add_dispersion,
     compute,
-    evaluate_many,
     has_stress,
+    member_graphs,
     split,
-    with_parameters,
 )
 from dpa2calc.engine.dispersion import Dispersion, parse_dispersion
 from dpa2calc.engine.streaming import Streaming, why_not_streamed
@@ -246,10 +246,6 @@ class DPA2Calculator(Calculator):
         listed = list(structures)
 
         with progress_bar(total=len(listed), unit="structure", shown=progress) as bar:
-
-            def advance(count: int) -> None:
-                bar.update(count)
-
             return evaluate_many(
                 self._members,
                 listed,
@@ -258,7 +254,7 @@ class DPA2Calculator(Calculator):
                 batch_atoms=batch_atoms,
                 stresses=stresses,
                 dispersion=self.dispersion,
-                done=advance,
+                done=bar.update,
             )
 
     @own_modes()
@@ -302,11 +298,7 @@ class DPA2Calculator(Calculator):
     def _new_builders(self) -> list[GraphBuilder]:
         """One builder for each member; members that want the same graph share it."""
         device = self._members[0].graph_device
-
-        def build(spec: GraphSpec) -> GraphBuilder:
-            return GraphBuilder(spec, skin=self.skin, device=device)
-
-        return each_spec(self._members, build)
+        return each_spec(self._members, lambda spec: GraphBuilder(spec, skin=self.skin, device=device))
 
     def _new_streams(self) -> list[Streaming]:
         """The fast road of each member; empty unless all members have one."""
@@ -325,15 +317,12 @@ class DPA2Calculator(Calculator):
         return combine(per_member) if per_member else None
 
     def _graphs(self, atoms: Atoms, *, positions: bool) -> list[Graph]:
-        """The graph of each member; one that several members want is built once."""
-        made: dict[int, Graph] = {}
-        for builder in self._builders:
-            if id(builder) not in made:
-                made[id(builder)] = builder(atoms, positions=positions, inspect=self._check_distances)
-        return [
-            with_parameters(made[id(builder)], atoms, member)
-            for builder, member in zip(self._builders, self._members)
-        ]
+        builders = {builder.spec: builder for builder in self._builders}
+
+        def build(spec: GraphSpec) -> Graph:
+            return builders[spec](atoms, positions=positions, inspect=self._check_distances)
+
+        return member_graphs(self._members, atoms, build)
 
     def _check(self, atoms: Any) -> None:
         check_structure(atoms)

@@ -36,8 +36,8 @@ from dpa2calc.training import (
     finetune,
     train,
 )
+from dpa2calc.training.data.dataset import spread_frames
 from dpa2calc.training.distill.config import Ensemble
-from dpa2calc.training.statistics import spread_frames
 
 COLUMNS = ("teacher", "student", "full data")
 

@@ -14,7 +14,7 @@ MOST_FILES, MOST_LINES = 16, 350
 
 # The ground floor, open to everybody.
 GROUND = {"errors", "heads", "version", "ambient", "progress", "files"}
-TRAINING = {f"training.{room}" for room in ("config", "data", "runs", "fit", "energy_bias")}
+TRAINING = {f"training.{room}" for room in ("config", "data", "runs", "fit")}
 APPLICATIONS = ("md", "relaxation", "crystals", "defects", "molecules", "structure", "transport")
 APPLICATIONS += ("transitions", "maps")
 # Room -> rooms that it may import, besides itself and the ground floor. A part of training or applications
@@ -41,11 +41,10 @@ ALLOWED: dict[str, set[str]] = {
     "__main__": {"cli"},
     "cli": {"model"},
     "dynamics": {"structures"},
-    "training.config": {"training.data", "training.fit"},
     "training.data": {"labels"},
-    "training.runs": {"training.config", "training.data", "training.fit"},
-    "training.fit": {"training.config", "training.data", "training.runs", "training.energy_bias"},
-    "training.energy_bias": {"training.data", "training.fit"},
+    "training.config": {"training.data"},
+    "training.runs": {"training.config", "training.data"},
+    "training.fit": {"training.config", "training.data", "training.runs"},
     "training.finetune": TRAINING,
     "training.distill": {*TRAINING, "dynamics"},
     "training": {*TRAINING, "training.finetune", "training.distill"},
@@ -81,9 +80,6 @@ STILL: set[tuple[str, str]] = {
     ("kernels.inference.neighbor_sums", "model"),
     ("kernels.inference.pair_attention", "model"),
     ("kernels.tables.table", "model"),
-    ("training.data.checks.report", "training"),
-    ("training.data.collection.registry", "training.fit"),
-    ("training.fit.trainer", "training.finetune"),
 }
 
 
@@ -138,7 +134,7 @@ def may_import(room: str, other: str) -> bool:
     if other == room or other in GROUND or other in ALLOWED[room]:
         return True
     if top == "training":  # its own top-level modules (statistics, evaluate) and the core
-        return other in CORE or (other == "training" and room != "training.data")
+        return other in CORE or (other == "training" and room not in ("training.data", "training.config"))
     return top == "applications" and other in ("applications.shared", "dynamics", "structures")
 
 

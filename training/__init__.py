@@ -24,19 +24,18 @@ if TYPE_CHECKING:
         training_collection,
     )
     from dpa2calc.training.data.dataset import Dataset, Frame
+    from dpa2calc.training.data.sets import TrainingSet, model_for
     from dpa2calc.training.distill.config import DistillConfig, MDCondition
     from dpa2calc.training.distill.distill import distill
     from dpa2calc.training.distill.result import DistillResult
     from dpa2calc.training.finetune.finetune import FinetuneResult, finetune, rank_heads
-    from dpa2calc.training.fit.distributed import Processes
-    from dpa2calc.training.fit.run import model_for, pretrain, train
-    from dpa2calc.training.fit.setup import TrainingSet
+    from dpa2calc.training.fit.run import pretrain, train
     from dpa2calc.training.runs.log import History
+    from dpa2calc.training.runs.processes import Processes
     from dpa2calc.training.runs.result import TrainResult
 
-    from .evaluate import Evaluation, evaluate
+    from .evaluate import Errors, Evaluation, evaluate
     from .learning_curve import LearningCurve, fine_tuned, from_scratch, learning_curve
-    from .metrics import Errors
 
 # Public name -> module, from here (a dot more: from the core). Imported when first used, so that the command
 # line reads its options without torch.
@@ -48,7 +47,7 @@ _PUBLIC = {
     "distill": "distill.distill",
     "DistillConfig": "distill.config",
     "DistillResult": "distill.result",
-    "Errors": "metrics",
+    "Errors": "evaluate",
     "evaluate": "evaluate",
     "Evaluation": "evaluate",
     "fine_tuned": "learning_curve",
@@ -63,16 +62,16 @@ _PUBLIC = {
     "LearningCurve": "learning_curve",
     "load_registered": "data.collection.registry",
     "MDCondition": "distill.config",
-    "model_for": "fit.run",
+    "model_for": "data.sets",
     "paper_sets": "data.collection.paper_sets",
     "pretrain": "fit.run",
-    "Processes": "fit.distributed",
+    "Processes": "runs.processes",
     "rank_heads": "finetune.finetune",
     "registered_sets": "data.collection.registry",
     "train": "fit.run",
     "TrainConfig": "config.train",
     "training_collection": "data.collection.registry",
-    "TrainingSet": "fit.setup",
+    "TrainingSet": "data.sets",
     "TrainResult": "runs.result",
 }
 

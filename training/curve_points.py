@@ -10,8 +10,7 @@ from typing import Any
 
 from dpa2calc.files.identity import Identity, require_same
 from dpa2calc.files.json_lines import read_json_lines, write_json_lines
-
-from .metrics import Errors
+from dpa2calc.labels.errors import Errors
 
 logger = logging.getLogger(__name__)
 

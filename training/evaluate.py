@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from ase.calculators.calculator import PropertyNotImplementedError
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError
 from ase.data import chemical_symbols
 
 from dpa2calc.ambient import own_modes
@@ -21,33 +21,21 @@ from dpa2calc.files.figures import Axes, panels_for
 from dpa2calc.files.results import Result, from_plain, provenance
 from dpa2calc.files.typed import to_dict
 from dpa2calc.heads import resolve_head
+from dpa2calc.labels.errors import Differences, Errors, ErrorSums, Prediction
 from dpa2calc.model.potential import Potential
 from dpa2calc.progress import progress_bar
 from dpa2calc.store.load import load_model
-from dpa2calc.training.data.checks.outliers import FewFrames, few_frames
+from dpa2calc.training.data.checks.outliers import UNITS, FewFrames, frames_with_most_error
 from dpa2calc.training.data.checks.report import check_frames
 from dpa2calc.training.data.checks.shear_order import misordered_shear
 from dpa2calc.training.data.dataset import Dataset, Frame
 from dpa2calc.training.data.readers import PathLike
-from dpa2calc.training.fit.loader import GraphStore, groups_by_atoms, make_batch
-from dpa2calc.training.fit.loss import symmetric
-from dpa2calc.training.fit.optimizers.optimizer import evaluating, placed
+from dpa2calc.training.fit.predict import predict_potential
 
-from .metrics import Errors, ErrorSums
-from .statistics import energy_bias
+from .energy_bias import refit_predictions
 
 _HEADER = "json"  # name of the JSON text in the file
 _ARRAYS = ("energies", "forces", "stresses")
-_UNITS = {"energy": "meV/atom", "force": "meV/Å"}
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a model says about one frame: energy eV, forces (n, 3) eV/Å, virial (3, 3) eV; or None."""
-
-    energy: float | None
-    forces: np.ndarray | None
-    virial: np.ndarray | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +86,7 @@ class Evaluation(Result):
 
     def remarks(self) -> list[str]:
         """What to look at in the labels: few frames with most of an error, shear in another order."""
-        few = [found.describe(name, _UNITS[name]) for name, found in self.few_frames.items()]
+        few = [found.describe(name, UNITS[name]) for name, found in self.few_frames.items()]
         return [*few, *self.misordered]
 
     def panels(self) -> dict[str, np.ndarray]:
@@ -142,40 +130,7 @@ class Evaluation(Result):
             raise DataError(f"{path} is not an evaluation written by Evaluation.save: {error}") from error
 
 
-@own_modes()
-def predict_potential(
-    potential: Potential,
-    data: Dataset,
-    *,
-    head: int = 0,
-    batch_atoms: int = 1024,
-    device: torch.device | str | None = None,
-    progress: bool = False,
-) -> list[Prediction]:
-    """Predictions of one head for every frame, in batches.
-
-    device: where to compute; a potential that is elsewhere is copied. None: where it is.
-    """
-    store = GraphStore(data, potential.config)
-    potential = placed(potential, device)
-    place = next(potential.parameters()).device
-    sizes = [frame.n_atoms for frame in data]
-    out = []
-    bar = progress_bar(total=len(data), unit="frame", shown=progress)
-    with bar, evaluating(potential):
-        for group in groups_by_atoms(sizes, batch_atoms):
-            batch = make_batch(store, group, head=head).to(place)
-            output = potential.compute(batch.graph, head)
-            virial = symmetric(output.virial).detach().cpu().numpy()
-            energy = output.energy.detach().cpu().numpy()
-            cuts = np.cumsum([sizes[i] for i in group])[:-1]
-            forces = np.split(output.forces.detach().cpu().numpy(), cuts)
-            out += [Prediction(float(e), f, v) for e, f, v in zip(energy, forces, virial)]
-            bar.update(len(group))
-    return out
-
-
-def predict_calculator(calculator: Any, data: Dataset, *, progress: bool = False) -> list[Prediction]:
+def predict_calculator(calculator: Calculator, data: Dataset, *, progress: bool = False) -> list[Prediction]:
     """Predictions of any ASE calculator; quantities it does not have are None.
 
     Raises:
@@ -212,7 +167,7 @@ def find_head(potential: Potential, name: str | None) -> int:
 
 @own_modes()
 def evaluate(
-    model: Potential | PathLike | Any,
+    model: Potential | PathLike | Calculator,
     data: Dataset,
     *,
     head: str | None = None,
@@ -261,87 +216,48 @@ def compare(data: Dataset, predictions: list[Prediction], *, fit_bias: bool = Fa
     """Errors of predictions against labels, frame by frame."""
     bias: dict[str, float] = {}
     if fit_bias:
-        predictions, bias = refit_bias(data, predictions)
+        predictions, bias = refit_predictions(data, predictions)
+    differences = [Differences.of(frame, p, frame.n_atoms) for frame, p in zip(data, predictions)]
     total = ErrorSums()
     by_group: dict[str, ErrorSums] = {}
     by_element: dict[int, tuple[float, int]] = {}
-    pairs: dict[str, list[np.ndarray]] = {"energies": [], "forces": [], "stresses": []}
-    by_frame: dict[str, list[tuple[float, int]]] = {"energy": [], "force": []}
-    virials: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
-    for frame, p in zip(data, predictions):
-        errors = _frame_errors(frame, p, pairs)
-        for values, part in zip(by_frame.values(), errors):
-            values.append((1e6 * float((part**2).sum()), part.size))
-        group = by_group.setdefault(frame.group, ErrorSums())
-        if frame.virial is not None and p.virial is not None:
-            pair = (frame.virial / frame.volume, p.virial / frame.volume)
-            virials.setdefault(frame.group, []).append(pair)
-        for sums in (total, group):
-            sums.add(*(torch.from_numpy(e) for e in errors), n_frames=1, n_atoms=frame.n_atoms)
-        if errors[1].size:
-            for number in np.unique(frame.numbers):
-                part = errors[1][frame.numbers == number]
-                squares, count = by_element.get(int(number), (0.0, 0))
-                by_element[int(number)] = (squares + float((part**2).sum()), count + part.size)
+    for frame, d in zip(data, differences):
+        for sums in (total, by_group.setdefault(frame.group, ErrorSums())):
+            sums.add(d)
+        for number in np.unique(frame.numbers) if d.forces.size else ():
+            part = d.forces[frame.numbers == number]
+            squares, count = by_element.get(int(number), (0.0, 0))
+            by_element[int(number)] = (squares + float((part**2).sum()), count + part.size)
     return Evaluation(
         name=data.name,
         errors=total.errors(),
         by_group={name: sums.errors() for name, sums in by_group.items()},
         by_element={chemical_symbols[z]: 1e3 * (s / n) ** 0.5 for z, (s, n) in sorted(by_element.items())},
         bias=bias,
-        few_frames=_few_frames(data, by_frame),
-        misordered=misordered_shear(virials),
-        **_joined(pairs),
+        few_frames=frames_with_most_error(differences, lambda i: _named(data[i])),
+        **_pairs(data, predictions),
     )
 
 
-def _joined(pairs: dict[str, list[np.ndarray]]) -> dict[str, Any]:
-    return {name: np.concatenate(parts) if parts else np.zeros((0, 2)) for name, parts in pairs.items()}
+def _named(frame: Frame) -> str:
+    return f"{frame.source}, {frame.atoms().get_chemical_formula()}"
 
 
-def _few_frames(data: Dataset, by_frame: dict[str, list[tuple[float, int]]]) -> dict[str, FewFrames]:
-    """From the sum of squares and the number of values of each frame."""
-
-    def named(index: int) -> str:
-        return f"{data[index].source}, {data[index].atoms().get_chemical_formula()}"
-
-    found = {
-        quantity: few_frames(named, [square for square, _ in values], [count for _, count in values])
-        for quantity, values in by_frame.items()
+def _pairs(data: Dataset, predictions: list[Prediction]) -> dict[str, Any]:
+    """Labels beside predictions for parity plots, and what their shear stresses say about the order."""
+    energies, forces, stresses = [], [], []
+    by_group: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+    for frame, p in zip(data, predictions):
+        if frame.energy is not None and p.energy is not None:
+            energies.append(np.array([[frame.energy, p.energy]]) / frame.n_atoms)
+        if frame.forces is not None and p.forces is not None:
+            forces.append(np.stack([frame.forces.ravel(), p.forces.ravel()], axis=1))
+        if frame.stress is not None and p.virial is not None:
+            pair = (frame.stress, -p.virial / frame.volume)
+            stresses.append(np.stack([pair[0].ravel(), pair[1].ravel()], axis=1))
+            by_group.setdefault(frame.group, []).append(pair)
+    joined = {
+        name: np.concatenate(values) if values else np.zeros((0, 2))
+        for name, values in (("energies", energies), ("forces", forces), ("stresses", stresses))
     }
-    return {quantity: few for quantity, few in found.items() if few is not None}
-
-
-def _frame_errors(
-    frame: Frame, p: Prediction, pairs: dict[str, list[np.ndarray]]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    n = frame.n_atoms
-    energy, forces, virial = np.zeros(0), np.zeros(0), np.zeros(0)
-    if frame.energy is not None and p.energy is not None:
-        energy = np.array([(p.energy - frame.energy) / n])
-        pairs["energies"].append(np.array([[frame.energy / n, p.energy / n]]))
-    if frame.forces is not None and p.forces is not None:
-        forces = p.forces - frame.forces
-        pairs["forces"].append(np.stack([frame.forces.ravel(), p.forces.ravel()], axis=1))
-    if frame.virial is not None and p.virial is not None:
-        virial = (p.virial - frame.virial) / n
-        pairs["stresses"].append(-np.stack([frame.virial.ravel(), p.virial.ravel()], axis=1) / frame.volume)
-    return energy, forces, virial
-
-
-def refit_bias(data: Dataset, predictions: list[Prediction]) -> tuple[list[Prediction], dict[str, float]]:
-    """Add the least-squares energy of each element of (label - prediction) to the predictions.
-
-    Raises:
-        DataError: no frame has both an energy label and a prediction.
-    """
-    both = [f.energy is not None and p.energy is not None for f, p in zip(data, predictions)]
-    labelled = data.subset(np.flatnonzero(both))
-    differences = np.array([f.energy - p.energy for f, p, b in zip(data, predictions, both) if b])  # type: ignore[operator]
-    bias, _ = energy_bias(labelled, data.elements, residuals=differences)
-    shifts = data.compositions(data.elements) @ bias
-    moved = [
-        dataclasses.replace(p, energy=None if p.energy is None else p.energy + float(shift))
-        for p, shift in zip(predictions, shifts)
-    ]
-    return moved, dict(zip(data.elements, bias.tolist()))
+    return {**joined, "misordered": misordered_shear(by_group)}

@@ -1,4 +1,4 @@
-"""What is measured on the data before training: environment statistics and energy biases."""
+"""What is measured on the data before training: statistics of environments and of parameters."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpa2calc.errors import DataError
-from dpa2calc.model.config import ModelConfig
 from dpa2calc.model.descriptors.dpa1 import DPA1
 from dpa2calc.model.descriptors.dpa2 import DPA2
 from dpa2calc.model.neighborhood import Environment, switch
 from dpa2calc.model.potential import Potential
 from dpa2calc.structures.graph import Graph
-from dpa2calc.training.data.dataset import Dataset, Frame
-from dpa2calc.training.fit.loader import require_parameters
+from dpa2calc.training.data.dataset import Frame
+from dpa2calc.training.data.sets import require_parameters
 
 STD_FLOOR = 1e-2
 STD_WITHOUT_DATA = 0.1
@@ -116,43 +114,6 @@ def set_environment_statistics(
         block.environment.std.copy_(std)
 
 
-def energy_bias(
-    dataset: Dataset, type_map: Sequence[str], *, residuals: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Least-squares energy of each element, and what it leaves.
-
-    Solves sum_t n_ft b_t = E_f for the frames with an energy; where compositions do not tell elements
-    apart the solution of least norm is taken, and elements that do not occur get 0.
-
-    Args:
-        residuals: (n_frames,) energies to fit instead of the labels, such as label - prediction, eV.
-
-    Returns:
-        bias (n_types,) in eV, and the remaining error of each labelled frame in eV/atom.
-
-    Raises:
-        DataError: no frame has an energy.
-    """
-    labelled = [i for i, frame in enumerate(dataset) if frame.energy is not None]
-    if not labelled:
-        raise DataError(f"{dataset.name}: no frame has an energy, so no energy bias can be fitted")
-    counts = dataset.compositions(type_map)[labelled]
-    if residuals is None:
-        energies = np.array([dataset[i].energy for i in labelled], dtype=np.float64)
-    else:
-        energies = np.asarray(residuals, dtype=np.float64)[labelled]
-    present = counts.any(axis=0)
-    bias = np.zeros(len(type_map))
-    bias[present] = np.linalg.lstsq(counts[:, present], energies, rcond=1e-10)[0]
-    return bias, (energies - counts @ bias) / counts.sum(axis=1)
-
-
-def set_energy_bias(potential: Potential, head: int, bias: np.ndarray) -> None:
-    """Write the energy bias (n_types,) of one head, eV."""
-    values = torch.from_numpy(np.asarray(bias, dtype=np.float64))
-    potential.get_submodule(f"heads.{head}.out_bias").get_buffer("values").copy_(values)
-
-
 def set_parameter_statistics(potential: Potential, head: int, frames: Sequence[Frame]) -> None:
     """Write mean and inverse deviation of the frame and atomic parameters that one head takes.
 
@@ -179,21 +140,3 @@ def set_parameter_statistics(potential: Potential, head: int, frames: Sequence[F
         deviation = np.maximum(values.std(axis=0), STD_FLOOR)
         for kind, result in (("avg", values.mean(axis=0)), ("inv_std", 1.0 / deviation)):
             module.get_buffer(f"{name}_{kind}").copy_(torch.from_numpy(result))
-
-
-def spread_frames(dataset: Dataset, n: int, *, seed: int = 0) -> list[int]:
-    """Indices of at most `n` frames, a random sample without repetition, in order."""
-    if len(dataset) <= n:
-        return list(range(len(dataset)))
-    return sorted(int(i) for i in np.random.default_rng(seed).permutation(len(dataset))[:n])
-
-
-def check_type_map(dataset: Dataset, config: ModelConfig) -> None:
-    """Raise a DataError when the set has elements outside the type map."""
-    missing = [e for e in dataset.elements if e not in config.type_map]
-    if missing:
-        raise DataError(
-            f"{dataset.name} contains {', '.join(missing)}, which the model has no type for "
-            f"(type map: {', '.join(config.type_map)}); train a model whose type map includes them, "
-            "or leave out these frames"
-        )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from dpa2calc.structures.graph_builder import GraphSpec
 from dpa2calc.validation import check_device
 
 ModelLike = str | Path | Potential
+Made = TypeVar("Made")
 MemberLike = ModelLike | tuple[ModelLike | None, str | None]
 
 
@@ -192,7 +193,7 @@ def make_members(
     return tuple(members)
 
 
-def _is_pair(entry: Any) -> bool:
+def _is_pair(entry: object) -> bool:
     return isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[1], (str, type(None)))
 
 
@@ -214,9 +215,9 @@ def combine(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return out
 
 
-def each_spec(members: Sequence[Member], build: Callable[[GraphSpec], Any]) -> list[Any]:
+def each_spec(members: Sequence[Member], build: Callable[[GraphSpec], Made]) -> list[Made]:
     """`build(spec)` for each member; equal specs are built once."""
-    made: dict[GraphSpec, Any] = {}
+    made: dict[GraphSpec, Made] = {}
     for member in members:
         if member.spec not in made:
             made[member.spec] = build(member.spec)

@@ -1,10 +1,9 @@
-"""From graphs to results: one structure, or many in batches bounded by their number of atoms."""
+"""From graphs to results in ASE's units, for the structures that are computed together."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,14 +11,14 @@ import torch
 from ase import Atoms
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from dpa2calc.engine.committee import Member, combine, each_spec
-from dpa2calc.engine.dispersion import Dispersion, dispersion_results
-from dpa2calc.errors import DPA2CalcError
 from dpa2calc.model.potential import Output
-from dpa2calc.structures.graph import Graph, collate
-from dpa2calc.structures.graph_builder import GraphSpec, Inspector, graph_from_atoms
+from dpa2calc.structures.graph import Graph
+from dpa2calc.structures.graph_builder import GraphSpec
 from dpa2calc.structures.lattice import cell_volume, volume_or_nan
-from dpa2calc.validation import atomic_parameters, check_finite, frame_parameters
+from dpa2calc.validation import atomic_parameters, frame_parameters
+
+from .committee import Member, combine, each_spec
+from .dispersion import Dispersion, dispersion_results
 
 Results = dict[str, Any]
 # Parts by atom, which D3 does not have: with dispersion they would not add up, so they are left out.
@@ -31,7 +30,14 @@ def has_stress(atoms: Atoms) -> bool:
     return bool(atoms.pbc.any()) and cell_volume(atoms) is not None
 
 
-def with_parameters(graph: Graph, atoms: Atoms, member: Member) -> Graph:
+def member_graphs(
+    members: Sequence[Member], atoms: Atoms, build: Callable[[GraphSpec], Graph]
+) -> list[Graph]:
+    """The graph of each member, with the parameters of its head; equal specs are built once."""
+    return [_with_parameters(g, atoms, m) for g, m in zip(each_spec(members, build), members)]
+
+
+def _with_parameters(graph: Graph, atoms: Atoms, member: Member) -> Graph:
     """The graph with the frame and atomic parameters that the member's head consumes."""
     fitting = member.head.fitting
     if not (fitting.numb_fparam or fitting.numb_aparam):
@@ -112,74 +118,3 @@ def _stress(virial: np.ndarray, atoms: Atoms) -> np.ndarray:
     """-(W + W^T) / 2V in Voigt order, (..., 3, 3) -> (..., 6)."""
     symmetric = -0.5 * (virial + np.swapaxes(virial, -1, -2)) / volume_or_nan(atoms)
     return full_3x3_to_voigt_6_stress(symmetric)
-
-
-def batches(sizes: Sequence[int], limit: int) -> Iterator[list[int]]:
-    """Indices of structures of similar size, at most `limit` atoms together (one structure at least)."""
-    batch: list[int] = []
-    total = 0
-    for index in np.argsort(sizes, kind="stable").tolist():
-        if batch and total + sizes[index] > limit:
-            yield batch
-            batch, total = [], 0
-        batch.append(index)
-        total += sizes[index]
-    if batch:
-        yield batch
-
-
-def evaluate_many(
-    members: Sequence[Member],
-    structures: Sequence[Atoms],
-    *,
-    check: Callable[[Atoms], None],
-    inspect: Inspector,
-    batch_atoms: int,
-    stresses: bool,
-    dispersion: Dispersion | None,
-    done: Callable[[int], None],
-) -> list[Results]:
-    """Results in the order of the structures; errors name the structure.
-
-    Args:
-        check: refuses a structure before anything is computed.
-        inspect: looks at the distances in each structure.
-        done: told the number of structures finished after each batch.
-    """
-    for index, atoms in enumerate(structures):
-        with naming(index, atoms):
-            check(atoms)
-    out: list[Results | None] = [None] * len(structures)
-    for batch in batches([len(atoms) for atoms in structures], batch_atoms):
-        chosen = [structures[index] for index in batch]
-        columns: list[list[Graph]] = []
-        for index, atoms in zip(batch, chosen):
-            with naming(index, atoms):
-                columns.append(_graphs(members, atoms, inspect, stresses))
-        graphs = [collate(list(column)) for column in zip(*columns)]
-        for index, atoms, result in zip(batch, chosen, compute(members, graphs, chosen, stresses=stresses)):
-            with naming(index, atoms):
-                add_dispersion(result, atoms, dispersion)
-                check_finite(result)
-            out[index] = result
-        done(len(batch))
-    return [result for result in out if result is not None]
-
-
-def _graphs(members: Sequence[Member], atoms: Atoms, inspect: Inspector, stresses: bool) -> list[Graph]:
-    def build(spec: GraphSpec) -> Graph:
-        return graph_from_atoms(atoms, spec, positions=stresses, inspect=inspect)
-
-    return [
-        with_parameters(graph, atoms, member) for graph, member in zip(each_spec(members, build), members)
-    ]
-
-
-@contextmanager
-def naming(index: int, atoms: Any) -> Iterator[None]:
-    """Puts 'structure 3 (Cu4): ' in front of the errors of this package."""
-    try:
-        yield
-    except DPA2CalcError as error:
-        formula = atoms.get_chemical_formula() if isinstance(atoms, Atoms) else "?"
-        raise type(error)(f"structure {index} ({formula}): {error}") from error

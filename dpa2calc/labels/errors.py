@@ -1,56 +1,162 @@
-"""Errors of predicted energies, forces and stresses against labels that came with the structures."""
+"""Errors of predicted energies, forces and virials against labels; of arrays, whatever model made them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Protocol
 
 import numpy as np
-from ase import Atoms
 from ase.stress import full_3x3_to_voigt_6_stress
 from ase.units import GPa
 
+from dpa2calc.errors import DataError
 from dpa2calc.files.results import ShownBySummary
-from dpa2calc.structures.lattice import is_crystal
 
-from .names import as_array, as_number, stored_label, virial_label
+QUANTITIES = ("energy", "force", "virial")
+
+
+class Quantities(Protocol):
+    """Of one structure, labels or predictions: energy eV, forces (n, 3) eV/Å, virial (3, 3) eV; or None."""
+
+    @property
+    def energy(self) -> float | None: ...
+    @property
+    def forces(self) -> np.ndarray | None: ...
+    @property
+    def virial(self) -> np.ndarray | None: ...
 
 
 @dataclass(frozen=True)
-class Labels:
-    """What a file says of one structure: energy (eV), forces (n_atoms, 3), stress (6,), each or None."""
+class Prediction:
+    """What a model says about one structure: energy eV, forces (n, 3) eV/Å, virial (3, 3) eV; or None."""
 
-    energy: float | None = None
-    forces: np.ndarray | None = None
-    stress: np.ndarray | None = None
+    energy: float | None
+    forces: np.ndarray | None
+    virial: np.ndarray | None
 
 
-def labels_of(
-    atoms: Atoms,
-    *,
-    energy: str = "energy",
-    forces: str = "forces",
-    stress: str = "stress",
-    virial: str = "virial",
-) -> Labels:
-    """Labels by name in a stored calculator result, `atoms.info` or `atoms.arrays`; nothing is computed.
+@dataclass(frozen=True)
+class Differences:
+    """Prediction minus label of one structure, empty where one of them is missing.
 
-    A stress is six numbers, nine, or (3, 3), in ASE's sign; without one it is taken from a `virial`
-    (eV, -volume * stress). Only cells that are periodic in three directions have one.
-
-    Raises:
-        DataError: a label has the wrong shape, is not a number, or belongs to other positions.
+    energy: (1,) eV/atom. forces: (n, 3) eV/Å. virial: (3, 3) eV/atom.
     """
-    found = [stored_label(atoms, key) for key in (energy, forces)]
-    matrix, _ = virial_label(atoms, stress=stress, virial=virial)
-    if not is_crystal(atoms):
-        matrix = None
-    return Labels(
-        None if found[0] is None else as_number(found[0], energy),
-        None if found[1] is None else as_array(found[1], (len(atoms), 3), forces),
-        None if matrix is None else full_3x3_to_voigt_6_stress(-matrix / atoms.get_volume()),
-    )
+
+    n_atoms: int
+    energy: np.ndarray
+    forces: np.ndarray
+    virial: np.ndarray
+
+    @classmethod
+    def of(cls, label: Quantities, made: Quantities, n_atoms: int) -> Differences:
+        """Of a structure of this many atoms.
+
+        Raises:
+            DataError: a label or a prediction has another shape than the structure.
+        """
+        require_shapes(label, n_atoms, "the label")
+        require_shapes(made, n_atoms, "the prediction")
+        energy = np.atleast_1d(_difference(label.energy, made.energy)) / n_atoms
+        forces, virial = _difference(label.forces, made.forces), _difference(label.virial, made.virial)
+        return cls(n_atoms, energy, forces, virial / n_atoms)
+
+
+def require_shapes(values: Quantities, n_atoms: int, whose: str) -> None:
+    """Raise a DataError unless energy, forces and virial fit a structure of this many atoms."""
+    for name, shape in (("energy", ()), ("forces", (n_atoms, 3)), ("virial", (3, 3))):
+        value = getattr(values, name)
+        if value is not None and np.shape(value) != shape:
+            raise DataError(f"{whose}: {name} has shape {np.shape(value)}, expected {shape}")
+
+
+def _difference(label: float | np.ndarray | None, made: float | np.ndarray | None) -> np.ndarray:
+    return np.zeros(0) if label is None or made is None else np.asarray(made - label)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Errors:
+    """Root mean square and mean absolute errors; None where the set has no such label.
+
+    Energies and virials in meV/atom, forces in meV/Å (over components).
+    """
+
+    n_frames: int
+    n_atoms: int
+    energy_rmse: float | None
+    energy_mae: float | None
+    force_rmse: float | None
+    force_mae: float | None
+    virial_rmse: float | None = None
+    virial_mae: float | None = None
+
+    def to_dict(self) -> dict[str, float | int | None]:
+        """Plain dict, ready for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        parts = [f"{self.n_frames} frames"]
+        for name, unit in (("energy", "meV/atom"), ("force", "meV/Å"), ("virial", "meV/atom")):
+            rmse, mae = getattr(self, f"{name}_rmse"), getattr(self, f"{name}_mae")
+            if rmse is not None:
+                parts.append(f"{name} RMSE {rmse:.2f} MAE {mae:.2f} {unit}")
+        return ", ".join(parts)
+
+
+class ErrorSums:
+    """Sums of squares and magnitudes of errors, by quantity; `values` (2 + 3 x 3,) can be added up."""
+
+    def __init__(self, values: np.ndarray | None = None):
+        self.values = np.zeros(11) if values is None else values
+
+    def count(self, *differences: np.ndarray, n_frames: int, n_atoms: int) -> None:
+        """Take in energies (eV/atom), forces (eV/Å), virials (eV/atom) of some frames; each may be empty."""
+        sums = [float(n_frames), float(n_atoms)]
+        for error in map(np.ravel, differences):
+            sums += [float(error @ error), float(np.abs(error).sum()), float(error.size)]
+        self.values += sums
+
+    def add(self, d: Differences) -> None:
+        """Take in one structure."""
+        self.count(d.energy, d.forces, d.virial, n_frames=1, n_atoms=d.n_atoms)
+
+    def errors(self) -> Errors:
+        """The averages."""
+        n_frames, n_atoms, *rest = self.values.tolist()
+        fields: dict[str, float | None] = {}
+        for name, (squares, magnitudes, count) in zip(QUANTITIES, zip(*[iter(rest)] * 3)):
+            fields[f"{name}_rmse"] = 1e3 * math.sqrt(squares / count) if count else None
+            fields[f"{name}_mae"] = 1e3 * magnitudes / count if count else None
+        return Errors(n_frames=int(n_frames), n_atoms=int(n_atoms), **fields)
+
+
+def validation_score(errors: Mapping[str, Errors], weights: Mapping[str, float]) -> float:
+    """Weighted geometric mean over sets of sqrt(energy RMSE * force RMSE): no unit has to be chosen.
+
+    Sets without energies or forces count with what they have; infinite when an error is not finite.
+    """
+    total = weight_sum = 0.0
+    for name, e in errors.items():
+        values = [v for v in (e.energy_rmse, e.force_rmse) if v is not None]
+        if not values:
+            continue
+        if not all(math.isfinite(v) for v in values):
+            return math.inf
+        total += weights[name] * sum(math.log(max(v, 1e-9)) for v in values) / len(values)
+        weight_sum += weights[name]
+    return math.exp(total / weight_sum) if weight_sum else math.inf
+
+
+def weighted_average(
+    errors: Mapping[str, Errors], weights: Mapping[str, float], quantity: str
+) -> float | None:
+    """The paper's WARMSE: mean of e.g. `force_rmse` over sets, weighted; sets without it are left out."""
+    pairs = [
+        (weights[n], getattr(e, quantity)) for n, e in errors.items() if getattr(e, quantity) is not None
+    ]
+    total = sum(w for w, _ in pairs)
+    return sum(w * v for w, v in pairs) / total if total else None
 
 
 @dataclass(frozen=True)
@@ -63,20 +169,21 @@ class ErrorFigure:
     count: int
 
     @classmethod
-    def of(cls, differences: np.ndarray) -> ErrorFigure:
-        """From prediction minus label, any shape."""
-        flat = np.asarray(differences, dtype=np.float64).ravel()
-        return cls(
-            float(np.abs(flat).mean()), float(np.sqrt((flat**2).mean())), float(flat.mean()), int(flat.size)
-        )
+    def of(cls, *differences: np.ndarray) -> ErrorFigure | None:
+        """From prediction minus label, any shapes; None where there is no number."""
+        d = np.concatenate([np.zeros(0), *map(np.ravel, differences)])
+        if not d.size:
+            return None
+        return cls(float(np.abs(d).mean()), float(np.sqrt((d**2).mean())), float(d.mean()), int(d.size))
 
 
 @dataclass(frozen=True)
 class LabelErrors(ShownBySummary):
-    """Errors over all structures that have the label.
+    """Errors over all structures that have the label, in more detail than `Errors`.
 
     energy: meV/atom. energy_shifted: the same after taking the mean difference (`energy.bias`) away, which
-    tells a constant offset between two codes from real errors. forces: meV/Å, a component. stress: GPa.
+    tells a constant offset between two codes from real errors. forces: meV/Å, a component. stress: GPa, of
+    its six components.
     """
 
     n_structures: int
@@ -84,6 +191,24 @@ class LabelErrors(ShownBySummary):
     energy_shifted: ErrorFigure | None = None
     forces: ErrorFigure | None = None
     stress: ErrorFigure | None = None
+
+    @classmethod
+    def of(cls, differences: Sequence[Differences], volumes: Sequence[float]) -> LabelErrors | None:
+        """None where no structure has a label; volumes in Å^3."""
+        energies = 1e3 * np.concatenate([np.zeros(0), *(d.energy for d in differences)])
+        stresses = [
+            full_3x3_to_voigt_6_stress(-d.virial * (d.n_atoms / volume)) / GPa
+            for d, volume in zip(differences, volumes)
+            if d.virial.size and volume
+        ]
+        errors = cls(
+            n_structures=sum(any(a.size for a in (d.energy, d.forces, d.virial)) for d in differences),
+            energy=ErrorFigure.of(energies),
+            energy_shifted=ErrorFigure.of(energies - np.mean(energies)) if len(energies) > 1 else None,
+            forces=ErrorFigure.of(*(1e3 * d.forces for d in differences)),
+            stress=ErrorFigure.of(*stresses),
+        )
+        return errors if errors.n_structures else None
 
     def summary(self) -> str:
         """A small table."""
@@ -103,32 +228,3 @@ class LabelErrors(ShownBySummary):
             if f is not None
         ]
         return "\n".join(lines)
-
-
-def label_errors(
-    structures: Sequence[Atoms], results: Sequence[dict[str, Any]], labels: Sequence[Labels]
-) -> LabelErrors | None:
-    """Errors over all structures, None where no structure has a label.
-
-    Args:
-        results: one dict a structure with energy (eV), forces (n_atoms, 3), and stress (6,) if any.
-        labels: one a structure.
-    """
-    triples = list(zip(structures, results, labels))
-    energies = [1e3 * (r["energy"] - l.energy) / len(a) for a, r, l in triples if l.energy is not None]
-    forces = [1e3 * (r["forces"] - l.forces).ravel() for _, r, l in triples if l.forces is not None]
-    stress = [(r["stress"] - l.stress) / GPa for _, r, l in triples if l.stress is not None and "stress" in r]
-    if not (energies or forces or stress):
-        return None
-    shifted = np.array(energies) - np.mean(energies) if len(energies) > 1 else None
-    return LabelErrors(
-        n_structures=_labelled(labels),
-        energy=ErrorFigure.of(np.array(energies)) if energies else None,
-        energy_shifted=ErrorFigure.of(shifted) if shifted is not None else None,
-        forces=ErrorFigure.of(np.concatenate(forces)) if forces else None,
-        stress=ErrorFigure.of(np.concatenate(stress)) if stress else None,
-    )
-
-
-def _labelled(labels: Sequence[Labels]) -> int:
-    return sum(any(value is not None for value in (l.energy, l.forces, l.stress)) for l in labels)

@@ -19,8 +19,8 @@ from dpa2calc.training import Dataset, Errors, TrainConfig, TrainingSet, load_re
 from dpa2calc.training.config.model import with_changes
 from dpa2calc.training.config.run_file import RunFile, read_run_file
 from dpa2calc.training.config.sections import ModelSection
+from dpa2calc.training.data.dataset import spread_frames
 from dpa2calc.training.learning_curve import Scheme
-from dpa2calc.training.statistics import spread_frames
 
 RECIPE = Path(__file__).parents[1] / "default_model.toml"
 # Sets that the comparison run never sees: the downstream tasks of the zero-shot table and figures.

@@ -42,7 +42,7 @@ from dpa2calc.training import (
     registered_sets,
     training_collection,
 )
-from dpa2calc.training.statistics import energy_bias
+from dpa2calc.training.data.element_energies import energy_bias
 
 SINGLE = ("H2O-PBE0TS", "SSE-PBE", "FerroEle", "Mol-3BPA", "Inorganic-MPtrj1k", "HfO2-PBE")
 # Table 2 fits the energies of an unseen set with the head of one chosen pre-training set, the nearest.

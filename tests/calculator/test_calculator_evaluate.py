@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from dpa2calc.calculator import DPA2Calculator
-from dpa2calc.engine.dense import batches
 from dpa2calc.errors import ConfigError, HeadError, StructureError
 from dpa2calc.model.config import FittingConfig, HeadConfig
 
@@ -30,14 +29,6 @@ def test_a_batch_equals_one_by_one_in_the_given_order(calc, structure_of, batch_
         calc.reset()
         calc.get_property("stresses" if "stresses" in one else "energy", atoms)
         assert_same(one, calc.results)
-
-
-def test_batches_are_bounded_and_complete():
-    sizes = [5, 900, 3, 3, 40, 1, 7]
-    made = list(batches(sizes, 50))
-    assert sorted(index for batch in made for index in batch) == list(range(7))
-    assert all(sum(sizes[i] for i in batch) <= 50 or len(batch) == 1 for batch in made)
-    assert [1] in made and list(batches([], 10)) == []
 
 
 def test_evaluate_takes_generators_and_leaves_the_calculator_alone(one_calc, structure_of):

@@ -12,7 +12,6 @@ from ase.io import read, write
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from dpa2calc.cli.main import main
-from dpa2calc.labels.errors import Labels, label_errors, labels_of
 from dpa2calc.model.config import DPA1Config, FittingConfig, HeadConfig, ModelConfig
 from dpa2calc.model.potential import Potential
 from dpa2calc.store.checkpoint import save_checkpoint
@@ -182,19 +181,6 @@ def test_errors_against_labels_under_other_names(capsys, tmp_path):
     assert "no frame has a label 'E0' (--energy-key)" in capsys.readouterr().err
 
 
-def test_error_figures_by_hand():
-    atoms = molecule("H2O")
-    forces = np.zeros((3, 3))
-    results = [{"energy": 3.0, "forces": forces + 0.1}, {"energy": 9.0, "forces": forces}]
-    labels = [Labels(energy=0.0, forces=forces), Labels(energy=3.0)]
-    errors = label_errors([atoms, atoms], results, labels)
-    assert errors.energy.mae == 1500 and errors.energy.rmse == pytest.approx(1e3 * np.sqrt((1 + 4) / 2))
-    assert errors.energy_shifted.rmse == pytest.approx(500) and errors.forces.rmse == pytest.approx(100)
-    assert errors.n_structures == 2 and errors.stress is None
-    assert label_errors([atoms], results[:1], [Labels()]) is None
-    assert labels_of(atoms) == Labels()
-
-
 def test_evaluate_names_the_one_frame_that_makes_the_error(capsys, tmp_path):
     rng, frames = np.random.default_rng(2), []
     for number in range(25):
@@ -219,7 +205,7 @@ def test_evaluate_errors(capsys, checkpoint, tmp_path):
     bad.write_text("nonsense")
     write(copper, bulk("Cu", cubic=True))
     for command, text in [
-        (["nothing.xyz", *water], "nothing.xyz does not exist"),
+        (["nothing.xyz", *water], "there is no file nothing.xyz"),
         ([str(bad), *water], "bad.cif cannot be read"),
         ([str(copper), *model], "has 2 heads"),
         ([str(copper), *water], "structure 0 (Cu4): head 'Water_PBE' never saw Cu"),

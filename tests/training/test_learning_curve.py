@@ -10,10 +10,10 @@ import torch
 
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.lock import locked
+from dpa2calc.labels.errors import Errors
 from dpa2calc.training.config.train import FinetuneConfig, TrainConfig
 from dpa2calc.training.fit.setup import new_potential
 from dpa2calc.training.learning_curve import LearningCurve, Point, fine_tuned, from_scratch, learning_curve
-from dpa2calc.training.metrics import Errors
 
 
 def _errors(force):

@@ -9,12 +9,9 @@ import pytest
 import torch
 from ase import Atoms
 
-from dpa2calc.errors import DataError
 from dpa2calc.model.potential import Potential
 from dpa2calc.structures.graph_builder import graph_from_atoms
-from dpa2calc.training.data.dataset import Dataset
-from dpa2calc.training.fit.setup import TrainingData, TrainingSet, fit_energy_biases
-from dpa2calc.training.statistics import energy_bias, set_environment_statistics
+from dpa2calc.training.statistics import set_environment_statistics
 
 
 def _by_hand(frames, block, kind, number):
@@ -77,40 +74,3 @@ def test_isolated_atoms_have_the_floor(tiny_model):
     potential = Potential(config)
     set_environment_statistics(potential, [graph_from_atoms(Atoms("Ar"), config)])
     np.testing.assert_allclose(potential.descriptor.repinit.environment.std[0], 1e-2)
-
-
-def test_bias_recovers_element_energies():
-    rng = np.random.default_rng(0)
-    truth = {"H": -13.6, "O": -430.2, "Si": -160.0}
-    frames = []
-    for _ in range(20):
-        symbols = rng.choice(list(truth), size=6)
-        atoms = Atoms(symbols, positions=rng.normal(size=(6, 3)) * 5)
-        atoms.info["energy"] = sum(truth[s] for s in symbols)
-        frames.append(atoms)
-    bias, residual = energy_bias(Dataset.from_atoms(frames), ("C", "H", "O", "Si"))
-    np.testing.assert_allclose(bias, [0.0, -13.6, -430.2, -160.0], atol=1e-9)
-    np.testing.assert_allclose(residual, 0.0, atol=1e-10)
-
-
-def test_bias_of_one_composition_is_the_least_norm_one():
-    atoms = Atoms("H2O", positions=np.eye(3) * 2, info={"energy": -10.0})
-    bias, _ = energy_bias(Dataset.from_atoms([atoms, atoms]), ("H", "O"))
-    np.testing.assert_allclose(bias, [-4.0, -2.0], atol=1e-12)  # along (2, 1)
-    with pytest.raises(DataError, match="no frame has an energy"):
-        energy_bias(Dataset.from_atoms([Atoms("H")]), ("H",))
-
-
-def test_sets_of_one_head_share_its_bias(tiny_model, lj_data):
-    config = tiny_model(("A", "B"))
-    sets = {
-        "one": TrainingSet(lj_data(4, shift=-1.0), head="A"),
-        "two": TrainingSet(lj_data(4, shift=-3.0), head="A"),
-        "B": TrainingSet(lj_data(4, shift=-7.0)),
-    }
-    potential = Potential(config)
-    data = TrainingData.of(sets, config)
-    fit_energy_biases(potential, data)
-    lj = np.mean([f.energy / f.n_atoms for f in lj_data(4)])
-    assert float(potential.heads[0].out_bias.values[0]) == pytest.approx(lj - 2.0, abs=1e-9)
-    assert float(potential.heads[1].out_bias.values[0]) == pytest.approx(lj - 7.0, abs=1e-9)

@@ -29,7 +29,7 @@ def build_model(run: RunFile[TrainConfig], sets: Mapping[str, TrainingSet]) -> M
     A text that is no preset is a trained model to go on with: a checkpoint file, or a name as in
     `DPA2Calculator(name)`; its heads must be those that the sets name.
     """
-    from dpa2calc.training.fit.run import model_for
+    from dpa2calc.training.data.sets import model_for
 
     section = run.model
     if isinstance(section, ModelConfig):

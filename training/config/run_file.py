@@ -17,16 +17,16 @@ from dpa2calc.files.patterns import expanded
 from dpa2calc.files.typed import option_types, typed, unknown_key
 from dpa2calc.model.config import ModelConfig
 from dpa2calc.model.config.presets import preset, preset_names
-from dpa2calc.training.data.dataset import Dataset
+from dpa2calc.training.data.dataset import Dataset, check_set_names
 from dpa2calc.training.data.readers import PathLike
 
 from .model import changed_descriptor, trained_model
-from .sections import ModelSection, SetSection, check_set_names
+from .sections import ModelSection, SetSection
 from .train import TrainConfig
 
 if TYPE_CHECKING:
     from dpa2calc.training.data.checks.report import Finding
-    from dpa2calc.training.fit.setup import TrainingSet
+    from dpa2calc.training.data.sets import TrainingSet
 
 logger = logging.getLogger(__name__)
 Options = TypeVar("Options", bound=TrainConfig, covariant=True)
@@ -212,7 +212,7 @@ def load_sets(run: RunFile[TrainConfig]) -> tuple[dict[str, TrainingSet], dict[s
         mark_checked,
         require_sound,
     )
-    from dpa2calc.training.fit.setup import TrainingSet, check_labels
+    from dpa2calc.training.data.sets import TrainingSet, check_labels
 
     check_run(run)
     training, test = {}, {}

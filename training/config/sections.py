@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from dpa2calc.errors import ConfigError
 from dpa2calc.files.options import at_least
-from dpa2calc.files.typed import shown
 from dpa2calc.labels.names import LabelKeys
 from dpa2calc.model.config import check
 
@@ -68,13 +64,3 @@ class ModelSection:
         default_factory=dict
     )
     fitting: Annotated[dict[str, Any], "changes to the fitting net"] = field(default_factory=dict)
-
-
-def check_set_names(names: Iterable[str]) -> None:
-    """Raise a ConfigError for a set's name that no log, figure or file can show."""
-    for name in names:
-        if not name.strip() or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
-            raise ConfigError(
-                f"the set's name {shown(name)} is not allowed; allowed: letters, digits and signs, "
-                "without line breaks and control characters"
-            )

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 
 from dpa2calc.files.options import at_least, settle
 from dpa2calc.model.config import check
-from dpa2calc.training.fit.schedule import Prefactors, Schedule, ScheduleKind
+
+from .schedule import Prefactors, Schedule, ScheduleKind
 
 Optimizer = Literal["adam", "adamw", "soap"]
 Keep = Literal["best", "last"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,8 +17,10 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
-from dpa2calc.errors import DataError
+from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.patterns import expanded
+from dpa2calc.files.typed import shown
+from dpa2calc.labels.errors import require_shapes
 from dpa2calc.labels.names import (
     OWN_NAMES,
     LabelKeys,
@@ -61,6 +64,9 @@ class Frame:
     aparam: np.ndarray | None = None
     # Whether `checks` has looked at this very object; no field, so that changed copies are looked at again.
     checked: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        require_shapes(self, self.n_atoms, self.source or "a frame")
 
     @property
     def n_atoms(self) -> int:
@@ -309,6 +315,13 @@ def _structures(several: Sequence[Any], name: str) -> Iterator[tuple[Atoms, str]
             raise DataError(f"{name}: expected the names of files, or Atoms, got {type(item).__name__}")
 
 
+def spread_frames(dataset: Dataset, n: int, *, seed: int = 0) -> list[int]:
+    """Indices of at most `n` frames, a random sample without repetition, in order."""
+    if len(dataset) <= n:
+        return list(range(len(dataset)))
+    return sorted(int(i) for i in np.random.default_rng(seed).permutation(len(dataset))[:n])
+
+
 def type_lookup(type_map: Sequence[str]) -> np.ndarray:
     """Table from atomic number to position in the type map; -1 where the element is not in it.
 
@@ -319,3 +332,13 @@ def type_lookup(type_map: Sequence[str]) -> np.ndarray:
         if symbol in chemical_symbols:
             table[chemical_symbols.index(symbol)] = position
     return table
+
+
+def check_set_names(names: Iterable[str]) -> None:
+    """Raise a ConfigError for a set's name that no log, figure or file can show."""
+    for name in names:
+        if not name.strip() or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
+            raise ConfigError(
+                f"the set's name {shown(name)} is not allowed; allowed: letters, digits and signs, "
+                "without line breaks and control characters"
+            )

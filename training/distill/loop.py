@@ -13,19 +13,18 @@ import numpy as np
 from tqdm import tqdm
 
 from dpa2calc.errors import ConfigError, TrainingError
+from dpa2calc.labels.errors import Errors
 from dpa2calc.model.compression import why_no_kernels, why_not_compressible
 from dpa2calc.model.potential import Potential
 from dpa2calc.store.checkpoint import load_checkpoint, save_checkpoint
 from dpa2calc.training.config.train import TrainConfig
-from dpa2calc.training.data.dataset import Dataset
+from dpa2calc.training.data.dataset import Dataset, spread_frames
 from dpa2calc.training.data.readers import PathLike
 from dpa2calc.training.data.readers.frame_file import read_frames
-from dpa2calc.training.energy_bias.energy_level import shift_energy_bias
+from dpa2calc.training.energy_bias import shift_energy_bias
 from dpa2calc.training.evaluate import evaluate
 from dpa2calc.training.fit.run import train_in
-from dpa2calc.training.metrics import Errors
 from dpa2calc.training.runs.folder import remove_large_files, remove_leftovers, run_folder
-from dpa2calc.training.statistics import spread_frames
 
 from .config import DistillConfig, MDCondition
 from .frames import LabelledFrames
@@ -225,9 +224,9 @@ class Distillation:
                 f"sample_interval, or explore with the teacher:\n{notes}"
             )
         data = Dataset.from_atoms(frames, name=f"round {number}")
-        config, device = self.config, self.device
-        errors, deviations = force_deviations(data, potential, device=device)
-        chosen = choose_frames(data, deviations, potential, config, device=device)
+        config = self.config
+        errors, deviations = force_deviations(data, potential, device=self.device)
+        chosen = choose_frames(data, deviations, potential, config)
         self.labels.add(number, [frames[i] for i in chosen])
         over = (deviations > config.threshold) & (deviations <= config.upper_bound)
         return DistillRound(

@@ -13,12 +13,12 @@ from dpa2calc.files.atomic import write_json
 from dpa2calc.files.figures import Axes, panels_for, save_figure
 from dpa2calc.files.results import Result, from_plain
 from dpa2calc.files.typed import to_dict
+from dpa2calc.labels.errors import Errors
 from dpa2calc.model.potential import Potential
 from dpa2calc.store.checkpoint import load_checkpoint
 from dpa2calc.training.data.dataset import Dataset
 from dpa2calc.training.data.readers import PathLike
 from dpa2calc.training.data.readers.frame_file import read_json
-from dpa2calc.training.metrics import Errors
 
 from .selection import HEADER, DistillRound, table_row
 

@@ -9,12 +9,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from dpa2calc.engine.batches import in_order
+from dpa2calc.labels.errors import Differences, Errors, ErrorSums
 from dpa2calc.model.potential import Potential
 from dpa2calc.training.data.dataset import Dataset
-from dpa2calc.training.evaluate import compare, predict_potential
-from dpa2calc.training.fit.loader import GraphStore
+from dpa2calc.training.fit.loader import Batch, GraphStore
 from dpa2calc.training.fit.optimizers.optimizer import evaluating
-from dpa2calc.training.metrics import Errors
+from dpa2calc.training.fit.predict import over_frames, predict_potential
 
 from .config import DistillConfig
 
@@ -80,18 +81,17 @@ def force_deviations(
 
     A prediction that is not finite counts as an infinite deviation.
     """
-    predictions = predict_potential(potential, data, device=device)
-    largest = [
-        float(np.linalg.norm(p.forces - f.forces, axis=1).max())  # type: ignore[operator]
-        for f, p in zip(data, predictions)
-    ]
-    deviations = np.array(largest)
+    sums, deviations = ErrorSums(), np.zeros(len(data))
+    for i, (frame, made) in enumerate(zip(data, predict_potential(potential, data, device=device))):
+        difference = Differences.of(frame, made, frame.n_atoms)
+        sums.add(difference)
+        deviations[i] = np.linalg.norm(difference.forces, axis=1).max()
     deviations[~np.isfinite(deviations)] = np.inf
-    return compare(data, predictions).errors, deviations
+    return sums.errors(), deviations
 
 
 def choose_frames(
-    data: Dataset, deviations: np.ndarray, potential: Potential, config: DistillConfig, *, device: str = "cpu"
+    data: Dataset, deviations: np.ndarray, potential: Potential, config: DistillConfig
 ) -> list[int]:
     """Indices, ascending, of the frames to learn from.
 
@@ -102,7 +102,7 @@ def choose_frames(
     over = np.flatnonzero((deviations > config.threshold) & (deviations <= config.upper_bound))
     if len(over) <= config.frames_per_round:
         return [int(i) for i in over]
-    features = mean_descriptors(data.subset(over), potential, device=device)
+    features = mean_descriptors(data.subset(over), potential)
     first = int(np.argmax(deviations[over]))
     return sorted(int(over[i]) for i in farthest_points(features, config.frames_per_round, first=first))
 
@@ -119,17 +119,19 @@ def farthest_points(features: np.ndarray, n: int, *, first: int) -> list[int]:
     return chosen
 
 
-def mean_descriptors(data: Dataset, potential: Potential, *, device: str = "cpu") -> np.ndarray:
+def mean_descriptors(data: Dataset, potential: Potential) -> np.ndarray:
     """Mean descriptor of the atoms of each type, side by side, scaled to unit deviation: (n_frames, d)."""
-    store, n_types = GraphStore(data, potential.config), potential.config.n_types
-    rows = []
+    n_types = potential.config.n_types
+
+    def work(batch: Batch) -> list[np.ndarray]:
+        values, types = potential.descriptors(batch.graph).double(), batch.graph.types  # (n_atoms, width)
+        counts = torch.bincount(types, minlength=n_types).clamp_min(1)
+        sums = values.new_zeros(n_types, values.shape[1]).index_add(0, types, values)
+        return [(sums / counts[:, None]).ravel().cpu().numpy()]  # of one frame: (n_types, width) -> flat
+
+    store = GraphStore(data, potential.config)
     with evaluating(potential), torch.no_grad():
-        for index in range(len(data)):
-            graph = store.graph(index)
-            values = potential.descriptors(graph.to(device)).double().cpu()  # (n_atoms, width)
-            counts = torch.bincount(graph.types, minlength=n_types).clamp_min(1)
-            sums = values.new_zeros(n_types, values.shape[1]).index_add(0, graph.types, values)
-            rows.append((sums / counts[:, None]).ravel().numpy())  # (n_types, width) -> flat
+        rows = in_order(over_frames(work, potential, store, range(len(data)), batch_atoms=1))
     features = np.stack(rows)
     deviation = features.std(axis=0)
     return features / np.where(deviation > 1e-12, deviation, 1.0)

@@ -15,12 +15,12 @@ from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.atomic import write_json
 from dpa2calc.files.identity import calculator_identity, differences, structures_identity
 from dpa2calc.files.results import versions
+from dpa2calc.labels.errors import Errors
 from dpa2calc.model.config import ModelConfig, to_dict
 from dpa2calc.model.potential import Potential
 from dpa2calc.training.config.train import TrainConfig
 from dpa2calc.training.data.dataset import Dataset
 from dpa2calc.training.data.readers.frame_file import read_json
-from dpa2calc.training.metrics import Errors
 from dpa2calc.training.runs.identity import data_identity, model_part, start_part
 
 from .config import DistillConfig, MDCondition

@@ -13,43 +13,36 @@ from pathlib import Path
 from dpa2calc.ambient import own_modes
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.atomic import write_json
+from dpa2calc.labels.errors import Errors, validation_score
 from dpa2calc.model.config import DPA2Config, HeadConfig
 from dpa2calc.model.potential import Potential
 from dpa2calc.store.load import load_model
-from dpa2calc.training.config.sections import check_set_names
 from dpa2calc.training.config.train import FINETUNE_DEFAULTS, FinetuneConfig
 from dpa2calc.training.data.checks.report import check_frames
-from dpa2calc.training.data.dataset import Dataset
+from dpa2calc.training.data.dataset import Dataset, check_set_names, spread_frames
 from dpa2calc.training.data.readers import PathLike
-from dpa2calc.training.energy_bias.energy_level import shift_energy_bias
-from dpa2calc.training.evaluate import compare, find_head, predict_potential
-from dpa2calc.training.fit.distributed import ALONE, Processes
-from dpa2calc.training.fit.loader import lacking_parameters, require_parameters
-from dpa2calc.training.fit.optimizers.optimizer import placed
-from dpa2calc.training.fit.run import with_seen_elements
-from dpa2calc.training.fit.setup import (
+from dpa2calc.training.data.sets import (
     TrainingData,
     TrainingSet,
     check_labels,
-    head_weights,
-    new_potential,
+    check_type_map,
+    lacking_parameters,
+    require_parameters,
     warn_of_misfits,
+    with_seen_elements,
 )
+from dpa2calc.training.energy_bias import fit_energy_biases, shift_energy_bias
+from dpa2calc.training.evaluate import compare, find_head
+from dpa2calc.training.fit.lora import add_lora
+from dpa2calc.training.fit.optimizers.optimizer import placed
+from dpa2calc.training.fit.predict import predict_potential
+from dpa2calc.training.fit.resume import STATE_FILE
+from dpa2calc.training.fit.setup import fit_parameters, head_weights, new_potential
 from dpa2calc.training.fit.trainer import Trainer
-from dpa2calc.training.metrics import Errors, validation_score
 from dpa2calc.training.runs.folder import run_folder
 from dpa2calc.training.runs.identity import WAYS, start_part
+from dpa2calc.training.runs.processes import ALONE, Processes
 from dpa2calc.training.runs.result import TrainResult
-from dpa2calc.training.runs.resume import STATE_FILE
-from dpa2calc.training.statistics import (
-    check_type_map,
-    energy_bias,
-    set_energy_bias,
-    set_parameter_statistics,
-    spread_frames,
-)
-
-from .lora import add_lora
 
 logger = logging.getLogger(__name__)
 
@@ -293,13 +286,11 @@ def _build(
 def _fit_bias(potential: Potential, data: Dataset, config: FinetuneConfig, *, fresh: bool) -> None:
     """Fit the new head's energy of each element, on top of what it predicts, and a fresh one's parameters."""
     if fresh:
-        set_parameter_statistics(potential, 0, data.frames)
-    if not _has_energies(data):
-        return
-    if fresh:
-        bias, _ = energy_bias(data, potential.config.type_map)
-        set_energy_bias(potential, 0, bias)
-    shift_energy_bias(potential, data, frames=config.zero_shot_frames, seed=config.seed)
+        own = TrainingData({data.name: TrainingSet(data)}, {data.name: 0})
+        fit_parameters(potential, own)
+        fit_energy_biases(potential, own)
+    if _has_energies(data):
+        shift_energy_bias(potential, data, frames=config.zero_shot_frames, seed=config.seed)
 
 
 def trainable_weights(potential: Potential, config: FinetuneConfig) -> set[str]:

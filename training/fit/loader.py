@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dpa2calc.errors import DataError
 from dpa2calc.model.config import FittingConfig, ModelConfig
 from dpa2calc.structures.graph import FAR, Graph, collate
 from dpa2calc.structures.graph_builder import GraphSpec, graph_from_atoms
 from dpa2calc.training.data.dataset import Dataset, Frame
+from dpa2calc.training.data.sets import require_parameters
 
 
 @dataclass(frozen=True)
@@ -133,13 +134,10 @@ class Batch:
         """The same batch on another device."""
         if str(device) == "cpu":
             return self
-        moved = {
-            name: getattr(self, name).to(device)
-            for name in ("n_atoms", "energy", "has_energy", "forces", "has_forces", "virial", "has_virial")
+        moved: dict[str, Any] = {
+            n: v.to(device) for n, v in vars(self).items() if isinstance(v, (Tensor, Graph))
         }
-        return Batch(
-            head=self.head, task=self.task, graph=self.graph.to(device), sources=self.sources, **moved
-        )
+        return dataclasses.replace(self, **moved)
 
 
 def make_batch(store: GraphStore, indices: Sequence[int], *, head: int = 0, task: int = 0) -> Batch:
@@ -176,41 +174,3 @@ def _with_parameters(graph: Graph, frames: Sequence[Frame], fitting: FittingConf
     if fitting.numb_aparam:
         aparam = torch.from_numpy(np.concatenate([f.aparam for f in frames if f.aparam is not None]))
     return dataclasses.replace(graph, fparam=fparam, aparam=aparam)
-
-
-def lacking_parameters(frame: Frame, fitting: FittingConfig) -> str:
-    """What a head needs and a frame does not have, in words, or ""."""
-    needs = (
-        ("fparam", frame.fparam, fitting.numb_fparam, "numbers a frame"),
-        ("aparam", frame.aparam, fitting.numb_aparam, "numbers an atom"),
-    )
-    for name, values, number, unit in needs:
-        if not number or (values is None and name == "fparam" and fitting.default_fparam is not None):
-            continue
-        if values is None or values.shape[-1] != number:
-            seen = "none" if values is None else f"{values.shape[-1]}"
-            return f"{number} {unit} ({name}), found {seen}"
-    return ""
-
-
-def require_parameters(frame: Frame, fitting: FittingConfig) -> None:
-    """Raise a DataError for a frame without the parameters that a head needs."""
-    lacking = lacking_parameters(frame, fitting)
-    if lacking:
-        raise DataError(
-            f"{frame.source or 'a frame'}: the head needs {lacking}; they are fparam.npy and aparam.npy in a "
-            "deepmd-kit folder, atoms.info['fparam'] and atoms.arrays['aparam'] elsewhere"
-        )
-
-
-def groups_by_atoms(sizes: Iterable[int], batch_atoms: int) -> list[list[int]]:
-    """Cut a sequence of frame sizes into runs of at most `batch_atoms` atoms, at least one frame each."""
-    groups: list[list[int]] = []
-    room = 0
-    for index, size in enumerate(sizes):
-        if not groups or size > room:
-            groups.append([])
-            room = batch_atoms
-        groups[-1].append(index)
-        room -= size
-    return groups

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +24,10 @@ class LossTerms:
     d_energy: Tensor
     d_forces: Tensor
     d_virial: Tensor
+
+    def differences(self) -> list[np.ndarray]:
+        """Energies, forces and virials, as `ErrorSums.count` takes them."""
+        return [d.cpu().double().numpy() for d in (self.d_energy, self.d_forces, self.d_virial)]
 
 
 @dataclass(frozen=True)

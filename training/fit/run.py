@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,65 +10,35 @@ from pathlib import Path
 from dpa2calc.ambient import own_modes
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.identity import Part
-from dpa2calc.model.config import HeadConfig, ModelConfig
-from dpa2calc.model.config.presets import preset
+from dpa2calc.model.config import ModelConfig
 from dpa2calc.model.potential import Potential
 from dpa2calc.training.config.train import DEFAULTS, TrainConfig
 from dpa2calc.training.data.dataset import Dataset
 from dpa2calc.training.data.readers import PathLike
-from dpa2calc.training.energy_bias.initialization import absorb_initial_energies
-from dpa2calc.training.runs.folder import remove_leftovers, run_folder
-from dpa2calc.training.runs.identity import start_part
-from dpa2calc.training.runs.result import TrainResult
-from dpa2calc.training.runs.resume import STATE_FILE
-
-from .distributed import ALONE, Processes
-from .setup import (
+from dpa2calc.training.data.sets import (
     TrainingData,
     TrainingSet,
-    fit_energy_biases,
+    model_for,
+    warn_of_misfits,
+    warn_of_unused_parameters,
+    with_seen_elements,
+)
+from dpa2calc.training.energy_bias import absorb_initial_energies, fit_energy_biases
+from dpa2calc.training.runs.folder import remove_leftovers, run_folder
+from dpa2calc.training.runs.identity import start_part
+from dpa2calc.training.runs.processes import ALONE, Processes
+from dpa2calc.training.runs.result import TrainResult
+
+from .resume import STATE_FILE
+from .setup import (
     fit_parameters,
     head_weights,
     measure_environment,
     new_potential,
-    warn_of_misfits,
-    warn_of_unused_parameters,
+    tie_heads,
+    untie_heads,
 )
-from .tied_heads import tie_heads, untie_heads
 from .trainer import Trainer
-
-
-@own_modes()
-def model_for(
-    name: str, sets: Mapping[str, TrainingSet | Dataset], *, type_map: tuple[str, ...] | None = None
-) -> ModelConfig:
-    """A preset with one head for each of the sets' heads, and the elements that occur as type map."""
-    whole = {n: s if isinstance(s, TrainingSet) else TrainingSet(s) for n, s in sets.items()}
-    elements: dict[str, set[str]] = {}
-    for set_name, item in whole.items():
-        elements.setdefault(item.head or set_name, set()).update(item.train.elements)
-    if type_map is None:
-        type_map = _by_number(set().union(*elements.values()))
-    heads = tuple(HeadConfig(name=head, elements=_by_number(seen)) for head, seen in elements.items())
-    return preset(name, type_map).with_heads(heads)
-
-
-def _by_number(symbols: set[str]) -> tuple[str, ...]:
-    from ase.data import atomic_numbers
-
-    return tuple(sorted(symbols, key=atomic_numbers.__getitem__))
-
-
-def with_seen_elements(config: ModelConfig, data: TrainingData) -> ModelConfig:
-    """The configuration with each head's `elements` extended by those of its training sets."""
-    heads = []
-    for position, head in enumerate(config.heads):
-        seen = set(head.elements)
-        for name, item in data.sets.items():
-            if data.heads[name] == position:
-                seen |= set(item.train.elements)
-        heads.append(dataclasses.replace(head, elements=_by_number(seen)))
-    return config.with_heads(tuple(heads))
 
 
 @own_modes()
@@ -118,22 +87,22 @@ def train_in(
         adapt: changes a copy of the given Potential before the first step; what the run starts from is, for
             its identity, the Potential without that.
     """
-    if isinstance(model, str):
-        model = model_for(model, sets)
-    given = model if isinstance(model, Potential) else None
+    start_from = model_for(model, sets) if isinstance(model, str) else model
+    given = start_from if isinstance(start_from, Potential) else None
+    known = start_from.config if isinstance(start_from, Potential) else start_from
     if config.freeze_descriptor and given is None:
         raise ConfigError(
             "freeze_descriptor = true, but a fresh descriptor has learned nothing; give a trained model to "
             "start from (model = a checkpoint's file or name)"
         )
-    data = TrainingData.of(sets, given.config if given else model)  # type: ignore[arg-type]
+    data = TrainingData.of(sets, known)
     if processes.first:
-        warn_of_unused_parameters(data, given.config if given else model)  # type: ignore[arg-type]
+        warn_of_unused_parameters(data, known)
     if config.learns_virials and processes.first:
         warn_of_misfits(data)
     with run_folder(folder, processes):
         begun = (folder / STATE_FILE).exists()
-        potential = _first_potential(given or model, data, config, None if begun else adapt)
+        potential = _first_potential(start_from, data, config, None if begun else adapt)
         start: Part = start_part(given)
         trainer = functools.partial(Trainer, data=data, start=start, processes=processes, progress=progress)
         if given is None and not begun:  # else all of it is in the state
@@ -193,15 +162,14 @@ def train(
     Example:
         >>> train("small", Dataset.read("train.extxyz"), TrainConfig(steps=2000), output="runs/first")
     """
-    if isinstance(model, str):
-        model = model_for(model, {head or data.name: data})
-    heads = (model.config if isinstance(model, Potential) else model).heads
+    start_from = model_for(model, {head or data.name: data}) if isinstance(model, str) else model
+    heads = (start_from.config if isinstance(start_from, Potential) else start_from).heads
     if head is None:
         if len(heads) > 1:
             raise ConfigError(f"the model has several heads ({', '.join(h.name for h in heads)}); name one")
         head = heads[0].name
     return pretrain(
-        model,
+        start_from,
         {head: TrainingSet(data, validation)},
         config,
         output=output,

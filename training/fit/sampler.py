@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from dpa2calc.engine.batches import batches
 from dpa2calc.training.runs.state import count
 
 from .loader import GraphStore
@@ -58,31 +59,21 @@ class Sampler:
 
     def _usual(self, task: int) -> Labels:
         frames = self.tasks[task].store.dataset
-        order = self._permutation(task, 0)
-        batches, end = 0, 0
-        while end < len(order):
-            end, batches = self._end(task, order, end), batches + 1
+        number = sum(1 for _ in self._batches(task, self._permutation(task, 0)))
         return Labels(
-            energies=sum(f.energy is not None for f in frames) / batches,
-            forces=sum(f.n_atoms for f in frames if f.forces is not None) / batches,
-            virials=sum(f.virial is not None for f in frames) / batches,
+            energies=sum(f.energy is not None for f in frames) / number,
+            forces=sum(f.n_atoms for f in frames if f.forces is not None) / number,
+            virials=sum(f.virial is not None for f in frames) / number,
         )
 
-    def _end(self, task: int, order: np.ndarray, start: int) -> int:
-        """Where the batch that begins at `start` ends: full, but with one frame at least."""
+    def _batches(self, task: int, order: np.ndarray) -> Iterator[list[int]]:
         data = self.tasks[task].store.dataset
-        end, atoms = start, 0
-        while end < len(order):
-            atoms += data[int(order[end])].n_atoms
-            if end > start and atoms > self.batch_atoms:
-                break
-            end += 1
-        return end
+        return batches((data[int(frame)].n_atoms for frame in order), self.batch_atoms)
 
     def _take(self, task: int) -> tuple[int, ...]:
         order = self._order(task)
         start = self.positions[task]
-        end = self._end(task, order, start)
+        end = start + len(next(self._batches(task, order[start:])))
         self.positions[task] = end
         if end >= len(order):
             self.epochs[task] += 1

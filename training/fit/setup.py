@@ -1,132 +1,20 @@
-"""Before the first step: training sets of heads, a fresh potential, statistics and energy biases."""
+"""Before the first step: a fresh potential, its statistics, and heads that begin as one."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from itertools import chain
+import copy
 
 import torch
+from torch import nn
 
-from dpa2calc.errors import ConfigError, DataError
-from dpa2calc.files.typed import typed
-from dpa2calc.labels.names import advice
+from dpa2calc.errors import ConfigError
 from dpa2calc.model.config import ModelConfig
 from dpa2calc.model.potential import Potential
-from dpa2calc.training.config.sections import check_set_names
-from dpa2calc.training.data.checks.report import check_frames
-from dpa2calc.training.data.checks.stress_misfit import stress_misfits
-from dpa2calc.training.data.dataset import Dataset
-from dpa2calc.training.statistics import (
-    check_type_map,
-    energy_bias,
-    set_energy_bias,
-    set_environment_statistics,
-    set_parameter_statistics,
-    spread_frames,
-)
+from dpa2calc.training.data.dataset import spread_frames
+from dpa2calc.training.data.sets import TrainingData
+from dpa2calc.training.statistics import set_environment_statistics, set_parameter_statistics
 
-from .loader import GraphStore, require_parameters
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """One dataset of a run.
-
-    Attributes:
-        train: frames to train on.
-        validation: one set, or several by name, that steer the choice of the best weights.
-        head: the head it trains; the set's own name when empty. Sets labelled with identical DFT
-            settings should share a head.
-        weight: proportional to the chance of being drawn, and to its share in the validation score.
-    """
-
-    train: Dataset
-    validation: Dataset | Mapping[str, Dataset] | None = None
-    head: str = ""
-    weight: float = 1.0
-
-    def validation_sets(self) -> dict[str, Dataset]:
-        """The validation sets by name ("" for a single one)."""
-        if self.validation is None:
-            return {}
-        return {"": self.validation} if isinstance(self.validation, Dataset) else dict(self.validation)
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """All sets of a run by name, checked against the potential's heads and type map."""
-
-    sets: Mapping[str, TrainingSet]
-    heads: Mapping[str, int] = field(default_factory=dict)  # set name -> position of its head
-
-    @classmethod
-    def of(cls, sets: Mapping[str, TrainingSet | Dataset], config: ModelConfig) -> TrainingData:
-        """Check the sets and find their heads.
-
-        Raises:
-            ConfigError: a head is not in the model, or a weight is not positive.
-            DataError: a set is empty, has no labels, or has elements outside the type map.
-        """
-        if not sets:
-            raise ConfigError("there is no training set; name at least one")
-        whole = {n: s if isinstance(s, TrainingSet) else TrainingSet(s) for n, s in sets.items()}
-        check_set_names(whole)
-        names = [h.name for h in config.heads]
-        heads = {}
-        for name, item in whole.items():
-            head = item.head or name
-            if head not in names:
-                raise ConfigError(
-                    f"set {name!r}: no head {head!r} in the model; its heads are {', '.join(names)}"
-                )
-            heads[name] = names.index(head)
-            weight = typed(float, item.weight, f"set {name!r}: weight")
-            if not weight > 0:
-                raise ConfigError(f"set {name!r}: weight = {weight} is not allowed; allowed: above 0")
-            _check_set(name, item, config)
-        return cls(whole, heads)
-
-
-def _check_set(name: str, item: TrainingSet, config: ModelConfig) -> None:
-    if len(item.train) == 0:
-        raise DataError(f"set {name!r} has no training frames")
-    head = next(head for head in config.heads if head.name == (item.head or name))
-    parts = {f"set {name!r}": item.train}
-    parts |= {
-        f"set {name!r}, validation{f' {own}' if own else ''}": d for own, d in item.validation_sets().items()
-    }
-    for title, part in parts.items():
-        check_type_map(part, config)
-        check_frames(title, part)
-        for frame in part:
-            require_parameters(frame, head.fitting)
-    check_labels(name, item.train)
-
-
-def check_labels(name: str, data: Dataset) -> None:
-    """Raise a DataError unless some frame has a label."""
-    if not any(frame.labelled for frame in data):
-        raise DataError(
-            f"set {name!r}: no frame has an energy, forces or a stress; "
-            f"{advice(chain(*data.unread_labels.values()))}"
-        )
-
-
-def warn_of_misfits(data: TrainingData) -> None:
-    """Log a warning for every set with stresses that contradict its energies."""
-    for name, item in data.sets.items():
-        found = stress_misfits(item.train)
-        if found:
-            more = f" (and {len(found) - 1} more groups of frames)" if len(found) > 1 else ""
-            mend = (
-                "drop = ['stress misfit'] in [sets.NAME], or clean(data, drop=('stress misfit',)), leaves "
-                "these stresses out"
-            )
-            logger.warning("%s: %s%s. %s", name, found[0], more, mend)
+from .loader import GraphStore
 
 
 def new_potential(config: ModelConfig, *, seed: int, dtype: str = "float32") -> Potential:
@@ -153,30 +41,34 @@ def measure_environment(
     set_environment_statistics(potential, ((store.graph(i), weight) for store, i, weight in pairs))
 
 
-def fit_energy_biases(potential: Potential, data: TrainingData) -> None:
-    """Fit the energy bias of every head to all its sets; heads without energies keep theirs."""
-    for head in set(data.heads.values()):
-        frames = [f for n, s in data.sets.items() if data.heads[n] == head for f in s.train]
-        joint = Dataset(tuple(frames), potential.config.heads[head].name)
-        if any(frame.energy is not None for frame in frames):
-            bias, _ = energy_bias(joint, potential.config.type_map)
-            set_energy_bias(potential, head, bias)
-
-
-def warn_of_unused_parameters(data: TrainingData, config: ModelConfig) -> None:
-    """Log a warning for every set with frame or atomic parameters that its head does not take."""
-    for name, item in data.sets.items():
-        head = config.heads[data.heads[name]]
-        for kind, taken in (("fparam", head.fitting.numb_fparam), ("aparam", head.fitting.numb_aparam)):
-            if not taken and any(getattr(frame, kind) is not None for frame in item.train):
-                logger.warning(
-                    "%s: its frames have %s, which head %r does not take (numb_%s = 0); it is left out",
-                    name, kind, head.name, kind,
-                )  # fmt: skip
-
-
 def fit_parameters(potential: Potential, data: TrainingData) -> None:
     """Measure mean and deviation of the parameters that heads take, over all their training frames."""
     for head in set(data.heads.values()):
-        frames = [f for n, s in data.sets.items() if data.heads[n] == head for f in s.train]
-        set_parameter_statistics(potential, head, frames)
+        set_parameter_statistics(potential, head, list(data.frames(head)))
+
+
+def tie_heads(potential: Potential) -> None:
+    """Give every head the fitting net of the first one; energy biases stay their own.
+
+    Energies of different DFT settings differ by little more than their element biases. A head of its own
+    sees only the batches of its sets, a few in a hundred; while all share one net, each batch trains it.
+
+    Raises:
+        ConfigError: the heads' fitting nets are of different shapes.
+    """
+    first = potential.heads[0]
+    for config, head in zip(potential.config.heads, potential.heads):
+        if config.fitting != potential.config.heads[0].fitting:
+            raise ConfigError(
+                f"shared_steps needs heads with equal fitting nets; that of {config.name!r} differs from "
+                f"that of {potential.config.heads[0].name!r}; set shared_steps = 0 or make them equal"
+            )
+        head.nets = first.nets
+
+
+def untie_heads(potential: Potential) -> None:
+    """Give every head its own copy of the shared net."""
+    for head in list(potential.heads)[1:]:
+        nets = copy.deepcopy(head.nets)
+        assert isinstance(nets, nn.ModuleList)
+        head.nets = nets

@@ -10,37 +10,38 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from dpa2calc.ambient import own_modes
 from dpa2calc.errors import ConfigError, TrainingError
 from dpa2calc.files.atomic import atomic_path, writing
 from dpa2calc.files.identity import Part
+from dpa2calc.labels.errors import Errors, validation_score
 from dpa2calc.model.potential import Potential
 from dpa2calc.progress import progress_bar
 from dpa2calc.training.config.train import TrainConfig
-from dpa2calc.training.energy_bias.final_bias import refit_energy_biases
-from dpa2calc.training.finetune.lora import merged
-from dpa2calc.training.fit.optimizers.optimizer import BatchClipper, Clipper, WeightAverage, make_optimizer
-from dpa2calc.training.metrics import Errors, potential_errors, validation_score
+from dpa2calc.training.data.dataset import spread_frames
+from dpa2calc.training.data.sets import TrainingData
+from dpa2calc.training.energy_bias import refit_energy_biases
 from dpa2calc.training.runs.identity import set_identities, start_part
 from dpa2calc.training.runs.interrupt import Interrupt
 from dpa2calc.training.runs.log import History, Interval, LogWriter, progress_line
+from dpa2calc.training.runs.processes import ALONE, Processes
 from dpa2calc.training.runs.result import TrainResult
-from dpa2calc.training.runs.resume import STATE_FILE, load_state, require_room, save_state
-from dpa2calc.training.runs.weights import save_potential
-from dpa2calc.training.statistics import spread_frames
+from dpa2calc.training.runs.state import save_potential
 
-from .distributed import ALONE, Processes
 from .loader import Batch, Budget, GraphStore, make_batch
+from .lora import merged
 from .loss import energy_force_loss
+from .optimizers.optimizer import BatchClipper, Clipper, WeightAverage, make_optimizer
+from .predict import potential_errors
 from .prefetch import Prefetcher
+from .resume import STATE_FILE, load_state, require_room, save_state
 from .sampler import Sampler, Task
-from .setup import TrainingData
 
 MODEL_FILE = "model.safetensors"
-Made = tuple[
-    list[Batch], dict[str, list[int]]
-]  # this process's batches of a step, the sampler's state after it
+# This process's batches of a step, the sampler's state after it.
+Made = tuple[list[Batch], dict[str, list[int]]]
 
 
 class Trainer:
@@ -158,7 +159,7 @@ class Trainer:
             raise KeyboardInterrupt
         return self._finish(finished=stopped != "time")
 
-    def _loop(self, batches: Prefetcher[Made], log: LogWriter | None, bar: Any) -> str:
+    def _loop(self, batches: Prefetcher[Made], log: LogWriter | None, bar: tqdm[Any]) -> str:
         """Steps until the end or a reason to stop: "", "interrupt", "time" or "early"."""
         c = self.config
         names = [task.name for task in self.tasks]
@@ -179,7 +180,13 @@ class Trainer:
                 interval = Interval(names, waited_before=batches.waited)
             if last and c.final_bias_frames:
                 with self.average.applied():
-                    self._refit_energy_biases()
+                    refit_energy_biases(
+                        self.potential,
+                        self.tasks,
+                        frames=c.final_bias_frames,
+                        seed=c.seed,
+                        processes=self.processes,
+                    )
             if self.validation and (self.step % c.validate_every == 0 or last):
                 self._validate(log)
                 if self._stalled:
@@ -196,17 +203,6 @@ class Trainer:
     def _stalled(self) -> bool:
         """Whether early stopping ends the run here."""
         return 0 < self.config.early_stopping <= self.since_best
-
-    def _refit_energy_biases(self) -> None:
-        c = self.config
-        refit_energy_biases(
-            self.potential,
-            self.tasks,
-            frames=c.final_bias_frames,
-            seed=c.seed,
-            device=self.device,
-            processes=self.processes,
-        )
 
     def _make_batches(self, step: int) -> Made:
         own = self.sampler.draw(step)[self.processes.rank :: self.processes.size]
@@ -237,8 +233,8 @@ class Trainer:
             if finite:
                 share = terms.total / self.config.batches_per_step
                 logs.append(self.batch_clipper.backward(share, self.parameters))
-                n_frames = len(batch.sources)
-                interval.add(batch.task, terms, n_frames=n_frames, n_atoms=batch.graph.n_atoms)
+                counts = {"n_frames": len(batch.sources), "n_atoms": batch.graph.n_atoms}
+                interval.add(batch.task, float(terms.total.detach()), terms.differences(), **counts)
         lengths = [value for value in logs if value is not None]
         own = [not finite, self.interrupt.seen, timed_out, sum(lengths), len(lengths)]
         flags = torch.tensor(own, dtype=torch.float64)

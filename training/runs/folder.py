@@ -10,7 +10,8 @@ from pathlib import Path
 from dpa2calc.errors import OutputError
 from dpa2calc.files.atomic import writing
 from dpa2calc.files.lock import locked
-from dpa2calc.training.fit.distributed import ALONE, Processes
+
+from .processes import ALONE, Processes
 
 # of a finished run, beside its log and its model; only a run that resumes needs them
 LARGE_FILES = ("state.safetensors", "last.safetensors", "best.safetensors", "model.safetensors")

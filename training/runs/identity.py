@@ -16,7 +16,7 @@ from dpa2calc.model.config import ModelConfig, to_dict
 from dpa2calc.model.potential import Potential
 from dpa2calc.training.config.train import TrainConfig
 from dpa2calc.training.data.dataset import Dataset
-from dpa2calc.training.fit.setup import TrainingData
+from dpa2calc.training.data.sets import TrainingData
 
 # They decide how long a run is, what it reports and where it computes, not what a step does.
 FREE_OPTIONS = frozenset(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from types import FrameType
 
 
 class Interrupt:
@@ -18,7 +18,7 @@ class Interrupt:
     def caught(self) -> Iterator[None]:
         """Inside, the first Ctrl-C is only noted."""
 
-        def handle(signum: int, frame: Any) -> None:
+        def handle(signum: int, frame: FrameType | None) -> None:
             if self.seen:
                 raise KeyboardInterrupt
             self.seen = True

@@ -17,9 +17,11 @@ from dpa2calc.errors import DataError, MissingDependencyError
 from dpa2calc.files.atomic import writing
 from dpa2calc.files.figures import Axes, panels_for
 from dpa2calc.files.json_lines import read_json_lines, write_json_lines
-from dpa2calc.training.fit.distributed import Processes
-from dpa2calc.training.fit.loss import LossTerms
-from dpa2calc.training.metrics import ErrorSums
+from dpa2calc.labels.errors import ErrorSums
+
+from .processes import Processes
+
+Record = dict[str, Any]  # a line of the log
 
 
 class Interval:
@@ -28,21 +30,21 @@ class Interval:
     def __init__(self, names: list[str], *, waited_before: float = 0.0):
         self.names = names
         self.sums = [ErrorSums() for _ in names]
-        self.losses = torch.zeros(len(names), dtype=torch.float64)
+        self.losses = np.zeros(len(names))
         self.steps, self.norm = 0, 0.0
         self.started, self.waited_before = time.perf_counter(), waited_before
 
-    def add(self, task: int, terms: LossTerms, *, n_frames: int, n_atoms: int) -> None:
-        """Count one batch of the set with this number."""
-        self.losses[task] += float(terms.total.detach()) * n_frames
-        self.sums[task].add(
-            terms.d_energy, terms.d_forces, terms.d_virial, n_frames=n_frames, n_atoms=n_atoms
-        )
+    def add(
+        self, task: int, loss: float, differences: Sequence[np.ndarray], *, n_frames: int, n_atoms: int
+    ) -> None:
+        """Count one batch of the set with this number; differences as `ErrorSums.count` takes them."""
+        self.losses[task] += loss * n_frames
+        self.sums[task].count(*differences, n_frames=n_frames, n_atoms=n_atoms)
 
-    def record(self, step: int, learning_rate: float, waited: float, processes: Processes) -> dict[str, Any]:
+    def record(self, step: int, learning_rate: float, waited: float, processes: Processes) -> Record:
         """One line of the log, summed over the processes."""
-        table = torch.cat([self.losses[:, None], torch.stack([s.values for s in self.sums])], dim=1)
-        table = processes.sum(table)
+        own = np.column_stack([self.losses, [s.values for s in self.sums]])
+        table = processes.sum(torch.from_numpy(own)).numpy()
         sets = {}
         for name, row in zip(self.names, table):
             if row[1] > 0:
@@ -66,7 +68,7 @@ class Interval:
         }
 
 
-def progress_line(sets: dict[str, dict[str, Any]]) -> str:
+def progress_line(sets: dict[str, Record]) -> str:
     """Mean errors over the sets of a record, for the progress bar."""
 
     def show(name: str) -> str:
@@ -81,13 +83,13 @@ class LogWriter:
 
     def __init__(self, path: str | os.PathLike[str], *, resume_step: int = 0, tensorboard: bool = False):
         self.path = Path(path)
-        kept: list[dict[str, Any]] = []
+        kept: list[Record] = []
         if resume_step and self.path.exists():
             kept = [record for record in _records(self.path) if record["step"] <= resume_step]
         write_json_lines(self.path, kept)
         self._board = _board(self.path.parent / "tensorboard", resume_step) if tensorboard else None
 
-    def write(self, record: dict[str, Any]) -> None:
+    def write(self, record: Record) -> None:
         """Append one record and flush it."""
         with writing(self.path), open(self.path, "a", encoding="utf-8") as handle:
             handle.write(json.dumps(record) + "\n")
@@ -134,8 +136,8 @@ class History:
     score and errors by set. Energies in meV/atom, forces in meV/Å.
     """
 
-    train: tuple[dict[str, Any], ...]
-    validation: tuple[dict[str, Any], ...]
+    train: tuple[Record, ...]
+    validation: tuple[Record, ...]
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> History:

@@ -10,14 +10,14 @@ from typing import Any
 from dpa2calc.files.atomic import write_json, write_text
 from dpa2calc.files.figures import save_figure
 from dpa2calc.files.names import file_stems
+from dpa2calc.labels.errors import weighted_average
 from dpa2calc.model.config import HeadConfig
 from dpa2calc.model.potential import Potential
 from dpa2calc.store.checkpoint import load_checkpoint, save_checkpoint
 from dpa2calc.training.config.train import TrainConfig
 from dpa2calc.training.data.dataset import Dataset
+from dpa2calc.training.data.sets import TrainingSet
 from dpa2calc.training.evaluate import Evaluation, evaluate
-from dpa2calc.training.fit.setup import TrainingSet
-from dpa2calc.training.metrics import weighted_average
 
 from .result import TrainResult
 

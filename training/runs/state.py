@@ -6,6 +6,7 @@ import json
 import math
 import os
 import zlib
+from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
@@ -14,12 +15,15 @@ from torch import Tensor
 
 from dpa2calc.errors import CheckpointError
 from dpa2calc.files.atomic import atomic_path
+from dpa2calc.model.potential import Potential
+from dpa2calc.store.checkpoint import save_checkpoint
 
 STATE_VERSION = 3  # 2 has neither the identity of the run nor a checksum
 READABLE = (2, 3)
+Header = dict[str, Any]  # the JSON text beside the tensors
 
 
-def write_tensors(path: str | os.PathLike[str], tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+def write_tensors(path: str | os.PathLike[str], tensors: dict[str, Tensor], metadata: Header) -> None:
     """Write tensors, a JSON header and a checksum of both; the file appears whole or not at all.
 
     Raises:
@@ -32,7 +36,7 @@ def write_tensors(path: str | os.PathLike[str], tensors: dict[str, Tensor], meta
         temporary.write_bytes(content)
 
 
-def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Header]:
     """Read what `write_tensors` wrote.
 
     Raises:
@@ -53,6 +57,11 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
     return tensors, header
 
 
+def save_potential(potential: Potential, path: str | os.PathLike[str], *, step: int) -> Path:
+    """Write configuration and weights as this package's checkpoint; its extra facts name the step."""
+    return save_checkpoint(potential, Path(path), extra_info={"step": step})
+
+
 def damaged(path: str | os.PathLike[str], reason: str) -> CheckpointError:
     """The error for a state that no run can resume from."""
     return CheckpointError(
@@ -70,7 +79,7 @@ def _checksum(text: str, tensors: dict[str, Tensor]) -> str:
 # --- the header's entries -----------------------------------------------------------------------
 
 
-def count(header: dict[str, Any], name: str) -> int:
+def count(header: Header, name: str) -> int:
     """A whole number of at least 0.
 
     Raises:
@@ -82,7 +91,7 @@ def count(header: dict[str, Any], name: str) -> int:
     return value
 
 
-def number(header: dict[str, Any], name: str) -> float | None:
+def number(header: Header, name: str) -> float | None:
     """A number that is not NaN, or None where it is None or missing.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dpa2calc.training import Dataset, TrainConfig, TrainingSet, TrainResult
     from dpa2calc.training.config.run_file import Options, RunFile
-    from dpa2calc.training.fit.distributed import Processes
+    from dpa2calc.training.runs.processes import Processes
 
 # What users may have called their labels.
 LABELS = {"energy": "REF_energy", "forces": "REF_forces", "stress": "REF_stress", "virial": "virials"}

@@ -20,7 +20,7 @@ from dpa2calc.training.config.run_file import check_run, load_sets, read_run_fil
 from dpa2calc.training.config.train import FinetuneConfig, TrainConfig
 from dpa2calc.training.evaluate import Evaluation, evaluate
 from dpa2calc.training.fit.setup import new_potential
-from dpa2calc.training.runs.weights import save_potential
+from dpa2calc.training.runs.state import save_potential
 
 TINY = """
 output = "{folder}/run"

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from dpa2calc.errors import DataError
+from dpa2calc.labels.errors import Prediction
 from dpa2calc.model.config import HeadConfig
 from dpa2calc.training.data.dataset import Dataset
-from dpa2calc.training.evaluate import Evaluation, Prediction, compare
-from dpa2calc.training.fit.setup import TrainingSet
+from dpa2calc.training.data.sets import TrainingSet
+from dpa2calc.training.evaluate import Evaluation, compare
 from dpa2calc.training.runs.report import with_figures
 
 

@@ -7,8 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+from dpa2calc.labels.errors import Prediction
 from dpa2calc.training import Dataset, evaluate
-from dpa2calc.training.evaluate import Evaluation, Prediction, compare
+from dpa2calc.training.evaluate import Evaluation, compare
 
 ORDERS = {"VASP's read as ASE's": (1, 2, 0), "yz and xz": (1, 0, 2)}
 

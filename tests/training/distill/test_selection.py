@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dpa2calc.labels.errors import Errors
 from dpa2calc.training.distill.config import DistillConfig
 from dpa2calc.training.distill.selection import (
     DistillRound,
@@ -14,10 +15,9 @@ from dpa2calc.training.distill.selection import (
     mean_descriptors,
     stop_reason,
 )
-from dpa2calc.training.energy_bias.energy_level import shift_energy_bias
+from dpa2calc.training.energy_bias import shift_energy_bias
 from dpa2calc.training.evaluate import evaluate
 from dpa2calc.training.fit.setup import new_potential
-from dpa2calc.training.metrics import Errors
 
 
 def _round(number, force, *, accurate=0, over=10, exploded=0, threshold=0.2):

@@ -12,11 +12,12 @@ import torch
 from dpa2calc.errors import ConfigError, DataError, HeadError
 from dpa2calc.store.checkpoint import load_checkpoint
 from dpa2calc.training.config.train import FinetuneConfig, TrainConfig
+from dpa2calc.training.data.sets import TrainingSet
 from dpa2calc.training.evaluate import evaluate
 from dpa2calc.training.finetune.finetune import finetune, rank_heads
-from dpa2calc.training.finetune.lora import add_lora, merged
+from dpa2calc.training.fit.lora import add_lora, merged
 from dpa2calc.training.fit.run import pretrain
-from dpa2calc.training.fit.setup import TrainingSet, new_potential
+from dpa2calc.training.fit.setup import new_potential
 
 SHORT = FinetuneConfig(steps=6, batch_atoms=8, warmup_steps=2, validate_every=3, log_every=2)
 

@@ -13,10 +13,10 @@ import torch.distributed as dist
 from dpa2calc.errors import ConfigError
 from dpa2calc.store.checkpoint import load_checkpoint
 from dpa2calc.training.config.train import TrainConfig
-from dpa2calc.training.fit.distributed import Processes
+from dpa2calc.training.data.sets import TrainingSet
 from dpa2calc.training.fit.run import pretrain
-from dpa2calc.training.fit.setup import TrainingSet
 from dpa2calc.training.runs.log import History
+from dpa2calc.training.runs.processes import Processes
 
 CONFIG = TrainConfig(
     gradient_clip_batch=1.0,

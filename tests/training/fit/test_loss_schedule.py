@@ -10,11 +10,11 @@ import torch
 
 from dpa2calc.errors import ConfigError
 from dpa2calc.model.potential import Output
+from dpa2calc.training.config.schedule import Prefactors, Schedule
 from dpa2calc.training.config.train import TrainConfig
 from dpa2calc.training.data.dataset import Dataset
 from dpa2calc.training.fit.loader import GraphStore, make_batch
 from dpa2calc.training.fit.loss import energy_force_loss
-from dpa2calc.training.fit.schedule import Prefactors, Schedule
 from dpa2calc.training.fit.setup import new_potential
 
 

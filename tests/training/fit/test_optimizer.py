@@ -11,7 +11,8 @@ from torch import nn
 
 from dpa2calc.training.config.train import TrainConfig
 from dpa2calc.training.data.dataset import Dataset
-from dpa2calc.training.fit.optimizers.optimizer import Adam, BatchClipper, Clipper, WeightAverage, evaluating
+from dpa2calc.training.fit.optimizers.adam import Adam
+from dpa2calc.training.fit.optimizers.optimizer import BatchClipper, Clipper, WeightAverage, evaluating
 from dpa2calc.training.fit.run import pretrain
 from dpa2calc.training.runs.state import read_tensors
 

@@ -8,7 +8,7 @@ import torch
 
 from dpa2calc.structures.graph_builder import graph_from_atoms
 from dpa2calc.training.data.dataset import Dataset
-from dpa2calc.training.fit.loader import Budget, GraphStore, groups_by_atoms, make_batch
+from dpa2calc.training.fit.loader import Budget, GraphStore, make_batch
 from dpa2calc.training.fit.loss import Labels, energy_force_loss
 from dpa2calc.training.fit.sampler import Sampler, Task
 from dpa2calc.training.fit.setup import new_potential
@@ -42,10 +42,6 @@ def test_state_goes_on_exactly(tasks):
     three = Sampler(tasks, batch_atoms=12, batches_per_step=3, seed=1)
     three.load_state(two.state())
     assert first + [three.draw(step) for step in range(11, 30)] == whole
-
-
-def test_frames_larger_than_a_batch_come_alone():
-    assert groups_by_atoms([4, 4, 20, 3, 3, 3], 9) == [[0, 1], [2], [3, 4, 5]]
 
 
 @pytest.mark.parametrize("pbc", [True, False, (True, False, True)])

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from dpa2calc.training.config.train import TrainConfig
-from dpa2calc.training.fit.optimizers.optimizer import Adam, make_optimizer
+from dpa2calc.training.fit.optimizers.adam import Adam
+from dpa2calc.training.fit.optimizers.optimizer import make_optimizer
 from dpa2calc.training.fit.optimizers.soap import MAX_ROTATED, Soap
 
 

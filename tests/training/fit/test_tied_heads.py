@@ -10,18 +10,12 @@ import torch
 from dpa2calc.errors import ConfigError
 from dpa2calc.store.checkpoint import load_checkpoint
 from dpa2calc.training.config.train import TrainConfig
-from dpa2calc.training.energy_bias.initialization import absorb_initial_energies
+from dpa2calc.training.data.sets import TrainingData, TrainingSet
+from dpa2calc.training.energy_bias import absorb_initial_energies, fit_energy_biases
 from dpa2calc.training.fit.loader import GraphStore
+from dpa2calc.training.fit.predict import potential_errors
 from dpa2calc.training.fit.run import pretrain
-from dpa2calc.training.fit.setup import (
-    TrainingData,
-    TrainingSet,
-    fit_energy_biases,
-    measure_environment,
-    new_potential,
-)
-from dpa2calc.training.fit.tied_heads import tie_heads, untie_heads
-from dpa2calc.training.metrics import potential_errors
+from dpa2calc.training.fit.setup import measure_environment, new_potential, tie_heads, untie_heads
 
 FAST = TrainConfig(steps=6, shared_steps=8, batch_atoms=8, log_every=2, checkpoint_every=2, warmup_steps=0)
 

@@ -18,10 +18,10 @@ from dpa2calc.errors import ConfigError, DataError, TrainingError
 from dpa2calc.store.checkpoint import load_checkpoint
 from dpa2calc.training.config.train import TrainConfig
 from dpa2calc.training.data.dataset import Dataset
+from dpa2calc.training.data.sets import TrainingSet
 from dpa2calc.training.evaluate import Evaluation
 from dpa2calc.training.fit.loss import energy_force_loss
 from dpa2calc.training.fit.run import pretrain, train
-from dpa2calc.training.fit.setup import TrainingSet
 from dpa2calc.training.runs.log import History
 from dpa2calc.training.runs.report import finish_run
 

@@ -16,16 +16,16 @@ from dpa2calc.model.potential import Potential
 from dpa2calc.store.checkpoint import load_checkpoint
 from dpa2calc.training.config.train import FinetuneConfig, TrainConfig
 from dpa2calc.training.data.dataset import Dataset
-from dpa2calc.training.energy_bias.energy_level import shift_energy_bias
+from dpa2calc.training.data.sets import TrainingSet
+from dpa2calc.training.energy_bias import shift_energy_bias
 from dpa2calc.training.evaluate import evaluate
 from dpa2calc.training.finetune.finetune import finetune, rank_heads
-from dpa2calc.training.fit.distributed import Processes
 from dpa2calc.training.fit.loader import GraphStore, make_batch
 from dpa2calc.training.fit.loss import energy_force_loss
 from dpa2calc.training.fit.optimizers.soap import Soap
+from dpa2calc.training.fit.predict import potential_errors
 from dpa2calc.training.fit.run import pretrain, train
-from dpa2calc.training.fit.setup import TrainingSet
-from dpa2calc.training.metrics import potential_errors
+from dpa2calc.training.runs.processes import Processes
 
 # torch warns that loading weights "to meta" does nothing; the stand-in sees to it that it does
 pytestmark = pytest.mark.filterwarnings("ignore:.*meta parameter.*:UserWarning")

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dpa2calc.labels.errors import Differences
+
+UNITS = {"energy": "meV/atom", "force": "meV/Å"}
 MOST_OF_IT = 0.5  # share of the squared error
 FEW = 0.01  # share of the frames, at least one
 LEAST_FRAMES = 20  # with fewer, one frame is not few
@@ -71,3 +74,15 @@ def few_frames(
         rmse=math.sqrt(total / int(count.sum())),
         without=math.sqrt(max(left, 0.0) / n_left),
     )
+
+
+def frames_with_most_error(
+    differences: Sequence[Differences], name: Callable[[int], str]
+) -> dict[str, FewFrames]:
+    """Energy and force, where a few frames make most of its error; see `few_frames`."""
+    parts = {"energy": [d.energy for d in differences], "force": [d.forces for d in differences]}
+    found = {
+        quantity: few_frames(name, [1e6 * float((e**2).sum()) for e in errors], [e.size for e in errors])
+        for quantity, errors in parts.items()
+    }
+    return {quantity: few for quantity, few in found.items() if few is not None}

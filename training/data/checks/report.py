@@ -13,8 +13,8 @@ from ase.units import GPa
 from dpa2calc.errors import DataError
 from dpa2calc.files.results import ShownBySummary
 from dpa2calc.structures.verlet import neighbor_pairs
-from dpa2calc.training.data.dataset import Dataset, Frame
-from dpa2calc.training.statistics import energy_bias, spread_frames
+from dpa2calc.training.data.dataset import Dataset, Frame, spread_frames
+from dpa2calc.training.data.element_energies import energy_bias
 
 from .remarks import remarks_on
 from .stress_misfit import stress_misfits

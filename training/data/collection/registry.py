@@ -13,7 +13,7 @@ from typing import Literal
 from dpa2calc.errors import DataError
 from dpa2calc.training.data.dataset import Dataset
 from dpa2calc.training.data.readers import PathLike
-from dpa2calc.training.fit.setup import TrainingSet
+from dpa2calc.training.data.sets import TrainingSet
 
 
 @dataclass(frozen=True, kw_only=True)

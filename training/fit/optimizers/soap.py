@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .adam import Adam
+
 # A side longer than this is not rotated: its basis would cost more than the step.
 MAX_ROTATED = 1536
 # Directions whose gradient is below this share of the matrix's largest are rounding noise (a set of two
@@ -35,8 +37,8 @@ class _Rotation:
         return order
 
 
-class Soap:
-    """SOAP with the interface of `Adam`; vectors and scalars get plain Adam steps.
+class Soap(Adam):
+    """Adam's moments, turned; vectors and scalars get plain Adam steps.
 
     A weight's first gradient only sets its basis. Every `refresh_every` of its steps the basis is renewed
     by one step of orthogonal iteration.
@@ -52,11 +54,8 @@ class Soap:
         refresh_every: int = 10,
         eps: float = 1e-8,
     ):
-        self.named, self.beta1, self.beta2 = named, beta1, beta2
-        self.weight_decay, self.refresh_every, self.eps = weight_decay, refresh_every, eps
-        self.means = {n: torch.zeros_like(p) for n, p in named.items()}
-        self.squares = {n: torch.zeros_like(p) for n, p in named.items()}
-        self.steps = dict.fromkeys(named, 0)
+        super().__init__(named, beta1=beta1, beta2=beta2, weight_decay=weight_decay, eps=eps)
+        self.refresh_every = refresh_every
         self.sides: dict[str, tuple[_Rotation | None, _Rotation | None]] = {}
 
     @torch.no_grad()
@@ -94,15 +93,9 @@ class Soap:
             if right is not None:
                 self.squares[name] = self.squares[name][:, right.refresh()].contiguous()
 
-    def zero_grad(self) -> None:
-        """Forget all gradients."""
-        for p in self.named.values():
-            p.grad = None
-
     def tensors(self) -> dict[str, Tensor]:
         """Everything to save, by name."""
-        out = {f"optimizer.mean.{n}": v for n, v in self.means.items()}
-        out |= {f"optimizer.square.{n}": v for n, v in self.squares.items()}
+        out = super().tensors()
         for name, sides in self.sides.items():
             for key, side in zip(("left", "right"), sides):
                 if side is not None:
@@ -116,10 +109,8 @@ class Soap:
         Raises:
             KeyError: a parameter is not in it. RuntimeError: one has another shape.
         """
+        super().load(tensors, steps)
         for name, p in self.named.items():
-            self.means[name].copy_(tensors[f"optimizer.mean.{name}"])
-            self.squares[name].copy_(tensors[f"optimizer.square.{name}"])
-            self.steps[name] = steps[name]
             if p.dim() == 2 and min(p.shape) > 1:
                 began = self.steps[name] > 0
                 left, right = (

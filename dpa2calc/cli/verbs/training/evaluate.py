@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,8 @@ from dpa2calc.files.patterns import expanded
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from dpa2calc.labels.errors import LabelErrors, Labels
+    from dpa2calc.labels.errors import LabelErrors
+    from dpa2calc.training.data.dataset import Frame
 
 Results = dict[str, Any]  # of one structure, as the calculator names them
 
@@ -52,17 +52,11 @@ def run(args: argparse.Namespace) -> int:
     files = [str(f) for path in args.structures for f in expanded(path, Path()) or [path]]
     structures = [atoms for path in files for atoms in read_frames(path, args.index)]
     calc = make_calculator(args, structures)
-    from dpa2calc.labels.errors import label_errors  # with torch
-
     labels = read_labels(structures, args)
     results = evaluate(calc, structures, args.batch_atoms)
     if not args.quiet:
         print_table(structures, results)
-    errors = label_errors(structures, results, labels)
-    if errors is not None:
-        print(errors.summary())
-        for line in few_frames_lines(structures, results, labels):
-            print(line)
+    errors = print_errors(labels, results)
     if args.output:
         path = Path(args.output)
         if path.suffix == ".json":
@@ -73,43 +67,46 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def few_frames_lines(structures: list[Atoms], results: list[Results], labels: list[Labels]) -> Iterator[str]:
-    """A line where the error of energies or of forces is that of a few frames."""
-    import numpy as np
+def print_errors(labels: list[Frame], results: list[dict[str, Any]]) -> LabelErrors | None:
+    """A table of errors, and a line where the error of energies or of forces is that of a few frames."""
+    from ase.stress import voigt_6_to_full_3x3_stress
 
-    from dpa2calc.training.data.checks.outliers import few_frames
+    from dpa2calc.labels.errors import Differences, LabelErrors, Prediction
+    from dpa2calc.training.data.checks.outliers import UNITS, frames_with_most_error
 
-    def named(index: int) -> str:
-        return f"#{index} {structures[index].get_chemical_formula()}"
+    differences = []
+    for label, result in zip(labels, results):
+        whole = "stress" in result and label.stress is not None
+        virial = -label.volume * voigt_6_to_full_3x3_stress(result["stress"]) if whole else None
+        made = Prediction(result["energy"], result["forces"], virial)
+        differences.append(Differences.of(label, made, label.n_atoms))
+    errors = LabelErrors.of(differences, [label.volume for label in labels])
+    if errors is None:
+        return None
+    print(errors.summary())
+    few = frames_with_most_error(differences, lambda i: f"#{i} {labels[i].atoms().get_chemical_formula()}")
+    for quantity, found in few.items():
+        print(found.describe(quantity, UNITS[quantity]))
+    return errors
 
-    energies, forces = [], []
-    for atoms, result, label in zip(structures, results, labels):
-        energies.append([] if label.energy is None else [(result["energy"] - label.energy) / len(atoms)])
-        forces.append([] if label.forces is None else (result["forces"] - label.forces).ravel())
-    for name, unit, parts in (("energy", "meV/atom", energies), ("force", "meV/Å", forces)):
-        few = few_frames(named, [1e6 * float(np.dot(p, p)) for p in parts], [len(p) for p in parts])
-        if few is not None:
-            yield few.describe(name, unit)
 
-
-def read_labels(structures: list[Atoms], args: argparse.Namespace) -> list[Labels]:
-    """Labels of each structure; what looks like labels under other names is said on stderr.
+def read_labels(structures: list[Atoms], args: argparse.Namespace) -> list[Frame]:
+    """The structures with their labels; what looks like labels under other names is named on stderr.
 
     Raises:
         DataError: no frame has a label of a name that was given.
     """
-    from dpa2calc.labels.errors import labels_of
     from dpa2calc.labels.names import LabelKeys, advice, unread_labels
+    from dpa2calc.training.data.dataset import frame_from_atoms
 
     named = label_names(args)
-    labels = []
-    for number, atoms in enumerate(structures):
-        try:
-            labels.append(labels_of(atoms, **named))
-        except DataError as error:
-            raise DataError(f"structure {number} ({atoms.get_chemical_formula()}): {error}") from error
-    lacking = [kind for kind in KINDS if all(getattr(one, kind) is None for one in labels)]
-    others = unread_labels(structures[0], LabelKeys(**named), lacking)
+    keys = LabelKeys(**named)
+    labels = [
+        frame_from_atoms(atoms, keys=keys, source=f"structure {number} ({atoms.get_chemical_formula()})")
+        for number, atoms in enumerate(structures)
+    ]
+    lacking = [kind for kind in KINDS if all(kind in one.lacking for one in labels)]
+    others = unread_labels(structures[0], keys, lacking)
     found = advice(chain(*others.values()))
     for kind in (*lacking, *(["virial"] if "stress" in lacking else [])):
         if named.get(kind):
@@ -157,9 +154,10 @@ def print_table(structures: list[Atoms], results: list[Results]) -> None:
         print(line)
 
 
-def write_extxyz(path: Path, structures: list[Atoms], results: list[Results], labels: list[Labels]) -> None:
+def write_extxyz(path: Path, structures: list[Atoms], results: list[Results], labels: list[Frame]) -> None:
     """Structures with our energy, forces, stress; labels of the input become ref_energy and so on."""
     from ase.calculators.singlepoint import SinglePointCalculator
+    from ase.stress import full_3x3_to_voigt_6_stress
 
     from dpa2calc.files.structures import write_structures
 
@@ -175,7 +173,7 @@ def write_extxyz(path: Path, structures: list[Atoms], results: list[Results], la
         if label.forces is not None:
             frame.arrays["ref_forces"] = label.forces
         if label.stress is not None:
-            frame.info["ref_stress"] = label.stress
+            frame.info["ref_stress"] = full_3x3_to_voigt_6_stress(label.stress)
         frames.append(frame)
     write_structures(path, frames, kind="extxyz")
 

@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     check_paths(run_file)
     # with torch, from here on
     from dpa2calc.training.finetune.finetune import finetune
-    from dpa2calc.training.fit.distributed import Processes
+    from dpa2calc.training.runs.processes import Processes
 
     set_threads(args)
     config, progress = run_file.config, not args.no_progress

@@ -46,8 +46,8 @@ def run(args: argparse.Namespace) -> int:
     run_file = read_run(args, TrainConfig, args.preset)
     check_paths(run_file)
     # with torch, from here on
-    from dpa2calc.training.fit.distributed import Processes
     from dpa2calc.training.fit.run import pretrain
+    from dpa2calc.training.runs.processes import Processes
 
     set_threads(args)
     config, progress = run_file.config, not args.no_progress

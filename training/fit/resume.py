@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,12 +13,20 @@ from dpa2calc.errors import ConfigError, OutputError
 from dpa2calc.files.atomic import writing
 from dpa2calc.files.identity import Part
 from dpa2calc.model.config import ModelConfig, from_dict, to_dict
-
-from .identity import model_part, options_part, refuse_fewer_steps, require_same_run
-from .state import STATE_VERSION, count, damaged, number, read_tensors, same_tensors, write_tensors
+from dpa2calc.training.runs.identity import model_part, options_part, refuse_fewer_steps, require_same_run
+from dpa2calc.training.runs.state import (
+    STATE_VERSION,
+    Header,
+    count,
+    damaged,
+    number,
+    read_tensors,
+    same_tensors,
+    write_tensors,
+)
 
 if TYPE_CHECKING:
-    from dpa2calc.training.fit.trainer import Trainer
+    from .trainer import Trainer
 
 logger = logging.getLogger(__name__)
 STATE_FILE = "state.safetensors"
@@ -95,7 +103,7 @@ def _weights(run: Trainer) -> dict[str, Tensor]:
     return model | {f"average.{name}": value for name, value in zip(run.named, run.average.average)}
 
 
-def _put_back(run: Trainer, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+def _put_back(run: Trainer, tensors: dict[str, Tensor], header: Header) -> None:
     weights = _weights(run)
     same_tensors(tensors, weights)
     steps = {name: count(header["optimizer_steps"], name) for name in run.named}
@@ -111,7 +119,7 @@ def _put_back(run: Trainer, tensors: dict[str, Tensor], header: dict[str, Any]) 
             value.copy_(tensors[name])
 
 
-def _require_same(run: Trainer, header: dict[str, Any]) -> None:
+def _require_same(run: Trainer, header: Header) -> None:
     asked = {
         "options": options_part(to_dict(run.config)),
         "model": model_part(run.potential.config),
@@ -138,7 +146,7 @@ def _require_same(run: Trainer, header: dict[str, Any]) -> None:
         )
 
 
-def _machine(run: Trainer) -> dict[str, Any]:
+def _machine(run: Trainer) -> Header:
     return {
         "threads": torch.get_num_threads(),
         "processes": run.processes.size,
@@ -146,7 +154,7 @@ def _machine(run: Trainer) -> dict[str, Any]:
     }
 
 
-def _say_other_machine(run: Trainer, stored: Any) -> None:
+def _say_other_machine(run: Trainer, stored: object) -> None:
     now = _machine(run)
     old = stored if isinstance(stored, dict) else now
     changed = [f"{k} {old.get(k)} -> {value}" for k, value in now.items() if old.get(k) != value]

@@ -18,8 +18,9 @@ import dpa2calc.store.checkpoint as checkpoint
 from dpa2calc.errors import ConfigError, OutputError
 from dpa2calc.files.lock import locked
 from dpa2calc.training.data.dataset import Dataset
+from dpa2calc.training.data.sets import TrainingSet
 from dpa2calc.training.fit.run import pretrain, train
-from dpa2calc.training.fit.setup import TrainingSet, new_potential
+from dpa2calc.training.fit.setup import new_potential
 from dpa2calc.training.runs.log import History
 
 

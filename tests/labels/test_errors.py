@@ -1,0 +1,110 @@
+"""Errors against labels: by hand, added up over frames, and refused where shapes do not fit."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from ase.units import GPa
+
+from dpa2calc.errors import DataError
+from dpa2calc.labels.errors import (
+    Differences,
+    Errors,
+    ErrorSums,
+    LabelErrors,
+    Prediction,
+    validation_score,
+    weighted_average,
+)
+
+
+def labels(energy=None, forces=None, virial=None):
+    return SimpleNamespace(energy=energy, forces=forces, virial=virial)
+
+
+def pair(n, seed):
+    """Labels and prediction of n atoms."""
+    rng = np.random.default_rng(seed)
+    return tuple(
+        Prediction(float(rng.normal()), rng.normal(size=(n, 3)), rng.normal(size=(3, 3))) for _ in range(2)
+    )
+
+
+def test_sums_over_frames_are_the_averages_over_all_numbers():
+    pairs = {n: pair(n, seed=n) for n in (2, 5, 9)}
+    sums = ErrorSums()
+    for n, (label, made) in pairs.items():
+        sums.add(Differences.of(label, made, n))
+    sums.add(Differences.of(labels(), made, 9))  # a frame without labels counts as a frame alone
+    energy = np.array([(m.energy - l.energy) / n for n, (l, m) in pairs.items()])
+    forces = np.concatenate([(m.forces - l.forces).ravel() for l, m in pairs.values()])
+    virial = np.concatenate([(m.virial - l.virial).ravel() / n for n, (l, m) in pairs.items()])
+    errors = sums.errors()
+    assert (errors.n_frames, errors.n_atoms) == (4, 25)
+    for name, d in (("energy", energy), ("force", forces), ("virial", virial)):
+        assert getattr(errors, f"{name}_rmse") == pytest.approx(1e3 * np.sqrt((d**2).mean()), rel=1e-12)
+        assert getattr(errors, f"{name}_mae") == pytest.approx(1e3 * np.abs(d).mean(), rel=1e-12)
+    halves = [ErrorSums() for _ in range(2)]
+    for half, (n, (label, made)) in zip((0, 1, 1), pairs.items()):
+        halves[half].add(Differences.of(label, made, n))
+    joined = ErrorSums(halves[0].values + halves[1].values).errors()
+    assert joined.force_rmse == pytest.approx(errors.force_rmse, rel=1e-12) and joined.n_frames == 3
+
+
+def test_what_has_no_label_or_no_prediction_has_no_error():
+    errors = ErrorSums().errors()
+    assert errors.energy_rmse is None and str(errors) == "0 frames"
+    sums = ErrorSums()
+    sums.add(Differences.of(labels(energy=1.0, forces=np.zeros((2, 3))), Prediction(None, None, None), 2))
+    assert sums.errors().energy_mae is None and sums.errors().force_rmse is None
+    assert LabelErrors.of([Differences.of(labels(), pair(2, 0)[0], 2)], [1.0]) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("forces", np.zeros((3, 3)), r"\(4, 3\)"),
+        ("forces", np.zeros(12), r"\(4, 3\)"),
+        ("virial", np.zeros(6), r"\(3, 3\)"),
+        ("energy", np.zeros(1), r"\(\)"),
+    ],
+)
+def test_a_wrong_shape_is_refused_wherever_it_comes_from(name, value, expected):
+    good, _ = pair(4, seed=1)
+    bad = labels(**{**vars(good), name: value})
+    with pytest.raises(DataError, match=rf"the label: {name} has shape .*, expected {expected}"):
+        Differences.of(bad, good, 4)
+    with pytest.raises(DataError, match=f"the prediction: {name} has shape"):
+        Differences.of(good, bad, 4)
+
+
+def test_figures_of_the_table_by_hand():
+    forces = np.zeros((3, 3))
+    stress = np.array([1.0, 2.0, 3.0, 0.0, 0.0, 0.0])
+    made = [Prediction(3.0, forces + 0.1, -8.0 * GPa * np.diag(stress[:3])), Prediction(9.0, forces, None)]
+    given = [labels(0.0, forces, np.zeros((3, 3))), labels(3.0)]
+    differences = [Differences.of(label, prediction, 3) for label, prediction in zip(given, made)]
+    errors = LabelErrors.of(differences, [8.0, 8.0])
+    assert errors.energy.mae == 1500 and errors.energy.rmse == pytest.approx(1e3 * np.sqrt((1 + 4) / 2))
+    assert errors.energy.bias == 1500 and errors.energy.count == 2
+    assert errors.energy_shifted.rmse == pytest.approx(500) and errors.forces.rmse == pytest.approx(100)
+    assert errors.stress.bias == pytest.approx(1.0) and errors.stress.count == 6
+    assert errors.stress.rmse == pytest.approx(math.sqrt((1 + 4 + 9) / 6))
+    assert errors.n_structures == 2 and "GPa (6 values)" in errors.summary()
+    assert LabelErrors.of(differences, [0.0, 0.0]).stress is None  # a cell without volume
+
+
+def test_scores_weigh_sets_and_leave_out_what_they_lack():
+    def errors(energy, force):
+        return Errors(
+            n_frames=1, n_atoms=1, energy_rmse=energy, energy_mae=None, force_rmse=force, force_mae=None
+        )
+
+    found = {"a": errors(4.0, 9.0), "b": errors(None, 100.0)}
+    assert validation_score(found, {"a": 1.0, "b": 1.0}) == pytest.approx(math.sqrt(6.0 * 100.0))
+    assert validation_score({"a": errors(math.nan, 1.0)}, {"a": 1.0}) == math.inf
+    assert weighted_average(found, {"a": 3.0, "b": 1.0}, "force_rmse") == pytest.approx(127 / 4)
+    assert weighted_average(found, {"a": 3.0, "b": 1.0}, "energy_rmse") == 4.0

@@ -1,1 +1,0 @@
-"""Energies of the elements, fitted."""
