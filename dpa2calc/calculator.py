@@ -35,7 +35,8 @@ from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.typed import typed
 from dpa2calc.progress import progress_bar
 from dpa2calc.structures.graph import Graph
-from dpa2calc.structures.graph_builder import GraphBuilder, GraphSpec, graph_from_atoms
+from dpa2calc.structures.graph_builder import GraphBuilder, graph_from_atoms
+from dpa2calc.structures.graph_spec import GraphSpec
 from dpa2calc.structures.lattice import THINNEST
 from dpa2calc.validation import (
     DistanceCheck,

@@ -11,11 +11,9 @@ from dpa2calc.engine.committee import Member
 from dpa2calc.engine.dispersion import Dispersion
 from dpa2calc.files.identity import digest, text_digest
 from dpa2calc.heads import list_heads
-from dpa2calc.model.config import DeepPotSEConfig, DPA1Config, DPA2Config, HeadConfig, ModelConfig, to_dict
+from dpa2calc.model.config import HeadConfig, ModelConfig, to_dict
 from dpa2calc.model.potential import Potential
 from dpa2calc.store.checkpoint import checkpoint_info, is_checkpoint
-
-_KINDS = {"dpa2": "DPA-2", "dpa1": "DPA-1", "deeppot_se": "DeepPot-SE"}
 
 
 def model_config(model: str | Path | Potential) -> ModelConfig:
@@ -98,10 +96,10 @@ def model_facts(potential: Potential) -> dict[str, Any]:
     d = config.descriptor
     in_heads = sum(p.numel() for p in potential.heads.parameters())
     return {
-        "kind": _KINDS[d.kind],
+        "kind": d.title or d.kind,
         "cutoff": config.cutoff,
         "neighbor_rule": config.neighbor_rule,
-        "blocks": _blocks(d),
+        "blocks": [{"name": b.name, "cutoff": b.cutoff, "nsel": b.nsel, **b.facts} for b in d.blocks()],
         "descriptor_width": potential.descriptor.width,
         "parameters": sum(p.numel() for p in potential.parameters()),
         "parameters_a_head": in_heads // len(config.heads),
@@ -123,18 +121,6 @@ def model_facts(potential: Potential) -> dict[str, Any]:
             for head in config.heads
         ],
     }
-
-
-def _blocks(d: DPA2Config | DPA1Config | DeepPotSEConfig) -> list[dict[str, Any]]:
-    if isinstance(d, DPA2Config):
-        names = ("repinit", "repformer", "three_body")
-        blocks = [{"name": n, "cutoff": b.cutoff, "nsel": b.nsel} for n, b in zip(names, d.blocks())]
-        blocks[1]["layers"] = d.repformer.nlayers
-        return blocks
-    block: dict[str, Any] = {"name": "descriptor", "cutoff": d.cutoff, "nsel": d.nsel}
-    if isinstance(d, DPA1Config):
-        block["attention_layers"] = d.attn_layer
-    return [block]
 
 
 def describe(potential: Potential, label: str, *, head: str | None = None) -> str:

@@ -20,7 +20,7 @@ from dpa2calc.model.compression import compress, decompress, require_kernels, wh
 from dpa2calc.model.config import HeadConfig, ModelConfig
 from dpa2calc.model.potential import Potential
 from dpa2calc.store.checkpoint import blank_potential
-from dpa2calc.structures.graph_builder import GraphSpec
+from dpa2calc.structures.graph_spec import GraphSpec
 from dpa2calc.validation import check_device
 
 ModelLike = str | Path | Potential
@@ -51,7 +51,7 @@ class Member:
     @cached_property
     def spec(self) -> GraphSpec:
         """What the model wants of its graph."""
-        return GraphSpec.of(self.config)
+        return self.config.graph_spec
 
     @property
     def device(self) -> torch.device:

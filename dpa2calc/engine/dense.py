@@ -17,7 +17,8 @@ from dpa2calc.engine.dispersion import Dispersion, dispersion_results
 from dpa2calc.errors import DPA2CalcError
 from dpa2calc.model.potential import Output
 from dpa2calc.structures.graph import Graph, collate
-from dpa2calc.structures.graph_builder import GraphSpec, Inspector, graph_from_atoms
+from dpa2calc.structures.graph_builder import Inspector, graph_from_atoms
+from dpa2calc.structures.graph_spec import GraphSpec
 from dpa2calc.structures.lattice import cell_volume, volume_or_nan
 from dpa2calc.validation import atomic_parameters, check_finite, frame_parameters
 

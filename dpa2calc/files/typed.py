@@ -113,16 +113,10 @@ def _scalar(hint: Any, value: Any, name: str, number: Callable[[Any], float]) ->
 
 
 def _union(arguments: tuple[Any, ...], value: Any, name: str, inner: Callable[..., Any]) -> Any:
-    """None, one of several dataclasses that are told apart by their `kind`, or what fits first."""
+    """None, or what fits first."""
     if value is None and types.NoneType in arguments:
         return None
     choices = [choice for choice in arguments if choice is not types.NoneType]
-    if len(choices) > 1 and all(map(dataclasses.is_dataclass, choices)) and isinstance(value, Mapping):
-        kinds = {get_args(option_types(cls)["kind"])[0]: cls for cls in choices}
-        kind = value.get("kind")
-        if not isinstance(kind, str) or kind not in kinds:
-            raise wrong(f"{name}.kind", kind, ", ".join(kinds))
-        return build(kinds[kind], value, name)
     reasons = []
     for choice in choices:
         try:
@@ -151,7 +145,7 @@ def _list(origin: Any, arguments: tuple[Any, ...], value: Any, name: str, inner:
 
 
 def build(cls: Any, values: Any, name: str = "", *, read: Callable[[Any, Any, str], Any] = typed) -> Any:
-    """A dataclass, or one of a union of them, from plain values.
+    """A dataclass from plain values; one that has `kinds`, {kind: class}, is of the class of its `kind`.
 
     Args:
         read: of annotation, value and name, what is stored.
@@ -160,12 +154,11 @@ def build(cls: Any, values: Any, name: str = "", *, read: Callable[[Any, Any, st
         ConfigError: an unknown key (the nearest right one is named), a missing one, or a value of another
             type.
     """
-    if get_origin(cls) in _UNIONS:
-        return typed(cls, values, name or "value")
     if not isinstance(values, Mapping):
         raise wrong(name or cls.__name__, values, _TABLE)
-    hints = option_types(cls)
     where = f"{name}." if name else ""
+    cls = _of_kind(cls, values, where)
+    hints = {field.name: option_types(cls)[field.name] for field in dataclasses.fields(cls)}
     for key, value in values.items():
         if key not in hints:
             raise ConfigError(unknown_key(f"{where}{key}", value, [where + known for known in hints]))
@@ -175,6 +168,17 @@ def build(cls: Any, values: Any, name: str = "", *, read: Callable[[Any, Any, st
         if no_default and field.name not in found:
             raise ConfigError(f"{where}{field.name} is missing; it has no default")
     return cls(**found)
+
+
+def _of_kind(cls: Any, values: Mapping[str, Any], where: str) -> Any:
+    kinds = getattr(cls, "kinds", {})
+    if not kinds:
+        return cls
+    default = cls.__dataclass_fields__["kind"].default
+    kind = values.get("kind", None if default is dataclasses.MISSING else default)
+    if not isinstance(kind, str) or kind not in kinds:
+        raise wrong(f"{where}kind", kind, f"{', '.join(kinds)}, or what an imported package registered")
+    return kinds[kind] if issubclass(kinds[kind], cls) else cls
 
 
 def check_fields(instance: Any, name: str = "", *, read: Callable[[Any, Any, str], Any] = typed) -> None:

@@ -13,10 +13,8 @@ from torch import Tensor, nn
 from dpa2calc.ambient import own_modes
 from dpa2calc.kernels.tables.table import CompressionReport
 from dpa2calc.model.bridging import Bridging
-from dpa2calc.model.config import DeepPotSEConfig, DescriptorConfig, DPA1Config, DPA2Config, ModelConfig
-from dpa2calc.model.descriptors.deeppot_se import DeepPotSE
-from dpa2calc.model.descriptors.dpa1 import DPA1
-from dpa2calc.model.descriptors.dpa2 import DPA2
+from dpa2calc.model.config import ModelConfig
+from dpa2calc.model.descriptors import build_descriptor
 from dpa2calc.model.fitting import EnergyHead
 from dpa2calc.model.neighborhood import Neighborhood, type_pair_mask
 from dpa2calc.structures.graph import Graph
@@ -37,15 +35,6 @@ class Output:
     atomic_virial: Tensor | None = None
 
 
-def build_descriptor(config: DescriptorConfig, type_map: tuple[str, ...]) -> DPA2 | DPA1 | DeepPotSE:
-    """The descriptor module of a configuration."""
-    if isinstance(config, DPA2Config):
-        return DPA2(config, type_map)
-    if isinstance(config, DPA1Config):
-        return DPA1(config, type_map)
-    return DeepPotSE(config, type_map)
-
-
 class Potential(nn.Module):
     """One descriptor, one fitting net and one per-element energy bias a head."""
 
@@ -56,7 +45,7 @@ class Potential(nn.Module):
         super().__init__()
         self.config = config
         self.descriptor = build_descriptor(config.descriptor, config.type_map)
-        mixed = not isinstance(config.descriptor, DeepPotSEConfig)
+        mixed = config.descriptor.mixed_types
         self.heads = nn.ModuleList(
             EnergyHead(head.fitting, config.n_types, self.descriptor.width, mixed_types=mixed)
             for head in config.heads

@@ -13,7 +13,7 @@ from pathlib import Path
 from dpa2calc.ambient import own_modes
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.atomic import write_json
-from dpa2calc.model.config import DPA2Config, HeadConfig
+from dpa2calc.model.config import HeadConfig
 from dpa2calc.model.potential import Potential
 from dpa2calc.store.load import load_model
 from dpa2calc.training.config.sections import check_set_names
@@ -316,13 +316,12 @@ def trainable_weights(potential: Potential, config: FinetuneConfig) -> set[str]:
     names = {n for n, _ in potential.named_parameters()}
     if not config.freeze_layers:
         return names
-    descriptor = potential.config.descriptor
-    n_layers = descriptor.repformer.nlayers if isinstance(descriptor, DPA2Config) else 0
+    prefix = f"descriptor.{potential.descriptor.freezable}."
+    layers = {n: int(n.removeprefix(prefix).split(".")[0]) for n in names if n.startswith(prefix)}
+    n_layers = len(set(layers.values())) if potential.descriptor.freezable else 0
     if config.freeze_layers > n_layers:
         raise ConfigError(
             f"freeze_layers = {config.freeze_layers} is not allowed; the descriptor has {n_layers} "
             "repformer layers; use freeze_descriptor to freeze all of it"
         )
-    prefix = "descriptor.repformer.layers."
-    layers = {n: int(n.removeprefix(prefix).split(".")[0]) for n in names if n.startswith(prefix)}
     return heads | {n for n, layer in layers.items() if layer >= config.freeze_layers}

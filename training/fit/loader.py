@@ -13,7 +13,7 @@ from torch import Tensor
 from dpa2calc.errors import DataError
 from dpa2calc.model.config import FittingConfig, ModelConfig
 from dpa2calc.structures.graph import FAR, Graph, collate
-from dpa2calc.structures.graph_builder import GraphSpec, graph_from_atoms
+from dpa2calc.structures.graph_builder import graph_from_atoms
 from dpa2calc.training.data.dataset import Dataset, Frame
 
 
@@ -57,7 +57,7 @@ class GraphStore:
 
     def __init__(self, dataset: Dataset, config: ModelConfig, *, budget: Budget | None = None):
         self.dataset, self.budget = dataset, budget or Budget(0)
-        self.spec, self.heads = GraphSpec.of(config), config.heads
+        self.spec, self.heads = config.graph_spec, config.heads
         self._tables: dict[int, _Table] = {}
 
     def __len__(self) -> int:

@@ -1,10 +1,10 @@
-"""Configurations of the descriptors: DPA-2 with its parts, DPA-1, DeepPot-SE; see `config`."""
+"""Configurations of the descriptors: what each must say, DPA-2 with its parts, DPA-1, DeepPot-SE."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
 
 from dpa2calc.files.limits import MOST_CUTOFF, MOST_LAYERS, MOST_WIDTH
 from dpa2calc.files.typed import check_fields, wrong
@@ -41,6 +41,70 @@ def _check_cutoff(name: str, cutoff: float, smooth: float, nsel: int) -> None:
     check(0 < cutoff <= MOST_CUTOFF, f"{name}.cutoff", cutoff, f"a length above 0, up to {MOST_CUTOFF:g} Å")
     check(0 <= smooth < cutoff, f"{name}.cutoff_smooth", smooth, f"from 0 to below the cutoff ({cutoff} Å)")
     check(0 < nsel <= MOST_WIDTH, f"{name}.nsel", nsel, f"1 to {MOST_WIDTH} neighbours")
+
+
+class Block(NamedTuple):
+    """A part of a descriptor with neighbours of its own: within `cutoff` (Å), under "nearest" up to `nsel`.
+
+    `facts` are more numbers that a description of the model shows.
+    """
+
+    name: str
+    cutoff: float
+    nsel: int
+    facts: dict[str, int] = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DescriptorConfig:
+    """What every descriptor's options say, before there are weights; `kind` tells them apart in files.
+
+    A subclass has the fields `kind` (a Literal with its default), `cutoff`, `nsel`, and its own. `kinds`
+    holds all that can be read; `dpa2calc.model.descriptors.register` adds one.
+    """
+
+    kinds: ClassVar[dict[str, type[DescriptorConfig]]] = {}
+    title: ClassVar[str] = ""  # in descriptions; the kind where there is none
+    mixed_types: ClassVar[bool] = True  # whether one net, also in the heads, serves all elements
+
+    kind: str
+
+    if TYPE_CHECKING:  # fields or properties of the subclasses
+
+        @property
+        def cutoff(self) -> float:
+            """The largest cutoff, Å."""
+
+        @property
+        def nsel(self) -> int:
+            """The largest neighbour number under the rule "nearest"."""
+
+    @property
+    def type_sel(self) -> tuple[int, ...]:
+        """How many neighbours of each type the rule "nearest" keeps, where it counts them apart; else ()."""
+        return ()
+
+    def blocks(self) -> tuple[Block, ...]:
+        """The parts that look at neighbours."""
+        return (Block("descriptor", self.cutoff, self.nsel),)
+
+    def n_arrays(self, n_types: int) -> int:
+        """A lower bound of the number of arrays of weights; checked before a file's model is built."""
+        return 0
+
+    def check_in_model(self, n_types: int, neighbor_rule: str) -> None:
+        """Raise a ConfigError where the options do not fit the model's types or its neighbour rule."""
+
+
+def _check_exclusions(d: DPA2Config | DPA1Config | DeepPotSEConfig, n_types: int) -> None:
+    check(d.env_protection >= 0, "descriptor.env_protection", d.env_protection, "0 or more")
+    check_pairs("descriptor.exclude_types", d.exclude_types, n_types)
+
+
+def check_pairs(name: str, pairs: Pairs, n_types: int) -> None:
+    """Refuse pairs of types that are not in the type map."""
+    inside = all(0 <= kind < n_types for pair in pairs for kind in pair)
+    check(inside, name, pairs, f"pairs of types from 0 to {n_types - 1}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,8 +224,10 @@ def _check_neuron(name: str, neuron: tuple[int, ...], axis: int) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DPA2Config:
+class DPA2Config(DescriptorConfig):
     """The DPA-2 descriptor: repinit (with three-body or not) and repformers."""
+
+    title: ClassVar[str] = "DPA-2"
 
     kind: Literal["dpa2"] = "dpa2"
     repinit: RepinitConfig = field(default_factory=RepinitConfig)
@@ -189,15 +255,28 @@ class DPA2Config:
             self.repformer.nsel,
             f"below repinit's ({self.repinit.nsel})",
         )
-        blocks: list[tuple[float, int]] = [(b.cutoff, b.nsel) for b in self.blocks()]
+        blocks = [(b.cutoff, b.nsel) for b in self.blocks()]
         by_cutoff, by_nsel = sorted(blocks), sorted(blocks, key=lambda b: (b[1], b[0]))
         check(
             by_cutoff == by_nsel, "nsel of the blocks", blocks, "the same order as the cutoffs of the blocks"
         )
 
-    def blocks(self) -> tuple[Any, ...]:
-        """The parts that have a cutoff and an nsel of their own."""
-        return (self.repinit, self.repformer) + ((self.three_body,) if self.three_body else ())
+    def blocks(self) -> tuple[Block, ...]:
+        """Repinit, the repformers, and the three-body part where there is one."""
+        i, f, t = self.repinit, self.repformer, self.three_body
+        blocks = (
+            Block("repinit", i.cutoff, i.nsel),
+            Block("repformer", f.cutoff, f.nsel, {"layers": f.nlayers}),
+        )
+        return (*blocks, Block("three_body", t.cutoff, t.nsel)) if t else blocks
+
+    def n_arrays(self, n_types: int) -> int:
+        """Layers of the embedding net and of the repformers."""
+        return len(self.repinit.neuron) + self.repformer.nlayers
+
+    def check_in_model(self, n_types: int, neighbor_rule: str) -> None:
+        """Excluded types must be types."""
+        _check_exclusions(self, n_types)
 
     @property
     def cutoff(self) -> float:
@@ -216,8 +295,10 @@ class DPA2Config:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DPA1Config:
+class DPA1Config(DescriptorConfig):
     """The DPA-1 descriptor, with or without attention layers; se_atten_v2 is `strip` with smooth tebd."""
+
+    title: ClassVar[str] = "DPA-1"
 
     kind: Literal["dpa1"] = "dpa1"
     cutoff: float = 6.0
@@ -256,10 +337,32 @@ class DPA1Config:
         check(0 <= self.attn_layer <= MOST_LAYERS, "dpa1.attn_layer", self.attn_layer, f"0 to {MOST_LAYERS}")
         check_activation("dpa1.activation", self.activation)
 
+    def blocks(self) -> tuple[Block, ...]:
+        """The one block."""
+        return (Block("descriptor", self.cutoff, self.nsel, {"attention_layers": self.attn_layer}),)
+
+    def n_arrays(self, n_types: int) -> int:
+        """Layers of the embedding net and of attention."""
+        return len(self.neuron) + self.attn_layer
+
+    def check_in_model(self, n_types: int, neighbor_rule: str) -> None:
+        """Excluded types must be types, and no padding slot may count where all neighbours do."""
+        _check_exclusions(self, n_types)
+        pad_is_neighbor = not self.set_davg_zero and self.tebd_input_mode == "concat"
+        check(
+            not (neighbor_rule == "all" and pad_is_neighbor),
+            "set_davg_zero",
+            False,
+            "true with tebd_input_mode 'concat' under the rule 'all' (the energy would jump at the cutoff)",
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
-class DeepPotSEConfig:
+class DeepPotSEConfig(DescriptorConfig):
     """The DeepPot-SE (se_e2_a) descriptor; `sel` is one number for each type of the type map."""
+
+    title: ClassVar[str] = "DeepPot-SE"
+    mixed_types: ClassVar[bool] = False
 
     kind: Literal["deeppot_se"] = "deeppot_se"
     cutoff: float = 6.0
@@ -286,5 +389,19 @@ class DeepPotSEConfig:
         """The number of neighbours of any type under the rule "nearest"."""
         return sum(self.sel)
 
+    @property
+    def type_sel(self) -> tuple[int, ...]:
+        """Neighbours of each type are counted apart."""
+        return self.sel
 
-DescriptorConfig = DPA2Config | DPA1Config | DeepPotSEConfig
+    def n_arrays(self, n_types: int) -> int:
+        """Layers of all embedding nets."""
+        return len(self.neuron) * n_types ** (1 if self.type_one_side else 2)
+
+    def check_in_model(self, n_types: int, neighbor_rule: str) -> None:
+        """Excluded types must be types, and `sel` has a number for each."""
+        _check_exclusions(self, n_types)
+        check(len(self.sel) == n_types, "descriptor.sel", self.sel, f"{n_types} numbers, one a type")
+
+
+DescriptorConfig.kinds.update({"dpa2": DPA2Config, "dpa1": DPA1Config, "deeppot_se": DeepPotSEConfig})
