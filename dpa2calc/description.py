@@ -116,6 +116,7 @@ def model_facts(potential: Potential) -> dict[str, Any]:
                 "description": head.description,
                 "frame_parameters": head.fitting.numb_fparam,
                 "atomic_parameters": head.fitting.numb_aparam,
+                "predicts": head.label or "energies",
                 "info": head.info,
             }
             for head in config.heads
@@ -139,7 +140,7 @@ def describe(potential: Potential, label: str, *, head: str | None = None) -> st
     ]
     for block in facts["blocks"]:
         more = "".join(f", {value} {key.replace('_', ' ')}" for key, value in list(block.items())[3:])
-        lines.append(f"  {block['name']:<10}{block['cutoff']:g} Å, nsel {block['nsel']}{more}")
+        lines.append(f"  {block['name']:<11}{block['cutoff']:g} Å, nsel {block['nsel']}{more}")
     if facts["bridging"]:
         lines.append("  bridged to a pair table at short distances")
     if potential.compression is not None:
@@ -152,6 +153,7 @@ def describe(potential: Potential, label: str, *, head: str | None = None) -> st
     heads = [h for h in potential.config.heads if head in (None, h.name)]
     lines.append(f"{len(potential.config.heads)} head{'s' if len(potential.config.heads) > 1 else ''}")
     lines.append(list_heads(heads))
+    lines += [f"{h.name} predicts {h.label} ({h.unit or 'no unit'}), no energies" for h in heads if h.label]
     for chosen in heads:
         if chosen.info:
             lines.append(f"{chosen.name}:")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 import torch
+from radial_descriptor import RadialConfig
 
 from dpa2calc.model.config import (
     DeepPotSEConfig,
@@ -78,6 +79,7 @@ ARCHITECTURES = {
         DeepPotSEConfig(cutoff=4.2, cutoff_smooth=1.5, sel=(10, 15, 10), neuron=(4, 8), axis_neuron=3),
         "all",
     ),
+    "from-another-package": (RadialConfig(cutoff=4.2, n_radial=6), "all"),
 }
 
 

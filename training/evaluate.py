@@ -39,11 +39,15 @@ _UNITS = {"energy": "meV/atom", "force": "meV/Å"}
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says about one frame: energy eV, forces (n, 3) eV/Å, virial (3, 3) eV; or None."""
+    """What a model says about one frame: energy eV, forces (n, 3) eV/Å, virial (3, 3) eV; or None.
+
+    properties: (n,) of a head of another kind, by its label.
+    """
 
     energy: float | None
     forces: np.ndarray | None
     virial: np.ndarray | None
+    properties: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,13 +183,17 @@ def predict_potential(
     with bar, evaluating(potential):
         for group in groups_by_atoms(sizes, batch_atoms):
             batch = make_batch(store, group, head=head).to(place)
+            cuts = np.cumsum([sizes[i] for i in group])[:-1]
+            bar.update(len(group))
+            if label := potential.config.heads[head].label:
+                values = potential.atomic_values(batch.graph, head).detach().cpu().numpy()
+                out += [Prediction(None, None, None, {label: v}) for v in np.split(values, cuts)]
+                continue
             output = potential.compute(batch.graph, head)
             virial = symmetric(output.virial).detach().cpu().numpy()
             energy = output.energy.detach().cpu().numpy()
-            cuts = np.cumsum([sizes[i] for i in group])[:-1]
             forces = np.split(output.forces.detach().cpu().numpy(), cuts)
             out += [Prediction(float(e), f, v) for e, f, v in zip(energy, forces, virial)]
-            bar.update(len(group))
     return out
 
 
@@ -321,7 +329,7 @@ def _few_frames(data: Dataset, by_frame: dict[str, list[tuple[float, int]]]) -> 
 
 def _frame_errors(
     frame: Frame, p: Prediction, pairs: dict[str, list[np.ndarray]]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     n = frame.n_atoms
     energy, forces, virial = np.zeros(0), np.zeros(0), np.zeros(0)
     if frame.energy is not None and p.energy is not None:
@@ -333,7 +341,8 @@ def _frame_errors(
     if frame.virial is not None and p.virial is not None:
         virial = (p.virial - frame.virial) / n
         pairs["stresses"].append(-np.stack([frame.virial.ravel(), p.virial.ravel()], axis=1) / frame.volume)
-    return energy, forces, virial
+    values = [v - frame.properties[k] for k, v in p.properties.items() if k in frame.properties]
+    return energy, forces, virial, np.concatenate([np.zeros(0), *values])
 
 
 def refit_bias(data: Dataset, predictions: list[Prediction]) -> tuple[list[Prediction], dict[str, float]]:

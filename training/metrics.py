@@ -17,14 +17,15 @@ from dpa2calc.training.fit.loader import Batch, GraphStore, groups_by_atoms, mak
 from dpa2calc.training.fit.loss import symmetric
 from dpa2calc.training.fit.optimizers.optimizer import evaluating, placed
 
-QUANTITIES = ("energy", "force", "virial")
+QUANTITIES = ("energy", "force", "virial", "value")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Errors:
     """Root mean square and mean absolute errors; None where the set has no such label.
 
-    Energies and virials in meV/atom, forces in meV/Å (over components).
+    Energies and virials in meV/atom, forces in meV/Å (over components); values are what a head with a label
+    of its own predicts, in its unit.
     """
 
     n_frames: int
@@ -35,35 +36,37 @@ class Errors:
     force_mae: float | None
     virial_rmse: float | None = None
     virial_mae: float | None = None
+    value_rmse: float | None = None
+    value_mae: float | None = None
 
     def to_dict(self) -> dict[str, float | int | None]:
         """Plain dict, ready for JSON."""
-        return asdict(self)
+        plain = asdict(self)
+        return {name: v for name, v in plain.items() if v is not None or not name.startswith("value")}
 
     def __str__(self) -> str:
         parts = [f"{self.n_frames} frames"]
-        for name, unit in (("energy", "meV/atom"), ("force", "meV/Å"), ("virial", "meV/atom")):
+        for name, unit in (("energy", "meV/atom"), ("force", "meV/Å"), ("virial", "meV/atom"), ("value", "")):
             rmse, mae = getattr(self, f"{name}_rmse"), getattr(self, f"{name}_mae")
             if rmse is not None:
-                parts.append(f"{name} RMSE {rmse:.2f} MAE {mae:.2f} {unit}")
+                digits = f"RMSE {rmse:.2f} MAE {mae:.2f}" if unit else f"RMSE {rmse:.4g} MAE {mae:.4g}"
+                parts.append(f"{name} {digits} {unit}".rstrip())
         return ", ".join(parts)
 
 
 class ErrorSums:
-    """Sums of squares and magnitudes of errors, by quantity; `values` (2 + 3 x 3,) float64 can be added up.
+    """Sums of squares and magnitudes of errors, by quantity; `values` (2 + 4 x 3,) float64 can be added up.
 
-    Energy and virial errors an atom in eV, force components in eV/Å.
+    Energy and virial errors an atom in eV, force components in eV/Å, other values in their unit.
     """
 
     def __init__(self, values: Tensor | None = None):
-        self.values = torch.zeros(11, dtype=torch.float64) if values is None else values
+        self.values = torch.zeros(14, dtype=torch.float64) if values is None else values
 
-    def add(
-        self, d_energy: Tensor, d_forces: Tensor, d_virial: Tensor, *, n_frames: int, n_atoms: int
-    ) -> None:
-        """Count one batch; errors may be empty."""
+    def add(self, *differences: Tensor, n_frames: int, n_atoms: int) -> None:
+        """Count one batch: errors of energies, forces, virials and values, each may be empty."""
         sums = [float(n_frames), float(n_atoms)]
-        for error in (d_energy, d_forces, d_virial):
+        for error in differences:
             error = error.detach().to("cpu", torch.float64)
             sums += [float((error * error).sum()), float(error.abs().sum()), float(error.numel())]
         self.values += torch.tensor(sums, dtype=torch.float64)
@@ -73,19 +76,24 @@ class ErrorSums:
         n_frames, n_atoms, *rest = self.values.tolist()
         fields: dict[str, float | None] = {}
         for name, (squares, magnitudes, count) in zip(QUANTITIES, zip(*[iter(rest)] * 3)):
-            fields[f"{name}_rmse"] = 1e3 * math.sqrt(squares / count) if count else None
-            fields[f"{name}_mae"] = 1e3 * magnitudes / count if count else None
+            scale = 1.0 if name == "value" else 1e3
+            fields[f"{name}_rmse"] = scale * math.sqrt(squares / count) if count else None
+            fields[f"{name}_mae"] = scale * magnitudes / count if count else None
         return Errors(n_frames=int(n_frames), n_atoms=int(n_atoms), **fields)
 
 
-def batch_errors(
-    energy: Tensor, forces: Tensor, virial: Tensor, batch: Batch
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Prediction minus label where there is one: energy (eV/atom), forces (eV/Å), virial (eV/atom)."""
+def batch_errors(potential: Potential, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Prediction minus label where there is one: energy and virial (eV/atom), forces (eV/Å), other values."""
+    none = torch.zeros(0)
+    if potential.config.heads[batch.head].label:
+        values = potential.atomic_values(batch.graph, batch.head)
+        return none, none, none, (values - batch.values)[batch.has_values]
+    output = potential.compute(batch.graph, batch.head)
     return (
-        ((energy - batch.energy) / batch.n_atoms)[batch.has_energy],
-        (forces - batch.forces)[batch.has_forces],
-        ((symmetric(virial) - batch.virial) / batch.n_atoms[:, None, None])[batch.has_virial],
+        ((output.energy - batch.energy) / batch.n_atoms)[batch.has_energy],
+        (output.forces - batch.forces)[batch.has_forces],
+        ((symmetric(output.virial) - batch.virial) / batch.n_atoms[:, None, None])[batch.has_virial],
+        none,
     )
 
 
@@ -111,12 +119,8 @@ def potential_errors(
     with evaluating(potential):
         for group in groups_by_atoms([store.dataset[i].n_atoms for i in own], batch_atoms):
             batch = make_batch(store, [own[i] for i in group], head=head).to(place)
-            output = potential.compute(batch.graph, head)
-            sums.add(
-                *batch_errors(output.energy, output.forces, output.virial, batch),
-                n_frames=len(group),
-                n_atoms=batch.graph.n_atoms,
-            )
+            errors = batch_errors(potential, batch)
+            sums.add(*errors, n_frames=len(group), n_atoms=batch.graph.n_atoms)
     sums.values = processes.sum(sums.values)
     return sums.errors()
 
@@ -124,11 +128,12 @@ def potential_errors(
 def validation_score(errors: Mapping[str, Errors], weights: Mapping[str, float]) -> float:
     """Weighted geometric mean over sets of sqrt(energy RMSE * force RMSE): no unit has to be chosen.
 
-    Sets without energies or forces count with what they have; infinite when an error is not finite.
+    Sets without energies or forces, and heads of another kind, count with what they have; infinite when an
+    error is not finite.
     """
     total = weight_sum = 0.0
     for name, e in errors.items():
-        values = [v for v in (e.energy_rmse, e.force_rmse) if v is not None]
+        values = [v for v in (e.energy_rmse, e.force_rmse, e.value_rmse) if v is not None]
         if not values:
             continue
         if not all(math.isfinite(v) for v in values):

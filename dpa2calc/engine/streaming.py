@@ -37,6 +37,8 @@ def why_not_streamed(potential: Potential, head: int) -> str | None:
     config = potential.config
     if potential.compression is None:
         return "the model is not compressed"
+    if config.heads[head].label:
+        return "its head predicts no energies"
     if potential.descriptor.message_passing:
         return "it passes messages"
     if config.bridging is not None:

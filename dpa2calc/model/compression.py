@@ -74,7 +74,7 @@ def compress(
     fast = copy.deepcopy(potential).eval().requires_grad_(False)
     part = fast.descriptor.tabulated_part()
     table = _table(part, tolerance, closest)
-    part.owner.tabulated = TabulatedEmbedding(table)
+    part.owner.tabulated = TabulatedEmbedding(table)  # type: ignore[assignment]
     report = _report(table, part.environment, closest, fast.dtype)
     fast.compression, fast.prefers_compression = report, True
     return fast, report

@@ -92,7 +92,7 @@ def refit_energy_biases(
 
     Several processes share the frames and make the same fit.
     """
-    for head in sorted({task.head for task in tasks}):
+    for head in sorted({t.head for t in tasks if not potential.config.heads[t.head].label}):
         fractions, errors = [], []
         for task in (t for t in tasks if t.head == head):
             part = _errors(potential, task, frames=frames, seed=seed, device=device, processes=processes)

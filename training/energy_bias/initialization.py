@@ -38,6 +38,8 @@ def _rows_by_head(
     with torch.no_grad():
         for name, item in data.sets.items():
             store, head = GraphStore(item.train, potential.config), data.heads[name]
+            if potential.config.heads[head].label:
+                continue
             for index in spread_frames(item.train, frames, seed=seed):
                 graph = make_batch(store, [index], head=head).graph.to(next(potential.parameters()).device)
                 energies = potential.atomic_energies(graph, graph.vectors.to(potential.dtype), head)

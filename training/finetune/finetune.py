@@ -100,10 +100,13 @@ def rank_heads(
 
     Raises:
         DataError: every head needs parameters (fparam, aparam) which the data lack.
+        ConfigError: no head predicts energies.
     """
     sample = data.subset(spread_frames(data, frames, seed=seed))
     potential = placed(potential, device)
-    heads = list(enumerate(potential.config.heads))
+    heads = [item for item in enumerate(potential.config.heads) if not item[1].label]
+    if not heads:
+        raise ConfigError("this model has no head of energies to start from; set start_head = 'fresh'")
     usable = [item for item in heads if not any(lacking_parameters(f, item[1].fitting) for f in sample)]
     if not usable:
         require_parameters(sample[0], heads[0][1].fitting)
@@ -230,7 +233,13 @@ def _choose(source: Potential, data: Dataset, config: FinetuneConfig) -> tuple[t
     if config.start_head == "fresh":
         return (), "fresh"
     if config.start_head != "best":
-        return (), source.config.heads[find_head(source, config.start_head)].name
+        chosen = source.config.heads[find_head(source, config.start_head)]
+        if chosen.label:
+            raise ConfigError(
+                f"start_head = {chosen.name!r} predicts {chosen.label}; start from a head of energies, or "
+                "from a fresh one"
+            )
+        return (), chosen.name
     frames, device = config.zero_shot_frames, config.used_device
     matches = rank_heads(source, data, frames=frames, seed=config.seed, device=device)
     for match in matches[:5]:

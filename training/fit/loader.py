@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -113,7 +114,8 @@ class Batch:
     """Graphs of one head's frames, joined, with their labels; missing labels are masked.
 
     energy (m,), has_energy (m,) bool; forces (n, 3), has_forces (n,) bool; virial (m, 3, 3),
-    has_virial (m,) bool; n_atoms (m,). `task` is the number of the training set; `sources` name the
+    has_virial (m,) bool; values (n,), has_values (n,) bool, of the head's own label where it has one; n_atoms
+    (m,). `task` is the number of the training set; `sources` name the
     frames in messages.
     """
 
@@ -127,19 +129,18 @@ class Batch:
     has_forces: Tensor
     virial: Tensor
     has_virial: Tensor
+    values: Tensor
+    has_values: Tensor
     sources: tuple[str, ...]
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
         if str(device) == "cpu":
             return self
-        moved = {
-            name: getattr(self, name).to(device)
-            for name in ("n_atoms", "energy", "has_energy", "forces", "has_forces", "virial", "has_virial")
+        moved: dict[str, Any] = {
+            n: v.to(device) for n, v in vars(self).items() if isinstance(v, (Tensor, Graph))
         }
-        return Batch(
-            head=self.head, task=self.task, graph=self.graph.to(device), sources=self.sources, **moved
-        )
+        return dataclasses.replace(self, **moved)
 
 
 def make_batch(store: GraphStore, indices: Sequence[int], *, head: int = 0, task: int = 0) -> Batch:
@@ -147,7 +148,8 @@ def make_batch(store: GraphStore, indices: Sequence[int], *, head: int = 0, task
     frames = [store.dataset[i] for i in indices]
     forces = [f.forces if f.forces is not None else np.zeros((f.n_atoms, 3)) for f in frames]
     has_forces = [np.full(f.n_atoms, f.forces is not None) for f in frames]
-    zero = np.zeros((3, 3))
+    zero, label = np.zeros((3, 3)), store.heads[head].label
+    values = [f.properties.get(label, np.full(f.n_atoms, np.nan)) for f in frames]
     return Batch(
         head=head,
         task=task,
@@ -159,6 +161,8 @@ def make_batch(store: GraphStore, indices: Sequence[int], *, head: int = 0, task
         has_forces=torch.from_numpy(np.concatenate(has_forces)),
         virial=torch.from_numpy(np.stack([f.virial if f.virial is not None else zero for f in frames])),
         has_virial=torch.tensor([f.virial is not None for f in frames]),
+        values=torch.from_numpy(np.nan_to_num(np.concatenate(values))),
+        has_values=torch.from_numpy(~np.isnan(np.concatenate(values))),
         sources=tuple(f.source for f in frames),
     )
 

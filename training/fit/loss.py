@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from dpa2calc.model.potential import Output
+from dpa2calc.model.heads import Head
+from dpa2calc.model.potential import Output, Potential
 
 from .loader import Batch
 
@@ -16,13 +17,20 @@ from .loader import Batch
 class LossTerms:
     """The scalar loss, and the errors behind it (detached; empty where there is no label).
 
-    d_energy (m,) eV/atom; d_forces (n, 3) eV/Å; d_virial (m, 3, 3) eV/atom.
+    d_energy (m,) eV/atom; d_forces (n, 3) eV/Å; d_virial (m, 3, 3) eV/atom; d_values (n,) of what a head with
+    a label of its own predicts, in its unit.
     """
 
     total: Tensor
     d_energy: Tensor
     d_forces: Tensor
     d_virial: Tensor
+    d_values: Tensor = field(default_factory=lambda: torch.zeros(0))
+
+    @property
+    def errors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Of energies, forces, virials and other values."""
+        return self.d_energy, self.d_forces, self.d_virial, self.d_values
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,16 @@ def energy_force_loss(
         if prefactor and error.numel():
             total = total + prefactor / count * _penalty(error, weight, huber_delta)
     return LossTerms(total, d_energy.detach(), d_forces.detach(), d_virial.detach())
+
+
+def own_loss(potential: Potential, batch: Batch) -> LossTerms:
+    """What the batch's head, which has a label of its own, calls its loss."""
+    head = potential.heads[batch.head]
+    assert isinstance(head, Head)
+    values = potential.atomic_values(batch.graph, batch.head)
+    total = head.loss(values, batch.values, batch.has_values, batch.graph.structure)
+    none = values.new_zeros(0)
+    return LossTerms(total, none, none, none, (values - batch.values)[batch.has_values].detach())
 
 
 def _penalty(error: Tensor, weight: Tensor | None, huber_delta: float | None) -> Tensor:

@@ -7,16 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 
+import numpy as np
 import torch
 
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.typed import typed
 from dpa2calc.model.config import ModelConfig
+from dpa2calc.model.heads import Head
 from dpa2calc.model.potential import Potential
 from dpa2calc.training.config.sections import check_set_names
 from dpa2calc.training.data.checks.report import check_frames
 from dpa2calc.training.data.checks.stress_misfit import stress_misfits
-from dpa2calc.training.data.dataset import Dataset
+from dpa2calc.training.data.dataset import Dataset, Frame, type_lookup
 from dpa2calc.training.data.labels import advice
 from dpa2calc.training.statistics import (
     check_type_map,
@@ -104,12 +106,18 @@ def _check_set(name: str, item: TrainingSet, config: ModelConfig) -> None:
         check_frames(title, part)
         for frame in part:
             require_parameters(frame, head.fitting)
-    check_labels(name, item.train)
+    check_labels(name, item.train, head.label)
 
 
-def check_labels(name: str, data: Dataset) -> None:
-    """Raise a DataError unless some frame has a label."""
-    if not any(frame.labelled for frame in data):
+def check_labels(name: str, data: Dataset, label: str = "") -> None:
+    """Raise a DataError unless some frame has a label, that of the head where it has one of its own."""
+    if label:
+        if not any(label in frame.properties for frame in data):
+            raise DataError(
+                f"set {name!r}: no frame has {label}, which its head learns; set atoms.arrays[{label!r}], "
+                "one number an atom"
+            )
+    elif not any(len(frame.lacking) < 3 for frame in data):
         raise DataError(
             f"set {name!r}: no frame has an energy, forces or a stress; "
             f"{advice(chain(*data.unread_labels.values()))}"
@@ -154,13 +162,27 @@ def measure_environment(
 
 
 def fit_energy_biases(potential: Potential, data: TrainingData) -> None:
-    """Fit the energy bias of every head to all its sets; heads without energies keep theirs."""
+    """Fit the energy bias of every head to all its sets; heads without energies keep theirs.
+
+    Heads with a label of their own take from it what they want.
+    """
     for head in set(data.heads.values()):
         frames = [f for n, s in data.sets.items() if data.heads[n] == head for f in s.train]
+        if label := potential.config.heads[head].label:
+            _fit_to_own_label(potential, head, [f for f in frames if label in f.properties], label)
+            continue
         joint = Dataset(tuple(frames), potential.config.heads[head].name)
         if any(frame.energy is not None for frame in frames):
             bias, _ = energy_bias(joint, potential.config.type_map)
             set_energy_bias(potential, head, bias)
+
+
+def _fit_to_own_label(potential: Potential, head: int, frames: list[Frame], label: str) -> None:
+    module, lookup = potential.heads[head], type_lookup(potential.config.type_map)
+    assert isinstance(module, Head)
+    numbers = np.concatenate([frame.numbers for frame in frames])
+    labels = np.concatenate([frame.properties[label] for frame in frames])
+    module.fit_to(torch.from_numpy(labels), torch.from_numpy(lookup[numbers]))
 
 
 def warn_of_unused_parameters(data: TrainingData, config: ModelConfig) -> None:

@@ -33,9 +33,7 @@ class Interval:
     def add(self, task: int, terms: LossTerms, *, n_frames: int, n_atoms: int) -> None:
         """Count one batch of the set with this number."""
         self.losses[task] += float(terms.total.detach()) * n_frames
-        self.sums[task].add(
-            terms.d_energy, terms.d_forces, terms.d_virial, n_frames=n_frames, n_atoms=n_atoms
-        )
+        self.sums[task].add(*terms.errors, n_frames=n_frames, n_atoms=n_atoms)
 
     def record(self, step: int, learning_rate: float, waited: float, processes: Processes) -> dict[str, Any]:
         """One line of the log, summed over the processes."""
@@ -52,6 +50,8 @@ class Interval:
                     "force_rmse": e.force_rmse,
                     "virial_rmse": e.virial_rmse,
                 }
+                if e.value_rmse is not None:
+                    sets[name]["value_rmse"] = e.value_rmse
         seconds = time.perf_counter() - self.started
         return {
             "kind": "train",

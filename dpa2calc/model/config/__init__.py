@@ -8,31 +8,34 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from ase.data import atomic_numbers
 
 from dpa2calc.files.limits import MOST_CUTOFF, MOST_TYPES, MOST_WIDTH
 from dpa2calc.files.typed import build, check_fields
-from dpa2calc.model.config.descriptors import (
+from dpa2calc.structures.graph_spec import GraphSpec
+
+from .base import (
     Activation,
     Block,
-    DeepPotSEConfig,
     DescriptorConfig,
-    DPA1Config,
-    DPA2Config,
     Pairs,
-    RepformerConfig,
-    RepinitConfig,
     TebdMode,
-    ThreeBodyConfig,
     UpdateStyle,
     check,
     check_activation,
     check_pairs,
     check_widths,
 )
-from dpa2calc.structures.graph_spec import GraphSpec
+from .descriptors import (
+    DeepPotSEConfig,
+    DPA1Config,
+    DPA2Config,
+    RepformerConfig,
+    RepinitConfig,
+    ThreeBodyConfig,
+)
 
 __all__ = [
     "Activation",
@@ -117,9 +120,16 @@ class HeadConfig:
     """One head: its name, what is known of its training data, and its fitting net.
 
     `elements` are those seen in training (empty: not known); `info` holds JSON-able extras such as
-    test errors, data sources and licences.
+    test errors, data sources and licences. Files leave out the `kind` of heads of energies. A subclass has a
+    `kind` and a `label`, the name of what it predicts of each atom, in `unit`, in data and results; `kinds`
+    holds all that can be read, and `dpa2calc.model.heads.register` adds one.
     """
 
+    kinds: ClassVar[dict[str, type[HeadConfig]]] = {}
+    label: ClassVar[str] = ""  # "": energies with their derivatives
+    unit: ClassVar[str] = "eV"
+
+    kind: str = field(default="energy", metadata={"left_out": True})
     name: str = "Default"
     aliases: tuple[str, ...] = ()
     description: str = ""
@@ -130,6 +140,15 @@ class HeadConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "head")
+        known = ", ".join(f"{kind} ({cls.__name__})" for kind, cls in HeadConfig.kinds.items())
+        check(HeadConfig.kinds.get(self.kind) is type(self), "head.kind", self.kind, known)
+
+    def n_arrays(self, n_nets: int) -> int:
+        """A lower bound of the number of arrays of weights, with so many nets of one kind."""
+        return (len(self.fitting.neuron) + 1) * n_nets
+
+
+HeadConfig.kinds["energy"] = HeadConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +224,7 @@ class ModelConfig:
     def n_arrays(self) -> int:
         """A lower bound of the arrays that a model has, counted without building it."""
         nets = 1 if self.descriptor.mixed_types else self.n_types
-        in_heads = sum((len(head.fitting.neuron) + 1) * nets for head in self.heads)
+        in_heads = sum(head.n_arrays(nets) for head in self.heads)
         return in_heads + self.descriptor.n_arrays(self.n_types)
 
     def with_heads(self, heads: tuple[HeadConfig, ...]) -> ModelConfig:
@@ -214,9 +233,14 @@ class ModelConfig:
 
 
 def to_dict(config: Any) -> Any:
-    """A configuration as plain dicts and lists, ready for JSON."""
+    """A configuration as plain dicts and lists, ready for JSON.
+
+    Fields younger than the file format, marked `left_out`, are written only where they differ from their
+    default.
+    """
     if dataclasses.is_dataclass(config):
-        return {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config)}
+        pairs = [(f, getattr(config, f.name)) for f in dataclasses.fields(config)]
+        return {f.name: to_dict(v) for f, v in pairs if not (f.metadata.get("left_out") and v == f.default)}
     if isinstance(config, (tuple, list)):
         return [to_dict(item) for item in config]
     if isinstance(config, dict):

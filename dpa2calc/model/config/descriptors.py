@@ -1,110 +1,27 @@
-"""Configurations of the descriptors: what each must say, DPA-2 with its parts, DPA-1, DeepPot-SE."""
+"""Configurations of the descriptors: DPA-2 with its parts, DPA-1, DeepPot-SE; see `config`."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
+from typing import ClassVar, Literal
 
-from dpa2calc.files.limits import MOST_CUTOFF, MOST_LAYERS, MOST_WIDTH
-from dpa2calc.files.typed import check_fields, wrong
+from dpa2calc.files.limits import MOST_LAYERS
+from dpa2calc.files.typed import check_fields
 
-Activation = Literal[
-    "tanh", "relu", "relu6", "softplus", "sigmoid", "silu", "gelu", "gelu_tf", "linear", "none", "silut"
-]
-TebdMode = Literal["concat", "strip"]
-UpdateStyle = Literal["res_avg", "res_incr", "res_residual"]
-Pairs = tuple[tuple[int, int], ...]
-
-
-def check(condition: bool, key: str, value: Any, allowed: str) -> None:
-    """Raise a ConfigError that names the option, the value seen and what is allowed."""
-    if not condition:
-        raise wrong(key, value, allowed)
-
-
-def check_activation(key: str, value: str) -> None:
-    """Accept the names of `Activation` and `silut:<threshold>`."""
-    name, _, threshold = value.partition(":")
-    known = name in get_args(Activation) and (not threshold or (name == "silut" and _is_number(threshold)))
-    check(known, key, value, ", ".join(get_args(Activation)))
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
-def _check_cutoff(name: str, cutoff: float, smooth: float, nsel: int) -> None:
-    check(0 < cutoff <= MOST_CUTOFF, f"{name}.cutoff", cutoff, f"a length above 0, up to {MOST_CUTOFF:g} Å")
-    check(0 <= smooth < cutoff, f"{name}.cutoff_smooth", smooth, f"from 0 to below the cutoff ({cutoff} Å)")
-    check(0 < nsel <= MOST_WIDTH, f"{name}.nsel", nsel, f"1 to {MOST_WIDTH} neighbours")
-
-
-class Block(NamedTuple):
-    """A part of a descriptor with neighbours of its own: within `cutoff` (Å), under "nearest" up to `nsel`.
-
-    `facts` are more numbers that a description of the model shows.
-    """
-
-    name: str
-    cutoff: float
-    nsel: int
-    facts: dict[str, int] = {}
-
-
-@dataclass(frozen=True, kw_only=True)
-class DescriptorConfig:
-    """What every descriptor's options say, before there are weights; `kind` tells them apart in files.
-
-    A subclass has the fields `kind` (a Literal with its default), `cutoff`, `nsel`, and its own. `kinds`
-    holds all that can be read; `dpa2calc.model.descriptors.register` adds one.
-    """
-
-    kinds: ClassVar[dict[str, type[DescriptorConfig]]] = {}
-    title: ClassVar[str] = ""  # in descriptions; the kind where there is none
-    mixed_types: ClassVar[bool] = True  # whether one net, also in the heads, serves all elements
-
-    kind: str
-
-    if TYPE_CHECKING:  # fields or properties of the subclasses
-
-        @property
-        def cutoff(self) -> float:
-            """The largest cutoff, Å."""
-
-        @property
-        def nsel(self) -> int:
-            """The largest neighbour number under the rule "nearest"."""
-
-    @property
-    def type_sel(self) -> tuple[int, ...]:
-        """How many neighbours of each type the rule "nearest" keeps, where it counts them apart; else ()."""
-        return ()
-
-    def blocks(self) -> tuple[Block, ...]:
-        """The parts that look at neighbours."""
-        return (Block("descriptor", self.cutoff, self.nsel),)
-
-    def n_arrays(self, n_types: int) -> int:
-        """A lower bound of the number of arrays of weights; checked before a file's model is built."""
-        return 0
-
-    def check_in_model(self, n_types: int, neighbor_rule: str) -> None:
-        """Raise a ConfigError where the options do not fit the model's types or its neighbour rule."""
-
-
-def _check_exclusions(d: DPA2Config | DPA1Config | DeepPotSEConfig, n_types: int) -> None:
-    check(d.env_protection >= 0, "descriptor.env_protection", d.env_protection, "0 or more")
-    check_pairs("descriptor.exclude_types", d.exclude_types, n_types)
-
-
-def check_pairs(name: str, pairs: Pairs, n_types: int) -> None:
-    """Refuse pairs of types that are not in the type map."""
-    inside = all(0 <= kind < n_types for pair in pairs for kind in pair)
-    check(inside, name, pairs, f"pairs of types from 0 to {n_types - 1}")
+from .base import (
+    Block,
+    DescriptorConfig,
+    Pairs,
+    TebdMode,
+    UpdateStyle,
+    check,
+    check_activation,
+    check_cutoff,
+    check_neuron,
+    check_pairs,
+    check_width,
+    check_widths,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,10 +46,10 @@ class RepinitConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "repinit")
-        _check_cutoff("repinit", self.cutoff, self.cutoff_smooth, self.nsel)
+        check_cutoff("repinit", self.cutoff, self.cutoff_smooth, self.nsel)
         check_activation("repinit.activation", self.activation)
-        _check_neuron("repinit", self.neuron, self.axis_neuron)
-        _check_width("repinit.tebd_dim", self.tebd_dim)
+        check_neuron("repinit", self.neuron, self.axis_neuron)
+        check_width("repinit.tebd_dim", self.tebd_dim)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +63,7 @@ class ThreeBodyConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "three_body")
-        _check_cutoff("three_body", self.cutoff, self.cutoff_smooth, self.nsel)
+        check_cutoff("three_body", self.cutoff, self.cutoff_smooth, self.nsel)
         check_widths("three_body.neuron", self.neuron)
 
 
@@ -190,11 +107,11 @@ class RepformerConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "repformer")
-        _check_cutoff("repformer", self.cutoff, self.cutoff_smooth, self.nsel)
+        check_cutoff("repformer", self.cutoff, self.cutoff_smooth, self.nsel)
         check_activation("repformer.activation", self.activation)
         check(0 < self.nlayers <= MOST_LAYERS, "repformer.nlayers", self.nlayers, f"1 to {MOST_LAYERS}")
         for name in ("g1_dim", "g2_dim", "axis_neuron", *_ATTENTION):
-            _check_width(f"repformer.{name}", getattr(self, name))
+            check_width(f"repformer.{name}", getattr(self, name))
         conv = self.update_g1_has_conv and not self.g1_out_conv
         check(
             not self.g1_out_mlp or conv or self.update_g1_has_drrd or self.update_g1_has_grrg,
@@ -204,23 +121,9 @@ class RepformerConfig:
         )
 
 
-def check_widths(name: str, neuron: tuple[int, ...]) -> None:
-    """Refuse no layers at all, or more and wider ones than any network has."""
-    check(
-        0 < len(neuron) <= MOST_LAYERS and 0 < min(neuron) and max(neuron) <= MOST_WIDTH,
-        name,
-        neuron,
-        f"1 to {MOST_LAYERS} widths from 1 to {MOST_WIDTH}",
-    )
-
-
-def _check_width(name: str, value: int) -> None:
-    check(0 < value <= MOST_WIDTH, name, value, f"from 1 to {MOST_WIDTH}")
-
-
-def _check_neuron(name: str, neuron: tuple[int, ...], axis: int) -> None:
-    check_widths(f"{name}.neuron", neuron)
-    check(0 < axis <= neuron[-1], f"{name}.axis_neuron", axis, f"from 1 to the last width ({neuron[-1]})")
+def _check_exclusions(d: DPA2Config | DPA1Config | DeepPotSEConfig, n_types: int) -> None:
+    check(d.env_protection >= 0, "descriptor.env_protection", d.env_protection, "0 or more")
+    check_pairs("descriptor.exclude_types", d.exclude_types, n_types)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -329,11 +232,11 @@ class DPA1Config(DescriptorConfig):
 
     def __post_init__(self) -> None:
         check_fields(self, "dpa1")
-        _check_cutoff("dpa1", self.cutoff, self.cutoff_smooth, self.nsel)
-        _check_neuron("dpa1", self.neuron, self.axis_neuron)
-        _check_width("dpa1.tebd_dim", self.tebd_dim)
+        check_cutoff("dpa1", self.cutoff, self.cutoff_smooth, self.nsel)
+        check_neuron("dpa1", self.neuron, self.axis_neuron)
+        check_width("dpa1.tebd_dim", self.tebd_dim)
         if self.attn_layer:
-            _check_width("dpa1.attn", self.attn)
+            check_width("dpa1.attn", self.attn)
         check(0 <= self.attn_layer <= MOST_LAYERS, "dpa1.attn_layer", self.attn_layer, f"0 to {MOST_LAYERS}")
         check_activation("dpa1.activation", self.activation)
 
@@ -380,8 +283,8 @@ class DeepPotSEConfig(DescriptorConfig):
     def __post_init__(self) -> None:
         check_fields(self, "deeppot_se")
         check(all(n >= 0 for n in self.sel), "deeppot_se.sel", self.sel, "0 or more neighbours of each type")
-        _check_cutoff("deeppot_se", self.cutoff, self.cutoff_smooth, max(1, sum(self.sel)))
-        _check_neuron("deeppot_se", self.neuron, self.axis_neuron)
+        check_cutoff("deeppot_se", self.cutoff, self.cutoff_smooth, max(1, sum(self.sel)))
+        check_neuron("deeppot_se", self.neuron, self.axis_neuron)
         check_activation("deeppot_se.activation", self.activation)
 
     @property

@@ -113,7 +113,7 @@ def register(config: type[DescriptorConfig], module: type[Descriptor]) -> None:
     Example:
         >>> register(RadialConfig, Radial)
     """
-    kind = config.__dataclass_fields__["kind"].default
+    kind = str(config.__dataclass_fields__["kind"].default)
     DescriptorConfig.kinds[kind], _CLASSES[kind] = config, module
 
 
