@@ -35,7 +35,8 @@ from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.typed import typed
 from dpa2calc.progress import progress_bar
 from dpa2calc.structures.graph import Graph
-from dpa2calc.structures.graph_builder import GraphBuilder, GraphSpec, graph_from_atoms
+from dpa2calc.structures.graph_builder import GraphBuilder, graph_from_atoms
+from dpa2calc.structures.graph_spec import GraphSpec
 from dpa2calc.structures.lattice import THINNEST
 from dpa2calc.validation import (
     DistanceCheck,
@@ -114,7 +115,9 @@ class DPA2Calculator(Calculator):
         self._builders, self._streams = self._new_builders(), self._new_streams()
         self._check_distances = DistanceCheck(self._members[0].config.type_map)
         super().__init__()
-        if len(self._members) > 1:
+        if any(member.head.label for member in self._members):
+            self.implemented_properties = [self._own_property()]
+        elif len(self._members) > 1:
             self.implemented_properties = [*self.implemented_properties, "energy_std", "forces_std"]
         if self.dispersion is not None:
             self.implemented_properties = [p for p in self.implemented_properties if p not in PER_ATOM]
@@ -323,6 +326,15 @@ class DPA2Calculator(Calculator):
             return builders[spec](atoms, positions=positions, inspect=self._check_distances)
 
         return member_graphs(self._members, atoms, build)
+
+    def _own_property(self) -> str:
+        """The property of heads without energies; refuses to mix them with what belongs to energies."""
+        made = {member.head.name: member.head.label or "energies" for member in self._members}
+        if len(set(made.values())) > 1:
+            raise ConfigError(f"the members of a committee predict different things: {made}; choose one kind")
+        if self.dispersion is not None:
+            raise ConfigError(f"dispersion adds to energies, and these heads predict {made}; leave it out")
+        return self._members[0].head.label
 
     def _check(self, atoms: Any) -> None:
         check_structure(atoms)

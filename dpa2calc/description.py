@@ -11,11 +11,9 @@ from dpa2calc.engine.committee import Member
 from dpa2calc.engine.dispersion import Dispersion
 from dpa2calc.files.identity import digest, text_digest
 from dpa2calc.heads import list_heads
-from dpa2calc.model.config import DeepPotSEConfig, DPA1Config, DPA2Config, HeadConfig, ModelConfig, to_dict
+from dpa2calc.model.config import HeadConfig, ModelConfig, to_dict
 from dpa2calc.model.potential import Potential
 from dpa2calc.store.checkpoint import checkpoint_info, is_checkpoint
-
-_KINDS = {"dpa2": "DPA-2", "dpa1": "DPA-1", "deeppot_se": "DeepPot-SE"}
 
 
 def model_config(model: str | Path | Potential) -> ModelConfig:
@@ -98,10 +96,10 @@ def model_facts(potential: Potential) -> dict[str, Any]:
     d = config.descriptor
     in_heads = sum(p.numel() for p in potential.heads.parameters())
     return {
-        "kind": _KINDS[d.kind],
+        "kind": d.title or d.kind,
         "cutoff": config.cutoff,
         "neighbor_rule": config.neighbor_rule,
-        "blocks": _blocks(d),
+        "blocks": [{"name": b.name, "cutoff": b.cutoff, "nsel": b.nsel, **b.facts} for b in d.blocks()],
         "descriptor_width": potential.descriptor.width,
         "parameters": sum(p.numel() for p in potential.parameters()),
         "parameters_a_head": in_heads // len(config.heads),
@@ -118,23 +116,12 @@ def model_facts(potential: Potential) -> dict[str, Any]:
                 "description": head.description,
                 "frame_parameters": head.fitting.numb_fparam,
                 "atomic_parameters": head.fitting.numb_aparam,
+                "predicts": head.label or "energies",
                 "info": head.info,
             }
             for head in config.heads
         ],
     }
-
-
-def _blocks(d: DPA2Config | DPA1Config | DeepPotSEConfig) -> list[dict[str, Any]]:
-    if isinstance(d, DPA2Config):
-        names = ("repinit", "repformer", "three_body")
-        blocks = [{"name": n, "cutoff": b.cutoff, "nsel": b.nsel} for n, b in zip(names, d.blocks())]
-        blocks[1]["layers"] = d.repformer.nlayers
-        return blocks
-    block: dict[str, Any] = {"name": "descriptor", "cutoff": d.cutoff, "nsel": d.nsel}
-    if isinstance(d, DPA1Config):
-        block["attention_layers"] = d.attn_layer
-    return [block]
 
 
 def describe(potential: Potential, label: str, *, head: str | None = None) -> str:
@@ -153,7 +140,7 @@ def describe(potential: Potential, label: str, *, head: str | None = None) -> st
     ]
     for block in facts["blocks"]:
         more = "".join(f", {value} {key.replace('_', ' ')}" for key, value in list(block.items())[3:])
-        lines.append(f"  {block['name']:<10}{block['cutoff']:g} Å, nsel {block['nsel']}{more}")
+        lines.append(f"  {block['name']:<11}{block['cutoff']:g} Å, nsel {block['nsel']}{more}")
     if facts["bridging"]:
         lines.append("  bridged to a pair table at short distances")
     if potential.compression is not None:
@@ -166,6 +153,7 @@ def describe(potential: Potential, label: str, *, head: str | None = None) -> st
     heads = [h for h in potential.config.heads if head in (None, h.name)]
     lines.append(f"{len(potential.config.heads)} head{'s' if len(potential.config.heads) > 1 else ''}")
     lines.append(list_heads(heads))
+    lines += [f"{h.name} predicts {h.label} ({h.unit or 'no unit'}), no energies" for h in heads if h.label]
     for chosen in heads:
         if chosen.info:
             lines.append(f"{chosen.name}:")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 import torch
+from radial_descriptor import RadialConfig
 
 from dpa2calc.model.config import (
     DeepPotSEConfig,
@@ -84,6 +85,7 @@ ARCHITECTURES: dict[str, tuple[DescriptorConfig, NeighborRule]] = {
     "dpa1-attention": (DPA1, "all"),
     "dpa1-l0": (dataclasses.replace(DPA1, attn_layer=0, tebd_input_mode="strip", type_one_side=False), "all"),
     "deeppot-se": (DEEPPOT_SE, "all"),
+    "from-another-package": (RadialConfig(cutoff=4.2, n_radial=6), "all"),
 }
 
 

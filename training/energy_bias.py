@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from dpa2calc.labels.errors import Prediction
+from dpa2calc.model.heads import Head
 from dpa2calc.model.potential import Potential
-from dpa2calc.training.data.dataset import Dataset, spread_frames
+from dpa2calc.training.data.dataset import Dataset, Frame, spread_frames, type_lookup
 from dpa2calc.training.data.element_energies import energy_bias, least_squares, robust_bias
 from dpa2calc.training.data.sets import TrainingData
 from dpa2calc.training.fit.loader import GraphStore
@@ -43,12 +44,26 @@ def _move(potential: Potential, head: int, change: np.ndarray) -> None:
 
 
 def fit_energy_biases(potential: Potential, data: TrainingData) -> None:
-    """Fit the energy bias of every head to all its sets; heads without energies keep theirs."""
+    """Fit the energy bias of every head to all its sets; heads without energies keep theirs.
+
+    Heads with a label of their own take from it what they want.
+    """
     for head in set(data.heads.values()):
+        if label := potential.config.heads[head].label:
+            _fit_to_own_label(potential, head, [f for f in data.frames(head) if label in f.properties], label)
+            continue
         joint = Dataset(tuple(data.frames(head)), potential.config.heads[head].name)
         if any(frame.energy is not None for frame in joint):
             bias, _ = energy_bias(joint, potential.config.type_map)
             bias_of(potential, head).copy_(torch.from_numpy(bias))
+
+
+def _fit_to_own_label(potential: Potential, head: int, frames: list[Frame], label: str) -> None:
+    module, lookup = potential.heads[head], type_lookup(potential.config.type_map)
+    assert isinstance(module, Head)
+    numbers = np.concatenate([frame.numbers for frame in frames])
+    labels = np.concatenate([frame.properties[label] for frame in frames])
+    module.fit_to(torch.from_numpy(labels), torch.from_numpy(lookup[numbers]))
 
 
 def absorb_initial_energies(
@@ -62,7 +77,7 @@ def absorb_initial_energies(
     Args:
         frames: of each set, a random sample.
     """
-    for head in set(data.heads.values()):
+    for head in {h for h in data.heads.values() if not potential.config.heads[h].label}:
         rows, energies = [], []
         for item in (item for name, item in data.sets.items() if data.heads[name] == head):
             sample = item.train.subset(spread_frames(item.train, frames, seed=seed))
@@ -123,7 +138,7 @@ def refit_energy_biases(
 
     Several processes share the frames and make the same fit.
     """
-    for head in sorted({task.head for task in tasks}):
+    for head in sorted({t.head for t in tasks if not potential.config.heads[t.head].label}):
         own = [task for task in tasks if task.head == head]
         parts = [_errors(potential, task, frames=frames, seed=seed, processes=processes) for task in own]
         fractions, errors = (np.concatenate(arrays) for arrays in zip(*parts))

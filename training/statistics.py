@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dpa2calc.model.descriptors.dpa1 import DPA1
-from dpa2calc.model.descriptors.dpa2 import DPA2
 from dpa2calc.model.neighborhood import Environment, switch
 from dpa2calc.model.potential import Potential
 from dpa2calc.structures.graph import Graph
@@ -19,30 +16,6 @@ from dpa2calc.training.data.sets import require_parameters
 
 STD_FLOOR = 1e-2
 STD_WITHOUT_DATA = 0.1
-
-
-@dataclass(frozen=True)
-class _Block:
-    environment: Environment
-    nsel: int
-    mean_is_zero: bool
-
-
-def _blocks(potential: Potential) -> list[_Block]:
-    """The parts of the descriptor that own environment statistics."""
-    d = potential.descriptor
-    if isinstance(d, DPA2):
-        c = d.config
-        blocks = [
-            _Block(d.repinit.environment, c.repinit.nsel, c.repinit.set_davg_zero),
-            _Block(d.repformer.environment, c.repformer.nsel, c.repformer.set_davg_zero),
-        ]
-        if d.three_body is not None and c.three_body is not None:
-            # The three-body part follows repinit's choice, as in deepmd-kit.
-            blocks.append(_Block(d.three_body.environment, c.three_body.nsel, c.repinit.set_davg_zero))
-        return blocks
-    owner = d.repinit if isinstance(d, DPA1) else d
-    return [_Block(owner.environment, d.config.nsel, d.config.set_davg_zero)]
 
 
 class EnvironmentMoments:
@@ -100,7 +73,7 @@ def set_environment_statistics(
 
     Under the rule "all" the same formula is used with `nsel` slots an atom.
     """
-    blocks = _blocks(potential)
+    blocks = potential.descriptor.statistics_blocks()
     nearest = potential.config.neighbor_rule == "nearest"
     n_types = potential.config.n_types
     moments = [EnvironmentMoments(b.environment, b.nsel, n_types, nearest=nearest) for b in blocks]

@@ -25,6 +25,7 @@ from .model_section import model_params
 from .tree_writer import TreeWriter
 
 logger = logging.getLogger(__name__)
+DESCRIPTORS = ("dpa2", "dpa1", "deeppot_se")  # kinds of ours that deepmd-kit has too
 
 
 @own_modes()
@@ -40,13 +41,21 @@ def write_deepmd(potential: Potential, path: str | Path, head: str | None = None
         head: name of a head; None takes all (`.pt`) or the only one (`.dp`).
 
     Raises:
-        CheckpointError: another suffix, or a fitting net that excludes types by itself.
+        CheckpointError: another suffix, a fitting net that excludes types by itself, a descriptor or a head
+            that deepmd-kit does not have.
         HeadError: no such head, or none named for a `.dp` of a model with several.
     """
     path = Path(path)
+    if (kind := potential.config.descriptor.kind) not in DESCRIPTORS:
+        raise CheckpointError(
+            f"deepmd-kit has no descriptor {kind!r}; it has {', '.join(DESCRIPTORS)}. Keep this model in a "
+            ".safetensors file"
+        )
     chosen = _heads(potential, head)
     for index in chosen:
         one = potential.config.heads[index]
+        if one.label:
+            raise CheckpointError(f"head {one.name} predicts {one.label}; write a head of energies")
         if set(one.fitting.exclude_types) - set(potential.config.atom_exclude_types):
             raise CheckpointError(
                 f"head {one.name} excludes the types {list(one.fitting.exclude_types)} in its fitting net, "

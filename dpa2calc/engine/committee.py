@@ -20,7 +20,7 @@ from dpa2calc.model.compression import compress, decompress, require_kernels, wh
 from dpa2calc.model.config import HeadConfig, ModelConfig
 from dpa2calc.model.potential import Potential
 from dpa2calc.store.checkpoint import blank_potential
-from dpa2calc.structures.graph_builder import GraphSpec
+from dpa2calc.structures.graph_spec import GraphSpec
 from dpa2calc.validation import check_device
 
 ModelLike = str | Path | Potential
@@ -52,7 +52,7 @@ class Member:
     @cached_property
     def spec(self) -> GraphSpec:
         """What the model wants of its graph."""
-        return GraphSpec.of(self.config)
+        return self.config.graph_spec
 
     @property
     def device(self) -> torch.device:
@@ -200,6 +200,8 @@ def _is_pair(entry: object) -> bool:
 def combine(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Means over the members, and the standard deviations energy_std (eV) and forces_std (n_atoms, 3).
 
+    Of another property than energies: its own, with _std behind the name.
+
     The deviations are those of the members around their mean (divided by their number M, as is usual
     for model deviation): sigma^2 = 1/M sum_m (x_m - <x>)^2.
     """
@@ -210,6 +212,8 @@ def combine(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         if all(key in result for result in results):
             values = np.array([result[key] for result in results])
             out[key] = float(values.mean()) if values.ndim == 1 else values.mean(axis=0)
+    if "energy" not in out:
+        return out | {f"{key}_std": np.std([r[key] for r in results], axis=0) for key in out}
     out["energy_std"] = float(np.std([result["energy"] for result in results]))
     out["forces_std"] = np.std([result["forces"] for result in results], axis=0)
     return out

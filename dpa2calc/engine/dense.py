@@ -13,7 +13,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from dpa2calc.model.potential import Output
 from dpa2calc.structures.graph import Graph
-from dpa2calc.structures.graph_builder import GraphSpec
+from dpa2calc.structures.graph_spec import GraphSpec
 from dpa2calc.structures.lattice import cell_volume, volume_or_nan
 from dpa2calc.validation import atomic_parameters, frame_parameters
 
@@ -56,8 +56,14 @@ def compute(
         graphs: one collated graph for each member, on the CPU or on the member's device.
         stresses: also per-atom stresses (needs `positions` in the graphs).
     """
-    per_member = []
+    per_member: list[list[Results]] = []
     for member, graph in zip(members, graphs):
+        if member.head.label:
+            values = member.potential.atomic_values(graph.to(member.graph_device), member.head_index)
+            cuts = np.cumsum([len(atoms) for atoms in structures])[:-1]
+            parts = np.split(values.detach().cpu().numpy(), cuts)
+            per_member.append([{member.head.label: part.copy()} for part in parts])
+            continue
         output = member.potential.compute(
             graph.to(member.graph_device), member.head_index, atomic_virial=stresses
         )

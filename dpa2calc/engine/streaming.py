@@ -21,11 +21,11 @@ from ase import Atoms
 from dpa2calc.errors import StructureError
 from dpa2calc.kernels.inference.head import BlockHead, why_no_block_head
 from dpa2calc.kernels.streaming.compact import CompactList, CompactPairs
+from dpa2calc.kernels.tables.moments import TabulatedEmbedding
 from dpa2calc.kernels.threads import Workers
-from dpa2calc.model.config import DeepPotSEConfig, DPA1Config
-from dpa2calc.model.descriptors.deeppot_se import DeepPotSE
+from dpa2calc.model.descriptors import TabulatedPart
 from dpa2calc.model.potential import Output, Potential
-from dpa2calc.structures.graph_builder import GraphSpec, type_indices
+from dpa2calc.structures.graph_spec import type_indices
 from dpa2calc.structures.search import check_geometry
 from dpa2calc.validation import DistanceCheck
 
@@ -37,7 +37,9 @@ def why_not_streamed(potential: Potential, head: int) -> str | None:
     config = potential.config
     if potential.compression is None:
         return "the model is not compressed"
-    if not isinstance(config.descriptor, (DPA1Config, DeepPotSEConfig)):
+    if config.heads[head].label:
+        return "its head predicts no energies"
+    if potential.descriptor.message_passing:
         return "it passes messages"
     if config.bridging is not None:
         return "it is bridged to a pair table"
@@ -45,8 +47,7 @@ def why_not_streamed(potential: Potential, head: int) -> str | None:
         return "excluded pairs take the places of others under the rule 'nearest'"
     if next(potential.parameters()).device.type != "cpu":
         return "it is not on the CPU"
-    d = potential.descriptor
-    environment = d.environment if isinstance(d, DeepPotSE) else d.repinit.environment
+    environment = potential.descriptor.tabulated_part().environment
     if environment.mean[:, 1:].any() or (environment.std[:, 1:] != environment.std[:, 1:2]).any():
         return "its environment statistics depend on the direction"
     return why_no_block_head(potential.heads[head])  # type: ignore[arg-type]
@@ -56,14 +57,13 @@ class Streaming:
     """Energies, forces and virial of one structure that moves, for a compressed potential and one head."""
 
     def __init__(self, potential: Potential, head: int, *, skin: float = 1.0) -> None:
-        self.spec = GraphSpec.of(potential.config)
+        self.spec = potential.config.graph_spec
         self.potential, self.head_index = potential, head
         self.pairs = CompactList(self.spec.cutoff, skin)
         self.workers = Workers()
-        d = potential.descriptor
         assert potential.compression is not None
         self.closest = potential.compression.closest
-        self._by_type = isinstance(d, DeepPotSE)
+        self._by_type = not potential.config.descriptor.mixed_types
         self.head = BlockHead(potential, head)
         self._types: np.ndarray | None = None
         self._known: dict[int, Any] = {}
@@ -148,8 +148,7 @@ class Streaming:
         if config.neighbor_rule != "nearest":
             return False
         d = config.descriptor
-        allowed = d.sel if isinstance(d, DeepPotSEConfig) else (d.nsel,)
-        return bool((most > np.array(allowed)).any())
+        return bool((most > np.array(d.type_sel or (d.nsel,))).any())
 
     def _check_distances(
         self, sums: list[_Sums], pairs: CompactPairs, types: np.ndarray, check: DistanceCheck
@@ -192,27 +191,10 @@ class _Sums:
 
 def kernel_arguments(potential: Potential, first_type: int) -> tuple[tuple[Any, ...], int, int]:
     """Model data in the form of the kernels, number of channels, number of axes."""
-    config, d = potential.config, potential.descriptor
-    n_types, c, dtype = config.n_types, config.descriptor, potential.dtype
-    assert isinstance(c, (DPA1Config, DeepPotSEConfig))
-    lines = torch.zeros(n_types, n_types, dtype=torch.int64)
-    strip = torch.zeros(0, 0, 0, dtype=dtype)
-    smooth = False
-    center, other = torch.arange(n_types).unsqueeze(1), torch.arange(n_types).unsqueeze(0)
-    if isinstance(d, DeepPotSE):
-        environment, tabulated = d.environment, d.tabulated
-        lines = torch.tensor([[d.net_index(i, j) for j in range(n_types)] for i in range(n_types)])
-        sel, excluded = c.sel, d.excluded_pairs  # type: ignore[union-attr]
-    else:
-        block = d.repinit
-        environment, tabulated, embedding = block.environment, block.embedding.tabulated, block.embedding
-        index = embedding.pair_index(other, center, n_types).expand(n_types, n_types)
-        sel, excluded, smooth = (c.nsel,), block.excluded_pairs, block.smooth
-        if embedding.strip is None:
-            lines = index
-        else:
-            strip = embedding.strip(embedding.pair_inputs(d.type_embedding()))[index]
-    assert tabulated is not None
+    c, part, dtype = potential.config.descriptor, potential.descriptor.tabulated_part(), potential.dtype
+    environment, tabulated, factors = part.environment, part.owner.tabulated, part.factors
+    strip = torch.zeros(0, 0, 0) if factors is None else factors
+    assert isinstance(tabulated, TabulatedEmbedding)
     table = tabulated.table
     model = (
         (environment.cutoff, environment.cutoff_smooth, environment.protection),
@@ -220,43 +202,30 @@ def kernel_arguments(potential: Potential, first_type: int) -> tuple[tuple[Any, 
         environment.std.double().numpy(),
         table.flat(dtype).numpy(),
         table.grid,
-        lines.contiguous().numpy() * table.n_nodes,
+        part.lines.contiguous().numpy() * table.n_nodes,
         strip.detach().to(dtype).contiguous().numpy(),
-        smooth,
-        _mask(excluded),
+        part.smooth,
+        _mask(part.excluded),
         _mask(potential.excluded_pairs),
-        _padding(potential, first_type).numpy(),
+        _padding(part, first_type).numpy(),
         np.array(1.0 / c.nsel, dtype=table.flat(dtype).numpy().dtype)[()],
-        np.array(sel, dtype=np.float64),
+        np.array(c.type_sel or (c.nsel,), dtype=np.float64),
     )
-    return model, table.size, c.axis_neuron
+    return model, table.size, part.axis
 
 
 def _mask(excluded: torch.Tensor | None) -> np.ndarray:
     return np.zeros((0, 0), dtype=bool) if excluded is None else excluded.numpy()
 
 
-def _padding(potential: Potential, first_type: int) -> torch.Tensor:
+def _padding(part: TabulatedPart, first_type: int) -> torch.Tensor:
     """What each missing slot adds to the moments, (n_types, n_sections, 4 * size); empty if nothing."""
-    d, n_types, dtype = potential.descriptor, potential.config.n_types, potential.dtype
-    environment = d.environment if isinstance(d, DeepPotSE) else d.repinit.environment
+    environment = part.environment
     if not environment.shifted:
-        return torch.zeros(0, 0, 0, dtype=dtype)
-    rows = environment.padding_rows(torch.arange(n_types))  # (n_types, 4)
-    if isinstance(d, DeepPotSE):
-        values = torch.stack(
-            [
-                torch.stack([d.nets[d.net_index(i, j)](rows[i, :1]) for j in range(n_types)])
-                for i in range(n_types)
-            ]
-        )  # (n_types, n_types, size)
-    else:
-        embedding = d.repinit.embedding
-        tebd = d.type_embedding()
-        index = embedding.pair_index(torch.tensor(first_type), torch.arange(n_types), n_types)
-        switch = torch.zeros(n_types, dtype=dtype) if d.repinit.smooth else None
-        values = embedding(rows[:, 0], index, tebd, switch).unsqueeze(1)  # (n_types, 1, size)
-    return (rows.view(n_types, 1, 4, 1) * values.unsqueeze(2)).flatten(2).detach().contiguous()
+        return torch.zeros(0, 0, 0, dtype=environment.mean.dtype)
+    rows = environment.padding_rows(torch.arange(len(part.lines)))  # (n_types, 4)
+    values = part.padding(first_type)
+    return (rows[:, None, :, None] * values.unsqueeze(2)).flatten(2).detach().contiguous()
 
 
 def _output(energies: np.ndarray, sums: list[_Sums], order: np.ndarray) -> Output:

@@ -117,16 +117,10 @@ def _scalar(hint: Any, value: Any, name: str, number: Number) -> bool | float | 
 
 
 def _union(arguments: tuple[Any, ...], value: object, name: str, inner: Read) -> Any:
-    """None, one of several dataclasses that are told apart by their `kind`, or what fits first."""
+    """None, or what fits first."""
     if value is None and types.NoneType in arguments:
         return None
     choices = [choice for choice in arguments if choice is not types.NoneType]
-    if len(choices) > 1 and all(map(dataclasses.is_dataclass, choices)) and isinstance(value, Mapping):
-        kinds = {get_args(option_types(cls)["kind"])[0]: cls for cls in choices}
-        kind = value.get("kind")
-        if not isinstance(kind, str) or kind not in kinds:
-            raise wrong(f"{name}.kind", kind, ", ".join(kinds))
-        return inner(kinds[kind], value, name)
     reasons = []
     for choice in choices:
         try:
@@ -162,7 +156,7 @@ def build(
     read: Read | None = None,
     number: Number = finite,
 ) -> Any:
-    """A dataclass, or one of a union of them, from plain values.
+    """A dataclass from plain values; one that has `kinds`, {kind: class}, is of the class of its `kind`.
 
     Args:
         read: of annotation, value and name, what is stored; `typed` with this `number` when left out.
@@ -176,8 +170,9 @@ def build(
         return read(cls, values, name or "value")
     if not isinstance(values, Mapping):
         raise wrong(name or cls.__name__, values, _TABLE)
-    hints = option_types(cls)
     where = f"{name}." if name else ""
+    cls = _of_kind(cls, values, where)
+    hints = {field.name: option_types(cls)[field.name] for field in dataclasses.fields(cls)}
     for key, value in values.items():
         if key not in hints:
             raise ConfigError(unknown_key(f"{where}{key}", value, [where + known for known in hints]))
@@ -190,14 +185,30 @@ def build(
 
 
 def to_dict(value: Any) -> Any:
-    """A dataclass and all that is in it as plain dicts and lists, ready for JSON."""
+    """A dataclass and all that is in it as plain dicts and lists, ready for JSON.
+
+    Fields younger than a file format, marked `left_out`, are written only where they differ from their
+    default.
+    """
     if dataclasses.is_dataclass(value):
-        return {field.name: to_dict(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        pairs = [(f, getattr(value, f.name)) for f in dataclasses.fields(value)]
+        return {f.name: to_dict(v) for f, v in pairs if not (f.metadata.get("left_out") and v == f.default)}
     if isinstance(value, (tuple, list)):
         return [to_dict(item) for item in value]
     if isinstance(value, dict):
         return {key: to_dict(item) for key, item in value.items()}
     return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _of_kind(cls: Any, values: Mapping[str, Any], where: str) -> Any:
+    kinds = getattr(cls, "kinds", {})
+    if not kinds:
+        return cls
+    default = cls.__dataclass_fields__["kind"].default
+    kind = values.get("kind", None if default is dataclasses.MISSING else default)
+    if not isinstance(kind, str) or kind not in kinds:
+        raise wrong(f"{where}kind", kind, f"{', '.join(kinds)}, or what an imported package registered")
+    return kinds[kind] if issubclass(kinds[kind], cls) else cls
 
 
 def check_fields(instance: Any, name: str = "", *, read: Read = typed) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -14,11 +14,14 @@ from ase.units import GPa
 from dpa2calc.errors import DataError
 from dpa2calc.files.results import ShownBySummary
 
-QUANTITIES = ("energy", "force", "virial")
+QUANTITIES = ("energy", "force", "virial", "value")
 
 
 class Quantities(Protocol):
-    """Of one structure, labels or predictions: energy eV, forces (n, 3) eV/Å, virial (3, 3) eV; or None."""
+    """Of one structure, labels or predictions: energy eV, forces (n, 3) eV/Å, virial (3, 3) eV; or None.
+
+    properties: (n,) of heads of other kinds, by name.
+    """
 
     @property
     def energy(self) -> float | None: ...
@@ -26,28 +29,36 @@ class Quantities(Protocol):
     def forces(self) -> np.ndarray | None: ...
     @property
     def virial(self) -> np.ndarray | None: ...
+    @property
+    def properties(self) -> Mapping[str, np.ndarray]: ...
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says about one structure: energy eV, forces (n, 3) eV/Å, virial (3, 3) eV; or None."""
+    """What a model says about one structure: energy eV, forces (n, 3) eV/Å, virial (3, 3) eV; or None.
+
+    properties: (n,) of a head of another kind, by its label.
+    """
 
     energy: float | None
     forces: np.ndarray | None
     virial: np.ndarray | None
+    properties: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Differences:
     """Prediction minus label of one structure, empty where one of them is missing.
 
-    energy: (1,) eV/atom. forces: (n, 3) eV/Å. virial: (3, 3) eV/atom.
+    energy: (1,) eV/atom. forces: (n, 3) eV/Å. virial: (3, 3) eV/atom. values: of a head with a label of
+    its own, in its unit.
     """
 
     n_atoms: int
     energy: np.ndarray
     forces: np.ndarray
     virial: np.ndarray
+    values: np.ndarray
 
     @classmethod
     def of(cls, label: Quantities, made: Quantities, n_atoms: int) -> Differences:
@@ -60,7 +71,10 @@ class Differences:
         require_shapes(made, n_atoms, "the prediction")
         energy = np.atleast_1d(_difference(label.energy, made.energy)) / n_atoms
         forces, virial = _difference(label.forces, made.forces), _difference(label.virial, made.virial)
-        return cls(n_atoms, energy, forces, virial / n_atoms)
+        values = [
+            value - label.properties[k] for k, value in made.properties.items() if k in label.properties
+        ]
+        return cls(n_atoms, energy, forces, virial / n_atoms, np.concatenate([np.zeros(0), *values]))
 
 
 def require_shapes(values: Quantities, n_atoms: int, whose: str) -> None:
@@ -79,7 +93,8 @@ def _difference(label: float | np.ndarray | None, made: float | np.ndarray | Non
 class Errors:
     """Root mean square and mean absolute errors; None where the set has no such label.
 
-    Energies and virials in meV/atom, forces in meV/Å (over components).
+    Energies and virials in meV/atom, forces in meV/Å (over components); values are what a head with a label
+    of its own predicts, in its unit.
     """
 
     n_frames: int
@@ -90,28 +105,32 @@ class Errors:
     force_mae: float | None
     virial_rmse: float | None = None
     virial_mae: float | None = None
+    value_rmse: float | None = None
+    value_mae: float | None = None
 
     def to_dict(self) -> dict[str, float | int | None]:
         """Plain dict, ready for JSON."""
-        return asdict(self)
+        plain = asdict(self)
+        return {name: v for name, v in plain.items() if v is not None or not name.startswith("value")}
 
     def __str__(self) -> str:
         parts = [f"{self.n_frames} frames"]
-        for name, unit in (("energy", "meV/atom"), ("force", "meV/Å"), ("virial", "meV/atom")):
+        for name, unit in (("energy", "meV/atom"), ("force", "meV/Å"), ("virial", "meV/atom"), ("value", "")):
             rmse, mae = getattr(self, f"{name}_rmse"), getattr(self, f"{name}_mae")
             if rmse is not None:
-                parts.append(f"{name} RMSE {rmse:.2f} MAE {mae:.2f} {unit}")
+                digits = f"RMSE {rmse:.2f} MAE {mae:.2f}" if unit else f"RMSE {rmse:.4g} MAE {mae:.4g}"
+                parts.append(f"{name} {digits} {unit}".rstrip())
         return ", ".join(parts)
 
 
 class ErrorSums:
-    """Sums of squares and magnitudes of errors, by quantity; `values` (2 + 3 x 3,) can be added up."""
+    """Sums of squares and magnitudes of errors, by quantity; `values` (2 + 4 x 3,) can be added up."""
 
     def __init__(self, values: np.ndarray | None = None):
-        self.values = np.zeros(11) if values is None else values
+        self.values = np.zeros(14) if values is None else values
 
     def count(self, *differences: np.ndarray, n_frames: int, n_atoms: int) -> None:
-        """Take in energies (eV/atom), forces (eV/Å), virials (eV/atom) of some frames; each may be empty."""
+        """Take in energies (eV/atom), forces (eV/Å), virials (eV/atom), values; each may be empty."""
         sums = [float(n_frames), float(n_atoms)]
         for error in map(np.ravel, differences):
             sums += [float(error @ error), float(np.abs(error).sum()), float(error.size)]
@@ -119,26 +138,28 @@ class ErrorSums:
 
     def add(self, d: Differences) -> None:
         """Take in one structure."""
-        self.count(d.energy, d.forces, d.virial, n_frames=1, n_atoms=d.n_atoms)
+        self.count(d.energy, d.forces, d.virial, d.values, n_frames=1, n_atoms=d.n_atoms)
 
     def errors(self) -> Errors:
         """The averages."""
         n_frames, n_atoms, *rest = self.values.tolist()
         fields: dict[str, float | None] = {}
         for name, (squares, magnitudes, count) in zip(QUANTITIES, zip(*[iter(rest)] * 3)):
-            fields[f"{name}_rmse"] = 1e3 * math.sqrt(squares / count) if count else None
-            fields[f"{name}_mae"] = 1e3 * magnitudes / count if count else None
+            scale = 1.0 if name == "value" else 1e3
+            fields[f"{name}_rmse"] = scale * math.sqrt(squares / count) if count else None
+            fields[f"{name}_mae"] = scale * magnitudes / count if count else None
         return Errors(n_frames=int(n_frames), n_atoms=int(n_atoms), **fields)
 
 
 def validation_score(errors: Mapping[str, Errors], weights: Mapping[str, float]) -> float:
     """Weighted geometric mean over sets of sqrt(energy RMSE * force RMSE): no unit has to be chosen.
 
-    Sets without energies or forces count with what they have; infinite when an error is not finite.
+    Sets without energies or forces, and heads of another kind, count with what they have; infinite when an
+    error is not finite.
     """
     total = weight_sum = 0.0
     for name, e in errors.items():
-        values = [v for v in (e.energy_rmse, e.force_rmse) if v is not None]
+        values = [v for v in (e.energy_rmse, e.force_rmse, e.value_rmse) if v is not None]
         if not values:
             continue
         if not all(math.isfinite(v) for v in values):

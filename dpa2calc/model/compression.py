@@ -21,9 +21,7 @@ from dpa2calc.ambient import own_modes
 from dpa2calc.errors import ConfigError, MissingDependencyError
 from dpa2calc.kernels.tables.moments import TabulatedEmbedding
 from dpa2calc.kernels.tables.table import CompressionReport, EmbeddingTable, build_table, embedding_jets
-from dpa2calc.model.config import DPA1Config
-from dpa2calc.model.descriptors.deeppot_se import DeepPotSE
-from dpa2calc.model.embedding import PairEmbedding
+from dpa2calc.model.descriptors import TabulatedPart
 from dpa2calc.model.neighborhood import Environment
 from dpa2calc.model.potential import Potential
 
@@ -38,13 +36,7 @@ _COMPILERS = {
 
 def why_not_compressible(potential: Potential) -> str | None:
     """The reason why a model has nothing that could be tabulated, or None if it has."""
-    d = potential.config.descriptor
-    if isinstance(d, DPA1Config) and d.attn_layer > 0:
-        return (
-            f"this DPA-1 has {d.attn_layer} attention layers over neighbours, and only models without can be "
-            "tabulated; distil it into a student of the preset 'dpa1-l0'"
-        )
-    return None
+    return potential.descriptor.why_not_tabulated()
 
 
 @own_modes()
@@ -80,16 +72,10 @@ def compress(
     if not 0.0 < tolerance < 1.0:
         raise ConfigError(f"tolerance = {tolerance:g}; it must be between 0 and 1, for example 1e-8")
     fast = copy.deepcopy(potential).eval().requires_grad_(False)
-    d = fast.descriptor
-    if isinstance(d, DeepPotSE):
-        table = _deeppot_table(d, tolerance, closest)
-        d.tabulated = TabulatedEmbedding(table)
-        environment = d.environment
-    else:
-        embedding, environment = d.repinit.embedding, d.repinit.environment
-        table = _pair_table(embedding, environment, d.type_embedding(), tolerance, closest)
-        embedding.tabulated = TabulatedEmbedding(table)
-    report = _report(table, environment, closest, fast.dtype)
+    part = fast.descriptor.tabulated_part()
+    table = _table(part, tolerance, closest)
+    part.owner.tabulated = TabulatedEmbedding(table)  # type: ignore[assignment]
+    report = _report(table, part.environment, closest, fast.dtype)
     fast.compression, fast.prefers_compression = report, True
     return fast, report
 
@@ -127,24 +113,15 @@ def require_kernels(device: torch.device | str = "cpu") -> None:
         raise error(f"{reason}; compress=False evaluates the same model without tables, several times slower")
 
 
-def _pair_table(
-    embedding: PairEmbedding, environment: Environment, tebd: Tensor, tolerance: float, closest: float
-) -> EmbeddingTable:
-    inputs = embedding.pair_inputs(tebd) if embedding.strip is None else tebd.new_zeros(1, 0)
-    return build_table(
-        embedding_jets(embedding.net, inputs), tolerance=tolerance, **_range(environment, closest)
-    )
-
-
-def _deeppot_table(d: DeepPotSE, tolerance: float, closest: float) -> EmbeddingTable:
-    """One line for each net, in the order of `d.nets`."""
-    each = [embedding_jets(net, torch.zeros(1, 0)) for net in d.nets]  # type: ignore[arg-type]
+def _table(part: TabulatedPart, tolerance: float, closest: float) -> EmbeddingTable:
+    """One line for each line of each net, in their order."""
+    each = [embedding_jets(net, inputs) for net, inputs in part.nets]
 
     def jets(s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         values = [one(s) for one in each]
         return tuple(torch.cat([v[k] for v in values]) for k in range(3))  # type: ignore[return-value]
 
-    return build_table(jets, tolerance=tolerance, **_range(d.environment, closest))
+    return build_table(jets, tolerance=tolerance, **_range(part.environment, closest))
 
 
 def _range(environment: Environment, closest: float) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A descriptor, its energy heads, and forces and virial from one backward pass."""
+"""A descriptor, its heads, and for those of energies forces and virial from one backward pass."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from dpa2calc.ambient import own_modes
+from dpa2calc.errors import ConfigError
 from dpa2calc.kernels.tables.table import CompressionReport
 from dpa2calc.model.bridging import Bridging
-from dpa2calc.model.config import DeepPotSEConfig, DescriptorConfig, DPA1Config, DPA2Config, ModelConfig
-from dpa2calc.model.descriptors.deeppot_se import DeepPotSE
-from dpa2calc.model.descriptors.dpa1 import DPA1
-from dpa2calc.model.descriptors.dpa2 import DPA2
+from dpa2calc.model.config import ModelConfig
+from dpa2calc.model.descriptors import build_descriptor
 from dpa2calc.model.fitting import EnergyHead
+from dpa2calc.model.heads import build_head
 from dpa2calc.model.neighborhood import Neighborhood, type_pair_mask
 from dpa2calc.structures.graph import Graph
 
@@ -37,17 +37,8 @@ class Output:
     atomic_virial: Tensor | None = None
 
 
-def build_descriptor(config: DescriptorConfig, type_map: tuple[str, ...]) -> DPA2 | DPA1 | DeepPotSE:
-    """The descriptor module of a configuration."""
-    if isinstance(config, DPA2Config):
-        return DPA2(config, type_map)
-    if isinstance(config, DPA1Config):
-        return DPA1(config, type_map)
-    return DeepPotSE(config, type_map)
-
-
 class Potential(nn.Module):
-    """One descriptor, one fitting net and one per-element energy bias a head."""
+    """One descriptor and its heads, most of them of energies: a fitting net and a bias of each element."""
 
     excluded_pairs: Tensor | None
 
@@ -56,9 +47,9 @@ class Potential(nn.Module):
         super().__init__()
         self.config = config
         self.descriptor = build_descriptor(config.descriptor, config.type_map)
-        mixed = not isinstance(config.descriptor, DeepPotSEConfig)
+        mixed = config.descriptor.mixed_types
         self.heads = nn.ModuleList(
-            EnergyHead(head.fitting, config.n_types, self.descriptor.width, mixed_types=mixed)
+            build_head(head, config.n_types, self.descriptor.width, mixed_types=mixed)
             for head in config.heads
         )
         self.bridging = Bridging(config.bridging, config.n_types) if config.bridging else None
@@ -112,16 +103,37 @@ class Potential(nn.Module):
         return near.to(vectors.device)
 
     @own_modes(grad=False)
+    def atomic_values(self, graph: Graph, head: int) -> Tensor:
+        """What a head with a label says of each atom, (n_atoms,) float64, in the head's unit."""
+        graph = graph.usable()
+        vectors = graph.vectors.to(self.dtype).to(next(self.parameters()).device)
+        near = self._beside_networks(graph, vectors)
+        representation = self.descriptor(self.neighborhood(near, vectors))
+        values: Tensor = self.heads[head](
+            representation, near.types, near.structure, near.fparam, near.aparam
+        )
+        return values.to(graph.vectors)
+
+    @own_modes(grad=False)
     def atomic_energies(self, graph: Graph, vectors: Tensor, head: int = 0) -> Tensor:
-        """Energy of each atom (n_atoms,), eV, float64."""
+        """Energy of each atom (n_atoms,), eV, float64.
+
+        Raises:
+            ConfigError: the head predicts something else.
+        """
+        chosen = self.heads[head]
+        if not isinstance(chosen, EnergyHead):
+            config = self.config.heads[head]
+            raise ConfigError(
+                f"head {config.name!r} predicts {config.label}, no energies, forces or stresses; choose a "
+                "head of energies for these"
+            )
         near = self._beside_networks(graph, vectors)
         hood = self.neighborhood(near, vectors)
-        fitted = self.heads[head](self.descriptor(hood), near.types, near.structure, near.fparam, near.aparam)
+        fitted = chosen(self.descriptor(hood), near.types, near.structure, near.fparam, near.aparam)
         if self.bridging is not None:
             weight, table = self.bridging(hood)
             # The table is given the element's bias too, so that the energy of separated atoms is the same.
-            chosen = self.heads[head]
-            assert isinstance(chosen, EnergyHead)
             table = table + chosen.out_bias.values[graph.types]
             fitted = (1.0 - weight) * fitted + weight * table
         for kind in self.config.atom_exclude_types:

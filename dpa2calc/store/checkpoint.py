@@ -26,7 +26,7 @@ from dpa2calc.files.atomic import atomic_path
 from dpa2calc.files.limits import parse_json
 from dpa2calc.files.typed import check_fields, typed
 from dpa2calc.heads import resolve_head
-from dpa2calc.model.config import ModelConfig, from_dict, n_layers, to_dict
+from dpa2calc.model.config import ModelConfig, from_dict, to_dict
 from dpa2calc.model.potential import Potential
 from dpa2calc.version import __version__
 
@@ -231,7 +231,7 @@ def potential_for(
         CheckpointError: the configuration asks for far more layers or numbers than there are.
     """
     stored = list(sizes)
-    if (least := n_layers(config)) > len(stored):
+    if (least := config.n_arrays) > len(stored):
         raise CheckpointError(
             f"{where} describes a model of {least} layers or more, but holds {len(stored)} arrays; it is "
             "damaged"

@@ -1,6 +1,6 @@
 """From ASE Atoms to a Graph: flat candidate pairs (kept under a Verlet skin) to padded rows.
 
-    build = GraphBuilder(GraphSpec.of(config), skin=1.0)
+    build = GraphBuilder(config.graph_spec, skin=1.0)
     graph = build(atoms)            # each MD step; searches only when the skin is used up
     graph = graph_from_atoms(atoms, config)   # once, without a skin
 
@@ -16,95 +16,20 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import torch
 from ase import Atoms
-from ase.data import atomic_numbers
 from torch import Tensor
 
 from dpa2calc.ambient import own_modes
-from dpa2calc.errors import ElementError, StructureError
-from dpa2calc.model.config import DeepPotSEConfig, DPA2Config, ModelConfig
+from dpa2calc.errors import StructureError
 from dpa2calc.structures.graph import FAR, Graph
+from dpa2calc.structures.graph_spec import GraphSpec, type_indices
 from dpa2calc.structures.lattice import cell_volume
 from dpa2calc.structures.search import HIGHEST_DENSITY
 from dpa2calc.structures.verlet import NeighborList, Pairs, neighbor_pairs, select_nearest
-
-
-@dataclass(frozen=True)
-class GraphSpec:
-    """What a model wants of its graph; models with equal specs can share one.
-
-    Attributes:
-        type_map: symbols, in the order of the types.
-        blocks: (cutoff in Å, nsel) of each part of the model, by increasing cutoff.
-        nearest: True if a block keeps its nsel nearest neighbours, False if all within its cutoff.
-        type_sel: how many neighbours of each type are kept, where a model counts them apart; else empty.
-    """
-
-    type_map: tuple[str, ...]
-    blocks: tuple[tuple[float, int], ...]
-    nearest: bool
-    type_sel: tuple[int, ...] = ()
-
-    @classmethod
-    def of(cls, config: ModelConfig) -> GraphSpec:
-        """The spec of a model configuration."""
-        d = config.descriptor
-        parts = list(d.blocks()) if isinstance(d, DPA2Config) else [d]
-        if config.bridging is not None:
-            parts.append(config.bridging)
-        blocks = tuple(sorted({(float(part.cutoff), int(part.nsel)) for part in parts}))
-        nearest = config.neighbor_rule == "nearest"
-        type_sel = d.sel if nearest and isinstance(d, DeepPotSEConfig) else ()
-        return cls(config.type_map, blocks, nearest, type_sel)
-
-    @property
-    def cutoff(self) -> float:
-        """The largest cutoff, Å."""
-        return self.blocks[-1][0]
-
-    @property
-    def nsel(self) -> int | None:
-        """The longest row any block reads, or None for no limit."""
-        return max(nsel for _, nsel in self.blocks) if self.nearest else None
-
-    @cached_property
-    def shells(self) -> tuple[float, ...]:
-        """Different cutoffs by increasing size, Å."""
-        return tuple(sorted({cutoff for cutoff, _ in self.blocks}))
-
-    @cached_property
-    def type_of_number(self) -> np.ndarray:
-        """(119,) int64: type of each atomic number, -1 where the type map lacks it."""
-        table = np.full(max(atomic_numbers.values()) + 1, -1, dtype=np.int64)
-        for index, symbol in enumerate(self.type_map):
-            if atomic_numbers.get(symbol, 0) > 0:  # user-made type names have no atomic number
-                table[atomic_numbers[symbol]] = index
-        return table
-
-
-def type_indices(atoms: Atoms, spec: GraphSpec) -> np.ndarray:
-    """Index of each atom's element in the type map, (n_atoms,) int64.
-
-    Raises:
-        ElementError: an element is not in the type map.
-    """
-    numbers = atoms.numbers
-    table = spec.type_of_number
-    known = (numbers >= 0) & (numbers < len(table))
-    types = table[np.where(known, numbers, 0)]
-    if len(types) and types.min() < 0:
-        bad = np.flatnonzero(types < 0)
-        names = sorted({atoms[int(k)].symbol if known[k] else f"Z = {numbers[k]}" for k in bad})
-        raise ElementError(
-            f"this model has no type for {', '.join(names)} (first at atom {bad[0]}); "
-            f"it knows {', '.join(spec.type_map)}"
-        )
-    return types
-
 
 # Looks at i, j (n_pairs,), squared distances (n_pairs,) in Å^2 and types (n_atoms,); may raise or warn.
 Inspector = Callable[[Tensor, Tensor, Tensor, Tensor], None]
@@ -181,10 +106,17 @@ class GraphBuilder:
         return assemble(atoms, self.spec, self._candidates, positions=positions, inspect=inspect)
 
 
+class HasGraphSpec(Protocol):
+    """What says by itself which graph it wants: the configuration of a model."""
+
+    @property
+    def graph_spec(self) -> GraphSpec: ...
+
+
 @own_modes()
 def graph_from_atoms(
     atoms: Atoms,
-    config: ModelConfig | GraphSpec,
+    config: HasGraphSpec | GraphSpec,
     *,
     positions: bool = True,
     inspect: Inspector | None = None,
@@ -198,7 +130,7 @@ def graph_from_atoms(
         StructureError: no atoms, NaN, a periodic cell without volume, more than 2 atoms/Å^3.
         ElementError: an element is not in the type map.
     """
-    spec = config if isinstance(config, GraphSpec) else GraphSpec.of(config)
+    spec = config if isinstance(config, GraphSpec) else config.graph_spec
     cell = atoms.cell.array
     pairs = neighbor_pairs(atoms.positions, cell, pbc=atoms.pbc, cutoff=spec.cutoff)
     return assemble(atoms, spec, Candidates.of(pairs, cell, "cpu"), positions=positions, inspect=inspect)

@@ -50,7 +50,7 @@ def test_what_a_model_says_of_itself(checkpoint):
     for part in (
         "DPA-2",
         "cutoff      4.2 Å",
-        "repinit   4.2 Å, nsel 30",
+        "repinit    4.2 Å, nsel 30",
         "Cu_PBE (copper)",
         "[O H]",
         "rmse: 0.5",

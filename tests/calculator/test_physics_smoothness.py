@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from dpa2calc.structures.graph_builder import GraphSpec
-
 
 def trimer(distance):
     """Two bonded atoms and a third one at `distance` from the first, which feels all three cutoffs."""
@@ -18,7 +16,7 @@ def slope(calc, distances):
 
 
 def cutoffs(potential):
-    return GraphSpec.of(potential.config).shells
+    return potential.config.graph_spec.shells
 
 
 def test_energy_and_force_are_continuous_at_every_cutoff(calc, potential):

@@ -17,7 +17,7 @@ from dpa2calc.model.config import DPA2Config, ModelConfig, RepformerConfig, Repi
 from dpa2calc.model.descriptors.gated_attention import padded_softmax
 from dpa2calc.model.potential import Potential
 from dpa2calc.structures.graph import collate
-from dpa2calc.structures.graph_builder import GraphSpec, graph_from_atoms
+from dpa2calc.structures.graph_builder import graph_from_atoms
 
 REPFORMER = RepformerConfig(
     cutoff=3.6, cutoff_smooth=2.0, nsel=40, nlayers=2, g1_dim=5, g2_dim=3, axis_neuron=2,
@@ -165,7 +165,7 @@ def loss_gradient(config: ModelConfig, wanted: str = "") -> tuple[torch.Tensor, 
     """A loss on energies, forces and virials of several frames, and its gradient for the weights `wanted`."""
     torch.manual_seed(7)
     potential = Potential(config)
-    graph = collate([graph_from_atoms(a, GraphSpec.of(config)) for a in frames()])
+    graph = collate([graph_from_atoms(a, config) for a in frames()])
     out = potential.compute(graph, create_graph=True)
     rng = torch.Generator().manual_seed(0)
     total = torch.zeros((), dtype=torch.float64)

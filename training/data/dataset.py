@@ -33,6 +33,7 @@ from dpa2calc.labels.names import (
     unread_labels,
     virial_label,
 )
+from dpa2calc.model.config import HeadConfig
 
 from .readers import PathLike, iread_atoms
 
@@ -48,6 +49,7 @@ class Frame:
         source: file and index, for messages.
         left_out: why a stress that the structure carries is no label, or None.
         fparam: (k,) frame parameters, aparam: (n, k) atomic parameters, or None.
+        properties: (n,) labels of heads of other kinds, by name.
     """
 
     numbers: np.ndarray
@@ -62,6 +64,7 @@ class Frame:
     left_out: str | None = None
     fparam: np.ndarray | None = None
     aparam: np.ndarray | None = None
+    properties: dict[str, np.ndarray] = field(default_factory=dict)
     # Whether `checks` has looked at this very object; no field, so that changed copies are looked at again.
     checked: ClassVar[bool] = False
 
@@ -75,8 +78,8 @@ class Frame:
 
     @property
     def labelled(self) -> bool:
-        """Whether it has an energy, forces or a virial."""
-        return len(self.lacking) < 3
+        """Whether it has an energy, forces, a virial, or a label of another kind."""
+        return len(self.lacking) < 3 or bool(self.properties)
 
     @property
     def lacking(self) -> tuple[str, ...]:
@@ -130,9 +133,17 @@ def frame_from_atoms(atoms: Atoms, *, keys: LabelKeys = OWN_NAMES, source: str =
             left_out=left_out or None,
             fparam=_parameters(atoms.info.get("fparam"), 1, "fparam"),
             aparam=_parameters(atoms.arrays.get("aparam"), len(atoms), "aparam"),
+            properties=_properties(atoms),
         )
     except DataError as error:
         raise DataError(f"{source}: {error}" if source else str(error)) from error
+
+
+def _properties(atoms: Atoms) -> dict[str, np.ndarray]:
+    """The labels that heads of other kinds than energies learn, where the structure has them."""
+    names = dict.fromkeys(kind.label for kind in HeadConfig.kinds.values() if kind.label)
+    found = {name: stored_label(atoms, name) for name in names}
+    return {name: as_array(v, (len(atoms),), name) for name, v in found.items() if v is not None}
 
 
 def _require_understood(atoms: Atoms) -> None:

@@ -99,12 +99,18 @@ def _check_set(name: str, item: TrainingSet, config: ModelConfig) -> None:
         check_frames(title, part)
         for frame in part:
             require_parameters(frame, head.fitting)
-    check_labels(name, item.train)
+    check_labels(name, item.train, head.label)
 
 
-def check_labels(name: str, data: Dataset) -> None:
-    """Raise a DataError unless some frame has a label."""
-    if not any(frame.labelled for frame in data):
+def check_labels(name: str, data: Dataset, label: str = "") -> None:
+    """Raise a DataError unless some frame has a label, that of the head where it has one of its own."""
+    if label:
+        if not any(label in frame.properties for frame in data):
+            raise DataError(
+                f"set {name!r}: no frame has {label}, which its head learns; set atoms.arrays[{label!r}], "
+                "one number an atom"
+            )
+    elif not any(len(frame.lacking) < 3 for frame in data):
         raise DataError(
             f"set {name!r}: no frame has an energy, forces or a stress; "
             f"{advice(chain(*data.unread_labels.values()))}"

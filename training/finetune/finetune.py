@@ -14,7 +14,7 @@ from dpa2calc.ambient import own_modes
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.atomic import write_json
 from dpa2calc.labels.errors import Errors, validation_score
-from dpa2calc.model.config import DPA2Config, HeadConfig
+from dpa2calc.model.config import HeadConfig
 from dpa2calc.model.potential import Potential
 from dpa2calc.store.load import load_model
 from dpa2calc.training.config.train import FINETUNE_DEFAULTS, FinetuneConfig
@@ -93,10 +93,13 @@ def rank_heads(
 
     Raises:
         DataError: every head needs parameters (fparam, aparam) which the data lack.
+        ConfigError: no head predicts energies.
     """
     sample = data.subset(spread_frames(data, frames, seed=seed))
     potential = placed(potential, device)
-    heads = list(enumerate(potential.config.heads))
+    heads = [item for item in enumerate(potential.config.heads) if not item[1].label]
+    if not heads:
+        raise ConfigError("this model has no head of energies to start from; set start_head = 'fresh'")
     usable = [item for item in heads if not any(lacking_parameters(f, item[1].fitting) for f in sample)]
     if not usable:
         require_parameters(sample[0], heads[0][1].fitting)
@@ -223,7 +226,13 @@ def _choose(source: Potential, data: Dataset, config: FinetuneConfig) -> tuple[t
     if config.start_head == "fresh":
         return (), "fresh"
     if config.start_head != "best":
-        return (), source.config.heads[find_head(source, config.start_head)].name
+        chosen = source.config.heads[find_head(source, config.start_head)]
+        if chosen.label:
+            raise ConfigError(
+                f"start_head = {chosen.name!r} predicts {chosen.label}; start from a head of energies, or "
+                "from a fresh one"
+            )
+        return (), chosen.name
     frames, device = config.zero_shot_frames, config.used_device
     matches = rank_heads(source, data, frames=frames, seed=config.seed, device=device)
     for match in matches[:5]:
@@ -307,13 +316,12 @@ def trainable_weights(potential: Potential, config: FinetuneConfig) -> set[str]:
     names = {n for n, _ in potential.named_parameters()}
     if not config.freeze_layers:
         return names
-    descriptor = potential.config.descriptor
-    n_layers = descriptor.repformer.nlayers if isinstance(descriptor, DPA2Config) else 0
+    prefix = f"descriptor.{potential.descriptor.freezable}."
+    layers = {n: int(n.removeprefix(prefix).split(".")[0]) for n in names if n.startswith(prefix)}
+    n_layers = len(set(layers.values())) if potential.descriptor.freezable else 0
     if config.freeze_layers > n_layers:
         raise ConfigError(
             f"freeze_layers = {config.freeze_layers} is not allowed; the descriptor has {n_layers} "
             "repformer layers; use freeze_descriptor to freeze all of it"
         )
-    prefix = "descriptor.repformer.layers."
-    layers = {n: int(n.removeprefix(prefix).split(".")[0]) for n in names if n.startswith(prefix)}
     return heads | {n for n, layer in layers.items() if layer >= config.freeze_layers}

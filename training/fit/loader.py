@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dpa2calc.model.config import FittingConfig, ModelConfig
 from dpa2calc.structures.graph import FAR, Graph, collate
-from dpa2calc.structures.graph_builder import GraphSpec, graph_from_atoms
+from dpa2calc.structures.graph_builder import graph_from_atoms
 from dpa2calc.training.data.dataset import Dataset, Frame
 from dpa2calc.training.data.sets import require_parameters
 
@@ -58,7 +58,7 @@ class GraphStore:
 
     def __init__(self, dataset: Dataset, config: ModelConfig, *, budget: Budget | None = None):
         self.dataset, self.budget = dataset, budget or Budget(0)
-        self.spec, self.heads = GraphSpec.of(config), config.heads
+        self.spec, self.heads = config.graph_spec, config.heads
         self._tables: dict[int, _Table] = {}
 
     def __len__(self) -> int:
@@ -114,7 +114,8 @@ class Batch:
     """Graphs of one head's frames, joined, with their labels; missing labels are masked.
 
     energy (m,), has_energy (m,) bool; forces (n, 3), has_forces (n,) bool; virial (m, 3, 3),
-    has_virial (m,) bool; n_atoms (m,). `task` is the number of the training set; `sources` name the
+    has_virial (m,) bool; values (n,), has_values (n,) bool, of the head's own label where it has one; n_atoms
+    (m,). `task` is the number of the training set; `sources` name the
     frames in messages.
     """
 
@@ -128,6 +129,8 @@ class Batch:
     has_forces: Tensor
     virial: Tensor
     has_virial: Tensor
+    values: Tensor
+    has_values: Tensor
     sources: tuple[str, ...]
 
     def to(self, device: torch.device | str) -> Batch:
@@ -145,7 +148,8 @@ def make_batch(store: GraphStore, indices: Sequence[int], *, head: int = 0, task
     frames = [store.dataset[i] for i in indices]
     forces = [f.forces if f.forces is not None else np.zeros((f.n_atoms, 3)) for f in frames]
     has_forces = [np.full(f.n_atoms, f.forces is not None) for f in frames]
-    zero = np.zeros((3, 3))
+    zero, label = np.zeros((3, 3)), store.heads[head].label
+    values = [f.properties.get(label, np.full(f.n_atoms, np.nan)) for f in frames]
     return Batch(
         head=head,
         task=task,
@@ -157,6 +161,8 @@ def make_batch(store: GraphStore, indices: Sequence[int], *, head: int = 0, task
         has_forces=torch.from_numpy(np.concatenate(has_forces)),
         virial=torch.from_numpy(np.stack([f.virial if f.virial is not None else zero for f in frames])),
         has_virial=torch.tensor([f.virial is not None for f in frames]),
+        values=torch.from_numpy(np.nan_to_num(np.concatenate(values))),
+        has_values=torch.from_numpy(~np.isnan(np.concatenate(values))),
         sources=tuple(f.source for f in frames),
     )
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dpa2calc.model.potential import Output
+from dpa2calc.model.heads import Head
+from dpa2calc.model.potential import Output, Potential
 
 from .loader import Batch
 
@@ -17,17 +18,20 @@ from .loader import Batch
 class LossTerms:
     """The scalar loss, and the errors behind it (detached; empty where there is no label).
 
-    d_energy (m,) eV/atom; d_forces (n, 3) eV/Å; d_virial (m, 3, 3) eV/atom.
+    d_energy (m,) eV/atom; d_forces (n, 3) eV/Å; d_virial (m, 3, 3) eV/atom; d_values (n,) of what a head with
+    a label of its own predicts, in its unit.
     """
 
     total: Tensor
     d_energy: Tensor
     d_forces: Tensor
     d_virial: Tensor
+    d_values: Tensor = field(default_factory=lambda: torch.zeros(0))
 
     def differences(self) -> list[np.ndarray]:
-        """Energies, forces and virials, as `ErrorSums.count` takes them."""
-        return [d.cpu().double().numpy() for d in (self.d_energy, self.d_forces, self.d_virial)]
+        """Energies, forces, virials and other values, as `ErrorSums.count` takes them."""
+        parts = (self.d_energy, self.d_forces, self.d_virial, self.d_values)
+        return [d.cpu().double().numpy() for d in parts]
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,16 @@ def energy_force_loss(
         if prefactor and error.numel():
             total = total + prefactor / count * _penalty(error, weight, huber_delta)
     return LossTerms(total, d_energy.detach(), d_forces.detach(), d_virial.detach())
+
+
+def own_loss(potential: Potential, batch: Batch) -> LossTerms:
+    """What the batch's head, which has a label of its own, calls its loss."""
+    head = potential.heads[batch.head]
+    assert isinstance(head, Head)
+    values = potential.atomic_values(batch.graph, batch.head)
+    total = head.loss(values, batch.values, batch.has_values, batch.graph.structure)
+    none = values.new_zeros(0)
+    return LossTerms(total, none, none, none, (values - batch.values)[batch.has_values].detach())
 
 
 def _penalty(error: Tensor, weight: Tensor | None, huber_delta: float | None) -> Tensor:

@@ -49,12 +49,17 @@ def over_frames(
 def _predictions(
     potential: Potential, store: GraphStore, places: Sequence[int], *, head: int, batch_atoms: int
 ) -> Iterator[tuple[int, Prediction]]:
+    label = potential.config.heads[head].label
+
     def work(batch: Batch) -> Iterator[Prediction]:
+        ends = np.cumsum(batch.n_atoms.cpu().numpy().astype(int))[:-1]
+        if label:
+            values = potential.atomic_values(batch.graph, head).detach().cpu().numpy()
+            return (Prediction(None, None, None, {label: own}) for own in np.split(values, ends))
         output = potential.compute(batch.graph, head)
         energy, forces, virial = (
             x.detach().cpu().numpy() for x in (output.energy, output.forces, symmetric(output.virial))
         )
-        ends = np.cumsum(batch.n_atoms.cpu().numpy().astype(int))[:-1]
         return map(Prediction, energy.tolist(), np.split(forces, ends), virial)
 
     return over_frames(work, potential, store, places, head=head, batch_atoms=batch_atoms)

@@ -56,12 +56,12 @@ def tie_heads(potential: Potential) -> None:
     Raises:
         ConfigError: the heads' fitting nets are of different shapes.
     """
-    first = potential.heads[0]
+    first, pattern = potential.heads[0], potential.config.heads[0]
     for config, head in zip(potential.config.heads, potential.heads):
-        if config.fitting != potential.config.heads[0].fitting:
+        if (config.kind, config.fitting) != (pattern.kind, pattern.fitting):
             raise ConfigError(
-                f"shared_steps needs heads with equal fitting nets; that of {config.name!r} differs from "
-                f"that of {potential.config.heads[0].name!r}; set shared_steps = 0 or make them equal"
+                f"shared_steps needs heads of one kind with equal fitting nets; {config.name!r} differs from "
+                f"{pattern.name!r}; set shared_steps = 0 or make them equal"
             )
         head.nets = first.nets
 

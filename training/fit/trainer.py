@@ -32,7 +32,7 @@ from dpa2calc.training.runs.state import save_potential
 
 from .loader import Batch, Budget, GraphStore, make_batch
 from .lora import merged
-from .loss import energy_force_loss
+from .loss import LossTerms, energy_force_loss, own_loss
 from .optimizers.optimizer import BatchClipper, Clipper, WeightAverage, make_optimizer
 from .predict import potential_errors
 from .prefetch import Prefetcher
@@ -221,14 +221,7 @@ class Trainer:
         finite, logs = True, []
         for batch in batches:
             batch = batch.to(self.device)
-            output = self.potential.compute(batch.graph, batch.head, create_graph=True)
-            terms = energy_force_loss(
-                output,
-                batch,
-                prefactors,
-                huber_delta=self.config.huber_delta,
-                usual=self.usual[batch.task],
-            )
+            terms = self._loss(batch, prefactors)
             finite = finite and bool(terms.total.isfinite())
             if finite:
                 share = terms.total / self.config.batches_per_step
@@ -248,6 +241,14 @@ class Trainer:
         self.optimizer.step(self.schedule.learning_rate(step))
         self.average.update(step)
         return interrupted, late
+
+    def _loss(self, batch: Batch, prefactors: tuple[float, float, float]) -> LossTerms:
+        if self.potential.config.heads[batch.head].label:
+            return own_loss(self.potential, batch)
+        output = self.potential.compute(batch.graph, batch.head, create_graph=True)
+        return energy_force_loss(
+            output, batch, prefactors, huber_delta=self.config.huber_delta, usual=self.usual[batch.task]
+        )
 
     def _not_finite(self, what: str, step: int, batches: list[Batch]) -> TrainingError:
         frames = "; ".join(source for batch in batches for source in batch.sources)

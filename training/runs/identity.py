@@ -62,6 +62,10 @@ def _arrays(data: Dataset, *, labels: bool) -> Iterator[np.ndarray]:
             if present and all(value.dtype.kind in "biuf" for value in present):
                 yield np.array([value is not None for value in values])
                 yield np.concatenate(present)
+        for name in sorted({key for frame in frames for key in frame.properties}) if labels else ():
+            values = [frame.properties.get(name) for frame in frames]
+            yield np.array([value is not None for value in values])
+            yield np.concatenate([value for value in values if value is not None])
 
 
 def set_identities(data: TrainingData) -> dict[str, Part]:
@@ -83,6 +87,8 @@ def model_part(config: ModelConfig) -> Part:
     heads = values.pop("heads")
     values["heads"] = [head["name"] for head in heads]
     values["fitting"] = {head["name"]: head["fitting"] for head in heads}
+    if kinds := {head["name"]: head["kind"] for head in heads if "kind" in head}:
+        values["kind of head"] = kinds  # energies where none is named
     return dict(_flat(values))
 
 

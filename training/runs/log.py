@@ -56,6 +56,8 @@ class Interval:
                     "force_rmse": e.force_rmse,
                     "virial_rmse": e.virial_rmse,
                 }
+                if e.value_rmse is not None:
+                    sets[name]["value_rmse"] = e.value_rmse
         seconds = time.perf_counter() - self.started
         return {
             "kind": "train",

@@ -51,5 +51,7 @@ class TrainResult(ShownBySummary):
                 for quantity, unit in (("energy_rmse", "meV/atom"), ("force_rmse", "meV/Å"))
                 if found.get(quantity) is not None
             ]
+            if "value_rmse" in found:
+                cells.append(f"{found['value_rmse']:.4g}")
             lines.append(f"  {name}: {', '.join(cells)}")
         return lines

@@ -8,8 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpa2calc.model.config import DeepPotSEConfig, DPA1Config
-from dpa2calc.model.descriptors.deeppot_se import DeepPotSE
 from dpa2calc.model.fitting import EnergyHead
 from dpa2calc.model.layers import MLP
 from dpa2calc.model.potential import Potential
@@ -55,14 +53,9 @@ class BlockHead:
     def __init__(self, potential: Potential, head: int) -> None:
         chosen = potential.heads[head]
         assert isinstance(chosen, EnergyHead)
-        c, d = potential.config.descriptor, potential.descriptor
-        assert isinstance(c, (DPA1Config, DeepPotSEConfig))
-        size, axis = c.neuron[-1], c.axis_neuron
+        part, extra = potential.descriptor.tabulated_part(), potential.descriptor.appended()
+        size, axis = part.channels, part.axis
         order = torch.arange(size * axis).view(size, axis).t().reshape(-1)
-        extra = None
-        if isinstance(c, DPA1Config) and c.concat_output_tebd:
-            assert not isinstance(d, DeepPotSE)
-            extra = d.type_embedding().detach()  # (n_types, tebd_dim)
         n_types = potential.config.n_types
         self.nets = [_prepare(net, order, extra, chosen.case_embd, n_types) for net in chosen.nets]  # type: ignore[arg-type]
         added = chosen.bias_atom_e.values.clone()

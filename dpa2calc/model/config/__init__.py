@@ -8,31 +8,38 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from ase.data import atomic_numbers
 
 from dpa2calc.files.limits import MOST_CUTOFF, MOST_TYPES, MOST_WIDTH
 from dpa2calc.files.typed import build, check_fields, to_dict
-from dpa2calc.model.config.descriptors import (
+from dpa2calc.structures.graph_spec import GraphSpec
+
+from .base import (
     Activation,
-    DeepPotSEConfig,
+    Block,
     DescriptorConfig,
-    DPA1Config,
-    DPA2Config,
     Pairs,
-    RepformerConfig,
-    RepinitConfig,
     TebdMode,
-    ThreeBodyConfig,
     UpdateStyle,
     check,
     check_activation,
+    check_pairs,
     check_widths,
+)
+from .descriptors import (
+    DeepPotSEConfig,
+    DPA1Config,
+    DPA2Config,
+    RepformerConfig,
+    RepinitConfig,
+    ThreeBodyConfig,
 )
 
 __all__ = [
     "Activation",
+    "Block",
     "BridgingConfig",
     "DPA1Config",
     "DPA2Config",
@@ -113,9 +120,16 @@ class HeadConfig:
     """One head: its name, what is known of its training data, and its fitting net.
 
     `elements` are those seen in training (empty: not known); `info` holds JSON-able extras such as
-    test errors, data sources and licences.
+    test errors, data sources and licences. Files leave out the `kind` of heads of energies. A subclass has a
+    `kind` and a `label`, the name of what it predicts of each atom, in `unit`, in data and results; `kinds`
+    holds all that can be read, and `dpa2calc.model.heads.register` adds one.
     """
 
+    kinds: ClassVar[dict[str, type[HeadConfig]]] = {}
+    label: ClassVar[str] = ""  # "": energies with their derivatives
+    unit: ClassVar[str] = "eV"
+
+    kind: str = field(default="energy", metadata={"left_out": True})
     name: str = "Default"
     aliases: tuple[str, ...] = ()
     description: str = ""
@@ -126,6 +140,15 @@ class HeadConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "head")
+        known = ", ".join(f"{kind} ({cls.__name__})" for kind, cls in HeadConfig.kinds.items())
+        check(HeadConfig.kinds.get(self.kind) is type(self), "head.kind", self.kind, known)
+
+    def n_arrays(self, n_nets: int) -> int:
+        """A lower bound of the number of arrays of weights, with so many nets of one kind."""
+        return (len(self.fitting.neuron) + 1) * n_nets
+
+
+HeadConfig.kinds["energy"] = HeadConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,31 +181,17 @@ class ModelConfig:
         check(len(set(self.type_map)) == len(self.type_map), "type_map", self.type_map, "no element twice")
         names = [head.name for head in self.heads]
         check(len(names) > 0 and len(set(names)) == len(names), "heads", names, "one or more different names")
-        d = self.descriptor
-        self._check_types(d)
-        if isinstance(d, DeepPotSEConfig):
-            check(len(d.sel) == self.n_types, "descriptor.sel", d.sel, f"{self.n_types} numbers, one a type")
-        pad_is_neighbor = isinstance(d, DPA1Config) and not d.set_davg_zero and d.tebd_input_mode == "concat"
-        check(
-            not (self.neighbor_rule == "all" and pad_is_neighbor),
-            "set_davg_zero",
-            False,
-            "true with tebd_input_mode 'concat' under the rule 'all' (the energy would jump at the cutoff)",
-        )
+        self.descriptor.check_in_model(n_types, self.neighbor_rule)
+        self._check_types()
 
-    def _check_types(self, d: DescriptorConfig) -> None:
+    def _check_types(self) -> None:
         """Every type that is named by its index must be in the type map."""
-        check(d.env_protection >= 0, "descriptor.env_protection", d.env_protection, "0 or more")
-        inside = f"types from 0 to {self.n_types - 1}"
-        pairs = {"pair_exclude_types": self.pair_exclude_types, "descriptor.exclude_types": d.exclude_types}
-        for name, given in pairs.items():
-            check(
-                all(0 <= t < self.n_types for pair in given for t in pair), name, given, f"pairs of {inside}"
-            )
+        check_pairs("pair_exclude_types", self.pair_exclude_types, self.n_types)
         lists = {"atom_exclude_types": self.atom_exclude_types}
         lists |= {f"fitting.exclude_types of head {h.name}": h.fitting.exclude_types for h in self.heads}
         for name, listed in lists.items():
-            check(all(0 <= t < self.n_types for t in listed), name, listed, inside)
+            inside = all(0 <= kind < self.n_types for kind in listed)
+            check(inside, name, listed, f"types from 0 to {self.n_types - 1}")
         for head in self.heads:
             check(
                 len(head.fitting.atom_ener) in (0, self.n_types),
@@ -201,21 +210,26 @@ class ModelConfig:
         """The largest cutoff of any part, Å."""
         return max(self.descriptor.cutoff, self.bridging.cutoff if self.bridging else 0.0)
 
+    @property
+    def graph_spec(self) -> GraphSpec:
+        """What the model wants of its graph."""
+        blocks = {(block.cutoff, block.nsel) for block in self.descriptor.blocks()}
+        if self.bridging is not None:
+            blocks.add((self.bridging.cutoff, self.bridging.nsel))
+        nearest = self.neighbor_rule == "nearest"
+        type_sel = self.descriptor.type_sel if nearest else ()
+        return GraphSpec(self.type_map, tuple(sorted(blocks)), nearest, type_sel)
+
+    @property
+    def n_arrays(self) -> int:
+        """A lower bound of the arrays that a model has, counted without building it."""
+        nets = 1 if self.descriptor.mixed_types else self.n_types
+        in_heads = sum(head.n_arrays(nets) for head in self.heads)
+        return in_heads + self.descriptor.n_arrays(self.n_types)
+
     def with_heads(self, heads: tuple[HeadConfig, ...]) -> ModelConfig:
         """The same model with other heads."""
         return dataclasses.replace(self, heads=heads)
-
-
-def n_layers(config: ModelConfig) -> int:
-    """A lower bound of the layers, and so of the arrays, that a model has; counted without building it."""
-    d = config.descriptor
-    mixed = not isinstance(d, DeepPotSEConfig)
-    total = sum((len(h.fitting.neuron) + 1) * (1 if mixed else config.n_types) for h in config.heads)
-    if isinstance(d, DPA2Config):
-        return total + len(d.repinit.neuron) + d.repformer.nlayers
-    if isinstance(d, DPA1Config):
-        return total + len(d.neuron) + d.attn_layer
-    return total + len(d.neuron) * config.n_types ** (1 if d.type_one_side else 2)
 
 
 def from_dict(cls: Any, values: Any) -> Any:

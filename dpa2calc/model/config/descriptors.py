@@ -2,45 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import ClassVar, Literal
 
-from dpa2calc.files.limits import MOST_CUTOFF, MOST_LAYERS, MOST_WIDTH
-from dpa2calc.files.typed import check_fields, wrong
+from dpa2calc.files.limits import MOST_LAYERS
+from dpa2calc.files.typed import check_fields
 
-Activation = Literal[
-    "tanh", "relu", "relu6", "softplus", "sigmoid", "silu", "gelu", "gelu_tf", "linear", "none", "silut"
-]
-TebdMode = Literal["concat", "strip"]
-UpdateStyle = Literal["res_avg", "res_incr", "res_residual"]
-Pairs = tuple[tuple[int, int], ...]
-
-
-def check(condition: bool, key: str, value: Any, allowed: str) -> None:
-    """Raise a ConfigError that names the option, the value seen and what is allowed."""
-    if not condition:
-        raise wrong(key, value, allowed)
-
-
-def check_activation(key: str, value: str) -> None:
-    """Accept the names of `Activation` and `silut:<threshold>`."""
-    name, _, threshold = value.partition(":")
-    known = name in get_args(Activation) and (not threshold or (name == "silut" and _is_number(threshold)))
-    check(known, key, value, ", ".join(get_args(Activation)))
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
-def _check_cutoff(name: str, cutoff: float, smooth: float, nsel: int) -> None:
-    check(0 < cutoff <= MOST_CUTOFF, f"{name}.cutoff", cutoff, f"a length above 0, up to {MOST_CUTOFF:g} Å")
-    check(0 <= smooth < cutoff, f"{name}.cutoff_smooth", smooth, f"from 0 to below the cutoff ({cutoff} Å)")
-    check(0 < nsel <= MOST_WIDTH, f"{name}.nsel", nsel, f"1 to {MOST_WIDTH} neighbours")
+from .base import (
+    Block,
+    DescriptorConfig,
+    Pairs,
+    TebdMode,
+    UpdateStyle,
+    check,
+    check_activation,
+    check_cutoff,
+    check_neuron,
+    check_pairs,
+    check_width,
+    check_widths,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +46,10 @@ class RepinitConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "repinit")
-        _check_cutoff("repinit", self.cutoff, self.cutoff_smooth, self.nsel)
+        check_cutoff("repinit", self.cutoff, self.cutoff_smooth, self.nsel)
         check_activation("repinit.activation", self.activation)
-        _check_neuron("repinit", self.neuron, self.axis_neuron)
-        _check_width("repinit.tebd_dim", self.tebd_dim)
+        check_neuron("repinit", self.neuron, self.axis_neuron)
+        check_width("repinit.tebd_dim", self.tebd_dim)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +63,7 @@ class ThreeBodyConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "three_body")
-        _check_cutoff("three_body", self.cutoff, self.cutoff_smooth, self.nsel)
+        check_cutoff("three_body", self.cutoff, self.cutoff_smooth, self.nsel)
         check_widths("three_body.neuron", self.neuron)
 
 
@@ -126,11 +107,11 @@ class RepformerConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "repformer")
-        _check_cutoff("repformer", self.cutoff, self.cutoff_smooth, self.nsel)
+        check_cutoff("repformer", self.cutoff, self.cutoff_smooth, self.nsel)
         check_activation("repformer.activation", self.activation)
         check(0 < self.nlayers <= MOST_LAYERS, "repformer.nlayers", self.nlayers, f"1 to {MOST_LAYERS}")
         for name in ("g1_dim", "g2_dim", "axis_neuron", *_ATTENTION):
-            _check_width(f"repformer.{name}", getattr(self, name))
+            check_width(f"repformer.{name}", getattr(self, name))
         conv = self.update_g1_has_conv and not self.g1_out_conv
         check(
             not self.g1_out_mlp or conv or self.update_g1_has_drrd or self.update_g1_has_grrg,
@@ -140,28 +121,16 @@ class RepformerConfig:
         )
 
 
-def check_widths(name: str, neuron: tuple[int, ...]) -> None:
-    """Refuse no layers at all, or more and wider ones than any network has."""
-    check(
-        0 < len(neuron) <= MOST_LAYERS and 0 < min(neuron) and max(neuron) <= MOST_WIDTH,
-        name,
-        neuron,
-        f"1 to {MOST_LAYERS} widths from 1 to {MOST_WIDTH}",
-    )
-
-
-def _check_width(name: str, value: int) -> None:
-    check(0 < value <= MOST_WIDTH, name, value, f"from 1 to {MOST_WIDTH}")
-
-
-def _check_neuron(name: str, neuron: tuple[int, ...], axis: int) -> None:
-    check_widths(f"{name}.neuron", neuron)
-    check(0 < axis <= neuron[-1], f"{name}.axis_neuron", axis, f"from 1 to the last width ({neuron[-1]})")
+def _check_exclusions(d: DPA2Config | DPA1Config | DeepPotSEConfig, n_types: int) -> None:
+    check(d.env_protection >= 0, "descriptor.env_protection", d.env_protection, "0 or more")
+    check_pairs("descriptor.exclude_types", d.exclude_types, n_types)
 
 
 @dataclass(frozen=True, kw_only=True)
-class DPA2Config:
+class DPA2Config(DescriptorConfig):
     """The DPA-2 descriptor: repinit (with three-body or not) and repformers."""
+
+    title: ClassVar[str] = "DPA-2"
 
     kind: Literal["dpa2"] = "dpa2"
     repinit: RepinitConfig = field(default_factory=RepinitConfig)
@@ -189,15 +158,28 @@ class DPA2Config:
             self.repformer.nsel,
             f"below repinit's ({self.repinit.nsel})",
         )
-        blocks: list[tuple[float, int]] = [(b.cutoff, b.nsel) for b in self.blocks()]
+        blocks = [(b.cutoff, b.nsel) for b in self.blocks()]
         by_cutoff, by_nsel = sorted(blocks), sorted(blocks, key=lambda b: (b[1], b[0]))
         check(
             by_cutoff == by_nsel, "nsel of the blocks", blocks, "the same order as the cutoffs of the blocks"
         )
 
-    def blocks(self) -> tuple[Any, ...]:
-        """The parts that have a cutoff and an nsel of their own."""
-        return (self.repinit, self.repformer) + ((self.three_body,) if self.three_body else ())
+    def blocks(self) -> tuple[Block, ...]:
+        """Repinit, the repformers, and the three-body part where there is one."""
+        i, f, t = self.repinit, self.repformer, self.three_body
+        blocks = (
+            Block("repinit", i.cutoff, i.nsel),
+            Block("repformer", f.cutoff, f.nsel, {"layers": f.nlayers}),
+        )
+        return (*blocks, Block("three_body", t.cutoff, t.nsel)) if t else blocks
+
+    def n_arrays(self, n_types: int) -> int:
+        """Layers of the embedding net and of the repformers."""
+        return len(self.repinit.neuron) + self.repformer.nlayers
+
+    def check_in_model(self, n_types: int, neighbor_rule: str) -> None:
+        """Excluded types must be types."""
+        _check_exclusions(self, n_types)
 
     @property
     def cutoff(self) -> float:
@@ -216,8 +198,10 @@ class DPA2Config:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DPA1Config:
+class DPA1Config(DescriptorConfig):
     """The DPA-1 descriptor, with or without attention layers; se_atten_v2 is `strip` with smooth tebd."""
+
+    title: ClassVar[str] = "DPA-1"
 
     kind: Literal["dpa1"] = "dpa1"
     cutoff: float = 6.0
@@ -248,18 +232,40 @@ class DPA1Config:
 
     def __post_init__(self) -> None:
         check_fields(self, "dpa1")
-        _check_cutoff("dpa1", self.cutoff, self.cutoff_smooth, self.nsel)
-        _check_neuron("dpa1", self.neuron, self.axis_neuron)
-        _check_width("dpa1.tebd_dim", self.tebd_dim)
+        check_cutoff("dpa1", self.cutoff, self.cutoff_smooth, self.nsel)
+        check_neuron("dpa1", self.neuron, self.axis_neuron)
+        check_width("dpa1.tebd_dim", self.tebd_dim)
         if self.attn_layer:
-            _check_width("dpa1.attn", self.attn)
+            check_width("dpa1.attn", self.attn)
         check(0 <= self.attn_layer <= MOST_LAYERS, "dpa1.attn_layer", self.attn_layer, f"0 to {MOST_LAYERS}")
         check_activation("dpa1.activation", self.activation)
 
+    def blocks(self) -> tuple[Block, ...]:
+        """The one block."""
+        return (Block("descriptor", self.cutoff, self.nsel, {"attention_layers": self.attn_layer}),)
+
+    def n_arrays(self, n_types: int) -> int:
+        """Layers of the embedding net and of attention."""
+        return len(self.neuron) + self.attn_layer
+
+    def check_in_model(self, n_types: int, neighbor_rule: str) -> None:
+        """Excluded types must be types, and no padding slot may count where all neighbours do."""
+        _check_exclusions(self, n_types)
+        pad_is_neighbor = not self.set_davg_zero and self.tebd_input_mode == "concat"
+        check(
+            not (neighbor_rule == "all" and pad_is_neighbor),
+            "set_davg_zero",
+            False,
+            "true with tebd_input_mode 'concat' under the rule 'all' (the energy would jump at the cutoff)",
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
-class DeepPotSEConfig:
+class DeepPotSEConfig(DescriptorConfig):
     """The DeepPot-SE (se_e2_a) descriptor; `sel` is one number for each type of the type map."""
+
+    title: ClassVar[str] = "DeepPot-SE"
+    mixed_types: ClassVar[bool] = False
 
     kind: Literal["deeppot_se"] = "deeppot_se"
     cutoff: float = 6.0
@@ -277,8 +283,8 @@ class DeepPotSEConfig:
     def __post_init__(self) -> None:
         check_fields(self, "deeppot_se")
         check(all(n >= 0 for n in self.sel), "deeppot_se.sel", self.sel, "0 or more neighbours of each type")
-        _check_cutoff("deeppot_se", self.cutoff, self.cutoff_smooth, max(1, sum(self.sel)))
-        _check_neuron("deeppot_se", self.neuron, self.axis_neuron)
+        check_cutoff("deeppot_se", self.cutoff, self.cutoff_smooth, max(1, sum(self.sel)))
+        check_neuron("deeppot_se", self.neuron, self.axis_neuron)
         check_activation("deeppot_se.activation", self.activation)
 
     @property
@@ -286,5 +292,19 @@ class DeepPotSEConfig:
         """The number of neighbours of any type under the rule "nearest"."""
         return sum(self.sel)
 
+    @property
+    def type_sel(self) -> tuple[int, ...]:
+        """Neighbours of each type are counted apart."""
+        return self.sel
 
-DescriptorConfig = DPA2Config | DPA1Config | DeepPotSEConfig
+    def n_arrays(self, n_types: int) -> int:
+        """Layers of all embedding nets."""
+        return len(self.neuron) * n_types ** (1 if self.type_one_side else 2)
+
+    def check_in_model(self, n_types: int, neighbor_rule: str) -> None:
+        """Excluded types must be types, and `sel` has a number for each."""
+        _check_exclusions(self, n_types)
+        check(len(self.sel) == n_types, "descriptor.sel", self.sel, f"{n_types} numbers, one a type")
+
+
+DescriptorConfig.kinds.update({"dpa2": DPA2Config, "dpa1": DPA1Config, "deeppot_se": DeepPotSEConfig})

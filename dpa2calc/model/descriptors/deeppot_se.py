@@ -8,20 +8,20 @@ from torch import Tensor, nn
 from dpa2calc.kernels.inference.embedding import EmbeddedMoments, net_of
 from dpa2calc.kernels.tables.moments import TabulatedEmbedding
 from dpa2calc.model.config import DeepPotSEConfig
+from dpa2calc.model.descriptors import Descriptor, StatisticsBlock, TabulatedPart
 from dpa2calc.model.descriptors.se_atten import contract
 from dpa2calc.model.layers import MLP
 from dpa2calc.model.neighborhood import Environment, Neighborhood, Shell, type_pair_mask
 
 
-class DeepPotSE(nn.Module):
+class DeepPotSE(Descriptor):
     """Atomic representation of width m * axis; `sel` neighbours of each type."""
 
-    message_passing = False
+    config: DeepPotSEConfig
     excluded_pairs: Tensor | None
 
     def __init__(self, config: DeepPotSEConfig, type_map: tuple[str, ...]):
-        super().__init__()
-        self.config, self.n_types = config, len(type_map)
+        super().__init__(config, type_map)
         self.environment = Environment(
             self.n_types, config.cutoff, config.cutoff_smooth, protection=config.env_protection
         )
@@ -104,6 +104,34 @@ class DeepPotSE(nn.Module):
                 weight = (padding_rows * n_padding.unsqueeze(-1)).unsqueeze(-1)  # (n_center, 4, 1)
                 total = total + weight * value.unsqueeze(1)
         return total / c.nsel
+
+    def statistics_blocks(self) -> list[StatisticsBlock]:
+        """The one block."""
+        return [StatisticsBlock(self.environment, self.config.nsel, self.config.set_davg_zero)]
+
+    def why_not_tabulated(self) -> str | None:
+        """Every net is a function of one number."""
+        return None
+
+    def tabulated_part(self) -> TabulatedPart:
+        """The whole descriptor; a table for each net, in their order."""
+        types = range(self.n_types)
+
+        def padding(first_type: int) -> Tensor:
+            s = self.environment.padding_rows(torch.arange(self.n_types))[:, :1]
+            values = [self.nets[self.net_index(i, j)](s[i]) for i in types for j in types]
+            return torch.stack(values).view(self.n_types, self.n_types, -1)
+
+        return TabulatedPart(
+            self,
+            self.environment,
+            [(net, torch.zeros(1, 0)) for net in self.nets],  # type: ignore[misc]
+            torch.tensor([[self.net_index(i, j) for j in types] for i in types]),
+            self.config.neuron[-1],
+            self.config.axis_neuron,
+            padding,
+            self.excluded_pairs,
+        )
 
 
 def embedded_moments(net: nn.Module, rows: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from dpa2calc.kernels.training.attention import Blocks
 from dpa2calc.kernels.training.pair_list import FlatPairs
 from dpa2calc.kernels.training.second_order import has_numba
 from dpa2calc.model.config import DPA2Config
+from dpa2calc.model.descriptors import Descriptor, StatisticsBlock, TabulatedPart
 from dpa2calc.model.descriptors.attention import pair_terms
 from dpa2calc.model.descriptors.repformer import RepformerLayer
 from dpa2calc.model.descriptors.se_atten import Repinit
@@ -21,15 +22,16 @@ from dpa2calc.model.pair_context import PairContext
 from dpa2calc.model.type_embedding import TypeEmbedding
 
 
-class DPA2(nn.Module):
+class DPA2(Descriptor):
     """Atomic representation of width g1_dim (+ tebd_dim) from a structure."""
 
     message_passing = True
+    freezable = "repformer.layers"
+    config: DPA2Config
 
     def __init__(self, config: DPA2Config, type_map: tuple[str, ...]):
-        super().__init__()
-        self.config = config
-        n_types = len(type_map)
+        super().__init__(config, type_map)
+        n_types = self.n_types
         shared = {
             "smooth": config.smooth,
             "exclude_types": config.exclude_types,
@@ -69,6 +71,25 @@ class DPA2(nn.Module):
             g1 = g1 + self.tebd_transform(own_tebd)
         g1 = self.repformer(g1, hood)
         return torch.cat([g1, own_tebd], dim=-1) if self.config.concat_output_tebd else g1
+
+    def statistics_blocks(self) -> list[StatisticsBlock]:
+        """Repinit, the repformers and the three-body part, which follows repinit's choice of the mean."""
+        c, zero = self.config, self.config.repinit.set_davg_zero
+        blocks = [
+            StatisticsBlock(self.repinit.environment, c.repinit.nsel, zero),
+            StatisticsBlock(self.repformer.environment, c.repformer.nsel, c.repformer.set_davg_zero),
+        ]
+        if self.three_body is not None:
+            blocks.append(StatisticsBlock(self.three_body.environment, self.three_body.config.nsel, zero))
+        return blocks
+
+    def why_not_tabulated(self) -> str | None:
+        """Repinit can always be."""
+        return None
+
+    def tabulated_part(self) -> TabulatedPart:
+        """Repinit."""
+        return self.repinit.tabulated_part(self.type_embedding())
 
 
 class Repformer(nn.Module):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dpa2calc.model.config import DPA1Config, Pairs, RepinitConfig
+from dpa2calc.model.descriptors import TabulatedPart
 from dpa2calc.model.descriptors.gated_attention import NeighborAttention
 from dpa2calc.model.embedding import PairEmbedding
 from dpa2calc.model.neighborhood import Environment, Neighborhood, Shell, type_pair_mask
@@ -43,9 +44,7 @@ class Repinit(nn.Module):
             activation=config.activation,
             resnet_dt=config.resnet_dt,
         )
-        self.attention = nn.ModuleList()
-        if isinstance(config, DPA1Config):
-            self.attention.extend(NeighborAttention(config) for _ in range(config.attn_layer))
+        self.attention = nn.ModuleList()  # DPA-1 adds its layers
         self.register_buffer("excluded_pairs", type_pair_mask(exclude_types, n_types), persistent=False)
 
     @property
@@ -92,3 +91,31 @@ class Repinit(nn.Module):
         first_type = graph.types[starts][graph.structure]
         index = self.embedding.pair_index(first_type, shell.types_i, self.n_types)
         return self.embedding(s, index, tebd, torch.zeros_like(s) if self.smooth else None)
+
+    def tabulated_part(self, tebd: Tensor) -> TabulatedPart:
+        """The whole block without attention; tebd (n_types, tebd_dim)."""
+        embedding, types = self.embedding, torch.arange(self.n_types)
+        lines = embedding.pair_index(types.unsqueeze(0), types.unsqueeze(1), self.n_types)
+        lines = lines.expand(self.n_types, self.n_types)
+        inputs, factors = embedding.pair_inputs(tebd), None
+        if embedding.strip is not None:
+            factors = embedding.strip(inputs)[lines]
+            inputs, lines = tebd.new_zeros(1, 0), torch.zeros_like(lines)
+
+        def padding(first_type: int) -> Tensor:
+            s = self.environment.padding_rows(types)[:, 0]
+            index = embedding.pair_index(torch.tensor(first_type), types, self.n_types)
+            return embedding(s, index, tebd, torch.zeros_like(s) if self.smooth else None).unsqueeze(1)
+
+        return TabulatedPart(
+            embedding,
+            self.environment,
+            [(embedding.net, inputs)],
+            lines,
+            self.config.neuron[-1],
+            self.config.axis_neuron,
+            padding,
+            self.excluded_pairs,
+            self.smooth,
+            factors,
+        )
