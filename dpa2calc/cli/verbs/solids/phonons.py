@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from dpa2calc.cli.arguments.freedom import add_relax_argument
 from dpa2calc.cli.arguments.output import choose_folder
 from dpa2calc.cli.arguments.report import add_output_arguments, report, work_folder
 from dpa2calc.cli.arguments.structures import (
     add_calculator_arguments,
-    add_relax_argument,
     add_structure_argument,
     make_calculator,
     read_structure,

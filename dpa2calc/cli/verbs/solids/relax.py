@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from dpa2calc.cli.arguments.freedom import words
 from dpa2calc.cli.arguments.output import check_files, structure_name
 from dpa2calc.cli.arguments.structures import (
     add_calculator_arguments,
@@ -14,7 +15,6 @@ from dpa2calc.cli.arguments.structures import (
     make_calculator,
     read_structure,
     save_figure,
-    words,
 )
 from dpa2calc.errors import ConfigError
 

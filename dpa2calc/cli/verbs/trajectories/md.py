@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import Any
 
+from dpa2calc.cli.arguments.freedom import words
 from dpa2calc.cli.arguments.output import choose_folder
 from dpa2calc.cli.arguments.structures import (
     add_calculator_arguments,
@@ -14,7 +15,6 @@ from dpa2calc.cli.arguments.structures import (
     number_or_ramp,
     read_structure,
     save_figure,
-    words,
 )
 
 EXAMPLE = """\

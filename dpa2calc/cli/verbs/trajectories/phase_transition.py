@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from dpa2calc.cli.arguments.freedom import words
 from dpa2calc.cli.arguments.output import choose_folder
 from dpa2calc.cli.arguments.structures import (
     add_calculator_arguments,
@@ -12,7 +13,6 @@ from dpa2calc.cli.arguments.structures import (
     make_calculator,
     read_structure,
     save_figure,
-    words,
 )
 from dpa2calc.errors import ConfigError
 
