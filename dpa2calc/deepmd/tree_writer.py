@@ -230,11 +230,12 @@ class TreeWriter:
 
     def _environment(self, at: str, shell: _Shell) -> Tree:
         """The environment matrix and its statistics."""
+        descriptor: Any = self.config.descriptor  # of a kind that deepmd-kit has
         return {
             "env_mat": {
                 "rcut": shell.cutoff,
                 "rcut_smth": shell.cutoff_smooth,
-                "protection": self.config.descriptor.env_protection,
+                "protection": descriptor.env_protection,
                 "use_exp_switch": False,
             },
             "@variables": self._variables(at, "davg", "dstd"),

@@ -51,8 +51,8 @@ def test_polymorphs_are_relaxed_beside_each_other(polymorphs):
 @pytest.mark.parametrize(
     ("verb", "options", "results"),
     [
-        ("eos", "--points 5 --relax none", ["eos/fcc/eos.npz", "eos/hcp/eos.npz"]),
-        ("elastic", "--clamped-ions --relax none", ["elastic/fcc/elastic.npz", "elastic/hcp/elastic.npz"]),
+        ("eos", "--points 5 --relax fixed", ["eos/fcc/eos.npz", "eos/hcp/eos.npz"]),
+        ("elastic", "--clamped-ions --relax fixed", ["elastic/fcc/elastic.npz", "elastic/hcp/elastic.npz"]),
         ("md", "--steps 2", ["md/fcc/result.npz", "md/hcp/result.npz"]),
     ],
 )

@@ -17,7 +17,7 @@ from .sections import ModelSection
 
 if TYPE_CHECKING:
     from dpa2calc.model.potential import Potential
-    from dpa2calc.training.fit.setup import TrainingSet
+    from dpa2calc.training.data.sets import TrainingSet
 
     from .run_file import RunFile
     from .train import TrainConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from dpa2calc.cli.arguments.application import add_application_arguments, chosen, prepared_atoms, report
-from dpa2calc.cli.arguments.structures import add_relax_argument
+from dpa2calc.cli.arguments.freedom import add_relax_argument
 
 EXAMPLE = """\
 example: volume and bulk modulus of copper

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from dpa2calc.cli.arguments.application import add_application_arguments, chosen, prepared_atoms, report
-from dpa2calc.cli.arguments.structures import add_relax_argument
+from dpa2calc.cli.arguments.freedom import add_relax_argument
 from dpa2calc.files.atomic import atomic_path
 
 EXAMPLE = """\

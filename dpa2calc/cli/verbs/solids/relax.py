@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 from dpa2calc.cli.arguments.application import add_application_arguments
+from dpa2calc.cli.arguments.freedom import words
 from dpa2calc.cli.arguments.output import check_files, structure_name
-from dpa2calc.cli.arguments.structures import make_calculator, read_structure, words
+from dpa2calc.cli.arguments.structures import make_calculator, read_structure
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import save_figure
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from dpa2calc.cli.arguments.application import add_application_arguments, chosen, prepared_atoms, report
-from dpa2calc.cli.arguments.structures import add_relax_argument
+from dpa2calc.cli.arguments.freedom import add_relax_argument
 
 EXAMPLE = """\
 example: the (111) face of copper, from the file of its bulk crystal

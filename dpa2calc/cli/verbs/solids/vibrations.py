@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dpa2calc.cli.arguments.application import add_application_arguments, chosen, prepared_atoms, report
-from dpa2calc.cli.arguments.structures import add_relax_argument
+from dpa2calc.cli.arguments.freedom import add_relax_argument
 
 EXAMPLE = """\
 examples: a relaxed molecule and its free energy; an adsorbate (atoms 36 and 37) on a slab that stays put

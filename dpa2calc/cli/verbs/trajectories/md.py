@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from dpa2calc.cli.arguments.application import Group, add_application_arguments, prepared_atoms
-from dpa2calc.cli.arguments.structures import words
+from dpa2calc.cli.arguments.freedom import words
 from dpa2calc.files.figures import save_figure
 
 EXAMPLE = """\

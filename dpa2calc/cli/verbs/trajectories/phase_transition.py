@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from dpa2calc.cli.arguments.application import add_application_arguments, chosen, prepared_atoms
-from dpa2calc.cli.arguments.structures import words
+from dpa2calc.cli.arguments.freedom import words
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import save_figure
 
