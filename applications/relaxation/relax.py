@@ -122,7 +122,8 @@ def relax(
         require("spglib", "keeping the symmetry during a relaxation")
         from ase.constraints import FixSymmetry
 
-        work.set_constraint([*work.constraints, FixSymmetry(work, symprec=symprec)])
+        with quiet_spglib():
+            work.set_constraint([*work.constraints, FixSymmetry(work, symprec=symprec)])
     if cell != "fixed" and not work.pbc.all():
         work.set_constraint([*work.constraints, PeriodicStrain(strain_basis(work, cell))])
     try:
@@ -269,8 +270,11 @@ def _space_group(atoms: Atoms, symprec: float) -> str:
     except ImportError:
         return ""
     crystal = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
-    with quiet_spglib():
-        return spglib.get_spacegroup(crystal, symprec=symprec) or ""
+    try:
+        with quiet_spglib():
+            return spglib.get_spacegroup(crystal, symprec=symprec) or ""
+    except StructureError:
+        return ""
 
 
 def _result(

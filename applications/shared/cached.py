@@ -30,7 +30,7 @@ from dpa2calc.files.identity import (
 from dpa2calc.files.lock import working_in
 from dpa2calc.progress import progress_bar
 
-from .structures import need_stress, require, symmetry_dataset
+from .structures import need_stress, quiet_spglib, require, symmetry_dataset
 
 _PLAIN = (bool, int, float, str, list, tuple, np.ndarray, np.generic)
 
@@ -99,7 +99,8 @@ def relax_in_place(atoms: Atoms, settings: Relaxation, *, what: str) -> None:
         symmetry_dataset(atoms, settings.symprec, "keeping the symmetry during a relaxation")
         from ase.constraints import FixSymmetry
 
-        atoms.set_constraint([*atoms.constraints, FixSymmetry(atoms, symprec=settings.symprec)])
+        with quiet_spglib():
+            atoms.set_constraint([*atoms.constraints, FixSymmetry(atoms, symprec=settings.symprec)])
     target: Any = atoms
     if settings.cell != "fixed":
         need_stress(atoms.calc, f"relaxing the cell for {what}")
