@@ -231,8 +231,11 @@ def _space_group(atoms: Atoms, symprec: float) -> str:
     except ImportError:
         return ""
     crystal = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
-    with quiet_spglib():
-        return spglib.get_spacegroup(crystal, symprec=symprec) or ""
+    try:
+        with quiet_spglib():
+            return spglib.get_spacegroup(crystal, symprec=symprec) or ""
+    except StructureError:
+        return ""
 
 
 def _result(

@@ -10,7 +10,7 @@ import ase.optimize
 import numpy as np
 from ase import Atoms
 
-from dpa2calc.applications.shared.structures import need_stress, require, symmetry_dataset
+from dpa2calc.applications.shared.structures import need_stress, quiet_spglib, require, symmetry_dataset
 from dpa2calc.errors import StructureError
 
 from .cell_freedom import CellFreedom, hold_strain, moves_cell, moving
@@ -75,7 +75,8 @@ class Relaxation:
         if self.symmetry:
             from ase.constraints import FixSymmetry
 
-            atoms.set_constraint([*atoms.constraints, FixSymmetry(atoms, symprec=self.symprec)])
+            with quiet_spglib():
+                atoms.set_constraint([*atoms.constraints, FixSymmetry(atoms, symprec=self.symprec)])
         hold_strain(atoms, self.free)
         name: str = self.optimizer
         if name == "auto":

@@ -18,6 +18,8 @@ from dpa2calc.files.lock import locked_files, working_in
 from dpa2calc.files.results import Result
 from dpa2calc.files.typed import argument
 
+from .structures import check_symprec
+
 P = ParamSpec("P")
 R = TypeVar("R")
 _SEVERAL = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
@@ -37,6 +39,8 @@ def application_writing(*files: str) -> Callable[[Callable[P, R]], Callable[P, R
             hints = {n: hint for n, hint in typing.get_type_hints(function).items() if n not in several}
             found = {n: _checked(hints[n], v, n) for n, v in bound.arguments.items() if n in hints}
             bound.arguments.update(found)
+            if "symprec" in found:
+                check_symprec(found["symprec"])
             given = [bound.arguments[name] for name in files if bound.arguments.get(name) is not None]
             with working_in(bound.arguments.get("folder")), locked_files(*given):
                 _check_atoms(hints, bound.arguments, function.__name__)

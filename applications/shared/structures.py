@@ -111,10 +111,21 @@ def repeats_for_length(cell: np.ndarray, min_length: float) -> np.ndarray:
 
 @contextmanager
 def quiet_spglib() -> Iterator[None]:
-    """spglib 2.8 announces at every call that it will raise in place of None; a user cannot change that."""
+    """spglib 2.8 announces at every call that it will raise in place of None; a user cannot change that.
+
+    Raises:
+        StructureError: instead of spglib's own errors.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        yield
+        try:
+            yield
+        except Exception as error:
+            if not type(error).__module__.startswith("spglib"):
+                raise
+            raise StructureError(
+                f"spglib finds no symmetry ({str(error).strip()}); do atoms overlap, or is symprec too large?"
+            ) from error
 
 
 def check_symprec(symprec: float) -> None:

@@ -78,6 +78,15 @@ def test_every_folder_is_locked_and_must_be_one_that_can_be_written(name, tmp_pa
         call(name, folder=5)
 
 
+@pytest.mark.parametrize(
+    "name", [n for n, f in FUNCTIONS.items() if "symprec" in inspect.signature(f).parameters]
+)
+@pytest.mark.parametrize("value", [0, -1.0, 1e-300, 1.5, 1e300])
+def test_a_tolerance_is_checked_before_the_work(name, value):
+    with pytest.raises(ConfigError, match=r"symprec is .* it must be a distance from 1e-8 to 1 Å"):
+        call(name, symprec=value)
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize("value", ["Cu", 5, [bulk("Cu")], None])
 def test_a_structure_is_an_atoms_object(name, value):

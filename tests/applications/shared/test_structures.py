@@ -6,8 +6,10 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 
 from dpa2calc.applications import phonons, relax
+from dpa2calc.applications.crystals import phonopy_bridge
+from dpa2calc.applications.shared.cached import Relaxation, relax_in_place
 from dpa2calc.applications.shared.structures import check_symprec, repeats_for_length, symmetry_dataset
-from dpa2calc.errors import ConfigError
+from dpa2calc.errors import ConfigError, StructureError
 
 NAN, INF = float("nan"), float("inf")
 
@@ -41,3 +43,26 @@ def test_a_supercell_has_at_most_a_million_cells(min_length):
     copper.calc = EMT()
     with pytest.raises(ConfigError, match="at most 1e\\+06 are allowed; lower min_length"):
         phonons(copper, min_length=min_length, relax="none", progress=False)
+
+
+@pytest.mark.parametrize("how", ["relax", "kept relaxation", "primitive cell"])
+def test_errors_of_spglib_are_errors_of_the_structure(how, monkeypatch):
+    class SpglibError(Exception):
+        pass
+
+    SpglibError.__module__ = "spglib.error"
+
+    def broken(*args, **kwargs):
+        raise SpglibError("Generic Spglib error:\n")
+
+    copper = bulk("Cu")
+    copper.calc = EMT()
+    monkeypatch.setattr("ase.constraints.FixSymmetry", broken)
+    monkeypatch.setattr(phonopy_bridge, "refine_symmetry", broken)
+    with pytest.raises(StructureError, match=r"spglib finds no symmetry \(Generic Spglib error:\); do atoms"):
+        if how == "relax":
+            relax(copper, keep_symmetry=True, progress=False)
+        elif how == "primitive cell":
+            phonopy_bridge.primitive_cell(copper, 0.5)
+        else:
+            relax_in_place(copper, Relaxation(fmax=0.1, symmetry=True), what="a test")
