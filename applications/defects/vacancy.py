@@ -19,6 +19,7 @@ from dpa2calc.applications.shared.structures import (  # fmt: skip
     image_distance,
     need_stress,
     positive,
+    repeats_for_length,
     supercell_matrix,
     symmetry_dataset,
 )
@@ -135,6 +136,10 @@ def vacancy_formation_energy(
             f"min_lengths must be lengths in Å and rattle >= 0, got {list(min_lengths)} and {rattle}"
         )
     positive("fmax", fmax)
+    if seed < 0:
+        raise ConfigError(f"seed is {seed}; it must be a whole number from 0 on")
+    for length in min_lengths:  # before the work, not after
+        repeats_for_length(crystal.cell.array, length)
     settings = None
     if relax_bulk:
         need_stress(calculator, "vacancy_formation_energy with relax_bulk=True")
