@@ -19,6 +19,7 @@ from dpa2calc.applications.shared.structures import (  # fmt: skip
     checked_copy,
     image_distance,
     positive,
+    repeats_for_length,
     supercell_matrix,
     symmetry_dataset,
 )
@@ -136,6 +137,10 @@ def vacancy_formation_energy(
             f"min_lengths must be lengths in Å and rattle >= 0, got {list(min_lengths)} and {rattle}"
         )
     positive("fmax", fmax)
+    if seed < 0:
+        raise ConfigError(f"seed is {seed}; it must be a whole number from 0 on")
+    for length in min_lengths:  # before the work, not after
+        repeats_for_length(crystal.cell.array, length)
     name, motion = "vacancy_formation_energy", Relaxation(fmax=fmax, max_steps=max_steps)
     bulk = bulk_of(crystal, calculator, relax_bulk, motion, name, folder)
     per_atom = bulk.energy / len(crystal)

@@ -126,3 +126,15 @@ def test_wrong_options(change, text):
     atoms.calc = EMT()
     with pytest.raises(ConfigError, match=text):
         vacancy_formation_energy(atoms, progress=False, **change)
+
+
+@pytest.mark.parametrize("options", [{"seed": -1}, {"min_lengths": [1e6]}, {"symprec": 2.0}])
+def test_what_is_used_after_the_work_is_refused_before_it(options):
+    class Never(EMT):
+        def calculate(self, *args, **kwargs):
+            raise AssertionError("asked")
+
+    atoms = bulk("Cu", cubic=True)
+    atoms.calc = Never()
+    with pytest.raises(ConfigError, match=r"seed is -1|would have .* cells|symprec is 2"):
+        vacancy_formation_energy(atoms, progress=False, **options)
