@@ -149,7 +149,9 @@ class DPA2Calculator(Calculator):
         """A page of text: the model, its heads and what is known of their training, and these settings."""
         settings = ", ".join(f"{key} = {value}" for key, value in self.parameters.items() if key != "model")
         member = self._members[0]
-        return f"{describe(member.potential, member.label)}\nin use      {settings}"
+        plain = member.potential.plain_operations()
+        lines = [f"slower      {name} by its plain formula: {reason}" for name, reason in plain.items()]
+        return "\n".join([describe(member.potential, member.label), f"in use      {settings}", *lines])
 
     @own_modes()
     def identity(self) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from dpa2calc.training.data.dataset import Dataset, Frame
 from dpa2calc.training.data.readers import PathLike
 from dpa2calc.training.fit.loader import GraphStore, groups_by_atoms, make_batch
 from dpa2calc.training.fit.loss import symmetric
-from dpa2calc.training.fit.optimizers.optimizer import evaluating, placed
+from dpa2calc.training.fit.optimizers.optimizer import placed
 
 from .metrics import Errors, ErrorSums
 from .statistics import energy_bias
@@ -176,7 +176,7 @@ def predict_potential(
     sizes = [frame.n_atoms for frame in data]
     out = []
     bar = progress_bar(total=len(data), unit="frame", shown=progress)
-    with bar, evaluating(potential):
+    with bar, potential.using("inference"):
         for group in groups_by_atoms(sizes, batch_atoms):
             batch = make_batch(store, group, head=head).to(place)
             output = potential.compute(batch.graph, head)

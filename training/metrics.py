@@ -15,7 +15,7 @@ from dpa2calc.training.data.dataset import Dataset
 from dpa2calc.training.fit.distributed import ALONE, Processes
 from dpa2calc.training.fit.loader import Batch, GraphStore, groups_by_atoms, make_batch
 from dpa2calc.training.fit.loss import symmetric
-from dpa2calc.training.fit.optimizers.optimizer import evaluating, placed
+from dpa2calc.training.fit.optimizers.optimizer import placed
 
 QUANTITIES = ("energy", "force", "virial")
 
@@ -108,7 +108,7 @@ def potential_errors(
     store = data if isinstance(data, GraphStore) else GraphStore(data, potential.config)
     sums = ErrorSums()
     own = range(processes.rank, len(store), processes.size)
-    with evaluating(potential):
+    with potential.using("inference"):
         for group in groups_by_atoms([store.dataset[i].n_atoms for i in own], batch_atoms):
             batch = make_batch(store, [own[i] for i in group], head=head).to(place)
             output = potential.compute(batch.graph, head)

@@ -12,15 +12,15 @@ Each atom's energy depends on its own pair vectors alone, so a block is finished
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
 import torch
 from ase import Atoms
 
+from dpa2calc.engine.arguments import block_head, kernel_arguments, why_no_block_head
 from dpa2calc.errors import StructureError
-from dpa2calc.kernels.inference.head import BlockHead, why_no_block_head
 from dpa2calc.kernels.streaming.compact import CompactList, CompactPairs
+from dpa2calc.kernels.streaming.tuples import Model, System
 from dpa2calc.kernels.threads import Workers
 from dpa2calc.model.config import DeepPotSEConfig, DPA1Config
 from dpa2calc.model.descriptors.deeppot_se import DeepPotSE
@@ -64,9 +64,9 @@ class Streaming:
         assert potential.compression is not None
         self.closest = potential.compression.closest
         self._by_type = isinstance(d, DeepPotSE)
-        self.head = BlockHead(potential, head)
+        self.head = block_head(potential, head)
         self._types: np.ndarray | None = None
-        self._known: dict[int, Any] = {}
+        self._known: dict[int, tuple[Model, int, int]] = {}
 
     def __call__(self, atoms: Atoms, check: DistanceCheck) -> Output | None:
         """Everything but atomic virials; None if the rule "nearest" has to leave neighbours out.
@@ -98,7 +98,7 @@ class Streaming:
         n, workers, kinds = len(types), self.workers, types[pairs.order]
         model, size, axis = self._arguments(int(types[0]))
         sizes = constant(size)
-        system = (
+        system = System(
             pairs.rows(positions, cell, workers),
             (pairs.start, pairs.neighbors, pairs.codes),
             pairs.offsets(cell),
@@ -109,14 +109,14 @@ class Streaming:
         rounds = -(-n // (BLOCK * workers.count))  # every thread takes so many blocks of equal size
         block = -(-n // (rounds * workers.count))
         blocks = list(self._blocks(kinds, block))
-        sums = [_Sums(n, len(model[-1])) for _ in range(min(workers.count, len(blocks)))]
+        sums = [_Sums(n, len(model.sel)) for _ in range(min(workers.count, len(blocks)))]
         energies, limits = np.empty(n), check.inverse_squares
         too_many = False
 
         def work(part: int, ranges: Iterable[tuple[int, int]]) -> None:
             nonlocal too_many
             own = sums[part]
-            moments = np.empty((block, 4 * size), dtype=model[3].dtype)
+            moments = np.empty((block, 4 * size), dtype=model.table.dtype)
             descriptors = torch.empty(block, axis * size, dtype=self.potential.dtype)
             made = (moments, descriptors.numpy())
             for begin, end in ranges:
@@ -170,7 +170,7 @@ class Streaming:
         if relative[0] < 1.0:
             check.warn(*atoms_of(relative), types)
 
-    def _arguments(self, first_type: int) -> tuple[tuple[Any, ...], int, int]:
+    def _arguments(self, first_type: int) -> tuple[Model, int, int]:
         """What the kernels know of the model; `first_type`: of the structure's first atom (padding)."""
         if first_type in self._known:
             return self._known[first_type]
@@ -188,75 +188,6 @@ class _Sums:
         # squared distance, the two rows.
         self.closest = np.array([[np.inf, np.inf, 0.0, 0.0]] * 2)
         self.counts = np.zeros(n_counts, dtype=np.int64)
-
-
-def kernel_arguments(potential: Potential, first_type: int) -> tuple[tuple[Any, ...], int, int]:
-    """Model data in the form of the kernels, number of channels, number of axes."""
-    config, d = potential.config, potential.descriptor
-    n_types, c, dtype = config.n_types, config.descriptor, potential.dtype
-    assert isinstance(c, (DPA1Config, DeepPotSEConfig))
-    lines = torch.zeros(n_types, n_types, dtype=torch.int64)
-    strip = torch.zeros(0, 0, 0, dtype=dtype)
-    smooth = False
-    center, other = torch.arange(n_types).unsqueeze(1), torch.arange(n_types).unsqueeze(0)
-    if isinstance(d, DeepPotSE):
-        environment, tabulated = d.environment, d.tabulated
-        lines = torch.tensor([[d.net_index(i, j) for j in range(n_types)] for i in range(n_types)])
-        sel, excluded = c.sel, d.excluded_pairs  # type: ignore[union-attr]
-    else:
-        block = d.repinit
-        environment, tabulated, embedding = block.environment, block.embedding.tabulated, block.embedding
-        index = embedding.pair_index(other, center, n_types).expand(n_types, n_types)
-        sel, excluded, smooth = (c.nsel,), block.excluded_pairs, block.smooth
-        if embedding.strip is None:
-            lines = index
-        else:
-            strip = embedding.strip(embedding.pair_inputs(d.type_embedding()))[index]
-    assert tabulated is not None
-    table = tabulated.table
-    model = (
-        (environment.cutoff, environment.cutoff_smooth, environment.protection),
-        environment.mean.double().numpy(),
-        environment.std.double().numpy(),
-        table.flat(dtype).numpy(),
-        table.grid,
-        lines.contiguous().numpy() * table.n_nodes,
-        strip.detach().to(dtype).contiguous().numpy(),
-        smooth,
-        _mask(excluded),
-        _mask(potential.excluded_pairs),
-        _padding(potential, first_type).numpy(),
-        np.array(1.0 / c.nsel, dtype=table.flat(dtype).numpy().dtype)[()],
-        np.array(sel, dtype=np.float64),
-    )
-    return model, table.size, c.axis_neuron
-
-
-def _mask(excluded: torch.Tensor | None) -> np.ndarray:
-    return np.zeros((0, 0), dtype=bool) if excluded is None else excluded.numpy()
-
-
-def _padding(potential: Potential, first_type: int) -> torch.Tensor:
-    """What each missing slot adds to the moments, (n_types, n_sections, 4 * size); empty if nothing."""
-    d, n_types, dtype = potential.descriptor, potential.config.n_types, potential.dtype
-    environment = d.environment if isinstance(d, DeepPotSE) else d.repinit.environment
-    if not environment.shifted:
-        return torch.zeros(0, 0, 0, dtype=dtype)
-    rows = environment.padding_rows(torch.arange(n_types))  # (n_types, 4)
-    if isinstance(d, DeepPotSE):
-        values = torch.stack(
-            [
-                torch.stack([d.nets[d.net_index(i, j)](rows[i, :1]) for j in range(n_types)])
-                for i in range(n_types)
-            ]
-        )  # (n_types, n_types, size)
-    else:
-        embedding = d.repinit.embedding
-        tebd = d.type_embedding()
-        index = embedding.pair_index(torch.tensor(first_type), torch.arange(n_types), n_types)
-        switch = torch.zeros(n_types, dtype=dtype) if d.repinit.smooth else None
-        values = embedding(rows[:, 0], index, tebd, switch).unsqueeze(1)  # (n_types, 1, size)
-    return (rows.view(n_types, 1, 4, 1) * values.unsqueeze(2)).flatten(2).detach().contiguous()
 
 
 def _output(energies: np.ndarray, sums: list[_Sums], order: np.ndarray) -> Output:

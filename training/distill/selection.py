@@ -13,7 +13,6 @@ from dpa2calc.model.potential import Potential
 from dpa2calc.training.data.dataset import Dataset
 from dpa2calc.training.evaluate import compare, predict_potential
 from dpa2calc.training.fit.loader import GraphStore
-from dpa2calc.training.fit.optimizers.optimizer import evaluating
 from dpa2calc.training.metrics import Errors
 
 from .config import DistillConfig
@@ -123,7 +122,7 @@ def mean_descriptors(data: Dataset, potential: Potential, *, device: str = "cpu"
     """Mean descriptor of the atoms of each type, side by side, scaled to unit deviation: (n_frames, d)."""
     store, n_types = GraphStore(data, potential.config), potential.config.n_types
     rows = []
-    with evaluating(potential), torch.no_grad():
+    with potential.using("inference"), torch.no_grad():
         for index in range(len(data)):
             graph = store.graph(index)
             values = potential.descriptors(graph.to(device)).double().cpu()  # (n_atoms, width)

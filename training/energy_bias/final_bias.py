@@ -15,7 +15,6 @@ import torch
 from dpa2calc.model.potential import Potential
 from dpa2calc.training.fit.distributed import ALONE, Processes
 from dpa2calc.training.fit.loader import groups_by_atoms, make_batch
-from dpa2calc.training.fit.optimizers.optimizer import evaluating
 from dpa2calc.training.fit.sampler import Task
 from dpa2calc.training.statistics import set_energy_bias, spread_frames
 
@@ -118,7 +117,7 @@ def _errors(
     sizes = counts.sum(axis=1)
     predicted = np.zeros(len(labelled))
     own = np.arange(len(labelled))[processes.rank :: processes.size]
-    with evaluating(potential):
+    with potential.using("inference"):
         for group in (own[g] for g in groups_by_atoms(sizes[own].astype(int).tolist(), 1024)):
             graph = make_batch(task.store, [labelled[i] for i in group], head=task.head).to(device).graph
             with torch.no_grad():

@@ -35,7 +35,7 @@ def _rows_by_head(
 ) -> dict[int, list[tuple[Tensor, Tensor]]]:
     """Types (n_atoms,) and energy () in eV of some frames of every set, by head."""
     rows: dict[int, list[tuple[Tensor, Tensor]]] = {}
-    with torch.no_grad():
+    with potential.using("inference"), torch.no_grad():
         for name, item in data.sets.items():
             store, head = GraphStore(item.train, potential.config), data.heads[name]
             for index in spread_frames(item.train, frames, seed=seed):
