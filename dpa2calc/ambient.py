@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import torch
+from torch import Tensor
 
 
 @contextmanager
@@ -41,3 +42,33 @@ def own_modes(*, grad: bool = True) -> Iterator[None]:
 def _autocast_kinds() -> tuple[str, ...]:
     """Device types that can have autocast here; older versions of PyTorch refuse to be asked about MPS."""
     return ("cpu", "cuda", "mps") if torch.backends.mps.is_available() else ("cpu", "cuda")
+
+
+def differentiable(values: Tensor) -> Tensor:
+    """A copy cut off from what made the values, with respect to which can be differentiated."""
+    return values.detach().requires_grad_()
+
+
+def gradient(total: Tensor, values: Tensor, *, retain_graph: bool, create_graph: bool = False) -> Tensor:
+    """d total / d values; zero where nothing depends on them (atoms without neighbours).
+
+    Raises:
+        RuntimeError: derivatives are switched off, so that it cannot be told.
+    """
+    if not torch.is_grad_enabled():
+        raise RuntimeError("forces asked for where gradients are switched off; call Potential.compute")
+    if not total.requires_grad:
+        return torch.zeros_like(values)
+    return torch.autograd.grad(
+        total,
+        values,
+        retain_graph=retain_graph,
+        create_graph=create_graph,
+        allow_unused=True,
+        materialize_grads=True,
+    )[0]
+
+
+def has_float64(device: torch.device) -> bool:
+    """Whether a device has double precision; MPS has not."""
+    return device.type != "mps"

@@ -2,7 +2,6 @@
 
 from dpa2calc import DPA2Calculator
 atoms.calc = DPA2Calculator(head="H2O-PBE0TS")
-atoms.get_potential_energy(), atoms.get_forces(), atoms.get_stress()
 """
 
 from __future__ import annotations
@@ -20,15 +19,7 @@ from dpa2calc.ambient import own_modes
 from dpa2calc.description import calculator_part, describe, settings
 from dpa2calc.engine.batches import evaluate_many
 from dpa2calc.engine.committee import MemberLike, ModelLike, combine, each_spec, make_members
-from dpa2calc.engine.dense import (
-    PER_ATOM,
-    Results,
-    add_dispersion,
-    compute,
-    has_stress,
-    member_graphs,
-    split,
-)
+from dpa2calc.engine.dense import PER_ATOM, Results, add_dispersion, compute, has_stress, member_graphs, split
 from dpa2calc.engine.dispersion import Dispersion, parse_dispersion
 from dpa2calc.engine.streaming import Streaming, why_not_streamed
 from dpa2calc.errors import ConfigError, StructureError
@@ -206,10 +197,9 @@ class DPA2Calculator(Calculator):
             "cell": (old.cell.array, atoms.cell.array),
             "pbc": (old.pbc, atoms.pbc),
         }
-        if self._consumes("numb_fparam"):
-            pairs["fparam"] = (old.info.get("fparam"), atoms.info.get("fparam"))
-        if self._consumes("numb_aparam"):
-            pairs["aparam"] = (old.arrays.get("aparam"), atoms.arrays.get("aparam"))
+        for name, kept, now in (("fparam", old.info, atoms.info), ("aparam", old.arrays, atoms.arrays)):
+            if self._consumes(f"numb_{name}"):
+                pairs[name] = (kept.get(name), now.get(name))
         return [name for name, (a, b) in pairs.items() if not _same(a, b)]
 
     def export_properties(self) -> Properties:

@@ -158,6 +158,8 @@ def describe(potential: Potential, label: str, *, head: str | None = None) -> st
         if chosen.info:
             lines.append(f"{chosen.name}:")
             lines.extend(_indented(chosen.info, "  "))
+    plain = potential.plain_operations()
+    lines += [f"slower      {name} by its plain formula: {reason}" for name, reason in plain.items()]
     return "\n".join(lines)
 
 

@@ -22,7 +22,6 @@ from dpa2calc.training.data.dataset import Dataset, Frame, spread_frames, type_l
 from dpa2calc.training.data.element_energies import energy_bias, least_squares, robust_bias
 from dpa2calc.training.data.sets import TrainingData
 from dpa2calc.training.fit.loader import GraphStore
-from dpa2calc.training.fit.optimizers.optimizer import evaluating
 from dpa2calc.training.fit.predict import predict_energies, predict_potential
 from dpa2calc.training.fit.sampler import Task
 from dpa2calc.training.runs.processes import ALONE, Processes
@@ -83,7 +82,9 @@ def absorb_initial_energies(
             sample = item.train.subset(spread_frames(item.train, frames, seed=seed))
             store = GraphStore(sample, potential.config)
             rows.append(sample.compositions(potential.config.type_map))
-            energies.append(predict_energies(potential, store, range(len(sample)), head=head, batch_atoms=1))
+            with potential.using("inference"):
+                made = predict_energies(potential, store, range(len(sample)), head=head, batch_atoms=1)
+            energies.append(made)
         counts = np.concatenate(rows)
         network = np.concatenate(energies) - counts @ bias_of(potential, head).cpu().numpy()
         _move(potential, head, -least_squares(counts, network))
@@ -159,7 +160,7 @@ def _errors(
     counts = data.compositions(potential.config.type_map)[labelled]
     predicted = np.zeros(len(labelled))
     own = slice(processes.rank, None, processes.size)
-    with evaluating(potential):
+    with potential.using("inference"):
         predicted[own] = predict_energies(potential, task.store, labelled[own], head=task.head)
     predicted = processes.sum(torch.from_numpy(predicted)).numpy()
     sizes = counts.sum(axis=1)

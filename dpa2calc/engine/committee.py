@@ -16,7 +16,8 @@ import torch
 
 from dpa2calc.errors import CheckpointError, ConfigError
 from dpa2calc.heads import resolve_head
-from dpa2calc.model.compression import compress, decompress, require_kernels, why_no_kernels
+from dpa2calc.kernels.tables import require_kernels, why_no_kernels
+from dpa2calc.model.compression import compress, decompress
 from dpa2calc.model.config import HeadConfig, ModelConfig
 from dpa2calc.model.potential import Potential
 from dpa2calc.store.checkpoint import blank_potential
@@ -92,8 +93,8 @@ class Member:
 
 
 def freeze(potential: Potential, device: torch.device | str) -> Potential:
-    """The potential on its device, in evaluation mode, without gradients of parameters (in place)."""
-    return potential.to(device).eval().requires_grad_(False)
+    """The potential on its device, for inference, without gradients of parameters (in place)."""
+    return potential.to(device).eval().requires_grad_(False).use("inference")
 
 
 def make_member(

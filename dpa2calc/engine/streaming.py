@@ -12,18 +12,16 @@ Each atom's energy depends on its own pair vectors alone, so a block is finished
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
 import torch
 from ase import Atoms
 
+from dpa2calc.engine.arguments import block_head, kernel_arguments, why_no_block_head
 from dpa2calc.errors import StructureError
-from dpa2calc.kernels.inference.head import BlockHead, why_no_block_head
 from dpa2calc.kernels.streaming.compact import CompactList, CompactPairs
-from dpa2calc.kernels.tables.moments import TabulatedEmbedding
+from dpa2calc.kernels.streaming.tuples import Model, System
 from dpa2calc.kernels.threads import Workers
-from dpa2calc.model.descriptors import TabulatedPart
 from dpa2calc.model.potential import Output, Potential
 from dpa2calc.structures.graph_spec import type_indices
 from dpa2calc.structures.search import check_geometry
@@ -64,9 +62,9 @@ class Streaming:
         assert potential.compression is not None
         self.closest = potential.compression.closest
         self._by_type = not potential.config.descriptor.mixed_types
-        self.head = BlockHead(potential, head)
+        self.head = block_head(potential, head)
         self._types: np.ndarray | None = None
-        self._known: dict[int, Any] = {}
+        self._known: dict[int, tuple[Model, int, int]] = {}
 
     def __call__(self, atoms: Atoms, check: DistanceCheck) -> Output | None:
         """Everything but atomic virials; None if the rule "nearest" has to leave neighbours out.
@@ -98,7 +96,7 @@ class Streaming:
         n, workers, kinds = len(types), self.workers, types[pairs.order]
         model, size, axis = self._arguments(int(types[0]))
         sizes = constant(size)
-        system = (
+        system = System(
             pairs.rows(positions, cell, workers),
             (pairs.start, pairs.neighbors, pairs.codes),
             pairs.offsets(cell),
@@ -109,14 +107,14 @@ class Streaming:
         rounds = -(-n // (BLOCK * workers.count))  # every thread takes so many blocks of equal size
         block = -(-n // (rounds * workers.count))
         blocks = list(self._blocks(kinds, block))
-        sums = [_Sums(n, len(model[-1])) for _ in range(min(workers.count, len(blocks)))]
+        sums = [_Sums(n, len(model.sel)) for _ in range(min(workers.count, len(blocks)))]
         energies, limits = np.empty(n), check.inverse_squares
         too_many = False
 
         def work(part: int, ranges: Iterable[tuple[int, int]]) -> None:
             nonlocal too_many
             own = sums[part]
-            moments = np.empty((block, 4 * size), dtype=model[3].dtype)
+            moments = np.empty((block, 4 * size), dtype=model.table.dtype)
             descriptors = torch.empty(block, axis * size, dtype=self.potential.dtype)
             made = (moments, descriptors.numpy())
             for begin, end in ranges:
@@ -169,7 +167,7 @@ class Streaming:
         if relative[0] < 1.0:
             check.warn(*atoms_of(relative), types)
 
-    def _arguments(self, first_type: int) -> tuple[tuple[Any, ...], int, int]:
+    def _arguments(self, first_type: int) -> tuple[Model, int, int]:
         """What the kernels know of the model; `first_type`: of the structure's first atom (padding)."""
         if first_type in self._known:
             return self._known[first_type]
@@ -187,45 +185,6 @@ class _Sums:
         # squared distance, the two rows.
         self.closest = np.array([[np.inf, np.inf, 0.0, 0.0]] * 2)
         self.counts = np.zeros(n_counts, dtype=np.int64)
-
-
-def kernel_arguments(potential: Potential, first_type: int) -> tuple[tuple[Any, ...], int, int]:
-    """Model data in the form of the kernels, number of channels, number of axes."""
-    c, part, dtype = potential.config.descriptor, potential.descriptor.tabulated_part(), potential.dtype
-    environment, tabulated, factors = part.environment, part.owner.tabulated, part.factors
-    strip = torch.zeros(0, 0, 0) if factors is None else factors
-    assert isinstance(tabulated, TabulatedEmbedding)
-    table = tabulated.table
-    model = (
-        (environment.cutoff, environment.cutoff_smooth, environment.protection),
-        environment.mean.double().numpy(),
-        environment.std.double().numpy(),
-        table.flat(dtype).numpy(),
-        table.grid,
-        part.lines.contiguous().numpy() * table.n_nodes,
-        strip.detach().to(dtype).contiguous().numpy(),
-        part.smooth,
-        _mask(part.excluded),
-        _mask(potential.excluded_pairs),
-        _padding(part, first_type).numpy(),
-        np.array(1.0 / c.nsel, dtype=table.flat(dtype).numpy().dtype)[()],
-        np.array(c.type_sel or (c.nsel,), dtype=np.float64),
-    )
-    return model, table.size, part.axis
-
-
-def _mask(excluded: torch.Tensor | None) -> np.ndarray:
-    return np.zeros((0, 0), dtype=bool) if excluded is None else excluded.numpy()
-
-
-def _padding(part: TabulatedPart, first_type: int) -> torch.Tensor:
-    """What each missing slot adds to the moments, (n_types, n_sections, 4 * size); empty if nothing."""
-    environment = part.environment
-    if not environment.shifted:
-        return torch.zeros(0, 0, 0, dtype=environment.mean.dtype)
-    rows = environment.padding_rows(torch.arange(len(part.lines)))  # (n_types, 4)
-    values = part.padding(first_type)
-    return (rows[:, None, :, None] * values.unsqueeze(2)).flatten(2).detach().contiguous()
 
 
 def _output(energies: np.ndarray, sums: list[_Sums], order: np.ndarray) -> Output:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -13,6 +13,7 @@ from ase.units import GPa
 
 from dpa2calc.errors import DataError
 from dpa2calc.files.results import ShownBySummary
+from dpa2calc.files.typed import to_dict
 
 QUANTITIES = ("energy", "force", "virial", "value")
 
@@ -105,13 +106,12 @@ class Errors:
     force_mae: float | None
     virial_rmse: float | None = None
     virial_mae: float | None = None
-    value_rmse: float | None = None
-    value_mae: float | None = None
+    value_rmse: float | None = field(default=None, metadata={"left_out": True})
+    value_mae: float | None = field(default=None, metadata={"left_out": True})
 
     def to_dict(self) -> dict[str, float | int | None]:
         """Plain dict, ready for JSON."""
-        plain = asdict(self)
-        return {name: v for name, v in plain.items() if v is not None or not name.startswith("value")}
+        return dict(to_dict(self))
 
     def __str__(self) -> str:
         parts = [f"{self.n_frames} frames"]

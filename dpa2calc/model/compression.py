@@ -4,21 +4,22 @@
     print(report.summary())
 
 Applies to DPA-1 without attention layers, DeepPot-SE, and the repinit block of DPA-2, in concat and strip
-mode. The result is a `Potential` like any other, for inference on the CPU (kernels by Numba) or a CUDA
-device (Triton). Tables are made from the weights in well under a second and are no part of a checkpoint.
+mode. The result is a `Potential` in the mode "inference"; other modes leave the tables out. Tables are
+made from the weights in well under a second and are no part of a checkpoint.
 """
 
 from __future__ import annotations
 
 import copy
-import importlib.util
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from dpa2calc.ambient import own_modes
-from dpa2calc.errors import ConfigError, MissingDependencyError
+from dpa2calc.errors import ConfigError
+from dpa2calc.kernels.tables import require_kernels
+from dpa2calc.kernels.tables import why_no_kernels as why_no_kernels
 from dpa2calc.kernels.tables.moments import TabulatedEmbedding
 from dpa2calc.kernels.tables.table import CompressionReport, EmbeddingTable, build_table, embedding_jets
 from dpa2calc.model.descriptors import TabulatedPart
@@ -27,11 +28,6 @@ from dpa2calc.model.potential import Potential
 
 CLOSEST = 0.1  # Å; nothing is tabulated for atoms closer than this
 _BOND = 0.7  # Å; the shortest bond, where the nodes begin to spread
-# What compiles the kernels on each kind of device, and where to get it.
-_COMPILERS = {
-    "cpu": ("numba", "pip install 'dpa2calc[compress]' (or numba)"),
-    "cuda": ("triton", "pip install triton (on Linux it comes with torch)"),
-}
 
 
 def why_not_compressible(potential: Potential) -> str | None:
@@ -60,7 +56,7 @@ def compress(
     Raises:
         ConfigError: the model has attention layers, a net that is not smooth, or too many type pairs; there
             are no kernels for the device.
-        MissingDependencyError: the compiler of the kernels, Numba (CPU) or Triton (CUDA), is not installed.
+        MissingDependencyError: the compiler of the kernels for the device is not installed.
 
     Example:
         >>> fast, report = compress(load_model("student.safetensors"))
@@ -71,7 +67,7 @@ def compress(
     require_kernels(device)
     if not 0.0 < tolerance < 1.0:
         raise ConfigError(f"tolerance = {tolerance:g}; it must be between 0 and 1, for example 1e-8")
-    fast = copy.deepcopy(potential).eval().requires_grad_(False)
+    fast = copy.deepcopy(potential).eval().use("inference")
     part = fast.descriptor.tabulated_part()
     table = _table(part, tolerance, closest)
     part.owner.tabulated = TabulatedEmbedding(table)  # type: ignore[assignment]
@@ -90,32 +86,9 @@ def decompress(potential: Potential) -> Potential:
     return potential
 
 
-def why_no_kernels(device: torch.device | str = "cpu") -> str | None:
-    """The reason why tables cannot be evaluated on a device, or None if they can."""
-    kind = torch.device(device).type
-    if kind not in _COMPILERS:
-        return f"tables can be looked up on CPU and CUDA devices, and device is {str(device)!r}"
-    package, advice = _COMPILERS[kind]
-    if importlib.util.find_spec(package) is None:
-        return f"compressed models need {package.capitalize()} here: {advice}"
-    return None
-
-
-def require_kernels(device: torch.device | str = "cpu") -> None:
-    """Raise unless tables can be evaluated on a device.
-
-    Raises:
-        ConfigError: never on such a device. MissingDependencyError: a package is missing.
-    """
-    reason = why_no_kernels(device)
-    if reason is not None:
-        error = MissingDependencyError if torch.device(device).type in _COMPILERS else ConfigError
-        raise error(f"{reason}; compress=False evaluates the same model without tables, several times slower")
-
-
 def _table(part: TabulatedPart, tolerance: float, closest: float) -> EmbeddingTable:
     """One line for each line of each net, in their order."""
-    each = [embedding_jets(net, inputs) for net, inputs in part.nets]
+    each = [embedding_jets(net.net, inputs) for net, inputs in part.nets]
 
     def jets(s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         values = [one(s) for one in each]

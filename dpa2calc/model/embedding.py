@@ -5,29 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from dpa2calc.kernels.inference.embedding import AngleSums, EmbeddedMoments, net_of
+from dpa2calc.kernels.net import ScalarNet
 from dpa2calc.kernels.tables.moments import TabulatedEmbedding
-from dpa2calc.kernels.training.dense_tanh import tanh_embedding
 from dpa2calc.model.config import TebdMode
-from dpa2calc.model.layers import MLP
+from dpa2calc.model.layers import MLP, Operator
 
 
-def training_layers(net: MLP) -> list[tuple[Tensor, Tensor, int]] | None:
-    """Matrix, bias and skip of the layers after the first, or None where `tanh_embedding` does not apply."""
-    layers = list(net.layers)
-    if net.name != "tanh" or net.skips[0] or not layers[0].matrix.requires_grad:
-        return None
-    out = []
-    for layer, skip in zip(layers[1:], net.skips[1:]):
-        if layer.bias is None or layer.idt is not None:
-            return None
-        out.append((layer.matrix, layer.bias, skip))
-    return None if layers[0].idt is not None else out
-
-
-class PairEmbedding(nn.Module):
+class PairEmbedding(Operator):
     """G(s, a, b) for a scalar s and the types a (first) and b (second) of a pair.
 
     concat: Net([s, T_a, T_b]); strip: S(s) (1 + Net_strip([T_a, T_b]) [* switch]).
@@ -45,7 +31,7 @@ class PairEmbedding(nn.Module):
         resnet_dt: bool,
     ):
         super().__init__()
-        self.mode, self.one_side = mode, one_side
+        self.mode, self.one_side, self.tebd_dim = mode, one_side, tebd_dim
         n_types_in = tebd_dim if one_side else 2 * tebd_dim
         concat = mode == "concat"
         self.net = MLP(1 + n_types_in if concat else 1, neuron, activation, resnet_dt=resnet_dt)
@@ -65,78 +51,38 @@ class PairEmbedding(nn.Module):
         """Row of `pair_inputs` for types `first` (a) and `second` (b), broadcast together."""
         return first + torch.zeros_like(second) if self.one_side else first * n_types + second
 
-    def first_layer_table(self, inputs: Tensor) -> Tensor:
-        """Type part of the first layer, which takes few distinct values: (pairs, m1)."""
-        first = self.net.layers[0]
-        if self.strip is not None:
-            assert first.bias is not None
-            return first.bias.unsqueeze(0).expand(inputs.shape[0], -1)
-        table = inputs @ first.matrix[1:]
-        return table if first.bias is None else table + first.bias
-
-    def moments(
-        self, rows: Tensor, index: Tensor, tebd: Tensor, strip_switch: Tensor | None
-    ) -> Tensor | None:
-        """sum_j rows_j (x) G_j, (n, 4, m), by the inference kernel; None where it does not apply."""
-        if self.tabulated is not None and not self.net.layers[0].matrix.requires_grad:
-            strip = self.strip(self.pair_inputs(tebd)) if self.strip is not None else None
-            return self.tabulated.moments(rows, index, strip, strip_switch)
-        net = net_of(self.net)
-        if net is None or (self.strip is not None and self.strip.layers[0].matrix.requires_grad):
-            return None
+    def of_types(self, tebd: Tensor) -> ScalarNet:
+        """The net for types with the vectors `tebd` (n_types, td): all that types add is worked out."""
         inputs = self.pair_inputs(tebd)
-        strip = self.strip(inputs) if self.strip is not None else None
-        factor = strip_switch if strip is not None else None
-        return EmbeddedMoments.apply(rows, index, self.first_layer_table(inputs), strip, factor, net)
+        if self.strip is not None:
+            return scalar_net(self.net, len(inputs), strip=self.strip(inputs))
+        first, td = self.net.layers[0], tebd.shape[1]
+        bias = 0.0 if first.bias is None else first.bias
+        parts = None
+        if self.one_side:
+            table = tebd @ first.matrix[1:] + bias
+        else:
+            parts = tebd @ first.matrix[1 : 1 + td] + bias, tebd @ first.matrix[1 + td :]
+            table = (parts[0].unsqueeze(1) + parts[1]).flatten(0, 1)  # (n*n, m1)
+        return ScalarNet(self.net.net, first.matrix[0], table, inputs, parts)
 
-    def angle_sums(self, directions: Tensor, types: Tensor, tebd: Tensor) -> Tensor | None:
-        """sum_jk c_jk G(c_jk; t_j, t_k), (n, m), by the inference kernel; None where it does not apply.
-
-        directions (n, k, 3), types (n, k). The first layer is a sum of a part of j and a part of k.
-        """
-        net = net_of(self.net)
-        if net is None or self.strip is not None:
-            return None
-        parts = (part[types].transpose(1, 2).contiguous() for part in self._first_layer_parts(tebd))
-        return AngleSums.apply(directions, *parts, net)
-
-    def _first_layer_parts(self, tebd: Tensor) -> tuple[Tensor, Tensor]:
-        """What each of the two types adds to the first layer, (n_types, m1); concat mode, both types."""
-        first, width = self.net.layers[0], tebd.shape[1]
-        of_first, of_second = tebd @ first.matrix[1 : 1 + width], tebd @ first.matrix[1 + width :]
-        return of_first if first.bias is None else of_first + first.bias, of_second
-
-    @property
-    def takes_columns(self) -> bool:
-        """Whether `of_angles` has this net."""
-        return self.strip is None and not self.net.skips[0]
-
-    def of_angles(self, angles: Tensor, index: Tensor, tebd: Tensor) -> Tensor:
-        """G(c; a, b) as (m, L) for angles c (L,) and pairs of types (L,) as `pair_index` has them.
-
-        The same numbers as `forward`, differentiable any number of times; see `takes_columns`.
-        """
-        table = self.first_layer_table(self.pair_inputs(tebd)).t()  # (m1, pairs)
-        scale = self.net.layers[0].matrix[0].unsqueeze(1)
-        of_types = table.gather(
-            1, index.expand(len(table), -1)
-        )  # has a quick gradient, unlike table[:, index]
-        return self.net.forward_columns(torch.addcmul(of_types, scale, angles))
+    def example(self) -> ScalarNet:
+        """The net for a single type: what kind of net it is."""
+        return self.of_types(self.net.layers[0].matrix.new_zeros(1, self.tebd_dim))
 
     def forward(self, s: Tensor, index: Tensor, tebd: Tensor, strip_switch: Tensor | None) -> Tensor:
         """(...) scalars and pair indices -> (..., width); `strip_switch` multiplies the strip part."""
-        inputs = self.pair_inputs(tebd)
-        if self.strip is not None:
-            types_part = self.strip(inputs)[index]
-            if strip_switch is not None:
-                types_part = types_part * strip_switch.unsqueeze(-1)
-            return self.net(s.unsqueeze(-1)) * (1.0 + types_part)
-        table = self.first_layer_table(inputs)
-        later = training_layers(self.net)
-        if later is not None and s.is_cpu:
-            slope = self.net.layers[0].matrix[0]
-            flat = tanh_embedding(s.reshape(-1), index.expand(s.shape).reshape(-1), table, slope, later)
-            return flat.view(*s.shape, flat.shape[-1])
-        z = torch.addcmul(table[index], s.unsqueeze(-1), self.net.layers[0].matrix[0])
-        x = torch.cat([s.unsqueeze(-1), inputs[index]], dim=-1) if self.net.skips[0] else None
-        return self.net(self.net.finish(0, z, x), first=1)
+        return self.backend.embedding(self.backend.folded(self.of_types, tebd), s, index, strip_switch)
+
+    def moments(self, rows: Tensor, index: Tensor, tebd: Tensor, strip_switch: Tensor | None) -> Tensor:
+        """sum_j rows_j (x) G_j: (n, k, 4) -> (n, 4, width)"""
+        net = self.backend.folded(self.of_types, tebd)
+        return self.backend.embedded_moments(net, rows, index, strip_switch, self.tabulated)
+
+
+def scalar_net(mlp: MLP, kinds: int = 1, strip: Tensor | None = None) -> ScalarNet:
+    """A net of the scalar alone, for so many kinds of pairs."""
+    first = mlp.layers[0]
+    bias = torch.zeros_like(first.matrix[0]) if first.bias is None else first.bias
+    inputs = first.matrix.new_zeros(kinds, 0)
+    return ScalarNet(mlp.net, first.matrix[0], bias.expand(kinds, -1), inputs, strip=strip)

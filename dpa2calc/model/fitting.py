@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dpa2calc.ambient import has_float64
 from dpa2calc.model.config import HeadConfig
 from dpa2calc.model.heads import Head
 
@@ -26,7 +27,7 @@ class Float64(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         device = fn(torch.empty(0, device=self.values.device)).device
-        if device.type != "mps":
+        if has_float64(device):
             self.values = self.values.to(device)
         return self
 

@@ -2,65 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dpa2calc.kernels.training.dense_tanh import tanh_, tanh_dense
+from dpa2calc.kernels import Reference
+from dpa2calc.kernels.net import Layer, Net, linear, skip_width
 
 
-def silut(threshold: float) -> Callable[[Tensor], Tensor]:
-    """SiLU that turns into a tanh with the same value and slope above `threshold`."""
-    t = torch.tensor(threshold, dtype=torch.float64)
-    value = float(F.silu(t))
-    gate = float(torch.sigmoid(t))
-    slope = gate + threshold * gate * (1 - gate)
+class Operator(nn.Module):
+    """A module that leaves its costly operations to a backend; `Potential.use` says which.
 
-    def apply(x: Tensor) -> Tensor:
-        return torch.where(x < threshold, F.silu(x), torch.tanh(slope * (x - threshold)) + value)
+    A class attribute holds the plain formulas, with which a module alone works too.
+    """
 
-    return apply
+    plain: ClassVar[Reference] = Reference()
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.backend = self.plain
 
-class Tanh(torch.autograd.Function):
-    """tanh(x) = 2 sigmoid(2x) - 1: four times faster on CPU than torch.tanh, and as good to 2e-7 (float32)
-    or 3e-16 (float64) absolutely. Differentiable any number of times."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        t = tanh_(2.0 * x) if x.is_cpu else torch.tanh(x)
-        ctx.save_for_backward(t)
-        return t
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (t,) = ctx.saved_tensors
-        return torch.ops.aten.tanh_backward(grad, t)
-
-
-def activation(name: str) -> Callable[[Tensor], Tensor]:
-    """The activation function of a configuration name; GELU is the tanh approximation."""
-    name, _, argument = name.lower().partition(":")
-    if name == "silut":
-        return silut(float(argument or 3.0))
-    return _ACTIVATIONS[name]
-
-
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "tanh": Tanh.apply,
-    "relu": F.relu,
-    "relu6": F.relu6,
-    "softplus": F.softplus,
-    "sigmoid": torch.sigmoid,
-    "silu": F.silu,
-    "gelu": lambda x: F.gelu(x, approximate="tanh"),
-    "gelu_tf": lambda x: F.gelu(x, approximate="tanh"),
-    "linear": lambda x: x,
-    "none": lambda x: x,
-}
+    def asked(self) -> Iterable[tuple[str, Any]]:
+        """Operations that the module may ask for, each with the subject of `Reference.why_not`."""
+        return ()
 
 
 def _normal(*shape: int) -> Tensor:
@@ -81,27 +48,13 @@ class Dense(nn.Module):
         self.bias = nn.Parameter(_normal(n_out) * bias_std) if bias else None
         self.idt = nn.Parameter(0.1 + 0.001 * _normal(n_out)) if idt else None
 
+    def weights(self, skip: int = 0) -> Layer:
+        """The layer's numbers, as operations take them."""
+        return Layer(self.matrix, self.bias, self.idt, skip)
+
     def forward(self, x: Tensor) -> Tensor:
         """(..., n_in) -> (..., n_out)"""
-        if self.bias is None:
-            return x @ self.matrix
-        if x.dim() == 2:
-            return torch.addmm(self.bias, x, self.matrix)
-        return F.linear(x, self.matrix.t(), self.bias)
-
-
-def activated(layer: Dense, x: Tensor, name: str) -> Tensor:
-    """Activation `name` of a layer's output, (..., n_in) -> (..., n_out)."""
-    if name == "tanh" and layer.bias is not None and layer.matrix.requires_grad and x.is_cpu:
-        return tanh_dense(x.flatten(0, -2), layer.matrix, layer.bias).view(
-            *x.shape[:-1], layer.matrix.shape[1]
-        )
-    return activation(name)(layer(x))
-
-
-def skip_width(n_in: int, n_out: int) -> int:
-    """How many copies of the input a residual layer adds: 1 (same width), 2 (double width) or 0."""
-    return {n_in: 1, 2 * n_in: 2}.get(n_out, 0)
+        return linear(self.weights(), x)
 
 
 class Layers(nn.ModuleList):
@@ -111,7 +64,7 @@ class Layers(nn.ModuleList):
         return super().__getitem__(index)  # type: ignore[return-value]
 
 
-class MLP(nn.Module):
+class MLP(Operator):
     """Stack of residual layers z = act(xW + b) [* idt] [+ x or + (x, x)], optionally a linear end."""
 
     def __init__(
@@ -135,48 +88,20 @@ class MLP(nn.Module):
         if n_out is not None:
             self.layers.append(Dense(sizes[-1], n_out))
         self.name = activation_name
-        self.act = activation(activation_name)
 
-    def _layer(self, index: int, x: Tensor) -> Tensor:
-        return self._joined(index, activated(self.layers[index], x, self.name), x)
+    @property
+    def net(self) -> Net:
+        """The net's numbers, as operations take them."""
+        layers = tuple(self.layers[k].weights(skip) for k, skip in enumerate(self.skips))
+        end = self.layers[-1].weights() if len(self.layers) > len(self.skips) else None
+        return Net(layers, self.name, end)
 
-    def finish(self, layer: int, pre_activation: Tensor, x: Tensor | None) -> Tensor:
-        """Activation, idt and skip of one layer, given xW + b and the layer's input x."""
-        return self._joined(layer, self.act(pre_activation), x)
+    def asked(self) -> Iterable[tuple[str, Any]]:
+        return [("dense", self.net)]
 
-    def _joined(self, layer: int, z: Tensor, x: Tensor | None) -> Tensor:
-        idt = self.layers[layer].idt
-        if idt is not None:
-            z = z * idt
-        skip = self.skips[layer]
-        if skip == 0:
-            return z
-        assert x is not None
-        return z + x if skip == 1 else z + torch.cat([x, x], dim=-1)
-
-    def forward(self, x: Tensor, first: int = 0) -> Tensor:
-        """Apply the layers from `first` on: (..., n) -> (..., n_out)."""
-        for index in range(first, len(self.skips)):
-            x = self._layer(index, x)
-        if len(self.layers) > len(self.skips):
-            x = self.layers[-1](x)
-        return x
-
-    def forward_columns(self, z: Tensor) -> Tensor:
-        """The net of many scalars, feature by feature: first pre-activations (m1, N) -> (m, N).
-
-        Rows of two to eight features are slow to multiply and to walk; long rows of one feature are not.
-        The first layer must have no skip.
-        """
-        x = self.act(z) if self.layers[0].idt is None else self.act(z) * self.layers[0].idt.unsqueeze(1)
-        for index in range(1, len(self.skips)):
-            layer, skip = self.layers[index], self.skips[index]
-            y = layer.matrix.t() @ x
-            y = self.act(y if layer.bias is None else y + layer.bias.unsqueeze(1))
-            if layer.idt is not None:
-                y = y * layer.idt.unsqueeze(1)
-            x = y if skip == 0 else y + x if skip == 1 else y + torch.cat([x, x])
-        return x
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., n_in) -> (..., n_out)"""
+        return self.backend.residual_net(self.net, x)
 
 
 class LayerNorm(nn.Module):
@@ -184,8 +109,8 @@ class LayerNorm(nn.Module):
 
     def __init__(self, width: int, *, eps: float, trainable: bool = True):
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(width, dtype=torch.float32), requires_grad=trainable)
-        self.bias = nn.Parameter(torch.zeros(width, dtype=torch.float32), requires_grad=trainable)
+        self.weight = nn.Parameter(torch.ones(width, dtype=torch.float32), trainable)
+        self.bias = nn.Parameter(torch.zeros(width, dtype=torch.float32), trainable)
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dpa2calc.ambient import own_modes
+from dpa2calc.ambient import differentiable, gradient, own_modes
 from dpa2calc.errors import ConfigError
+from dpa2calc.kernels import Mode, Reference, make_backend
 from dpa2calc.kernels.tables.table import CompressionReport
 from dpa2calc.model.bridging import Bridging
 from dpa2calc.model.config import ModelConfig
 from dpa2calc.model.descriptors import build_descriptor
 from dpa2calc.model.fitting import EnergyHead
 from dpa2calc.model.heads import build_head
+from dpa2calc.model.layers import Operator
 from dpa2calc.model.neighborhood import Neighborhood, type_pair_mask
 from dpa2calc.structures.graph import Graph
 
@@ -58,12 +61,67 @@ class Potential(nn.Module):
         # Set by `dpa2calc.model.compression`: the tables in use, and the maker's wish to have some.
         self.compression: CompressionReport | None = None
         self.prefers_compression = False
+        self.backend = Reference()
         self.to(dtype)
 
     @own_modes(grad=False)
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         # `to`, `double` and `cuda` go through this; in inference mode weights would lose their derivatives.
-        return super()._apply(fn, recurse)
+        super()._apply(fn, recurse)
+        return self.use(self.mode)
+
+    @own_modes(grad=False)
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **options: Any) -> Any:
+        """As in PyTorch; products of the old weights are forgotten."""
+        outcome = super().load_state_dict(state_dict, *args, **options)
+        self.use(self.mode)
+        return outcome
+
+    # --- how it is evaluated ----------------------------------------------------------------------
+
+    @property
+    def mode(self) -> Mode:
+        """The backend in use, see `use`."""
+        return self.backend.mode
+
+    def use(self, mode: Mode) -> Potential:
+        """Choose how costly operations are evaluated; the numbers are the same up to rounding.
+
+        "reference": the plain formulas, on any device, differentiable any number of times; the default.
+        "training": faster on a CPU, differentiable twice, as a loss on forces needs.
+        "inference": faster still, differentiable once with respect to positions. Weights are constants
+        until another mode is chosen: they ask for no gradient, and products of them are kept. Call it
+        again after weights were written in place; `to` and `load_state_dict` see to it themselves.
+
+        Where an operation has no faster form for this model or device, the plain formula is used;
+        `plain_operations` and `describe()` say so.
+
+        Raises:
+            ConfigError: no such mode.
+        """
+        self.backend.release()
+        self.backend = make_backend(mode, self.parameters())
+        for module in self.modules():
+            if isinstance(module, Operator):
+                module.backend = self.backend
+        return self
+
+    @contextmanager
+    def using(self, mode: Mode) -> Iterator[Potential]:
+        """`use(mode)` inside a `with`; the mode from before is back afterwards."""
+        before = self.mode
+        try:
+            yield self.use(mode)
+        finally:
+            self.use(before)
+
+    def plain_operations(self) -> dict[str, str]:
+        """Operations that the mode in use leaves to the plain formulas, with the reason."""
+        asked = (pair for module in self.modules() if isinstance(module, Operator) for pair in module.asked())
+        reasons = ((operation, self.backend.why_not(operation, subject)) for operation, subject in asked)
+        return {operation: reason for operation, reason in reasons if reason is not None}
+
+    # --- what it says -----------------------------------------------------------------------------
 
     @property
     def dtype(self) -> torch.dtype:
@@ -95,7 +153,7 @@ class Potential(nn.Module):
 
     @staticmethod
     def _beside_networks(graph: Graph, vectors: Tensor) -> Graph:
-        """The graph on the device of `vectors`; MPS, which has no float64, gets no float64 tensors."""
+        """The graph on the device of `vectors`; one without float64 gets no float64 tensors."""
         if graph.types.device == vectors.device:
             return graph
         fparam, aparam = (None if x is None else x.to(vectors.dtype) for x in (graph.fparam, graph.aparam))
@@ -151,13 +209,21 @@ class Potential(nn.Module):
             create_graph: keep the graph, so that a loss on forces can be differentiated.
             atomic_virial: also (n_atoms, 3, 3) virials; for message passing models this takes four
                 backward passes instead of one, and needs `graph.positions`.
+
+        Raises:
+            ConfigError: `create_graph` in the mode "inference".
         """
+        if create_graph and self.mode == "inference":
+            raise ConfigError(
+                "create_graph=True in the mode 'inference', in which forces cannot be differentiated; choose "
+                "another one: potential.use('training') or potential.use('reference')"
+            )
         device = next(self.parameters()).device
         graph = graph.usable()
-        vectors = graph.vectors.detach().to(self.dtype).to(device).requires_grad_()
+        vectors = differentiable(graph.vectors.to(self.dtype).to(device))
         with torch.enable_grad():
             atomic = self.atomic_energies(graph, vectors, head)
-            pair_forces = _gradient(
+            pair_forces = gradient(
                 atomic.sum(), vectors, create_graph=create_graph, retain_graph=create_graph or atomic_virial
             )
         p = pair_forces.to(graph.vectors)  # dE/dd_ij, (n, k, 3), float64
@@ -187,33 +253,13 @@ class Potential(nn.Module):
         r = graph.positions
         # The gradient of sum_i e_i r_i,b (r_i held constant) carries the centre's place to every atom.
         q = torch.stack(
-            [_gradient((atomic * r[:, b]).sum(), vectors, retain_graph=b < 2) for b in range(3)],
+            [gradient((atomic * r[:, b]).sum(), vectors, retain_graph=b < 2) for b in range(3)],
             dim=-1,
         ).to(graph.vectors)  # (n, k, 3 [a], 3 [b]), float64
         r_j = r.unsqueeze(1) + graph.vectors  # (n, k, 3), images where they are
         far_end = q - p.unsqueeze(-1) * r_j.unsqueeze(-2)
         near_end = (p.unsqueeze(-1) * r[:, None, None, :] - q).sum(dim=1)
         return near_end + _to_neighbors(far_end * graph.mask[..., None, None], graph)
-
-
-def _gradient(total: Tensor, vectors: Tensor, *, retain_graph: bool, create_graph: bool = False) -> Tensor:
-    """d total / d vectors; zero where nothing depends on them (atoms without neighbours).
-
-    Raises:
-        RuntimeError: derivatives are switched off, so that it cannot be told.
-    """
-    if not torch.is_grad_enabled():
-        raise RuntimeError("forces asked for where gradients are switched off; call Potential.compute")
-    if not total.requires_grad:
-        return torch.zeros_like(vectors)
-    return torch.autograd.grad(
-        total,
-        vectors,
-        retain_graph=retain_graph,
-        create_graph=create_graph,
-        allow_unused=True,
-        materialize_grads=True,
-    )[0]
 
 
 def scatter_forces(p: Tensor, graph: Graph) -> Tensor:

@@ -14,8 +14,7 @@ import torch
 from ase.build import bulk
 
 from dpa2calc import DPA2Calculator, load_model
-from dpa2calc.ambient import own_modes
-from dpa2calc.model.potential import _gradient
+from dpa2calc.ambient import gradient, own_modes
 from dpa2calc.store.checkpoint import save_checkpoint
 from dpa2calc.structures.graph_builder import graph_from_atoms
 
@@ -183,7 +182,7 @@ def test_graphs_made_in_inference_mode_can_be_differentiated(crystal, potential_
 def test_no_gradient_is_not_a_zero_gradient():
     x = torch.zeros(2, 3)
     with torch.no_grad(), pytest.raises(RuntimeError, match="gradients are switched off"):
-        _gradient(x.sum(), x, retain_graph=False)
+        gradient(x.sum(), x, retain_graph=False)
 
 
 def test_the_callers_modes_are_back_afterwards(mode, crystal, one_calc):

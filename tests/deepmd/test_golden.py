@@ -80,13 +80,12 @@ def compare(
     name: str,
     dtype: torch.dtype = torch.float64,
     *,
-    frozen: bool = True,
+    mode: str = "inference",
     device: str = "cpu",
     most: int | None = None,
 ) -> None:
-    """`frozen` is how calculators use a model: its weights need no gradients, which takes other code."""
     head = name.split("__")[1] if "__" in name else None
-    potential = read_deepmd(model_file(root, name), head, dtype=dtype).requires_grad_(not frozen).to(device)
+    potential = read_deepmd(model_file(root, name), head, dtype=dtype).to(device).use(mode)
     single = "float32" in name or dtype == torch.float32  # the reference or the model is rounded
     atoms_of = structures(root)
     with np.load(root / f"{name}.npz") as golden:
@@ -112,10 +111,10 @@ def compare(
                 )
 
 
-@pytest.mark.parametrize("frozen", [True, False], ids=["inference", "training"])
+@pytest.mark.parametrize("mode", ["reference", "inference", "training"])
 @pytest.mark.parametrize("name", names(SMALL))
-def test_small_set(name: str, frozen: bool) -> None:
-    compare(SMALL, name, frozen=frozen)
+def test_small_set(name: str, mode: str) -> None:
+    compare(SMALL, name, mode=mode)
 
 
 @pytest.mark.filterwarnings("ignore:.*meta parameter.*:UserWarning")
@@ -131,10 +130,10 @@ def test_float32_networks_stay_close() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("frozen", [True, False], ids=["inference", "training"])
+@pytest.mark.parametrize("mode", ["inference", "training"])
 @pytest.mark.parametrize("name", names(LARGE) if LARGE.is_dir() else [])
-def test_whole_set(name: str, frozen: bool) -> None:
-    compare(LARGE, name, frozen=frozen)
+def test_whole_set(name: str, mode: str) -> None:
+    compare(LARGE, name, mode=mode)
 
 
 def test_ties_are_ties() -> None:

@@ -51,9 +51,9 @@ def close(value: Any, expected: Any, what: str) -> None:
     np.testing.assert_allclose(value.detach().numpy(), expected, rtol=0, atol=1e-10, err_msg=what)
 
 
-def compare(root: Path, name: str, *, frozen: bool) -> None:
+def compare(root: Path, name: str, *, mode: str) -> None:
     path = next((root / "models" / name).glob("model.dp*"))
-    potential = read_deepmd(path).requires_grad_(not frozen)
+    potential = read_deepmd(path).use(mode)
     descriptor = potential.descriptor
     assert isinstance(descriptor, DPA2)
     seen = record(descriptor)
@@ -112,17 +112,17 @@ def compare_layer(seen: dict[str, Any], golden: dict[str, np.ndarray], k: int, g
             close(value[i, order], golden[f"layer{k}.{key}"][i, mask[i]], f"{at}: {key} of atom {i}")
 
 
-@pytest.mark.parametrize("frozen", [True, False], ids=["inference", "training"])
+@pytest.mark.parametrize("mode", ["inference", "training"])
 @pytest.mark.parametrize("name", names(SMALL))
-def test_stages(name: str, frozen: bool) -> None:
-    compare(SMALL, name, frozen=frozen)
+def test_stages(name: str, mode: str) -> None:
+    compare(SMALL, name, mode=mode)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("frozen", [True, False], ids=["inference", "training"])
+@pytest.mark.parametrize("mode", ["inference", "training"])
 @pytest.mark.parametrize("name", names(LARGE) if LARGE.is_dir() else [])
-def test_all_stages(name: str, frozen: bool) -> None:
-    compare(LARGE, name, frozen=frozen)
+def test_all_stages(name: str, mode: str) -> None:
+    compare(LARGE, name, mode=mode)
 
 
 def test_electron_configurations() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import pytest
@@ -9,11 +10,11 @@ import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 
+from dpa2calc.errors import ConfigError
 from dpa2calc.kernels.inference import embedding as scalar_mix
 from dpa2calc.kernels.inference import neighbor_sums as neighbor_mix
 from dpa2calc.kernels.inference import pair_attention as pair_mix
 from dpa2calc.kernels.inference import residual as residual_step
-from dpa2calc.kernels.inference.pair_attention import padded_weights
 from dpa2calc.model.config import (
     DeepPotSEConfig,
     DPA1Config,
@@ -23,8 +24,6 @@ from dpa2calc.model.config import (
     RepinitConfig,
     ThreeBodyConfig,
 )
-from dpa2calc.model.descriptors.gated_attention import SHIFT, padded_softmax
-from dpa2calc.model.layers import Tanh
 from dpa2calc.model.potential import Potential
 from dpa2calc.structures.graph_builder import graph_from_atoms
 
@@ -99,7 +98,7 @@ def test_inference_kernels_give_the_numbers_of_the_plain_formulas(name, monkeypa
     potential = Potential(config)
     graph = graph_from_atoms(structure(), config)
     plain = potential.compute(graph)
-    potential.requires_grad_(False)
+    potential.use("inference")
     for keep in (0, 10**9):
         monkeypatch.setattr(scalar_mix, "_KEEP_BYTES", keep)
         fast = potential.compute(graph)
@@ -111,60 +110,51 @@ def test_inference_kernels_give_the_numbers_of_the_plain_formulas(name, monkeypa
 def test_changed_weights_are_folded_again():
     torch.manual_seed(7)
     config = ModelConfig(type_map=("O", "H", "Cu"), descriptor=FULL)
-    potential = Potential(config).requires_grad_(False)
+    potential = Potential(config).use("inference")
     graph = graph_from_atoms(structure(), config)
     before = potential.compute(graph).energy
-    with torch.no_grad():
-        potential.descriptor.repformer.layers[0].attn2.mapqk.matrix.mul_(1.5)
-    fast = potential.compute(graph).energy
-    plain = potential.requires_grad_(True).compute(graph).energy
-    assert abs((fast - before).item()) > 1e-9
-    torch.testing.assert_close(fast, plain, rtol=0, atol=1e-12)
-
-
-def test_kernels_refuse_a_second_derivative():
-    torch.manual_seed(7)
-    config = ModelConfig(type_map=("O", "H", "Cu"), descriptor=FULL)
-    potential = Potential(config).requires_grad_(False)
-    out = potential.compute(graph_from_atoms(structure(), config), create_graph=True)
-    with pytest.raises(RuntimeError):
-        out.forces.square().sum().backward()
-
-
-@pytest.mark.parametrize("n_more", [-3, 0, 1, 17])
-def test_padded_softmax_counts_columns_that_are_not_there(n_more):
-    torch.manual_seed(0)
-    scores = 10 * torch.randn(4, 2, 9, dtype=torch.float64) - 10
-    if n_more >= 0:
-        scores[0] -= 40  # far below the padding; with fewer columns than none the sum would vanish
-    denominator = scores.exp().sum(-1, keepdim=True) + n_more * torch.exp(
-        torch.tensor(-SHIFT, dtype=torch.float64)
+    changed = potential.state_dict()
+    changed["descriptor.repformer.layers.0.attn2.mapqk.matrix"] = (
+        1.5 * changed["descriptor.repformer.layers.0.attn2.mapqk.matrix"]
     )
-    expected = scores.exp() / denominator
-    torch.testing.assert_close(padded_softmax(scores, n_more), expected, rtol=1e-12, atol=0)
-    torch.testing.assert_close(padded_weights(scores.clone(), n_more), expected, rtol=1e-12, atol=0)
+    potential.load_state_dict(changed)
+    loaded = potential.compute(graph).energy
+    assert abs((loaded - before).item()) > 1e-9
+    with torch.no_grad():
+        potential.descriptor.repformer.layers[0].attn2.mapqk.matrix.div_(1.5)
+    written = potential.use("inference").compute(graph).energy
+    torch.testing.assert_close(written, before, rtol=0, atol=1e-12)
+    with potential.using("reference"):
+        torch.testing.assert_close(potential.compute(graph).energy, before, rtol=0, atol=1e-12)
+    assert potential.mode == "inference"
 
 
-def test_padded_softmax_survives_a_first_column_that_underflows():
-    scores = torch.full((1, 3), -20.0, dtype=torch.float64)
-    scores[0, 0] = -900.0
-    expected = 1.0 / (2.0 + 5.0)
-    assert padded_weights(scores, 5)[0, 1].item() == pytest.approx(expected, rel=1e-12)
+def test_weights_are_constants_in_inference_and_ask_for_gradients_again_afterwards():
+    config = ModelConfig(type_map=("O", "H", "Cu"), descriptor=FULL)
+    potential = Potential(config)
+    frozen = potential.descriptor.repformer.layers[0].linear1.bias.requires_grad_(False)
+    with potential.using("inference"):
+        assert not any(p.requires_grad for p in potential.parameters())
+        copied = copy.deepcopy(potential)
+    assert potential.mode == "reference" and not frozen.requires_grad
+    assert all(p.requires_grad for p in potential.parameters() if p is not frozen)
+    assert all(p.requires_grad for p in copied.use("training").parameters() if p.shape != frozen.shape)
 
 
-def test_tanh_is_exact_and_differentiable_twice():
-    x = torch.linspace(-9, 9, 4001, dtype=torch.float64)
-    assert float((Tanh.apply(x) - torch.tanh(x)).abs().max()) < 5e-16
-    single = x.float()
-    assert float((Tanh.apply(single).double() - torch.tanh(single.double())).abs().max()) < 3e-7
-    point = torch.randn(5, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(Tanh.apply, point)
-    assert torch.autograd.gradgradcheck(Tanh.apply, point)
+def test_inference_refuses_what_has_no_second_derivative():
+    config = ModelConfig(type_map=("O", "H", "Cu"), descriptor=FULL)
+    potential = Potential(config).use("inference")
+    with pytest.raises(ConfigError, match=r"potential.use\('training'\)"):
+        potential.compute(graph_from_atoms(structure(), config), create_graph=True)
+    with pytest.raises(ConfigError, match="allowed: 'reference'"):
+        potential.use("fast")
 
 
-def test_padded_softmax_stays_positive_with_more_neighbours_than_the_normaliser():
-    scores = torch.tensor([[-60.0, -70.0, -50.0]], dtype=torch.float64, requires_grad=True)
-    for weights in (padded_softmax(scores, -2), padded_weights(scores.detach().clone(), -2)):
-        assert bool((weights >= 0).all()) and float(weights.detach().sum()) < 1e-10
-    (gradient,) = torch.autograd.grad(padded_softmax(scores, -2).sum(), scores)
-    assert bool(torch.isfinite(gradient).all())
+def test_what_is_left_to_the_formulas_is_said():
+    config = ModelConfig(type_map=("O", "H", "Cu"), descriptor=FULL)
+    potential = Potential(config)
+    assert potential.plain_operations() == {} == potential.use("inference").plain_operations()
+    other = dataclasses.replace(FULL, smooth=False, repinit=dataclasses.replace(REPINIT, activation="gelu"))
+    plain = Potential(dataclasses.replace(config, descriptor=other)).use("inference").plain_operations()
+    assert plain["neighbor_sums"] == plain["pair_attention"] == "the model is not smooth"
+    assert plain["embedded_moments"] == "the activation is gelu, not tanh"

@@ -74,7 +74,8 @@ def test_what_has_no_label_or_no_prediction_has_no_error():
 )
 def test_a_wrong_shape_is_refused_wherever_it_comes_from(name, value, expected):
     good, _ = pair(4, seed=1)
-    bad = labels(**{**vars(good), name: value})
+    given = {kind: getattr(good, kind) for kind in ("energy", "forces", "virial")}
+    bad = labels(**{**given, name: value})
     with pytest.raises(DataError, match=rf"the label: {name} has shape .*, expected {expected}"):
         Differences.of(bad, good, 4)
     with pytest.raises(DataError, match=f"the prediction: {name} has shape"):

@@ -18,8 +18,8 @@ from dpa2calc.cli.main import main
 from dpa2calc.description import describe
 from dpa2calc.engine.streaming import why_not_streamed
 from dpa2calc.errors import ConfigError, MissingDependencyError, StructureError
+from dpa2calc.kernels import tables
 from dpa2calc.kernels.tables.table import build_table, embedding_jets
-from dpa2calc.model import compression as compressed
 from dpa2calc.model.compression import compress, decompress
 from dpa2calc.model.config import (
     DeepPotSEConfig,
@@ -258,7 +258,7 @@ def test_the_report_tells_the_error_and_the_tolerance_sets_it():
 
 def test_kinks_cannot_be_tabulated():
     net = potential(variant(CONCAT, activation="relu")).descriptor.repinit.embedding.net
-    jets = embedding_jets(net, torch.zeros(1, 4, dtype=torch.float64))
+    jets = embedding_jets(net.net, torch.zeros(1, 4, dtype=torch.float64))
     with pytest.raises(ConfigError, match=r"smooth activations"):
         build_table(jets, low=0.0, physical=10.0, high=20.0, tolerance=1e-9)
 
@@ -308,7 +308,7 @@ def test_errors(monkeypatch):
     atoms.positions[0] = np.nan
     with pytest.raises(StructureError, match="not finite"):
         atoms.get_forces()
-    monkeypatch.setattr(compressed.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(tables.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match=r"pip install.*numba"):
         compress(potential(CONCAT))
 
@@ -316,7 +316,7 @@ def test_errors(monkeypatch):
 def test_without_numba_a_student_is_evaluated_plainly_with_a_warning(monkeypatch):
     fast, _ = compress(potential(CONCAT))
     decompress(fast)
-    monkeypatch.setattr(compressed.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(tables.importlib.util, "find_spec", lambda name: None)
     with pytest.warns(UserWarning, match=r"need Numba.*several times slower"):
         calculator = DPA2Calculator(fast)
     assert calculator._members[0].potential.compression is None

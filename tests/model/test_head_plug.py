@@ -32,10 +32,11 @@ from dpa2calc.model.heads import Head, register
 from dpa2calc.store.checkpoint import load_checkpoint, one_head
 from dpa2calc.training.config.train import FinetuneConfig, TrainConfig
 from dpa2calc.training.data.dataset import Dataset
+from dpa2calc.training.data.sets import TrainingSet
 from dpa2calc.training.evaluate import evaluate
 from dpa2calc.training.finetune.finetune import finetune
 from dpa2calc.training.fit.run import pretrain
-from dpa2calc.training.fit.setup import TrainingSet, new_potential
+from dpa2calc.training.fit.setup import new_potential
 from dpa2calc.training.runs.result import TrainResult
 
 # --- the head, as another package would add it ------------------------------------------------------

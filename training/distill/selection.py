@@ -14,7 +14,6 @@ from dpa2calc.labels.errors import Differences, Errors, ErrorSums
 from dpa2calc.model.potential import Potential
 from dpa2calc.training.data.dataset import Dataset
 from dpa2calc.training.fit.loader import Batch, GraphStore
-from dpa2calc.training.fit.optimizers.optimizer import evaluating
 from dpa2calc.training.fit.predict import over_frames, predict_potential
 
 from .config import DistillConfig
@@ -130,7 +129,7 @@ def mean_descriptors(data: Dataset, potential: Potential) -> np.ndarray:
         return [(sums / counts[:, None]).ravel().cpu().numpy()]  # of one frame: (n_types, width) -> flat
 
     store = GraphStore(data, potential.config)
-    with evaluating(potential), torch.no_grad():
+    with potential.using("inference"), torch.no_grad():
         rows = in_order(over_frames(work, potential, store, range(len(data)), batch_atoms=1))
     features = np.stack(rows)
     deviation = features.std(axis=0)

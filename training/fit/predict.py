@@ -18,7 +18,7 @@ from dpa2calc.training.runs.processes import ALONE, Processes
 
 from .loader import Batch, GraphStore, make_batch
 from .loss import symmetric
-from .optimizers.optimizer import evaluating, placed
+from .optimizers.optimizer import placed
 
 Result = TypeVar("Result")
 Device = torch.device | str | None
@@ -82,7 +82,7 @@ def predict_potential(
     store = GraphStore(data, potential.config)
     potential = placed(potential, device)
     bar = progress_bar(total=len(data), unit="frame", shown=progress)
-    with bar, evaluating(potential):
+    with bar, potential.using("inference"):
         made = _predictions(potential, store, range(len(data)), head=head, batch_atoms=batch_atoms)
         return in_order(made, bar.update)
 
@@ -102,7 +102,7 @@ def potential_errors(
     potential = placed(potential, device)
     own = range(processes.rank, len(store), processes.size)
     sums = ErrorSums()
-    with evaluating(potential):
+    with potential.using("inference"):
         for i, made in _predictions(potential, store, own, head=head, batch_atoms=batch_atoms):
             frame = store.dataset[own[i]]
             sums.add(Differences.of(frame, made, frame.n_atoms))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -89,14 +90,10 @@ class Trainer:
             seed=config.seed,
         )
         self.usual = self.sampler.usual_labels()
-        # Weights that are not trained keep requires_grad: without it the model takes its inference
-        # kernels, which cannot be differentiated twice.
-        self.named = {
-            n: p
-            for n, p in self.potential.named_parameters()
-            if p.requires_grad and (trainable is None or n in trainable)
-        }
+        learnable = {n: p for n, p in self.potential.named_parameters() if p.requires_grad}
+        self.named = {n: p for n, p in learnable.items() if trainable is None or n in trainable}
         self.parameters = list(self.named.values())
+        self.frozen = [p for n, p in learnable.items() if n not in self.named]
         self.optimizer = make_optimizer(self.named, config)
         self.average = WeightAverage(self.parameters, config.ema_decay)
         self.clipper = Clipper(config.gradient_clip, config.gradient_clip_relative)
@@ -153,11 +150,23 @@ class Trainer:
         bar = progress_bar(
             total=self.config.steps, initial=self.step, unit="step", shown=shown, dynamic_ncols=True
         )
-        with self.interrupt.caught(), bar:
+        with self.interrupt.caught(), self._in_training(), bar:
             stopped = self._loop(batches, log, bar)
         if stopped == "interrupt":
             raise KeyboardInterrupt
         return self._finish(finished=stopped != "time")
+
+    @contextmanager
+    def _in_training(self) -> Iterator[None]:
+        """The potential may be differentiated twice, and with respect to the trained weights alone."""
+        for p in self.frozen:
+            p.requires_grad_(False)
+        try:
+            with self.potential.using("training"):
+                yield
+        finally:
+            for p in self.frozen:
+                p.requires_grad_(True)
 
     def _loop(self, batches: Prefetcher[Made], log: LogWriter | None, bar: tqdm[Any]) -> str:
         """Steps until the end or a reason to stop: "", "interrupt", "time" or "early"."""

@@ -14,9 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from dpa2calc.kernels.attention import SHIFT, padded_weights, through_softmax
 from dpa2calc.kernels.blocks import Blocks, total
-from dpa2calc.kernels.inference.pair_attention import padded_weights
-from dpa2calc.model.descriptors.gated_attention import SHIFT
 
 _BLOCK_BYTES = 400_000  # a thread; one (block, k, d1) array of gathered rows
 
@@ -188,7 +187,7 @@ def _attend_backward(
     grad.baddbmm_((kept.weights * sw).transpose(1, 2), grad_mixed)
     grad_switched = torch.bmm(grad_mixed, gathered.transpose(1, 2))  # of weights * switch, (b, heads, k)
     grad_switch = (grad_switched * kept.weights).sum(dim=1)
-    grad_gated = torch._softmax_backward_data(grad_switched * sw, kept.weights, -1, query.dtype)
+    grad_gated = through_softmax(grad_switched * sw, kept.weights)
     grad_switch += (grad_gated * (kept.scores + SHIFT)).sum(dim=1)
     grad_scores = grad_gated * sw
     grad.baddbmm_(grad_scores.transpose(1, 2), query)

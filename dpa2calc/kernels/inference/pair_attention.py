@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dpa2calc.kernels.attention import padded_weights, through_softmax
 from dpa2calc.kernels.blocks import Blocks
-from dpa2calc.model.descriptors.gated_attention import SHIFT
 
 _BLOCK_BYTES = 400_000  # a thread; one (block, heads, k, k) array; three to four are alive at a time
 
@@ -90,7 +90,7 @@ class PairMix(torch.autograd.Function):
             grad = torch.bmm(scaled.view(b, heads * k, k).transpose(1, 2), grad_mixed)  # (b, k, d2)
             torch.sum(torch.mul(grad_weights, weights, out=scaled), dim=1, out=grad_scale[rows])
             grad_weights.mul_(scale[rows].unsqueeze(1))
-            grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
+            grad_scores = through_softmax(grad_weights, weights)
             torch.sum(grad_scores, dim=1, out=grad_shift[rows])
             torch.sum(torch.mul(grad_scores, scores, out=scaled), dim=1, out=grad_gate[rows])
             grad_scores.mul_(gate[rows].unsqueeze(1))
@@ -112,17 +112,3 @@ def _query_weights_scores(
     scores = torch.bmm(query, g.transpose(1, 2)).view(b, heads, k, k)
     gated = torch.addcmul(shift.unsqueeze(1), scores, gate.unsqueeze(1))
     return query, padded_weights(gated, n_more), scores
-
-
-def padded_weights(gated: Tensor, n_more: int) -> Tensor:
-    """Softmax over the last axis as if `n_more` further columns held -20, in one or two passes."""
-    weights = torch.softmax(gated, dim=-1)
-    if n_more:
-        # exp(-20) / sum from a column whose score and weight are known, so that the exponentials need no
-        # second pass. The nearest neighbour's column serves, unless its weight could have underflowed.
-        score, weight = gated[..., :1], weights[..., :1]
-        if float(score.min()) < -4 * SHIFT:
-            score, weight = gated.amax(dim=-1, keepdim=True), weights.amax(dim=-1, keepdim=True)
-        column = weight * torch.exp(-SHIFT - score)
-        weights.div_(torch.maximum(1.0 + n_more * column, column))
-    return weights

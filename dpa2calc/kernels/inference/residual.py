@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dpa2calc.kernels.blocks import Blocks
-from dpa2calc.kernels.training.dense_tanh import tanh_of
+from dpa2calc.kernels.net import tanh_of, through
 
 _BLOCK_BYTES = 400_000  # a thread; one block of rows
 
@@ -43,7 +43,7 @@ class TanhStep(torch.autograd.Function):
         grad = grad.contiguous()
 
         def work(_: int, rows: slice, part: int) -> None:
-            inner = torch.ops.aten.tanh_backward(grad[rows] * scale, tanh_of(x[rows], matrix, bias))
+            inner = through(grad[rows] * scale, tanh_of(x[rows], matrix, bias))
             torch.addmm(grad[rows], inner, back, out=out[rows])
 
         ctx.blocks.each(work)

@@ -32,14 +32,13 @@ X, Y, Z, SQUARE, S, RADIAL_SLOPE, RATIO, RATIO_SLOPE, SWITCH, SWITCH_SLOPE, N_LI
 
 
 @_compiled
-def near(
-    row: int, x: Any, pairs: Any, offsets: Any, kinds: Any, excluded: Any, limit: float, far: Any
-) -> Any:
-    """Vectors of the neighbours of a row within the cutoff; excluded type pairs are left out.
+def near(row: int, system: Any, limit: float, far: Any) -> Any:
+    """Vectors of the neighbours of a row within the cutoff; hidden type pairs are left out.
 
-    pairs: (start, neighbors, codes). Writes x, y, z, square and the rows `far[1]` of the neighbours.
+    Writes x, y, z, square and the rows `far[1]` of the neighbours.
     """
-    start, neighbors, codes = pairs
+    start, neighbors, codes = system.pairs
+    x, offsets, kinds, excluded = system.x, system.offsets, system.kinds, system.model.hidden
     scratch, found = far
     px, py, pz = x[row, 0], x[row, 1], x[row, 2]
     n = 0
@@ -211,34 +210,34 @@ def forward(
     """Moments and descriptors of rows first..last-1; a block's arrays begin at row `begin`.
 
     moments (block, 4 * size) = D; descriptors (block, axis * size), at a * size + m: sum_c D_ca D_cm.
-    system: positions, pairs, offsets, types, most neighbours, model (see `streaming.kernel_arguments`).
+    system: `tuples.System`.
     """
-    x, pairs, offsets, kinds, longest, model = system
-    shape, mean, std, table, grid, lines, strip, smooth, excluded, hidden, padding, normal, sel = model
+    kinds, longest, model = system.kinds, system.longest, system.model
+    table, strip, grid, sel = model.table, model.strip, model.grid, model.sel
     size = width(sizes)
     scratch, found = np.empty((N_LINES, longest + 1)), np.empty(longest + 1, np.int64)
     node, v = np.empty(longest + 1, np.int64), np.empty((N_WEIGHTS, longest + 1))
     weights = np.empty((longest + 1, 5), table.dtype)
     rows = np.empty((longest + 1, 4), table.dtype)
     counts = np.empty(sel.shape[0], np.int64)
-    limit = shape[0] * shape[0]
-    nets, place = (table, lines, strip, smooth), (node, weights, rows)
+    limit = model.shape[0] * model.shape[0]
+    nets, place = (table, model.lines, strip, model.smooth), (node, weights, rows)
     for row in range(first, last):
         kind = kinds[row]
-        n = near(row, x, pairs, offsets, kinds, hidden, limit, (scratch, found))
+        n = near(row, system, limit, (scratch, found))
         keep_closest(n, row, found, scratch, kinds, limits, best)
-        environment(n, scratch, shape, mean[kind], std[kind])
+        environment(n, scratch, model.shape, model.mean[kind], model.std[kind])
         out = moments[row - begin]
-        begin_moments(row, n, found, kinds, counts, most, padding, sel, out)
+        begin_moments(row, n, found, kinds, counts, most, model.padding, sel, out)
         hermite(scratch[S], n, grid[0], grid[1], grid[2], np.int64(grid[3]), node, v)
         fill_rows(n, scratch, v, weights, rows)
-        silence(n, row, found, kinds, excluded, rows)
+        silence(n, row, found, kinds, model.excluded, rows)
         if strip.shape[0] > 0:
             add_by_one(row, n, found, kinds, nets, scratch, place, out, sizes)
         else:
             add_by_two(row, n, found, kinds, nets, place, out, sizes)
         for m in range(4 * size):
-            out[m] *= normal
+            out[m] *= model.normal
         products(out, descriptors[row - begin], sizes, axis)
 
 
@@ -308,34 +307,34 @@ def backward(
     axis: int,
 ) -> None:
     """Forces (n_atoms, 3) and virial (3, 3) are added from `grad`, the gradient of a block's descriptors."""
-    x, pairs, offsets, kinds, longest, model = system
-    shape, mean, std, table, grid, lines, strip, smooth, excluded, hidden, _padding, normal, _sel = model
+    kinds, longest, model = system.kinds, system.longest, system.model
+    table, strip, grid, excluded = model.table, model.strip, model.grid, model.excluded
     size, one = width(sizes), table.dtype.type(1.0)
     scratch, found = np.empty((N_LINES, longest + 1)), np.empty(longest + 1, np.int64)
     node, v = np.empty(longest + 1, np.int64), np.empty((N_WEIGHTS, longest + 1))
     weights = np.empty((longest + 1, N_WEIGHTS), table.dtype)
     rows, of_moments = np.empty((longest + 1, 4), table.dtype), np.empty(4 * size, table.dtype)
-    limit = shape[0] * shape[0]
+    limit = model.shape[0] * model.shape[0]
     for row in range(first, last):
         kind = kinds[row]
-        n = near(row, x, pairs, offsets, kinds, hidden, limit, (scratch, found))
-        environment(n, scratch, shape, mean[kind], std[kind])
+        n = near(row, system, limit, (scratch, found))
+        environment(n, scratch, model.shape, model.mean[kind], model.std[kind])
         hermite(scratch[S], n, grid[0], grid[1], grid[2], np.int64(grid[3]), node, v)
-        products_backward(moments[row - begin], grad[row - begin], of_moments, normal, sizes, axis)
+        products_backward(moments[row - begin], grad[row - begin], of_moments, model.normal, sizes, axis)
         fill_rows(n, scratch, v, weights, rows)
         fx = fy = fz = 0.0
         for k in range(n):
             other, along = kinds[found[k]], 0.0
             if excluded.shape[0] > 0 and excluded[kind, other]:
                 continue
-            at = (lines[kind, other] + node[k]) * 3 * size
+            at = (model.lines[kind, other] + node[k]) * 3 * size
             nodes = table[at : at + 6 * size]
             if strip.shape[0] > 0:
-                factor = table.dtype.type(scratch[SWITCH, k]) if smooth else one
+                factor = table.dtype.type(scratch[SWITCH, k]) if model.smooth else one
                 g0, g1, g2, g3, slope, of_factor = pull_back_stripped(
                     nodes, weights[k], rows[k], strip[kind, other], factor, of_moments, sizes
                 )
-                if smooth:
+                if model.smooth:
                     along = of_factor * scratch[SWITCH_SLOPE, k]
             else:
                 g0, g1, g2, g3, slope = pull_back(nodes, weights[k], rows[k], of_moments, sizes)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from dpa2calc.errors import ConfigError, StructureError
-from dpa2calc.model.layers import MLP
+from dpa2calc.kernels.net import Net, activation, finish
 
 # arguments (p,) -> value, first and second derivative (lines, p, size); the lines are the type pairs
 Jets = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
@@ -132,20 +132,17 @@ class EmbeddingTable:
         return _evaluate(self.nodes, s, self.low, self.length, self.step)
 
 
-def embedding_jets(net: MLP, inputs: Tensor) -> Jets:
+def embedding_jets(net: Net, inputs: Tensor) -> Jets:
     """Value and two derivatives of net([s, inputs_line]) with respect to s.
 
     inputs: (lines, n) what follows the scalar, n may be 0.
     """
-    layers = [net.layers[k] for k in range(len(net.layers))]
 
     def plain(tensor: Tensor) -> Tensor:
         return tensor.detach().double().cpu()
 
-    matrices = [plain(layer.matrix) for layer in layers]
-    biases = [None if layer.bias is None else plain(layer.bias) for layer in layers]
-    scales = [None if layer.idt is None else plain(layer.idt) for layer in layers]
-    types = plain(inputs)
+    layers = [layer.each(plain) for layer in net.layers]
+    act, types = activation(net.activation), plain(inputs)
 
     def jets(s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         lines, p = types.shape[0], s.shape[0]
@@ -154,15 +151,11 @@ def embedding_jets(net: MLP, inputs: Tensor) -> Jets:
         )
         parts = [x, torch.zeros_like(x), torch.zeros_like(x)]
         parts[1][..., 0] = 1.0
-        for matrix, bias, scale, skip in zip(matrices, biases, scales, net.skips):
-            z0, z1, z2 = (part @ matrix for part in parts)
-            a0, a1, a2 = _activation_jets(net.act, z0 if bias is None else z0 + bias)
-            new = [a0, a1 * z1, a2 * z1 * z1 + a1 * z2]
-            if scale is not None:
-                new = [part * scale for part in new]
-            if skip:
-                new = [part + old.repeat(1, 1, skip) for part, old in zip(new, parts)]
-            parts = new
+        for layer in layers:
+            z0, z1, z2 = (part @ layer.matrix for part in parts)
+            a0, a1, a2 = _activation_jets(act, z0 if layer.bias is None else z0 + layer.bias)
+            new = (a0, a1 * z1, a2 * z1 * z1 + a1 * z2)
+            parts = [finish(layer, part, old) for part, old in zip(new, parts)]
         return parts[0], parts[1], parts[2]
 
     return jets

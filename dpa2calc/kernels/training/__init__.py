@@ -1,1 +1,146 @@
-"""Operations with second derivatives."""
+"""Operations for training on forces: first and second derivatives by hand, pairs in a list."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from dpa2calc.kernels.attention import SHIFT
+from dpa2calc.kernels.net import Layer, ScalarNet
+from dpa2calc.kernels.pairs import Neighbors, PairTable
+from dpa2calc.kernels.reference import (
+    Mode,
+    NeighborMaps,
+    NeighborSums,
+    PairMaps,
+    PairTerms,
+    Reference,
+    RepformerKind,
+)
+
+from .angle_sums import angle_sums
+from .attention import Blocks, attend
+from .dense_tanh import tanh_dense, tanh_embedding
+from .neighbor_sums import Shape, surroundings
+from .pair_list import ListPairs
+from .products import pair_products
+from .second_order import has_numba
+
+
+class Training(Reference):
+    """May be differentiated twice, which a loss on forces takes; weights may be frozen one by one.
+
+    Everything but angle sums is for CPUs, and the repformer's part needs Numba.
+    """
+
+    mode: ClassVar[Mode] = "training"
+
+    def why_not(self, operation: str, subject: Any) -> str | None:
+        if operation == "angle_sums":
+            return self._why_no_columns(subject)
+        if operation not in ("dense", "embedded_moments", "neighbor_sums", "pair_attention"):
+            return None
+        if self.device.type != "cpu":
+            return f"derivatives by hand are for CPUs, and the weights are on {self.device}"
+        if operation == "embedded_moments":
+            idt = any(layer.idt is not None for layer in subject.net.layers)
+            return "a layer has a scale of its own (resnet_dt)" if idt else subject.net.why_not_by_hand()
+        if operation == "dense":
+            return (
+                None if subject.activation == "tanh" else f"the activation is {subject.activation}, not tanh"
+            )
+        return self._why_no_list(subject)
+
+    @staticmethod
+    def _why_no_columns(net: ScalarNet) -> str | None:
+        if net.parts is None:
+            return "the types enter by a strip net"
+        return "the first layer adds its input" if net.net.layers[0].skip else None
+
+    @staticmethod
+    def _why_no_list(kind: RepformerKind) -> str | None:
+        if not kind.smooth:
+            return "the model is not smooth"
+        if not (kind.convolution and kind.pair_invariants and kind.atom_invariants):
+            return "a layer has no convolution, or no invariants of both moments"
+        if kind.moves_directions:
+            return "the directions are updated"
+        return None if has_numba() else "Numba is not installed (pip install numba)"
+
+    # --- the twins --------------------------------------------------------------------------------
+
+    def dense(self, layer: Layer, x: Tensor, name: str) -> Tensor:
+        if name != "tanh" or layer.bias is None or not x.is_cpu:
+            return super().dense(layer, x, name)
+        flat = tanh_dense(x.reshape(-1, x.shape[-1]), layer.matrix, layer.bias)
+        return flat.view(*x.shape[:-1], layer.matrix.shape[1])
+
+    def embedding(self, net: ScalarNet, s: Tensor, kinds: Tensor, factor: Tensor | None) -> Tensor:
+        if net.strip is not None or self.why_not("embedded_moments", net) is not None:
+            return super().embedding(net, s, kinds, factor)
+        kinds = kinds.expand(s.shape).reshape(-1)
+        flat = tanh_embedding(s.reshape(-1), kinds, net.table, net.slope, net.net.layers[1:])
+        return flat.view(*s.shape, flat.shape[-1])
+
+    def angle_sums(
+        self, net: ScalarNet, directions: Tensor, types: Tensor, switch: Tensor | None, mask: Tensor
+    ) -> Tensor:
+        if self.why_not("angle_sums", net) is not None:
+            return super().angle_sums(net, directions, types, switch, mask)
+        return angle_sums(net, directions, types, mask)
+
+    def pair_table(self, near: Neighbors, kind: RepformerKind, nsel: int) -> PairTable:
+        if self.why_not("neighbor_sums", kind) is not None:
+            return super().pair_table(near, kind, nsel)
+        return ListPairs.of(near, nsel=nsel)
+
+    def neighbor_sums(
+        self, g1: Tensor, g2: Tensor, h2: Tensor, pairs: PairTable, maps: NeighborMaps
+    ) -> NeighborSums:
+        if not isinstance(pairs, ListPairs):
+            return super().neighbor_sums(g1, g2, h2, pairs, maps)
+        norm, scale = pairs.sym_norm(maps.root), pairs.conv_norm()
+        assert isinstance(norm, float)
+        shape = Shape(pairs.flat, maps.axis, norm * norm / 3.0)
+        w = pairs.weight.unsqueeze(-1)
+        conv, invariants = surroundings(g1, g2, h2 * w, pairs.weight, maps.pairs_to_atoms, shape)
+        if maps.atoms_to_pairs is not None:
+            conv = pairs.sum(g2 * pairs.gather(g1 @ maps.atoms_to_pairs) * w)
+        products = attended = None
+        if maps.product is not None:
+            products = pair_products(g1, pairs.flat) @ maps.product * w
+        if maps.query is not None:
+            attended = self._attend_atoms(maps.query, g1, pairs)
+        return NeighborSums(conv * scale, (invariants,), products, attended)
+
+    @staticmethod
+    def _attend_atoms(query: Tensor, g1: Tensor, pairs: ListPairs) -> Tensor:
+        n, heads, _ = query.shape
+        flat, (neighbors, mask, switch) = pairs.flat, pairs.near
+
+        def cut() -> tuple[Blocks, Tensor]:
+            blocks = Blocks.of_atoms(flat, heads, pairs.nsel, mask=mask, neighbors=neighbors)
+            return blocks, switch.index_select(0, flat.order)
+
+        blocks, sw = pairs.once(("atoms", heads), cut)
+        ordered = query.flatten(1).index_select(0, flat.order)
+        mixed = attend(ordered, g1, (sw, SHIFT * sw - SHIFT, sw), blocks)
+        return flat.restore_order(mixed).view(n, heads, -1)
+
+    def pair_attention(
+        self, g2: Tensor, h2: Tensor, terms: PairTerms, pairs: PairTable, maps: PairMaps
+    ) -> tuple[Tensor | None, Tensor | None]:
+        if (
+            not isinstance(pairs, ListPairs)
+            or terms.gate is None or terms.shift is None
+            or maps.value_out is None or maps.bias is None or maps.directions is not None
+        ):  # fmt: skip
+            return super().pair_attention(g2, h2, terms, pairs, maps)
+        given = (pairs.flat, maps.heads, pairs.nsel)
+        blocks = pairs.once(
+            ("pairs", maps.heads), lambda: Blocks.of_pairs(*given, itemsize=g2.element_size())
+        )
+        mixed = attend(g2 @ maps.query_key, g2, (terms.gate, terms.shift, terms.scale), blocks)
+        return torch.addmm(maps.bias, mixed, maps.value_out), None

@@ -19,15 +19,15 @@ padding and the (heads, c, c) arrays of a block stay in the cache; they are made
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from dpa2calc.kernels.attention import padded_weights, through_softmax
 from dpa2calc.kernels.blocks import total
-from dpa2calc.kernels.inference.pair_attention import padded_weights
 from dpa2calc.kernels.threads import WORKERS
 from dpa2calc.kernels.training.pair_list import FlatPairs
 from dpa2calc.kernels.training.second_order import Grad, wanted
@@ -215,7 +215,7 @@ def _gradients(grad: Tensor, inputs: tuple[Tensor, ...], blocks: Blocks, of_term
         if to_scale is not None:
             view.put_term(of_weights * weights, to_scale)
         of_x = torch.bmm(_turned(weights * view.term(scale)), g)
-        inner = torch._softmax_backward_data(of_weights.mul_(view.term(scale)), weights, -1, weights.dtype)
+        inner = through_softmax(of_weights.mul_(view.term(scale)), weights)
         if to_shift is not None and to_gate is not None:
             view.put_term(inner, to_shift)
             view.put_term(scores.mul_(inner), to_gate)
@@ -244,6 +244,10 @@ class _AttentionGradient(torch.autograd.Function):
         saved, blocks = ctx.saved_tensors, ctx.blocks
         grad, query, keys, gate, *_ = saved
         to_grad, to_query = torch.zeros_like(grad), torch.zeros_like(query)
+        if not any(wanted(ctx)[1:]):  # all weights below are frozen
+            changes = [t.contiguous() for t in tangents]
+            _each(blocks, lambda view, _: view.put_heads_last(_change(view, saved, changes)[0], to_grad))
+            return to_grad, *[None] * 6
         to_keys = _zero_parts(keys, blocks)
         of_terms = any(wanted(ctx)[3:6])
         to_terms = [torch.zeros_like(gate) for _ in range(3)] if of_terms else []
@@ -260,20 +264,29 @@ class _AttentionGradient(torch.autograd.Function):
         return to_grad, to_query, total(to_keys), *(to_terms or none), None
 
 
-def _second(
-    view: _View, saved: tuple[Tensor, ...], changes: list[Tensor], to_terms: list[Tensor]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """dM and the gradients of sum(g * dM) for Q and X of a block; those of the terms go to `to_terms`."""
-    g, q, tq = (view.heads_first(v) for v in (saved[0], saved[1], changes[0]))
+class _Changed(NamedTuple):
+    """What `_change` and `_second` share of a block, in the letters of the formulas above."""
+
+    q: Tensor
+    tq: Tensor
+    x: Tensor
+    tx: Tensor
+    s: Tensor
+    a: Tensor
+    ds: Tensor
+    du: Tensor
+    da: Tensor
+    sum_du: Tensor
+    dw: Tensor
+
+
+def _change(view: _View, saved: Sequence[Tensor], changes: Sequence[Tensor]) -> tuple[Tensor, _Changed]:
+    """dM of a block, and what leads to it."""
+    q, tq = (view.heads_first(v) for v in (saved[1], changes[0]))
     x, tx = view.keys(saved[2]), view.keys(changes[1])
     gate, shift, scale = (view.term(v) for v in saved[3:])
     t_gate, t_shift, t_scale = (view.term(v) for v in changes[2:])
     s, a = view.weights(q, x, gate, shift)
-    gw = view.product(g, x)
-    ga = gw * scale
-    b = ga * a
-    sum_ga = b.sum(dim=-1, keepdim=True)
-    b.addcmul_(a, sum_ga, value=-1)
     ds = view.product(tq, x)
     ds.view(view.block.atoms, -1, view.block.keys).baddbmm_(q, tx.transpose(1, 2))
     du = (ds * gate).addcmul_(s, t_gate).add_(t_shift)
@@ -282,11 +295,27 @@ def _second(
     da.addcmul_(a, sum_du, value=-1)
     dw = (da * scale).addcmul_(a, t_scale)
     dm = view.times(a * scale, tx).baddbmm_(dw.flatten(1, 2), x)
+    return dm, _Changed(q, tq, x, tx, s, a, ds, du, da, sum_du, dw)
+
+
+def _second(
+    view: _View, saved: tuple[Tensor, ...], changes: list[Tensor], to_terms: list[Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """dM and the gradients of sum(g * dM) for Q and X of a block; those of the terms go to `to_terms`."""
+    dm, (q, tq, x, tx, s, a, ds, du, da, sum_du, dw) = _change(view, saved, changes)
+    g = view.heads_first(saved[0])
+    gate, _, scale = (view.term(v) for v in saved[3:])
+    t_gate, _, t_scale = (view.term(v) for v in changes[2:])
+    gw = view.product(g, x)
+    ga = gw * scale
+    b = ga * a
+    sum_ga = b.sum(dim=-1, keepdim=True)
+    b.addcmul_(a, sum_ga, value=-1)
     # Gradients of W, A, U and S.
     of_w = view.product(g, tx)
     of_a = (of_w * scale).addcmul_(gw, t_scale)
     of_a.addcmul_(ga - sum_ga, du).addcmul_(ga, sum_du, value=-1)
-    of_u = torch._softmax_backward_data(of_a, a, -1, a.dtype)
+    of_u = through_softmax(of_a, a)
     if to_terms:
         view.put_term(of_u * s + b * ds, to_terms[0])
         view.put_term(of_u, to_terms[1])

@@ -12,12 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dpa2calc.kernels.net import Layer, add_copies, sum_copies, tanh_, tanh_of, through
 from dpa2calc.kernels.training.second_order import Grad, wanted
-
-
-def tanh_(doubled: Tensor) -> Tensor:
-    """tanh(x) in the memory of `doubled` = 2x, without autograd."""
-    return doubled.sigmoid_().mul_(2.0).sub_(1.0)
 
 
 def tanh_dense(x: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
@@ -25,29 +21,17 @@ def tanh_dense(x: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
     return _Dense.apply(x, matrix, bias)
 
 
-def tanh_embedding(
-    s: Tensor, index: Tensor, table: Tensor, slope: Tensor, later: Sequence[tuple[Tensor, Tensor, int]]
-) -> Tensor:
+def tanh_embedding(s: Tensor, index: Tensor, table: Tensor, slope: Tensor, later: Sequence[Layer]) -> Tensor:
     """Embedding of scalars: (r,) -> (r, width).
 
     x_1 = tanh(s slope + table[index]); x_l = tanh(x_{l-1} W_l + b_l) + `skip` copies of x_{l-1}.
 
     Args:
-        s: (r,). index: (r,) rows of `table` (p, m1). slope: (m1,). later: (W, b, skip) of each layer.
+        s: (r,). index: (r,) rows of `table` (p, m1). slope: (m1,). later: the other layers, without idt.
     """
-    skips = tuple(skip for _, _, skip in later)
-    weights = [w for matrix, bias, _ in later for w in (matrix, bias)]
+    skips = tuple(layer.skip for layer in later)
+    weights = [w for layer in later for w in (layer.matrix, layer.bias)]
     return _Embedding.apply(s, index, skips, table, slope, *weights)[0]
-
-
-def tanh_of(x: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
-    """tanh(x @ matrix + bias), without autograd."""
-    return tanh_(torch.addmm(bias, x, matrix, beta=2, alpha=2))
-
-
-def _through(grad: Tensor, t: Tensor) -> Tensor:
-    """grad * (1 - t^2)"""
-    return torch.ops.aten.tanh_backward(grad, t)
 
 
 def _curvature(grad: Tensor, t: Tensor, z: Tensor) -> Tensor:
@@ -67,7 +51,7 @@ class _Dense(torch.autograd.Function):
         x, matrix, t = ctx.saved_tensors
         of_x, of_matrix, of_bias = wanted(ctx)
         recorded = torch.is_grad_enabled() and of_x
-        inner = _through(grad, t) if of_matrix or of_bias or not recorded else t
+        inner = through(grad, t) if of_matrix or of_bias or not recorded else t
         return (
             _DenseGradient.apply(grad, t, matrix) if recorded else inner @ matrix.t() if of_x else None,
             x.t() @ inner if of_matrix else None,
@@ -78,7 +62,7 @@ class _Dense(torch.autograd.Function):
 class _DenseGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, grad: Tensor, t: Tensor, matrix: Tensor) -> Tensor:
-        inner = _through(grad, t)
+        inner = through(grad, t)
         ctx.save_for_backward(grad, t, matrix, inner)
         return inner @ matrix.t()
 
@@ -86,22 +70,13 @@ class _DenseGradient(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, tangent: Tensor) -> tuple[Grad, Grad, Grad]:
         grad, t, matrix, inner = ctx.saved_tensors
+        to_grad, to_t, to_matrix = wanted(ctx)
         z = tangent @ matrix
-        return _through(z, t), _curvature(grad, t, z), tangent.t() @ inner
-
-
-def _add_copies(x: Tensor, before: Tensor, copies: int) -> Tensor:
-    """Add copies of the layer's input to its output, in place."""
-    if copies:
-        x.view(-1, copies, before.shape[1]).add_(before.unsqueeze(1))
-    return x
-
-
-def _sum_copies(grad: Tensor, copies: int, into: Tensor) -> Tensor:
-    """Add the gradient of every copy to `into`, in place."""
-    for part in grad.split(into.shape[1], dim=1) if copies else ():
-        into.add_(part)
-    return into
+        return (
+            through(z, t) if to_grad else None,
+            _curvature(grad, t, z) if to_t else None,
+            tangent.t() @ inner if to_matrix else None,
+        )
 
 
 class _Embedding(torch.autograd.Function):
@@ -124,7 +99,7 @@ class _Embedding(torch.autograd.Function):
             t = tanh_of(x, matrix, bias)
             values.append(t)
             inputs.append(x)
-            x = _add_copies(t.clone(), x, skip)
+            x = add_copies(t.clone(), x, skip)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(s, index, table, slope, *later, *values, *inputs)
         ctx.skips = skips
@@ -147,10 +122,10 @@ class _Embedding(torch.autograd.Function):
                 inputs.append(t + torch.cat([inputs[-1]] * skip, dim=1) if skip else t)
         weights: list[Tensor] = []
         for layer in range(n - 1, -1, -1):
-            inner = _through(_joined(grad, of_values[layer + 1]), values[layer + 1])
+            inner = through(_joined(grad, of_values[layer + 1]), values[layer + 1])
             weights[:0] = [inputs[layer].t() @ inner, inner.sum(dim=0)]
-            grad = _sum_copies(grad, ctx.skips[layer], inner @ later[2 * layer].t())
-        inner = _through(_joined(grad, of_values[0]), values[0])
+            grad = sum_copies(grad, ctx.skips[layer], inner @ later[2 * layer].t())
+        inner = through(_joined(grad, of_values[0]), values[0])
         of_s = inner @ slope if want_s else None
         of_table = torch.zeros_like(table).index_add(0, index, inner)
         return of_s, None, None, of_table, _weighted_sum(s, inner), *weights
@@ -172,10 +147,10 @@ class _EmbeddingGradient(torch.autograd.Function):
     def forward(ctx: Any, grad: Tensor, skips: tuple[int, ...], slope: Tensor, *rest: Tensor) -> Tensor:
         n = len(skips)
         matrices, values = rest[:n], rest[n:]
-        grads, inners = [grad], [_through(grad, values[n])]
+        grads, inners = [grad], [through(grad, values[n])]
         for layer in range(n - 1, -1, -1):
-            grads.append(_sum_copies(grads[-1], skips[layer], inners[-1] @ matrices[layer].t()))
-            inners.append(_through(grads[-1], values[layer]))
+            grads.append(sum_copies(grads[-1], skips[layer], inners[-1] @ matrices[layer].t()))
+            inners.append(through(grads[-1], values[layer]))
         ctx.save_for_backward(slope, *matrices, *values, *reversed(grads), *reversed(inners))
         ctx.skips = skips
         return inners[-1] @ slope
@@ -187,13 +162,16 @@ class _EmbeddingGradient(torch.autograd.Function):
         slope, *rest = ctx.saved_tensors
         matrices, values = rest[:n], rest[n : 2 * n + 1]
         grads, inners = rest[2 * n + 1 : 3 * n + 2], rest[3 * n + 2 :]
+        _, to_slope, *to_rest = wanted(ctx)
+        to_matrices, to_values = to_rest[:n], to_rest[n:]
         z = tangent.unsqueeze(1) * slope
-        of_values = [_curvature(grads[0], values[0], z)]
-        of_matrices = []
-        x = _through(z, values[0])
+        of_values = [_curvature(grads[0], values[0], z) if to_values[0] else None]
+        of_matrices: list[Grad] = []
+        x = through(z, values[0])
         for layer, skip in enumerate(ctx.skips):
-            of_matrices.append(x.t() @ inners[layer + 1])
-            z = x @ matrices[layer]
-            of_values.append(_curvature(grads[layer + 1], values[layer + 1], z))
-            x = _add_copies(_through(z, values[layer + 1]), x, skip)
-        return x, None, _weighted_sum(tangent, inners[0]), *of_matrices, *of_values
+            of_matrices.append(x.t() @ inners[layer + 1] if to_matrices[layer] else None)
+            z, t = x @ matrices[layer], values[layer + 1]
+            of_values.append(_curvature(grads[layer + 1], t, z) if to_values[layer + 1] else None)
+            x = add_copies(through(z, t), x, skip)
+        of_slope = _weighted_sum(tangent, inners[0]) if to_slope else None
+        return x, None, of_slope, *of_matrices, *of_values

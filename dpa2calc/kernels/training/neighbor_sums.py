@@ -123,6 +123,8 @@ class _SurroundingsGradient(torch.autograd.Function):
         t_conv, t_m1 = _sums(shape, [(tu, th, g1), (u, h2, t1)])
         _, t_m2 = _sums(shape, [(None, th, g2), (None, h2, t2)])
         t_invariants = _invariants(shape, [(m2, t_m2), (t_m2, m2)], [(m1, t_m1), (t_m1, m1)])
+        if not any(wanted(ctx)[2:]):  # all weights below are frozen
+            return t_conv, t_invariants, *[None] * 9
         # What they add to the gradients: every term is linear in each factor.
         to_m2, to_m1 = _invariant_gradients(shape, invariants, t_m2, t_m1)
         to_h2 = torch.zeros_like(h2)

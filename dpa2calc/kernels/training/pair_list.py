@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from dpa2calc.kernels.pairs import Neighbors, PairTable
+
+Made = TypeVar("Made")
 IntArray = npt.NDArray[np.int64]
 
 
@@ -28,9 +32,9 @@ class FlatPairs:
     """The pairs of all atoms in one list, those of an atom behind each other, few neighbours first.
 
     order (n,): the atoms as they come; groups: of the same number of neighbours, without those that have
-    none. chosen (P,): where the pairs are in a flattened (n, k) table; centers, neighbors (P,): the two
-    atoms of each pair. As arrays for the kernels: first, count (n,): the pairs of each atom; others (P,):
-    `neighbors`; rows (P,): 0, 1, 2 ...
+    none; at least one. chosen (P,): where the pairs are in a flattened (n, k) table; centers, neighbors
+    (P,): the two atoms of each pair. As arrays for the kernels: first, count (n,): the pairs of each atom;
+    others (P,): `neighbors`; rows (P,): 0, 1, 2 ...
     """
 
     order: Tensor
@@ -70,31 +74,40 @@ class FlatPairs:
     def squares(self) -> tuple[Tensor, Tensor]:
         """First and second pair of all two pairs of one atom, (sum of count^2,) each, atom by atom."""
         rows = torch.arange(len(self.chosen), device=self.chosen.device)
-        first, second = [rows[:0]], [rows[:0]]
-        for mine in self._blocks(rows.unsqueeze(1)):  # (atoms, count, 1)
+        first, second = [], []
+        for mine in self.blocks(rows):  # (atoms, count)
             c = mine.shape[1]
-            first.append(mine.expand(-1, -1, c).flatten())
-            second.append(mine.transpose(1, 2).expand(-1, c, -1).flatten())
+            first.append(mine.unsqueeze(2).expand(-1, -1, c).flatten())
+            second.append(mine.unsqueeze(1).expand(-1, c, -1).flatten())
         return torch.cat(first), torch.cat(second)
 
     def overlaps(self, rows: Tensor) -> Tensor:
         """Scalar products of the rows (P, d) of all two pairs of one atom, (sum of count^2,)."""
-        blocks = self._blocks(rows)
-        return torch.cat([rows.new_zeros(0), *(torch.bmm(x, x.transpose(1, 2)).flatten() for x in blocks)])
+        return torch.cat([torch.bmm(x, x.transpose(1, 2)).flatten() for x in self.blocks(rows)])
 
     def sum_squares(self, values: Tensor) -> Tensor:
         """Sums over all two pairs of each atom: (m, sum of count^2) -> (m, n), atoms as in `order`."""
-        alone = len(self.order) - sum(g.atoms for g in self.groups)
-        parts = values.split([g.atoms * g.neighbors**2 for g in self.groups], dim=1) if self.groups else ()
-        sums = [part.unflatten(1, (g.atoms, -1)).sum(dim=2) for g, part in zip(self.groups, parts)]
-        return torch.cat([values.new_zeros(len(values), alone), *sums], dim=1)
+        parts = values.split([g.atoms * g.neighbors**2 for g in self.groups], dim=1)
+        sums = [
+            part.unflatten(1, (g.atoms, g.neighbors**2)).sum(dim=2) for g, part in zip(self.groups, parts)
+        ]
+        return torch.cat([values.new_zeros(len(values), self.alone), *sums], dim=1)
 
-    def _blocks(self, rows: Tensor) -> list[Tensor]:
-        """(P, d) -> (atoms, count, d) of each group."""
-        if not self.groups:
-            return []
+    @property
+    def alone(self) -> int:
+        """Number of atoms without neighbours, the first ones in `order`."""
+        return self.groups[0].first_atom
+
+    def blocks(self, rows: Tensor) -> list[Tensor]:
+        """(P, ...) -> (atoms, count, ...) of each group."""
         parts = rows.split([g.atoms * g.neighbors for g in self.groups])
         return [part.unflatten(0, (g.atoms, g.neighbors)) for g, part in zip(self.groups, parts)]
+
+    def square_blocks(self, values: Tensor) -> list[Tensor]:
+        """(sum of count^2,) -> (atoms, count, count) of each group."""
+        parts = values.split([g.atoms * g.neighbors**2 for g in self.groups])
+        shapes = [(g.atoms, g.neighbors, g.neighbors) for g in self.groups]
+        return [part.view(shape) for part, shape in zip(parts, shapes)]
 
 
 def _groups(counts: IntArray) -> tuple[Group, ...]:
@@ -104,4 +117,56 @@ def _groups(counts: IntArray) -> tuple[Group, ...]:
         if count:
             groups.append(Group(atoms, count, atom, pair, square))
         atom, pair, square = atom + atoms, pair + atoms * count, square + atoms * count * count
-    return tuple(groups)
+    return tuple(groups) or (Group(0, 1, atom, 0, 0),)  # one without atoms, so that there is always one
+
+
+@dataclass(frozen=True)
+class ListPairs(PairTable):
+    """Values of pairs are (P, ...): one list without padding, in the order of `flat`."""
+
+    flat: FlatPairs
+    near: Neighbors
+    _made: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, near: Neighbors, *, nsel: int) -> ListPairs:
+        """Pairs of a table of neighbours, of a smooth model."""
+        flat = FlatPairs.of(near.mask, near.atoms)
+        switch = flat.select(near.switch)
+        count = near.mask.sum(dim=1, keepdim=True).to(switch.dtype)
+        return cls(switch, switch, count, nsel, True, flat, near)
+
+    def take(self, table: Tensor) -> Tensor:
+        return self.flat.select(table)
+
+    def gather(self, x: Tensor) -> Tensor:
+        return x.index_select(0, self.flat.neighbors)
+
+    def blocks(self, values: Tensor) -> Sequence[Tensor]:
+        return self.flat.blocks(values)
+
+    def square_blocks(self, values: Tensor) -> Sequence[Tensor]:
+        return self.flat.square_blocks(values)
+
+    def atom_blocks(self, x: Tensor) -> Sequence[Tensor]:
+        ordered = x.index_select(0, self.flat.order)
+        return [ordered[g.first_atom : g.first_atom + g.atoms] for g in self.flat.groups]
+
+    def join(self, blocks: Sequence[Tensor]) -> Tensor:
+        return torch.cat([block.flatten(0, 1) for block in blocks])
+
+    def join_atoms(self, blocks: Sequence[Tensor]) -> Tensor:
+        alone = blocks[0].new_zeros(self.flat.alone, *blocks[0].shape[1:])
+        return self.flat.restore_order(torch.cat([alone, *blocks]))
+
+    def sum(self, values: Tensor) -> Tensor:
+        return values.new_zeros(len(self.count), values.shape[1]).index_add(0, self.flat.centers, values)
+
+    def overlaps(self, x: Tensor) -> Tensor:
+        return self.flat.overlaps(x)
+
+    def once(self, key: Any, make: Callable[[], Made]) -> Made:
+        """What `make` returns, made at the first call with this key and kept."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]

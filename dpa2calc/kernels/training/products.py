@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dpa2calc.kernels.threads import WORKERS
 from dpa2calc.kernels.training.pair_list import FlatPairs
+from dpa2calc.kernels.training.second_order import Grad, wanted
 
 
 def pair_products(g1: Tensor, pairs: FlatPairs) -> Tensor:
@@ -42,9 +43,10 @@ class _ProductsGradient(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, tangent: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, tangent: Tensor) -> tuple[Tensor, Grad, None]:
         grad, g1 = ctx.saved_tensors
-        return _symmetric(tangent, g1, ctx.pairs), _gradient(grad, tangent, ctx.pairs), None
+        to_g1 = _gradient(grad, tangent, ctx.pairs) if wanted(ctx)[1] else None
+        return _symmetric(tangent, g1, ctx.pairs), to_g1, None
 
 
 def _flat(values: Tensor) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 from torch import Tensor, nn
 
 from dpa2calc.model.config import DescriptorConfig
+from dpa2calc.model.layers import Operator
 from dpa2calc.model.neighborhood import Environment, Neighborhood
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class TabulatedPart:
     factors: Tensor | None = None
 
 
-class Descriptor(nn.Module):
+class Descriptor(Operator):
     """Representation of every atom; a subclass is made from its configuration and the type map.
 
     `message_passing`: whether it reaches beyond the pair vectors of the atom itself. `freezable`: name of the

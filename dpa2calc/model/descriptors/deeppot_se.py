@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from dpa2calc.kernels.inference.embedding import EmbeddedMoments, net_of
+from dpa2calc.kernels.net import ScalarNet
 from dpa2calc.kernels.tables.moments import TabulatedEmbedding
 from dpa2calc.model.config import DeepPotSEConfig
 from dpa2calc.model.descriptors import Descriptor, StatisticsBlock, TabulatedPart
 from dpa2calc.model.descriptors.se_atten import contract
+from dpa2calc.model.embedding import scalar_net
 from dpa2calc.model.layers import MLP
 from dpa2calc.model.neighborhood import Environment, Neighborhood, Shell, type_pair_mask
 
@@ -50,60 +54,31 @@ class DeepPotSE(Descriptor):
         if self.excluded_pairs is not None:
             excluded = self.excluded_pairs[shell.types_i.unsqueeze(1), shell.types_j]
         rows, _ = self.environment(shell, excluded)
-        out = rows.new_zeros(rows.shape[0], self.width)
-        tabulated = self._tabulated_moments(shell, rows, hood.nearest)
-        for center in range(self.n_types):
-            atoms = (shell.types_i == center).nonzero().squeeze(1)
-            if atoms.numel():
-                moments = self._moments(center, atoms, shell, rows, hood.nearest, tabulated)
-                out = out.index_copy(0, atoms, contract(moments, self.config.axis_neuron))
-        return out
+        kept = self._kept(shell, hood.nearest)
+        lines = shell.types_j
+        if not self.config.type_one_side:
+            lines = shell.types_i.unsqueeze(1) + self.n_types * shell.types_j
+        moments = self.backend.moments_by_net(self.scalar_nets(), rows, lines, kept, self.tabulated)
+        if self.environment.shifted:
+            moments = moments + self._padding(shell, kept)
+        return contract(moments / self.config.nsel, self.config.axis_neuron)
 
-    def _tabulated_moments(self, shell: Shell, rows: Tensor, nearest: bool) -> Tensor | None:
-        """The sum over real neighbours of every atom (n, 4, m) by tables, or None without tables."""
-        if self.tabulated is None or next(self.nets.parameters()).requires_grad:
-            return None
+    def _kept(self, shell: Shell, nearest: bool) -> Tensor:
+        """(n, k), the neighbours that have a slot: under the rule "nearest" the first of each type."""
         kept = shell.mask
         if nearest:
             for kind, most in enumerate(self.config.sel):
                 of_kind = kept & (shell.types_j == kind)
                 kept = kept & ~(of_kind & (of_kind.cumsum(dim=1) > most))
-        centers = shell.types_i.unsqueeze(1).expand_as(shell.types_j)
-        lines = shell.types_j if self.config.type_one_side else centers + self.n_types * shell.types_j
-        return self.tabulated.moments(rows * kept.unsqueeze(-1), lines)
+        return kept
 
-    def _moments(
-        self,
-        center: int,
-        atoms: Tensor,
-        shell: Shell,
-        rows: Tensor,
-        nearest: bool,
-        tabulated: Tensor | None,
-    ) -> Tensor:
-        """Sum over neighbours of all types for the atoms of one type, (n_center, 4, m)."""
-        c = self.config
-        total = rows.new_zeros(atoms.numel(), 4, c.neuron[-1]) if tabulated is None else tabulated[atoms]
-        padding_rows = self.environment.padding_rows(shell.types_i[atoms])  # (n_center, 4)
-        for kind in range(self.n_types):
-            of_kind = shell.mask[atoms] & (shell.types_j[atoms] == kind)  # (n_center, k)
-            if nearest:
-                of_kind &= of_kind.cumsum(dim=1) <= c.sel[kind]
-            count = of_kind.sum(dim=1)
-            net = self.nets[self.net_index(center, kind)]
-            widest = int(count.max()) if tabulated is None else 0
-            if widest:
-                # Slots of this type first, in their order, cut to the largest count.
-                slots = of_kind.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :widest]
-                used = of_kind.gather(1, slots).unsqueeze(-1)
-                section = rows[atoms.unsqueeze(1), slots] * used  # (n_center, widest, 4)
-                total = total + embedded_moments(net, section)
-            if self.environment.shifted:
-                n_padding = (c.sel[kind] - count).to(rows.dtype)
-                value = net(padding_rows[:, :1])  # (n_center, m)
-                weight = (padding_rows * n_padding.unsqueeze(-1)).unsqueeze(-1)  # (n_center, 4, 1)
-                total = total + weight * value.unsqueeze(1)
-        return total / c.nsel
+    def _padding(self, shell: Shell, kept: Tensor) -> Tensor:
+        """What empty slots add to the moments, (n, 4, m)."""
+        count = torch.stack([(kept & (shell.types_j == t)).sum(dim=1) for t in range(self.n_types)], dim=1)
+        rows = self.environment.padding_rows(shell.types_i)  # (n, 4)
+        empty = count.new_tensor(self.config.sel) - count  # (n, n_types)
+        values = self.backend.folded(self.padding_values)[shell.types_i]  # (n, n_types, m)
+        return rows.unsqueeze(2) * torch.bmm(empty.to(rows).unsqueeze(1), values)
 
     def statistics_blocks(self) -> list[StatisticsBlock]:
         """The one block."""
@@ -117,11 +92,6 @@ class DeepPotSE(Descriptor):
         """The whole descriptor; a table for each net, in their order."""
         types = range(self.n_types)
 
-        def padding(first_type: int) -> Tensor:
-            s = self.environment.padding_rows(torch.arange(self.n_types))[:, :1]
-            values = [self.nets[self.net_index(i, j)](s[i]) for i in types for j in types]
-            return torch.stack(values).view(self.n_types, self.n_types, -1)
-
         return TabulatedPart(
             self,
             self.environment,
@@ -129,18 +99,20 @@ class DeepPotSE(Descriptor):
             torch.tensor([[self.net_index(i, j) for j in types] for i in types]),
             self.config.neuron[-1],
             self.config.axis_neuron,
-            padding,
+            lambda first_type: self.padding_values(),
             self.excluded_pairs,
         )
 
+    def padding_values(self) -> Tensor:
+        """Embedding of an empty slot, by the types of the centre and of the slot, (n_types, n_types, m)."""
+        types = range(self.n_types)
+        s = self.environment.padding_rows(torch.arange(self.n_types, device=self.environment.mean.device))
+        nets = [[self.nets[self.net_index(i, j)] for j in types] for i in types]
+        return torch.stack([torch.stack([net(s[i, :1]) for net in nets[i]]) for i in types])
 
-def embedded_moments(net: nn.Module, rows: Tensor) -> Tensor:
-    """sum_j rows_j (x) net(rows_j,0): (n, k, 4) -> (n, 4, m)."""
-    assert isinstance(net, MLP)
-    frozen = net_of(net)
-    if frozen is None:
-        return torch.bmm(rows.transpose(1, 2), net(rows[..., :1]))
-    index = torch.zeros(rows.shape[:2], dtype=torch.int64, device=rows.device)
-    return EmbeddedMoments.apply(
-        rows, index, torch.as_tensor(net.layers[0].bias).unsqueeze(0), None, None, frozen
-    )
+    def scalar_nets(self) -> list[ScalarNet]:
+        """The nets in their order."""
+        return [scalar_net(net) for net in self.nets if isinstance(net, MLP)]
+
+    def asked(self) -> Iterable[tuple[str, Any]]:
+        return [("embedded_moments", net) for net in self.scalar_nets()[:1]]

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from dpa2calc.kernels.training.attention import Blocks
-from dpa2calc.kernels.training.pair_list import FlatPairs
-from dpa2calc.kernels.training.second_order import has_numba
+from dpa2calc.kernels import Neighbors, RepformerKind
+from dpa2calc.kernels.net import activation
 from dpa2calc.model.config import DPA2Config
 from dpa2calc.model.descriptors import Descriptor, StatisticsBlock, TabulatedPart
 from dpa2calc.model.descriptors.attention import pair_terms
 from dpa2calc.model.descriptors.repformer import RepformerLayer
 from dpa2calc.model.descriptors.se_atten import Repinit
 from dpa2calc.model.descriptors.three_body import ThreeBody
-from dpa2calc.model.layers import Dense, activation
-from dpa2calc.model.neighborhood import Environment, Neighborhood, Shell, type_pair_mask
-from dpa2calc.model.pair_context import PairContext
+from dpa2calc.model.layers import Dense, Operator
+from dpa2calc.model.neighborhood import Environment, Neighborhood, type_pair_mask
 from dpa2calc.model.type_embedding import TypeEmbedding
 
 
@@ -92,7 +88,7 @@ class DPA2(Descriptor):
         return self.repinit.tabulated_part(self.type_embedding())
 
 
-class Repformer(nn.Module):
+class Repformer(Operator):
     """All layers of the representation transformer on one neighbour shell."""
 
     excluded_pairs: Tensor | None
@@ -100,11 +96,13 @@ class Repformer(nn.Module):
     def __init__(self, config: DPA2Config, n_types: int):
         super().__init__()
         c = config.repformer
-        self.config, self.smooth, self.n_types = c, config.smooth, n_types
+        self.config, self.n_types = c, n_types
+        updates = (c.update_g1_has_conv, c.update_g1_has_grrg, c.update_g1_has_drrd, c.update_h2)
+        self.kind = RepformerKind(config.smooth, *updates)
         self.environment = Environment(n_types, c.cutoff, c.cutoff_smooth, protection=config.env_protection)
         self.g2_embedding = Dense(1, c.g2_dim)
         self.layers = nn.ModuleList(
-            RepformerLayer(c, smooth=config.smooth, last=layer == c.nlayers - 1) for layer in range(c.nlayers)
+            RepformerLayer(c, self.kind, last=layer == c.nlayers - 1) for layer in range(c.nlayers)
         )
         self.act = activation(c.activation)
         self.register_buffer(
@@ -123,49 +121,14 @@ class Repformer(nn.Module):
             h2 = shell.vectors / c.cutoff * shell.mask.unsqueeze(-1)
         else:
             radial, h2 = rows[..., :1], rows[..., 1:]
-        flat, lists = None, dict[str, Any]()
-        if self._takes_lists(g1):
-            flat = FlatPairs.of(shell.mask, shell.neighbors)
-            lists = self._for_attention(flat, shell, w)
-            radial, h2, w = flat.select(radial), flat.select(h2), flat.select(w)
-        g2 = self.act(self.g2_embedding(radial))  # (n, k, d2)
+        near = Neighbors(shell.neighbors, shell.mask, w)
+        pairs = self.backend.pair_table(near, self.kind, c.nsel)
+        h2 = pairs.take(h2)  # (pairs, 3)
+        g2 = self.act(self.g2_embedding(pairs.take(radial)))  # (pairs, d2)
         g1 = self.act(g1)
-        context = PairContext(
-            neighbors=shell.neighbors.contiguous(),
-            switch=w,
-            mask=shell.mask,
-            weight=w if self.smooth else shell.mask.to(w.dtype),
-            nsel=c.nsel,
-            smooth=self.smooth,
-            flat=flat,
-            **lists,
-        )
         # Without updates of h2 the gates of the pair attention are the same in every layer.
         needs_terms = c.update_g2_has_attn and not c.update_h2 and c.nlayers > 1
-        terms = pair_terms(h2, context, c.attn2_has_gate) if needs_terms else None
+        terms = pair_terms(h2, pairs, c.attn2_has_gate) if needs_terms else None
         for layer in self.layers:
-            g1, g2, h2 = layer(g1, g2, h2, context, terms)
+            g1, g2, h2 = layer(g1, g2, h2, pairs, terms)
         return g1
-
-    def _for_attention(self, flat: FlatPairs, shell: Shell, switch: Tensor) -> dict[str, Any]:
-        """How the attentions over a list of pairs go over its atoms."""
-        c = self.config
-        out: dict[str, Any] = {}
-        if c.update_g2_has_attn:
-            out["pair_blocks"] = Blocks.of_pairs(flat, c.attn2_nhead, c.nsel, itemsize=switch.element_size())
-        if c.update_g1_has_attn:
-            given = {"mask": shell.mask, "neighbors": shell.neighbors}
-            out["atom_blocks"] = Blocks.of_atoms(flat, c.attn1_nhead, c.nsel, **given)
-            out["ordered_switch"] = switch.index_select(0, flat.order)
-        return out
-
-    def _takes_lists(self, g1: Tensor) -> bool:
-        """Whether training goes over lists of pairs, with compiled kernels and derivatives by hand.
-
-        Plain autograd on tables has: sums without the constant normaliser, directions that change, layers
-        without convolution or without the invariants of both moments, other devices.
-        """
-        c = self.config
-        around = c.update_g1_has_conv and c.update_g1_has_grrg and c.update_g1_has_drrd
-        training = self.g2_embedding.matrix.requires_grad and g1.is_cpu and has_numba()
-        return training and self.smooth and around and not c.update_h2

@@ -1,4 +1,4 @@
-"""Gated self-attention of DPA-1 over the neighbours of an atom (MATHS 8), and the padded softmax."""
+"""Gated self-attention of DPA-1 over the neighbours of an atom (MATHS 8)."""
 
 from __future__ import annotations
 
@@ -9,38 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from dpa2calc.kernels.attention import SHIFT, padded_softmax
 from dpa2calc.model.config import DPA1Config
 from dpa2calc.model.layers import Dense, LayerNorm
 from dpa2calc.model.neighborhood import Shell
 
 # Scores (n, k, k) over so many bytes are made a block of atoms at a time, and again for the gradient.
 _MOST_BYTES, _BLOCK_BYTES = 128_000_000, 32_000_000
-SHIFT = 20.0  # attention scores decay to -20 at the cutoff; a padding column contributes exp(-20)
-
-
-def padded_softmax(scores: Tensor, n_more: Tensor | int) -> Tensor:
-    """Softmax over the last axis as if `n_more` further columns held the score -20.
-
-    `n_more` may be negative (more neighbours than nsel under the rule "all"): then the sum is
-    sum_j (exp(a_j) - exp(-20)) + nsel exp(-20), which stays smooth when a neighbour crosses the cutoff.
-
-    Args:
-        scores: (..., k); padding columns inside k must already hold -20.
-        n_more: a number, or a tensor that broadcasts against (..., 1).
-    """
-    log_sum = torch.logsumexp(scores, dim=-1, keepdim=True)
-    if isinstance(n_more, int) and n_more >= 0:
-        if n_more:
-            # In logarithms: scores far below -20 must give 0, not 1 / inf with a NaN gradient.
-            log_sum = torch.logaddexp(log_sum, log_sum.new_full((), math.log(n_more) - SHIFT))
-        return torch.exp(scores - log_sum)
-    if isinstance(n_more, Tensor) and bool((n_more >= 0).all()):
-        return torch.exp(scores - torch.logaddexp(log_sum, n_more.log() - SHIFT))
-    # With scores below -20 everywhere and more neighbours than nsel the sum could vanish: it is kept
-    # above one padding column.
-    column = torch.exp(-SHIFT - log_sum)
-    correction = torch.maximum(1.0 + n_more * column, column)
-    return torch.exp(scores - log_sum) / correction
 
 
 class NeighborAttention(nn.Module):

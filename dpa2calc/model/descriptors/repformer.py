@@ -1,35 +1,35 @@
-"""One layer of the representation transformer (paper, section 4.1; MATHS 6).
+"""One layer of the representation transformer (paper, section 4.2.3, equations 24 to 33; MATHS 6).
 
-The linear maps of gathered vectors are moved to the atoms, and products of weights are folded
-(DESIGN 4); the numbers are those of the plain formulas up to rounding.
+Linear maps of gathered vectors are moved to the atoms, and products of weights are folded; the numbers are
+those of the equations up to rounding.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dpa2calc.kernels.inference.neighbor_sums import NeighborMix
-from dpa2calc.kernels.inference.residual import TanhStep
-from dpa2calc.kernels.training.neighbor_sums import Shape, surroundings
-from dpa2calc.kernels.training.products import pair_products
+from dpa2calc.kernels import NeighborMaps, PairTable, PairTerms, RepformerKind
+from dpa2calc.kernels.net import Net
 from dpa2calc.model.config import RepformerConfig
-from dpa2calc.model.descriptors.attention import LocalAttention, PairAttention, PairTerms, pair_terms
-from dpa2calc.model.layers import Dense, activated
-from dpa2calc.model.pair_context import PairContext
+from dpa2calc.model.descriptors.attention import LocalAttention, PairAttention, pair_terms
+from dpa2calc.model.layers import Dense, Operator
 
 
-class RepformerLayer(nn.Module):
-    """Parallel updates of atoms g1 (n, d1), pairs g2 (n, k, d2) and directions h2 (n, k, 3)."""
+class RepformerLayer(Operator):
+    """Parallel updates of atoms g1 (n, d1), pairs g2 (pairs, d2) and directions h2 (pairs, 3).
 
-    def __init__(self, config: RepformerConfig, *, smooth: bool, last: bool):
+    In the paper's letters: f_i = g1, g_ij = g2, h_ij = h2, s(r_ij) = w.
+    """
+
+    def __init__(self, config: RepformerConfig, kind: RepformerKind, *, last: bool):
         super().__init__()
         c = config
-        self.config, self.smooth, self.last = c, smooth, last
+        self.config, self.kind, self.last = c, kind, last
         d1, d2, axis = c.g1_dim, c.g2_dim, c.axis_neuron
         n_cat = (0 if c.g1_out_mlp else d1) + (d2 if c.update_g1_has_conv and not c.g1_out_conv else 0)
         n_cat += (axis * d2 if c.update_g1_has_grrg else 0) + (axis * d1 if c.update_g1_has_drrd else 0)
@@ -38,11 +38,11 @@ class RepformerLayer(nn.Module):
         self.proj_g1g2 = None
         if c.update_g1_has_conv:
             self.proj_g1g2 = Dense(*((d2, d1) if c.g1_out_conv else (d1, d2)), bias=False)
-        self.loc_attn = LocalAttention(c, smooth=smooth) if c.update_g1_has_attn else None
+        self.loc_attn = LocalAttention(c) if c.update_g1_has_attn else None
         self.linear2 = None if last else Dense(d2, d2)
         self.proj_g1g1g2 = Dense(d1, d2, bias=False) if c.update_g2_has_g1g1 and not last else None
         uses_pairs = (c.update_g2_has_attn or c.update_h2) and not last
-        self.attn2 = PairAttention(c, smooth=smooth) if uses_pairs else None
+        self.attn2 = PairAttention(c, kind) if uses_pairs else None
         n1 = 1 + sum(map(bool, (c.g1_out_mlp, c.update_g1_has_conv and c.g1_out_conv, c.update_g1_has_attn)))
         n2 = 0 if last else 1 + int(c.update_g2_has_g1g1) + int(c.update_g2_has_attn)
         nh = 1 if c.update_h2 and not last else 0
@@ -51,172 +51,81 @@ class RepformerLayer(nn.Module):
         self.g2_residual = _residuals(c, n2 if residual else 0, d2)
         self.h2_residual = _residuals(c, nh if residual else 0, 1)
 
+    def asked(self) -> Iterable[tuple[str, Any]]:
+        steps = [] if self.linear2 is None else [Net((self.linear2.weights(),), self.config.activation)]
+        return [("neighbor_sums", self.kind), *(("residual_step", net) for net in steps)]
+
     def forward(
-        self, g1: Tensor, g2: Tensor, h2: Tensor, context: PairContext, pair_terms: PairTerms | None
+        self, g1: Tensor, g2: Tensor, h2: Tensor, pairs: PairTable, terms: PairTerms | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """New g1, g2, h2; the last layer returns g2 and h2 unchanged."""
-        c = self.config
-        around = self._look_around(g1, g2, h2, context)
-        new_g1 = combine(g1, self._atom_updates(g1, g2, context, around), c.update_style, self.g1_residual)
+        """New g1, g2, h2, all from the old ones; the last layer returns g2 and h2 unchanged."""
+        c, style = self.config, self.config.update_style
+        # Convolution and invariants of (25), attention (26) to (28), dot products of (29): in one operation,
+        # because the neighbours' g1 are gathered once for all.
+        near = self.backend.neighbor_sums(g1, g2, h2, pairs, self._maps(g1))
+
+        # (25): beside each other g1, sum_j w g2_ij * (g1_j W), and the invariants of the moments of g2_ij and
+        # of g1_j, (n, n_cat). Later models take g1 and the convolution out of it, as updates of their own.
+        inner, updates = [], []
+        if self.g1_self_mlp is not None:
+            updates.append(self._phi(self.g1_self_mlp, g1))
+        else:
+            inner.append(g1)
+        if near.convolution is not None:
+            (updates if c.g1_out_conv else inner).append(near.convolution)
+        inner += near.invariants
+
+        # (24): g1 <- g1, phi(linear(25)), local attention; (n, d1) each
+        updates.append(self._phi(self.linear1, torch.cat(inner, dim=-1)))
+        if self.loc_attn is not None and near.attended is not None:
+            updates.append(self.loc_attn.output(near.attended))
+        new_g1 = combine(g1, updates, style, self.g1_residual)
         if self.last:
             return new_g1, g2, h2
-        updates2, updates_h = self._pair_updates(g2, h2, context, pair_terms, around)
-        new_g2 = self._new_pairs(g2, updates2)
-        return new_g1, new_g2, combine(h2, updates_h, c.update_style, self.h2_residual)
 
-    def _look_around(self, g1: Tensor, g2: Tensor, h2: Tensor, context: PairContext) -> Surroundings:
-        """Everything that needs the neighbours' g1, from one gather."""
+        # (29): g2 <- g2, phi(linear(g2)), (g1_i * g1_j) W w, gated attention (30) to (32); (pairs, d2) each
+        others = [] if near.products is None else [near.products]
+        moved: list[Tensor] = []
+        if self.attn2 is not None:
+            terms = terms if terms is not None else pair_terms(h2, pairs, c.attn2_has_gate)
+            attended, update = self.attn2(g2, h2, terms, pairs)
+            others += [] if attended is None else [attended]
+            moved += [] if update is None else [update]  # (33)
+        return new_g1, self._new_pairs(g2, others), combine(h2, moved, style, self.h2_residual)
+
+    def _maps(self, g1: Tensor) -> NeighborMaps:
+        """What the layer takes from the neighbours."""
         c = self.config
-        if context.flat is not None:
-            return self._sum_around(g1, g2, h2, context)
-        directions = h2 * context.weight.unsqueeze(-1)
-        weighted_h2 = directions.transpose(1, 2)  # (n, 3, k)
-        conv = self.proj_g1g2.matrix if self.proj_g1g2 is not None and c.g1_out_conv else None
-        project = self.proj_g1g1g2.matrix if self.proj_g1g1g2 is not None else None
-        query = self.loc_attn.query(g1) if self.loc_attn is not None else None
-        used = (conv is not None, c.update_g1_has_drrd, project is not None, query is not None)
-        if not any(used):
-            return Surroundings(weighted_h2)
-        if self.smooth and not self.linear1.matrix.requires_grad:
-            n_more = context.nsel - context.neighbors.shape[1]
-            parts = NeighborMix.apply(
-                *(g1, context.neighbors, context.weight, context.switch),
-                *(g2 if used[0] else None, conv, directions if used[1] else None, project, query, n_more),
-            )
-            made = (*used[:2], used[0] and used[1], *used[2:])
-            return Surroundings(weighted_h2, *(part if m else None for part, m in zip(parts, made)))
-        gathered = gather_rows(g1, context.neighbors)  # (n, k, d1)
-        convolved = moments = products = mixed = None
-        if conv is not None:
-            weighted_g2 = (g2 * context.weight.unsqueeze(-1)).transpose(1, 2)
-            convolved = (torch.bmm(weighted_g2, gathered) * conv).sum(dim=1)
-        if c.update_g1_has_drrd:
-            moments = torch.bmm(weighted_h2, gathered)
-        if project is not None:
-            # (g1_i * g1_j) W = g1_j (diag(g1_i) W): no (n, k, d1) intermediate.
-            products = torch.bmm(gathered, g1.unsqueeze(-1) * project)
-        if query is not None and self.loc_attn is not None:
-            mixed = self.loc_attn.mix(query, gathered, context)
-        return Surroundings(weighted_h2, convolved, moments, None, products, mixed)
-
-    def _sum_around(self, g1: Tensor, g2: Tensor, h2: Tensor, context: PairContext) -> Surroundings:
-        """The same from a list of pairs, by the training kernels."""
-        c, pairs = self.config, context.flat
-        assert self.proj_g1g2 is not None and pairs is not None
-        norm = context.sym_norm(c.use_sqrt_nnei)
-        assert isinstance(norm, float)
-        shape = Shape(pairs, c.axis_neuron, norm * norm / 3.0)
-        weighted_h2 = h2 * context.weight.unsqueeze(-1)
-        project = self.proj_g1g2.matrix if c.g1_out_conv else None
-        conv, invariants = surroundings(g1, g2, weighted_h2, context.weight, project, shape)
-        products = mixed = None
-        if self.proj_g1g1g2 is not None:
-            products = self.proj_g1g1g2(pair_products(g1, pairs))
-        if self.loc_attn is not None:
-            mixed = self.loc_attn.mix_lists(self.loc_attn.query(g1), g1, context)
-        return Surroundings(
-            weighted_h2, conv if c.g1_out_conv else None, None, None, products, mixed, invariants
+        conv = None if self.proj_g1g2 is None else self.proj_g1g2.matrix
+        return NeighborMaps(
+            conv if c.g1_out_conv else None,
+            None if c.g1_out_conv else conv,
+            c.update_g1_has_grrg,
+            c.update_g1_has_drrd,
+            c.axis_neuron,
+            c.use_sqrt_nnei,
+            None if self.proj_g1g1g2 is None else self.proj_g1g1g2.matrix,
+            None if self.loc_attn is None else self.loc_attn.query(g1),
         )
 
-    def _atom_updates(
-        self, g1: Tensor, g2: Tensor, context: PairContext, around: Surroundings
-    ) -> list[Tensor]:
-        """Updates of g1 in the order of the residual vectors: own MLP, convolution, MLP, attention."""
-        c = self.config
-        updates: list[Tensor] = []
-        cat: list[Tensor] = []
-        sym = context.sym_norm(c.use_sqrt_nnei)
-        if self.g1_self_mlp is not None:
-            updates.append(activated(self.g1_self_mlp, g1, self.config.activation))
-        else:
-            cat.append(g1)
-        if around.conv is not None:
-            updates.append(around.conv * context.conv_norm())
-        elif self.proj_g1g2 is not None and context.flat is not None:
-            projected = self.proj_g1g2(g1).index_select(0, context.flat.neighbors)  # (P, d2)
-            weighted = g2 * projected * context.weight.unsqueeze(-1)
-            sums = weighted.new_zeros(len(g1), c.g2_dim).index_add(0, context.flat.centers, weighted)
-            cat.append(sums * context.conv_norm())
-        elif self.proj_g1g2 is not None:
-            projected = gather_rows(self.proj_g1g2(g1), context.neighbors)  # (n, k, d2)
-            weighted = g2 * projected * context.weight.unsqueeze(-1)
-            cat.append(weighted.sum(dim=1) * context.conv_norm())
-        if around.invariants is not None:
-            cat.append(around.invariants)
-        elif c.update_g1_has_grrg:
-            moments2 = around.moments2
-            if moments2 is None:
-                moments2 = torch.bmm(around.weighted_h2, g2)
-            cat.append(symmetrize(moments2, sym, c.axis_neuron))
-        if around.moments1 is not None:
-            cat.append(symmetrize(around.moments1, sym, c.axis_neuron))
-        updates.append(activated(self.linear1, torch.cat(cat, dim=-1), self.config.activation))
-        if self.loc_attn is not None and around.mixed is not None:
-            updates.append(self.loc_attn.output(around.mixed))
-        return updates
+    def _phi(self, layer: Dense, x: Tensor) -> Tensor:
+        return self.backend.dense(layer.weights(), x, self.config.activation)
 
-    def _pair_updates(
-        self,
-        g2: Tensor,
-        h2: Tensor,
-        context: PairContext,
-        terms: PairTerms | None,
-        around: Surroundings,
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Updates of g2 but its own, and of h2."""
-        updates: list[Tensor] = []
-        updates_h: list[Tensor] = []
-        if around.products is not None:
-            updates.append(around.products * context.weight.unsqueeze(-1))
-        if self.attn2 is not None:
-            terms = terms if terms is not None else pair_terms(h2, context, self.config.attn2_has_gate)
-            pair_update, h_update = self.attn2(g2, h2, terms, context)
-            if pair_update is not None:
-                updates.append(pair_update)
-            if h_update is not None:
-                updates_h.append(h_update)
-        return updates, updates_h
-
-    def _new_pairs(self, g2: Tensor, updates: list[Tensor]) -> Tensor:
-        """g2 with its own update, that of a layer, and the others."""
-        c, layer, residual = self.config, self.linear2, list(self.g2_residual)
+    def _new_pairs(self, g2: Tensor, others: list[Tensor]) -> Tensor:
+        """g2 with the update by a layer of its own, and the other updates."""
+        c, layer = self.config, self.linear2
         assert layer is not None
-        plain = c.update_style == "res_residual" and c.activation == "tanh"
-        if plain and layer.bias is not None and not layer.matrix.requires_grad:
-            rows = TanhStep.apply(g2.flatten(0, -2), layer.matrix, layer.bias, residual[0])
-            return combine(rows.view(g2.shape), updates, c.update_style, residual[1:])
-        own = activated(layer, g2, c.activation)
-        return combine(g2, [own, *updates], c.update_style, residual)
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What a layer gathers from the neighbours; None where the configuration has no such update."""
-
-    weighted_h2: Tensor  # (n, 3, k)
-    conv: Tensor | None = None  # (n, d1), not yet normalised
-    moments1: Tensor | None = None  # (n, 3, d1)
-    moments2: Tensor | None = None  # (n, 3, d2)
-    products: Tensor | None = None  # (n, k, d2)
-    mixed: Tensor | None = None  # (n, heads, d1)
-    invariants: Tensor | None = None  # (n, axis * (d2 + d1)), of both moments, where already known
+        if c.update_style != "res_residual":
+            return combine(g2, [self._phi(layer, g2), *others], c.update_style, ())
+        own, *residual = self.g2_residual
+        stepped = self.backend.residual_step(layer.weights(), g2, own, c.activation)
+        return combine(stepped, others, c.update_style, residual)
 
 
 def _residuals(config: RepformerConfig, count: int, width: int) -> nn.ParameterList:
     scale = config.update_residual
     make = torch.ones if config.update_residual_init == "const" else torch.randn
     return nn.ParameterList(nn.Parameter(scale * make(width, dtype=torch.float32)) for _ in range(count))
-
-
-def gather_rows(values: Tensor, index: Tensor) -> Tensor:
-    """Row values[index]: (n, d), (n, k) -> (n, k, d)."""
-    return values.index_select(0, index.reshape(-1)).view(*index.shape, values.shape[-1])
-
-
-def symmetrize(moments: Tensor, norm: Tensor | float, n_axis: int) -> Tensor:
-    """Invariants of (n, 3, d) moments: H[:, :A]^T H / 3, flattened (A, d) with the axis slowest."""
-    scaled = moments * (norm.unsqueeze(-1) if isinstance(norm, Tensor) else norm)
-    return torch.bmm(scaled[:, :, :n_axis].transpose(1, 2), scaled).flatten(1) / 3.0
 
 
 def combine(x: Tensor, updates: list[Tensor], style: str, residual: Iterable[Tensor]) -> Tensor:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -9,6 +12,7 @@ from dpa2calc.model.config import DPA1Config, Pairs, RepinitConfig
 from dpa2calc.model.descriptors import TabulatedPart
 from dpa2calc.model.descriptors.gated_attention import NeighborAttention
 from dpa2calc.model.embedding import PairEmbedding
+from dpa2calc.model.layers import Operator
 from dpa2calc.model.neighborhood import Environment, Neighborhood, Shell, type_pair_mask
 
 
@@ -17,7 +21,7 @@ def contract(moments: Tensor, axis: int) -> Tensor:
     return torch.bmm(moments.transpose(1, 2), moments[:, :, :axis]).flatten(1)  # (n, m * axis)
 
 
-class Repinit(nn.Module):
+class Repinit(Operator):
     """Radial embedding of every neighbour, summed with the environment matrix and contracted."""
 
     excluded_pairs: Tensor | None
@@ -49,8 +53,11 @@ class Repinit(nn.Module):
 
     @property
     def width(self) -> int:
-        """Number of components a atom."""
+        """Number of components an atom."""
         return self.config.neuron[-1] * self.config.axis_neuron
+
+    def asked(self) -> Iterable[tuple[str, Any]]:
+        return [] if self.attention else [("embedded_moments", self.embedding.example())]
 
     def forward(self, hood: Neighborhood, tebd: Tensor) -> Tensor:
         """(n, m * axis) invariants."""
@@ -63,8 +70,9 @@ class Repinit(nn.Module):
         index = self.embedding.pair_index(shell.types_j, shell.types_i.unsqueeze(1), self.n_types)
         switch = w if self.smooth else None
         padding = self._padding(hood, shell, tebd) if self.environment.shifted else None
-        moments = None if self.attention else self.embedding.moments(rows, index, tebd, switch)
-        if moments is None:
+        if not self.attention:
+            moments = self.embedding.moments(rows, index, tebd, switch)  # (n, 4, m)
+        else:
             g = self.embedding(rows[..., 0], index, tebd, switch)  # (n, k, m)
             for layer in self.attention:
                 g = layer(g, shell, w, self.config.nsel - shell.occupied, excluded)

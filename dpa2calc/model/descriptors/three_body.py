@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from collections.abc import Iterable
+from typing import Any
 
-from dpa2calc.kernels.training.pair_list import FlatPairs
+from torch import Tensor
+
 from dpa2calc.model.config import Pairs, RepinitConfig, ThreeBodyConfig
 from dpa2calc.model.embedding import PairEmbedding
-from dpa2calc.model.neighborhood import Environment, Neighborhood, Shell, type_pair_mask
+from dpa2calc.model.layers import Operator
+from dpa2calc.model.neighborhood import Environment, Neighborhood, type_pair_mask
 
 
-class ThreeBody(nn.Module):
+class ThreeBody(Operator):
     """Sum over pairs of neighbours of the product of their directions, embedded with both types."""
 
     excluded_pairs: Tensor | None
@@ -46,36 +48,18 @@ class ThreeBody(nn.Module):
         """Number of components an atom."""
         return self.config.neuron[-1]
 
+    def asked(self) -> Iterable[tuple[str, Any]]:
+        return [("angle_sums", self.embedding.example())]
+
     def forward(self, hood: Neighborhood, tebd: Tensor) -> Tensor:
-        """(n, width) invariants."""
+        """sum_jk c_jk G(c_jk; t_j, t_k) / nsel^2 with c_jk = R_j . R_k, (n, width) invariants."""
         shell = hood.shell(self.config.cutoff, self.config.nsel)
         excluded = None
         if self.excluded_pairs is not None:
             excluded = self.excluded_pairs[shell.types_i.unsqueeze(1), shell.types_j]
         rows, w = self.environment(shell, excluded)
-        directions = rows[..., 1:]
         # With the constant normaliser, excluded and padding neighbours have zero directions.
-        sums = self.embedding.angle_sums(directions, shell.types_j, tebd)
-        if sums is not None:
-            return sums / self.config.nsel**2
-        if self.embedding.takes_columns:
-            return self._sums_of_list(shell, directions, tebd) / self.config.nsel**2
-        angles = torch.bmm(directions, directions.transpose(1, 2))  # (n, k, k)
-        index = self.embedding.pair_index(
-            shell.types_j.unsqueeze(2), shell.types_j.unsqueeze(1), self.n_types
-        )
-        both = w.unsqueeze(2) * w.unsqueeze(1) if self.smooth else None
-        g = self.embedding(angles, index, tebd, both)  # (n, k, k, m)
-        n = g.shape[0]
-        total = torch.bmm(angles.reshape(n, 1, -1), g.reshape(n, -1, g.shape[-1]))  # (n, 1, m)
-        return total.squeeze(1) / self.config.nsel**2
-
-    def _sums_of_list(self, shell: Shell, directions: Tensor, tebd: Tensor) -> Tensor:
-        """sum_jk c_jk G(c_jk; t_j, t_k), (n, width), without padding."""
-        pairs = FlatPairs.of(shell.mask, shell.neighbors)
-        first, second = pairs.squares()
-        types = pairs.select(shell.types_j)
-        angles = pairs.overlaps(pairs.select(directions))
-        index = self.embedding.pair_index(types[first], types[second], self.n_types)
-        columns = self.embedding.of_angles(angles, index, tebd)
-        return pairs.restore_order(pairs.sum_squares(columns * angles).t())
+        net = self.backend.folded(self.embedding.of_types, tebd)
+        switch = w if self.smooth else None
+        sums = self.backend.angle_sums(net, rows[..., 1:], shell.types_j, switch, shell.mask)
+        return sums / self.config.nsel**2

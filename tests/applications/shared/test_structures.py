@@ -7,7 +7,7 @@ from ase.calculators.emt import EMT
 
 from dpa2calc.applications import phonons, relax
 from dpa2calc.applications.crystals import phonopy_bridge
-from dpa2calc.applications.shared.cached import Relaxation, relax_in_place
+from dpa2calc.applications.relaxation.relaxer import Relaxation
 from dpa2calc.applications.shared.structures import check_symprec, repeats_for_length, symmetry_dataset
 from dpa2calc.errors import ConfigError, StructureError
 
@@ -65,4 +65,4 @@ def test_errors_of_spglib_are_errors_of_the_structure(how, monkeypatch):
         elif how == "primitive cell":
             phonopy_bridge.primitive_cell(copper, 0.5)
         else:
-            relax_in_place(copper, Relaxation(fmax=0.1, symmetry=True), what="a test")
+            Relaxation(fmax=0.1, symmetry=True).run(copper, what="a test")

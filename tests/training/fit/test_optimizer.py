@@ -12,7 +12,7 @@ from torch import nn
 from dpa2calc.training.config.train import TrainConfig
 from dpa2calc.training.data.dataset import Dataset
 from dpa2calc.training.fit.optimizers.adam import Adam
-from dpa2calc.training.fit.optimizers.optimizer import BatchClipper, Clipper, WeightAverage, evaluating
+from dpa2calc.training.fit.optimizers.optimizer import BatchClipper, Clipper, WeightAverage
 from dpa2calc.training.fit.run import pretrain
 from dpa2calc.training.runs.state import read_tensors
 
@@ -76,16 +76,6 @@ def test_average_of_the_weights():
     with pytest.raises(RuntimeError), average.applied():
         raise RuntimeError
     assert float(p.detach()) == 199.0
-
-
-def test_evaluating_takes_gradients_away_and_gives_them_back():
-    module = nn.Linear(2, 2)
-    module.bias.requires_grad_(False)
-    version = module.weight._version
-    with evaluating(module):
-        assert not any(p.requires_grad for p in module.parameters())
-        assert module.weight._version > version
-    assert module.weight.requires_grad and not module.bias.requires_grad
 
 
 def test_a_long_batch_is_shortened_to_the_geometric_mean_and_short_ones_are_left():

@@ -74,7 +74,7 @@ def test_unequal_fitting_nets_cannot_be_shared(tiny_model):
     config = tiny_model(("A", "B"))
     other = dataclasses.replace(config.heads[1].fitting, neuron=(5, 5))
     config = config.with_heads((config.heads[0], dataclasses.replace(config.heads[1], fitting=other)))
-    with pytest.raises(ConfigError, match="that of 'B' differs from that of 'A'; set shared_steps = 0"):
+    with pytest.raises(ConfigError, match="'B' differs from 'A'; set shared_steps = 0"):
         tie_heads(new_potential(config, seed=1))
 
 

@@ -109,22 +109,6 @@ def placed(potential: Potential, device: torch.device | str | None) -> Potential
     return copy.deepcopy(potential).to(wanted)
 
 
-@contextmanager
-def evaluating(potential: nn.Module) -> Iterator[None]:
-    """Inside, no weight asks for a gradient, so that the model's faster inference kernels are used."""
-    flags = [(p, p.requires_grad) for p in potential.parameters()]
-    for p, _ in flags:
-        p.requires_grad_(False)
-        # A new version of each weight tells the model that its stored products of weights are out of date,
-        # whatever wrote the weights.
-        p.mul_(1.0)
-    try:
-        yield
-    finally:
-        for p, flag in flags:
-            p.requires_grad_(flag)
-
-
 class WeightAverage:
     """Exponential moving average of the trainable weights; decay 0 means the weights themselves."""
 
