@@ -1,6 +1,5 @@
 """The ASE calculator.
 
-from dpa2calc import DPA2Calculator
 atoms.calc = DPA2Calculator(head="H2O-PBE0TS")
 """
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from dpa2calc.model.neighborhood import Environment, switch
 from dpa2calc.model.potential import Potential
 from dpa2calc.structures.graph import Graph
-from dpa2calc.training.data.dataset import Frame
+from dpa2calc.training.data.frame import Frame
 from dpa2calc.training.data.sets import require_parameters
 
 STD_FLOOR = 1e-2

@@ -22,10 +22,10 @@ from dpa2calc.version import __version__
 
 from .arrays import branch_arrays, out_std, state_dict_arrays, table_arrays, table_values
 from .model_section import model_params
+from .schema import DESCRIPTORS
 from .tree_writer import TreeWriter
 
 logger = logging.getLogger(__name__)
-DESCRIPTORS = ("dpa2", "dpa1", "deeppot_se")  # kinds of ours that deepmd-kit has too
 
 
 @own_modes()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -20,152 +20,16 @@ from ase.data import chemical_symbols
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.patterns import expanded
 from dpa2calc.files.typed import shown
-from dpa2calc.labels.errors import require_shapes
 from dpa2calc.labels.names import (
     OWN_NAMES,
     LabelKeys,
     advice,
-    as_array,
-    as_floats,
-    as_number,
-    set_labels,
     stored_label,
     unread_labels,
-    virial_label,
 )
-from dpa2calc.model.config import HeadConfig
 
+from .frame import Frame, frame_from_atoms
 from .readers import PathLike, iread_atoms
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Frame:
-    """One structure with its labels; ASE units.
-
-    Attributes:
-        numbers: (n,) atomic numbers. positions: (n, 3). cell: (3, 3). pbc: (3,).
-        energy: eV or None. forces: (n, 3) eV/Å or None. virial: (3, 3) eV, symmetric, or None.
-        group: the trajectory or part of the set that the frame belongs to.
-        source: file and index, for messages.
-        left_out: why a stress that the structure carries is no label, or None.
-        fparam: (k,) frame parameters, aparam: (n, k) atomic parameters, or None.
-        properties: (n,) labels of heads of other kinds, by name.
-    """
-
-    numbers: np.ndarray
-    positions: np.ndarray
-    cell: np.ndarray
-    pbc: np.ndarray
-    energy: float | None = None
-    forces: np.ndarray | None = None
-    virial: np.ndarray | None = None
-    group: str = ""
-    source: str = ""
-    left_out: str | None = None
-    fparam: np.ndarray | None = None
-    aparam: np.ndarray | None = None
-    properties: dict[str, np.ndarray] = field(default_factory=dict)
-    # Whether `checks` has looked at this very object; no field, so that changed copies are looked at again.
-    checked: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        require_shapes(self, self.n_atoms, self.source or "a frame")
-
-    @property
-    def n_atoms(self) -> int:
-        """Number of atoms."""
-        return len(self.numbers)
-
-    @property
-    def labelled(self) -> bool:
-        """Whether it has an energy, forces, a virial, or a label of another kind."""
-        return len(self.lacking) < 3 or bool(self.properties)
-
-    @property
-    def lacking(self) -> tuple[str, ...]:
-        """The labels it does not have: of energy, forces and stress."""
-        labels = {"energy": self.energy, "forces": self.forces, "stress": self.virial}
-        return tuple(kind for kind, value in labels.items() if value is None)
-
-    @cached_property
-    def volume(self) -> float:
-        """Cell volume, Å^3."""
-        return float(abs(np.linalg.det(self.cell)))
-
-    @property
-    def stress(self) -> np.ndarray | None:
-        """(3, 3) stress in ASE's sign, eV/Å^3, or None."""
-        return None if self.virial is None or self.volume == 0 else -self.virial / self.volume
-
-    def atoms(self) -> Atoms:
-        """The bare structure, without labels, but with the parameters that models may take."""
-        atoms = Atoms(numbers=self.numbers, positions=self.positions, cell=self.cell, pbc=self.pbc)
-        set_labels(atoms, {"fparam": self.fparam, "aparam": self.aparam})
-        return atoms
-
-    def __repr__(self) -> str:
-        present = [kind for kind in ("energy", "forces", "stress") if kind not in self.lacking]
-        formula = self.atoms().get_chemical_formula()
-        return f"<Frame {formula}, {' '.join(present) or 'no labels'}: {self.source or 'no source'}>"
-
-
-def frame_from_atoms(atoms: Atoms, *, keys: LabelKeys = OWN_NAMES, source: str = "") -> Frame:
-    """A frame from ASE Atoms; the Atoms are not touched and no calculator is run.
-
-    Raises:
-        DataError: a label has the wrong shape, is not a number, or belongs to other positions.
-    """
-    try:
-        _require_understood(atoms)
-        energy = stored_label(atoms, keys.energy)
-        forces = stored_label(atoms, keys.forces)
-        virial, left_out = virial_label(atoms, stress=keys.stress, virial=keys.virial)
-        return Frame(
-            numbers=atoms.numbers.astype(np.int16),
-            positions=atoms.get_positions(),
-            cell=np.array(atoms.cell.array),
-            pbc=np.array(atoms.pbc),
-            energy=None if energy is None else as_number(energy, keys.energy),
-            forces=None if forces is None else as_array(forces, (len(atoms), 3), keys.forces),
-            virial=virial,
-            group=str(atoms.info.get(keys.group, "")),
-            source=source,
-            left_out=left_out or None,
-            fparam=_parameters(atoms.info.get("fparam"), 1, "fparam"),
-            aparam=_parameters(atoms.arrays.get("aparam"), len(atoms), "aparam"),
-            properties=_properties(atoms),
-        )
-    except DataError as error:
-        raise DataError(f"{source}: {error}" if source else str(error)) from error
-
-
-def _properties(atoms: Atoms) -> dict[str, np.ndarray]:
-    """The labels that heads of other kinds than energies learn, where the structure has them."""
-    names = dict.fromkeys(kind.label for kind in HeadConfig.kinds.values() if kind.label)
-    found = {name: stored_label(atoms, name) for name in names}
-    return {name: as_array(v, (len(atoms),), name) for name, v in found.items() if v is not None}
-
-
-def _require_understood(atoms: Atoms) -> None:
-    """Raise a DataError for a structure whose cell or columns ASE left among its remarks."""
-    left = [str(key) for key in atoms.info if str(key).lower() in ("lattice", "properties")]
-    if left and not atoms.cell.array.any():
-        raise DataError(
-            f"atoms.info has {', '.join(left)}, but the structure has no cell: ase.io.read knows these keys "
-            "as Lattice and Properties only. Dataset.read(path) knows them in any capitals"
-        )
-
-
-def _parameters(value: Any, rows: int, name: str) -> np.ndarray | None:
-    """(k,) frame parameters, or (n_atoms, k) atomic parameters."""
-    if value is None or rows == 0:
-        return None
-    array = as_floats(value, name)
-    if name == "fparam":
-        return array.ravel()
-    if array.size % rows:
-        raise DataError(f"{name} has shape {array.shape}; expected as many numbers for each of {rows} atoms")
-    return array.reshape(rows, -1)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -20,7 +20,7 @@ from dpa2calc.dynamics.simulation import Simulation
 from dpa2calc.errors import ConfigError, DataError, OutputError, StructureError
 from dpa2calc.progress import progress_bar
 from dpa2calc.training.data.checks.report import overlap
-from dpa2calc.training.data.dataset import frame_from_atoms
+from dpa2calc.training.data.frame import frame_from_atoms
 from dpa2calc.training.data.readers.frame_file import FrameFile, labelled
 
 from .config import DistillConfig, Driver, MDCondition

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from dpa2calc.labels.errors import LabelErrors
-    from dpa2calc.training.data.dataset import Frame
+    from dpa2calc.training.data.frame import Frame
 
 Results = dict[str, Any]  # of one structure, as the calculator names them
 
@@ -97,7 +97,7 @@ def read_labels(structures: list[Atoms], args: argparse.Namespace) -> list[Frame
         DataError: no frame has a label of a name that was given.
     """
     from dpa2calc.labels.names import LabelKeys, advice, unread_labels
-    from dpa2calc.training.data.dataset import frame_from_atoms
+    from dpa2calc.training.data.frame import frame_from_atoms
 
     named = label_names(args)
     keys = LabelKeys(**named)
