@@ -293,13 +293,13 @@ class DPA2Calculator(Calculator):
         return each_spec(self._members, lambda spec: GraphBuilder(spec, skin=self.skin, device=device))
 
     def _new_streams(self) -> list[Streaming]:
-        """The fast road of each member; empty unless all members have one."""
+        """The streaming engine of each member; empty unless all members have one."""
         if any(why_not_streamed(m.potential, m.head_index) is not None for m in self._members):
             return []
         return [Streaming(m.potential, m.head_index, skin=self.skin) for m in self._members]
 
     def _stream(self, atoms: Atoms) -> Results | None:
-        """Results by the fast road, or None where it does not lead."""
+        """Results of the streaming engine, or None where it does not apply."""
         per_member = []
         for stream in self._streams:
             output = stream(atoms, self._check_distances)

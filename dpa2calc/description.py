@@ -164,7 +164,7 @@ def describe(potential: Potential, label: str, *, head: str | None = None) -> st
 
 
 def _indented(values: Mapping[str, Any], space: str) -> list[str]:
-    """Nested facts, one a line; what is None is left out."""
+    """Nested facts, one per line; what is None is left out."""
     lines = []
     for key, value in values.items():
         if value is None:

@@ -20,7 +20,7 @@ class ConfigError(DPA2CalcError, ValueError):
 
 
 class StructureError(DPA2CalcError, ValueError):
-    """The atoms handed in cannot be evaluated (NaN, empty, zero-volume cell, ...)."""
+    """The atoms cannot be evaluated (NaN, empty, zero-volume cell, ...)."""
 
 
 class ElementError(DPA2CalcError, ValueError):

@@ -137,7 +137,7 @@ def check_known(elements: Iterable[str], head: HeadLike, heads: Sequence[HeadLik
 
 
 def list_heads(heads: Sequence[HeadLike]) -> str:
-    """One line a head: name, aliases, functional, elements, description.
+    """One line per head: name, aliases, functional, elements, description.
 
     Example:
         >>> print(list_heads(model.config.heads))

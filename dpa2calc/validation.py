@@ -177,7 +177,7 @@ def _parameters(name: str, given: Any, shape: tuple[int, int], default: Any) -> 
     if shape[1] == 0:
         return None
     place = f"atoms.info[{name!r}]" if name == "fparam" else f"atoms.arrays[{name!r}]"
-    wanted = f"{shape[1]} numbers" if name == "fparam" else f"{shape[1]} numbers an atom, shape {shape}"
+    wanted = f"{shape[1]} numbers" if name == "fparam" else f"{shape[1]} numbers per atom, shape {shape}"
     if given is None:
         if default is not None:
             return None

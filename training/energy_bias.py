@@ -70,7 +70,7 @@ def absorb_initial_energies(
 ) -> None:
     """Take from every head's energy bias what its untrained network gives on average, element by element.
 
-    Otherwise each head starts some eV an atom off and spends its first hundreds of steps on a constant.
+    Otherwise each head is off by several eV per atom and spends hundreds of steps on a constant.
     Call it after `fit_energy_biases`, on fresh weights only.
 
     Args:

@@ -47,7 +47,7 @@ class Evaluation(Result):
             of each element, meV/Å.
         energies: (m, 2) label and prediction, eV/atom. forces: (k, 2) components, eV/Å.
         stresses: (l, 2) components, eV/Å^3.
-        bias: energy an element (eV) that was fitted to the differences and added, or empty.
+        bias: energy per element (eV) that was fitted to the differences and added, or empty.
         few_frames: "energy" and "force" where a handful of frames makes most of the error.
         misordered: a line for each order, not the labels' own, in which shear stresses fit better.
         provenance: model, head, data and versions.
@@ -181,7 +181,7 @@ def evaluate(
     Args:
         model: a Potential, a checkpoint's path, a published model's name, or any ASE calculator.
         head: name of the head; may be left out where there is one.
-        fit_bias: first fit an energy an element to the differences: errors of a model that has not seen
+        fit_bias: first fit an energy per element to the differences: errors of a model that has not seen
             this reference energy (zero-shot), or comes from another code.
         device: where a Potential or a checkpoint is evaluated, "cpu" or "cuda"; None takes the place where
             a Potential is, and the CPU for a file.

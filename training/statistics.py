@@ -19,7 +19,7 @@ STD_WITHOUT_DATA = 0.1
 
 
 class EnvironmentMoments:
-    """Running sums of the raw environment rows of one block by centre type (MATHS 1)."""
+    """Running sums of the raw environment rows of one block by centre type (docs/maths.md 1)."""
 
     def __init__(self, environment: Environment, nsel: int, n_types: int, *, nearest: bool):
         self.environment, self.nsel, self.nearest = environment, nsel, nearest
@@ -71,7 +71,7 @@ def set_environment_statistics(
 ) -> None:
     """Measure mean and deviation on the graphs (or (graph, weight) pairs) and write them into the potential.
 
-    Under the rule "all" the same formula is used with `nsel` slots an atom.
+    Under the rule "all" the same formula is used with `nsel` slots per atom.
     """
     blocks = potential.descriptor.statistics_blocks()
     nearest = potential.config.neighbor_rule == "nearest"

@@ -41,7 +41,7 @@ def solid_solution(*, sites: int | None = None, **parts: float) -> dict[str, flo
     }
     for name in parts:
         if name not in known:
-            raise ConfigError(f"{name} is no known end member; the names are {', '.join(known)}")
+            raise ConfigError(f"{name} is not a known end member; the names are {', '.join(known)}")
     if abs(sum(parts.values()) - 1) > 1e-6:
         raise ConfigError(f"the fractions add up to {sum(parts.values()):g}; they must add up to 1")
     fractions: dict[str, float] = {}

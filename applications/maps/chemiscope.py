@@ -48,7 +48,7 @@ def write_chemiscope(
     """
     target = Path(path)
     if not target.name.endswith((".json", ".json.gz")):
-        raise ConfigError(f"{target.name} is no chemiscope file name; end it in .json or .json.gz")
+        raise ConfigError(f"{target.name} is not a chemiscope file name; end it in .json or .json.gz")
     frames, index = _frames(result, structures)
     data: dict[str, Any] = {
         "meta": {"name": title},

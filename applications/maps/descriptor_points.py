@@ -29,7 +29,7 @@ class Points:
 
 
 class ArrayRows:
-    """Descriptors that the caller already has, handed out frame by frame.
+    """Descriptors that the caller already has, frame by frame.
 
     Args:
         descriptors: (n_atoms of all frames, d), or one array (n_atoms, d) for each frame.
@@ -59,7 +59,7 @@ class ArrayRows:
         if self.used != total:
             raise DataError(
                 f"descriptors have {total} {'rows' if self.frames is None else 'frames'}, but the structures "
-                f"need {self.used}; hand in descriptors of these structures, in their order"
+                f"need {self.used}; pass descriptors of these structures, in their order"
             )
 
 
@@ -137,6 +137,6 @@ def _check_rows(rows: np.ndarray, atoms: Atoms, width: int | None, where: str) -
             f"{where}: descriptors of shape {rows.shape} for {len(atoms)} atoms; give (n_atoms, d)"
         )
     if width is not None and rows.shape[1] != width:
-        raise DataError(f"{where}: {rows.shape[1]} numbers an atom, but {width} in the frames before")
+        raise DataError(f"{where}: {rows.shape[1]} numbers per atom, but {width} in the frames before")
     if not np.isfinite(rows).all():
         raise DataError(f"{where}: a descriptor is NaN or infinite")

@@ -52,7 +52,7 @@ def last_frame(writer: FrameWriter, start: Atoms, mine: str) -> Atoms | None:
     step = last.info.get("step")
     if isinstance(step, bool) or not isinstance(step, (int, np.integer)) or step < 0:
         raise DataError(
-            f"{writer.path} is no trajectory of relax: its last frame has no number of a step; give another "
+            f"{writer.path} is not a relax trajectory: its last frame has no step number; give another "
             "name, or overwrite=True to replace it"
         )
     if not np.array_equal(last.numbers, start.numbers):

@@ -79,7 +79,7 @@ class Frames:
         if not self.repeatable:
             raise DataError(
                 f"{self.name} is an iterator, which can be read only once, but this analysis reads it twice; "
-                "hand in a file or a list of Atoms"
+                "pass a file or a list of Atoms"
             )
         return next(iter(self))
 
@@ -121,7 +121,7 @@ class Frames:
         if any(bound is not None and bound < 0 for bound in bounds):
             raise DataError(
                 f"start, stop = {bounds} count from the end, which an iterator does not know; "
-                "hand in a file or a list of Atoms"
+                "pass a file or a list of Atoms"
             )
         return islice(iter(self.source), self.index.start, self.index.stop, self.index.step)
 

@@ -198,7 +198,7 @@ def _cutoffs(
         if not frames.repeatable:
             raise DataError(
                 f"{frames.name} is an iterator, which can be read only once, but finding the cutoff needs "
-                "an earlier pass; give cutoff, or hand in a file or a list of Atoms"
+                "an earlier pass; give cutoff, or pass a file or a list of Atoms"
             )
         curves = radial_distributions(frames, [(b, a), (b, c)], r_max=8.0, progress=progress)
         return curves[f"{b}-{a}"].first_minimum(), curves[f"{b}-{c}"].first_minimum()

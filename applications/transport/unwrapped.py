@@ -103,7 +103,7 @@ def read_paths(
 ) -> Paths:
     """Follow all atoms of one element through a trajectory, reading one frame at a time.
 
-    Only the paths of that element stay in memory (24 bytes an atom and frame). Steps are minimum images in
+    Only the paths of that element stay in memory (24 bytes per atom and frame). Steps are minimum images in
     cell coordinates; their sums are turned into Å by the mean cell. So a crystal that does not diffuse stays
     where it is while its cell breathes (NPT), wherever the origin lies and however the coordinates are
     wrapped, and displacements are those of the thermal motion without the strain that the barostat adds.
@@ -119,7 +119,7 @@ def read_paths(
     Args:
         trajectory: file, list or iterator of Atoms, or `Frames`; a Paths is handed back.
         species: the element to follow.
-        interval_fs: time in fs between the frames handed in (so a Frames with step=10 has ten times the
+        interval_fs: time in fs between the frames given (so a Frames with step=10 has ten times the
             interval of the file). None: the difference of `atoms.info["time_fs"]`, in fs.
         drift: taken off all paths: "framework", the motion of the mass centre of all other elements (right
             for ions in a solid); "all", that of all atoms (right for liquids); "none". "auto" takes

@@ -12,7 +12,7 @@ PREFIX = "atomic_model."
 
 @dataclass(frozen=True, kw_only=True)
 class Branch:
-    """One model of a file: a single-task file has one, a multi-task file one a head.
+    """One model of a file: a single-task file has one, a multi-task file one per head.
 
     Attributes:
         name: the branch's name; "Default" for single-task files.

@@ -27,7 +27,7 @@ _XZ_MAGIC = b"\xfd7zXZ\x00"
 
 
 def open_source(path: str | Path) -> Source:
-    """All branches of a deepmd-kit file; the kind is told from the content, not from the suffix.
+    """All branches of a deepmd-kit file; the kind is recognised by the content, not by the suffix.
 
     Args:
         path: `.pt`, `.pth`, `.dp`, `.yaml`, or one of these packed with xz.
@@ -85,7 +85,7 @@ def read_hdf5_tree(content: IO[bytes], path: Path) -> dict[str, Any]:
                 nonlocal total
                 part = file[name]
                 if not isinstance(part, h5py.Dataset) or part.dtype.kind not in "fiub":
-                    raise CheckpointError(f"{path} is damaged: {name} is no array of numbers")
+                    raise CheckpointError(f"{path} is damaged: {name} is not an array of numbers")
                 if part.external or part.is_virtual:
                     raise CheckpointError(
                         f"{path}: the numbers of {name} lie in other files, which is refused"

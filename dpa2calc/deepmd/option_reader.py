@@ -37,7 +37,7 @@ class Reading:
         return any(part in name for name in self.arrays)
 
     def n_neighbors(self, o: Options, key: str, statistics: str) -> int:
-        """A number of neighbours, also as a list; "auto" and a missing one are told from the statistics.
+        """A number of neighbours, also as a list; "auto" and a missing one are read from the statistics.
 
         Args:
             statistics: name of the array (n_types, n_neighbors, 4) that is stored once for each slot.
@@ -64,7 +64,7 @@ class Options:
 
     def __init__(self, values: Any, where: str):
         if not isinstance(values, Mapping):
-            raise CheckpointError(f"{where} = {str(values)[:60]!r} is no table of names and values")
+            raise CheckpointError(f"{where} = {str(values)[:60]!r} is not a table of names and values")
         self.values, self.where, self.used = dict(values), where, set[str]()
         self.parts: dict[str, Options] = {}
 

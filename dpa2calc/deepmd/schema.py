@@ -2,8 +2,8 @@
 
 Two readings of a missing option exist. In an `input.json` it has deepmd-kit 3.2's default there. In a model
 file deepmd-kit's class is made without it and takes its own default, which is another one for some options;
-and where the file is older than the option, it means what the model did before (MATHS 12). A row has the
-default of the class, or what was done before; then the one of an `input.json`, where it is another.
+and where the file is older than the option, it means what the model did before (docs/maths.md 12). A row has
+the default of the class, or what was done before; then the one of an `input.json`, where it is another.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _second(o: Options) -> bool:
 
 
 def _tebd_bias(_: Options, reading: Reading) -> bool:
-    """Files older than the option have a bias (MATHS 12); whether the array is there settles it."""
+    """Files older than the option have a bias (docs/maths.md 12); whether the array is there settles it."""
     bias = "descriptor.type_embedding.embedding.embedding_net.layers.0.bias"
     return reading.holds(bias) if reading.arrays else True
 

@@ -57,7 +57,7 @@ class TreeWriter:
         }
 
     def bridged(self, bridging: Bridging) -> Tree:
-        """The node of the model and a pair table (MATHS 10); the energy bias is that of the whole."""
+        """The node of the model and a pair table (docs/maths.md 10); the energy bias is that of the whole."""
         model = self.model()
         spread = self.arrays["out_std"]
         inner = {"out_bias": torch.zeros_like(spread), "out_std": torch.ones_like(spread)}

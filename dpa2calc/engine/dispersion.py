@@ -38,7 +38,7 @@ class Dispersion:
         three_body: add the Axilrod-Teller-Muto term. Costs about a hundred times more.
         cutoff: pair cutoff in Å. The default is the reference's 60 Bohr.
         smooth_width: Å below the cutoff over which pairs fade out, so that the stress is the
-            derivative of the energy. Changes the energy of water by 1e-6 eV an atom. What is
+            derivative of the energy. Changes the energy of water by 1e-6 eV per atom. What is
             left are jumps of less than 1e-6 eV where a pair crosses the cutoff of D3's
             coordination number (40 Bohr or `cutoff`), part of the method as published.
     """

@@ -1,6 +1,6 @@
-"""The fast road of compressed models without message passing: compact list, moments, head, forces.
+"""The streaming engine, for compressed models without message passing: compact list, moments, head, forces.
 
-Atoms are taken in blocks, so that besides positions, forces and the neighbour list (6 bytes a pair)
+Atoms are taken in blocks, so that besides positions, forces and the neighbour list (6 bytes per pair)
 memory does not grow with the system:
 
     distances, tables, contraction (compiled)  ->  fitting net and its gradient (matrix products by hand)
@@ -31,7 +31,7 @@ BLOCK = 256  # rows; their descriptors just fill the cache of a core
 
 
 def why_not_streamed(potential: Potential, head: int) -> str | None:
-    """The reason why a compressed model has to go by the dense road, or None."""
+    """Why a compressed model needs the dense engine, or None."""
     config = potential.config
     if potential.compression is None:
         return "the model is not compressed"
@@ -70,7 +70,7 @@ class Streaming:
         """Everything but atomic virials; None if the rule "nearest" has to leave neighbours out.
 
         Raises:
-            StructureError: as for the dense road, and atoms closer than the tables reach.
+            StructureError: as in the dense engine, and atoms closer than the tables reach.
             ElementError: an element is not in the type map.
         """
         types = type_indices(atoms, self.spec)

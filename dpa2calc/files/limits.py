@@ -192,7 +192,7 @@ def check_tree(
             raise error(f"{name} is nested over {_DEPTH} levels deep; it is damaged")
         if id(node) not in done:
             if plain and isinstance(node, Mapping) and not all(isinstance(key, str) for key in node):
-                raise error(f"{name} has an option whose name is no text")
+                raise error(f"{name} has an option whose name is not text")
             items = node.values() if isinstance(node, Mapping) else node
             done[id(node)] = 1 + sum(count(item, depth + 1) for item in items)
         return done[id(node)]

@@ -54,7 +54,7 @@ def parse_options(cls: type[Config], values: Mapping[str, object], name: str = "
 def settle(config: object, name: str = "", *, number: Number | None = None) -> None:
     """Check the types of all options of a dataclass that was just made, and take NumPy's numbers as Python's.
 
-    Call it first in `__post_init__`. Unlike in a file or a command line a text is no number here.
+    Call it first in `__post_init__`. Unlike in a file or a command line a text is not a number here.
 
     Raises:
         ConfigError: a value is of another type; the option is named.
@@ -165,12 +165,12 @@ def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file.
 
     Raises:
-        ConfigError: it is no TOML.
+        ConfigError: it is not TOML.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no TOML: {error}") from error
+        raise ConfigError(f"{path} is not TOML: {error}") from error
     except RecursionError:
         raise ConfigError(f"{path} is nested too deeply; allowed: {DEEPEST} tables or lists") from None
     level: list[object] = [values]

@@ -1,7 +1,7 @@
 """Values against annotations: what JSON, TOML and Python hand in, refused where the type is another one.
 
 NumPy's numbers are Python's, a whole number may be written as a float (2.0), lists become tuples. Nothing
-else is cast: text is no number, 1 is not True.
+else is cast: text is not a number, 1 is not True.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The softmax with columns that are not there, as a formula and in place for the kernels.
 
 A smooth attention shifts its scores so that they decay to -20 at the cutoff; every missing slot of the
-padded neighbour list then adds exp(-20) to the sum (MATHS 6 and 8).
+padded neighbour list then adds exp(-20) to the sum (docs/maths.md 6 and 8).
 """
 
 from __future__ import annotations

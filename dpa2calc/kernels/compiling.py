@@ -32,6 +32,6 @@ class _Announcement(event.Listener):
 def announce_compilation() -> None:
     """Let the first compilation of a kernel of this package be announced by the log, once a process.
 
-    Kernels that an earlier process compiled come from Numba's cache, and nothing is said.
+    Kernels that an earlier process compiled come from Numba's cache, without a message.
     """
     event.register("numba:compile", _Announcement())

@@ -2,7 +2,7 @@
 
     y = phi(x W + b) [* idt] [+ x, or + (x, x) where it is twice as wide],   one layer after the other
 
-(MATHS 2). `dense` and `finish` are the formula in plain operations, which autograd differentiates
+(docs/maths.md 2). `dense` and `finish` are the formula in plain operations, which autograd differentiates
 any number of times; `forward` and `backward` are the same for tanh without autograd, for the kernels.
 """
 

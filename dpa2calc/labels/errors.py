@@ -191,7 +191,7 @@ class ErrorFigure:
 
     @classmethod
     def of(cls, *differences: np.ndarray) -> ErrorFigure | None:
-        """From prediction minus label, any shapes; None where there is no number."""
+        """From prediction minus label, any shapes; None where there is not a number."""
         d = np.concatenate([np.zeros(0), *map(np.ravel, differences)])
         if not d.size:
             return None

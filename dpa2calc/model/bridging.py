@@ -1,4 +1,4 @@
-"""Bridging to a tabulated pair potential (ZBL) at short distances (MATHS 10)."""
+"""Bridging to a tabulated pair potential (ZBL) at short distances (docs/maths.md 10)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ground-state electron configurations as input vectors for the type embedding (MATHS 9)."""
+"""Ground-state electron configurations as input vectors for the type embedding (docs/maths.md 9)."""
 
 from __future__ import annotations
 

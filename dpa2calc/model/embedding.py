@@ -1,4 +1,4 @@
-"""Embedding net of one scalar and the types of two atoms, in concat and strip mode (MATHS 3 and 4)."""
+"""Embedding net of a scalar and the types of two atoms, in concat and strip mode (docs/maths.md 3, 4)."""
 
 from __future__ import annotations
 

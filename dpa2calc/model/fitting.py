@@ -1,4 +1,4 @@
-"""Energy head: fitting net, and the float64 energy bias of each element (paper, section 4.2; MATHS 7)."""
+"""Energy head: fitting net, and the float64 energy bias of each element (docs/maths.md 7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dense layers and small networks with deepmd-kit's skip rule (MATHS 2)."""
+"""Dense layers and small networks with deepmd-kit's skip rule (docs/maths.md 2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Switch function and environment matrix of one block (paper, section 4.1; MATHS 1)."""
+"""Switch function and environment matrix of one block (docs/maths.md 1)."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Environment(nn.Module):
 
     @property
     def shifted(self) -> bool:
-        """Whether the mean is not zero, so that padding slots contribute (MATHS 1)."""
+        """Whether the mean is not zero, so that padding slots contribute (docs/maths.md 1)."""
         return bool(self.mean.any())
 
     def forward(self, shell: Shell, excluded: Tensor | None = None) -> tuple[Tensor, Tensor]:

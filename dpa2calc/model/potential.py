@@ -243,7 +243,7 @@ class Potential(nn.Module):
         )
 
     def _atomic_virial(self, graph: Graph, atomic: Tensor, vectors: Tensor, p: Tensor) -> Tensor:
-        """Xi_j = -sum_i (de_i/dr_j) (x) (r_j - r_i), with e_i at the centre i (MATHS 0)."""
+        """Xi_j = -sum_i (de_i/dr_j) (x) (r_j - r_i), with e_i at the centre i (docs/maths.md 0)."""
         if not self.descriptor.message_passing:
             # e_i depends on its own pair vectors only, so each bond goes to its far end.
             bonds = -p.unsqueeze(-1) * graph.vectors.unsqueeze(-2)  # (n, k, 3, 3)

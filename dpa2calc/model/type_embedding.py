@@ -1,4 +1,4 @@
-"""One vector for each element (MATHS 2 and 9)."""
+"""One vector per element (docs/maths.md 2 and 9)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TypeEmbedding(nn.Module):
         """All type vectors, (n_types, width)."""
         x = self.inputs
         out = self.layer(x)
-        # The embedding is a residual layer: when the sizes happen to fit, the input is added (MATHS 2).
+        # A residual layer: when the sizes happen to fit, the input is added (docs/maths.md 2).
         if self.skip == 1:
             return out + x
         return out + torch.cat([x, x], dim=-1) if self.skip == 2 else out

@@ -54,7 +54,7 @@ def download(
 ) -> Path:
     """Download a file into place.
 
-    Bytes go to `<target>.part`; a later call, or the next mirror, goes on where the last one
+    Bytes go to `<target>.part`; a later call, or the next mirror, continues where the last one
     stopped. The checksum is compared before the file is renamed to `target`.
 
     Args:
@@ -239,7 +239,7 @@ def _announced(response: http.client.HTTPResponse, start: int) -> int | None:
     if length is None:
         return _range(response.headers.get("Content-Range"))[1] if response.status == 206 else None
     if not (length.strip().isascii() and length.strip().isdigit() and len(length) < 20):
-        raise _MirrorFailed(f"it announces a length that is no number: {length[:40]!r}")
+        raise _MirrorFailed(f"it announces a length that is not a number: {length[:40]!r}")
     total = int(length) + (start if response.status == 206 else 0)
     if total > _MOST:
         raise _MirrorFailed(f"it announces {total:,} bytes; no model has more than {_MOST:,}")
@@ -303,7 +303,7 @@ def _read(response: http.client.HTTPResponse) -> bytes:
         return response.read1(_CHUNK)
     except (OSError, http.client.HTTPException) as error:
         raise _Interrupted(_reason(error)) from error
-    except ValueError as error:  # a chunk whose length is no number
+    except ValueError as error:  # a chunk whose length is not a number
         raise _MirrorFailed(f"its answer makes no sense: {error}") from error
 
 

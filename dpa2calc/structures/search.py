@@ -5,7 +5,7 @@ vesin (a C++ cell list) does the work. What it is given is always a fully period
 1. the lattice of the periodic directions, Minkowski-reduced if it is very skewed;
 2. orthonormal vectors for the other directions, long enough that no image is ever a neighbour.
 
-So molecules, wires, slabs with c = 0 and bulk take the same road, and the cell vector of a
+So molecules, wires, slabs with c = 0 and bulk go through the same code, and the cell vector of a
 direction that is not periodic has no influence at all. Boxes so flat or so long that vesin's
 cell list divides by zero (it ends the process, vesin 0.6.2) go to a k-d tree instead.
 """

@@ -9,7 +9,7 @@
 A comparison run is pre-trained with a recipe (examples/default_model.toml) on all sets but four,
 FerroEle-AIMD, H2O-DPLR, Alloy-LiAl and Mol-AcAc. For some sets (`--single`) the same architecture is trained
 on that set alone, one batch a step, for as many batches as the comparison run draws of it. Test errors of
-both make Table S3; their errors on the four unseen sets, after a fit of one energy an element, Table 2. The
+both make Table S3; their errors on the four unseen sets, after a fit of one energy per element, Table 2. The
 outside column is CHGNet (`pip install chgnet`). With `--model`, a comparison run that was trained elsewhere,
 nothing but the sets of `--single` is trained, with the options of that run's file (`--recipe`). Stop it at
 any time; the same command resumes.
@@ -239,7 +239,7 @@ def unseen_errors(
 
 
 def deviation(data: Dataset) -> dict[str, float]:
-    """Errors (meV/atom, meV/Å) of a model that knows one energy an element and no forces."""
+    """Errors (meV/atom, meV/Å) of a model that knows one energy per element and no forces."""
     _, rest = energy_bias(data, data.elements)
     forces = np.concatenate([frame.forces.ravel() for frame in data if frame.forces is not None])
     return {
@@ -255,7 +255,7 @@ def notes(args: argparse.Namespace) -> list[str]:
     out = [
         f"{args.model or trained}; at most {args.test_frames or 'all'} test frames a set.",
         "Single-task: one batch a step, as many batches as the multi-task run draws of the set.",
-        "Zero-shot: one energy an element is fitted to the test frames; `multi` takes the head of the named "
+        "Zero-shot: one energy per element is fitted to the test frames; `multi` takes the head of the named "
         "set, `best head` the one with the least errors on training frames of the unseen set.",
     ]
     if outside.available():

@@ -2,7 +2,7 @@
 
 `pip install chgnet` brings the code and the weights (Deng et al., Nat. Mach. Intell. 5, 1031 (2023)). It was
 trained on PBE and PBE+U crystals, so its own labels differ from some of these sets'; energies are compared
-after a fit of one energy an element, as for the other columns.
+after a fit of one energy per element, as for the other columns.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def boxed(frame: Frame) -> Frame:
 
 
 def chgnet_errors(data: Dataset) -> dict[str, Any]:
-    """Errors of CHGNet after a fit of one energy an element; {} where its elements do not fit."""
+    """Errors of CHGNet after a fit of one energy per element; {} where its elements do not fit."""
     if not fits(data):
         return {}
     import chgnet

@@ -152,7 +152,7 @@ def test_missing_or_wrong_parameters(potential_of):
         calc.get_potential_energy(atoms)
     atoms.info["fparam"] = [1.0, 2.0]
     with pytest.raises(
-        StructureError, match=r"1 numbers an atom, shape \(3, 1\); set atoms.arrays\['aparam'\]"
+        StructureError, match=r"1 numbers per atom, shape \(3, 1\); set atoms.arrays\['aparam'\]"
     ):
         calc.get_potential_energy(atoms)
     atoms.arrays["aparam"] = np.array([1.0, np.nan, 0.0])

@@ -7,8 +7,8 @@ from dpa2calc.errors import DownloadError
 from dpa2calc.store import download as download_module
 
 LIES = {
-    "length-in-words": "length that is no number: '1e5'",
-    "length-negative": "length that is no number: '-5'",
+    "length-in-words": "length that is not a number: '1e5'",
+    "length-negative": "length that is not a number: '-5'",
     "length-of-terabytes": "announces 10,000,000,000,000 bytes",
     "bad-chunk": "IncompleteRead|makes no sense",
     "bad-location": "makes no sense",

@@ -121,7 +121,7 @@ def test_points_of_other_work_are_refused(tiny_model, lj_data, tmp_path, caplog)
     assert len(caplog.records) == 1 and "cannot be checked" in caplog.text
     for line in ("5\n", '{"scheme": "a"}\n', "[]\n"):
         log.write_text(line)
-        with pytest.raises(DataError, match=r"points.jsonl, line 1 is no point of a learning curve"):
+        with pytest.raises(DataError, match=r"points.jsonl, line 1 is not a point of a learning curve"):
             curve()
     with locked(tmp_path), pytest.raises(ConfigError, match="another run is writing"):
         curve()

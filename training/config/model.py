@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def build_model(run: RunFile[TrainConfig], sets: Mapping[str, TrainingSet]) -> ModelConfig | Potential:
     """The configuration of a file's `[model]`, with the sets' heads and what is known of them.
 
-    A text that is no preset is a trained model to go on with: a checkpoint file, or a name as in
+    A text that is no preset is a trained model to start from: a checkpoint file, or a name as in
     `DPA2Calculator(name)`; its heads must be those that the sets name.
     """
     from dpa2calc.training.data.sets import model_for
@@ -56,7 +56,7 @@ def trained_model(name: str, root: Path) -> Potential:
     except CheckpointError as error:
         presets = ", ".join(preset_names())
         raise ConfigError(
-            f"model = {name!r} is neither a preset ({presets}) nor a model to go on with: {error}"
+            f"model = {name!r} is neither a preset ({presets}) nor a trained model: {error}"
         ) from error
 
 

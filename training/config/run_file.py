@@ -130,7 +130,7 @@ def _section(name: str, value: Any) -> dict[str, Any]:
 
 
 def _read_deepmd(path: Path, cls: type[TrainConfig]) -> dict[str, Any]:
-    """deepmd-kit's input.json in this package's words; what it asks for in vain is said."""
+    """deepmd-kit's input.json in this package's words; options without effect are reported."""
     from dpa2calc.deepmd.input_json import read_input
 
     given = read_input(path)

@@ -68,7 +68,7 @@ class Dataset:
         single = isinstance(paths, (str, bytes, os.PathLike, Atoms))
         several: list[Any] = [paths] if single else list(paths)  # type: ignore[arg-type]
         if not several:
-            raise DataError("no file was named; name at least one, or hand in Atoms")
+            raise DataError("no file was named; name at least one, or pass Atoms")
         first = next((str(item) for item in several if isinstance(item, (str, os.PathLike))), "data")
         data = cls._labelled(_structures(several, name or first), name or first, keys)
         if not data.frames:

@@ -144,8 +144,8 @@ def check_type_map(dataset: Dataset, config: ModelConfig) -> None:
 def lacking_parameters(frame: Frame, fitting: FittingConfig) -> str:
     """What a head needs and a frame does not have, in words, or ""."""
     needs = (
-        ("fparam", frame.fparam, fitting.numb_fparam, "numbers a frame"),
-        ("aparam", frame.aparam, fitting.numb_aparam, "numbers an atom"),
+        ("fparam", frame.fparam, fitting.numb_fparam, "numbers per frame"),
+        ("aparam", frame.aparam, fitting.numb_aparam, "numbers per atom"),
     )
     for name, values, number, unit in needs:
         if not number or (values is None and name == "fparam" and fitting.default_fparam is not None):

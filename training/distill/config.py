@@ -30,7 +30,7 @@ class MDCondition:
     ensemble: Annotated[Ensemble, "nve, nvt (Langevin) or npt (Martyna-Tobias-Klein)"] = "nvt"
     temperature: Annotated[tuple[float, ...], "K; in nve that of the first velocities"] = (300.0,)
     pressure: Annotated[tuple[float, ...], "GPa, only in npt"] = (0.0,)
-    cell: Annotated[CellMotion, "volume or cell: what of the cell moves in npt"] = "volume"
+    cell: Annotated[CellMotion, "volume or cell: how the cell may change in npt"] = "volume"
     timestep: Annotated[float, "fs"] = 1.0
     steps: Annotated[int, "steps of each trajectory"] = 1000
     sample_interval: Annotated[int, "steps between sampled frames"] = 50

@@ -47,7 +47,7 @@ def distill(
     Args:
         teacher: any ASE calculator with energies and forces.
         start_frames: structures to begin with, as a Dataset, Atoms or a file; labels are not used.
-        student: a preset's name, a model configuration, or a potential or checkpoint to go on with.
+        student: a preset's name, a model configuration, or a potential or checkpoint to start from.
         md: one condition or several, see `MDCondition`.
         output: folder of all files; `labelled/` holds every frame that was learned from.
         train: how the student is trained in each round, see also `later_steps`.

@@ -57,7 +57,7 @@ class StudentSection(ModelSection):
     """The model to train: `[student]`; changes to descriptor and fitting as in `[model]` of `train`."""
 
     preset: Annotated[str, "dpa1-l0, deeppot-se, or another preset"] = "dpa1-l0"
-    checkpoint: Annotated[str, "go on with this student instead"] = ""
+    checkpoint: Annotated[str, "start from this student instead"] = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +140,7 @@ def load_test(file: DistillFile) -> Dataset | None:
 
 
 def build_student(file: DistillFile, elements: tuple[str, ...]) -> ModelConfig | Path:
-    """The student's configuration for these elements, or the checkpoint to go on with."""
+    """The student's configuration for these elements, or the checkpoint to start from."""
     section = file.student
     if section.checkpoint:
         return file.root / section.checkpoint

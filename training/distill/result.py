@@ -58,7 +58,7 @@ class DistillResult(Result):
         return Dataset.read([path for path in self.labelled if path.stat().st_size], name="labelled")
 
     def summary(self) -> str:
-        """A table with a line a round, and why the loop stopped."""
+        """A table with a line per round, and why the loop stopped."""
         lines = [HEADER, *(table_row(r) for r in self.rounds)]
         lines.append("energies meV/atom, forces and the median of the frames' largest deviation meV/Å")
         lines.append(f"stopped: {self.reason}: {self.why}")

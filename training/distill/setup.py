@@ -120,7 +120,7 @@ def check_test_elements(test: Dataset | None, student: ModelConfig | Potential) 
 def student_model(
     student: Student, structures: Iterable[Atoms], teacher: Any, config: DistillConfig
 ) -> ModelConfig | Potential:
-    """The student's configuration with one head for all elements, or a potential to go on with.
+    """The student's configuration with one head for all elements, or a potential to start from.
 
     Raises:
         ConfigError: an unknown preset, or a model with several heads.
@@ -130,7 +130,7 @@ def student_model(
     if isinstance(student, (str, os.PathLike)) and student not in preset_names():
         if not os.path.isfile(student):
             raise ConfigError(
-                f"student = {str(student)!r} is no preset and no file; presets: {', '.join(preset_names())}"
+                f"student = {str(student)!r} is neither preset nor file; presets: {', '.join(preset_names())}"
             )
         student = load_model(os.fspath(student))
     given = student.config if isinstance(student, Potential) else student

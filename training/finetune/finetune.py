@@ -257,7 +257,7 @@ def _read_plan(folder: Path) -> tuple[tuple[HeadMatch, ...], str] | None:
         )
         start = record["start_head"]
         if not isinstance(start, str):
-            raise ValueError(f"start_head = {start!r} is no text")
+            raise ValueError(f"start_head = {start!r} is not text")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(
             f"{path} is damaged ({error!r}); put back a copy, or choose another output"

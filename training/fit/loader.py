@@ -20,7 +20,7 @@ from dpa2calc.training.data.sets import require_parameters
 
 @dataclass(frozen=True)
 class _Table:
-    """Neighbours of one frame, flat, in the graph's order: 7 bytes a pair instead of 33.
+    """Neighbours of one frame, flat, in the graph's order: 7 bytes per pair instead of 33.
 
     Shifts need more than a byte where atoms lie over 127 cells apart, as in long trajectories not wrapped.
     """

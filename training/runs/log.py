@@ -81,7 +81,7 @@ def progress_line(sets: dict[str, Record]) -> str:
 
 
 class LogWriter:
-    """Appends one JSON object a line; on resume, lines after the resumed step are cut off."""
+    """Appends one JSON object per line; on resume, lines after the resumed step are cut off."""
 
     def __init__(self, path: str | os.PathLike[str], *, resume_step: int = 0, tensorboard: bool = False):
         self.path = Path(path)
@@ -146,7 +146,7 @@ class History:
         """Read a log; a half-written last line is left out.
 
         Raises:
-            DataError: no such file, or a line in it is no record of a training.
+            DataError: no such file, or a line in it is not a record of a training.
         """
         if not Path(path).exists():
             raise DataError(f"there is no training log {path}")

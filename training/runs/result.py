@@ -37,7 +37,7 @@ class TrainResult(ShownBySummary):
         return self.history.plot(axes)
 
     def _errors(self) -> list[str]:
-        """A line a set: of the last validation, or of the last training steps where nothing was validated."""
+        """A line per set: of the last validation, or of the last training steps without one."""
         records, what = self.history.validation, "validation"
         if not records:
             records, what = self.history.train, "training frames"

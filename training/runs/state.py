@@ -87,7 +87,7 @@ def count(header: Header, name: str) -> int:
     """
     value = header.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"{name} = {value!r} is no number of at least 0")
+        raise ValueError(f"{name} = {value!r} is not a number of at least 0")
     return value
 
 
@@ -101,7 +101,7 @@ def number(header: Header, name: str) -> float | None:
     if value is None:
         return None
     if not isinstance(value, (int, float)) or isinstance(value, bool) or math.isnan(value):
-        raise ValueError(f"{name} = {value!r} is no number")
+        raise ValueError(f"{name} = {value!r} is not a number")
     return float(value)
 
 

@@ -27,12 +27,12 @@ def add_calculator_arguments(parser: argparse.ArgumentParser) -> None:
         help="'default' (inside the package), a published name (`dpa2calc models`), or a checkpoint file",
     )
     group.add_argument("--head", help="head of a multi-head model: its name, alias, or a unique ending of it")
-    group.add_argument("--device", help="cpu, cuda, cuda:1, mps; chosen by itself when left out")
+    group.add_argument("--device", help="cpu, cuda, cuda:1, mps; chosen automatically when left out")
     group.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="of the network")
     group.add_argument(
         "--compress",
         action=argparse.BooleanOptionalAction,
-        help="look the radial embedding up in tables, or not (default: what the model's file says)",
+        help="use tables for the radial embedding, or not (default: what the model's file says)",
     )
     group.add_argument(
         "--committee", nargs="+", metavar="MODEL", help="further models; their spread is the uncertainty"
@@ -106,7 +106,7 @@ def add_structure_argument(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--structure", metavar="FILE", help="the same file, named")
     parser.add_argument(
-        "--index", type=int, help="which frame of a file of several: 0 is the first, -1 the last"
+        "--index", type=int, help="frame to use, of a file that holds several: 0 is the first, -1 the last"
     )
     parser.add_argument(
         "--repeat", type=int, nargs=3, metavar=("A", "B", "C"), help="repeat the cell, for example 2 2 2"

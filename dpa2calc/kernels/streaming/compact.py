@@ -1,4 +1,4 @@
-"""Neighbour lists for systems of millions of atoms: 6 bytes a pair, rows sorted in space, all threads.
+"""Neighbour lists for systems of millions of atoms: 6 bytes per pair, rows sorted in space, all threads.
 
     pairs = CompactList(cutoff=6.0, skin=1.0).update(positions, cell, pbc)
     pairs.start, pairs.neighbors, pairs.codes        # row i: neighbors[start[i]:start[i + 1]]

@@ -1,6 +1,6 @@
 """What an atom of the repformer takes from its neighbours, for training; derivatives by hand.
 
-Convolution and symmetrised moments (MATHS 6: a2, grrg, drrd) from a list of pairs, with compiled loops over
+Convolution and symmetrised moments (docs/maths.md 6) from a list of pairs, with compiled loops over
 the pairs; no array of gathered neighbours is made. See `second_order` for the two parts.
 """
 

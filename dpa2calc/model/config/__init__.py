@@ -66,7 +66,7 @@ NeighborRule = Literal["nearest", "all"]
 
 @dataclass(frozen=True, kw_only=True)
 class FittingConfig:
-    """The energy fitting net (paper, section 4.2; MATHS 7)."""
+    """The energy fitting net (docs/maths.md 7)."""
 
     neuron: tuple[int, ...] = (240, 240, 240)
     activation: str = "tanh"
@@ -76,7 +76,7 @@ class FittingConfig:
     dim_case_embd: int = 0
     default_fparam: tuple[float, ...] | None = None
     exclude_types: tuple[int, ...] = ()
-    # vacuum removal: one entry a type, an energy (eV) or None; empty = not removed
+    # vacuum removal: one entry per type, an energy (eV) or None; empty = not removed
     atom_ener: tuple[float | None, ...] = ()
 
     def __post_init__(self) -> None:
@@ -96,7 +96,7 @@ class FittingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BridgingConfig:
-    """Bridging to a tabulated pair potential at short distance (MATHS 10); lengths in Å."""
+    """Bridging to a tabulated pair potential at short distance (docs/maths.md 10); lengths in Å."""
 
     cutoff: float
     nsel: int
@@ -197,7 +197,7 @@ class ModelConfig:
                 len(head.fitting.atom_ener) in (0, self.n_types),
                 f"fitting.atom_ener of head {head.name}",
                 head.fitting.atom_ener,
-                f"{self.n_types} energies, one a type, or none",
+                f"{self.n_types} energies, one per type, or none",
             )
 
     @property

@@ -26,7 +26,7 @@ from .base import (
 
 @dataclass(frozen=True, kw_only=True)
 class RepinitConfig:
-    """The representation initialiser of DPA-2 (paper, section 4.1; MATHS 3).
+    """The representation initialiser of DPA-2 (docs/maths.md 3).
 
     `nsel` is the largest number of neighbours under the rule "nearest" and, under both rules, the
     constant the neighbour sum is divided by.
@@ -54,7 +54,7 @@ class RepinitConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ThreeBodyConfig:
-    """The three-body part of the initialiser (MATHS 4); activation, idt and mode are those of repinit."""
+    """The three-body part (docs/maths.md 4); activation, idt and mode are those of repinit."""
 
     cutoff: float = 4.0
     cutoff_smooth: float = 3.5
@@ -72,7 +72,7 @@ _ATTENTION = ("attn1_hidden", "attn1_nhead", "attn2_hidden", "attn2_nhead")
 
 @dataclass(frozen=True, kw_only=True)
 class RepformerConfig:
-    """The representation transformer (paper, section 4.1; MATHS 5 and 6)."""
+    """The representation transformer (docs/maths.md 5 and 6)."""
 
     cutoff: float = 4.0
     cutoff_smooth: float = 3.5

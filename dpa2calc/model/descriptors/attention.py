@@ -1,4 +1,4 @@
-"""The two attentions of the repformer: over neighbours of an atom, and over pairs of neighbours (MATHS 6)."""
+"""The attentions of the repformer: over neighbours, and over pairs of neighbours (docs/maths.md 6)."""
 
 from __future__ import annotations
 

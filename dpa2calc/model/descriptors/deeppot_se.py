@@ -1,4 +1,4 @@
-"""The DeepPot-SE descriptor (se_e2_a): one embedding net for each pair of types (MATHS 8)."""
+"""The DeepPot-SE descriptor (se_e2_a): one embedding net for each pair of types (docs/maths.md 8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The DPA-1 descriptor (se_atten), with or without attention layers (MATHS 8)."""
+"""The DPA-1 descriptor (se_atten), with or without attention layers (docs/maths.md 8)."""
 
 from __future__ import annotations
 

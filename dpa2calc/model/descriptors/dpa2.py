@@ -1,4 +1,4 @@
-"""The DPA-2 descriptor: repinit, optional three-body part, repformers (paper, section 4.1; MATHS 3 to 6)."""
+"""The DPA-2 descriptor: repinit, optional three-body part, repformers (docs/maths.md 3 to 6)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class DPA2(Descriptor):
             self.three_body = ThreeBody(config.three_body, config.repinit, n_types, **shared)  # type: ignore[arg-type]
         n_in = self.repinit.width + (self.three_body.width if self.three_body else 0)
         d1 = config.repformer.g1_dim
-        # No weights when the sizes already agree (MATHS 5).
+        # No weights when the sizes already agree (docs/maths.md 5).
         self.g1_shape = Dense(n_in, d1, bias=False) if n_in != d1 else None
         self.tebd_transform = (
             Dense(config.tebd_dim, d1, bias=False) if config.add_tebd_to_repinit_out else None

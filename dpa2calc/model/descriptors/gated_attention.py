@@ -1,4 +1,4 @@
-"""Gated self-attention of DPA-1 over the neighbours of an atom (MATHS 8)."""
+"""Gated self-attention of DPA-1 over the neighbours of an atom (docs/maths.md 8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One layer of the representation transformer (paper, section 4.2.3, equations 24 to 33; MATHS 6).
+"""One layer of the representation transformer (paper, section 4.2.3, equations 24 to 33; docs/maths.md 6).
 
 Linear maps of gathered vectors are moved to the atoms, and products of weights are folded; the numbers are
 those of the equations up to rounding.

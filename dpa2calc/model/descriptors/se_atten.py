@@ -1,4 +1,4 @@
-"""The se_atten block: repinit of DPA-2 and, with attention layers, the body of DPA-1 (MATHS 3 and 8)."""
+"""The se_atten block: repinit of DPA-2, with attention layers the body of DPA-1 (docs/maths.md 3, 8)."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Repinit(Operator):
 
     @property
     def width(self) -> int:
-        """Number of components an atom."""
+        """Number of components per atom."""
         return self.config.neuron[-1] * self.config.axis_neuron
 
     def asked(self) -> Iterable[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""Three-body part of the initialiser (MATHS 4)."""
+"""Three-body part of the initialiser (docs/maths.md 4)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ThreeBody(Operator):
 
     @property
     def width(self) -> int:
-        """Number of components an atom."""
+        """Number of components per atom."""
         return self.config.neuron[-1]
 
     def asked(self) -> Iterable[tuple[str, Any]]:

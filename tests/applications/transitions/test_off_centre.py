@@ -79,7 +79,7 @@ def test_solid_solutions_of_the_paper():
     assert str(other.symbols) != str(atoms.symbols)
     with pytest.raises(ConfigError, match=r"the fractions add up to 0\.7; they must add up to 1"):
         solid_solution(PIN=0.3, PT=0.4)
-    with pytest.raises(ConfigError, match="PMT is no known end member; the names are PT, PZ, PMN"):
+    with pytest.raises(ConfigError, match="PMT is not a known end member; the names are PT, PZ, PMN"):
         solid_solution(PMT=1)
 
 

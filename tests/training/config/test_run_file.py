@@ -119,7 +119,7 @@ def test_wrong_options_are_named_before_anything_runs(folder, line, message):
         ('preset = "small"', 'preset = "tiny"', "no preset 'tiny'; there are paper, small"),
         ('train = ["train.extxyz"]', "", r"sets.argon.train is missing"),
         ('output = "', 'outputs = "', r"unknown option outputs = .*did you mean output\?"),
-        ("[model]", "[model", "is no TOML"),
+        ("[model]", "[model", "is not TOML"),
     ],
 )
 def test_wrong_keys_name_the_nearest(folder, old, new, message):
@@ -143,7 +143,7 @@ def test_a_run_goes_on_from_a_trained_model(folder, tiny_model):
     (folder / "wrong.toml").write_text(text.replace("first.safe", "frist.safe"))
     run = read_run_file(folder / "wrong.toml", TrainConfig)
     with pytest.raises(
-        ConfigError, match=r"model = 'frist.safetensors' is neither a preset \(paper, .*go on with"
+        ConfigError, match=r"model = 'frist.safetensors' is neither a preset \(paper, .*trained model"
     ):
         check_run(run)
 

@@ -140,7 +140,7 @@ def test_transition1x_splits(tmp_path):
     with pytest.raises(DataError, match="none of the known layouts"):
         Dataset.read(tmp_path / "other.h5")
     (tmp_path / "no.h5").write_text("x")
-    with pytest.raises(DataError, match="is no HDF5 file"):
+    with pytest.raises(DataError, match="is not an HDF5 file"):
         Dataset.read(tmp_path / "no.h5")
 
 
@@ -178,7 +178,7 @@ def test_lmdb_rows_of_json_and_never_pickles(tmp_path, lj_frames):
     with lmdb.open(str(tmp_path / "old.lmdb"), subdir=False, map_size=2**20) as environment:
         with environment.begin(write=True) as transaction:
             transaction.put(b"0", b"\x80\x04cos\nsystem\n")
-    with pytest.raises(DataError, match=r"row 0 is no compressed JSON .*pickles"):
+    with pytest.raises(DataError, match=r"row 0 is not compressed JSON .*pickles"):
         Dataset.read(tmp_path / "old.lmdb")
 
 

@@ -307,7 +307,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_frames(tmp_path):
         ({"md": {"steps": 10, "sample_interval": 20}}, r"md.sample_interval = 20 .* allowed: up to steps"),
         ({"md": []}, "md is empty; give at least one condition"),
         ({"start_frames": []}, "there are no start frames"),
-        ({"student": "dpa1-l9"}, r"student = 'dpa1-l9' is no preset and no file; presets: paper"),
+        ({"student": "dpa1-l9"}, r"student = 'dpa1-l9' is neither preset nor file; presets: paper"),
         ({"train": TRAIN.replace(time_limit=5)}, "train.time_limit = 5 is not allowed in a distillation"),
         (
             {"start_frames": molecule("N2"), "md": {"ensemble": "npt"}},

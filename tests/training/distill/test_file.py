@@ -102,7 +102,7 @@ def test_a_file_says_it_all(folder):
         ("emt.EMT", "emt.TNT", r"teacher.calculator = 'ase.calculators.emt.TNT' cannot be imported"),
         ("emt.EMT", "singlepoint.SinglePointCalculator", "teacher.arguments do not fit ase.calculators.sing"),
         ("output =", "outputs =", r"unknown option outputs = .*; did you mean output\?"),
-        ("[start]", "[start", "is no TOML"),
+        ("[start]", "[start", "is not TOML"),
         ("[[md]]", "[[mdd]]", r"unknown option mdd = .*; did you mean md\?"),
     ],
 )

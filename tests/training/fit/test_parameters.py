@@ -119,9 +119,9 @@ def test_a_small_deviation_is_bounded_as_in_deepmd_kit(lj_frames, tiny_model):
 @pytest.mark.parametrize(
     ("spoil", "found"),
     [
-        (lambda a: a.info.pop("fparam"), r"2 numbers a frame \(fparam\), found none"),
-        (lambda a: a.info.update(fparam=[1.0]), r"2 numbers a frame \(fparam\), found 1"),
-        (lambda a: a.arrays.pop("aparam"), r"1 numbers an atom \(aparam\), found none"),
+        (lambda a: a.info.pop("fparam"), r"2 numbers per frame \(fparam\), found none"),
+        (lambda a: a.info.update(fparam=[1.0]), r"2 numbers per frame \(fparam\), found 1"),
+        (lambda a: a.arrays.pop("aparam"), r"1 numbers per atom \(aparam\), found none"),
     ],
 )
 def test_missing_parameters_are_named_before_the_first_step(
@@ -174,5 +174,5 @@ def test_finetuning_heads_with_parameters(tmp_path, lj_frames, tiny_model, start
     wanted = np.mean([f.fparam for f in data]) if start == "fresh" else 0.0
     assert torch.allclose(average, torch.tensor([wanted]).to(average))
     bare = Dataset.from_atoms(lj_frames(3), name="bare")
-    with pytest.raises(DataError, match=r"bare, frame 0: the head needs 1 numbers a frame \(fparam\)"):
+    with pytest.raises(DataError, match=r"bare, frame 0: the head needs 1 numbers per frame \(fparam\)"):
         finetune(potential, bare, options, output=tmp_path / "b", progress=False)

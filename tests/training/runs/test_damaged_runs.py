@@ -34,15 +34,15 @@ def _shorten(prefix):
 DAMAGE = {
     "version": (lambda h, t: h.update(version=99), "its version is 99; this package reads 2 to 3"),
     "no version": (lambda h, t: h.pop("version"), "its version is None"),
-    "step": (lambda h, t: h.update(step="x"), "step = 'x' is no number"),
-    "half step": (lambda h, t: h.update(step=1.5), "step = 1.5 is no number"),
-    "negative step": (lambda h, t: h.update(step=-5), "step = -5 is no number"),
+    "step": (lambda h, t: h.update(step="x"), "step = 'x' is not a number"),
+    "half step": (lambda h, t: h.update(step=1.5), "step = 1.5 is not a number"),
+    "negative step": (lambda h, t: h.update(step=-5), "step = -5 is not a number"),
     "no step": (lambda h, t: h.pop("step"), "step = None"),
     "no sampler": (lambda h, t: h.pop("sampler"), "sampler"),
     "foreign sampler": (lambda h, t: h.update(sampler={"x": [0, 0]}), "the sampler's sets are"),
     "sampler's types": (lambda h, t: h.update(sampler={"A": ["a", 1]}), "sampler = 'a'"),
     "sampler too far": (lambda h, t: h.update(sampler={"A": [0, 5]}), "at frame 5 of 5"),
-    "optimizer's steps": (lambda h, t: h.update(optimizer_steps={}), "is no number"),
+    "optimizer's steps": (lambda h, t: h.update(optimizer_steps={}), "is not a number"),
     "mean_norm": (lambda h, t: h.update(mean_norm="long"), "mean_norm = 'long'"),
     "best_score": (lambda h, t: h.update(best_score=float("nan")), "best_score = nan"),
     "no options": (lambda h, t: h.pop("train_config"), "its header is not whole"),
@@ -128,7 +128,7 @@ def test_a_log_with_a_foreign_line_is_refused(run, tmp_path):
     for line in (b"5\n", b'{"kind": "train"}\n', b"\xff\xfe\n", b"{'a': 1}\n", b'"x"', b"[" * 99999 + b"\n"):
         for content in (whole + line, line + whole, whole + line + whole):
             log.write_bytes(content)
-            with pytest.raises(DataError, match=r"log.jsonl(, line \d+ is no record| cannot be read)"):
+            with pytest.raises(DataError, match=r"log.jsonl(, line \d+ is not| cannot be read)"):
                 run(steps=4)
             with pytest.raises(DataError, match=r"log\.jsonl"):
                 History.read(log)

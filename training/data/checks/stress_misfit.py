@@ -18,7 +18,7 @@ _STRAINS = (0.002, 0.06)
 # Atoms of a pair may differ by this much (Å) besides the strain; what forces do on that way is counted.
 _SHIFT = 0.02
 _MOST_PAIRS = 400  # of the same atoms
-_LEAST_PAIRS = 6  # of a group, before anything is said of it
+_LEAST_PAIRS = 6  # that a group needs to be judged
 # Stresses misfit when typical pairs differ by more than this: meV/atom, and share of the energy difference.
 _ALLOWED, _ALLOWED_SHARE = 1.0, 0.2
 _MOST_FRAMES = 400  # of the same atoms, spread over the group

@@ -82,7 +82,7 @@ def _atoms(value: bytes | None, name: str) -> Atoms:
         unpacker = zlib.decompressobj()
         text = unpacker.decompress(value or b"", most_bytes(len(value or b"")))
         if not unpacker.eof:
-            raise DataError(f"{name} is cut off, or unpacks to far more than such a row honestly holds")
+            raise DataError(f"{name} is cut off, or unpacks to far more than such a row can hold")
         row = parse_json(text, name, error=DataError) if text.lstrip()[:1] in (b"{", b"[") else None
         if row is None:
             raise ValueError(text[:20])
@@ -90,7 +90,7 @@ def _atoms(value: bytes | None, name: str) -> Atoms:
         if isinstance(error, DataError):
             raise
         raise DataError(
-            f"{name} is no compressed JSON (older LMDB sets hold pickles, which can run code and are not "
+            f"{name} is not compressed JSON (older LMDB sets hold pickles, which can run code and are not "
             "read); convert the set with its own tools to .aselmdb or extxyz"
         ) from error
     try:

@@ -64,7 +64,7 @@ def _unpacked(msgpack: Any, row: bytes | None, name: str) -> dict[str, Any]:
     except Exception as error:  # msgpack raises many kinds for what is cut
         raise DataError(f"{name} cannot be read: {error or type(error).__name__}") from error
     if not isinstance(found, dict):
-        raise DataError(f"{name} is no table of names and values")
+        raise DataError(f"{name} is not a table of names and values")
     return found
 
 
@@ -108,7 +108,7 @@ def _array(value: Any, name: str) -> np.ndarray:
         try:
             return np.asarray(value)
         except ValueError as error:
-            raise DataError(f"{name} is no array: {error}") from error
+            raise DataError(f"{name} is not an array: {error}") from error
     parts = {key.decode() if isinstance(key, bytes) else key: item for key, item in value.items()}
     try:
         dtype = np.dtype(parts["type"])
@@ -117,4 +117,4 @@ def _array(value: Any, name: str) -> np.ndarray:
         flat = np.frombuffer(parts["data"], dtype=dtype)
         return flat.reshape(parts.get("shape", flat.shape))
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{name} is no packed array: {error}") from error
+        raise DataError(f"{name} is not a packed array: {error}") from error

@@ -33,7 +33,7 @@ def iread_hdf5(path: Path, group: str = "") -> Iterator[Atoms]:
     try:
         handle = h5py.File(path, "r")
     except OSError as error:
-        raise DataError(f"{path} is no HDF5 file, or is truncated: {error}") from error
+        raise DataError(f"{path} is not an HDF5 file, or is truncated: {error}") from error
     with handle:
         if group.strip("/") and group.strip("/") not in handle:
             raise DataError(f"{path} has no group {group!r}; it has {', '.join(list(handle)[:20])}")

@@ -19,7 +19,7 @@ example: positions and cell of a crystal, its space group kept
 
 --out names the relaxed structure (cu-relaxed.extxyz when left out); its format follows the name (cif, extxyz,
 vasp, xyz ...). Beside it are written NAME.relax.npz (the result), NAME.relax.traj (all steps) and
-NAME.relax.png, where NAME is that of --out without its ending. Running again goes on from the last step,
+NAME.relax.png, where NAME is that of --out without its ending. Running again resumes from the last step,
 unless --overwrite is given.
 """
 

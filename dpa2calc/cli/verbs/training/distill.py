@@ -8,7 +8,7 @@ from dpa2calc.cli.arguments.training import add_run_arguments, set_threads
 
 EXAMPLE = """\
 examples:
-  dpa2calc distill water.toml                        # the same command goes on where it stopped
+  dpa2calc distill water.toml                        # the same command resumes
   dpa2calc distill water.toml --threshold 0.15 --max-rounds 6 --output runs/tight
 
 a file:

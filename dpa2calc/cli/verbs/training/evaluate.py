@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Results = dict[str, Any]  # of one structure, as the calculator names them
 
 EXAMPLE = """example:
-  dpa2calc evaluate test.extxyz --head H2O-PBE0TS                # a line a structure, errors at the end
+  dpa2calc evaluate test.extxyz --head H2O-PBE0TS                # a line per structure, errors at the end
   dpa2calc evaluate POSCAR --model model.pt --head metal -o out.extxyz    # energy, forces, stress into a file
   dpa2calc evaluate a.cif b.cif --model student.pt --committee other.pt -o out.json  # with deviations
 """
@@ -135,7 +135,7 @@ def evaluate(calc: Any, structures: list[Atoms], batch_atoms: int) -> list[Resul
 
 
 def print_table(structures: list[Atoms], results: list[Results]) -> None:
-    """One line a structure: number, formula, atoms, energy, largest force, pressure, spread."""
+    """One line per structure: number, formula, atoms, energy, largest force, pressure, spread."""
     import numpy as np
     from ase.units import GPa
 

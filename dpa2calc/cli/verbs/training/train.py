@@ -8,7 +8,7 @@ from dpa2calc.cli.arguments.training import add_data_arguments, finish, read_run
 
 EXAMPLE = """\
 examples:
-  dpa2calc train water.toml                          # the same command goes on where it stopped
+  dpa2calc train water.toml                          # the same command resumes
   dpa2calc train water.toml --steps 20000 --learning-rate 1e-3
   dpa2calc train --preset small --train train.extxyz --test test.extxyz --output runs/water
   dpa2calc train input.json --output runs/water      # a file of deepmd-kit
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from dpa2calc.training.config.train import TrainConfig
 
     add_data_arguments(parser)
-    parser.add_argument("--preset", help="descriptor by name, or a trained model to go on with")
+    parser.add_argument("--preset", help="descriptor by name, or a trained model to start from")
     add_options(parser, TrainConfig, title="training options (also keys of the file)")
 
 

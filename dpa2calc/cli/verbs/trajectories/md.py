@@ -16,7 +16,7 @@ example: 10 ps of liquid water at 330 K, then 10 ps more
   dpa2calc md water.extxyz --temperature 330 --steps 40000 --head H2O-PBE0TS --out water
 
 The folder given by --out holds trajectory.traj, log.csv, restart.npz, result.npz and md.png.
-Running again with the same folder goes on from restart.npz to the total number of --steps and
+Running again with the same folder resumes from restart.npz to the total number of --steps and
 gives the numbers of an uninterrupted run. A ramp is START:END, for example --temperature 300:900.
 """
 

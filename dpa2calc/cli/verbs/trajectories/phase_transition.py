@@ -16,7 +16,7 @@ example: PbTiO3 from 300 to 1000 K in steps of 50 K and back, 20 ps each
       --temperatures 300:1000:50 --picoseconds 20 --centre Ti --out pto
 
 The folder given by --out holds scan.npz, the figures order.png, lattice.png and heat-capacity.png, and
-the trajectories, logs and restart files of all stages; a scan that was stopped goes on.
+the trajectories, logs and restart files of all stages; a scan that was stopped resumes.
 """
 
 
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--cell-motion",
         **words("--cell-motion", "volume", "axes", "cell"),
         default="cell",
-        help="what of the cell moves",
+        help="how the cell may change",
     )
     group.add_argument("--timestep-fs", "--timestep", type=float, default=1.0, metavar="FS", help="time step")
     group.add_argument(
