@@ -38,7 +38,7 @@ def read_json_lines(path: Path, take: Callable[[Any], Record], what: str, way: s
             if broken and number == len(lines) and line.startswith("{") and not text.endswith("\n"):
                 break
             raise DataError(
-                f"{path}, line {number} is no {what}: {line[:60]!r}; remove this line, or {way}"
+                f"{path}, line {number} is not a {what}: {line[:60]!r}; remove this line, or {way}"
             ) from error
     return records
 

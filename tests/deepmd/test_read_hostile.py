@@ -264,7 +264,7 @@ class TestAppetites:
         with h5py.File(path, "w") as file:
             file.attrs["json"] = json.dumps({"model": {"type": "standard", "@variables": {"out_bias": "x"}}})
             file["x"] = value
-        with pytest.raises(CheckpointError, match="no array of numbers"):
+        with pytest.raises(CheckpointError, match="not an array of numbers"):
             load_model(path)
 
     @pytest.mark.parametrize(

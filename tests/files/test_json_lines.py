@@ -1,4 +1,4 @@
-"""Lines of JSON: a half-written end is left out, anything else that is no record is named."""
+"""Lines of JSON: a half-written end is left out, anything else that is not a record is named."""
 
 import pytest
 
@@ -24,7 +24,7 @@ def test_records_come_back_without_a_half_written_end(tmp_path):
 def test_a_line_that_is_no_record_is_named(tmp_path, line):
     path = tmp_path / "log.jsonl"
     path.write_text(f'{{"n": 0}}\n{line}\n{{"n": 2}}\n')
-    with pytest.raises(DataError, match=r"log\.jsonl, line 2 is no count: .*; remove this line, or start"):
+    with pytest.raises(DataError, match=r"log\.jsonl, line 2 is not a count: .*; remove this line, or start"):
         read_json_lines(path, number, "count", "start again")
 
 
