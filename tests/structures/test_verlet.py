@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.structures.distances import pair_vectors
-from dpa2calc.structures.verlet import NeighborList, dense_neighbors, neighbor_pairs, select_nearest
+from dpa2calc.structures.graph_builder import GraphBuilder
+from dpa2calc.structures.graph_spec import GraphSpec
+from dpa2calc.structures.verlet import NeighborList, neighbor_pairs, select_nearest
 
 
 def brute_force(positions, cell, pbc, cutoff):
@@ -223,35 +225,12 @@ def test_without_skin_any_movement_searches_again():
     assert neighbors.n_searches == 2
 
 
-def test_dense_rows_hold_exactly_the_flat_pairs():
-    rng = np.random.default_rng(3)
-    positions, cell = rng.random((25, 3)) * [6, 6, 30], np.diag([6.0, 6.0, 0.0])
-    pairs = neighbor_pairs(positions, cell, pbc=[1, 1, 0], cutoff=3.5)
-    dense = pairs.dense
-    assert pairs.dense is dense
-    assert dense.mask.sum(axis=1).min() < dense.mask.shape[1]  # rows of different length
-    rows = np.repeat(np.arange(25)[:, None], dense.mask.shape[1], axis=1)
-    np.testing.assert_array_equal(rows[dense.mask], pairs.i)
-    np.testing.assert_array_equal(dense.index[dense.mask], pairs.j)
-    np.testing.assert_array_equal(dense.shift[dense.mask], pairs.shift)
-    np.testing.assert_array_equal(dense.index[~dense.mask], rows[~dense.mask])
-    assert (dense.shift[~dense.mask] == 0).all() and dense.shift.dtype == np.float64
-    flat = pairs.vectors(positions, cell)
-    np.testing.assert_allclose(dense.vectors(positions, cell)[dense.mask], flat, rtol=0, atol=1e-13)
-    distances = dense.distances(positions, cell)
-    np.testing.assert_allclose(distances[dense.mask], np.linalg.norm(flat, axis=1), rtol=1e-14)
-    assert np.isinf(distances[~dense.mask]).all()
-
-
-def test_dense_rows_of_lonely_atoms_are_empty():
-    empty = np.zeros(0, dtype=np.int64)
-    dense = dense_neighbors(empty, empty, np.zeros((0, 3), dtype=np.int64), n_atoms=3)
-    assert dense.index.shape == (3, 0) and dense.shift.shape == (3, 0, 3) and dense.mask.shape == (3, 0)
-    order, mask = select_nearest(dense.distances(np.zeros((3, 3)), np.zeros((3, 3))), cutoff=2.0)
+def test_atoms_without_neighbours_have_no_slots():
+    order, mask = select_nearest(torch.zeros(3, 0, dtype=torch.float64), cutoff=2.0)
     assert order.shape == mask.shape == (3, 0)
 
 
-@pytest.mark.parametrize("kind", ["numpy", "torch", "torch as on a device"])
+@pytest.mark.parametrize("kind", ["cpu", "as on a device"])
 @pytest.mark.parametrize("nsel", [None, 4, 1000])
 def test_select_nearest_sorts_truncates_and_breaks_ties_by_slot(kind, nsel):
     from dpa2calc.structures import verlet as neighbors
@@ -260,9 +239,7 @@ def test_select_nearest_sorts_truncates_and_breaks_ties_by_slot(kind, nsel):
     distances = rng.choice([1.0, 1.5, 2.0, 2.5, np.inf], size=(30, 17))
     distances[:, 4] = 2.2
     noisy = distances + rng.uniform(-1, 1, distances.shape) * 1e-9  # rounding does not change the order
-    if kind == "numpy":
-        order, mask = select_nearest(noisy, cutoff=2.4, nsel=nsel)
-    elif kind == "torch":
+    if kind == "cpu":
         order, mask = (x.numpy() for x in select_nearest(torch.from_numpy(noisy), cutoff=2.4, nsel=nsel))
     else:
         order, mask = (x.numpy() for x in neighbors._select_torch(torch.from_numpy(noisy), 2.4, nsel))
@@ -276,29 +253,17 @@ def test_select_nearest_sorts_truncates_and_breaks_ties_by_slot(kind, nsel):
 
 def test_nearest_rows_do_not_depend_on_the_skin_or_on_the_cell_an_atom_sits_in():
     crystal = bulk("Cu", a=3.6, cubic=True).repeat(2)  # shells full of ties
-    cell = crystal.cell.array
+    spec = GraphSpec(("Cu",), ((5.0, 15),), nearest=True)  # cuts through the second shell
     rows = []
     for skin, move in ((0.0, 0), (1.3, 0), (0.5, 4)):
-        positions = crystal.positions.copy()
-        positions[5] += move * cell[1]
-        dense = NeighborList(5.0, skin).update(positions, cell, True).dense
-        near = dense.nearest(positions, cell, cutoff=5.0, nsel=15)  # cuts through the second shell
-        rows.append((near.index, near.vectors(positions, cell)))
+        moved = crystal.copy()
+        moved.positions[5] += move * crystal.cell.array[1]
+        graph = GraphBuilder(spec, skin=skin)(moved)
+        rows.append((graph.neighbors.numpy(), graph.vectors.numpy()))
     assert rows[0][0].shape == (32, 15)
     for index, vectors in rows[1:]:
         np.testing.assert_array_equal(index, rows[0][0])
         np.testing.assert_allclose(vectors, rows[0][1], rtol=0, atol=1e-12)
-
-
-def test_nearest_pads_with_the_centre_itself():
-    positions = np.array([[0.0, 0, 0], [1.0, 0, 0], [1.8, 0, 0], [3.5, 0, 0]])
-    near = (
-        NeighborList(1.5, skin=1.0)
-        .update(positions, np.zeros((3, 3)), False)
-        .dense.nearest(positions, np.zeros((3, 3)), cutoff=1.5)
-    )
-    np.testing.assert_array_equal(near.index, [[1, 0], [2, 0], [1, 2], [3, 3]])
-    np.testing.assert_array_equal(near.mask, [[1, 0], [1, 1], [1, 0], [0, 0]])
 
 
 CUBE = np.eye(3) * 5.0
@@ -337,7 +302,7 @@ def test_wrong_options_are_refused():
     with pytest.raises(ConfigError, match=r"skin = -0\.1"):
         NeighborList(5.0, skin=-0.1)
     with pytest.raises(ConfigError, match="nsel = 0"):
-        select_nearest(np.ones((1, 1)), cutoff=2.0, nsel=0)
+        select_nearest(torch.ones(1, 1), cutoff=2.0, nsel=0)
 
 
 @pytest.mark.parametrize("full", [True, False])
