@@ -157,19 +157,15 @@ def test_lora_starts_at_the_model_and_merges_exactly(two_heads, lj_data, tmp_pat
 
 def test_replay_keeps_the_old_head(two_heads, lj_data, tmp_path):
     data, old = lj_data(6, name="new", shift=5.0), lj_data(10)
-    result = finetune(
-        two_heads,
-        data,
-        SHORT,
-        output=tmp_path,
-        replay={"A": TrainingSet(old, old.subset([0, 1]), weight=3.0)},
-        progress=False,
-    )
-    assert [h.name for h in result.potential.config.heads] == ["new", "A"]
-    kept = evaluate(result.potential, old, head="A").errors
-    # Loose, because six steps of SOAP magnify the rounding of the start.
-    assert kept.force_rmse < 2.0 * evaluate(two_heads, old, head="A").errors.force_rmse
-    assert set(result.history.validation[0]["sets"]) == {"A"}
+    replay = {"A": TrainingSet(old, old.subset([0, 1]), weight=3.0)}
+    kept = []  # after so few steps one seed says little: most are better than before, one is 1.6 times worse
+    for seed in range(5):
+        config, folder = SHORT.replace(seed=seed), tmp_path / str(seed)
+        result = finetune(two_heads, data, config, output=folder, replay=replay, progress=False)
+        assert [h.name for h in result.potential.config.heads] == ["new", "A"]
+        assert set(result.history.validation[0]["sets"]) == {"A"}
+        kept.append(evaluate(result.potential, old, head="A").errors.force_rmse)
+    assert np.median(kept) < 1.1 * evaluate(two_heads, old, head="A").errors.force_rmse
     with pytest.raises(ConfigError, match="has the new head's name"):
         finetune(two_heads, data, SHORT, output=tmp_path, replay={"new": TrainingSet(old, head="A")})
 
