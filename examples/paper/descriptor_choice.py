@@ -24,7 +24,7 @@ from report import Cell, Table, write_report
 from strained_cells import elastic_constants
 
 from dpa2calc import DPA2Calculator
-from dpa2calc.training import Dataset, TrainConfig, evaluate, load_registered, train
+from dpa2calc.training import TrainConfig, evaluate, load_registered, train
 from dpa2calc.training.data.readers import iread_atoms
 
 SETS = ("Si-mlearn", "HfO2-PBE", "Mol-AcAc", "Mo-mlearn", "SSE-PBE")
@@ -46,10 +46,16 @@ def main() -> None:
     args = options()
     begin(args)
     seconds = {
-        name: once(args.output / f"seconds-{name}.json", lambda n=name: costs(n, args)) for name in args.sets
+        (variant, name): once(
+            args.output / f"seconds-{variant}-{name}.json", lambda v=variant, n=name: cost(v, n, args)
+        )
+        for name in args.sets
+        for variant in args.variants
     }
     found = {
-        (variant, name, minutes, seed): trained(variant, name, minutes, seed, seconds[name][variant], args)
+        (variant, name, minutes, seed): trained(
+            variant, name, minutes, seed, seconds[variant, name]["seconds"], args
+        )
         for minutes in args.minutes
         for seed in args.seeds
         for name in args.sets
@@ -103,27 +109,20 @@ def config_for(steps: int, seed: int, args: argparse.Namespace) -> TrainConfig:
     )
 
 
-def costs(name: str, args: argparse.Namespace) -> dict[str, float]:
-    """CPU seconds of a step of each descriptor on one set: least of two rounds, taken in turn."""
-    data, rounds = load_registered(name, args.data), []
-    for _ in range(1 if args.quick else 2):
-        rounds.append({variant: cost(variant, data, args) for variant in VARIANTS})
-    return {variant: min(found[variant] for found in rounds) for variant in VARIANTS}
-
-
-def cost(variant: str, data: Dataset, args: argparse.Namespace) -> float:
-    """CPU seconds of a step: the difference of a longer and a shorter training."""
-    few, many = (1, 3) if args.quick else (3, 23)
-    spent = []
-    for steps in (few, many):
+def cost(variant: str, name: str, args: argparse.Namespace) -> dict[str, float]:
+    """CPU seconds of a step: the difference of a longer and a shorter training, least of two rounds."""
+    data = load_registered(name, args.data)
+    few, many, rounds = (1, 3, 1) if args.quick else (3, 23, 2)
+    spent: dict[int, list[float]] = {few: [], many: []}
+    for steps in (few, many) * rounds:
         place = args.output / "cost"
         shutil.rmtree(place, ignore_errors=True)
         started = time.process_time()
         model = architecture({data.name: data}, quick=args.quick, descriptor=VARIANTS[variant])
         train(model, data, config_for(steps, 1, args), output=place, progress=False)
-        spent.append(time.process_time() - started)
+        spent[steps].append(time.process_time() - started)
     shutil.rmtree(place)
-    return max((spent[1] - spent[0]) / (many - few), 1e-3)
+    return {"seconds": max((min(spent[many]) - min(spent[few])) / (many - few), 1e-3)}
 
 
 def trained(
