@@ -170,7 +170,9 @@ def check_run(run: RunFile[TrainConfig]) -> None:
         ConfigError: what is missing, by key; or a wrong part of `[model]`.
     """
     check_paths(run)
-    if isinstance(run.model, ModelSection):
+    if isinstance(run.model, ModelSection) and run.model.start:
+        trained_model(run.model.start, run.root)
+    elif isinstance(run.model, ModelSection):
         changed_descriptor(preset(run.model.preset, run.model.type_map or ("H",)), run.model)
     elif isinstance(run.model, str) and run.model not in preset_names():
         trained_model(run.model, run.root)

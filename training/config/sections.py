@@ -87,6 +87,9 @@ class ModelSection:
     """The model to train: `[model]`."""
 
     preset: Annotated[str, "descriptor by name: paper, small, medium, large, ..."] = "small"
+    start: Annotated[
+        str, "trained model to make larger, in place of a preset: `descriptor` adds to it, new sets get heads"
+    ] = ""
     type_map: Annotated[tuple[str, ...], "elements; those of the data if not given"] = ()
     descriptor: Annotated[dict[str, Any], "changes to the preset, by part: repinit, repformer, ..."] = field(
         default_factory=dict
