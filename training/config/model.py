@@ -54,7 +54,9 @@ def _grown_model(
     descriptor = build(
         type(model.config.descriptor), _merge(to_dict(model.config.descriptor), section.descriptor, "")
     )
-    fitting = build(FittingConfig, {**to_dict(model.config.heads[0].fitting), **section.fitting})
+    fitting = (
+        build(FittingConfig, {**to_dict(FittingConfig()), **section.fitting}) if section.fitting else None
+    )
     return grown(model, sets, descriptor=descriptor, fitting=fitting, seed=run.config.seed)
 
 

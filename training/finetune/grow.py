@@ -20,9 +20,11 @@ from dpa2calc.model.config import DescriptorConfig, FittingConfig, ModelConfig
 from dpa2calc.model.potential import Potential
 from dpa2calc.training.data.dataset import Dataset, Frame
 from dpa2calc.training.data.sets import TrainingData, TrainingSet, model_for
-from dpa2calc.training.energy_bias import absorb_initial_energies, fit_energy_biases
+from dpa2calc.training.energy_bias import absorb_initial_energies, fit_energy_biases, shift_energy_bias
 from dpa2calc.training.fit.predict import predict_potential
 from dpa2calc.training.fit.setup import new_potential
+
+from .finetune import rank_heads
 
 _FACTOR = re.compile(r"\.[gh][12]_residual\.\d+$")
 
@@ -37,49 +39,63 @@ def grown(
 ) -> Potential:
     """A copy of a model with the heads that `sets` lack in it, and with the parts that a descriptor adds.
 
-    What its heads predict is unchanged. New heads have fresh fitting nets and energies fitted to their sets.
+    What its heads predict is unchanged. A new head starts as the one that is best on a few of its frames,
+    with energies of the elements fitted to them.
 
     Args:
         descriptor: the model's own with parts switched on that end in a residual factor, such as
             `update_g2_has_attn` of a repformer with `update_style = "res_residual"`, or with more layers.
-        fitting: net of the new heads; the first head's if not given.
+        fitting: of fresh fitting nets for the new heads, in place of copies.
 
     Raises:
         ConfigError: a part of another shape, or one that would change the predictions.
     """
-    config = _larger(model.config, sets, descriptor or model.config.descriptor, fitting)
-    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-    potential = new_potential(config, seed=seed, dtype=dtype)
-    _take_weights(potential, model)
-    _require_equal(potential, model)
     known = {head.name for head in model.config.heads}
     fresh = {name: item for name, item in sets.items() if (item.head or name) not in known}
+    patterns = {} if fitting else _best_heads(model, fresh, seed)
+    config = _larger(model.config, fresh, descriptor or model.config.descriptor, fitting, patterns)
+    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+    potential = new_potential(config, seed=seed, dtype=dtype)
+    _take_weights(potential, model, patterns)
+    _require_equal(potential, model)
     if fresh:
         data = TrainingData.of(fresh, config)
         fit_energy_biases(potential, data)
-        absorb_initial_energies(potential, data, seed=seed)
+        if fitting:
+            absorb_initial_energies(potential, data, seed=seed)
+        for head in () if fitting else sorted(set(data.heads.values())):
+            joint = Dataset(tuple(data.frames(head)), config.heads[head].name)
+            shift_energy_bias(potential, joint, head=head, frames=20, seed=seed)
     return potential
+
+
+def _best_heads(model: Potential, fresh: Mapping[str, TrainingSet], seed: int) -> dict[str, int]:
+    """For each new head the place of the old one that does best on a few frames of its first set."""
+    names = [head.name for head in model.config.heads]
+    return {
+        item.head or name: names.index(rank_heads(model, item.train, frames=6, seed=seed)[0].head)
+        for name, item in reversed(fresh.items())
+    }
 
 
 def _larger(
     config: ModelConfig,
-    sets: Mapping[str, TrainingSet],
+    fresh: Mapping[str, TrainingSet],
     descriptor: DescriptorConfig,
     fitting: FittingConfig | None,
+    patterns: Mapping[str, int],
 ) -> ModelConfig:
-    known = {head.name for head in config.heads}
-    fresh = {name: item for name, item in sets.items() if (item.head or name) not in known}
     heads = list(config.heads)
     if fresh:
-        net = fitting or config.heads[0].fitting
-        made = model_for("small", fresh, type_map=config.type_map).heads
-        heads += [dataclasses.replace(head, fitting=net) for head in made]
+        for head in model_for("small", fresh, type_map=config.type_map).heads:
+            net = fitting or config.heads[patterns[head.name]].fitting
+            heads.append(dataclasses.replace(head, fitting=net))
     return dataclasses.replace(config, descriptor=descriptor).with_heads(tuple(heads))
 
 
 @torch.no_grad()
-def _take_weights(potential: Potential, model: Potential) -> None:
-    """Weights and statistics of the old model; zero for the factors of new updates."""
+def _take_weights(potential: Potential, model: Potential, patterns: Mapping[str, int]) -> None:
+    """Weights and statistics of the old model, copies for new heads; zero for the factors of new updates."""
     old, new = model.state_dict(), potential.state_dict()
     moved = [name for name, value in old.items() if name not in new or new[name].shape != value.shape]
     if moved:
@@ -93,6 +109,9 @@ def _take_weights(potential: Potential, model: Potential) -> None:
             value.copy_(old[name])
         elif _FACTOR.search(name):
             value.zero_()
+    names = [head.name for head in potential.config.heads]
+    for name, place in patterns.items():
+        potential.heads[names.index(name)].load_state_dict(model.heads[place].state_dict())
 
 
 def _require_equal(potential: Potential, model: Potential) -> None:

@@ -49,7 +49,8 @@ def test_a_larger_model_predicts_the_same_and_learns_with_its_new_parts(bare, lj
     assert [head.name for head in model.config.heads] == ["A", "B"]
     for old, new in zip(predictions(bare, data), predictions(model, data)):
         assert new == pytest.approx(old, abs=1e-5)
-    # A fresh head begins at the level of its labels.
+    # A new head begins as the old one, at the level of its labels.
+    assert predictions(model, data, head=1)[1] == pytest.approx(predictions(bare, data)[1], abs=1e-5)
     labels = np.array([frame.energy for frame in data])
     assert abs(np.mean(predictions(model, data, head=1)[0] - labels)) < 0.2 * np.abs(labels).mean()
     config = TrainConfig(steps=3, batch_atoms=8, warmup_steps=0, learning_rate=1e-2)
