@@ -11,7 +11,6 @@ made from the weights in well under a second and are no part of a checkpoint.
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -97,7 +96,7 @@ def _table(part: TabulatedPart, tolerance: float, closest: float) -> EmbeddingTa
     return build_table(jets, tolerance=tolerance, **_range(part.environment, closest))
 
 
-def _range(environment: Environment, closest: float) -> dict[str, Any]:
+def _range(environment: Environment, closest: float) -> dict[str, float]:
     """Arguments that can occur for any type of the centre."""
     mean, std = environment.mean[:, 0].double(), environment.std[:, 0].double()
 
