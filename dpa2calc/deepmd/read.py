@@ -248,11 +248,7 @@ def _weight_types(branch: Branch) -> set[torch.dtype]:
 
 
 def _check_weights(value: Tensor, name: str, types: set[torch.dtype]) -> None:
-    """Refuse numbers that no network of deepmd-kit has: whole or complex ones, and those that are not finite.
-
-    Raises:
-        CheckpointError: the array is named.
-    """
+    """Refuse numbers that no network of deepmd-kit has: whole, complex, or not finite ones."""
     if value.dtype not in types:
         kind = str(value.dtype).removeprefix("torch.")
         raise CheckpointError(
