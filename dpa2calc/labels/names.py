@@ -210,9 +210,7 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def virial_label(
-    atoms: Atoms, *, stress: str = "stress", virial: str = "virial", source: str = ""
-) -> tuple[np.ndarray | None, str]:
+def virial_label(atoms: Atoms, *, stress: str, virial: str) -> tuple[np.ndarray | None, str]:
     """The virial (3, 3) in eV under one of two names, or None; and why a stress was left out, or "".
 
     A stress (eV/Å^3, ASE's sign) goes first. One volume belongs to it only in a cell that is periodic in
@@ -221,15 +219,14 @@ def virial_label(
     Raises:
         DataError: a wrong shape.
     """
-    prefix = f"{source}: " if source else ""
     found = stored_label(atoms, stress)
     if found is not None:
-        matrix = as_matrix(found, f"{prefix}{stress}")
+        matrix = as_matrix(found, stress)
         if not is_crystal(atoms):
             return None, f"a stress needs a cell periodic in three directions, pbc is {atoms.pbc.tolist()}"
         return -atoms.get_volume() * matrix, ""
     found = stored_label(atoms, virial)
-    return (None, "") if found is None else (as_matrix(found, f"{prefix}{virial}"), "")
+    return (None, "") if found is None else (as_matrix(found, virial), "")
 
 
 # The keys that name each kind of label, and what names of such labels have in common.

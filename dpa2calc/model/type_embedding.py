@@ -10,6 +10,7 @@ from ase.data import atomic_numbers
 from torch import Tensor, nn
 
 from dpa2calc.errors import ElementError
+from dpa2calc.model.config import DPA1Config, DPA2Config
 from dpa2calc.model.layers import Dense, skip_width
 
 _SHELLS = "1s 2s 2p 3s 3p 3d 4s 4p 4d 4f 5s 5p 5d 5f 6s 6p 6d 7s 7p".split()
@@ -79,15 +80,15 @@ class TypeEmbedding(nn.Module):
 
     inputs: Tensor
 
-    def __init__(self, type_map: tuple[str, ...], width: int, *, use_econf: bool, bias: bool):
+    def __init__(self, type_map: tuple[str, ...], config: DPA2Config | DPA1Config):
         super().__init__()
-        if use_econf:
+        if config.use_econf_tebd:
             inputs = torch.as_tensor(electron_configurations(type_map))  # float64, cast with the model
         else:
             inputs = torch.eye(len(type_map), dtype=torch.float32)
         self.register_buffer("inputs", inputs, persistent=False)
-        self.layer = Dense(inputs.shape[1], width, bias=bias)
-        self.skip = skip_width(inputs.shape[1], width)
+        self.layer = Dense(inputs.shape[1], config.tebd_dim, bias=config.use_tebd_bias)
+        self.skip = skip_width(inputs.shape[1], config.tebd_dim)
 
     def forward(self) -> Tensor:
         """All type vectors, (n_types, width)."""

@@ -20,9 +20,7 @@ class DPA1(Descriptor):
 
     def __init__(self, config: DPA1Config, type_map: tuple[str, ...]):
         super().__init__(config, type_map)
-        self.type_embedding = TypeEmbedding(
-            type_map, config.tebd_dim, use_econf=config.use_econf_tebd, bias=config.use_tebd_bias
-        )
+        self.type_embedding = TypeEmbedding(type_map, config)
         environment = Environment(config, config, self.n_types, mean_is_zero=config.set_davg_zero)
         self.repinit = Repinit(config, environment, smooth=config.smooth_type_embedding)
         self.repinit.attention.extend(NeighborAttention(config) for _ in range(config.attn_layer))

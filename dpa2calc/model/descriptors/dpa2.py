@@ -32,9 +32,7 @@ class DPA2(Descriptor):
         def environment(shell: RepinitConfig | ThreeBodyConfig) -> Environment:
             return Environment(shell, config, self.n_types, mean_is_zero=i.set_davg_zero)
 
-        self.type_embedding = TypeEmbedding(
-            type_map, config.tebd_dim, use_econf=config.use_econf_tebd, bias=config.use_tebd_bias
-        )
+        self.type_embedding = TypeEmbedding(type_map, config)
         self.repinit = Repinit(i, environment(i), smooth=config.smooth)
         self.three_body = ThreeBody(t, i, environment(t), smooth=config.smooth) if t is not None else None
         n_in = self.repinit.width + (self.three_body.width if self.three_body else 0)
