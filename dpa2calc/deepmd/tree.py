@@ -102,16 +102,13 @@ def _descriptor_params(node: Tree) -> Tree:
     if "type" not in node:
         raise CheckpointError("the descriptor names no type")
     params = _scalars(node)
-    params["use_exp_switch"] = any(sub.get("use_exp_switch") for sub in _env_mats(node))
+    blocks = [node, *(value for value in node.values() if isinstance(value, Mapping))]
+    environments = [sub["env_mat"] for sub in blocks if isinstance(sub.get("env_mat"), Mapping)]
+    params["use_exp_switch"] = any(environment.get("use_exp_switch") for environment in environments)
     if node["type"] == "dpa2":
         params["repinit"] = dict(node["repinit_args"])
         params["repformer"] = dict(node["repformer_args"])
     return params
-
-
-def _env_mats(node: Tree) -> list[Tree]:
-    nodes = [node, *(value for value in node.values() if isinstance(value, Mapping))]
-    return [sub["env_mat"] for sub in nodes if isinstance(sub.get("env_mat"), Mapping)]
 
 
 def _descriptor_arrays(node: Tree) -> Arrays:

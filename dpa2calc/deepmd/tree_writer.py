@@ -131,23 +131,21 @@ class TreeWriter:
         return shared | norm | whole | {"attention_layers": layers}
 
     def _dpa2(self, c: DPA2Config) -> Tree:
+        at = f"descriptor.{PARTS['repformers_variable']}"
         node: Tree = {
             "@version": 3,
             "ntypes": self.config.n_types,
             "type_embedding": self._type_embedding(c),
             "g1_shape_tranform": {"@class": "Identity", "@version": 1},
-            "repformers_variable": self._repformers(c),
+            "repformers_variable": self._layers(at, "g2_embd")
+            | {"repformer_layers": [self._repformer_layer(c, k) for k in range(c.repformer.nlayers)]}
+            | self._environment(at, c.repformer),
         }
         node |= self._layers("descriptor", "g1_shape_tranform", "tebd_transform")
         for key, shell in (("repinit_variable", c.repinit), ("repinit_three_body_variable", c.three_body)):
             if shell is not None:
                 node[key] = self._block(f"descriptor.{PARTS[key]}", shell, c.repinit)
         return node
-
-    def _repformers(self, c: DPA2Config) -> Tree:
-        at = f"descriptor.{PARTS['repformers_variable']}"
-        layers = {"repformer_layers": [self._repformer_layer(c, k) for k in range(c.repformer.nlayers)]}
-        return self._layers(at, "g2_embd") | layers | self._environment(at, c.repformer)
 
     def _repformer_layer(self, c: DPA2Config, k: int) -> Tree:
         r, at = c.repformer, f"descriptor.repformers.layers.{k}"

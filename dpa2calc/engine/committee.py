@@ -175,7 +175,8 @@ def make_members(
         raise ConfigError(f"committee = {committee!r}; give a list of models or of (model, head) pairs")
     members = [first]
     for entry in committee:
-        if not isinstance(entry, (str, os.PathLike, Potential)) and not _is_pair(entry):
+        is_pair = isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[1], (str, type(None)))
+        if not is_pair and not isinstance(entry, (str, os.PathLike, Potential)):
             raise ConfigError(
                 f"committee has {entry!r}; give models or (model, head) pairs, head a name or None"
             )
@@ -188,10 +189,6 @@ def make_members(
     if len(members) == 1:
         raise ConfigError("committee = [] has no members; leave it out, or give at least one further model")
     return tuple(members)
-
-
-def _is_pair(entry: object) -> bool:
-    return isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[1], (str, type(None)))
 
 
 def each_spec(members: Sequence[Member], build: Callable[[GraphSpec], Made]) -> list[Made]:
