@@ -96,8 +96,7 @@ def _suggestion(name: str, heads: Sequence[HeadLike]) -> str:
             for start in range(len(words)):
                 spellings.setdefault("_".join(words[start:]), head.name)
     close = difflib.get_close_matches(_normalise(name), spellings, n=3, cutoff=0.7)
-    found = list(dict.fromkeys(spellings[spelling] for spelling in close))
-    return f"; did you mean {' or '.join(repr(n) for n in found)}?" if found else ""
+    return did_you_mean(spellings[spelling] for spelling in close)
 
 
 def heads_that_know(elements: Iterable[str], heads: Sequence[Head]) -> list[Head]:
@@ -160,3 +159,9 @@ def _elements(symbols: Sequence[str]) -> str:
     if len(symbols) <= _MANY_ELEMENTS:
         return " ".join(symbols)
     return f"{len(symbols)} elements: {' '.join(symbols[:6])} ... {' '.join(symbols[-3:])}"
+
+
+def did_you_mean(names: Iterable[str]) -> str:
+    """The end of a message about an unknown name: those that are spelt alike, each once, or nothing."""
+    found = dict.fromkeys(names)
+    return f"; did you mean {' or '.join(map(repr, found))}?" if found else ""

@@ -6,7 +6,6 @@ import difflib
 import json
 import os
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from dpa2calc.errors import CheckpointError, DownloadError
 from dpa2calc.files.typed import build
+from dpa2calc.heads import did_you_mean
 from dpa2calc.store.download import check_sha256, download, manual_instructions
 
 _MODEL_SUFFIXES = (".safetensors", ".pt", ".pth", ".dp", ".yaml", ".yml", ".pb", ".ckpt")
@@ -101,9 +101,11 @@ def resolve_model(name_or_path: str | os.PathLike[str], *, offline: bool = False
         return _fetch(entry, offline)
     looks_like_path = "/" in text or os.sep in text or path.suffix.lower() in _MODEL_SUFFIXES
     if looks_like_path or not isinstance(name_or_path, str):
-        raise CheckpointError(f"there is no file {path.absolute()}{_did_you_mean(path)}")
+        raise CheckpointError(f"there is no file {path.absolute()}{_near(path)}")
+    close = difflib.get_close_matches(_normalise(text), _spellings(), n=3)
+    meant = did_you_mean(_spellings()[spelling].name for spelling in close)
     raise CheckpointError(
-        f"{text!r} is neither a file nor the name of a model{_suggestion(text)}; "
+        f"{text!r} is neither a file nor the name of a model{meant}; "
         f"names are {', '.join(available_models())}"
     )
 
@@ -135,19 +137,9 @@ def _normalise(name: str) -> str:
     return name.strip().lower().replace("_", "-").replace(" ", "-")
 
 
-def _suggestion(name: str) -> str:
-    close = difflib.get_close_matches(_normalise(name), _spellings(), n=3)
-    return _ask(_spellings()[spelling].name for spelling in close)
-
-
-def _did_you_mean(path: Path) -> str:
+def _near(path: Path) -> str:
     """Name files beside the missing one that are spelt alike."""
     if not os.path.isdir(path.parent):
         return f" (nor a folder {path.parent.absolute()})"
     present = [p.name for p in path.parent.iterdir() if p.suffix.lower() in _MODEL_SUFFIXES]
-    return _ask(difflib.get_close_matches(path.name, present, n=3))
-
-
-def _ask(names: Iterable[str]) -> str:
-    found = list(dict.fromkeys(names))
-    return f"; did you mean {' or '.join(map(repr, found))}?" if found else ""
+    return did_you_mean(difflib.get_close_matches(path.name, present, n=3))
