@@ -98,7 +98,6 @@ class Trainer:
         self.average = WeightAverage(self.parameters, config.ema_decay)
         self.clipper = Clipper(config.gradient_clip, config.gradient_clip_relative)
         self.batch_clipper = BatchClipper(config.gradient_clip_batch)
-        self.schedule, self.prefactors = config.make_schedule(), config.make_prefactors()
         self.step, self.since_best = 0, 0
         self.best_score: float | None = None
         self.sampler_state = self.sampler.state()
@@ -181,7 +180,7 @@ class Trainer:
             last = self.step == c.steps
             reason = "interrupt" if interrupted else "time" if late and not last else ""
             if self.step % c.log_every == 0 or last:
-                rate = self.schedule.learning_rate(step)
+                rate = c.learning_rate_at(step)
                 record = interval.record(self.step, rate, batches.waited, self.processes)
                 if log is not None:
                     log.write(record)
@@ -225,7 +224,7 @@ class Trainer:
         self, step: int, batches: list[Batch], interval: Interval, timed_out: bool
     ) -> tuple[bool, bool]:
         """One optimiser step; returns whether any process was interrupted, or is out of time."""
-        prefactors = self.prefactors.at(self.schedule.fraction(step))
+        prefactors = self.config.prefactors(self.config.rate_fraction(step))
         self.optimizer.zero_grad()
         finite, logs = True, []
         for batch in batches:
@@ -247,7 +246,7 @@ class Trainer:
         if bad or not math.isfinite(norm):
             raise self._not_finite("gradient" if finite else "loss", step, batches)
         interval.steps, interval.norm = interval.steps + 1, interval.norm + norm
-        self.optimizer.step(self.schedule.learning_rate(step))
+        self.optimizer.step(self.config.learning_rate_at(step))
         self.average.update(step)
         return interrupted, late
 
