@@ -137,7 +137,7 @@ class TrainConfig:
         return max(low ** (done // interval * interval / total), low)
 
     def learning_rate_at(self, step: int) -> float:
-        """Learning rate of a step counted from 0, after a linear warm-up over at most a fifth of all steps."""
+        """Learning rate of a step counted from 0, with a linear warm-up over at most a fifth of all steps."""
         warm = min((step + 1) / self._warmup, 1.0) if self._warmup else 1.0
         return self.learning_rate * self.rate_fraction(step) * warm
 
@@ -172,20 +172,20 @@ class TrainConfig:
     @classmethod
     def paper(cls, **changes: Any) -> TrainConfig:
         """The protocol of the paper's section S9: 10^6 steps, batch of one frame, 2e-4 to 3e-8."""
-        values: dict[str, Any] = {
-            "steps": 1_000_000,
-            "batch_atoms": 1,
-            "optimizer": "adam",
-            "schedule": "exponential",
-            "warmup_steps": 0,
-            "gradient_clip_relative": None,
-            "ema_decay": 0.0,
-            "final_bias_frames": 0,
-            "learning_rate": 2e-4,
-            "learning_rate_stop": 3e-8,
-            "decay_steps": 5000,
-        }
-        return cls(**{**values, **changes})
+        protocol = cls(
+            steps=1_000_000,
+            batch_atoms=1,
+            optimizer="adam",
+            schedule="exponential",
+            warmup_steps=0,
+            gradient_clip_relative=None,
+            ema_decay=0.0,
+            final_bias_frames=0,
+            learning_rate=2e-4,
+            learning_rate_stop=3e-8,
+            decay_steps=5000,
+        )
+        return protocol.replace(**changes)
 
     def replace(self, **changes: Any) -> TrainConfig:
         """The same with some options changed."""
@@ -199,7 +199,6 @@ class FinetuneConfig(TrainConfig):
     steps: Annotated[int, "number of optimiser steps"] = 5000
     learning_rate: Annotated[float, "learning rate at the start"] = 5e-3
     warmup_steps: Annotated[int, "steps over which the learning rate rises (at most a fifth)"] = 100
-    ema_decay: Annotated[float, "decay of the running average of the weights (0 = no average)"] = 0.99
     validate_every: Annotated[int, "steps between validations"] = 500
     start_head: Annotated[str, "a head's name, 'best' (least zero-shot error) or 'fresh'"] = "best"
     zero_shot_frames: Annotated[int, "frames for the choice of head and the bias fit"] = 100
