@@ -34,8 +34,8 @@ def undetermined(
         variants = fit_variants(volumes, curve, form, best)
         errors.append(fit_errors(volumes, curve, form, best, variants)[2])
         known.append([*variants.others[:, 1], variants.inner[1]])
-    modulus, expansion = fits[:, 2], _expansion(temperatures, fits[:, 1])
-    others = np.array([_expansion(temperatures, column) for column in np.array(known).T])  # (3, n_t)
+    modulus, expansion = fits[:, 2], thermal_expansion(temperatures, fits[:, 1])
+    others = np.array([thermal_expansion(temperatures, column) for column in np.array(known).T])  # (3, n_t)
     allowed = _EXPANSION * np.maximum(np.abs(expansion), _FLOOR * np.abs(expansion).max())
     apart = ~(np.abs(others - expansion) <= allowed).all(axis=0)
     apart[temperatures == 0.0] = False
@@ -52,5 +52,6 @@ def undetermined(
     return np.any([bad for bad, _ in rules], axis=0), "; ".join(reasons)
 
 
-def _expansion(temperatures: np.ndarray, volume: np.ndarray) -> np.ndarray:
+def thermal_expansion(temperatures: np.ndarray, volume: np.ndarray) -> np.ndarray:
+    """Volumetric expansion (n_t,) in 1/K from volumes (n_t,)."""
     return np.gradient(volume, temperatures, edge_order=2) / volume

@@ -75,9 +75,14 @@ def checked_copy(atoms: Atoms, *, what: str, periodic: bool = True) -> tuple[Ato
     return copy, atoms.calc
 
 
+def offers_stress(calculator: object) -> bool:
+    """Whether a calculator gives the stress."""
+    return "stress" in getattr(calculator, "implemented_properties", ())
+
+
 def need_stress(calculator: Any, what: str) -> None:
     """Raise ConfigError unless the calculator offers stress."""
-    if "stress" not in getattr(calculator, "implemented_properties", ()):
+    if not offers_stress(calculator):
         raise ConfigError(
             f"{what} needs the stress, which {type(calculator).__name__} does not offer; "
             "use a calculator that has it"

@@ -44,6 +44,13 @@ class Frames:
     ) -> None:
         if step is not None and step < 1:
             raise DataError(f"step = {step}, but frames are read forwards; give step >= 1")
+        if isinstance(source, Frames) and start is stop is step is None:
+            source, start, stop, step = (
+                source.source,
+                source.index.start,
+                source.index.stop,
+                source.index.step,
+            )
         if isinstance(source, Atoms):
             source = [source]
         if isinstance(source, (str, os.PathLike)):

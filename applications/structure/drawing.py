@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import numpy as np
 
 from dpa2calc.files.figures import Axes
 
-Points = tuple[np.ndarray, np.ndarray]
+Curve = TypeVar("Curve")
 
 
 def draw_curve(ax: Axes, x: np.ndarray, y: np.ndarray, error: np.ndarray, label: str) -> None:
@@ -19,9 +19,12 @@ def draw_curve(ax: Axes, x: np.ndarray, y: np.ndarray, error: np.ndarray, label:
         ax.fill_between(x, y - error, y + error, color=line.get_color(), alpha=0.3, lw=0)
 
 
-def draw_references(ax: Axes, reference: Any, points: Callable[[Any], Points]) -> None:
+def draw_references(
+    ax: Axes, reference: Curve | Mapping[str, Curve] | None,
+    points: Callable[[Curve], tuple[np.ndarray, np.ndarray]],
+) -> None:  # fmt: skip
     """Nothing, one curve, or several by name, in black; `points` gives x and y of one."""
-    named = reference if isinstance(reference, dict) else {"reference": reference}
+    named = reference if isinstance(reference, Mapping) else {"reference": reference}
     for (name, curve), style in zip(named.items(), ("--", ":", "-.") * len(named)):
         if curve is not None:
             ax.plot(*points(curve), "k" + style, lw=1.3, label=name, zorder=3)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 
@@ -65,10 +63,3 @@ def first_minimum(r: np.ndarray, g: np.ndarray) -> float | None:
     while last + 1 < len(g) and smooth[last + 1] <= smooth[lowest] + 1e-12:
         last += 1
     return float(0.5 * (r[lowest] + r[last]))
-
-
-def named_curves(reference: Any) -> dict[str, Any]:
-    """A reference for a plot as a dict of name -> curve: none, one, or already named ones."""
-    if reference is None:
-        return {}
-    return reference if isinstance(reference, dict) else {"reference": reference}

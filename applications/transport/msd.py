@@ -54,6 +54,4 @@ def ratio_error(numerator: np.ndarray, denominator: np.ndarray) -> float:
     """68 % half-width of mean(numerator) / mean(denominator) over blocks (n_blocks,), by leaving one out."""
     n_blocks = len(numerator)
     left = (numerator.sum() - numerator) / (denominator.sum() - denominator)
-    return student(n_blocks - 1) * float(
-        np.sqrt((n_blocks - 1) / n_blocks * np.sum((left - left.mean()) ** 2))
-    )
+    return student(n_blocks - 1) * float(np.sqrt((n_blocks - 1) * np.var(left)))
