@@ -182,22 +182,18 @@ def elastic_constants(
     ions = Relaxation(fmax=fmax, max_steps=max_steps) if relax_ions else None
     run = partial(evaluate, calculator=calculator, folder=folder, stress=True, progress=progress)
     (reference,) = run([crystal], what="relaxing the cell", relaxation=first if relax == "cell" else None)
-    _check_reference(reference, fmax)
-    grid, structures = _strained(reference.atoms, magnitudes)
-    points = run(structures, what="elastic strains", relaxation=ions)
-    stresses = np.array([point.stress for point in points]).reshape(6, len(grid), 6) * GPA
-    raw, errors = _slopes(grid, stresses, reference.stress * GPA)
-    return _assemble(raw, errors, reference, symprec, magnitudes, relax_ions)
-
-
-def _check_reference(reference: Evaluated, fmax: float) -> None:
     left = np.abs(reference.stress).max() * GPA
     if left > _MAX_STRESS or reference.max_force > 10 * fmax:
         warnings.warn(
             f"elastic_constants: the crystal is not relaxed (stress up to {left:.2f} GPa, force up to "
             f"{reference.max_force:.2g} eV/Å); these are not its zero-pressure constants. Use relax='cell'",
-            stacklevel=4,
+            stacklevel=3,
         )
+    grid, structures = _strained(reference.atoms, magnitudes)
+    points = run(structures, what="elastic strains", relaxation=ions)
+    stresses = np.array([point.stress for point in points]).reshape(6, len(grid), 6) * GPA
+    raw, errors = _slopes(grid, stresses, reference.stress * GPA)
+    return _assemble(raw, errors, reference, symprec, magnitudes, relax_ions)
 
 
 def _strained(atoms: Atoms, magnitudes: np.ndarray) -> tuple[np.ndarray, list[Atoms]]:

@@ -48,14 +48,10 @@ def pressure_of_volume(form: Form, volume: npt.ArrayLike, v0: float, b0: float, 
 
 
 def fit_energy_volume(volumes: np.ndarray, energies: np.ndarray, form: Form) -> np.ndarray:
-    """Least-squares fit of a form to energies (n,) in eV at volumes (n,) in Å³.
-
-    Returns:
-        parameters (4,): e0 (eV), v0 (Å³), b0 (eV/Å³), b1.
+    """Least-squares parameters (4,) e0 (eV), v0 (Å³), b0 (eV/Å³), b1 of energies (n,) at volumes (n,).
 
     Raises:
-        StructureError: the lowest energy is not inside the range of volumes, there is no minimum, or the fit
-            fails.
+        StructureError: the lowest energy is not inside the range, there is no minimum, or the fit fails.
     """
     c2, c1, _ = np.polyfit(volumes - volumes.mean(), energies - energies.min(), 2)
     guess_v0 = volumes.mean() - c1 / (2.0 * c2) if c2 > 0 else np.nan
@@ -92,11 +88,7 @@ def standard_errors(volumes: np.ndarray, energies: np.ndarray, form: Form, best:
 
 @dataclass(frozen=True)
 class Variants:
-    """Fits beside the one reported: `others` (2, 4) of the other forms, `inner` (4,) of the inner volumes.
-
-    The inner volumes `indices` are the half of the range about the equilibrium, at least five. NaN where
-    there is no fit, as of an inner half without a minimum of its own.
-    """
+    """Fits of the other forms (2, 4), and of the inner half of the volumes, `indices`; NaN without a fit."""
 
     others: np.ndarray
     inner: np.ndarray
@@ -104,7 +96,7 @@ class Variants:
 
 
 def fit_variants(volumes: np.ndarray, energies: np.ndarray, form: Form, best: np.ndarray) -> Variants:
-    """Fit the other forms, and the inner half of the range about the volume best[1]."""
+    """Fit the other forms, and the inner half of the range about the volume best[1], at least five."""
     share = np.abs(np.cbrt(volumes / best[1]) - 1.0)
     indices = np.sort(np.argsort(share)[: max(5, int((share <= 0.55 * share.max()).sum()))])
 
@@ -123,13 +115,11 @@ def fit_variants(volumes: np.ndarray, energies: np.ndarray, form: Form, best: np
 def fit_errors(
     volumes: np.ndarray, energies: np.ndarray, form: Form, best: np.ndarray, variants: Variants | None = None
 ) -> np.ndarray:
-    """Errors (4,) of a fit that hold what the residuals alone do not show.
+    """Errors (4,) of a fit that hold what the residuals alone do not show, infinite where a variant has none.
 
     Summed in quadrature: the standard errors of the fit; the largest difference to the two other forms; and
     the difference to a fit of the inner half of the range, as far as it exceeds what the scatter of the
-    energies about a smooth curve explains. A curve that none of the forms describes so gets an error of the
-    size of its change with the range; noise of the energies adds little. Infinite where one of these has no
-    fit.
+    energies about a smooth curve explains.
     """
     variants = variants or fit_variants(volumes, energies, form, best)
     errors = standard_errors(volumes, energies, form, best)

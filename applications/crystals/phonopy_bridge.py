@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +19,6 @@ from dpa2calc.applications.shared.cached import evaluate
 from dpa2calc.applications.shared.structures import image_distance, quiet_spglib, require, symmetry_dataset
 from dpa2calc.errors import ConfigError, StructureError
 
-if TYPE_CHECKING:
-    from phonopy import Phonopy
-
 PLANCK_EV_PER_THZ = units._hplanck / units._e * 1e12  # 4.1357e-3 eV
 PURPOSE = "phonons"
 LIBRARIES = ("phonopy", "seekpath", "spglib")
@@ -31,11 +28,7 @@ _MOST_POINTS = 1_000_000  # of a mesh; a band path has a tenth
 
 
 def require_libraries() -> None:
-    """Find out before the work that phonopy, seekpath or spglib is missing.
-
-    Raises:
-        MissingDependencyError: it is named, with the way to install it.
-    """
+    """Raise MissingDependencyError, before the work, where phonopy, seekpath or spglib is missing."""
     for name in LIBRARIES:
         require(name, PURPOSE)
 
@@ -43,11 +36,7 @@ def require_libraries() -> None:
 def check_sampling(
     crystal: Atoms, mesh: npt.ArrayLike, band_spacing: float = 0.005, temperatures: npt.ArrayLike = ()
 ) -> None:
-    """Refuse before the work what is used after it.
-
-    Raises:
-        ConfigError: no mesh, spacing or temperatures, or so many points that they would fill the memory.
-    """
+    """Raise ConfigError, before the work, for what cannot be sampled or would fill the memory."""
     widest = np.linalg.norm(crystal.cell.reciprocal().array, axis=1)  # (3,) 1/Å
     numbers = np.asarray(mesh, dtype=float)
     points = np.prod(np.maximum(1.0, numbers * widest) if numbers.ndim == 0 else numbers)
@@ -67,13 +56,10 @@ def check_sampling(
 
 @dataclass(frozen=True, kw_only=True)
 class ForceConstants:
-    """Force constants of one primitive cell in one supercell.
+    """Force constants of one primitive cell in one supercell, as in `Phonons`, and the Phonopy object.
 
-    `primitive`: Atoms; `supercell_matrix` (3, 3) integers, rows times the primitive cell; `values`
-    (n_primitive, n_supercell, 3, 3) eV/Å² in phonopy's compact form, with the acoustic sum rule enforced;
-    `sum_rule_violation` the largest sum before that, relative to the largest element; `residual_force`
-    eV/Å on the undisplaced supercell (subtracted); `n_displacements`; `image_distance` Å; `phonon` the
-    Phonopy object itself, ready for q-points.
+    `values` are in phonopy's compact form, with the acoustic sum rule enforced; `sum_rule_violation` is the
+    largest sum before that, relative to the largest element; `residual_force` was subtracted.
     """
 
     primitive: Atoms
@@ -83,7 +69,7 @@ class ForceConstants:
     residual_force: float
     n_displacements: int
     image_distance: float
-    phonon: Phonopy
+    phonon: Any  # phonopy.Phonopy
 
 
 def primitive_cell(atoms: Atoms, symprec: float) -> Atoms:
@@ -110,11 +96,8 @@ def primitive_cell(atoms: Atoms, symprec: float) -> Atoms:
     )
 
 
-def build(primitive: Atoms, matrix: np.ndarray, *, symmetry: bool = True) -> Phonopy:
-    """A Phonopy object on a primitive cell; matrix (3, 3) has the supercell vectors as rows.
-
-    The symmetry search takes seconds for some hundred atoms; single q-points do not need it.
-    """
+def build(primitive: Atoms, matrix: np.ndarray, *, symmetry: bool = True) -> Any:
+    """A Phonopy object; the symmetry search takes seconds for some hundred atoms, and is for whole meshes."""
     phonopy = require("phonopy", PURPOSE)
     from phonopy.structure.atoms import PhonopyAtoms
 
@@ -130,7 +113,7 @@ def build(primitive: Atoms, matrix: np.ndarray, *, symmetry: bool = True) -> Pho
     )
 
 
-def restore(primitive: Atoms, matrix: np.ndarray, values: np.ndarray, *, symmetry: bool = True) -> Phonopy:
+def restore(primitive: Atoms, matrix: np.ndarray, values: np.ndarray, *, symmetry: bool = True) -> Any:
     """A Phonopy object with known compact force constants."""
     phonon = build(primitive, matrix, symmetry=symmetry)
     phonon.force_constants = values
@@ -145,7 +128,7 @@ def force_constants(
     phonon = build(primitive, matrix)
     phonon.generate_displacements(distance=displacement)
     cells = [phonon.supercell, *phonon.supercells_with_displacements]
-    common = {"pbc": True, "info": dict(primitive.info)}
+    common: dict[str, Any] = {"pbc": True, "info": dict(primitive.info)}
     structures = [Atoms(c.symbols, cell=c.cell, scaled_positions=c.scaled_positions, **common) for c in cells]
     points = evaluate(structures, calculator, what="phonon displacements", folder=folder, progress=progress)
     # what is left on the perfect supercell is not a response to the displacement
@@ -188,13 +171,9 @@ def band_path(
 ) -> tuple[np.ndarray, np.ndarray, list[tuple[float, str]], list[int]]:
     """Recommended path of the Hinuma et al. recipe through reciprocal space, by seekpath.
 
-    Args:
-        primitive: primitive cell in any orientation.
-        spacing: distance of neighbouring q-points, 1/Å (without 2 pi).
-
     Returns:
-        q-points (n, 3) fractional, distances (n,) 1/Å, ticks (distance, label), and the index at which
-        each connected piece starts.
+        q-points (n, 3) fractional, distances (n,) 1/Å (without 2 pi), ticks (distance, label), and the index
+        at which each connected piece starts.
     """
     seekpath = require("seekpath", "the band path")
     structure = (primitive.cell.array, primitive.get_scaled_positions(), _labels(primitive)[0])
@@ -237,21 +216,15 @@ def _pretty(label: str) -> str:
 
 
 def thermal_properties(
-    frequencies: np.ndarray, weights: np.ndarray, temperatures: np.ndarray, *, cutoff: float = 1e-3
+    frequencies: np.ndarray, weights: np.ndarray, temperatures: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Harmonic free energy (eV), entropy (eV/K), heat capacity (eV/K) per cell, each (n_temperatures,).
 
-    F = sum h f / 2 + kT ln(1 - exp(-h f / kT)), averaged over q-points with their weights, over the modes
-    above the cutoff.
-
-    Args:
-        frequencies: (n_q, n_modes) THz, imaginary ones negative.
-        weights: (n_q,).
-        temperatures: K, zero allowed.
-        cutoff: modes at or below this frequency (THz) are left out.
+    F = sum h f / 2 + kT ln(1 - exp(-h f / kT)), averaged over q-points with their weights (n_q,), over the
+    modes of `frequencies` (n_q, n_modes) THz, imaginary ones negative, above 1e-3 THz.
     """
     share = np.broadcast_to((weights / weights.sum())[:, None], frequencies.shape)
-    kept = frequencies > cutoff
+    kept = frequencies > 1e-3
     energies, share = PLANCK_EV_PER_THZ * frequencies[kept], share[kept]
     values = np.zeros((3, len(temperatures)))
     values[0] = (share * energies).sum() / 2.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -47,7 +48,7 @@ def as_cut_and_relaxed(
     return rigid, run(structures, what=f"{what}, relaxing", relaxation=motion)
 
 
-def fields_of(atoms: Atoms, prefix: str = "") -> dict[str, np.ndarray]:
+def fields_of(atoms: Atoms, prefix: str = "") -> dict[str, Any]:
     """A structure as fields of a result: numbers, positions and cell."""
     parts = {"numbers": atoms.numbers, "positions": atoms.positions, "cell": atoms.cell.array}
     return {prefix + name: values.copy() for name, values in parts.items()}

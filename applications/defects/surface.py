@@ -179,11 +179,7 @@ def slab_unit(
 ) -> Atoms:
     """One lattice plane's worth of crystal: two cell vectors in the plane (shortest), the third leading out.
 
-    Args:
-        primitive: primitive cell.
-        miller: indices of the face.
-        reference: cell (3, 3) the indices refer to.
-        shift: fraction of the spacing by which the cut moves out of the widest gap between atoms.
+    Indices refer to the `reference` cell (3, 3); the cut lies in the widest gap, moved by `shift` spacings.
     """
     # a plane's indices transform as the cell vectors do: h_reference = M h_primitive
     matrix = np.rint(reference @ np.linalg.inv(primitive.cell.array))
@@ -195,7 +191,6 @@ def slab_unit(
     unit.set_cell(Cell(basis @ primitive.cell.array).standard_form()[0], scale_atoms=False)
     # the same crystal in the new basis: fractional coordinates change, the crystal only turns
     unit.set_scaled_positions(primitive.get_scaled_positions() @ np.linalg.inv(basis))
-    unit.wrap(eps=1e-6)
     height = unit.get_scaled_positions(wrap=True)[:, 2]
     unit.positions -= (_widest_gap(height) + shift) * unit.cell.array[2]
     unit.wrap(eps=1e-6)

@@ -99,11 +99,13 @@ class Vibrations(Result):
                 f"{self.formula} has {self.n_imaginary} imaginary modes (lowest "
                 f"{self.frequencies[0]:.1f} 1/cm), so it has no free energy; relax it further"
             )
-        quanta = self.frequencies / _INVERSE_CM
+        quanta = list(self.frequencies / _INVERSE_CM)
         if len(self.rigid_frequencies) == 0:
             thermo = HarmonicThermo(quanta, potentialenergy=self.energy)
             return float(thermo.get_helmholtz_energy(temperature, verbose=False))
-        geometry = "monatomic" if len(self.numbers) == 1 else "linear" if self.linear else "nonlinear"
+        geometry: Literal["monatomic", "linear", "nonlinear"] = "linear" if self.linear else "nonlinear"
+        if len(self.numbers) == 1:
+            geometry = "monatomic"
         gas = IdealGasThermo(
             quanta, geometry, potentialenergy=self.energy, atoms=self.atoms(),
             symmetrynumber=symmetry_number, spin=spin,
@@ -265,12 +267,7 @@ def _to_inverse_cm(eigenvalues: np.ndarray) -> np.ndarray:
 
 
 def rigid_motions(positions: np.ndarray, masses: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Orthonormal mass-weighted translations and rotations (3, 5 or 6 rows of length 3n); is it linear?
-
-    Args:
-        positions: (n, 3) Å.
-        masses: (n,) u.
-    """
+    """Orthonormal mass-weighted translations and rotations (3, 5 or 6 rows of length 3n); is it linear?"""
     n = len(masses)
     root = np.sqrt(masses)[:, None]
     centred = positions - np.average(positions, axis=0, weights=masses)

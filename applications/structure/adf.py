@@ -15,7 +15,7 @@ from dpa2calc.errors import ConfigError, DataError, StructureError
 from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result, library_versions
 
-from .drawing import draw_curve, draw_references
+from .curves import draw_curve, draw_references
 from .pair_counts import ElementsLike, check_bins, indices_of, neighbour_vectors, parse_elements
 from .rdf import radial_distributions
 

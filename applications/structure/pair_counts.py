@@ -34,11 +34,7 @@ def check_bins(length: float, width: float) -> None:
 
 
 def indices_of(atoms: Atoms, element: str, where: str) -> np.ndarray:
-    """Indices of the atoms of one element.
-
-    Raises:
-        ElementError: there is none.
-    """
+    """Indices of the atoms of one element; raises ElementError where there is none."""
     found = np.flatnonzero(np.array(atoms.get_chemical_symbols()) == element)
     if not len(found):
         present = " ".join(sorted(set(atoms.get_chemical_symbols()))) or "no atom at all"
@@ -47,11 +43,7 @@ def indices_of(atoms: Atoms, element: str, where: str) -> np.ndarray:
 
 
 def volume_of(atoms: Atoms, where: str) -> float:
-    """Volume in Å³ of a cell that is periodic in three directions.
-
-    Raises:
-        StructureError: it is not periodic, or flat.
-    """
+    """Volume in Å³ of a cell; raises StructureError unless it is periodic in three directions, not flat."""
     if not atoms.pbc.all():
         pbc = "".join("T" if p else "F" for p in atoms.pbc)
         raise StructureError(

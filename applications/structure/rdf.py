@@ -18,7 +18,7 @@ from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result, ShownBySummary, library_versions
 
-from .drawing import draw_curve, draw_references
+from .curves import draw_curve, draw_references, first_maximum, first_minimum, vertex
 from .pair_counts import (  # fmt: skip
     ElementsLike,
     cell_heights,
@@ -28,7 +28,6 @@ from .pair_counts import (  # fmt: skip
     parse_elements,
     volume_of,
 )
-from .peaks import first_maximum, first_minimum, vertex
 
 Normalisation: TypeAlias = Literal["auto", "N-1", "N"]
 Arrays: TypeAlias = tuple[npt.ArrayLike, npt.ArrayLike]

@@ -113,10 +113,7 @@ _DIRECTIONS = np.array([v for v in itertools.product((-1, 0, 1), repeat=3) if an
 def direction_name(vector: np.ndarray, cell: np.ndarray, threshold: float = 0.0) -> str:
     """The nearest of [100], [110], [111] and their kin in the axes of the cell, such as "[0 0 -1]".
 
-    Args:
-        vector: (3,) Å.
-        cell: (3, 3) Å; its (normalised) vectors are the axes, so a cubic supercell serves as well.
-        threshold: a shorter vector gives "none".
+    A vector shorter than the threshold, in Å, gives "none".
     """
     if np.linalg.norm(vector) <= threshold:
         return "none"

@@ -57,7 +57,7 @@ class PhaseTransition(Result):
         """Collect stages and locate the step of the order parameter on each branch."""
         target = np.array([stage.target for stage in stages])
         branch = tuple(stage.branch for stage in stages)
-        columns = {
+        columns: dict[str, Any] = {
             name: np.array([getattr(stage, name) for stage in stages])
             for name in "temperature lengths angles tetragonality displacement polar local".split()
         }

@@ -40,11 +40,7 @@ class Stage:
 def measure_stage(
     result: MDResult, branch: str, target: float, cages: Cages | None, repeats: np.ndarray, skip: float
 ) -> Stage:
-    """Average the part of a run after the fraction `skip`.
-
-    Raises:
-        ConfigError: fewer than 20 frames are left.
-    """
+    """Average the part of a run after the fraction `skip`; raises ConfigError with too few frames."""
     begin = skip * result.time_fs[-1]
     rows = result.time_fs >= begin
     pressure = float(result.config["pressure_gpa"]) * units.GPa

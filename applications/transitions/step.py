@@ -31,16 +31,9 @@ def find_step(temperature: np.ndarray, order: np.ndarray, error: np.ndarray, see
     points about the best curve that never rises (isotonic regression): errors from short, correlated stages
     are too small, and points that go up and down show it. The fall over the steepest interval must exceed
     three times the noise of its two points, or the whole fall five times. Noise alone passes in less than
-    5 % of the cases, also where the errors given are half of the true ones. The error
-    of the position adds its scatter when the points move within their errors, and the width of the interval
-    over sqrt(12).
-
-    Args:
-        temperature: (n,) K, in any order. order: (n,). error: (n,) errors of `order`.
-        seed: of the resampling.
-
-    Returns:
-        A position, or NaN with a reason when the fall is noise, or even and to no less than half.
+    5 % of the cases, also where the errors given are half of the true ones. The error of the position adds
+    its scatter when the points move within their errors, and the width of the interval over sqrt(12). A fall
+    that is noise, or even and to no less than half, gives NaN with a reason.
     """
     by = np.argsort(temperature)
     x, y, s = temperature[by], order[by], np.nan_to_num(error[by])

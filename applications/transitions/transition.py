@@ -111,7 +111,7 @@ def phase_transition(
         "options": options,
     }
     stages: list[Stage] = []
-    branches = {"heating": rising, "cooling": rising[::-1] if cooling else []}
+    branches = {"heating": rising, "cooling": rising[::-1] if cooling else rising[:0]}
     with work_folder(folder, belongs) as place:
         start.calc = calculator
         for branch, temperature in ((name, float(t)) for name, row in branches.items() for t in row):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -66,10 +66,10 @@ class Arrhenius(Result):
         return float(np.exp(log)), float(np.exp(log - width)), float(np.exp(log + width))
 
     def summary(self) -> str:
-        n, value = len(self.temperatures), self._energy()
+        n = len(self.temperatures)
         lines = [
             f"Arrhenius fit of {self.quantity} diffusion of {self.species}, {n} temperatures",
-            f"  activation energy  {value}{f': {self.reason}' if self.reason else ''}",
+            f"  activation energy  {self._energy()}{f': {self.reason}' if self.reason else ''}",
         ]
         if not self.reason:
             value, low, high = (x * CM2_PER_S for x in self.at(300.0))
@@ -167,17 +167,19 @@ def arrhenius(
         temperatures = np.asarray(data, dtype=float)
     values = np.asarray(values, dtype=float)
     errors = np.full(len(values), np.nan) if errors is None else np.asarray(errors, dtype=float)
-    given = {"species": species, "quantity": quantity}
-    given |= {"temperatures": temperatures, "values": values, "errors": errors}
+    given: dict[str, Any] = {
+        "species": species, "quantity": quantity, "temperatures": temperatures, "values": values,
+        "errors": errors,
+    }  # fmt: skip
     sources = {"sources": [result.provenance.get("source") for result in results]}
     missing = np.flatnonzero(np.isnan(values)) if results else np.empty(0, dtype=int)
     if len(missing):
         first = results[missing[0]]
         why = first.reason if quantity == "tracer" else first.collective_reason
         reason = f"D at {', '.join(f'{t:g}' for t in temperatures[missing])} K is not determined ({why}), or "
-        nothing = dict.fromkeys(_FITTED, float("nan"))
         reason += "leave that temperature out"
-        return Arrhenius(**given, **nothing, reason=reason, provenance=sources)
+        given |= dict.fromkeys(_FITTED, float("nan"))
+        return Arrhenius(**given, reason=reason, provenance=sources)
     _check(temperatures, values, errors)
 
     known = bool(np.isfinite(errors).all())

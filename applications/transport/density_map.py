@@ -178,7 +178,11 @@ def density_map(
         counts += np.bincount(flat, minlength=len(counts))
     n_cells = int(np.prod(fold))
     voxel_volume = paths.volume / n_cells / len(counts)
-    first_cell = _hosts_of_one_cell(paths, cell, fold)
+    # the host atoms of one of the folded cells, that at the corner; with a little slack, so that atoms on a
+    # face are not counted on both sides or on none by their vibrations
+    scaled = np.linalg.solve(cell.T, paths.host_positions.T).T
+    inside = ((scaled + 0.02) % np.array(fold) < 1.0).all(axis=1)
+    first_cell = np.flatnonzero(inside | (max(fold) == 1))
     return DensityMap(
         species=species,
         density=(counts / (paths.n_frames * n_cells * voxel_volume)).reshape(shape),
@@ -190,13 +194,3 @@ def density_map(
         drift=paths.drift,
         provenance={"source": paths.provenance.get("source")},
     )
-
-
-def _hosts_of_one_cell(paths: Paths, cell: np.ndarray, fold: tuple[int, int, int]) -> np.ndarray:
-    """Indices of the host atoms in one of the folded cells: those nearest its corner (0, 0, 0)."""
-    if max(fold) == 1 or not paths.host_symbols:
-        return np.arange(len(paths.host_symbols))
-    scaled = np.linalg.solve(cell.T, paths.host_positions.T).T
-    # a little slack, so that atoms on a face are not counted on both sides or on none by their vibrations
-    scaled = (scaled + 0.02) % np.array(fold)
-    return np.flatnonzero((scaled < 1.0).all(axis=1))

@@ -77,10 +77,11 @@ class VanHove(Result):
         parts = [(self.self_part, self.self_error, "4πr²G$_s$(r, t) (1/Å)")]
         if self.distinct_part is not None and self.distinct_error is not None:
             parts.append((self.distinct_part, self.distinct_error, "G$_d$(r, t) / ρ"))
-        axes: list[Axes] = [ax]
         if ax is None:
             figure = plt.figure(figsize=(5.0, 3.0 * len(parts)), layout="constrained")
-            axes = list(figure.subplots(len(parts), 1, sharex=True, squeeze=False)[:, 0])
+            axes: list[Axes] = list(figure.subplots(len(parts), 1, sharex=True, squeeze=False)[:, 0])
+        else:
+            axes = [ax]
         colours = plt.colormaps["viridis"](np.linspace(0.0, 0.9, len(self.time)))
         for axis, (values, errors, name) in zip(axes, parts):
             for k, t in enumerate(self.time):
@@ -143,18 +144,17 @@ def van_hove(
     n_bins = int(r_max / bin_width + 1e-9)
     distinct = bool(paths.pbc.all()) and paths.n_atoms > 1
     origins = np.unique(np.linspace(0, paths.n_frames - 1 - lags.max(), n_origins).round().astype(int))
-    selves, others, moments = _averages(paths, lags, origins, distinct, n_blocks, bin_width, n_bins)
-    self_part = np.array([average.mean() for average in selves])
-    second, fourth = moments.T
+    selves, others, (second, fourth) = _averages(paths, lags, origins, distinct, n_blocks, bin_width, n_bins)
+    self_part = selves.mean()
     moved = second > 1e-20  # Å², far below any vibration: the rounding of coordinates
     return VanHove(
         species=species,
         time=lags * paths.interval_ps,
         r=bin_width * (np.arange(n_bins) + 0.5),
         self_part=self_part,
-        self_error=np.array([average.error() for average in selves]),
-        distinct_part=np.array([average.mean() for average in others]) if distinct else None,
-        distinct_error=np.array([average.error() for average in others]) if distinct else None,
+        self_error=selves.error(),
+        distinct_part=others.mean() if distinct else None,
+        distinct_error=others.error() if distinct else None,
         beyond=1.0 - self_part.sum(axis=1) * bin_width,
         non_gaussian=np.where(moved, 0.6 * fourth / np.where(moved, second, 1.0) ** 2 - 1.0, np.nan),
         n_origins=len(origins),
@@ -167,20 +167,16 @@ def van_hove(
 def _averages(
     paths: Paths, lags: np.ndarray, origins: np.ndarray, distinct: bool, n_blocks: int, width: float,
     n_bins: int,
-) -> tuple[list[BlockAverage], list[BlockAverage], np.ndarray]:  # fmt: skip
-    """For each lag the self and distinct parts, block by block, and the mean of d² and d⁴."""
-    selves, others = [], []
-    moments = np.zeros((len(lags), 2))
-    for k, lag in enumerate(lags):
-        own, other = BlockAverage(n_blocks), BlockAverage(n_blocks)
-        for origin in origins:
-            moved = np.linalg.norm(paths.displacements[origin + lag] - paths.displacements[origin], axis=1)
-            own.add(_histogram(moved, width, n_bins) / (paths.n_atoms * width))
-            moments[k] += np.mean(moved**2), np.mean(moved**4)
-            if distinct:
-                other.add(_distinct(paths, origin, origin + lag, width, n_bins))
-        selves.append(own)
-        others.append(other)
+) -> tuple[BlockAverage, BlockAverage, np.ndarray]:  # fmt: skip
+    """Self and distinct parts (n_lags, n_bins), block by block, and the means of d² and d⁴ (2, n_lags)."""
+    selves, others = BlockAverage(n_blocks), BlockAverage(n_blocks)
+    moments = np.zeros((2, len(lags)))
+    for origin in origins:
+        moved = np.linalg.norm(paths.displacements[origin + lags] - paths.displacements[origin], axis=2)
+        selves.add(np.array([_histogram(row, width, n_bins) for row in moved]) / (paths.n_atoms * width))
+        moments += (moved**2).mean(axis=1), (moved**4).mean(axis=1)
+        if distinct:
+            others.add(np.array([_distinct(paths, origin, origin + lag, width, n_bins) for lag in lags]))
     return selves, others, moments / len(origins)
 
 

@@ -10,8 +10,7 @@ from ase.calculators.emt import EMT
 
 from dpa2calc.applications.crystals import phonopy_bridge as _phonopy
 from dpa2calc.applications.crystals.eos_forms import energy_of_volume, fit_energy_volume
-from dpa2calc.applications.crystals.quasi_harmonic import QuasiHarmonic, quasi_harmonic
-from dpa2calc.applications.crystals.quasi_harmonic_checks import undetermined
+from dpa2calc.applications.crystals.quasi_harmonic import QuasiHarmonic, quasi_harmonic, undetermined
 from dpa2calc.errors import ConfigError, StructureError
 
 pytest.importorskip("phonopy")
