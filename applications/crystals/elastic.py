@@ -18,9 +18,11 @@ from dpa2calc.applications.shared.cached import Evaluated, evaluate
 from dpa2calc.applications.shared.structures import (
     GPA,
     checked_copy,
+    fields_of,
     need_stress,
     positive,
     require,
+    structure_of,
     symmetry_dataset,
 )
 from dpa2calc.errors import ConfigError
@@ -85,7 +87,7 @@ class ElasticConstants(Result):
 
     def atoms(self) -> Atoms:
         """The unstrained crystal the constants belong to."""
-        return Atoms(numbers=self.numbers, cell=self.cell, scaled_positions=self.scaled_positions, pbc=True)
+        return structure_of(self)
 
     def summary(self) -> str:
         """Main numbers with units and errors."""
@@ -277,9 +279,7 @@ def _assemble(
             moduli["bulk_hill"], moduli["shear_hill"], density, len(atoms) / atoms.get_volume()
         ),
         reference_stress=reference.stress * GPA,
-        cell=atoms.cell.array.copy(),
-        scaled_positions=atoms.get_scaled_positions(),
-        numbers=atoms.numbers.copy(),
+        **fields_of(atoms, "cell", "scaled_positions", "numbers"),
         strains=magnitudes,
         relaxed_ions=relax_ions,
         reason=reason,

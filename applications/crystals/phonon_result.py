@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from ase import Atoms
 
+from dpa2calc.applications.shared.structures import structure_of
 from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result
 
@@ -83,16 +84,17 @@ class Phonons(Result):
 
     def atoms(self) -> Atoms:
         """The primitive cell."""
-        parts = ("numbers", "masses", "cell", "scaled_positions")
-        return Atoms(**{name: getattr(self, name) for name in parts}, pbc=True)
+        return structure_of(self)
 
     def to_phonopy(self) -> Phonopy:
         """A `phonopy.Phonopy` with these force constants, for the rest phonopy can do (Born charges, ...)."""
-        return _phonopy.restore(self.atoms(), self.supercell_matrix, self.force_constants)
+        return _phonopy.phonopy_object(self.atoms(), self.supercell_matrix, self.force_constants)
 
     def frequencies(self, qpoints: npt.ArrayLike) -> np.ndarray:
         """Frequencies (n_q, 3n) in THz at q-points (n_q, 3) in fractions of the primitive reciprocal cell."""
-        phonon = _phonopy.restore(self.atoms(), self.supercell_matrix, self.force_constants, symmetry=False)
+        phonon = _phonopy.phonopy_object(
+            self.atoms(), self.supercell_matrix, self.force_constants, symmetry=False
+        )
         phonon.run_qpoints(np.reshape(np.asarray(qpoints, dtype=float), (-1, 3)))
         return np.array(phonon.qpoints.frequencies)
 

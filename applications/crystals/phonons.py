@@ -14,9 +14,10 @@ from ase.calculators.calculator import BaseCalculator
 from dpa2calc.applications.relaxation.relaxer import Relaxation
 from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.cached import Evaluated, evaluate
-from dpa2calc.applications.shared.structures import (  # fmt: skip
+from dpa2calc.applications.shared.structures import (
     GPA,
     checked_copy,
+    fields_of,
     need_stress,
     offers_stress,
     positive,
@@ -94,17 +95,25 @@ def phonons(
     constants = _phonopy.force_constants(
         primitive, matrix, calculator, displacement=displacement, folder=folder, progress=progress
     )
-    _check_supercell(constants, supercell is not None, fmax, symprec)
+    if supercell is not None and constants.image_distance < 8.0:
+        warnings.warn(
+            f"phonons: atoms are only {constants.image_distance:.2f} Å from their periodic images in this "
+            "supercell; try a larger one, or phonon_convergence",
+            stacklevel=3,
+        )
+    if constants.residual_force > 10 * fmax:
+        warnings.warn(
+            f"phonons: making the symmetry exact within symprec={symprec:g} Å left forces of "
+            f"{constants.residual_force:.2g} eV/Å; relax with the symmetry kept, or lower symprec",
+            stacklevel=3,
+        )
     fields = _bands(constants, band_spacing) | _densities(constants, mesh)
     fields |= _thermal(fields, np.asarray(temperatures, dtype=float), len(primitive))
     fields |= _lowest(fields, imaginary_tolerance)
+    fields |= fields_of(primitive, "numbers", "masses", "cell", "scaled_positions")
     return Phonons(
         provenance=library_versions(*_phonopy.LIBRARIES),
         formula=primitive.get_chemical_formula(),
-        numbers=primitive.numbers.copy(),
-        masses=primitive.get_masses(),
-        cell=primitive.cell.array.copy(),
-        scaled_positions=primitive.get_scaled_positions(),
         supercell_matrix=constants.supercell_matrix,
         force_constants=constants.values,
         max_force=rest.max_force,
@@ -145,21 +154,6 @@ def _relaxed(
             stacklevel=4,
         )
     return point, max_stress
-
-
-def _check_supercell(constants: _phonopy.ForceConstants, chosen: bool, fmax: float, symprec: float) -> None:
-    if chosen and constants.image_distance < 8.0:
-        warnings.warn(
-            f"phonons: atoms are only {constants.image_distance:.2f} Å from their periodic images in this "
-            "supercell; try a larger one, or phonon_convergence",
-            stacklevel=4,
-        )
-    if constants.residual_force > 10 * fmax:
-        warnings.warn(
-            f"phonons: making the symmetry exact within symprec={symprec:g} Å left forces of "
-            f"{constants.residual_force:.2g} eV/Å; relax with the symmetry kept, or lower symprec",
-            stacklevel=4,
-        )
 
 
 def _thermal(fields: Mapping[str, Any], temperatures: np.ndarray, n_atoms: int) -> dict[str, Any]:

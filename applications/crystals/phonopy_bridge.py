@@ -96,8 +96,13 @@ def primitive_cell(atoms: Atoms, symprec: float) -> Atoms:
     )
 
 
-def build(primitive: Atoms, matrix: np.ndarray, *, symmetry: bool = True) -> Any:
-    """A Phonopy object; the symmetry search takes seconds for some hundred atoms, and is for whole meshes."""
+def phonopy_object(
+    primitive: Atoms, matrix: np.ndarray, values: np.ndarray | None = None, *, symmetry: bool = True
+) -> Any:
+    """A phonopy.Phonopy, with compact force constants where they are known.
+
+    Its symmetry search takes seconds for some hundred atoms; single q-points do not need it.
+    """
     phonopy = require("phonopy", PURPOSE)
     from phonopy.structure.atoms import PhonopyAtoms
 
@@ -108,15 +113,11 @@ def build(primitive: Atoms, matrix: np.ndarray, *, symmetry: bool = True) -> Any
         masses=primitive.get_masses(),
     )
     # phonopy writes supercell vectors as columns
-    return phonopy.Phonopy(
+    phonon = phonopy.Phonopy(
         cell, supercell_matrix=np.asarray(matrix).T, primitive_matrix="P", is_symmetry=symmetry
     )
-
-
-def restore(primitive: Atoms, matrix: np.ndarray, values: np.ndarray, *, symmetry: bool = True) -> Any:
-    """A Phonopy object with known compact force constants."""
-    phonon = build(primitive, matrix, symmetry=symmetry)
-    phonon.force_constants = values
+    if values is not None:
+        phonon.force_constants = values
     return phonon
 
 
@@ -125,7 +126,7 @@ def force_constants(
     displacement: float, folder: str | os.PathLike[str] | None, progress: bool,
 ) -> ForceConstants:  # fmt: skip
     """Finite-displacement force constants; both signs where symmetry does not supply the other."""
-    phonon = build(primitive, matrix)
+    phonon = phonopy_object(primitive, matrix)
     phonon.generate_displacements(distance=displacement)
     cells = [phonon.supercell, *phonon.supercells_with_displacements]
     common: dict[str, Any] = {"pbc": True, "info": dict(primitive.info)}

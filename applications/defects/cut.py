@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -13,7 +12,6 @@ from ase.calculators.calculator import BaseCalculator
 from dpa2calc.applications.relaxation.relaxer import Relaxation
 from dpa2calc.applications.shared.cached import Evaluated, evaluate
 from dpa2calc.applications.shared.structures import need_stress
-from dpa2calc.files.results import Result
 
 Folder = str | os.PathLike[str] | None
 
@@ -46,14 +44,3 @@ def as_cut_and_relaxed(
         rng = np.random.default_rng([seed, index])
         structure.positions += rng.normal(0.0, rattle, structure.positions.shape)
     return rigid, run(structures, what=f"{what}, relaxing", relaxation=motion)
-
-
-def fields_of(atoms: Atoms, prefix: str = "") -> dict[str, Any]:
-    """A structure as fields of a result: numbers, positions and cell."""
-    parts = {"numbers": atoms.numbers, "positions": atoms.positions, "cell": atoms.cell.array}
-    return {prefix + name: values.copy() for name, values in parts.items()}
-
-
-def structure_of(result: Result, prefix: str = "") -> Atoms:
-    """The structure that `fields_of` has put into a result."""
-    return Atoms(**{n: getattr(result, prefix + n) for n in ("numbers", "positions", "cell")}, pbc=True)

@@ -21,7 +21,7 @@ from scipy.interpolate import CubicHermiteSpline
 from dpa2calc.applications.relaxation.relaxer import Relaxation
 from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.cached import Evaluated, evaluate
-from dpa2calc.applications.shared.structures import checked_copy, positive
+from dpa2calc.applications.shared.structures import checked_copy, fields_of, positive
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.progress import progress_bar
 
@@ -111,19 +111,16 @@ def nudged_elastic_band(
         n_steps=n_steps,
         climb=climb,
         exchanged=exchanged,
-        numbers=start.numbers,
-        cell=start.cell.array,
-        pbc=start.pbc,
+        **fields_of(start, "numbers", "cell", "pbc"),
     )
 
 
 def _matched(start: Atoms, final: Atoms) -> Atoms:
     """The final state with the constraints of the start and positions on the shorter way."""
-    if not isinstance(final, Atoms) or len(final) != len(start) or (final.numbers != start.numbers).any():
-        theirs = final.get_chemical_formula() if isinstance(final, Atoms) else type(final).__name__
+    if not np.array_equal(final.numbers, start.numbers):
         raise StructureError(
             f"the two ends must hold the same atoms in the same order: {start.get_chemical_formula()} "
-            f"and {theirs}; sort the atoms of one of them"
+            f"and {final.get_chemical_formula()}; sort the atoms of one of them"
         )
     if (start.pbc != final.pbc).any() or np.abs(start.cell.array - final.cell.array).max() > 1e-6:
         raise StructureError("the two ends must have the same cell and pbc; relax both at fixed cell first")

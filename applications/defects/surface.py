@@ -21,14 +21,16 @@ from dpa2calc.applications.shared.structures import (
     JOULE_PER_M2,
     checked_copy,
     conventional_matrix,
+    fields_of,
     positive,
+    structure_of,
     symmetry_dataset,
 )
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result
 
-from .cut import as_cut_and_relaxed, bulk_of, fields_of, structure_of
+from .cut import as_cut_and_relaxed, bulk_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +107,7 @@ class SurfaceEnergy(Result):
 @application
 def surface_energy(
     atoms: Atoms,
-    miller: Sequence[int] = (1, 1, 1),
+    miller: tuple[int, int, int] = (1, 1, 1),
     *,
     thicknesses: Sequence[float] = (10.0, 15.0, 20.0),
     vacuum: float = 15.0,
@@ -145,7 +147,8 @@ def surface_energy(
         StructureError: no crystal, or a relaxation that does not converge.
     """
     crystal, calculator = checked_copy(atoms, what="surface_energy")
-    indices = _checked_miller(miller)
+    if not any(miller):
+        raise ConfigError(f"miller must be three whole numbers that are not all zero, got {miller}")
     if len(set(thicknesses)) < 2 or min(thicknesses) <= 0:
         raise ConfigError(f"thicknesses must be two or more different lengths in Å, got {list(thicknesses)}")
     positive("vacuum", vacuum)
@@ -153,19 +156,12 @@ def surface_energy(
     name, motion = "surface_energy", Relaxation(fmax=fmax, max_steps=max_steps)
     bulk = bulk_of(crystal, calculator, relax_bulk, motion, name, folder)
     reference = reference_cell(bulk.atoms, symprec)
-    unit = slab_unit(primitive_cell(bulk.atoms, symprec), indices, reference=reference, shift=shift)
+    unit = slab_unit(primitive_cell(bulk.atoms, symprec), miller, reference=reference, shift=shift)
     layers = _layers(unit, thicknesses)
     slabs = [slab_from_unit(unit, n, vacuum) for n in layers]
     motions = None if relax == "fixed" else motion
     cuts = as_cut_and_relaxed(slabs, calculator, motions, what=name, folder=folder, progress=progress)
-    return _result(bulk, layers, *cuts, indices, symprec)
-
-
-def _checked_miller(miller: Sequence[int]) -> tuple[int, int, int]:
-    values = np.asarray(miller)
-    if values.shape != (3,) or not np.issubdtype(values.dtype, np.integer) or not values.any():
-        raise ConfigError(f"miller must be three whole numbers that are not all zero, got {miller!r}")
-    return (int(values[0]), int(values[1]), int(values[2]))
+    return _result(bulk, layers, *cuts, miller, symprec)
 
 
 def reference_cell(crystal: Atoms, symprec: float) -> np.ndarray:
@@ -250,6 +246,7 @@ def _result(
 ) -> SurfaceEnergy:  # fmt: skip
     thickest = relaxed[-1].atoms
     area = float(thickest.cell.areas()[2])
+    normal = thickest.cell.array[2] / thickest.cell.lengths()[2]
     n_atoms = np.array([len(point.atoms) for point in rigid])
     per_atom = bulk.energy / len(bulk.atoms)
     energies = np.array([point.energy for point in relaxed])
@@ -258,7 +255,8 @@ def _result(
     factor = JOULE_PER_M2 / (2.0 * area)
     direct = (energies - n_atoms * per_atom) * factor
     fitted = excess * factor
-    symmetric = _equivalent_faces(rigid[-1].atoms, symprec)
+    data = symmetry_dataset(rigid[-1].atoms, symprec, "comparing the two faces of a slab")
+    symmetric = bool((data.rotations[:, 2, 2] == -1).any())  # an operation turns the slab upside down
     if not symmetric:
         warnings.warn(
             f"surface_energy: the two faces of the {miller} slab differ, the result is their mean; choose "
@@ -275,14 +273,14 @@ def _result(
         unrelaxed_direct=(unrelaxed - n_atoms * per_atom) * factor,
         layers=np.array(layers),
         n_atoms=n_atoms,
-        thickness=np.array([np.ptp(_heights(point.atoms)) for point in relaxed]),
+        thickness=np.array([np.ptp(point.atoms.positions @ normal) for point in relaxed]),
         area=area,
         bulk_energy=float(per_atom),
         fitted_bulk_energy=slope,
         slab_energies=energies,
         unrelaxed_slab_energies=unrelaxed,
         symmetric=symmetric,
-        **fields_of(thickest, "slab_"),
+        **fields_of(thickest, "numbers", "positions", "cell", prefix="slab_"),
     )
 
 
@@ -295,13 +293,3 @@ def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
     variance = ((design @ solution - y) ** 2).sum() / (len(x) - 2)
     error = np.sqrt(variance * np.linalg.inv(design.T @ design)[1, 1])
     return float(solution[0]), float(solution[1]), float(error)
-
-
-def _heights(slab: Atoms) -> np.ndarray:
-    return slab.positions @ (slab.cell.array[2] / np.linalg.norm(slab.cell.array[2]))
-
-
-def _equivalent_faces(slab: Atoms, symprec: float) -> bool:
-    """Does a symmetry operation of the slab turn it upside down?"""
-    data = symmetry_dataset(slab, symprec, "comparing the two faces of a slab")
-    return bool((data.rotations[:, 2, 2] == -1).any())

@@ -14,11 +14,13 @@ from ase.geometry import get_distances
 
 from dpa2calc.applications.relaxation.relaxer import Relaxation
 from dpa2calc.applications.shared.application import application
-from dpa2calc.applications.shared.structures import (  # fmt: skip
+from dpa2calc.applications.shared.structures import (
     checked_copy,
+    fields_of,
     image_distance,
     positive,
     repeats_for_length,
+    structure_of,
     supercell_matrix,
     symmetry_dataset,
 )
@@ -26,7 +28,7 @@ from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result
 
-from .cut import as_cut_and_relaxed, bulk_of, fields_of, structure_of
+from .cut import as_cut_and_relaxed, bulk_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +170,7 @@ def vacancy_formation_energy(
         n_atoms=n_atoms,
         image_distances=np.array([image_distance(cell.cell.array) for cell in perfect]),
         chemical_potential=potential,
-        **fields_of(relaxed[-1].atoms),
+        **fields_of(relaxed[-1].atoms, "numbers", "positions", "cell"),
     )
 
 

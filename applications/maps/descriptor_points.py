@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -18,21 +17,11 @@ from dpa2calc.structures.distances import pair_vectors
 _STRETCH = 1.2  # two atoms are bonded within this multiple of the sum of their covalent radii
 
 
-@dataclass(frozen=True, kw_only=True)
-class Points:
-    """Points of one group: vectors (n, d), labels and indices (n,); n_total counts those before thinning."""
+class Point(NamedTuple):
+    """A vector (d,) with its labels, and the indices of its frame in the group and of its atom (or -1)."""
 
-    group: str
-    vectors: np.ndarray
-    element: list[str]
-    environment: list[str]
-    frame: np.ndarray
-    atom: np.ndarray
-    n_total: int
-
-
-class _Point(NamedTuple):
     vector: np.ndarray
+    group: str
     element: str
     environment: str
     frame: int
@@ -87,54 +76,42 @@ def descriptor_function(calculator: object, group: str) -> Callable[[Atoms], np.
 
 
 def collect_points(
-    group: str,
-    frames: Frames,
-    rows_of: Callable[[Atoms], np.ndarray],
-    *,
-    level: str,
-    elements: Sequence[str] | None,
-    at_most: int,
-    rng: np.random.Generator,
-    progress: bool,
-) -> Points:
-    """Walk over the frames of one group, keeping a uniformly random choice of at_most points."""
-    kept: list[tuple[float, _Point]] = []
+    group: str, frames: Frames, rows_of: Callable[[Atoms], np.ndarray], *, level: str,
+    elements: Sequence[str] | None, at_most: int, rng: np.random.Generator, progress: bool,
+) -> tuple[list[Point], int]:  # fmt: skip
+    """A uniformly random choice of at_most points of one group, in their order, and the number of all."""
+    kept: list[tuple[float, Point]] = []
     total, width = 0, None
     for number, atoms in enumerate(with_progress(frames, f"descriptors of {group}", progress)):
         rows = np.asarray(rows_of(atoms.copy()), dtype=float)
         _check_rows(rows, atoms, width, f"group {group}, {frames.name}, frame {number}")
         width = rows.shape[1]
-        new = _points_of_frame(atoms, rows, level, elements, number)
+        new = [
+            Point(vector, group, element, environment, number, atom)
+            for vector, element, environment, atom in _points(atoms, rows, level, elements)
+        ]
         total += len(new)
         # the points with the smallest random keys are a uniform sample, whatever the number to come
         kept += zip(rng.random(len(new)).tolist(), new)
         if len(kept) > 4 * at_most:
             kept = sorted(kept, key=lambda pair: pair[0])[:at_most]
     chosen = [point for _, point in sorted(kept, key=lambda pair: pair[0])[:at_most]]
-    chosen.sort(key=lambda point: (point.frame, point.atom))
-    return Points(
-        group=group,
-        vectors=np.array([point.vector for point in chosen]).reshape(len(chosen), width or 0),
-        element=[point.element for point in chosen],
-        environment=[point.environment for point in chosen],
-        frame=np.array([point.frame for point in chosen], dtype=int),
-        atom=np.array([point.atom for point in chosen], dtype=int),
-        n_total=total,
-    )
+    return sorted(chosen, key=lambda point: (point.frame, point.atom)), total
 
 
-def _points_of_frame(
-    atoms: Atoms, rows: np.ndarray, level: str, elements: Sequence[str] | None, frame: int
-) -> list[_Point]:
+def _points(
+    atoms: Atoms, rows: np.ndarray, level: str, elements: Sequence[str] | None
+) -> list[tuple[np.ndarray, str, str, int]]:
+    """Vector, element, environment and atom of each point of a frame."""
     symbols = atoms.get_chemical_symbols()
     chosen = [i for i, symbol in enumerate(symbols) if elements is None or symbol in elements]
     if level == "atom":
         names = environment_labels(atoms)
-        return [_Point(rows[i], symbols[i], names[i], frame, i) for i in chosen]
+        return [(rows[i], symbols[i], names[i], i) for i in chosen]
     if not chosen:
         return []
     formula = atoms.get_chemical_formula(empirical=True)
-    return [_Point(rows[chosen].mean(axis=0), "-".join(sorted(set(symbols))), formula, frame, -1)]
+    return [(rows[chosen].mean(axis=0), "-".join(sorted(set(symbols))), formula, -1)]
 
 
 def _check_rows(rows: np.ndarray, atoms: Atoms, width: int | None, where: str) -> None:

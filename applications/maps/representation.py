@@ -20,7 +20,7 @@ from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result, provenance
 
 from .chemiscope import write_chemiscope
-from .descriptor_points import ArrayRows, Points, collect_points, descriptor_function
+from .descriptor_points import ArrayRows, Point, collect_points, descriptor_function
 from .html import map_page
 
 Colour: TypeAlias = Literal["group", "element", "environment"]
@@ -181,9 +181,10 @@ def representation_map(
     ]  # fmt: skip
     if arrays is not None:
         arrays.check_used_up()
-    vectors = _stack(parts)
+    points = [point for part, _ in parts for point in part]
+    vectors = _stack(points)
     scores, explained = _principal_components(vectors)
-    labels, codes = _encode(parts)
+    labels, codes = _encode(points)
     purity, chance = _purity(scores, codes)
     described = next(iter(calculator.values())) if isinstance(calculator, Mapping) else calculator
     return RepresentationMap(
@@ -192,13 +193,13 @@ def representation_map(
         tsne=_tsne(scores, perplexity, seed) if "tsne" in methods else None,
         labels=labels,
         codes=codes,
-        frame=np.concatenate([part.frame for part in parts]),
-        atom=np.concatenate([part.atom for part in parts]),
+        frame=np.array([point.frame for point in points]),
+        atom=np.array([point.atom for point in points]),
         purity=purity,
         chance=chance,
         level=level,
         dimension=vectors.shape[1],
-        n_total=sum(part.n_total for part in parts),
+        n_total=sum(total for _, total in parts),
         provenance=provenance(described),
     )
 
@@ -216,26 +217,22 @@ def _check_options(
         )
 
 
-def _stack(parts: list[Points]) -> np.ndarray:
+def _stack(points: list[Point]) -> np.ndarray:
     """All vectors (n, d) of all groups."""
-    widths = {part.group: part.vectors.shape[1] for part in parts}
+    widths = {point.group: len(point.vector) for point in points}
     if len(set(widths.values())) > 1:
         raise DataError(f"groups have descriptors of different lengths {widths}; one map needs one model")
-    vectors = np.concatenate([part.vectors for part in parts])
-    if len(vectors) < 3:
+    if len(points) < 3:
         raise DataError(
-            f"{len(vectors)} points are too few for a map; give 3 or more (are the elements right?)"
+            f"{len(points)} points are too few for a map; give 3 or more (are the elements right?)"
         )
-    return vectors
+    return np.array([point.vector for point in points])
 
 
-def _encode(parts: list[Points]) -> tuple[dict[str, tuple[str, ...]], dict[str, np.ndarray]]:
+def _encode(points: list[Point]) -> tuple[dict[str, tuple[str, ...]], dict[str, np.ndarray]]:
     """Label names and the code of every point (n,), by key; groups keep the caller's order."""
-    columns = {
-        "group": [part.group for part in parts for _ in part.element],
-        "element": [name for part in parts for name in part.element],
-        "environment": [name for part in parts for name in part.environment],
-    }
+    keys = ("group", "element", "environment")
+    columns: dict[str, list[str]] = {key: [getattr(point, key) for point in points] for key in keys}
     labels = {key: tuple(sorted(set(column))) for key, column in columns.items()}
     labels["group"] = tuple(dict.fromkeys(columns["group"]))
     codes = {key: np.array([labels[key].index(name) for name in column]) for key, column in columns.items()}

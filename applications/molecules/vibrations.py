@@ -17,7 +17,7 @@ from ase.thermochemistry import HarmonicThermo, IdealGasThermo
 from dpa2calc.applications.relaxation.relaxer import Relaxation
 from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.cached import Evaluated, evaluate
-from dpa2calc.applications.shared.structures import checked_copy, positive
+from dpa2calc.applications.shared.structures import checked_copy, fields_of, positive, structure_of
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result
@@ -65,8 +65,7 @@ class Vibrations(Result):
 
     def atoms(self) -> Atoms:
         """The structure at rest."""
-        parts = ("numbers", "masses", "positions", "cell", "pbc")
-        return Atoms(**{name: getattr(self, name) for name in parts})
+        return structure_of(self)
 
     def mode_frames(self, index: int, *, amplitude: float = 0.3, n_frames: int = 24) -> list[Atoms]:
         """One period of a mode as a list of Atoms; amplitude is the largest displacement of an atom, Å."""
@@ -254,11 +253,7 @@ def _analysed(
         max_force=float(np.linalg.norm(rest.forces[moved], axis=1).max()),
         displacement=displacement,
         linear=linear,
-        numbers=atoms.numbers.copy(),
-        masses=atoms.get_masses(),
-        positions=atoms.positions.copy(),
-        cell=atoms.cell.array.copy(),
-        pbc=atoms.pbc.copy(),
+        **fields_of(atoms, "numbers", "masses", "positions", "cell", "pbc"),
     )
 
 

@@ -19,7 +19,7 @@ from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result, ShownBySummary, library_versions
 
 from .curves import draw_curve, draw_references, first_maximum, first_minimum, vertex
-from .pair_counts import (  # fmt: skip
+from .pair_counts import (
     ElementsLike,
     cell_heights,
     check_bins,

@@ -157,7 +157,7 @@ def density_map(
     )
     if not paths.pbc.all() or paths.volume == 0.0:
         raise StructureError("a density map needs a cell that is periodic in three directions")
-    if not spacing > 0.0 or len(fold) != 3 or min(fold) < 1:
+    if not spacing > 0.0 or min(fold) < 1:
         raise ConfigError(f"spacing = {spacing} Å must be > 0, and fold = {fold} three whole numbers >= 1")
     cell = paths.cell / np.array(fold)[:, None]
     edges = np.maximum(1.0, np.ceil(np.linalg.norm(cell, axis=1) / spacing - 1e-9))
