@@ -22,7 +22,7 @@ from dpa2calc.errors import ConfigError, StructureError
 PLANCK_EV_PER_THZ = units._hplanck / units._e * 1e12  # 4.1357e-3 eV
 PURPOSE = "phonons"
 LIBRARIES = ("phonopy", "seekpath", "spglib")
-Supercell: TypeAlias = Sequence[int] | Sequence[Sequence[int]] | np.ndarray
+Supercell: TypeAlias = Sequence[object] | np.ndarray  # three repeats, or three rows of three
 JOULE_PER_MOL = units.mol / units.J  # eV per entity -> J/mol
 _MOST_POINTS = 1_000_000  # of a mesh; a band path has a tenth
 
