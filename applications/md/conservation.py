@@ -12,7 +12,6 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -43,11 +42,11 @@ class TurnedForces(Calculator):
 
     implemented_properties = ["energy", "forces"]
 
-    def __init__(self, calculator: Any, degrees: float = 3.0) -> None:
+    def __init__(self, calculator: Calculator, degrees: float = 3.0) -> None:
         super().__init__()
         self.calculator, self.degrees = calculator, float(degrees)
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Part:
         """What decides the numbers; see `dpa2calc.files.identity`."""
         return {"degrees": self.degrees, "calculator": calculator_identity(self.calculator)}
 
@@ -78,7 +77,7 @@ def energy_conservation(
     duration_fs: float = 2000.0,
     temperature: float = 300.0,
     equilibration_fs: float = 500.0,
-    compare: Mapping[str, Any] | None = None,
+    compare: Mapping[str, Calculator] | None = None,
     label: str = "conservative",
     seed: int = 0,
     folder: PathLike | None = None,
@@ -142,7 +141,7 @@ def _check(
     duration: float,
     equilibration: float,
     label: str,
-    compare: Mapping[str, Any] | None,
+    compare: Mapping[str, Calculator] | None,
 ) -> list[float]:
     steps = sorted({float(value) for value in timesteps})
     for value in steps:
@@ -232,11 +231,6 @@ def work_folder(folder: PathLike | None, belongs: dict[str, Part]) -> Iterator[P
                 read_identity(label), belongs, where=str(folder),
                 ways="Give another folder, or delete that one to start afresh",
             )  # fmt: skip
-        begun = any(Path(folder).glob("*.npz"))
-        if not begun:
+        elif not any(Path(folder).glob("*.npz")):  # else its label was taken away; each run looks at its own
             write_json(label, belongs)
         yield Path(folder)
-        if (
-            begun
-        ):  # by an earlier version, perhaps for something else: each run has looked at its restart file
-            write_json(label, belongs)

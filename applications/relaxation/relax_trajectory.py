@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import warnings
-from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.calculator import Calculator
 
 from dpa2calc.dynamics.frames import FrameWriter
 from dpa2calc.errors import DataError
@@ -18,7 +17,7 @@ _WAYS = "Give the same structure, calculator and options, another trajectory, or
 _WORD = re.compile(r"(\w+)\.([^=]+)=([^;]*);")
 
 
-def belongs_to(start: Atoms, calculator: Any, options: Part) -> str:
+def belongs_to(start: Atoms, calculator: Calculator, options: Part) -> str:
     """The identity of a relaxation in one line that any reader of extxyz takes: long values by their hash."""
     parts = {
         "structure": structure_identity(start),
@@ -48,7 +47,7 @@ def last_frame(writer: FrameWriter, start: Atoms, mine: str) -> Atoms | None:
     ends = writer.ends()
     if ends is None:
         return None
-    first, last = ends
+    last = ends[1]
     step = last.info.get("step")
     if isinstance(step, bool) or not isinstance(step, (int, np.integer)) or step < 0:
         raise DataError(
@@ -60,23 +59,7 @@ def last_frame(writer: FrameWriter, start: Atoms, mine: str) -> Atoms | None:
             f"{writer.path} holds {last.get_chemical_formula()}, not {start.get_chemical_formula()}; "
             "give another file or overwrite=True"
         )
-    stored = last.info.get(KEY)
-    if stored is not None:
-        require_same(_parts(str(stored)), _parts(mine), where=str(writer.path), ways=_WAYS)
-        return last
-    moved = (
-        np.abs(first.positions - start.positions).max() + np.abs(first.cell.array - start.cell.array).max()
-    )
-    if first.info.get("step") == 0 and not moved < 1e-6:
-        raise DataError(
-            f"{writer.path} begins with another structure than the one given; give another trajectory or "
-            "overwrite=True"
-        )
-    warnings.warn(
-        f"{writer.path} was written by an earlier version, which did not note the calculator and the options "
-        "that it belongs to; they are taken to be the same",
-        stacklevel=4,
-    )
+    require_same(_parts(str(last.info.get(KEY, ""))), _parts(mine), where=str(writer.path), ways=_WAYS)
     return last
 
 

@@ -12,7 +12,7 @@ from ase import units
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.typed import argument, check_fields, typed
 
-from .words import RENAMED, current_word
+from .words import current_word
 
 Ensemble = Literal["nve", "nvt", "npt"]
 Thermostat = Literal["langevin", "bussi", "nose-hoover"]
@@ -127,14 +127,6 @@ class MDConfig:
                     f"the restart file was made with {name}={before!r}, this run asks for {value!r}; "
                     f"give {name}={before!r} to continue, or another restart file to start afresh"
                 )
-
-
-def in_current_words(stored: dict[str, Any]) -> dict[str, Any]:
-    """A `to_dict` that an earlier version may have written."""
-    motion = stored.get("cell_motion")
-    if motion in get_args(CellMotion) or not isinstance(motion, str):
-        return stored
-    return {**stored, "cell_motion": RENAMED.get(motion, motion)}
 
 
 def _pair(value: Target) -> tuple[float, float]:

@@ -1,7 +1,6 @@
 """The shared evaluation: folders that resume, damaged files, calculators that fail; supercell geometry."""
 
 import json
-import warnings
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from ase.calculators.lj import LennardJones
 
 from dpa2calc import DPA2Calculator
 from dpa2calc.applications.relaxation.relaxer import Relaxation
-from dpa2calc.applications.shared.cached import calculator_fingerprint, evaluate
+from dpa2calc.applications.shared.cached import evaluate
 from dpa2calc.applications.shared.structures import (
     conventional_matrix,
     image_distance,
@@ -137,27 +136,10 @@ def test_a_model_trained_again_under_its_name_is_refused_and_another_device_is_n
             evaluate([copper()], LennardJones(rc=cutoff), what="test", folder=tmp_path / "lj", progress=False)
 
 
-def test_folders_of_earlier_versions(tmp_path):
-    """They hold the class, and a description in words or the parameters."""
-    label = tmp_path / "calculator.json"
-    evaluate([copper()], Described(), what="test", folder=tmp_path, progress=False)
-    text = "another wording\nin use      head = {}, dtype = float32, device = cuda, skin = 0.5{}"
-    old = {"class": "Described", "settings": text.format("b", "")}
-    label.write_text(json.dumps(old))
-    with pytest.warns(UserWarning, match="did not note the weights"):
-        evaluate([copper()], Described(), what="test", folder=tmp_path, progress=False)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # written anew: once is enough
-        evaluate([copper()], Described(), what="test", folder=tmp_path, progress=False)
-    for words, named in ((("c", ""), "head"), (("b", ", dispersion = {}"), "dispersion")):
-        label.write_text(json.dumps({**old, "settings": text.format(*words)}))
-        with (
-            pytest.warns(UserWarning),
-            pytest.raises(ConfigError, match=rf"different are calculator: {named}"),
-        ):
-            evaluate([copper()], Described(), what="test", folder=tmp_path, progress=False)
-    label.write_text(json.dumps({"class": "EMT", "settings": dict(EMT().parameters)}))
-    evaluate([copper()], EMT(), what="test", folder=tmp_path, progress=False)
+def test_a_folder_whose_label_has_no_identity_is_refused(tmp_path):
+    (tmp_path / "calculator.json").write_text(json.dumps({"class": "EMT", "settings": {}}))
+    with pytest.raises(ConfigError, match=r"results of another calculator .*another folder"):
+        evaluate([copper()], EMT(), what="test", folder=tmp_path, progress=False)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "5", "{", "[" * 100_000])
@@ -204,12 +186,6 @@ def test_long_arrays_and_nameless_constraints_are_told_apart(tmp_path):
     three.arrays["aparam"] = np.ones((4, 1))
     evaluate([one, two, three, copper()], EMT(), what="test", folder=tmp_path, progress=False)
     assert len(list(tmp_path.glob("*.npz"))) == 4
-
-
-def test_fingerprint_tells_calculators_apart():
-    prints = [calculator_fingerprint(c) for c in (EMT(), LennardJones(rc=5.0), LennardJones(rc=6.0))]
-    assert prints[0] != prints[1] != prints[2]
-    assert calculator_fingerprint(LennardJones(rc=5.0)) == prints[1]
 
 
 def test_image_distance_of_a_slanted_cell():
