@@ -27,27 +27,26 @@ unless --overwrite is given.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     group, output = add_application_arguments(parser, "relaxation", "")
-    group.add_argument("--fmax", type=float, default=0.01, metavar="EV_PER_A", help="largest force left")
-    group.add_argument(
+    add = group.add_argument
+    add("--fmax", type=float, default=0.01, metavar="EV_PER_A", help="largest force left")
+    add(
         "--relax",
         "--cell",
         **words("--relax", "positions", "volume", "axes", "shape", "cell"),
         default="positions",
         help="what moves: positions alone, or with the cell's volume, axes, shape, or the whole cell",
     )
-    group.add_argument("--smax-gpa", type=float, default=0.02, metavar="GPA", help="largest stress left")
-    group.add_argument(
-        "--pressure-gpa", "--pressure", type=float, default=0.0, metavar="GPA", help="of the cell"
-    )
-    group.add_argument(
+    add("--smax-gpa", type=float, default=0.02, metavar="GPA", help="largest stress left")
+    add("--pressure-gpa", "--pressure", type=float, default=0.0, metavar="GPA", help="of the cell")
+    add(
         "--optimizer",
         choices=("auto", "bfgs", "lbfgs", "fire", "fire2", "bfgs-linesearch", "gpmin"),
         default="auto",
         help="auto: BFGS up to 200 atoms, then FIRE",
     )
-    group.add_argument("--keep-symmetry", action="store_true", help="keep the space group (needs spglib)")
-    group.add_argument("--symprec", type=float, default=0.01, metavar="A", help="to find the space group")
-    group.add_argument("--max-steps", type=int, default=500, help="of the optimiser")
+    add("--keep-symmetry", action="store_true", help="keep the space group (needs spglib)")
+    add("--symprec", type=float, default=0.01, metavar="A", help="to find the space group")
+    add("--max-steps", type=int, default=500, help="of the optimiser")
     output.add_argument("--out", metavar="FILE", help="default: NAME-relaxed.extxyz, NAME from the input's")
     output.add_argument("--overwrite", action="store_true", help="start afresh, replacing files")
 

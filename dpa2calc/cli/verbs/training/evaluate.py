@@ -33,13 +33,12 @@ KINDS = ("energy", "forces", "stress")  # of labels that errors are shown of
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
-    parser.add_argument(
-        "structures", nargs="+", metavar="STRUCTURES", help="files that ASE reads; all frames"
-    )
-    parser.add_argument("--index", default=":", help="which frames of each file, as in ASE, all by default")
-    parser.add_argument("-o", "--output", metavar="FILE", help="write results to .extxyz or .json")
-    parser.add_argument("--batch-atoms", type=int, default=1024, help="atoms computed together ")
-    parser.add_argument("--quiet", action="store_true", help="no line for each structure")
+    add = parser.add_argument
+    add("structures", nargs="+", metavar="STRUCTURES", help="files that ASE reads; all frames")
+    add("--index", default=":", help="which frames of each file, as in ASE, all by default")
+    add("-o", "--output", metavar="FILE", help="write results to .extxyz or .json")
+    add("--batch-atoms", type=int, default=1024, help="atoms computed together ")
+    add("--quiet", action="store_true", help="no line for each structure")
     add_label_arguments(parser)
     add_calculator_arguments(parser)
 

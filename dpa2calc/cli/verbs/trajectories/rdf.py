@@ -27,12 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     parser.add_argument("--pairs", nargs="+", default=["O-O"], metavar="A-B", help="pairs of elements")
     parser.add_argument("--r-max", type=float, help="range in Å (default: half the smallest cell height)")
-    parser.add_argument(
-        "--normalisation",
-        choices=("auto", "N-1", "N"),
-        default="auto",
-        help="of like pairs: an ideal gas of N atoms gives exactly 1 with N-1; N makes supercells agree",
-    )
+    text = "of like pairs: an ideal gas of N atoms gives exactly 1 with N-1; N makes supercells agree"
+    parser.add_argument("--normalisation", choices=("auto", "N-1", "N"), default="auto", help=text)
     reference = "to draw and compare beside it"
     add_distribution_arguments(parser, "rdf", bin_width=0.05, unit="Å", reference=reference)
 
