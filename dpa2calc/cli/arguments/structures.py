@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dpa2calc.errors import ConfigError, DataError, ElementError, HeadError
 from dpa2calc.heads import check_known, resolve_head
@@ -16,6 +16,7 @@ from .deferred import DeferredCalculator, heads_in_header
 
 if TYPE_CHECKING:
     from ase import Atoms
+    from ase.calculators.calculator import Calculator
 
 
 def add_calculator_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +38,7 @@ def add_calculator_arguments(parser: argparse.ArgumentParser) -> None:
     add("--calculator", choices=("dpa2", "emt", "lj"), default="dpa2", help=argparse.SUPPRESS)
 
 
-def make_calculator(args: argparse.Namespace, structures: Sequence[Atoms] = ()) -> Any:
+def make_calculator(args: argparse.Namespace, structures: Sequence[Atoms] = ()) -> Calculator:
     """The ASE calculator that the options of `add_calculator_arguments` describe.
 
     A model of this package's own format is loaded when it is first used, so that the wrong options that an

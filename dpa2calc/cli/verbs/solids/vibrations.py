@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from dpa2calc.cli.arguments.application import add_application_arguments, chosen, prepared_atoms, report
 from dpa2calc.cli.arguments.freedom import add_relax_argument
+
+if TYPE_CHECKING:
+    from dpa2calc.applications import Vibrations
 
 EXAMPLE = """\
 examples: a relaxed molecule and its free energy; an adsorbate (atoms 36 and 37) on a slab that stays put
@@ -55,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     return 1 if result.n_imaginary else 0
 
 
-def _free_energy(result: Any, args: argparse.Namespace) -> str:
+def _free_energy(result: Vibrations, args: argparse.Namespace) -> str:
     """The ideal gas for a molecule, the harmonic approximation for chosen atoms."""
     gas = {"pressure": args.pressure, "symmetry_number": args.symmetry_number, "spin": args.spin}
     value = result.free_energy(args.temperature, **gas)

@@ -16,6 +16,7 @@ from dpa2calc.files.patterns import expanded
 
 if TYPE_CHECKING:
     from ase import Atoms
+    from ase.calculators.calculator import Calculator
 
     from dpa2calc.labels.errors import LabelErrors
     from dpa2calc.training.data.frame import Frame
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def print_errors(labels: list[Frame], results: list[dict[str, Any]]) -> LabelErrors | None:
+def print_errors(labels: list[Frame], results: list[Results]) -> LabelErrors | None:
     """A table of errors, and a line where the error of energies or of forces is that of a few frames."""
     from ase.stress import voigt_6_to_full_3x3_stress
 
@@ -115,7 +116,7 @@ def read_labels(structures: list[Atoms], args: argparse.Namespace) -> list[Frame
     return labels
 
 
-def evaluate(calc: Any, structures: list[Atoms], batch_atoms: int) -> list[Results]:
+def evaluate(calc: Calculator, structures: list[Atoms], batch_atoms: int) -> list[Results]:
     """Batched where the calculator can (ours), else one by one."""
     from dpa2calc.engine.dense import has_stress
 

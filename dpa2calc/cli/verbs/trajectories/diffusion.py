@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from dpa2calc.cli.arguments.frames import add_selection_arguments, selected_frames
 from dpa2calc.cli.arguments.output import check_files, stem
@@ -41,7 +40,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print summaries, draw the figure, write map and result."""
-    from dpa2calc.applications import arrhenius, density_map, diffusion, read_paths, van_hove
+    from dpa2calc.applications import (
+        Arrhenius,
+        Diffusion,
+        arrhenius,
+        density_map,
+        diffusion,
+        read_paths,
+        van_hove,
+    )
 
     files, temperatures = args.trajectories, args.temperature or [None] * len(args.trajectories)
     if len(temperatures) != len(files):
@@ -50,8 +57,7 @@ def run(args: argparse.Namespace) -> int:
         )
     picture = args.figure or f"{stem(files[0])}-diffusion.png"
     check_files(picture, args.save, args.map)
-    results: list[Any] = []
-    paths: Any = None
+    results = []
     for file, temperature in zip(files, temperatures):
         paths = read_paths(
             selected_frames(args, file),
@@ -66,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         print(result.summary())
         results.append(result)
     plots = [result.plot for result in results]
-    final: Any = results[0]
+    final: Diffusion | Arrhenius = results[0]
     if args.temperature and len(set(args.temperature)) > 1:
         final = arrhenius(results)
         print(final.summary())

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 from dpa2calc.cli.arguments.frames import add_selection_arguments, selected_frames
 from dpa2calc.cli.arguments.output import check_files, stem
 from dpa2calc.cli.arguments.structures import add_calculator_arguments, make_calculator
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import save_figure
+
+if TYPE_CHECKING:
+    from dpa2calc.applications import Frames
 
 EXAMPLE = """examples:
   dpa2calc map water=water.extxyz ice=ice.extxyz --head H2O-PBE0TS --colour group environment --html map.html
@@ -49,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the summary, draw the figure, write the page."""
     from dpa2calc.applications import representation_map
 
-    groups: dict[str, Any] = {}
+    groups: dict[str, Frames] = {}
     files: list[str] = []
     for word in args.structures:
         name, _, file = word.rpartition("=")

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from dpa2calc.cli.arguments.application import Group, add_application_arguments, prepared_atoms
-from dpa2calc.cli.arguments.freedom import words
+from dpa2calc.cli.arguments.freedom import add_words
 from dpa2calc.files.figures import save_figure
 
 EXAMPLE = """\
@@ -44,7 +44,7 @@ def _add_run_arguments(group: Group) -> None:
     add("--thermostat", choices=("langevin", "bussi", "nose-hoover"), help="NVT (default: langevin)")
     add("--thermostat-time-fs", type=float, metavar="FS", help="relaxation time (default: 100)")
     add("--barostat-time-fs", type=float, metavar="FS", help="relaxation time (default: 1000)")
-    add("--cell-motion", **words("--cell-motion", "volume", "axes", "cell"), help="NPT (default: volume)")
+    add_words(group, "--cell-motion", allowed=("volume", "axes", "cell"), help="NPT (default: volume)")
     text = "of the structure file, or drawn (default: auto)"
     add("--velocities", choices=("auto", "keep", "new"), help=text)
     add("--seed", type=int, help="of velocities and thermostat (default: 0)")

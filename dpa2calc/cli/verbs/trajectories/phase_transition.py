@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from dpa2calc.cli.arguments.application import add_application_arguments, chosen, prepared_atoms
-from dpa2calc.cli.arguments.freedom import words
+from dpa2calc.cli.arguments.freedom import add_words
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import save_figure
 
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--heating-only", dest="cooling", action="store_false", help="do not go back down")
     add("--pressure-gpa", "--pressure", type=float, default=0.0, metavar="GPA", help="of the cell")
     text = "how the cell may change"
-    add("--cell-motion", **words("--cell-motion", "volume", "axes", "cell"), default="cell", help=text)
+    add_words(group, "--cell-motion", allowed=("volume", "axes", "cell"), default="cell", help=text)
     add("--timestep-fs", "--timestep", type=float, default=1.0, metavar="FS", help="time step")
     add(
         "--per-cell",
