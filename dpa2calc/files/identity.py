@@ -11,15 +11,18 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from ase import Atoms
+from ase.calculators.calculator import Calculator
+from ase.constraints import FixConstraint
 
 from dpa2calc.errors import ConfigError, DataError
 
-Part = dict[str, Any]
+from .typed import Json
+
+Part = dict[str, Json]
 Identity = Mapping[str, Part]
 
 
@@ -74,7 +77,7 @@ def structure_identity(atoms: Atoms, *, momenta: bool = False) -> Part:
 _INFO = ("fparam", "charge", "spin")
 
 
-def _constraint(constraint: Any) -> str:
+def _constraint(constraint: FixConstraint) -> str:
     try:
         return f"{type(constraint).__name__} {text_digest(_plain(constraint.todict()))}"
     except (NotImplementedError, AttributeError, KeyError, TypeError):
@@ -87,7 +90,7 @@ def structures_identity(structures: Iterable[Atoms]) -> Part:
     return {"number": len(parts), "content": text_digest(parts)}
 
 
-def calculator_identity(calculator: Any) -> Part:
+def calculator_identity(calculator: Calculator) -> Part:
     """What tells two calculators apart by the numbers that they give.
 
     A calculator with a method `identity()` (as DPA2Calculator, which hashes its weights) is asked; of any
@@ -105,7 +108,7 @@ def calculator_identity(calculator: Any) -> Part:
     return part
 
 
-def _plain(value: object) -> Any:
+def _plain(value: object) -> Json:
     """As JSON gives it back; arrays by their hash, other objects by their class."""
     if isinstance(value, np.ndarray):
         return value.tolist() if value.size <= 9 and value.dtype.kind in "biuf" else digest(value)

@@ -21,6 +21,8 @@ from typing import IO, Any
 
 from dpa2calc.errors import CheckpointError, DataError, DPA2CalcError, MissingDependencyError
 
+from .typed import Json
+
 # Small files may unpack to so much; large ones to so many times their size (text packs 5 to 20 times, frames
 # that repeat themselves 50 times).
 _FREE = 128 << 20
@@ -151,7 +153,7 @@ def check_atom_count(n_atoms: int, left: int, name: str, *, error: type[DPA2Calc
         )
 
 
-def parse_json(text: str | bytes, name: str, *, error: type[DPA2CalcError] = CheckpointError) -> Any:
+def parse_json(text: str | bytes, name: str, *, error: type[DPA2CalcError] = CheckpointError) -> Json:
     """JSON whose nesting and numbers are those of an honest file.
 
     Raises:

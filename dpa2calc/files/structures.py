@@ -7,7 +7,6 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import ase.io
 from ase import Atoms
@@ -104,7 +103,7 @@ def file_format(path: PathLike) -> str:
 
 
 def _as_slice(index: slice | int | str) -> slice:
-    found: Any = string2index(index) if isinstance(index, str) else index
+    found = string2index(index) if isinstance(index, str) else index
     if isinstance(found, str):
         raise DataError(f"frames {index!r} are not understood; write a number, or a slice such as 10: or ::5")
     return found if isinstance(found, slice) else slice(found, found + 1 or None)

@@ -9,6 +9,7 @@ from dpa2calc.cli.arguments.frames import add_selection_arguments, selected_fram
 from dpa2calc.cli.arguments.output import check_files, stem
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import save_figure
+from dpa2calc.files.results import Result
 
 EXAMPLE = """examples:
   dpa2calc diffusion 600K.traj --species Li --temperature 600 --charge 1 --map li.cube --van-hove 1 10
@@ -40,15 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print summaries, draw the figure, write map and result."""
-    from dpa2calc.applications import (
-        Arrhenius,
-        Diffusion,
-        arrhenius,
-        density_map,
-        diffusion,
-        read_paths,
-        van_hove,
-    )
+    from dpa2calc.applications import arrhenius, density_map, diffusion, read_paths, van_hove
 
     files, temperatures = args.trajectories, args.temperature or [None] * len(args.trajectories)
     if len(temperatures) != len(files):
@@ -72,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         print(result.summary())
         results.append(result)
     plots = [result.plot for result in results]
-    final: Diffusion | Arrhenius = results[0]
+    final: Result = results[0]
     if args.temperature and len(set(args.temperature)) > 1:
         final = arrhenius(results)
         print(final.summary())
