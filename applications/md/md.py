@@ -37,7 +37,7 @@ def run_md(
         atoms: with a calculator; never changed.
         config: the run; instead, its fields can be given as keywords, or some of them replaced.
         trajectory: `.traj` (exact) or `.extxyz`; energy, forces and stress go with each frame.
-        log: CSV file, columns as in `md_files.COLUMNS`.
+        log: CSV file, columns as in `dynamics.files.COLUMNS`.
         restart: `.npz` file to resume from and to keep up to date.
         overwrite: start afresh over existing files.
         progress: show steps, rate in ns/day and time left on stderr.

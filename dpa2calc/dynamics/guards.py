@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from ase import Atoms, units
+from ase.calculators.calculator import Calculator
 
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.structures.distances import pair_vectors
@@ -147,7 +146,7 @@ def results_at_hand(atoms: Atoms) -> tuple[float, np.ndarray]:
     return float(atoms.get_potential_energy()), atoms.get_forces(apply_constraint=False)
 
 
-def committee_deviation(calculator: Any) -> np.ndarray | None:
+def committee_deviation(calculator: Calculator) -> np.ndarray | None:
     """Standard deviation of the force on each atom over a committee, (n_atoms,) eV/Å, or None."""
     values = calculator.results.get("forces_std")
     if values is None:

@@ -12,7 +12,8 @@ barostat counts 9 cell momenta where only the 6 of a symmetric matrix move, whic
 
 from __future__ import annotations
 
-from typing import Any
+from operator import attrgetter
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms, units
@@ -23,6 +24,10 @@ from dpa2calc.errors import ConfigError, StructureError
 
 from .config import MDConfig
 from .strain import check_partly_periodic, strain_basis
+
+if TYPE_CHECKING:
+    from ase.md.md import MolecularDynamics
+    from ase.md.nose_hoover_chain import NoseHooverChainThermostat
 
 # attributes that, with positions, momenta, cell and the random generator, make up an integrator's state
 _CHAIN = ("_thermostat._eta", "_thermostat._p_eta", "_thermostat._Q", "_thermostat._kT")
@@ -120,7 +125,7 @@ class Integrator:
 
     def get_state(self) -> dict[str, np.ndarray]:
         """Copies of the thermostat's and barostat's variables."""
-        return {path: np.array(_get(self.dynamics, path)) for path in self._paths()}
+        return {path: np.array(attrgetter(path)(self.dynamics)) for path in self._paths()}
 
     def set_state(self, state: dict[str, np.ndarray], step: int) -> None:
         """Put back what `get_state` gave after step `step`; positions, momenta and cell are already set."""
@@ -129,7 +134,7 @@ class Integrator:
             raise ConfigError(f"the restart file lacks {', '.join(missing)}; it is for another integrator")
         for path in self._paths():
             value = state[path]
-            if value.shape != np.shape(_get(self.dynamics, path)):
+            if value.shape != np.shape(attrgetter(path)(self.dynamics)):
                 raise ConfigError(f"the restart file holds {path} of shape {value.shape}; it is damaged")
             _set(self.dynamics, path, float(value) if value.ndim == 0 else value.copy())
         self._targets = (self.config.target_temperature(step), self.config.target_pressure(step))
@@ -141,7 +146,7 @@ class Integrator:
     def _paths(self) -> tuple[str, ...]:
         return _STATE[type(self.dynamics).__name__]
 
-    def _make(self, atoms: Atoms) -> Any:
+    def _make(self, atoms: Atoms) -> MolecularDynamics:
         config = self.config
         step = config.timestep_fs * units.fs
         temperature = self._targets[0]
@@ -173,7 +178,9 @@ class Integrator:
             return NoseHooverChainNVT(atoms, step, temperature, relaxation, tchain=config.chain_length)
         return self._make_npt(atoms, step, temperature, relaxation)
 
-    def _make_npt(self, atoms: Atoms, step: float, temperature: float, relaxation: float) -> Any:
+    def _make_npt(
+        self, atoms: Atoms, step: float, temperature: float, relaxation: float
+    ) -> MolecularDynamics:
         from ase.md import nose_hoover_chain
 
         config = self.config
@@ -186,7 +193,7 @@ class Integrator:
                 f"cell_motion={config.cell_motion!r} with pbc {atoms.pbc.tolist()} needs ASE 3.29; run "
                 "`pip install -U ase`"
             )
-        extra: dict[str, Any] = {"mask": (True, True, True)} if config.cell_motion == "axes" else {}
+        extra: dict[str, object] = {"mask": (True, True, True)} if config.cell_motion == "axes" else {}
         make = getattr(nose_hoover_chain, name)
         if not atoms.pbc.all():
             from .partly_periodic import PeriodicMTKNPT
@@ -217,7 +224,7 @@ class Integrator:
             if hasattr(dynamics, "_barostat"):
                 self._set_barostat(energy)
 
-    def _set_chain(self, chain: Any, energy: float) -> None:
+    def _set_chain(self, chain: NoseHooverChainThermostat, energy: float) -> None:
         chain._num_atoms_global = self.n_dof / 3
         masses = np.full(len(chain._Q), energy * chain._tdamp**2)
         masses[0] *= self.n_dof
@@ -247,14 +254,6 @@ def _highest_pressure(config: MDConfig) -> float:
     return max(targets, key=abs) if isinstance(targets, tuple) else targets
 
 
-def _get(owner: Any, path: str) -> Any:
-    for name in path.split("."):
-        owner = getattr(owner, name)
-    return owner
-
-
-def _set(owner: Any, path: str, value: Any) -> None:
-    *parents, last = path.split(".")
-    for name in parents:
-        owner = getattr(owner, name)
-    setattr(owner, last, value)
+def _set(owner: MolecularDynamics, path: str, value: float | np.ndarray) -> None:
+    parent, _, name = path.rpartition(".")
+    setattr(attrgetter(parent)(owner) if parent else owner, name, value)

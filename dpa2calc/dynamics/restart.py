@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -16,6 +15,7 @@ from ase.calculators.calculator import Calculator
 from dpa2calc.errors import DataError
 from dpa2calc.files.arrays import read_arrays, write_arrays
 from dpa2calc.files.identity import Part, calculator_identity, require_same, structure_identity
+from dpa2calc.files.typed import Json
 
 from .config import MDConfig
 from .files import Mark, PathLike
@@ -39,8 +39,8 @@ class RestartState:
     pbc: np.ndarray  # (3,) bool
     first_volume: float  # Å³, NaN without a cell; for the volume guard
     integrator: dict[str, np.ndarray]
-    rng: Mapping[str, Any]  # numpy bit-generator state
-    config: dict[str, Any]
+    rng: Mapping[str, Json]  # numpy bit-generator state
+    config: dict[str, Json]
     marks: dict[str, Mark]  # where trajectory and log stood
     identity: dict[str, Part]  # of the first structure and the calculator
     machine: Machine  # device and threads
