@@ -16,7 +16,7 @@ from dpa2calc.errors import StructureError
 from dpa2calc.files.identity import calculator_identity, structure_identity
 from dpa2calc.files.lock import locked_files, working_in
 from dpa2calc.files.results import Result
-from dpa2calc.files.typed import argument
+from dpa2calc.files.typed import Hint, argument
 
 from .structures import check_symprec
 
@@ -51,14 +51,14 @@ def application_writing(*files: str) -> Callable[[Callable[P, R]], Callable[P, R
     return decorate
 
 
-def _checked(hint: typing.Any, value: typing.Any, name: str) -> typing.Any:
+def _checked(hint: Hint, value: object, name: str) -> object:
     """The value as its annotation has it; a word of earlier versions becomes that of today."""
     if typing.get_origin(hint) is typing.Literal:
         value = current_word(value, typing.get_args(hint), name, stacklevel=5)
     return argument(hint, value, name)
 
 
-def _check_atoms(hints: Mapping[str, typing.Any], arguments: Mapping[str, typing.Any], function: str) -> None:
+def _check_atoms(hints: Mapping[str, object], arguments: Mapping[str, object], function: str) -> None:
     """Raise StructureError where something else stands in for a structure."""
     for name, value in arguments.items():
         if hints.get(name) is Atoms and not isinstance(value, Atoms):
@@ -67,7 +67,7 @@ def _check_atoms(hints: Mapping[str, typing.Any], arguments: Mapping[str, typing
             )
 
 
-def _signed(found: R, arguments: Mapping[str, typing.Any]) -> R:
+def _signed(found: R, arguments: Mapping[str, object]) -> R:
     """A result with the structure and the calculator that it belongs to in its provenance."""
     atoms = arguments.get("atoms", arguments.get("initial"))
     if not isinstance(found, Result) or not isinstance(atoms, Atoms) or atoms.calc is None:

@@ -184,7 +184,7 @@ class Integrator:
         from ase.md import nose_hoover_chain
 
         config = self.config
-        check_partly_periodic(atoms, "NPT", _highest_pressure(config))
+        check_partly_periodic(atoms, "NPT", max(np.ravel(config.pressure_gpa), key=abs))
         name = {"volume": "IsotropicMTKNPT", "axes": "MaskedMTKNPT", "cell": "MTKNPT"}[config.cell_motion]
         if not atoms.pbc.all():
             name = "MaskedMTKNPT"
@@ -246,12 +246,6 @@ class Integrator:
         if type(dynamics).__name__ == "MTKNPT":
             dynamics._p_g = dynamics._p_g * ratio
         barostat._kT = dynamics._kT = energy
-
-
-def _highest_pressure(config: MDConfig) -> float:
-    """The target pressure furthest from zero, GPa."""
-    targets = config.pressure_gpa
-    return max(targets, key=abs) if isinstance(targets, tuple) else targets
 
 
 def _set(owner: MolecularDynamics, path: str, value: float | np.ndarray) -> None:

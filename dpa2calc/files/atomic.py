@@ -92,6 +92,6 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: str | os.PathLike[str], content: object, *, indent: int | None = 1) -> None:
+def write_json(path: str | os.PathLike[str], content: object) -> None:
     """Write JSON; see `atomic_path`."""
-    write_text(path, json.dumps(content, indent=indent))
+    write_text(path, json.dumps(content, indent=1))

@@ -16,7 +16,7 @@ from dpa2calc.errors import DataError
 
 from .atomic import atomic_path
 from .extxyz import ISOTOPES, iread_extxyz
-from .opening import PathLike, compression, first_bytes, plain_name, unpacked
+from .opening import PathLike, first_bytes, plain_name, unpacked
 
 _LAMMPS_DATA = (re.compile(rb"^\s*\d+\s+atoms\b", re.M), re.compile(rb"^\s*\S+\s+\S+\s+xlo\s+xhi\b", re.M))
 _EXTXYZ = re.compile(rb"\s*\d+[ \t]*\r?\n[^\n]*\b(properties|lattice)\s*=", re.I)
@@ -40,7 +40,8 @@ def iread_structures(path: PathLike, index: slice | int | str = slice(None)) -> 
     if not os.path.exists(place):
         raise DataError(f"there is no file {place}")
     chosen = _as_slice(index)
-    if place.is_dir() and not _is_bundle(place):
+    bundle = place.suffix == ".bundle" or (place / "metadata.json").exists()  # a trajectory of ASE
+    if place.is_dir() and not bundle:
         raise DataError(about_folder(place))
     if file_format(place) == "extxyz":
         yield from iread_extxyz(place, chosen)
@@ -94,10 +95,8 @@ def file_format(path: PathLike) -> str:
         if _EXTXYZ.match(start):
             return "extxyz"
     try:
-        if compression(place):
-            with unpacked(place) as plain:
-                return str(filetype(str(plain)))
-        return str(filetype(str(place)))
+        with unpacked(place) as plain:
+            return str(filetype(str(plain)))
     except UnknownFileTypeError as error:
         raise DataError(f"{place} is of no format that ASE knows ({error})") from error
 
@@ -150,10 +149,6 @@ def _warn_of_types(plain: Path, place: Path) -> None:
             "write the dump with 'element' and dump_modify element",
             stacklevel=2,
         )
-
-
-def _is_bundle(folder: Path) -> bool:
-    return (folder / "metadata.json").exists() or folder.suffix == ".bundle"
 
 
 def about_folder(folder: Path) -> str:

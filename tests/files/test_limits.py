@@ -77,8 +77,6 @@ def test_trees_that_repeat_themselves() -> None:
     endless.append(endless)
     with pytest.raises(CheckpointError, match="levels deep"):
         check_tree(endless, 100, "file")
-    with pytest.raises(CheckpointError, match="object of type set"):
-        check_tree({"a": set()}, 100, "file", plain=True)
 
 
 @pytest.mark.parametrize("name", ["a.xyz", "a.extxyz", "a.xyz.gz"])
