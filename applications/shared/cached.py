@@ -159,14 +159,9 @@ class ResultFolder:
         Raises:
             OutputError: the folder cannot be written.
         """
-        arrays = {
-            "energy": np.float64(result.energy),
-            "forces": result.forces,
-            "stress": result.stress,
-            "cell": result.atoms.cell.array,
-            "positions": result.atoms.positions,
-        }
-        write_arrays(self.path / f"{key}.npz", None, arrays)
+        arrays = {"energy": result.energy, "forces": result.forces, "stress": result.stress}
+        geometry = {"cell": result.atoms.cell.array, "positions": result.atoms.positions}
+        write_arrays(self.path / f"{key}.npz", None, {**arrays, **geometry})
 
 
 def _key(structure: Atoms, relaxation: Relaxer | None, stress: bool) -> str:

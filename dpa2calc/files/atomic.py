@@ -68,11 +68,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
-            with open(temporary, "rb+") as file:
-                os.fsync(file.fileno())
             if os.name == "posix":  # safetensors writes files that only their owner can read
                 temporary.chmod(0o644)
-            os.replace(temporary, path)
+            rename(temporary, path)
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
