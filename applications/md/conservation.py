@@ -26,6 +26,7 @@ from dpa2calc.files.atomic import write_json
 from dpa2calc.files.identity import Part, calculator_identity, read_identity, require_same, structure_identity
 from dpa2calc.files.lock import working_in
 from dpa2calc.files.results import provenance
+from dpa2calc.files.typed import shown
 
 from .conservation_result import EnergyConservation
 from .md import run_md
@@ -161,6 +162,12 @@ def _check(
             f"duration_fs is {duration:g} and equilibration_fs {equilibration:g}, over {_MOST_STEPS:g} "
             f"steps of {steps[0]:g} fs; give less"
         )
+    for name, calculator in (compare or {}).items():
+        if not (hasattr(calculator, "implemented_properties") or hasattr(calculator, "get_potential_energy")):
+            raise ConfigError(
+                f"compare[{name!r}] is {shown(calculator)}, not a calculator; give one for each label, "
+                "such as TurnedForces(atoms.calc)"
+            )
     if label in (compare or {}):
         raise ConfigError(f"compare holds the label {label!r} of the atoms' own calculator; rename one")
     return steps

@@ -104,10 +104,8 @@ def test_errors_say_what_to_do(soft_spheres):
         ({"duration_fs": 1e300}, r"duration_fs is 1e\+300 .* over 1e\+12 steps of 0.25 fs"),
         ({"equilibration_fs": 1e13}, r"equilibration_fs 1e\+13, over 1e\+12 steps of 0.25 fs"),
         ({"equilibration_fs": -5}, "equilibration_fs is -5; it must be 0 or more"),
-        (
-            {"compare": {"conservative": atoms.calc}},
-            "compare holds the label 'conservative' of the",
-        ),
+        ({"compare": {"conservative": atoms.calc}}, "compare holds the label 'conservative' of the"),
+        ({"compare": {"turned": 1}}, r"compare\['turned'\] is 1, not a calculator; give one for each label"),
     ]:
         with pytest.raises(ConfigError, match=text):
             energy_conservation(atoms, progress=False, **options)
