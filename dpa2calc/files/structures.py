@@ -38,7 +38,9 @@ def iread_structures(path: PathLike, index: slice | int | str = slice(None)) -> 
     """
     place = Path(path)
     if not os.path.exists(place):
-        raise DataError(f"there is no file {place}")
+        raise DataError(
+            f"there is no file {place}; give one that ASE reads, such as structure.cif or frames.extxyz"
+        )
     chosen = _as_slice(index)
     bundle = place.suffix == ".bundle" or (place / "metadata.json").exists()  # a trajectory of ASE
     if place.is_dir() and not bundle:

@@ -129,7 +129,6 @@ def read_frame(path: str, index: int | None = None) -> Atoms:
     name, _, number = path.rpartition("@")
     if not os.path.exists(path) and os.path.isfile(name) and number.removeprefix("-").isdigit():
         path, index = name, int(number)
-    _require_file(path)
     if index is not None:
         return read_structures(path, index)[0]
     frames = list(islice(iread_structures(path), 2))
@@ -139,22 +138,3 @@ def read_frame(path: str, index: int | None = None) -> Atoms:
             f"structure; name it with --index N or {path}@N (0 is the first frame, -1 the last)"
         )
     return frames[0]
-
-
-def read_frames(path: str, index: str) -> list[Atoms]:
-    """The frames of a file that an index chooses, as in ASE.
-
-    Raises:
-        DataError: the file is missing, unreadable, or has no such frames.
-    """
-    from dpa2calc.files.structures import read_structures
-
-    _require_file(path)
-    return read_structures(path, index)
-
-
-def _require_file(path: str) -> None:
-    if not os.path.exists(path):
-        raise DataError(
-            f"{path} does not exist; give a structure file such as structure.cif or frames.extxyz"
-        )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpa2calc.cli.arguments.output import check_files
-from dpa2calc.cli.arguments.structures import add_calculator_arguments, make_calculator, read_frames
+from dpa2calc.cli.arguments.structures import add_calculator_arguments, make_calculator
 from dpa2calc.cli.arguments.training import add_label_arguments, label_names
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.patterns import expanded
@@ -46,11 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, print, and write what was asked for."""
+    from dpa2calc.files.structures import read_structures
+
     if args.output and Path(args.output).suffix not in (".extxyz", ".xyz", ".json"):
         raise ConfigError(f"-o {args.output}: the ending must be .extxyz, .xyz or .json")
     check_files(args.output)
     files = [str(f) for path in args.structures for f in expanded(path, Path()) or [path]]
-    structures = [atoms for path in files for atoms in read_frames(path, args.index)]
+    structures = [atoms for path in files for atoms in read_structures(path, args.index)]
     calc = make_calculator(args, structures)
     labels = read_labels(structures, args)
     results = evaluate(calc, structures, args.batch_atoms)
