@@ -22,8 +22,7 @@ from dpa2calc.applications.shared.structures import checked_copy, positive
 from dpa2calc.dynamics.files import PathLike
 from dpa2calc.dynamics.result import MDResult
 from dpa2calc.errors import ConfigError
-from dpa2calc.files.atomic import write_json
-from dpa2calc.files.identity import Part, calculator_identity, read_identity, require_same, structure_identity
+from dpa2calc.files.identity import Part, calculator_identity, claim, structure_identity
 from dpa2calc.files.lock import working_in
 from dpa2calc.files.results import provenance
 from dpa2calc.files.typed import shown
@@ -233,11 +232,6 @@ def work_folder(folder: PathLike | None, belongs: dict[str, Part]) -> Iterator[P
         return
     with working_in(folder):
         label = Path(folder) / "identity.json"
-        if label.exists():
-            require_same(
-                read_identity(label), belongs, where=str(folder),
-                ways="Give another folder, or delete that one to start afresh",
-            )  # fmt: skip
-        elif not any(Path(folder).glob("*.npz")):  # else its label was taken away; each run looks at its own
-            write_json(label, belongs)
+        if label.exists() or not any(Path(folder).glob("*.npz")):  # without it each run looks at its own file
+            claim(label, belongs)
         yield Path(folder)

@@ -42,12 +42,9 @@ def last_frame(writer: FrameWriter, start: Atoms, mine: str) -> Atoms | None:
         ConfigError: the trajectory belongs to another structure, calculator or other options.
         DataError: it is damaged, or no trajectory of relax.
     """
-    if not writer.path.exists():
+    last = writer.last_frame() if writer.path.exists() else None
+    if last is None:
         return None
-    ends = writer.ends()
-    if ends is None:
-        return None
-    last = ends[1]
     step = last.info.get("step")
     if isinstance(step, bool) or not isinstance(step, (int, np.integer)) or step < 0:
         raise DataError(

@@ -14,17 +14,9 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
-from dpa2calc.errors import ConfigError, DataError, StructureError
+from dpa2calc.errors import DataError, StructureError
 from dpa2calc.files.arrays import read_arrays, write_arrays
-from dpa2calc.files.atomic import write_json
-from dpa2calc.files.identity import (
-    Part,
-    calculator_identity,
-    differences,
-    digest,
-    read_identity,
-    structure_identity,
-)
+from dpa2calc.files.identity import Part, calculator_identity, claim, digest, structure_identity
 from dpa2calc.files.lock import working_in
 from dpa2calc.progress import progress_bar
 
@@ -114,15 +106,7 @@ class ResultFolder:
 
     def __init__(self, folder: str | os.PathLike[str], calculator: Calculator) -> None:
         self.path = Path(folder)
-        label = self.path / "calculator.json"
-        mine = {"calculator": calculator_identity(calculator)}
-        if not label.exists():
-            write_json(label, mine)
-        elif found := differences(read_identity(label), mine):
-            raise ConfigError(
-                f"the folder {folder} holds results of another calculator or of other settings (different "
-                f"are {'; '.join(found[:6])}); give another folder or delete it"
-            )
+        claim(self.path / "calculator.json", {"calculator": calculator_identity(calculator)})
 
     def read(self, key: str, structure: Atoms) -> Evaluated | None:
         """The stored result of that key, or None.

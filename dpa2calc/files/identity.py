@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from ase.constraints import FixConstraint
 
 from dpa2calc.errors import ConfigError, DataError
 
+from .atomic import write_json
 from .typed import Json
 
 Part = dict[str, Json]
@@ -121,24 +121,6 @@ def _plain(value: object) -> Json:
     return value if value is None or isinstance(value, (bool, int, float, str)) else type(value).__name__
 
 
-def read_identity(path: str | os.PathLike[str]) -> dict[str, Part]:
-    """An identity that `write_json` has written.
-
-    Raises:
-        DataError: the file is damaged.
-    """
-    try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-        if not isinstance(found, dict):
-            raise ValueError("it holds no parts")
-        return found
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(
-            f"{path} is damaged ({error}); it tells what {Path(path).parent} belongs to: give another "
-            "folder, or delete that one"
-        ) from error
-
-
 def differences(stored: Identity, asked: Identity) -> list[str]:
     """The details in which two identities differ, as "part: detail" or "part: detail (old -> new)"."""
     found = []
@@ -177,3 +159,26 @@ def require_same(stored: Identity, asked: Identity, *, where: str, ways: str) ->
         raise ConfigError(
             f"{where} belongs to other work; different are {'; '.join(found[:6])}{more}. {ways}"
         )
+
+
+def claim(label: Path, mine: Identity) -> None:
+    """Note in a folder, in the file `label`, what it belongs to; refuse one that belongs to other work.
+
+    Raises:
+        ConfigError: names what differs, and the ways out.
+        DataError: the label is damaged.
+        OutputError: it cannot be written.
+    """
+    if not label.exists():
+        write_json(label, mine)
+        return
+    ways = "give another folder, or delete that one"
+    try:
+        stored = json.loads(label.read_text(encoding="utf-8"))
+        if not isinstance(stored, dict):
+            raise ValueError("it holds no parts")
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(
+            f"{label} is damaged ({error}); it tells what {label.parent} belongs to: {ways}"
+        ) from error
+    require_same(stored, mine, where=str(label.parent), ways=f"{ways.capitalize()} to start afresh")

@@ -70,7 +70,8 @@ def typed(hint: Hint, value: object, name: str, *, number: Number = finite) -> A
         >>> typed(tuple[int, ...], [1, 2], "neuron")
         (1, 2)
     """
-    origin, arguments = get_origin(hint) or hint, get_args(hint)
+    origin: Hint = get_origin(hint) or hint
+    arguments = get_args(hint)
     inner = functools.partial(typed, number=number)
     if origin in _UNIONS:
         return _union(arguments, value, name, inner)

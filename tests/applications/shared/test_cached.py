@@ -124,9 +124,7 @@ def test_a_model_trained_again_under_its_name_is_refused_and_another_device_is_n
     (first,) = evaluate([copper()], Described(), **options)
     (again,) = evaluate([copper()], Described(device="cuda:1"), **options)
     assert again.energy == first.energy
-    with pytest.raises(
-        ConfigError, match=r"results of another calculator .*calculator: weights.*another folder"
-    ):
+    with pytest.raises(ConfigError, match=r"belongs to other work; .*calculator: weights.*another folder"):
         evaluate([copper()], Described(2.0), **options)
     with pytest.raises(ConfigError, match=r'calculator: class \("Described" -> "EMT"\)'):
         evaluate([copper()], EMT(), **options)
@@ -138,7 +136,7 @@ def test_a_model_trained_again_under_its_name_is_refused_and_another_device_is_n
 
 def test_a_folder_whose_label_has_no_identity_is_refused(tmp_path):
     (tmp_path / "calculator.json").write_text(json.dumps({"class": "EMT", "settings": {}}))
-    with pytest.raises(ConfigError, match=r"results of another calculator .*another folder"):
+    with pytest.raises(ConfigError, match=r"belongs to other work; .*another folder"):
         evaluate([copper()], EMT(), what="test", folder=tmp_path, progress=False)
 
 
