@@ -51,7 +51,7 @@ def application_writing(*files: str) -> Callable[[Callable[P, R]], Callable[P, R
     return decorate
 
 
-def _checked(hint: Hint, value: object, name: str) -> object:
+def _checked(hint: Hint, value: object, name: str) -> typing.Any:
     """The value as its annotation has it; a word of earlier versions becomes that of today."""
     if typing.get_origin(hint) is typing.Literal:
         value = current_word(value, typing.get_args(hint), name, stacklevel=5)

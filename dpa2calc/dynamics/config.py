@@ -131,7 +131,7 @@ def _pair(value: Target) -> tuple[float, float]:
     return value if isinstance(value, tuple) else (value, value)
 
 
-def _read(hint: Hint, value: object, name: str) -> object:
+def _read(hint: Hint, value: Json, name: str) -> object:
     if hint != Target:
         return argument(hint, value, name)
     one = isinstance(value, (list, tuple, np.ndarray)) and np.size(value) == 1

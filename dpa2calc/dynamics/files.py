@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import IO, TextIO, cast
+from typing import Any, TextIO, cast
 
 import numpy as np
-from ase.io.trajectory import TrajectoryWriter
 
 from dpa2calc.errors import DataError
 from dpa2calc.files.atomic import writing
@@ -39,16 +38,15 @@ class GrowingFile:
 
     def __init__(self, path: PathLike) -> None:
         self.path = Path(path)
-        self._writer: TextIO | TrajectoryWriter | None = None
+        self._writer: Any = None  # a file of text, or a writer of ASE that has one
 
     @property
     def is_open(self) -> bool:
         """Whether the file was started or continued by this run."""
         return self._writer is not None
 
-    def _handle(self) -> TextIO | IO[bytes]:
+    def _handle(self) -> TextIO:
         """The open file itself."""
-        assert self._writer is not None
         return self._writer
 
     def sync(self) -> None:
@@ -118,7 +116,6 @@ class LogWriter(GrowingFile):
         self._put(",".join(fields) + "\n")
 
     def _put(self, text: str) -> None:
-        assert self._writer is not None
         with writing(self.path):
             self._writer.write(text)
         self._content.update(text.encode())

@@ -6,7 +6,7 @@ import contextlib
 import io
 import os
 from pathlib import Path
-from typing import IO, TextIO
+from typing import TextIO
 
 import ase.io
 import numpy as np
@@ -51,7 +51,7 @@ class FrameWriter(GrowingFile):
         self._last = ""  # a hash of the last frame
         self._new = False
 
-    def _handle(self) -> TextIO | IO[bytes]:
+    def _handle(self) -> TextIO:
         return self._writer.backend.fd if self.binary else self._writer
 
     def open(self, keep: Mark | None, *, numbers: np.ndarray | None = None, step: int = 0) -> None:
@@ -184,8 +184,9 @@ class FrameWriter(GrowingFile):
                 self.path.unlink()
 
 
-def _usable(frame: Atoms) -> Atoms:
+def _usable(frame: Atoms | list[Atoms]) -> Atoms:
     """The frame; raises whatever it raises where its elements, positions or cell are none."""
+    assert isinstance(frame, Atoms)
     frame.get_chemical_formula()
     if not (np.isfinite(frame.positions).all() and np.isfinite(frame.cell.array).all()):
         raise ValueError("NaN in its positions or cell")

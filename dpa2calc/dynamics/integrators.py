@@ -13,7 +13,7 @@ barostat counts 9 cell momenta where only the 6 of a symmetric matrix move, whic
 from __future__ import annotations
 
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from ase import Atoms, units
@@ -24,10 +24,6 @@ from dpa2calc.errors import ConfigError, StructureError
 
 from .config import MDConfig
 from .strain import check_partly_periodic, strain_basis
-
-if TYPE_CHECKING:
-    from ase.md.md import MolecularDynamics
-    from ase.md.nose_hoover_chain import NoseHooverChainThermostat
 
 # attributes that, with positions, momenta, cell and the random generator, make up an integrator's state
 _CHAIN = ("_thermostat._eta", "_thermostat._p_eta", "_thermostat._Q", "_thermostat._kT")
@@ -146,7 +142,7 @@ class Integrator:
     def _paths(self) -> tuple[str, ...]:
         return _STATE[type(self.dynamics).__name__]
 
-    def _make(self, atoms: Atoms) -> MolecularDynamics:
+    def _make(self, atoms: Atoms) -> Any:
         config = self.config
         step = config.timestep_fs * units.fs
         temperature = self._targets[0]
@@ -178,9 +174,7 @@ class Integrator:
             return NoseHooverChainNVT(atoms, step, temperature, relaxation, tchain=config.chain_length)
         return self._make_npt(atoms, step, temperature, relaxation)
 
-    def _make_npt(
-        self, atoms: Atoms, step: float, temperature: float, relaxation: float
-    ) -> MolecularDynamics:
+    def _make_npt(self, atoms: Atoms, step: float, temperature: float, relaxation: float) -> Any:
         from ase.md import nose_hoover_chain
 
         config = self.config
@@ -224,7 +218,7 @@ class Integrator:
             if hasattr(dynamics, "_barostat"):
                 self._set_barostat(energy)
 
-    def _set_chain(self, chain: NoseHooverChainThermostat, energy: float) -> None:
+    def _set_chain(self, chain: Any, energy: float) -> None:
         chain._num_atoms_global = self.n_dof / 3
         masses = np.full(len(chain._Q), energy * chain._tdamp**2)
         masses[0] *= self.n_dof
@@ -248,6 +242,6 @@ class Integrator:
         barostat._kT = dynamics._kT = energy
 
 
-def _set(owner: MolecularDynamics, path: str, value: float | np.ndarray) -> None:
+def _set(owner: object, path: str, value: float | np.ndarray) -> None:
     parent, _, name = path.rpartition(".")
     setattr(attrgetter(parent)(owner) if parent else owner, name, value)

@@ -18,7 +18,8 @@ class PeriodicMTKNPT(MaskedMTKNPT):
     def __init__(self, atoms: Atoms, *args: object, basis: np.ndarray, **options: object) -> None:
         self._basis = basis
         # ASE counts the cell's degrees of freedom by its mask
-        super().__init__(atoms, *args, mask=(True,) * len(basis), **options)
+        mask = (True,) * len(basis)
+        super().__init__(atoms, *args, mask=mask, **options)  # type: ignore[arg-type]
 
     def _init_cell_momenta(self) -> None:
         self._p_c = np.zeros(len(self._basis))

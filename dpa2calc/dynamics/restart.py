@@ -160,8 +160,7 @@ def _check(state: RestartState) -> None:
     for name in ("rng", "config", "marks", "machine", "identity"):
         if not isinstance(getattr(state, name), dict):
             raise ValueError(f"{name} is {getattr(state, name)!r}")
-    generator = np.random.PCG64()
-    generator.state = state.rng  # which looks at it
+    np.random.default_rng().bit_generator.state = state.rng  # which looks at it
     MDConfig(**state.config)
     for name, mark in state.marks.items():
         for key in ("frames", "bytes"):

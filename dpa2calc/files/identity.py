@@ -100,10 +100,10 @@ def calculator_identity(calculator: Calculator) -> Part:
     if callable(own):
         return {"class": type(calculator).__name__, **own()}
     part: Part = {"class": type(calculator).__name__}
-    members = getattr(getattr(calculator, "mixer", None), "calcs", ())
-    if members:  # ASE's sums and mixtures
+    mixer = getattr(calculator, "mixer", None)  # of ASE's sums and mixtures
+    if members := getattr(mixer, "calcs", ()):
         part["calculators"] = [calculator_identity(item) for item in members]
-        part["weights"] = _plain(getattr(calculator.mixer, "weights", None))
+        part["weights"] = _plain(getattr(mixer, "weights", None))
     part["parameters"] = _plain(dict(getattr(calculator, "parameters", None) or {}))
     return part
 

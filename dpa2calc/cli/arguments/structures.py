@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from dpa2calc.errors import ConfigError, DataError, ElementError, HeadError
 from dpa2calc.heads import check_known, resolve_head
@@ -75,13 +75,13 @@ def make_calculator(args: argparse.Namespace, structures: Sequence[Atoms] = ()) 
             except ElementError as error:
                 name = f"structure {number} ({atoms.get_chemical_formula()})"
                 raise ElementError(f"{name}: {error}") from None
-        return make()
+        return cast("Calculator", make())  # it becomes one
     calculator = make()
     try:
         calculator.load()
     except HeadError as error:
         raise error.for_elements(elements) from None
-    return calculator
+    return cast("Calculator", calculator)
 
 
 def add_structure_argument(parser: argparse.ArgumentParser) -> None:

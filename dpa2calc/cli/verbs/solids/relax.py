@@ -62,8 +62,8 @@ def run(args: argparse.Namespace) -> int:
         )
     check_files(str(target))
     atoms.calc = make_calculator(args, [atoms])
-    names = ("fmax", "relax", "smax_gpa", "pressure_gpa", "optimizer")
-    names += ("keep_symmetry", "symprec", "max_steps")
+    names = ["fmax", "relax", "smax_gpa", "pressure_gpa", "optimizer"]
+    names += ["keep_symmetry", "symprec", "max_steps"]
     result = relax(
         atoms,
         **{name: getattr(args, name) for name in names},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from dpa2calc.cli.arguments.frames import add_selection_arguments, selected_frames
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         result = diffusion(paths, args.species, temperature=temperature, charge=args.charge, fit=fit)
         print(result.summary())
         results.append(result)
-    plots = [result.plot for result in results]
+    plots: list[Callable[..., object]] = [result.plot for result in results]
     final: Result = results[0]
     if args.temperature and len(set(args.temperature)) > 1:
         final = arrhenius(results)
