@@ -69,16 +69,18 @@ def evaluate(
         DataError: a stored result is damaged.
         OutputError: the folder cannot be written.
     """
+    results = []
     with working_in(folder):
-        cache = ResultFolder(folder, calculator) if folder is not None else None
-        results = []
+        if folder is not None:  # tied to one calculator, whatever its device and threads
+            claim(Path(folder) / "calculator.json", {"calculator": calculator_identity(calculator)})
         for structure in progress_bar(structures, desc=what, unit="structure", shown=progress):
             key = _key(structure, relaxation, stress)
-            found = cache.read(key, structure) if cache else None
+            path = Path(folder) / f"{key}.npz" if folder is not None else None
+            found = _stored(path, structure) if path and path.exists() else None
             if found is None:
                 found = _compute(structure, calculator, relaxation, stress, what)
-                if cache:
-                    cache.write(key, found)
+                if path:
+                    _store(path, found)
             results.append(found)
     return results
 
@@ -101,51 +103,32 @@ def _compute(
     return Evaluated(energy=energy, forces=forces, stress=sigma, atoms=atoms)
 
 
-class ResultFolder:
-    """A folder of finished structures, tied to one calculator (whatever its device and threads)."""
+def _stored(path: Path, structure: Atoms) -> Evaluated:
+    """What `_store` wrote; raises DataError for a file that is damaged or belongs to something else."""
+    try:
+        _, data = read_arrays(path, "a stored result")
+    except DataError as error:
+        raise DataError(f"{path.name} is damaged ({error}); delete it and run again") from error
+    n = len(structure)
+    shapes = {"energy": (), "forces": (n, 3), "stress": (6,), "cell": (3, 3), "positions": (n, 3)}
+    for name, shape in shapes.items():
+        found = data.get(name)
+        whole = found is not None and found.shape == shape and found.dtype.kind == "f"
+        if found is None or not whole or not (np.isfinite(found).all() or name == "stress"):
+            raise DataError(
+                f"{path} is damaged: no {name} of {n} atoms, or not finite; delete it and run again"
+            )
+    atoms = structure.copy()
+    atoms.set_cell(data["cell"])
+    atoms.set_positions(data["positions"], apply_constraint=False)
+    energy = float(data["energy"])
+    return Evaluated(energy=energy, forces=data["forces"], stress=data["stress"], atoms=atoms)
 
-    def __init__(self, folder: str | os.PathLike[str], calculator: Calculator) -> None:
-        self.path = Path(folder)
-        claim(self.path / "calculator.json", {"calculator": calculator_identity(calculator)})
 
-    def read(self, key: str, structure: Atoms) -> Evaluated | None:
-        """The stored result of that key, or None.
-
-        Raises:
-            DataError: the file is damaged or belongs to something else.
-        """
-        path = self.path / f"{key}.npz"
-        if not path.exists():
-            return None
-        try:
-            _, data = read_arrays(path, "a stored result")
-        except DataError as error:
-            raise DataError(f"{path.name} is damaged ({error}); delete it and run again") from error
-        n = len(structure)
-        shapes = {"energy": (), "forces": (n, 3), "stress": (6,), "cell": (3, 3), "positions": (n, 3)}
-        for name, shape in shapes.items():
-            found = data.get(name)
-            whole = found is not None and found.shape == shape and found.dtype.kind == "f"
-            if found is None or not whole or not (np.isfinite(found).all() or name == "stress"):
-                raise DataError(
-                    f"{path} is damaged: no {name} of {n} atoms, or not finite; delete it and run again"
-                )
-        atoms = structure.copy()
-        atoms.set_cell(data["cell"])
-        atoms.set_positions(data["positions"], apply_constraint=False)
-        return Evaluated(
-            energy=float(data["energy"]), forces=data["forces"], stress=data["stress"], atoms=atoms
-        )
-
-    def write(self, key: str, result: Evaluated) -> None:
-        """Store a result.
-
-        Raises:
-            OutputError: the folder cannot be written.
-        """
-        arrays = {"energy": result.energy, "forces": result.forces, "stress": result.stress}
-        geometry = {"cell": result.atoms.cell.array, "positions": result.atoms.positions}
-        write_arrays(self.path / f"{key}.npz", None, {**arrays, **geometry})
+def _store(path: Path, result: Evaluated) -> None:
+    arrays = {"energy": result.energy, "forces": result.forces, "stress": result.stress}
+    geometry = {"cell": result.atoms.cell.array, "positions": result.atoms.positions}
+    write_arrays(path, None, {**arrays, **geometry})
 
 
 def _key(structure: Atoms, relaxation: Relaxer | None, stress: bool) -> str:

@@ -28,7 +28,7 @@ from .typed import Json
 _FREE = 128 << 20
 _RATIO = 100
 # Sections within sections: models and results have about ten.
-_DEPTH = 100
+DEEPEST = 100
 # What a network may have, and the type map; the largest published models have 24 layers and 118 types.
 MOST_LAYERS = 1000
 MOST_WIDTH = 1_000_000
@@ -174,8 +174,8 @@ def check_tree(tree: object, size: int, name: str, *, error: type[DPA2CalcError]
     def count(node: object, depth: int) -> int:
         if not isinstance(node, (Mapping, list, tuple)):
             return 1
-        if depth > _DEPTH:
-            raise error(f"{name} is nested over {_DEPTH} levels deep; it is damaged")
+        if depth > DEEPEST:
+            raise error(f"{name} is nested too deeply; allowed: {DEEPEST} levels")
         if id(node) not in done:
             items = node.values() if isinstance(node, Mapping) else node
             done[id(node)] = 1 + sum(count(item, depth + 1) for item in items)

@@ -18,6 +18,7 @@ import numpy as np
 
 from dpa2calc.errors import ConfigError
 
+from .limits import DEEPEST, check_tree
 from .typed import Hint, Json, Number, build, check_fields, finite, option_types, typed, wrong
 
 if sys.version_info >= (3, 11):
@@ -26,7 +27,6 @@ else:
     import tomli as tomllib
 
 Config = TypeVar("Config")
-DEEPEST = 20  # tables and lists within each other in a file
 
 
 def option_help(cls: type) -> dict[str, str]:
@@ -168,20 +168,11 @@ def read_toml(path: Path) -> dict[str, Json]:
         ConfigError: it is not TOML.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        values = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
     except RecursionError:
-        raise ConfigError(f"{path} is nested too deeply; allowed: {DEEPEST} tables or lists") from None
-    level: list[object] = [values]
-    for _ in range(DEEPEST + 1):
-        level = [inner for item in level for inner in _inside(item)]
-    if level:
-        raise ConfigError(f"{path} is nested too deeply; allowed: {DEEPEST} tables or lists")
+        raise ConfigError(f"{path} is nested too deeply; allowed: {DEEPEST} levels") from None
+    check_tree(values, len(text), str(path), error=ConfigError)
     return values
-
-
-def _inside(value: object) -> list[object]:
-    if isinstance(value, dict):
-        return list(value.values())
-    return value if isinstance(value, list) else []
