@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
@@ -126,9 +127,11 @@ def _stored(path: Path, structure: Atoms) -> Evaluated:
 
 
 def _store(path: Path, result: Evaluated) -> None:
-    arrays = {"energy": result.energy, "forces": result.forces, "stress": result.stress}
-    geometry = {"cell": result.atoms.cell.array, "positions": result.atoms.positions}
-    write_arrays(path, None, {**arrays, **geometry})
+    arrays: dict[str, npt.ArrayLike] = {
+        "energy": result.energy, "forces": result.forces, "stress": result.stress,
+        "cell": result.atoms.cell.array, "positions": result.atoms.positions,
+    }  # fmt: skip
+    write_arrays(path, None, arrays)
 
 
 def _key(structure: Atoms, relaxation: Relaxer | None, stress: bool) -> str:
