@@ -221,5 +221,5 @@ def test_weights_that_were_trained_on_are_another_calculator(tmp_path):
     )
     assert again.energy == first.energy
     next(model.parameters()).data.mul_(1.001)
-    with pytest.raises(ConfigError, match=r"another calculator .*different are calculator: models"):
+    with pytest.raises(ConfigError, match=r"belongs to other work; different are calculator: models"):
         evaluate([copper()], DPA2Calculator(model, "mlearn-PBE"), **options)
