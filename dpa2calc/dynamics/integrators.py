@@ -229,16 +229,14 @@ class Integrator:
         dynamics, barostat = self.dynamics, self.dynamics._barostat
         ratio = energy / barostat._kT
         dynamics._num_atoms_global = self.n_dof / 3
-        if type(dynamics).__name__ == "MTKNPT":
+        kind = type(dynamics).__name__
+        if kind == "MTKNPT":
             barostat._cell_dof = 6  # symmetric cell momenta: the rotations of ASE's 9 never move
         barostat._W *= ratio
         barostat._R = barostat._R * ratio
         barostat._p_xi = barostat._p_xi * ratio
-        for name in ("_p_eps", "_p_c"):
-            if hasattr(dynamics, name):
-                setattr(dynamics, name, getattr(dynamics, name) * ratio)
-        if type(dynamics).__name__ == "MTKNPT":
-            dynamics._p_g = dynamics._p_g * ratio
+        momentum = {"IsotropicMTKNPT": "_p_eps", "MTKNPT": "_p_g"}.get(kind, "_p_c")
+        setattr(dynamics, momentum, getattr(dynamics, momentum) * ratio)
         barostat._kT = dynamics._kT = energy
 
 

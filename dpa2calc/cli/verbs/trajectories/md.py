@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from dpa2calc.cli.arguments.application import Group, add_application_arguments, prepared_atoms
+from dpa2calc.cli.arguments.application import add_application_arguments, prepared_atoms
 from dpa2calc.cli.arguments.freedom import add_words
 from dpa2calc.files.figures import save_figure
 
@@ -24,16 +24,6 @@ gives the numbers of an uninterrupted run. A ramp is START:END, for example --te
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     group, output = add_application_arguments(parser, "run", "md/NAME, NAME from the input's")
-    _add_run_arguments(group)
-    _add_limit_arguments(parser.add_argument_group("limits that stop the run"))
-    add = output.add_argument
-    add("--format", choices=("traj", "extxyz"), default="traj", help="of the trajectory")
-    add("--trajectory-interval", type=int, metavar="STEPS", help="steps between frames (default: 100)")
-    add("--log-interval", type=int, metavar="STEPS", help="steps between rows of the log (default: 10)")
-    add("--overwrite", action="store_true", help="start afresh, replacing files in --out")
-
-
-def _add_run_arguments(group: Group) -> None:
     add = group.add_argument
     add("--steps", type=int, required=True, help="total number of steps, earlier runs included")
     add("--ensemble", choices=("nve", "nvt", "npt"), help="what is held (default: nvt)")
@@ -48,16 +38,18 @@ def _add_run_arguments(group: Group) -> None:
     text = "of the structure file, or drawn (default: auto)"
     add("--velocities", choices=("auto", "keep", "new"), help=text)
     add("--seed", type=int, help="of velocities and thermostat (default: 0)")
-
-
-def _add_limit_arguments(group: Group) -> None:
-    add = group.add_argument
+    add = parser.add_argument_group("limits that stop the run").add_argument
     add("--temperature-limit", type=float, metavar="K", help="default: ten times the target")
     add("--force-limit", type=float, metavar="EV_PER_A", help="on one atom (default: 100)")
     add("--step-limit", type=float, metavar="A", help="displacement in one step (default: 1)")
     add("--min-distance", type=float, metavar="A", help="of any two atoms")
     add("--lost-distance", type=float, metavar="A", help="to the nearest neighbour (default: 10)")
     add("--committee-limit", type=float, metavar="EV_PER_A", help="spread of --committee")
+    add = output.add_argument
+    add("--format", choices=("traj", "extxyz"), default="traj", help="of the trajectory")
+    add("--trajectory-interval", type=int, metavar="STEPS", help="steps between frames (default: 100)")
+    add("--log-interval", type=int, metavar="STEPS", help="steps between rows of the log (default: 10)")
+    add("--overwrite", action="store_true", help="start afresh, replacing files in --out")
 
 
 def _number_or_ramp(text: str) -> float | tuple[float, float]:
