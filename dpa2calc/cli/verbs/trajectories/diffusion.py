@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dpa2calc.cli.arguments.frames import add_selection_arguments, selected_frames
 from dpa2calc.cli.arguments.output import check_files, stem
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import save_figure
-from dpa2calc.files.results import Result
+
+if TYPE_CHECKING:
+    from dpa2calc.files.results import Result
 
 EXAMPLE = """examples:
   dpa2calc diffusion 600K.traj --species Li --temperature 600 --charge 1 --map li.cube --van-hove 1 10
