@@ -232,6 +232,9 @@ def work_folder(folder: PathLike | None, belongs: dict[str, Part]) -> Iterator[P
         return
     with working_in(folder):
         label = Path(folder) / "identity.json"
-        if label.exists() or not any(Path(folder).glob("*.npz")):  # without it each run looks at its own file
+        begun = not label.exists() and any(Path(folder).glob("*.npz"))
+        if not begun:
             claim(label, belongs)
         yield Path(folder)
+        if begun:  # by an earlier version, perhaps for other work: each run has looked at its restart file
+            claim(label, belongs)

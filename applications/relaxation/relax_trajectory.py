@@ -10,7 +10,14 @@ from ase.calculators.calculator import Calculator
 
 from dpa2calc.dynamics.frames import FrameWriter
 from dpa2calc.errors import DataError
-from dpa2calc.files.identity import Part, calculator_identity, require_same, structure_identity, text_digest
+from dpa2calc.files.identity import (
+    Part,
+    calculator_identity,
+    require_same,
+    structure_identity,
+    take_as_same,
+    text_digest,
+)
 
 KEY = "belongs_to"  # in the info of every frame
 _WAYS = "Give the same structure, calculator and options, another trajectory, or overwrite=True"
@@ -42,9 +49,10 @@ def last_frame(writer: FrameWriter, start: Atoms, mine: str) -> Atoms | None:
         ConfigError: the trajectory belongs to another structure, calculator or other options.
         DataError: it is damaged, or no trajectory of relax.
     """
-    last = writer.last_frame() if writer.path.exists() else None
-    if last is None:
+    ends = writer.ends() if writer.path.exists() else None
+    if ends is None:
         return None
+    first, last = ends
     step = last.info.get("step")
     if isinstance(step, bool) or not isinstance(step, (int, np.integer)) or step < 0:
         raise DataError(
@@ -56,7 +64,18 @@ def last_frame(writer: FrameWriter, start: Atoms, mine: str) -> Atoms | None:
             f"{writer.path} holds {last.get_chemical_formula()}, not {start.get_chemical_formula()}; "
             "give another file or overwrite=True"
         )
-    require_same(_parts(str(last.info.get(KEY, ""))), _parts(mine), where=str(writer.path), ways=_WAYS)
+    if KEY in last.info:
+        require_same(_parts(str(last.info[KEY])), _parts(mine), where=str(writer.path), ways=_WAYS)
+        return last
+    moved = len(first) != len(start) or max(
+        np.abs(first.positions - start.positions).max(), np.abs(first.cell.array - start.cell.array).max()
+    )
+    if first.info.get("step") == 0 and not moved < 1e-6:
+        raise DataError(
+            f"{writer.path} begins with another structure than the one given; give another trajectory or "
+            "overwrite=True"
+        )
+    take_as_same(str(writer.path), "the calculator and the options")
     return last
 
 

@@ -73,7 +73,8 @@ def evaluate(
     results = []
     with working_in(folder):
         if folder is not None:  # tied to one calculator, whatever its device and threads
-            claim(Path(folder) / "calculator.json", {"calculator": calculator_identity(calculator)})
+            mine = {"calculator": calculator_identity(calculator)}
+            claim(Path(folder) / "calculator.json", mine, calculator)
         for structure in progress_bar(structures, desc=what, unit="structure", shown=progress):
             key = _key(structure, relaxation, stress)
             path = Path(folder) / f"{key}.npz" if folder is not None else None

@@ -95,8 +95,8 @@ class FrameWriter(GrowingFile):
                 os.truncate(self.path, _end_of_frames(self.path)[1])
         self._start("a")
 
-    def last_frame(self) -> Atoms | None:
-        """The last whole frame of an existing file; None where nothing was written yet.
+    def ends(self) -> tuple[Atoms, Atoms] | None:
+        """The first and the last whole frame of an existing file; None where nothing was written yet.
 
         Raises:
             DataError: the file is damaged, or something else.
@@ -106,14 +106,15 @@ class FrameWriter(GrowingFile):
                 return None
             if self.binary:
                 with Trajectory(self.path) as frames:
-                    return _usable(frames[-1]) if len(frames) else None
+                    return (_usable(frames[0]), _usable(frames[-1])) if len(frames) else None
             last, end = _end_of_frames(self.path)
             if not end:
                 raise ValueError("no whole frame")
             with open(self.path, "rb") as handle:
                 handle.seek(last)
                 text = handle.read(end - last).decode("utf-8")
-            return _usable(ase.io.read(io.StringIO(text), format="extxyz"))
+            first = _usable(ase.io.read(self.path, index=0, format="extxyz", do_not_split_by_at_sign=True))
+            return first, _usable(ase.io.read(io.StringIO(text), format="extxyz"))
         except Exception as error:  # whatever ASE's readers raise
             raise DataError(
                 f"{self.path} is no trajectory, or is damaged ({type(error).__name__}: {error}); "

@@ -14,11 +14,12 @@ from ase.calculators.calculator import Calculator
 
 from dpa2calc.errors import DataError
 from dpa2calc.files.arrays import read_arrays, write_arrays
-from dpa2calc.files.identity import Part, calculator_identity, require_same, structure_identity
+from dpa2calc.files.identity import Part, calculator_identity, require_same, structure_identity, take_as_same
 from dpa2calc.files.typed import Json
 
 from .config import MDConfig
 from .files import Mark, PathLike
+from .words import RENAMED
 
 Machine = dict[str, str | int | None]
 
@@ -42,7 +43,7 @@ class RestartState:
     rng: Mapping[str, Json]  # numpy bit-generator state
     config: dict[str, Json]
     marks: dict[str, Mark]  # where trajectory and log stood
-    identity: dict[str, Part]  # of the first structure and the calculator
+    identity: dict[str, Part] | None  # of the first structure and the calculator; None in old files
     machine: Machine  # device and threads
 
 
@@ -92,7 +93,10 @@ def check_belongs(state: RestartState, path: PathLike, identity: dict[str, Part]
         "Give the structure and the calculator of that run to continue it, another restart file (and "
         "trajectory and log) for this one, or overwrite=True to start afresh"
     )
-    require_same(state.identity, identity, where=str(path), ways=ways)
+    if state.identity is None:
+        take_as_same(str(path), "the structure and the calculator", stacklevel=7)
+    else:
+        require_same(state.identity, identity, where=str(path), ways=ways)
     for name, before in state.machine.items():
         if before is not None and now.get(name) is not None and before != now[name]:
             warnings.warn(
@@ -126,6 +130,10 @@ def load_restart(path: PathLike) -> RestartState:
             raise ValueError("it has no header")
         if header.get("format") != FORMAT or header.get("version") != VERSION:
             raise ValueError(f"format {header.get('format')!r}, version {header.get('version')!r}")
+        header = {"marks": {}, "identity": None, "machine": {}, **header}  # earlier versions wrote none
+        config = header["config"]
+        if isinstance(config, dict) and config.get("cell_motion") in RENAMED:
+            config["cell_motion"] = RENAMED[config["cell_motion"]]
         integrator = {k.split("/", 1)[1]: v for k, v in arrays.items() if k.startswith("integrator/")}
         found = {**{name: header[name] for name in _HEADER}, **{name: arrays[name] for name in _ARRAYS}}
         state = RestartState(**found, integrator=integrator)
@@ -157,7 +165,7 @@ def _check(state: RestartState) -> None:
             raise ValueError(f"{name} holds NaN, infinity or text")
     if not isinstance(state.first_volume, (int, float)) or isinstance(state.first_volume, bool):
         raise ValueError(f"first_volume is {state.first_volume!r}")
-    for name in ("rng", "config", "marks", "machine", "identity"):
+    for name in ("rng", "config", "marks", "machine"):
         if not isinstance(getattr(state, name), dict):
             raise ValueError(f"{name} is {getattr(state, name)!r}")
     np.random.default_rng().bit_generator.state = state.rng  # which looks at it
@@ -166,7 +174,7 @@ def _check(state: RestartState) -> None:
         for key in ("frames", "bytes"):
             if key in mark or key == "bytes":
                 _whole(f"{key} of the {name}", mark[key])
-    if not all(isinstance(part, dict) for part in state.identity.values()):
+    if state.identity is not None and not all(isinstance(part, dict) for part in state.identity.values()):
         raise ValueError("identity is not what run_md writes")
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -161,8 +163,20 @@ def require_same(stored: Identity, asked: Identity, *, where: str, ways: str) ->
         )
 
 
-def claim(label: Path, mine: Identity) -> None:
+def take_as_same(where: str, what: str, *, stacklevel: int = 6) -> None:
+    """Warn that a file or folder written before identities were noted cannot be checked."""
+    warnings.warn(
+        f"{where} was written by an earlier version, which did not note {what} that it belongs to; they are "
+        "taken to be the same. Start afresh if they are not",
+        stacklevel=stacklevel,
+    )
+
+
+def claim(label: Path, mine: Identity, calculator: Calculator | None = None) -> None:
     """Note in a folder, in the file `label`, what it belongs to; refuse one that belongs to other work.
+
+    Args:
+        calculator: of which earlier versions noted the class and the settings instead.
 
     Raises:
         ConfigError: names what differs, and the ways out.
@@ -181,4 +195,24 @@ def claim(label: Path, mine: Identity) -> None:
         raise DataError(
             f"{label} is damaged ({error}); it tells what {label.parent} belongs to: {ways}"
         ) from error
-    require_same(stored, mine, where=str(label.parent), ways=f"{ways.capitalize()} to start afresh")
+    where, ways = str(label.parent), f"{ways.capitalize()} to start afresh"
+    if calculator is None or "calculator" in stored:
+        require_same(stored, mine, where=where, ways=ways)
+        return
+    describe = getattr(calculator, "describe", None)
+    settings = describe() if callable(describe) else dict(getattr(calculator, "parameters", None) or {})
+    before = _in_label(stored.get("class"), stored.get("settings"))
+    require_same(before, _in_label(type(calculator).__name__, settings), where=where, ways=ways)
+    if isinstance(settings, str):  # parameters tell all
+        take_as_same(where, "the weights")
+    write_json(label, mine)
+
+
+def _in_label(kind: Json, settings: Json) -> Identity:
+    """What labels of earlier versions tell of a calculator: its class and the settings that decide."""
+    if isinstance(settings, str):  # a page of changing words that ends in "in use  head = ..., device = ..."
+        found = re.findall(r"(\w+) = (.*?)(?=, \w+ = |$)", settings.rpartition("in use")[2])
+        settings = {name: value for name, value in found if name not in ("device", "skin")}
+    settings = json.loads(json.dumps(settings, default=lambda value: type(value).__name__))
+    part = settings if isinstance(settings, dict) else {"settings": settings}
+    return {"calculator": {"class": kind, **part}}

@@ -140,6 +140,22 @@ def test_a_folder_belongs_to_one_structure_calculator_and_set_of_options(copper,
         short(copper(), tmp_path)
 
 
+def test_a_folder_of_an_earlier_version_has_no_label_and_gets_one_from_the_call_that_resumes_it(
+    copper, tmp_path
+):
+    first = short(copper(), tmp_path)
+    label = tmp_path / "identity.json"
+    before = label.read_bytes()
+    label.unlink()
+    other = copper()
+    other.positions[0] += 0.05
+    with pytest.raises(ConfigError, match=r"equilibration\.npz belongs to other work"):
+        short(other, tmp_path)
+    assert not label.exists()
+    again = short(copper(), tmp_path)
+    assert np.array_equal(first.drift, again.drift, equal_nan=True) and label.read_bytes() == before
+
+
 def test_labels_that_would_share_files_are_refused(copper):
     with pytest.raises(ConfigError, match="two runs would write the same files"):
         short(copper(), None, compare={"a b": copper().calc, "a-b": copper().calc})

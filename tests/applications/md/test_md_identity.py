@@ -3,13 +3,14 @@
 import json
 import sys
 import types
+import warnings
 
 import numpy as np
 import pytest
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 from ase.constraints import FixAtoms
-from ase.io import write
+from ase.io import read, write
 
 from dpa2calc.applications import MDConfig, run_md
 from dpa2calc.errors import ConfigError, DataError, OutputError, StructureError
@@ -154,11 +155,39 @@ def test_a_refused_start_leaves_nothing_that_stands_in_the_way(copper, tmp_path)
     assert result.step.tolist() == [0, 5, 10, 15, 20]
 
 
-def test_a_restart_file_that_does_not_say_what_it_belongs_to_is_refused(copper, tmp_path):
+def old(path, step=None):
+    """As versions before identities wrote restart files."""
+
+    def change(header, arrays):
+        for key in ("identity", "machine"):
+            header.pop(key)
+        for mark in header["marks"].values():
+            mark.pop("name"), mark.pop("content", None), mark.pop("last", None)
+        if step is not None:
+            header["step"] = step
+
+    rewrite(path, change)
+
+
+def test_restart_files_of_earlier_versions_open_with_one_warning(copper, tmp_path):
     run(copper(), tmp_path)
-    rewrite(tmp_path / "md.npz", lambda header, arrays: header.pop("identity"))
-    with pytest.raises(DataError, match=r"md\.npz is not a restart file of run_md.*it lacks 'identity'"):
+    old(tmp_path / "md.npz")
+    with pytest.warns(UserWarning, match="did not note the structure and the calculator") as found:
         run(copper(), tmp_path, steps=30)
+    assert len(found) == 1 and found[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # written anew
+        assert run(copper(), tmp_path, steps=40).step.tolist() == list(range(0, 41, 5))
+    assert [frame.info["step"] for frame in read(tmp_path / "md.traj", ":")] == list(range(0, 41, 4))
+
+
+def test_a_restart_of_step_0_of_an_earlier_version_does_not_poison_the_next_start(copper, tmp_path):
+    whole = run(copper(), tmp_path)
+    rewrite(tmp_path / "md.npz", lambda h, a: a.update(positions=np.zeros_like(a["positions"])))
+    old(tmp_path / "md.npz", step=0)
+    with pytest.warns(UserWarning, match="earlier version"):
+        again = run(copper(), tmp_path)
+    assert np.array_equal(again.positions, whole.positions) and again.step.tolist() == [0, 5, 10, 15, 20]
 
 
 def test_another_number_of_threads_is_said(copper, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from typing import get_args
 
@@ -11,11 +12,12 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.io import read
 
-from dpa2calc.applications import MDConfig, equation_of_state, phonons, relax, vibrations
+from dpa2calc.applications import MDConfig, equation_of_state, phonons, relax, run_md, vibrations
 from dpa2calc.applications.relaxation.cell_freedom import CellFreedom, moving, stress_left
 from dpa2calc.applications.relaxation.relaxer import Relaxation
 from dpa2calc.dynamics.words import RENAMED, current_word, earlier_word
 from dpa2calc.errors import ConfigError
+from dpa2calc.files.arrays import read_arrays, write_arrays
 from dpa2calc.training import MDCondition
 
 
@@ -90,10 +92,19 @@ def test_words_of_today_are_taken_silently_and_others_left_to_the_check():
     ]  # fmt: skip
 
 
-def test_folders_and_files_keep_the_words_that_they_are_named_by(tmp_path):
+def test_folders_and_files_of_earlier_versions_are_found(tmp_path):
     words = {free: Relaxation(fmax=0.1, free=free).key() for free in ("positions", "shape", "cell")}
     for free, old in (("positions", "fixed"), ("shape", "volume"), ("cell", "free")):
         expected = {"fmax": 0.1, "cell": old, "max_steps": 500, "symmetry": False, "symprec": 1e-3}
         assert words[free] == expected
     relax(copper(), relax="cell", trajectory=tmp_path / "a.traj", progress=False)
     assert "options.cell=full;" in read(tmp_path / "a.traj").info["belongs_to"]
+    # a restart file holds the options as they were written
+    path, options = tmp_path / "a.npz", {"ensemble": "npt", "temperature": 100, "sync_interval": 2}
+    run_md(copper(), steps=4, restart=path, progress=False, **options)
+    header, arrays = read_arrays(path, "a restart file")
+    header["config"]["cell_motion"] = "isotropic"
+    write_arrays(path, json.loads(json.dumps(header)), arrays, compress=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        assert run_md(copper(), steps=6, restart=path, progress=False, **options).n_steps == 6

@@ -1,5 +1,7 @@
 """A trajectory of a relaxation belongs to one structure, calculator and set of options."""
 
+import warnings
+
 import numpy as np
 import pytest
 from ase.build import bulk
@@ -65,13 +67,21 @@ def _without_identity(path):
 
 
 @SUFFIXES
-def test_a_trajectory_that_does_not_say_what_it_belongs_to_is_refused(tmp_path, suffix):
+def test_trajectories_of_earlier_versions(tmp_path, suffix):
+    """They tell the structure by their first frame."""
     path = tmp_path / f"relax.{suffix}"
     quiet(rattled(), trajectory=path, fmax=0.5)
     _without_identity(path)
-    with pytest.raises(ConfigError, match=r"belongs to other work; .*overwrite=True"):
+    other = rattled()
+    other.positions[0] += 0.1
+    with pytest.raises(DataError, match="begins with another structure"):
+        quiet(other, trajectory=path)
+    with pytest.warns(UserWarning, match="did not note the calculator and the options") as found:
         quiet(rattled(), trajectory=path)
-    assert quiet(rattled(), trajectory=path, fmax=0.5, overwrite=True).converged
+    assert len(found) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert quiet(rattled(), trajectory=path, fmax=0.005).converged
 
 
 @SUFFIXES

@@ -1,6 +1,7 @@
 """The shared evaluation: folders that resume, damaged files, calculators that fail; supercell geometry."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -134,10 +135,30 @@ def test_a_model_trained_again_under_its_name_is_refused_and_another_device_is_n
             evaluate([copper()], LennardJones(rc=cutoff), what="test", folder=tmp_path / "lj", progress=False)
 
 
-def test_a_folder_whose_label_has_no_identity_is_refused(tmp_path):
-    (tmp_path / "calculator.json").write_text(json.dumps({"class": "EMT", "settings": {}}))
-    with pytest.raises(ConfigError, match=r"belongs to other work; .*another folder"):
-        evaluate([copper()], EMT(), what="test", folder=tmp_path, progress=False)
+def test_folders_of_earlier_versions(tmp_path):
+    """They hold the class, and a description in words or the parameters."""
+    label = tmp_path / "calculator.json"
+    options = {"what": "test", "folder": tmp_path, "progress": False}
+    evaluate([copper()], Described(), **options)
+    text = "another wording\nin use      head = {}, dtype = float32, device = cuda, skin = 0.5{}"
+    old = {"class": "Described", "settings": text.format("b", "")}
+    label.write_text(json.dumps(old))
+    with pytest.warns(UserWarning, match="did not note the weights") as found:
+        evaluate([copper()], Described(), **options)
+    assert len(found) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # written anew: once is enough
+        evaluate([copper()], Described(), **options)
+    for words, named in ((("c", ""), "head"), (("b", ", dispersion = {}"), "dispersion")):
+        label.write_text(json.dumps({**old, "settings": text.format(*words)}))
+        with pytest.raises(ConfigError, match=rf"different are calculator: {named}"):
+            evaluate([copper()], Described(), **options)
+    label.write_text(json.dumps({"class": "EMT", "settings": dict(EMT().parameters)}))
+    evaluate([copper()], EMT(), **options)
+    for other in ({"class": "EMT", "settings": {}}, {"class": "A", "settings": dict(EMT().parameters)}, {}):
+        label.write_text(json.dumps(other))
+        with pytest.raises(ConfigError, match=r"belongs to other work; .*another folder"):
+            evaluate([copper()], EMT(), **options)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "5", "{", "[" * 100_000])
