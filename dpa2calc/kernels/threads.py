@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import functools
+import importlib.util
 import os
 import sys
 import threading
@@ -13,6 +15,12 @@ from typing import Any, TypeVar
 import torch
 
 Item = TypeVar("Item")
+
+
+@functools.cache
+def has_numba() -> bool:
+    """Whether compiled kernels are at hand."""
+    return importlib.util.find_spec("numba") is not None
 
 
 class Workers:

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -211,6 +212,15 @@ def test_a_twin_has_the_numbers_of_its_formula(mode: str, name: str, case: Case,
         torch.testing.assert_close(value, expected[key], rtol=0, atol=tolerance, msg=say)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+@pytest.mark.parametrize("name", ["neighbour sums", *(name for name in BOTH if name.startswith("pair"))])
+def test_blocks_have_the_same_numbers_without_compiled_loops(
+    name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dpa2calc.kernels.inference.pair_attention.has_numba", lambda: False)
+    test_a_twin_has_the_numbers_of_its_formula("inference", name, BOTH[name], dtype)
+
+
 @pytest.mark.parametrize("case", [neighbor_sums, partial(pair_attention, nsel=6)], ids=["sums", "attention"])
 def test_formulas_are_the_same_in_all_layouts(case: Case) -> None:
     class Lists(Reference):
@@ -274,3 +284,14 @@ def test_tanh_is_exact_and_differentiable_any_number_of_times() -> None:
     point = torch.randn(5, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(Tanh.apply, point)
     assert torch.autograd.gradgradcheck(Tanh.apply, point)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_exponentials_of_compiled_loops(dtype: type[np.floating]) -> None:
+    pytest.importorskip("numba")
+    from dpa2calc.kernels.inference.pair_loops import _exponentials, exponential_terms
+
+    x = np.concatenate([-np.logspace(-8, 1.9, 4001), [0.0, -1e5]]).astype(dtype)
+    got = x.copy()
+    _exponentials(got, exponential_terms(np.dtype(dtype)))
+    np.testing.assert_allclose(got, np.exp(x.astype(np.float64)), rtol=4 * np.finfo(dtype).eps, atol=1e-37)

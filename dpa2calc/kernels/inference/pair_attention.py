@@ -8,13 +8,17 @@ less than writing them to memory and reading them back.
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dpa2calc.kernels.attention import padded_weights, through_softmax
 from dpa2calc.kernels.blocks import Blocks
+from dpa2calc.kernels.threads import has_numba
 
 from .pair_blocks import PairBlock
 
@@ -34,7 +38,8 @@ def _heads_last(x: Tensor, k: int, heads: int) -> Tensor:
 class PairMix(torch.autograd.Function):
     """out = sum_h A^h g2 (W_v W_o)^h + bias for every pair; see `PairAttention.forward`.
 
-    g2 (P, d2); gate, shift, scale (S,), as `BlockPairs` has them; query_key (d2, heads * d2); value_out (heads * d2, d2).
+    g2 (P, d2); gate, shift, scale (S,), as `BlockPairs` has them;
+    query_key (d2, heads * d2); value_out (heads * d2, d2).
     """
 
     @staticmethod
@@ -52,9 +57,16 @@ class PairMix(torch.autograd.Function):
         blocks: Blocks[PairBlock],
     ) -> Tensor:
         out = torch.empty_like(g2)
+        compiled = _compiled(g2)
 
         def work(_: int, block: PairBlock, part: int) -> None:
             g, k = block.of(g2), block.width
+            if compiled is not None:
+                squares = (block.square(x).numpy() for x in (gate, shift, scale))
+                weights = (x.numpy() for x in (query_key, value_out, bias))
+                given = nsel - k, compiled.terms, block.of(out).numpy()
+                compiled.mix(compiled.product, g.numpy(), *squares, *weights, *given)
+                return
             gates = block.square(gate), block.square(shift)
             weights = _query_weights_scores(g, *gates, query_key, heads, nsel - k)[1]
             weights.mul_(block.square(scale).unsqueeze(1))
@@ -74,9 +86,17 @@ class PairMix(torch.autograd.Function):
         grad_g2 = torch.empty_like(g2)
         grad_gate, grad_shift, grad_scale = (torch.empty_like(gate) for _ in range(3))
         query_key_t, value_out_t = query_key.t().contiguous(), value_out.t().contiguous()
+        compiled, grad_out = _compiled(g2), grad_out.contiguous()
 
         def work(_: int, block: PairBlock, part: int) -> None:
             g, k = block.of(g2), block.width
+            if compiled is not None:
+                squares = (block.square(x).numpy() for x in (gate, shift, scale))
+                given = query_key.numpy(), value_out.numpy(), ctx.nsel - k, compiled.terms
+                to = (block.square(x).numpy() for x in (grad_gate, grad_shift, grad_scale))
+                rows = (block.of(x).numpy() for x in (grad_out, grad_g2))
+                compiled.mix_backward(compiled.product, g.numpy(), *squares, *given, *rows, *to)
+                return
             b, g_t = len(g), g.transpose(1, 2)
             gates, scales = block.square(gate), block.square(scale).unsqueeze(1)
             query, weights, scores = _query_weights_scores(
@@ -99,6 +119,30 @@ class PairMix(torch.autograd.Function):
 
         ctx.blocks.each(work)
         return grad_g2, grad_gate, grad_shift, grad_scale, *(None,) * 6
+
+
+class Compiled(NamedTuple):
+    """The same as `_query_weights_scores` and what follows, as one call for each block: see pair_loops.py."""
+
+    mix: Callable[..., None]
+    mix_backward: Callable[..., None]
+    product: int
+    terms: tuple[np.floating, ...]
+
+
+def _compiled(like: Tensor) -> Compiled | None:
+    """For tensors of this kind, where Numba is at hand and PyTorch exports its matrix product."""
+    return _loops(like.dtype) if like.is_cpu and has_numba() else None
+
+
+@functools.cache
+def _loops(dtype: torch.dtype) -> Compiled | None:
+    from dpa2calc.kernels.blas import gemm_address
+    from dpa2calc.kernels.inference.pair_loops import exponential_terms, mix, mix_backward
+
+    address = gemm_address(dtype)
+    terms = exponential_terms(torch.empty(0, dtype=dtype).numpy().dtype)
+    return Compiled(mix, mix_backward, address, terms) if address else None
 
 
 def _query_weights_scores(
