@@ -217,7 +217,7 @@ def test_a_twin_has_the_numbers_of_its_formula(mode: str, name: str, case: Case,
 def test_blocks_have_the_same_numbers_without_compiled_loops(
     name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dpa2calc.kernels.inference.pair_attention.has_numba", lambda: False)
+    monkeypatch.setattr("dpa2calc.kernels.inference.compiled.has_numba", lambda: False)
     test_a_twin_has_the_numbers_of_its_formula("inference", name, BOTH[name], dtype)
 
 
@@ -289,9 +289,9 @@ def test_tanh_is_exact_and_differentiable_any_number_of_times() -> None:
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_exponentials_of_compiled_loops(dtype: type[np.floating]) -> None:
     pytest.importorskip("numba")
-    from dpa2calc.kernels.inference.pair_loops import _exponentials, exponential_terms
+    from dpa2calc.kernels.inference.softmax_loops import exponential_terms, exponentials
 
     x = np.concatenate([-np.logspace(-8, 1.9, 4001), [0.0, -1e5]]).astype(dtype)
     got = x.copy()
-    _exponentials(got, exponential_terms(np.dtype(dtype)))
+    exponentials(got, exponential_terms(np.dtype(dtype)))
     np.testing.assert_allclose(got, np.exp(x.astype(np.float64)), rtol=4 * np.finfo(dtype).eps, atol=1e-37)

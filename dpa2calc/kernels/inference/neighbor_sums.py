@@ -9,15 +9,21 @@ go back to the atoms. Same numbers as the plain formulas in `repformer.py` up to
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from dpa2calc.kernels.attention import SHIFT, padded_weights, through_softmax
 from dpa2calc.kernels.blocks import total
 
+from .compiled import loops
 from .pair_blocks import BlockPairs, PairBlock
+
+
+Array: TypeAlias = npt.NDArray[np.generic]
 
 
 class Attention(NamedTuple):
@@ -65,12 +71,20 @@ class NeighborMix(torch.autograd.Function):
         query: Tensor | None,
         pairs: BlockPairs,
     ) -> tuple[Tensor, ...]:
-        (n, d1), none = g1.shape, g1.new_empty(0)
-        convolved = torch.empty_like(g1) if conv is not None else none
-        moments = g1.new_empty(n, 3, d1) if directions is not None else none
-        of_pairs = g1.new_empty(n, 3, g2.shape[1]) if g2 is not None and directions is not None else none
-        products = g1.new_empty(len(weight), project.shape[1]) if project is not None else none
-        mixed = torch.empty_like(query) if query is not None else none
+        n, d1 = g1.shape
+        d2 = g2.shape[1] if g2 is not None else 0
+        axes = 3 if directions is not None else 0
+        convolved = g1.new_empty(n if conv is not None else 0, d1)
+        moments = g1.new_empty(n, axes, d1)
+        of_pairs = g1.new_empty(n, axes if d2 else 0, d2)
+        products = g1.new_empty(len(weight), project.shape[1] if project is not None else 0)
+        mixed = torch.empty_like(query) if query is not None else g1.new_empty(n, 0, d1)
+        compiled = loops(g1)
+
+        def work_compiled(_: int, block: PairBlock, part: int) -> None:
+            given = pairs.nsel - block.width, compiled.terms
+            done = (*whole[:3], block.of(whole[3]), whole[4])
+            compiled.sums(compiled.product, *arrays.of_block(block), *given, *done)
 
         def work(_: int, block: PairBlock, part: int) -> None:
             atoms = block.atoms
@@ -92,7 +106,12 @@ class NeighborMix(torch.autograd.Function):
                 scaled = gathered.mul_(g1.index_select(0, atoms).unsqueeze(1))
                 torch.mm(scaled.view(-1, d1), project, out=products[block.pairs])
 
-        pairs.cut.each(work)
+        if compiled is not None:
+            arrays = _arrays(pairs, g1, weight, g2, conv, directions, project, query)
+            whole = [x.numpy() for x in (convolved, moments, of_pairs, products, mixed)]
+            pairs.cut.each(work_compiled)
+        else:
+            pairs.cut.each(work)
         ctx.save_for_backward(g1, weight, g2, conv, directions, project, query)
         ctx.pairs = pairs
         return convolved, moments, of_pairs, products, mixed
@@ -116,6 +135,13 @@ class NeighborMix(torch.autograd.Function):
             torch.empty_like(like) if like is not None else None for like in (g2, directions, query)
         )
         project_t = project.t().contiguous() if project is not None else None
+        compiled = loops(g1)
+
+        def work_compiled(_: int, block: PairBlock, part: int) -> None:
+            given = pairs.nsel - block.width, compiled.terms
+            of = (*grads[:3], block.of(grads[3]), grads[4])
+            to = (sums_of_g1[part].numpy(), *(block.of(x) for x in of_inputs[:3]), of_inputs[3])
+            compiled.gradients(compiled.product, *arrays.of_block(block), *given, *of, *to)
 
         def work(_: int, block: PairBlock, part: int) -> None:
             grad_g1, atoms, index = sums_of_g1[part], block.atoms, pairs.neighbors[block.pairs]
@@ -149,8 +175,52 @@ class NeighborMix(torch.autograd.Function):
                 block.of(grad_weight).add_(of_switch)
             grad_g1.index_add_(0, index, grad.view(-1, d1))
 
-        pairs.cut.each(work)
+        if compiled is not None:
+            arrays = _arrays(pairs, g1, weight, g2, conv, directions, project, query)
+            outputs = (grad_convolved, grad_moments, grad_of_pairs, grad_products, grad_mixed)
+            grads = [x.contiguous().numpy() for x in outputs]
+            given_to = (grad_weight, grad_g2, grad_directions, grad_query)
+            shapes = ((0,), (len(weight), 0), (len(weight), 0), (0, 0, 0))
+            of_inputs = [(g1.new_empty(s) if x is None else x).numpy() for x, s in zip(given_to, shapes)]
+            pairs.cut.each(work_compiled)
+        else:
+            pairs.cut.each(work)
         return total(sums_of_g1), grad_weight, grad_g2, None, grad_directions, None, grad_query, None
+
+
+class Arrays(NamedTuple):
+    """What the compiled loops are given, as arrays; those that are None are empty."""
+
+    g1: Array
+    neighbors: Array
+    weight: Array
+    g2: Array
+    conv: Array
+    directions: Array
+    project: Array
+    query: Array
+
+    def of_block(self, block: PairBlock) -> tuple[Array, ...]:
+        """In the order of `sums` and `gradients`."""
+        pairs = (block.of(x) for x in (self.neighbors, self.weight, self.g2))
+        rest = self.conv, block.of(self.directions), self.project, self.query
+        return self.g1, block.atoms.numpy(), *pairs, *rest
+
+
+def _arrays(
+    pairs: BlockPairs,
+    g1: Tensor,
+    weight: Tensor,
+    g2: Tensor | None,
+    conv: Tensor | None,
+    directions: Tensor | None,
+    project: Tensor | None,
+    query: Tensor | None,
+) -> Arrays:
+    p = len(weight)
+    optional = ((g2, (p, 0)), (conv, (0, 0)), (directions, (p, 0)), (project, (0, 0)), (query, (0, 0, 0)))
+    rest = (g1.new_empty(shape) if x is None else x for x, shape in optional)
+    return Arrays(*(x.detach().contiguous().numpy() for x in (g1, pairs.neighbors, weight, *rest)))
 
 
 def _factors(block: PairBlock, weight: Tensor, g2: Tensor | None, directions: Tensor | None) -> Tensor | None:

@@ -8,18 +8,15 @@ less than writing them to memory and reading them back.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from dpa2calc.kernels.attention import padded_weights, through_softmax
 from dpa2calc.kernels.blocks import Blocks
-from dpa2calc.kernels.threads import has_numba
 
+from .compiled import loops
 from .pair_blocks import PairBlock
 
 
@@ -57,23 +54,27 @@ class PairMix(torch.autograd.Function):
         blocks: Blocks[PairBlock],
     ) -> Tensor:
         out = torch.empty_like(g2)
-        compiled = _compiled(g2)
+        compiled = loops(g2)
+
+        def work_compiled(_: int, block: PairBlock, part: int) -> None:
+            squares = (block.square(x) for x in flat[2:])
+            given = nsel - block.width, compiled.terms, block.of(flat[1])
+            compiled.mix(compiled.product, block.of(flat[0]), *squares, *weights, *given)
 
         def work(_: int, block: PairBlock, part: int) -> None:
             g, k = block.of(g2), block.width
-            if compiled is not None:
-                squares = (block.square(x).numpy() for x in (gate, shift, scale))
-                weights = (x.numpy() for x in (query_key, value_out, bias))
-                given = nsel - k, compiled.terms, block.of(out).numpy()
-                compiled.mix(compiled.product, g.numpy(), *squares, *weights, *given)
-                return
             gates = block.square(gate), block.square(shift)
-            weights = _query_weights_scores(g, *gates, query_key, heads, nsel - k)[1]
-            weights.mul_(block.square(scale).unsqueeze(1))
-            mixed = torch.bmm(weights.view(-1, heads * k, k), g)
+            w = _query_weights_scores(g, *gates, query_key, heads, nsel - k)[1]
+            w.mul_(block.square(scale).unsqueeze(1))
+            mixed = torch.bmm(w.view(-1, heads * k, k), g)
             torch.addmm(bias, _heads_last(mixed, k, heads), value_out, out=out[block.pairs])
 
-        blocks.each(work)
+        if compiled is not None:
+            flat = [x.numpy() for x in (g2, out, gate, shift, scale)]
+            weights = [x.numpy() for x in (query_key, value_out, bias)]
+            blocks.each(work_compiled)
+        else:
+            blocks.each(work)
         ctx.save_for_backward(g2, gate, shift, scale, query_key, value_out)
         ctx.heads, ctx.nsel, ctx.blocks = heads, nsel, blocks
         return out
@@ -86,17 +87,17 @@ class PairMix(torch.autograd.Function):
         grad_g2 = torch.empty_like(g2)
         grad_gate, grad_shift, grad_scale = (torch.empty_like(gate) for _ in range(3))
         query_key_t, value_out_t = query_key.t().contiguous(), value_out.t().contiguous()
-        compiled, grad_out = _compiled(g2), grad_out.contiguous()
+        compiled, grad_out = loops(g2), grad_out.contiguous()
+
+        def work_compiled(_: int, block: PairBlock, part: int) -> None:
+            first, *squares = flat[:4]
+            given = query_key.numpy(), value_out.numpy(), ctx.nsel - block.width, compiled.terms
+            rows, to = (block.of(x) for x in flat[4:6]), (block.square(x) for x in flat[6:])
+            mine = (block.square(x) for x in squares)
+            compiled.mix_backward(compiled.product, block.of(first), *mine, *given, *rows, *to)
 
         def work(_: int, block: PairBlock, part: int) -> None:
             g, k = block.of(g2), block.width
-            if compiled is not None:
-                squares = (block.square(x).numpy() for x in (gate, shift, scale))
-                given = query_key.numpy(), value_out.numpy(), ctx.nsel - k, compiled.terms
-                to = (block.square(x).numpy() for x in (grad_gate, grad_shift, grad_scale))
-                rows = (block.of(x).numpy() for x in (grad_out, grad_g2))
-                compiled.mix_backward(compiled.product, g.numpy(), *squares, *given, *rows, *to)
-                return
             b, g_t = len(g), g.transpose(1, 2)
             gates, scales = block.square(gate), block.square(scale).unsqueeze(1)
             query, weights, scores = _query_weights_scores(
@@ -117,32 +118,13 @@ class PairMix(torch.autograd.Function):
             grad_query = _heads_last(torch.bmm(flat, g), k, heads)
             grad.view(b * k, d2).addmm_(grad_query, query_key_t)
 
-        ctx.blocks.each(work)
+        if compiled is not None:
+            given_to = (g2, gate, shift, scale, grad_out, grad_g2, grad_gate, grad_shift, grad_scale)
+            flat = [x.numpy() for x in given_to]
+            ctx.blocks.each(work_compiled)
+        else:
+            ctx.blocks.each(work)
         return grad_g2, grad_gate, grad_shift, grad_scale, *(None,) * 6
-
-
-class Compiled(NamedTuple):
-    """The same as `_query_weights_scores` and what follows, as one call for each block: see pair_loops.py."""
-
-    mix: Callable[..., None]
-    mix_backward: Callable[..., None]
-    product: int
-    terms: tuple[np.floating, ...]
-
-
-def _compiled(like: Tensor) -> Compiled | None:
-    """For tensors of this kind, where Numba is at hand and PyTorch exports its matrix product."""
-    return _loops(like.dtype) if like.is_cpu and has_numba() else None
-
-
-@functools.cache
-def _loops(dtype: torch.dtype) -> Compiled | None:
-    from dpa2calc.kernels.blas import gemm_address
-    from dpa2calc.kernels.inference.pair_loops import exponential_terms, mix, mix_backward
-
-    address = gemm_address(dtype)
-    terms = exponential_terms(torch.empty(0, dtype=dtype).numpy().dtype)
-    return Compiled(mix, mix_backward, address, terms) if address else None
 
 
 def _query_weights_scores(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -13,6 +15,7 @@ from dpa2calc.kernels.blocks import Blocks, by_width
 from dpa2calc.kernels.pairs import Neighbors, PairTable
 from dpa2calc.kernels.reference import RepformerKind
 
+Values = TypeVar("Values", Tensor, npt.NDArray[np.generic])
 _BLOCK_BYTES = 400_000  # a thread; the widest array of a block, of which three to four are alive at a time
 
 
@@ -24,17 +27,17 @@ class PairBlock(NamedTuple):
     pairs: slice
     squares: slice
 
-    def of(self, values: Tensor) -> Tensor:
+    def of(self, values: Values) -> Values:
         """Values of the pairs, (P, ...) -> (b, c, ...), a view."""
         return self.of_rows(values[self.pairs])
 
-    def of_rows(self, rows: Tensor) -> Tensor:
+    def of_rows(self, rows: Values) -> Values:
         """Values of the pairs of this block alone, (b * c, ...) -> (b, c, ...), a view."""
-        return rows.view(len(self.atoms), self.width, *rows.shape[1:])
+        return rows.reshape(len(self.atoms), self.width, *rows.shape[1:])
 
-    def square(self, values: Tensor) -> Tensor:
+    def square(self, values: Values) -> Values:
         """Values of all two pairs of an atom, (S,) -> (b, c, c), a view."""
-        return values[self.squares].view(len(self.atoms), self.width, self.width)
+        return values[self.squares].reshape(len(self.atoms), self.width, self.width)
 
 
 @dataclass(frozen=True)
