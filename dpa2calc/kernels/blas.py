@@ -16,6 +16,7 @@ import torch
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
 Floats: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.floating]]
@@ -42,6 +43,8 @@ def gemm(typingctx, address, a, b, c, sizes, turned, add):  # type: ignore[no-un
 
     All three contiguous, row by row: c (m, n), a (m, k) or (k, m) if transposed, b (k, n) or (n, k).
     """
+    if any(kind.layout != "C" for kind in (a, b, c)):
+        raise TypingError("the arrays of a product must be contiguous")
     signature = types.void(address, a, b, c, sizes, turned, add)
     number = a.dtype
 
@@ -63,8 +66,9 @@ def gemm(typingctx, address, a, b, c, sizes, turned, add):  # type: ignore[no-un
             return kept(builder.select(turned, i8(ord("T")), i8(ord("N"))))
 
         # Column by column, as Fortran reads the same memory, c^T = b^T a^T.
-        one, beta = real(1.0), builder.select(
-            builder.icmp_signed("!=", given[6], given[6].type(0)), real(1.0), real(0.0)
+        one, beta = (
+            real(1.0),
+            builder.select(builder.icmp_signed("!=", given[6], given[6].type(0)), real(1.0), real(0.0)),
         )
         rows_b, rows_a = builder.select(bits[1], k, n), builder.select(bits[0], m, k)
         arguments = [

@@ -14,7 +14,7 @@ from dpa2calc.kernels.threads import has_numba
 
 
 class Loops(NamedTuple):
-    """One call for each block: pair_loops.py and neighbor_loops.py; and what all of them are given.
+    """One call for each block: pair_loops.py, neighbor_loops.py, embedding_loops.py; and what all are given.
 
     product: where PyTorch's matrix product is in memory. terms: of the exponential.
     """
@@ -23,6 +23,8 @@ class Loops(NamedTuple):
     mix_backward: Callable[..., None]
     sums: Callable[..., None]
     gradients: Callable[..., None]
+    moments: Callable[..., None]
+    moments_backward: Callable[..., None]
     product: int
     terms: tuple[np.floating, ...]
 
@@ -36,10 +38,13 @@ def loops(like: Tensor) -> Loops | None:
 def _made(dtype: torch.dtype) -> Loops | None:
     from dpa2calc.kernels.blas import gemm_address
 
+    from .embedding_loops import moments, moments_backward
     from .neighbor_loops import gradients, sums
     from .pair_loops import mix, mix_backward
     from .softmax_loops import exponential_terms
 
     address = gemm_address(dtype)
     terms = exponential_terms(torch.empty(0, dtype=dtype).numpy().dtype)
-    return Loops(mix, mix_backward, sums, gradients, address, terms) if address else None
+    if not address:
+        return None
+    return Loops(mix, mix_backward, sums, gradients, moments, moments_backward, address, terms)

@@ -15,6 +15,8 @@ from torch import Tensor
 from dpa2calc.kernels.blocks import Cut, by_width
 from dpa2calc.kernels.net import ScalarNet, backward, forward
 
+from .compiled import Loops, loops
+
 _BLOCK_BYTES = 600_000  # a thread; the widest array of a block
 _KEEP_BYTES = 64_000_000  # activations up to this size are kept for the backward pass, else recomputed
 
@@ -33,6 +35,7 @@ class EmbeddedMoments(torch.autograd.Function):
         factor: Tensor | None,
         net: ScalarNet,
     ) -> Tensor:
+        rows, index = rows.contiguous(), index.contiguous()
         n, k, _ = rows.shape
         used = (rows != 0).any(dim=2)
         moments = rows.new_empty(n, 4, net.width)
@@ -52,7 +55,13 @@ class EmbeddedMoments(torch.autograd.Function):
             if keep:
                 ctx.kept[number] = kept
 
-        blocks.each(work)
+        compiled, arrays = _compiled(net, rows)
+
+        def work_compiled(_: int, block: Cut, part: int) -> None:
+            given = rows.numpy(), index.numpy(), block.atoms.numpy(), block.width
+            compiled.moments(compiled.product, *given, *arrays, compiled.terms, moments.numpy())
+
+        blocks.each(work if compiled is None else work_compiled)
         ctx.save_for_backward(rows, index, factor)
         ctx.net, ctx.blocks = net, blocks
         return moments
@@ -83,9 +92,31 @@ class EmbeddedMoments(torch.autograd.Function):
             of_rows[..., 0] += torch.mv(inner, net.slope).view(-1, k)
             block.put(grad_rows, of_rows)
 
-        ctx.blocks.each(work)
+        compiled, arrays = _compiled(net, rows)
+        grads = grad_moments.contiguous()
+
+        def work_compiled(_: int, block: Cut, part: int) -> None:
+            given = rows.numpy(), index.numpy(), block.atoms.numpy(), block.width
+            to = compiled.terms, grads.numpy(), grad_rows.numpy()
+            compiled.moments_backward(compiled.product, *given, *arrays, *to)
+
+        ctx.blocks.each(work if compiled is None else work_compiled)
         ctx.kept = []
         return grad_rows, None, grad_factor, None
+
+
+def _compiled(net: ScalarNet, rows: Tensor) -> tuple[Loops | None, tuple[object, ...]]:
+    """The compiled loops with the net as they take it; they know no strip and no scale of a layer."""
+    compiled = loops(rows)
+    later = net.net.layers[1:]
+    plain = net.strip is None and all(layer.idt is None for layer in net.net.layers)
+    if compiled is None or not plain or not later:
+        return None, ()
+    matrices = tuple(layer.matrix.detach().contiguous().numpy() for layer in later)
+    biases = tuple(layer.bias.detach().numpy() for layer in later if layer.bias is not None)
+    skips = tuple(layer.skip for layer in later)
+    slope, table = (x.detach().contiguous().numpy() for x in (net.slope, net.table))
+    return compiled, (slope, table, matrices, biases, skips)
 
 
 def _embed(rows: Tensor, index: Tensor, net: ScalarNet) -> tuple[list[Tensor], Tensor]:

@@ -79,9 +79,10 @@ def sums(
     products: Floats,
     mixed: Floats,
 ) -> None:
-    """Shapes: g1, convolved (n, d1); query, mixed (n, heads, d1); moments (n, 3, d1); of_pairs (n, 3, d2);
+    """What `NeighborMix` returns, for one block.
 
-    atoms (b,); index, weight (b, k); g2 (b, k, d2); directions (b, k, 3); products (b, k, columns of project).
+    g1, convolved (n, d1); query, mixed (n, heads, d1); moments (n, 3, d1); of_pairs (n, 3, d2); atoms (b,);
+    index, weight (b, k); g2 (b, k, d2); directions (b, k, 3); products (b, k, columns of project).
     """
     (b, k), d1 = index.shape, g1.shape[1]
     d2, axes, heads = g2.shape[2], directions.shape[2], query.shape[1]
@@ -145,7 +146,7 @@ def gradients(
     to_directions: Floats,
     to_query: Floats,
 ) -> None:
-    """From the gradients of what `sums` gives those of its inputs: `to_g1` is added to, the others are written."""
+    """From the gradients of what `sums` gives those of its inputs; to `to_g1` they are added."""
     (b, k), d1 = index.shape, g1.shape[1]
     d2, axes, heads = g2.shape[2], directions.shape[2], query.shape[1]
     gathered, grad = np.empty((k, d1), g1.dtype), np.zeros((k, d1), g1.dtype)
@@ -178,14 +179,18 @@ def gradients(
             _fill_factors(g2[i], w, directions[i], factors)
             gemm(address, gathered, total, of_factors, (k, d2 + axes, d1), (0, 1), 0)
             gemm(address, factors, total, grad, (k, d1, d2 + axes), (0, 0), 1)
-            _through_factors(of_factors, w, g2[i], directions[i], grad_of_pairs, atom, of_w, to_g2[i], to_directions[i])
+            _through_factors(
+                of_factors, w, g2[i], directions[i], grad_of_pairs, atom, of_w, to_g2[i], to_directions[i]
+            )
         if heads > 0:
             of, asked = grad_mixed[atom], query[atom]
             _weigh(address, asked, gathered, w, n_more, terms, scores, weights)
             gemm(address, of, gathered, inner, (heads, k, d1), (0, 1), 0)
             of_switch[3, 0] = w
             gate = of_switch[3]
-            through(scores, weights, gate, gate, heads, inner, scaled, of_switch[0], of_switch[1], of_switch[2])
+            through(
+                scores, weights, gate, gate, heads, inner, scaled, of_switch[0], of_switch[1], of_switch[2]
+            )
             for c in range(k):
                 of_w[c] += of_switch[0, 0, c] + SHIFT * of_switch[1, 0, c] + of_switch[2, 0, c]
             gemm(address, scaled, of, grad, (k, d1, heads), (1, 0), 1)
@@ -209,7 +214,7 @@ def _through_factors(
     to_g2: Floats,
     to_directions: Floats,
 ) -> None:
-    """From the gradient of the factors of one atom, and of sum_j directions_j (x) g2_j, to those of its pairs."""
+    """From the gradient of an atom's factors, and of sum_j directions_j (x) g2_j, to those of its pairs."""
     k, d2 = g2.shape
     axes = directions.shape[1]
     for j in range(k):

@@ -22,7 +22,6 @@ from dpa2calc.kernels.blocks import total
 from .compiled import loops
 from .pair_blocks import BlockPairs, PairBlock
 
-
 Array: TypeAlias = npt.NDArray[np.generic]
 
 

@@ -38,7 +38,11 @@ def mix(
     heads = wide // d
     rows = k * heads
     queries = np.empty((_ATOMS, rows, d), g.dtype)
-    scores, weights, tops = np.empty((rows, k), g.dtype), np.empty((rows, k), g.dtype), np.empty(rows, g.dtype)
+    scores, weights, tops = (
+        np.empty((rows, k), g.dtype),
+        np.empty((rows, k), g.dtype),
+        np.empty(rows, g.dtype),
+    )
     for first in range(0, b, _ATOMS):
         last = min(first + _ATOMS, b)
         m = (last - first) * k
@@ -81,7 +85,11 @@ def mix_backward(
     heads = wide // d
     rows = k * heads
     queries, mixed = np.empty((_ATOMS, rows, d), g.dtype), np.empty((_ATOMS, rows, d), g.dtype)
-    scores, weights, tops = np.empty((rows, k), g.dtype), np.empty((rows, k), g.dtype), np.empty(rows, g.dtype)
+    scores, weights, tops = (
+        np.empty((rows, k), g.dtype),
+        np.empty((rows, k), g.dtype),
+        np.empty(rows, g.dtype),
+    )
     scaled, inner = np.empty((rows, k), g.dtype), np.empty((rows, k), g.dtype)
     for first in range(0, b, _ATOMS):
         last = min(first + _ATOMS, b)
@@ -93,7 +101,9 @@ def mix_backward(
             gemm(address, query, g[i], scores, (rows, k, d), (0, 1), 0)
             softmax(scores, gate[i], shift[i], heads, n_more, terms, tops, weights)
             gemm(address, of_mixed, g[i], inner, (rows, k, d), (0, 1), 0)
-            through(scores, weights, gate[i], scale[i], heads, inner, scaled, of_gate[i], of_shift[i], of_scale[i])
+            through(
+                scores, weights, gate[i], scale[i], heads, inner, scaled, of_gate[i], of_shift[i], of_scale[i]
+            )
             gemm(address, scaled, of_mixed, of_g[i], (k, d, rows), (1, 0), 0)
             gemm(address, inner, query, of_g[i], (k, d, rows), (1, 0), 1)
             gemm(address, inner, g[i], query, (rows, d, k), (0, 0), 0)  # now the gradient of the query

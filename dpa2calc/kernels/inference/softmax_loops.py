@@ -1,4 +1,4 @@
-"""The softmax of the attentions and its gradient for the compiled loops of inference (Numba)."""
+"""Exponentials, and the softmax of the attentions with its gradient, for the compiled loops (Numba)."""
 
 from __future__ import annotations
 
@@ -38,32 +38,53 @@ def _power_of_two(rounded):  # type: ignore[no-untyped-def]
 @overload(_power_of_two)
 def _power(rounded):  # type: ignore[no-untyped-def]
     if rounded == types.float32:
-        return lambda rounded: np.int32((np.float32(rounded).view(np.int32) << 23) + (127 << 23)).view(np.float32)
-    return lambda rounded: np.int64((np.float64(rounded).view(np.int64) << 52) + (1023 << 52)).view(np.float64)
+        return lambda rounded: np.int32((np.float32(rounded).view(np.int32) << 23) + (127 << 23)).view(
+            np.float32
+        )
+    return lambda rounded: np.int64((np.float64(rounded).view(np.int64) << 52) + (1023 << 52)).view(
+        np.float64
+    )
+
+
+@njit(inline="always")
+def _exponential(x: np.floating, terms: Terms) -> np.floating:
+    """exp(x) of a number of at most 0: 2^n times a polynomial."""
+    low, per, shift, high, rest, c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13 = terms
+    v = max(x, low)
+    rounded = v * per + shift
+    n = rounded - shift
+    r = (v - n * high) - n * rest
+    p = c13 * r + c12
+    p = p * r + c11
+    p = p * r + c10
+    p = p * r + c9
+    p = p * r + c8
+    p = p * r + c7
+    p = p * r + c6
+    p = p * r + c5
+    p = p * r + c4
+    p = p * r + c3
+    p = p * r + c2
+    p = p * r + c1
+    return (p * r + c0) * _power_of_two(rounded)
 
 
 @compiled
 def exponentials(x: Floats, terms: Terms) -> None:
-    """exp(x) in place for numbers of at most 0: 2^n times a polynomial."""
-    low, per, shift, high, rest, c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13 = terms
+    """exp(x) in place for numbers of at most 0."""
     for i in range(x.size):
-        v = max(x[i], low)
-        rounded = v * per + shift
-        n = rounded - shift
-        r = (v - n * high) - n * rest
-        p = c13 * r + c12
-        p = p * r + c11
-        p = p * r + c10
-        p = p * r + c9
-        p = p * r + c8
-        p = p * r + c7
-        p = p * r + c6
-        p = p * r + c5
-        p = p * r + c4
-        p = p * r + c3
-        p = p * r + c2
-        p = p * r + c1
-        x[i] = (p * r + c0) * _power_of_two(rounded)
+        x[i] = _exponential(x[i], terms)
+
+
+@compiled
+def tanh(x: Floats, terms: Terms) -> None:
+    """tanh(x) in place, as good as 1 - 2 / (exp(2x) + 1)."""
+    one = terms[5]
+    for i in range(x.size):
+        v = x[i]
+        e = _exponential(min(v, -v) + min(v, -v), terms)
+        t = (one - e) / (one + e)
+        x[i] = t if v > 0 else -t
 
 
 @_reducing
