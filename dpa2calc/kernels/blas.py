@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
@@ -38,17 +38,14 @@ def gemm_address(dtype: torch.dtype) -> int:
 
 
 @intrinsic
-def gemm(typingctx, address, a, b, c, sizes, turned, add):  # type: ignore[no-untyped-def]
-    """gemm(address, a, b, c, (m, n, k), (a transposed, b transposed), add): c = a b, or c += a b with `add`.
-
-    All three contiguous, row by row: c (m, n), a (m, k) or (k, m) if transposed, b (k, n) or (n, k).
-    """
+def _gemm(typingctx, address, a, b, c, sizes, turned, add):
+    """See `gemm`."""
     if any(kind.layout != "C" for kind in (a, b, c)):
         raise TypingError("the arrays of a product must be contiguous")
     signature = types.void(address, a, b, c, sizes, turned, add)
     number = a.dtype
 
-    def codegen(context, builder, _, given):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, _, given):
         where, arrays, shape, flags = given[0], given[1:4], given[4], given[5]
         data = [
             context.make_array(kind)(context, builder, value).data for kind, value in zip((a, b, c), arrays)
@@ -81,3 +78,23 @@ def gemm(typingctx, address, a, b, c, sizes, turned, add):  # type: ignore[no-un
         return context.get_dummy_value()
 
     return signature, codegen
+
+
+if TYPE_CHECKING:
+
+    def gemm(
+        address: int,
+        a: Floats,
+        b: Floats,
+        c: Floats,
+        sizes: tuple[int, int, int],
+        turned: tuple[int, int],
+        add: int,
+    ) -> None:
+        """c = a b, or c += a b with `add`, in compiled code only.
+
+        sizes: m, n, k; turned: whether a and b are given transposed. All three are contiguous, row by row:
+        c (m, n), a (m, k) or (k, m), b (k, n) or (n, k).
+        """
+else:
+    gemm = _gemm

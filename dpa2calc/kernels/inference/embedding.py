@@ -58,6 +58,7 @@ class EmbeddedMoments(torch.autograd.Function):
         compiled, arrays = _compiled(net, rows)
 
         def work_compiled(_: int, block: Cut, part: int) -> None:
+            assert compiled is not None
             given = rows.numpy(), index.numpy(), block.atoms.numpy(), block.width
             compiled.moments(compiled.product, *given, *arrays, compiled.terms, moments.numpy())
 
@@ -96,6 +97,7 @@ class EmbeddedMoments(torch.autograd.Function):
         grads = grad_moments.contiguous()
 
         def work_compiled(_: int, block: Cut, part: int) -> None:
+            assert compiled is not None
             given = rows.numpy(), index.numpy(), block.atoms.numpy(), block.width
             to = compiled.terms, grads.numpy(), grad_rows.numpy()
             compiled.moments_backward(compiled.product, *given, *arrays, *to)
@@ -144,7 +146,7 @@ class AngleSums(torch.autograd.Function):
         used = (directions != 0).any(dim=2)
         ctx.blocks = by_width(used, directions, lambda width: width**2 * net.width, _BLOCK_BYTES)
 
-        def work(_: int, block: Cut, part: int) -> None:
+        def work(number: int, block: Cut, part: int) -> None:
             angles, _, g = _embed_angles(net, block.take(directions), first, second, block)
             out.index_copy_(0, block.atoms, g.mul_(angles).sum(dim=-1))
 

@@ -81,6 +81,7 @@ class NeighborMix(torch.autograd.Function):
         compiled = loops(g1)
 
         def work_compiled(_: int, block: PairBlock, part: int) -> None:
+            assert compiled is not None
             given = pairs.nsel - block.width, compiled.terms
             done = (*whole[:3], block.of(whole[3]), whole[4])
             compiled.sums(compiled.product, *arrays.of_block(block), *given, *done)
@@ -137,6 +138,7 @@ class NeighborMix(torch.autograd.Function):
         compiled = loops(g1)
 
         def work_compiled(_: int, block: PairBlock, part: int) -> None:
+            assert compiled is not None
             given = pairs.nsel - block.width, compiled.terms
             of = (*grads[:3], block.of(grads[3]), grads[4])
             to = (sums_of_g1[part].numpy(), *(block.of(x) for x in of_inputs[:3]), of_inputs[3])

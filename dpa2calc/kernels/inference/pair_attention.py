@@ -57,6 +57,7 @@ class PairMix(torch.autograd.Function):
         compiled = loops(g2)
 
         def work_compiled(_: int, block: PairBlock, part: int) -> None:
+            assert compiled is not None
             squares = (block.square(x) for x in flat[2:])
             given = nsel - block.width, compiled.terms, block.of(flat[1])
             compiled.mix(compiled.product, block.of(flat[0]), *squares, *weights, *given)
@@ -90,6 +91,7 @@ class PairMix(torch.autograd.Function):
         compiled, grad_out = loops(g2), grad_out.contiguous()
 
         def work_compiled(_: int, block: PairBlock, part: int) -> None:
+            assert compiled is not None
             first, *squares = flat[:4]
             given = query_key.numpy(), value_out.numpy(), ctx.nsel - block.width, compiled.terms
             rows, to = (block.of(x) for x in flat[4:6]), (block.square(x) for x in flat[6:])

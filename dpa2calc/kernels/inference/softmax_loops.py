@@ -31,12 +31,12 @@ def exponential_terms(dtype: np.dtype[np.floating]) -> Terms:
     return tuple(dtype.type(x) for x in (*given, *(1.0 / math.factorial(k) for k in range(14))))
 
 
-def _power_of_two(rounded):  # type: ignore[no-untyped-def]
+def _power_of_two(rounded):
     """2^n from n + 1.5 * 2^23 (float32) or n + 1.5 * 2^52 (float64): n is in the last bits."""
 
 
 @overload(_power_of_two)
-def _power(rounded):  # type: ignore[no-untyped-def]
+def _power(rounded):
     if rounded == types.float32:
         return lambda rounded: np.int32((np.float32(rounded).view(np.int32) << 23) + (127 << 23)).view(
             np.float32
