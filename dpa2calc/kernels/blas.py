@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -19,6 +18,8 @@ from numba.core import cgutils
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
+from dpa2calc.kernels.threads import torch_function
+
 Floats: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.floating]]
 _NAMES = {torch.float32: "sgemm_", torch.float64: "dgemm_"}
 
@@ -26,15 +27,8 @@ _NAMES = {torch.float32: "sgemm_", torch.float64: "dgemm_"}
 @functools.cache
 def gemm_address(dtype: torch.dtype) -> int:
     """Where the product of a precision is in memory; 0 where PyTorch exports none."""
-    folder = Path(torch.__file__).parent / "lib"
-    for file in sorted(folder.glob("*torch_cpu*")):
-        try:
-            found = getattr(ctypes.CDLL(str(file)), _NAMES[dtype], None)
-        except OSError:
-            continue
-        if found is not None:
-            return ctypes.cast(found, ctypes.c_void_p).value or 0
-    return 0
+    found = torch_function(_NAMES[dtype])
+    return 0 if found is None else ctypes.cast(found, ctypes.c_void_p).value or 0  # type: ignore[arg-type]
 
 
 @intrinsic

@@ -83,14 +83,14 @@ def by_width(
     if not n:
         return Blocks((), 1)
     columns = torch.arange(1, k + 1, device=used.device)
-    widths, order = torch.sort((used * columns).amax(dim=1).clamp_(min=1), stable=True)
+    last = (used * columns).amax(dim=1).clamp_(min=1)
+    widths, order = torch.sort(last.cpu(), stable=True)
     costs, parts = numbers(widths.double()).cumsum(0), _parts(like)
     count = min(n, _rounded(math.ceil(float(costs[-1]) / _room(like, cache_bytes)), parts))
-    shares = torch.arange(1, count, dtype=torch.float64, device=used.device) * (costs[-1] / count)
+    shares = torch.arange(1, count, dtype=torch.float64, device="cpu") * (costs[-1] / count)
     bounds = [0, *(torch.searchsorted(costs, shares) + 1).tolist(), n]
-    ranges = [(a, b) for a, b in zip(bounds, bounds[1:]) if b > a]
-    last = widths[[b - 1 for _, b in ranges]].tolist()
-    cuts = tuple(Cut(order[a:b], width) for (a, b), width in zip(ranges, last))
+    order = order.to(used.device)
+    cuts = tuple(Cut(order[a:b], int(widths[b - 1])) for a, b in zip(bounds, bounds[1:]) if b > a)
     return Blocks(cuts, min(parts, len(cuts)))
 
 
