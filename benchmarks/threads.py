@@ -14,7 +14,7 @@ import argparse
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -54,14 +54,16 @@ def way(name: str, threads: int) -> Iterator[None]:
         blocks.WORKERS = workers
 
 
-def measure(model: str, system: str, threads: int, rounds: int) -> list[dict[str, float | int | str]]:
+def measure(
+    model: str, system: str, threads: int, rounds: int, ways: Sequence[str]
+) -> list[dict[str, float | int | str]]:
     """A row for each way."""
     torch.manual_seed(1)
     potential = Potential(preset(model, TYPE_MAP), dtype=torch.float32).use("inference")
     graph = graph_from_atoms(structures()[system], potential.config)
-    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in WAYS}
+    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in ways}
     for number in range(rounds + 1):
-        for name in WAYS:
+        for name in ways:
             with way(name, threads):
                 potential.compute(graph)  # caches are those of this way
                 begin, cpu = time.perf_counter(), time.process_time()
@@ -87,16 +89,17 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=("paper", "medium", "small"))
     parser.add_argument("--systems", nargs="+", default=("water 192",))
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--name", default="threads", help="name of the JSON file in results/")
     args = parser.parse_args()
     rows: list[dict[str, float | int | str]] = []
     path: Path | None = None
     about = machine()
-    print("model    system       way             ms a call   CPU ms   waits   against one thread")
+    print("model    system       way             ms a call   CPU ms   waits   against first way")
     for model in args.models:
         for system in args.systems:
-            mine = measure(model, system, args.threads, args.rounds)
+            mine = measure(model, system, args.threads, args.rounds, args.ways)
             for row in mine:
                 gain = float(mine[0]["seconds"]) / float(row["seconds"])
                 print(
