@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,39 +15,37 @@ from dpa2calc.kernels.threads import WORKERS
 _DEVICE_BYTES = 256_000_000  # of one array of a block where the caches of CPU cores do not matter
 
 
+Rows = TypeVar("Rows")  # what a block is: a slice of rows, or atoms and where their pairs are
+
+
+class Cut(NamedTuple):
+    """Atoms whose last neighbour stands in about the same column of the table."""
+
+    atoms: Tensor  # (b,)
+    width: int  # columns up to the last one used
+
+    def take(self, table: Tensor) -> Tensor:
+        """(n, k, ...) -> (b, width, ...), contiguous."""
+        return table[:, : self.width].index_select(0, self.atoms)
+
+    def put(self, table: Tensor, values: Tensor) -> None:
+        """Write (b, width, ...) into (n, k, ...)."""
+        table[:, : self.width].index_copy_(0, self.atoms, values)
+
+
 @dataclass(frozen=True)
-class Blocks:
-    """Consecutive rows (atoms) in blocks of nearly equal length, shared by `parts` threads.
+class Blocks(Generic[Rows]):
+    """Rows (atoms) in blocks of nearly equal cost, shared by `parts` threads.
 
     All operations of a block run on one thread, whose cache holds the block, and no thread waits for
     another before the end: waking OpenMP's threads for every operation costs as much as a small operation,
     and on cores that others use, many times more.
     """
 
-    rows: tuple[slice, ...]
+    rows: tuple[Rows, ...]
     parts: int
 
-    @classmethod
-    def of(cls, n: int, like: Tensor, numbers: int, cache_bytes: int) -> Blocks:
-        """Blocks of n rows whose widest array takes about `cache_bytes`.
-
-        Elsewhere than on a CPU each operation of a block costs a launch, and blocks are as long as memory
-        allows.
-
-        Args:
-            like: a tensor of the same type, on the same device. numbers: of the widest array, for one row.
-        """
-        on_cpu = like.device.type == "cpu"
-        parts = WORKERS.count if on_cpu else 1
-        # Between two operations a thread holds Python's lock: with longer blocks several get along better.
-        room = cache_bytes * min(parts, 2) if on_cpu else _DEVICE_BYTES
-        length = max(1, room // (numbers * like.element_size()))
-        rounds = -(-n // (length * parts))  # every thread takes so many blocks
-        count = min(n, rounds * parts)
-        rows = tuple(slice(n * k // count, n * (k + 1) // count) for k in range(count))
-        return cls(rows, max(1, min(parts, len(rows))))
-
-    def each(self, work: Callable[[int, slice, int], None]) -> None:
+    def each(self, work: Callable[[int, Rows, int], None]) -> None:
         """work(number of the block, its rows, number of the thread below `parts`) for all blocks.
 
         A block always goes to the same thread, so that sums by thread are always the same.
@@ -57,6 +57,60 @@ class Blocks:
                     work(number, self.rows[number], part)
 
         WORKERS.run(some, [(part,) for part in range(self.parts)])
+
+
+def consecutive(n: int, like: Tensor, numbers: int, cache_bytes: int) -> Blocks[slice]:
+    """Blocks of n rows whose widest array, of so many `numbers` for one row, takes about `cache_bytes`.
+
+    `like`: a tensor of the same type, on the same device.
+    """
+    length, parts = _room(like, cache_bytes) // numbers, _parts(like)
+    count = min(n, _rounded(-(-n // max(1, length)), parts))
+    rows = tuple(slice(n * k // count, n * (k + 1) // count) for k in range(count))
+    return Blocks(rows, max(1, min(parts, count)))
+
+
+def by_width(
+    used: Tensor, like: Tensor, numbers: Callable[[Tensor], Tensor], cache_bytes: int
+) -> Blocks[Cut]:
+    """Blocks of atoms with similar numbers of neighbours, so that little work is done on padding.
+
+    Args:
+        used: (n, k) bool, which slots of the table hold something.
+        numbers: of the widest array for one atom, from the widths (n,), float64.
+    """
+    n, k = used.shape
+    if not n:
+        return Blocks((), 1)
+    columns = torch.arange(1, k + 1, device=used.device)
+    last = (used * columns).amax(dim=1).clamp_(min=1)
+    widths, order = torch.sort(last.cpu(), stable=True)
+    costs, parts = numbers(widths.double()).cumsum(0), _parts(like)
+    count = min(n, _rounded(math.ceil(float(costs[-1]) / _room(like, cache_bytes)), parts))
+    shares = torch.arange(1, count, dtype=torch.float64, device="cpu") * (costs[-1] / count)
+    bounds = [0, *(torch.searchsorted(costs, shares) + 1).tolist(), n]
+    order = order.to(used.device)
+    cuts = tuple(Cut(order[a:b], int(widths[b - 1])) for a, b in zip(bounds, bounds[1:]) if b > a)
+    return Blocks(cuts, min(parts, len(cuts)))
+
+
+def _parts(like: Tensor) -> int:
+    return WORKERS.count if like.is_cpu else 1
+
+
+def _room(like: Tensor, cache_bytes: int) -> int:
+    """Numbers of the widest array of a block.
+
+    Elsewhere than on a CPU each operation of a block costs a launch, and blocks are as long as memory
+    allows. Between two operations a thread holds Python's lock: with longer blocks several get along better.
+    """
+    room = cache_bytes * min(WORKERS.count, 2) if like.is_cpu else _DEVICE_BYTES
+    return room // like.element_size()
+
+
+def _rounded(count: int, parts: int) -> int:
+    """So many blocks that every thread takes as many."""
+    return -(-count // parts) * parts
 
 
 def total(parts: Tensor) -> Tensor:

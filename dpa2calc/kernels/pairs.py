@@ -65,6 +65,10 @@ class PairTable:
         """The inverse of `blocks`."""
         raise NotImplementedError
 
+    def join_squares(self, blocks: Sequence[Tensor]) -> Tensor:
+        """The inverse of `square_blocks`."""
+        raise NotImplementedError
+
     def join_atoms(self, blocks: Sequence[Tensor]) -> Tensor:
         """The inverse of `atom_blocks`, 0 for atoms in no block."""
         raise NotImplementedError
@@ -82,7 +86,7 @@ class PairTable:
 
     def overlaps(self, x: Tensor) -> Tensor:
         """Scalar products x_j . x_k of all two pairs of an atom."""
-        return self.join([_overlap(block) for block in self.blocks(x)])
+        return self.join_squares([_overlap(block) for block in self.blocks(x)])
 
     def real_blocks(self) -> Sequence[Tensor]:
         """Which slots hold a neighbour, (b, c)."""
@@ -134,6 +138,9 @@ class RowPairs(PairTable):
         return [x]
 
     def join(self, blocks: Sequence[Tensor]) -> Tensor:
+        return blocks[0]
+
+    def join_squares(self, blocks: Sequence[Tensor]) -> Tensor:
         return blocks[0]
 
     def join_atoms(self, blocks: Sequence[Tensor]) -> Tensor:

@@ -24,13 +24,18 @@ Product = TypeVar("Product")
 
 
 class RepformerKind(NamedTuple):
-    """What the layers of a repformer do, for the choice of layout and kernels."""
+    """What the layers of a repformer do, for the choice of layout and kernels.
+
+    width: of an atom's g1. heads: of the pair attention, 0 without.
+    """
 
     smooth: bool
     convolution: bool
     pair_invariants: bool
     atom_invariants: bool
     moves_directions: bool
+    width: int = 1
+    heads: int = 0
 
 
 class NeighborMaps(NamedTuple):

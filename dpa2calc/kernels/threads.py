@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import ctypes
+import functools
+import importlib.util
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
 Item = TypeVar("Item")
+
+
+@functools.cache
+def has_numba() -> bool:
+    """Whether compiled kernels are at hand."""
+    return importlib.util.find_spec("numba") is not None
+
+
+def torch_function(name: str) -> Callable[[int], int] | None:
+    """A C function that PyTorch's shared library exports, or None."""
+    for file in sorted((Path(torch.__file__).parent / "lib").glob("*torch_cpu*")):
+        try:
+            return getattr(ctypes.CDLL(str(file)), name, None)
+        except OSError:
+            continue
+    return None
 
 
 class Workers:
@@ -104,6 +123,9 @@ def _alone_in_torch(count: int) -> ThreadPoolExecutor:
         usual = torch.get_num_threads()
         asked.wait()
         torch.set_num_threads(1)
+        alone = torch_function("MKL_Set_Num_Threads_Local")
+        if alone is not None:  # PyTorch tells MKL one number for the whole process
+            alone(1)
         ready.wait()
         return usual
 

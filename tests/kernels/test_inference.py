@@ -12,8 +12,7 @@ from ase.build import bulk, molecule
 
 from dpa2calc.errors import ConfigError
 from dpa2calc.kernels.inference import embedding as scalar_mix
-from dpa2calc.kernels.inference import neighbor_sums as neighbor_mix
-from dpa2calc.kernels.inference import pair_attention as pair_mix
+from dpa2calc.kernels.inference import pair_blocks
 from dpa2calc.kernels.inference import residual as residual_step
 from dpa2calc.model.config import (
     DeepPotSEConfig,
@@ -90,7 +89,7 @@ def structure() -> Atoms:
 @pytest.mark.parametrize("name", DESCRIPTORS)
 def test_inference_kernels_give_the_numbers_of_the_plain_formulas(name, monkeypatch):
     # Blocks of a few atoms, so that several are needed, the last one short, and nothing is kept.
-    sizes = {pair_mix: 40_000, neighbor_mix: 9_000, residual_step: 5_000, scalar_mix: 40_000}
+    sizes = {pair_blocks: 9_000, residual_step: 5_000, scalar_mix: 40_000}
     for module, size in sizes.items():
         monkeypatch.setattr(module, "_BLOCK_BYTES", size)
     torch.manual_seed(7)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from dpa2calc.kernels.blocks import Blocks, total
+from dpa2calc.kernels.blocks import by_width, consecutive, total
 from dpa2calc.kernels.threads import Workers
 
 
@@ -108,7 +108,7 @@ def test_after_a_fork():
 @pytest.mark.parametrize("n", [0, 1, 7, 64, 1000])
 def test_blocks_cover_every_row_once(n, threads):
     like = torch.zeros(1)
-    blocks = Blocks.of(n, like, numbers=10, cache_bytes=400)
+    blocks = consecutive(n, like, numbers=10, cache_bytes=400)
     seen, sums = torch.zeros(n), torch.zeros(blocks.parts, 1)
 
     def work(number: int, rows: slice, part: int) -> None:
@@ -121,3 +121,15 @@ def test_blocks_cover_every_row_once(n, threads):
     lengths = [rows.stop - rows.start for rows in blocks.rows]
     assert not lengths or max(lengths) <= 10 * min(threads, 2)
     assert len(blocks.rows) % threads == 0 or n < 10 * threads
+
+
+def test_blocks_by_width_hold_every_atom_and_all_its_neighbors_once(threads):
+    used = torch.rand(50, 7, generator=torch.Generator().manual_seed(1)) < 0.3
+    blocks = by_width(used, torch.zeros(1), lambda width: width, cache_bytes=40)
+    back, atoms = torch.zeros(50, 7, dtype=torch.bool), torch.cat([block.atoms for block in blocks.rows])
+    for block in blocks.rows:
+        block.put(back, block.take(used))
+    assert torch.equal(back, used) and sorted(atoms.tolist()) == list(range(50))
+    widths = [block.width for block in blocks.rows]
+    assert widths == sorted(widths) and blocks.parts == threads
+    assert by_width(used[:0], torch.zeros(1), lambda width: width, cache_bytes=40).rows == ()

@@ -10,12 +10,14 @@ import dataclasses
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from dpa2calc.kernels import NeighborMaps, Neighbors, PairMaps, PairTerms, RepformerKind, make_backend
 from dpa2calc.kernels.attention import SHIFT, padded_softmax, padded_weights
+from dpa2calc.kernels.inference.pair_blocks import BlockPairs
 from dpa2calc.kernels.net import Layer, Net, ScalarNet, Tanh
 from dpa2calc.kernels.pairs import RowPairs
 from dpa2calc.kernels.reference import Reference
@@ -96,15 +98,18 @@ def angle_sums(b: Reference, x: Inputs, **options: bool) -> list[Tensor]:
     return [b.angle_sums(net, directions, TYPES, None, MASK)]
 
 
-def table(b: Reference, x: Inputs, nsel: int) -> RowPairs | ListPairs:
+def table(b: Reference, x: Inputs, nsel: int) -> RowPairs | ListPairs | BlockPairs:
     made = b.pair_table(Neighbors(ATOMS, MASK, x("switch", 6, 4).sigmoid() * MASK), SMOOTH, nsel)
-    assert isinstance(made, RowPairs | ListPairs)
+    assert isinstance(made, RowPairs | ListPairs | BlockPairs)
     return made
 
 
-def of_pairs(values: Tensor) -> Tensor:
+def of_pairs(values: Tensor, pairs: RowPairs | ListPairs | BlockPairs) -> Tensor:
     """In the order of the list, without padding."""
-    return FlatPairs.of(MASK, ATOMS).select(values) if values.dim() == 3 else values
+    if isinstance(pairs, BlockPairs):
+        rows = values.new_zeros(MASK.numel(), values.shape[1]).index_copy(0, pairs.chosen, values)
+        values = rows.view(*MASK.shape, -1)
+    return values if isinstance(pairs, ListPairs) else FlatPairs.of(MASK, ATOMS).select(values)
 
 
 def neighbor_sums(b: Reference, x: Inputs, *, inner: bool = False, alone: bool = False) -> list[Tensor]:
@@ -122,7 +127,7 @@ def neighbor_sums(b: Reference, x: Inputs, *, inner: bool = False, alone: bool =
     )
     conv, invariants, products, attended = b.neighbor_sums(g1, g2, h2, pairs, maps)
     assert conv is not None
-    rest = [] if products is None or attended is None else [of_pairs(products), attended]
+    rest = [] if products is None or attended is None else [of_pairs(products, pairs), attended]
     return [conv, torch.cat(invariants, dim=1), *rest]
 
 
@@ -134,7 +139,7 @@ def pair_attention(b: Reference, x: Inputs, *, nsel: int, gate: bool = True) -> 
     maps = PairMaps(x("QK", 3, 6), x("VO", 6, 3), x("B", 3), None, 2)
     attended, _ = b.pair_attention(g2, h2, terms, pairs, maps)
     assert attended is not None
-    return [of_pairs(attended)]
+    return [of_pairs(attended, pairs)]
 
 
 Case = Callable[[Reference, Inputs], list[Tensor]]
@@ -187,7 +192,7 @@ def derivatives(case: Case, mode: str, dtype: torch.dtype, *, order: int) -> dic
 @pytest.fixture(autouse=True)
 def short_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few atoms each, so that several are needed."""
-    for module in ("embedding", "neighbor_sums", "pair_attention", "residual"):
+    for module in ("embedding", "pair_blocks", "residual"):
         monkeypatch.setattr(f"dpa2calc.kernels.inference.{module}._BLOCK_BYTES", 1000)
 
 
@@ -207,15 +212,29 @@ def test_a_twin_has_the_numbers_of_its_formula(mode: str, name: str, case: Case,
         torch.testing.assert_close(value, expected[key], rtol=0, atol=tolerance, msg=say)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+@pytest.mark.parametrize("name", ["neighbour sums", *(name for name in BOTH if name.startswith("pair"))])
+def test_blocks_have_the_same_numbers_without_compiled_loops(
+    name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dpa2calc.kernels.inference.compiled.has_numba", lambda: False)
+    test_a_twin_has_the_numbers_of_its_formula("inference", name, BOTH[name], dtype)
+
+
 @pytest.mark.parametrize("case", [neighbor_sums, partial(pair_attention, nsel=6)], ids=["sums", "attention"])
-def test_formulas_are_the_same_in_both_layouts(case: Case) -> None:
+def test_formulas_are_the_same_in_all_layouts(case: Case) -> None:
     class Lists(Reference):
         def pair_table(self, near, kind, nsel):
             return ListPairs.of(near, nsel=nsel)
 
+    class InBlocks(Reference):
+        def pair_table(self, near, kind, nsel):
+            return BlockPairs.of(near, kind=kind, nsel=nsel)
+
     x = Inputs(torch.float64)
-    for a, b in zip(case(Lists(), x), case(Reference(), x)):
-        torch.testing.assert_close(a, b, rtol=0, atol=1e-14)
+    for backend in (Lists(), InBlocks()):
+        for a, b in zip(case(backend, x), case(Reference(), x)):
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-14)
 
 
 def test_lists_without_any_pair() -> None:
@@ -265,3 +284,14 @@ def test_tanh_is_exact_and_differentiable_any_number_of_times() -> None:
     point = torch.randn(5, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(Tanh.apply, point)
     assert torch.autograd.gradgradcheck(Tanh.apply, point)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_exponentials_of_compiled_loops(dtype: type[np.floating]) -> None:
+    pytest.importorskip("numba")
+    from dpa2calc.kernels.inference.softmax_loops import exponential_terms, exponentials
+
+    x = np.concatenate([-np.logspace(-8, 1.9, 4001), [0.0, -1e5]]).astype(dtype)
+    got = x.copy()
+    exponentials(got, exponential_terms(np.dtype(dtype)))
+    np.testing.assert_allclose(got, np.exp(x.astype(np.float64)), rtol=4 * np.finfo(dtype).eps, atol=1e-37)

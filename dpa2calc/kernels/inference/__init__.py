@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dpa2calc.kernels.net import Layer, Net, ScalarNet
-from dpa2calc.kernels.pairs import PairTable, RowPairs
+from dpa2calc.kernels.pairs import Neighbors, PairTable
 from dpa2calc.kernels.reference import (
     Mode,
     NeighborMaps,
@@ -18,12 +18,14 @@ from dpa2calc.kernels.reference import (
     PairTerms,
     Product,
     Reference,
+    RepformerKind,
     symmetrize,
 )
 
 from .embedding import AngleSums, EmbeddedMoments
 from .neighbor_sums import NeighborMix
 from .pair_attention import PairMix
+from .pair_blocks import BlockPairs
 from .residual import TanhStep
 
 
@@ -98,21 +100,25 @@ class Inference(Reference):
     ) -> Tensor:
         if net.parts is None or self.why_not("angle_sums", net) is not None:
             return super().angle_sums(net, directions, types, switch, mask)
-        first, second = (part[types].transpose(1, 2).contiguous() for part in net.parts)  # (n, m1, k)
+        first, second = (part[types] for part in net.parts)  # (n, k, m1)
         return AngleSums.apply(directions, first, second, net)
+
+    def pair_table(self, near: Neighbors, kind: RepformerKind, nsel: int) -> PairTable:
+        if not kind.smooth or not len(near.atoms):
+            return super().pair_table(near, kind, nsel)
+        return BlockPairs.of(near, kind=kind, nsel=nsel)
 
     def neighbor_sums(
         self, g1: Tensor, g2: Tensor, h2: Tensor, pairs: PairTable, maps: NeighborMaps
     ) -> NeighborSums:
         around = maps.pairs_to_atoms, maps.atom_invariants or None, maps.product, maps.query
-        if not pairs.smooth or not isinstance(pairs, RowPairs) or all(part is None for part in around):
+        if not isinstance(pairs, BlockPairs) or all(part is None for part in around):
             return super().neighbor_sums(g1, g2, h2, pairs, maps)
         w, conv = pairs.weight.unsqueeze(-1), maps.pairs_to_atoms
         directions, norm = h2 * w, pairs.sym_norm(maps.root)
         given = (g2 if conv is not None else None, conv, directions if maps.atom_invariants else None)
-        n_more = pairs.nsel - g2.shape[1]
         convolved, moments1, moments2, products, attended = NeighborMix.apply(
-            *(g1, pairs.neighbors, pairs.weight, pairs.switch), *given, maps.product, maps.query, n_more
+            g1, pairs.weight, *given, maps.product, maps.query, pairs
         )
         invariants = []
         if maps.pair_invariants:
@@ -137,11 +143,10 @@ class Inference(Reference):
         self, g2: Tensor, h2: Tensor, terms: PairTerms, pairs: PairTable, maps: PairMaps
     ) -> tuple[Tensor | None, Tensor | None]:
         plain = maps.value_out is None or maps.directions is not None or terms.gate is None
-        if plain or terms.shift is None:
+        if plain or terms.shift is None or not isinstance(pairs, BlockPairs):
             return super().pair_attention(g2, h2, terms, pairs, maps)
-        n_more = pairs.nsel - g2.shape[1]
-        out = PairMix.apply(g2, *terms, maps.query_key, maps.value_out, maps.bias, maps.heads, n_more)
-        return out, None
+        given = maps.query_key, maps.value_out, maps.bias, maps.heads, pairs.nsel, pairs.cut
+        return PairMix.apply(g2, *terms, *given), None
 
 
 def _constant(value: Any) -> Any:

@@ -12,8 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpa2calc.kernels.blocks import Blocks
+from dpa2calc.kernels.blocks import Cut, by_width
 from dpa2calc.kernels.net import ScalarNet, backward, forward
+
+from .compiled import Loops, loops
 
 _BLOCK_BYTES = 600_000  # a thread; the widest array of a block
 _KEEP_BYTES = 64_000_000  # activations up to this size are kept for the backward pass, else recomputed
@@ -33,23 +35,34 @@ class EmbeddedMoments(torch.autograd.Function):
         factor: Tensor | None,
         net: ScalarNet,
     ) -> Tensor:
+        rows, index = rows.contiguous(), index.contiguous()
         n, k, _ = rows.shape
+        used = (rows != 0).any(dim=2)
         moments = rows.new_empty(n, 4, net.width)
-        blocks = Blocks.of(n, rows, k * net.width, _BLOCK_BYTES)
+        blocks = by_width(used, rows, lambda width: width * net.width, _BLOCK_BYTES)
         channels = net.width + sum(layer.matrix.shape[1] for layer in net.net.layers)
         keep = ctx.needs_input_grad[0] and n * k * channels * rows.element_size() < _KEEP_BYTES
         ctx.kept = [None] * len(blocks.rows) if keep else []
 
-        def work(number: int, block: slice, part: int) -> None:
-            kept = _embed(rows[block], index[block], net)
+        def work(number: int, block: Cut, part: int) -> None:
+            mine, kinds = block.take(rows), block.take(index)
+            kept = _embed(mine, kinds, net)
             g = kept[1]
             if net.strip is not None:
-                g = g * (1.0 + _stripped(net.strip, index[block], factor, block))
-            torch.bmm(rows[block].transpose(1, 2), g.view(-1, k, net.width), out=moments[block])
+                g = g * (1.0 + _stripped(net.strip, kinds, factor, block))
+            made = torch.bmm(mine.transpose(1, 2), g.view(-1, block.width, net.width))
+            moments.index_copy_(0, block.atoms, made)
             if keep:
                 ctx.kept[number] = kept
 
-        blocks.each(work)
+        compiled, arrays = _compiled(net, rows)
+
+        def work_compiled(_: int, block: Cut, part: int) -> None:
+            assert compiled is not None
+            given = rows.numpy(), index.numpy(), block.atoms.numpy(), block.width
+            compiled.moments(compiled.product, *given, *arrays, compiled.terms, moments.numpy())
+
+        blocks.each(work if compiled is None else work_compiled)
         ctx.save_for_backward(rows, index, factor)
         ctx.net, ctx.blocks = net, blocks
         return moments
@@ -60,27 +73,52 @@ class EmbeddedMoments(torch.autograd.Function):
         rows, index, factor = ctx.saved_tensors
         net: ScalarNet = ctx.net
         strip = net.strip
-        k = rows.shape[1]
-        grad_rows = torch.empty_like(rows)
-        grad_factor = torch.empty_like(factor) if factor is not None else None
+        grad_rows = torch.zeros_like(rows)
+        grad_factor = torch.zeros_like(factor) if factor is not None else None
 
-        def work(number: int, block: slice, part: int) -> None:
-            values, g = ctx.kept[number] if ctx.kept else _embed(rows[block], index[block], net)
-            grad_g = torch.bmm(rows[block], grad_moments[block]).view(-1, net.width)
+        def work(number: int, block: Cut, part: int) -> None:
+            mine, kinds, k = block.take(rows), block.take(index), block.width
+            of_moments = grad_moments.index_select(0, block.atoms)
+            values, g = ctx.kept[number] if ctx.kept else _embed(mine, kinds, net)
+            grad_g = torch.bmm(mine, of_moments).view(-1, net.width)
             if strip is not None:
-                strips = _stripped(strip, index[block], factor, block)
+                strips = _stripped(strip, kinds, factor, block)
                 if grad_factor is not None:
-                    plain = strip[index[block].reshape(-1)]
-                    grad_factor[block] = (grad_g * g * plain).sum(dim=-1).view(-1, k)
+                    plain = strip[kinds.reshape(-1)]
+                    block.put(grad_factor, (grad_g * g * plain).sum(dim=-1).view(-1, k))
                 g = g * (1.0 + strips)
                 grad_g = grad_g * (1.0 + strips)
-            torch.bmm(g.view(-1, k, net.width), grad_moments[block].transpose(1, 2), out=grad_rows[block])
+            of_rows = torch.bmm(g.view(-1, k, net.width), of_moments.transpose(1, 2))
             inner = backward(net.net.layers, values, grad_g)
-            grad_rows[block][..., 0] += torch.mv(inner, net.slope).view(-1, k)
+            of_rows[..., 0] += torch.mv(inner, net.slope).view(-1, k)
+            block.put(grad_rows, of_rows)
 
-        ctx.blocks.each(work)
+        compiled, arrays = _compiled(net, rows)
+        grads = grad_moments.contiguous()
+
+        def work_compiled(_: int, block: Cut, part: int) -> None:
+            assert compiled is not None
+            given = rows.numpy(), index.numpy(), block.atoms.numpy(), block.width
+            to = compiled.terms, grads.numpy(), grad_rows.numpy()
+            compiled.moments_backward(compiled.product, *given, *arrays, *to)
+
+        ctx.blocks.each(work if compiled is None else work_compiled)
         ctx.kept = []
         return grad_rows, None, grad_factor, None
+
+
+def _compiled(net: ScalarNet, rows: Tensor) -> tuple[Loops | None, tuple[object, ...]]:
+    """The compiled loops with the net as they take it; they know no strip and no scale of a layer."""
+    compiled = loops(rows)
+    later = net.net.layers[1:]
+    plain = net.strip is None and all(layer.idt is None for layer in net.net.layers)
+    if compiled is None or not plain or not later:
+        return None, ()
+    matrices = tuple(layer.matrix.detach().contiguous().numpy() for layer in later)
+    biases = tuple(layer.bias.detach().numpy() for layer in later if layer.bias is not None)
+    skips = tuple(layer.skip for layer in later)
+    slope, table = (x.detach().contiguous().numpy() for x in (net.slope, net.table))
+    return compiled, (slope, table, matrices, biases, skips)
 
 
 def _embed(rows: Tensor, index: Tensor, net: ScalarNet) -> tuple[list[Tensor], Tensor]:
@@ -90,28 +128,27 @@ def _embed(rows: Tensor, index: Tensor, net: ScalarNet) -> tuple[list[Tensor], T
     return forward(net.net.layers, first.mul_(2.0))
 
 
-def _stripped(strip: Tensor, index: Tensor, factor: Tensor | None, block: slice) -> Tensor:
+def _stripped(strip: Tensor, index: Tensor, factor: Tensor | None, block: Cut) -> Tensor:
     values = strip.index_select(0, index.reshape(-1))
-    return values if factor is None else values * factor[block].reshape(-1, 1)
+    return values if factor is None else values * block.take(factor).reshape(-1, 1)
 
 
 class AngleSums(torch.autograd.Function):
     """sum_jk c_jk G(c_jk; t_j, t_k) with c = a a^T for directions a (n, k, 3); result (n, m).
 
-    first, second (n, m1, k): type parts of the first layer for the roles j and k, bias in one of them.
+    first, second (n, k, m1): type parts of the first layer for the roles j and k, bias in one of them.
     Channels come before pairs, so that every product has one long side.
     """
 
     @staticmethod
     def forward(ctx: Any, directions: Tensor, first: Tensor, second: Tensor, net: ScalarNet) -> Tensor:
-        n, k, _ = directions.shape
-        out = directions.new_empty(n, net.width)
-        ctx.blocks = Blocks.of(n, directions, k * k * net.width, _BLOCK_BYTES)
+        out = directions.new_empty(len(directions), net.width)
+        used = (directions != 0).any(dim=2)
+        ctx.blocks = by_width(used, directions, lambda width: width**2 * net.width, _BLOCK_BYTES)
 
-        def work(_: int, block: slice, part: int) -> None:
-            angles = torch.bmm(directions[block], directions[block].transpose(1, 2)).view(-1, 1, k * k)
-            g = _embed_angles(net, angles, first[block], second[block])[1]
-            torch.sum(g.mul_(angles), dim=-1, out=out[block])
+        def work(number: int, block: Cut, part: int) -> None:
+            angles, _, g = _embed_angles(net, block.take(directions), first, second, block)
+            out.index_copy_(0, block.atoms, g.mul_(angles).sum(dim=-1))
 
         ctx.blocks.each(work)
         ctx.save_for_backward(directions, first, second)
@@ -122,29 +159,29 @@ class AngleSums(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         directions, first, second = ctx.saved_tensors
-        k = directions.shape[1]
-        grad_directions = torch.empty_like(directions)
+        grad_directions = torch.zeros_like(directions)
 
-        def work(_: int, block: slice, part: int) -> None:
-            a = directions[block]
-            angles = torch.bmm(a, a.transpose(1, 2)).view(-1, 1, k * k)
-            values, g = _embed_angles(ctx.net, angles, first[block], second[block])
-            weight = grad_out[block].unsqueeze(1)  # (b, 1, m)
+        def work(_: int, block: Cut, part: int) -> None:
+            a, k = block.take(directions), block.width
+            angles, values, g = _embed_angles(ctx.net, a, first, second, block)
+            weight = grad_out.index_select(0, block.atoms).unsqueeze(1)  # (b, 1, m)
             grad_angles = torch.bmm(weight, g)  # (b, 1, k * k)
             inner = backward(ctx.net.net.layers, values, weight.transpose(1, 2) * angles)
             grad_angles += (inner * ctx.net.slope.view(1, -1, 1)).sum(dim=1, keepdim=True)
             square = grad_angles.view(-1, k, k)
-            torch.bmm(square + square.transpose(1, 2), a, out=grad_directions[block])
+            block.put(grad_directions, torch.bmm(square + square.transpose(1, 2), a))
 
         ctx.blocks.each(work)
         return grad_directions, None, None, None
 
 
 def _embed_angles(
-    net: ScalarNet, angles: Tensor, first: Tensor, second: Tensor
-) -> tuple[list[Tensor], Tensor]:
-    """As `_embed`, with arrays (b, channels, pairs)."""
-    b, m1, k = first.shape
-    z = first.unsqueeze(3) + second.unsqueeze(2)  # (b, m1, k, k)
-    z = z.view(b, m1, k * k).addcmul_(angles, net.slope.view(1, m1, 1))
-    return forward(net.net.layers, z.mul_(2.0))
+    net: ScalarNet, directions: Tensor, first: Tensor, second: Tensor, block: Cut
+) -> tuple[Tensor, list[Tensor], Tensor]:
+    """c = a a^T (b, 1, pairs), and as `_embed` with arrays (b, channels, pairs)."""
+    b, k = directions.shape[:2]
+    angles = torch.bmm(directions, directions.transpose(1, 2)).view(b, 1, k * k)
+    rows, columns = (block.take(x).transpose(1, 2) for x in (first, second))  # (b, m1, k)
+    z = (rows.unsqueeze(3) + columns.unsqueeze(2)).view(b, -1, k * k)
+    values, g = forward(net.net.layers, z.addcmul_(angles, net.slope.view(1, -1, 1)).mul_(2.0))
+    return angles, values, g

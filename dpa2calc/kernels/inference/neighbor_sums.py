@@ -9,15 +9,20 @@ go back to the atoms. Same numbers as the plain formulas in `repformer.py` up to
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from dpa2calc.kernels.attention import SHIFT, padded_weights, through_softmax
-from dpa2calc.kernels.blocks import Blocks, total
+from dpa2calc.kernels.blocks import total
 
-_BLOCK_BYTES = 400_000  # a thread; one (block, k, d1) array of gathered rows
+from .compiled import loops
+from .pair_blocks import BlockPairs, PairBlock
+
+Array: TypeAlias = npt.NDArray[np.generic]
 
 
 class Attention(NamedTuple):
@@ -41,15 +46,15 @@ class NeighborMix(torch.autograd.Function):
     Where there are both a convolution and directions, also the moments of the pairs.
 
     Inputs:
-        g1 (n, d1); neighbors (n, k); weight, switch (n, k);
-        g2 (n, k, d2) and conv (d2, d1): pairs and map of the convolution, or None;
-        directions (n, k, 3): weights of the moments, or None;
+        g1 (n, d1); weight (P,), which is the switch;
+        g2 (P, d2) and conv (d2, d1): pairs and map of the convolution, or None;
+        directions (P, 3): weights of the moments, or None;
         project (d1, d2): map of g1_i * g1_j, or None; query (n, heads, d1): folded local queries, or None.
 
     Returns:
         sum_j weight_j (g2_j @ conv) * g1_j (n, d1); sum_j directions_j g1_j (n, 3, d1);
         sum_j directions_j g2_j (n, 3, d2);
-        (g1_i * g1_j) @ project (n, k, d2); attention-weighted g1_j (n, heads, d1).
+        (g1_i * g1_j) @ project (P, d2); attention-weighted g1_j (n, heads, d1).
         Empty tensors stand for parts that were not asked for.
     """
 
@@ -57,46 +62,58 @@ class NeighborMix(torch.autograd.Function):
     def forward(
         ctx: Any,
         g1: Tensor,
-        neighbors: Tensor,
         weight: Tensor,
-        switch: Tensor,
         g2: Tensor | None,
         conv: Tensor | None,
         directions: Tensor | None,
         project: Tensor | None,
         query: Tensor | None,
-        n_more: int,
+        pairs: BlockPairs,
     ) -> tuple[Tensor, ...]:
-        n, k = neighbors.shape
-        d1 = g1.shape[1]
-        none = g1.new_empty(0)
-        convolved = torch.empty_like(g1) if conv is not None else none
-        moments = g1.new_empty(n, directions.shape[2], d1) if directions is not None else none
-        of_pairs = g1.new_empty(n, 3, g2.shape[2]) if g2 is not None and directions is not None else none
-        products = g1.new_empty(n, k, project.shape[1]) if project is not None else none
-        mixed = torch.empty_like(query) if query is not None else none
-        ctx.blocks = Blocks.of(n, g1, k * d1, _BLOCK_BYTES)
+        n, d1 = g1.shape
+        d2 = g2.shape[1] if g2 is not None else 0
+        axes = 3 if directions is not None else 0
+        convolved = g1.new_empty(n if conv is not None else 0, d1)
+        moments = g1.new_empty(n, axes, d1)
+        of_pairs = g1.new_empty(n, axes if d2 else 0, d2)
+        products = g1.new_empty(len(weight), project.shape[1] if project is not None else 0)
+        mixed = torch.empty_like(query) if query is not None else g1.new_empty(n, 0, d1)
+        compiled = loops(g1)
 
-        def work(_: int, rows: slice, part: int) -> None:
-            gathered = g1.index_select(0, neighbors[rows].reshape(-1)).view(-1, k, d1)
-            factors = _factors(rows, weight, g2, directions)
+        def work_compiled(_: int, block: PairBlock, part: int) -> None:
+            assert compiled is not None
+            given = pairs.nsel - block.width, compiled.terms
+            done = (*whole[:3], block.of(whole[3]), whole[4])
+            compiled.sums(compiled.product, *arrays.of_block(block), *given, *done)
+
+        def work(_: int, block: PairBlock, part: int) -> None:
+            atoms = block.atoms
+            gathered = block.of_rows(g1.index_select(0, pairs.neighbors[block.pairs]))
+            factors = _factors(block, weight, g2, directions)
             if factors is not None:
                 sums = torch.bmm(factors.transpose(1, 2), gathered)
                 if conv is not None:
-                    torch.sum(sums[:, : len(conv)].mul_(conv), dim=1, out=convolved[rows])
+                    convolved.index_copy_(0, atoms, torch.sum(sums[:, : len(conv)].mul_(conv), dim=1))
                 if directions is not None:
-                    moments[rows] = sums[:, -directions.shape[2] :]
+                    moments.index_copy_(0, atoms, sums[:, -3:])
                 if g2 is not None and directions is not None:
-                    torch.bmm(directions[rows].transpose(1, 2), g2[rows], out=of_pairs[rows])
+                    own = torch.bmm(block.of(directions).transpose(1, 2), block.of(g2))
+                    of_pairs.index_copy_(0, atoms, own)
             if query is not None:
-                mixed[rows] = _attend(query[rows], gathered, switch[rows], n_more).mixed
+                asked = query.index_select(0, atoms), block.of(weight), pairs.nsel - block.width
+                mixed.index_copy_(0, atoms, _attend(asked[0], gathered, *asked[1:]).mixed)
             if project is not None:
-                scaled = gathered.mul_(g1[rows].unsqueeze(1))
-                torch.mm(scaled.view(-1, d1), project, out=products[rows].view(-1, project.shape[1]))
+                scaled = gathered.mul_(g1.index_select(0, atoms).unsqueeze(1))
+                torch.mm(scaled.view(-1, d1), project, out=products[block.pairs])
 
-        ctx.blocks.each(work)
-        ctx.save_for_backward(g1, neighbors, weight, switch, g2, conv, directions, project, query)
-        ctx.n_more = n_more
+        if compiled is not None:
+            arrays = _arrays(pairs, g1, weight, g2, conv, directions, project, query)
+            whole = [x.numpy() for x in (convolved, moments, of_pairs, products, mixed)]
+            pairs.cut.each(work_compiled)
+        else:
+            pairs.cut.each(work)
+        ctx.save_for_backward(g1, weight, g2, conv, directions, project, query)
+        ctx.pairs = pairs
         return convolved, moments, of_pairs, products, mixed
 
     @staticmethod
@@ -109,72 +126,121 @@ class NeighborMix(torch.autograd.Function):
         grad_products: Tensor,
         grad_mixed: Tensor,
     ) -> tuple[Tensor | None, ...]:
-        g1, neighbors, weight, switch, g2, conv, directions, project, query = ctx.saved_tensors
-        k, d1 = neighbors.shape[1], g1.shape[1]
-        sums_of_g1 = g1.new_zeros(ctx.blocks.parts, *g1.shape)  # several atoms have the same neighbour
-        grad_weight, grad_g2, grad_directions, grad_query, grad_switch = (
-            torch.empty_like(like) if like is not None else None
-            for like in (
-                weight if g2 is not None else None,
-                g2,
-                directions,
-                query,
-                switch if query is not None else None,
-            )
+        g1, weight, g2, conv, directions, project, query = ctx.saved_tensors
+        pairs: BlockPairs = ctx.pairs
+        d1 = g1.shape[1]
+        sums_of_g1 = g1.new_zeros(pairs.cut.parts, *g1.shape)  # several atoms have the same neighbour
+        grad_weight = torch.zeros_like(weight)
+        grad_g2, grad_directions, grad_query = (
+            torch.empty_like(like) if like is not None else None for like in (g2, directions, query)
         )
         project_t = project.t().contiguous() if project is not None else None
+        compiled = loops(g1)
 
-        def work(_: int, rows: slice, part: int) -> None:
-            grad_g1 = sums_of_g1[part]
+        def work_compiled(_: int, block: PairBlock, part: int) -> None:
+            assert compiled is not None
+            given = pairs.nsel - block.width, compiled.terms
+            of = (*grads[:3], block.of(grads[3]), grads[4])
+            to = (sums_of_g1[part].numpy(), *(block.of(x) for x in of_inputs[:3]), of_inputs[3])
+            compiled.gradients(compiled.product, *arrays.of_block(block), *given, *of, *to)
+
+        def work(_: int, block: PairBlock, part: int) -> None:
+            grad_g1, atoms, index = sums_of_g1[part], block.atoms, pairs.neighbors[block.pairs]
             grad: Tensor  # of the gathered rows
-            index = neighbors[rows].reshape(-1)
-            gathered = g1.index_select(0, index).view(-1, k, d1)
+            gathered = block.of_rows(g1.index_select(0, index))
             if project_t is None:
                 grad = torch.zeros_like(gathered)
             else:
-                grad = (grad_products[rows].reshape(-1, project_t.shape[0]) @ project_t).view(-1, k, d1)
-                grad_g1[rows] += torch.mul(grad, gathered).sum(dim=1)
-                grad.mul_(g1[rows].unsqueeze(1))
-            factors = _factors(rows, weight, g2, directions)
+                grad = block.of_rows(grad_products[block.pairs] @ project_t)
+                grad_g1.index_add_(0, atoms, torch.mul(grad, gathered).sum(dim=1))
+                grad.mul_(g1.index_select(0, atoms).unsqueeze(1))
+            factors = _factors(block, weight, g2, directions)
             if factors is not None:
-                sums = _sums_gradient(grad_convolved[rows], conv, grad_moments[rows], directions)
+                sums = _sums_gradient(atoms, grad_convolved, conv, grad_moments, directions)
                 of_factors = torch.bmm(gathered, sums.transpose(1, 2))
                 grad.baddbmm_(factors, sums)
-                if grad_g2 is not None and grad_weight is not None:
-                    of_g2 = of_factors[..., : g2.shape[2]]
-                    torch.sum(of_g2 * g2[rows], dim=-1, out=grad_weight[rows])
-                    torch.mul(of_g2, weight[rows].unsqueeze(-1), out=grad_g2[rows])
+                if grad_g2 is not None:
+                    of_g2 = of_factors[..., : g2.shape[1]]
+                    torch.sum(of_g2 * block.of(g2), dim=-1, out=block.of(grad_weight))
+                    torch.mul(of_g2, block.of(weight).unsqueeze(-1), out=block.of(grad_g2))
                 if grad_directions is not None:
-                    grad_directions[rows] = of_factors[..., -directions.shape[2] :]
+                    block.of(grad_directions).copy_(of_factors[..., -3:])
                 if grad_g2 is not None and grad_directions is not None:
-                    grad_g2[rows].baddbmm_(directions[rows], grad_of_pairs[rows])
-                    grad_directions[rows].baddbmm_(g2[rows], grad_of_pairs[rows].transpose(1, 2))
-            if grad_query is not None and grad_switch is not None:
-                grad_query[rows], grad_switch[rows] = _attend_backward(
-                    query[rows], gathered, switch[rows], ctx.n_more, grad_mixed[rows], grad
-                )
+                    own = grad_of_pairs.index_select(0, atoms)
+                    block.of(grad_g2).baddbmm_(block.of(directions), own)
+                    block.of(grad_directions).baddbmm_(block.of(g2), own.transpose(1, 2))
+            if grad_query is not None:
+                given = query.index_select(0, atoms), gathered, block.of(weight), pairs.nsel - block.width
+                of_query, of_switch = _attend_backward(*given, grad_mixed.index_select(0, atoms), grad)
+                grad_query.index_copy_(0, atoms, of_query)
+                block.of(grad_weight).add_(of_switch)
             grad_g1.index_add_(0, index, grad.view(-1, d1))
 
-        ctx.blocks.each(work)
-        return (
-            *(total(sums_of_g1), None, grad_weight, grad_switch, grad_g2, None, grad_directions),
-            *(None, grad_query, None),
-        )
+        if compiled is not None:
+            arrays = _arrays(pairs, g1, weight, g2, conv, directions, project, query)
+            outputs = (grad_convolved, grad_moments, grad_of_pairs, grad_products, grad_mixed)
+            grads = [x.contiguous().numpy() for x in outputs]
+            given_to = (grad_weight, grad_g2, grad_directions, grad_query)
+            shapes = ((0,), (len(weight), 0), (len(weight), 0), (0, 0, 0))
+            of_inputs = [(g1.new_empty(s) if x is None else x).numpy() for x, s in zip(given_to, shapes)]
+            pairs.cut.each(work_compiled)
+        else:
+            pairs.cut.each(work)
+        return total(sums_of_g1), grad_weight, grad_g2, None, grad_directions, None, grad_query, None
 
 
-def _factors(rows: slice, weight: Tensor, g2: Tensor | None, directions: Tensor | None) -> Tensor | None:
+class Arrays(NamedTuple):
+    """What the compiled loops are given, as arrays; those that are None are empty."""
+
+    g1: Array
+    neighbors: Array
+    weight: Array
+    g2: Array
+    conv: Array
+    directions: Array
+    project: Array
+    query: Array
+
+    def of_block(self, block: PairBlock) -> tuple[Array, ...]:
+        """In the order of `sums` and `gradients`."""
+        pairs = (block.of(x) for x in (self.neighbors, self.weight, self.g2))
+        rest = self.conv, block.of(self.directions), self.project, self.query
+        return self.g1, block.atoms.numpy(), *pairs, *rest
+
+
+def _arrays(
+    pairs: BlockPairs,
+    g1: Tensor,
+    weight: Tensor,
+    g2: Tensor | None,
+    conv: Tensor | None,
+    directions: Tensor | None,
+    project: Tensor | None,
+    query: Tensor | None,
+) -> Arrays:
+    p = len(weight)
+    optional = ((g2, (p, 0)), (conv, (0, 0)), (directions, (p, 0)), (project, (0, 0)), (query, (0, 0, 0)))
+    rest = (g1.new_empty(shape) if x is None else x for x, shape in optional)
+    return Arrays(*(x.detach().contiguous().numpy() for x in (g1, pairs.neighbors, weight, *rest)))
+
+
+def _factors(block: PairBlock, weight: Tensor, g2: Tensor | None, directions: Tensor | None) -> Tensor | None:
     """What the neighbours' g1 of a block are multiplied with and summed: weighted g2, then directions."""
-    parts = [g2[rows] * weight[rows].unsqueeze(-1)] if g2 is not None else []
-    parts += [directions[rows]] if directions is not None else []
+    parts = [block.of(g2) * block.of(weight).unsqueeze(-1)] if g2 is not None else []
+    parts += [block.of(directions)] if directions is not None else []
     return torch.cat(parts, dim=-1) if len(parts) > 1 else next(iter(parts), None)
 
 
 def _sums_gradient(
-    grad_convolved: Tensor, conv: Tensor | None, grad_moments: Tensor, directions: Tensor | None
+    atoms: Tensor,
+    grad_convolved: Tensor,
+    conv: Tensor | None,
+    grad_moments: Tensor,
+    directions: Tensor | None,
 ) -> Tensor:
     """Gradient of the sums over neighbours of one block, from those of the convolution and the moments."""
-    parts = [grad_convolved.unsqueeze(1) * conv] if conv is not None else []
-    parts += [grad_moments] if directions is not None else []
+    parts = [grad_convolved.index_select(0, atoms).unsqueeze(1) * conv] if conv is not None else []
+    parts += [grad_moments.index_select(0, atoms)] if directions is not None else []
     return torch.cat(parts, dim=1)
 
 

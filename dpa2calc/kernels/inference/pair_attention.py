@@ -16,7 +16,8 @@ from torch import Tensor
 from dpa2calc.kernels.attention import padded_weights, through_softmax
 from dpa2calc.kernels.blocks import Blocks
 
-_BLOCK_BYTES = 400_000  # a thread; one (block, heads, k, k) array; three to four are alive at a time
+from .compiled import loops
+from .pair_blocks import PairBlock
 
 
 def _heads_first(x: Tensor, k: int, heads: int) -> Tensor:
@@ -34,7 +35,8 @@ def _heads_last(x: Tensor, k: int, heads: int) -> Tensor:
 class PairMix(torch.autograd.Function):
     """out = sum_h A^h g2 (W_v W_o)^h + bias for every pair; see `PairAttention.forward`.
 
-    g2 (n, k, d2); gate, shift, scale (n, k, k); query_key (d2, heads * d2); value_out (heads * d2, d2).
+    g2 (P, d2); gate, shift, scale (S,), as `BlockPairs` has them;
+    query_key (d2, heads * d2); value_out (heads * d2, d2).
     """
 
     @staticmethod
@@ -48,60 +50,83 @@ class PairMix(torch.autograd.Function):
         value_out: Tensor,
         bias: Tensor,
         heads: int,
-        n_more: int,
+        nsel: int,
+        blocks: Blocks[PairBlock],
     ) -> Tensor:
-        n, k, d2 = g2.shape
         out = torch.empty_like(g2)
-        blocks = Blocks.of(n, g2, heads * k * k, _BLOCK_BYTES)
+        compiled = loops(g2)
 
-        def work(_: int, rows: slice, part: int) -> None:
-            g = g2[rows]
-            weights = _query_weights_scores(g, gate[rows], shift[rows], query_key, heads, n_more)[1]
-            weights.mul_(scale[rows].unsqueeze(1))
-            mixed = torch.bmm(weights.view(-1, heads * k, k), g)
-            torch.addmm(bias, _heads_last(mixed, k, heads), value_out, out=out[rows].view(-1, d2))
+        def work_compiled(_: int, block: PairBlock, part: int) -> None:
+            assert compiled is not None
+            squares = (block.square(x) for x in flat[2:])
+            given = nsel - block.width, compiled.terms, block.of(flat[1])
+            compiled.mix(compiled.product, block.of(flat[0]), *squares, *weights, *given)
 
-        blocks.each(work)
+        def work(_: int, block: PairBlock, part: int) -> None:
+            g, k = block.of(g2), block.width
+            gates = block.square(gate), block.square(shift)
+            w = _query_weights_scores(g, *gates, query_key, heads, nsel - k)[1]
+            w.mul_(block.square(scale).unsqueeze(1))
+            mixed = torch.bmm(w.view(-1, heads * k, k), g)
+            torch.addmm(bias, _heads_last(mixed, k, heads), value_out, out=out[block.pairs])
+
+        if compiled is not None:
+            flat = [x.numpy() for x in (g2, out, gate, shift, scale)]
+            weights = [x.numpy() for x in (query_key, value_out, bias)]
+            blocks.each(work_compiled)
+        else:
+            blocks.each(work)
         ctx.save_for_backward(g2, gate, shift, scale, query_key, value_out)
-        ctx.heads, ctx.n_more = heads, n_more
+        ctx.heads, ctx.nsel, ctx.blocks = heads, nsel, blocks
         return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         g2, gate, shift, scale, query_key, value_out = ctx.saved_tensors
-        heads = ctx.heads
-        n, k, d2 = g2.shape
+        heads, d2 = ctx.heads, g2.shape[1]
         grad_g2 = torch.empty_like(g2)
         grad_gate, grad_shift, grad_scale = (torch.empty_like(gate) for _ in range(3))
         query_key_t, value_out_t = query_key.t().contiguous(), value_out.t().contiguous()
-        blocks = Blocks.of(n, g2, heads * k * k, _BLOCK_BYTES)
+        compiled, grad_out = loops(g2), grad_out.contiguous()
 
-        def work(_: int, rows: slice, part: int) -> None:
-            g = g2[rows]
-            g_t = g.transpose(1, 2)
+        def work_compiled(_: int, block: PairBlock, part: int) -> None:
+            assert compiled is not None
+            first, *squares = flat[:4]
+            given = query_key.numpy(), value_out.numpy(), ctx.nsel - block.width, compiled.terms
+            rows, to = (block.of(x) for x in flat[4:6]), (block.square(x) for x in flat[6:])
+            mine = (block.square(x) for x in squares)
+            compiled.mix_backward(compiled.product, block.of(first), *mine, *given, *rows, *to)
+
+        def work(_: int, block: PairBlock, part: int) -> None:
+            g, k = block.of(g2), block.width
+            b, g_t = len(g), g.transpose(1, 2)
+            gates, scales = block.square(gate), block.square(scale).unsqueeze(1)
             query, weights, scores = _query_weights_scores(
-                g, gate[rows], shift[rows], query_key, heads, ctx.n_more
+                g, gates, block.square(shift), query_key, heads, ctx.nsel - k
             )
-            b = g.shape[0]
-            grad_mixed = _heads_first(grad_out[rows].reshape(b * k, d2) @ value_out_t, k, heads)
+            grad_mixed = _heads_first(grad_out[block.pairs] @ value_out_t, k, heads)
             grad_weights = torch.bmm(grad_mixed, g_t).view(b, heads, k, k)
-            scaled = weights * scale[rows].unsqueeze(1)
-            grad = torch.bmm(scaled.view(b, heads * k, k).transpose(1, 2), grad_mixed)  # (b, k, d2)
-            torch.sum(torch.mul(grad_weights, weights, out=scaled), dim=1, out=grad_scale[rows])
-            grad_weights.mul_(scale[rows].unsqueeze(1))
+            scaled = weights * scales
+            grad = block.of(grad_g2)
+            torch.bmm(scaled.view(b, heads * k, k).transpose(1, 2), grad_mixed, out=grad)
+            torch.sum(torch.mul(grad_weights, weights, out=scaled), dim=1, out=block.square(grad_scale))
+            grad_weights.mul_(scales)
             grad_scores = through_softmax(grad_weights, weights)
-            torch.sum(grad_scores, dim=1, out=grad_shift[rows])
-            torch.sum(torch.mul(grad_scores, scores, out=scaled), dim=1, out=grad_gate[rows])
-            grad_scores.mul_(gate[rows].unsqueeze(1))
-            flat = grad_scores.view(b, heads * k, k)
+            torch.sum(grad_scores, dim=1, out=block.square(grad_shift))
+            torch.sum(torch.mul(grad_scores, scores, out=scaled), dim=1, out=block.square(grad_gate))
+            flat = grad_scores.mul_(gates.unsqueeze(1)).view(b, heads * k, k)
             grad.baddbmm_(flat.transpose(1, 2), query)
             grad_query = _heads_last(torch.bmm(flat, g), k, heads)
             grad.view(b * k, d2).addmm_(grad_query, query_key_t)
-            grad_g2[rows] = grad
 
-        blocks.each(work)
-        return grad_g2, grad_gate, grad_shift, grad_scale, None, None, None, None, None
+        if compiled is not None:
+            given_to = (g2, gate, shift, scale, grad_out, grad_g2, grad_gate, grad_shift, grad_scale)
+            flat = [x.numpy() for x in given_to]
+            ctx.blocks.each(work_compiled)
+        else:
+            ctx.blocks.each(work)
+        return grad_g2, grad_gate, grad_shift, grad_scale, *(None,) * 6
 
 
 def _query_weights_scores(

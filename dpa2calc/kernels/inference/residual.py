@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpa2calc.kernels.blocks import Blocks
+from dpa2calc.kernels.blocks import consecutive
 from dpa2calc.kernels.net import tanh_of, through
 
 _BLOCK_BYTES = 400_000  # a thread; one block of rows
@@ -26,7 +26,7 @@ class TanhStep(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, matrix: Tensor, bias: Tensor, scale: Tensor) -> Tensor:
         out = torch.empty_like(x)
-        ctx.blocks = Blocks.of(len(x), x, x.shape[1], _BLOCK_BYTES)
+        ctx.blocks = consecutive(len(x), x, x.shape[1], _BLOCK_BYTES)
 
         def work(_: int, rows: slice, part: int) -> None:
             torch.addcmul(x[rows], tanh_of(x[rows], matrix, bias), scale, out=out[rows])

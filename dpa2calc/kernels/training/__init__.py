@@ -19,6 +19,7 @@ from dpa2calc.kernels.reference import (
     Reference,
     RepformerKind,
 )
+from dpa2calc.kernels.threads import has_numba
 
 from .angle_sums import angle_sums
 from .attention import Blocks, attend
@@ -26,7 +27,6 @@ from .dense_tanh import tanh_dense, tanh_embedding
 from .neighbor_sums import Shape, surroundings
 from .pair_list import ListPairs
 from .products import pair_products
-from .second_order import has_numba
 
 
 class Training(Reference):

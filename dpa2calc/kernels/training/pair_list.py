@@ -155,15 +155,15 @@ class ListPairs(PairTable):
     def join(self, blocks: Sequence[Tensor]) -> Tensor:
         return torch.cat([block.flatten(0, 1) for block in blocks])
 
+    def join_squares(self, blocks: Sequence[Tensor]) -> Tensor:
+        return torch.cat([block.flatten() for block in blocks])
+
     def join_atoms(self, blocks: Sequence[Tensor]) -> Tensor:
         alone = blocks[0].new_zeros(self.flat.alone, *blocks[0].shape[1:])
         return self.flat.restore_order(torch.cat([alone, *blocks]))
 
     def sum(self, values: Tensor) -> Tensor:
         return values.new_zeros(len(self.count), values.shape[1]).index_add(0, self.flat.centers, values)
-
-    def overlaps(self, x: Tensor) -> Tensor:
-        return self.flat.overlaps(x)
 
     def once(self, key: Any, make: Callable[[], Made]) -> Made:
         """What `make` returns, made at the first call with this key and kept."""

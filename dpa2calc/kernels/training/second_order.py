@@ -9,20 +9,12 @@ whole. The engine says which gradients are wanted: those of the weights only the
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 from typing import Any
 
 import torch
 from torch import Tensor
 
 Grad = Tensor | None
-
-
-@functools.cache
-def has_numba() -> bool:
-    """Whether compiled kernels are at hand."""
-    return importlib.util.find_spec("numba") is not None
 
 
 def wanted(ctx: Any) -> tuple[bool, ...]:

@@ -80,7 +80,8 @@ class Repformer(Operator):
         c = config.repformer
         self.config = c
         updates = (c.update_g1_has_conv, c.update_g1_has_grrg, c.update_g1_has_drrd, c.update_h2)
-        self.kind = RepformerKind(config.smooth, *updates)
+        heads = c.attn2_nhead if c.update_g2_has_attn or c.update_h2 else 0
+        self.kind = RepformerKind(config.smooth, *updates, c.g1_dim, heads)
         self.environment = Environment(c, config, n_types, mean_is_zero=c.set_davg_zero)
         self.g2_embedding = Dense(1, c.g2_dim)
         self.layers = nn.ModuleList(

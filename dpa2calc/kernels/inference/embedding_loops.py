@@ -1,0 +1,158 @@
+"""The embedding net of a block of atoms and its moments as one compiled call, forward and backward (Numba).
+
+An atom after the other: the values of all layers for its neighbours stay in the cache, and are computed again
+in the backward pass. Layers come as tuples of matrices, biases and numbers of copies; the first layer is
+slope and table.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+
+from dpa2calc.kernels.blas import Floats, gemm
+
+from .neighbor_loops import Ints
+from .softmax_loops import Terms, compiled, dot, tanh
+
+Several: TypeAlias = tuple[Floats, ...]
+
+
+@compiled
+def _values(
+    address: int,
+    rows: Floats,
+    kinds: Ints,
+    slope: Floats,
+    table: Floats,
+    matrices: Several,
+    biases: Several,
+    skips: tuple[int, ...],
+    terms: Terms,
+    values: Floats,
+    results: Floats,
+) -> None:
+    """Layer behind layer, (k, width) each: the values of tanh, and the results with the copies added."""
+    k, size = len(rows), slope.size
+    first = values[: k * size].reshape(k, size)
+    for j in range(k):
+        to, base, s = first[j], table[kinds[j]], rows[j, 0]
+        for c in range(size):
+            to[c] = base[c] + s * slope[c]
+    tanh(values[: k * size], terms)
+    results[: k * size] = values[: k * size]
+    begin = 0
+    for layer in range(len(skips)):
+        matrix, bias, skip = matrices[layer], biases[layer], skips[layer]
+        before, size = matrix.shape
+        start = begin + k * before
+        x = results[begin:start].reshape(k, before)
+        t, y = (
+            values[start : start + k * size].reshape(k, size),
+            results[start : start + k * size].reshape(k, size),
+        )
+        gemm(address, x, matrix, t, (k, size, before), (0, 0), 0)
+        for j in range(k):
+            to = t[j]
+            for c in range(size):
+                to[c] += bias[c]
+        tanh(values[start : start + k * size], terms)
+        y[:] = t
+        for j in range(k):
+            for copy in range(skip):
+                to, own = y[j, copy * before : (copy + 1) * before], x[j]
+                for c in range(before):
+                    to[c] += own[c]
+        begin = start
+
+
+@compiled
+def moments(
+    address: int,
+    rows: Floats,
+    kinds: Ints,
+    atoms: Ints,
+    width: int,
+    slope: Floats,
+    table: Floats,
+    matrices: Several,
+    biases: Several,
+    skips: tuple[int, ...],
+    terms: Terms,
+    out: Floats,
+) -> None:
+    """out_i = sum_j R_ij (x) G_ij of these atoms: rows (n, k, 4), kinds (n, k), out (n, 4, m)."""
+    size = slope.size
+    for matrix in matrices:
+        size += matrix.shape[1]
+    values, results = np.empty(width * size, rows.dtype), np.empty(width * size, rows.dtype)
+    m = out.shape[2]
+    g = results[width * (size - m) :].reshape(width, m)
+    for atom in atoms:
+        mine = rows[atom, :width]
+        _values(address, mine, kinds[atom], slope, table, matrices, biases, skips, terms, values, results)
+        gemm(address, mine, g, out[atom], (4, m, width), (1, 0), 0)
+
+
+@compiled
+def moments_backward(
+    address: int,
+    rows: Floats,
+    kinds: Ints,
+    atoms: Ints,
+    width: int,
+    slope: Floats,
+    table: Floats,
+    matrices: Several,
+    biases: Several,
+    skips: tuple[int, ...],
+    terms: Terms,
+    grad: Floats,
+    of_rows: Floats,
+) -> None:
+    """The gradient of the rows (n, k, 4) from that of the moments (n, 4, m)."""
+    size, widest = slope.size, slope.size
+    for matrix in matrices:
+        size, widest = size + matrix.shape[1], max(widest, matrix.shape[1])
+    values, results = np.empty(width * size, rows.dtype), np.empty(width * size, rows.dtype)
+    above, below = np.empty(width * widest, rows.dtype), np.empty(width * widest, rows.dtype)
+    m = grad.shape[2]
+    for atom in atoms:
+        mine, to = rows[atom, :width], of_rows[atom, :width]
+        _values(address, mine, kinds[atom], slope, table, matrices, biases, skips, terms, values, results)
+        end = width * size
+        gemm(address, results[end - width * m :].reshape(width, m), grad[atom], to, (width, 4, m), (0, 1), 0)
+        gemm(address, mine, grad[atom], above.reshape(-1), (width, m, 4), (0, 0), 0)
+        for back in range(len(skips)):
+            layer = len(skips) - 1 - back
+            matrix, skip = matrices[layer], skips[layer]
+            before, now = matrix.shape
+            _copies_back(
+                above[: width * now].reshape(width, now), skip, below[: width * before].reshape(width, before)
+            )
+            _through_tanh(above[: width * now], values[end - width * now : end])
+            gemm(address, above, matrix, below, (width, before, now), (0, 1), 1)
+            above, below = below, above
+            end -= width * now
+        _through_tanh(above[:end], values[:end])
+        for j in range(width):
+            to[j, 0] += dot(above[j * slope.size : (j + 1) * slope.size], slope)
+
+
+@compiled
+def _copies_back(grad: Floats, copies: int, to: Floats) -> None:
+    """The gradient of a layer's input from the copies of it that were added."""
+    to[:] = 0.0
+    before = to.shape[1]
+    for j in range(len(to)):
+        for copy in range(copies):
+            row, by = to[j], grad[j, copy * before : (copy + 1) * before]
+            for c in range(before):
+                row[c] += by[c]
+
+
+@compiled
+def _through_tanh(grad: Floats, t: Floats) -> None:
+    for i in range(grad.size):
+        grad[i] -= grad[i] * t[i] * t[i]

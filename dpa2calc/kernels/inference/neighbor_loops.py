@@ -1,0 +1,232 @@
+"""What a block of atoms takes from its neighbours as one compiled call, forward and backward (Numba).
+
+As in neighbor_sums.py, an atom after the other: the gathered rows of g1 stay in the first cache for all that
+is done with them. Arrays of what is not asked for are empty. Those of atoms are given whole, those of pairs
+for the block.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+
+from dpa2calc.kernels.attention import SHIFT
+from dpa2calc.kernels.blas import Floats, gemm
+
+from .softmax_loops import Terms, compiled, dot, softmax, through
+
+Ints: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+
+
+@compiled
+def _gather(g1: Floats, index: Ints, gathered: Floats) -> None:
+    for j in range(index.size):
+        row, to = g1[index[j]], gathered[j]
+        for d in range(row.size):
+            to[d] = row[d]
+
+
+@compiled
+def _fill_factors(g2: Floats, weight: Floats, directions: Floats, factors: Floats) -> None:
+    """Weighted g2 (k, d2), then directions (k, 3), either of them or both, beside each other."""
+    d2 = g2.shape[1]
+    for j in range(weight.size):
+        to = factors[j]
+        for c in range(d2):
+            to[c] = g2[j, c] * weight[j]
+        for c in range(directions.shape[1]):
+            to[d2 + c] = directions[j, c]
+
+
+@compiled
+def _weigh(
+    address: int,
+    query: Floats,
+    gathered: Floats,
+    switch: Floats,
+    n_more: int,
+    terms: Terms,
+    scores: Floats,
+    weights: Floats,
+) -> None:
+    """Scores (heads, k) before the switch, and weights after the softmax, of the local attention."""
+    heads, k = scores.shape
+    gemm(address, query, gathered, scores, (heads, k, gathered.shape[1]), (0, 1), 0)
+    gate, shift = np.empty((1, k), scores.dtype), np.empty((1, k), scores.dtype)
+    for c in range(k):
+        gate[0, c], shift[0, c] = switch[c], SHIFT * switch[c] - SHIFT
+    softmax(scores, gate, shift, heads, n_more, terms, np.empty(heads, scores.dtype), weights)
+
+
+@compiled
+def sums(
+    address: int,
+    g1: Floats,
+    atoms: Ints,
+    index: Ints,
+    weight: Floats,
+    g2: Floats,
+    conv: Floats,
+    directions: Floats,
+    project: Floats,
+    query: Floats,
+    n_more: int,
+    terms: Terms,
+    convolved: Floats,
+    moments: Floats,
+    of_pairs: Floats,
+    products: Floats,
+    mixed: Floats,
+) -> None:
+    """What `NeighborMix` returns, for one block.
+
+    g1, convolved (n, d1); query, mixed (n, heads, d1); moments (n, 3, d1); of_pairs (n, 3, d2); atoms (b,);
+    index, weight (b, k); g2 (b, k, d2); directions (b, k, 3); products (b, k, columns of project).
+    """
+    (b, k), d1 = index.shape, g1.shape[1]
+    d2, axes, heads = g2.shape[2], directions.shape[2], query.shape[1]
+    gathered, factors = np.empty((k, d1), g1.dtype), np.empty((k, d2 + axes), g1.dtype)
+    total = np.empty((d2 + axes, d1), g1.dtype)
+    scores, weights = np.empty((heads, k), g1.dtype), np.empty((heads, k), g1.dtype)
+    for i in range(b):
+        atom, w = atoms[i], weight[i]
+        _gather(g1, index[i], gathered)
+        if d2 + axes > 0:
+            _fill_factors(g2[i], w, directions[i], factors)
+            gemm(address, factors, gathered, total, (d2 + axes, d1, k), (1, 0), 0)
+        if d2 > 0:
+            to = convolved[atom]
+            to[:] = 0.0
+            for c in range(d2):
+                row, by = total[c], conv[c]
+                for d in range(d1):
+                    to[d] += row[d] * by[d]
+        if axes > 0:
+            moments[atom] = total[d2:]
+        if d2 > 0 and axes > 0:
+            gemm(address, directions[i], g2[i], of_pairs[atom], (axes, d2, k), (1, 0), 0)
+        if heads > 0:
+            _weigh(address, query[atom], gathered, w, n_more, terms, scores, weights)
+            for h in range(heads):
+                for c in range(k):
+                    weights[h, c] *= w[c]
+            gemm(address, weights, gathered, mixed[atom], (heads, d1, k), (0, 0), 0)
+        if project.size > 0:
+            own = g1[atom]
+            for j in range(k):
+                row = gathered[j]
+                for d in range(d1):
+                    row[d] *= own[d]
+            gemm(address, gathered, project, products[i], (k, project.shape[1], d1), (0, 0), 0)
+
+
+@compiled
+def gradients(
+    address: int,
+    g1: Floats,
+    atoms: Ints,
+    index: Ints,
+    weight: Floats,
+    g2: Floats,
+    conv: Floats,
+    directions: Floats,
+    project: Floats,
+    query: Floats,
+    n_more: int,
+    terms: Terms,
+    grad_convolved: Floats,
+    grad_moments: Floats,
+    grad_of_pairs: Floats,
+    grad_products: Floats,
+    grad_mixed: Floats,
+    to_g1: Floats,
+    to_weight: Floats,
+    to_g2: Floats,
+    to_directions: Floats,
+    to_query: Floats,
+) -> None:
+    """From the gradients of what `sums` gives those of its inputs; to `to_g1` they are added."""
+    (b, k), d1 = index.shape, g1.shape[1]
+    d2, axes, heads = g2.shape[2], directions.shape[2], query.shape[1]
+    gathered, grad = np.empty((k, d1), g1.dtype), np.zeros((k, d1), g1.dtype)
+    factors, of_factors = np.empty((k, d2 + axes), g1.dtype), np.empty((k, d2 + axes), g1.dtype)
+    total = np.empty((d2 + axes, d1), g1.dtype)
+    scores, weights = np.empty((heads, k), g1.dtype), np.empty((heads, k), g1.dtype)
+    inner, scaled, of_switch = np.empty_like(scores), np.empty_like(scores), np.empty((4, 1, k), g1.dtype)
+    for i in range(b):
+        atom, w, of_w = atoms[i], weight[i], to_weight[i]
+        of_w[:] = 0.0
+        _gather(g1, index[i], gathered)
+        if project.size > 0:
+            gemm(address, grad_products[i], project, grad, (k, d1, project.shape[1]), (0, 1), 0)
+            own, to = g1[atom], to_g1[atom]
+            for j in range(k):
+                row, near = grad[j], gathered[j]
+                for d in range(d1):
+                    to[d] += row[d] * near[d]
+                for d in range(d1):
+                    row[d] *= own[d]
+        else:
+            grad[:] = 0.0
+        if d2 + axes > 0:
+            for c in range(d2):
+                row, by, of = total[c], conv[c], grad_convolved[atom]
+                for d in range(d1):
+                    row[d] = of[d] * by[d]
+            if axes > 0:
+                total[d2:] = grad_moments[atom]
+            _fill_factors(g2[i], w, directions[i], factors)
+            gemm(address, gathered, total, of_factors, (k, d2 + axes, d1), (0, 1), 0)
+            gemm(address, factors, total, grad, (k, d1, d2 + axes), (0, 0), 1)
+            _through_factors(
+                of_factors, w, g2[i], directions[i], grad_of_pairs, atom, of_w, to_g2[i], to_directions[i]
+            )
+        if heads > 0:
+            of, asked = grad_mixed[atom], query[atom]
+            _weigh(address, asked, gathered, w, n_more, terms, scores, weights)
+            gemm(address, of, gathered, inner, (heads, k, d1), (0, 1), 0)
+            of_switch[3, 0] = w
+            gate = of_switch[3]
+            through(
+                scores, weights, gate, gate, heads, inner, scaled, of_switch[0], of_switch[1], of_switch[2]
+            )
+            for c in range(k):
+                of_w[c] += of_switch[0, 0, c] + SHIFT * of_switch[1, 0, c] + of_switch[2, 0, c]
+            gemm(address, scaled, of, grad, (k, d1, heads), (1, 0), 1)
+            gemm(address, inner, asked, grad, (k, d1, heads), (1, 0), 1)
+            gemm(address, inner, gathered, to_query[atom], (heads, d1, k), (0, 0), 0)
+        for j in range(k):
+            row, to = grad[j], to_g1[index[i, j]]
+            for d in range(d1):
+                to[d] += row[d]
+
+
+@compiled
+def _through_factors(
+    of_factors: Floats,
+    weight: Floats,
+    g2: Floats,
+    directions: Floats,
+    grad_of_pairs: Floats,
+    atom: int,
+    to_weight: Floats,
+    to_g2: Floats,
+    to_directions: Floats,
+) -> None:
+    """From the gradient of an atom's factors, and of sum_j directions_j (x) g2_j, to those of its pairs."""
+    k, d2 = g2.shape
+    axes = directions.shape[1]
+    for j in range(k):
+        for c in range(d2):
+            to_g2[j, c] = of_factors[j, c] * weight[j]
+        if d2 > 0:
+            to_weight[j] = dot(of_factors[j, :d2], g2[j])
+        for t in range(axes):
+            to_directions[j, t] = of_factors[j, d2 + t]
+        if d2 > 0:
+            for t in range(axes):
+                own, by = grad_of_pairs[atom, t], directions[j, t]
+                for c in range(d2):
+                    to_g2[j, c] += by * own[c]
+                to_directions[j, t] += dot(own, g2[j])

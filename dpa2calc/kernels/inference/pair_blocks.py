@@ -1,0 +1,99 @@
+"""The pairs of all atoms in blocks of atoms with similar numbers of neighbours, for inference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from dpa2calc.kernels.blocks import Blocks, by_width
+from dpa2calc.kernels.pairs import Neighbors, PairTable
+from dpa2calc.kernels.reference import RepformerKind
+
+Values = TypeVar("Values", Tensor, npt.NDArray[np.generic])
+_BLOCK_BYTES = 400_000  # a thread; the widest array of a block, of which three to four are alive at a time
+
+
+class PairBlock(NamedTuple):
+    """Atoms (b,) with c slots each, and where their pairs and squares are in the lists."""
+
+    atoms: Tensor
+    width: int
+    pairs: slice
+    squares: slice
+
+    def of(self, values: Values) -> Values:
+        """Values of the pairs, (P, ...) -> (b, c, ...), a view."""
+        return self.of_rows(values[self.pairs])
+
+    def of_rows(self, rows: Values) -> Values:
+        """Values of the pairs of this block alone, (b * c, ...) -> (b, c, ...), a view."""
+        return rows.reshape(len(self.atoms), self.width, *rows.shape[1:])
+
+    def square(self, values: Values) -> Values:
+        """Values of all two pairs of an atom, (S,) -> (b, c, c), a view."""
+        return values[self.squares].reshape(len(self.atoms), self.width, self.width)
+
+
+@dataclass(frozen=True)
+class BlockPairs(PairTable):
+    """Values of pairs are (P, ...): block behind block, each with as many slots as its atoms need.
+
+    chosen (P,): where the pairs are in a flattened (n, k) table; neighbors (P,); inverse (n,): where the
+    atoms are in the blocks.
+    """
+
+    cut: Blocks[PairBlock]
+    chosen: Tensor
+    neighbors: Tensor
+    inverse: Tensor
+
+    @classmethod
+    def of(cls, near: Neighbors, *, kind: RepformerKind, nsel: int) -> BlockPairs:
+        """Pairs of a table of neighbours, of a smooth model; at least one atom."""
+        k = near.mask.shape[1]
+        cuts = by_width(
+            near.mask, near.switch, lambda w: w * torch.clamp(kind.heads * w, min=kind.width), _BLOCK_BYTES
+        )
+        rows, chosen, pair, square = [], [], 0, 0
+        for atoms, width in cuts.rows:
+            pairs, squares = pair + len(atoms) * width, square + len(atoms) * width**2
+            rows.append(PairBlock(atoms, width, slice(pair, pairs), slice(square, squares)))
+            columns = torch.arange(width, device=atoms.device)
+            chosen.append((atoms.unsqueeze(1) * k + columns).flatten())
+            pair, square = pairs, squares
+        where = torch.cat(chosen)
+        switch, neighbors = (x.reshape(-1).index_select(0, where) for x in (near.switch, near.atoms))
+        count = near.mask.sum(dim=1, keepdim=True).to(near.switch.dtype)
+        inverse = torch.argsort(torch.cat([block.atoms for block in rows]))
+        blocks = Blocks(tuple(rows), cuts.parts)
+        return cls(switch, switch, count, nsel, True, blocks, where, neighbors, inverse)
+
+    def take(self, table: Tensor) -> Tensor:
+        return table.flatten(0, 1).index_select(0, self.chosen)
+
+    def gather(self, x: Tensor) -> Tensor:
+        return x.index_select(0, self.neighbors)
+
+    def blocks(self, values: Tensor) -> Sequence[Tensor]:
+        return [block.of(values) for block in self.cut.rows]
+
+    def square_blocks(self, values: Tensor) -> Sequence[Tensor]:
+        return [block.square(values) for block in self.cut.rows]
+
+    def atom_blocks(self, x: Tensor) -> Sequence[Tensor]:
+        return [x.index_select(0, block.atoms) for block in self.cut.rows]
+
+    def join(self, blocks: Sequence[Tensor]) -> Tensor:
+        return torch.cat([block.flatten(0, 1) for block in blocks])
+
+    def join_squares(self, blocks: Sequence[Tensor]) -> Tensor:
+        return torch.cat([block.flatten() for block in blocks])
+
+    def join_atoms(self, blocks: Sequence[Tensor]) -> Tensor:
+        return torch.cat([*blocks]).index_select(0, self.inverse)

@@ -1,0 +1,110 @@
+"""The pair attention of a block of atoms as one compiled call, forward and backward (Numba).
+
+Rows of scores are (slot, head), so that no array is ever permuted. Between two matrix products, what
+belongs to an atom stays in the first cache, and no step goes back to Python.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dpa2calc.kernels.blas import Floats, gemm
+
+from .softmax_loops import Terms, compiled, softmax, through
+
+_ATOMS = 8  # that share a product with the weights
+
+
+@compiled
+def mix(
+    address: int,
+    g: Floats,
+    gate: Floats,
+    shift: Floats,
+    scale: Floats,
+    query_key: Floats,
+    value_out: Floats,
+    bias: Floats,
+    n_more: int,
+    terms: Terms,
+    out: Floats,
+) -> None:
+    """out = sum_h (A^h * scale) g (W_v W_o)^h + bias of every slot.
+
+    g, out (b, k, d); gate, shift, scale (b, k, k); query_key (d, heads * d); value_out (heads * d, d).
+    """
+    b, k, d = g.shape
+    wide = query_key.shape[1]
+    heads = wide // d
+    rows = k * heads
+    queries = np.empty((_ATOMS, rows, d), g.dtype)
+    scores, weights, tops = (
+        np.empty((rows, k), g.dtype),
+        np.empty((rows, k), g.dtype),
+        np.empty(rows, g.dtype),
+    )
+    for first in range(0, b, _ATOMS):
+        last = min(first + _ATOMS, b)
+        m = (last - first) * k
+        gemm(address, g[first:last], query_key, queries, (m, wide, d), (0, 0), 0)
+        for i in range(first, last):
+            query = queries[i - first]
+            gemm(address, query, g[i], scores, (rows, k, d), (0, 1), 0)
+            softmax(scores, gate[i], shift[i], heads, n_more, terms, tops, weights)
+            for r in range(rows):
+                w, by = weights[r], scale[i, r // heads]
+                for c in range(k):
+                    w[c] *= by[c]
+            gemm(address, weights, g[i], query, (rows, d, k), (0, 0), 0)  # the query is no longer needed
+        part = out[first:last].reshape(m, d)
+        for r in range(m):
+            part[r] = bias
+        gemm(address, queries, value_out, part, (m, d, wide), (0, 0), 1)
+
+
+@compiled
+def mix_backward(
+    address: int,
+    g: Floats,
+    gate: Floats,
+    shift: Floats,
+    scale: Floats,
+    query_key: Floats,
+    value_out: Floats,
+    n_more: int,
+    terms: Terms,
+    grad: Floats,
+    of_g: Floats,
+    of_gate: Floats,
+    of_shift: Floats,
+    of_scale: Floats,
+) -> None:
+    """Gradients of g, gate, shift and scale from that of `out`, `grad` (b, k, d)."""
+    b, k, d = g.shape
+    wide = query_key.shape[1]
+    heads = wide // d
+    rows = k * heads
+    queries, mixed = np.empty((_ATOMS, rows, d), g.dtype), np.empty((_ATOMS, rows, d), g.dtype)
+    scores, weights, tops = (
+        np.empty((rows, k), g.dtype),
+        np.empty((rows, k), g.dtype),
+        np.empty(rows, g.dtype),
+    )
+    scaled, inner = np.empty((rows, k), g.dtype), np.empty((rows, k), g.dtype)
+    for first in range(0, b, _ATOMS):
+        last = min(first + _ATOMS, b)
+        m = (last - first) * k
+        gemm(address, g[first:last], query_key, queries, (m, wide, d), (0, 0), 0)
+        gemm(address, grad[first:last], value_out, mixed, (m, wide, d), (0, 1), 0)
+        for i in range(first, last):
+            query, of_mixed = queries[i - first], mixed[i - first]
+            gemm(address, query, g[i], scores, (rows, k, d), (0, 1), 0)
+            softmax(scores, gate[i], shift[i], heads, n_more, terms, tops, weights)
+            gemm(address, of_mixed, g[i], inner, (rows, k, d), (0, 1), 0)
+            through(
+                scores, weights, gate[i], scale[i], heads, inner, scaled, of_gate[i], of_shift[i], of_scale[i]
+            )
+            gemm(address, scaled, of_mixed, of_g[i], (k, d, rows), (1, 0), 0)
+            gemm(address, inner, query, of_g[i], (k, d, rows), (1, 0), 1)
+            gemm(address, inner, g[i], query, (rows, d, k), (0, 0), 0)  # now the gradient of the query
+        gemm(address, queries, query_key, of_g[first:last], (m, d, wide), (0, 1), 1)

@@ -1,0 +1,184 @@
+"""Exponentials, and the softmax of the attentions with its gradient, for the compiled loops (Numba)."""
+
+from __future__ import annotations
+
+import math
+from typing import TypeAlias
+
+import numpy as np
+from numba import njit, types
+from numba.extending import overload
+
+from dpa2calc.kernels.attention import SHIFT
+from dpa2calc.kernels.blas import Floats
+from dpa2calc.kernels.compiling import announce_compilation
+
+Terms: TypeAlias = tuple[np.floating, ...]
+announce_compilation()
+compiled = njit(cache=True, nogil=True, fastmath={"contract", "nsz"}, error_model="numpy")
+_reducing = njit(
+    cache=True, nogil=True, fastmath={"contract", "nsz", "nnan", "reassoc", "arcp"}, error_model="numpy"
+)
+
+
+def exponential_terms(dtype: np.dtype[np.floating]) -> Terms:
+    """What `exponentials` needs: smallest argument, 1 / ln 2, what rounds a sum, ln 2 in
+    two parts, and 1 / k!."""
+    single = dtype == np.float32
+    high = 355.0 / 512.0 if single else float.fromhex("0x1.62e42fee00000p-1")
+    low = math.log(2.0) - high if single else float.fromhex("0x1.a39ef35793c76p-33")
+    given = (-87.0 if single else -708.0, 1.0 / math.log(2.0), 1.5 * 2.0 ** (23 if single else 52), high, low)
+    return tuple(dtype.type(x) for x in (*given, *(1.0 / math.factorial(k) for k in range(14))))
+
+
+def _power_of_two(rounded):
+    """2^n from n + 1.5 * 2^23 (float32) or n + 1.5 * 2^52 (float64): n is in the last bits."""
+
+
+@overload(_power_of_two)
+def _power(rounded):
+    if rounded == types.float32:
+        return lambda rounded: np.int32((np.float32(rounded).view(np.int32) << 23) + (127 << 23)).view(
+            np.float32
+        )
+    return lambda rounded: np.int64((np.float64(rounded).view(np.int64) << 52) + (1023 << 52)).view(
+        np.float64
+    )
+
+
+@njit(inline="always")
+def _exponential(x: np.floating, terms: Terms) -> np.floating:
+    """exp(x) of a number of at most 0: 2^n times a polynomial."""
+    low, per, shift, high, rest, c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13 = terms
+    v = max(x, low)
+    rounded = v * per + shift
+    n = rounded - shift
+    r = (v - n * high) - n * rest
+    p = c13 * r + c12
+    p = p * r + c11
+    p = p * r + c10
+    p = p * r + c9
+    p = p * r + c8
+    p = p * r + c7
+    p = p * r + c6
+    p = p * r + c5
+    p = p * r + c4
+    p = p * r + c3
+    p = p * r + c2
+    p = p * r + c1
+    return (p * r + c0) * _power_of_two(rounded)
+
+
+@compiled
+def exponentials(x: Floats, terms: Terms) -> None:
+    """exp(x) in place for numbers of at most 0."""
+    for i in range(x.size):
+        x[i] = _exponential(x[i], terms)
+
+
+@compiled
+def tanh(x: Floats, terms: Terms) -> None:
+    """tanh(x) in place, as good as 1 - 2 / (exp(2x) + 1)."""
+    one = terms[5]
+    for i in range(x.size):
+        v = x[i]
+        e = _exponential(min(v, -v) + min(v, -v), terms)
+        t = (one - e) / (one + e)
+        x[i] = t if v > 0 else -t
+
+
+@_reducing
+def _largest(x: Floats) -> np.floating:
+    top = x[0]
+    for i in range(1, x.size):
+        top = max(top, x[i])
+    return top
+
+
+@_reducing
+def _sum(x: Floats) -> np.floating:
+    total = x[0]
+    for i in range(1, x.size):
+        total += x[i]
+    return total
+
+
+@_reducing
+def dot(x: Floats, y: Floats) -> np.floating:
+    total = x[0] * y[0]
+    for i in range(1, x.size):
+        total += x[i] * y[i]
+    return total
+
+
+@compiled
+def softmax(
+    scores: Floats,
+    gate: Floats,
+    shift: Floats,
+    heads: int,
+    n_more: int,
+    terms: Terms,
+    tops: Floats,
+    weights: Floats,
+) -> None:
+    """weights = softmax(scores * gate + shift) of one atom, with `n_more` further columns at -20.
+
+    scores, weights (m * heads, k); gate, shift (m, k); tops (m * heads,) is overwritten.
+    """
+    m, k = gate.shape
+    for j in range(m):
+        a, b = gate[j], shift[j]
+        for r in range(j * heads, (j + 1) * heads):
+            s, w = scores[r], weights[r]
+            for c in range(k):
+                w[c] = s[c] * a[c] + b[c]
+            top = _largest(w)
+            for c in range(k):
+                w[c] -= top
+            tops[r] = np.exp(-SHIFT - top)
+    exponentials(weights.reshape(-1), terms)
+    for r in range(m * heads):
+        w, column = weights[r], tops[r]
+        inverse = terms[5] / max(_sum(w) + n_more * column, column)
+        for c in range(k):
+            w[c] *= inverse
+
+
+@compiled
+def through(
+    scores: Floats,
+    weights: Floats,
+    gate: Floats,
+    scale: Floats,
+    heads: int,
+    inner: Floats,
+    scaled: Floats,
+    of_gate: Floats,
+    of_shift: Floats,
+    of_scale: Floats,
+) -> None:
+    """From the gradient of weights * scale to that of the scores, both `inner`; scaled = weights * scale.
+
+    All (m * heads, k), but gate, scale and the gradients, which are overwritten, (m, k).
+    """
+    m, k = gate.shape
+    for j in range(m):
+        a, by, to_gate, to_shift, to_scale = gate[j], scale[j], of_gate[j], of_shift[j], of_scale[j]
+        for c in range(k):
+            to_gate[c] = to_shift[c] = to_scale[c] = 0.0
+        for r in range(j * heads, (j + 1) * heads):
+            s, w, x, y = scores[r], weights[r], inner[r], scaled[r]
+            for c in range(k):
+                to_scale[c] += x[c] * w[c]
+            for c in range(k):
+                y[c] = w[c] * by[c]
+            total = dot(x, y)
+            for c in range(k):
+                x[c] = y[c] * x[c] - w[c] * total
+            for c in range(k):
+                to_shift[c] += x[c]
+            for c in range(k):
+                to_gate[c] += x[c] * s[c]
+            for c in range(k):
+                x[c] *= a[c]
