@@ -1,0 +1,153 @@
+"""LAMMPS on several processes: each computes its own atoms with ghosts around them; forces are exchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator
+
+from dpa2calc.calculator import DPA2Calculator
+from dpa2calc.engine.cluster import Cluster, width_of_ghosts
+from dpa2calc.engine.committee import Member
+from dpa2calc.errors import ConfigError, StructureError
+from dpa2calc.structures.graph_spec import type_indices
+from dpa2calc.validation import DistanceCheck, check_finite
+
+from .exchange import Exchange
+from .state import Box, own_and_ghosts, own_atoms, per_atom, read_box
+from .wheel import communicator
+from .whole import Share
+
+_WAYS = (
+    "Ways out: one process; a larger system or fewer processes; a student of the model (`dpa2calc distill`), "
+    "which passes no messages; or deepmd-kit's pair_style, which exchanges after each layer (docs/lammps.md)"
+)
+
+
+class Parts:
+    """Evaluates the atoms of this process with one model that LAMMPS's ghosts suffice for."""
+
+    def __init__(self, lmp: Any, calculator: Calculator, symbols: Sequence[str]) -> None:
+        self._lmp, self._comm = lmp, communicator(lmp)
+        member = _only_member(calculator)
+        self._skin = calculator.skin
+        self._width = width_of_ghosts(member) + self._skin
+        if member.potential.descriptor.message_passing:
+            self._refuse_waste(member)
+        self._symbols = Atoms(list(symbols))
+        self._numbers = np.array([0, *self._symbols.numbers])
+        self._type_of = np.array([0, *type_indices(self._symbols, member.spec)])
+        check = DistanceCheck(member.config.type_map)
+        self._cluster = Cluster(member, skin=self._skin, check=check)
+        self._exchange: Exchange | None = None
+        self._box: Box | None = None
+        self._start = np.empty((0, 3))
+        self._first_type = 0
+        for line in (
+            "comm_style brick",
+            f"comm_modify mode single cutoff {self._width!r}",
+            f"neighbor {self._skin!r} bin",
+            "neigh_modify every 1 delay 0 check yes",
+        ):
+            lmp.command(line)
+
+    def __call__(self) -> Share:
+        """Energy, forces and virial at this step; every process calls it at the same time."""
+        lmp, n, total = self._lmp, own_atoms(self._lmp), own_and_ghosts(self._lmp)
+        box, x, kinds = read_box(lmp), per_atom(lmp, "x", total), per_atom(lmp, "type", total)
+        if self._exchange is None or lmp.extract_setting("neigh_ago") == 0:
+            self._renew(box, x, kinds, n)
+        assert self._exchange is not None
+        error: BaseException | None = None
+        forces, energies, virial = np.zeros((total, 3)), np.zeros(n), np.zeros((3, 3))
+        try:
+            self._refuse_old_ghosts(box, x[:n])
+            if n:
+                atoms = Atoms(self._numbers[kinds], x)  # a copy: LAMMPS's memory is its own
+                output = self._cluster(atoms, n, self._first_type)
+                energies, forces = output.atomic_energies.cpu().numpy(), output.forces.cpu().numpy()
+                virial = output.virial[0].cpu().numpy()
+                check_finite({"energies": energies, "forces": forces})
+        except BaseException as caught:
+            error = caught
+        mine = np.array([float(error is not None), energies.sum(), *virial.ravel()])
+        failed, energy, *virials = self._exchange.sum(mine)
+        if failed:
+            raise self._exchange.first_error(error)
+        return Share(energy, energies, self._exchange.collect(forces, n), np.reshape(virials, (3, 3)))
+
+    def _renew(self, box: Box, x: np.ndarray, kinds: np.ndarray, n: int) -> None:
+        """After LAMMPS has given atoms to other processes: who owns the ghosts, and are all of them here."""
+        ids = per_atom(self._lmp, "id", len(x))
+        self._exchange = Exchange(self._comm, ids, n)
+        self._box, self._start = box, x[:n].copy()
+        self._first_type = self._exchange.of_first(self._type_of[kinds[:n]])
+        low, high = self._sub_box()
+        missing = self._exchange.missing_ghosts(
+            (x[:n] - box.low) @ np.linalg.inv(box.cell),
+            low,
+            high,
+            (self._width - 1e-6) / box.heights,
+            box.pbc,
+        )
+        if missing:
+            raise StructureError(
+                f"{missing} ghost atoms are missing within {self._width:g} Å of a process's box, so that "
+                "forces would be wrong; take out what changes `comm_modify` after the model was attached"
+            )
+
+    def _sub_box(self) -> tuple[np.ndarray, np.ndarray]:
+        """This process's part of the box, in fractions of it."""
+        lmp, box = self._lmp, read_box(self._lmp)
+        if lmp.extract_setting("triclinic"):
+            return np.array(lmp.extract_global("sublo_lambda")), np.array(lmp.extract_global("subhi_lambda"))
+        edges = box.cell.diagonal()
+        low, high = (np.array(lmp.extract_global(name)) for name in ("sublo", "subhi"))
+        return (low - box.low) / edges, (high - box.low) / edges
+
+    def _refuse_old_ghosts(self, box: Box, x: np.ndarray) -> None:
+        """LAMMPS exchanges atoms when one has moved half the skin; anything later would miss pairs."""
+        assert self._box is not None
+        moved = 2.0 * np.sqrt(((x - self._start) ** 2).sum(axis=1).max(initial=0.0))
+        moved += np.sort(np.linalg.norm(box.corners - self._box.corners, axis=1))[-2:].sum()
+        if moved > self._skin * (1 + 1e-9):
+            raise StructureError(
+                f"atoms have come up to {moved:.3g} Å closer since LAMMPS last looked for ghosts, more than "
+                f"the skin of {self._skin:g} Å; take out what changes `neighbor` or `neigh_modify` after the "
+                "model was attached, or take a shorter time step"
+            )
+
+    def _refuse_waste(self, member: Member) -> None:
+        """Refuse message-passing models whose ghosts are as many as the whole structure."""
+        lmp, box = self._lmp, read_box(self._lmp)
+        grid = np.array(lmp.extract_global("procgrid"))
+        longest = np.where(box.pbc, np.inf, 1.0)  # nothing lies beyond a side that is not periodic
+        share = np.minimum(1.0 / grid + 2.0 * self._width / box.heights, longest).prod()
+        if share >= 1.0:
+            raise ConfigError(
+                f"{member.label} passes messages: its energies need all atoms within {self._width:.4g} Å "
+                f"(skin included). With {' x '.join(map(str, grid))} processes in a box of "
+                f"{' x '.join(f'{h:.4g}' for h in box.heights)} Å each would compute {share:.3g} times the "
+                f"whole structure, and nothing is gained. {_WAYS}"
+            )
+
+
+def _only_member(calculator: Calculator) -> Member:
+    """The model of a calculator that can be divided.
+
+    Raises:
+        ConfigError: another calculator, a committee, dispersion.
+    """
+    if not isinstance(calculator, DPA2Calculator):
+        raise ConfigError(
+            f"on several processes only a DPA2Calculator can be divided, not {type(calculator).__name__}; "
+            "run it on one process"
+        )
+    members = calculator._members
+    if len(members) > 1 or calculator.dispersion is not None:
+        what = "a committee" if len(members) > 1 else "dispersion"
+        raise ConfigError(f"{what} cannot be divided among processes; leave it out, or run it on one process")
+    return members[0]
