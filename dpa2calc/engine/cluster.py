@@ -11,6 +11,7 @@ from ase import Atoms
 
 from dpa2calc.ambient import differentiable, gradient
 from dpa2calc.errors import ConfigError, StructureError
+from dpa2calc.model.neighborhood import Environment
 from dpa2calc.model.potential import Output, scatter_forces
 from dpa2calc.structures.graph import Graph
 from dpa2calc.structures.graph_builder import GraphBuilder
@@ -44,11 +45,11 @@ class Cluster:
         self._stream = None
         if why_not_streamed(member.potential, member.head_index) is None:
             self._stream = Streaming(member.potential, member.head_index, skin=skin)
-        elif any(block.environment.shifted for block in member.potential.descriptor.statistics_blocks()):
+        elif any(p.shifted for p in member.potential.modules() if isinstance(p, Environment)):
             raise ConfigError(
                 f"{member.label}: its statistics have a mean, so that empty places of a neighbour list count "
-                "by the type of the structure's first atom, which a part does not have; run it on one process, "
-                "or from tables (compress=True)"
+                "by the type of the structure's first atom, which a part does not have; run it on one "
+                "process, or from tables (compress=True)"
             )
         self._build = GraphBuilder(member.spec, skin=skin, device=member.graph_device)
 

@@ -28,8 +28,8 @@ def attach(lmp: Any, calculator: Calculator, types: Sequence[str]) -> None:
 
     Energy (thermo, minimisation), energies of atoms (compute pe/atom), forces and virial (pressure, NPT) are
     the calculator's, added to those of a pair style if there is one. Virials of atoms (compute stress/atom)
-    are NaN; a minimisation does not renew energies of atoms, `run 0` after it does. An error of the calculator
-    stops LAMMPS, and is raised by `lmp.command` or `lmp.file`.
+    are NaN; a minimisation does not renew energies of atoms, `run 0` after it does. An error of the
+    calculator stops LAMMPS, and is raised by `lmp.command` or `lmp.file`.
 
     On several processes each computes its own part of the structure. `comm_modify cutoff`, `neighbor` and
     `neigh_modify` are set for that, and must not be changed afterwards.
