@@ -73,7 +73,7 @@ def _check_types(lmp: Any, calculator: Calculator, types: Sequence[str]) -> tupl
             )
         if known is not None and name not in known:
             raise ElementError(
-                f"LAMMPS type {number} is {name}, which head {calculator.head!r} does not know; it knows "
+                f"LAMMPS type {number} is {name}, which head {getattr(calculator, 'head', '')!r} does not know; it knows "
                 f"{' '.join(known)}"
             )
     return names
@@ -97,7 +97,8 @@ class _Attached:
         if NAME in lmp.available_ids("fix"):
             raise ConfigError("a calculator is attached already; take it away first: unfix dpa2calc")
         _check_calculator(calculator)
-        self._lmp, self._error = lmp, None
+        self._lmp = lmp
+        self._error: BaseException | None = None
         self._evaluate: Callable[[], Share]
         if lmp.extract_setting("world_size") == 1:
             if lmp.extract_global("pair_style") == "none":

@@ -32,8 +32,8 @@ class Parts:
 
     def __init__(self, lmp: Any, calculator: Calculator, symbols: Sequence[str]) -> None:
         self._lmp, self._comm = lmp, communicator(lmp)
-        member = _only_member(calculator)
-        self._skin = calculator.skin
+        chosen = _divisible(calculator)
+        member, self._skin = chosen._members[0], chosen.skin
         self._width = width_of_ghosts(member) + self._skin
         if member.potential.descriptor.message_passing:
             self._refuse_waste(member)
@@ -135,8 +135,8 @@ class Parts:
             )
 
 
-def _only_member(calculator: Calculator) -> Member:
-    """The model of a calculator that can be divided.
+def _divisible(calculator: Calculator) -> DPA2Calculator:
+    """A calculator of one model and nothing else.
 
     Raises:
         ConfigError: another calculator, a committee, dispersion.
@@ -146,8 +146,7 @@ def _only_member(calculator: Calculator) -> Member:
             f"on several processes only a DPA2Calculator can be divided, not {type(calculator).__name__}; "
             "run it on one process"
         )
-    members = calculator._members
-    if len(members) > 1 or calculator.dispersion is not None:
-        what = "a committee" if len(members) > 1 else "dispersion"
+    if len(calculator._members) > 1 or calculator.dispersion is not None:
+        what = "a committee" if len(calculator._members) > 1 else "dispersion"
         raise ConfigError(f"{what} cannot be divided among processes; leave it out, or run it on one process")
-    return members[0]
+    return calculator
