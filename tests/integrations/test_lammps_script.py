@@ -40,6 +40,7 @@ def test_an_input_file_is_split_where_the_model_belongs(write):
         ),
         (GOOD.replace("* *", "1 1"), "line 3: pair_coeff 1 1 O H; after .* write one line"),
         ("pair_coeff * * O H\n", "line 1: pair_coeff"),
+        (GOOD + "run_style respa 2 2\n", "line 6: `run_style respa` leaves out the model's forces"),
         (GOOD + "clear\n", "line 6: `clear` would take the model away"),
         (GOOD + GOOD, "line 7: pair_style dpa2calc; write .* once"),
     ],

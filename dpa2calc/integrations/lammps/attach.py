@@ -12,7 +12,7 @@ from ase.calculators.calculator import Calculator
 from ase.data import atomic_numbers
 
 from dpa2calc.ambient import own_modes
-from dpa2calc.errors import ConfigError, ElementError, StructureError
+from dpa2calc.errors import ConfigError, ElementError
 
 from .parts import Parts
 from .whole import Share, Whole
@@ -73,8 +73,7 @@ def _check_types(lmp: Any, calculator: Calculator, types: Sequence[str]) -> tupl
             )
         if known is not None and name not in known:
             raise ElementError(
-                f"LAMMPS type {number} is {name}, which head {getattr(calculator, 'head', '')!r} does not know; it knows "
-                f"{' '.join(known)}"
+                f"LAMMPS type {number} is {name}, which this head does not know; it knows {' '.join(known)}"
             )
     return names
 
@@ -159,7 +158,7 @@ class _Attached:
             with own_modes():
                 self._hand_over(self._evaluate(), n, forces)
         except BaseException as error:
-            self._error = _explained(error)
+            self._error = error
             self._lmp.error(0, f"dpa2calc: {error}")
             self._lmp.set_internal_variable(f"{NAME}_ok", 0.0)
 
@@ -175,9 +174,3 @@ class _Attached:
         if len(self._unknown) < n:
             self._unknown = np.full((n, 6), np.nan)
         lmp.numpy.fix_external_set_virial_peratom(NAME, self._unknown)
-
-
-def _explained(error: BaseException) -> BaseException:
-    if isinstance(error, StructureError):
-        return StructureError(f"{error} (in LAMMPS; atoms are counted from 0 in the order of their IDs)")
-    return error

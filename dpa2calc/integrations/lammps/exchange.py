@@ -62,8 +62,10 @@ class Exchange:
 
     def first_error(self, own: BaseException | None) -> BaseException:
         """The error of the first process that has one, on every process."""
-        if own is not None and not isinstance(own, DPA2CalcError):
-            own = StructureError(f"{type(own).__name__}: {own}")
+        if isinstance(own, StructureError):
+            own = StructureError(f"{own} (atoms of process {self._comm.Get_rank()}, counted from 0)")
+        elif own is not None and not isinstance(own, DPA2CalcError):
+            own = RuntimeError(f"{type(own).__name__}: {own}")  # some errors cannot be sent
         errors = self._comm.allgather(own)
         found: BaseException = next(error for error in errors if error is not None)
         return found

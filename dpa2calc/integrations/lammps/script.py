@@ -60,6 +60,10 @@ def read_script(path: str | Path) -> Script:
             types = tuple(rest[2:])
         elif name == "clear":
             raise DataError(f"{place}: `clear` would take the model away; make it two input files")
+        elif (name, *rest[:1]) == ("run_style", "respa"):
+            raise DataError(
+                f"{place}: `run_style respa` leaves out the model's forces; take `run_style verlet`"
+            )
         else:
             (after if types else before).append(raw)
     if not types:

@@ -11,6 +11,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from dpa2calc.engine.dense import has_stress
+from dpa2calc.errors import StructureError
 
 from .state import image_cells, own_atoms, per_atom, read_box
 
@@ -45,7 +46,10 @@ class Whole:
         stress = (
             ["stress"] if has_stress(atoms) and "stress" in self._calculator.implemented_properties else []
         )
-        self._calculator.calculate(atoms, ["energy", "forces", *stress], list(all_changes))
+        try:
+            self._calculator.calculate(atoms, ["energy", "forces", *stress], list(all_changes))
+        except StructureError as error:
+            raise StructureError(f"{error} (atoms are counted from 0, in the order of their IDs)") from error
         results = self._calculator.results
         forces, energies = np.empty((n, 3)), np.full(n, np.nan)
         forces[order] = results["forces"]
