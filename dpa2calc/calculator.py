@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.outputs import Properties, all_outputs
@@ -17,23 +18,32 @@ from ase.outputs import Properties, all_outputs
 from dpa2calc.ambient import own_modes
 from dpa2calc.description import calculator_part, describe, settings
 from dpa2calc.engine.batches import evaluate_many
-from dpa2calc.engine.committee import MemberLike, ModelLike, combine, each_spec, make_members
-from dpa2calc.engine.dense import PER_ATOM, Results, add_dispersion, compute, has_stress, member_graphs, split
+from dpa2calc.engine.committee import MemberLike, ModelLike, each_spec, make_members
+from dpa2calc.engine.dense import (
+    PER_ATOM,
+    Results,
+    add_dispersion,
+    combine,
+    compute,
+    has_stress,
+    member_graphs,
+    split,
+)
 from dpa2calc.engine.dispersion import Dispersion, parse_dispersion
 from dpa2calc.engine.streaming import Streaming, why_not_streamed
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.typed import typed
+from dpa2calc.heads import check_known
+from dpa2calc.labels.names import set_labels
 from dpa2calc.progress import progress_bar
 from dpa2calc.structures.graph import Graph
 from dpa2calc.structures.graph_builder import GraphBuilder, graph_from_atoms
-from dpa2calc.structures.graph_spec import GraphSpec
 from dpa2calc.structures.lattice import THINNEST
 from dpa2calc.validation import (
     DistanceCheck,
     check_device,
     check_dtype,
     check_finite,
-    check_seen,
     check_structure,
 )
 
@@ -85,8 +95,8 @@ class DPA2Calculator(Calculator):
         model: ModelLike = "default",
         head: str | None = None,
         *,
-        device: Any = None,
-        dtype: Any = "float32",
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype = "float32",
         skin: float = 1.0,
         committee: Iterable[MemberLike] | None = None,
         dispersion: Dispersion | str | bool | None = None,
@@ -111,9 +121,7 @@ class DPA2Calculator(Calculator):
             self.implemented_properties = [*self.implemented_properties, "energy_std", "forces_std"]
         if self.dispersion is not None:
             self.implemented_properties = [p for p in self.implemented_properties if p not in PER_ATOM]
-        self.parameters = settings(
-            self._members, self.dispersion, dtype=network_dtype, device=chosen_device, skin=self.skin
-        )
+        self.parameters = settings(self._members, self.dispersion, device=chosen_device, skin=self.skin)
 
     def __repr__(self) -> str:
         return f"DPA2Calculator({', '.join(f'{key}={value!r}' for key, value in self.parameters.items())})"
@@ -145,7 +153,7 @@ class DPA2Calculator(Calculator):
         return f"{describe(member.potential, member.label)}\nin use      {settings}"
 
     @own_modes()
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, object]:
         """What decides the numbers: hashes of the weights, heads, precision, dispersion; not device or skin.
 
         Work on disk is tied to it (see `dpa2calc.files.identity`).
@@ -162,9 +170,7 @@ class DPA2Calculator(Calculator):
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
         """Fill `results`; everything but `stresses` is always computed, because one pass gives it all."""
-        atoms = self.atoms if atoms is None else atoms
-        self._check(atoms)
-        assert atoms is not None
+        atoms = self._check(self.atoms if atoms is None else atoms)
         if {"stress", "stresses"} & set(properties) and not has_stress(atoms):
             raise PropertyNotImplementedError(
                 f"no stress: the structure has pbc {atoms.pbc.tolist()} and the cell "
@@ -190,16 +196,15 @@ class DPA2Calculator(Calculator):
         old = self.atoms
         if old is None:
             return list(all_changes)
-        pairs = {
+        pairs: dict[str, tuple[npt.ArrayLike | None, npt.ArrayLike | None]] = {
             "positions": (old.positions, atoms.positions),
             "numbers": (old.numbers, atoms.numbers),
             "cell": (old.cell.array, atoms.cell.array),
             "pbc": (old.pbc, atoms.pbc),
         }
-        for name, kept, now in (("fparam", old.info, atoms.info), ("aparam", old.arrays, atoms.arrays)):
-            if self._consumes(f"numb_{name}"):
-                pairs[name] = (kept.get(name), now.get(name))
-        return [name for name, (a, b) in pairs.items() if not _same(a, b)]
+        now = self._parameters(atoms)
+        pairs |= {name: (value, now[name]) for name, value in self._parameters(old).items()}
+        return [name for name, (a, b) in pairs.items() if not np.array_equal(a, b)]  # type: ignore[arg-type]
 
     def export_properties(self) -> Properties:
         """The results that ASE knows by name."""
@@ -272,16 +277,16 @@ class DPA2Calculator(Calculator):
         new.parameters, new.results = dict(self.parameters), dict(self.results)
         return new
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> DPA2Calculator:
+    def __deepcopy__(self, memo: dict[int, object]) -> DPA2Calculator:
         new = copy.copy(self)
         new.atoms, new.results = copy.deepcopy((self.atoms, self.results), memo)
         return new
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {key: value for key, value in self.__dict__.items() if key not in ("_builders", "_streams")}
 
     @own_modes()
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
         self._builders, self._streams = self._new_builders(), self._new_streams()
 
@@ -310,11 +315,10 @@ class DPA2Calculator(Calculator):
 
     def _graphs(self, atoms: Atoms, *, positions: bool) -> list[Graph]:
         builders = {builder.spec: builder for builder in self._builders}
-
-        def build(spec: GraphSpec) -> Graph:
-            return builders[spec](atoms, positions=positions, inspect=self._check_distances)
-
-        return member_graphs(self._members, atoms, build)
+        check = self._check_distances
+        return member_graphs(
+            self._members, atoms, lambda spec: builders[spec](atoms, positions=positions, inspect=check)
+        )
 
     def _own_property(self) -> str:
         """The property of heads without energies; refuses to mix them with what belongs to energies."""
@@ -325,26 +329,21 @@ class DPA2Calculator(Calculator):
             raise ConfigError(f"dispersion adds to energies, and these heads predict {made}; leave it out")
         return self._members[0].head.label
 
-    def _check(self, atoms: Any) -> None:
-        check_structure(atoms)
+    def _check(self, atoms: Atoms | None) -> Atoms:
+        checked = check_structure(atoms)
         if not self.allow_unseen_elements:
             for member in self._members:
-                check_seen(atoms, member.head, member.config.heads)
+                check_known(set(checked.symbols), member.head, member.config.heads)
+        return checked
 
-    def _consumes(self, key: str) -> bool:
-        return any(getattr(member.head.fitting, key) for member in self._members)
+    def _parameters(self, atoms: Atoms) -> dict[str, npt.ArrayLike | None]:
+        """Frame and atomic parameters of a structure, as far as a head takes them."""
+        found = {"fparam": atoms.info.get("fparam"), "aparam": atoms.arrays.get("aparam")}
+        fittings = [member.head.fitting for member in self._members]
+        return {name: v for name, v in found.items() if any(getattr(f, f"numb_{name}") for f in fittings)}
 
     def _snapshot(self, atoms: Atoms) -> Atoms:
         """Own copies of what was consumed, for `check_state`."""
         kept = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-        if self._consumes("numb_fparam") and "fparam" in atoms.info:
-            kept.info["fparam"] = copy.deepcopy(atoms.info["fparam"])
-        if self._consumes("numb_aparam") and "aparam" in atoms.arrays:
-            kept.arrays["aparam"] = atoms.arrays["aparam"].copy()
+        set_labels(kept, self._parameters(atoms))
         return kept
-
-
-def _same(a: Any, b: Any) -> bool:
-    if a is None or b is None:
-        return a is b
-    return np.array_equal(np.asarray(a), np.asarray(b))
