@@ -9,10 +9,9 @@ from __future__ import annotations
 import torch
 from ase import Atoms
 
-from dpa2calc.ambient import differentiable, gradient
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.model.neighborhood import Environment
-from dpa2calc.model.potential import Output, scatter_forces
+from dpa2calc.model.potential import Output
 from dpa2calc.structures.graph import Graph
 from dpa2calc.structures.graph_builder import GraphBuilder
 from dpa2calc.structures.graph_spec import GraphSpec
@@ -71,23 +70,10 @@ class Cluster:
         return output
 
     def _dense(self, atoms: Atoms, centers: int) -> Output:
-        potential = self.member.potential
         graph = self._build(atoms, inspect=self._check).to(self.member.graph_device)
         if self.member.spec.nearest and _may_leave_out(graph, self.member.spec):
             raise _too_many_neighbors(self.member.spec)
-        vectors = differentiable(graph.vectors.to(potential.dtype).to(self.member.device))
-        with torch.enable_grad():
-            atomic = potential.atomic_energies(graph, vectors, self.member.head_index)[:centers]
-            p = gradient(atomic.sum(), vectors, retain_graph=False).to(
-                graph.vectors
-            )  # dE/dd_ij, (n, k, 3), float64
-        atomic = atomic.detach()
-        return Output(
-            energy=atomic.sum().reshape(1),
-            atomic_energies=atomic,
-            forces=scatter_forces(p, graph),
-            virial=-torch.einsum("nka,nkb->ab", p, graph.vectors).unsqueeze(0),
-        )
+        return self.member.potential.compute(graph, self.member.head_index, centers=centers)
 
 
 def _may_leave_out(graph: Graph, spec: GraphSpec) -> bool:

@@ -44,7 +44,7 @@ def summed(atoms: Atoms, calculator: DPA2Calculator, width: float, n_parts: int)
     energies, forces, virial = np.zeros(len(atoms)), np.zeros((len(atoms), 3)), np.zeros((3, 3))
     for owners, positions, n in parts(atoms, width, n_parts):
         output = cluster(Atoms(atoms.numbers[owners], positions), n, first)
-        energies[owners[:n]] = output.atomic_energies.numpy()
+        energies[owners[:n]] = output.atomic_energies.detach().numpy()
         np.add.at(forces, owners, output.forces.numpy())
         virial += output.virial[0].numpy()
     return energies, forces, virial

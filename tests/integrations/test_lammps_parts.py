@@ -109,7 +109,7 @@ def test_dynamics_do_not_depend_on_the_number_of_parts(results, name):
         ("mean", "ConfigError: .* its statistics have a mean"),
         ("dispersion", "ConfigError: dispersion cannot be divided among processes"),
         ("thin-layer", "StructureError: .* ghost atoms are missing within 5.2 Å"),
-        ("late-exchange", "StructureError: atoms have come up to .* more than the skin of 1 Å"),
+        ("late-exchange", "StructureError: atoms have moved so far .* pairs may be missing .skin 1 Å."),
         ("atoms-meet", "StructureError: atoms .* the same atom twice"),
     ],
 )

@@ -62,22 +62,28 @@ class Parts:
             self._renew(box, x, kinds, n)
         assert self._exchange is not None
         error: BaseException | None = None
+        late = self._behind(box, x[:n])
         forces, energies, virial = np.zeros((total, 3)), np.zeros(n), np.zeros((3, 3))
         try:
-            self._refuse_old_ghosts(box, x[:n])
             if n:
                 atoms = Atoms(self._numbers[kinds], x)  # a copy: LAMMPS's memory is its own
                 output = self._cluster(atoms, n, self._first_type)
-                energies, forces = output.atomic_energies.cpu().numpy(), output.forces.cpu().numpy()
+                energies, forces = output.atomic_energies.detach().cpu().numpy(), output.forces.cpu().numpy()
                 virial = output.virial[0].cpu().numpy()
                 check_finite({"energies": energies, "forces": forces})
         except BaseException as caught:
             error = caught
-        mine = np.array([float(error is not None), energies.sum(), *virial.ravel()])
-        failed, energy, *virials = self._exchange.sum(mine)
+        mine = np.array([*(late > 0.0), error is not None, energies.sum(), *virial.ravel()], dtype=float)
+        *behind, failed, energy = (sums := self._exchange.sum(mine))[:4]
+        if all(behind):
+            raise StructureError(
+                "atoms have moved so far since LAMMPS last looked for ghosts that pairs may be missing (skin "
+                f"{self._skin:g} Å); take out what changes `neighbor` or `neigh_modify` after the model was "
+                "attached, or take a shorter time step"
+            )
         if failed:
             raise self._exchange.first_error(error)
-        return Share(energy, energies, self._exchange.collect(forces, n), np.reshape(virials, (3, 3)))
+        return Share(energy, energies, self._exchange.collect(forces, n), np.reshape(sums[4:], (3, 3)))
 
     def _renew(self, box: Box, x: np.ndarray, kinds: np.ndarray, n: int) -> None:
         """After LAMMPS has given atoms to other processes: who owns the ghosts, and are all of them here."""
@@ -85,7 +91,7 @@ class Parts:
         self._exchange = Exchange(self._comm, ids, n)
         self._box, self._start = box, x[:n].copy()
         self._first_type = self._exchange.of_first(self._type_of[kinds[:n]])
-        low, high = self._sub_box()
+        low, high = self._sub_box(box)
         missing = self._exchange.missing_ghosts(
             (x[:n] - box.low) @ np.linalg.inv(box.cell),
             low,
@@ -99,26 +105,31 @@ class Parts:
                 "forces would be wrong; take out what changes `comm_modify` after the model was attached"
             )
 
-    def _sub_box(self) -> tuple[np.ndarray, np.ndarray]:
+    def _sub_box(self, box: Box) -> tuple[np.ndarray, np.ndarray]:
         """This process's part of the box, in fractions of it."""
-        lmp, box = self._lmp, read_box(self._lmp)
+        lmp = self._lmp
         if lmp.extract_setting("triclinic"):
             return np.array(lmp.extract_global("sublo_lambda")), np.array(lmp.extract_global("subhi_lambda"))
         edges = box.cell.diagonal()
         low, high = (np.array(lmp.extract_global(name)) for name in ("sublo", "subhi"))
         return (low - box.low) / edges, (high - box.low) / edges
 
-    def _refuse_old_ghosts(self, box: Box, x: np.ndarray) -> None:
-        """LAMMPS exchanges atoms when one has moved half the skin; anything later would miss pairs."""
+    def _behind(self, box: Box, x: np.ndarray) -> np.ndarray:
+        """By how much pairs may be missing since the last exchange, (2,) in Å: none if one of them is <= 0.
+
+        A pair now within the width less the skin must have been within the width. First bound: displacements
+        as they are, and those of images with the box. Second: displacements that the strain of the box does
+        not explain. LAMMPS itself exchanges atoms when the first is used up.
+        """
         assert self._box is not None
-        moved = 2.0 * np.sqrt(((x - self._start) ** 2).sum(axis=1).max(initial=0.0))
-        moved += np.sort(np.linalg.norm(box.corners - self._box.corners, axis=1))[-2:].sum()
-        if moved > self._skin * (1 + 1e-9):
-            raise StructureError(
-                f"atoms have come up to {moved:.3g} Å closer since LAMMPS last looked for ghosts, more than "
-                f"the skin of {self._skin:g} Å; take out what changes `neighbor` or `neigh_modify` after the "
-                "model was attached, or take a shorter time step"
-            )
+        old, skin = self._box, self._skin * (1 + 1e-9)
+        corners = 2.0 * np.indices((2, 2, 2)).reshape(3, 8).T - 1.0
+        images = corners * np.ceil(self._width / box.heights) @ (box.cell - old.cell)
+        plain = 2.0 * _longest(x - self._start) + _longest(images) - skin
+        strain = np.linalg.inv(old.cell) @ box.cell
+        moved = _longest(x - box.low - (self._start - old.low) @ strain)
+        squeezed = (1.0 - np.linalg.svd(strain, compute_uv=False)[-1]) * self._width
+        return np.array([plain, squeezed + 2.0 * moved - skin])
 
     def _refuse_waste(self, member: Member) -> None:
         """Refuse message-passing models whose ghosts are as many as the whole structure."""
@@ -133,6 +144,10 @@ class Parts:
                 f"{' x '.join(f'{h:.4g}' for h in box.heights)} Å each would compute {share:.3g} times the "
                 f"whole structure, and nothing is gained. {_WAYS}"
             )
+
+
+def _longest(vectors: np.ndarray) -> float:
+    return float(np.sqrt((vectors**2).sum(axis=1).max(initial=0.0)))
 
 
 def _divisible(calculator: Calculator) -> DPA2Calculator:

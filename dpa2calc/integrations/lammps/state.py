@@ -19,11 +19,6 @@ class Box(NamedTuple):
         """Distances between opposite faces, (3,) in Å."""
         return 1.0 / np.linalg.norm(np.linalg.inv(self.cell), axis=0)
 
-    @property
-    def corners(self) -> np.ndarray:
-        """(8, 3) in Å."""
-        return self.low + np.indices((2, 2, 2)).reshape(3, 8).T @ self.cell
-
 
 def read_box(lmp: Any) -> Box:
     """The simulation box."""
