@@ -12,6 +12,7 @@ docs/lammps.md) to compare with it. Prints a table and writes results/lammps.jso
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import subprocess
@@ -25,7 +26,7 @@ from ase import Atoms, units
 from ase.io import write
 from ase.md.velocitydistribution import thermalize_momenta
 from ase.md.verlet import VelocityVerlet
-from common import DEEPMD_PYTHON, machine, save
+from common import DEEPMD_PYTHON, RESULTS, machine, save
 from student import model_files, water
 
 WARM_UP = 3
@@ -156,8 +157,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = model_files("water", folder, with_deepmd=bool(DEEPMD_PYTHON), names=("dpa1-l0",))
-        rows = [compare(n, args, files, folder) for n in args.atoms]
-    save("lammps", {"machine": machine(), "load": os.getloadavg()[0], "rows": rows})
+        rows = [compare(n, args, files, folder) | {"load": os.getloadavg()[0]} for n in args.atoms]
+    known = RESULTS / "lammps.json"
+    others = json.loads(known.read_text())["rows"] if known.exists() else []
+    rows += [row for row in others if row["atoms"] not in [new["atoms"] for new in rows]]
+    save("lammps", {"machine": machine(), "rows": sorted(rows, key=lambda row: row["atoms"])})
 
 
 if __name__ == "__main__":
