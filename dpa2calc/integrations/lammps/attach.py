@@ -159,7 +159,8 @@ class _Attached:
                 self._hand_over(self._evaluate(), n, forces)
         except BaseException as error:
             self._error = error
-            self._lmp.error(0, f"dpa2calc: {error}")
+            if self._lmp.extract_setting("world_rank") == 0:
+                self._lmp.error(0, f"dpa2calc: {error}")  # a warning in LAMMPS's log
             self._lmp.set_internal_variable(f"{NAME}_ok", 0.0)
 
     def _hand_over(self, share: Share, n: int, forces: Any) -> None:
