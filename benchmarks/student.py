@@ -72,7 +72,9 @@ def structures() -> dict[str, Atoms]:
     return out
 
 
-def model_files(kind: str, folder: Path, *, with_deepmd: bool) -> dict[str, Path]:
+def model_files(
+    kind: str, folder: Path, *, with_deepmd: bool, names: tuple[str, ...] = ("dpa1-l0", "deeppot-se", "paper")
+) -> dict[str, Path]:
     """Student, DeepPot-SE and teacher of one chemistry; deepmd-kit's frozen and compressed forms."""
     from dpa2calc.deepmd.write import write_deepmd
     from dpa2calc.model.config import DeepPotSEConfig
@@ -80,7 +82,7 @@ def model_files(kind: str, folder: Path, *, with_deepmd: bool) -> dict[str, Path
     from dpa2calc.model.potential import Potential
 
     paths = {}
-    for name in ("dpa1-l0", "deeppot-se", "paper"):
+    for name in names:
         torch.manual_seed(1)
         config = dataclasses.replace(
             preset(name, TYPES[kind]), neighbor_rule="nearest", min_neighbor_distance=0.7
@@ -92,7 +94,7 @@ def model_files(kind: str, folder: Path, *, with_deepmd: bool) -> dict[str, Path
             config = dataclasses.replace(config, descriptor=student)
         paths[name] = write_deepmd(Potential(config, dtype=torch.float32), folder / f"{kind}_{name}.pt")
     if with_deepmd:
-        for name in ("dpa1-l0", "deeppot-se"):
+        for name in set(names) - {"paper"}:
             paths[f"{name} deepmd"] = deepmd_compressed(paths[name])
     return paths
 

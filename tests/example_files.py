@@ -68,6 +68,7 @@ def write_example_files(folder: Path) -> None:
     """Write all of them."""
     _structures(folder)
     _trajectories(folder)
+    _inputs_of_others(folder)
     (folder / "runs/water-teacher").mkdir(parents=True)
     write_deepmd(model("water", "metal"), folder / "model.pt")
     for name in ("student", "other"):
@@ -105,6 +106,10 @@ def _structures(folder: Path) -> None:
         write(folder / f"{name}.extxyz", atoms)
     write(folder / "PbTiO3.cif", perovskite("Pb", "Ti", repeats=(1, 1, 1), lattice_constant=3.93))
     write(folder / "start.extxyz", perovskite("Pb", "Ti", repeats=(4, 4, 4), lattice_constant=3.93))
+
+
+def _inputs_of_others(folder: Path) -> None:
+    (folder / "in.water").write_text("units metal\npair_style dpa2calc\npair_coeff * * O H\nrun 0\n")
 
 
 def _trajectories(folder: Path) -> None:

@@ -37,6 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "engine": {"structures", "kernels", "model", "store", "validation"},
     "description": {"model", "store", "engine"},
     "calculator": {"structures", "model", "store", "engine", "labels", "description", "validation"},
+    "integrations": {"structures", "model", "engine", "validation", "calculator"},
     "dpa2calc": {"calculator", "description", "shared_cores", "store"},
     "__main__": {"cli"},
     "cli": {"model"},

@@ -23,6 +23,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "energies, forces and stresses of structures; errors against labels in the file",
     ),
     "md": ("trajectories.md", "molecular dynamics: NVE, NVT, NPT, ramps, exact restart"),
+    "lammps": ("trajectories.lammps", "an input file of LAMMPS, with a model as its pair style"),
     "relax": ("solids.relax", "relax positions and cell, with the space group kept if wanted"),
     "phase-transition": (
         "trajectories.phase_transition",

@@ -67,11 +67,17 @@ class Streaming:
         nearest = potential.config.neighbor_rule == "nearest"
         self._most = np.array(c.type_sel or (c.nsel,)) if nearest else None
         self.head = block_head(potential, head)
-        self._types: np.ndarray | None = None
+        self._marks: np.ndarray | None = None
         self._known: dict[int, tuple[Model, int, int]] = {}
 
-    def __call__(self, atoms: Atoms, check: DistanceCheck) -> Output | None:
+    def __call__(
+        self, atoms: Atoms, check: DistanceCheck, *, centers: int | None = None, first_type: int | None = None
+    ) -> Output | None:
         """Everything but atomic virials; None if the rule "nearest" has to leave neighbours out.
+
+        Args:
+            centers: only the energies of the first so many atoms, and their derivatives with respect to all.
+            first_type: of the first atom of the whole structure, where `atoms` are a part of it.
 
         Raises:
             StructureError: as in the dense engine, and atoms closer than the tables reach.
@@ -79,26 +85,29 @@ class Streaming:
         """
         types = type_indices(atoms, self.spec)
         geometry = check_geometry(atoms.positions, atoms.cell.array, atoms.pbc)
-        changed = self._types is None or not np.array_equal(types, self._types)
-        pairs = self.pairs.update(
-            geometry, self.workers, groups=types if self._by_type else None, renew=changed
-        )
-        self._types = types
-        return self._run(geometry.positions, geometry.cell, types, pairs, check)
+        n = len(types) if centers is None else centers
+        marks, n_types = types.copy(), len(self.spec.type_map)
+        marks[n:] += n_types  # so that the rows of the centres come first
+        changed = self._marks is None or not np.array_equal(marks, self._marks)
+        groups = marks if self._by_type else marks // n_types if n < len(types) else None
+        pairs = self.pairs.update(geometry, self.workers, groups=groups, centers=n, renew=changed)
+        self._marks = marks
+        first = int(types[0]) if first_type is None else first_type
+        return self._run(geometry.positions, geometry.cell, (types, n, first), pairs, check)
 
     def _run(
         self,
         positions: np.ndarray,
         cell: np.ndarray,
-        types: np.ndarray,
+        kinds_of: tuple[np.ndarray, int, int],
         pairs: CompactPairs,
         check: DistanceCheck,
     ) -> Output | None:
         from dpa2calc.kernels.streaming.passes import backward, forward
         from dpa2calc.kernels.tables.numba_loops import constant
 
-        n, workers, kinds = len(types), self.workers, types[pairs.order]
-        first = int(types[0])  # its type is that of padding
+        types, n, first = kinds_of  # the first atom's type is that of padding
+        workers, kinds = self.workers, types[pairs.order]
         if first not in self._known:
             self._known = {first: kernel_arguments(self.potential, first)}
         model, size, axis = self._known[first]
@@ -113,8 +122,8 @@ class Streaming:
         )
         rounds = -(-n // (BLOCK * workers.count))  # every thread takes so many blocks of equal size
         block = -(-n // (rounds * workers.count))
-        blocks = list(self._blocks(kinds, block))
-        sums = [_Sums(n, len(model.sel)) for _ in range(min(workers.count, len(blocks)))]
+        blocks = list(self._blocks(kinds[:n], block))
+        sums = [_Sums(len(types), len(model.sel)) for _ in range(min(workers.count, len(blocks)))]
         energies, limits = np.empty(n), check.inverse_squares
         too_many = False
 
@@ -184,7 +193,7 @@ def _output(energies: np.ndarray, sums: list[_Sums], order: np.ndarray) -> Outpu
     for own in sums[1:]:
         total += own.forces
     forces, atomic = np.empty_like(total), np.empty_like(energies)
-    forces[order], atomic[order] = total, energies
+    forces[order], atomic[order[: len(energies)]] = total, energies
     virial = np.sum([own.virial for own in sums], axis=0)
     return Output(
         energy=torch.tensor([float(atomic.sum())], dtype=torch.float64),

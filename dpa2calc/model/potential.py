@@ -212,7 +212,13 @@ class Potential(nn.Module):
 
     @own_modes(grad=False)
     def compute(
-        self, graph: Graph, head: int = 0, *, create_graph: bool = False, atomic_virial: bool = False
+        self,
+        graph: Graph,
+        head: int = 0,
+        *,
+        create_graph: bool = False,
+        atomic_virial: bool = False,
+        centers: int | None = None,
     ) -> Output:
         """Energies, forces and virials of every structure in the graph.
 
@@ -221,6 +227,7 @@ class Potential(nn.Module):
             create_graph: keep the graph, so that a loss on forces can be differentiated.
             atomic_virial: also (n_atoms, 3, 3) virials; for message passing models this takes four
                 backward passes instead of one, and needs `graph.positions`.
+            centers: only the energies of the first so many atoms, without atomic virials.
 
         Raises:
             ConfigError: `create_graph` in the mode "inference".
@@ -233,7 +240,7 @@ class Potential(nn.Module):
         graph = graph.usable()
         vectors = differentiable(graph.vectors.to(self.dtype).to(self.device))
         with torch.enable_grad():
-            atomic = self.atomic_energies(graph, vectors, head)
+            atomic = self.atomic_energies(graph, vectors, head)[:centers]
             pair_forces = gradient(
                 atomic.sum(), vectors, create_graph=create_graph, retain_graph=create_graph or atomic_virial
             )
@@ -245,7 +252,7 @@ class Potential(nn.Module):
             with torch.enable_grad():
                 virial_of_atoms = self._atomic_virial(graph, atomic, vectors, p)
         return Output(
-            energy=atomic.new_zeros(graph.n_structures).index_add(0, graph.structure, atomic),
+            energy=atomic.new_zeros(graph.n_structures).index_add(0, graph.structure[:centers], atomic),
             atomic_energies=atomic,
             forces=p.sum(dim=1) - _to_neighbors(p, graph),  # F_i = sum_j (p_ij - p_ji)
             virial=zeros.index_add(0, graph.structure, per_center),

@@ -26,6 +26,7 @@ def search(
     vectors: Any,
     radius: float,
     row_of: Any,
+    centers: int,
     fill: bool,
     start: Any,
     neighbors: Any,
@@ -36,13 +37,15 @@ def search(
     A first pass (fill False) puts their number into start[row + 1]; a second one writes them from
     start[row] on. points (n, 3) inside the box; cell_of (n, 3) cell of each; cell_start (n_cells + 1,);
     shape (3,) cells along each vector; reach (3,) cells that the radius can cross; bound (3,) boxes;
-    row_of (n,) row of each point. A code stands for the box that the neighbour is in, see
-    `CompactPairs.shifts`.
+    row_of (n,) row of each point, of which the first `centers` get neighbours. A code stands for the box
+    that the neighbour is in, see `CompactPairs.shifts`.
     """
     limit = radius * radius
     for i in range(first, last):
         x, y, z = points[i, 0], points[i, 1], points[i, 2]
         row = row_of[i]
+        if row >= centers:
+            continue
         count = 0
         at = start[row]
         for a in range(cell_of[i, 0] - reach[0], cell_of[i, 0] + reach[0] + 1):

@@ -126,12 +126,18 @@ def _grid(box: Box, cutoff: float) -> _Grid:
 
 
 def compact_pairs(
-    geometry: Geometry, cutoff: float, workers: Workers, *, groups: IntArray | None = None
+    geometry: Geometry,
+    cutoff: float,
+    workers: Workers,
+    *,
+    groups: IntArray | None = None,
+    centers: int | None = None,
 ) -> CompactPairs:
     """All ordered pairs within the cutoff, for any pbc and any cell.
 
     Args:
         groups: (n_atoms,) rows of equal groups come together, in increasing order.
+        centers: only the first so many rows get neighbours; None: all.
 
     Raises:
         StructureError: the cell is so small that it must be a mistake.
@@ -152,11 +158,13 @@ def compact_pairs(
         row_of[by_group] = np.arange(n_atoms)
         order = order[by_group]
     start = np.zeros(n_atoms + 1, dtype=np.int64)
+    n_rows = n_atoms if centers is None else centers
     found: tuple[Any, Any] = (np.empty(0, dtype=np.int32), np.empty(0, dtype=np.uint16))
     cells = (grid.points, grid.cell_of, grid.cell_start, grid.shape, grid.reach, grid.bound)
 
     def run(first: int, last: int) -> None:
-        search(first, last, *cells, box.vectors, cutoff, row_of, len(found[0]) > 0, start, *found)
+        fill = len(found[0]) > 0
+        search(first, last, *cells, box.vectors, cutoff, row_of, n_rows, fill, start, *found)
 
     workers.split(run, n_atoms, least=256)  # counts first, then pairs
     np.cumsum(start, out=start)
@@ -187,17 +195,24 @@ class CompactList:
         self._geometry: Geometry | None = None
 
     def update(
-        self, geometry: Geometry, workers: Workers, *, groups: IntArray | None = None, renew: bool = False
+        self,
+        geometry: Geometry,
+        workers: Workers,
+        *,
+        groups: IntArray | None = None,
+        centers: int | None = None,
+        renew: bool = False,
     ) -> CompactPairs:
         """Pairs that hold all those within the cutoff at these positions, and some beyond it.
 
-        renew: the groups have changed, search in any case.
+        groups, centers: as for `compact_pairs`. renew: one of them has changed, search in any case.
         """
         old = self._geometry
         valid = self._pairs is not None and old is not None and not renew
         if not (valid and old is not None and still_valid(old, geometry, self.cutoff, self.skin)):
             self._pairs = self._geometry = None  # free the old list before the new one is made
-            self._pairs = compact_pairs(geometry, self.cutoff + self.skin, workers, groups=groups)
+            reach = self.cutoff + self.skin
+            self._pairs = compact_pairs(geometry, reach, workers, groups=groups, centers=centers)
             self._geometry = Geometry(geometry.positions.copy(), geometry.cell, geometry.pbc)
             self.n_searches += 1
         assert self._pairs is not None

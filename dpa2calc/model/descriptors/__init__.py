@@ -72,6 +72,11 @@ class Descriptor(Operator):
         """Number of components of the descriptor."""
         raise NotImplementedError
 
+    @property
+    def reach(self) -> float | None:
+        """Å from an atom beyond which nothing changes its representation; None where that is not known."""
+        return None if self.message_passing else max(block.cutoff for block in self.config.blocks())
+
     def forward(self, hood: Neighborhood) -> Tensor:
         """(n_atoms, width)"""
         raise NotImplementedError

@@ -49,6 +49,12 @@ class DPA2(Descriptor):
         """Number of components of the descriptor."""
         return self.config.repformer.g1_dim + (self.config.tebd_dim if self.config.concat_output_tebd else 0)
 
+    @property
+    def reach(self) -> float:
+        """Å; each repformer layer looks one cutoff further."""
+        c = self.config.repformer
+        return max(block.cutoff for block in self.config.blocks()) + c.nlayers * c.cutoff
+
     def forward(self, hood: Neighborhood) -> Tensor:
         """(n_atoms, width)"""
         tebd = self.type_embedding()

