@@ -18,11 +18,13 @@ from dpa2calc.ambient import own_modes
 from dpa2calc.description import calculator_part, describe, settings
 from dpa2calc.engine.batches import evaluate_many
 from dpa2calc.engine.committee import MemberLike, ModelLike, combine, each_spec, make_members
+from dpa2calc.engine.consumed import changes, snapshot
 from dpa2calc.engine.dense import PER_ATOM, Results, add_dispersion, compute, has_stress, member_graphs, split
 from dpa2calc.engine.dispersion import Dispersion, parse_dispersion
 from dpa2calc.engine.streaming import Streaming, why_not_streamed
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.typed import typed
+from dpa2calc.model.rigidity import Rigidity
 from dpa2calc.progress import progress_bar
 from dpa2calc.structures.graph import Graph
 from dpa2calc.structures.graph_builder import GraphBuilder, graph_from_atoms
@@ -30,6 +32,7 @@ from dpa2calc.structures.graph_spec import GraphSpec
 from dpa2calc.structures.lattice import THINNEST
 from dpa2calc.validation import (
     DistanceCheck,
+    RangeCheck,
     check_device,
     check_dtype,
     check_finite,
@@ -104,11 +107,15 @@ class DPA2Calculator(Calculator):
         self.dispersion = parse_dispersion(dispersion, functional=self._members[0].head.functional)
         self._builders, self._streams = self._new_builders(), self._new_streams()
         self._check_distances = DistanceCheck(self._members[0].config.type_map)
+        self._check_range = RangeCheck(self._members[0].config.type_map, self.head, self._rigidity)
         super().__init__()
         if any(member.head.label for member in self._members):
             self.implemented_properties = [self._own_property()]
         elif len(self._members) > 1:
             self.implemented_properties = [*self.implemented_properties, "energy_std", "forces_std"]
+        elif self._rigidity is not None:
+            own = ["energy_std", "energies_std", "forces_std"]
+            self.implemented_properties = [*self.implemented_properties, *own]
         if self.dispersion is not None:
             self.implemented_properties = [p for p in self.implemented_properties if p not in PER_ATOM]
         self.parameters = settings(
@@ -172,13 +179,15 @@ class DPA2Calculator(Calculator):
                 f"at least {THINNEST} Å thick where it is not periodic (atoms.center(vacuum=..., axis=...))"
             )
         per_atom = "stresses" in properties
-        results = None if per_atom else self._stream(atoms)
+        forces_std = "forces_std" in properties and len(self._members) == 1
+        results = None if per_atom or forces_std else self._stream(atoms)
         if results is None:
             graphs = self._graphs(atoms, positions=per_atom)
-            (results,) = compute(self._members, graphs, [atoms], stresses=per_atom)
+            (results,) = compute(self._members, graphs, [atoms], stresses=per_atom, forces_std=forces_std)
         add_dispersion(results, atoms, self.dispersion)
         check_finite(results)
-        self.atoms = self._snapshot(atoms)
+        self._check_range(atoms, results)
+        self.atoms = snapshot(atoms, self._members)
         self.results = results
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
@@ -187,19 +196,7 @@ class DPA2Calculator(Calculator):
         These are positions, numbers, cell and pbc, and info['fparam'], arrays['aparam'] where a head
         takes them. `tol` is ignored: any difference counts.
         """
-        old = self.atoms
-        if old is None:
-            return list(all_changes)
-        pairs = {
-            "positions": (old.positions, atoms.positions),
-            "numbers": (old.numbers, atoms.numbers),
-            "cell": (old.cell.array, atoms.cell.array),
-            "pbc": (old.pbc, atoms.pbc),
-        }
-        for name, kept, now in (("fparam", old.info, atoms.info), ("aparam", old.arrays, atoms.arrays)):
-            if self._consumes(f"numb_{name}"):
-                pairs[name] = (kept.get(name), now.get(name))
-        return [name for name, (a, b) in pairs.items() if not _same(a, b)]
+        return list(all_changes) if self.atoms is None else changes(self.atoms, atoms, self._members)
 
     def export_properties(self) -> Properties:
         """The results that ASE knows by name."""
@@ -214,6 +211,7 @@ class DPA2Calculator(Calculator):
         *,
         batch_atoms: int = 1024,
         stresses: bool = False,
+        forces_std: bool = False,
         progress: bool = False,
     ) -> list[Results]:
         """Results of many structures of any size and composition, in their order.
@@ -225,6 +223,7 @@ class DPA2Calculator(Calculator):
             structures: any number of `ase.Atoms`; they are not changed.
             batch_atoms: larger is faster on a GPU and takes more memory.
             stresses: also per-atom stresses.
+            forces_std: also standard deviations of forces, where the head knows its uncertainty.
             progress: show a bar on stderr.
 
         Raises:
@@ -233,6 +232,7 @@ class DPA2Calculator(Calculator):
         if isinstance(structures, Atoms):
             raise StructureError("evaluate takes a list of structures; write calc.evaluate([atoms])")
         stresses = typed(bool, stresses, "stresses")
+        forces_std = typed(bool, forces_std, "forces_std") and len(self._members) == 1
         if typed(int, batch_atoms, "batch_atoms") < 1:
             raise ConfigError(f"batch_atoms = {batch_atoms}; it must be at least 1")
         listed = list(structures)
@@ -243,8 +243,10 @@ class DPA2Calculator(Calculator):
                 listed,
                 check=self._check,
                 inspect=self._check_distances,
+                look=self._check_range,
                 batch_atoms=batch_atoms,
                 stresses=stresses,
+                forces_std=forces_std,
                 dispersion=self.dispersion,
                 done=bar.update,
             )
@@ -269,6 +271,7 @@ class DPA2Calculator(Calculator):
         new.__dict__.update(self.__dict__)
         new._builders, new._streams = new._new_builders(), new._new_streams()
         new._check_distances = copy.copy(self._check_distances)
+        new._check_range = copy.copy(self._check_range)
         new.parameters, new.results = dict(self.parameters), dict(self.results)
         return new
 
@@ -316,6 +319,12 @@ class DPA2Calculator(Calculator):
 
         return member_graphs(self._members, atoms, build)
 
+    @property
+    def _rigidity(self) -> Rigidity | None:
+        """How sure a single model is; a committee says so in its own way."""
+        first = self._members[0]
+        return first.potential.rigidity(first.head_index) if len(self._members) == 1 else None
+
     def _own_property(self) -> str:
         """The property of heads without energies; refuses to mix them with what belongs to energies."""
         made = {member.head.name: member.head.label or "energies" for member in self._members}
@@ -330,21 +339,3 @@ class DPA2Calculator(Calculator):
         if not self.allow_unseen_elements:
             for member in self._members:
                 check_seen(atoms, member.head, member.config.heads)
-
-    def _consumes(self, key: str) -> bool:
-        return any(getattr(member.head.fitting, key) for member in self._members)
-
-    def _snapshot(self, atoms: Atoms) -> Atoms:
-        """Own copies of what was consumed, for `check_state`."""
-        kept = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-        if self._consumes("numb_fparam") and "fparam" in atoms.info:
-            kept.info["fparam"] = copy.deepcopy(atoms.info["fparam"])
-        if self._consumes("numb_aparam") and "aparam" in atoms.arrays:
-            kept.arrays["aparam"] = atoms.arrays["aparam"].copy()
-        return kept
-
-
-def _same(a: Any, b: Any) -> bool:
-    if a is None or b is None:
-        return a is b
-    return np.array_equal(np.asarray(a), np.asarray(b))

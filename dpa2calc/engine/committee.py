@@ -76,12 +76,15 @@ class Member:
             "head_index": self.head_index,
             "label": self.label,
             "compressed": self.potential.compression is not None,
+            "rigidities": [head.rigidity for head in self.potential.heads],
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         device = check_device(state["device"], state["dtype"])
         potential = blank_potential(state["config"], dtype=state["dtype"])
         potential.load_state_dict(state["weights"])
+        for made, rigidity in zip(potential.heads, state.get("rigidities", ())):
+            made.rigidity = rigidity
         if state.get("compressed"):
             potential, _ = compress(potential, device=device)
         object.__setattr__(self, "potential", freeze(potential, device))
@@ -209,7 +212,7 @@ def combine(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     if len(results) == 1:
         return results[0]
     out: dict[str, Any] = {}
-    for key in results[0]:
+    for key in (key for key in results[0] if not key.endswith("_std")):  # a member's own doubt is another
         if all(key in result for result in results):
             values = np.array([result[key] for result in results])
             out[key] = float(values.mean()) if values.ndim == 1 else values.mean(axis=0)

@@ -30,6 +30,7 @@ from dpa2calc.training.runs.log import History, Interval, LogWriter, progress_li
 from dpa2calc.training.runs.processes import ALONE, Processes
 from dpa2calc.training.runs.result import TrainResult
 from dpa2calc.training.runs.state import save_potential
+from dpa2calc.training.uncertainty import leave_uncertainty
 
 from .loader import Batch, Budget, GraphStore, make_batch
 from .lora import merged
@@ -76,6 +77,7 @@ class Trainer:
             )
         self.device = config.used_device
         self.potential, self.data, self.config = potential.to(self.device), data, config
+        self.potential.forget_uncertainty()
         self.output, self.processes, self.progress = Path(output), processes, progress
         budget = Budget(config.neighbor_cache_mb * 2**20)
         self.tasks = [
@@ -330,7 +332,9 @@ class Trainer:
         if finished and not (self.output / MODEL_FILE).exists():  # the end of an earlier version's run
             self._leave_model()
         self.potential.load_state_dict(final)
-        history = History((), ())
+        potential, history = merged(self.potential), History((), ())
+        if finished and self.processes.first:
+            leave_uncertainty(potential, self.output / MODEL_FILE, self.data.sets, seed=self.config.seed)
         if self.processes.first:
             history = History.read(self.output / "log.jsonl")
-        return TrainResult(merged(self.potential), history, self.output, self.step, finished, self.best_score)
+        return TrainResult(potential, history, self.output, self.step, finished, self.best_score)

@@ -18,6 +18,7 @@ from dpa2calc.training.config.train import TrainConfig
 from dpa2calc.training.data.dataset import Dataset
 from dpa2calc.training.data.sets import TrainingSet
 from dpa2calc.training.evaluate import Evaluation, evaluate
+from dpa2calc.training.uncertainty import take_uncertainty
 
 from .result import TrainResult
 
@@ -53,6 +54,7 @@ def finish_run(
     names = file_stems(test)
     best = folder / "best.safetensors"
     potential = load_checkpoint(best) if config.keep == "best" and best.exists() else result.potential
+    take_uncertainty(potential, folder / "model.safetensors")
     potential = potential.to(device)
     evaluations = {
         name: evaluate(potential, data, head=sets[name].head or name, device=device, progress=progress)
