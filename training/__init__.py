@@ -36,10 +36,12 @@ if TYPE_CHECKING:
 
     from .evaluate import Errors, Evaluation, evaluate
     from .learning_curve import LearningCurve, fine_tuned, from_scratch, learning_curve
+    from .uncertainty import add_uncertainty
 
 # Public name -> module, from here (a dot more: from the core). Imported when first used, so that the command
 # line reads its options without torch.
 _PUBLIC = {
+    "add_uncertainty": "uncertainty",
     "check_dataset": "data.checks.report",
     "clean": "data.checks.report",
     "DataReport": "data.checks.report",
@@ -93,6 +95,7 @@ __all__ = [
     "TrainConfig",
     "TrainResult",
     "TrainingSet",
+    "add_uncertainty",
     "check_dataset",
     "clean",
     "distill",

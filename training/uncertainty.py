@@ -22,7 +22,15 @@ from dpa2calc.engine.batches import in_order
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.model.fitting import EnergyHead
 from dpa2calc.model.potential import Potential
-from dpa2calc.model.rigidity import QUANTILE, Rigidity, RigidityFacts, calibrate, inverse_factor, sums_by_net
+from dpa2calc.model.rigidity import (
+    MOST_UNLIKELY,
+    QUANTILE,
+    Rigidity,
+    RigidityFacts,
+    calibrate,
+    inverse_factor,
+    sums_by_net,
+)
 from dpa2calc.store.checkpoint import checkpoint_info, load_checkpoint, save_checkpoint
 from dpa2calc.training.data.dataset import Dataset
 from dpa2calc.training.data.sets import TrainingData, TrainingSet
@@ -146,9 +154,7 @@ def measure_rigidity(
         values = rigidity.of_atoms(seen.features, seen.types).double()
         for kind in seen.types.unique().tolist():
             rigidity.limits[kind] = values[seen.types == kind].quantile(QUANTILE)
-        rigidity.facts = dataclasses.replace(
-            facts, force_scale=_force_scale(potential, head, rigidity, known)
-        )
+        rigidity.facts = dataclasses.replace(facts, **_of_forces(potential, head, rigidity, known))
     return rigidity
 
 
@@ -206,32 +212,32 @@ def _moments(seen: _Observed) -> Tensor:
     return torch.stack(parts)
 
 
-def _force_scale(potential: Potential, head: int, rigidity: Rigidity, data: Dataset) -> float:
-    """Real errors of force components over their deviations, both as root mean squares; 1 without labels."""
+def _of_forces(potential: Potential, head: int, rigidity: Rigidity, data: Dataset) -> dict[str, float]:
+    """Facts about forces: how their errors compare with their deviations and labels; none without labels."""
     sample = _spread([data.subset([i for i, f in enumerate(data) if f.forces is not None])], MOST_FOR_FORCES)
     if not sample:
-        return 1.0
-    before = potential.heads[head].rigidity
-    potential.heads[head].rigidity = rigidity  # type: ignore[assignment]
+        return {}
+    module = potential.heads[head]
+    before, module.rigidity = module.rigidity, rigidity  # type: ignore[assignment]
+
+    def work(batch: Batch) -> Iterable[Tensor]:
+        output = potential.compute(batch.graph, head, forces_std=True)
+        assert output.forces_std is not None
+        parts = (output.forces - batch.forces, output.forces_std, batch.forces)
+        squares = torch.stack([part.square().sum(dim=1) for part in parts], dim=1)
+        return [part.sum(dim=0).cpu() for part in squares.split(batch.n_atoms.long().tolist())]
+
     try:
-
-        def work(batch: Batch) -> Iterable[tuple[float, float]]:
-            output = potential.compute(batch.graph, head, forces_std=True)
-            assert output.forces_std is not None
-            wrong = (output.forces - batch.forces).square().sum(dim=1)
-            expected = output.forces_std.square().sum(dim=1)
-            sizes = batch.n_atoms.long().tolist()
-            return [
-                (float(w.sum()), float(e.sum())) for w, e in zip(wrong.split(sizes), expected.split(sizes))
-            ]
-
         store = GraphStore(sample, potential.config)
-        sums = np.array(in_order(over_frames(work, potential, store, range(len(sample)), head=head)))
+        frames = in_order(over_frames(work, potential, store, range(len(sample)), head=head))
     finally:
-        potential.heads[head].rigidity = before  # type: ignore[assignment]
-    ratios = sums[:, 0] / np.maximum(sums[:, 1], 1e-300)
-    kept = sums[ratios <= 400 * np.median(ratios)].sum(axis=0)
-    return float(np.sqrt(kept[0] / kept[1])) if kept[0] > 0 and kept[1] > 0 else 1.0
+        module.rigidity = before  # type: ignore[assignment]
+    sums = torch.stack(frames)
+    ratios = sums[:, 0] / sums[:, 1].clamp(min=1e-30)
+    wrong, expected, labels = sums[ratios <= MOST_UNLIKELY * ratios.median()].sum(dim=0).tolist()
+    n = 3 * sample.n_atoms
+    scale = (wrong / expected) ** 0.5 if wrong > 0 and expected > 0 else 1.0
+    return {"force_scale": scale, "force_error": (wrong / n) ** 0.5, "typical_force": (labels / n) ** 0.5}
 
 
 def _labelled(data: Dataset) -> Dataset:

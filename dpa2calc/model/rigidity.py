@@ -22,6 +22,7 @@ from dpa2calc.errors import ConfigError
 
 MEMBERS = 8
 QUANTILE = 0.999  # of the training atoms of an element, whose deviation is the element's usual largest
+MOST_UNLIKELY = 400.0  # over this multiple of the median, error^2 / variance is that of a wrong label
 RIDGES = (1e-8, 1e-7, 1e-6, 1e-5, 1e-4)  # relative to the mean eigenvalue of C
 
 
@@ -35,6 +36,7 @@ class RigidityFacts:
         atoms, frames: of the training set, that were used.
         calibrated_on: number of frames. held_out: whether these were not trained on.
         left_out: frames whose errors looked like wrong labels.
+        force_error, typical_force: on some of these frames, root mean squares of components, eV/Å.
     """
 
     scale: float
@@ -45,6 +47,8 @@ class RigidityFacts:
     calibrated_on: int = 0
     held_out: bool = False
     left_out: int = field(default=0, metadata={"left_out": True})
+    force_error: float | None = field(default=None, metadata={"left_out": True})
+    typical_force: float | None = field(default=None, metadata={"left_out": True})
 
     def __str__(self) -> str:
         of = "validation" if self.held_out else "training"
@@ -185,7 +189,7 @@ def calibrate(moments: Tensor, sums: Tensor, errors: Tensor) -> Calibration:
         factor = inverse_factor(moments, ridge)
         variances = torch.einsum("kab,fkb->fka", factor, sums).square().sum(dim=(1, 2))
         ratios = errors.square() / variances
-        kept = ratios <= 400 * ratios.median()
+        kept = ratios <= MOST_UNLIKELY * ratios.median()
         scale = ratios[kept].mean().clamp(min=1e-24)
         cost = float(variances[kept].log().mean() + scale.log())
         if best is None or cost < best[0]:

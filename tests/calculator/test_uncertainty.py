@@ -153,7 +153,7 @@ def test_it_does_not_enter_the_identity():
 def test_one_warning_for_atoms_beyond_the_training_set(atoms):
     calc = calculator(sure_potential(limits=1e-6))
     with pytest.warns(
-        UserWarning, match=r"atom \d \(\w+\) of HCuO2 is far from what head 'PBE' .* rank_heads"
+        UserWarning, match=r"atom \d \(\w+\) of HCuO2 is far from what head 'PBE' .*rank_heads"
     ):
         calc.get_potential_energy(atoms)
     with warnings.catch_warnings():
