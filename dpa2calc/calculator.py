@@ -21,6 +21,7 @@ from dpa2calc.engine.committee import MemberLike, ModelLike, combine, each_spec,
 from dpa2calc.engine.consumed import changes, snapshot
 from dpa2calc.engine.dense import PER_ATOM, Results, add_dispersion, compute, has_stress, member_graphs, split
 from dpa2calc.engine.dispersion import Dispersion, parse_dispersion
+from dpa2calc.engine.head_ranking import HeadFit, rank_heads
 from dpa2calc.engine.streaming import Streaming, why_not_streamed
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.typed import typed
@@ -261,6 +262,15 @@ class DPA2Calculator(Calculator):
         descriptors = made.numpy().astype(np.float64)
         check_finite({"descriptors": descriptors})
         return descriptors
+
+    @own_modes()
+    def rank_heads(self, atoms: Atoms) -> tuple[HeadFit, ...]:
+        """The heads of the model that saw all elements of a structure, the one that knows it best first.
+
+        Raises:
+            ElementError: no head saw them all.
+        """
+        return rank_heads(self._members[0].potential, atoms)
 
     # -- copies -----------------------------------------------------------------------------------
 

@@ -67,7 +67,8 @@ def main() -> None:
         facts = add_uncertainty(potential, sets_of(model, args.data))
         for head, fact in facts.items():
             print(
-                f"{model} {head}: {fact}, {1e3 * fact.scale:.2f} meV, ridge {fact.ridge:g}, forces x {fact.force_scale:.2f}"
+                f"{model} {head}: {fact}; {1e3 * fact.scale:.2f} meV, ridge {fact.ridge:g}, "
+                f"forces x {fact.force_scale:.2f}"
             )
         file = Path(args.output or path)
         save_checkpoint(potential, file, extra_info=checkpoint_info(path).extra)

@@ -48,6 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--keep-symmetry", action="store_true", help="keep the space group (needs spglib)")
     group.add_argument("--symprec", type=float, default=0.01, metavar="A", help="to find the space group")
     group.add_argument("--max-steps", type=int, default=500, help="of the optimiser")
+    group.add_argument(
+        "--uncertainty-limit", type=float, metavar="EV", help="stop where an atom's energy is less well known"
+    )
     output.add_argument("--out", metavar="FILE", help="default: NAME-relaxed.extxyz, NAME from the input's")
     output.add_argument("--overwrite", action="store_true", help="start afresh, replacing files")
 
@@ -80,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
         "keep_symmetry",
         "symprec",
         "max_steps",
+        "uncertainty_limit",
     )
     result = relax(
         atoms,

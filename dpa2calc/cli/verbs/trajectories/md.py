@@ -78,6 +78,9 @@ def _add_limit_arguments(group: Group) -> None:
         "--lost-distance", type=float, metavar="A", help="to the nearest neighbour (default: 10)"
     )
     group.add_argument("--committee-limit", type=float, metavar="EV_PER_A", help="spread of --committee")
+    group.add_argument(
+        "--uncertainty-limit", type=float, metavar="EV", help="deviation of an atom's energy, of one model"
+    )
 
 
 def _number_or_ramp(text: str) -> float | tuple[float, float]:
