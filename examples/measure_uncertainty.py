@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from dpa2calc import load_model
+from dpa2calc.model.config import HeadConfig
 from dpa2calc.store.checkpoint import checkpoint_info, save_checkpoint
 from dpa2calc.store.registry import resolve_model
 from dpa2calc.training import Dataset, TrainingSet, add_uncertainty, load_registered
@@ -27,22 +28,18 @@ STUDENTS = {
 }
 
 
-def sets_of(model: str, folder: str) -> dict[str, TrainingSet]:
-    """Training frames, and every other test frame, of the sets that a model was trained on."""
-    heads = load_model(model).config.heads
-    names = {name: heads[0].name for name in STUDENTS.get(model, ())} or {
-        name: head.name for head in heads for name in head.info.get("training", {}).get("frames", {})
-    }
-    elements = {head.name: set(head.elements) for head in heads}
-    found = {}
-    for name, head in names.items():
-        train, test = (
-            of_elements(load_registered(name, folder, split=split), elements[head])
-            for split in ("train", "test")
-        )
-        if len(train):
-            found[name] = TrainingSet(train, test.subset(range(0, len(test), 2)), head=head)
-    return found
+def set_names(model: str, head: HeadConfig) -> tuple[str, ...]:
+    """The sets that a head was trained on."""
+    return STUDENTS.get(model) or tuple(head.info.get("training", {}).get("frames", {}))
+
+
+def read_set(name: str, head: HeadConfig, folder: str) -> TrainingSet:
+    """Training frames of a set, and every other test frame, of the elements that the head knows."""
+    train, test = (
+        of_elements(load_registered(name, folder, split=split), set(head.elements))
+        for split in ("train", "test")
+    )
+    return TrainingSet(train, test.subset(range(0, len(test), 2)), head=head.name)
 
 
 def of_elements(data: Dataset, elements: set[str]) -> Dataset:
@@ -59,23 +56,24 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="folder of the collection")
     parser.add_argument("--model", nargs="+", default=["default", *STUDENTS])
     parser.add_argument("-o", "--output", help="file, with one model; else its own file inside the package")
+    parser.add_argument("--atoms", type=int, default=20_000, help="of the training frames of a head")
     args = parser.parse_args()
     for model in args.model:
         began = time.process_time()
         path = resolve_model(model)
-        potential = load_model(model)
-        facts = add_uncertainty(potential, sets_of(model, args.data))
-        for head, fact in facts.items():
+        potential, file = load_model(model), Path(args.output or path)
+        for head in potential.config.heads:
+            sets = {name: read_set(name, head, args.data) for name in set_names(model, head)}
+            sets = {name: item for name, item in sets.items() if len(item.train)}
+            (fact,) = add_uncertainty(potential, sets, most_atoms=args.atoms).values()
             print(
-                f"{model} {head}: {fact}; {1e3 * fact.scale:.2f} meV, ridge {fact.ridge:g}, "
-                f"forces x {fact.force_scale:.2f}"
+                f"{model} {head.name}: {fact}; {1e3 * fact.scale:.2f} meV, ridge {fact.ridge:g}, "
+                f"forces x {fact.force_scale:.2f}",
+                flush=True,
             )
-        file = Path(args.output or path)
-        save_checkpoint(potential, file, extra_info=checkpoint_info(path).extra)
-        print(
-            f"{file}: {file.stat().st_size / 1e6:.2f} MB, {time.process_time() - began:.0f} s of CPU",
-            flush=True,
-        )
+            save_checkpoint(potential, file, extra_info=checkpoint_info(path).extra)
+        size, seconds = file.stat().st_size / 1e6, time.process_time() - began
+        print(f"{file}: {size:.2f} MB, {seconds:.0f} s of CPU", flush=True)
 
 
 if __name__ == "__main__":

@@ -40,23 +40,27 @@ from dpa2calc.training.fit.predict import over_frames
 logger = logging.getLogger(__name__)
 
 MOST_ATOMS = 20_000  # of the training frames of a head
-MOST_HELD_OUT = 5_000  # atoms of the frames that the scale is taken from
 MOST_FOR_FORCES = 500  # atoms of those of them that the scale of forces is taken from
 FEWEST_HELD_OUT = 10  # frames; with fewer the scale comes from training frames
 
 
 @own_modes(grad=False)
 def add_uncertainty(
-    potential: Potential, sets: Mapping[str, TrainingSet | Dataset], *, seed: int = 0
+    potential: Potential,
+    sets: Mapping[str, TrainingSet | Dataset],
+    *,
+    seed: int = 0,
+    most_atoms: int = MOST_ATOMS,
 ) -> dict[str, RigidityFacts]:
     """Measure the uncertainty of the heads that the sets train, and leave it in the potential.
 
-    At most 20 000 atoms of the training frames and 5 000 of the validation frames of a head are looked at.
     The calculator then gives `energy_std`, `energies_std` and, when asked, `forces_std`; `save_checkpoint`
     keeps it.
 
     Args:
         potential: changed in place; its weights are not.
+        most_atoms: of the training frames of a head that are looked at, and half as many of its validation
+            frames; a random sample.
         sets: training sets by name, as `pretrain` takes them; the name, or `head`, is that of the head.
 
     Returns:
@@ -73,7 +77,7 @@ def add_uncertainty(
         if head.label:
             continue
         own = [item for name, item in data.sets.items() if data.heads[name] == place]
-        made = measure_rigidity(potential, place, own, seed=seed)
+        made = measure_rigidity(potential, place, own, seed=seed, most_atoms=most_atoms)
         potential.heads[place].rigidity = made  # type: ignore[assignment]
         facts[head.name] = made.facts
         logger.info("%s: uncertainty %s", head.name, made.facts)
@@ -118,7 +122,12 @@ def take_uncertainty(potential: Potential, path: Path) -> None:
 
 
 def measure_rigidity(
-    potential: Potential, head: int, sets: Sequence[TrainingSet], *, seed: int = 0
+    potential: Potential,
+    head: int,
+    sets: Sequence[TrainingSet],
+    *,
+    seed: int = 0,
+    most_atoms: int = MOST_ATOMS,
 ) -> Rigidity:
     """The rigidity of one head from the sets that train it.
 
@@ -129,10 +138,11 @@ def measure_rigidity(
     reason = module.why_no_rigidity() if isinstance(module, EnergyHead) else "it predicts no energies"
     if reason is not None:
         raise ConfigError(f"head {name!r} has no uncertainty: {reason}")
-    train = _spread([item.train for item in sets], MOST_ATOMS, seed=seed)
+    train = _spread([item.train for item in sets], most_atoms, seed=seed)
     held = [_labelled(part) for item in sets for part in item.validation_sets().values()]
     held_out = sum(map(len, held)) >= FEWEST_HELD_OUT
-    known = _spread(held if held_out else [_labelled(item.train) for item in sets], MOST_HELD_OUT, seed=seed)
+    labelled = held if held_out else [_labelled(item.train) for item in sets]
+    known = _spread(labelled, most_atoms // 2, seed=seed)
     if not known:
         raise DataError(f"head {name!r}: no frame has an energy, by which its uncertainty could be scaled")
     with potential.using("inference"):

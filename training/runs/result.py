@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dpa2calc.files.figures import Axes
 from dpa2calc.files.results import ShownBySummary
+from dpa2calc.labels.errors import Errors
 from dpa2calc.model.potential import Potential
 
 from .log import History
@@ -35,6 +36,10 @@ class TrainResult(ShownBySummary):
     def plot(self, axes: Sequence[Axes] | None = None) -> Sequence[Axes]:
         """The learning curve, see `History.plot`; returns the two axes."""
         return self.history.plot(axes)
+
+    def zero_shot(self) -> Errors | None:
+        """Errors of the model that the run began with on its data, where they were measured."""
+        return None
 
     def _errors(self) -> list[str]:
         """A line per set: of the last validation, or of the last training steps without one."""
