@@ -219,7 +219,8 @@ def _put_rigidities(
             prefix = f"{_UNCERTAINTY}{place}."
             own = {n.removeprefix(prefix): stored.pop(n) for n in sorted(stored) if n.startswith(prefix)}
             shape = (len(head.nets), head.config.neuron[-1], info.config.n_types)  # type: ignore[arg-type]
-            head.rigidity = Rigidity.from_tensors(own, facts, shape)  # type: ignore[assignment]
+            made = Rigidity.from_tensors(own, facts, shape).to(potential.dtype)
+            head.rigidity = made  # type: ignore[assignment]
     except (ConfigError, ValueError) as error:
         raise CheckpointError(f"the uncertainties in {path} do not fit its heads: {error}") from error
     if stored:
