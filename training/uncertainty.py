@@ -78,7 +78,7 @@ def add_uncertainty(
             continue
         own = [item for name, item in data.sets.items() if data.heads[name] == place]
         made = measure_rigidity(potential, place, own, seed=seed, most_atoms=most_atoms)
-        potential.heads[place].rigidity = made  # type: ignore[assignment]
+        potential.heads[place].rigidity = made
         facts[head.name] = made.facts
         logger.info("%s: uncertainty %s", head.name, made.facts)
     return facts
@@ -118,7 +118,7 @@ def take_uncertainty(potential: Potential, path: Path) -> None:
         other = load_checkpoint(path)
         if weights_digest(other) == weights_digest(potential):
             for own, head in zip(potential.heads, other.heads):
-                own.rigidity = head.rigidity  # type: ignore[assignment]
+                own.rigidity = head.rigidity
 
 
 def measure_rigidity(
@@ -164,7 +164,7 @@ def measure_rigidity(
         values = rigidity.of_atoms(seen.features, seen.types).double()
         for kind in seen.types.unique().tolist():
             rigidity.limits[kind] = values[seen.types == kind].quantile(QUANTILE)
-        rigidity.facts = dataclasses.replace(facts, **_of_forces(potential, head, rigidity, known))
+        rigidity.facts = _with_forces(facts, potential, head, rigidity, known)
     return rigidity
 
 
@@ -222,13 +222,15 @@ def _moments(seen: _Observed) -> Tensor:
     return torch.stack(parts)
 
 
-def _of_forces(potential: Potential, head: int, rigidity: Rigidity, data: Dataset) -> dict[str, float]:
-    """Facts about forces: how their errors compare with their deviations and labels; none without labels."""
+def _with_forces(
+    facts: RigidityFacts, potential: Potential, head: int, rigidity: Rigidity, data: Dataset
+) -> RigidityFacts:
+    """The facts with how errors of forces compare with deviations and labels, where there are labels."""
     sample = _spread([data.subset([i for i, f in enumerate(data) if f.forces is not None])], MOST_FOR_FORCES)
     if not sample:
-        return {}
+        return facts
     module = potential.heads[head]
-    before, module.rigidity = module.rigidity, rigidity  # type: ignore[assignment]
+    before, module.rigidity = module.rigidity, rigidity
 
     def work(batch: Batch) -> Iterable[Tensor]:
         output = potential.compute(batch.graph, head, forces_std=True)
@@ -241,13 +243,15 @@ def _of_forces(potential: Potential, head: int, rigidity: Rigidity, data: Datase
         store = GraphStore(sample, potential.config)
         frames = in_order(over_frames(work, potential, store, range(len(sample)), head=head))
     finally:
-        module.rigidity = before  # type: ignore[assignment]
+        module.rigidity = before
     sums = torch.stack(frames)
     ratios = sums[:, 0] / sums[:, 1].clamp(min=1e-30)
     wrong, expected, labels = sums[ratios <= MOST_UNLIKELY * ratios.median()].sum(dim=0).tolist()
     n = 3 * sample.n_atoms
     scale = (wrong / expected) ** 0.5 if wrong > 0 and expected > 0 else 1.0
-    return {"force_scale": scale, "force_error": (wrong / n) ** 0.5, "typical_force": (labels / n) ** 0.5}
+    return dataclasses.replace(
+        facts, force_scale=scale, force_error=(wrong / n) ** 0.5, typical_force=(labels / n) ** 0.5
+    )
 
 
 def _labelled(data: Dataset) -> Dataset:

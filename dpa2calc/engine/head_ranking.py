@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -82,9 +83,9 @@ def rank_heads(potential: Potential, atoms: Atoms) -> tuple[HeadFit, ...]:
         if head.name not in known:
             continue
         rigidity, module = potential.rigidity(place), potential.heads[place]
-        words = {"head": head.name, "functional": head.functional, "description": head.description}
+        fit = HeadFit(head=head.name, functional=head.functional, description=head.description)
         if rigidity is None or head.fitting.numb_fparam or head.fitting.numb_aparam:
-            fits.append(HeadFit(**words))
+            fits.append(fit)
             continue
         assert isinstance(module, EnergyHead)
         with torch.no_grad():
@@ -95,8 +96,8 @@ def rank_heads(potential: Potential, atoms: Atoms) -> tuple[HeadFit, ...]:
             limits > 0, limits, np.inf
         )
         fits.append(
-            HeadFit(
-                **words,
+            dataclasses.replace(
+                fit,
                 beyond=float(ratios.max()),
                 atom=int(ratios.argmax()),
                 energy_std=float(rigidity.of_structures(features, types, structure, 1)[0]),

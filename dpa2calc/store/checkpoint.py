@@ -215,12 +215,13 @@ def _put_rigidities(
     names = [head.name for head in info.config.heads]
     try:
         for place, (name, facts) in enumerate(info.uncertainty.items()):
-            head = potential.heads[names.index(name)]
+            index = names.index(name)
             prefix = f"{_UNCERTAINTY}{place}."
             own = {n.removeprefix(prefix): stored.pop(n) for n in sorted(stored) if n.startswith(prefix)}
-            shape = (len(head.nets), head.config.neuron[-1], info.config.n_types)  # type: ignore[arg-type]
-            made = Rigidity.from_tensors(own, facts, shape).to(potential.dtype)
-            head.rigidity = made  # type: ignore[assignment]
+            config, width = info.config, info.config.heads[index].fitting.neuron[-1]
+            n_nets = 1 if config.descriptor.mixed_types else config.n_types
+            made = Rigidity.from_tensors(own, facts, (n_nets, width, config.n_types))
+            potential.heads[index].rigidity = made.to(potential.dtype)
     except (ConfigError, ValueError) as error:
         raise CheckpointError(f"the uncertainties in {path} do not fit its heads: {error}") from error
     if stored:

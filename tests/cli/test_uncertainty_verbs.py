@@ -64,9 +64,8 @@ def test_heads_of_a_structure(here, capsys):
 
 
 def test_the_choice_of_a_head_is_helped_by_the_structure(here, capsys):
-    main(
-        "uncertainty two.pt --head water --data train.extxyz --validation held.extxyz -o sure.safetensors".split()
-    )
+    words = "uncertainty two.pt --head water --data train.extxyz --validation held.extxyz -o sure.safetensors"
+    main(words.split())
     capsys.readouterr()
     assert main("evaluate train.extxyz --model sure.safetensors".split()) == 1
     err = capsys.readouterr().err

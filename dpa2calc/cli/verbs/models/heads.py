@@ -38,11 +38,12 @@ def run(args: argparse.Namespace) -> int:
         shown = "-" if error is None else f"{1e3 * error:.0f}"
         rows.append((fit.head, fit.functional or "not stated", beyond, shown, share, fit.verdict))
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    for row, fit in zip(rows, [None, *fits]):
+    notes = ["", *(fit.description for fit in fits)]
+    for row, note in zip(rows, notes):
         cells = [cell.ljust(w) if n < 2 else cell.rjust(w) for n, (cell, w) in enumerate(zip(row, widths))]
         print("  ".join([*cells, row[5]]))
-        if fit is not None and fit.description:
-            print(f"  {fit.description}")
+        if note:
+            print(f"  {note}")
     print(
         "range: deviation of the least known atom over the usual largest of its element in the training set; "
         "F error in meV/Å, and as a share of the typical force there"
