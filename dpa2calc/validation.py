@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
-from ase.data import atomic_numbers, covalent_radii
+from ase.data import atomic_numbers, chemical_symbols, covalent_radii
 from torch import Tensor
 
 from dpa2calc.errors import ConfigError, StructureError
@@ -129,16 +129,18 @@ class RangeCheck:
 
     def __init__(self, type_map: Sequence[str], head: str, rigidity: Rigidity | None) -> None:
         self.head, self.warned = head, rigidity is None
-        limits = np.zeros(0) if rigidity is None else rigidity.limits.double().cpu().numpy()
-        self.limits = {symbol: float(limit) for symbol, limit in zip(type_map, limits)}
+        self.limits = np.full(len(chemical_symbols), np.inf)  # by atomic number, eV
+        if rigidity is not None:
+            for symbol, limit in zip(type_map, rigidity.limits.tolist()):
+                if limit > 0 and symbol in atomic_numbers:
+                    self.limits[atomic_numbers[symbol]] = limit
 
     def __call__(self, atoms: Atoms, results: Mapping[str, Any]) -> None:
         """Look at the results of one structure; those without `energies_std` are passed over."""
         values = results.get("energies_std")
         if self.warned or values is None:
             return
-        limits = np.array([self.limits[symbol] for symbol in atoms.symbols])
-        ratios = values / np.where(limits > 0, limits, np.inf)
+        ratios = values / self.limits[atoms.numbers]
         worst = int(ratios.argmax())
         if ratios[worst] <= self.FACTOR:
             return

@@ -52,16 +52,16 @@ def test_scale_and_coverage_on_synthetic_errors():
 
 
 def test_the_ridge_is_chosen_by_the_errors():
-    """Errors in a direction that was hardly seen ask for a small ridge, and equal ones for a large."""
-    seen = torch.eye(WIDTH, dtype=torch.float64).repeat(50, 1)
-    seen[:, -1] *= 1e-4
-    moments = (seen.t() @ seen / len(seen))[None]
-    rng = np.random.default_rng(4)
-    sums = torch.from_numpy(rng.normal(size=(400, 1, WIDTH)))
-    sharp = torch.from_numpy(rng.normal(size=400)) * sums[:, 0, -1].abs() * 1e4
-    even = torch.from_numpy(rng.normal(size=400)) * sums[:, 0].norm(dim=1)
-    assert calibrate(moments, sums, even).ridge == RIDGES[-1]
-    assert calibrate(moments, sums, sharp).ridge < RIDGES[-1]
+    """Errors drawn from posteriors of two ridges are told apart."""
+    x = features(3000, 4)
+    moments = (x.t() @ x / len(x))[None]
+    rng = np.random.default_rng(5)
+    found = []
+    for ridge in (RIDGES[0], RIDGES[-1]):
+        weights = rng.normal(size=(3000, WIDTH)) @ inverse_factor(moments, ridge)[0].numpy()
+        errors = torch.from_numpy((weights * x.numpy()).sum(axis=1))
+        found.append(calibrate(moments, x[:, None, :], errors).ridge)
+    assert found[0] <= RIDGES[1] and found[1] >= RIDGES[-2]
 
 
 def test_wrong_labels_do_not_set_the_scale():
