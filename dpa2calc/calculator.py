@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
+import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.outputs import Properties, all_outputs
@@ -17,19 +17,28 @@ from ase.outputs import Properties, all_outputs
 from dpa2calc.ambient import own_modes
 from dpa2calc.description import calculator_part, describe, settings
 from dpa2calc.engine.batches import evaluate_many
-from dpa2calc.engine.committee import MemberLike, ModelLike, combine, each_spec, make_members
+from dpa2calc.engine.committee import MemberLike, ModelLike, each_spec, make_members
 from dpa2calc.engine.consumed import changes, snapshot
-from dpa2calc.engine.dense import PER_ATOM, Results, add_dispersion, compute, has_stress, member_graphs, split
+from dpa2calc.engine.dense import (
+    PER_ATOM,
+    Results,
+    add_dispersion,
+    combine,
+    compute,
+    has_stress,
+    member_graphs,
+    split,
+)
 from dpa2calc.engine.dispersion import Dispersion, parse_dispersion
 from dpa2calc.engine.head_ranking import HeadFit, rank_heads
 from dpa2calc.engine.streaming import Streaming, why_not_streamed
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.typed import typed
+from dpa2calc.heads import check_known
 from dpa2calc.model.rigidity import Rigidity
 from dpa2calc.progress import progress_bar
 from dpa2calc.structures.graph import Graph
 from dpa2calc.structures.graph_builder import GraphBuilder, graph_from_atoms
-from dpa2calc.structures.graph_spec import GraphSpec
 from dpa2calc.structures.lattice import THINNEST
 from dpa2calc.validation import (
     DistanceCheck,
@@ -37,7 +46,6 @@ from dpa2calc.validation import (
     check_device,
     check_dtype,
     check_finite,
-    check_seen,
     check_structure,
 )
 
@@ -56,7 +64,7 @@ class DPA2Calculator(Calculator):
         skin: Å; neighbours are searched in cutoff + skin and kept until atoms have moved that far. 0
             searches every time. Results do not depend on it.
         committee: further models, or (model, head) pairs where model None is the one above. Results are
-            then means, and `energy_std` (eV) and `forces_std` (eV/Å, (n_atoms, 3)) are added.
+            then means, and `energy_std` (eV) and `forces_std` (eV/Å, (n_atoms, 3)) are their spread.
         dispersion: adds D3(BJ): "d3bj" for the functional of the head, "d3bj:pbe" for that one, or a
             `Dispersion`. Energies and stresses of atoms are then not available, as D3 has no such parts.
         allow_unseen_elements: evaluate elements that the head never saw in training, instead of an error.
@@ -64,8 +72,9 @@ class DPA2Calculator(Calculator):
             DeepPot-SE, a little for DPA-2; forces change by less than 1e-7 eV/Å. None does what the file
             says (students are compressed). Needs Numba (CPU) or Triton (CUDA), which compile at first use.
 
-    Results: energy, free_energy, energies, forces; stress where a direction is periodic and the cell has
-    a volume (0.1 Å thick across the periodic directions at least); stresses (per atom) when asked for,
+    Results: energy, free_energy, energies, forces; `energy_std` and `energies_std` (eV) where the head knows
+    its uncertainty, and `forces_std` when asked for; stress where a direction is periodic and the cell has a
+    volume (0.1 Å thick across the periodic directions at least); stresses (per atom) when asked for,
     which takes message-passing models four backward passes.
 
     Any combination of periodic directions means just that, and a cell shorter than the cutoff uses all
@@ -89,8 +98,8 @@ class DPA2Calculator(Calculator):
         model: ModelLike = "default",
         head: str | None = None,
         *,
-        device: Any = None,
-        dtype: Any = "float32",
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype = "float32",
         skin: float = 1.0,
         committee: Iterable[MemberLike] | None = None,
         dispersion: Dispersion | str | bool | None = None,
@@ -112,16 +121,12 @@ class DPA2Calculator(Calculator):
         super().__init__()
         if any(member.head.label for member in self._members):
             self.implemented_properties = [self._own_property()]
-        elif len(self._members) > 1:
-            self.implemented_properties = [*self.implemented_properties, "energy_std", "forces_std"]
-        elif self._rigidity is not None:
-            own = ["energy_std", "energies_std", "forces_std"]
-            self.implemented_properties = [*self.implemented_properties, *own]
+        elif len(self._members) > 1 or self._rigidity is not None:
+            kinds = ("energy", "forces") if len(self._members) > 1 else ("energy", "energies", "forces")
+            self.implemented_properties = [*self.implemented_properties, *(f"{kind}_std" for kind in kinds)]
         if self.dispersion is not None:
             self.implemented_properties = [p for p in self.implemented_properties if p not in PER_ATOM]
-        self.parameters = settings(
-            self._members, self.dispersion, dtype=network_dtype, device=chosen_device, skin=self.skin
-        )
+        self.parameters = settings(self._members, self.dispersion, device=chosen_device, skin=self.skin)
 
     def __repr__(self) -> str:
         return f"DPA2Calculator({', '.join(f'{key}={value!r}' for key, value in self.parameters.items())})"
@@ -153,7 +158,7 @@ class DPA2Calculator(Calculator):
         return f"{describe(member.potential, member.label)}\nin use      {settings}"
 
     @own_modes()
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, object]:
         """What decides the numbers: hashes of the weights, heads, precision, dispersion; not device or skin.
 
         Work on disk is tied to it (see `dpa2calc.files.identity`).
@@ -170,9 +175,7 @@ class DPA2Calculator(Calculator):
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
         """Fill `results`; everything but `stresses` is always computed, because one pass gives it all."""
-        atoms = self.atoms if atoms is None else atoms
-        self._check(atoms)
-        assert atoms is not None
+        atoms = self._check(self.atoms if atoms is None else atoms)
         if {"stress", "stresses"} & set(properties) and not has_stress(atoms):
             raise PropertyNotImplementedError(
                 f"no stress: the structure has pbc {atoms.pbc.tolist()} and the cell "
@@ -237,7 +240,6 @@ class DPA2Calculator(Calculator):
         if typed(int, batch_atoms, "batch_atoms") < 1:
             raise ConfigError(f"batch_atoms = {batch_atoms}; it must be at least 1")
         listed = list(structures)
-
         with progress_bar(total=len(listed), unit="structure", shown=progress) as bar:
             return evaluate_many(
                 self._members,
@@ -265,11 +267,7 @@ class DPA2Calculator(Calculator):
 
     @own_modes()
     def rank_heads(self, atoms: Atoms) -> tuple[HeadFit, ...]:
-        """The heads of the model that saw all elements of a structure, the one that knows it best first.
-
-        Raises:
-            ElementError: no head saw them all.
-        """
+        """The heads that saw all elements of a structure (else ElementError), the surest first."""
         return rank_heads(self._members[0].potential, atoms)
 
     # -- copies -----------------------------------------------------------------------------------
@@ -285,16 +283,16 @@ class DPA2Calculator(Calculator):
         new.parameters, new.results = dict(self.parameters), dict(self.results)
         return new
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> DPA2Calculator:
+    def __deepcopy__(self, memo: dict[int, object]) -> DPA2Calculator:
         new = copy.copy(self)
         new.atoms, new.results = copy.deepcopy((self.atoms, self.results), memo)
         return new
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {key: value for key, value in self.__dict__.items() if key not in ("_builders", "_streams")}
 
     @own_modes()
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
         self._builders, self._streams = self._new_builders(), self._new_streams()
 
@@ -323,11 +321,10 @@ class DPA2Calculator(Calculator):
 
     def _graphs(self, atoms: Atoms, *, positions: bool) -> list[Graph]:
         builders = {builder.spec: builder for builder in self._builders}
-
-        def build(spec: GraphSpec) -> Graph:
-            return builders[spec](atoms, positions=positions, inspect=self._check_distances)
-
-        return member_graphs(self._members, atoms, build)
+        check = self._check_distances
+        return member_graphs(
+            self._members, atoms, lambda spec: builders[spec](atoms, positions=positions, inspect=check)
+        )
 
     @property
     def _rigidity(self) -> Rigidity | None:
@@ -344,8 +341,9 @@ class DPA2Calculator(Calculator):
             raise ConfigError(f"dispersion adds to energies, and these heads predict {made}; leave it out")
         return self._members[0].head.label
 
-    def _check(self, atoms: Any) -> None:
-        check_structure(atoms)
+    def _check(self, atoms: Atoms | None) -> Atoms:
+        checked = check_structure(atoms)
         if not self.allow_unseen_elements:
             for member in self._members:
-                check_seen(atoms, member.head, member.config.heads)
+                check_known(set(checked.symbols), member.head, member.config.heads)
+        return checked

@@ -107,7 +107,7 @@ def leave_uncertainty(
     if weights_digest(kept) == weights_digest(potential):
         kept = potential
     else:
-        device = next(potential.parameters()).device
+        device = potential.device
         add_uncertainty(kept.to(device), usable, seed=seed)
     save_checkpoint(kept, path, extra_info=info.extra)
 
@@ -160,7 +160,7 @@ def measure_rigidity(
         )
         limits = torch.zeros(potential.config.n_types)
         rigidity = Rigidity(inverse_factor(moments, found.ridge), limits, facts)
-        rigidity = rigidity.to(next(potential.parameters()).device).to(potential.dtype)
+        rigidity = rigidity.to(potential.device).to(potential.dtype)
         values = rigidity.of_atoms(seen.features, seen.types).double()
         for kind in seen.types.unique().tolist():
             rigidity.limits[kind] = values[seen.types == kind].quantile(QUANTILE)

@@ -14,7 +14,7 @@ from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.trajectory import Frames, TrajectoryLike, with_progress
 from dpa2calc.applications.structure.pair_counts import indices_of
 from dpa2calc.errors import ConfigError, DataError, StructureError
-from dpa2calc.files.results import Result, provenance
+from dpa2calc.files.results import Result
 
 Drift: TypeAlias = Literal["auto", "framework", "all", "none"]
 
@@ -138,7 +138,7 @@ def read_paths(
                 f"these are the paths of {trajectory.species}, not of {species}; read them again"
             )
         return trajectory
-    frames = trajectory if isinstance(trajectory, Frames) else Frames(trajectory)
+    frames = Frames(trajectory)
     follower: _Follower | None = None
     for number, atoms in enumerate(with_progress(frames, f"{species} paths", progress)):
         if follower is None:
@@ -257,7 +257,7 @@ class _Follower:
             host_symbols=tuple(str(self.first.symbols[i]) for i in self.others),
             host_positions=(self.start[self.others] + self.host_sum / n_frames) @ cell,
             wrapped=self.wrapped,
-            provenance=provenance(source=self.name),
+            provenance={"source": self.name},
         )
 
     def _refuse_jumps(self) -> None:

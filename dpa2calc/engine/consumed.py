@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from ase import Atoms
 
 from .committee import Member
@@ -31,7 +31,7 @@ def snapshot(atoms: Atoms, members: Sequence[Member]) -> Atoms:
 
 def changes(old: Atoms, now: Atoms, members: Sequence[Member]) -> list[str]:
     """Names of what differs to the last bit, in ASE's words."""
-    pairs = {
+    pairs: dict[str, tuple[npt.ArrayLike | None, npt.ArrayLike | None]] = {
         "positions": (old.positions, now.positions),
         "numbers": (old.numbers, now.numbers),
         "cell": (old.cell.array, now.cell.array),
@@ -42,10 +42,4 @@ def changes(old: Atoms, now: Atoms, members: Sequence[Member]) -> list[str]:
         pairs["fparam"] = (old.info.get("fparam"), now.info.get("fparam"))
     if aparam:
         pairs["aparam"] = (old.arrays.get("aparam"), now.arrays.get("aparam"))
-    return [name for name, (a, b) in pairs.items() if not _same(a, b)]
-
-
-def _same(a: Any, b: Any) -> bool:
-    if a is None or b is None:
-        return a is b
-    return np.array_equal(np.asarray(a), np.asarray(b))
+    return [name for name, (a, b) in pairs.items() if not np.array_equal(a, b)]  # type: ignore[arg-type]

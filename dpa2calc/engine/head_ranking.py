@@ -77,7 +77,7 @@ def rank_heads(potential: Potential, atoms: Atoms) -> tuple[HeadFit, ...]:
     if not known:
         raise ElementError(_no_head(atoms, (head.elements for head in energies)))
     graph = graph_from_atoms(atoms, potential.config.graph_spec, positions=False)
-    device = next(potential.parameters()).device
+    device = potential.device
     fits = []
     for place, head in enumerate(potential.config.heads):
         if head.name not in known:

@@ -72,13 +72,13 @@ class Potential(nn.Module):
         self.to(dtype)
 
     @own_modes(grad=False)
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Potential:
         # `to`, `double` and `cuda` go through this; in inference mode weights would lose their derivatives.
         super()._apply(fn, recurse)
         return self.use(self.mode)
 
     @own_modes(grad=False)
-    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **options: Any) -> Any:
+    def load_state_dict(self, state_dict: Mapping[str, Tensor], *args: bool, **options: bool) -> Any:
         """As in PyTorch; products of the old weights are forgotten."""
         outcome = super().load_state_dict(state_dict, *args, **options)
         self.use(self.mode)
@@ -135,6 +135,16 @@ class Potential(nn.Module):
         """Precision of the networks."""
         return next(self.parameters()).dtype
 
+    @property
+    def precision(self) -> str:
+        """Precision of the networks by its name, "float32" or "float64"."""
+        return {torch.float32: "float32", torch.float64: "float64"}[self.dtype]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return next(self.parameters()).device
+
     def head_index(self, name: str) -> int:
         """Position of the head called exactly `name`."""
         return [head.name for head in self.config.heads].index(name)
@@ -154,9 +164,14 @@ class Potential(nn.Module):
     @own_modes(grad=False)
     def descriptors(self, graph: Graph) -> Tensor:
         """Atomic representation (n_atoms, width)."""
+        return self._represented(graph)[0]
+
+    def _represented(self, graph: Graph) -> tuple[Tensor, Graph]:
+        """The representation, without derivatives for positions, and the graph beside the networks."""
         graph = graph.usable()
-        vectors = graph.vectors.to(self.dtype).to(next(self.parameters()).device)
-        return self.descriptor(self.neighborhood(self._beside_networks(graph, vectors), vectors))
+        vectors = graph.vectors.to(self.dtype).to(self.device)
+        near = self._beside_networks(graph, vectors)
+        return self.descriptor(self.neighborhood(near, vectors)), near
 
     @staticmethod
     def _beside_networks(graph: Graph, vectors: Tensor) -> Graph:
@@ -170,10 +185,7 @@ class Potential(nn.Module):
     @own_modes(grad=False)
     def atomic_values(self, graph: Graph, head: int) -> Tensor:
         """What a head with a label says of each atom, (n_atoms,) float64, in the head's unit."""
-        graph = graph.usable()
-        vectors = graph.vectors.to(self.dtype).to(next(self.parameters()).device)
-        near = self._beside_networks(graph, vectors)
-        representation = self.descriptor(self.neighborhood(near, vectors))
+        representation, near = self._represented(graph)
         values: Tensor = self.heads[head](
             representation, near.types, near.structure, near.fparam, near.aparam
         )
@@ -251,9 +263,8 @@ class Potential(nn.Module):
                 "create_graph=True in the mode 'inference', in which forces cannot be differentiated; choose "
                 "another one: potential.use('training') or potential.use('reference')"
             )
-        device = next(self.parameters()).device
         graph = graph.usable()
-        vectors = differentiable(graph.vectors.to(self.dtype).to(device))
+        vectors = differentiable(graph.vectors.to(self.dtype).to(self.device))
         rigidity = self.rigidity(head)
         if forces_std and rigidity is None:
             name = self.config.heads[head].name
@@ -267,7 +278,6 @@ class Potential(nn.Module):
             pair_forces = gradient(atomic.sum(), vectors, create_graph=create_graph, retain_graph=kept)
         p = pair_forces.to(graph.vectors)  # dE/dd_ij, (n, k, 3), float64
         per_center = -torch.einsum("nka,nkb->nab", p, graph.vectors)
-        forces = scatter_forces(p, graph)
         zeros = p.new_zeros(graph.n_structures, 3, 3)
         deviations: dict[str, Tensor] = {}
         if rigidity is not None and features is not None:
@@ -275,9 +285,9 @@ class Potential(nn.Module):
                 deviations["forces_std"] = self._forces_std(graph, features, vectors, rigidity)
             hidden, device = features.detach(), features.device
             types, structure = graph.types.to(device), graph.structure.to(device)
-            deviations["atomic_std"] = rigidity.of_atoms(hidden, types).to(forces)
+            deviations["atomic_std"] = rigidity.of_atoms(hidden, types).to(p)
             of_structures = rigidity.of_structures(hidden, types, structure, graph.n_structures)
-            deviations["energy_std"] = of_structures.to(forces)
+            deviations["energy_std"] = of_structures.to(p)
         virial_of_atoms = None
         if atomic_virial:
             with torch.enable_grad():
@@ -285,7 +295,7 @@ class Potential(nn.Module):
         return Output(
             energy=atomic.new_zeros(graph.n_structures).index_add(0, graph.structure, atomic),
             atomic_energies=atomic,
-            forces=forces,
+            forces=p.sum(dim=1) - _to_neighbors(p, graph),  # F_i = sum_j (p_ij - p_ji)
             virial=zeros.index_add(0, graph.structure, per_center),
             atomic_virial=virial_of_atoms,
             **deviations,
@@ -307,8 +317,8 @@ class Potential(nn.Module):
         squares = graph.vectors.new_zeros(graph.n_atoms, 3)
         for draw in draws:
             with torch.enable_grad():
-                added = gradient((features * draw).sum(), vectors, retain_graph=True)
-            squares += scatter_forces(added.to(graph.vectors), graph).square()
+                added = gradient((features * draw).sum(), vectors, retain_graph=True).to(graph.vectors)
+            squares += (added.sum(dim=1) - _to_neighbors(added, graph)).square()
         return (squares / len(draws)).sqrt()
 
     def _atomic_virial(self, graph: Graph, atomic: Tensor, vectors: Tensor, p: Tensor) -> Tensor:
@@ -331,12 +341,7 @@ class Potential(nn.Module):
         return near_end + _to_neighbors(far_end * graph.mask[..., None, None], graph)
 
 
-def scatter_forces(p: Tensor, graph: Graph) -> Tensor:
-    """F_i = sum_j (p_ij - p_ji) from p_ij = dE/dd_ij, (n_atoms, 3)."""
-    return p.sum(dim=1).index_add(0, graph.neighbors.reshape(-1), p.reshape(-1, 3), alpha=-1.0)
-
-
 def _to_neighbors(values: Tensor, graph: Graph) -> Tensor:
-    """Sum (n, k, 3, 3) values at the neighbours' owners: (n_atoms, 3, 3)."""
-    out = values.new_zeros(graph.n_atoms, 3, 3)
-    return out.index_add(0, graph.neighbors.reshape(-1), values.reshape(-1, 3, 3))
+    """Sum (n, k, ...) values at the neighbours' owners: (n_atoms, ...)."""
+    out = values.new_zeros(graph.n_atoms, *values.shape[2:])
+    return out.index_add(0, graph.neighbors.flatten(), values.flatten(0, 1))
