@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from ase import Atoms, units
+from ase.cell import Cell
 from ase.geometry import find_mic
 
 from dpa2calc.files.figures import Axes, axes_for
@@ -65,9 +65,10 @@ class RelaxResult(Result):
             f"largest move       {self.largest_displacement():.4f} Å",
         ]
         if self.cell_freedom not in ("fixed", "positions"):
+            pressure = self.pressure / units.GPa
             before, after = Atoms(cell=self.start_cell).cell, Atoms(cell=self.cell).cell
             lines += [
-                f"stress deviation   {self.stress_deviation[-1] / units.GPa:.2g} GPa from {self._pressure()}",
+                f"stress deviation   {self.stress_deviation[-1] / units.GPa:.2g} GPa from {pressure:g} GPa",
                 f"cell before        {_cell_text(before)}",
                 f"cell after         {_cell_text(after)}",
                 f"volume             {before.volume:.4f} -> {after.volume:.4f} Å³",
@@ -81,9 +82,6 @@ class RelaxResult(Result):
         if self.reason:
             lines.append(self.reason)
         return "\n".join(lines)
-
-    def _pressure(self) -> str:
-        return f"{self.pressure / units.GPa:g} GPa"
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Largest force (left axis) and energy above the last (right axis) against the step."""
@@ -104,6 +102,6 @@ def _measure(vectors: np.ndarray) -> float:
     return float(np.sqrt(np.linalg.det(vectors @ vectors.T)))
 
 
-def _cell_text(cell: Any) -> str:
+def _cell_text(cell: Cell) -> str:
     a, b, c, alpha, beta, gamma = cell.cellpar()
     return f"{a:.4f} {b:.4f} {c:.4f} Å, {alpha:.3f} {beta:.3f} {gamma:.3f} deg"
