@@ -9,7 +9,6 @@ import copy
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
@@ -19,6 +18,7 @@ from dpa2calc.ambient import own_modes
 from dpa2calc.description import calculator_part, describe, settings
 from dpa2calc.engine.batches import evaluate_many
 from dpa2calc.engine.committee import MemberLike, ModelLike, each_spec, make_members
+from dpa2calc.engine.consumed import changes, snapshot
 from dpa2calc.engine.dense import (
     PER_ATOM,
     Results,
@@ -30,17 +30,19 @@ from dpa2calc.engine.dense import (
     split,
 )
 from dpa2calc.engine.dispersion import Dispersion, parse_dispersion
+from dpa2calc.engine.head_ranking import HeadFit, rank_heads
 from dpa2calc.engine.streaming import Streaming, why_not_streamed
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.typed import typed
 from dpa2calc.heads import check_known
-from dpa2calc.labels.names import set_labels
+from dpa2calc.model.rigidity import Rigidity
 from dpa2calc.progress import progress_bar
 from dpa2calc.structures.graph import Graph
 from dpa2calc.structures.graph_builder import GraphBuilder, graph_from_atoms
 from dpa2calc.structures.lattice import THINNEST
 from dpa2calc.validation import (
     DistanceCheck,
+    RangeCheck,
     check_device,
     check_dtype,
     check_finite,
@@ -62,7 +64,7 @@ class DPA2Calculator(Calculator):
         skin: Å; neighbours are searched in cutoff + skin and kept until atoms have moved that far. 0
             searches every time. Results do not depend on it.
         committee: further models, or (model, head) pairs where model None is the one above. Results are
-            then means, and `energy_std` (eV) and `forces_std` (eV/Å, (n_atoms, 3)) are added.
+            then means, and `energy_std` (eV) and `forces_std` (eV/Å, (n_atoms, 3)) are their spread.
         dispersion: adds D3(BJ): "d3bj" for the functional of the head, "d3bj:pbe" for that one, or a
             `Dispersion`. Energies and stresses of atoms are then not available, as D3 has no such parts.
         allow_unseen_elements: evaluate elements that the head never saw in training, instead of an error.
@@ -70,8 +72,9 @@ class DPA2Calculator(Calculator):
             DeepPot-SE, a little for DPA-2; forces change by less than 1e-7 eV/Å. None does what the file
             says (students are compressed). Needs Numba (CPU) or Triton (CUDA), which compile at first use.
 
-    Results: energy, free_energy, energies, forces; stress where a direction is periodic and the cell has
-    a volume (0.1 Å thick across the periodic directions at least); stresses (per atom) when asked for,
+    Results: energy, free_energy, energies, forces; `energy_std` and `energies_std` (eV) where the head knows
+    its uncertainty, and `forces_std` when asked for; stress where a direction is periodic and the cell has a
+    volume (0.1 Å thick across the periodic directions at least); stresses (per atom) when asked for,
     which takes message-passing models four backward passes.
 
     Any combination of periodic directions means just that, and a cell shorter than the cutoff uses all
@@ -114,11 +117,13 @@ class DPA2Calculator(Calculator):
         self.dispersion = parse_dispersion(dispersion, functional=self._members[0].head.functional)
         self._builders, self._streams = self._new_builders(), self._new_streams()
         self._check_distances = DistanceCheck(self._members[0].config.type_map)
+        self._check_range = RangeCheck(self._members[0].config.type_map, self.head, self._rigidity)
         super().__init__()
         if any(member.head.label for member in self._members):
             self.implemented_properties = [self._own_property()]
-        elif len(self._members) > 1:
-            self.implemented_properties = [*self.implemented_properties, "energy_std", "forces_std"]
+        elif len(self._members) > 1 or self._rigidity is not None:
+            kinds = ("energy", "forces") if len(self._members) > 1 else ("energy", "energies", "forces")
+            self.implemented_properties = [*self.implemented_properties, *(f"{kind}_std" for kind in kinds)]
         if self.dispersion is not None:
             self.implemented_properties = [p for p in self.implemented_properties if p not in PER_ATOM]
         self.parameters = settings(self._members, self.dispersion, device=chosen_device, skin=self.skin)
@@ -178,13 +183,15 @@ class DPA2Calculator(Calculator):
                 f"at least {THINNEST} Å thick where it is not periodic (atoms.center(vacuum=..., axis=...))"
             )
         per_atom = "stresses" in properties
-        results = None if per_atom else self._stream(atoms)
+        forces_std = "forces_std" in properties and len(self._members) == 1
+        results = None if per_atom or forces_std else self._stream(atoms)
         if results is None:
             graphs = self._graphs(atoms, positions=per_atom)
-            (results,) = compute(self._members, graphs, [atoms], stresses=per_atom)
+            (results,) = compute(self._members, graphs, [atoms], stresses=per_atom, forces_std=forces_std)
         add_dispersion(results, atoms, self.dispersion)
         check_finite(results)
-        self.atoms = self._snapshot(atoms)
+        self._check_range(atoms, results)
+        self.atoms = snapshot(atoms, self._members)
         self.results = results
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
@@ -193,18 +200,7 @@ class DPA2Calculator(Calculator):
         These are positions, numbers, cell and pbc, and info['fparam'], arrays['aparam'] where a head
         takes them. `tol` is ignored: any difference counts.
         """
-        old = self.atoms
-        if old is None:
-            return list(all_changes)
-        pairs: dict[str, tuple[npt.ArrayLike | None, npt.ArrayLike | None]] = {
-            "positions": (old.positions, atoms.positions),
-            "numbers": (old.numbers, atoms.numbers),
-            "cell": (old.cell.array, atoms.cell.array),
-            "pbc": (old.pbc, atoms.pbc),
-        }
-        now = self._parameters(atoms)
-        pairs |= {name: (value, now[name]) for name, value in self._parameters(old).items()}
-        return [name for name, (a, b) in pairs.items() if not np.array_equal(a, b)]  # type: ignore[arg-type]
+        return list(all_changes) if self.atoms is None else changes(self.atoms, atoms, self._members)
 
     def export_properties(self) -> Properties:
         """The results that ASE knows by name."""
@@ -219,6 +215,7 @@ class DPA2Calculator(Calculator):
         *,
         batch_atoms: int = 1024,
         stresses: bool = False,
+        forces_std: bool = False,
         progress: bool = False,
     ) -> list[Results]:
         """Results of many structures of any size and composition, in their order.
@@ -230,6 +227,7 @@ class DPA2Calculator(Calculator):
             structures: any number of `ase.Atoms`; they are not changed.
             batch_atoms: larger is faster on a GPU and takes more memory.
             stresses: also per-atom stresses.
+            forces_std: also standard deviations of forces, where the head knows its uncertainty.
             progress: show a bar on stderr.
 
         Raises:
@@ -238,18 +236,20 @@ class DPA2Calculator(Calculator):
         if isinstance(structures, Atoms):
             raise StructureError("evaluate takes a list of structures; write calc.evaluate([atoms])")
         stresses = typed(bool, stresses, "stresses")
+        forces_std = typed(bool, forces_std, "forces_std") and len(self._members) == 1
         if typed(int, batch_atoms, "batch_atoms") < 1:
             raise ConfigError(f"batch_atoms = {batch_atoms}; it must be at least 1")
         listed = list(structures)
-
         with progress_bar(total=len(listed), unit="structure", shown=progress) as bar:
             return evaluate_many(
                 self._members,
                 listed,
                 check=self._check,
                 inspect=self._check_distances,
+                look=self._check_range,
                 batch_atoms=batch_atoms,
                 stresses=stresses,
+                forces_std=forces_std,
                 dispersion=self.dispersion,
                 done=bar.update,
             )
@@ -265,6 +265,11 @@ class DPA2Calculator(Calculator):
         check_finite({"descriptors": descriptors})
         return descriptors
 
+    @own_modes()
+    def rank_heads(self, atoms: Atoms) -> tuple[HeadFit, ...]:
+        """The heads that saw all elements of a structure (else ElementError), the surest first."""
+        return rank_heads(self._members[0].potential, atoms)
+
     # -- copies -----------------------------------------------------------------------------------
 
     @own_modes()
@@ -274,6 +279,7 @@ class DPA2Calculator(Calculator):
         new.__dict__.update(self.__dict__)
         new._builders, new._streams = new._new_builders(), new._new_streams()
         new._check_distances = copy.copy(self._check_distances)
+        new._check_range = copy.copy(self._check_range)
         new.parameters, new.results = dict(self.parameters), dict(self.results)
         return new
 
@@ -320,6 +326,12 @@ class DPA2Calculator(Calculator):
             self._members, atoms, lambda spec: builders[spec](atoms, positions=positions, inspect=check)
         )
 
+    @property
+    def _rigidity(self) -> Rigidity | None:
+        """How sure a single model is; a committee says so in its own way."""
+        first = self._members[0]
+        return first.potential.rigidity(first.head_index) if len(self._members) == 1 else None
+
     def _own_property(self) -> str:
         """The property of heads without energies; refuses to mix them with what belongs to energies."""
         made = {member.head.name: member.head.label or "energies" for member in self._members}
@@ -335,15 +347,3 @@ class DPA2Calculator(Calculator):
             for member in self._members:
                 check_known(set(checked.symbols), member.head, member.config.heads)
         return checked
-
-    def _parameters(self, atoms: Atoms) -> dict[str, npt.ArrayLike | None]:
-        """Frame and atomic parameters of a structure, as far as a head takes them."""
-        found = {"fparam": atoms.info.get("fparam"), "aparam": atoms.arrays.get("aparam")}
-        fittings = [member.head.fitting for member in self._members]
-        return {name: v for name, v in found.items() if any(getattr(f, f"numb_{name}") for f in fittings)}
-
-    def _snapshot(self, atoms: Atoms) -> Atoms:
-        """Own copies of what was consumed, for `check_state`."""
-        kept = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-        set_labels(kept, self._parameters(atoms))
-        return kept

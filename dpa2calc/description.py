@@ -156,6 +156,10 @@ def describe(potential: Potential, label: str, *, head: str | None = None) -> st
     lines.append(f"{len(potential.config.heads)} head{'s' if len(potential.config.heads) > 1 else ''}")
     lines.append(list_heads(heads))
     lines += [f"{h.name} predicts {h.label} ({h.unit or 'no unit'}), no energies" for h in heads if h.label]
+    for place, head_config in enumerate(potential.config.heads):
+        rigidity = potential.rigidity(place)
+        if rigidity is not None and head_config in heads:
+            lines.append(f"{head_config.name}: uncertainty {rigidity.facts}")
     for chosen in heads:
         if chosen.info:
             lines.append(f"{chosen.name}:")

@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from ase import Atoms
-from ase.data import atomic_numbers, covalent_radii
+from ase.data import atomic_numbers, chemical_symbols, covalent_radii
 from torch import Tensor
 
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.model.config import FittingConfig
+from dpa2calc.model.rigidity import Rigidity
 
 # Below this distance two atoms are the same atom written twice; no model has an answer.
 COINCIDENT = 0.01  # Å
@@ -100,6 +101,44 @@ class DistanceCheck:
         )
 
 
+class RangeCheck:
+    """Warns once, about the first atom far beyond what the head was trained on.
+
+    Far is `FACTOR` times the deviation that all but one in a thousand training atoms of the element have.
+    """
+
+    FACTOR = 3.0
+
+    def __init__(self, type_map: Sequence[str], head: str, rigidity: Rigidity | None) -> None:
+        self.head, self.warned = head, rigidity is None
+        self.limits = np.full(len(chemical_symbols), np.inf)  # by atomic number, eV
+        if rigidity is not None:
+            for symbol, limit in zip(type_map, rigidity.limits.tolist()):
+                if limit > 0 and symbol in atomic_numbers:
+                    self.limits[atomic_numbers[symbol]] = limit
+
+    def __call__(self, atoms: Atoms, results: Mapping[str, npt.ArrayLike]) -> None:
+        """Look at the results of one structure; those without `energies_std` are passed over."""
+        values = results.get("energies_std")
+        if self.warned or values is None:
+            return
+        ratios = np.asarray(values) / self.limits[atoms.numbers]
+        worst = int(ratios.argmax())
+        if ratios[worst] <= self.FACTOR:
+            return
+        self.warned = True
+        many = int((ratios > self.FACTOR).sum())
+        warnings.warn(
+            f"atom {worst} ({atoms.symbols[worst]}) of {atoms.get_chemical_formula()} is far from what head "
+            f"{self.head!r} was trained on: the deviation of its energy is {ratios[worst]:.1f} times the "
+            f"largest usual one of the training set ({many} of {len(atoms)} atoms are beyond "
+            f"{self.FACTOR:g} times). Do not rely on these numbers: look for a better head "
+            "(`dpa2calc heads`, calc.rank_heads), fine-tune on such structures, or end runs with "
+            "uncertainty_limit (said once by this calculator)",
+            stacklevel=2,
+        )
+
+
 def _pair(i: Tensor, j: Tensor, squares: Tensor) -> tuple[int, int]:
     """The two atoms of the smallest entry, the lower index first."""
     at = int(squares.argmin())
@@ -131,6 +170,7 @@ def check_finite(results: Mapping[str, npt.ArrayLike]) -> None:
 _OF_ATOMS = {
     "forces": "the force on",
     "energies": "the energy of",
+    "energies_std": "the standard deviation of the energy of",
     "stresses": "the stress of",
     "forces_std": "the standard deviation of the force on",
     "descriptors": "the descriptor of",

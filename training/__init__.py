@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from .evaluate import Errors, Evaluation, evaluate
     from .learning_curve import LearningCurve, fine_tuned, from_scratch, learning_curve
+    from .uncertainty import add_uncertainty
 
 # Public names by module, from here (a dot more: from the core). Imported when first used, so that the command
 # line reads its options without torch.
@@ -61,6 +62,7 @@ _MODULES = {
     "runs.processes": ("Processes",),
     "runs.result": ("TrainResult",),
     ".labels.names": ("LabelKeys",),
+    "uncertainty": ("add_uncertainty",),
 }
 _PUBLIC = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -83,6 +85,7 @@ __all__ = [
     "TrainConfig",
     "TrainResult",
     "TrainingSet",
+    "add_uncertainty",
     "check_dataset",
     "clean",
     "distill",

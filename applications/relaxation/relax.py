@@ -21,6 +21,7 @@ from dpa2calc.applications.shared.structures import (
     quiet_spglib,
 )
 from dpa2calc.dynamics.frames import FrameWriter, make_frame
+from dpa2calc.dynamics.guards import over_uncertainty
 from dpa2calc.dynamics.strain import PeriodicStrain, check_partly_periodic
 from dpa2calc.dynamics.words import RENAMED, earlier_word
 from dpa2calc.errors import ConfigError, StructureError
@@ -44,6 +45,7 @@ class _Settings(Relaxation):
     """A relaxation that ends where both forces and stress are below limits of their own."""
 
     smax_gpa: float
+    uncertainty_limit: float | None = None
 
     def decisive(self) -> Part:
         """The options that a resumed relaxation must keep; limits and optimiser may change on the way."""
@@ -64,6 +66,7 @@ def relax(
     keep_symmetry: bool = False,
     symprec: float = 0.01,
     max_steps: int = 500,
+    uncertainty_limit: float | None = None,
     trajectory: PathLike | None = None,
     overwrite: bool = False,
     progress: bool = True,
@@ -87,6 +90,7 @@ def relax(
             minimum.
         keep_symmetry: keep the space group of the start, found within `symprec` Å (needs spglib).
         max_steps: in all; reaching it is a warning, and `converged` is False.
+        uncertainty_limit: eV; reaching an `energies_std` above it ends the relaxation, with a warning.
         trajectory: `.traj` or `.extxyz` of all steps. If the file exists, the relaxation resumes from its
             last frame, unless `overwrite`; structure, calculator, cell, pressure and symmetry must be those
             of the first call.
@@ -106,7 +110,7 @@ def relax(
     """
     settings = _Settings(
         fmax=fmax, smax_gpa=smax_gpa, free=_free(relax, cell), pressure_gpa=pressure_gpa, optimizer=optimizer,
-        symmetry=keep_symmetry, symprec=symprec, max_steps=max_steps,
+        symmetry=keep_symmetry, symprec=symprec, max_steps=max_steps, uncertainty_limit=uncertainty_limit,
     )  # fmt: skip
     start, calculator = checked_copy(atoms, what="relax", periodic=False)
     _check(settings, start, calculator)
@@ -144,6 +148,8 @@ def _check(settings: _Settings, atoms: Atoms, calculator: Calculator) -> None:
     check_symprec(settings.symprec)
     for name in ("fmax", "smax_gpa"):
         positive(name, getattr(settings, name))
+    if settings.uncertainty_limit is not None:
+        positive("uncertainty_limit", settings.uncertainty_limit)
     if settings.max_steps < 1:
         raise ConfigError(f"max_steps is {settings.max_steps}; it must be at least 1")
     if not moves_cell(settings.free):
@@ -192,6 +198,8 @@ def _optimise(
             history.append(row)
             if writer and (step > done or not done):
                 writer.write(_frame(work, step))
+            if doubt := over_uncertainty(work, settings.uncertainty_limit):
+                return history, f"stopped at step {step}: {doubt}"
             bar.set_postfix_str(f"E={row[1]:.5f} eV, fmax={row[2]:.2g} eV/Å, smax={row[3]:.2g} GPa")
             if row[2] <= settings.fmax and row[3] <= settings.smax_gpa:
                 return history, ""

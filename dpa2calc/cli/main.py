@@ -18,6 +18,7 @@ from dpa2calc.version import __version__
 VERBS: dict[str, tuple[str, str]] = {
     "models": ("models.models", "models by name: inside the package, or published and downloaded when used"),
     "describe": ("models.describe", "what a model is: heads, elements, functionals, sizes, training figures"),
+    "heads": ("models.heads", "which heads of a model suit a structure, and may be trusted there"),
     "evaluate": (
         "training.evaluate",
         "energies, forces and stresses of structures; errors against labels in the file",
@@ -43,6 +44,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "train": ("training.train", "train a model on one dataset or several (a head for each)"),
     "finetune": ("training.finetune", "carry a pre-trained model over to new data"),
     "distill": ("training.distill", "teach a small, fast student what a large model knows"),
+    "uncertainty": ("training.uncertainty", "measure how sure a model is, for one that does not know it"),
     "compress": (
         "models.compress",
         "tabulate a student's embedding: error and size, a file that opens compressed",

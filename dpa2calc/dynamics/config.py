@@ -66,6 +66,7 @@ class MDConfig:
     lost_distance: float | None = 10.0  # an atom whose nearest neighbour is farther is lost (with the log)
     volume_limit: float | None = 3.0  # NPT: largest ratio, either way, of the volume to the first one
     committee_limit: float | None = None  # largest entry of calc.results["forces_std"]
+    uncertainty_limit: float | None = None  # eV, largest entry of calc.results["energies_std"]
 
     def __post_init__(self) -> None:
         motion = current_word(self.cell_motion, get_args(CellMotion), "cell_motion", stacklevel=4)

@@ -56,7 +56,8 @@ class Guard:
         reason = reason or _over(
             "{} moved {:.3g} Å in one step", moved, config.step_limit, "step_limit", atoms
         )
-        return reason or self._check_volume(atoms) or self._check_committee(atoms)
+        reason = reason or self._check_volume(atoms) or self._check_committee(atoms)
+        return reason or over_uncertainty(atoms, config.uncertainty_limit)
 
     def check_distances(self, atoms: Atoms) -> str | None:
         """Checks that need neighbours: overlapping and lost atoms."""
@@ -110,6 +111,20 @@ class Guard:
         return _over(
             "the committee's forces on {} deviate by {:.3g} eV/Å", deviation, limit, "committee_limit", atoms
         )
+
+
+def over_uncertainty(atoms: Atoms, limit: float | None) -> str | None:
+    """What is wrong where a model is less sure of an atom's energy than `limit` (eV), or None."""
+    if limit is None:
+        return None
+    deviation = atoms.calc.results.get("energies_std")
+    if deviation is None:
+        return (
+            "uncertainty_limit is set, but the calculator gives no 'energies_std'; use a single model whose "
+            "uncertainty was measured (`dpa2calc uncertainty`), or committee_limit with a committee"
+        )
+    text = "the energy of {} is known to {:.3g} eV"
+    return _over(text, np.asarray(deviation), limit, "uncertainty_limit", atoms)
 
 
 def check_atoms(atoms: Atoms, config: MDConfig) -> None:

@@ -69,8 +69,10 @@ def evaluate_many(
     *,
     check: Callable[[Atoms], object],
     inspect: Inspector,
+    look: Callable[[Atoms, Results], None] = lambda atoms, result: None,
     batch_atoms: int,
     stresses: bool,
+    forces_std: bool = False,
     dispersion: Dispersion | None,
     done: Callable[[int], object],
 ) -> list[Results]:
@@ -78,7 +80,7 @@ def evaluate_many(
 
     Args:
         check: refuses a structure before anything is computed.
-        inspect: looks at the distances in each structure.
+        inspect: looks at the distances in each structure. look: at its results.
         done: told how many more structures are finished.
     """
     for index, atoms in enumerate(structures):
@@ -93,11 +95,12 @@ def evaluate_many(
                 build = partial(graph_from_atoms, atoms, positions=stresses, inspect=inspect)
                 columns.append(member_graphs(members, atoms, build))
         graphs = [collate(list(column)) for column in zip(*columns)]
-        results = compute(members, graphs, chosen, stresses=stresses)
+        results = compute(members, graphs, chosen, stresses=stresses, forces_std=forces_std)
         for index, atoms, result in zip(places, chosen, results):
             with naming(index, atoms):
                 add_dispersion(result, atoms, dispersion)
                 check_finite(result)
+                look(atoms, result)
         return results
 
     return in_order(in_batches(work, [len(atoms) for atoms in structures], batch_atoms), done)

@@ -72,12 +72,15 @@ class Member:
             "head_index": self.head_index,
             "label": self.label,
             "compressed": self.potential.compression is not None,
+            "rigidities": [head.rigidity for head in self.potential.heads],
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         device = check_device(state["device"], state["dtype"])
         potential = blank_potential(state["config"], dtype=state["dtype"])
         potential.load_state_dict(state["weights"])
+        for made, rigidity in zip(potential.heads, state.get("rigidities", ())):
+            made.rigidity = rigidity
         if state.get("compressed"):
             potential, _ = compress(potential, device=device)
         object.__setattr__(self, "potential", freeze(potential, device))

@@ -43,13 +43,19 @@ def member_graphs(
 
 
 def compute(
-    members: Sequence[Member], graphs: Sequence[Graph], structures: Sequence[Atoms], *, stresses: bool = False
+    members: Sequence[Member],
+    graphs: Sequence[Graph],
+    structures: Sequence[Atoms],
+    *,
+    stresses: bool = False,
+    forces_std: bool = False,
 ) -> list[Results]:
     """Results of every structure in a batch, combined over the members.
 
     Args:
         graphs: one collated graph for each member, on the CPU or on the member's device.
         stresses: also per-atom stresses (needs `positions` in the graphs).
+        forces_std: also the deviations of forces of a single model.
     """
     per_member: list[list[Results]] = []
     for member, graph in zip(members, graphs):
@@ -60,7 +66,7 @@ def compute(
             per_member.append([{member.head.label: part.copy()} for part in parts])
             continue
         output = member.potential.compute(
-            graph.to(member.graph_device), member.head_index, atomic_virial=stresses
+            graph.to(member.graph_device), member.head_index, atomic_virial=stresses, forces_std=forces_std
         )
         per_member.append(split(output, structures))
     return [combine(results) for results in zip(*per_member)]
@@ -96,7 +102,7 @@ def combine(results: Sequence[Results]) -> Results:
     if len(results) == 1:
         return results[0]
     out: Results = {}
-    for key in results[0]:
+    for key in (key for key in results[0] if not key.endswith("_std")):  # a member's own doubt is another
         if all(key in result for result in results):
             values = np.array([result[key] for result in results])
             out[key] = float(values.mean()) if values.ndim == 1 else values.mean(axis=0)
@@ -117,7 +123,10 @@ def split(output: Output, structures: Sequence[Atoms]) -> list[Results]:
         x.detach().cpu().numpy()
         for x in (output.energy, output.atomic_energies, output.forces, output.virial)
     )
-    per_atom = None if output.atomic_virial is None else output.atomic_virial.detach().cpu().numpy()
+    per_atom, energy_std, energies_std, forces_std = (
+        None if x is None else x.detach().cpu().numpy()
+        for x in (output.atomic_virial, output.energy_std, output.atomic_std, output.forces_std)
+    )
     results: list[Results] = []
     start = 0
     for index, atoms in enumerate(structures):
@@ -129,6 +138,11 @@ def split(output: Output, structures: Sequence[Atoms]) -> list[Results]:
             "energies": energies[rows].copy(),
             "forces": forces[rows].copy(),
         }
+        if energy_std is not None and energies_std is not None:
+            result["energy_std"] = float(energy_std[index])
+            result["energies_std"] = energies_std[rows].copy()
+        if forces_std is not None:
+            result["forces_std"] = forces_std[rows].copy()
         if has_stress(atoms):
             result["stress"] = _stress(virial[index], atoms)
             if per_atom is not None:

@@ -11,11 +11,13 @@ Each atom's energy depends on its own pair vectors alone, so a block is finished
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
 from ase import Atoms
+from torch import Tensor
 
 from dpa2calc.engine.arguments import block_head, kernel_arguments, why_no_block_head
 from dpa2calc.errors import StructureError
@@ -23,6 +25,7 @@ from dpa2calc.kernels.streaming.compact import CompactList, CompactPairs
 from dpa2calc.kernels.streaming.tuples import Model, System
 from dpa2calc.kernels.threads import Workers
 from dpa2calc.model.potential import Output, Potential
+from dpa2calc.model.rigidity import Rigidity
 from dpa2calc.structures.graph_spec import type_indices
 from dpa2calc.structures.search import check_geometry
 from dpa2calc.validation import DistanceCheck
@@ -124,7 +127,8 @@ class Streaming:
         block = -(-n // (rounds * workers.count))
         blocks = list(self._blocks(kinds[:n], block))
         sums = [_Sums(len(types), len(model.sel)) for _ in range(min(workers.count, len(blocks)))]
-        energies, limits = np.empty(n), check.inverse_squares
+        energies, stds, limits = np.empty(n), np.empty(n), check.inverse_squares
+        rigidity = self.potential.rigidity(self.head_index)
         too_many = False
 
         def work(part: int, ranges: Iterable[tuple[int, int]]) -> None:
@@ -138,14 +142,24 @@ class Streaming:
                 too_many = too_many or (self._most is not None and bool((own.counts > self._most).any()))
                 if too_many:
                     return
-                energies[begin:end] = self.head(descriptors[: end - begin], kinds[begin:end])
+                energies[begin:end], features = self.head(descriptors[: end - begin], kinds[begin:end])
+                if rigidity is not None:
+                    of_block = torch.from_numpy(kinds[begin:end])
+                    stds[begin:end] = rigidity.of_atoms(features, of_block).numpy()
+                    made_sums = rigidity.sums(features, of_block)
+                    own.features = made_sums if own.features is None else own.features + made_sums
                 backward(begin, end, begin, system, *made, own.forces, own.virial, sizes, axis)
 
         workers.share(work, blocks)
         if too_many:
             return None
         self._check_distances(sums, pairs, types, check)
-        return _output(energies, sums, pairs.order)
+        output = _output(energies, sums, pairs.order)
+        return (
+            output
+            if rigidity is None or n == 0
+            else _with_deviations(output, rigidity, stds, sums, pairs.order)
+        )
 
     def _blocks(self, kinds: np.ndarray, block: int) -> Iterator[tuple[int, int]]:
         """Ranges of rows; where each type has a fitting net of its own, a range has one type."""
@@ -185,6 +199,7 @@ class _Sums:
         # squared distance, the two rows.
         self.closest = np.array([[np.inf, np.inf, 0.0, 0.0]] * 2)
         self.counts = np.zeros(n_counts, dtype=np.int64)
+        self.features: Tensor | None = None  # of the last layer, where a rigidity asks for them
 
 
 def _output(energies: np.ndarray, sums: list[_Sums], order: np.ndarray) -> Output:
@@ -200,4 +215,16 @@ def _output(energies: np.ndarray, sums: list[_Sums], order: np.ndarray) -> Outpu
         atomic_energies=torch.from_numpy(atomic),
         forces=torch.from_numpy(forces),
         virial=torch.from_numpy(virial[None]),
+    )
+
+
+def _with_deviations(
+    output: Output, rigidity: Rigidity, stds: np.ndarray, sums: list[_Sums], order: np.ndarray
+) -> Output:
+    """The output with standard deviations of the energy and of those of atoms."""
+    atomic = np.empty_like(stds)
+    atomic[order[: len(stds)]] = stds
+    features = torch.stack([own.features for own in sums if own.features is not None]).sum(dim=0)
+    return dataclasses.replace(
+        output, energy_std=rigidity.of_sums(features[None]).double(), atomic_std=torch.from_numpy(atomic)
     )

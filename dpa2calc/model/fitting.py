@@ -48,16 +48,38 @@ class EnergyHead(Head):
         aparam: Tensor | None = None,
     ) -> Tensor:
         """Energies (n_atoms,) in eV, float64, the element's bias included."""
+        return self.with_features(descriptor, types, structure, fparam, aparam)[0]
+
+    def with_features(
+        self,
+        descriptor: Tensor,
+        types: Tensor,
+        structure: Tensor,
+        fparam: Tensor | None = None,
+        aparam: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Energies as `forward`, and the features (n_atoms, m) of which they are a linear function."""
         extras = self.extra_inputs(types.shape[0], structure, fparam, aparam, descriptor)
-        values = self.fitted(torch.cat([descriptor, *extras], dim=-1), types)
+        features = self.hidden(torch.cat([descriptor, *extras], dim=-1), types)
+        values = self.ended(features, types)
         if self.config.atom_ener:
-            vacuum = self.fitted(torch.cat([torch.zeros_like(descriptor), *extras], dim=-1), types)
-            values = values - vacuum * self._has_vacuum(types)
+            vacuum = self.hidden(torch.cat([torch.zeros_like(descriptor), *extras], dim=-1), types)
+            removed = self._has_vacuum(types)
+            values = values - self.ended(vacuum, types) * removed
+            features = features - vacuum * removed.unsqueeze(1)
+        for kind in self.config.exclude_types:
+            features = features.masked_fill((types == kind).unsqueeze(1), 0.0)
         types = types.to(self.out_bias.values.device)
         energies = values.to(self.out_bias.values) + self.bias_atom_e.values[types]
         for kind in self.config.exclude_types:
             energies = torch.where(types == kind, 0.0, energies)
-        return energies + self.out_bias.values[types]
+        return energies + self.out_bias.values[types], features
+
+    def why_no_rigidity(self) -> str | None:
+        """The reason why it cannot say how sure it is, or None."""
+        if type(self).forward is not EnergyHead.forward:
+            return f"{type(self).__name__} makes energies in a way of its own, not from a last linear layer"
+        return None
 
     def _has_vacuum(self, types: Tensor) -> Tensor:
         """True for atoms whose vacuum energy is removed: all with one net, else types with an entry."""

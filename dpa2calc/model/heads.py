@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from dpa2calc.errors import StructureError
 from dpa2calc.model.config import HeadConfig
 from dpa2calc.model.layers import MLP
+from dpa2calc.model.rigidity import Rigidity
 
 # Where the class of each kind is; imported when a model with such a head is built.
 _CLASSES: dict[str, str | type[Head]] = {"energy": "dpa2calc.model.fitting:EnergyHead"}
@@ -43,6 +45,8 @@ class Head(nn.Module):
             self.register_buffer(f"{name}_inv_std", torch.ones(size, dtype=torch.float32) if size else None)
         case = torch.zeros(c.dim_case_embd, dtype=torch.float32) if c.dim_case_embd else None
         self.register_buffer("case_embd", case)
+        # How sure it is, where that was measured; not a weight, and gone when weights are trained.
+        self.rigidity: Rigidity | None = None
 
     def forward(
         self,
@@ -79,13 +83,24 @@ class Head(nn.Module):
 
     def fitted(self, inputs: Tensor, types: Tensor) -> Tensor:
         """Output of the net, or of the net of each atom's type, (n_atoms,)."""
+        return self._by_net(MLP.__call__, inputs, types, 1).squeeze(-1)
+
+    def hidden(self, inputs: Tensor, types: Tensor) -> Tensor:
+        """The last hidden layer of the net, or of the net of each atom's type, (n_atoms, m)."""
+        return self._by_net(MLP.hidden, inputs, types, self.config.neuron[-1])
+
+    def ended(self, hidden: Tensor, types: Tensor) -> Tensor:
+        """Output of the net, (n_atoms,), from its last hidden layer."""
+        return self._by_net(MLP.ended, hidden, types, 1).squeeze(-1)
+
+    def _by_net(self, apply: Callable[[MLP, Tensor], Tensor], x: Tensor, types: Tensor, width: int) -> Tensor:
         if self.mixed_types:
-            return self.nets[0](inputs).squeeze(-1)
-        out = inputs.new_zeros(inputs.shape[0])
+            return apply(self.nets[0], x)  # type: ignore[arg-type]
+        out = x.new_zeros(x.shape[0], width)
         for kind, net in enumerate(self.nets):
             atoms = (types == kind).nonzero().squeeze(1)
             if atoms.numel():
-                out = out.index_copy(0, atoms, net(inputs[atoms]).squeeze(-1))
+                out = out.index_copy(0, atoms, apply(net, x[atoms]))  # type: ignore[arg-type]
         return out
 
     def extra_inputs(

@@ -101,6 +101,15 @@ class MLP(Operator):
         """(..., n_in) -> (..., n_out)"""
         return self.backend.residual_net(self.net, x)
 
+    def hidden(self, x: Tensor) -> Tensor:
+        """The last layer before the linear end: (..., n_in) -> (..., widths[-1])"""
+        return self.backend.residual_net(self.net._replace(end=None), x)
+
+    def ended(self, hidden: Tensor) -> Tensor:
+        """The rest: (..., widths[-1]) -> (..., n_out)"""
+        end = self.net.end
+        return hidden if end is None else linear(end, hidden)
+
 
 class LayerNorm(nn.Module):
     """Layer normalisation over the last axis with the biased variance."""

@@ -22,6 +22,7 @@ from dpa2calc.model.fitting import EnergyHead
 from dpa2calc.model.heads import build_head
 from dpa2calc.model.layers import Operator
 from dpa2calc.model.neighborhood import Neighborhood, type_pair_mask
+from dpa2calc.model.rigidity import Rigidity
 from dpa2calc.structures.graph import Graph
 
 
@@ -31,6 +32,9 @@ class Output:
 
     energy (n_structures,); atomic_energies (n_atoms,); forces (n_atoms, 3); virial (n_structures, 3, 3)
     = sum_i F_i (x) r_i, so stress = -(W + W^T) / 2V; atomic_virial (n_atoms, 3, 3) or None.
+
+    Standard deviations, of a head whose rigidity is known: energy_std (n_structures,), atomic_std (n_atoms,),
+    and forces_std (n_atoms, 3) where it was asked for; else None.
     """
 
     energy: Tensor
@@ -38,6 +42,9 @@ class Output:
     forces: Tensor
     virial: Tensor
     atomic_virial: Tensor | None = None
+    energy_std: Tensor | None = None
+    atomic_std: Tensor | None = None
+    forces_std: Tensor | None = None
 
 
 class Potential(nn.Module):
@@ -191,6 +198,20 @@ class Potential(nn.Module):
         Raises:
             ConfigError: the head predicts something else.
         """
+        return self._atomic(graph, vectors, head, features=False)[0]
+
+    @own_modes(grad=False)
+    def features(self, graph: Graph, head: int = 0) -> tuple[Tensor, Tensor]:
+        """Energies (n_atoms,), and what they are linear functions of, the last hidden layer (n_atoms, m)."""
+        graph = graph.usable()
+        vectors = graph.vectors.to(self.dtype).to(next(self.parameters()).device)
+        energies, features = self._atomic(graph, vectors, head, features=True)
+        assert features is not None
+        return energies, features
+
+    def _atomic(
+        self, graph: Graph, vectors: Tensor, head: int, *, features: bool
+    ) -> tuple[Tensor, Tensor | None]:
         chosen = self.heads[head]
         if not isinstance(chosen, EnergyHead):
             config = self.config.heads[head]
@@ -200,15 +221,20 @@ class Potential(nn.Module):
             )
         near = self._beside_networks(graph, vectors)
         hood = self.neighborhood(near, vectors)
-        fitted = chosen(self.descriptor(hood), near.types, near.structure, near.fparam, near.aparam)
+        given = (self.descriptor(hood), near.types, near.structure, near.fparam, near.aparam)
+        fitted, hidden = chosen.with_features(*given) if features else (chosen(*given), None)
         if self.bridging is not None:
             weight, table = self.bridging(hood)
             # The table is given the element's bias too, so that the energy of separated atoms is the same.
             table = table + chosen.out_bias.values[graph.types]
             fitted = (1.0 - weight) * fitted + weight * table
+            hidden = None if hidden is None else (1.0 - weight).to(hidden).unsqueeze(1) * hidden
         for kind in self.config.atom_exclude_types:
-            fitted = torch.where(graph.types == kind, 0.0, fitted)
-        return fitted
+            excluded = graph.types == kind
+            fitted = torch.where(excluded, 0.0, fitted)
+            if hidden is not None:
+                hidden = hidden.masked_fill(excluded.to(hidden.device).unsqueeze(1), 0.0)
+        return fitted, hidden
 
     @own_modes(grad=False)
     def compute(
@@ -219,6 +245,7 @@ class Potential(nn.Module):
         create_graph: bool = False,
         atomic_virial: bool = False,
         centers: int | None = None,
+        forces_std: bool = False,
     ) -> Output:
         """Energies, forces and virials of every structure in the graph.
 
@@ -228,9 +255,10 @@ class Potential(nn.Module):
             atomic_virial: also (n_atoms, 3, 3) virials; for message passing models this takes four
                 backward passes instead of one, and needs `graph.positions`.
             centers: only the energies of the first so many atoms, without atomic virials.
+            forces_std: also deviations of forces, `rigidity.MEMBERS` more backward passes.
 
         Raises:
-            ConfigError: `create_graph` in the mode "inference".
+            ConfigError: `create_graph` in the mode "inference"; `forces_std` of a head without a rigidity.
         """
         if create_graph and self.mode == "inference":
             raise ConfigError(
@@ -239,14 +267,29 @@ class Potential(nn.Module):
             )
         graph = graph.usable()
         vectors = differentiable(graph.vectors.to(self.dtype).to(self.device))
-        with torch.enable_grad():
-            atomic = self.atomic_energies(graph, vectors, head)[:centers]
-            pair_forces = gradient(
-                atomic.sum(), vectors, create_graph=create_graph, retain_graph=create_graph or atomic_virial
+        rigidity = self.rigidity(head)
+        if forces_std and rigidity is None:
+            raise ConfigError(
+                f"there is no forces_std, as the uncertainty of head {self.config.heads[head].name!r} was never "
+                "measured; do it with `dpa2calc uncertainty MODEL --data ...`, or use a committee"
             )
+        kept = create_graph or atomic_virial or forces_std
+        with torch.enable_grad():
+            atomic, features = self._atomic(graph, vectors, head, features=rigidity is not None)
+            atomic = atomic[:centers]
+            pair_forces = gradient(atomic.sum(), vectors, create_graph=create_graph, retain_graph=kept)
         p = pair_forces.to(graph.vectors)  # dE/dd_ij, (n, k, 3), float64
         per_center = -torch.einsum("nka,nkb->nab", p, graph.vectors)
         zeros = p.new_zeros(graph.n_structures, 3, 3)
+        deviations: dict[str, Tensor] = {}
+        if rigidity is not None and features is not None:
+            if forces_std:
+                deviations["forces_std"] = self._forces_std(graph, features, vectors, rigidity)
+            hidden, device = features[:centers].detach(), features.device
+            types, structure = graph.types[:centers].to(device), graph.structure[:centers].to(device)
+            deviations["atomic_std"] = rigidity.of_atoms(hidden, types).to(p)
+            of_structures = rigidity.of_structures(hidden, types, structure, graph.n_structures)
+            deviations["energy_std"] = of_structures.to(p)
         virial_of_atoms = None
         if atomic_virial:
             with torch.enable_grad():
@@ -257,7 +300,27 @@ class Potential(nn.Module):
             forces=p.sum(dim=1) - _to_neighbors(p, graph),  # F_i = sum_j (p_ij - p_ji)
             virial=zeros.index_add(0, graph.structure, per_center),
             atomic_virial=virial_of_atoms,
+            **deviations,
         )
+
+    def rigidity(self, head: int) -> Rigidity | None:
+        """How sure a head is, where that was measured."""
+        return self.heads[head].rigidity  # type: ignore[return-value]
+
+    def forget_uncertainty(self) -> None:
+        """Drop what was measured of its heads, as their weights are about to change."""
+        for head in self.heads:
+            head.rigidity = None  # type: ignore[assignment]
+
+    def _forces_std(self, graph: Graph, features: Tensor, vectors: Tensor, rigidity: Rigidity) -> Tensor:
+        """Root mean square over draws of the weights of what each adds to the forces, (n_atoms, 3)."""
+        draws = rigidity.draws(graph.types.to(features.device))
+        squares = graph.vectors.new_zeros(graph.n_atoms, 3)
+        for draw in draws:
+            with torch.enable_grad():
+                added = gradient((features * draw).sum(), vectors, retain_graph=True).to(graph.vectors)
+            squares += (added.sum(dim=1) - _to_neighbors(added, graph)).square()
+        return (squares / len(draws)).sqrt()
 
     def _atomic_virial(self, graph: Graph, atomic: Tensor, vectors: Tensor, p: Tensor) -> Tensor:
         """Xi_j = -sum_i (de_i/dr_j) (x) (r_j - r_i), with e_i at the centre i (docs/maths.md 0)."""

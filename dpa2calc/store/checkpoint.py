@@ -7,6 +7,7 @@ whatever the maker wants to say (test errors, data sources, licence). Nothing in
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
@@ -28,11 +29,13 @@ from dpa2calc.files.typed import check_fields, typed
 from dpa2calc.heads import resolve_head
 from dpa2calc.model.config import ModelConfig, from_dict, to_dict
 from dpa2calc.model.potential import Potential
+from dpa2calc.model.rigidity import Rigidity, RigidityFacts
 from dpa2calc.validation import check_dtype
 from dpa2calc.version import __version__
 
 FORMAT_VERSION = 1
 _KEY = "dpa2calc"
+_UNCERTAINTY = "uncertainty."  # what the names of its tensors begin with
 # names of the types in safetensors
 _STORED = {torch.float32: "F32", torch.float64: "F64", torch.int64: "I64", torch.bool: "BOOL"}
 
@@ -51,6 +54,7 @@ class CheckpointInfo:
         written_by: package version.
         extra: anything JSON-able that was given to `save_checkpoint`.
         compressed: whether the calculator is to use tables for this model.
+        uncertainty: what that of each head was measured on, by its name, where it was.
     """
 
     config: ModelConfig
@@ -59,6 +63,7 @@ class CheckpointInfo:
     written_by: str
     extra: dict[str, Any] = field(default_factory=dict, hash=False)
     compressed: bool = False
+    uncertainty: dict[str, RigidityFacts] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -86,6 +91,10 @@ def save_checkpoint(
         "compressed": potential.prefers_compression,
         "extra": extra_info or {},
     }
+    heads = enumerate(potential.config.heads)
+    rigidities = {head.name: r for k, head in heads if (r := potential.rigidity(k)) is not None}
+    if rigidities:
+        header["uncertainty"] = {name: to_dict(rigidity.facts) for name, rigidity in rigidities.items()}
     try:
         text = json.dumps(header, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -94,6 +103,8 @@ def save_checkpoint(
     tensors = {
         name: value.detach().cpu().contiguous().clone() for name, value in potential.state_dict().items()
     }
+    for place, rigidity in enumerate(rigidities.values()):
+        tensors |= {f"{_UNCERTAINTY}{place}.{name}": value for name, value in rigidity.tensors().items()}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={_KEY: text, "format": "pt"})
     return path
@@ -147,6 +158,9 @@ def _parse(text: str, path: Path) -> CheckpointInfo:
             written_by=header["written_by"],
             extra=header["extra"],
             compressed=header.get("compressed", False),
+            uncertainty={
+                name: from_dict(RigidityFacts, facts) for name, facts in header.get("uncertainty", {}).items()
+            },
         )
     except (KeyError, TypeError, AttributeError, ConfigError) as error:
         raise CheckpointError(f"the header of {path} is damaged: {error!r}") from error
@@ -165,20 +179,50 @@ def load_checkpoint(path: str | Path, *, dtype: torch.dtype | None = None) -> Po
     info = checkpoint_info(path)
     with safe_open(path, framework="pt") as file:
         slices = {name: file.get_slice(name) for name in file.keys()}
-        found = {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
+        beside = {name for name in slices if name.startswith(_UNCERTAINTY)}
+        found = {
+            name: (tuple(part.get_shape()), part.get_dtype())
+            for name, part in slices.items()
+            if name not in beside
+        }
         sizes = (math.prod(shape) for shape, _ in found.values())
         potential = potential_for(info.config, sizes, dtype=check_dtype(info.dtype), where=path)
         _check_stored(info, potential.state_dict(), found, path)
-        stored = {name: file.get_tensor(name) for name in found}
+        stored = {name: file.get_tensor(name) for name in slices}
     bad = [name for name, value in stored.items() if not bool(value.isfinite().all())]
     if bad:
         raise CheckpointError(
             f"{path} holds weights that are not finite, in {len(bad)} tensors, among them "
             f"{', '.join(bad[:5])}; the file is damaged, or its training diverged: fetch or train it again"
         )
-    potential.load_state_dict(stored)
+    potential.load_state_dict({name: stored[name] for name in found})
+    _put_rigidities(potential, info, {name: stored[name] for name in beside}, path)
     potential.prefers_compression = info.compressed
     return potential.to(dtype) if dtype is not None else potential
+
+
+def _put_rigidities(
+    potential: Potential, info: CheckpointInfo, stored: dict[str, torch.Tensor], path: str | Path
+) -> None:
+    """Give the heads their uncertainties.
+
+    Raises:
+        CheckpointError: a head or an array is missing, unknown or of another shape.
+    """
+    names = [head.name for head in info.config.heads]
+    try:
+        for place, (name, facts) in enumerate(info.uncertainty.items()):
+            index = names.index(name)
+            prefix = f"{_UNCERTAINTY}{place}."
+            own = {n.removeprefix(prefix): stored.pop(n) for n in sorted(stored) if n.startswith(prefix)}
+            config, width = info.config, info.config.heads[index].fitting.neuron[-1]
+            n_nets = 1 if config.descriptor.mixed_types else config.n_types
+            made = Rigidity.from_tensors(own, facts, (n_nets, width, config.n_types))
+            potential.heads[index].rigidity = made.to(potential.dtype)
+    except (ConfigError, ValueError) as error:
+        raise CheckpointError(f"the uncertainties in {path} do not fit its heads: {error}") from error
+    if stored:
+        raise CheckpointError(f"{path} holds unknown tensors, among them {', '.join(sorted(stored)[:5])}")
 
 
 def _check_stored(
@@ -278,5 +322,6 @@ def one_head(potential: Potential, head: str) -> Potential:
         if not name.startswith("heads.") or name.startswith(f"heads.{index}.")
     }
     single.load_state_dict(state)
+    single.heads[0].rigidity = copy.deepcopy(potential.heads[index].rigidity)
     single.prefers_compression = potential.prefers_compression
     return single.to(potential.device)

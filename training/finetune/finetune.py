@@ -89,6 +89,10 @@ class FinetuneResult(TrainResult):
             lines.append(f"  and {len(self.matches) - 5} more (matches)")
         return "\n".join(lines)
 
+    def zero_shot(self) -> Errors | None:
+        """Of the head that it began with, after the energy bias was fitted."""
+        return next((match.errors for match in self.matches if match.head == self.start_head), None)
+
 
 @own_modes()
 def rank_heads(

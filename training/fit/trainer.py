@@ -29,6 +29,7 @@ from dpa2calc.training.runs.interrupt import Interrupt
 from dpa2calc.training.runs.log import History, Interval, LogWriter, progress_line
 from dpa2calc.training.runs.processes import ALONE, Processes
 from dpa2calc.training.runs.result import LAST_FILE, TrainResult
+from dpa2calc.training.uncertainty import leave_uncertainty
 
 from .loader import Batch, Budget, GraphStore, make_batch
 from .lora import merged
@@ -75,6 +76,7 @@ class Trainer:
             )
         self.device = config.used_device
         self.potential, self.data, self.config = potential.to(self.device), data, config
+        self.potential.forget_uncertainty()
         self.output, self.processes, self.progress = Path(output), processes, progress
         budget = Budget(config.neighbor_cache_mb * 2**20)
         self.tasks = [
@@ -316,7 +318,9 @@ class Trainer:
         if finished and not (self.output / MODEL_FILE).exists():  # the end of an earlier version's run
             self._leave_model()
         self.potential.load_state_dict(final)
-        history = History((), ())
+        potential, history = merged(self.potential), History((), ())
+        if finished and self.processes.first:
+            leave_uncertainty(potential, self.output / MODEL_FILE, self.data.sets, seed=self.config.seed)
         if self.processes.first:
             history = History.read(self.output / "log.jsonl")
-        return TrainResult(merged(self.potential), history, self.output, self.step, finished, self.best_score)
+        return TrainResult(potential, history, self.output, self.step, finished, self.best_score)

@@ -18,7 +18,9 @@ from dpa2calc.training.config.train import TrainConfig
 from dpa2calc.training.data.dataset import Dataset
 from dpa2calc.training.data.sets import TrainingSet
 from dpa2calc.training.evaluate import Evaluation, evaluate
+from dpa2calc.training.uncertainty import take_uncertainty
 
+from .baselines import Baselines
 from .result import TrainResult
 
 
@@ -34,6 +36,7 @@ class RunReport:
     potential: Potential
     evaluations: dict[str, Evaluation]
     text: str
+    failed: tuple[str, ...] = ()  # test sets on which the model is worse than none
 
 
 def finish_run(
@@ -53,13 +56,20 @@ def finish_run(
     names = file_stems(test)
     best = folder / "best.safetensors"
     potential = load_checkpoint(best) if config.keep == "best" and best.exists() else result.potential
+    take_uncertainty(potential, folder / "model.safetensors")
     potential = potential.to(device)
     evaluations = {
         name: evaluate(potential, data, head=sets[name].head or name, device=device, progress=progress)
         for name, data in test.items()
     }
     weights = {name: item.weight for name, item in sets.items()}
+    baselines = {name: Baselines.of(sets[name].train, data) for name, data in test.items()}
+    zero_shot = result.zero_shot()
     text = summary_text(evaluations, weights)
+    for place, (name, trivial) in enumerate(baselines.items()):
+        before = zero_shot if place == 0 and name == next(iter(sets)) else None
+        text += f"{name}: {trivial.verdict(evaluations[name].errors, before)}\n"
+    failed = tuple(name for name, trivial in baselines.items() if trivial.failed(evaluations[name].errors))
     potential.config = potential.config.with_heads(
         tuple(with_figures(h, result.steps, sets, evaluations, config.seed) for h in potential.config.heads)
     )
@@ -69,7 +79,7 @@ def finish_run(
     write_text(folder / "summary.txt", text)
     write_json(folder / "summary.json", _record(result, evaluations, weights))
     _figures(result, {names[name]: evaluation for name, evaluation in evaluations.items()}, folder)
-    return RunReport(file, potential, evaluations, text)
+    return RunReport(file, potential, evaluations, text, failed)
 
 
 def with_figures(

@@ -14,6 +14,7 @@ from dpa2calc.files.figures import Axes
 from dpa2calc.files.opening import PathLike
 from dpa2calc.files.results import Result, from_plain
 from dpa2calc.files.typed import option_types, to_dict
+from dpa2calc.labels.errors import Errors
 from dpa2calc.model.potential import Potential
 from dpa2calc.store.checkpoint import load_checkpoint
 from dpa2calc.training.data.readers.frame_file import read_json
@@ -94,3 +95,7 @@ class TrainResult(RunResult):
     def plot(self, axes: Sequence[Axes] | None = None) -> Sequence[Axes]:
         """The learning curve, see `History.plot`; returns the two axes."""
         return self.history.plot(axes)
+
+    def zero_shot(self) -> Errors | None:
+        """Errors of the model that the run began with on its data, where they were measured."""
+        return None

@@ -9,7 +9,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, cast
 
-from dpa2calc.errors import ConfigError, DataError, ElementError, HeadError
+from dpa2calc.errors import ConfigError, DataError, DPA2CalcError, ElementError, HeadError
 from dpa2calc.heads import check_known, resolve_head
 
 from .deferred import DeferredCalculator, heads_in_header
@@ -68,7 +68,10 @@ def make_calculator(args: argparse.Namespace, structures: Sequence[Atoms] = ()) 
     heads = heads_in_header(args.model)
     make = partial(DeferredCalculator, args.model, args.head, dtype=args.dtype, **chosen)
     if heads is not None:
-        head = resolve_head(args.head, heads, model=args.model, elements=elements)
+        try:
+            head = resolve_head(args.head, heads, model=args.model, elements=elements)
+        except HeadError as error:
+            raise _ranked(error, args, structures) from None
         for number, atoms in enumerate([] if args.allow_unseen_elements else structures):
             try:
                 check_known(atoms.symbols, head, heads)
@@ -82,6 +85,24 @@ def make_calculator(args: argparse.Namespace, structures: Sequence[Atoms] = ()) 
     except HeadError as error:
         raise error.for_elements(elements) from None
     return cast("Calculator", calculator)
+
+
+def _ranked(error: HeadError, args: argparse.Namespace, structures: Sequence[Atoms]) -> HeadError:
+    """The error with the heads in the order in which they know the first structure, where none was named."""
+    if args.head is not None or not structures:
+        return error
+    from dpa2calc.engine.head_ranking import rank_heads
+    from dpa2calc.store.load import load_model
+
+    try:
+        fits = rank_heads(load_model(args.model).use("inference"), structures[0])
+    except DPA2CalcError:  # the structure, too, is said to be wrong when the right head is there
+        return error
+    order = {fit.head: place for place, fit in enumerate(fits)}
+    known = sorted((h for h in error.heads if h.name in order), key=lambda head: order[head.name])
+    lines = [str(error.args[0]), f"for {structures[0].get_chemical_formula()}, the best first:"]
+    lines += [f"  {fit.summary()}" for fit in fits]
+    return HeadError("\n".join(lines), known, error.elements)
 
 
 def add_structure_argument(parser: argparse.ArgumentParser) -> None:

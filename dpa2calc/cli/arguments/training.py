@@ -97,4 +97,7 @@ def finish(
     report = finish_run(result, sets, test, config=config, progress=progress)
     print(report.text, end="")
     print(f"model: {report.file}")
+    if report.failed:
+        print(f"error: worse than no model on {', '.join(report.failed)}; see above", file=sys.stderr)
+        return 1
     return 0

@@ -36,8 +36,11 @@ class BlockHead:
         self.nets, self.added, self.silent = nets, added, silent
 
     @torch.no_grad()
-    def __call__(self, descriptors: Tensor, kinds: np.ndarray) -> np.ndarray:
-        """(b, width) and the types (b,) of the block's atoms -> energies (b,) in eV, float64."""
+    def __call__(self, descriptors: Tensor, kinds: np.ndarray) -> tuple[np.ndarray, Tensor]:
+        """Descriptors (b, width) and types (b,) of the block's atoms -> energies (b,), features (b, m).
+
+        Energies are in eV and float64; features are the last hidden layer.
+        """
         types = torch.from_numpy(kinds)
         net = self.nets[0] if len(self.nets) == 1 else self.nets[int(kinds[0])]
         matrix = net.layers[0].matrix
@@ -49,5 +52,6 @@ class BlockHead:
             quiet = self.silent[types]
             grad = grad.masked_fill(quiet.unsqueeze(1), 0.0)
             energies[quiet.numpy()] = 0.0
+            x = x.masked_fill(quiet.unsqueeze(1), 0.0)
         torch.mm(grad, matrix.t(), out=descriptors)
-        return energies + self.added[kinds]
+        return energies + self.added[kinds], x

@@ -143,3 +143,19 @@ def test_guards_can_be_switched_off():
     limits = {"force_limit": None, "step_limit": None, "temperature_limit": 1e12, "lost_distance": None}
     result = run_md(atoms, steps=10, ensemble="nve", progress=False, **limits)
     assert result.status == "finished" and result.n_steps == 10
+
+
+def test_uncertainty_limit():
+    calls = iter(range(100))
+
+    def doubt(results):
+        results["energies_std"] = np.array([0.01, 0.02 if next(calls) < 5 else 0.7])
+
+    result = stop(pair(Scripted(0, doubt)), uncertainty_limit=0.1)
+    expected = "the energy of atom 1 (He) is known to 0.7 eV, over uncertainty_limit=0.1"
+    assert expected in result.reason and result.n_steps == 4
+
+
+def test_uncertainty_limit_of_a_model_that_knows_none():
+    with pytest.raises(StructureError, match=r"gives no 'energies_std'.*`dpa2calc uncertainty`"):
+        run_md(pair(Scripted(10**9, None)), steps=2, ensemble="nve", uncertainty_limit=1.0, progress=False)

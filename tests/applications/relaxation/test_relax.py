@@ -158,3 +158,17 @@ def test_errors_say_what_to_do(tmp_path):
     quiet(other, trajectory=tmp_path / "gold.traj")
     with pytest.raises(DataError, match=r"gold\.traj holds Au4, not Cu4; give another file or over"):
         quiet(atoms, trajectory=tmp_path / "gold.traj")
+
+
+def test_uncertainty_limit_ends_a_relaxation():
+    class Doubtful(EMT):
+        def calculate(self, *arguments, **options):
+            super().calculate(*arguments, **options)
+            self.results["energies_std"] = np.full(len(self.atoms), 0.5)
+
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.05, seed=1)
+    atoms.calc = Doubtful()
+    with pytest.warns(UserWarning, match=r"known to 0.5 eV, over uncertainty_limit=0.1"):
+        result = relax(atoms, uncertainty_limit=0.1, progress=False)
+    assert not result.converged and result.n_steps == 0

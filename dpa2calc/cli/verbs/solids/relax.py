@@ -39,6 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--keep-symmetry", action="store_true", help="keep the space group (needs spglib)")
     add("--symprec", type=float, default=0.01, metavar="A", help="to find the space group")
     add("--max-steps", type=int, default=500, help="of the optimiser")
+    text = "stop where an atom's energy is less well known"
+    add("--uncertainty-limit", type=float, metavar="EV", help=text)
     output.add_argument("--out", metavar="FILE", help="default: NAME-relaxed.extxyz, NAME from the input's")
     output.add_argument("--overwrite", action="store_true", help="start afresh, replacing files")
 
@@ -63,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     check_files(str(target))
     atoms.calc = make_calculator(args, [atoms])
     names = ["fmax", "relax", "smax_gpa", "pressure_gpa", "optimizer"]
-    names += ["keep_symmetry", "symprec", "max_steps"]
+    names += ["keep_symmetry", "symprec", "max_steps", "uncertainty_limit"]
     result = relax(
         atoms,
         **{name: getattr(args, name) for name in names},

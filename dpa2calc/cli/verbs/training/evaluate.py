@@ -141,9 +141,14 @@ def print_table(structures: list[Atoms], results: list[Results]) -> None:
     import numpy as np
     from ase.units import GPa
 
-    committee = "energy_std" in results[0]
+    doubt = "energy_std" in results[0]
+    committee = doubt and "forces_std" in results[0]
     head = f"{'#':>5}  {'formula':<20} {'atoms':>6} {'E (eV)':>16} {'E/atom (eV)':>13}"
-    print(f"{head} {'max|F| (eV/Å)':>14} {'P (GPa)':>9}" + ("  std E (eV)  max std F" if committee else ""))
+    print(
+        f"{head} {'max|F| (eV/Å)':>14} {'P (GPa)':>9}"
+        + ("  std E (eV)" if doubt else "")
+        + ("  max std F" if committee else "")
+    )
     for number, (atoms, r) in enumerate(zip(structures, results)):
         force = np.linalg.norm(r["forces"], axis=1).max()
         pressure = f"{-np.mean(r['stress'][:3]) / GPa:9.3f}" if "stress" in r else f"{'-':>9}"
@@ -151,8 +156,10 @@ def print_table(structures: list[Atoms], results: list[Results]) -> None:
             f"{number:5d}  {atoms.get_chemical_formula():<20.20} {len(atoms):6d} {r['energy']:16.6f} "
             f"{r['energy'] / len(atoms):13.6f} {force:14.5f} {pressure}"
         )
+        if doubt:
+            line += f"  {r['energy_std']:10.5f}"
         if committee:
-            line += f"  {r['energy_std']:10.5f}  {np.linalg.norm(r['forces_std'], axis=1).max():9.5f}"
+            line += f"  {np.linalg.norm(r['forces_std'], axis=1).max():9.5f}"
         print(line)
 
 
@@ -169,7 +176,10 @@ def write_extxyz(path: Path, structures: list[Atoms], results: list[Results], la
         known = ("energy", "free_energy", "energies", "forces", "stress", "stresses")
         frame.calc = SinglePointCalculator(frame, **{k: v for k, v in result.items() if k in known})
         if "energy_std" in result:
-            frame.info["energy_std"], frame.arrays["forces_std"] = result["energy_std"], result["forces_std"]
+            frame.info["energy_std"] = result["energy_std"]
+        for name in ("energies_std", "forces_std"):
+            if name in result:
+                frame.arrays[name] = result[name]
         if label.energy is not None:
             frame.info["ref_energy"] = label.energy
         if label.forces is not None:

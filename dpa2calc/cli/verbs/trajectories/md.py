@@ -45,6 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--min-distance", type=float, metavar="A", help="of any two atoms")
     add("--lost-distance", type=float, metavar="A", help="to the nearest neighbour (default: 10)")
     add("--committee-limit", type=float, metavar="EV_PER_A", help="spread of --committee")
+    text = "deviation of an atom's energy, of one model"
+    add("--uncertainty-limit", type=float, metavar="EV", help=text)
     add = output.add_argument
     add("--format", choices=("traj", "extxyz"), default="traj", help="of the trajectory")
     add("--trajectory-interval", type=int, metavar="STEPS", help="steps between frames (default: 100)")

@@ -1,0 +1,69 @@
+"""`dpa2calc uncertainty MODEL`: measure how sure a trained model is, and write it into a file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from dpa2calc.cli.arguments.deferred import check_names
+from dpa2calc.cli.arguments.output import check_files
+from dpa2calc.cli.arguments.training import add_label_arguments, label_names
+from dpa2calc.errors import ConfigError
+
+EXAMPLE = """example:
+  dpa2calc uncertainty model.pt --head metal --data train.extxyz --validation test.extxyz
+  dpa2calc uncertainty model.safetensors --data train.extxyz -o model-sure.safetensors
+"""
+DESCRIPTION = (
+    "Measure the uncertainty of a head that has none: from the frames that it was trained on, scaled by its "
+    "errors on frames held out. The file that is written is the whole model, with the uncertainty in it. "
+    "`train`, `finetune` and `distill` do this at their end."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
+    parser.add_argument("model", metavar="MODEL", help="a name or a checkpoint file, deepmd-kit's too")
+    parser.add_argument(
+        "--head", help="head of a multi-head model: its name, alias, or a unique ending of it"
+    )
+    parser.add_argument("--data", nargs="+", required=True, metavar="FILE", help="frames it was trained on")
+    parser.add_argument(
+        "--validation", nargs="+", metavar="FILE", help="labelled frames it was not trained on"
+    )
+    parser.add_argument("-o", "--output", metavar="FILE", help="default: NAME-uncertainty.safetensors")
+    add_label_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, write, and print what was used."""
+    target = Path(args.output or f"{Path(args.model).stem}-uncertainty.safetensors")
+    if target.suffix != ".safetensors":
+        raise ConfigError(f"-o {args.output}: the ending must be .safetensors, the only format that keeps it")
+    check_files(str(target))
+    check_names(args.model, args.head)
+    from dpa2calc.heads import resolve_head
+    from dpa2calc.labels.names import LabelKeys
+    from dpa2calc.store.checkpoint import save_checkpoint
+    from dpa2calc.store.load import load_model
+    from dpa2calc.training.data.dataset import Dataset
+    from dpa2calc.training.data.sets import TrainingSet
+    from dpa2calc.training.uncertainty import add_uncertainty
+
+    potential = load_model(args.model)
+    head = resolve_head(args.head, potential.config.heads, model=args.model)
+    keys = LabelKeys(**label_names(args))
+    data = Dataset.read(args.data, keys=keys)
+    validation = Dataset.read(args.validation, keys=keys) if args.validation else None
+    for name, facts in add_uncertainty(
+        potential, {"data": TrainingSet(data, validation, head=head.name)}
+    ).items():
+        print(f"{name}: uncertainty {facts}")
+        if not facts.held_out:
+            print(
+                "the scale comes from frames that the model was trained on, so deviations are too small: "
+                "give 10 or more labelled frames that it never saw with --validation"
+            )
+    save_checkpoint(potential, target, extra_info={"uncertainty_added_to": Path(args.model).name})
+    print(f"wrote {target}")
+    return 0

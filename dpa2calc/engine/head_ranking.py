@@ -1,0 +1,118 @@
+"""Which heads of a model suit a structure: those that know its elements, the surest first."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from ase import Atoms
+
+from dpa2calc.ambient import own_modes
+from dpa2calc.errors import ElementError
+from dpa2calc.files.results import ShownBySummary
+from dpa2calc.heads import heads_that_know
+from dpa2calc.model.fitting import EnergyHead
+from dpa2calc.model.potential import Potential
+from dpa2calc.structures.graph_builder import graph_from_atoms
+from dpa2calc.validation import RangeCheck, check_structure
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadFit(ShownBySummary):
+    """How well one head knows a structure.
+
+    Attributes:
+        beyond: deviation of the energy of its least known atom, over the usual largest one of the element in
+            the training set; None where the uncertainty of the head was never measured.
+        atom: which atom that is. energy_std: of the structure, eV.
+        force_error, typical_force: root mean squares on frames like those of the training, eV/Å.
+    """
+
+    head: str
+    functional: str
+    description: str
+    beyond: float | None = None
+    atom: int | None = None
+    energy_std: float | None = None
+    force_error: float | None = None
+    typical_force: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        if self.beyond is None:
+            return "uncertainty never measured (`dpa2calc uncertainty`)"
+        if self.beyond <= 1.0:
+            return "like its training set"
+        if self.beyond <= RangeCheck.FACTOR:
+            return "at the edge of its training set"
+        return "far from its training set: do not rely on it"
+
+    def summary(self) -> str:
+        """One line."""
+        parts = [self.head, self.functional or "functional not stated"]
+        if self.beyond is not None:
+            parts.append(f"{self.beyond:.2g} times its range")
+        if self.force_error is not None and self.typical_force:
+            share = self.force_error / self.typical_force
+            parts.append(f"force error {1e3 * self.force_error:.0f} meV/Å, {share:.0%} of its forces")
+        return ", ".join(parts) + f": {self.verdict}"
+
+
+@own_modes(grad=False)
+def rank_heads(potential: Potential, atoms: Atoms) -> tuple[HeadFit, ...]:
+    """The heads of energies that saw all elements of a structure, by how well they know its atoms.
+
+    Heads whose uncertainty was never measured, or that need parameters, come last, as they are listed.
+
+    Raises:
+        StructureError: no structure. ElementError: no head saw all the elements.
+    """
+    check_structure(atoms)
+    energies = [head for head in potential.config.heads if not head.label]
+    known = {head.name for head in heads_that_know(atoms.symbols, energies)}
+    if not known:
+        raise ElementError(_no_head(atoms, (head.elements for head in energies)))
+    graph = graph_from_atoms(atoms, potential.config.graph_spec, positions=False)
+    device = potential.device
+    fits = []
+    for place, head in enumerate(potential.config.heads):
+        if head.name not in known:
+            continue
+        rigidity, module = potential.rigidity(place), potential.heads[place]
+        fit = HeadFit(head=head.name, functional=head.functional, description=head.description)
+        if rigidity is None or head.fitting.numb_fparam or head.fitting.numb_aparam:
+            fits.append(fit)
+            continue
+        assert isinstance(module, EnergyHead)
+        with torch.no_grad():
+            _, features = potential.features(graph.to(device), place)
+        types, structure = graph.types.to(features.device), graph.structure.to(features.device)
+        limits = rigidity.limits[types].double().cpu().numpy()
+        ratios = rigidity.of_atoms(features, types).double().cpu().numpy() / np.where(
+            limits > 0, limits, np.inf
+        )
+        fits.append(
+            dataclasses.replace(
+                fit,
+                beyond=float(ratios.max()),
+                atom=int(ratios.argmax()),
+                energy_std=float(rigidity.of_structures(features, types, structure, 1)[0]),
+                force_error=rigidity.facts.force_error,
+                typical_force=rigidity.facts.typical_force,
+            )
+        )
+    return tuple(sorted(fits, key=lambda fit: np.inf if fit.beyond is None else fit.beyond))
+
+
+def _no_head(atoms: Atoms, seen: Iterable[tuple[str, ...]]) -> str:
+    wanted = sorted(set(atoms.symbols))
+    best = max(seen, key=lambda own: len(set(wanted) & set(own)), default=())
+    missing = ", ".join(symbol for symbol in wanted if symbol not in best)
+    return (
+        f"no head of this model saw {' '.join(wanted)} together (the nearest lacks {missing}); fine-tune one "
+        "on frames with these elements, or take another model (`dpa2calc models`)"
+    )

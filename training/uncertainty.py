@@ -1,0 +1,272 @@
+"""How sure a trained head is: measured on its training frames, scaled by its errors on frames held out.
+
+add_uncertainty(potential, {"water": TrainingSet(train, validation)})
+save_checkpoint(potential, "model.safetensors")
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dpa2calc.ambient import own_modes
+from dpa2calc.description import weights_digest
+from dpa2calc.engine.batches import in_order
+from dpa2calc.errors import ConfigError, DataError
+from dpa2calc.model.fitting import EnergyHead
+from dpa2calc.model.potential import Potential
+from dpa2calc.model.rigidity import (
+    MOST_UNLIKELY,
+    QUANTILE,
+    Rigidity,
+    RigidityFacts,
+    calibrate,
+    inverse_factor,
+    sums_by_net,
+)
+from dpa2calc.store.checkpoint import checkpoint_info, load_checkpoint, save_checkpoint
+from dpa2calc.training.data.dataset import Dataset
+from dpa2calc.training.data.sets import TrainingData, TrainingSet
+from dpa2calc.training.fit.loader import Batch, GraphStore
+from dpa2calc.training.fit.predict import over_frames
+
+logger = logging.getLogger(__name__)
+
+MOST_ATOMS = 20_000  # of the training frames of a head
+MOST_FOR_FORCES = 500  # atoms of those of them that the scale of forces is taken from
+FEWEST_HELD_OUT = 10  # frames; with fewer the scale comes from training frames
+
+
+@own_modes(grad=False)
+def add_uncertainty(
+    potential: Potential,
+    sets: Mapping[str, TrainingSet | Dataset],
+    *,
+    seed: int = 0,
+    most_atoms: int = MOST_ATOMS,
+) -> dict[str, RigidityFacts]:
+    """Measure the uncertainty of the heads that the sets train, and leave it in the potential.
+
+    The calculator then gives `energy_std`, `energies_std` and, when asked, `forces_std`; `save_checkpoint`
+    keeps it.
+
+    Args:
+        potential: changed in place; its weights are not.
+        most_atoms: of the training frames of a head that are looked at, and half as many of its validation
+            frames; a random sample.
+        sets: training sets by name, as `pretrain` takes them; the name, or `head`, is that of the head.
+
+    Returns:
+        What was used, by the name of the head; heads that predict something else than energies are left out.
+
+    Raises:
+        ConfigError, DataError: see `TrainingData.of`. DataError: no frame of a head has an energy.
+        ConfigError: a head makes its energies in another way than by a last linear layer.
+    """
+    data = TrainingData.of(sets, potential.config)
+    facts = {}
+    for place in sorted(set(data.heads.values())):
+        head = potential.config.heads[place]
+        if head.label:
+            continue
+        own = [item for name, item in data.sets.items() if data.heads[name] == place]
+        made = measure_rigidity(potential, place, own, seed=seed, most_atoms=most_atoms)
+        potential.heads[place].rigidity = made
+        facts[head.name] = made.facts
+        logger.info("%s: uncertainty %s", head.name, made.facts)
+    return facts
+
+
+def leave_uncertainty(
+    potential: Potential, path: Path, sets: Mapping[str, TrainingSet], *, seed: int
+) -> None:
+    """At the end of a run: measure it for the potential that is returned and for the one in the run's file.
+
+    Heads that make their energies in a way of their own, and sets without energies, are passed over.
+    """
+    heads = {head.name: module for head, module in zip(potential.config.heads, potential.heads)}
+    usable = {}
+    for name, item in sets.items():
+        module = heads[item.head or name]
+        measured = isinstance(module, EnergyHead) and module.why_no_rigidity() is None
+        if measured and len(_labelled(item.train)):
+            usable[name] = item
+    if not usable:
+        return
+    add_uncertainty(potential, usable, seed=seed)
+    info, kept = checkpoint_info(path), load_checkpoint(path)
+    if info.uncertainty:  # of an earlier call
+        return
+    if weights_digest(kept) == weights_digest(potential):
+        kept = potential
+    else:
+        device = potential.device
+        add_uncertainty(kept.to(device), usable, seed=seed)
+    save_checkpoint(kept, path, extra_info=info.extra)
+
+
+def take_uncertainty(potential: Potential, path: Path) -> None:
+    """Give a potential what was measured for the same weights in a file, if there is such a file."""
+    if path.exists() and checkpoint_info(path).uncertainty:
+        other = load_checkpoint(path)
+        if weights_digest(other) == weights_digest(potential):
+            for own, head in zip(potential.heads, other.heads):
+                own.rigidity = head.rigidity
+
+
+def measure_rigidity(
+    potential: Potential,
+    head: int,
+    sets: Sequence[TrainingSet],
+    *,
+    seed: int = 0,
+    most_atoms: int = MOST_ATOMS,
+) -> Rigidity:
+    """The rigidity of one head from the sets that train it.
+
+    Raises:
+        DataError: no frame has an energy. ConfigError: it has no last linear layer.
+    """
+    module, name = potential.heads[head], potential.config.heads[head].name
+    reason = module.why_no_rigidity() if isinstance(module, EnergyHead) else "it predicts no energies"
+    if reason is not None:
+        raise ConfigError(f"head {name!r} has no uncertainty: {reason}")
+    train = _spread([item.train for item in sets], most_atoms, seed=seed)
+    held = [_labelled(part) for item in sets for part in item.validation_sets().values()]
+    held_out = sum(map(len, held)) >= FEWEST_HELD_OUT
+    labelled = held if held_out else [_labelled(item.train) for item in sets]
+    known = _spread(labelled, most_atoms // 2, seed=seed)
+    if not known:
+        raise DataError(f"head {name!r}: no frame has an energy, by which its uncertainty could be scaled")
+    with potential.using("inference"):
+        seen, tests = _observe(potential, head, train), _observe(potential, head, known)
+        moments = _moments(seen)
+        found = calibrate(moments, tests.sums, tests.errors)
+        facts = RigidityFacts(
+            scale=found.scale,
+            ridge=found.ridge,
+            frames=len(train),
+            atoms=len(seen.types),
+            calibrated_on=len(known),
+            held_out=held_out,
+            left_out=found.left_out,
+        )
+        limits = torch.zeros(potential.config.n_types)
+        rigidity = Rigidity(inverse_factor(moments, found.ridge), limits, facts)
+        rigidity = rigidity.to(potential.device).to(potential.dtype)
+        values = rigidity.of_atoms(seen.features, seen.types).double()
+        for kind in seen.types.unique().tolist():
+            rigidity.limits[kind] = values[seen.types == kind].quantile(QUANTILE)
+        rigidity.facts = _with_forces(facts, potential, head, rigidity, known)
+    return rigidity
+
+
+@dataclass(frozen=True)
+class _Observed:
+    """Of some frames: features (n_atoms, m) and types of the atoms, frame by frame their sums (n, n_nets, m),
+    sizes (n,), and label less prediction of the energies (n,), NaN without a label."""
+
+    features: Tensor
+    types: Tensor
+    sums: Tensor
+    sizes: Tensor
+    errors: Tensor
+
+
+def _observe(potential: Potential, head: int, data: Dataset) -> _Observed:
+    module = potential.heads[head]
+    n_nets = len(module.nets)  # type: ignore[arg-type]
+
+    def work(batch: Batch) -> Iterable[tuple[Tensor, Tensor, Tensor, float]]:
+        graph = batch.graph
+        with torch.no_grad():
+            energies, features = potential.features(graph, head)
+        types, n = graph.types.to(features.device), graph.n_structures
+        nets = types if n_nets > 1 else torch.zeros_like(types)
+        structure = graph.structure.to(features.device)
+        sums = sums_by_net(features, nets, structure, n, n_nets)
+        totals = energies.new_zeros(n).index_add(0, graph.structure, energies).tolist()
+        sizes = batch.n_atoms.long().tolist()
+        return zip(features.split(sizes), types.split(sizes), sums, totals)
+
+    store = GraphStore(data, potential.config)
+    parts = in_order(over_frames(work, potential, store, range(len(data)), head=head))
+    features, types, sums, totals = (list(column) for column in zip(*parts))
+    labels = [np.nan if frame.energy is None else frame.energy for frame in data]
+    return _Observed(
+        torch.cat(features),
+        torch.cat(types),
+        torch.stack(sums).double().cpu(),
+        torch.tensor([len(part) for part in types], dtype=torch.float64),
+        torch.tensor(np.array(labels) - np.array(totals), dtype=torch.float64),
+    )
+
+
+def _moments(seen: _Observed) -> Tensor:
+    """Second moments of the features of each net's atoms, (n_nets, m, m); every frame counts the same."""
+    features, types = seen.features.double().cpu(), seen.types.cpu()
+    weights = (1.0 / (seen.sizes * len(seen.sizes))).repeat_interleave(seen.sizes.long())
+    n_nets = seen.sums.shape[1]
+    parts = []
+    for net in range(n_nets):
+        own = types == net if n_nets > 1 else slice(None)
+        chosen = features[own]
+        parts.append((chosen * weights[own].unsqueeze(1)).t() @ chosen)
+    return torch.stack(parts)
+
+
+def _with_forces(
+    facts: RigidityFacts, potential: Potential, head: int, rigidity: Rigidity, data: Dataset
+) -> RigidityFacts:
+    """The facts with how errors of forces compare with deviations and labels, where there are labels."""
+    sample = _spread([data.subset([i for i, f in enumerate(data) if f.forces is not None])], MOST_FOR_FORCES)
+    if not sample:
+        return facts
+    module = potential.heads[head]
+    before, module.rigidity = module.rigidity, rigidity
+
+    def work(batch: Batch) -> Iterable[Tensor]:
+        output = potential.compute(batch.graph, head, forces_std=True)
+        assert output.forces_std is not None
+        parts = (output.forces - batch.forces, output.forces_std, batch.forces)
+        squares = torch.stack([part.square().sum(dim=1) for part in parts], dim=1)
+        return [part.sum(dim=0).cpu() for part in squares.split(batch.n_atoms.long().tolist())]
+
+    try:
+        store = GraphStore(sample, potential.config)
+        frames = in_order(over_frames(work, potential, store, range(len(sample)), head=head))
+    finally:
+        module.rigidity = before
+    sums = torch.stack(frames)
+    ratios = sums[:, 0] / sums[:, 1].clamp(min=1e-30)
+    wrong, expected, labels = sums[ratios <= MOST_UNLIKELY * ratios.median()].sum(dim=0).tolist()
+    n = 3 * sample.n_atoms
+    scale = (wrong / expected) ** 0.5 if wrong > 0 and expected > 0 else 1.0
+    return dataclasses.replace(
+        facts, force_scale=scale, force_error=(wrong / n) ** 0.5, typical_force=(labels / n) ** 0.5
+    )
+
+
+def _labelled(data: Dataset) -> Dataset:
+    return data.subset([i for i, frame in enumerate(data) if frame.energy is not None])
+
+
+def _spread(parts: Sequence[Dataset], most_atoms: int, *, seed: int = 0) -> Dataset:
+    """A random sample of each part, with at most its share of the atoms (one frame at least), joined."""
+    frames = []
+    for part in parts:
+        left = most_atoms / len(parts)
+        for place in np.random.default_rng(seed).permutation(len(part)):
+            frame = part[int(place)]
+            if left < frame.n_atoms and left < most_atoms / len(parts):
+                break
+            frames.append(frame)
+            left -= frame.n_atoms
+    return Dataset(tuple(frames), parts[0].name if parts else "data")
