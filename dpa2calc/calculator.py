@@ -24,6 +24,7 @@ from dpa2calc.engine.streaming import Streaming, why_not_streamed
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.typed import typed
 from dpa2calc.progress import progress_bar
+from dpa2calc.structures.given import as_atoms, form_of
 from dpa2calc.structures.graph import Graph
 from dpa2calc.structures.graph_builder import GraphBuilder, graph_from_atoms
 from dpa2calc.structures.graph_spec import GraphSpec
@@ -210,7 +211,7 @@ class DPA2Calculator(Calculator):
     @own_modes()
     def evaluate(
         self,
-        structures: Iterable[Atoms],
+        structures: Iterable[Any],
         *,
         batch_atoms: int = 1024,
         stresses: bool = False,
@@ -222,7 +223,7 @@ class DPA2Calculator(Calculator):
         calculator's state is used or changed. `stress` is absent where it is not defined.
 
         Args:
-            structures: any number of `ase.Atoms`; they are not changed.
+            structures: any number of `ase.Atoms`, or pymatgen's Structure and Molecule; they are not changed.
             batch_atoms: larger is faster on a GPU and takes more memory.
             stresses: also per-atom stresses.
             progress: show a bar on stderr.
@@ -230,12 +231,12 @@ class DPA2Calculator(Calculator):
         Raises:
             StructureError, ElementError: the message begins with the structure's number.
         """
-        if isinstance(structures, Atoms):
+        if isinstance(structures, Atoms) or form_of(structures) != "Atoms":
             raise StructureError("evaluate takes a list of structures; write calc.evaluate([atoms])")
         stresses = typed(bool, stresses, "stresses")
         if typed(int, batch_atoms, "batch_atoms") < 1:
             raise ConfigError(f"batch_atoms = {batch_atoms}; it must be at least 1")
-        listed = list(structures)
+        listed = [as_atoms(structure) for structure in structures]
 
         with progress_bar(total=len(listed), unit="structure", shown=progress) as bar:
             return evaluate_many(
@@ -250,8 +251,9 @@ class DPA2Calculator(Calculator):
             )
 
     @own_modes()
-    def get_descriptors(self, atoms: Atoms) -> np.ndarray:
-        """Representation of every atom before the head, (n_atoms, d)."""
+    def get_descriptors(self, atoms: Any) -> np.ndarray:
+        """Representation of every atom before the head, (n_atoms, d); pymatgen's structures are taken too."""
+        atoms = as_atoms(atoms)
         self._check(atoms)
         member = self._members[0]
         graph = graph_from_atoms(atoms, member.spec, positions=False, inspect=self._check_distances)

@@ -85,6 +85,11 @@ class ElasticConstants(Result):
         """The unstrained crystal the constants belong to."""
         return Atoms(numbers=self.numbers, cell=self.cell, scaled_positions=self.scaled_positions, pbc=True)
 
+    def to_pymatgen(self) -> Any:
+        """A `pymatgen.analysis.elasticity.ElasticTensor` in GPa; needs the extra `pymatgen`."""
+        library = require("pymatgen.analysis.elasticity", "ElasticConstants.to_pymatgen", "pymatgen")
+        return library.ElasticTensor.from_voigt(self.tensor)
+
     def summary(self) -> str:
         """Main numbers with units and errors."""
         m, e = self.moduli, self.moduli_errors

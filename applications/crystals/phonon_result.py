@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms, units
 
+from dpa2calc.applications.shared.structures import require
 from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result
+from dpa2calc.structures.given import in_form
 
 from . import phonopy_bridge as _phonopy
 
 _JOULE_PER_MOL = units.mol / units.J  # eV per entity -> J/mol
+
+
+class PymatgenPhonons(NamedTuple):
+    """Phonons as pymatgen's objects: the primitive cell, bands along the path, density of states."""
+
+    structure: Any  # pymatgen.core.Structure
+    bands: Any  # pymatgen.phonon.bandstructure.PhononBandStructureSymmLine
+    dos: Any  # pymatgen.phonon.dos.PhononDos
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +102,27 @@ class Phonons(Result):
     def to_phonopy(self) -> Any:
         """A `phonopy.Phonopy` with these force constants, for the rest phonopy can do (Born charges, ...)."""
         return _phonopy.restore(self.atoms(), self.supercell_matrix, self.force_constants)
+
+    def to_pymatgen(self) -> PymatgenPhonons:
+        """Bands and density of states as pymatgen's objects, THz; needs the extra `pymatgen`."""
+        what = "Phonons.to_pymatgen"
+        lattice = require("pymatgen.core", what, "pymatgen").Lattice(self.cell)
+        bands = require("pymatgen.phonon.bandstructure", what, "pymatgen").PhononBandStructureSymmLine
+        dos = require("pymatgen.phonon.dos", what, "pymatgen").PhononDos
+        structure = in_form(self.atoms(), "Structure")
+        labels = {}
+        for distance, name in self.band_ticks:  # "U|K": the path ends at one point and resumes at the next
+            at = int(np.abs(self.band_distances - distance).argmin())
+            parts = name.replace("Γ", r"\Gamma").split("|")
+            labels |= {part: self.band_qpoints[at + k] for k, part in enumerate(parts)}
+        return PymatgenPhonons(
+            structure,
+            bands(
+                self.band_qpoints, self.band_frequencies.T, lattice.reciprocal_lattice,
+                labels_dict=labels, structure=structure,
+            ),
+            dos(self.dos_frequencies, self.dos),
+        )  # fmt: skip
 
     def frequencies(self, qpoints: Sequence[Any] | np.ndarray) -> np.ndarray:
         """Frequencies (n_q, 3n) in THz at q-points (n_q, 3) in fractions of the primitive reciprocal cell."""

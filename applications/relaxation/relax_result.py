@@ -11,6 +11,7 @@ from ase.geometry import find_mic
 
 from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result
+from dpa2calc.structures.given import in_form
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,10 @@ class RelaxResult(Result):
     def atoms(self) -> Atoms:
         """The relaxed structure, without calculator and constraints."""
         return Atoms(self.numbers, positions=self.positions, cell=self.cell, pbc=self.pbc)
+
+    def structure(self) -> Any:
+        """The relaxed structure in the form that was given: Atoms, or pymatgen's Structure or Molecule."""
+        return in_form(self.atoms(), self.provenance.get("given", "Atoms"))
 
     def largest_displacement(self) -> float:
         """How far the atom that moved most has moved, Å; motion with the cell does not count."""

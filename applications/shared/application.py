@@ -17,6 +17,7 @@ from dpa2calc.files.identity import calculator_identity, structure_identity
 from dpa2calc.files.lock import locked_files, working_in
 from dpa2calc.files.results import Result
 from dpa2calc.files.typed import argument
+from dpa2calc.structures.given import Form, as_atoms, form_of, in_form
 
 from .structures import check_symprec
 
@@ -38,13 +39,15 @@ def application_writing(*files: str) -> Callable[[Callable[P, R]], Callable[P, R
             # not at import: the annotations may name what comes later in a module
             hints = {n: hint for n, hint in typing.get_type_hints(function).items() if n not in several}
             found = {n: _checked(hints[n], v, n) for n, v in bound.arguments.items() if n in hints}
-            bound.arguments.update(found)
+            forms: set[Form] = {form_of(v) for n, v in found.items() if hints[n] is Atoms}
+            form = next(iter(forms - {"Atoms"}), "Atoms")
+            bound.arguments.update({n: as_atoms(v) if hints[n] is Atoms else v for n, v in found.items()})
             if "symprec" in found:
                 check_symprec(found["symprec"])
             given = [bound.arguments[name] for name in files if bound.arguments.get(name) is not None]
             with working_in(bound.arguments.get("folder")), locked_files(*given):
                 _check_atoms(hints, bound.arguments, function.__name__)
-                return _signed(function(*bound.args, **bound.kwargs), bound.arguments)
+                return _signed(function(*bound.args, **bound.kwargs), bound.arguments, form)
 
         return checked
 
@@ -63,17 +66,26 @@ def _check_atoms(hints: Mapping[str, typing.Any], arguments: Mapping[str, typing
     for name, value in arguments.items():
         if hints.get(name) is Atoms and not isinstance(value, Atoms):
             raise StructureError(
-                f"{function} needs an ase.Atoms object as {name}, got {type(value).__name__}"
+                f"{function} needs an ase.Atoms object as {name}, got {type(value).__name__}; pymatgen's "
+                "Structure and Molecule will do too"
             )
 
 
-def _signed(found: R, arguments: Mapping[str, typing.Any]) -> R:
-    """A result with the structure and the calculator that it belongs to in its provenance."""
+def _signed(found: R, arguments: Mapping[str, typing.Any], form: Form) -> R:
+    """A result with the structure and the calculator that it belongs to in its provenance.
+
+    Structures in place of a result come back in the form that was given.
+    """
+    if isinstance(found, Atoms):
+        return typing.cast(R, in_form(found, form))
+    if isinstance(found, tuple) and all(isinstance(item, Atoms) for item in found):
+        return typing.cast(R, tuple(in_form(item, form) for item in found))
     atoms = arguments.get("atoms", arguments.get("initial"))
     if not isinstance(found, Result) or not isinstance(atoms, Atoms) or atoms.calc is None:
         return found
     identity = {"structure": structure_identity(atoms), "calculator": calculator_identity(atoms.calc)}
-    return dataclasses.replace(found, provenance={**found.provenance, "identity": identity})
+    given = {} if form == "Atoms" else {"given": form}
+    return dataclasses.replace(found, provenance={**found.provenance, "identity": identity, **given})
 
 
 def application(function: Callable[P, R]) -> Callable[P, R]:
