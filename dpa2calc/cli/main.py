@@ -39,6 +39,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "surface": ("solids.surface", "surface energy of a face, from slabs of several thicknesses"),
     "vacancy": ("solids.vacancy", "vacancy formation energy, from supercells of several sizes"),
     "neb": ("solids.neb", "minimum-energy path and barrier between two structures"),
+    "screen": ("solids.screen", "one task on many structures: resumable, in several processes"),
     "train": ("training.train", "train a model on one dataset or several (a head for each)"),
     "finetune": ("training.finetune", "carry a pre-trained model over to new data"),
     "distill": ("training.distill", "teach a small, fast student what a large model knows"),
