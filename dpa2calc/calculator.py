@@ -60,6 +60,7 @@ class DPA2Calculator(Calculator):
         compress: look the radial embedding up in tables: many times faster for DPA-1 without attention and
             DeepPot-SE, a little for DPA-2; forces change by less than 1e-7 eV/Å. None does what the file
             says (students are compressed). Needs Numba (CPU) or Triton (CUDA), which compile at first use.
+        default_dtype: what other programs call `dtype`.
 
     Results: energy, free_energy, energies, forces; stress where a direction is periodic and the cell has
     a volume (0.1 Å thick across the periodic directions at least); stresses (per atom) when asked for,
@@ -93,11 +94,12 @@ class DPA2Calculator(Calculator):
         dispersion: Dispersion | str | bool | None = None,
         allow_unseen_elements: bool = False,
         compress: bool | None = None,
+        default_dtype: Any = None,
     ) -> None:
         self.allow_unseen_elements = typed(bool, allow_unseen_elements, "allow_unseen_elements")
         self.skin = typed(float, skin, "skin")
         compress = typed(bool | None, compress, "compress")
-        network_dtype = check_dtype(dtype)
+        network_dtype = check_dtype(dtype if default_dtype is None else default_dtype)
         chosen_device = check_device(device, network_dtype)
         self._members = make_members(
             model, head, committee, dtype=network_dtype, device=chosen_device, use_tables=compress
@@ -117,7 +119,8 @@ class DPA2Calculator(Calculator):
         )
 
     def __repr__(self) -> str:
-        return f"DPA2Calculator({', '.join(f'{key}={value!r}' for key, value in self.parameters.items())})"
+        shown = {key: value for key, value in self.parameters.items() if key != "arch"}
+        return f"DPA2Calculator({', '.join(f'{key}={value!r}' for key, value in shown.items())})"
 
     # -- what is loaded ---------------------------------------------------------------------------
 
@@ -141,7 +144,7 @@ class DPA2Calculator(Calculator):
 
     def describe(self) -> str:
         """A page of text: the model, its heads and what is known of their training, and these settings."""
-        settings = ", ".join(f"{key} = {value}" for key, value in self.parameters.items() if key != "model")
+        settings = ", ".join(f"{key} = {value}" for key, value in list(self.parameters.items())[2:])
         member = self._members[0]
         return f"{describe(member.potential, member.label)}\nin use      {settings}"
 
@@ -200,7 +203,7 @@ class DPA2Calculator(Calculator):
         for name, kept, now in (("fparam", old.info, atoms.info), ("aparam", old.arrays, atoms.arrays)):
             if self._consumes(f"numb_{name}"):
                 pairs[name] = (kept.get(name), now.get(name))
-        return [name for name, (a, b) in pairs.items() if not _same(a, b)]
+        return [name for name, (a, b) in pairs.items() if not np.array_equal(a, b)]
 
     def export_properties(self) -> Properties:
         """The results that ASE knows by name."""
@@ -223,7 +226,7 @@ class DPA2Calculator(Calculator):
         calculator's state is used or changed. `stress` is absent where it is not defined.
 
         Args:
-            structures: any number of `ase.Atoms`, or pymatgen's Structure and Molecule; they are not changed.
+            structures: any number of `ase.Atoms`, or of pymatgen's structures; they are not changed.
             batch_atoms: larger is faster on a GPU and takes more memory.
             stresses: also per-atom stresses.
             progress: show a bar on stderr.
@@ -252,9 +255,8 @@ class DPA2Calculator(Calculator):
 
     @own_modes()
     def get_descriptors(self, atoms: Any) -> np.ndarray:
-        """Representation of every atom before the head, (n_atoms, d); pymatgen's structures are taken too."""
-        atoms = as_atoms(atoms)
-        self._check(atoms)
+        """Representation of every atom before the head, (n_atoms, d)."""
+        self._check(atoms := as_atoms(atoms))
         member = self._members[0]
         graph = graph_from_atoms(atoms, member.spec, positions=False, inspect=self._check_distances)
         made = member.potential.descriptors(graph.to(member.graph_device)).detach().cpu()
@@ -344,9 +346,3 @@ class DPA2Calculator(Calculator):
         if self._consumes("numb_aparam") and "aparam" in atoms.arrays:
             kept.arrays["aparam"] = atoms.arrays["aparam"].copy()
         return kept
-
-
-def _same(a: Any, b: Any) -> bool:
-    if a is None or b is None:
-        return a is b
-    return np.array_equal(np.asarray(a), np.asarray(b))

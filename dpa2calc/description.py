@@ -37,6 +37,7 @@ def settings(
     """What a calculator was made with, as plain data for provenance; the defaults of options are left out."""
     first = members[0]
     found: dict[str, Any] = {
+        "arch": "dpa2calc",
         "model": first.label,
         "head": first.head.name,
         "dtype": str(dtype).removeprefix("torch."),

@@ -40,6 +40,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "vacancy": ("solids.vacancy", "vacancy formation energy, from supercells of several sizes"),
     "neb": ("solids.neb", "minimum-energy path and barrier between two structures"),
     "screen": ("solids.screen", "one task on many structures: resumable, in several processes"),
+    "serve": ("models.serve", "answer i-PI, or another program that speaks its protocol, on a socket"),
     "train": ("training.train", "train a model on one dataset or several (a head for each)"),
     "finetune": ("training.finetune", "carry a pre-trained model over to new data"),
     "distill": ("training.distill", "teach a small, fast student what a large model knows"),
