@@ -15,7 +15,7 @@ EXAMPLE = """\
 example: a water box for i-PI, whose input has <ffsocket mode='unix'> <address> water </address>
   dpa2calc serve water.extxyz --model student-water --unixsocket water
 
-FILE has the atoms in the order of the program's own structure; its periodic directions are used. Start one
+FILE has the atoms in the order in which the program has them; its periodic directions are used. Start one
 process for each bead that is to be computed at the same time. Without --unixsocket the connection is by
 TCP to this machine; another machine has to be named with --host.
 """
@@ -42,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the verb."""
     atoms = read_structure(args)
     atoms.calc = make_calculator(args, [atoms])
+    atoms.get_potential_energy()  # what is wrong is found before another program waits for an answer
     from dpa2calc.integrations.ipi_driver import serve
 
     answered = serve(
