@@ -11,12 +11,12 @@ from ase.cell import Cell
 from ase.geometry import minkowski_reduce
 
 from dpa2calc.applications.shared.application import application
-from dpa2calc.applications.shared.structures import require
 from dpa2calc.applications.shared.trajectory import Frames, TrajectoryLike, with_progress
 from dpa2calc.applications.structure.pair_counts import indices_of
 from dpa2calc.errors import ConfigError, DataError, StructureError
 from dpa2calc.files.results import Result, provenance
-from dpa2calc.structures.given import in_form
+
+from .analyzer import diffusion_analyzer
 
 Drift: TypeAlias = Literal["auto", "framework", "all", "none"]
 
@@ -84,24 +84,8 @@ class Paths(Result):
         return self.wrapped and not self.pbc.any()
 
     def to_pymatgen(self, temperature: float, **options: Any) -> Any:
-        """A `DiffusionAnalyzer` of pymatgen-analysis-diffusion on these paths; needs the extra `pymatgen`.
-
-        The drift is taken off already; other atoms stand still at their mean positions. Its errors are those
-        of a straight line through correlated points, which are far too small.
-
-        Args:
-            temperature: K. options: of `DiffusionAnalyzer`, such as smoothed="max".
-        """
-        library = require("pymatgen.analysis.diffusion.analyzer", "Paths.to_pymatgen", "pymatgen")
-        symbols = [self.species] * self.n_atoms + list(self.host_symbols)
-        atoms = Atoms(symbols, positions=[*self.start, *self.host_positions], cell=self.cell, pbc=self.pbc)
-        moved = np.zeros((len(symbols), self.n_frames, 3))
-        moved[: self.n_atoms] = self.displacements.swapaxes(0, 1)
-        structure = in_form(atoms, "Structure")
-        step = 1000.0 * self.interval_ps  # fs
-        return library.DiffusionAnalyzer(
-            structure, moved, self.species, temperature, time_step=step, step_skip=1, **options
-        )
+        """A `DiffusionAnalyzer` of pymatgen, see `analyzer.diffusion_analyzer`; temperature in K."""
+        return diffusion_analyzer(self, temperature, **options)
 
     def summary(self) -> str:
         length = np.linalg.norm(self.displacements[-1], axis=1)
