@@ -33,6 +33,8 @@ def with_config(words: Sequence[str], parser: argparse.ArgumentParser) -> list[s
         return rest
     if any(action.dest == "config" and not action.option_strings for action in parser._actions):
         return [path, *rest]
+    if not Path(path).is_file():
+        raise ConfigError(f"--config {path}: there is no such file; name a TOML file of options")
     actions = {name.removeprefix("--"): a for a in parser._actions for name in a.option_strings or [a.dest]}
     for key, value in read_toml(Path(path)).items():
         action = actions.get(key.replace("_", "-"), actions.get(key))
