@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dpa2calc.shared_cores import sleep_when_idle
 from dpa2calc.version import __version__
@@ -34,7 +34,7 @@ if not (_here / "training").is_dir() and (_here.parent / "training" / "__init__.
 __all__ = ["DPA2Calculator", "__version__", "available_heads", "available_models", "load_model"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name in _PUBLIC:
         return getattr(importlib.import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module 'dpa2calc' has no attribute {name!r}")

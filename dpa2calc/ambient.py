@@ -30,18 +30,14 @@ def own_modes(*, grad: bool = True) -> Iterator[None]:
             stack.enter_context(torch.inference_mode(False))
         if grad and not torch.is_grad_enabled():
             stack.enter_context(torch.enable_grad())
-        for kind in _autocast_kinds():
-            if torch.is_autocast_enabled(kind):
+        for kind in ("cpu", "cuda", "mps"):
+            # older versions of PyTorch refuse to be asked about MPS where there is none
+            if (kind != "mps" or torch.backends.mps.is_available()) and torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
         if torch.get_default_device().type != "cpu":
             stack.enter_context(torch.device("cpu"))
         stack.enter_context(np.errstate(divide="warn", over="warn", invalid="warn", under="ignore"))
         yield
-
-
-def _autocast_kinds() -> tuple[str, ...]:
-    """Device types that can have autocast here; older versions of PyTorch refuse to be asked about MPS."""
-    return ("cpu", "cuda", "mps") if torch.backends.mps.is_available() else ("cpu", "cuda")
 
 
 def differentiable(values: Tensor) -> Tensor:

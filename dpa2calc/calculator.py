@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.outputs import Properties, all_outputs
@@ -17,24 +18,33 @@ from ase.outputs import Properties, all_outputs
 from dpa2calc.ambient import own_modes
 from dpa2calc.description import calculator_part, describe, settings
 from dpa2calc.engine.batches import evaluate_many
-from dpa2calc.engine.committee import MemberLike, ModelLike, combine, each_spec, make_members
-from dpa2calc.engine.dense import PER_ATOM, Results, add_dispersion, compute, has_stress, member_graphs, split
+from dpa2calc.engine.committee import MemberLike, ModelLike, each_spec, make_members
+from dpa2calc.engine.dense import (
+    PER_ATOM,
+    Results,
+    add_dispersion,
+    combine,
+    compute,
+    has_stress,
+    member_graphs,
+    split,
+)
 from dpa2calc.engine.dispersion import Dispersion, parse_dispersion
 from dpa2calc.engine.streaming import Streaming, why_not_streamed
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.typed import typed
+from dpa2calc.heads import check_known
+from dpa2calc.labels.names import set_labels
 from dpa2calc.progress import progress_bar
-from dpa2calc.structures.given import as_atoms, form_of
+from dpa2calc.structures.given import as_atoms
 from dpa2calc.structures.graph import Graph
 from dpa2calc.structures.graph_builder import GraphBuilder, graph_from_atoms
-from dpa2calc.structures.graph_spec import GraphSpec
 from dpa2calc.structures.lattice import THINNEST
 from dpa2calc.validation import (
     DistanceCheck,
     check_device,
     check_dtype,
     check_finite,
-    check_seen,
     check_structure,
 )
 
@@ -87,14 +97,14 @@ class DPA2Calculator(Calculator):
         model: ModelLike = "default",
         head: str | None = None,
         *,
-        device: Any = None,
-        dtype: Any = "float32",
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype = "float32",
         skin: float = 1.0,
         committee: Iterable[MemberLike] | None = None,
         dispersion: Dispersion | str | bool | None = None,
         allow_unseen_elements: bool = False,
         compress: bool | None = None,
-        default_dtype: Any = None,
+        default_dtype: str | torch.dtype | None = None,
     ) -> None:
         self.allow_unseen_elements = typed(bool, allow_unseen_elements, "allow_unseen_elements")
         self.skin = typed(float, skin, "skin")
@@ -114,13 +124,10 @@ class DPA2Calculator(Calculator):
             self.implemented_properties = [*self.implemented_properties, "energy_std", "forces_std"]
         if self.dispersion is not None:
             self.implemented_properties = [p for p in self.implemented_properties if p not in PER_ATOM]
-        self.parameters = settings(
-            self._members, self.dispersion, dtype=network_dtype, device=chosen_device, skin=self.skin
-        )
+        self.parameters = settings(self._members, self.dispersion, device=chosen_device, skin=self.skin)
 
     def __repr__(self) -> str:
-        shown = {key: value for key, value in self.parameters.items() if key != "arch"}
-        return f"DPA2Calculator({', '.join(f'{key}={value!r}' for key, value in shown.items())})"
+        return f"DPA2Calculator({', '.join(f'{key}={value!r}' for key, value in [*self.parameters.items()][1:])})"
 
     # -- what is loaded ---------------------------------------------------------------------------
 
@@ -149,7 +156,7 @@ class DPA2Calculator(Calculator):
         return f"{describe(member.potential, member.label)}\nin use      {settings}"
 
     @own_modes()
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, object]:
         """What decides the numbers: hashes of the weights, heads, precision, dispersion; not device or skin.
 
         Work on disk is tied to it (see `dpa2calc.files.identity`).
@@ -166,9 +173,7 @@ class DPA2Calculator(Calculator):
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
         """Fill `results`; everything but `stresses` is always computed, because one pass gives it all."""
-        atoms = self.atoms if atoms is None else atoms
-        self._check(atoms)
-        assert atoms is not None
+        atoms = self._check(self.atoms if atoms is None else atoms)
         if {"stress", "stresses"} & set(properties) and not has_stress(atoms):
             raise PropertyNotImplementedError(
                 f"no stress: the structure has pbc {atoms.pbc.tolist()} and the cell "
@@ -194,16 +199,15 @@ class DPA2Calculator(Calculator):
         old = self.atoms
         if old is None:
             return list(all_changes)
-        pairs = {
+        pairs: dict[str, tuple[npt.ArrayLike | None, npt.ArrayLike | None]] = {
             "positions": (old.positions, atoms.positions),
             "numbers": (old.numbers, atoms.numbers),
             "cell": (old.cell.array, atoms.cell.array),
             "pbc": (old.pbc, atoms.pbc),
         }
-        for name, kept, now in (("fparam", old.info, atoms.info), ("aparam", old.arrays, atoms.arrays)):
-            if self._consumes(f"numb_{name}"):
-                pairs[name] = (kept.get(name), now.get(name))
-        return [name for name, (a, b) in pairs.items() if not np.array_equal(a, b)]
+        now = self._parameters(atoms)
+        pairs |= {name: (value, now[name]) for name, value in self._parameters(old).items()}
+        return [name for name, (a, b) in pairs.items() if not np.array_equal(a, b)]  # type: ignore[arg-type]
 
     def export_properties(self) -> Properties:
         """The results that ASE knows by name."""
@@ -214,7 +218,7 @@ class DPA2Calculator(Calculator):
     @own_modes()
     def evaluate(
         self,
-        structures: Iterable[Any],
+        structures: Iterable[object],
         *,
         batch_atoms: int = 1024,
         stresses: bool = False,
@@ -234,13 +238,12 @@ class DPA2Calculator(Calculator):
         Raises:
             StructureError, ElementError: the message begins with the structure's number.
         """
-        if isinstance(structures, Atoms) or form_of(structures) != "Atoms":
+        if isinstance(as_atoms(structures), Atoms):
             raise StructureError("evaluate takes a list of structures; write calc.evaluate([atoms])")
         stresses = typed(bool, stresses, "stresses")
         if typed(int, batch_atoms, "batch_atoms") < 1:
             raise ConfigError(f"batch_atoms = {batch_atoms}; it must be at least 1")
         listed = [as_atoms(structure) for structure in structures]
-
         with progress_bar(total=len(listed), unit="structure", shown=progress) as bar:
             return evaluate_many(
                 self._members,
@@ -254,15 +257,14 @@ class DPA2Calculator(Calculator):
             )
 
     @own_modes()
-    def get_descriptors(self, atoms: Any) -> np.ndarray:
+    def get_descriptors(self, atoms: object) -> np.ndarray:
         """Representation of every atom before the head, (n_atoms, d)."""
-        self._check(atoms := as_atoms(atoms))
+        self._check(structure := as_atoms(atoms))
         member = self._members[0]
-        graph = graph_from_atoms(atoms, member.spec, positions=False, inspect=self._check_distances)
-        made = member.potential.descriptors(graph.to(member.graph_device)).detach().cpu()
-        descriptors = made.numpy().astype(np.float64)
-        check_finite({"descriptors": descriptors})
-        return descriptors
+        graph = graph_from_atoms(structure, member.spec, positions=False, inspect=self._check_distances)
+        found = member.potential.descriptors(graph.to(member.graph_device)).detach().cpu().double().numpy()
+        check_finite({"descriptors": found})
+        return found
 
     # -- copies -----------------------------------------------------------------------------------
 
@@ -276,16 +278,16 @@ class DPA2Calculator(Calculator):
         new.parameters, new.results = dict(self.parameters), dict(self.results)
         return new
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> DPA2Calculator:
+    def __deepcopy__(self, memo: dict[int, object]) -> DPA2Calculator:
         new = copy.copy(self)
         new.atoms, new.results = copy.deepcopy((self.atoms, self.results), memo)
         return new
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {key: value for key, value in self.__dict__.items() if key not in ("_builders", "_streams")}
 
     @own_modes()
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
         self._builders, self._streams = self._new_builders(), self._new_streams()
 
@@ -314,11 +316,10 @@ class DPA2Calculator(Calculator):
 
     def _graphs(self, atoms: Atoms, *, positions: bool) -> list[Graph]:
         builders = {builder.spec: builder for builder in self._builders}
-
-        def build(spec: GraphSpec) -> Graph:
-            return builders[spec](atoms, positions=positions, inspect=self._check_distances)
-
-        return member_graphs(self._members, atoms, build)
+        check = self._check_distances
+        return member_graphs(
+            self._members, atoms, lambda spec: builders[spec](atoms, positions=positions, inspect=check)
+        )
 
     def _own_property(self) -> str:
         """The property of heads without energies; refuses to mix them with what belongs to energies."""
@@ -329,20 +330,21 @@ class DPA2Calculator(Calculator):
             raise ConfigError(f"dispersion adds to energies, and these heads predict {made}; leave it out")
         return self._members[0].head.label
 
-    def _check(self, atoms: Any) -> None:
-        check_structure(atoms)
+    def _check(self, atoms: Atoms | None) -> Atoms:
+        checked = check_structure(atoms)
         if not self.allow_unseen_elements:
             for member in self._members:
-                check_seen(atoms, member.head, member.config.heads)
+                check_known(set(checked.symbols), member.head, member.config.heads)
+        return checked
 
-    def _consumes(self, key: str) -> bool:
-        return any(getattr(member.head.fitting, key) for member in self._members)
+    def _parameters(self, atoms: Atoms) -> dict[str, npt.ArrayLike | None]:
+        """Frame and atomic parameters of a structure, as far as a head takes them."""
+        found = {"fparam": atoms.info.get("fparam"), "aparam": atoms.arrays.get("aparam")}
+        fittings = [member.head.fitting for member in self._members]
+        return {name: v for name, v in found.items() if any(getattr(f, f"numb_{name}") for f in fittings)}
 
     def _snapshot(self, atoms: Atoms) -> Atoms:
         """Own copies of what was consumed, for `check_state`."""
         kept = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-        if self._consumes("numb_fparam") and "fparam" in atoms.info:
-            kept.info["fparam"] = copy.deepcopy(atoms.info["fparam"])
-        if self._consumes("numb_aparam") and "aparam" in atoms.arrays:
-            kept.arrays["aparam"] = atoms.arrays["aparam"].copy()
+        set_labels(kept, self._parameters(atoms))
         return kept

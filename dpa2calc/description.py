@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from dpa2calc.engine.committee import Member
 from dpa2calc.engine.dispersion import Dispersion
 from dpa2calc.files.identity import digest, text_digest
@@ -32,15 +34,15 @@ def model_config(model: str | Path | Potential) -> ModelConfig:
 
 
 def settings(
-    members: Sequence[Member], dispersion: Dispersion | None, *, dtype: Any, device: Any, skin: float
-) -> dict[str, Any]:
+    members: Sequence[Member], dispersion: Dispersion | None, *, device: torch.device, skin: float
+) -> dict[str, object]:
     """What a calculator was made with, as plain data for provenance; the defaults of options are left out."""
     first = members[0]
-    found: dict[str, Any] = {
+    found: dict[str, object] = {
         "arch": "dpa2calc",
         "model": first.label,
         "head": first.head.name,
-        "dtype": str(dtype).removeprefix("torch."),
+        "dtype": first.potential.precision,
         "device": str(device),
         "skin": skin,
     }
@@ -55,15 +57,15 @@ def settings(
 
 def calculator_part(
     members: Sequence[Member], dispersion: Dispersion | None, *, unseen: bool
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """What decides a calculator's numbers, for `calculator_identity`; weights enter as a hash."""
-    found: dict[str, Any] = {
+    found: dict[str, object] = {
         "models": [
             {
                 "weights": weights_digest(member.potential),
                 "config": text_digest(to_dict(member.config)),
                 "head": member.head.name,
-                "dtype": str(member.potential.dtype).removeprefix("torch."),
+                "dtype": member.potential.precision,
                 "compressed": member.potential.compression is not None,
             }
             for member in members
@@ -104,7 +106,7 @@ def model_facts(potential: Potential) -> dict[str, Any]:
         "descriptor_width": potential.descriptor.width,
         "parameters": sum(p.numel() for p in potential.parameters()),
         "parameters_a_head": in_heads // len(config.heads),
-        "dtype": str(potential.dtype).removeprefix("torch."),
+        "dtype": potential.precision,
         "type_map": list(config.type_map),
         "bridging": config.bridging is not None,
         "compressed": potential.prefers_compression,
@@ -164,7 +166,7 @@ def describe(potential: Potential, label: str, *, head: str | None = None) -> st
     return "\n".join(lines)
 
 
-def _indented(values: Mapping[str, Any], space: str) -> list[str]:
+def _indented(values: Mapping[str, object], space: str) -> list[str]:
     """Nested facts, one per line; what is None is left out."""
     lines = []
     for key, value in values.items():

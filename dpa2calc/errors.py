@@ -8,7 +8,10 @@ Each class also derives from the built-in exception that a caller would expect, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dpa2calc.heads import HeadLike
 
 
 class DPA2CalcError(Exception):
@@ -32,11 +35,13 @@ class HeadError(DPA2CalcError, KeyError):
 
     Args:
         message: what is wrong.
-        heads: those to choose from (`dpa2calc.heads.HeadLike`), listed after the message.
+        heads: those to choose from, listed after the message.
         elements: what the head is wanted for; only heads that know all of them are then listed.
     """
 
-    def __init__(self, message: str = "", heads: Sequence[Any] = (), elements: Iterable[str] = ()) -> None:
+    def __init__(
+        self, message: str = "", heads: Sequence[HeadLike] = (), elements: Iterable[str] = ()
+    ) -> None:
         super().__init__(message)
         self.heads, self.elements = tuple(heads), tuple(elements)
 
@@ -44,7 +49,7 @@ class HeadError(DPA2CalcError, KeyError):
         """The same error for a structure of these elements."""
         return HeadError(str(self.args[0]), self.heads, elements)
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[type[HeadError], tuple[str, tuple[HeadLike, ...], tuple[str, ...]]]:
         return HeadError, (self.args[0], self.heads, self.elements)
 
     def __str__(self) -> str:  # KeyError would print the repr, with \\n instead of lines

@@ -49,32 +49,24 @@ def resolve_head(
         HeadError: nothing fits, more than one head fits, or None with several heads; the
             message lists every head that knows the elements, with description, functional and elements.
     """
-    try:
-        return _resolve(name, heads, model)
-    except HeadError as error:
-        raise error.for_elements(elements) from None
-
-
-def _resolve(name: str | None, heads: Sequence[Head], model: str) -> Head:
+    shown = heads
     if name is None:
         if len(heads) == 1:
             return heads[0]
-        raise HeadError(
+        message = (
             f"{model} has {len(heads)} heads, one for each level of theory and kind of system; "
-            "choose one with head=...",
-            heads,
+            "choose one with head=..."
         )
-    if not isinstance(name, str):
-        raise HeadError(f"head = {name!r} is not a name; give one of these as a string", heads)
-    for matches in _candidates(name, heads):
+    elif not isinstance(name, str):
+        message = f"head = {name!r} is not a name; give one of these as a string"
+    elif matches := next(filter(None, _candidates(name, heads)), None):
         if len(matches) == 1:
             return matches[0]
-        if matches:
-            raise HeadError(
-                f"head {name!r} fits {len(matches)} heads of {model}; write one of these in full",
-                matches,
-            )
-    raise HeadError(f"{model} has no head {name!r}{_suggestion(name, heads)}", heads)
+        shown = matches
+        message = f"head {name!r} fits {len(matches)} heads of {model}; write one of these in full"
+    else:
+        message = f"{model} has no head {name!r}{_suggestion(name, heads)}"
+    raise HeadError(message, shown, elements)
 
 
 def _candidates(name: str, heads: Sequence[Head]) -> Iterable[list[Head]]:
@@ -104,8 +96,7 @@ def _suggestion(name: str, heads: Sequence[HeadLike]) -> str:
             for start in range(len(words)):
                 spellings.setdefault("_".join(words[start:]), head.name)
     close = difflib.get_close_matches(_normalise(name), spellings, n=3, cutoff=0.7)
-    found = list(dict.fromkeys(spellings[spelling] for spelling in close))
-    return f"; did you mean {' or '.join(repr(n) for n in found)}?" if found else ""
+    return did_you_mean(spellings[spelling] for spelling in close)
 
 
 def heads_that_know(elements: Iterable[str], heads: Sequence[Head]) -> list[Head]:
@@ -168,3 +159,9 @@ def _elements(symbols: Sequence[str]) -> str:
     if len(symbols) <= _MANY_ELEMENTS:
         return " ".join(symbols)
     return f"{len(symbols)} elements: {' '.join(symbols[:6])} ... {' '.join(symbols[-3:])}"
+
+
+def did_you_mean(names: Iterable[str]) -> str:
+    """The end of a message about an unknown name: those that are spelt alike, each once, or nothing."""
+    found = dict.fromkeys(names)
+    return f"; did you mean {' or '.join(map(repr, found))}?" if found else ""

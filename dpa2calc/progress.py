@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -31,7 +31,7 @@ class _Lines:
         """Nothing waits."""
 
 
-def progress_bar(iterable: Iterable[Any] | None = None, *, shown: bool, **options: Any) -> tqdm[Any]:
+def progress_bar(iterable: Iterable[Any] | None = None, *, shown: bool, **options: object) -> tqdm[Any]:
     """A tqdm bar on stderr.
 
     Args:
@@ -44,7 +44,7 @@ def progress_bar(iterable: Iterable[Any] | None = None, *, shown: bool, **option
     return tqdm(iterable, **settings)
 
 
-def _redraws(stream: Any) -> bool:
+def _redraws(stream: TextIO) -> bool:
     """Whether a line can be drawn over: a terminal, or the output of a notebook."""
     isatty = getattr(stream, "isatty", None)
     return bool(isatty and isatty()) or type(stream).__module__.startswith("ipykernel")

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from ase import Atoms
 from ase.data import atomic_numbers, covalent_radii
 from torch import Tensor
 
 from dpa2calc.errors import ConfigError, StructureError
-from dpa2calc.heads import check_known
-from dpa2calc.model.config import FittingConfig, HeadConfig
+from dpa2calc.model.config import FittingConfig
 
 # Below this distance two atoms are the same atom written twice; no model has an answer.
 COINCIDENT = 0.01  # Å
@@ -22,8 +21,8 @@ COINCIDENT = 0.01  # Å
 CLOSEST_FRACTION = 0.5
 
 
-def check_structure(atoms: Any) -> None:
-    """Refuse what is not one structure with at least one atom.
+def check_structure(atoms: object) -> Atoms:
+    """Refuse what is not one structure with at least one atom, and hand it on.
 
     Positions, cell and pbc are checked by the neighbour search.
 
@@ -36,18 +35,7 @@ def check_structure(atoms: Any) -> None:
         )
     if len(atoms) == 0:
         raise StructureError("the structure has no atoms; hand in at least one")
-
-
-def check_seen(atoms: Atoms, head: HeadConfig, heads: Sequence[HeadConfig] = ()) -> None:
-    """Refuse elements that the head never saw in training (a head that does not say is trusted).
-
-    Args:
-        heads: all heads of the model; those that know the elements are named.
-
-    Raises:
-        ElementError: names the elements, the head, and the elements it knows.
-    """
-    check_known(set(atoms.symbols), head, heads)
+    return atoms
 
 
 class DistanceCheck:
@@ -73,20 +61,14 @@ class DistanceCheck:
         shortest = float(squares.min()) ** 0.5
         if shortest < COINCIDENT:
             self.coincident(*_pair(i, j, squares), shortest)
-        if self.warned:
+        if self.warned or shortest >= (reach := float(self.reach.to(types.device)[types].max())):
             return
-        reach = float(self.reach.to(types.device)[types].max())
-        if shortest < reach:
-            self._warn_if_close(i, j, squares, types, reach)
-
-    def _warn_if_close(self, i: Tensor, j: Tensor, squares: Tensor, types: Tensor, reach: float) -> None:
         near = (squares < reach**2).nonzero().squeeze(1)
         i, j, squares = i[near], j[near], squares[near]
         limits = self.limits.to(squares.device)[types[i], types[j]]
         close = torch.where(squares < limits**2, squares, torch.inf)
-        if not bool(close.isfinite().any()):
-            return
-        self.warn(*_pair(i, j, close), float(close.min()) ** 0.5, types)
+        if bool(close.isfinite().any()):
+            self.warn(*_pair(i, j, close), float(close.min()) ** 0.5, types)
 
     @property
     def inverse_squares(self) -> np.ndarray:
@@ -125,7 +107,7 @@ def _pair(i: Tensor, j: Tensor, squares: Tensor) -> tuple[int, int]:
     return min(pair), max(pair)
 
 
-def check_finite(results: Mapping[str, Any]) -> None:
+def check_finite(results: Mapping[str, npt.ArrayLike]) -> None:
     """Refuse results that are not numbers, whatever they are; they are never handed on silently.
 
     Raises:
@@ -133,7 +115,7 @@ def check_finite(results: Mapping[str, Any]) -> None:
     """
     first = {name: results[name] for name in _OF_ATOMS if name in results}  # these name the atom
     for name, value in (first | dict(results)).items():
-        finite = np.isfinite(value)
+        finite = np.asarray(np.isfinite(value))
         if finite.all():
             continue
         where = f"the {name.replace('_', ' ')}"
@@ -155,45 +137,39 @@ _OF_ATOMS = {
 }
 
 
-def frame_parameters(atoms: Atoms, fitting: FittingConfig) -> np.ndarray | None:
-    """atoms.info['fparam'] as (1, n) float64, or None where the head has none or a default.
+def head_parameters(atoms: Atoms, fitting: FittingConfig) -> dict[str, np.ndarray]:
+    """What a head takes besides the atoms: fparam (1, n) and aparam (n_atoms, n), float64, as far as it does.
+
+    They are atoms.info['fparam'], which is left out where the head has a default, and atoms.arrays['aparam'].
 
     Raises:
         StructureError: missing, of the wrong size, or not finite.
     """
-    return _parameters("fparam", atoms.info.get("fparam"), (1, fitting.numb_fparam), fitting.default_fparam)
+    found = {}
+    for name, place, rows, width in (
+        ("fparam", atoms.info, 1, fitting.numb_fparam),
+        ("aparam", atoms.arrays, len(atoms), fitting.numb_aparam),
+    ):
+        given, is_frame = place.get(name), name == "fparam"
+        if width == 0 or (given is None and is_frame and fitting.default_fparam is not None):
+            continue
+        where = f"atoms.{'info' if is_frame else 'arrays'}[{name!r}]"
+        wanted = f"{width} numbers" if is_frame else f"{width} numbers per atom, shape {(rows, width)}"
+        if given is None:
+            raise StructureError(f"this head needs {wanted}; set {where}")
+        try:
+            values = np.array(given, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise StructureError(f"{where} = {given!r} is not numbers; this head needs {wanted}") from None
+        if values.size != rows * width:
+            raise StructureError(f"{where} has shape {values.shape}; this head needs {wanted}")
+        if not np.isfinite(values).all():
+            raise StructureError(f"{where} holds a number that is not finite; this head needs {wanted}")
+        found[name] = values.reshape(rows, width)
+    return found
 
 
-def atomic_parameters(atoms: Atoms, fitting: FittingConfig) -> np.ndarray | None:
-    """atoms.arrays['aparam'] as (n_atoms, n) float64, or None where the head has none.
-
-    Raises:
-        StructureError: missing, of the wrong size, or not finite.
-    """
-    return _parameters("aparam", atoms.arrays.get("aparam"), (len(atoms), fitting.numb_aparam), None)
-
-
-def _parameters(name: str, given: Any, shape: tuple[int, int], default: Any) -> np.ndarray | None:
-    if shape[1] == 0:
-        return None
-    place = f"atoms.info[{name!r}]" if name == "fparam" else f"atoms.arrays[{name!r}]"
-    wanted = f"{shape[1]} numbers" if name == "fparam" else f"{shape[1]} numbers per atom, shape {shape}"
-    if given is None:
-        if default is not None:
-            return None
-        raise StructureError(f"this head needs {wanted}; set {place}")
-    try:
-        values = np.array(given, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise StructureError(f"{place} = {given!r} is not numbers; this head needs {wanted}") from None
-    if values.size != shape[0] * shape[1]:
-        raise StructureError(f"{place} has shape {values.shape}; this head needs {wanted}")
-    if not np.isfinite(values).all():
-        raise StructureError(f"{place} holds a number that is not finite; this head needs {wanted}")
-    return values.reshape(shape)
-
-
-def check_dtype(dtype: Any) -> torch.dtype:
+def check_dtype(dtype: str | torch.dtype) -> torch.dtype:
     """float32 or float64, as a string or a torch dtype.
 
     Raises:
@@ -206,7 +182,7 @@ def check_dtype(dtype: Any) -> torch.dtype:
     return known[key]
 
 
-def check_device(device: Any, dtype: torch.dtype = torch.float32) -> torch.device:
+def check_device(device: str | torch.device | int | None, dtype: torch.dtype = torch.float32) -> torch.device:
     """The torch device to compute on; None means CUDA where there is a GPU, else the CPU.
 
     Raises:

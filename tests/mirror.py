@@ -184,7 +184,7 @@ class Mirror(http.server.BaseHTTPRequestHandler):
 
 def fetch(server, folder, *paths, sha256=SHA, **options):
     urls = [server.url + path for path in paths]
-    return download(urls, folder / "deep" / "model.pt", sha256=sha256, progress=False, **options)
+    return download(urls, folder / "deep" / "model.pt", sha256=sha256, **options)
 
 
 def assert_complete(path):

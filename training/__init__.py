@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dpa2calc.labels.names import LabelKeys
     from dpa2calc.training.config.train import FinetuneConfig, TrainConfig
+    from dpa2calc.training.data.checks.near_copies import near_copies
     from dpa2calc.training.data.checks.report import DataReport, check_dataset, clean
     from dpa2calc.training.data.collection.paper_sets import paper_sets
     from dpa2calc.training.data.collection.registry import (
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         registered_sets,
         training_collection,
     )
+    from dpa2calc.training.data.corrections import Corrections
     from dpa2calc.training.data.dataset import Dataset, Frame
     from dpa2calc.training.data.sets import TrainingSet, model_for
     from dpa2calc.training.distill.config import DistillConfig, MDCondition
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "check_dataset": "data.checks.report",
     "clean": "data.checks.report",
+    "Corrections": "data.corrections",
     "DataReport": "data.checks.report",
     "Dataset": "data.dataset",
     "distill": "distill.distill",
@@ -62,6 +65,7 @@ _PUBLIC = {
     "LearningCurve": "learning_curve",
     "load_registered": "data.collection.registry",
     "MDCondition": "distill.config",
+    "near_copies": "data.checks.near_copies",
     "model_for": "data.sets",
     "paper_sets": "data.collection.paper_sets",
     "pretrain": "fit.run",
@@ -76,6 +80,7 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "Corrections",
     "DataReport",
     "Dataset",
     "DistillConfig",
@@ -103,6 +108,7 @@ __all__ = [
     "learning_curve",
     "load_registered",
     "model_for",
+    "near_copies",
     "paper_sets",
     "pretrain",
     "rank_heads",

@@ -93,8 +93,10 @@ def absorb_initial_energies(
 # --- on top of what a model predicts ------------------------------------------------------------
 
 
-def shift_energy_bias(potential: Potential, data: Dataset, *, frames: int = 200, seed: int = 0) -> None:
-    """Move the first head's energy of each element to what the frames say that have an energy.
+def shift_energy_bias(
+    potential: Potential, data: Dataset, *, head: int = 0, frames: int = 200, seed: int = 0
+) -> None:
+    """Move a head's energy of each element to what the frames say that have an energy.
 
     Args:
         frames: how many of them are predicted, a random sample.
@@ -104,8 +106,8 @@ def shift_energy_bias(potential: Potential, data: Dataset, *, frames: int = 200,
     """
     labelled = data.subset([i for i, frame in enumerate(data) if frame.energy is not None])
     sample = labelled.subset(spread_frames(labelled, frames, seed=seed))
-    bias, _ = energy_bias(sample, potential.config.type_map, predict_potential(potential, sample))
-    _move(potential, 0, bias)
+    bias, _ = energy_bias(sample, potential.config.type_map, predict_potential(potential, sample, head=head))
+    _move(potential, head, bias)
 
 
 def refit_predictions(

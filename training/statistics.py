@@ -21,8 +21,8 @@ STD_WITHOUT_DATA = 0.1
 class EnvironmentMoments:
     """Running sums of the raw environment rows of one block by centre type (docs/maths.md 1)."""
 
-    def __init__(self, environment: Environment, nsel: int, n_types: int, *, nearest: bool):
-        self.environment, self.nsel, self.nearest = environment, nsel, nearest
+    def __init__(self, environment: Environment, n_types: int, *, nearest: bool):
+        self.environment, self.nearest = environment, nearest
         self.slots = torch.zeros(n_types, dtype=torch.float64)
         self.first = torch.zeros(n_types, dtype=torch.float64)  # sum of R_0
         self.radial = torch.zeros(n_types, dtype=torch.float64)  # sum of R_0^2
@@ -32,14 +32,14 @@ class EnvironmentMoments:
     def add(self, graph: Graph, weight: float = 1.0) -> None:
         """Count every slot of every atom of a graph, padding as zeros."""
         e = self.environment
-        width = min(graph.mask.shape[1], self.nsel) if self.nearest else graph.mask.shape[1]
+        width = min(graph.mask.shape[1], e.nsel) if self.nearest else graph.mask.shape[1]
         vectors = graph.vectors[:, :width]
         r = torch.linalg.vector_norm(vectors, dim=-1)
         w = switch(r, e.cutoff, e.cutoff_smooth) * graph.mask[:, :width]
         r0 = w / (r + e.protection)
         rv = (r0 / (r + e.protection)).unsqueeze(-1) * vectors  # (n, k, 3)
         n_types = len(self.slots)
-        ones = torch.full((graph.n_atoms,), float(self.nsel), dtype=torch.float64)
+        ones = torch.full((graph.n_atoms,), float(e.nsel), dtype=torch.float64)
         for total, value in (
             (self.slots, ones),
             (self.first, r0.sum(1)),
@@ -73,18 +73,18 @@ def set_environment_statistics(
 
     Under the rule "all" the same formula is used with `nsel` slots per atom.
     """
-    blocks = potential.descriptor.statistics_blocks()
+    environments = [m for m in potential.descriptor.modules() if isinstance(m, Environment)]
     nearest = potential.config.neighbor_rule == "nearest"
     n_types = potential.config.n_types
-    moments = [EnvironmentMoments(b.environment, b.nsel, n_types, nearest=nearest) for b in blocks]
+    moments = [EnvironmentMoments(e, n_types, nearest=nearest) for e in environments]
     for item in graphs:
         graph, weight = item if isinstance(item, tuple) else (item, 1.0)
         for moment in moments:
             moment.add(graph, weight)
-    for block, moment in zip(blocks, moments):
-        mean, std = moment.result(mean_is_zero=block.mean_is_zero)
-        block.environment.mean.copy_(mean)
-        block.environment.std.copy_(std)
+    for environment, moment in zip(environments, moments):
+        mean, std = moment.result(mean_is_zero=environment.mean_is_zero)
+        environment.mean.copy_(mean)
+        environment.std.copy_(std)
 
 
 def set_parameter_statistics(potential: Potential, head: int, frames: Sequence[Frame]) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 from torch import Tensor
 
 PREFIX = "atomic_model."
+Tree = dict[str, Any]
+"""Options as in JSON, or a node of a universal file, which has arrays as well."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +24,7 @@ class Branch:
     """
 
     name: str
-    params: dict[str, Any]
+    params: Tree
     arrays: dict[str, Tensor]
     min_nbor_dist: float | None = None
 
@@ -34,4 +36,4 @@ class Source:
     path: str
     kind: str
     branches: tuple[Branch, ...]
-    info: dict[str, Any] = field(default_factory=dict)
+    info: Tree = field(default_factory=dict)

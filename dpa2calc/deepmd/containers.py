@@ -7,7 +7,7 @@ import itertools
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from torch import Tensor
@@ -15,10 +15,9 @@ from torch import Tensor
 from dpa2calc.errors import CheckpointError
 from dpa2calc.files.limits import PACKED_ERRORS, check_bytes, check_tree, open_unpacked, parse_json
 
-from .branch import PREFIX, Branch, Source
+from .branch import PREFIX, Branch, Source, Tree
 from .foreign import what_it_is
-from .torch_pickle import TorchZip
-from .torchscript import read_torchscript
+from .torch_pickle import TorchZip, read_torchscript
 from .tree import branch_from_tree
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -66,7 +65,7 @@ def _open(file: IO[bytes], path: Path) -> Source:
     raise CheckpointError(f"{path} is no deepmd-kit model that can be read: {what_it_is(head, path)}")
 
 
-def read_hdf5_tree(content: IO[bytes], path: Path) -> dict[str, Any]:
+def read_hdf5_tree(content: IO[bytes], path: Path) -> Tree:
     """The tree of a `.dp` file with its arrays in place."""
     import h5py
 
@@ -94,12 +93,12 @@ def read_hdf5_tree(content: IO[bytes], path: Path) -> dict[str, Any]:
                 check_bytes(total, size, f"{path} up to {name}")
                 return np.asarray(part[()])
 
-            return _fill(tree, load)
+            return {key: _fill(node, load, key == "@variables") for key, node in tree.items()}
     except (OSError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"{path} is truncated or damaged: {error}") from error
 
 
-def _fill(node: Any, load: Callable[[str], np.ndarray], inside: bool = False) -> Any:
+def _fill(node: object, load: Callable[[str], np.ndarray], inside: bool = False) -> object:
     """The tree with every name of an array below "@variables" replaced by the array."""
     if isinstance(node, Mapping):
         return {key: _fill(value, load, inside or key == "@variables") for key, value in node.items()}
@@ -108,7 +107,7 @@ def _fill(node: Any, load: Callable[[str], np.ndarray], inside: bool = False) ->
     return load(node) if inside and isinstance(node, str) else node
 
 
-def read_yaml_tree(content: IO[bytes], path: Path) -> dict[str, Any]:
+def read_yaml_tree(content: IO[bytes], path: Path) -> Tree:
     """The tree of a `.yaml` file with its arrays in place."""
     import yaml
 
@@ -121,10 +120,10 @@ def read_yaml_tree(content: IO[bytes], path: Path) -> dict[str, Any]:
     if not isinstance(tree, Mapping):
         raise CheckpointError(f"{path} is YAML, but no deepmd-kit model")
     check_tree(tree, len(data), str(path))
-    return _yaml_arrays(tree, path)
+    return {key: _yaml_arrays(node, path) for key, node in tree.items()}
 
 
-def _yaml_arrays(node: Any, path: Path) -> Any:
+def _yaml_arrays(node: object, path: Path) -> object:
     if isinstance(node, Mapping):
         if node.get("@class") == "np.ndarray":
             return _yaml_array(node, path)
@@ -132,7 +131,7 @@ def _yaml_arrays(node: Any, path: Path) -> Any:
     return [_yaml_arrays(item, path) for item in node] if isinstance(node, list) else node
 
 
-def _yaml_array(node: Mapping[str, Any], path: Path) -> np.ndarray:
+def _yaml_array(node: Mapping[str, object], path: Path) -> np.ndarray:
     name = node["dtype"]
     dtype = np.dtype(name) if isinstance(name, str) and len(name) < 16 else None
     if dtype is None or dtype.kind not in "fiub":
@@ -181,7 +180,7 @@ def read_checkpoint(source: TorchZip) -> Source:
     return Source(path=str(path), kind="pt", branches=branches, info=training)
 
 
-def _branch(name: str, params: dict[str, Any], state: Mapping[str, Tensor], *, prefix: str) -> Branch:
+def _branch(name: str, params: Tree, state: Mapping[str, Tensor], *, prefix: str) -> Branch:
     own = {
         k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix) and isinstance(v, Tensor)
     }
@@ -195,18 +194,16 @@ def _branch(name: str, params: dict[str, Any], state: Mapping[str, Tensor], *, p
     )
 
 
+# Beginnings of the names in a ZBL model, and those in a plain one; the first that fits.
+_BRIDGED = {"models.0.out_": "inner.out_", "models.0.": "", "models.1.tab_": "pairtab.tab_"}
+
+
 def bridged(arrays: dict[str, Tensor]) -> dict[str, Tensor]:
     """Names of a ZBL model (`models.0` the network, `models.1` the table) as those of a plain one."""
     if not any(name.startswith("models.1.") for name in arrays):
         return arrays
-    out = {}
+    plain = {}
     for name, value in arrays.items():
-        if name in ("models.0.out_bias", "models.0.out_std"):
-            out["inner." + name.removeprefix("models.0.")] = value
-        elif name.startswith("models.0."):
-            out[name.removeprefix("models.0.")] = value
-        elif name.startswith("models.1.tab_"):
-            out["pairtab." + name.removeprefix("models.1.")] = value
-        else:
-            out[name] = value
-    return out
+        theirs = next((theirs for theirs in _BRIDGED if name.startswith(theirs)), "")
+        plain[_BRIDGED.get(theirs, "") + name.removeprefix(theirs)] = value
+    return plain

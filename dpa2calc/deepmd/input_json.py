@@ -8,11 +8,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from dpa2calc.errors import CheckpointError, ConfigError
 from dpa2calc.model.config import HeadConfig, ModelConfig, NeighborRule
 
+from .branch import Tree
 from .model_section import model_config
 from .option_reader import Options, Reading
 
@@ -43,7 +43,7 @@ class DeepmdInput:
     """
 
     config: ModelConfig
-    training: dict[str, Any] = field(hash=False)
+    training: Tree = field(hash=False)
     data: dict[str, HeadData] = field(hash=False)
     ignored: tuple[str, ...]
 
@@ -81,17 +81,17 @@ def read_input(path: str | Path, *, neighbor_rule: NeighborRule = "all") -> Deep
     if not isinstance(content, Mapping) or "model" not in content:
         raise ConfigError(f"{path} has no 'model' section, so it is no input of deepmd-kit")
     try:
-        return parse_input(content, neighbor_rule=neighbor_rule)
+        return parse_input(dict(content), neighbor_rule=neighbor_rule)
     except CheckpointError as error:
         raise ConfigError(f"{path}: {error}") from error
 
 
-def parse_input(content: Mapping[str, Any], *, neighbor_rule: NeighborRule = "all") -> DeepmdInput:
+def parse_input(content: Tree, *, neighbor_rule: NeighborRule = "all") -> DeepmdInput:
     """The same from a dictionary; see `read_input`."""
     top = Options(content, "input")
     model = top.need("model")
     ignored: list[str] = []
-    loss: Mapping[str, Any]
+    loss: Tree
     if "model_dict" in model:
         config, notes = _heads_config(model)
         top.get("loss")  # a multi-task file has loss_dict
@@ -105,7 +105,7 @@ def parse_input(content: Mapping[str, Any], *, neighbor_rule: NeighborRule = "al
     names = [head.name for head in config.heads]
     training_section = Options(top.get("training", {}), "training")
     data, batches, data_notes = _data(training_section, names)
-    training: dict[str, Any] = {"dtype": _dtype(model), **_PLAIN, **batches}
+    training: Tree = {"dtype": _dtype(model), **_PLAIN, **batches}
     for part, where, function in (
         (top.get("learning_rate", {}), "learning_rate", _learning_rate),
         (loss, "loss", _loss),
@@ -125,7 +125,7 @@ def parse_input(content: Mapping[str, Any], *, neighbor_rule: NeighborRule = "al
     )
 
 
-def _head_config(section: Mapping[str, Any], name: str) -> tuple[ModelConfig, list[str]]:
+def _head_config(section: Tree, name: str) -> tuple[ModelConfig, list[str]]:
     if section.get("use_srtab"):
         raise ConfigError("training with a pair table (use_srtab) is not supported; train without it")
     values = {key: value for key, value in section.items() if not key.startswith("_")}
@@ -135,7 +135,7 @@ def _head_config(section: Mapping[str, Any], name: str) -> tuple[ModelConfig, li
         raise ConfigError(str(error)) from error
 
 
-def _heads_config(model: Mapping[str, Any]) -> tuple[ModelConfig, list[str]]:
+def _heads_config(model: Tree) -> tuple[ModelConfig, list[str]]:
     """A multi-task model: sections that name entries of `shared_dict`, one branch a head."""
     shared = model.get("shared_dict", {})
     heads: list[HeadConfig] = []
@@ -173,7 +173,7 @@ def _heads_config(model: Mapping[str, Any]) -> tuple[ModelConfig, list[str]]:
     return first.with_heads(tuple(heads)), notes
 
 
-def _shared(shared: Mapping[str, Any], reference: str, where: str) -> Any:
+def _shared(shared: Tree, reference: str, where: str) -> object:
     name, _, level = reference.partition(":")
     if name not in shared:
         raise ConfigError(
@@ -184,25 +184,25 @@ def _shared(shared: Mapping[str, Any], reference: str, where: str) -> Any:
     return shared[name]
 
 
-def _dtype(model: Mapping[str, Any]) -> str:
+def _dtype(model: Tree) -> str:
     """Precision of the networks; deepmd-kit's default is float64."""
     descriptor = model.get("descriptor", {})
     if "model_dict" in model:
-        branch: dict[str, Any] = next(iter(model["model_dict"].values()), {})
+        branch: Tree = next(iter(model["model_dict"].values()), {})
         name = str(branch.get("descriptor", "")).partition(":")[0]
         descriptor = model.get("shared_dict", {}).get(name, {})
     precision = descriptor.get("precision", "default")
     return "float32" if precision in ("float32", "single") else "float64"
 
 
-def _present(options: Options, names: Mapping[str, str]) -> dict[str, Any]:
+def _present(options: Options, names: Mapping[str, str]) -> Tree:
     """The options the file sets, under our names."""
-    found = {ours: options.get(theirs) for theirs, ours in names.items()}
-    return {ours: value for ours, value in found.items() if value is not None}
+    found = [(ours, options.get(theirs)) for theirs, ours in names.items()]
+    return {ours: value for ours, value in found if value is not None}
 
 
 # What deepmd-kit does unless told, where our own trainer does more.
-_PLAIN: dict[str, Any] = {
+_PLAIN: Tree = {
     "learning_rate": 1e-3,
     "learning_rate_stop": 1e-8,
     "warmup_steps": 0,
@@ -211,24 +211,28 @@ _PLAIN: dict[str, Any] = {
 }
 
 
-def _learning_rate(o: Options) -> dict[str, Any]:
-    kind = str(o.get("type", "exp"))
-    if kind not in ("exp", "cosine"):
-        raise ConfigError(f"learning_rate.type = {kind!r} is not supported; supported: exp, cosine")
+def _kind(o: Options, default: str, known: Mapping[str, str]) -> str:
+    """Our word for the `type` of a section."""
+    kind = str(o.get("type", default))
+    if kind.lower() not in known:
+        raise ConfigError(f"{o.where}.type = {kind!r} is not supported; supported: {', '.join(known)}")
+    return known[kind.lower()]
+
+
+def _learning_rate(o: Options) -> Tree:
+    schedule = _kind(o, "exp", {"exp": "exponential", "cosine": "cosine"})
     names = {"start_lr": "learning_rate", "stop_lr": "learning_rate_stop", "warmup_steps": "warmup_steps"}
     out = _present(o, names)
-    if kind == "exp":
+    if schedule == "exponential":
         out["decay_steps"] = o.get("decay_steps", 5000)
     ratio = o.get("stop_lr_ratio")
     if ratio is not None and "learning_rate" in out:
         out["learning_rate_stop"] = out["learning_rate"] * float(ratio)
-    return out | {"schedule": {"exp": "exponential", "cosine": "cosine"}[kind]}
+    return out | {"schedule": schedule}
 
 
-def _loss(o: Options) -> dict[str, Any]:
-    kind = str(o.get("type", "ener"))
-    if kind != "ener":
-        raise ConfigError(f"loss.type = {kind!r} is not supported; supported: ener")
+def _loss(o: Options) -> Tree:
+    _kind(o, "ener", {"ener": ""})
     o.get("limit_pref_e")
     names = {}
     for letter, word in (("e", "energy"), ("f", "force"), ("v", "virial")):
@@ -240,15 +244,13 @@ def _loss(o: Options) -> dict[str, Any]:
     return out
 
 
-def _optimizer(o: Options) -> dict[str, Any]:
-    kind = str(o.get("type", "Adam"))
-    if kind.lower() not in ("adam", "adamw"):
-        raise ConfigError(f"optimizer.type = {kind!r} is not supported; supported: Adam, AdamW")
+def _optimizer(o: Options) -> Tree:
+    kind = _kind(o, "adam", {"adam": "adam", "adamw": "adamw"})
     names = {"adam_beta1": "beta1", "adam_beta2": "beta2", "weight_decay": "weight_decay"}
-    return _present(o, names) | {"optimizer": kind.lower()}
+    return _present(o, names) | {"optimizer": kind}
 
 
-def _training(o: Options) -> dict[str, Any]:
+def _training(o: Options) -> Tree:
     names = {
         "numb_steps": "steps",
         "stop_batch": "steps",  # its older name
@@ -257,9 +259,7 @@ def _training(o: Options) -> dict[str, Any]:
         "gradient_max_norm": "gradient_clip",
         "seed": "seed",
     }
-    out: dict[str, Any] = {}
-    for theirs, ours in names.items():
-        out |= _present(o, {theirs: ours})
+    out = _present(o, names)
     epochs = [key for key in ("num_epoch", "num_epoch_dict") if o.get(key)]
     if epochs and "steps" not in out:
         raise ConfigError(
@@ -280,19 +280,17 @@ def _data(o: Options, names: list[str]) -> tuple[dict[str, HeadData], dict[str, 
         by_head = {names[0]: {key: value for key, value in sections.items() if value}}
     data, ignored, batches = {}, [], []
     for name, section in by_head.items():
-        found: dict[str, tuple[str, ...]] = {}
+        found: list[tuple[str, ...]] = []
         for key in ("training_data", "validation_data"):
             options = Options(section.get(key) or {}, key)
             systems = options.get("systems", ())
-            found[key] = (systems,) if isinstance(systems, str) else tuple(systems)
+            found.append((systems,) if isinstance(systems, str) else tuple(systems))
             if key == "training_data":
                 batches += _batch_atoms(options)
             ignored += options.unused()
-        data[name] = HeadData(
-            training=found["training_data"],
-            validation=found["validation_data"],
-            weight=float(weights.get(name, 1.0)),
-        )
+        training, validation = found
+        weight = float(weights.get(name, 1.0))
+        data[name] = HeadData(training=training, validation=validation, weight=weight)
     return data, {"batch_atoms": max(batches)} if batches else {}, ignored
 
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from dpa2calc.errors import CheckpointError
 from dpa2calc.model.config import BridgingConfig, DescriptorConfig, FittingConfig, HeadConfig, ModelConfig
 
+from .branch import Tree
 from .option_reader import Options, Reading, Section
 from .schema import BRIDGING, DESCRIPTORS, FITTING, HEAD, MODEL, NEUTRAL
 
 
 def model_config(
-    params: Mapping[str, Any],
+    params: Tree,
     *,
     name: str = "Default",
     reading: Reading | None = None,
@@ -42,7 +41,7 @@ def model_config(
     fitting = model.get("fitting_net", {}) if reading.missing == "old" else model.need("fitting_net")
     fitting_options = Options(fitting, "fitting_net")
     fitting_options.get("exclude_types")  # deepmd-kit overwrites it with the model's atom_exclude_types
-    info = model.read(dict[str, Any], "info", {})
+    info = model.read(Tree, "info", {})
     head = HeadConfig(
         name=name,
         elements=Options(info, "model.info").read(tuple[str, ...], "observed_type", ()),
@@ -105,7 +104,7 @@ def _unflatten(o: Options, section: Section) -> None:
         raise CheckpointError("the descriptor has neither `repinit` and `repformer` nor `repinit_rcut`")
 
 
-def model_params(config: ModelConfig, head: int, *, precision: str) -> dict[str, Any]:
+def model_params(config: ModelConfig, head: int, *, precision: str) -> Tree:
     """The model section of one head with every option of version 3.2 written out.
 
     Args:
@@ -122,12 +121,12 @@ def model_params(config: ModelConfig, head: int, *, precision: str) -> dict[str,
     return MODEL.write(config) | sections | HEAD.write(one) | bridging
 
 
-def descriptor_params(config: DescriptorConfig, *, precision: str) -> dict[str, Any]:
+def descriptor_params(config: DescriptorConfig, *, precision: str) -> Tree:
     """The descriptor section."""
     names, section = DESCRIPTORS[config.kind]
     return {"type": names[0]} | section.write(config) | {"precision": precision}
 
 
-def fitting_params(config: FittingConfig, *, precision: str) -> dict[str, Any]:
+def fitting_params(config: FittingConfig, *, precision: str) -> Tree:
     """The fitting_net section."""
     return FITTING.write(config) | {"precision": precision}

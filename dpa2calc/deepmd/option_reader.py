@@ -12,6 +12,8 @@ from dpa2calc.errors import CheckpointError
 from dpa2calc.files.typed import option_types, typed
 from dpa2calc.model.config import to_dict
 
+from .branch import Tree
+
 NEEDED = object()  # an option without a default
 _ABSENT = object()  # not written
 _SAME = object()  # the default of an input.json is the class's
@@ -62,7 +64,7 @@ class Reading:
 class Options:
     """A section of options that remembers which of its keys have been asked for."""
 
-    def __init__(self, values: Any, where: str):
+    def __init__(self, values: object, where: str):
         if not isinstance(values, Mapping):
             raise CheckpointError(f"{where} = {str(values)[:60]!r} is not a table of names and values")
         self.values, self.where, self.used = dict(values), where, set[str]()
@@ -74,7 +76,7 @@ class Options:
         value = self.values.get(key)
         return default if value is None else value
 
-    def read(self, hint: Any, key: str, default: Any = None) -> Any:
+    def read(self, hint: object, key: str, default: Any = None) -> Any:
         """The value, of the type of `hint` (see `files.typed`); the default where it is missing or null.
 
         Raises:
@@ -90,17 +92,13 @@ class Options:
             raise CheckpointError(f"{self.where} has no {key!r}; the file is not complete")
         return self.values[key]
 
-    def must(self, hint: Any, key: str) -> Any:
-        """The value, of the type of `hint`, of an option that has no default."""
-        return typed(hint, self.need(key), f"{self.where}.{key}")
-
     def part(self, key: str) -> Options:
         """The section within this one, whose unknown keys count as this one's."""
         if key not in self.parts:
             self.parts[key] = Options(self.need(key), f"{self.where}.{key}")
         return self.parts[key]
 
-    def refuse(self, key: str, allowed: Iterable[Any], why: str) -> None:
+    def refuse(self, key: str, allowed: Iterable[object], why: str) -> None:
         """Raise for a value that this package has no code for."""
         self.used.add(key)
         value = self.values.get(key)
@@ -114,7 +112,7 @@ class Options:
         return own + [key for part in self.parts.values() for key in part.unused()]
 
 
-def _as_it_is(value: Any) -> Any:
+def _as_it_is(value: object) -> object:
     return value
 
 
@@ -133,25 +131,25 @@ class Row:
     """
 
     theirs: str
-    default: Any = NEEDED
-    in_input: Any = _SAME
+    default: object = NEEDED
+    in_input: object = _SAME
     ours: str = ""
     aliases: tuple[str, ...] = ()
-    change: Callable[[Any], Any] = _as_it_is
-    find: Callable[[Options, Reading], Any] | None = None
+    change: Callable[[object], object] = _as_it_is
+    find: Callable[[Options, Reading], object] | None = None
 
     @property
     def field(self) -> str:
         """Name of the field of our configuration."""
         return self.ours or self.theirs
 
-    def missing(self, o: Options, reading: Reading) -> Any:
+    def missing(self, o: Options, reading: Reading) -> object:
         """The default that holds."""
         in_input = reading.missing == "default" and self.in_input is not _SAME
         default = self.in_input if in_input else self.default
         return default(o, reading) if callable(default) else default
 
-    def read(self, o: Options, reading: Reading, hint: Any) -> Any:
+    def read(self, o: Options, reading: Reading, hint: object) -> object:
         """The field's value; of several names, the first one goes first."""
         names = (self.theirs, *self.aliases)
         given = [(name, o.get(name)) for name in names if o.get(name) is not None]
@@ -173,8 +171,8 @@ class Fixed:
     """
 
     theirs: str
-    written: Any = _ABSENT
-    allowed: tuple[Any, ...] = ()
+    written: object = _ABSENT
+    allowed: tuple[object, ...] = ()
     why: str = ""
 
 
@@ -197,7 +195,7 @@ class Section:
     fixed: tuple[Fixed, ...] = ()
     parts: tuple[Part, ...] = ()
 
-    def read(self, o: Options, reading: Reading) -> dict[str, Any]:
+    def read(self, o: Options, reading: Reading) -> Tree:
         """The fields of our configuration.
 
         Raises:
@@ -217,9 +215,9 @@ class Section:
             fields[part.ours] = part.section.config(**part.section.read(inner, reading))
         return fields
 
-    def write(self, config: Any) -> dict[str, Any]:
+    def write(self, config: object) -> Tree:
         """The section as deepmd-kit 3.2 writes it; without a configuration, its defaults."""
-        out: dict[str, Any] = {}
+        out: Tree = {}
         for part in self.parts:
             inner = getattr(config, part.ours)
             switch = {part.switch: inner is not None} if part.switch else {}
@@ -229,6 +227,6 @@ class Section:
         return out | {row.theirs: row.written for row in self.fixed if row.written is not _ABSENT}
 
 
-def same(**defaults: Any) -> tuple[Row, ...]:
+def same(**defaults: object) -> tuple[Row, ...]:
     """Rows of options whose names are ours, too."""
     return tuple(Row(name, default) for name, default in defaults.items())

@@ -188,14 +188,21 @@ def fill(potential: Potential, branches: tuple[Branch, ...], *, where: str) -> N
             types = _weight_types(branch)
             entries = head_entries(potential, index) + (descriptor_entries(potential) if index == 0 else [])
             for entry in entries:
-                value = _look_up(branch.arrays, entry.theirs)
+                # network collections are stored twice, and either copy will do
+                twin = entry.theirs.replace(".networks.", "._networks.")
+                value = branch.arrays.get(entry.theirs, branch.arrays.get(twin))
                 if value is None:
                     if entry.theirs != "fitting_net.bias_atom_e":  # zero where it is not stored
                         missing.append(f"model.{branch.name}.atomic_model.{entry.theirs}")
                     continue
                 _check_weights(value, f"{where}: {entry.theirs}", types)
                 _copy(targets[entry.ours], value, entry, where)
-            _check_inner_bias(branch)
+            inner = branch.arrays.get("inner.out_bias")
+            if inner is not None and bool(inner.any()):
+                raise CheckpointError(
+                    "a ZBL model whose network has an energy bias of its own, on top of the model's, is not "
+                    "supported"
+                )
         if potential.bridging is not None:
             table = branches[0].arrays["pairtab.tab_data"]
             _check_weights(table, f"{where}: the pair table", {torch.float64, torch.float32})
@@ -204,12 +211,6 @@ def fill(potential: Potential, branches: tuple[Branch, ...], *, where: str) -> N
         more = [f"... and {len(missing) - 20} more"] if len(missing) > 20 else []
         shown = "\n  ".join(missing[:20] + more)
         raise CheckpointError(f"{where} lacks {len(missing)} arrays that its model needs:\n  {shown}")
-
-
-def _look_up(arrays: dict[str, Tensor], name: str) -> Tensor | None:
-    """An array by name; network collections are stored twice, and either copy will do."""
-    value = arrays.get(name)
-    return value if value is not None else arrays.get(name.replace(".networks.", "._networks."))
 
 
 def _copy(target: Tensor, value: Tensor, entry: Entry, where: str) -> None:
@@ -248,11 +249,7 @@ def _weight_types(branch: Branch) -> set[torch.dtype]:
 
 
 def _check_weights(value: Tensor, name: str, types: set[torch.dtype]) -> None:
-    """Refuse numbers that no network of deepmd-kit has: whole or complex ones, and those that are not finite.
-
-    Raises:
-        CheckpointError: the array is named.
-    """
+    """Refuse numbers that no network of deepmd-kit has: whole, complex, or not finite ones."""
     if value.dtype not in types:
         kind = str(value.dtype).removeprefix("torch.")
         raise CheckpointError(
@@ -262,10 +259,3 @@ def _check_weights(value: Tensor, name: str, types: set[torch.dtype]) -> None:
         raise CheckpointError(
             f"{name} holds numbers that are not finite; the file is damaged, or its training diverged"
         )
-
-
-def _check_inner_bias(branch: Branch) -> None:
-    """A ZBL model may give its network an energy bias of its own, on top of the model's."""
-    inner = branch.arrays.get("inner.out_bias")
-    if inner is not None and bool(inner.any()):
-        raise CheckpointError("a ZBL model whose network has an energy bias of its own is not supported")

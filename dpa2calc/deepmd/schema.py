@@ -8,8 +8,6 @@ the default of the class, or what was done before; then the one of an `input.jso
 
 from __future__ import annotations
 
-from typing import Any
-
 from dpa2calc.model.config import (
     BridgingConfig,
     DeepPotSEConfig,
@@ -27,14 +25,15 @@ from dpa2calc.model.config import (
 from .option_reader import NEEDED, Fixed, Options, Part, Reading, Row, Section, same
 
 
-def _activation(value: Any) -> Any:
+def _activation(value: object) -> object:
     """The name in lower case; `custom_silu` is deepmd-kit's other name of `silut`."""
-    name = value.lower() if isinstance(value, str) else value
-    known = isinstance(name, str) and name.startswith("custom_silu")
-    return "silut" + name.removeprefix("custom_silu") if known else name
+    if not isinstance(value, str):
+        return value
+    name = value.lower()
+    return "silut" + name.removeprefix("custom_silu") if name.startswith("custom_silu") else name
 
 
-def _neighbors(key: str, body: str, default: Any = NEEDED) -> Row:
+def _neighbors(key: str, body: str, default: object = NEEDED) -> Row:
     """A number of neighbours, which "auto" leaves to the data."""
     statistics = f"descriptor.{body}.mean"
     return Row(key, default, ours="nsel", find=lambda o, reading: reading.n_neighbors(o, key, statistics))
@@ -44,7 +43,7 @@ def _sel_of_types(o: Options, reading: Reading) -> tuple[int, ...]:
     """One number a type; of "auto" the arrays tell the sum only, which will do for one element."""
     sel = o.get("sel", "auto")
     if isinstance(sel, (list, tuple)):
-        return o.must(tuple[int, ...], "sel")
+        return o.read(tuple[int, ...], "sel")
     if isinstance(sel, str) and reading.n_types > 1:
         reading = Reading(reading.missing)
     return (reading.n_neighbors(o, "sel", "descriptor.sea.mean"),) * reading.n_types
@@ -65,7 +64,7 @@ def _tebd_bias(_: Options, reading: Reading) -> bool:
     return reading.holds(bias) if reading.arrays else True
 
 
-def _tebd_mode(o: Options, reading: Reading) -> Any:
+def _tebd_mode(o: Options, reading: Reading) -> object:
     """ "concat" or "strip"; the deprecated `stripped_type_embedding` goes before `tebd_input_mode`."""
     mode = "strip" if _second(o) else o.read(TebdMode, "tebd_input_mode", "concat")
     stripped = o.read(bool, "stripped_type_embedding")
@@ -81,7 +80,7 @@ def _later(o: Options, reading: Reading) -> bool:
     return reading.holds("g1_self_mlp") if reading.arrays else reading.missing == "default"
 
 
-def _energies(values: Any) -> Any:
+def _energies(values: object) -> object:
     """Vacuum energies; deepmd-kit has a number, a list with one number, or null for an element."""
     if not isinstance(values, (list, tuple)):
         return values

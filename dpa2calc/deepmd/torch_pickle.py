@@ -11,14 +11,17 @@ import io
 import pickle
 import zipfile
 from collections import Counter, OrderedDict
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
 
 from dpa2calc.errors import CheckpointError
-from dpa2calc.files.limits import check_zip
+from dpa2calc.files.limits import check_zip, parse_json
+
+from .branch import Tree
 
 _STORAGES = {
     "DoubleStorage": torch.float64,
@@ -33,6 +36,8 @@ _STORAGES = {
     "BoolStorage": torch.bool,
 }
 _PICKLE = "/data.pkl"
+# Modules within modules; deepmd-kit's have about ten.
+_DEPTH = 100
 # An array may repeat its numbers (stride 0), but not to more than so many.
 _MOST_REPEATED = 1 << 20
 
@@ -48,7 +53,7 @@ class TorchZip:
         CheckpointError: no zip, not torch's, or its members unpack to far more than the file has bytes.
     """
 
-    def __init__(self, file: Any, path: Path) -> None:
+    def __init__(self, file: IO[bytes], path: Path) -> None:
         self.path = path
         size = file.seek(0, io.SEEK_END)
         try:
@@ -65,7 +70,7 @@ class TorchZip:
         """Whether it is TorchScript: a frozen model."""
         return f"{self.root}/constants.pkl" in self.names
 
-    def load(self) -> tuple[Any, int]:
+    def load(self) -> tuple[object, int]:
         """What was pickled, and the number of its bytes; modules of a TorchScript file as a `Bag` each.
 
         Raises:
@@ -95,8 +100,8 @@ class TorchZip:
         return flat
 
 
-def _rebuild(flat: Tensor, offset: int, size: Any, stride: Any, *_: Any) -> Tensor:
-    size, stride = tuple(size), tuple(stride)
+def _rebuild(flat: Tensor, offset: int, sizes: Iterable[int], strides: Iterable[int], *_: object) -> Tensor:
+    size, stride = tuple(sizes), tuple(strides)
     if 0 in size:
         return flat.new_empty(0).reshape(size)
     last = offset + sum((n - 1) * step for n, step in zip(size, stride))
@@ -110,15 +115,15 @@ def _rebuild(flat: Tensor, offset: int, size: Any, stride: Any, *_: Any) -> Tens
     return array
 
 
-def _same(value: Any, *_: Any) -> Any:
+def _same(value: object, *_: object) -> object:
     return value
 
 
-def _entries(*values: Any) -> tuple[Any, ...]:
+def _entries(*values: object) -> tuple[object, ...]:
     return values
 
 
-_ALLOWED: dict[tuple[str, str], Any] = {
+_ALLOWED: dict[tuple[str, str], object] = {
     ("collections", "OrderedDict"): OrderedDict,
     ("collections", "Counter"): Counter,
     ("builtins", "set"): set,
@@ -139,13 +144,11 @@ _ALLOWED |= {("torch", str(dtype).removeprefix("torch.")): dtype for dtype in _S
 
 def _refused(module: str, name: str) -> CheckpointError:
     whole = (
-        ""
-        if module in ("builtins", "__builtin__", "posix", "nt", "os")
-        else (
-            "; it seems to be a whole Python object (torch.save(model)) of another program, which only that "
-            "program can open: save its state there in a form that is documented"
-        )
+        "; it seems to be a whole Python object (torch.save(model)) of another program, which only that "
+        "program can open: save its state there in a form that is documented"
     )
+    if module in ("builtins", "__builtin__", "posix", "nt", "os"):
+        whole = ""
     return CheckpointError(
         f"the file asks for {module}.{name}, which is not needed to build tensors; refused, as it could run "
         f"code{whole}"
@@ -184,14 +187,14 @@ def _unpickler(source: TorchZip, data: bytes) -> Any:
     class Unpickler(pickle._Unpickler):
         dispatch = _DISPATCH
 
-        def find_class(self, module: str, name: str) -> Any:
+        def find_class(self, module: str, name: str) -> object:
             if source.is_script and (module == "__torch__" or module.startswith("__torch__.")):
                 return OwnBag
             if (module, name) not in _ALLOWED:
                 raise _refused(module, name)
             return _ALLOWED[module, name]
 
-        def persistent_load(self, pid: Any) -> Tensor:
+        def persistent_load(self, pid: tuple[object, object, str, object, int]) -> Tensor:
             _, dtype, key, _, numel = pid
             if not isinstance(dtype, torch.dtype):
                 raise CheckpointError(f"unknown kind of storage {dtype!r}")
@@ -200,3 +203,35 @@ def _unpickler(source: TorchZip, data: bytes) -> Any:
             return storages[key]
 
     return Unpickler(io.BytesIO(data))
+
+
+def read_torchscript(source: TorchZip) -> tuple[Tree, dict[str, Tensor]]:
+    """Options (`model_def_script`) and arrays by state-dict name of a frozen model.
+
+    Raises:
+        CheckpointError: damaged, foreign, or asking for anything but tensors.
+    """
+    module, size = source.load()
+    script = getattr(module, "model_def_script", None)
+    if not isinstance(module, Bag) or not isinstance(script, str) or not script:
+        raise CheckpointError(
+            f"{source.path} is a TorchScript file, but no deepmd-kit model (no model_def_script); models of "
+            "other programs can only be used with those"
+        )
+    arrays: dict[str, Tensor] = {}
+    visits = 0
+
+    def collect(bag: Bag, prefix: str, depth: int) -> None:
+        nonlocal visits
+        visits += 1
+        # a hostile file can hang one module into many places, so that the names multiply
+        if depth > _DEPTH or visits + len(arrays) > size:
+            raise CheckpointError(f"{source.path} is damaged: its modules contain themselves or one another")
+        for name, value in vars(bag).items():
+            if isinstance(value, Tensor):
+                arrays[prefix + name] = value
+            elif isinstance(value, Bag):
+                collect(value, f"{prefix}{name}.", depth + 1)
+
+    collect(module, "", 0)
+    return parse_json(script, f"model_def_script of {source.path}"), arrays

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from dpa2calc.errors import CheckpointError
 
-from .branch import Branch
+from .branch import Branch, Tree
 from .schema import BRIDGING, DESCRIPTORS
 
-Node = Mapping[str, Any]
 Arrays = dict[str, Tensor]
 
 _VARIABLES = "@variables"
@@ -35,7 +34,7 @@ _BODIES = (("dpa1", "se_atten"), ("deeppot_se", "sea"))
 _BODY = {name: body for kind, body in _BODIES for name in DESCRIPTORS[kind][0]}
 
 
-def branch_from_tree(tree: Node) -> Branch:
+def branch_from_tree(tree: Tree) -> Branch:
     """The one branch of a universal file.
 
     Raises:
@@ -47,7 +46,7 @@ def branch_from_tree(tree: Node) -> Branch:
     script = dict(tree.get("model_def_script") or {})
     arrays: Arrays = {}
     outer = model
-    bridging: dict[str, Any] = {}
+    bridging: Tree = {}
     if model.get("type") == "zbl":
         model, table = model["models"]
         for name, value in _variables(model).items():
@@ -80,16 +79,16 @@ def branch_from_tree(tree: Node) -> Branch:
     )
 
 
-def tensor(value: Any) -> Tensor:
+def tensor(value: npt.ArrayLike) -> Tensor:
     """An array of the tree as a tensor that owns its memory."""
     return torch.from_numpy(np.array(value))
 
 
-def _variables(node: Node) -> Arrays:
+def _variables(node: Tree) -> Arrays:
     return {name: tensor(v) for name, v in (node.get(_VARIABLES) or {}).items() if v is not None}
 
 
-def _scalars(node: Node) -> dict[str, Any]:
+def _scalars(node: Tree) -> Tree:
     """Options of a node: everything but sub-nodes and arrays."""
     skip = {"nets", "embeddings", "env_mat", "type_embedding", "trainable"}
     return {
@@ -99,23 +98,20 @@ def _scalars(node: Node) -> dict[str, Any]:
     }
 
 
-def _descriptor_params(node: Node) -> dict[str, Any]:
+def _descriptor_params(node: Tree) -> Tree:
     if "type" not in node:
         raise CheckpointError("the descriptor names no type")
     params = _scalars(node)
-    params["use_exp_switch"] = any(sub.get("use_exp_switch") for sub in _env_mats(node))
+    blocks = [node, *(value for value in node.values() if isinstance(value, Mapping))]
+    environments = [sub["env_mat"] for sub in blocks if isinstance(sub.get("env_mat"), Mapping)]
+    params["use_exp_switch"] = any(environment.get("use_exp_switch") for environment in environments)
     if node["type"] == "dpa2":
         params["repinit"] = dict(node["repinit_args"])
         params["repformer"] = dict(node["repformer_args"])
     return params
 
 
-def _env_mats(node: Node) -> list[Node]:
-    nodes = [node, *(value for value in node.values() if isinstance(value, Mapping))]
-    return [sub["env_mat"] for sub in nodes if isinstance(sub.get("env_mat"), Mapping)]
-
-
-def _descriptor_arrays(node: Node) -> Arrays:
+def _descriptor_arrays(node: Tree) -> Arrays:
     arrays = _collect(node, "descriptor")
     body = _BODY.get(node["type"])
     if body is None:
@@ -130,7 +126,7 @@ def _descriptor_arrays(node: Node) -> Arrays:
     return renamed
 
 
-def _collect(node: Any, prefix: str) -> Arrays:
+def _collect(node: object, prefix: str) -> Arrays:
     """All arrays below a node under the names of a `.pt` file."""
     arrays: Arrays = {}
     if isinstance(node, (list, tuple)):
@@ -151,13 +147,9 @@ def _collect(node: Any, prefix: str) -> Arrays:
     return arrays
 
 
-def _named(name: str, value: Any, prefix: str) -> Arrays:
+def _named(name: str, value: npt.ArrayLike | None, prefix: str) -> Arrays:
     if value is None:
         return {}
-    if isinstance(value, (list, tuple)) and not np.isscalar(value) and _is_list_of_arrays(value):
+    if isinstance(value, (list, tuple)) and all(x is None or isinstance(x, np.ndarray) for x in value):
         return {f"{prefix}.{name}.{k}": tensor(item) for k, item in enumerate(value) if item is not None}
     return {f"{prefix}.{name}": tensor(value)}
-
-
-def _is_list_of_arrays(value: Any) -> bool:
-    return all(item is None or isinstance(item, np.ndarray) for item in value)

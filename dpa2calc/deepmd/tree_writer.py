@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,21 +18,19 @@ from dpa2calc.model.config import (
     ModelConfig,
     RepformerConfig,
     RepinitConfig,
-    ThreeBodyConfig,
+    ShellConfig,
 )
 
 from .arrays import table_arrays, table_values
+from .branch import Tree
 from .model_section import descriptor_params, fitting_params
 from .schema import BRIDGING, REPFORMER
 from .tree import ARRAY_NAMES, PARTS
-
-Tree = dict[str, Any]
 
 _TYPE_EMBEDDING = "descriptor.type_embedding.embedding.embedding_net"
 # Options of the repformer section that its layers do not have, and those that the last one is without.
 _OF_BLOCK = ("nsel", "nlayers", "direct_dist", "set_davg_zero", "update_residual", "update_residual_init")
 _WITHOUT_LAST = ("update_g2_has_g1g1", "update_g2_has_attn", "update_h2")
-_Shell = RepinitConfig | ThreeBodyConfig | RepformerConfig | DPA1Config | DeepPotSEConfig
 _Net = RepinitConfig | DPA1Config | DeepPotSEConfig | FittingConfig
 
 
@@ -84,7 +82,7 @@ class TreeWriter:
     def descriptor(self) -> Tree:
         """The node of the descriptor."""
         c = self.config.descriptor
-        nodes: dict[str, Callable[[Any], Tree]] = {
+        nodes: dict[str, Callable[..., Tree]] = {
             "dpa2": self._dpa2,
             "dpa1": self._dpa1,
             "deeppot_se": self._deeppot_se,
@@ -133,23 +131,21 @@ class TreeWriter:
         return shared | norm | whole | {"attention_layers": layers}
 
     def _dpa2(self, c: DPA2Config) -> Tree:
+        at = f"descriptor.{PARTS['repformers_variable']}"
         node: Tree = {
             "@version": 3,
             "ntypes": self.config.n_types,
             "type_embedding": self._type_embedding(c),
             "g1_shape_tranform": {"@class": "Identity", "@version": 1},
-            "repformers_variable": self._repformers(c),
+            "repformers_variable": self._layers(at, "g2_embd")
+            | {"repformer_layers": [self._repformer_layer(c, k) for k in range(c.repformer.nlayers)]}
+            | self._environment(at, c.repformer),
         }
         node |= self._layers("descriptor", "g1_shape_tranform", "tebd_transform")
         for key, shell in (("repinit_variable", c.repinit), ("repinit_three_body_variable", c.three_body)):
             if shell is not None:
                 node[key] = self._block(f"descriptor.{PARTS[key]}", shell, c.repinit)
         return node
-
-    def _repformers(self, c: DPA2Config) -> Tree:
-        at = f"descriptor.{PARTS['repformers_variable']}"
-        layers = {"repformer_layers": [self._repformer_layer(c, k) for k in range(c.repformer.nlayers)]}
-        return self._layers(at, "g2_embd") | layers | self._environment(at, c.repformer)
 
     def _repformer_layer(self, c: DPA2Config, k: int) -> Tree:
         r, at = c.repformer, f"descriptor.repformers.layers.{k}"
@@ -166,7 +162,9 @@ class TreeWriter:
         node |= self._attentions(r, at, smooth=c.smooth)
         if r.update_style == "res_residual":
             vectors = ("g1_residual", "g2_residual", "h2_residual")
-            node["@variables"] = {name: self._list_of(f"{at}.{name}") for name in vectors}
+            node["@variables"] = {
+                name: [self.arrays[one] for one in self._numbered(f"{at}.{name}")] for name in vectors
+            }
         return node
 
     def _attentions(self, r: RepformerConfig, at: str, *, smooth: bool) -> Tree:
@@ -228,20 +226,19 @@ class TreeWriter:
             "embedding": self._network(_TYPE_EMBEDDING, "Linear", False),
         }
 
-    def _environment(self, at: str, shell: _Shell) -> Tree:
+    def _environment(self, at: str, shell: ShellConfig) -> Tree:
         """The environment matrix and its statistics."""
-        descriptor: Any = self.config.descriptor  # of a kind that deepmd-kit has
         return {
             "env_mat": {
                 "rcut": shell.cutoff,
                 "rcut_smth": shell.cutoff_smooth,
-                "protection": descriptor.env_protection,
+                "protection": vars(self.config.descriptor)["env_protection"],
                 "use_exp_switch": False,
             },
             "@variables": self._variables(at, "davg", "dstd"),
         }
 
-    def _block(self, at: str, shell: _Shell, net: _Net, *, ndim: int = 0) -> Tree:
+    def _block(self, at: str, shell: ShellConfig, net: _Net, *, ndim: int = 0) -> Tree:
         """An environment matrix and the embedding networks that there are."""
         node = self._environment(at, shell)
         for key in ("embeddings", "embeddings_strip"):
@@ -262,17 +259,13 @@ class TreeWriter:
 
     def _networks(self, at: str, c: _Net, *, out_dim: int | None = None) -> list[Tree]:
         """All networks of a collection."""
-        nets: list[Tree] = []
-        while f"{at}.networks.{len(nets)}.layers.0.matrix" in self.arrays:
-            net = f"{at}.networks.{len(nets)}"
-            nets.append(self._network(net, c.activation, c.resnet_dt, out_dim=out_dim))
-        return nets
+        nets = self._numbered(f"{at}.networks", ".layers.0.matrix")
+        return [self._network(net, c.activation, c.resnet_dt, out_dim=out_dim) for net in nets]
 
     def _network(self, at: str, activation: str, resnet_dt: bool, *, out_dim: int | None = None) -> Tree:
         """An embedding network, or a fitting network when it has an `out_dim`."""
-        layers: list[Tree] = []
-        while f"{at}.layers.{len(layers)}.matrix" in self.arrays:
-            layers.append(self._layer(f"{at}.layers.{len(layers)}", activation, resnet=True))
+        names = self._numbered(f"{at}.layers", ".matrix")
+        layers = [self._layer(name, activation, resnet=True) for name in names]
         widths = [int(layer["@variables"]["w"].shape[1]) for layer in layers]
         node: Tree = {
             "in_dim": int(layers[0]["@variables"]["w"].shape[0]),
@@ -307,12 +300,10 @@ class TreeWriter:
     def _variables(self, at: str, *names: str) -> Tree:
         return {name: self.arrays.get(f"{at}.{ARRAY_NAMES.get(name, name)}") for name in names}
 
-    def _list_of(self, at: str) -> list[Tensor]:
-        """The arrays `at`.0, `at`.1, ..."""
-        found: list[Tensor] = []
-        while f"{at}.{len(found)}" in self.arrays:
-            found.append(self.arrays[f"{at}.{len(found)}"])
-        return found
+    def _numbered(self, at: str, array: str = "") -> list[str]:
+        """The names `at`.0, `at`.1, ... of which there is an array, or one called `array` within."""
+        names = (f"{at}.{k}" for k in itertools.count())
+        return list(itertools.takewhile(lambda name: name + array in self.arrays, names))
 
 
 def _table(bridging: Bridging) -> Tree:

@@ -7,7 +7,6 @@ import json
 import logging
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from dpa2calc.model.potential import Potential
 from dpa2calc.version import __version__
 
 from .arrays import branch_arrays, out_std, state_dict_arrays, table_arrays, table_values
+from .branch import Tree
 from .model_section import model_params
 from .schema import DESCRIPTORS
 from .tree_writer import TreeWriter
@@ -51,9 +51,10 @@ def write_deepmd(potential: Potential, path: str | Path, head: str | None = None
             f"deepmd-kit has no descriptor {kind!r}; it has {', '.join(DESCRIPTORS)}. Keep this model in a "
             ".safetensors file"
         )
-    chosen = _heads(potential, head)
+    known = potential.config.heads
+    chosen = list(range(len(known))) if head is None else [known.index(resolve_head(head, known))]
     for index in chosen:
-        one = potential.config.heads[index]
+        one = known[index]
         if one.label:
             raise CheckpointError(f"head {one.name} predicts {one.label}; write a head of energies")
         if set(one.fitting.exclude_types) - set(potential.config.atom_exclude_types):
@@ -75,29 +76,21 @@ def write_deepmd(potential: Potential, path: str | Path, head: str | None = None
             f"`dp convert-backend {path.stem}.dp {path.stem}.pth` in deepmd-kit's environment"
         )
     if len(chosen) > 1:
-        names = ", ".join(one.name for one in potential.config.heads)
-        raise HeadError(f"a .dp file holds one head; name one of {names}")
+        raise HeadError(f"a .dp file holds one head; name one of {', '.join(one.name for one in known)}")
     return _write_dp(potential, path, chosen[0])
-
-
-def _heads(potential: Potential, head: str | None) -> list[int]:
-    known = potential.config.heads
-    return list(range(len(known))) if head is None else [known.index(resolve_head(head, known))]
-
-
-def _precision(potential: Potential) -> str:
-    return {torch.float32: "float32", torch.float64: "float64"}[potential.dtype]
 
 
 def _write_pt(potential: Potential, path: Path, heads: list[int], *, multi: bool) -> Path:
     """A training checkpoint without optimizer."""
-    state: OrderedDict[str, Any] = OrderedDict()
+    state: OrderedDict[str, object] = OrderedDict()
     sections = {}
     shared: dict[str, Tensor] = {}
     table = f"{path.stem}_pair_table.txt" if potential.bridging is not None else None
+    distance = potential.config.min_neighbor_distance
+    shortest = -1.0 if distance is None else distance  # -1: not known
     for index in heads:
         name = potential.config.heads[index].name if multi else "Default"
-        section = model_params(potential.config, index, precision=_precision(potential))
+        section = model_params(potential.config, index, precision=potential.precision)
         if table is not None:
             section["use_srtab"] = table
         sections[name] = section
@@ -105,10 +98,10 @@ def _write_pt(potential: Potential, path: Path, heads: list[int], *, multi: bool
         for key, value in arrays.items():
             if key.startswith("descriptor."):
                 arrays[key] = shared.setdefault(key, value)  # one storage for all branches
-        state[f"model.{name}.min_nbor_dist"] = _shortest(potential)
+        state[f"model.{name}.min_nbor_dist"] = torch.tensor(shortest, dtype=torch.float64)
         for key, value in _with_table(potential, index, arrays).items():
             state[f"model.{name}.atomic_model.{key}"] = value
-    params: dict[str, Any] = next(iter(sections.values()))
+    params: Tree = next(iter(sections.values()))
     if multi:
         params = {"shared_dict": {}, "model_dict": sections}
     state["_extra_state"] = {"model_params": params, "train_infos": {"lr": 0.0, "step": 0}}
@@ -119,11 +112,6 @@ def _write_pt(potential: Potential, path: Path, heads: list[int], *, multi: bool
             np.savetxt(temporary, table_values(potential.bridging))
         logger.warning("deepmd-kit loads %s only where %s lies in the current directory", path.name, table)
     return path
-
-
-def _shortest(potential: Potential) -> Tensor:
-    distance = potential.config.min_neighbor_distance
-    return torch.tensor(-1.0 if distance is None else distance, dtype=torch.float64)  # -1: not known
 
 
 def _with_table(potential: Potential, head: int, arrays: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -141,7 +129,7 @@ def _with_table(potential: Potential, head: int, arrays: dict[str, Tensor]) -> d
 
 def _write_dp(potential: Potential, path: Path, head: int) -> Path:
     """A backend-neutral file."""
-    precision = _precision(potential)
+    precision = potential.precision
     arrays = branch_arrays(potential, head)
     params = model_params(potential.config, head, precision=precision)
     writer = TreeWriter(potential.config, head, arrays, precision)
@@ -163,13 +151,13 @@ def _write_dp(potential: Potential, path: Path, head: int) -> Path:
     return path
 
 
-def _save_tree(tree: dict[str, Any], path: Path) -> None:
+def _save_tree(tree: Tree, path: Path) -> None:
     """HDF5 with one dataset an array, and the rest as JSON in an attribute."""
     import h5py
 
     with h5py.File(path, "w") as file:
 
-        def store(node: Any) -> Any:
+        def store(node: object) -> object:
             if isinstance(node, dict):
                 return {key: store(value) for key, value in node.items()}
             if isinstance(node, (list, tuple)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -66,7 +67,7 @@ def evaluate_many(
     members: Sequence[Member],
     structures: Sequence[Atoms],
     *,
-    check: Callable[[Atoms], None],
+    check: Callable[[Atoms], object],
     inspect: Inspector,
     batch_atoms: int,
     stresses: bool,
@@ -84,19 +85,13 @@ def evaluate_many(
         with naming(index, atoms):
             check(atoms)
 
-    def graphs_of(atoms: Atoms) -> list[Graph]:
-        return member_graphs(
-            members,
-            atoms,
-            lambda spec: graph_from_atoms(atoms, spec, positions=stresses, inspect=inspect),
-        )
-
     def work(places: list[int]) -> list[Results]:
         chosen = [structures[index] for index in places]
         columns: list[list[Graph]] = []
         for index, atoms in zip(places, chosen):
             with naming(index, atoms):
-                columns.append(graphs_of(atoms))
+                build = partial(graph_from_atoms, atoms, positions=stresses, inspect=inspect)
+                columns.append(member_graphs(members, atoms, build))
         graphs = [collate(list(column)) for column in zip(*columns)]
         results = compute(members, graphs, chosen, stresses=stresses)
         for index, atoms, result in zip(places, chosen, results):

@@ -56,22 +56,18 @@ class Member:
         return self.config.graph_spec
 
     @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.potential.parameters()).device
-
-    @property
     def graph_device(self) -> torch.device:
         """Where graphs are built and sums are made: beside the weights, on the CPU for MPS."""
-        return torch.device("cpu") if self.device.type == "mps" else self.device
+        device = self.potential.device
+        return torch.device("cpu") if device.type == "mps" else device
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         # Activation functions are lambdas, which cannot be pickled: configuration and numbers can.
         weights = {key: value.cpu() for key, value in self.potential.state_dict().items()}
         return {
             "config": self.config,
             "dtype": self.potential.dtype,
-            "device": str(self.device),
+            "device": str(self.potential.device),
             "weights": weights,
             "head_index": self.head_index,
             "label": self.label,
@@ -88,7 +84,7 @@ class Member:
         object.__setattr__(self, "head_index", state["head_index"])
         object.__setattr__(self, "label", state["label"])
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Member:
+    def __deepcopy__(self, memo: dict[int, object]) -> Member:
         return self  # never changed after it was made, so copies may share the weights
 
 
@@ -179,7 +175,8 @@ def make_members(
         raise ConfigError(f"committee = {committee!r}; give a list of models or of (model, head) pairs")
     members = [first]
     for entry in committee:
-        if not isinstance(entry, (str, os.PathLike, Potential)) and not _is_pair(entry):
+        is_pair = isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[1], (str, type(None)))
+        if not is_pair and not isinstance(entry, (str, os.PathLike, Potential)):
             raise ConfigError(
                 f"committee has {entry!r}; give models or (model, head) pairs, head a name or None"
             )
@@ -192,32 +189,6 @@ def make_members(
     if len(members) == 1:
         raise ConfigError("committee = [] has no members; leave it out, or give at least one further model")
     return tuple(members)
-
-
-def _is_pair(entry: object) -> bool:
-    return isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[1], (str, type(None)))
-
-
-def combine(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Means over the members, and the standard deviations energy_std (eV) and forces_std (n_atoms, 3).
-
-    Of another property than energies: its own, with _std behind the name.
-
-    The deviations are those of the members around their mean (divided by their number M, as is usual
-    for model deviation): sigma^2 = 1/M sum_m (x_m - <x>)^2.
-    """
-    if len(results) == 1:
-        return results[0]
-    out: dict[str, Any] = {}
-    for key in results[0]:
-        if all(key in result for result in results):
-            values = np.array([result[key] for result in results])
-            out[key] = float(values.mean()) if values.ndim == 1 else values.mean(axis=0)
-    if "energy" not in out:
-        return out | {f"{key}_std": np.std([r[key] for r in results], axis=0) for key in out}
-    out["energy_std"] = float(np.std([result["energy"] for result in results]))
-    out["forces_std"] = np.std([result["forces"] for result in results], axis=0)
-    return out
 
 
 def each_spec(members: Sequence[Member], build: Callable[[GraphSpec], Made]) -> list[Made]:

@@ -15,9 +15,9 @@ from dpa2calc.model.potential import Output
 from dpa2calc.structures.graph import Graph
 from dpa2calc.structures.graph_spec import GraphSpec
 from dpa2calc.structures.lattice import cell_volume, volume_or_nan
-from dpa2calc.validation import atomic_parameters, frame_parameters
+from dpa2calc.validation import head_parameters
 
-from .committee import Member, combine, each_spec
+from .committee import Member, each_spec
 from .dispersion import Dispersion, dispersion_results
 
 Results = dict[str, Any]
@@ -34,17 +34,12 @@ def member_graphs(
     members: Sequence[Member], atoms: Atoms, build: Callable[[GraphSpec], Graph]
 ) -> list[Graph]:
     """The graph of each member, with the parameters of its head; equal specs are built once."""
-    return [_with_parameters(g, atoms, m) for g, m in zip(each_spec(members, build), members)]
-
-
-def _with_parameters(graph: Graph, atoms: Atoms, member: Member) -> Graph:
-    """The graph with the frame and atomic parameters that the member's head consumes."""
-    fitting = member.head.fitting
-    if not (fitting.numb_fparam or fitting.numb_aparam):
-        return graph
-    values = (frame_parameters(atoms, fitting), atomic_parameters(atoms, fitting))
-    fparam, aparam = (None if v is None else torch.from_numpy(v).to(graph.types.device) for v in values)
-    return dataclasses.replace(graph, fparam=fparam, aparam=aparam)
+    found = []
+    for graph, member in zip(each_spec(members, build), members):
+        values = head_parameters(atoms, member.head.fitting)
+        tensors = {name: torch.from_numpy(v).to(graph.types.device) for name, v in values.items()}
+        found.append(dataclasses.replace(graph, fparam=tensors.get("fparam"), aparam=tensors.get("aparam")))
+    return found
 
 
 def compute(
@@ -88,6 +83,28 @@ def add_dispersion(results: Results, atoms: Atoms, settings: Dispersion | None) 
         results["stress"] = results["stress"] + d3.stress
     for key in PER_ATOM:
         results.pop(key, None)
+
+
+def combine(results: Sequence[Results]) -> Results:
+    """Means over the members, and the standard deviations energy_std (eV) and forces_std (n_atoms, 3).
+
+    Of another property than energies: its own, with _std behind the name.
+
+    The deviations are those of the members around their mean (divided by their number M, as is usual
+    for model deviation): sigma^2 = 1/M sum_m (x_m - <x>)^2.
+    """
+    if len(results) == 1:
+        return results[0]
+    out: Results = {}
+    for key in results[0]:
+        if all(key in result for result in results):
+            values = np.array([result[key] for result in results])
+            out[key] = float(values.mean()) if values.ndim == 1 else values.mean(axis=0)
+    if "energy" not in out:
+        return out | {f"{key}_std": np.std([r[key] for r in results], axis=0) for key in out}
+    out["energy_std"] = float(np.std([result["energy"] for result in results]))
+    out["forces_std"] = np.std([result["forces"] for result in results], axis=0)
+    return out
 
 
 def split(output: Output, structures: Sequence[Atoms]) -> list[Results]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase.units import Bohr, Hartree
@@ -14,10 +14,11 @@ from dpa2calc.ambient import own_modes
 from dpa2calc.errors import ConfigError, ElementError, MissingDependencyError, StructureError
 from dpa2calc.files.typed import check_fields
 from dpa2calc.structures.lattice import cell_volume
-from dpa2calc.structures.search import BoolArray, FloatArray, check_geometry, make_box
+from dpa2calc.structures.search import BoolArray, FloatArray, Geometry, check_geometry, make_box
 
 if TYPE_CHECKING:
     from ase import Atoms
+    from dftd3.interface import DispersionModel, RationalDampingParam
 
 # D3 has reference coefficients up to plutonium; dftd3 1.7 crashes far beyond.
 _HEAVIEST = 94
@@ -55,9 +56,7 @@ class Dispersion:
     def __post_init__(self) -> None:
         check_fields(self, "dispersion")
         parameters = (self.s8, self.a1, self.a2)
-        if (self.functional is None) == any(value is None for value in parameters) or (
-            self.functional is not None and any(value is not None for value in parameters)
-        ):
+        if parameters.count(None) != (0 if self.functional is None else 3):
             raise ConfigError(
                 f"functional = {self.functional!r} with s8, a1, a2 = {parameters}; "
                 "give either a functional or all of s8, a1 and a2"
@@ -148,11 +147,10 @@ def dispersion_results(atoms: Atoms, settings: Dispersion | str) -> DispersionRe
     if bad.any():
         symbols = sorted({atoms.symbols[i] for i in np.flatnonzero(bad)})
         raise ElementError(f"D3 has no parameters for {', '.join(symbols)}; it covers H (1) to Pu (94)")
-    positions, cell, pbc = geometry = check_geometry(atoms.positions, atoms.cell.array, atoms.pbc)
+    geometry = check_geometry(atoms.positions, atoms.cell.array, atoms.pbc)
     make_box(geometry, _CROWD)
     try:
-        model = _model(interface, numbers, positions, cell, pbc, options)
-        found = model.get_dispersion(damping, grad=True)
+        found = _model(interface, numbers, geometry, options).get_dispersion(damping, grad=True)
     except RuntimeError as error:
         raise StructureError(f"dftd3 refuses this structure: {error}") from error
     derivative = np.asarray(found["virial"]) * Hartree
@@ -179,18 +177,11 @@ def _import_dftd3() -> ModuleType:
 
 
 def _model(
-    interface: ModuleType,
-    numbers: np.ndarray,
-    positions: FloatArray,
-    cell: FloatArray,
-    pbc: BoolArray,
-    options: Dispersion,
-) -> Any:
-    if pbc.any():
-        inside, box = _boxed(positions, cell, pbc)
-        model = interface.DispersionModel(numbers, inside / Bohr, box / Bohr, pbc)
-    else:
-        model = interface.DispersionModel(numbers, positions / Bohr)
+    interface: ModuleType, numbers: np.ndarray, geometry: Geometry, options: Dispersion
+) -> DispersionModel:
+    positions, cell = _boxed(*geometry)
+    lattice = (cell / Bohr, geometry.pbc) if geometry.pbc.any() else ()
+    model: DispersionModel = interface.DispersionModel(numbers, positions / Bohr, *lattice)
     other_cutoff = min(40.0, options.cutoff / Bohr)  # 40 Bohr is the reference's choice
     width = options.smooth_width / Bohr
     model.set_realspace_cutoff(
@@ -199,7 +190,7 @@ def _model(
     return model
 
 
-def _damping(interface: ModuleType, options: Dispersion) -> Any:
+def _damping(interface: ModuleType, options: Dispersion) -> RationalDampingParam:
     three_body = 1.0 if options.three_body else 0.0
     if options.functional is None:
         return interface.RationalDampingParam(
@@ -221,7 +212,7 @@ def _boxed(positions: FloatArray, cell: FloatArray, pbc: BoolArray) -> tuple[Flo
     The cell's own vectors there may be zero, and dftd3 1.7 wraps atoms along them although that
     direction is not periodic, which tears a slab apart.
     """
-    if pbc.all():
+    if pbc.all() or not pbc.any():
         return positions, cell
     full = cell.copy()
     across = np.linalg.svd(cell[pbc])[2][pbc.sum() :]  # orthonormal, (n_free, 3)

@@ -43,7 +43,7 @@ def why_not_streamed(potential: Potential, head: int) -> str | None:
         return "it is bridged to a pair table"
     if config.neighbor_rule == "nearest" and config.pair_exclude_types:
         return "excluded pairs take the places of others under the rule 'nearest'"
-    if next(potential.parameters()).device.type != "cpu":
+    if potential.device.type != "cpu":
         return "it is not on the CPU"
     environment = potential.descriptor.tabulated_part().environment
     if environment.mean[:, 1:].any() or (environment.std[:, 1:] != environment.std[:, 1:2]).any():
@@ -61,7 +61,11 @@ class Streaming:
         self.workers = Workers()
         assert potential.compression is not None
         self.closest = potential.compression.closest
-        self._by_type = not potential.config.descriptor.mixed_types
+        c = potential.config.descriptor
+        self._by_type = not c.mixed_types
+        # under the rule "nearest": what the model reads of an atom's neighbours, in all or of each type
+        nearest = potential.config.neighbor_rule == "nearest"
+        self._most = np.array(c.type_sel or (c.nsel,)) if nearest else None
         self.head = block_head(potential, head)
         self._types: np.ndarray | None = None
         self._known: dict[int, tuple[Model, int, int]] = {}
@@ -94,7 +98,10 @@ class Streaming:
         from dpa2calc.kernels.tables.numba_loops import constant
 
         n, workers, kinds = len(types), self.workers, types[pairs.order]
-        model, size, axis = self._arguments(int(types[0]))
+        first = int(types[0])  # its type is that of padding
+        if first not in self._known:
+            self._known = {first: kernel_arguments(self.potential, first)}
+        model, size, axis = self._known[first]
         sizes = constant(size)
         system = System(
             pairs.rows(positions, cell, workers),
@@ -119,7 +126,7 @@ class Streaming:
             made = (moments, descriptors.numpy())
             for begin, end in ranges:
                 forward(begin, end, begin, system, limits, own.closest, own.counts, *made, sizes, axis)
-                too_many = too_many or self._leaves_out(own.counts)
+                too_many = too_many or (self._most is not None and bool((own.counts > self._most).any()))
                 if too_many:
                     return
                 energies[begin:end] = self.head(descriptors[: end - begin], kinds[begin:end])
@@ -140,14 +147,6 @@ class Streaming:
             for begin in range(first, last, block):
                 yield begin, min(begin + block, last)
 
-    def _leaves_out(self, most: np.ndarray) -> bool:
-        """Whether, under the rule "nearest", an atom has more neighbours than the model reads."""
-        config = self.potential.config
-        if config.neighbor_rule != "nearest":
-            return False
-        d = config.descriptor
-        return bool((most > np.array(d.type_sel or (d.nsel,))).any())
-
     def _check_distances(
         self, sums: list[_Sums], pairs: CompactPairs, types: np.ndarray, check: DistanceCheck
     ) -> None:
@@ -166,14 +165,6 @@ class Streaming:
             )
         if relative[0] < 1.0:
             check.warn(*atoms_of(relative), types)
-
-    def _arguments(self, first_type: int) -> tuple[Model, int, int]:
-        """What the kernels know of the model; `first_type`: of the structure's first atom (padding)."""
-        if first_type in self._known:
-            return self._known[first_type]
-        made = kernel_arguments(self.potential, first_type)
-        self._known = {first_type: made}
-        return made
 
 
 class _Sums:

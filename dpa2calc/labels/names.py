@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -54,15 +53,11 @@ class LabelKeys:
         own = {f.name: f.default for f in fields(self)}
         return {kind: key for kind, key in vars(self).items() if key and key != own[kind]}
 
-    def read(self) -> set[str]:
-        """The names that are looked for."""
-        return set(vars(self).values())
-
 
 OWN_NAMES = LabelKeys()
 
 
-def stored_label(atoms: Atoms, key: str) -> Any:
+def stored_label(atoms: Atoms, key: str) -> object:
     """The value under a name, or None; no calculator is run.
 
     The names energy, forces, stress and virial are found in any capitals, and forces as `force`; any other
@@ -99,7 +94,7 @@ def set_labels(atoms: Atoms, labels: Mapping[str, npt.ArrayLike | None]) -> None
             atoms.info[name] = array if array.ndim else float(array)
 
 
-def _exact(atoms: Atoms, key: str) -> Any:
+def _exact(atoms: Atoms, key: str) -> object:
     if atoms.calc is not None:
         try:
             # Stored results only: a live calculator must never be run to make a label.
@@ -215,9 +210,7 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def virial_label(
-    atoms: Atoms, *, stress: str = "stress", virial: str = "virial", source: str = ""
-) -> tuple[np.ndarray | None, str]:
+def virial_label(atoms: Atoms, *, stress: str, virial: str) -> tuple[np.ndarray | None, str]:
     """The virial (3, 3) in eV under one of two names, or None; and why a stress was left out, or "".
 
     A stress (eV/Å^3, ASE's sign) goes first. One volume belongs to it only in a cell that is periodic in
@@ -226,15 +219,14 @@ def virial_label(
     Raises:
         DataError: a wrong shape.
     """
-    prefix = f"{source}: " if source else ""
     found = stored_label(atoms, stress)
     if found is not None:
-        matrix = as_matrix(found, f"{prefix}{stress}")
+        matrix = as_matrix(found, stress)
         if not is_crystal(atoms):
             return None, f"a stress needs a cell periodic in three directions, pbc is {atoms.pbc.tolist()}"
         return -atoms.get_volume() * matrix, ""
     found = stored_label(atoms, virial)
-    return (None, "") if found is None else (as_matrix(found, f"{prefix}{virial}"), "")
+    return (None, "") if found is None else (as_matrix(found, virial), "")
 
 
 # The keys that name each kind of label, and what names of such labels have in common.
@@ -249,7 +241,7 @@ def unread_labels(atoms: Atoms, keys: LabelKeys, lacking: Iterable[str]) -> dict
         lacking: "energy", "forces", "stress". Kinds that the keys leave out with an empty name are left out.
     """
     results = getattr(atoms.calc, "results", None) or {}
-    read = keys.read()
+    read = set(vars(keys).values())
     names = [str(n) for n in dict.fromkeys([*results, *atoms.info, *atoms.arrays]) if n not in read]
     wanted = [kind for kind in lacking if all(getattr(keys, key) for key in _KEYS[kind])]
     found = {kind: tuple(n for n in names if any(p in n.lower() for p in _PARTS[kind])) for kind in wanted}

@@ -11,7 +11,6 @@ made from the weights in well under a second and are no part of a checkpoint.
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,7 +25,7 @@ from dpa2calc.model.descriptors import TabulatedPart
 from dpa2calc.model.neighborhood import Environment
 from dpa2calc.model.potential import Potential
 
-CLOSEST = 0.1  # Å; nothing is tabulated for atoms closer than this
+CLOSEST = 0.1  # Å; nothing is tabulated for atoms closer than this, and they are refused
 _BOND = 0.7  # Å; the shortest bond, where the nodes begin to spread
 
 
@@ -37,11 +36,7 @@ def why_not_compressible(potential: Potential) -> str | None:
 
 @own_modes()
 def compress(
-    potential: Potential,
-    *,
-    tolerance: float = 1e-8,
-    closest: float = CLOSEST,
-    device: torch.device | str = "cpu",
+    potential: Potential, *, tolerance: float = 1e-8, device: torch.device | str = "cpu"
 ) -> tuple[Potential, CompressionReport]:
     """A copy of a potential whose radial embedding is tabulated, and how good the tables are.
 
@@ -49,7 +44,6 @@ def compress(
         potential: DPA-1 without attention, DeepPot-SE or DPA-2; left as it is.
         tolerance: largest error of the embedding and its slope, relative to their largest values. The
             default changes forces by less than 1e-7 eV/Å; time hardly depends on it.
-        closest: Å; shorter distances are refused.
         device: where it will be evaluated, which decides what has to be installed; the copy is made where
             the potential is.
 
@@ -69,9 +63,9 @@ def compress(
         raise ConfigError(f"tolerance = {tolerance:g}; it must be between 0 and 1, for example 1e-8")
     fast = copy.deepcopy(potential).eval().use("inference")
     part = fast.descriptor.tabulated_part()
-    table = _table(part, tolerance, closest)
+    table = _table(part, tolerance)
     part.owner.tabulated = TabulatedEmbedding(table)  # type: ignore[assignment]
-    report = _report(table, part.environment, closest, fast.dtype)
+    report = _report(table, part.environment, fast.dtype)
     fast.compression, fast.prefers_compression = report, True
     return fast, report
 
@@ -86,7 +80,7 @@ def decompress(potential: Potential) -> Potential:
     return potential
 
 
-def _table(part: TabulatedPart, tolerance: float, closest: float) -> EmbeddingTable:
+def _table(part: TabulatedPart, tolerance: float) -> EmbeddingTable:
     """One line for each line of each net, in their order."""
     each = [embedding_jets(net.net, inputs) for net, inputs in part.nets]
 
@@ -94,26 +88,24 @@ def _table(part: TabulatedPart, tolerance: float, closest: float) -> EmbeddingTa
         values = [one(s) for one in each]
         return tuple(torch.cat([v[k] for v in values]) for k in range(3))  # type: ignore[return-value]
 
-    return build_table(jets, tolerance=tolerance, **_range(part.environment, closest))
+    return build_table(jets, tolerance=tolerance, **_range(part.environment))
 
 
-def _range(environment: Environment, closest: float) -> dict[str, Any]:
+def _range(environment: Environment) -> dict[str, float]:
     """Arguments that can occur for any type of the centre."""
     mean, std = environment.mean[:, 0].double(), environment.std[:, 0].double()
 
     def largest(r: float) -> float:
         return float(((1.0 / (r + environment.protection) - mean) / std).max())
 
-    return {"low": float((-mean / std).min()), "physical": largest(_BOND), "high": largest(closest)}
+    return {"low": float((-mean / std).min()), "physical": largest(_BOND), "high": largest(CLOSEST)}
 
 
-def _report(
-    table: EmbeddingTable, environment: Environment, closest: float, dtype: torch.dtype
-) -> CompressionReport:
+def _report(table: EmbeddingTable, environment: Environment, dtype: torch.dtype) -> CompressionReport:
     bytes_each = torch.finfo(dtype).bits // 8
     error = table.error
     return CompressionReport(
-        closest=closest,
+        closest=CLOSEST,
         cutoff=environment.cutoff,
         smallest=table.low,
         largest=table.high,

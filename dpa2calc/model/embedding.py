@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dpa2calc.kernels.net import ScalarNet
 from dpa2calc.kernels.tables.moments import TabulatedEmbedding
-from dpa2calc.model.config import TebdMode
+from dpa2calc.model.config import DPA1Config, RepinitConfig
 from dpa2calc.model.layers import MLP, Operator
 
 
@@ -20,22 +20,13 @@ class PairEmbedding(Operator):
     With `one_side` only T_a enters.
     """
 
-    def __init__(
-        self,
-        neuron: Sequence[int],
-        tebd_dim: int,
-        mode: TebdMode,
-        *,
-        one_side: bool,
-        activation: str,
-        resnet_dt: bool,
-    ):
+    def __init__(self, neuron: Sequence[int], config: RepinitConfig | DPA1Config, *, one_side: bool):
         super().__init__()
-        self.mode, self.one_side, self.tebd_dim = mode, one_side, tebd_dim
-        n_types_in = tebd_dim if one_side else 2 * tebd_dim
-        concat = mode == "concat"
-        self.net = MLP(1 + n_types_in if concat else 1, neuron, activation, resnet_dt=resnet_dt)
-        self.strip = None if concat else MLP(n_types_in, neuron, activation, resnet_dt=resnet_dt)
+        self.one_side, self.tebd_dim = one_side, config.tebd_dim
+        n_types_in = self.tebd_dim if one_side else 2 * self.tebd_dim
+        concat, act, resnet_dt = config.tebd_input_mode == "concat", config.activation, config.resnet_dt
+        self.net = MLP(1 + n_types_in if concat else 1, neuron, act, resnet_dt=resnet_dt)
+        self.strip = None if concat else MLP(n_types_in, neuron, act, resnet_dt=resnet_dt)
         self.tabulated: TabulatedEmbedding | None = None  # set by `compress`
 
     def pair_inputs(self, tebd: Tensor) -> Tensor:

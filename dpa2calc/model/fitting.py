@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +24,7 @@ class Float64(nn.Module):
         super().__init__()
         self.register_buffer("values", values.to(torch.float64))
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Float64:
         device = fn(torch.empty(0, device=self.values.device)).device
         if has_float64(device):
             self.values = self.values.to(device)

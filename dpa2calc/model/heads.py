@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 
 import torch
 from torch import Tensor, nn
@@ -110,12 +110,10 @@ class Head(nn.Module):
 
 def _checked(name: str, values: Tensor | None, width: int) -> Tensor:
     if values is None or values.shape[-1] != width:
-        seen = "none" if values is None else f"{values.shape[-1]}"
-        per = "frame" if name == "fparam" else "atom"
+        seen = "none" if values is None else values.shape[-1]
+        per, place = ("frame", "info") if name == "fparam" else ("atom", "arrays")
         raise StructureError(
-            f"this head needs {width} numbers a {per} ({name}), got {seen}; set atoms.info[{name!r}]"
-            if name == "fparam"
-            else f"this head needs {width} numbers a {per} ({name}), got {seen}; set atoms.arrays[{name!r}]"
+            f"this head needs {width} numbers a {per} ({name}), got {seen}; set atoms.{place}[{name!r}]"
         )
     return values
 
@@ -136,8 +134,6 @@ def register(config: type[HeadConfig], module: type[Head]) -> None:
 def build_head(config: HeadConfig, n_types: int, descriptor_width: int, *, mixed_types: bool) -> Head:
     """The head of a configuration, with random weights."""
     found = _CLASSES[config.kind]
-    if isinstance(found, str):
-        module, _, name = found.partition(":")
-        found = getattr(importlib.import_module(module), name)
-    made: Head = found(config, n_types, descriptor_width, mixed_types=mixed_types)
+    head = pkgutil.resolve_name(found) if isinstance(found, str) else found
+    made: Head = head(config, n_types, descriptor_width, mixed_types=mixed_types)
     return made

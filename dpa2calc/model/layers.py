@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +25,7 @@ class Operator(nn.Module):
         super().__init__()
         self.backend = self.plain
 
-    def asked(self) -> Iterable[tuple[str, Any]]:
+    def asked(self) -> Iterable[tuple[str, object]]:
         """Operations that the module may ask for, each with the subject of `Reference.why_not`."""
         return ()
 
@@ -75,14 +75,12 @@ class MLP(Operator):
         *,
         resnet_dt: bool = False,
         n_out: int | None = None,
-        bias: bool = True,
-        bias_std: float = 1.0,
     ):
         super().__init__()
         sizes = [n_in, *widths]
         self.skips = [skip_width(a, b) for a, b in zip(sizes, sizes[1:])]
         self.layers = Layers(
-            Dense(a, b, bias=bias, idt=resnet_dt and skip > 0, bias_std=bias_std)
+            Dense(a, b, idt=resnet_dt and skip > 0, bias_std=1.0)
             for a, b, skip in zip(sizes, sizes[1:], self.skips)
         )
         if n_out is not None:
@@ -96,7 +94,7 @@ class MLP(Operator):
         end = self.layers[-1].weights() if len(self.layers) > len(self.skips) else None
         return Net(layers, self.name, end)
 
-    def asked(self) -> Iterable[tuple[str, Any]]:
+    def asked(self) -> Iterable[tuple[str, object]]:
         return [("dense", self.net)]
 
     def forward(self, x: Tensor) -> Tensor:

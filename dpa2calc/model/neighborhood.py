@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from dpa2calc.model.config import EnvironmentConfig, Pairs, ShellConfig
 from dpa2calc.structures.graph import Graph
 
 
@@ -21,9 +22,9 @@ def switch(distances: Tensor, cutoff: float, cutoff_smooth: float) -> Tensor:
 class Shell:
     """The neighbours that one block sees: a leading part of the graph's table.
 
-    `mask` marks slots holding a neighbour that counts; `occupied` (n,) is the number of slots taken
-    by neighbours, counted or excluded: the other nsel - occupied slots of deepmd-kit's padded list
-    are padding.
+    `mask` marks slots holding a neighbour, `counted` those of them that are not excluded from the block;
+    `occupied` (n,) is the number of slots in `mask`: the other nsel - occupied slots of deepmd-kit's padded
+    list are padding.
     """
 
     neighbors: Tensor  # (n, k)
@@ -32,6 +33,7 @@ class Shell:
     vectors: Tensor  # (n, k, 3)
     distances: Tensor  # (n, k)
     mask: Tensor  # (n, k)
+    counted: Tensor  # (n, k)
     occupied: Tensor  # (n,)
 
     def rows(self, rows: slice) -> Shell:
@@ -50,15 +52,21 @@ class Neighborhood:
     mask: Tensor  # (n, k), excluded pairs of the whole model taken out
     nearest: bool
 
-    def shell(self, cutoff: float, nsel: int) -> Shell:
-        """The neighbours within `cutoff`, under the rule "nearest" only the first `nsel` slots."""
+    def shell(self, cutoff: float, nsel: int, excluded_pairs: Tensor | None = None) -> Shell:
+        """The neighbours within `cutoff`, under the rule "nearest" only the first `nsel` slots.
+
+        Args:
+            excluded_pairs: (n_types, n_types) bool; such neighbours keep their slot, but do not count.
+        """
         table = self.graph
         width = min(self.mask.shape[1], nsel) if self.nearest else self.mask.shape[1]
         inside = self.mask[:, :width] & (self.distances.detach()[:, :width] <= cutoff)
         # The last used column, not a count: excluded pairs leave holes in the list.
         used = inside.any(dim=0).nonzero()
         width = int(used[-1]) + 1 if used.numel() else 1
-        inside = inside[:, :width]
+        inside = counted = inside[:, :width]
+        if excluded_pairs is not None:
+            counted = inside & ~excluded_pairs[table.types.unsqueeze(1), self.types_j[:, :width]]
         return Shell(
             neighbors=table.neighbors[:, :width],
             types_i=table.types,
@@ -66,6 +74,7 @@ class Neighborhood:
             vectors=self.vectors[:, :width],
             distances=self.distances[:, :width],
             mask=inside,
+            counted=counted,
             occupied=inside.sum(dim=1),
         )
 
@@ -78,15 +87,27 @@ class Neighborhood:
 class Environment(nn.Module):
     """Normalised environment matrix of one block, with the statistics of the training data.
 
-    mean, std: (n_types, 4), by the type of the centre; deepmd-kit stores them once for every slot.
+    mean, std: (n_types, 4), by the type of the centre; deepmd-kit stores them once for every slot. They are
+    measured on the data before training, but for the mean of the distances where `mean_is_zero`.
     """
 
     mean: Tensor
     std: Tensor
+    excluded_pairs: Tensor | None
 
-    def __init__(self, n_types: int, cutoff: float, cutoff_smooth: float, *, protection: float = 0.0):
+    def __init__(
+        self,
+        shell: ShellConfig,
+        descriptor: EnvironmentConfig,
+        n_types: int,
+        *,
+        mean_is_zero: bool,
+    ):
         super().__init__()
-        self.cutoff, self.cutoff_smooth, self.protection = cutoff, cutoff_smooth, protection
+        self.cutoff, self.cutoff_smooth, self.nsel = shell.cutoff, shell.cutoff_smooth, shell.nsel
+        self.protection, self.mean_is_zero = descriptor.env_protection, mean_is_zero
+        excluded = type_pair_mask(descriptor.exclude_types, n_types)
+        self.register_buffer("excluded_pairs", excluded, persistent=False)
         self.register_buffer("mean", torch.zeros(n_types, 4, dtype=torch.float32))
         self.register_buffer("std", torch.full((n_types, 4), 0.1, dtype=torch.float32))
 
@@ -95,29 +116,26 @@ class Environment(nn.Module):
         """Whether the mean is not zero, so that padding slots contribute (docs/maths.md 1)."""
         return bool(self.mean.any())
 
-    def forward(self, shell: Shell, excluded: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Rows (n, k, 4) and switch (n, k); rows and switch are 0 where there is no neighbour.
-
-        `excluded` (n, k) marks neighbours whose rows and switch are set to 0 but that keep their slot.
-        """
+    def forward(self, hood: Neighborhood) -> tuple[Shell, Tensor, Tensor]:
+        """The neighbours, their rows (n, k, 4) and switch (n, k); both are 0 where none counts."""
+        shell = hood.shell(self.cutoff, self.nsel, self.excluded_pairs)
         w = switch(shell.distances, self.cutoff, self.cutoff_smooth)
-        alive = shell.mask if excluded is None else shell.mask & ~excluded
-        if not bool(alive.all()):
-            w = w * alive
+        if not bool(shell.counted.all()):
+            w = w * shell.counted
         inverse = 1.0 / (shell.distances + self.protection)
         radial = w * inverse
         angular = (radial * inverse).unsqueeze(-1) * shell.vectors
         rows = torch.cat([radial.unsqueeze(-1), angular], dim=-1)
         if self.shifted:
-            rows = (rows - self.mean[shell.types_i].unsqueeze(1)) * alive.unsqueeze(-1)
-        return rows / self.std[shell.types_i].unsqueeze(1), w
+            rows = (rows - self.mean[shell.types_i].unsqueeze(1)) * shell.counted.unsqueeze(-1)
+        return shell, rows / self.std[shell.types_i].unsqueeze(1), w
 
     def padding_rows(self, types: Tensor) -> Tensor:
         """What a padding slot holds for a centre of each type: -mean/std, (n, 4)."""
         return (-self.mean / self.std)[types]
 
 
-def type_pair_mask(pairs: tuple[tuple[int, int], ...], n_types: int) -> Tensor | None:
+def type_pair_mask(pairs: Pairs, n_types: int) -> Tensor | None:
     """(n_types, n_types) bool table of excluded pairs (both orders), or None when there is none."""
     if not pairs:
         return None

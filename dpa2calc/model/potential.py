@@ -65,13 +65,13 @@ class Potential(nn.Module):
         self.to(dtype)
 
     @own_modes(grad=False)
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Potential:
         # `to`, `double` and `cuda` go through this; in inference mode weights would lose their derivatives.
         super()._apply(fn, recurse)
         return self.use(self.mode)
 
     @own_modes(grad=False)
-    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **options: Any) -> Any:
+    def load_state_dict(self, state_dict: Mapping[str, Tensor], *args: bool, **options: bool) -> Any:
         """As in PyTorch; products of the old weights are forgotten."""
         outcome = super().load_state_dict(state_dict, *args, **options)
         self.use(self.mode)
@@ -128,6 +128,16 @@ class Potential(nn.Module):
         """Precision of the networks."""
         return next(self.parameters()).dtype
 
+    @property
+    def precision(self) -> str:
+        """Precision of the networks by its name, "float32" or "float64"."""
+        return {torch.float32: "float32", torch.float64: "float64"}[self.dtype]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return next(self.parameters()).device
+
     def head_index(self, name: str) -> int:
         """Position of the head called exactly `name`."""
         return [head.name for head in self.config.heads].index(name)
@@ -147,9 +157,14 @@ class Potential(nn.Module):
     @own_modes(grad=False)
     def descriptors(self, graph: Graph) -> Tensor:
         """Atomic representation (n_atoms, width)."""
+        return self._represented(graph)[0]
+
+    def _represented(self, graph: Graph) -> tuple[Tensor, Graph]:
+        """The representation, without derivatives for positions, and the graph beside the networks."""
         graph = graph.usable()
-        vectors = graph.vectors.to(self.dtype).to(next(self.parameters()).device)
-        return self.descriptor(self.neighborhood(self._beside_networks(graph, vectors), vectors))
+        vectors = graph.vectors.to(self.dtype).to(self.device)
+        near = self._beside_networks(graph, vectors)
+        return self.descriptor(self.neighborhood(near, vectors)), near
 
     @staticmethod
     def _beside_networks(graph: Graph, vectors: Tensor) -> Graph:
@@ -163,10 +178,7 @@ class Potential(nn.Module):
     @own_modes(grad=False)
     def atomic_values(self, graph: Graph, head: int) -> Tensor:
         """What a head with a label says of each atom, (n_atoms,) float64, in the head's unit."""
-        graph = graph.usable()
-        vectors = graph.vectors.to(self.dtype).to(next(self.parameters()).device)
-        near = self._beside_networks(graph, vectors)
-        representation = self.descriptor(self.neighborhood(near, vectors))
+        representation, near = self._represented(graph)
         values: Tensor = self.heads[head](
             representation, near.types, near.structure, near.fparam, near.aparam
         )
@@ -218,9 +230,8 @@ class Potential(nn.Module):
                 "create_graph=True in the mode 'inference', in which forces cannot be differentiated; choose "
                 "another one: potential.use('training') or potential.use('reference')"
             )
-        device = next(self.parameters()).device
         graph = graph.usable()
-        vectors = differentiable(graph.vectors.to(self.dtype).to(device))
+        vectors = differentiable(graph.vectors.to(self.dtype).to(self.device))
         with torch.enable_grad():
             atomic = self.atomic_energies(graph, vectors, head)
             pair_forces = gradient(
@@ -228,7 +239,6 @@ class Potential(nn.Module):
             )
         p = pair_forces.to(graph.vectors)  # dE/dd_ij, (n, k, 3), float64
         per_center = -torch.einsum("nka,nkb->nab", p, graph.vectors)
-        forces = scatter_forces(p, graph)
         zeros = p.new_zeros(graph.n_structures, 3, 3)
         virial_of_atoms = None
         if atomic_virial:
@@ -237,7 +247,7 @@ class Potential(nn.Module):
         return Output(
             energy=atomic.new_zeros(graph.n_structures).index_add(0, graph.structure, atomic),
             atomic_energies=atomic,
-            forces=forces,
+            forces=p.sum(dim=1) - _to_neighbors(p, graph),  # F_i = sum_j (p_ij - p_ji)
             virial=zeros.index_add(0, graph.structure, per_center),
             atomic_virial=virial_of_atoms,
         )
@@ -262,12 +272,7 @@ class Potential(nn.Module):
         return near_end + _to_neighbors(far_end * graph.mask[..., None, None], graph)
 
 
-def scatter_forces(p: Tensor, graph: Graph) -> Tensor:
-    """F_i = sum_j (p_ij - p_ji) from p_ij = dE/dd_ij, (n_atoms, 3)."""
-    return p.sum(dim=1).index_add(0, graph.neighbors.reshape(-1), p.reshape(-1, 3), alpha=-1.0)
-
-
 def _to_neighbors(values: Tensor, graph: Graph) -> Tensor:
-    """Sum (n, k, 3, 3) values at the neighbours' owners: (n_atoms, 3, 3)."""
-    out = values.new_zeros(graph.n_atoms, 3, 3)
-    return out.index_add(0, graph.neighbors.reshape(-1), values.reshape(-1, 3, 3))
+    """Sum (n, k, ...) values at the neighbours' owners: (n_atoms, ...)."""
+    out = values.new_zeros(graph.n_atoms, *values.shape[2:])
+    return out.index_add(0, graph.neighbors.flatten(), values.flatten(0, 1))

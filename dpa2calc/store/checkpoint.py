@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -28,11 +28,11 @@ from dpa2calc.files.typed import check_fields, typed
 from dpa2calc.heads import resolve_head
 from dpa2calc.model.config import ModelConfig, from_dict, to_dict
 from dpa2calc.model.potential import Potential
+from dpa2calc.validation import check_dtype
 from dpa2calc.version import __version__
 
 FORMAT_VERSION = 1
 _KEY = "dpa2calc"
-_DTYPES = {"float32": torch.float32, "float64": torch.float64}
 # names of the types in safetensors
 _STORED = {torch.float32: "F32", torch.float64: "F64", torch.int64: "I64", torch.bool: "BOOL"}
 
@@ -54,7 +54,7 @@ class CheckpointInfo:
     """
 
     config: ModelConfig
-    dtype: str
+    dtype: Literal["float32", "float64"]
     format_version: int
     written_by: str
     extra: dict[str, Any] = field(default_factory=dict, hash=False)
@@ -62,13 +62,11 @@ class CheckpointInfo:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.dtype not in _DTYPES:
-            raise ConfigError(f"dtype = {self.dtype!r} is not allowed; allowed: {', '.join(_DTYPES)}")
 
 
 @own_modes()
 def save_checkpoint(
-    potential: Potential, path: str | Path, *, extra_info: dict[str, Any] | None = None
+    potential: Potential, path: str | Path, *, extra_info: Mapping[str, object] | None = None
 ) -> Path:
     """Write a potential with all its heads; the file appears under its name only when complete.
 
@@ -80,11 +78,10 @@ def save_checkpoint(
         CheckpointError: `extra_info` is not JSON-able.
     """
     path = Path(path)
-    names = {dtype: name for name, dtype in _DTYPES.items()}
     header = {
         "format_version": FORMAT_VERSION,
         "written_by": __version__,
-        "dtype": names[potential.dtype],
+        "dtype": potential.precision,
         "config": to_dict(potential.config),
         "compressed": potential.prefers_compression,
         "extra": extra_info or {},
@@ -170,7 +167,7 @@ def load_checkpoint(path: str | Path, *, dtype: torch.dtype | None = None) -> Po
         slices = {name: file.get_slice(name) for name in file.keys()}
         found = {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
         sizes = (math.prod(shape) for shape, _ in found.values())
-        potential = potential_for(info.config, sizes, dtype=_DTYPES[info.dtype], where=path)
+        potential = potential_for(info.config, sizes, dtype=check_dtype(info.dtype), where=path)
         _check_stored(info, potential.state_dict(), found, path)
         stored = {name: file.get_tensor(name) for name in found}
     bad = [name for name, value in stored.items() if not bool(value.isfinite().all())]
@@ -190,11 +187,7 @@ def _check_stored(
     found: dict[str, tuple[tuple[int, ...], str]],
     path: str | Path,
 ) -> None:
-    """Hold the stored tensors' names, shapes and types against those of the model.
-
-    Raises:
-        CheckpointError: they do not belong together.
-    """
+    """Hold the stored tensors' names, shapes and types against those of the model."""
     wrong = sorted(set(outline) ^ set(found))
     wrong += [n for n, value in outline.items() if n in found and tuple(value.shape) != found[n][0]]
     if wrong:
@@ -247,7 +240,9 @@ class _Budget(TorchFunctionMode):
         super().__init__()
         self.left, self.where = most, where
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, func: Callable[..., object], types: object, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> object:
         if func in _FACTORIES:
             shape = (args[0], args[0]) if func is torch.eye else args
             flat = shape[0] if shape and isinstance(shape[0], (tuple, list)) else shape
@@ -284,4 +279,4 @@ def one_head(potential: Potential, head: str) -> Potential:
     }
     single.load_state_dict(state)
     single.prefers_compression = potential.prefers_compression
-    return single.to(next(potential.parameters()).device)
+    return single.to(potential.device)

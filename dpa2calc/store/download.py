@@ -44,15 +44,8 @@ class _Interrupted(Exception):
     """The connection broke; what arrived is in the .part file."""
 
 
-def download(
-    urls: Sequence[str],
-    target: Path,
-    *,
-    sha256: str | None = None,
-    timeout: float = 30.0,
-    progress: bool = True,
-) -> Path:
-    """Download a file into place.
+def download(urls: Sequence[str], target: Path, *, sha256: str | None = None, timeout: float = 30.0) -> Path:
+    """Download a file into place, with a bar on stderr.
 
     Bytes go to `<target>.part`; a later call, or the next mirror, continues where the last one
     stopped. The checksum is compared before the file is renamed to `target`.
@@ -64,7 +57,6 @@ def download(
             checksum that was found.
         timeout: seconds without any data before a connection counts as broken; slower than 2 kB/s on
             average over that time counts as broken too.
-        progress: show a bar on stderr.
 
     Raises:
         DownloadError: every mirror failed (the message has each reason and how to put the file
@@ -79,7 +71,7 @@ def download(
                 return target
             for url in urls:
                 try:
-                    _fetch_from(url, part, sha256, timeout, progress)
+                    _fetch_from(url, part, sha256, timeout)
                 except _MirrorFailed as failure:
                     failures.append(f"  {url}: {failure}")
                     continue
@@ -96,7 +88,7 @@ def download(
     except OSError as error:
         raise DownloadError(
             f"cannot write {part}: {error}; free the space or choose another folder with "
-            "cache_dir=... or the environment variable DPA2CALC_CACHE"
+            "the environment variable DPA2CALC_CACHE"
         ) from error
     reasons = "\n".join(failures)
     raise DownloadError(
@@ -129,7 +121,7 @@ def check_sha256(path: Path, expected: str) -> None:
         )
 
 
-def _fetch_from(url: str, part: Path, sha256: str | None, timeout: float, progress: bool) -> None:
+def _fetch_from(url: str, part: Path, sha256: str | None, timeout: float) -> None:
     """Complete the .part file from one mirror and verify it; _MirrorFailed if that is impossible."""
     if sha256 is None:
         part.unlink(missing_ok=True)  # nothing tells whether an old beginning belongs to this file
@@ -139,7 +131,7 @@ def _fetch_from(url: str, part: Path, sha256: str | None, timeout: float, progre
     while True:
         before = _size(part)
         try:
-            _append(url, part, visit, progress)
+            _append(url, part, visit)
         except _Interrupted as broken:
             attempts = _ATTEMPTS if _size(part) >= before + _PROGRESS else attempts - 1
             if attempts == 0:
@@ -185,7 +177,7 @@ class _Visit:
     version: str | None = None
 
 
-def _append(url: str, part: Path, visit: _Visit, progress: bool) -> None:
+def _append(url: str, part: Path, visit: _Visit) -> None:
     """One request: append what is missing to the .part file."""
     start = _size(part)
     response = _open(url, part, start, visit.timeout)
@@ -195,7 +187,8 @@ def _append(url: str, part: Path, visit: _Visit, progress: bool) -> None:
         total = _announced(response, start)
         chunk = _read(response)
         # Look before the old part is touched: a login page must not cost what was fetched already.
-        if _is_web_page(response, b"" if response.status == 206 else chunk):
+        declared = "text/html" in response.headers.get("Content-Type", "").lower()
+        if declared or (response.status != 206 and is_page(chunk)):
             raise _MirrorFailed("it answered with a web page instead of the file (login or block page?)")
         if response.status != 206:
             start = 0  # the server ignores ranges, or none was asked for
@@ -208,7 +201,7 @@ def _append(url: str, part: Path, visit: _Visit, progress: bool) -> None:
         with (
             part.open("ab") as file,
             progress_bar(
-                total=total, initial=start, unit="B", unit_scale=True, desc=part.stem, shown=progress
+                total=total, initial=start, unit="B", unit_scale=True, desc=part.stem, shown=True
             ) as bar,
         ):
             file.truncate(start)
@@ -305,10 +298,6 @@ def _read(response: http.client.HTTPResponse) -> bytes:
         raise _Interrupted(_reason(error)) from error
     except ValueError as error:  # a chunk whose length is not a number
         raise _MirrorFailed(f"its answer makes no sense: {error}") from error
-
-
-def _is_web_page(response: http.client.HTTPResponse, beginning: bytes) -> bool:
-    return "text/html" in response.headers.get("Content-Type", "").lower() or is_page(beginning)
 
 
 def _size(path: Path) -> int:

@@ -6,14 +6,14 @@ import difflib
 import json
 import os
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from dpa2calc.errors import CheckpointError, DownloadError
+from dpa2calc.files.typed import build
+from dpa2calc.heads import did_you_mean
 from dpa2calc.store.download import check_sha256, download, manual_instructions
 
 _MODEL_SUFFIXES = (".safetensors", ".pt", ".pth", ".dp", ".yaml", ".yml", ".pb", ".ckpt")
@@ -48,13 +48,7 @@ class ModelEntry:
 @cache
 def _entries() -> tuple[ModelEntry, ...]:
     text = resources.files(__package__).joinpath("models.json").read_text(encoding="utf-8")
-    records: list[dict[str, Any]] = json.loads(text)["models"]
-    return tuple(_entry(record) for record in records)
-
-
-def _entry(record: dict[str, Any]) -> ModelEntry:
-    fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in record.items()}
-    return ModelEntry(**fields)
+    return tuple(build(ModelEntry, record) for record in json.loads(text)["models"])
 
 
 def available_models() -> dict[str, ModelEntry]:
@@ -67,13 +61,8 @@ def available_models() -> dict[str, ModelEntry]:
     return {entry.name: entry for entry in _entries()}
 
 
-def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Where downloads are kept: the argument, else $DPA2CALC_CACHE, else the platform's cache folder.
-
-    Decided at the time of the call, never at import.
-    """
-    if cache_dir is not None:
-        return Path(cache_dir).expanduser()
+def cache_folder() -> Path:
+    """Where downloads are kept now: $DPA2CALC_CACHE, else the platform's cache folder."""
     if chosen := os.environ.get("DPA2CALC_CACHE"):
         return Path(chosen).expanduser()
     if sys.platform == "darwin":
@@ -85,22 +74,14 @@ def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     return base / "dpa2calc"
 
 
-def resolve_model(
-    name_or_path: str | os.PathLike[str],
-    *,
-    cache_dir: str | os.PathLike[str] | None = None,
-    offline: bool = False,
-    progress: bool = True,
-) -> Path:
+def resolve_model(name_or_path: str | os.PathLike[str], *, offline: bool = False) -> Path:
     """The file of a model, downloaded if need be.
 
     Args:
         name_or_path: a registry name ("default", "DPA-2.4-7M"; case, '-' and '_' do not matter)
             or the path of a checkpoint. A registry name written exactly wins over a file of the
             same name; write "./default" or a `Path` to mean the file.
-        cache_dir: folder for downloads, see `cache_folder`.
         offline: never use the network.
-        progress: show a progress bar on stderr while downloading.
 
     Raises:
         CheckpointError: no such file, or no such name (the nearest names are listed).
@@ -109,33 +90,33 @@ def resolve_model(
     """
     text = os.fspath(name_or_path)
     if isinstance(name_or_path, str) and text in available_models():
-        return _fetch(available_models()[text], cache_dir, offline, progress)
+        return _fetch(available_models()[text], offline)
     path = Path(text).expanduser()
     if os.path.isfile(path):  # pathlib's raises OSError for names that are too long
         return path
     if os.path.isdir(path):
         raise CheckpointError(f"{path} is a folder; give the checkpoint file inside it")
-    entry = _find(text) if isinstance(name_or_path, str) else None
+    entry = _spellings().get(_normalise(text)) if isinstance(name_or_path, str) else None
     if entry is not None:
-        return _fetch(entry, cache_dir, offline, progress)
+        return _fetch(entry, offline)
     looks_like_path = "/" in text or os.sep in text or path.suffix.lower() in _MODEL_SUFFIXES
     if looks_like_path or not isinstance(name_or_path, str):
-        raise CheckpointError(f"there is no file {path.absolute()}{_did_you_mean(path)}")
+        raise CheckpointError(f"there is no file {path.absolute()}{_near(path)}")
+    close = difflib.get_close_matches(_normalise(text), _spellings(), n=3)
+    meant = did_you_mean(_spellings()[spelling].name for spelling in close)
     raise CheckpointError(
-        f"{text!r} is neither a file nor the name of a model{_suggestion(text)}; "
+        f"{text!r} is neither a file nor the name of a model{meant}; "
         f"names are {', '.join(available_models())}"
     )
 
 
-def _fetch(
-    entry: ModelEntry, cache_dir: str | os.PathLike[str] | None, offline: bool, progress: bool
-) -> Path:
+def _fetch(entry: ModelEntry, offline: bool) -> Path:
     if entry.shipped is not None:
         path = Path(str(resources.files(__package__))) / entry.shipped
         if not path.is_file():
             raise CheckpointError(f"{path} is missing from the installed package; install dpa2calc again")
         return path
-    target = cache_folder(cache_dir) / entry.file
+    target = cache_folder() / entry.file
     if target.is_file():
         if entry.sha256 is not None:
             check_sha256(target, entry.sha256)
@@ -145,33 +126,20 @@ def _fetch(
             f"{entry.name} is not in the cache and offline=True was asked for. "
             f"{manual_instructions(entry.urls, target, entry.sha256)}"
         )
-    return download(entry.urls, target, sha256=entry.sha256, progress=progress)
+    return download(entry.urls, target, sha256=entry.sha256)
 
 
-def _find(name: str) -> ModelEntry | None:
-    for entry in _entries():
-        if _normalise(name) in map(_normalise, (entry.name, *entry.aliases)):
-            return entry
-    return None
+def _spellings() -> dict[str, ModelEntry]:
+    return {_normalise(name): entry for entry in _entries() for name in (entry.name, *entry.aliases)}
 
 
 def _normalise(name: str) -> str:
     return name.strip().lower().replace("_", "-").replace(" ", "-")
 
 
-def _suggestion(name: str) -> str:
-    spellings = {_normalise(n): e.name for e in _entries() for n in (e.name, *e.aliases)}
-    return _ask(spellings[s] for s in difflib.get_close_matches(_normalise(name), spellings, n=3))
-
-
-def _did_you_mean(path: Path) -> str:
+def _near(path: Path) -> str:
     """Name files beside the missing one that are spelt alike."""
     if not os.path.isdir(path.parent):
         return f" (nor a folder {path.parent.absolute()})"
     present = [p.name for p in path.parent.iterdir() if p.suffix.lower() in _MODEL_SUFFIXES]
-    return _ask(difflib.get_close_matches(path.name, present, n=3))
-
-
-def _ask(names: Any) -> str:
-    found: Sequence[str] = list(dict.fromkeys(names))
-    return f"; did you mean {' or '.join(map(repr, found))}?" if found else ""
+    return did_you_mean(difflib.get_close_matches(path.name, present, n=3))

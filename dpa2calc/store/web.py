@@ -8,7 +8,7 @@ import socket
 import ssl
 import threading
 import urllib.request
-from typing import Any
+from typing import IO
 
 _MOST_REDIRECTS = 5
 
@@ -38,25 +38,33 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
     max_redirections = _MOST_REDIRECTS
 
-    def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: str) -> Any:
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
         old, new = (url.partition(":")[0].lower() for url in (req.full_url, newurl))
         if old == "https" and new == "http":
             raise RedirectRefused(f"it redirects from {old} to {newurl[:80]!r}, which is not followed")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-class _Patience:
-    """A connection that waits for the head of an answer so long only; `timeout` restarts with each byte."""
+class _HTTP(http.client.HTTPConnection):
+    """Waits for the head of an answer so long only; `timeout` itself restarts with each byte."""
 
     expired = False
 
-    def getresponse(self) -> Any:
-        connection: Any = self
-        timer = threading.Timer(2.0 * connection.timeout, self._cut)
+    def getresponse(self) -> http.client.HTTPResponse:
+        assert self.timeout is not None
+        timer = threading.Timer(2.0 * self.timeout, self._cut)
         timer.daemon = True
         timer.start()
         try:
-            response = super().getresponse()  # type: ignore[misc]
+            response = super().getresponse()
         finally:
             timer.cancel()
         if self.expired:
@@ -64,25 +72,20 @@ class _Patience:
         return response
 
     def _cut(self) -> None:
-        connection: Any = self
         self.expired = True
         with contextlib.suppress(OSError, AttributeError):
-            connection.sock.shutdown(socket.SHUT_RDWR)
+            self.sock.shutdown(socket.SHUT_RDWR)
 
 
-class _HTTP(_Patience, http.client.HTTPConnection):
-    pass
-
-
-class _HTTPS(_Patience, http.client.HTTPSConnection):
+class _HTTPS(_HTTP, http.client.HTTPSConnection):
     pass
 
 
 class _HTTPHandler(urllib.request.HTTPHandler):
-    def http_open(self, req: Any) -> Any:
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         return self.do_open(_HTTP, req)
 
 
 class _HTTPSHandler(urllib.request.HTTPSHandler):
-    def https_open(self, req: Any) -> Any:
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         return self.do_open(_HTTPS, req, context=ssl.create_default_context())

@@ -12,8 +12,8 @@ from dpa2calc.errors import StructureError
 from .search import (
     FloatArray,
     IntArray,
-    check_cutoff,
     check_geometry,
+    check_length,
     face_distances,
     find_pairs,
     make_box,
@@ -38,7 +38,7 @@ def pair_vectors(
         ConfigError: the cutoff is no length.
         StructureError: as `search.make_box`, or so many pairs that they would fill the memory.
     """
-    geometry, radius = check_geometry(positions, cell, pbc), check_cutoff(cutoff)
+    geometry, radius = check_geometry(positions, cell, pbc), check_length("cutoff", cutoff)
     box = make_box(geometry, radius)
     n = len(box.positions)
     images = np.prod(2 * radius / face_distances(box.vectors)[box.pbc] + 1)

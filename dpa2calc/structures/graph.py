@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,21 +49,15 @@ class Graph:
 
     def to(self, device: torch.device | str) -> Graph:
         """The same graph on another device."""
-        tensors = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self))
-        moved: dict[str, Any] = {
-            name: value.to(device) for name, value in tensors if isinstance(value, Tensor)
-        }
-        return dataclasses.replace(self, **moved)
+        return self._each(lambda tensor: tensor.to(device))
 
     def usable(self) -> Graph:
         """The same graph without tensors made in inference mode, of which PyTorch keeps no derivatives."""
-        tensors = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self))
-        copied: dict[str, Any] = {
-            name: value.clone()
-            for name, value in tensors
-            if isinstance(value, Tensor) and value.is_inference()
-        }
-        return dataclasses.replace(self, **copied) if copied else self
+        return self._each(lambda tensor: tensor.clone() if tensor.is_inference() else tensor)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Graph:
+        fields = {name: change(value) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return dataclasses.replace(self, **fields)  # type: ignore[arg-type]
 
 
 FAR = 1.0e3  # Å; padding lies beyond every cutoff, so all its switch functions and gradients are exactly 0
@@ -77,25 +72,19 @@ def collate(graphs: list[Graph]) -> Graph:
     starts = [sum(counts[:i]) for i in range(len(counts))]
     first_structures = [sum(g.n_structures for g in graphs[:i]) for i in range(len(graphs))]
 
-    def widen(table: Tensor, value: float | int | bool) -> Tensor:
-        missing = width - table.shape[1]
-        if missing == 0:
-            return table
-        filler = table.new_full((table.shape[0], missing, *table.shape[2:]), value)
-        return torch.cat([table, filler], dim=1)
+    def widen(table: Tensor) -> Tensor:
+        return pad(table, (0, 0) * (table.dim() - 2) + (0, width - table.shape[1]))
 
-    vectors = []
-    for graph in graphs:
-        wide = widen(graph.vectors, 0.0)
-        wide[:, graph.vectors.shape[1] :, 0] = FAR
-        vectors.append(wide)
+    mask = torch.cat([widen(g.mask) for g in graphs])
+    vectors = torch.cat([widen(g.vectors) for g in graphs])
+    vectors[..., 0].masked_fill_(~mask, FAR)
     return Graph(
         types=torch.cat([g.types for g in graphs]),
         structure=torch.cat([g.structure + s for g, s in zip(graphs, first_structures)]),
         n_structures=sum(g.n_structures for g in graphs),
-        neighbors=torch.cat([widen(g.neighbors, 0) + s for g, s in zip(graphs, starts)]),
-        vectors=torch.cat(vectors),
-        mask=torch.cat([widen(g.mask, False) for g in graphs]),
+        neighbors=torch.cat([widen(g.neighbors) + s for g, s in zip(graphs, starts)]),
+        vectors=vectors,
+        mask=mask,
         positions=_cat_optional([g.positions for g in graphs]),
         fparam=_cat_optional([g.fparam for g in graphs]),
         aparam=_cat_optional([g.aparam for g in graphs]),

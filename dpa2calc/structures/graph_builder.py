@@ -29,7 +29,7 @@ from dpa2calc.structures.graph import FAR, Graph
 from dpa2calc.structures.graph_spec import GraphSpec, type_indices
 from dpa2calc.structures.lattice import cell_volume
 from dpa2calc.structures.search import HIGHEST_DENSITY
-from dpa2calc.structures.verlet import NeighborList, Pairs, neighbor_pairs, select_nearest
+from dpa2calc.structures.verlet import NeighborList, Pairs, select_nearest
 
 # Looks at i, j (n_pairs,), squared distances (n_pairs,) in Å^2 and types (n_atoms,); may raise or warn.
 Inspector = Callable[[Tensor, Tensor, Tensor, Tensor], None]
@@ -113,7 +113,6 @@ class HasGraphSpec(Protocol):
     def graph_spec(self) -> GraphSpec: ...
 
 
-@own_modes()
 def graph_from_atoms(
     atoms: Atoms,
     config: HasGraphSpec | GraphSpec,
@@ -131,18 +130,11 @@ def graph_from_atoms(
         ElementError: an element is not in the type map.
     """
     spec = config if isinstance(config, GraphSpec) else config.graph_spec
-    cell = atoms.cell.array
-    pairs = neighbor_pairs(atoms.positions, cell, pbc=atoms.pbc, cutoff=spec.cutoff)
-    return assemble(atoms, spec, Candidates.of(pairs, cell, "cpu"), positions=positions, inspect=inspect)
+    return GraphBuilder(spec, skin=0.0)(atoms, positions=positions, inspect=inspect)
 
 
 def assemble(
-    atoms: Atoms,
-    spec: GraphSpec,
-    candidates: Candidates,
-    *,
-    positions: bool = False,
-    inspect: Inspector | None = None,
+    atoms: Atoms, spec: GraphSpec, candidates: Candidates, *, positions: bool, inspect: Inspector | None
 ) -> Graph:
     """The graph of one structure from candidate pairs that hold all those within the cutoff."""
     i, j = candidates.i, candidates.j

@@ -115,23 +115,14 @@ def _check_lattice(cell: FloatArray, pbc: BoolArray) -> None:
         )
 
 
-def check_cutoff(cutoff: float) -> float:
-    """Return the cutoff as a float, or raise ConfigError unless it is finite and positive (Å)."""
-    value = float(cutoff)
-    if not (math.isfinite(value) and value > 0):
-        raise ConfigError(f"cutoff = {cutoff!r} Å; it must be a finite number above 0")
+def check_length(name: str, length: float, *, zero: bool = False) -> float:
+    """Return a cutoff or skin (Å) as a float, or raise ConfigError; `zero`: whether it may be 0."""
+    value = float(length)
+    if not (0 < value < math.inf or (zero and value == 0)):
+        allowed = "number, 0 or more" if zero else "number above 0"
+        raise ConfigError(f"{name} = {length!r} Å; it must be a finite {allowed}")
     if value > MAX_COORDINATE:
-        raise ConfigError(f"cutoff = {cutoff!r} Å; it must be at most {MAX_COORDINATE:g} Å")
-    return value
-
-
-def check_skin(skin: float) -> float:
-    """Return the skin as a float, or raise ConfigError unless it is a finite number from 0 on (Å)."""
-    value = float(skin)
-    if not 0 <= value < np.inf:
-        raise ConfigError(f"skin = {skin!r} Å; it must be a finite number, 0 or more")
-    if value > MAX_COORDINATE:
-        raise ConfigError(f"skin = {skin!r} Å; it must be at most {MAX_COORDINATE:g} Å")
+        raise ConfigError(f"{name} = {length!r} Å; it must be at most {MAX_COORDINATE:g} Å")
     return value
 
 
@@ -227,7 +218,10 @@ def make_box(geometry: Geometry, cutoff: float) -> Box:
         complement = np.linalg.svd(cell[pbc])[2][pbc.sum() :] if pbc.any() else np.eye(3)
         vectors[~pbc] = complement
     if pbc.sum() > 1 and (face_distances(vectors) < 0.5 * np.linalg.norm(vectors, axis=1))[pbc].any():
-        vectors, to_cell = _reduce(vectors, pbc)
+        from ase.geometry import minkowski_reduce
+
+        reduced, operation = minkowski_reduce(vectors, pbc=pbc)
+        vectors, to_cell = np.array(reduced, dtype=np.float64), np.asarray(operation, dtype=np.int64)
     if pbc.any() and (period := np.linalg.norm(vectors[pbc], axis=1).min()) < MIN_PERIOD:
         raise StructureError(
             f"the cell repeats every {period:.3g} Å, so that atoms lie on top of their own images; "
@@ -248,14 +242,6 @@ def make_box(geometry: Geometry, cutoff: float) -> Box:
     box = Box(inside, vectors, wraps, pbc, to_cell)
     _check_crowding(box, cutoff)
     return box
-
-
-def _reduce(vectors: FloatArray, pbc: BoolArray) -> tuple[FloatArray, IntArray]:
-    from ase.geometry import minkowski_reduce
-
-    reduced, operation = minkowski_reduce(vectors, pbc=pbc)
-    operation = np.asarray(operation, dtype=np.int64)
-    return np.array(reduced, dtype=np.float64), operation
 
 
 def face_distances(vectors: FloatArray) -> FloatArray:

@@ -22,9 +22,8 @@ from dpa2calc.structures.search import (
     FloatArray,
     Geometry,
     IntArray,
-    check_cutoff,
     check_geometry,
-    check_skin,
+    check_length,
     find_pairs,
 )
 
@@ -40,15 +39,11 @@ class Pairs:
     Attributes:
         i, j: (n_pairs,) int64, centre and neighbour.
         shift: (n_pairs, 3) int64, cells between them: vector = r_j - r_i + shift @ cell.
-        n_atoms: number of atoms.
-        cutoff: the pairs are all those within this distance (Å), the skin included.
     """
 
     i: IntArray
     j: IntArray
     shift: IntArray
-    n_atoms: int
-    cutoff: float
 
     def vectors(self, positions: FloatArray, cell: FloatArray) -> FloatArray:
         """Vectors from i to j, (n_pairs, 3) in Å."""
@@ -71,9 +66,7 @@ def neighbor_pairs(
         StructureError: no atoms, NaN or infinity, a periodic direction without a cell vector,
             a cell so small that it must be a mistake.
     """
-    geometry = check_geometry(positions, cell, pbc)
-    radius = check_cutoff(cutoff)
-    return Pairs(*find_pairs(geometry, radius), len(geometry.positions), radius)
+    return Pairs(*find_pairs(check_geometry(positions, cell, pbc), check_length("cutoff", cutoff)))
 
 
 def select_nearest(distances: Tensor, *, cutoff: float, nsel: int | None = None) -> tuple[Tensor, Tensor]:
@@ -162,8 +155,7 @@ class NeighborList:
     """
 
     def __init__(self, cutoff: float, skin: float = 1.0) -> None:
-        self.cutoff = check_cutoff(cutoff)
-        self.skin = check_skin(skin)
+        self.cutoff, self.skin = check_length("cutoff", cutoff), check_length("skin", skin, zero=True)
         self.n_searches = 0
         self._pairs: Pairs | None = None
         self._geometry: Geometry | None = None
@@ -179,13 +171,8 @@ class NeighborList:
         geometry = check_geometry(positions, cell, pbc)
         old = self._geometry
         if self._pairs is None or old is None or not still_valid(old, geometry, self.cutoff, self.skin):
-            radius = self.cutoff + self.skin
-            self._pairs = Pairs(*find_pairs(geometry, radius), len(geometry.positions), radius)
+            self._pairs = Pairs(*find_pairs(geometry, self.cutoff + self.skin))
             # Own copies: the caller may move atoms in place.
             self._geometry = Geometry(geometry.positions.copy(), geometry.cell, geometry.pbc)
             self.n_searches += 1
         return self._pairs
-
-    def reset(self) -> None:
-        """Forget the list; the next update searches."""
-        self._pairs = self._geometry = None

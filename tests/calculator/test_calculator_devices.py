@@ -91,7 +91,7 @@ def test_skin_copies_and_pickles(device, structure_of):
     assert other._builders[0].neighbors.n_searches == 1
     assert other.identity() == cpu.identity()
     for twin in (copy.deepcopy(other), pickle.loads(pickle.dumps(other))):
-        assert twin._members[0].device.type == device
+        assert twin._members[0].potential.device.type == device
         assert twin.get_potential_energy(atoms) == pytest.approx(other.get_potential_energy(atoms), rel=1e-13)
 
 

@@ -15,7 +15,7 @@ from ase import Atoms
 
 from dpa2calc.deepmd.read import read_deepmd
 from dpa2calc.model.descriptors.dpa2 import DPA2
-from dpa2calc.model.electron_configuration import electron_configurations
+from dpa2calc.model.type_embedding import electron_configurations
 from dpa2calc.structures.graph_builder import graph_from_atoms
 
 SMALL = Path(__file__).parents[1] / "data" / "golden"

@@ -1,6 +1,7 @@
 """Files that are written here, judged by deepmd-kit itself (marked `deepmd`)."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,11 @@ import pytest
 import torch
 from architectures import DEEPPOT_SE, DPA1, small_dpa2
 from ase import Atoms
+from scipy.interpolate import CubicSpline
 
 from dpa2calc.deepmd.containers import open_source
 from dpa2calc.deepmd.read import read_deepmd
 from dpa2calc.deepmd.write import write_deepmd
-from dpa2calc.model.bridging import table_coefficients
 from dpa2calc.model.config import (
     BridgingConfig,
     DescriptorConfig,
@@ -201,9 +202,14 @@ def test_pair_table(golden: Path, folder: Path, structures: dict[str, Atoms], ju
 def with_pair_table(golden: Path) -> Potential:
     """A golden model with a repulsive pair potential below 1.6 Å."""
     plain = read_deepmd(original_file(golden, "dpa2_tiny_medium"))
-    grid = np.linspace(0.02, 3.0, 150)
-    columns = [(k + 1.0) / grid * np.exp(-grid) * (1 - grid / 3.0) ** 3 for k in range(10)]
-    coefficients, r_min, spacing = table_coefficients(np.stack([grid, *columns], axis=1), 4, 6.0)
+    r_min = spacing = 0.02
+    grid = spacing * np.arange(1, 301)  # up to the cutoff; zero from 3 Å on
+    shape = np.exp(-grid) / grid * (1 - grid / 3.0).clip(min=0.0) ** 3
+    powers = spacing ** np.array([[3], [2], [1], [0]])  # the cubic pieces in units of the spacing
+    pieces = (CubicSpline(grid, shape, bc_type="clamped").c * powers).T
+    coefficients = np.empty((4, 4, *pieces.shape))
+    for k, (a, b) in enumerate(itertools.combinations_with_replacement(range(4), 2)):
+        coefficients[a, b] = coefficients[b, a] = (k + 1.0) * pieces
     bridging = BridgingConfig(
         cutoff=6.0, nsel=120, switch_min=0.8, switch_max=1.6,
         n_intervals=coefficients.shape[2], r_min=r_min, spacing=spacing,

@@ -24,13 +24,14 @@ ENTRY = ModelEntry(
 
 
 @pytest.fixture
-def test_models(monkeypatch):
+def test_models(monkeypatch, tmp_path):
     """A registry of one model, with a downloader that only notes what it is asked for."""
     asked = []
+    monkeypatch.setenv("DPA2CALC_CACHE", str(tmp_path / "cache"))
 
-    def fake_download(urls, target, *, sha256, progress):
+    def fake_download(urls, target, *, sha256):
         asked.append((urls, target, sha256))
-        target.parent.mkdir(parents=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(CONTENT)
         return target
 
@@ -73,31 +74,31 @@ def test_shipped_model_is_found_inside_the_package(test_models, monkeypatch):
 
 @pytest.mark.parametrize("name", ["DPA-9.9-1M", "dpa_9.9_1m", "DPA9-Large"])
 def test_published_model_is_downloaded_once_and_then_cached(test_models, tmp_path, name):
-    path = resolve_model(name, cache_dir=tmp_path / "cache")
+    path = resolve_model(name)
     assert path == tmp_path / "cache" / "dpa-9.9.pt"
-    assert resolve_model(name, cache_dir=tmp_path / "cache", offline=True) == path
+    assert resolve_model(name, offline=True) == path
     assert test_models == [(ENTRY.urls, path, SHA)]
 
 
 def test_damaged_file_in_the_cache_is_refused(test_models, tmp_path):
-    (tmp_path / "dpa-9.9.pt").write_bytes(CONTENT[:-3])
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "dpa-9.9.pt").write_bytes(CONTENT[:-3])
     with pytest.raises(DownloadError, match=r"dpa-9\.9\.pt has the wrong checksum.*Delete it"):
-        resolve_model("DPA-9.9-1M", cache_dir=tmp_path)
+        resolve_model("DPA-9.9-1M")
     assert test_models == []
 
 
 def test_offline_says_which_file_to_put_where(test_models, tmp_path):
     with pytest.raises(DownloadError) as caught:
-        resolve_model("DPA-9.9-1M", cache_dir=tmp_path, offline=True)
+        resolve_model("DPA-9.9-1M", offline=True)
     message = str(caught.value)
-    assert f"from {ENTRY.urls[0]} (sha256 {SHA}) and put it at {tmp_path / 'dpa-9.9.pt'}" in message
+    assert f"from {ENTRY.urls[0]} (sha256 {SHA}) and put it at {tmp_path / 'cache' / 'dpa-9.9.pt'}" in message
     assert "offline=True" in message and test_models == []
 
 
 def test_cache_folder_is_decided_at_call_time(monkeypatch, tmp_path):
     monkeypatch.setenv("DPA2CALC_CACHE", str(tmp_path / "one"))
     assert cache_folder() == tmp_path / "one"
-    assert cache_folder(tmp_path / "two") == tmp_path / "two"
     monkeypatch.delenv("DPA2CALC_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
@@ -141,6 +142,7 @@ def test_unknown_models_are_errors_with_the_nearest_name(test_models, tmp_path, 
 
 
 @pytest.mark.network
-def test_first_mirror_of_the_real_model_answers(tmp_path):
-    path = resolve_model("DPA-2.4-7M", cache_dir=tmp_path)
+def test_first_mirror_of_the_real_model_answers(tmp_path, monkeypatch):
+    monkeypatch.setenv("DPA2CALC_CACHE", str(tmp_path))
+    path = resolve_model("DPA-2.4-7M")
     assert path.stat().st_size > 1e6

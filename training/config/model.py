@@ -38,8 +38,26 @@ def build_model(run: RunFile[TrainConfig], sets: Mapping[str, TrainingSet]) -> M
         if section not in preset_names():
             return trained_model(section, run.root)
         section = ModelSection(preset=section)
+    if section.start:
+        return _grown_model(section, run, sets)
     config = model_for(section.preset, sets, type_map=section.type_map or None)
     return _with_cards(with_changes(config, section), run)
+
+
+def _grown_model(
+    section: ModelSection, run: RunFile[TrainConfig], sets: Mapping[str, TrainingSet]
+) -> Potential:
+    """The model of `start` with what the section adds, and a head for each set that has none."""
+    from dpa2calc.training.finetune.grow import grown
+
+    model = trained_model(section.start, run.root)
+    descriptor = build(
+        type(model.config.descriptor), _merge(to_dict(model.config.descriptor), section.descriptor, "")
+    )
+    fitting = (
+        build(FittingConfig, {**to_dict(FittingConfig()), **section.fitting}) if section.fitting else None
+    )
+    return grown(model, sets, descriptor=descriptor, fitting=fitting, seed=run.config.seed)
 
 
 def trained_model(name: str, root: Path) -> Potential:

@@ -17,6 +17,7 @@ from dpa2calc.files.patterns import expanded
 from dpa2calc.files.typed import option_types, typed, unknown_key
 from dpa2calc.model.config import ModelConfig
 from dpa2calc.model.config.presets import preset, preset_names
+from dpa2calc.training.data.corrections import moved
 from dpa2calc.training.data.dataset import Dataset, check_set_names
 from dpa2calc.training.data.readers import PathLike
 
@@ -125,6 +126,7 @@ def _section(name: str, value: Any) -> dict[str, Any]:
         "description": entry.domain,
         "source": f"{entry.source}; {entry.citation}",
         "licence": entry.licence or "none stated",
+        **entry.corrections,
     }
     return {**filled, **section}
 
@@ -168,7 +170,9 @@ def check_run(run: RunFile[TrainConfig]) -> None:
         ConfigError: what is missing, by key; or a wrong part of `[model]`.
     """
     check_paths(run)
-    if isinstance(run.model, ModelSection):
+    if isinstance(run.model, ModelSection) and run.model.start:
+        trained_model(run.model.start, run.root)
+    elif isinstance(run.model, ModelSection):
         changed_descriptor(preset(run.model.preset, run.model.type_map or ("H",)), run.model)
     elif isinstance(run.model, str) and run.model not in preset_names():
         trained_model(run.model, run.root)
@@ -217,7 +221,7 @@ def load_sets(run: RunFile[TrainConfig]) -> tuple[dict[str, TrainingSet], dict[s
     check_run(run)
     training, test = {}, {}
     for name, section in run.sets.items():
-        data = _read(section.train, run.root, name, section)
+        data, held_out = _train_and_test(name, section, run.root)
         check_labels(name, data)
         report = check_dataset(data)
         logger.info("%s", report.summary())
@@ -235,15 +239,15 @@ def load_sets(run: RunFile[TrainConfig]) -> tuple[dict[str, TrainingSet], dict[s
             data = data.sample(min(section.max_frames, len(data)), seed=run.config.seed)
         validation = None
         if section.validation:
-            validation = _read(section.validation, run.root, name, section)
+            validation = _read(section.validation, run.root, name, section, partial=True)
             check_frames(f"sets.{name}.validation", validation)
         if validation is None and section.validation_fraction > 0 and len(data) >= 20:
             share = 1.0 - section.validation_fraction
             data, validation = data.split(share, seed=section.split_seed, by_group=section.by_group)
         training[name] = TrainingSet(data, validation, head=section.head or name, weight=section.weight)
-        if section.test:
-            test[name] = _read(section.test, run.root, name, section)
-            check_frames(f"sets.{name}.test", test[name])
+        if held_out is not None:
+            test[name] = held_out
+            check_frames(f"sets.{name}.test", held_out)
     return training, test
 
 
@@ -252,6 +256,19 @@ def _kept(findings: tuple[Finding, ...], dropped: tuple[Finding, ...]) -> tuple[
     return tuple(f for f in findings if f.frame not in gone)
 
 
-def _read(paths: tuple[str, ...], root: Path, name: str, section: SetSection) -> Dataset:
+def _train_and_test(name: str, section: SetSection, root: Path) -> tuple[Dataset, Dataset | None]:
+    """Training and test frames with corrected labels; near copies of training frames are moved to them."""
+    train = _read(section.train, root, name, section)
+    if not section.test:
+        return train, None
+    test = _read(section.test, root, name, section, partial=True)
+    return moved(
+        train, test, to_train=section.test_to_train, drop_test=section.drop_test_frames, where=f"sets.{name}"
+    )
+
+
+def _read(
+    paths: tuple[str, ...], root: Path, name: str, section: SetSection, *, partial: bool = False
+) -> Dataset:
     files = [str(file) for path in paths for file in expanded(path, root)]
-    return Dataset.read(files, name=name, keys=section.keys)
+    return section.corrections.apply(Dataset.read(files, name=name, keys=section.keys), partial=partial)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from dpa2calc.files.options import at_least
 from dpa2calc.labels.names import LabelKeys
 from dpa2calc.model.config import check
+from dpa2calc.training.data.corrections import Corrections
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,23 @@ class SetSection:
     drop_frames: Annotated[
         tuple[int, ...], "frames left out, counted from 0 over all files of `train`, such as wrong labels"
     ] = ()
+    drop_test_frames: Annotated[tuple[int, ...], "the same, of `test`"] = ()
+    test_to_train: Annotated[
+        tuple[int, ...], "frames of `test` to train on instead, such as near copies of training frames"
+    ] = ()
+    stress_order: Annotated[
+        dict[str, str],
+        "by group ('*' = all): what the numbers called xx yy zz yz xz xy are, such as 'xx yy zz xz yz xy'",
+    ] = field(default_factory=dict)
+    stress_factor: Annotated[dict[str, float], "by group: multiplies the stresses"] = field(
+        default_factory=dict
+    )
+    stress_offset: Annotated[
+        dict[str, float], "by group: GPa (positive = tension) that the stresses hold too much"
+    ] = field(default_factory=dict)
+    energy_shift_by_group: Annotated[dict[str, float], "by group: eV per atom added to the energies"] = field(
+        default_factory=dict
+    )
     max_frames: Annotated[int, "use a random sample of this size (0 = all)"] = 0
     energy_key: Annotated[str, "name of the energy in the files, such as REF_energy"] = "energy"
     forces_key: Annotated[str, "name of the forces, such as REF_forces ('' to leave them out)"] = "forces"
@@ -47,6 +65,16 @@ class SetSection:
         at_least(self, 0, "split_seed", "max_frames")
 
     @property
+    def corrections(self) -> Corrections:
+        """What is done to labels whose fault is known."""
+        return Corrections(
+            stress_order=self.stress_order,
+            stress_factor=self.stress_factor,
+            stress_offset=self.stress_offset,
+            energy_shift_by_group=self.energy_shift_by_group,
+        )
+
+    @property
     def keys(self) -> LabelKeys:
         """Names of the labels in the set's files."""
         return LabelKeys(
@@ -59,6 +87,9 @@ class ModelSection:
     """The model to train: `[model]`."""
 
     preset: Annotated[str, "descriptor by name: paper, small, medium, large, ..."] = "small"
+    start: Annotated[
+        str, "trained model to make larger, in place of a preset: `descriptor` adds to it, new sets get heads"
+    ] = ""
     type_map: Annotated[tuple[str, ...], "elements; those of the data if not given"] = ()
     descriptor: Annotated[dict[str, Any], "changes to the preset, by part: repinit, repformer, ..."] = field(
         default_factory=dict

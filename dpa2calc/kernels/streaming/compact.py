@@ -25,8 +25,7 @@ from dpa2calc.structures.search import (
     FloatArray,
     Geometry,
     IntArray,
-    check_cutoff,
-    check_skin,
+    check_length,
     face_distances,
     make_box,
 )
@@ -182,7 +181,7 @@ class CompactList:
     """Pairs that are searched again only when the atoms have moved far enough to matter."""
 
     def __init__(self, cutoff: float, skin: float = 1.0) -> None:
-        self.cutoff, self.skin = check_cutoff(cutoff), check_skin(skin)
+        self.cutoff, self.skin = check_length("cutoff", cutoff), check_length("skin", skin, zero=True)
         self.n_searches = 0
         self._pairs: CompactPairs | None = None
         self._geometry: Geometry | None = None

@@ -13,7 +13,8 @@ from typing import Any, ClassVar, Literal
 from ase.data import atomic_numbers
 
 from dpa2calc.files.limits import MOST_CUTOFF, MOST_TYPES, MOST_WIDTH
-from dpa2calc.files.typed import build, check_fields, to_dict
+from dpa2calc.files.typed import build as from_dict
+from dpa2calc.files.typed import check_fields, to_dict
 from dpa2calc.structures.graph_spec import GraphSpec
 
 from .base import (
@@ -32,8 +33,10 @@ from .descriptors import (
     DeepPotSEConfig,
     DPA1Config,
     DPA2Config,
+    EnvironmentConfig,
     RepformerConfig,
     RepinitConfig,
+    ShellConfig,
     ThreeBodyConfig,
 )
 
@@ -45,6 +48,7 @@ __all__ = [
     "DPA2Config",
     "DeepPotSEConfig",
     "DescriptorConfig",
+    "EnvironmentConfig",
     "FittingConfig",
     "HeadConfig",
     "ModelConfig",
@@ -52,6 +56,7 @@ __all__ = [
     "Pairs",
     "RepformerConfig",
     "RepinitConfig",
+    "ShellConfig",
     "TebdMode",
     "ThreeBodyConfig",
     "UpdateStyle",
@@ -84,13 +89,9 @@ class FittingConfig:
         check_widths("fitting.neuron", self.neuron)
         for name in ("numb_fparam", "numb_aparam", "dim_case_embd"):
             check(0 <= getattr(self, name) <= MOST_WIDTH, f"fitting.{name}", getattr(self, name), "0 or more")
-        default = self.default_fparam
-        check(
-            default is None or len(default) == self.numb_fparam,
-            "fitting.default_fparam",
-            default,
-            f"{self.numb_fparam} numbers, as numb_fparam says",
-        )
+        default, n = self.default_fparam, self.numb_fparam
+        fits = default is None or len(default) == n
+        check(fits, "fitting.default_fparam", default, f"{n} numbers, as numb_fparam says")
         check_activation("fitting.activation", self.activation)
 
 
@@ -172,12 +173,9 @@ class ModelConfig:
         check_fields(self)
         n_types = len(self.type_map)
         check(0 < n_types <= MOST_TYPES, "type_map", self.type_map, f"1 to {MOST_TYPES} elements")
-        check(
-            any(symbol in atomic_numbers for symbol in self.type_map),
-            "type_map",
-            self.type_map,
-            "names of which at least one is an element, as nothing could be evaluated else",
-        )
+        has_element = any(symbol in atomic_numbers for symbol in self.type_map)
+        allowed = "names of which at least one is an element, as nothing could be evaluated else"
+        check(has_element, "type_map", self.type_map, allowed)
         check(len(set(self.type_map)) == len(self.type_map), "type_map", self.type_map, "no element twice")
         names = [head.name for head in self.heads]
         check(len(names) > 0 and len(set(names)) == len(names), "heads", names, "one or more different names")
@@ -193,12 +191,9 @@ class ModelConfig:
             inside = all(0 <= kind < self.n_types for kind in listed)
             check(inside, name, listed, f"types from 0 to {self.n_types - 1}")
         for head in self.heads:
-            check(
-                len(head.fitting.atom_ener) in (0, self.n_types),
-                f"fitting.atom_ener of head {head.name}",
-                head.fitting.atom_ener,
-                f"{self.n_types} energies, one per type, or none",
-            )
+            energies, allowed = head.fitting.atom_ener, f"{self.n_types} energies, one per type, or none"
+            fits = len(energies) in (0, self.n_types)
+            check(fits, f"fitting.atom_ener of head {head.name}", energies, allowed)
 
     @property
     def n_types(self) -> int:
@@ -230,12 +225,3 @@ class ModelConfig:
     def with_heads(self, heads: tuple[HeadConfig, ...]) -> ModelConfig:
         """The same model with other heads."""
         return dataclasses.replace(self, heads=heads)
-
-
-def from_dict(cls: Any, values: Any) -> Any:
-    """Build a configuration from plain dicts.
-
-    Raises:
-        ConfigError: an unknown key (the nearest right one is named) or a value of another type.
-    """
-    return build(cls, values)

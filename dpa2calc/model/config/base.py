@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, get_args
 
 from dpa2calc.files.limits import MOST_CUTOFF, MOST_LAYERS, MOST_WIDTH
 from dpa2calc.files.typed import wrong
@@ -17,7 +17,7 @@ UpdateStyle = Literal["res_avg", "res_incr", "res_residual"]
 Pairs = tuple[tuple[int, int], ...]
 
 
-def check(condition: bool, key: str, value: Any, allowed: str) -> None:
+def check(condition: bool, key: str, value: object, allowed: str) -> None:
     """Raise a ConfigError that names the option, the value seen and what is allowed."""
     if not condition:
         raise wrong(key, value, allowed)

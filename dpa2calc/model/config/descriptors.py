@@ -25,8 +25,8 @@ from .base import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class RepinitConfig:
-    """The representation initialiser of DPA-2 (docs/maths.md 3).
+class _EmbeddedShell:
+    """What repinit and DPA-1 share: a sum over neighbours with an embedding net.
 
     `nsel` is the largest number of neighbours under the rule "nearest" and, under both rules, the
     constant the neighbour sum is divided by.
@@ -44,12 +44,20 @@ class RepinitConfig:
     resnet_dt: bool = False
     type_one_side: bool = False
 
+    def _check_shell(self, name: str) -> None:
+        check_fields(self, name)
+        check_cutoff(name, self.cutoff, self.cutoff_smooth, self.nsel)
+        check_activation(f"{name}.activation", self.activation)
+        check_neuron(name, self.neuron, self.axis_neuron)
+        check_width(f"{name}.tebd_dim", self.tebd_dim)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepinitConfig(_EmbeddedShell):
+    """The representation initialiser of DPA-2 (docs/maths.md 3)."""
+
     def __post_init__(self) -> None:
-        check_fields(self, "repinit")
-        check_cutoff("repinit", self.cutoff, self.cutoff_smooth, self.nsel)
-        check_activation("repinit.activation", self.activation)
-        check_neuron("repinit", self.neuron, self.axis_neuron)
-        check_width("repinit.tebd_dim", self.tebd_dim)
+        self._check_shell("repinit")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,21 +121,28 @@ class RepformerConfig:
         for name in ("g1_dim", "g2_dim", "axis_neuron", *_ATTENTION):
             check_width(f"repformer.{name}", getattr(self, name))
         conv = self.update_g1_has_conv and not self.g1_out_conv
-        check(
-            not self.g1_out_mlp or conv or self.update_g1_has_drrd or self.update_g1_has_grrg,
-            "repformer.g1_out_mlp",
-            self.g1_out_mlp,
-            "false, where update_g1_has_drrd and update_g1_has_grrg are false and nothing is left to map",
+        mapped = conv or self.update_g1_has_drrd or self.update_g1_has_grrg or not self.g1_out_mlp
+        allowed = (
+            "false, where update_g1_has_drrd and update_g1_has_grrg are false and nothing is left to map"
         )
-
-
-def _check_exclusions(d: DPA2Config | DPA1Config | DeepPotSEConfig, n_types: int) -> None:
-    check(d.env_protection >= 0, "descriptor.env_protection", d.env_protection, "0 or more")
-    check_pairs("descriptor.exclude_types", d.exclude_types, n_types)
+        check(mapped, "repformer.g1_out_mlp", self.g1_out_mlp, allowed)
 
 
 @dataclass(frozen=True, kw_only=True)
-class DPA2Config(DescriptorConfig):
+class EnvironmentConfig(DescriptorConfig):
+    """A descriptor made of environment matrices (docs/maths.md 1), whose options hold for all its parts."""
+
+    exclude_types: Pairs = ()
+    env_protection: float = 0.0
+
+    def check_in_model(self, n_types: int, neighbor_rule: str) -> None:
+        """Excluded types must be types."""
+        check(self.env_protection >= 0, "descriptor.env_protection", self.env_protection, "0 or more")
+        check_pairs("descriptor.exclude_types", self.exclude_types, n_types)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DPA2Config(EnvironmentConfig):
     """The DPA-2 descriptor: repinit (with three-body or not) and repformers."""
 
     title: ClassVar[str] = "DPA-2"
@@ -138,31 +153,18 @@ class DPA2Config(DescriptorConfig):
     repformer: RepformerConfig = field(default_factory=RepformerConfig)
     concat_output_tebd: bool = True
     smooth: bool = True
-    exclude_types: Pairs = ()
-    env_protection: float = 0.0
     add_tebd_to_repinit_out: bool = False
     use_econf_tebd: bool = False
     use_tebd_bias: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self, "dpa2")
-        check(
-            self.repinit.cutoff > self.repformer.cutoff,
-            "repformer.cutoff",
-            self.repformer.cutoff,
-            f"below repinit's ({self.repinit.cutoff} Å)",
-        )
-        check(
-            self.repinit.nsel > self.repformer.nsel,
-            "repformer.nsel",
-            self.repformer.nsel,
-            f"below repinit's ({self.repinit.nsel})",
-        )
+        i, f = self.repinit, self.repformer
+        check(i.cutoff > f.cutoff, "repformer.cutoff", f.cutoff, f"below repinit's ({i.cutoff} Å)")
+        check(i.nsel > f.nsel, "repformer.nsel", f.nsel, f"below repinit's ({i.nsel})")
         blocks = [(b.cutoff, b.nsel) for b in self.blocks()]
-        by_cutoff, by_nsel = sorted(blocks), sorted(blocks, key=lambda b: (b[1], b[0]))
-        check(
-            by_cutoff == by_nsel, "nsel of the blocks", blocks, "the same order as the cutoffs of the blocks"
-        )
+        in_order = sorted(blocks) == sorted(blocks, key=lambda b: (b[1], b[0]))
+        check(in_order, "nsel of the blocks", blocks, "the same order as the cutoffs of the blocks")
 
     def blocks(self) -> tuple[Block, ...]:
         """Repinit, the repformers, and the three-body part where there is one."""
@@ -176,10 +178,6 @@ class DPA2Config(DescriptorConfig):
     def n_arrays(self, n_types: int) -> int:
         """Layers of the embedding net and of the repformers."""
         return len(self.repinit.neuron) + self.repformer.nlayers
-
-    def check_in_model(self, n_types: int, neighbor_rule: str) -> None:
-        """Excluded types must be types."""
-        _check_exclusions(self, n_types)
 
     @property
     def cutoff(self) -> float:
@@ -198,25 +196,16 @@ class DPA2Config(DescriptorConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DPA1Config(DescriptorConfig):
+class DPA1Config(_EmbeddedShell, EnvironmentConfig):
     """The DPA-1 descriptor, with or without attention layers; se_atten_v2 is `strip` with smooth tebd."""
 
     title: ClassVar[str] = "DPA-1"
 
     kind: Literal["dpa1"] = "dpa1"
-    cutoff: float = 6.0
-    cutoff_smooth: float = 0.5
-    nsel: int = 120
-    neuron: tuple[int, ...] = (25, 50, 100)
     axis_neuron: int = 16
-    tebd_dim: int = 8
-    tebd_input_mode: TebdMode = "concat"
-    set_davg_zero: bool = True
     attn: int = 128
     attn_layer: int = 2
     attn_dotr: bool = True
-    activation: str = "tanh"
-    resnet_dt: bool = False
     scaling_factor: float = 1.0
     normalize: bool = True
     temperature: float | None = None
@@ -225,20 +214,14 @@ class DPA1Config(DescriptorConfig):
     smooth_type_embedding: bool = True
     type_one_side: bool = True
     concat_output_tebd: bool = True
-    exclude_types: Pairs = ()
-    env_protection: float = 0.0
     use_econf_tebd: bool = False
     use_tebd_bias: bool = False
 
     def __post_init__(self) -> None:
-        check_fields(self, "dpa1")
-        check_cutoff("dpa1", self.cutoff, self.cutoff_smooth, self.nsel)
-        check_neuron("dpa1", self.neuron, self.axis_neuron)
-        check_width("dpa1.tebd_dim", self.tebd_dim)
+        self._check_shell("dpa1")
         if self.attn_layer:
             check_width("dpa1.attn", self.attn)
         check(0 <= self.attn_layer <= MOST_LAYERS, "dpa1.attn_layer", self.attn_layer, f"0 to {MOST_LAYERS}")
-        check_activation("dpa1.activation", self.activation)
 
     def blocks(self) -> tuple[Block, ...]:
         """The one block."""
@@ -250,18 +233,16 @@ class DPA1Config(DescriptorConfig):
 
     def check_in_model(self, n_types: int, neighbor_rule: str) -> None:
         """Excluded types must be types, and no padding slot may count where all neighbours do."""
-        _check_exclusions(self, n_types)
-        pad_is_neighbor = not self.set_davg_zero and self.tebd_input_mode == "concat"
-        check(
-            not (neighbor_rule == "all" and pad_is_neighbor),
-            "set_davg_zero",
-            False,
-            "true with tebd_input_mode 'concat' under the rule 'all' (the energy would jump at the cutoff)",
+        super().check_in_model(n_types, neighbor_rule)
+        smooth = neighbor_rule != "all" or self.set_davg_zero or self.tebd_input_mode != "concat"
+        allowed = (
+            "true with tebd_input_mode 'concat' under the rule 'all' (the energy would jump at the cutoff)"
         )
+        check(smooth, "set_davg_zero", False, allowed)
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeepPotSEConfig(DescriptorConfig):
+class DeepPotSEConfig(EnvironmentConfig):
     """The DeepPot-SE (se_e2_a) descriptor; `sel` is one number for each type of the type map."""
 
     title: ClassVar[str] = "DeepPot-SE"
@@ -277,8 +258,6 @@ class DeepPotSEConfig(DescriptorConfig):
     activation: str = "tanh"
     resnet_dt: bool = False
     type_one_side: bool = True
-    exclude_types: Pairs = ()
-    env_protection: float = 0.0
 
     def __post_init__(self) -> None:
         check_fields(self, "deeppot_se")
@@ -303,8 +282,10 @@ class DeepPotSEConfig(DescriptorConfig):
 
     def check_in_model(self, n_types: int, neighbor_rule: str) -> None:
         """Excluded types must be types, and `sel` has a number for each."""
-        _check_exclusions(self, n_types)
+        super().check_in_model(n_types, neighbor_rule)
         check(len(self.sel) == n_types, "descriptor.sel", self.sel, f"{n_types} numbers, one a type")
 
+
+ShellConfig = RepinitConfig | ThreeBodyConfig | RepformerConfig | DPA1Config | DeepPotSEConfig
 
 DescriptorConfig.kinds.update({"dpa2": DPA2Config, "dpa1": DPA1Config, "deeppot_se": DeepPotSEConfig})

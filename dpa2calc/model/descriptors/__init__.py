@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 
@@ -25,14 +25,6 @@ _CLASSES: dict[str, str | type[Descriptor]] = {
 }
 
 
-class StatisticsBlock(NamedTuple):
-    """An environment matrix whose mean and deviation are measured on the data before training."""
-
-    environment: Environment
-    nsel: int
-    mean_is_zero: bool
-
-
 @dataclass(frozen=True)
 class TabulatedPart:
     """A sum over neighbours whose embedding nets, functions of one number each, can become tables.
@@ -45,7 +37,7 @@ class TabulatedPart:
         channels, axis: size of the moments, and how many of their channels are contracted with all.
         padding: of the type of a structure's first atom: embedding of an empty slot, (n_types, sections,
             channels), where a section is a neighbour type that has an nsel of its own.
-        excluded: (n_types, n_types) bool or None. smooth: whether the switch multiplies `factors`.
+        smooth: whether the switch multiplies `factors`.
         factors: (n_types, n_types, channels) that strip mode multiplies the embedding with, or None.
     """
 
@@ -56,7 +48,6 @@ class TabulatedPart:
     channels: int
     axis: int
     padding: Callable[[int], Tensor]
-    excluded: Tensor | None = None
     smooth: bool = False
     factors: Tensor | None = None
 
@@ -84,10 +75,6 @@ class Descriptor(Operator):
     def forward(self, hood: Neighborhood) -> Tensor:
         """(n_atoms, width)"""
         raise NotImplementedError
-
-    def statistics_blocks(self) -> list[StatisticsBlock]:
-        """The environment matrices that are normalised by statistics of the data."""
-        return []
 
     def appended(self) -> Tensor | None:
         """What follows the contracted moments in the representation of each type, (n_types, n), or None."""
@@ -121,8 +108,5 @@ def register(config: type[DescriptorConfig], module: type[Descriptor]) -> None:
 def build_descriptor(config: DescriptorConfig, type_map: tuple[str, ...]) -> Descriptor:
     """The descriptor of a configuration, with random weights."""
     found = _CLASSES[config.kind]
-    if isinstance(found, str):
-        module, _, name = found.partition(":")
-        found = getattr(importlib.import_module(module), name)
-    made: Descriptor = found(config, type_map)
+    made: Descriptor = (pkgutil.resolve_name(found) if isinstance(found, str) else found)(config, type_map)
     return made

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -65,7 +64,7 @@ class PairAttention(Operator):
         o = self.head_map.matrix.view(d2, nh, d2)  # rows: (channel, head), head fastest
         return torch.einsum("ach,chb->hab", v, o).reshape(nh * d2, d2)
 
-    def asked(self) -> Iterable[tuple[str, Any]]:
+    def asked(self) -> Iterable[tuple[str, object]]:
         return [("pair_attention", self.kind)]
 
     def maps(self) -> PairMaps:

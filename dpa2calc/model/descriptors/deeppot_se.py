@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,32 +10,26 @@ from torch import Tensor, nn
 from dpa2calc.kernels.net import ScalarNet
 from dpa2calc.kernels.tables.moments import TabulatedEmbedding
 from dpa2calc.model.config import DeepPotSEConfig
-from dpa2calc.model.descriptors import Descriptor, StatisticsBlock, TabulatedPart
+from dpa2calc.model.descriptors import Descriptor, TabulatedPart
 from dpa2calc.model.descriptors.se_atten import contract
 from dpa2calc.model.embedding import scalar_net
 from dpa2calc.model.layers import MLP
-from dpa2calc.model.neighborhood import Environment, Neighborhood, Shell, type_pair_mask
+from dpa2calc.model.neighborhood import Environment, Neighborhood, Shell
 
 
 class DeepPotSE(Descriptor):
     """Atomic representation of width m * axis; `sel` neighbours of each type."""
 
     config: DeepPotSEConfig
-    excluded_pairs: Tensor | None
 
     def __init__(self, config: DeepPotSEConfig, type_map: tuple[str, ...]):
         super().__init__(config, type_map)
-        self.environment = Environment(
-            self.n_types, config.cutoff, config.cutoff_smooth, protection=config.env_protection
-        )
+        self.environment = Environment(config, config, self.n_types, mean_is_zero=config.set_davg_zero)
         n_nets = self.n_types if config.type_one_side else self.n_types**2
         self.nets: nn.ModuleList = nn.ModuleList(
             MLP(1, config.neuron, config.activation, resnet_dt=config.resnet_dt) for _ in range(n_nets)
         )
         self.tabulated: TabulatedEmbedding | None = None  # set by `compress`
-        self.register_buffer(
-            "excluded_pairs", type_pair_mask(config.exclude_types, self.n_types), persistent=False
-        )
 
     @property
     def width(self) -> int:
@@ -49,11 +42,7 @@ class DeepPotSE(Descriptor):
 
     def forward(self, hood: Neighborhood) -> Tensor:
         """(n_atoms, width)"""
-        shell = hood.shell(self.config.cutoff, self.config.nsel)
-        excluded = None
-        if self.excluded_pairs is not None:
-            excluded = self.excluded_pairs[shell.types_i.unsqueeze(1), shell.types_j]
-        rows, _ = self.environment(shell, excluded)
+        shell, rows, _ = self.environment(hood)
         kept = self._kept(shell, hood.nearest)
         lines = shell.types_j
         if not self.config.type_one_side:
@@ -80,10 +69,6 @@ class DeepPotSE(Descriptor):
         values = self.backend.folded(self.padding_values)[shell.types_i]  # (n, n_types, m)
         return rows.unsqueeze(2) * torch.bmm(empty.to(rows).unsqueeze(1), values)
 
-    def statistics_blocks(self) -> list[StatisticsBlock]:
-        """The one block."""
-        return [StatisticsBlock(self.environment, self.config.nsel, self.config.set_davg_zero)]
-
     def why_not_tabulated(self) -> str | None:
         """Every net is a function of one number."""
         return None
@@ -91,7 +76,6 @@ class DeepPotSE(Descriptor):
     def tabulated_part(self) -> TabulatedPart:
         """The whole descriptor; a table for each net, in their order."""
         types = range(self.n_types)
-
         return TabulatedPart(
             self,
             self.environment,
@@ -100,7 +84,6 @@ class DeepPotSE(Descriptor):
             self.config.neuron[-1],
             self.config.axis_neuron,
             lambda first_type: self.padding_values(),
-            self.excluded_pairs,
         )
 
     def padding_values(self) -> Tensor:
@@ -114,5 +97,5 @@ class DeepPotSE(Descriptor):
         """The nets in their order."""
         return [scalar_net(net) for net in self.nets if isinstance(net, MLP)]
 
-    def asked(self) -> Iterable[tuple[str, Any]]:
+    def asked(self) -> Iterable[tuple[str, object]]:
         return [("embedded_moments", net) for net in self.scalar_nets()[:1]]

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from dpa2calc.model.config import DPA1Config
-from dpa2calc.model.descriptors import Descriptor, StatisticsBlock, TabulatedPart
+from dpa2calc.model.descriptors import Descriptor, TabulatedPart
 from dpa2calc.model.descriptors.gated_attention import NeighborAttention
 from dpa2calc.model.descriptors.se_atten import Repinit
-from dpa2calc.model.neighborhood import Neighborhood
+from dpa2calc.model.neighborhood import Environment, Neighborhood
 from dpa2calc.model.type_embedding import TypeEmbedding
 
 
@@ -20,16 +20,9 @@ class DPA1(Descriptor):
 
     def __init__(self, config: DPA1Config, type_map: tuple[str, ...]):
         super().__init__(config, type_map)
-        self.type_embedding = TypeEmbedding(
-            type_map, config.tebd_dim, use_econf=config.use_econf_tebd, bias=config.use_tebd_bias
-        )
-        self.repinit = Repinit(
-            config,
-            len(type_map),
-            smooth=config.smooth_type_embedding,
-            exclude_types=config.exclude_types,
-            env_protection=config.env_protection,
-        )
+        self.type_embedding = TypeEmbedding(type_map, config)
+        environment = Environment(config, config, self.n_types, mean_is_zero=config.set_davg_zero)
+        self.repinit = Repinit(config, environment, smooth=config.smooth_type_embedding)
         self.repinit.attention.extend(NeighborAttention(config) for _ in range(config.attn_layer))
 
     @property
@@ -43,11 +36,6 @@ class DPA1(Descriptor):
         out = self.repinit(hood, tebd)
         return torch.cat([out, tebd[hood.graph.types]], dim=-1) if self.config.concat_output_tebd else out
 
-    def statistics_blocks(self) -> list[StatisticsBlock]:
-        """The one block."""
-        c = self.config
-        return [StatisticsBlock(self.repinit.environment, c.nsel, c.set_davg_zero)]
-
     def appended(self) -> Tensor | None:
         """The type embedding, where the output has it."""
         return self.type_embedding().detach() if self.config.concat_output_tebd else None
@@ -55,13 +43,11 @@ class DPA1(Descriptor):
     def why_not_tabulated(self) -> str | None:
         """Attention layers see more than one number."""
         n = self.config.attn_layer
+        if n == 0:
+            return None
         return (
-            None
-            if n == 0
-            else (
-                f"this DPA-1 has {n} attention layers over neighbours, and only models without can be "
-                "tabulated; distil it into a student of the preset 'dpa1-l0'"
-            )
+            f"this DPA-1 has {n} attention layers over neighbours, and only models without can be tabulated; "
+            "distil it into a student of the preset 'dpa1-l0'"
         )
 
     def tabulated_part(self) -> TabulatedPart:

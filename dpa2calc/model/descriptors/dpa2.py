@@ -7,14 +7,14 @@ from torch import Tensor, nn
 
 from dpa2calc.kernels import Neighbors, RepformerKind
 from dpa2calc.kernels.net import activation
-from dpa2calc.model.config import DPA2Config
-from dpa2calc.model.descriptors import Descriptor, StatisticsBlock, TabulatedPart
+from dpa2calc.model.config import DPA2Config, RepinitConfig, ThreeBodyConfig
+from dpa2calc.model.descriptors import Descriptor, TabulatedPart
 from dpa2calc.model.descriptors.attention import pair_terms
 from dpa2calc.model.descriptors.repformer import RepformerLayer
 from dpa2calc.model.descriptors.se_atten import Repinit
 from dpa2calc.model.descriptors.three_body import ThreeBody
 from dpa2calc.model.layers import Dense, Operator
-from dpa2calc.model.neighborhood import Environment, Neighborhood, type_pair_mask
+from dpa2calc.model.neighborhood import Environment, Neighborhood
 from dpa2calc.model.type_embedding import TypeEmbedding
 
 
@@ -27,19 +27,14 @@ class DPA2(Descriptor):
 
     def __init__(self, config: DPA2Config, type_map: tuple[str, ...]):
         super().__init__(config, type_map)
-        n_types = self.n_types
-        shared = {
-            "smooth": config.smooth,
-            "exclude_types": config.exclude_types,
-            "env_protection": config.env_protection,
-        }
-        self.type_embedding = TypeEmbedding(
-            type_map, config.tebd_dim, use_econf=config.use_econf_tebd, bias=config.use_tebd_bias
-        )
-        self.repinit = Repinit(config.repinit, n_types, **shared)  # type: ignore[arg-type]
-        self.three_body = None
-        if config.three_body is not None:
-            self.three_body = ThreeBody(config.three_body, config.repinit, n_types, **shared)  # type: ignore[arg-type]
+        i, t = config.repinit, config.three_body
+
+        def environment(shell: RepinitConfig | ThreeBodyConfig) -> Environment:
+            return Environment(shell, config, self.n_types, mean_is_zero=i.set_davg_zero)
+
+        self.type_embedding = TypeEmbedding(type_map, config)
+        self.repinit = Repinit(i, environment(i), smooth=config.smooth)
+        self.three_body = ThreeBody(t, i, environment(t), smooth=config.smooth) if t is not None else None
         n_in = self.repinit.width + (self.three_body.width if self.three_body else 0)
         d1 = config.repformer.g1_dim
         # No weights when the sizes already agree (docs/maths.md 5).
@@ -47,7 +42,7 @@ class DPA2(Descriptor):
         self.tebd_transform = (
             Dense(config.tebd_dim, d1, bias=False) if config.add_tebd_to_repinit_out else None
         )
-        self.repformer = Repformer(config, n_types)
+        self.repformer = Repformer(config, self.n_types)
 
     @property
     def width(self) -> int:
@@ -68,17 +63,6 @@ class DPA2(Descriptor):
         g1 = self.repformer(g1, hood)
         return torch.cat([g1, own_tebd], dim=-1) if self.config.concat_output_tebd else g1
 
-    def statistics_blocks(self) -> list[StatisticsBlock]:
-        """Repinit, the repformers and the three-body part, which follows repinit's choice of the mean."""
-        c, zero = self.config, self.config.repinit.set_davg_zero
-        blocks = [
-            StatisticsBlock(self.repinit.environment, c.repinit.nsel, zero),
-            StatisticsBlock(self.repformer.environment, c.repformer.nsel, c.repformer.set_davg_zero),
-        ]
-        if self.three_body is not None:
-            blocks.append(StatisticsBlock(self.three_body.environment, self.three_body.config.nsel, zero))
-        return blocks
-
     def why_not_tabulated(self) -> str | None:
         """Repinit can always be."""
         return None
@@ -91,31 +75,25 @@ class DPA2(Descriptor):
 class Repformer(Operator):
     """All layers of the representation transformer on one neighbour shell."""
 
-    excluded_pairs: Tensor | None
-
     def __init__(self, config: DPA2Config, n_types: int):
         super().__init__()
         c = config.repformer
-        self.config, self.n_types = c, n_types
+        self.config = c
         updates = (c.update_g1_has_conv, c.update_g1_has_grrg, c.update_g1_has_drrd, c.update_h2)
         self.kind = RepformerKind(config.smooth, *updates)
-        self.environment = Environment(n_types, c.cutoff, c.cutoff_smooth, protection=config.env_protection)
+        self.environment = Environment(c, config, n_types, mean_is_zero=c.set_davg_zero)
         self.g2_embedding = Dense(1, c.g2_dim)
         self.layers = nn.ModuleList(
             RepformerLayer(c, self.kind, last=layer == c.nlayers - 1) for layer in range(c.nlayers)
         )
         self.act = activation(c.activation)
-        self.register_buffer(
-            "excluded_pairs", type_pair_mask(config.exclude_types, n_types), persistent=False
-        )
 
     def forward(self, g1: Tensor, hood: Neighborhood) -> Tensor:
         """(n, d1) -> (n, d1)"""
         c = self.config
-        if self.excluded_pairs is not None:
-            hood = hood.without(self.excluded_pairs)
-        shell = hood.shell(c.cutoff, c.nsel)
-        rows, w = self.environment(shell)
+        if self.environment.excluded_pairs is not None:
+            hood = hood.without(self.environment.excluded_pairs)
+        shell, rows, w = self.environment(hood)
         if c.direct_dist:
             radial = (shell.distances / c.cutoff * shell.mask).unsqueeze(-1)
             h2 = shell.vectors / c.cutoff * shell.mask.unsqueeze(-1)

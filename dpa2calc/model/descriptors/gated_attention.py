@@ -29,32 +29,26 @@ class NeighborAttention(nn.Module):
         self.out_proj = Dense(config.attn, width)
         self.norm = LayerNorm(width, eps=config.ln_eps, trainable=config.trainable_ln)
 
-    def forward(
-        self, g: Tensor, shell: Shell, w: Tensor, n_padding: Tensor, excluded: Tensor | None
-    ) -> Tensor:
+    def forward(self, g: Tensor, shell: Shell, w: Tensor, n_padding: Tensor) -> Tensor:
         """(n, k, m) -> (n, k, m); w (n, k) is the switch, n_padding (n,) the padding slots of deepmd-kit."""
         n, k = shell.mask.shape
         bytes_of_atom = k * k * g.element_size()
         if n * bytes_of_atom <= _MOST_BYTES:
-            return self._attend(g, shell, w, n_padding, excluded)
+            return self._attend(g, shell, w, n_padding)
         step, out = max(1, _BLOCK_BYTES // bytes_of_atom), []
         for rows in (slice(first, first + step) for first in range(0, n, step)):
-            left_out = None if excluded is None else excluded[rows]
-            block = (g[rows], shell.rows(rows), w[rows], n_padding[rows], left_out)
+            block = (g[rows], shell.rows(rows), w[rows], n_padding[rows])
             out.append(checkpoint(self._attend, *block, use_reentrant=False, preserve_rng_state=False))
         return torch.cat(out)
 
-    def _attend(
-        self, g: Tensor, shell: Shell, w: Tensor, n_padding: Tensor, excluded: Tensor | None
-    ) -> Tensor:
+    def _attend(self, g: Tensor, shell: Shell, w: Tensor, n_padding: Tensor) -> Tensor:
         c = self.config
         q, k, v = self.in_proj(g).split(c.attn, dim=-1)
         if c.normalize:
             q, k, v = (F.normalize(x, dim=-1) for x in (q, k, v))
         scale = c.temperature if c.temperature is not None else 1.0 / math.sqrt(c.attn * c.scaling_factor)
         scores = torch.bmm(q * scale, k.transpose(1, 2))  # (n, k, k)
-        # Excluded neighbours are padding to the attention too.
-        real = shell.mask if excluded is None else shell.mask & ~excluded
+        real = shell.counted  # excluded neighbours are padding to the attention too
         if c.smooth_type_embedding:
             ww = w.unsqueeze(2) * w.unsqueeze(1)
             scores = (scores + SHIFT) * ww - SHIFT

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +50,7 @@ class RepformerLayer(Operator):
         self.g2_residual = _residuals(c, n2 if residual else 0, d2)
         self.h2_residual = _residuals(c, nh if residual else 0, 1)
 
-    def asked(self) -> Iterable[tuple[str, Any]]:
+    def asked(self) -> Iterable[tuple[str, object]]:
         steps = [] if self.linear2 is None else [Net((self.linear2.weights(),), self.config.activation)]
         return [("neighbor_sums", self.kind), *(("residual_step", net) for net in steps)]
 

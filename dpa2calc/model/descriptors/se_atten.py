@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dpa2calc.model.config import DPA1Config, Pairs, RepinitConfig
+from dpa2calc.model.config import DPA1Config, RepinitConfig
 from dpa2calc.model.descriptors import TabulatedPart
 from dpa2calc.model.descriptors.gated_attention import NeighborAttention
 from dpa2calc.model.embedding import PairEmbedding
 from dpa2calc.model.layers import Operator
-from dpa2calc.model.neighborhood import Environment, Neighborhood, Shell, type_pair_mask
+from dpa2calc.model.neighborhood import Environment, Neighborhood, Shell
 
 
 def contract(moments: Tensor, axis: int) -> Tensor:
@@ -24,48 +23,24 @@ def contract(moments: Tensor, axis: int) -> Tensor:
 class Repinit(Operator):
     """Radial embedding of every neighbour, summed with the environment matrix and contracted."""
 
-    excluded_pairs: Tensor | None
-
-    def __init__(
-        self,
-        config: RepinitConfig | DPA1Config,
-        n_types: int,
-        *,
-        smooth: bool,
-        exclude_types: Pairs,
-        env_protection: float,
-    ):
+    def __init__(self, config: RepinitConfig | DPA1Config, environment: Environment, *, smooth: bool):
         super().__init__()
-        self.config, self.n_types, self.smooth = config, n_types, smooth
-        self.environment = Environment(
-            n_types, config.cutoff, config.cutoff_smooth, protection=env_protection
-        )
-        self.embedding = PairEmbedding(
-            config.neuron,
-            config.tebd_dim,
-            config.tebd_input_mode,
-            one_side=config.type_one_side,
-            activation=config.activation,
-            resnet_dt=config.resnet_dt,
-        )
+        self.config, self.environment, self.smooth = config, environment, smooth
+        self.n_types = len(environment.mean)
+        self.embedding = PairEmbedding(config.neuron, config, one_side=config.type_one_side)
         self.attention = nn.ModuleList()  # DPA-1 adds its layers
-        self.register_buffer("excluded_pairs", type_pair_mask(exclude_types, n_types), persistent=False)
 
     @property
     def width(self) -> int:
         """Number of components per atom."""
         return self.config.neuron[-1] * self.config.axis_neuron
 
-    def asked(self) -> Iterable[tuple[str, Any]]:
+    def asked(self) -> Iterable[tuple[str, object]]:
         return [] if self.attention else [("embedded_moments", self.embedding.example())]
 
     def forward(self, hood: Neighborhood, tebd: Tensor) -> Tensor:
         """(n, m * axis) invariants."""
-        shell = hood.shell(self.config.cutoff, self.config.nsel)
-        excluded = None
-        if self.excluded_pairs is not None:
-            excluded = self.excluded_pairs[shell.types_i.unsqueeze(1), shell.types_j]
-        rows, w = self.environment(shell, excluded)  # (n, k, 4), (n, k)
+        shell, rows, w = self.environment(hood)  # rows (n, k, 4), w (n, k)
         # An embedding net sees the neighbour's type first, then the centre's.
         index = self.embedding.pair_index(shell.types_j, shell.types_i.unsqueeze(1), self.n_types)
         switch = w if self.smooth else None
@@ -75,7 +50,7 @@ class Repinit(Operator):
         else:
             g = self.embedding(rows[..., 0], index, tebd, switch)  # (n, k, m)
             for layer in self.attention:
-                g = layer(g, shell, w, self.config.nsel - shell.occupied, excluded)
+                g = layer(g, shell, w, self.config.nsel - shell.occupied)
             moments = torch.bmm(rows.transpose(1, 2), g)  # (n, 4, m)
         if padding is not None:
             for layer in self.attention:
@@ -123,7 +98,6 @@ class Repinit(Operator):
             self.config.neuron[-1],
             self.config.axis_neuron,
             padding,
-            self.excluded_pairs,
             self.smooth,
             factors,
         )

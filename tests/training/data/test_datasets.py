@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from ase.data import atomic_numbers
 from ase.io import write
 
 from dpa2calc.errors import DataError
+from dpa2calc.training.config.run_file import load_sets, read_run_file
+from dpa2calc.training.config.sections import SetSection
+from dpa2calc.training.config.train import TrainConfig
+from dpa2calc.training.data.collection import registry
 from dpa2calc.training.data.collection.paper_sets import paper_sets
 from dpa2calc.training.data.collection.registry import load_registered, registered_sets, training_collection
 
@@ -28,7 +34,7 @@ def test_table_1_adds_up_to_the_papers_sums():
 
 def test_collection_names_source_licence_and_head():
     sets = registered_sets()
-    assert len(sets) == 29
+    assert len(sets) == 67
     for entry in sets.values():
         assert "@" in entry.source and entry.citation and entry.functional and entry.weight > 0
         # Only what a licence allows may be carried along.
@@ -39,7 +45,7 @@ def test_collection_names_source_licence_and_head():
         "Alloy-NbMoTaW",
         *sorted(f"{e}-mlearn" for e in ("Cu", "Ge", "Li", "Mo", "Ni", "Si")),
     ]
-    assert len({s.head for s in sets.values()}) == 20
+    assert len({s.head for s in sets.values()}) == 57
 
 
 def test_loading_a_collection(tmp_path, lj_frames):
@@ -60,3 +66,45 @@ def test_loading_a_collection(tmp_path, lj_frames):
         load_registered("SSE", tmp_path)
     with pytest.raises(DataError, match="build it from FitSNAP/FitSNAP@1a9b0507"):
         load_registered("Ta-SNAP", tmp_path)
+
+
+def test_corrections_of_the_collection_are_options_of_a_set():
+    known = {f.name for f in dataclasses.fields(SetSection)}
+    for entry in registered_sets().values():
+        assert set(entry.corrections) <= known
+        SetSection(train=("a.xyz",), **entry.corrections).corrections  # noqa: B018
+        places = [entry.corrections.get(key, ()) for key in ("drop_test_frames", "test_to_train")]
+        assert len({*places[0], *places[1]}) == len(places[0]) + len(places[1])
+        assert all(0 <= i < entry.n_test for i in (*places[0], *places[1]))
+
+
+def test_a_registered_set_is_read_alike_in_python_and_from_a_file(tmp_path, lj_frames, monkeypatch):
+    """Labels are corrected, near copies of training frames are moved, broken frames are left out."""
+    import lzma
+
+    entry = dataclasses.replace(
+        registered_sets()["Ta-SNAP"],
+        corrections={
+            "energy_shift_by_group": {"*": 0.5},
+            "drop_frames": (1,),
+            "drop_test_frames": (3,),
+            "test_to_train": (0, 4),
+        },
+    )
+    monkeypatch.setattr(registry, "_entries", lambda: (entry,))
+    folder = tmp_path / "Ta-SNAP"
+    folder.mkdir()
+    frames = lj_frames(16)
+    for split, part in (("train", frames[:10]), ("test", frames[10:])):
+        write(folder / "x.extxyz", part)
+        (folder / f"{split}.extxyz.xz").write_bytes(lzma.compress((folder / "x.extxyz").read_bytes()))
+    train, test = (load_registered("Ta-SNAP", tmp_path, split=split) for split in ("train", "test"))
+    energies = [float(a.get_potential_energy()) + 0.5 * len(a) for a in frames]
+    assert [f.energy for f in train] == pytest.approx([energies[i] for i in (0, *range(2, 11), 14)])
+    assert [f.energy for f in test] == pytest.approx([energies[i] for i in (11, 12, 15)])
+    (tmp_path / "run.toml").write_text(
+        f"data = '{tmp_path}'\noutput = 'run'\n[sets.Ta-SNAP]\nregistered = true\nvalidation_fraction = 0.0\n"
+    )
+    sets, tests = load_sets(read_run_file(tmp_path / "run.toml", TrainConfig))
+    assert [f.energy for f in sets["Ta-SNAP"].train] == [f.energy for f in train]
+    assert [f.energy for f in tests["Ta-SNAP"]] == [f.energy for f in test]

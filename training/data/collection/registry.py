@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from dpa2calc.errors import DataError
+from dpa2calc.training.data.corrections import Corrections, moved
 from dpa2calc.training.data.dataset import Dataset
 from dpa2calc.training.data.readers import PathLike
 from dpa2calc.training.data.sets import TrainingSet
@@ -26,6 +28,9 @@ class RegisteredSet:
         source: repository, commit and path. licence: as stated there; "" = none stated.
         redistributable: whether the repository of this package may carry frames of it.
         remark: what to know before trusting the labels.
+        corrections: options of a set in a training file that mend what the checks found: stress_order,
+            stress_factor, stress_offset, energy_shift_by_group, drop_frames, drop_test_frames,
+            test_to_train, drop.
     """
 
     name: str
@@ -42,6 +47,7 @@ class RegisteredSet:
     citation: str
     redistributable: bool = False
     remark: str = ""
+    corrections: Mapping[str, Any] = field(default_factory=dict)
 
 
 @functools.cache
@@ -56,7 +62,7 @@ def registered_sets() -> dict[str, RegisteredSet]:
 
 
 def load_registered(name: str, folder: PathLike, *, split: Literal["train", "test"] = "train") -> Dataset:
-    """The frames of one set.
+    """The frames of one set, with its `corrections`.
 
     Args:
         folder: holds `NAME/train.extxyz.xz` and `NAME/test.extxyz.xz`.
@@ -67,12 +73,35 @@ def load_registered(name: str, folder: PathLike, *, split: Literal["train", "tes
     sets = registered_sets()
     if name not in sets:
         raise DataError(f"no registered dataset {name!r}; there are {', '.join(sets)}")
-    path = Path(folder) / name / f"{split}.extxyz.xz"
+    entry = sets[name]
+    places = {key: tuple(entry.corrections.get(key, ())) for key in _PLACES}
+    if split == "train" and not places["test_to_train"]:
+        return _without(_read(entry, folder, split), places["drop_frames"])
+    train = _read(entry, folder, "train") if split == "train" else Dataset((), name=name)
+    train, test = moved(
+        _without(train, places["drop_frames"] if split == "train" else ()),
+        _read(entry, folder, "test"),
+        to_train=places["test_to_train"],
+        drop_test=places["drop_test_frames"],
+    )
+    return train if split == "train" else test
+
+
+_PLACES = ("drop_frames", "drop_test_frames", "test_to_train")
+
+
+def _read(entry: RegisteredSet, folder: PathLike, split: str) -> Dataset:
+    """One file of a set, with corrected labels."""
+    path = Path(folder) / entry.name / f"{split}.extxyz.xz"
     if not path.exists():
-        raise DataError(
-            f"there is no {path}; build it from {sets[name].source} as docs/datasets.md describes"
-        )
-    return Dataset.read(path, name=name)
+        raise DataError(f"there is no {path}; build it from {entry.source} as docs/datasets.md describes")
+    names = {f.name for f in dataclasses.fields(Corrections)}
+    corrections = Corrections(**{key: value for key, value in entry.corrections.items() if key in names})
+    return corrections.apply(Dataset.read(path, name=entry.name), partial=True)
+
+
+def _without(data: Dataset, places: Sequence[int]) -> Dataset:
+    return data.subset(i for i in range(len(data)) if i not in set(places)) if places else data
 
 
 def training_collection(

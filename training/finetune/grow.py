@@ -1,0 +1,128 @@
+"""A trained model made larger before it learns on: more updates, layers and heads, the same predictions.
+
+A new update of a residual layer enters with a factor of zero, so that the model starts where it was; the
+factor learns first, what it multiplies after that. (The idea is Net2Net's: Chen et al., arXiv:1511.05641.)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from ase.data import atomic_numbers
+
+from dpa2calc.errors import ConfigError
+from dpa2calc.model.config import DescriptorConfig, FittingConfig, ModelConfig
+from dpa2calc.model.potential import Potential
+from dpa2calc.training.data.dataset import Dataset, Frame
+from dpa2calc.training.data.sets import TrainingData, TrainingSet, model_for
+from dpa2calc.training.energy_bias import absorb_initial_energies, fit_energy_biases, shift_energy_bias
+from dpa2calc.training.fit.predict import predict_potential
+from dpa2calc.training.fit.setup import new_potential
+
+from .finetune import rank_heads
+
+_FACTOR = re.compile(r"\.[gh][12]_residual\.\d+$")
+
+
+def grown(
+    model: Potential,
+    sets: Mapping[str, TrainingSet],
+    *,
+    descriptor: DescriptorConfig | None = None,
+    fitting: FittingConfig | None = None,
+    seed: int = 1,
+) -> Potential:
+    """A copy of a model with the heads that `sets` lack in it, and with the parts that a descriptor adds.
+
+    What its heads predict is unchanged. A new head starts as the one that is best on a few of its frames,
+    with energies of the elements fitted to them.
+
+    Args:
+        descriptor: the model's own with parts switched on that end in a residual factor, such as
+            `update_g2_has_attn` of a repformer with `update_style = "res_residual"`, or with more layers.
+        fitting: of fresh fitting nets for the new heads, in place of copies.
+
+    Raises:
+        ConfigError: a part of another shape, or one that would change the predictions.
+    """
+    known = {head.name for head in model.config.heads}
+    fresh = {name: item for name, item in sets.items() if (item.head or name) not in known}
+    patterns = {} if fitting else _best_heads(model, fresh, seed)
+    config = _larger(model.config, fresh, descriptor or model.config.descriptor, fitting, patterns)
+    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+    potential = new_potential(config, seed=seed, dtype=dtype)
+    _take_weights(potential, model, patterns)
+    _require_equal(potential, model)
+    if fresh:
+        data = TrainingData.of(fresh, config)
+        fit_energy_biases(potential, data)
+        if fitting:
+            absorb_initial_energies(potential, data, seed=seed)
+        for head in () if fitting else sorted(set(data.heads.values())):
+            joint = Dataset(tuple(data.frames(head)), config.heads[head].name)
+            shift_energy_bias(potential, joint, head=head, frames=20, seed=seed)
+    return potential
+
+
+def _best_heads(model: Potential, fresh: Mapping[str, TrainingSet], seed: int) -> dict[str, int]:
+    """For each new head the place of the old one that does best on a few frames of its first set."""
+    names = [head.name for head in model.config.heads]
+    return {
+        item.head or name: names.index(rank_heads(model, item.train, frames=6, seed=seed)[0].head)
+        for name, item in reversed(fresh.items())
+    }
+
+
+def _larger(
+    config: ModelConfig,
+    fresh: Mapping[str, TrainingSet],
+    descriptor: DescriptorConfig,
+    fitting: FittingConfig | None,
+    patterns: Mapping[str, int],
+) -> ModelConfig:
+    heads = list(config.heads)
+    if fresh:
+        for head in model_for("small", fresh, type_map=config.type_map).heads:
+            net = fitting or config.heads[patterns[head.name]].fitting
+            heads.append(dataclasses.replace(head, fitting=net))
+    return dataclasses.replace(config, descriptor=descriptor).with_heads(tuple(heads))
+
+
+@torch.no_grad()
+def _take_weights(potential: Potential, model: Potential, patterns: Mapping[str, int]) -> None:
+    """Weights and statistics of the old model, copies for new heads; zero for the factors of new updates."""
+    old, new = model.state_dict(), potential.state_dict()
+    moved = [name for name, value in old.items() if name not in new or new[name].shape != value.shape]
+    if moved:
+        raise ConfigError(
+            f"the model cannot grow this way: {moved[0]} would have another shape or no place; only updates "
+            "with a residual factor (update_g1_has_attn, update_g2_has_attn, update_g2_has_g1g1 with "
+            "update_style = 'res_residual'), layers and heads can be added"
+        )
+    for name, value in new.items():
+        if name in old:
+            value.copy_(old[name])
+        elif _FACTOR.search(name):
+            value.zero_()
+    names = [head.name for head in potential.config.heads]
+    for name, place in patterns.items():
+        potential.heads[names.index(name)].load_state_dict(model.heads[place].state_dict())
+
+
+def _require_equal(potential: Potential, model: Potential) -> None:
+    """Raise a ConfigError where the larger model disagrees with the old one on a small cluster."""
+    numbers = np.array([atomic_numbers[symbol] for symbol in model.config.type_map[:4]] * 2)
+    corners = 1.6 * np.array(list(itertools.product((0.0, 1.0), repeat=3)))
+    places = corners[: len(numbers)]
+    data = Dataset((Frame(numbers, places, np.zeros((3, 3)), np.zeros(3, dtype=bool), energy=0.0),))
+    (old,), (new,) = (predict_potential(p, data) for p in (model, potential))
+    if not np.allclose(old.forces, new.forces, rtol=1e-4, atol=1e-5):
+        raise ConfigError(
+            "the model cannot grow this way: its predictions would change, because an update would be put "
+            "before others of its layer; add update_g2_has_attn or update_g1_has_attn alone"
+        )
