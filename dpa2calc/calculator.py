@@ -127,7 +127,7 @@ class DPA2Calculator(Calculator):
         self.parameters = settings(self._members, self.dispersion, device=chosen_device, skin=self.skin)
 
     def __repr__(self) -> str:
-        return f"DPA2Calculator({', '.join(f'{key}={value!r}' for key, value in [*self.parameters.items()][1:])})"
+        return f"DPA2Calculator({', '.join(f'{k}={v!r}' for k, v in list(self.parameters.items())[1:])})"
 
     # -- what is loaded ---------------------------------------------------------------------------
 
