@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import sys
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dpa2calc.labels.names import LabelKeys
@@ -39,45 +39,30 @@ if TYPE_CHECKING:
     from .evaluate import Errors, Evaluation, evaluate
     from .learning_curve import LearningCurve, fine_tuned, from_scratch, learning_curve
 
-# Public name -> module, from here (a dot more: from the core). Imported when first used, so that the command
+# Public names by module, from here (a dot more: from the core). Imported when first used, so that the command
 # line reads its options without torch.
-_PUBLIC = {
-    "check_dataset": "data.checks.report",
-    "clean": "data.checks.report",
-    "Corrections": "data.corrections",
-    "DataReport": "data.checks.report",
-    "Dataset": "data.dataset",
-    "distill": "distill.distill",
-    "DistillConfig": "distill.config",
-    "DistillResult": "distill.result",
-    "Errors": "evaluate",
-    "evaluate": "evaluate",
-    "Evaluation": "evaluate",
-    "fine_tuned": "learning_curve",
-    "finetune": "finetune.finetune",
-    "FinetuneConfig": "config.train",
-    "FinetuneResult": "finetune.finetune",
-    "Frame": "data.dataset",
-    "from_scratch": "learning_curve",
-    "History": "runs.log",
-    "LabelKeys": ".labels.names",
-    "learning_curve": "learning_curve",
-    "LearningCurve": "learning_curve",
-    "load_registered": "data.collection.registry",
-    "MDCondition": "distill.config",
-    "near_copies": "data.checks.near_copies",
-    "model_for": "data.sets",
-    "paper_sets": "data.collection.paper_sets",
-    "pretrain": "fit.run",
-    "Processes": "runs.processes",
-    "rank_heads": "finetune.finetune",
-    "registered_sets": "data.collection.registry",
-    "train": "fit.run",
-    "TrainConfig": "config.train",
-    "training_collection": "data.collection.registry",
-    "TrainingSet": "data.sets",
-    "TrainResult": "runs.result",
+_MODULES = {
+    "config.train": ("FinetuneConfig", "TrainConfig"),
+    "data.checks.near_copies": ("near_copies",),
+    "data.checks.report": ("DataReport", "check_dataset", "clean"),
+    "data.collection.paper_sets": ("paper_sets",),
+    "data.collection.registry": ("load_registered", "registered_sets", "training_collection"),
+    "data.corrections": ("Corrections",),
+    "data.dataset": ("Dataset", "Frame"),
+    "data.sets": ("TrainingSet", "model_for"),
+    "distill.config": ("DistillConfig", "MDCondition"),
+    "distill.distill": ("distill",),
+    "distill.result": ("DistillResult",),
+    "evaluate": ("Errors", "Evaluation", "evaluate"),
+    "finetune.finetune": ("FinetuneResult", "finetune", "rank_heads"),
+    "fit.run": ("pretrain", "train"),
+    "learning_curve": ("LearningCurve", "fine_tuned", "from_scratch", "learning_curve"),
+    "runs.log": ("History",),
+    "runs.processes": ("Processes",),
+    "runs.result": ("TrainResult",),
+    ".labels.names": ("LabelKeys",),
 }
+_PUBLIC = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "Corrections",
@@ -118,7 +103,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name in _PUBLIC:
         return getattr(importlib.import_module(f".{_PUBLIC[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -131,7 +116,7 @@ def __dir__() -> list[str]:
 class _Package(ModuleType):
     """Keeps the functions `evaluate`, `finetune`, ... from being hidden by the modules of the same name."""
 
-    def __setattr__(self, name: str, value: Any) -> None:  # also done by the import of a submodule
+    def __setattr__(self, name: str, value: object) -> None:  # also done by the import of a submodule
         hidden = name in _PUBLIC and isinstance(value, ModuleType)
         super().__setattr__(name, getattr(value, name) if hidden else value)
 

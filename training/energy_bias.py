@@ -18,7 +18,7 @@ from torch import Tensor
 from dpa2calc.labels.errors import Prediction
 from dpa2calc.model.heads import Head
 from dpa2calc.model.potential import Potential
-from dpa2calc.training.data.dataset import Dataset, Frame, spread_frames, type_lookup
+from dpa2calc.training.data.dataset import Dataset, Frame, spread_frames
 from dpa2calc.training.data.element_energies import energy_bias, least_squares, robust_bias
 from dpa2calc.training.data.sets import TrainingData
 from dpa2calc.training.fit.loader import GraphStore
@@ -58,11 +58,11 @@ def fit_energy_biases(potential: Potential, data: TrainingData) -> None:
 
 
 def _fit_to_own_label(potential: Potential, head: int, frames: list[Frame], label: str) -> None:
-    module, lookup = potential.heads[head], type_lookup(potential.config.type_map)
+    module, table = potential.heads[head], potential.config.graph_spec.type_of_number
     assert isinstance(module, Head)
     numbers = np.concatenate([frame.numbers for frame in frames])
     labels = np.concatenate([frame.properties[label] for frame in frames])
-    module.fit_to(torch.from_numpy(labels), torch.from_numpy(lookup[numbers]))
+    module.fit_to(torch.from_numpy(labels), torch.from_numpy(table[numbers]))
 
 
 def absorb_initial_energies(
@@ -96,14 +96,7 @@ def absorb_initial_energies(
 def shift_energy_bias(
     potential: Potential, data: Dataset, *, head: int = 0, frames: int = 200, seed: int = 0
 ) -> None:
-    """Move a head's energy of each element to what the frames say that have an energy.
-
-    Args:
-        frames: how many of them are predicted, a random sample.
-
-    Raises:
-        DataError: none has an energy.
-    """
+    """Move a head's energy of each element to what a random sample of the labelled frames says."""
     labelled = data.subset([i for i, frame in enumerate(data) if frame.energy is not None])
     sample = labelled.subset(spread_frames(labelled, frames, seed=seed))
     bias, _ = energy_bias(sample, potential.config.type_map, predict_potential(potential, sample, head=head))
@@ -113,11 +106,7 @@ def shift_energy_bias(
 def refit_predictions(
     data: Dataset, predictions: Sequence[Prediction]
 ) -> tuple[list[Prediction], dict[str, float]]:
-    """Predictions moved by an energy of each element (eV), which is also returned, fitted to the labels.
-
-    Raises:
-        DataError: no frame has both an energy label and a prediction.
-    """
+    """Predictions moved by an energy of each element (eV) fitted to the labels, which is also returned."""
     bias, _ = energy_bias(data, data.elements, predictions)
     moved = [
         dataclasses.replace(p, energy=None if p.energy is None else p.energy + float(shift))

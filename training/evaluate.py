@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -66,22 +66,18 @@ class Evaluation(Result):
 
     def summary(self) -> str:
         """Errors of the whole set, the worst groups, forces by element, and frames that stand out."""
-        lines = [f"{self.name}: {self.errors}"]
-        lines += self.remarks()
+        lines = [f"{self.name}: {self.errors}", *self.remarks()]
         if self.bias:
-            lines.append(
-                "energy bias refitted: " + ", ".join(f"{e} {b:+.4f} eV" for e, b in self.bias.items())
-            )
+            shifts = ", ".join(f"{e} {b:+.4f} eV" for e, b in self.bias.items())
+            lines.append(f"energy bias refitted: {shifts}")
         if len(self.by_element) > 1:
-            lines.append(
-                "force RMSE by element (meV/Å): "
-                + ", ".join(f"{e} {v:.1f}" for e, v in self.by_element.items())
-            )
+            errors = ", ".join(f"{e} {v:.1f}" for e, v in self.by_element.items())
+            lines.append(f"force RMSE by element (meV/Å): {errors}")
         if len(self.by_group) > 1:
             ranked = sorted(
                 self.by_group.items(), key=lambda item: -(item[1].force_rmse or item[1].energy_rmse or 0)
             )
-            lines += [f"  {group or '(no group)'}: {errors}" for group, errors in ranked[:5]]
+            lines += [f"  {group or '(no group)'}: {found}" for group, found in ranked[:5]]
         return "\n".join(lines)
 
     def remarks(self) -> list[str]:
@@ -131,11 +127,7 @@ class Evaluation(Result):
 
 
 def predict_calculator(calculator: Calculator, data: Dataset, *, progress: bool = False) -> list[Prediction]:
-    """Predictions of any ASE calculator; quantities it does not have are None.
-
-    Raises:
-        DataError: the calculator fails on a frame, which is named.
-    """
+    """Predictions of any ASE calculator, None where it has none; a DataError names the frame it fails on."""
     out = []
     for frame in progress_bar(data, unit="frame", shown=progress):
         atoms = frame.atoms()
@@ -145,10 +137,8 @@ def predict_calculator(calculator: Calculator, data: Dataset, *, progress: bool 
             forces = np.array(atoms.get_forces()) if frame.forces is not None else None
             virial = None
             if frame.virial is not None:
-                try:
+                with contextlib.suppress(PropertyNotImplementedError):
                     virial = -frame.volume * atoms.get_stress(voigt=False)
-                except PropertyNotImplementedError:
-                    virial = None
         except Exception as error:  # a calculator may raise anything
             raise DataError(f"{frame.source}: the calculator failed: {error}") from error
         out.append(Prediction(energy, forces, virial))
@@ -156,11 +146,7 @@ def predict_calculator(calculator: Calculator, data: Dataset, *, progress: bool 
 
 
 def find_head(potential: Potential, name: str | None) -> int:
-    """Position of a head by name, alias or unique ending; without a name the only one.
-
-    Raises:
-        HeadError: no such head, several that fit, or several heads and none named.
-    """
+    """Position of a head by name, alias or unique ending, or a HeadError; without a name the only one."""
     heads = potential.config.heads
     return heads.index(resolve_head(name, heads))
 
@@ -221,13 +207,17 @@ def compare(data: Dataset, predictions: list[Prediction], *, fit_bias: bool = Fa
     total = ErrorSums()
     by_group: dict[str, ErrorSums] = {}
     by_element: dict[int, tuple[float, int]] = {}
-    for frame, d in zip(data, differences):
+    stresses: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+    for frame, p, d in zip(data, predictions, differences):
+        if frame.stress is not None and p.virial is not None:
+            stresses.setdefault(frame.group, []).append((frame.stress, -p.virial / frame.volume))
         for sums in (total, by_group.setdefault(frame.group, ErrorSums())):
             sums.add(d)
         for number in np.unique(frame.numbers) if d.forces.size else ():
             part = d.forces[frame.numbers == number]
             squares, count = by_element.get(int(number), (0.0, 0))
             by_element[int(number)] = (squares + float((part**2).sum()), count + part.size)
+    energies, forces, components = _pairs(data, predictions)
     return Evaluation(
         name=data.name,
         errors=total.errors(),
@@ -235,7 +225,10 @@ def compare(data: Dataset, predictions: list[Prediction], *, fit_bias: bool = Fa
         by_element={chemical_symbols[z]: 1e3 * (s / n) ** 0.5 for z, (s, n) in sorted(by_element.items())},
         bias=bias,
         few_frames=frames_with_most_error(differences, lambda i: _named(data[i])),
-        **_pairs(data, predictions),
+        misordered=misordered_shear(stresses),
+        energies=energies,
+        forces=forces,
+        stresses=components,
     )
 
 
@@ -243,21 +236,15 @@ def _named(frame: Frame) -> str:
     return f"{frame.source}, {frame.atoms().get_chemical_formula()}"
 
 
-def _pairs(data: Dataset, predictions: list[Prediction]) -> dict[str, Any]:
-    """Labels beside predictions for parity plots, and what their shear stresses say about the order."""
-    energies, forces, stresses = [], [], []
-    by_group: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+def _pairs(data: Dataset, predictions: list[Prediction]) -> Iterator[np.ndarray]:
+    """Labels beside predictions, for parity plots: of energies, forces and stresses, each (n, 2)."""
+    found: list[list[np.ndarray]] = [[np.zeros((0, 2))] for _ in _ARRAYS]
     for frame, p in zip(data, predictions):
-        if frame.energy is not None and p.energy is not None:
-            energies.append(np.array([[frame.energy, p.energy]]) / frame.n_atoms)
-        if frame.forces is not None and p.forces is not None:
-            forces.append(np.stack([frame.forces.ravel(), p.forces.ravel()], axis=1))
-        if frame.stress is not None and p.virial is not None:
-            pair = (frame.stress, -p.virial / frame.volume)
-            stresses.append(np.stack([pair[0].ravel(), pair[1].ravel()], axis=1))
-            by_group.setdefault(frame.group, []).append(pair)
-    joined = {
-        name: np.concatenate(values) if values else np.zeros((0, 2))
-        for name, values in (("energies", energies), ("forces", forces), ("stresses", stresses))
-    }
-    return {**joined, "misordered": misordered_shear(by_group)}
+        energy = None if p.energy is None else p.energy / frame.n_atoms
+        label = None if frame.energy is None else frame.energy / frame.n_atoms
+        stress = None if p.virial is None or frame.stress is None else -p.virial / frame.volume
+        pairs = ((label, energy), (frame.forces, p.forces), (frame.stress, stress))
+        for values, (given, made) in zip(found, pairs):
+            if given is not None and made is not None:
+                values.append(np.stack([np.ravel(given), np.ravel(made)], axis=1))
+    return map(np.concatenate, found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -12,11 +13,13 @@ from pathlib import Path
 from dpa2calc.ambient import own_modes
 from dpa2calc.errors import DataError
 from dpa2calc.files.figures import Axes, panels_for
-from dpa2calc.files.identity import Part
+from dpa2calc.files.identity import Identity, Part, require_same
+from dpa2calc.files.json_lines import read_json_lines, write_json_lines
 from dpa2calc.files.names import file_stems
-from dpa2calc.files.results import Result, provenance
-from dpa2calc.files.typed import typed
-from dpa2calc.model.config import ModelConfig, check, to_dict
+from dpa2calc.files.results import Result, from_plain, provenance
+from dpa2calc.files.typed import to_dict, typed
+from dpa2calc.labels.errors import Errors
+from dpa2calc.model.config import ModelConfig, check
 from dpa2calc.model.potential import Potential
 from dpa2calc.store.load import load_model
 from dpa2calc.training.config.train import FinetuneConfig, TrainConfig
@@ -28,11 +31,20 @@ from dpa2calc.training.fit.run import train
 from dpa2calc.training.runs.folder import remove_large_files, run_folder
 from dpa2calc.training.runs.identity import data_identity, model_part, options_part, start_part
 
-from .curve_points import Point, Points
 from .evaluate import evaluate
 
+logger = logging.getLogger(__name__)
 # What trains on a subset and leaves its files in a folder; returns a potential whose first head is meant.
 Scheme = Callable[[Dataset, Path], Potential]
+
+
+@dataclass(frozen=True)
+class Point:
+    """Test errors of one scheme trained on `n_frames` frames."""
+
+    scheme: str
+    n_frames: int
+    errors: Errors
 
 
 @dataclass(frozen=True)
@@ -116,6 +128,54 @@ class LearningCurve(Result):
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
+
+
+class Points:
+    """The file `points.jsonl`: points with what they belong to, None in files of earlier versions."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.found: list[tuple[Point, Identity | None]] = []
+        if path.exists():
+            self.found = read_json_lines(path, _taken, "point of a learning curve", "choose another output")
+
+    def check(self, wanted: Mapping[tuple[str, int], Identity]) -> None:
+        """Raise a ConfigError for a point of other data, options or models; it is named, and what differs."""
+        unknown = 0
+        for place, (point, stored) in enumerate(self.found):
+            asked = wanted.get((point.scheme, point.n_frames))
+            if asked is not None and stored is None:
+                unknown += 1
+                self.found[place] = point, asked
+            elif asked is not None and stored is not None:
+                require_same(
+                    stored,
+                    asked,
+                    where=f"the point {point.scheme!r} of {point.n_frames} frames in {self.path}",
+                    ways="Remove its line to make it again, or choose another output",
+                )
+        if unknown:
+            logger.warning(
+                "%d points of %s are of an earlier version, which kept no record of data and options: "
+                "whether they are the same cannot be checked",
+                unknown,
+                self.path,
+            )
+            self._write()
+
+    def add(self, point: Point, identity: Identity) -> None:
+        """Keep one more point."""
+        self.found.append((point, identity))
+        self._write()
+
+    def _write(self) -> None:
+        write_json_lines(self.path, ({**to_dict(p), "identity": identity} for p, identity in self.found))
+
+
+def _taken(record: dict[str, object]) -> tuple[Point, Identity | None]:
+    """What stands in a line; an error of Python's own where it is something else."""
+    identity = typed(dict[str, Part] | None, record.pop("identity", None), "identity")
+    return from_plain(Point, record), identity
 
 
 @dataclass(frozen=True)
@@ -208,14 +268,20 @@ def learning_curve(
     with run_folder(output) as folder:
         made = Points(folder / "points.jsonl")
         identities = {
-            (scheme, n): _identity(run, samples[n], {"training data": frames[n], "test data": tested})
+            (scheme, n): {
+                "training data": frames[n],
+                "test data": tested,
+                # what a caller's own scheme does cannot be known
+                **(run.identity(samples[n]) if isinstance(run, _Trained) else {}),
+            }
             for n in samples
             for scheme, run in schemes.items()
             if n in own[scheme]
         }
         made.check(identities)
+        known = {(point.scheme, point.n_frames) for point, _ in made.found}
         for (scheme, n), identity in identities.items():
-            if made.has(scheme, n):
+            if (scheme, n) in known:
                 continue
             place = folder / f"{names[scheme]}-{n}"
             potential = schemes[scheme](samples[n], place)
@@ -223,7 +289,7 @@ def learning_curve(
             made.add(Point(scheme, n, evaluate(potential, test, head=name).errors), identity)
             if not keep_runs:
                 remove_large_files(place)
-        wanted = [p for p in made.points if p.n_frames in own.get(p.scheme, ())]
+        wanted = [p for p, _ in made.found if p.n_frames in own.get(p.scheme, ())]
     return LearningCurve(data.name, tuple(wanted), provenance=provenance(seed=seed))
 
 
@@ -231,8 +297,3 @@ def _sizes(sizes: Sequence[int]) -> set[int]:
     found = {typed(int, n, "sizes") for n in sizes}
     check(min(found, default=1) > 0, "sizes", sorted(found), "numbers of frames, at least 1 each")
     return found
-
-
-def _identity(run: Scheme, sample: Dataset, parts: dict[str, Part]) -> dict[str, Part]:
-    """Of a point; what a caller's own scheme does cannot be known."""
-    return {**parts, **(run.identity(sample) if isinstance(run, _Trained) else {})}

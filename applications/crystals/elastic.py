@@ -6,7 +6,8 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from ase import Atoms, units
@@ -17,17 +18,23 @@ from dpa2calc.applications.shared.cached import Evaluated, evaluate
 from dpa2calc.applications.shared.structures import (
     GPA,
     checked_copy,
+    fields_of,
     need_stress,
     positive,
     require,
+    structure_of,
     symmetry_dataset,
 )
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import Axes, axes_for
-from dpa2calc.files.results import Result, provenance
+from dpa2calc.files.results import Result
 
 from . import elastic_tensor
 
+if TYPE_CHECKING:
+    from pymatgen.analysis.elasticity import ElasticTensor
+
+_AVERAGED = {"bulk": "K", "shear": "G"}
 _MAX_STRESS = 0.1  # GPa left in the reference before its constants are doubtful (order of C times 1e-3)
 
 
@@ -83,9 +90,9 @@ class ElasticConstants(Result):
 
     def atoms(self) -> Atoms:
         """The unstrained crystal the constants belong to."""
-        return Atoms(numbers=self.numbers, cell=self.cell, scaled_positions=self.scaled_positions, pbc=True)
+        return structure_of(self)
 
-    def to_pymatgen(self) -> Any:
+    def to_pymatgen(self) -> ElasticTensor:
         """A `pymatgen.analysis.elasticity.ElasticTensor` in GPa; needs the extra `pymatgen`."""
         library = require("pymatgen.analysis.elasticity", "ElasticConstants.to_pymatgen", "pymatgen")
         return library.ElasticTensor.from_voigt(self.tensor)
@@ -98,28 +105,22 @@ class ElasticConstants(Result):
         if abs(lowest) < doubt:
             verdict = f"stability not determined: the lowest eigenvalue is zero within ± {doubt:.2g} GPa"
         ions = "relaxed" if self.relaxed_ions else "clamped"
-
-        def number(value: float, error: float) -> str:
-            if np.isnan(value):
-                return "not determined"
-            return f"{value:.2f} ± {error:.2f} GPa"
-
         lines = [
             f"Elastic constants of {self.formula} ({self.crystal_system}, {self.space_group}, ions {ions})",
-            *(f"  {name} {number(*found):>18s}" for name, found in self.constants.items()),
+            *(f"  {name} {_number(*found):>18s}" for name, found in self.constants.items()),
             f"  {verdict} (lowest eigenvalue {lowest:.2f} GPa)",
-            f"  bulk modulus  K  {number(m['bulk_hill'], e['bulk_hill'])}"
-            f"  (Voigt {m['bulk_voigt']:.2f}, Reuss {m['bulk_reuss']:.2f})",
-            f"  shear modulus G  {number(m['shear_hill'], e['shear_hill'])}"
-            f"  (Voigt {m['shear_voigt']:.2f}, Reuss {m['shear_reuss']:.2f})",
+            *(
+                f"  {name + ' modulus':13s} {letter}  {_number(m[f'{name}_hill'], e[f'{name}_hill'])}"
+                f"  (Voigt {m[f'{name}_voigt']:.2f}, Reuss {m[f'{name}_reuss']:.2f})"
+                for name, letter in _AVERAGED.items()
+            ),
             f"  Young's modulus  {m['young_hill']:.2f} GPa, Poisson's ratio {m['poisson_hill']:.4f}, "
             f"universal anisotropy {m['anisotropy']:.3f}",
             f"  density {self.density:.1f} kg/m³, Debye temperature {self.debye_temperature:.1f} K",
             f"  stress left in the reference: {np.abs(self.reference_stress).max():.4f} GPa",
             "  errors are those of the fit; the error of the model comes on top",
+            *([f"  not determined: {self.reason}"] if self.reason else []),
         ]
-        if self.reason:
-            lines.append(f"  not determined: {self.reason}")
         return "\n".join(lines)
 
     def plot(self, ax: Axes | None = None) -> Axes:
@@ -129,11 +130,14 @@ class ElasticConstants(Result):
         axes.imshow(self.standard_tensor, cmap="RdBu_r", vmin=-1.5 * limit, vmax=1.5 * limit)
         for (i, j), value in np.ndenumerate(self.standard_tensor):
             axes.text(j, i, f"{round(value, 1) + 0.0:.1f}", ha="center", va="center", fontsize=8)
-        names = ["xx", "yy", "zz", "yz", "xz", "xy"]
-        axes.set_xticks(range(6), names)
-        axes.set_yticks(range(6), names)
+        for set_ticks in (axes.set_xticks, axes.set_yticks):
+            set_ticks(range(6), ["xx", "yy", "zz", "yz", "xz", "xy"])
         axes.set_title(f"{self.formula}: elastic constants (GPa)")
         return axes
+
+
+def _number(value: float, error: float) -> str:
+    return "not determined" if np.isnan(value) else f"{value:.2f} ± {error:.2f} GPa"
 
 
 @application
@@ -184,33 +188,22 @@ def elastic_constants(
         )
     positive("fmax", fmax)
     require("spglib", "elastic_constants")  # before the work, not after
-    first = (
-        Relaxation(fmax=fmax, free="cell", max_steps=max_steps, symmetry=True, symprec=symprec)
-        if relax == "cell"
-        else None
-    )
-    common: dict[str, Any] = {"folder": folder, "stress": True, "progress": progress}
-    (reference,) = evaluate([crystal], calculator, what="relaxing the cell", relaxation=first, **common)
-    _check_reference(reference, fmax)
-    grid, structures = _strained(reference.atoms, magnitudes)
+    first = Relaxation(fmax=fmax, free="cell", max_steps=max_steps, symmetry=True, symprec=symprec)
     ions = Relaxation(fmax=fmax, max_steps=max_steps) if relax_ions else None
-    points = evaluate(structures, calculator, what="elastic strains", relaxation=ions, **common)
-    stresses = np.array([point.stress for point in points]).reshape(6, len(grid), 6) * GPA
-    raw, errors = _slopes(grid, stresses, reference.stress * GPA)
-    record = provenance(
-        calculator, function="elastic_constants", relax=relax, relax_ions=relax_ions, fmax=fmax
-    )
-    return _assemble(raw, errors, reference, symprec, magnitudes, relax_ions, record)
-
-
-def _check_reference(reference: Evaluated, fmax: float) -> None:
+    run = partial(evaluate, calculator=calculator, folder=folder, stress=True, progress=progress)
+    (reference,) = run([crystal], what="relaxing the cell", relaxation=first if relax == "cell" else None)
     left = np.abs(reference.stress).max() * GPA
     if left > _MAX_STRESS or reference.max_force > 10 * fmax:
         warnings.warn(
             f"elastic_constants: the crystal is not relaxed (stress up to {left:.2f} GPa, force up to "
             f"{reference.max_force:.2g} eV/Å); these are not its zero-pressure constants. Use relax='cell'",
-            stacklevel=4,
+            stacklevel=3,
         )
+    grid, structures = _strained(reference.atoms, magnitudes)
+    points = run(structures, what="elastic strains", relaxation=ions)
+    stresses = np.array([point.stress for point in points]).reshape(6, len(grid), 6) * GPA
+    raw, errors = _slopes(grid, stresses, reference.stress * GPA)
+    return _assemble(raw, errors, reference, symprec, magnitudes, relax_ions)
 
 
 def _strained(atoms: Atoms, magnitudes: np.ndarray) -> tuple[np.ndarray, list[Atoms]]:
@@ -248,35 +241,35 @@ def _slopes(grid: np.ndarray, stresses: np.ndarray, reference: np.ndarray) -> tu
 
 def _assemble(
     raw: np.ndarray, fit_errors: np.ndarray, reference: Evaluated, symprec: float,
-    magnitudes: np.ndarray, relax_ions: bool, record: dict[str, Any],
+    magnitudes: np.ndarray, relax_ions: bool,
 ) -> ElasticConstants:  # fmt: skip
     atoms = reference.atoms
     data = symmetry_dataset(atoms, symprec, "elastic_constants")
     columns = atoms.cell.array.T  # lattice vectors as columns
     rotations = np.array([columns @ w @ np.linalg.inv(columns) for w in data.rotations])
-    tensor = elastic_tensor.symmetrised((raw + raw.T) / 2.0, rotations)
-    errors = np.maximum(
-        (fit_errors + fit_errors.T) / 2.0, np.maximum(np.abs(raw - tensor), np.abs(raw.T - tensor))
-    )
+    mean, mean_errors = (raw + raw.T) / 2.0, (fit_errors + fit_errors.T) / 2.0
+    tensor = elastic_tensor.symmetrised(mean, rotations)
+    errors = np.maximum.reduce([mean_errors, np.abs(raw - tensor), np.abs(raw.T - tensor)])
     rotation = np.asarray(data.std_rotation_matrix)
     standard = elastic_tensor.rotate(tensor, rotation)
     system = elastic_tensor.crystal_system_of(data.number)
     pairs = elastic_tensor.independent_components(system, data.pointgroup)
-    mass = atoms.get_masses().sum()
-    density = float(mass * units._amu / (atoms.get_volume() * 1e-30))
+    density = float(atoms.get_masses().sum() * units._amu / (atoms.get_volume() * 1e-30))
     moduli = elastic_tensor.averages(tensor)
     eigenvalues = elastic_tensor.stability_eigenvalues(tensor)
     # one component has too few points for its noise, so the root mean square of all is the least error
-    changed = np.abs(elastic_tensor.rotate((raw + raw.T) / 2.0, rotation) - standard)
-    turned = elastic_tensor.turned_errors((fit_errors + fit_errors.T) / 2.0, rotation)
-    standard_errors = np.maximum(np.maximum(changed, turned), np.sqrt((fit_errors**2).mean()))
+    changed = np.abs(elastic_tensor.rotate(mean, rotation) - standard)
+    turned = elastic_tensor.propagated(lambda c: elastic_tensor.rotate(c, rotation), tensor, mean_errors)
+    standard_errors = np.maximum.reduce([changed, turned, np.full((6, 6), np.sqrt((fit_errors**2).mean()))])
     constants = {
         f"C{i}{j}": (float(standard[i - 1, j - 1]), float(standard_errors[i - 1, j - 1])) for i, j in pairs
     }
-    moduli_errors = elastic_tensor.averages_errors(tensor, errors)
+    spread = elastic_tensor.propagated(
+        lambda c: np.array([*elastic_tensor.averages(c).values()]), tensor, errors
+    )
+    moduli_errors = dict(zip(moduli, spread.tolist()))
     reason = _refuse(constants, moduli, moduli_errors, float(np.abs(standard).max()), magnitudes)
     return ElasticConstants(
-        provenance=record,
         formula=atoms.get_chemical_formula(),
         crystal_system=system,
         space_group=str(data.international),
@@ -294,9 +287,7 @@ def _assemble(
             moduli["bulk_hill"], moduli["shear_hill"], density, len(atoms) / atoms.get_volume()
         ),
         reference_stress=reference.stress * GPA,
-        cell=atoms.cell.array.copy(),
-        scaled_positions=atoms.get_scaled_positions(),
-        numbers=atoms.numbers.copy(),
+        **fields_of(atoms, "cell", "scaled_positions", "numbers"),
         strains=magnitudes,
         relaxed_ions=relax_ions,
         reason=reason,
@@ -304,26 +295,22 @@ def _assemble(
 
 
 def _refuse(
-    constants: dict[str, tuple[float, float]],
-    moduli: dict[str, float],
-    moduli_errors: dict[str, float],
-    largest: float,
-    magnitudes: np.ndarray,
-) -> str:
+    constants: dict[str, tuple[float, float]], moduli: dict[str, float], moduli_errors: dict[str, float],
+    largest: float, magnitudes: np.ndarray,
+) -> str:  # fmt: skip
     """Set to NaN, in place, what its error leaves open; returns what and why, "" for nothing."""
     refused = []
     for name, (value, error) in constants.items():
         if error > 0.5 * abs(value) and error > 0.05 * largest:
             refused.append(f"{name} ({value:.3g} ± {error:.2g} GPa)")
             constants[name] = (float("nan"), error)
-    for kind, label in (("bulk", "K"), ("shear", "G")):
+    for kind, label in _AVERAGED.items():
         value, error = moduli[f"{kind}_hill"], moduli_errors[f"{kind}_hill"]
         if error > 0.5 * abs(value):
             refused.append(f"{label} ({value:.3g} ± {error:.2g} GPa)")
-            names = [
-                name for name in moduli if name.startswith(kind) or not name.startswith(("bulk", "shear"))
-            ]
-            moduli.update(dict.fromkeys(names, float("nan")))
+            # the moduli of this kind, and what is made of both kinds
+            others = tuple(set(_AVERAGED) - {kind})
+            moduli.update({name: float("nan") for name in moduli if not name.startswith(others)})
     if not refused:
         return ""
     return (

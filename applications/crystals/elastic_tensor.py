@@ -5,7 +5,7 @@ Voigt order everywhere: xx, yy, zz, yz, xz, xy (ASE's), shear strains being engi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from ase import units
@@ -112,60 +112,41 @@ def independent_components(crystal_system: str, point_group: str) -> tuple[tuple
 
     Standard orientation: spglib's (c along z for hexagonal, trigonal, tetragonal; b unique for monoclinic).
     """
-    low_tetragonal, low_trigonal = ("4", "-4", "4/m"), ("3", "-3")
-    if crystal_system == "cubic":
-        return ((1, 1), (1, 2), (4, 4))
-    if crystal_system == "hexagonal":
-        return ((1, 1), (1, 2), (1, 3), (3, 3), (4, 4))
-    if crystal_system == "tetragonal":
-        extra: tuple[tuple[int, int], ...] = ((1, 6),) if point_group in low_tetragonal else ()
-        return ((1, 1), (1, 2), (1, 3), (3, 3), (4, 4), (6, 6), *extra)
-    if crystal_system == "trigonal":
-        extra = ((1, 5),) if point_group in low_trigonal else ()
-        return ((1, 1), (1, 2), (1, 3), (1, 4), (3, 3), (4, 4), *extra)
-    orthorhombic = ((1, 1), (2, 2), (3, 3), (1, 2), (1, 3), (2, 3), (4, 4), (5, 5), (6, 6))
-    if crystal_system == "orthorhombic":
-        return orthorhombic
-    if crystal_system == "monoclinic":
-        return (*orthorhombic, (1, 5), (2, 5), (3, 5), (4, 6))
-    return tuple((i, j) for i in range(1, 7) for j in range(i, 7))
+    return _INDEPENDENT[crystal_system] + _IN_LOW_GROUPS.get(point_group, ())
+
+
+_ORTHORHOMBIC = ((1, 1), (2, 2), (3, 3), (1, 2), (1, 3), (2, 3), (4, 4), (5, 5), (6, 6))
+_INDEPENDENT: dict[str, tuple[tuple[int, int], ...]] = {
+    "cubic": ((1, 1), (1, 2), (4, 4)),
+    "hexagonal": ((1, 1), (1, 2), (1, 3), (3, 3), (4, 4)),
+    "tetragonal": ((1, 1), (1, 2), (1, 3), (3, 3), (4, 4), (6, 6)),
+    "trigonal": ((1, 1), (1, 2), (1, 3), (1, 4), (3, 3), (4, 4)),
+    "orthorhombic": _ORTHORHOMBIC,
+    "monoclinic": (*_ORTHORHOMBIC, (1, 5), (2, 5), (3, 5), (4, 6)),
+    "triclinic": tuple((i, j) for i in range(1, 7) for j in range(i, 7)),
+}
+_IN_LOW_GROUPS = {
+    **dict.fromkeys(("4", "-4", "4/m"), ((1, 6),)), **dict.fromkeys(("3", "-3"), ((1, 5),))
+}  # fmt: skip
+_LAST_GROUPS = {
+    2: "triclinic", 15: "monoclinic", 74: "orthorhombic", 142: "tetragonal", 167: "trigonal",
+    194: "hexagonal", 230: "cubic",
+}  # fmt: skip
 
 
 def crystal_system_of(space_group: int) -> str:
     """Crystal system of an international space-group number (1 to 230)."""
-    limits = (
-        (2, "triclinic"),
-        (15, "monoclinic"),
-        (74, "orthorhombic"),
-        (142, "tetragonal"),
-        (167, "trigonal"),
-    )
-    for last, name in (*limits, (194, "hexagonal")):
-        if space_group <= last:
-            return name
-    return "cubic"
+    return next(name for last, name in _LAST_GROUPS.items() if space_group <= last)
 
 
-def turned_errors(errors: np.ndarray, rotation: np.ndarray) -> np.ndarray:
-    """Independent errors (6, 6) of a symmetric Voigt matrix, carried into another frame."""
-    total = np.zeros((6, 6))
-    for i in range(6):
-        for j in range(i, 6):
-            unit = np.zeros((6, 6))
-            unit[i, j] = unit[j, i] = 1.0
-            total += (errors[i, j] * rotate(unit, rotation)) ** 2
+def propagated(
+    function: Callable[[np.ndarray], np.ndarray], tensor: np.ndarray, errors: np.ndarray
+) -> np.ndarray:
+    """Errors of a function of the tensor, to first order, from independent ones of its upper triangle."""
+    base = function(tensor)
+    total = np.zeros_like(base)
+    for i, j in zip(*np.triu_indices(6)):
+        shifted = tensor.copy()
+        shifted[i, j] = shifted[j, i] = tensor[i, j] + errors[i, j]
+        total += (function(shifted) - base) ** 2
     return np.sqrt(total)
-
-
-def averages_errors(tensor: np.ndarray, errors: np.ndarray) -> dict[str, float]:
-    """Linear propagation of independent errors of the upper triangle into the averages."""
-    base = averages(tensor)
-    total = dict.fromkeys(base, 0.0)
-    for i in range(6):
-        for j in range(i, 6):
-            shifted = tensor.copy()
-            shifted[i, j] += errors[i, j]
-            shifted[j, i] = shifted[i, j]
-            for name, value in averages(shifted).items():
-                total[name] += (value - base[name]) ** 2
-    return {name: float(np.sqrt(value)) for name, value in total.items()}

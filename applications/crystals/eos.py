@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from ase import Atoms
@@ -15,23 +15,14 @@ from ase.geometry.dimensionality.rank_determination import RDA
 
 from dpa2calc.applications.relaxation.relaxer import Relaxation
 from dpa2calc.applications.shared.application import application
-from dpa2calc.applications.shared.cached import evaluate
-from dpa2calc.applications.shared.structures import GPA, checked_copy, need_stress, positive
+from dpa2calc.applications.shared.cached import Evaluated, evaluate
+from dpa2calc.applications.shared.structures import GPA, checked_copy, need_stress, offers_stress, positive
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.figures import Axes, axes_for
-from dpa2calc.files.results import Result, provenance
+from dpa2calc.files.results import Result
 from dpa2calc.structures.search import check_geometry, find_pairs
 
-from .eos_forms import Form, energy_of_volume, fit_energy_volume, fit_errors, fit_variants, pressure_of_volume
-
-__all__ = [
-    "EquationOfState",
-    "Form",
-    "energy_of_volume",
-    "equation_of_state",
-    "fit_energy_volume",
-    "pressure_of_volume",
-]
+from .eos_forms import Form, energy_of_volume, fit_energy_volume, fit_errors, pressure_of_volume
 
 # Below this bulk modulus (GPa) nothing holds a crystal together: solid helium and hydrogen reach it, a gas
 # and a molecule in a box do not.
@@ -55,7 +46,7 @@ class EquationOfState(Result):
 
     formula: str
     n_atoms: int
-    form: str
+    form: Form
     volumes: np.ndarray
     energies: np.ndarray
     pressures: np.ndarray
@@ -99,16 +90,14 @@ class EquationOfState(Result):
         """Energy against volume per atom with the fitted curve; returns the axes."""
         axes = axes_for(ax)
         grid = np.linspace(self.volumes.min(), self.volumes.max(), 200)
-        form: Any = self.form
         curve = energy_of_volume(
-            form, grid, self.energy, self.volume, self.bulk_modulus / GPA, self.bulk_modulus_derivative
+            self.form, grid, self.energy, self.volume, self.bulk_modulus / GPA, self.bulk_modulus_derivative
         )
         n = self.n_atoms
         axes.plot(grid / n, (curve - self.energy) / n, label=f"{self.form}, B = {self.bulk_modulus:.1f} GPa")
         axes.plot(self.volumes / n, (self.energies - self.energy) / n, "o", label="calculated")
         axes.axvline(self.volume / n, color="grey", linewidth=0.8, linestyle=":")
-        axes.set_xlabel("volume (Å³/atom)")
-        axes.set_ylabel("energy above the minimum (eV/atom)")
+        axes.set(xlabel="volume (Å³/atom)", ylabel="energy above the minimum (eV/atom)")
         axes.set_title(f"{self.formula}: V = {self.volume / n:.3f} Å³/atom")
         axes.legend()
         return axes
@@ -153,7 +142,11 @@ def equation_of_state(
     """
     crystal, calculator = checked_copy(atoms, what="equation_of_state")
     grid = np.linspace(-0.03, 0.03, 11) if strains is None else np.sort(np.asarray(strains, dtype=float))
-    _check_strains(grid)
+    if len(np.unique(grid)) < 5 or np.abs(grid).max() >= 0.5:
+        raise ConfigError(
+            "strains must be 5 or more different linear strains between -0.5 and 0.5 (four numbers are "
+            f"fitted), got {grid.tolist()}"
+        )
     positive("fmax", fmax)
     _check_connected(crystal)
     if relax == "shape":
@@ -161,25 +154,19 @@ def equation_of_state(
     settings = None
     if relax != "fixed":
         settings = Relaxation(fmax=fmax, free=relax, max_steps=max_steps, symmetry=keep_symmetry)
-    structures = []
-    for strain in grid:
-        strained = crystal.copy()
-        strained.set_cell(crystal.cell.array * (1.0 + strain), scale_atoms=True)
-        structures.append(strained)
-    with_stress = "stress" in getattr(calculator, "implemented_properties", ())
     points = evaluate(
-        structures,
-        calculator,
-        what="equation of state",
-        folder=folder,
-        relaxation=settings,
-        stress=with_stress,
-        progress=progress,
-    )
-    record = provenance(
-        calculator, function="equation_of_state", relax=relax, fmax=fmax, strains=grid.tolist()
-    )
-    return _fitted(points, form, record, crystal, relax)
+        stretched(crystal, grid), calculator, what="equation of state", folder=folder, relaxation=settings,
+        stress=offers_stress(calculator), progress=progress,
+    )  # fmt: skip
+    return _fitted(points, form, crystal, relax)
+
+
+def stretched(crystal: Atoms, strains: np.ndarray) -> list[Atoms]:
+    """The crystal with all its lengths multiplied by 1 + strain, once for each strain."""
+    structures = [crystal.copy() for _ in strains]
+    for strain, structure in zip(strains, structures):
+        structure.set_cell(crystal.cell.array * (1.0 + strain), scale_atoms=True)
+    return structures
 
 
 _UNBOUND = (
@@ -214,28 +201,18 @@ def _check_bound(volumes: np.ndarray, energies: np.ndarray, crystal: Atoms) -> N
         )
 
 
-def _check_strains(grid: np.ndarray) -> None:
-    if len(np.unique(grid)) < 5 or np.abs(grid).max() >= 0.5:
-        raise ConfigError(
-            "strains must be 5 or more different linear strains between -0.5 and 0.5 (four numbers are "
-            f"fitted), got {grid.tolist()}"
-        )
-
-
-def _fitted(points: list, form: Form, record: dict, crystal: Atoms, relax: str) -> EquationOfState:
+def _fitted(points: list[Evaluated], form: Form, crystal: Atoms, relax: str) -> EquationOfState:
     n_atoms = len(crystal)
     cells = np.array([point.atoms.cell.array for point in points])  # (n, 3, 3)
     volumes = np.abs(np.linalg.det(cells))
     energies = np.array([point.energy for point in points])
-    stresses = np.array(
-        [point.stress if point.stress is not None else np.full(6, np.nan) for point in points]
-    )
+    stresses = np.array([point.stress for point in points])
     pressures = -stresses[:, :3].mean(axis=1) * GPA
     deviatoric = np.nan_to_num(stresses * GPA + np.outer(pressures, [1, 1, 1, 0, 0, 0]))
     _check_bound(volumes, energies, crystal)
-    fits = {name: fit_energy_volume(volumes, energies, name) for name in get_args(Form)}
-    best = fits[form][0]
-    errors = fit_errors(volumes, energies, form, best, fit_variants(volumes, energies, form, best))
+    fits: dict[Form, np.ndarray] = {n: fit_energy_volume(volumes, energies, n) for n in get_args(Form)}
+    best = fits[form]
+    errors = fit_errors(volumes, energies, form, best)
     if errors[2] > 0.5 * best[2]:
         raise StructureError(
             f"equation_of_state: the bulk modulus of {crystal.get_chemical_formula()}, {best[2] * GPA:.3g} ± "
@@ -251,7 +228,6 @@ def _fitted(points: list, form: Form, record: dict, crystal: Atoms, relax: str) 
             stacklevel=4,
         )
     return EquationOfState(
-        provenance=record,
         formula=crystal.get_chemical_formula(),
         n_atoms=n_atoms,
         form=form,
@@ -268,7 +244,7 @@ def _fitted(points: list, form: Form, record: dict, crystal: Atoms, relax: str) 
         bulk_modulus_derivative=float(best[3]),
         bulk_modulus_derivative_error=float(errors[3]),
         cellpar=_cellpar_at(volumes, cells, float(best[1])),
-        other_forms={name: (float(p[1]), float(p[2] * GPA), float(p[3])) for name, (p, _) in fits.items()},
+        other_forms={name: (float(p[1]), float(p[2] * GPA), float(p[3])) for name, p in fits.items()},
         residual=float(np.sqrt(np.mean((energy_of_volume(form, volumes, *best) - energies) ** 2)) / n_atoms),
         pressure_mismatch=float(np.sqrt(np.mean(mismatch**2))),
         max_deviatoric_stress=largest,
@@ -278,7 +254,6 @@ def _fitted(points: list, form: Form, record: dict, crystal: Atoms, relax: str) 
 def _cellpar_at(volumes: np.ndarray, cells: np.ndarray, volume: float) -> np.ndarray:
     """Cell lengths and angles (6,) at a volume, from cells (n, 3, 3) that change smoothly with volume."""
     shapes = cells / np.cbrt(volumes)[:, None, None]  # unit-volume cells
-    x, at = volumes / volume - 1.0, 0.0
-    coefficients = np.polynomial.polynomial.polyfit(x, shapes.reshape(len(x), 9), 3)  # (4, 9)
-    shape = np.polynomial.polynomial.polyval(at, coefficients).reshape(3, 3)
+    fit = np.polynomial.polynomial.polyfit(volumes / volume - 1.0, shapes.reshape(-1, 9), 3)  # (4, 9)
+    shape = fit[0].reshape(3, 3)
     return Cell(shape * np.cbrt(volume / abs(np.linalg.det(shape)))).cellpar()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 from scipy.optimize import least_squares
 
 from dpa2calc.errors import StructureError
@@ -13,7 +14,9 @@ from dpa2calc.errors import StructureError
 Form = Literal["birch-murnaghan", "vinet", "murnaghan"]
 
 
-def energy_of_volume(form: Form, volume: Any, e0: float, v0: float, b0: float, b1: float) -> Any:
+def energy_of_volume(
+    form: Form, volume: npt.ArrayLike, e0: float, v0: float, b0: float, b1: float
+) -> np.ndarray:
     """Energy (eV) of a volume (Å³) from energy e0 and volume v0 at rest, bulk modulus b0 (eV/Å³), b1 = dB/dP.
 
     Forms: third-order Birch-Murnaghan (Birch, Phys. Rev. 71, 809, 1947), Vinet et al. (J. Phys. C 19,
@@ -32,7 +35,7 @@ def energy_of_volume(form: Form, volume: Any, e0: float, v0: float, b0: float, b
     return e0 + b0 * volume / b1 * (ratio / (b1 - 1.0) + 1.0) - b0 * v0 / (b1 - 1.0)
 
 
-def pressure_of_volume(form: Form, volume: Any, v0: float, b0: float, b1: float) -> Any:
+def pressure_of_volume(form: Form, volume: npt.ArrayLike, v0: float, b0: float, b1: float) -> np.ndarray:
     """Pressure -dE/dV of the same three forms, in the unit of b0."""
     volume = np.asarray(volume, dtype=float)
     if form == "birch-murnaghan":
@@ -44,20 +47,12 @@ def pressure_of_volume(form: Form, volume: Any, v0: float, b0: float, b1: float)
     return b0 / b1 * ((v0 / volume) ** b1 - 1.0)
 
 
-def fit_energy_volume(
-    volumes: np.ndarray, energies: np.ndarray, form: Form = "birch-murnaghan"
-) -> tuple[np.ndarray, np.ndarray]:
-    """Least-squares fit of a form to energies (n,) in eV at volumes (n,) in Å³.
-
-    Returns:
-        parameters (4,): e0 (eV), v0 (Å³), b0 (eV/Å³), b1; and their standard errors (4,), with the residuals
-        as noise.
+def fit_energy_volume(volumes: np.ndarray, energies: np.ndarray, form: Form) -> np.ndarray:
+    """Least-squares parameters (4,) e0 (eV), v0 (Å³), b0 (eV/Å³), b1 of energies (n,) at volumes (n,).
 
     Raises:
-        StructureError: the lowest energy is not inside the range of volumes, there is no minimum, or the fit
-            fails.
+        StructureError: the lowest energy is not inside the range, there is no minimum, or the fit fails.
     """
-    volumes, energies = np.asarray(volumes, dtype=float), np.asarray(energies, dtype=float)
     c2, c1, _ = np.polyfit(volumes - volumes.mean(), energies - energies.min(), 2)
     guess_v0 = volumes.mean() - c1 / (2.0 * c2) if c2 > 0 else np.nan
     span = f"the volumes {volumes.min():.3f} to {volumes.max():.3f} Å³"
@@ -72,27 +67,16 @@ def fit_energy_volume(
             f"the energies have no minimum in {span}: the lowest is at {lowest:.3f} Å³, but their parabola "
             f"bends {'up' if c2 > 0 else 'down'}wards with its vertex elsewhere; look at the energies by eye"
         )
-    scale = 2.0 * c2 * guess_v0  # eV/Å³, the parabola's bulk modulus
-
-    def model(v: np.ndarray, e: float, ratio: float, stiffness: float, b1: float) -> np.ndarray:
-        return energy_of_volume(form, v, e, ratio * guess_v0, stiffness * scale, b1)
-
+    scales = np.array([1.0, guess_v0, 2.0 * c2 * guess_v0, 1.0])  # the third is the parabola's bulk modulus
     found = least_squares(
-        lambda p: model(volumes, *p) - (energies - energies.min()),
-        x0=(0.0, 1.0, 1.0, 4.5),
-        method="lm",
-        xtol=1e-12,
-        ftol=1e-13,
-        gtol=1e-14,
-        max_nfev=2000,
-    )
+        lambda p: energy_of_volume(form, volumes, *(p * scales)) - (energies - energies.min()),
+        x0=(0.0, 1.0, 1.0, 4.5), method="lm", xtol=1e-12, ftol=1e-13, gtol=1e-14, max_nfev=2000,
+    )  # fmt: skip
     if not found.success or not np.isfinite(found.x).all():
         raise StructureError(
             f"no {form} curve fits the energies: {found.message}; look at the energies by eye"
         )
-    best = found.x * np.array([1.0, guess_v0, scale, 1.0])
-    best[0] += energies.min()
-    return best, standard_errors(volumes, energies, form, best)
+    return found.x * scales + np.array([energies.min(), 0.0, 0.0, 0.0])
 
 
 def standard_errors(volumes: np.ndarray, energies: np.ndarray, form: Form, best: np.ndarray) -> np.ndarray:
@@ -104,11 +88,7 @@ def standard_errors(volumes: np.ndarray, energies: np.ndarray, form: Form, best:
 
 @dataclass(frozen=True)
 class Variants:
-    """Fits beside the one reported: `others` (2, 4) of the other forms, `inner` (4,) of the inner volumes.
-
-    The inner volumes `indices` are the half of the range about the equilibrium, at least five. NaN where
-    there is no fit, as of an inner half without a minimum of its own.
-    """
+    """Fits of the other forms (2, 4), and of the inner half of the volumes, `indices`; NaN without a fit."""
 
     others: np.ndarray
     inner: np.ndarray
@@ -116,13 +96,13 @@ class Variants:
 
 
 def fit_variants(volumes: np.ndarray, energies: np.ndarray, form: Form, best: np.ndarray) -> Variants:
-    """Fit the other forms, and the inner half of the range about the volume best[1]."""
+    """Fit the other forms, and the inner half of the range about the volume best[1], at least five."""
     share = np.abs(np.cbrt(volumes / best[1]) - 1.0)
     indices = np.sort(np.argsort(share)[: max(5, int((share <= 0.55 * share.max()).sum()))])
 
     def parameters(which: np.ndarray, kind: Form) -> np.ndarray:
         try:
-            return fit_energy_volume(volumes[which], energies[which], kind)[0]
+            return fit_energy_volume(volumes[which], energies[which], kind)
         except StructureError:
             return np.full(4, np.nan)
 
@@ -133,16 +113,15 @@ def fit_variants(volumes: np.ndarray, energies: np.ndarray, form: Form, best: np
 
 
 def fit_errors(
-    volumes: np.ndarray, energies: np.ndarray, form: Form, best: np.ndarray, variants: Variants
+    volumes: np.ndarray, energies: np.ndarray, form: Form, best: np.ndarray, variants: Variants | None = None
 ) -> np.ndarray:
-    """Errors (4,) of a fit that hold what the residuals alone do not show.
+    """Errors (4,) of a fit that hold what the residuals alone do not show, infinite where a variant has none.
 
     Summed in quadrature: the standard errors of the fit; the largest difference to the two other forms; and
     the difference to a fit of the inner half of the range, as far as it exceeds what the scatter of the
-    energies about a smooth curve explains. A curve that none of the forms describes so gets an error of the
-    size of its change with the range; noise of the energies adds little. Infinite where one of these has no
-    fit.
+    energies about a smooth curve explains.
     """
+    variants = variants or fit_variants(volumes, energies, form, best)
     errors = standard_errors(volumes, energies, form, best)
     spread = np.abs(variants.others - best).max(axis=0)
     if np.isnan(variants.inner).any() or np.isnan(variants.others).any():
@@ -164,11 +143,8 @@ def _noise(volumes: np.ndarray, energies: np.ndarray) -> float:
 
 def _unit_errors(form: Form, volumes: np.ndarray, best: np.ndarray) -> np.ndarray:
     """Standard errors (4,) of the parameters for energies with noise of 1 eV."""
-    steps = 1e-5 * np.array([1.0, best[1], best[2], abs(best[3]) + 1.0])
-    columns = []
-    for k, step in enumerate(steps):
-        ends = [energy_of_volume(form, volumes, *(best + sign * step * np.eye(4)[k])) for sign in (1, -1)]
-        columns.append((ends[0] - ends[1]) / (2.0 * step))
+    steps = np.diag(1e-5 * np.array([1.0, best[1], best[2], abs(best[3]) + 1.0]))
+    ends = [[energy_of_volume(form, volumes, *(best + sign * step)) for step in steps] for sign in (1, -1)]
     scale = np.array([1.0, best[1], best[2], 1.0])
-    design = np.array(columns).T * scale
+    design = (np.array(ends[0]) - np.array(ends[1])).T / (2.0 * steps.diagonal()) * scale
     return np.sqrt(np.diag(np.linalg.pinv(design.T @ design))) * scale

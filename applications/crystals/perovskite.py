@@ -113,16 +113,9 @@ def perovskite(
     rng = np.random.default_rng(seed)
     elements = _arrange(counts, cells, repeats, ordering, rng)
     up = np.array([0, 0, polar_shift] if np.ndim(polar_shift) == 0 else polar_shift)
-    corner = np.array([[0, 0, 0]])
     faces = np.array([[0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])
-    a = lattice_constant
-    positions = np.concatenate(
-        [
-            cells * a + corner * a + up,
-            (cells + 0.5) * a + up,
-            ((cells[:, None] + faces) * a).reshape(-1, 3),  # (n, 3, 3) -> (3 n, 3)
-        ]
-    )
+    a, anions = lattice_constant, (cells[:, None] + faces).reshape(-1, 3)  # (n, 3, 3) -> (3 n, 3)
+    positions = np.concatenate([cells * a + up, (cells + 0.5) * a + up, anions * a])
     symbols = [a_site] * len(cells) + elements + [anion] * (3 * len(cells))
     return Atoms(symbols, positions=positions, cell=np.array(repeats) * a, pbc=True)
 
@@ -140,12 +133,9 @@ def _whole_numbers(fractions: Mapping[str, float], n_sites: int) -> dict[str, in
 
 
 def _arrange(
-    counts: dict[str, int],
-    cells: np.ndarray,
-    repeats: tuple[int, int, int],
-    ordering: Ordering,
+    counts: dict[str, int], cells: np.ndarray, repeats: tuple[int, int, int], ordering: Ordering,
     rng: np.random.Generator,
-) -> list[str]:
+) -> list[str]:  # fmt: skip
     """One element for each cell."""
     shuffled = [name for name, count in counts.items() for _ in range(count)]
     if ordering == "random":
@@ -153,9 +143,9 @@ def _arrange(
     if any(n % 2 for n in repeats):
         raise ConfigError(f"rocksalt order needs even repeats, not {repeats}")
     common = max(counts, key=lambda name: counts[name])
-    even = np.flatnonzero(cells.sum(axis=1) % 2 == 0)
-    odd = np.flatnonzero(cells.sum(axis=1) % 2 == 1)
-    sites = np.concatenate([rng.permutation(even), rng.permutation(odd)])  # the commonest fills `even` first
+    # the commonest fills the even sublattice first
+    sublattices = [np.flatnonzero(cells.sum(axis=1) % 2 == parity) for parity in (0, 1)]
+    sites = np.concatenate([rng.permutation(places) for places in sublattices])
     others = [name for name in shuffled if name != common]
     chosen = [common] * counts[common] + [others[k] for k in rng.permutation(len(others))]
     elements = np.empty(len(cells), dtype=object)

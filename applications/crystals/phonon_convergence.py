@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from ase import Atoms, units
+from ase import Atoms
 
 from dpa2calc.applications.shared.application import application
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import Axes, axes_for
-from dpa2calc.files.results import Result
+from dpa2calc.files.results import Result, library_versions
 
+from . import phonopy_bridge as _phonopy
 from .phonon_result import Phonons
 from .phonons import phonons
 
@@ -54,7 +55,7 @@ class PhononConvergence(Result):
             "  varied        length Å  displ. Å  atoms  highest THz  ZPE meV  C_V J/K/mol  rms THz  max THz",
         ]
         for i, kind in enumerate(self.kind):
-            capacity = self.heat_capacity[i] * units.mol / units.J
+            capacity = self.heat_capacity[i] * _phonopy.JOULE_PER_MOL
             lines.append(
                 f"  {kind:12s}  {self.min_lengths[i]:8.2f}  {self.displacements[i]:8.4f}  "
                 f"{self.n_supercell_atoms[i]:5d}  {self.highest[i]:11.4f}  "
@@ -73,8 +74,7 @@ class PhononConvergence(Result):
         rows = np.array([kind == "supercell" for kind in self.kind])
         axes.plot(self.image_distances[rows], self.rms_difference[rows], "o-")
         axes.axhline(self.tolerance, color="grey", linestyle=":")
-        axes.set_xlabel("distance of periodic images (Å)")
-        axes.set_ylabel("rms difference of frequencies (THz)")
+        axes.set(xlabel="distance of periodic images (Å)", ylabel="rms difference of frequencies (THz)")
         axes.set_title(f"Phonons of {self.formula}: convergence")
         return axes
 
@@ -119,15 +119,13 @@ def phonon_convergence(
     usual = 0.01 if 0.01 in steps else steps[len(steps) // 2]
     by_length = [phonons(atoms, min_length=length, displacement=usual, **common) for length in lengths]
     by_step = [phonons(atoms, min_length=lengths[0], displacement=step, **common) for step in steps]
-    differences = [_difference(row, by_length[-1]) for row in by_length]
-    differences += [_difference(row, by_step[0]) for row in by_step]
-    rows = by_length + by_step
-    rms = np.array([difference[0] for difference in differences])
-    n = len(lengths)
+    rows, n = by_length + by_step, len(lengths)
+    best = [by_length[-1]] * n + [by_step[0]] * len(steps)
+    rms, largest = np.array([_difference(row, reference) for row, reference in zip(rows, best)]).T
     good_length = [length for length, value in zip(lengths[:-1], rms[: n - 1]) if value < tolerance]
     good_step = [step for step, value in zip(steps[1:], rms[n + 1 :]) if value < tolerance]
     return PhononConvergence(
-        provenance={**rows[0].provenance, "function": "phonon_convergence"},
+        provenance=library_versions(*_phonopy.LIBRARIES),
         formula=rows[0].formula,
         tolerance=tolerance,
         kind=["supercell"] * n + ["displacement"] * len(steps),
@@ -140,7 +138,7 @@ def phonon_convergence(
         zero_point_energy=np.array([row.zero_point_energy for row in rows]),
         heat_capacity=np.array([row.heat_capacity[0] for row in rows]),
         rms_difference=rms,
-        max_difference=np.array([difference[1] for difference in differences]),
+        max_difference=largest,
         converged_length=good_length[0] if good_length else float("nan"),
         converged_displacement=good_step[-1] if good_step else float("nan"),
     )

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from ase import Atoms, units
+import numpy.typing as npt
+from ase import Atoms
 
-from dpa2calc.applications.shared.structures import require
+from dpa2calc.applications.shared.structures import require, structure_of
 from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result
 from dpa2calc.structures.given import in_form
 
 from . import phonopy_bridge as _phonopy
 
-_JOULE_PER_MOL = units.mol / units.J  # eV per entity -> J/mol
+if TYPE_CHECKING:
+    from phonopy import Phonopy
+    from pymatgen.core import Structure
+    from pymatgen.phonon.bandstructure import PhononBandStructureSymmLine
+    from pymatgen.phonon.dos import PhononDos
 
 
 class PymatgenPhonons(NamedTuple):
     """Phonons as pymatgen's objects: the primitive cell, bands along the path, density of states."""
 
-    structure: Any  # pymatgen.core.Structure
-    bands: Any  # pymatgen.phonon.bandstructure.PhononBandStructureSymmLine
-    dos: Any  # pymatgen.phonon.dos.PhononDos
+    structure: Structure
+    bands: PhononBandStructureSymmLine
+    dos: PhononDos
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,17 +96,11 @@ class Phonons(Result):
 
     def atoms(self) -> Atoms:
         """The primitive cell."""
-        return Atoms(
-            numbers=self.numbers,
-            masses=self.masses,
-            cell=self.cell,
-            scaled_positions=self.scaled_positions,
-            pbc=True,
-        )
+        return structure_of(self)
 
-    def to_phonopy(self) -> Any:
+    def to_phonopy(self) -> Phonopy:
         """A `phonopy.Phonopy` with these force constants, for the rest phonopy can do (Born charges, ...)."""
-        return _phonopy.restore(self.atoms(), self.supercell_matrix, self.force_constants)
+        return _phonopy.phonopy_object(self.atoms(), self.supercell_matrix, self.force_constants)
 
     def to_pymatgen(self) -> PymatgenPhonons:
         """Bands and density of states as pymatgen's objects, THz; needs the extra `pymatgen`."""
@@ -124,9 +123,11 @@ class Phonons(Result):
             dos(self.dos_frequencies, self.dos),
         )  # fmt: skip
 
-    def frequencies(self, qpoints: Sequence[Any] | np.ndarray) -> np.ndarray:
+    def frequencies(self, qpoints: npt.ArrayLike) -> np.ndarray:
         """Frequencies (n_q, 3n) in THz at q-points (n_q, 3) in fractions of the primitive reciprocal cell."""
-        phonon = _phonopy.restore(self.atoms(), self.supercell_matrix, self.force_constants, symmetry=False)
+        phonon = _phonopy.phonopy_object(
+            self.atoms(), self.supercell_matrix, self.force_constants, symmetry=False
+        )
         phonon.run_qpoints(np.reshape(np.asarray(qpoints, dtype=float), (-1, 3)))
         return np.array(phonon.qpoints.frequencies)
 
@@ -141,23 +142,22 @@ class Phonons(Result):
     def summary(self) -> str:
         """Main numbers with units, stability and the report on convergence."""
         room = int(np.abs(self.temperatures - 298.15).argmin())
+        capacity, entropy = (v[room] * _phonopy.JOULE_PER_MOL for v in (self.heat_capacity, self.entropy))
         q = ", ".join(f"{x:.3f}" for x in self.lowest_qpoint)
-        lines = [
+        return "\n".join([
             f"Phonons of {self.formula} ({len(self.numbers)} atoms in the primitive cell)",
             f"  highest frequency   {self.mesh_frequencies.max():.4f} THz"
             f" ({self.mesh_frequencies.max() * 33.35641:.2f} 1/cm)",
             f"  lowest frequency    {self.lowest_frequency:.4f} THz at q = ({q})",
             f"  zero-point energy   {1e3 * self.zero_point_energy:.3f} meV/atom",
-            f"  at {self.temperatures[room]:g} K: C_V {self.heat_capacity[room] * _JOULE_PER_MOL:.3f} "
-            f"J/K/mol, S {self.entropy[room] * _JOULE_PER_MOL:.3f} J/K/mol, "
+            f"  at {self.temperatures[room]:g} K: C_V {capacity:.3f} J/K/mol, S {entropy:.3f} J/K/mol, "
             f"F {1e3 * self.free_energy[room]:.3f} meV (all per atom)",
             "  " + self._verdict(),
             f"  supercell of {self.n_supercell_atoms} atoms, images {self.image_distance:.2f} Å apart, "
             f"{self.n_displacements} displacements of {self.displacement:g} Å",
             f"  largest force {self.max_force:.1e} eV/Å, stress {self.max_stress:.3f} GPa, "
             f"acoustic sum rule broken by {self.sum_rule_violation:.1e} before it was enforced",
-        ]
-        return "\n".join(lines)
+        ])  # fmt: skip
 
     def _verdict(self) -> str:
         if self.stable:
@@ -178,21 +178,19 @@ class Phonons(Result):
         (line,) = axes.plot([], [], linewidth=1)
         for start, stop in zip(edges[:-1], edges[1:]):
             piece = slice(start, stop)
-            axes.plot(
-                self.band_distances[piece], self.band_frequencies[piece], color=line.get_color(), linewidth=1
-            )
+            x, y = self.band_distances[piece], self.band_frequencies[piece]
+            axes.plot(x, y, color=line.get_color(), linewidth=1)
         for position, _ in self.band_ticks:
             axes.axvline(position, color="grey", linewidth=0.5)
         axes.axhline(0.0, color="black", linewidth=0.5)
         axes.set_xticks(*zip(*self.band_ticks))
-        axes.set_xlim(0.0, self.band_distances[-1])
-        axes.set_ylabel("frequency (THz)")
+        axes.set(xlim=(0.0, self.band_distances[-1]), ylabel="frequency (THz)")
         axes.set_title(f"Phonons of {self.formula}")
         if dos:
             self._plot_dos(axes)
         return axes
 
-    def _plot_dos(self, bands: Any) -> None:
+    def _plot_dos(self, bands: Axes) -> None:
         from mpl_toolkits.axes_grid1 import make_axes_locatable
 
         axes = make_axes_locatable(bands).append_axes("right", size="30%", pad=0.25, sharey=bands)
@@ -202,5 +200,4 @@ class Phonons(Result):
                 axes.plot(values, self.dos_frequencies, linewidth=1, label=element)
             axes.legend(fontsize=8)
         axes.tick_params(labelleft=False)
-        axes.set_xlabel("states/THz/cell")
-        axes.set_xlim(left=0.0)
+        axes.set(xlabel="states/THz/cell", xlim=(0.0, None))

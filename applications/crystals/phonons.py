@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.calculator import BaseCalculator
 
 from dpa2calc.applications.relaxation.relaxer import Relaxation
 from dpa2calc.applications.shared.application import application
-from dpa2calc.applications.shared.cached import evaluate
-from dpa2calc.applications.shared.structures import GPA, checked_copy, need_stress, positive, supercell_matrix
+from dpa2calc.applications.shared.cached import Evaluated, evaluate
+from dpa2calc.applications.shared.structures import (
+    GPA,
+    checked_copy,
+    fields_of,
+    need_stress,
+    offers_stress,
+    positive,
+    supercell_matrix,
+)
 from dpa2calc.errors import StructureError
-from dpa2calc.files.results import library_versions, provenance
+from dpa2calc.files.results import library_versions
 
 from . import phonopy_bridge as _phonopy
 from .phonon_result import Phonons
@@ -26,7 +35,7 @@ def phonons(
     atoms: Atoms,
     *,
     min_length: float = 12.0,
-    supercell: Sequence[Any] | np.ndarray | None = None,
+    supercell: _phonopy.Supercell | None = None,
     displacement: float = 0.01,
     relax: Literal["fixed", "positions", "cell"] = "fixed",
     fmax: float = 1e-4,
@@ -73,13 +82,11 @@ def phonons(
         temperatures = np.unique([*np.arange(0.0, 1001.0, 10.0), 298.15])
     _phonopy.check_sampling(crystal, mesh, band_spacing, temperatures)
     limits = Relaxation(
-        fmax=fmax,
-        free=relax,
-        max_steps=max_steps,
-        symmetry=True,
+        fmax=fmax, free="cell" if relax == "cell" else "positions", max_steps=max_steps, symmetry=True,
         symprec=symprec,
-    )
-    crystal, max_force, max_stress = _relaxed(crystal, calculator, relax, limits, folder)
+    )  # fmt: skip
+    rest, max_stress = _relaxed(crystal, calculator, relax, limits, folder)
+    crystal = rest.atoms
     primitive = _phonopy.primitive_cell(crystal, symprec)
     if supercell is None:
         matrix = supercell_matrix(primitive, min_length, symprec)
@@ -88,44 +95,56 @@ def phonons(
     constants = _phonopy.force_constants(
         primitive, matrix, calculator, displacement=displacement, folder=folder, progress=progress
     )
-    _check_supercell(constants, supercell is not None, fmax, symprec)
-    record = provenance(calculator, function="phonons", relax=relax, fmax=fmax, symprec=symprec)
-    record.update(library_versions("phonopy", "seekpath", "spglib"))
-    return harmonic_result(
-        constants,
-        temperatures=np.asarray(temperatures, dtype=float),
-        mesh=mesh,
-        band_spacing=band_spacing,
-        imaginary_tolerance=imaginary_tolerance,
-        state=(max_force, max_stress, displacement),
-        record=record,
+    if supercell is not None and constants.image_distance < 8.0:
+        warnings.warn(
+            f"phonons: atoms are only {constants.image_distance:.2f} Å from their periodic images in this "
+            "supercell; try a larger one, or phonon_convergence",
+            stacklevel=3,
+        )
+    if constants.residual_force > 10 * fmax:
+        warnings.warn(
+            f"phonons: making the symmetry exact within symprec={symprec:g} Å left forces of "
+            f"{constants.residual_force:.2g} eV/Å; relax with the symmetry kept, or lower symprec",
+            stacklevel=3,
+        )
+    fields = _bands(constants, band_spacing) | _densities(constants, mesh)
+    fields |= _thermal(fields, np.asarray(temperatures, dtype=float), len(primitive))
+    fields |= _lowest(fields, imaginary_tolerance)
+    fields |= fields_of(primitive, "numbers", "masses", "cell", "scaled_positions")
+    return Phonons(
+        provenance=library_versions(*_phonopy.LIBRARIES),
+        formula=primitive.get_chemical_formula(),
+        supercell_matrix=constants.supercell_matrix,
+        force_constants=constants.values,
+        max_force=rest.max_force,
+        max_stress=max_stress,
+        residual_force=constants.residual_force,
+        sum_rule_violation=constants.sum_rule_violation,
+        displacement=displacement,
+        n_displacements=constants.n_displacements,
+        n_supercell_atoms=len(primitive) * abs(round(np.linalg.det(matrix))),
+        image_distance=constants.image_distance,
+        **fields,
     )
 
 
 def _relaxed(
-    crystal: Atoms, calculator: Any, relax: str, limits: Relaxation, folder: Any
-) -> tuple[Atoms, float, float]:
-    """The crystal at rest, its largest force (eV/Å) and stress (GPa, NaN if unknown)."""
-    with_stress = "stress" in getattr(calculator, "implemented_properties", ())
-    fmax = limits.fmax
-    settings = limits if relax != "fixed" else None
+    crystal: Atoms, calculator: BaseCalculator, relax: str, limits: Relaxation,
+    folder: str | os.PathLike[str] | None,
+) -> tuple[Evaluated, float]:  # fmt: skip
+    """The crystal at rest, and its largest stress (GPa, NaN if unknown)."""
     if relax == "cell":
         need_stress(calculator, "phonons with relax='cell'")
     (point,) = evaluate(
-        [crystal],
-        calculator,
-        what="phonons",
-        relaxation=settings,
-        stress=with_stress,
-        folder=folder,
-        progress=False,
-    )
-    if point.max_force > fmax:
+        [crystal], calculator, what="phonons", relaxation=None if relax == "fixed" else limits,
+        stress=offers_stress(calculator), folder=folder, progress=False,
+    )  # fmt: skip
+    if point.max_force > limits.fmax:
         worst = int(np.linalg.norm(point.forces, axis=1).argmax())
         raise StructureError(
             f"phonons need a relaxed crystal: the force on atom {worst} ({crystal.symbols[worst]}) is "
-            f"{point.max_force:.2g} eV/Å, allowed is fmax={fmax:g}; use relax='positions' or relax='cell', "
-            "or relax it yourself (dtype='float64' reaches such forces)"
+            f"{point.max_force:.2g} eV/Å, allowed is fmax={limits.fmax:g}; use relax='positions' or "
+            "relax='cell', or relax it yourself (dtype='float64' reaches such forces)"
         )
     max_stress = float(np.abs(point.stress).max() * GPA)
     if relax != "cell" and max_stress > 0.5:
@@ -134,80 +153,36 @@ def _relaxed(
             "strained crystal. Use relax='cell' for those at zero pressure",
             stacklevel=4,
         )
-    return point.atoms, point.max_force, max_stress
+    return point, max_stress
 
 
-def _check_supercell(constants: _phonopy.ForceConstants, chosen: bool, fmax: float, symprec: float) -> None:
-    if chosen and constants.image_distance < 8.0:
-        warnings.warn(
-            f"phonons: atoms are only {constants.image_distance:.2f} Å from their periodic images in this "
-            "supercell; try a larger one, or phonon_convergence",
-            stacklevel=4,
-        )
-    if constants.residual_force > 10 * fmax:
-        warnings.warn(
-            f"phonons: making the symmetry exact within symprec={symprec:g} Å left forces of "
-            f"{constants.residual_force:.2g} eV/Å; relax with the symmetry kept, or lower symprec",
-            stacklevel=4,
-        )
+def _thermal(fields: Mapping[str, Any], temperatures: np.ndarray, n_atoms: int) -> dict[str, Any]:
+    """Thermal fields of `Phonons`, per atom."""
+    grid = fields["mesh_frequencies"], fields["mesh_weights"]
+    free, entropy, capacity = (v / n_atoms for v in _phonopy.thermal_properties(*grid, temperatures))
+    zero_point = _phonopy.thermal_properties(*grid, np.zeros(1))[0][0] / n_atoms
+    return {
+        "temperatures": temperatures,
+        "free_energy": free,
+        "entropy": entropy,
+        "heat_capacity": capacity,
+        "zero_point_energy": float(zero_point),
+    }
 
 
-def harmonic_result(
-    constants: _phonopy.ForceConstants,
-    *,
-    temperatures: np.ndarray,
-    mesh: float | Sequence[int],
-    band_spacing: float,
-    imaginary_tolerance: float,
-    state: tuple[float, float, float],
-    record: dict[str, Any],
-) -> Phonons:
-    """All that follows from force constants; state is (max_force, max_stress, displacement)."""
-    primitive, matrix = constants.primitive, constants.supercell_matrix
-    n_atoms = len(primitive)
-    bands, grid = _bands(constants, band_spacing), _densities(constants.phonon, primitive, mesh)
-    free, entropy, capacity = _phonopy.thermal_properties(grid["frequencies"], grid["weights"], temperatures)
-    zero_point = _phonopy.thermal_properties(grid["frequencies"], grid["weights"], np.zeros(1))[0][0]
-    every_q = np.concatenate([bands["band_qpoints"], grid["qpoints"]])
-    lowest = np.concatenate([bands["band_frequencies"].min(axis=1), grid["frequencies"].min(axis=1)])
+def _lowest(fields: Mapping[str, Any], tolerance: float) -> dict[str, Any]:
+    """Fields of `Phonons` about its stability."""
+    kinds = ("band", "mesh")
+    every_q = np.concatenate([fields[f"{kind}_qpoints"] for kind in kinds])
+    lowest = np.concatenate([fields[f"{kind}_frequencies"].min(axis=1) for kind in kinds])
     where = int(lowest.argmin())
-    weights = grid["weights"] / grid["weights"].sum()
-    imaginary = (grid["frequencies"] < -imaginary_tolerance).mean(axis=1)
-    return Phonons(
-        provenance=record,
-        formula=primitive.get_chemical_formula(),
-        numbers=primitive.numbers.copy(),
-        masses=primitive.get_masses(),
-        cell=primitive.cell.array.copy(),
-        scaled_positions=primitive.get_scaled_positions(),
-        supercell_matrix=matrix,
-        force_constants=constants.values,
-        **bands,
-        mesh=grid["mesh"],
-        mesh_qpoints=grid["qpoints"],
-        mesh_weights=grid["weights"],
-        mesh_frequencies=grid["frequencies"],
-        dos_frequencies=grid["dos_frequencies"],
-        dos=grid["dos"],
-        dos_by_element=grid["by_element"],
-        temperatures=temperatures,
-        free_energy=free / n_atoms,
-        entropy=entropy / n_atoms,
-        heat_capacity=capacity / n_atoms,
-        zero_point_energy=float(zero_point / n_atoms),
-        lowest_frequency=float(lowest[where]),
-        lowest_qpoint=every_q[where],
-        imaginary_fraction=float((weights * imaginary).sum()),
-        imaginary_tolerance=imaginary_tolerance,
-        max_force=state[0],
-        max_stress=state[1],
-        residual_force=constants.residual_force,
-        sum_rule_violation=constants.sum_rule_violation,
-        displacement=state[2],
-        n_displacements=constants.n_displacements,
-        n_supercell_atoms=n_atoms * abs(round(np.linalg.det(matrix))),
-        image_distance=constants.image_distance,
-    )
+    weights, imaginary = fields["mesh_weights"], (fields["mesh_frequencies"] < -tolerance).mean(axis=1)
+    return {
+        "lowest_frequency": float(lowest[where]),
+        "lowest_qpoint": every_q[where],
+        "imaginary_fraction": float(np.average(imaginary, weights=weights)),
+        "imaginary_tolerance": tolerance,
+    }
 
 
 def _bands(constants: _phonopy.ForceConstants, spacing: float) -> dict[str, Any]:
@@ -227,16 +202,12 @@ def _bands(constants: _phonopy.ForceConstants, spacing: float) -> dict[str, Any]
     }
 
 
-def _densities(phonon: Any, primitive: Atoms, mesh: float | Sequence[int]) -> dict[str, Any]:
-    """Mesh frequencies and the densities of states (tetrahedron method), total and by element."""
+def _densities(constants: _phonopy.ForceConstants, mesh: float | Sequence[int]) -> dict[str, Any]:
+    """Fields of `Phonons` on the mesh: frequencies, densities of states (tetrahedra)."""
+    phonon = constants.phonon
     phonon.run_mesh(mesh)
-    out: dict[str, Any] = {
-        "mesh": np.array(phonon.mesh.mesh_numbers),
-        "qpoints": np.array(phonon.mesh.qpoints),
-        "weights": np.array(phonon.mesh.weights, dtype=float),
-        "frequencies": np.array(phonon.mesh.frequencies),
-    }
-    low, high = float(out["frequencies"].min()), float(out["frequencies"].max())
+    found = phonon.mesh
+    low, high = float(np.min(found.frequencies)), float(np.max(found.frequencies))
     margin = 0.05 * (high - low)
     limits = {
         "freq_min": min(low - margin, 0.0),
@@ -244,14 +215,20 @@ def _densities(phonon: Any, primitive: Atoms, mesh: float | Sequence[int]) -> di
         "freq_pitch": (high - low) / 300.0,
     }
     phonon.run_total_dos(**limits)
-    out["dos_frequencies"] = np.array(phonon.total_dos.frequency_points)
-    out["dos"] = np.array(phonon.total_dos.dos)
-    symbols = np.array(primitive.get_chemical_symbols())
-    if len(set(symbols)) == 1:
-        out["by_element"] = {str(symbols[0]): out["dos"].copy()}
-        return out
-    phonon.run_mesh(mesh, is_mesh_symmetry=False, with_eigenvectors=True)
-    phonon.run_projected_dos(**limits)
-    projected = np.array(phonon.projected_dos.projected_dos)  # (n_atoms, n_frequencies)
-    out["by_element"] = {str(e): projected[symbols == e].sum(axis=0) for e in dict.fromkeys(symbols)}
-    return out
+    total = np.array(phonon.total_dos.dos)
+    symbols = np.array(constants.primitive.get_chemical_symbols())
+    by_element = {str(symbols[0]): total.copy()}
+    if len(set(symbols)) > 1:
+        phonon.run_mesh(mesh, is_mesh_symmetry=False, with_eigenvectors=True)
+        phonon.run_projected_dos(**limits)
+        projected = np.array(phonon.projected_dos.projected_dos)  # (n_atoms, n_frequencies)
+        by_element = {str(e): projected[symbols == e].sum(axis=0) for e in dict.fromkeys(symbols)}
+    return {
+        "mesh": np.array(found.mesh_numbers),
+        "mesh_qpoints": np.array(found.qpoints),
+        "mesh_weights": np.array(found.weights, dtype=float),
+        "mesh_frequencies": np.array(found.frequencies),
+        "dos_frequencies": np.array(phonon.total_dos.frequency_points),
+        "dos": total,
+        "dos_by_element": by_element,
+    }

@@ -6,11 +6,13 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 from ase import Atoms, units
 from ase.build.supercells import lattice_points_in_supercell
+from ase.calculators.calculator import BaseCalculator
 from ase.spacegroup.symmetrize import refine_symmetry
 
 from dpa2calc.applications.shared.cached import evaluate
@@ -19,27 +21,22 @@ from dpa2calc.errors import ConfigError, StructureError
 
 PLANCK_EV_PER_THZ = units._hplanck / units._e * 1e12  # 4.1357e-3 eV
 PURPOSE = "phonons"
+LIBRARIES = ("phonopy", "seekpath", "spglib")
+Supercell: TypeAlias = Sequence[object] | np.ndarray  # three repeats, or three rows of three
+JOULE_PER_MOL = units.mol / units.J  # eV per entity -> J/mol
 _MOST_POINTS = 1_000_000  # of a mesh; a band path has a tenth
 
 
 def require_libraries() -> None:
-    """Find out before the work that phonopy, seekpath or spglib is missing.
-
-    Raises:
-        MissingDependencyError: it is named, with the way to install it.
-    """
-    for name in ("phonopy", "seekpath", "spglib"):
+    """Raise MissingDependencyError, before the work, where phonopy, seekpath or spglib is missing."""
+    for name in LIBRARIES:
         require(name, PURPOSE)
 
 
 def check_sampling(
-    crystal: Atoms, mesh: float | Sequence[int], band_spacing: float = 0.005, temperatures: Any = ()
+    crystal: Atoms, mesh: npt.ArrayLike, band_spacing: float = 0.005, temperatures: npt.ArrayLike = ()
 ) -> None:
-    """Refuse before the work what is used after it.
-
-    Raises:
-        ConfigError: no mesh, spacing or temperatures, or so many points that they would fill the memory.
-    """
+    """Raise ConfigError, before the work, for what cannot be sampled or would fill the memory."""
     widest = np.linalg.norm(crystal.cell.reciprocal().array, axis=1)  # (3,) 1/Å
     numbers = np.asarray(mesh, dtype=float)
     points = np.prod(np.maximum(1.0, numbers * widest) if numbers.ndim == 0 else numbers)
@@ -59,13 +56,10 @@ def check_sampling(
 
 @dataclass(frozen=True, kw_only=True)
 class ForceConstants:
-    """Force constants of one primitive cell in one supercell.
+    """Force constants of one primitive cell in one supercell, as in `Phonons`, and the Phonopy object.
 
-    `primitive`: Atoms; `supercell_matrix` (3, 3) integers, rows times the primitive cell; `values`
-    (n_primitive, n_supercell, 3, 3) eV/Å² in phonopy's compact form, with the acoustic sum rule enforced;
-    `sum_rule_violation` the largest sum before that, relative to the largest element; `residual_force`
-    eV/Å on the undisplaced supercell (subtracted); `n_displacements`; `image_distance` Å; `phonon` the
-    Phonopy object itself, ready for q-points.
+    `values` are in phonopy's compact form, with the acoustic sum rule enforced; `sum_rule_violation` is the
+    largest sum before that, relative to the largest element; `residual_force` was subtracted.
     """
 
     primitive: Atoms
@@ -75,7 +69,7 @@ class ForceConstants:
     residual_force: float
     n_displacements: int
     image_distance: float
-    phonon: Any
+    phonon: Any  # phonopy.Phonopy
 
 
 def primitive_cell(atoms: Atoms, symprec: float) -> Atoms:
@@ -86,19 +80,15 @@ def primitive_cell(atoms: Atoms, symprec: float) -> Atoms:
     refined.set_constraint()
     with quiet_spglib():
         refine_symmetry(refined, symprec)
-    kinds: dict[tuple[int, float], int] = {}  # isotopes must not be merged: a kind is (element, mass)
-    labels = [
-        kinds.setdefault(k, len(kinds) + 1) for k in zip(refined.numbers, refined.get_masses().round(6))
-    ]
-    cell = (refined.cell.array, refined.get_scaled_positions(), labels)
-    with quiet_spglib():
+        labels, kinds = _labels(refined)
+        cell = (refined.cell.array, refined.get_scaled_positions(), labels)
         found = spglib.standardize_cell(cell, to_primitive=True, no_idealize=True, symprec=symprec)
     if found is None:
         raise StructureError(f"spglib finds no primitive cell with symprec={symprec}; do atoms overlap?")
-    by_label = {label: kind for kind, label in kinds.items()}
+    numbers, masses = zip(*(kinds[label - 1] for label in found[2]))
     return Atoms(
-        numbers=[by_label[label][0] for label in found[2]],
-        masses=[by_label[label][1] for label in found[2]],
+        numbers=numbers,
+        masses=masses,
         cell=found[0],
         scaled_positions=found[1],
         pbc=True,
@@ -106,10 +96,12 @@ def primitive_cell(atoms: Atoms, symprec: float) -> Atoms:
     )
 
 
-def build(primitive: Atoms, matrix: np.ndarray, *, symmetry: bool = True) -> Any:
-    """A Phonopy object on a primitive cell; matrix (3, 3) has the supercell vectors as rows.
+def phonopy_object(
+    primitive: Atoms, matrix: np.ndarray, values: np.ndarray | None = None, *, symmetry: bool = True
+) -> Any:
+    """A phonopy.Phonopy, with compact force constants where they are known.
 
-    The symmetry search takes seconds for some hundred atoms; single q-points do not need it.
+    Its symmetry search takes seconds for some hundred atoms; single q-points do not need it.
     """
     phonopy = require("phonopy", PURPOSE)
     from phonopy.structure.atoms import PhonopyAtoms
@@ -121,37 +113,24 @@ def build(primitive: Atoms, matrix: np.ndarray, *, symmetry: bool = True) -> Any
         masses=primitive.get_masses(),
     )
     # phonopy writes supercell vectors as columns
-    return phonopy.Phonopy(
+    phonon = phonopy.Phonopy(
         cell, supercell_matrix=np.asarray(matrix).T, primitive_matrix="P", is_symmetry=symmetry
     )
-
-
-def restore(primitive: Atoms, matrix: np.ndarray, values: np.ndarray, *, symmetry: bool = True) -> Any:
-    """A Phonopy object with known compact force constants."""
-    phonon = build(primitive, matrix, symmetry=symmetry)
-    phonon.force_constants = values
+    if values is not None:
+        phonon.force_constants = values
     return phonon
 
 
 def force_constants(
-    primitive: Atoms,
-    matrix: np.ndarray,
-    calculator: Any,
-    *,
-    displacement: float,
-    folder: str | os.PathLike[str] | None,
-    progress: bool,
-) -> ForceConstants:
+    primitive: Atoms, matrix: np.ndarray, calculator: BaseCalculator, *,
+    displacement: float, folder: str | os.PathLike[str] | None, progress: bool,
+) -> ForceConstants:  # fmt: skip
     """Finite-displacement force constants; both signs where symmetry does not supply the other."""
-    phonon = build(primitive, matrix)
+    phonon = phonopy_object(primitive, matrix)
     phonon.generate_displacements(distance=displacement)
     cells = [phonon.supercell, *phonon.supercells_with_displacements]
-    structures = [
-        Atoms(
-            c.symbols, cell=c.cell, scaled_positions=c.scaled_positions, pbc=True, info=dict(primitive.info)
-        )
-        for c in cells
-    ]
+    common: dict[str, Any] = {"pbc": True, "info": dict(primitive.info)}
+    structures = [Atoms(c.symbols, cell=c.cell, scaled_positions=c.scaled_positions, **common) for c in cells]
     points = evaluate(structures, calculator, what="phonon displacements", folder=folder, progress=progress)
     # what is left on the perfect supercell is not a response to the displacement
     phonon.forces = [point.forces - points[0].forces for point in points[1:]]
@@ -171,16 +150,13 @@ def force_constants(
     )
 
 
-def to_primitive_matrix(supercell: Sequence[Any] | np.ndarray, given: Atoms, primitive: Atoms) -> np.ndarray:
+def to_primitive_matrix(supercell: Supercell, given: Atoms, primitive: Atoms) -> np.ndarray:
     """The user's supercell of the given cell (3 repeats or a 3x3 matrix of rows) in primitive vectors."""
     matrix = np.asarray(supercell)
     if matrix.shape == (3,):
         matrix = np.diag(matrix)
-    if (
-        matrix.shape != (3, 3)
-        or not np.allclose(matrix, np.rint(matrix))
-        or round(np.linalg.det(matrix)) == 0
-    ):
+    whole = matrix.shape == (3, 3) and np.allclose(matrix, np.rint(matrix))
+    if not whole or round(np.linalg.det(matrix)) == 0:
         raise ConfigError(f"supercell must be three repeats or a 3x3 matrix of integers, got {supercell!r}")
     combined = matrix @ given.cell.array @ np.linalg.inv(primitive.cell.array)
     return np.rint(combined).astype(int)
@@ -188,8 +164,7 @@ def to_primitive_matrix(supercell: Sequence[Any] | np.ndarray, given: Atoms, pri
 
 def commensurate_points(matrix: np.ndarray) -> np.ndarray:
     """Fractional q-points (n, 3) that fit into the supercell: there frequencies are not interpolated."""
-    points = lattice_points_in_supercell(np.asarray(matrix).T)
-    return np.asarray(points, dtype=float)
+    return np.asarray(lattice_points_in_supercell(np.asarray(matrix).T), dtype=float)
 
 
 def band_path(
@@ -197,16 +172,12 @@ def band_path(
 ) -> tuple[np.ndarray, np.ndarray, list[tuple[float, str]], list[int]]:
     """Recommended path of the Hinuma et al. recipe through reciprocal space, by seekpath.
 
-    Args:
-        primitive: primitive cell in any orientation.
-        spacing: distance of neighbouring q-points, 1/Å (without 2 pi).
-
     Returns:
-        q-points (n, 3) fractional, distances (n,) 1/Å, ticks (distance, label), and the index at which
-        each connected piece starts.
+        q-points (n, 3) fractional, distances (n,) 1/Å (without 2 pi), ticks (distance, label), and the index
+        at which each connected piece starts.
     """
     seekpath = require("seekpath", "the band path")
-    structure = (primitive.cell.array, primitive.get_scaled_positions(), _labels(primitive))
+    structure = (primitive.cell.array, primitive.get_scaled_positions(), _labels(primitive)[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations inside seekpath's use of spglib
         path = seekpath.get_path_orig_cell(structure)
@@ -225,11 +196,8 @@ def band_path(
             fraction = fraction[1:]
         else:
             starts.append(sum(map(len, qpoints)))
-            label = _pretty(first)
-            if ticks:
-                ticks[-1] = (end, f"{ticks[-1][1]}|{label}")
-            else:
-                ticks.append((end, label))
+            before = f"{ticks.pop()[1]}|" if ticks else ""
+            ticks.append((end, before + _pretty(first)))
         qpoints.append(begin + fraction * (finish - begin))
         distances.append(end + fraction[:, 0] * length)
         end, last = end + length, second
@@ -237,11 +205,11 @@ def band_path(
     return np.concatenate(qpoints), np.concatenate(distances), ticks, starts
 
 
-def _labels(atoms: Atoms) -> list[int]:
+def _labels(atoms: Atoms) -> tuple[list[int], list[tuple[int, float]]]:
+    """Labels from 1 on by element and mass, so that isotopes are not merged, and what they stand for."""
     kinds: dict[tuple[int, float], int] = {}
-    return [
-        kinds.setdefault(kind, len(kinds) + 1) for kind in zip(atoms.numbers, atoms.get_masses().round(6))
-    ]
+    pairs = zip(atoms.numbers, atoms.get_masses().round(6))
+    return [kinds.setdefault(kind, len(kinds) + 1) for kind in pairs], list(kinds)
 
 
 def _pretty(label: str) -> str:
@@ -249,31 +217,24 @@ def _pretty(label: str) -> str:
 
 
 def thermal_properties(
-    frequencies: np.ndarray, weights: np.ndarray, temperatures: np.ndarray, *, cutoff: float = 1e-3
+    frequencies: np.ndarray, weights: np.ndarray, temperatures: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Harmonic free energy (eV), entropy (eV/K), heat capacity (eV/K) per cell, each (n_temperatures,).
 
-    F = sum h f / 2 + kT ln(1 - exp(-h f / kT)), averaged over q-points with their weights, over the modes
-    above the cutoff.
-
-    Args:
-        frequencies: (n_q, n_modes) THz, imaginary ones negative.
-        weights: (n_q,).
-        temperatures: K, zero allowed.
-        cutoff: modes at or below this frequency (THz) are left out.
+    F = sum h f / 2 + kT ln(1 - exp(-h f / kT)), averaged over q-points with their weights (n_q,), over the
+    modes of `frequencies` (n_q, n_modes) THz, imaginary ones negative, above 1e-3 THz.
     """
     share = np.broadcast_to((weights / weights.sum())[:, None], frequencies.shape)
-    kept = frequencies > cutoff
+    kept = frequencies > 1e-3
     energies, share = PLANCK_EV_PER_THZ * frequencies[kept], share[kept]
-    zero_point = float((share * energies).sum() / 2.0)
-    free, entropy, capacity = np.full(len(temperatures), zero_point), *np.zeros((2, len(temperatures)))
-    for index, temperature in enumerate(temperatures):
-        if temperature <= 0:
-            continue
-        thermal = units.kB * temperature
+    values = np.zeros((3, len(temperatures)))
+    values[0] = (share * energies).sum() / 2.0
+    for (index,) in np.argwhere(temperatures > 0):
+        thermal = units.kB * temperatures[index]
         x = np.minimum(energies / thermal, 700.0)
         occupied = np.exp(-x)
-        free[index] += thermal * (share * np.log1p(-occupied)).sum()
-        entropy[index] = units.kB * (share * (x * occupied / (1.0 - occupied) - np.log1p(-occupied))).sum()
-        capacity[index] = units.kB * (share * x**2 * occupied / (1.0 - occupied) ** 2).sum()
-    return free, entropy, capacity
+        free, mean = np.log1p(-occupied), x * occupied / (1.0 - occupied)
+        values[0, index] += thermal * (share * free).sum()
+        values[1, index] = units.kB * (share * (mean - free)).sum()
+        values[2, index] = units.kB * (share * x * mean / (1.0 - occupied)).sum()
+    return values[0], values[1], values[2]

@@ -6,25 +6,27 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from ase import Atoms, units
 
 from dpa2calc.applications.relaxation.relaxer import Relaxation
 from dpa2calc.applications.shared.application import application
-from dpa2calc.applications.shared.cached import Evaluated, evaluate
+from dpa2calc.applications.shared.cached import evaluate
 from dpa2calc.applications.shared.structures import GPA, checked_copy, need_stress, positive, supercell_matrix
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.figures import Axes, axes_for
-from dpa2calc.files.results import Result, library_versions, provenance
+from dpa2calc.files.results import Result, library_versions
 from dpa2calc.progress import progress_bar
 
 from . import phonopy_bridge as _phonopy
-from .eos_forms import Form, energy_of_volume, fit_energy_volume
-from .quasi_harmonic_checks import undetermined
+from .eos import stretched
+from .eos_forms import Form, energy_of_volume, fit_energy_volume, fit_errors, fit_variants
 
-_JOULE_PER_MOL = units.mol / units.J
+_MODULUS = 0.10  # share of B_T that its error may reach
+_EXPANSION = 0.30  # share of the expansion by which other fits may differ
+_FLOOR = 0.10  # of the largest expansion: below it that share is taken of this
+_RISE = 0.02  # share by which B_T may rise with temperature
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +38,7 @@ class QuasiHarmonic(Result):
     `heat_capacity_p`, `heat_capacity_v` and `entropy` eV/K/atom, `grueneisen` (thermodynamic, NaN at 0 K).
     Input curves per atom: `volumes` (n_v,) Å³, `energies` (n_v,) eV static, `helmholtz` (n_t, n_v) eV,
     `fit_residual` rms of the fits of F(V), eV/atom; `lowest_frequencies` (n_v,) THz. Where the fits do not
-    determine them (`quasi_harmonic_checks.undetermined`), expansion, bulk modulus, C_p and Grüneisen
+    determine them (`undetermined`), expansion, bulk modulus, C_p and Grüneisen
     parameter are NaN, and `reason` says why ("" where all is determined); `beyond` says where the range of
     volumes ends before the temperatures do.
     """
@@ -67,18 +69,18 @@ class QuasiHarmonic(Result):
             f"largest fit residual {1e3 * self.fit_residual.max():.4f} meV/atom)",
             "  T (K)   V (Å³/atom)  alpha_V (1e-6/K)  B_T (GPa)  C_p, C_v (J/K/mol)  Grüneisen",
         ]
+        columns = (
+            (1e6 * self.thermal_expansion, 16, 2),
+            (self.bulk_modulus, 9, 2),
+            (self.heat_capacity_p * _phonopy.JOULE_PER_MOL, 9, 3),
+            (self.heat_capacity_v * _phonopy.JOULE_PER_MOL, 7, 3),
+            (self.grueneisen, 9, 3),
+        )
         wanted = np.unique([np.abs(self.temperatures - t).argmin() for t in (0, 100, 300, 500, 700, 1000)])
         for i in wanted:
-            values = (
-                1e6 * self.thermal_expansion[i],
-                self.bulk_modulus[i],
-                self.heat_capacity_p[i] * _JOULE_PER_MOL,
-                self.heat_capacity_v[i] * _JOULE_PER_MOL,
-                self.grueneisen[i],
-            )
             cells = [
-                f"{f'{value:.{digits}f}' if np.isfinite(value) else '-':>{width}}"
-                for value, width, digits in zip(values, (16, 9, 9, 7, 9), (2, 2, 3, 3, 3))
+                f"{f'{column[i]:.{digits}f}' if np.isfinite(column[i]) else '-':>{width}}"
+                for column, width, digits in columns
             ]
             lines.append(f"  {self.temperatures[i]:6.1f}  {self.volume[i]:11.4f}  {'  '.join(cells)}")
         lines += [f"  not determined: {text}" for text in (self.reason, self.beyond) if text]
@@ -88,8 +90,7 @@ class QuasiHarmonic(Result):
         """Volumetric thermal expansion against temperature; returns the axes."""
         axes = axes_for(ax)
         axes.plot(self.temperatures, 1e6 * self.thermal_expansion)
-        axes.set_xlabel("temperature (K)")
-        axes.set_ylabel("volumetric thermal expansion (10⁻⁶/K)")
+        axes.set(xlabel="temperature (K)", ylabel="volumetric thermal expansion (10⁻⁶/K)")
         gaps = " (gaps: not determined)" if self.reason else ""
         axes.set_title(f"{self.formula}: quasi-harmonic, {self.pressure:g} GPa{gaps}")
         return axes
@@ -104,7 +105,7 @@ def quasi_harmonic(
     pressure: float = 0.0,
     form: Form = "vinet",
     min_length: float = 12.0,
-    supercell: Sequence[Any] | np.ndarray | None = None,
+    supercell: _phonopy.Supercell | None = None,
     displacement: float = 0.01,
     mesh: float | Sequence[int] = 60.0,
     fmax: float = 1e-4,
@@ -150,13 +151,15 @@ def quasi_harmonic(
         positive(name, value)
     _phonopy.check_sampling(crystal, mesh)
     settings = Relaxation(fmax=fmax, free="shape", max_steps=max_steps, symmetry=True, symprec=symprec)
-    points = _static(crystal, calculator, grid, settings, folder, progress)
-    lowest: list[float] = []
-    columns: tuple[list[np.ndarray], ...] = ([], [], [])  # free energy, entropy, heat capacity
+    points = evaluate(
+        stretched(crystal, grid), calculator, what="static volumes", folder=folder, relaxation=settings,
+        stress=True, progress=progress,
+    )  # fmt: skip
     # the unstrained crystal decides, so that all volumes have the same supercell
     common = np.eye(3, dtype=int)
     if supercell is None:
         common = supercell_matrix(_phonopy.primitive_cell(crystal, symprec), min_length, symprec)
+    lowest, vibrations = [], []
     shown = progress_bar(points, desc="quasi-harmonic", unit="volume", shown=progress)
     for strain, point in zip(grid, shown):
         primitive = _phonopy.primitive_cell(point.atoms, symprec)
@@ -166,41 +169,32 @@ def quasi_harmonic(
         constants = _phonopy.force_constants(
             primitive, matrix, calculator, displacement=displacement, folder=folder, progress=False
         )
-        frequencies, weights = _mesh(constants, mesh)
+        constants.phonon.run_mesh(mesh)
+        frequencies = np.array(constants.phonon.mesh.frequencies)
+        weights = np.array(constants.phonon.mesh.weights, dtype=float)
         lowest.append(float(frequencies.min()))
         _check_stable(lowest[-1], imaginary_tolerance, float(strain), point.atoms)
         thermal = _phonopy.thermal_properties(frequencies, weights, times)
-        for values, column in zip(columns, thermal):
-            values.append(column / len(primitive))
-    record = provenance(calculator, function="quasi_harmonic", strains=grid.tolist(), fmax=fmax, form=form)
-    record.update(library_versions("phonopy", "spglib"))
-    vibration = tuple(np.array(values).T for values in columns)  # each (n_t, n_v)
-    return _minimised(points, times, vibration, pressure / GPA, form, np.array(lowest), record)
-
-
-def _static(
-    crystal: Atoms, calculator: Any, grid: np.ndarray, settings: Relaxation, folder: Any, progress: bool
-) -> list[Evaluated]:
-    structures = []
-    for strain in grid:
-        strained = crystal.copy()
-        strained.set_cell(crystal.cell.array * (1.0 + strain), scale_atoms=True)
-        structures.append(strained)
-    return evaluate(
-        structures,
-        calculator,
-        what="static volumes",
-        folder=folder,
-        relaxation=settings,
-        stress=True,
-        progress=progress,
+        vibrations.append(np.array(thermal) / len(primitive))
+    curves = _Curves(
+        formula=crystal.get_chemical_formula(),
+        volumes=np.array([point.atoms.get_volume() for point in points]) / len(crystal),
+        energies=np.array([point.energy for point in points]) / len(crystal),
+        vibrations=np.array(vibrations).transpose(1, 2, 0),
+        lowest=np.array(lowest),
     )
+    return _minimised(curves, times, pressure / GPA, form)
 
 
-def _mesh(constants: _phonopy.ForceConstants, mesh: float | Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    constants.phonon.run_mesh(mesh)
-    result = constants.phonon.mesh
-    return np.array(result.frequencies), np.array(result.weights, dtype=float)
+@dataclass(frozen=True, kw_only=True)
+class _Curves:
+    """Per atom (n_v,), and of the vibrations free energy, entropy, heat capacity (3, n_t, n_v)."""
+
+    formula: str
+    volumes: np.ndarray
+    energies: np.ndarray
+    vibrations: np.ndarray
+    lowest: np.ndarray
 
 
 def _check_stable(lowest: float, tolerance: float, strain: float, atoms: Atoms) -> None:
@@ -212,52 +206,50 @@ def _check_stable(lowest: float, tolerance: float, strain: float, atoms: Atoms) 
         )
 
 
-def _minimised(
-    points: list[Evaluated], temperatures: np.ndarray, vibration: tuple[np.ndarray, ...], pressure: float,
-    form: Form, lowest: np.ndarray, record: dict[str, Any],
-) -> QuasiHarmonic:  # fmt: skip
-    n_atoms = len(points[0].atoms)
-    volumes = np.array([point.atoms.get_volume() for point in points]) / n_atoms
-    energies = np.array([point.energy for point in points]) / n_atoms
-    free, entropy, capacity = vibration
-    helmholtz = energies + free  # (n_t, n_v)
+def _fits(
+    volumes: np.ndarray, curves: np.ndarray, temperatures: np.ndarray, form: Form
+) -> tuple[np.ndarray, str]:
+    """Fits (n, 4) of the curves (n_t, n_v) up to the first that has no minimum inside, and where that is."""
     fits: list[np.ndarray] = []
-    residuals: list[float] = []
-    beyond = ""
-    for temperature, curve in zip(temperatures, helmholtz + pressure * volumes):
+    for temperature, curve in zip(temperatures, curves):
         try:
-            best, _ = fit_energy_volume(volumes, curve, form)
+            fits.append(fit_energy_volume(volumes, curve, form))
         except StructureError as error:
             if not fits:
                 raise StructureError(f"quasi_harmonic at {temperature:g} K: {error}") from error
-            beyond = "the crystal expands beyond the volumes sampled; add larger strains"
-            warnings.warn(f"quasi_harmonic stops below {temperature:g} K: {beyond}", stacklevel=4)
-            beyond = f"anything from {temperature:g} K on, where {beyond}"
-            break
-        fits.append(best)
-        residuals.append(_residual(volumes, curve, best, form))
+            why = "the crystal expands beyond the volumes sampled; add larger strains"
+            warnings.warn(f"quasi_harmonic stops below {temperature:g} K: {why}", stacklevel=5)
+            if len(fits) < 3:
+                raise StructureError(
+                    "quasi_harmonic: fewer than three temperatures are inside the volumes; add larger strains"
+                ) from error
+            return np.array(fits), f"anything from {temperature:g} K on, where {why}"
+    return np.array(fits), ""
+
+
+def _minimised(curves: _Curves, temperatures: np.ndarray, pressure: float, form: Form) -> QuasiHarmonic:
+    volumes, (free, entropy, capacity) = curves.volumes, curves.vibrations
+    helmholtz = curves.energies + free  # (n_t, n_v)
+    free_enthalpy = helmholtz + pressure * volumes
+    fits, beyond = _fits(volumes, free_enthalpy, temperatures, form)
     n = len(fits)
-    if n < 3:
-        raise StructureError(
-            "quasi_harmonic: fewer than three temperatures are inside the volumes; add larger strains"
-        )
-    gibbs, volume, modulus, _ = np.array(fits).T.copy()
+    gibbs, volume, modulus, _ = fits.T.copy()
     times = temperatures[:n]
-    expansion = np.gradient(volume, times, edge_order=2) / volume
+    expansion = thermal_expansion(times, volume)
     expansion[times == 0.0] = 0.0  # third law
     at = [_interpolate(volumes, values[:n], volume) for values in (capacity, entropy)]
     capacity_p = at[0] + times * expansion**2 * modulus * volume
     with np.errstate(divide="ignore", invalid="ignore"):
         grueneisen = np.where(at[0] > 1e-3 * units.kB, expansion * modulus * volume / at[0], np.nan)
-    curves = (helmholtz + pressure * volumes)[:n]
-    unknown, reason = undetermined(times, volumes, curves, form, np.array(fits))
+    unknown, reason = undetermined(times, volumes, free_enthalpy[:n], form, fits)
     if reason:
-        warnings.warn(f"quasi_harmonic: not everything is determined: {reason}", stacklevel=3)
+        warnings.warn(f"quasi_harmonic: not everything is determined: {reason}", stacklevel=4)
     for values in (expansion, modulus, capacity_p, grueneisen):
         values[unknown] = np.nan
+    left = [energy_of_volume(form, volumes, *best) - curve for best, curve in zip(fits, free_enthalpy)]
     return QuasiHarmonic(
-        provenance=record,
-        formula=points[0].atoms.get_chemical_formula(),
+        provenance=library_versions(*_phonopy.LIBRARIES),
+        formula=curves.formula,
         pressure=float(pressure * GPA),
         temperatures=times,
         volume=volume,
@@ -269,23 +261,57 @@ def _minimised(
         entropy=at[1],
         grueneisen=grueneisen,
         volumes=volumes,
-        energies=energies,
+        energies=curves.energies,
         helmholtz=helmholtz[:n],
-        fit_residual=np.array(residuals),
-        lowest_frequencies=lowest,
+        fit_residual=np.sqrt(np.mean(np.square(left), axis=1)),
+        lowest_frequencies=curves.lowest,
         reason=reason,
         beyond=beyond,
     )
 
 
-def _residual(volumes: np.ndarray, curve: np.ndarray, best: np.ndarray, form: Form) -> float:
-    return float(np.sqrt(np.mean((energy_of_volume(form, volumes, *best) - curve) ** 2)))
-
-
 def _interpolate(volumes: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:
     """Values (n_t, n_v) at one volume per temperature, by a cubic polynomial in volume."""
-    x = volumes / volumes.mean() - 1.0
-    coefficients = np.polynomial.polynomial.polyfit(x, values.T, 3)  # (4, n_t)
-    return np.array(
-        [np.polynomial.polynomial.polyval(a, c) for a, c in zip(at / volumes.mean() - 1.0, coefficients.T)]
+    fit = np.polynomial.polynomial.polyfit(volumes / volumes.mean() - 1.0, values.T, 3)  # (4, n_t)
+    return (np.vander(at / volumes.mean() - 1.0, 4, increasing=True) * fit.T).sum(axis=1)
+
+
+def undetermined(
+    temperatures: np.ndarray, volumes: np.ndarray, curves: np.ndarray, form: Form, fits: np.ndarray
+) -> tuple[np.ndarray, str]:
+    """Temperatures at which expansion and bulk modulus mean nothing.
+
+    Three rules, each at every temperature: the error of B_T (`eos_forms.fit_errors`: scatter, spread of the
+    forms, dependence on the range) is at most 10 % of it; the expansion from the other forms and from the
+    inner half of the volumes differs by at most 30 %; and B_T has not risen by more than 2 % above a value
+    at a lower temperature, as no crystal stiffens so far by warming.
+
+    Returns:
+        (n_t,) bool, and the reasons, "" where every temperature passes.
+    """
+    errors, known = [], []
+    for curve, best in zip(curves, fits):
+        variants = fit_variants(volumes, curve, form, best)
+        errors.append(fit_errors(volumes, curve, form, best, variants)[2])
+        known.append([*variants.others[:, 1], variants.inner[1]])
+    modulus, expansion = fits[:, 2], thermal_expansion(temperatures, fits[:, 1])
+    others = np.array([thermal_expansion(temperatures, column) for column in np.array(known).T])  # (3, n_t)
+    allowed = _EXPANSION * np.maximum(np.abs(expansion), _FLOOR * np.abs(expansion).max())
+    apart = ~(np.abs(others - expansion) <= allowed).all(axis=0)
+    apart[temperatures == 0.0] = False
+    rules = (
+        (np.array(errors) > _MODULUS * modulus, f"the error of B_T exceeds {_MODULUS:.0%} of it"),
+        (apart, f"the expansion changes by more than {_EXPANSION:.0%} with the volumes or the form fitted"),
+        (modulus > (1.0 + _RISE) * np.minimum.accumulate(modulus), "B_T rises with temperature"),
     )
+    reasons = [
+        f"{text} (at {int(bad.sum())} temperatures from {temperatures[bad][0]:g} K)"
+        for bad, text in rules
+        if bad.any()
+    ]
+    return np.any([bad for bad, _ in rules], axis=0), "; ".join(reasons)
+
+
+def thermal_expansion(temperatures: np.ndarray, volume: np.ndarray) -> np.ndarray:
+    """Volumetric expansion (n_t,) in 1/K from volumes (n_t,)."""
+    return np.gradient(volume, temperatures, edge_order=2) / volume

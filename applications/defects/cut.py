@@ -2,52 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from functools import partial
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.calculator import BaseCalculator
 
 from dpa2calc.applications.relaxation.relaxer import Relaxation
 from dpa2calc.applications.shared.cached import Evaluated, evaluate
 from dpa2calc.applications.shared.structures import need_stress
 
+Folder = str | os.PathLike[str] | None
+
 
 def bulk_of(
-    crystal: Atoms, calculator: Any, relax: bool, motion: Relaxation, what: str, folder: Any
+    crystal: Atoms, calculator: BaseCalculator, relax: bool, motion: Relaxation, what: str, folder: Folder
 ) -> Evaluated:
     """The perfect crystal; if asked its positions and cell are relaxed, to 1e-4 eV/Å or less."""
     settings = None
     if relax:
         need_stress(calculator, f"{what} with relax_bulk=True")
-        settings = Relaxation(
-            fmax=min(motion.fmax, 1e-4), free="cell", max_steps=motion.max_steps, symmetry=True
-        )
-    found = evaluate(
+        fmax = min(motion.fmax, 1e-4)
+        settings = Relaxation(fmax=fmax, free="cell", max_steps=motion.max_steps, symmetry=True)
+    (found,) = evaluate(
         [crystal], calculator, what=f"{what}, bulk", relaxation=settings, folder=folder, progress=False
     )
-    return found[0]
+    return found
 
 
 def as_cut_and_relaxed(
-    structures: list[Atoms], calculator: Any, motion: Relaxation | None, *, what: str, rattle: float = 0.0,
-    seed: int = 0, **options: Any,
+    structures: list[Atoms], calculator: BaseCalculator, motion: Relaxation | None, *, what: str,
+    folder: Folder, progress: bool, rattle: float = 0.0, seed: int = 0,
 ) -> tuple[list[Evaluated], list[Evaluated]]:  # fmt: skip
     """Structures before and after relaxing, with random displacements (Å, standard deviation) in between."""
-    rigid = evaluate(structures, calculator, what=f"{what}, unrelaxed", **options)
+    run = partial(evaluate, calculator=calculator, folder=folder, progress=progress)
+    rigid = run(structures, what=f"{what}, unrelaxed")
     if motion is None:
         return rigid, rigid
     for index, structure in enumerate(structures if rattle else ()):
         rng = np.random.default_rng([seed, index])
         structure.positions += rng.normal(0.0, rattle, structure.positions.shape)
-    return rigid, evaluate(structures, calculator, what=f"{what}, relaxing", relaxation=motion, **options)
-
-
-def fields_of(atoms: Atoms, prefix: str = "") -> dict[str, np.ndarray]:
-    """A structure as fields of a result: numbers, positions and cell."""
-    parts = {"numbers": atoms.numbers, "positions": atoms.positions, "cell": atoms.cell.array}
-    return {prefix + name: values.copy() for name, values in parts.items()}
-
-
-def structure_of(result: Any, prefix: str = "") -> Atoms:
-    """The structure that `fields_of` has put into a result."""
-    return Atoms(**{n: getattr(result, prefix + n) for n in ("numbers", "positions", "cell")}, pbc=True)
+    return rigid, run(structures, what=f"{what}, relaxing", relaxation=motion)

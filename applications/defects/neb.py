@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from ase import Atoms
 from ase.build import minimize_rotation_and_translation
-from ase.calculators.calculator import Calculator
+from ase.calculators.calculator import BaseCalculator, Calculator
 from ase.geometry import find_mic
 from ase.mep import NEB
 from ase.optimize import FIRE
@@ -21,9 +21,8 @@ from scipy.interpolate import CubicHermiteSpline
 from dpa2calc.applications.relaxation.relaxer import Relaxation
 from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.cached import Evaluated, evaluate
-from dpa2calc.applications.shared.structures import checked_copy, positive
+from dpa2calc.applications.shared.structures import checked_copy, fields_of, positive
 from dpa2calc.errors import ConfigError, StructureError
-from dpa2calc.files.results import provenance
 from dpa2calc.progress import progress_bar
 
 from .neb_order import exchanged_atoms, warn_exchanged
@@ -103,19 +102,25 @@ def nudged_elastic_band(
             f"{fmax:g}; call it again with a larger max_steps (and the same folder, to go on from here)",
             stacklevel=3,
         )
-    record = provenance(
-        calculator, function="nudged_elastic_band", interpolation=interpolation, spring=spring
+    return NudgedElasticBand(
+        **_path(images, ends),
+        formula=start.get_chemical_formula(),
+        converged=converged,
+        fmax=fmax,
+        residual_force=residual,
+        n_steps=n_steps,
+        climb=climb,
+        exchanged=exchanged,
+        **fields_of(start, "numbers", "cell", "pbc"),
     )
-    return _result(images, ends, climb, (n_steps, residual, converged, fmax), exchanged, record)
 
 
 def _matched(start: Atoms, final: Atoms) -> Atoms:
     """The final state with the constraints of the start and positions on the shorter way."""
-    if not isinstance(final, Atoms) or len(final) != len(start) or (final.numbers != start.numbers).any():
-        theirs = final.get_chemical_formula() if isinstance(final, Atoms) else type(final).__name__
+    if not np.array_equal(final.numbers, start.numbers):
         raise StructureError(
             f"the two ends must hold the same atoms in the same order: {start.get_chemical_formula()} "
-            f"and {theirs}; sort the atoms of one of them"
+            f"and {final.get_chemical_formula()}; sort the atoms of one of them"
         )
     if (start.pbc != final.pbc).any() or np.abs(start.cell.array - final.cell.array).max() > 1e-6:
         raise StructureError("the two ends must have the same cell and pbc; relax both at fixed cell first")
@@ -140,8 +145,9 @@ def _matched(start: Atoms, final: Atoms) -> Atoms:
 
 
 def _relaxed_ends(
-    start: Atoms, stop: Atoms, calculator: Any, relax: bool, fmax: float, folder: Any
-) -> list[Evaluated]:
+    start: Atoms, stop: Atoms, calculator: BaseCalculator, relax: bool, fmax: float,
+    folder: str | os.PathLike[str] | None,
+) -> list[Evaluated]:  # fmt: skip
     settings = Relaxation(fmax=fmax / 2.0) if relax else None
     ends = evaluate(
         [start, stop], calculator, what="ends of the path", relaxation=settings, folder=folder, progress=False
@@ -191,7 +197,9 @@ class _Known(Calculator):
         super().__init__()
         self._end = end
 
-    def calculate(self, atoms: Any = None, properties: Any = ("energy",), system_changes: Any = ()) -> None:
+    def calculate(
+        self, atoms: Atoms | None = None, properties: Sequence[str] = (), system_changes: Sequence[str] = ()
+    ) -> None:
         self.results = {"energy": self._end.energy, "forces": self._end.forces}
 
 
@@ -201,13 +209,9 @@ class _Band(NEB):
     def __init__(self, images: list[Atoms], spring: float, *, climb: bool) -> None:
         free = not images[0].pbc.any() and not images[0].constraints
         super().__init__(
-            images,
-            k=spring,
-            climb=climb,
-            method="improvedtangent",
-            allow_shared_calculator=True,
+            images, k=spring, climb=climb, method="improvedtangent", allow_shared_calculator=True,
             remove_rotation_and_translation=free,
-        )
+        )  # fmt: skip
         self._known: tuple[np.ndarray, np.ndarray] | None = None
 
     def get_forces(self) -> np.ndarray:
@@ -232,7 +236,7 @@ def _optimise(
             if current < stage:
                 continue
             band = _Band(images, spring, climb=current == 1)
-            optimizer: Any = FIRE(band, logfile=None)
+            optimizer = FIRE(band, logfile=None)
             for reached in optimizer.irun(fmax=limit, steps=max_steps - done):
                 converged = bool(reached)
                 residual = float(np.linalg.norm(band.get_forces(), axis=1).max())
@@ -249,19 +253,12 @@ def _optimise(
     return done, residual, converged
 
 
-def _result(
-    images: list[Atoms],
-    ends: list[Evaluated],
-    climb: bool,
-    state: tuple[int, float, bool, float],
-    exchanged: list[list[int]],
-    record: dict,
-) -> NudgedElasticBand:
-    energies = np.array(
-        [ends[0].energy, *(image.get_potential_energy() for image in images[1:-1]), ends[1].energy]
-    )
-    inner = [image.get_forces(apply_constraint=False) for image in images[1:-1]]
-    forces = np.array([ends[0].forces, *inner, ends[1].forces])
+def _path(images: list[Atoms], ends: list[Evaluated]) -> dict[str, Any]:
+    """Fields of NudgedElasticBand along the path."""
+    inner = images[1:-1]
+    energies = np.array([ends[0].energy, *(i.get_potential_energy() for i in inner), ends[1].energy])
+    inner_forces = [image.get_forces(apply_constraint=False) for image in inner]
+    forces = np.array([ends[0].forces, *inner_forces, ends[1].forces])
     positions = np.array([image.positions for image in images])
     steps = np.linalg.norm(np.diff(positions, axis=0).reshape(len(images) - 1, -1), axis=1)
     path = np.concatenate([[0.0], np.cumsum(steps)])
@@ -270,32 +267,18 @@ def _result(
     slopes = -np.einsum("inx,inx->i", forces, tangents)
     saddle = int(energies.argmax())
     top = float(CubicHermiteSpline(path, energies, slopes)(np.linspace(0.0, path[-1], 2001)).max())
-    n_steps, residual, converged, fmax = state
-    dips = [
-        i for i in range(1, len(images) - 1) if energies[i] < min(energies[i - 1], energies[i + 1]) - 1e-3
-    ]
-    return NudgedElasticBand(
-        provenance=record,
-        formula=images[0].get_chemical_formula(),
-        energies=energies,
-        positions=positions,
-        forces=forces,
-        path=path,
-        slopes=slopes,
-        barrier_forward=float(energies[saddle] - energies[0]),
-        barrier_backward=float(energies[saddle] - energies[-1]),
-        barrier_error=abs(top - float(energies[saddle])),
-        reaction_energy=float(energies[-1] - energies[0]),
-        saddle=saddle,
-        saddle_force=_free(images[saddle], forces[saddle]),
-        minima=dips,
-        converged=converged,
-        fmax=fmax,
-        residual_force=residual,
-        n_steps=n_steps,
-        climb=climb,
-        exchanged=exchanged,
-        numbers=images[0].numbers.copy(),
-        cell=images[0].cell.array.copy(),
-        pbc=images[0].pbc.copy(),
-    )
+    below = energies[1:-1] < np.minimum(energies[:-2], energies[2:]) - 1e-3
+    return {
+        "energies": energies,
+        "positions": positions,
+        "forces": forces,
+        "path": path,
+        "slopes": slopes,
+        "barrier_forward": float(energies[saddle] - energies[0]),
+        "barrier_backward": float(energies[saddle] - energies[-1]),
+        "barrier_error": abs(top - float(energies[saddle])),
+        "reaction_energy": float(energies[-1] - energies[0]),
+        "saddle": saddle,
+        "saddle_force": _free(images[saddle], forces[saddle]),
+        "minima": (1 + np.flatnonzero(below)).tolist(),
+    }

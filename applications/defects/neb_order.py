@@ -15,15 +15,12 @@ _NAMED = 12  # atoms that a message spells out
 
 
 def exchanged_atoms(start: Atoms, stop: Atoms) -> list[list[int]]:
-    """Equal atoms whose exchange makes the way from `start` to `stop` shorter.
+    """Cycles of equal atoms whose exchange makes the way from `start` to `stop` shorter; none: [].
 
     Among the atoms of one element that move by more than 0.5 Å, places are given out anew so that the sum of
     squared steps (minimum images) is least. A hop, a chain of hops and the exchange of an adatom with an atom
-    of the surface keep their order by that rule; atoms that were only listed in another order do not.
-
-    Returns:
-        Cycles of atom numbers: in [i, j] atom i ends where j is listed, and j where i is; [] where the order
-        given is the shortest.
+    of the surface keep their order by that rule; atoms that were only listed in another order do not. In
+    [i, j] atom i ends where j is listed, and j where i is.
     """
     steps = find_mic(stop.positions - start.positions, start.cell, start.pbc)[0]
     far = np.linalg.norm(steps, axis=1) > _MOVED

@@ -90,7 +90,6 @@ class NudgedElasticBand(Result):
         grid, curve = self.spline()
         (line,) = axes.plot(grid, curve - self.energies[0])
         axes.plot(self.path, self.energies - self.energies[0], "o", color=line.get_color())
-        axes.set_xlabel("path (Å)")
-        axes.set_ylabel("energy (eV)")
+        axes.set(xlabel="path (Å)", ylabel="energy (eV)")
         axes.set_title(f"{self.formula}: barrier {self.barrier_forward:.3f} eV")
         return axes

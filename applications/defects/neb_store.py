@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.calculator import BaseCalculator
 
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.arrays import read_arrays, write_arrays
@@ -15,7 +15,7 @@ from dpa2calc.files.identity import Part, calculator_identity, differences, stru
 
 
 def band_identity(
-    start: Atoms, stop: Atoms, calculator: Any, n_images: int, interpolation: str, spring: float
+    start: Atoms, stop: Atoms, calculator: BaseCalculator, n_images: int, interpolation: str, spring: float
 ) -> dict[str, Part]:
     """What a stored band belongs to."""
     return {

@@ -7,10 +7,11 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import gcd
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from ase import Atoms
+from ase.cell import Cell
 
 from dpa2calc.applications.crystals.phonopy_bridge import primitive_cell
 from dpa2calc.applications.relaxation.relaxer import Relaxation
@@ -20,14 +21,16 @@ from dpa2calc.applications.shared.structures import (
     JOULE_PER_M2,
     checked_copy,
     conventional_matrix,
+    fields_of,
     positive,
+    structure_of,
     symmetry_dataset,
 )
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import Axes, axes_for
-from dpa2calc.files.results import Result, provenance
+from dpa2calc.files.results import Result
 
-from .cut import as_cut_and_relaxed, bulk_of, fields_of, structure_of
+from .cut import as_cut_and_relaxed, bulk_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +97,7 @@ class SurfaceEnergy(Result):
         axes.plot(self.thickness, self.unrelaxed_direct, "s--", label="unrelaxed")
         axes.plot(self.thickness, self.direct, "o-", label="relaxed")
         axes.axhline(self.energy, color="grey", linestyle=":", label="fit over thickness")
-        axes.set_xlabel("slab thickness (Å)")
-        axes.set_ylabel("surface energy (J/m²)")
+        axes.set(xlabel="slab thickness (Å)", ylabel="surface energy (J/m²)")
         axes.ticklabel_format(useOffset=False)
         axes.set_title(f"{self.formula} ({''.join(map(str, self.miller))})")
         axes.legend()
@@ -105,7 +107,7 @@ class SurfaceEnergy(Result):
 @application
 def surface_energy(
     atoms: Atoms,
-    miller: Sequence[int] = (1, 1, 1),
+    miller: tuple[int, int, int] = (1, 1, 1),
     *,
     thicknesses: Sequence[float] = (10.0, 15.0, 20.0),
     vacuum: float = 15.0,
@@ -145,7 +147,8 @@ def surface_energy(
         StructureError: no crystal, or a relaxation that does not converge.
     """
     crystal, calculator = checked_copy(atoms, what="surface_energy")
-    indices = _checked_miller(miller)
+    if not any(miller):
+        raise ConfigError(f"miller must be three whole numbers that are not all zero, got {miller}")
     if len(set(thicknesses)) < 2 or min(thicknesses) <= 0:
         raise ConfigError(f"thicknesses must be two or more different lengths in Å, got {list(thicknesses)}")
     positive("vacuum", vacuum)
@@ -153,22 +156,12 @@ def surface_energy(
     name, motion = "surface_energy", Relaxation(fmax=fmax, max_steps=max_steps)
     bulk = bulk_of(crystal, calculator, relax_bulk, motion, name, folder)
     reference = reference_cell(bulk.atoms, symprec)
-    unit = slab_unit(primitive_cell(bulk.atoms, symprec), indices, reference=reference, shift=shift)
+    unit = slab_unit(primitive_cell(bulk.atoms, symprec), miller, reference=reference, shift=shift)
     layers = _layers(unit, thicknesses)
     slabs = [slab_from_unit(unit, n, vacuum) for n in layers]
     motions = None if relax == "fixed" else motion
-    rigid, relaxed = as_cut_and_relaxed(
-        slabs, calculator, motions, what=name, folder=folder, progress=progress
-    )
-    record = provenance(calculator, function=name, relax=relax, fmax=fmax, vacuum=vacuum, shift=shift)
-    return _result(bulk, layers, rigid, relaxed, indices, symprec, record)
-
-
-def _checked_miller(miller: Sequence[int]) -> tuple[int, int, int]:
-    values = np.asarray(miller)
-    if values.shape != (3,) or not np.issubdtype(values.dtype, np.integer) or not values.any():
-        raise ConfigError(f"miller must be three whole numbers that are not all zero, got {miller!r}")
-    return (int(values[0]), int(values[1]), int(values[2]))
+    cuts = as_cut_and_relaxed(slabs, calculator, motions, what=name, folder=folder, progress=progress)
+    return _result(bulk, layers, *cuts, miller, symprec)
 
 
 def reference_cell(crystal: Atoms, symprec: float) -> np.ndarray:
@@ -182,11 +175,7 @@ def slab_unit(
 ) -> Atoms:
     """One lattice plane's worth of crystal: two cell vectors in the plane (shortest), the third leading out.
 
-    Args:
-        primitive: primitive cell.
-        miller: indices of the face.
-        reference: cell (3, 3) the indices refer to.
-        shift: fraction of the spacing by which the cut moves out of the widest gap between atoms.
+    Indices refer to the `reference` cell (3, 3); the cut lies in the widest gap, moved by `shift` spacings.
     """
     # a plane's indices transform as the cell vectors do: h_reference = M h_primitive
     matrix = np.rint(reference @ np.linalg.inv(primitive.cell.array))
@@ -195,10 +184,9 @@ def slab_unit(
     whole //= gcd(*map(int, whole))
     basis = _plane_basis(primitive.cell.array, whole)
     unit = primitive.copy()
-    unit.set_cell(_upright(basis @ primitive.cell.array), scale_atoms=False)
+    unit.set_cell(Cell(basis @ primitive.cell.array).standard_form()[0], scale_atoms=False)
     # the same crystal in the new basis: fractional coordinates change, the crystal only turns
     unit.set_scaled_positions(primitive.get_scaled_positions() @ np.linalg.inv(basis))
-    unit.wrap(eps=1e-6)
     height = unit.get_scaled_positions(wrap=True)[:, 2]
     unit.positions -= (_widest_gap(height) + shift) * unit.cell.array[2]
     unit.wrap(eps=1e-6)
@@ -224,14 +212,6 @@ def _plane_basis(cell: np.ndarray, indices: np.ndarray) -> np.ndarray:
     return basis
 
 
-def _upright(cell: np.ndarray) -> np.ndarray:
-    """The cell turned so that its first vector is along x and its second in the xy plane."""
-    x = cell[0] / np.linalg.norm(cell[0])
-    z = np.cross(cell[0], cell[1])
-    z /= np.linalg.norm(z)
-    return cell @ np.array([x, np.cross(z, x), z]).T
-
-
 def _widest_gap(height: np.ndarray) -> float:
     """Middle of the widest gap between atomic planes, in fractions of the spacing."""
     planes = np.sort(height % 1.0)
@@ -244,18 +224,14 @@ def slab_from_unit(unit: Atoms, layers: int, vacuum: float) -> Atoms:
     """A slab of so many lattice planes with vacuum (Å) in all between its periodic images."""
     slab = unit.repeat((1, 1, layers))
     normal = np.cross(slab.cell.array[0], slab.cell.array[1])
-    normal /= np.linalg.norm(normal)
-    height = slab.positions @ normal
-    cell = slab.cell.array.copy()
-    cell[2] = normal * (np.ptp(height) + vacuum)
-    slab.set_cell(cell)
-    slab.positions += (vacuum / 2.0 - height.min()) * normal
+    slab.set_cell([*slab.cell.array[:2], normal])
+    slab.center(vacuum / 2.0, axis=2)
     slab.wrap()
     return slab
 
 
 def _layers(unit: Atoms, thicknesses: Sequence[float]) -> list[int]:
-    spacing = unit.get_volume() / np.linalg.norm(np.cross(unit.cell.array[0], unit.cell.array[1]))
+    spacing = unit.get_volume() / unit.cell.areas()[2]
     layers = sorted({max(1, 1 + int(np.ceil(thickness / spacing - 1e-6))) for thickness in thicknesses})
     if len(layers) < 2:
         raise ConfigError(
@@ -266,20 +242,21 @@ def _layers(unit: Atoms, thicknesses: Sequence[float]) -> list[int]:
 
 def _result(
     bulk: Evaluated, layers: list[int], rigid: list[Evaluated], relaxed: list[Evaluated],
-    miller: tuple[int, int, int], symprec: float, record: dict[str, Any],
+    miller: tuple[int, int, int], symprec: float,
 ) -> SurfaceEnergy:  # fmt: skip
     thickest = relaxed[-1].atoms
-    area = float(np.linalg.norm(np.cross(thickest.cell.array[0], thickest.cell.array[1])))
+    area = float(thickest.cell.areas()[2])
+    normal = thickest.cell.array[2] / thickest.cell.lengths()[2]
     n_atoms = np.array([len(point.atoms) for point in rigid])
     per_atom = bulk.energy / len(bulk.atoms)
     energies = np.array([point.energy for point in relaxed])
     unrelaxed = np.array([point.energy for point in rigid])
-    fits = [_line(n_atoms, values) for values in (energies, unrelaxed)]
-    (slope, excess, excess_error), (_, unrelaxed_excess, _) = fits
+    slope, excess, excess_error = _line(n_atoms, energies)
     factor = JOULE_PER_M2 / (2.0 * area)
     direct = (energies - n_atoms * per_atom) * factor
     fitted = excess * factor
-    symmetric = _equivalent_faces(rigid[-1].atoms, symprec)
+    data = symmetry_dataset(rigid[-1].atoms, symprec, "comparing the two faces of a slab")
+    symmetric = bool((data.rotations[:, 2, 2] == -1).any())  # an operation turns the slab upside down
     if not symmetric:
         warnings.warn(
             f"surface_energy: the two faces of the {miller} slab differ, the result is their mean; choose "
@@ -287,24 +264,23 @@ def _result(
             stacklevel=4,
         )
     return SurfaceEnergy(
-        provenance=record,
         formula=bulk.atoms.get_chemical_formula(empirical=True),
         miller=miller,
-        energy=float(fitted),
+        energy=fitted,
         error=float(max(excess_error * factor, abs(direct[-1] - fitted))),
-        unrelaxed_energy=float(unrelaxed_excess * factor),
+        unrelaxed_energy=_line(n_atoms, unrelaxed)[1] * factor,
         direct=direct,
         unrelaxed_direct=(unrelaxed - n_atoms * per_atom) * factor,
         layers=np.array(layers),
         n_atoms=n_atoms,
-        thickness=np.array([_thickness(point.atoms) for point in relaxed]),
+        thickness=np.array([np.ptp(point.atoms.positions @ normal) for point in relaxed]),
         area=area,
         bulk_energy=float(per_atom),
-        fitted_bulk_energy=float(slope),
+        fitted_bulk_energy=slope,
         slab_energies=energies,
         unrelaxed_slab_energies=unrelaxed,
         symmetric=symmetric,
-        **fields_of(thickest, "slab_"),
+        **fields_of(thickest, "numbers", "positions", "cell", prefix="slab_"),
     )
 
 
@@ -315,19 +291,5 @@ def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
     if len(x) == 2:
         return float(solution[0]), float(solution[1]), 0.0
     variance = ((design @ solution - y) ** 2).sum() / (len(x) - 2)
-    return (
-        float(solution[0]),
-        float(solution[1]),
-        float(np.sqrt(variance * np.linalg.inv(design.T @ design)[1, 1])),
-    )
-
-
-def _thickness(slab: Atoms) -> float:
-    normal = slab.cell.array[2] / np.linalg.norm(slab.cell.array[2])
-    return float(np.ptp(slab.positions @ normal))
-
-
-def _equivalent_faces(slab: Atoms, symprec: float) -> bool:
-    """Does a symmetry operation of the slab turn it upside down?"""
-    data = symmetry_dataset(slab, symprec, "comparing the two faces of a slab")
-    return bool((data.rotations[:, 2, 2] == -1).any())
+    error = np.sqrt(variance * np.linalg.inv(design.T @ design)[1, 1])
+    return float(solution[0]), float(solution[1]), float(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from ase import Atoms
@@ -14,20 +14,21 @@ from ase.geometry import get_distances
 
 from dpa2calc.applications.relaxation.relaxer import Relaxation
 from dpa2calc.applications.shared.application import application
-from dpa2calc.applications.shared.cached import Evaluated
-from dpa2calc.applications.shared.structures import (  # fmt: skip
+from dpa2calc.applications.shared.structures import (
     checked_copy,
+    fields_of,
     image_distance,
     positive,
     repeats_for_length,
+    structure_of,
     supercell_matrix,
     symmetry_dataset,
 )
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import Axes, axes_for
-from dpa2calc.files.results import Result, provenance
+from dpa2calc.files.results import Result
 
-from .cut import as_cut_and_relaxed, bulk_of, fields_of, structure_of
+from .cut import as_cut_and_relaxed, bulk_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +81,7 @@ class VacancyFormation(Result):
             slope, limit = np.polyfit(1.0 / self.n_atoms, self.energies, 1)
             x = np.array([0.0, 1.0 / self.n_atoms.min()])
             axes.plot(x, limit + slope * x, "--", color="grey", label="to infinite size")
-        axes.set_xlabel("1 / number of atoms")
-        axes.set_ylabel("formation energy (eV)")
+        axes.set(xlabel="1 / number of atoms", ylabel="formation energy (eV)")
         axes.set_title(f"{self.element} vacancy in {self.formula}: {self.energy:.3f} eV")
         axes.legend()
         return axes
@@ -151,8 +151,27 @@ def vacancy_formation_energy(
         defects, calculator, None if relax == "fixed" else motion, rattle=rattle, seed=seed, what=name,
         folder=folder, progress=progress,
     )  # fmt: skip
-    record = provenance(calculator, function=name, relax=relax, fmax=fmax, rattle=rattle, seed=seed)
-    return _result(bulk, perfect, rigid, relaxed, per_atom, potential, element, site, record)
+    n_atoms = np.array([len(cell) for cell in perfect])
+    # the perfect supercell's energy is the bulk's, atom by atom
+    energies, unrelaxed = (
+        np.array([point.energy for point in points]) + potential - n_atoms * per_atom
+        for points in (relaxed, rigid)
+    )
+    several = len(n_atoms) > 1
+    limit = float(np.polyfit(1.0 / n_atoms, energies, 1)[1] if several else energies[-1])
+    return VacancyFormation(
+        formula=bulk.atoms.get_chemical_formula(empirical=True),
+        element=element,
+        site=site,
+        energy=limit,
+        error=abs(limit - float(energies[-1])) if several else float("nan"),
+        energies=energies,
+        unrelaxed_energies=unrelaxed,
+        n_atoms=n_atoms,
+        image_distances=np.array([image_distance(cell.cell.array) for cell in perfect]),
+        chemical_potential=potential,
+        **fields_of(relaxed[-1].atoms, "numbers", "positions", "cell"),
+    )
 
 
 def inequivalent_sites(atoms: Atoms, *, symprec: float = 1e-3) -> list[int]:
@@ -180,7 +199,7 @@ def vacancy_hop(
     hole = crystal.positions[0]
     initial = without_atom(perfect, hole)
     same = np.flatnonzero(initial.numbers == crystal.numbers[0])
-    distances = get_distances(hole[None], initial.positions[same], cell=initial.cell, pbc=True)[1][0]
+    distances = _distances(hole, initial)[same]
     if not 0 <= neighbour < len(same):
         raise ConfigError(f"neighbour must be 0 to {len(same) - 1}, got {neighbour}")
     mover = int(same[np.argsort(distances, kind="stable")[neighbour]])
@@ -192,10 +211,13 @@ def vacancy_hop(
 
 def without_atom(supercell: Atoms, position: np.ndarray) -> Atoms:
     """The supercell with the atom at a position (Å, any periodic image) taken out."""
-    distances = get_distances(position[None], supercell.positions, cell=supercell.cell, pbc=True)[1][0]
     defect = supercell.copy()
-    del defect[int(distances.argmin())]
+    del defect[int(_distances(position, supercell).argmin())]
     return defect
+
+
+def _distances(position: np.ndarray, atoms: Atoms) -> np.ndarray:
+    return get_distances(position[None], atoms.positions, cell=atoms.cell, pbc=True)[1][0]
 
 
 def _checked_site(crystal: Atoms, site: int, potentials: Mapping[str, float] | None) -> str:
@@ -222,28 +244,3 @@ def _supercells(crystal: Atoms, min_lengths: Sequence[float], symprec: float) ->
     for cell in cells:
         cell.info = dict(crystal.info)  # a calculator may read numbers from it
     return cells
-
-
-def _result(
-    bulk: Evaluated, perfect: list[Atoms], rigid: list[Evaluated], relaxed: list[Evaluated], per_atom: float,
-    potential: float, element: str, site: int, record: dict[str, Any],
-) -> VacancyFormation:  # fmt: skip
-    n_atoms = np.array([len(cell) for cell in perfect])
-    # the perfect supercell's energy is the bulk's, atom by atom
-    energies = np.array([point.energy for point in relaxed]) + potential - n_atoms * per_atom
-    unrelaxed = np.array([point.energy for point in rigid]) + potential - n_atoms * per_atom
-    limit = float(np.polyfit(1.0 / n_atoms, energies, 1)[1]) if len(n_atoms) > 1 else float(energies[-1])
-    return VacancyFormation(
-        provenance=record,
-        formula=bulk.atoms.get_chemical_formula(empirical=True),
-        element=element,
-        site=site,
-        energy=limit,
-        error=abs(limit - float(energies[-1])) if len(n_atoms) > 1 else float("nan"),
-        energies=energies,
-        unrelaxed_energies=unrelaxed,
-        n_atoms=n_atoms,
-        image_distances=np.array([image_distance(cell.cell.array) for cell in perfect]),
-        chemical_potential=potential,
-        **fields_of(relaxed[-1].atoms),
-    )

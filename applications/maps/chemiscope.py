@@ -9,12 +9,13 @@ from __future__ import annotations
 import gzip
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
+from ase.data import chemical_symbols
 
 from dpa2calc.applications.shared.trajectory import Frames, TrajectoryLike
 from dpa2calc.errors import ConfigError, DataError
@@ -50,7 +51,7 @@ def write_chemiscope(
     if not target.name.endswith((".json", ".json.gz")):
         raise ConfigError(f"{target.name} is not a chemiscope file name; end it in .json or .json.gz")
     frames, index = _frames(result, structures)
-    data: dict[str, Any] = {
+    data: dict[str, object] = {
         "meta": {"name": title},
         "structures": [_structure(atoms) for atoms in frames],
         "properties": _properties(result, frames, index),
@@ -85,7 +86,7 @@ def _frames(
         mine = result.codes["group"] == code
         wanted = set(result.frame[mine].tolist())
         source = groups[name]
-        for number, atoms in enumerate(source if isinstance(source, Frames) else Frames(source)):
+        for number, atoms in enumerate(Frames(source)):
             if number in wanted:
                 index[mine & (result.frame == number)] = len(frames)
                 frames.append(atoms.copy())
@@ -97,19 +98,17 @@ def _frames(
     return frames, index
 
 
-def _structure(atoms: Atoms) -> dict[str, Any]:
-    record: dict[str, Any] = {"size": len(atoms), "names": atoms.get_chemical_symbols()}
-    for axis, name in enumerate("xyz"):
-        record[name] = np.round(atoms.positions[:, axis], 4).tolist()
+def _structure(atoms: Atoms) -> dict[str, object]:
+    record: dict[str, object] = {"size": len(atoms), "names": atoms.get_chemical_symbols()}
+    record |= zip("xyz", np.round(atoms.positions.T, 4).tolist())
     if atoms.pbc.any() and cell_volume(atoms) is not None:
         record["cell"] = np.round(atoms.cell.array, 4).ravel().tolist()  # (3, 3) -> 9 numbers, a first
     return record
 
 
-def _properties(result: RepresentationMap, frames: list[Atoms], index: np.ndarray) -> dict[str, Any]:
+def _properties(result: RepresentationMap, frames: list[Atoms], index: np.ndarray) -> dict[str, object]:
     """Coordinates and labels of each point; text becomes symbols, so elements also come as numbers."""
-    target = result.level  # "atom" or "structure": the words of the format
-    columns: dict[str, Any] = {}
+    columns: dict[str, Sequence[object]] = {}
     for name, points in (("PCA", result.pca), ("t-SNE", result.tsne)):
         if points is not None:
             for k in range(2):
@@ -120,22 +119,22 @@ def _properties(result: RepresentationMap, frames: list[Atoms], index: np.ndarra
     if result.level == "atom":
         numbers = [int(frames[k].numbers[atom]) for k, atom in zip(index, result.atom)]
         columns["atomic number"] = numbers
-        if [frames[k].symbols[atom] for k, atom in zip(index, result.atom)] != columns["element"]:
+        if [chemical_symbols[number] for number in numbers] != columns["element"]:
             raise DataError(
                 "the structures have other elements than the points of this map; give the same ones"
             )
-    if target == "structure":  # properties of structures come in the order of the structures
+    if result.level == "structure":  # properties of structures come in the order of the structures
         order = np.argsort(index, kind="stable")
         columns = {name: [values[k] for k in order] for name, values in columns.items()}
-    return {name: {"target": target, "values": values} for name, values in columns.items()}
+    # the levels are the words of the format
+    return {name: {"target": result.level, "values": values} for name, values in columns.items()}
 
 
-def _settings(result: RepresentationMap) -> dict[str, Any]:
+def _settings(result: RepresentationMap) -> dict[str, object]:
     kind = "PCA" if result.tsne is None else "t-SNE"
     colour = "atomic number" if result.level == "atom" else "group number"
-    view: dict[str, Any] = {
-        "x": {"property": f"{kind} 1"}, "y": {"property": f"{kind} 2"}, "color": {"property": colour}
-    }  # fmt: skip
+    axes = {"x": f"{kind} 1", "y": f"{kind} 2", "color": colour}
+    view: dict[str, object] = {name: {"property": shown} for name, shown in axes.items()}
     if len(result.labels["group"]) > 1:
         view["symbol"] = "group"
     return {"map": view}

@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from ase import Atoms
+from ase.data import covalent_radii
 
 from dpa2calc.applications.shared.trajectory import Frames, with_progress
 from dpa2calc.errors import ConfigError, DataError
+from dpa2calc.structures.distances import pair_vectors
 
-from .environments import environment_labels
+_STRETCH = 1.2  # two atoms are bonded within this multiple of the sum of their covalent radii
 
 
-@dataclass(frozen=True, kw_only=True)
-class Points:
-    """Points of one group: vectors (n, d), labels and indices (n,); n_total counts those before thinning."""
+class Point(NamedTuple):
+    """A vector (d,) with its labels, and the indices of its frame in the group and of its atom (or -1)."""
 
+    vector: np.ndarray
     group: str
-    vectors: np.ndarray
-    element: list[str]
-    environment: list[str]
-    frame: np.ndarray
-    atom: np.ndarray
-    n_total: int
+    element: str
+    environment: str
+    frame: int
+    atom: int
 
 
 class ArrayRows:
-    """Descriptors that the caller already has, frame by frame.
-
-    Args:
-        descriptors: (n_atoms of all frames, d), or one array (n_atoms, d) for each frame.
-    """
+    """Descriptors that the caller already has: (n_atoms of all frames, d), or one (n_atoms, d) a frame."""
 
     def __init__(self, descriptors: np.ndarray | Sequence[np.ndarray]) -> None:
         whole = isinstance(descriptors, np.ndarray) and descriptors.ndim == 2
@@ -63,15 +59,14 @@ class ArrayRows:
             )
 
 
-def descriptor_function(calculator: Any, group: str) -> Callable[[Atoms], np.ndarray]:
+def descriptor_function(calculator: object, group: str) -> Callable[[Atoms], np.ndarray]:
     """`get_descriptors` of the calculator, or of the group's own one."""
     if isinstance(calculator, Mapping):
         if group not in calculator:
-            raise ConfigError(
-                f"no calculator for group {group!r}; there are {', '.join(map(str, calculator))}"
-            )
+            there = ", ".join(map(str, calculator))
+            raise ConfigError(f"no calculator for group {group!r}; there are {there}")
         calculator = calculator[group]
-    function = getattr(calculator, "get_descriptors", None)
+    function: Callable[[Atoms], np.ndarray] | None = getattr(calculator, "get_descriptors", None)
     if not callable(function):
         raise ConfigError(
             f"{type(calculator).__name__} has no get_descriptors(atoms); use DPA2Calculator, or hand in "
@@ -81,45 +76,33 @@ def descriptor_function(calculator: Any, group: str) -> Callable[[Atoms], np.nda
 
 
 def collect_points(
-    group: str,
-    frames: Frames,
-    rows_of: Callable[[Atoms], np.ndarray],
-    *,
-    level: str,
-    elements: Sequence[str] | None,
-    at_most: int,
-    rng: np.random.Generator,
-    progress: bool,
-) -> Points:
-    """Walk over the frames of one group, keeping a uniformly random choice of at_most points."""
-    kept: list[tuple[float, np.ndarray, str, str, int, int]] = []
+    group: str, frames: Frames, rows_of: Callable[[Atoms], np.ndarray], *, level: str,
+    elements: Sequence[str] | None, at_most: int, rng: np.random.Generator, progress: bool,
+) -> tuple[list[Point], int]:  # fmt: skip
+    """A uniformly random choice of at_most points of one group, in their order, and the number of all."""
+    kept: list[tuple[float, Point]] = []
     total, width = 0, None
     for number, atoms in enumerate(with_progress(frames, f"descriptors of {group}", progress)):
         rows = np.asarray(rows_of(atoms.copy()), dtype=float)
         _check_rows(rows, atoms, width, f"group {group}, {frames.name}, frame {number}")
         width = rows.shape[1]
-        new = _points_of_frame(atoms, rows, level, elements)
+        new = [
+            Point(vector, group, element, environment, number, atom)
+            for vector, element, environment, atom in _points(atoms, rows, level, elements)
+        ]
         total += len(new)
         # the points with the smallest random keys are a uniform sample, whatever the number to come
-        kept += [(key, *point[:3], number, point[3]) for key, point in zip(rng.random(len(new)), new)]
+        kept += zip(rng.random(len(new)).tolist(), new)
         if len(kept) > 4 * at_most:
-            kept = sorted(kept, key=lambda point: point[0])[:at_most]
-    kept = sorted(sorted(kept, key=lambda point: point[0])[:at_most], key=lambda point: (point[4], point[5]))
-    return Points(
-        group=group,
-        vectors=np.array([point[1] for point in kept]).reshape(len(kept), width or 0),
-        element=[point[2] for point in kept],
-        environment=[point[3] for point in kept],
-        frame=np.array([point[4] for point in kept], dtype=int),
-        atom=np.array([point[5] for point in kept], dtype=int),
-        n_total=total,
-    )
+            kept = sorted(kept, key=lambda pair: pair[0])[:at_most]
+    chosen = [point for _, point in sorted(kept, key=lambda pair: pair[0])[:at_most]]
+    return sorted(chosen, key=lambda point: (point.frame, point.atom)), total
 
 
-def _points_of_frame(
+def _points(
     atoms: Atoms, rows: np.ndarray, level: str, elements: Sequence[str] | None
 ) -> list[tuple[np.ndarray, str, str, int]]:
-    """(vector, element, environment, atom index) of each point of a frame."""
+    """Vector, element, environment and atom of each point of a frame."""
     symbols = atoms.get_chemical_symbols()
     chosen = [i for i, symbol in enumerate(symbols) if elements is None or symbol in elements]
     if level == "atom":
@@ -140,3 +123,21 @@ def _check_rows(rows: np.ndarray, atoms: Atoms, width: int | None, where: str) -
         raise DataError(f"{where}: {rows.shape[1]} numbers per atom, but {width} in the frames before")
     if not np.isfinite(rows).all():
         raise DataError(f"{where}: a descriptor is NaN or infinite")
+
+
+def environment_labels(atoms: Atoms) -> list[str]:
+    """Name each atom by its element and its bonded neighbours, periodic images included.
+
+    Two atoms are bonded within 1.2 times the sum of their covalent radii: water's oxygen is "O:H2", its
+    hydrogen "H:O1", an atom of fcc copper "Cu:Cu12", an isolated atom "He:-".
+    """
+    radii = covalent_radii[atoms.numbers]
+    symbols = atoms.get_chemical_symbols()
+    longest = 2.0 * _STRETCH * float(radii.max(initial=0.1))
+    i, j, vectors = pair_vectors(atoms.positions, atoms.cell.array, atoms.pbc, longest, full=True)
+    bonded = np.linalg.norm(vectors, axis=1) < _STRETCH * (radii[i] + radii[j])
+    neighbours: list[Counter[str]] = [Counter() for _ in symbols]
+    for first, second in zip(i[bonded], j[bonded]):
+        neighbours[first][symbols[second]] += 1
+    names = (" ".join(f"{element}{n}" for element, n in sorted(counts.items())) for counts in neighbours)
+    return [f"{symbol}:{name or '-'}" for symbol, name in zip(symbols, names)]

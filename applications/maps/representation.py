@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -20,7 +20,7 @@ from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result, provenance
 
 from .chemiscope import write_chemiscope
-from .descriptor_points import ArrayRows, Points, collect_points, descriptor_function
+from .descriptor_points import ArrayRows, Point, collect_points, descriptor_function
 from .html import map_page
 
 Colour: TypeAlias = Literal["group", "element", "environment"]
@@ -62,15 +62,13 @@ class RepresentationMap(Result):
     def summary(self) -> str:
         lines = [
             f"map of {len(self.pca)} {self.level}s (of {self.n_total}), descriptors of {self.dimension} "
-            "numbers; "
-            f"two components hold {100 * self.explained.sum():.0f} % of the variance"
+            f"numbers; two components hold {100 * self.explained.sum():.0f} % of the variance"
         ]
         for key, names in self.labels.items():
             shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
             lines.append(
                 f"  {key:12s} {len(names):3d} labels; nearest neighbour has the same in "
-                f"{100 * self.purity[key]:.1f} % "
-                f"(chance {100 * self.chance[key]:.1f} %): {shown}"
+                f"{100 * self.purity[key]:.1f} % (chance {100 * self.chance[key]:.1f} %): {shown}"
             )
         return "\n".join(lines)
 
@@ -79,9 +77,10 @@ class RepresentationMap(Result):
         method = method or ("pca" if self.tsne is None else "tsne")
         if method not in ("pca", "tsne"):
             raise ConfigError(f"method = {method!r} is not one of pca, tsne")
-        if method == "tsne" and self.tsne is None:
+        points = self.pca if method == "pca" else self.tsne
+        if points is None:
             raise ConfigError('this map has no t-SNE; make it with methods=("pca", "tsne")')
-        return self.pca if method == "pca" or self.tsne is None else self.tsne
+        return points
 
     def plot(self, ax: Axes | None = None, *, colour: Colour = "group", method: Method | None = None) -> Axes:
         """Draw the points coloured by group, element or environment; returns the axes."""
@@ -103,13 +102,9 @@ class RepresentationMap(Result):
         shares = ["", ""] if points is self.tsne else [f" ({100 * share:.0f} %)" for share in self.explained]
         ax.set(xlabel=f"{name} 1{shares[0]}", ylabel=f"{name} 2{shares[1]}", xticks=[], yticks=[])
         ax.legend(
-            frameon=False,
-            fontsize=7,
-            markerscale=3,
-            loc="center left",
+            frameon=False, fontsize=7, markerscale=3, title=colour, loc="center left",
             bbox_to_anchor=(1.0, 0.5),
-            title=colour,
-        )
+        )  # fmt: skip
         return ax
 
     def write_html(self, path: str | os.PathLike[str], *, title: str = "Representation map") -> Path:
@@ -136,7 +131,7 @@ class RepresentationMap(Result):
 @application
 def representation_map(
     structures: TrajectoryLike | Mapping[str, TrajectoryLike],
-    calculator: Any = None,
+    calculator: object = None,
     *,
     descriptors: np.ndarray | Sequence[np.ndarray] | None = None,
     level: Literal["atom", "structure"] = "atom",
@@ -176,25 +171,20 @@ def representation_map(
     _check_options(calculator, descriptors, methods, groups)
     rng = np.random.default_rng(seed)
     arrays = None if descriptors is None else ArrayRows(descriptors)
-    parts = []
-    for name, trajectory in groups.items():
-        parts.append(
-            collect_points(
-                name,
-                trajectory if isinstance(trajectory, Frames) else Frames(trajectory),
-                arrays or descriptor_function(calculator, name),
-                level=level,
-                elements=elements,
-                at_most=max(1, max_points // len(groups)),
-                rng=rng,
-                progress=progress,
-            )
+    share = max(1, max_points // len(groups))
+    parts = [
+        collect_points(
+            name, Frames(trajectory), arrays or descriptor_function(calculator, name), level=level,
+            elements=elements, at_most=share, rng=rng, progress=progress,
         )
+        for name, trajectory in groups.items()
+    ]  # fmt: skip
     if arrays is not None:
         arrays.check_used_up()
-    vectors = _stack(parts)
+    points = [point for part, _ in parts for point in part]
+    vectors = _stack(points)
     scores, explained = _principal_components(vectors)
-    labels, codes = _encode(parts)
+    labels, codes = _encode(points)
     purity, chance = _purity(scores, codes)
     described = next(iter(calculator.values())) if isinstance(calculator, Mapping) else calculator
     return RepresentationMap(
@@ -203,19 +193,19 @@ def representation_map(
         tsne=_tsne(scores, perplexity, seed) if "tsne" in methods else None,
         labels=labels,
         codes=codes,
-        frame=np.concatenate([part.frame for part in parts]),
-        atom=np.concatenate([part.atom for part in parts]),
+        frame=np.array([point.frame for point in points]),
+        atom=np.array([point.atom for point in points]),
         purity=purity,
         chance=chance,
         level=level,
         dimension=vectors.shape[1],
-        n_total=sum(part.n_total for part in parts),
-        provenance=provenance(described, seed=seed, perplexity=perplexity),
+        n_total=sum(total for _, total in parts),
+        provenance=provenance(described),
     )
 
 
 def _check_options(
-    calculator: Any, descriptors: Any, methods: Sequence[str], groups: Mapping[str, Any]
+    calculator: object, descriptors: object, methods: Sequence[str], groups: Mapping[str, object]
 ) -> None:
     if (calculator is None) == (descriptors is None):
         raise ConfigError("representation_map takes either a calculator with get_descriptors, or descriptors")
@@ -227,26 +217,22 @@ def _check_options(
         )
 
 
-def _stack(parts: list[Points]) -> np.ndarray:
+def _stack(points: list[Point]) -> np.ndarray:
     """All vectors (n, d) of all groups."""
-    widths = {part.group: part.vectors.shape[1] for part in parts}
+    widths = {point.group: len(point.vector) for point in points}
     if len(set(widths.values())) > 1:
         raise DataError(f"groups have descriptors of different lengths {widths}; one map needs one model")
-    vectors = np.concatenate([part.vectors for part in parts])
-    if len(vectors) < 3:
+    if len(points) < 3:
         raise DataError(
-            f"{len(vectors)} points are too few for a map; give 3 or more (are the elements right?)"
+            f"{len(points)} points are too few for a map; give 3 or more (are the elements right?)"
         )
-    return vectors
+    return np.array([point.vector for point in points])
 
 
-def _encode(parts: list[Points]) -> tuple[dict[str, tuple[str, ...]], dict[str, np.ndarray]]:
+def _encode(points: list[Point]) -> tuple[dict[str, tuple[str, ...]], dict[str, np.ndarray]]:
     """Label names and the code of every point (n,), by key; groups keep the caller's order."""
-    columns = {
-        "group": [part.group for part in parts for _ in part.element],
-        "element": [name for part in parts for name in part.element],
-        "environment": [name for part in parts for name in part.environment],
-    }
+    keys = ("group", "element", "environment")
+    columns: dict[str, list[str]] = {key: [getattr(point, key) for point in points] for key in keys}
     labels = {key: tuple(sorted(set(column))) for key, column in columns.items()}
     labels["group"] = tuple(dict.fromkeys(columns["group"]))
     codes = {key: np.array([labels[key].index(name) for name in column]) for key, column in columns.items()}
@@ -257,14 +243,13 @@ def _principal_components(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Scores (n, k) on the first components, k = 2 to 50, and the share of variance of each (k,)."""
     centred = vectors - vectors.mean(axis=0)
     u, s, _ = np.linalg.svd(centred, full_matrices=False)
-    k = max(2, min(_COMPONENTS, len(s)))
-    scores, share = np.zeros((len(vectors), k)), np.zeros(k)
-    kept = min(k, len(s))
-    scores[:, :kept] = (u * s)[:, :kept]
+    missing = max(0, 2 - len(s))  # descriptors of one number have no second component
+    scores = np.pad((u * s)[:, :_COMPONENTS], ((0, 0), (0, missing)))
     # the sign of a component is free: make its largest score positive, so that a map is reproducible
-    scores *= np.where(scores[np.abs(scores).argmax(axis=0), np.arange(k)] < 0.0, -1.0, 1.0)
-    share[:kept] = (s**2 / max(np.sum(s**2), 1e-300))[:kept]
-    return scores, share
+    largest = scores[np.abs(scores).argmax(axis=0), np.arange(scores.shape[1])]
+    scores *= np.where(largest < 0.0, -1.0, 1.0)
+    share = s[:_COMPONENTS] ** 2 / max(np.sum(s**2), 1e-300)
+    return scores, np.pad(share, (0, missing))
 
 
 def _tsne(scores: np.ndarray, perplexity: float, seed: int) -> np.ndarray:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from ase import Atoms, units
+from ase.calculators.calculator import BaseCalculator
+from ase.constraints import FixAtoms
 from ase.thermochemistry import HarmonicThermo, IdealGasThermo
 
 from dpa2calc.applications.relaxation.relaxer import Relaxation
 from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.cached import Evaluated, evaluate
-from dpa2calc.applications.shared.structures import checked_copy, positive
+from dpa2calc.applications.shared.structures import checked_copy, fields_of, positive, structure_of
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.figures import Axes, axes_for
-from dpa2calc.files.results import Result, provenance
+from dpa2calc.files.results import Result
 
 # sqrt(eV/Å²/u) as an angular frequency, times hbar: energy in eV of a mode with unit eigenvalue
 _HBAR_OMEGA = units._hbar * 1e10 / np.sqrt(units._e * units._amu)
@@ -62,9 +65,7 @@ class Vibrations(Result):
 
     def atoms(self) -> Atoms:
         """The structure at rest."""
-        return Atoms(
-            numbers=self.numbers, masses=self.masses, positions=self.positions, cell=self.cell, pbc=self.pbc
-        )
+        return structure_of(self)
 
     def mode_frames(self, index: int, *, amplitude: float = 0.3, n_frames: int = 24) -> list[Atoms]:
         """One period of a mode as a list of Atoms; amplitude is the largest displacement of an atom, Å."""
@@ -97,19 +98,17 @@ class Vibrations(Result):
                 f"{self.formula} has {self.n_imaginary} imaginary modes (lowest "
                 f"{self.frequencies[0]:.1f} 1/cm), so it has no free energy; relax it further"
             )
-        quanta: Any = self.frequencies / _INVERSE_CM
+        quanta = list(self.frequencies / _INVERSE_CM)
         if len(self.rigid_frequencies) == 0:
             thermo = HarmonicThermo(quanta, potentialenergy=self.energy)
             return float(thermo.get_helmholtz_energy(temperature, verbose=False))
-        geometry: Any = "monatomic" if len(self.numbers) == 1 else "linear" if self.linear else "nonlinear"
+        geometry: Literal["monatomic", "linear", "nonlinear"] = "linear" if self.linear else "nonlinear"
+        if len(self.numbers) == 1:
+            geometry = "monatomic"
         gas = IdealGasThermo(
-            quanta,
-            geometry,
-            potentialenergy=self.energy,
-            atoms=self.atoms(),
-            symmetrynumber=symmetry_number,
-            spin=spin,
-        )
+            quanta, geometry, potentialenergy=self.energy, atoms=self.atoms(),
+            symmetrynumber=symmetry_number, spin=spin,
+        )  # fmt: skip
         return float(gas.get_gibbs_energy(temperature, pressure, verbose=False))
 
     def summary(self) -> str:
@@ -132,9 +131,7 @@ class Vibrations(Result):
         """Frequencies as sticks; returns the axes."""
         axes = axes_for(ax)
         axes.vlines(self.frequencies, 0.0, 1.0)
-        axes.set_xlabel("frequency (1/cm), imaginary below zero")
-        axes.set_yticks([])
-        axes.set_ylim(0.0, 1.2)
+        axes.set(xlabel="frequency (1/cm), imaginary below zero", yticks=[], ylim=(0.0, 1.2))
         axes.set_title(f"Vibrations of {self.formula}")
         return axes
 
@@ -143,7 +140,7 @@ class Vibrations(Result):
 def vibrations(
     atoms: Atoms,
     *,
-    indices: Sequence[Any] | np.ndarray | None = None,
+    indices: Sequence[object] | np.ndarray | None = None,
     relax: Literal["fixed", "positions"] = "fixed",
     displacement: float = 0.01,
     fmax: float = 1e-3,
@@ -183,20 +180,17 @@ def vibrations(
     moved = np.arange(len(structure)) if indices is None else _checked_indices(indices, len(structure))
     rest = _at_rest(structure, calculator, moved, relax, fmax, max_steps, folder)
     structures = []
-    for atom in moved:
-        for axis in range(3):
-            for sign in (-1, 1):
-                displaced = rest.atoms.copy()
-                displaced.positions[atom, axis] += sign * displacement
-                structures.append(displaced)
+    for atom, axis, sign in itertools.product(moved, range(3), (-1, 1)):
+        displaced = rest.atoms.copy()
+        displaced.positions[atom, axis] += sign * displacement
+        structures.append(displaced)
     points = evaluate(structures, calculator, what="vibrations", folder=folder, progress=progress)
     forces = np.array([point.forces[moved].ravel() for point in points]).reshape(3 * len(moved), 2, -1)
     raw = (forces[:, 0] - forces[:, 1]) / (2.0 * displacement)  # (3m, 3m): -dF/dx
-    record = provenance(calculator, function="vibrations", relax=relax, fmax=fmax)
-    return _analysed(rest, raw, moved, indices is None, displacement, record)
+    return _analysed(rest, raw, moved, indices is None, displacement)
 
 
-def _checked_indices(indices: Sequence[Any] | np.ndarray, n_atoms: int) -> np.ndarray:
+def _checked_indices(indices: Sequence[object] | np.ndarray, n_atoms: int) -> np.ndarray:
     moved = np.asarray(indices)
     if moved.ndim != 1 or len(moved) == 0 or not np.issubdtype(moved.dtype, np.integer):
         raise ConfigError(f"indices must be a list of atom numbers, got {indices!r}")
@@ -206,16 +200,13 @@ def _checked_indices(indices: Sequence[Any] | np.ndarray, n_atoms: int) -> np.nd
 
 
 def _at_rest(
-    structure: Atoms, calculator: Any, moved: np.ndarray, relax: str, fmax: float, max_steps: int, folder: Any
-) -> Evaluated:
-    from ase.constraints import FixAtoms
-
+    structure: Atoms, calculator: BaseCalculator, moved: np.ndarray, relax: str, fmax: float, max_steps: int,
+    folder: str | os.PathLike[str] | None,
+) -> Evaluated:  # fmt: skip
     others = np.setdiff1d(np.arange(len(structure)), moved)
-    settings = None
-    if relax == "positions":
-        settings = Relaxation(fmax=fmax, max_steps=max_steps)
-        if len(others):
-            structure.set_constraint(FixAtoms(others))
+    settings = Relaxation(fmax=fmax, max_steps=max_steps) if relax == "positions" else None
+    if settings and len(others):
+        structure.set_constraint(FixAtoms(others))
     (rest,) = evaluate(
         [structure], calculator, what="vibrations", relaxation=settings, folder=folder, progress=False
     )
@@ -230,7 +221,7 @@ def _at_rest(
 
 
 def _analysed(
-    rest: Evaluated, raw: np.ndarray, moved: np.ndarray, molecule: bool, displacement: float, record: dict
+    rest: Evaluated, raw: np.ndarray, moved: np.ndarray, molecule: bool, displacement: float
 ) -> Vibrations:
     atoms = rest.atoms
     masses = atoms.get_masses()[moved]
@@ -246,12 +237,10 @@ def _analysed(
     modes = (vectors.T @ basis / root).reshape(-1, len(moved), 3)
     full = np.zeros((len(modes), len(atoms), 3))
     full[:, moved] = modes
-    if len(full):
-        full /= np.linalg.norm(full.reshape(len(full), -1), axis=1)[:, None, None]
+    full /= np.linalg.norm(full, axis=(1, 2), keepdims=True)
     frequencies = _to_inverse_cm(values)
     scale = np.abs(hessian).max()
     return Vibrations(
-        provenance=record,
         formula=atoms.get_chemical_formula(),
         frequencies=frequencies,
         modes=full,
@@ -264,11 +253,7 @@ def _analysed(
         max_force=float(np.linalg.norm(rest.forces[moved], axis=1).max()),
         displacement=displacement,
         linear=linear,
-        numbers=atoms.numbers.copy(),
-        masses=atoms.get_masses(),
-        positions=atoms.positions.copy(),
-        cell=atoms.cell.array.copy(),
-        pbc=atoms.pbc.copy(),
+        **fields_of(atoms, "numbers", "masses", "positions", "cell", "pbc"),
     )
 
 
@@ -277,12 +262,7 @@ def _to_inverse_cm(eigenvalues: np.ndarray) -> np.ndarray:
 
 
 def rigid_motions(positions: np.ndarray, masses: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Orthonormal mass-weighted translations and rotations (3, 5 or 6 rows of length 3n); is it linear?
-
-    Args:
-        positions: (n, 3) Å.
-        masses: (n,) u.
-    """
+    """Orthonormal mass-weighted translations and rotations (3, 5 or 6 rows of length 3n); is it linear?"""
     n = len(masses)
     root = np.sqrt(masses)[:, None]
     centred = positions - np.average(positions, axis=0, weights=masses)

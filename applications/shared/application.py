@@ -7,7 +7,7 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable, Mapping
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, cast
 
 from ase import Atoms
 
@@ -15,7 +15,7 @@ from dpa2calc.dynamics.words import current_word
 from dpa2calc.errors import StructureError
 from dpa2calc.files.identity import calculator_identity, structure_identity
 from dpa2calc.files.lock import locked_files, working_in
-from dpa2calc.files.results import Result
+from dpa2calc.files.results import Result, provenance
 from dpa2calc.files.typed import argument
 from dpa2calc.structures.given import Form, as_atoms, form_of, in_form
 
@@ -24,6 +24,7 @@ from .structures import check_symprec
 P = ParamSpec("P")
 R = TypeVar("R")
 _SEVERAL = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+_RECORDED = (bool, int, float, str)
 
 
 def application_writing(*files: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -32,6 +33,7 @@ def application_writing(*files: str) -> Callable[[Callable[P, R]], Callable[P, R
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         signature = inspect.signature(function)
         several = {p.name for p in signature.parameters.values() if p.kind in _SEVERAL}
+        defaults = {n: p.default for n, p in signature.parameters.items() if p.default is not p.empty}
 
         @functools.wraps(function)
         def checked(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -39,15 +41,17 @@ def application_writing(*files: str) -> Callable[[Callable[P, R]], Callable[P, R
             # not at import: the annotations may name what comes later in a module
             hints = {n: hint for n, hint in typing.get_type_hints(function).items() if n not in several}
             found = {n: _checked(hints[n], v, n) for n, v in bound.arguments.items() if n in hints}
-            forms: set[Form] = {form_of(v) for n, v in found.items() if hints[n] is Atoms}
-            form = next(iter(forms - {"Atoms"}), "Atoms")
+            forms = {form_of(v) for n, v in found.items() if hints[n] is Atoms} - {"Atoms"}
+            form: Form = next(iter(forms), "Atoms")
             bound.arguments.update({n: as_atoms(v) if hints[n] is Atoms else v for n, v in found.items()})
             if "symprec" in found:
                 check_symprec(found["symprec"])
             given = [bound.arguments[name] for name in files if bound.arguments.get(name) is not None]
             with working_in(bound.arguments.get("folder")), locked_files(*given):
                 _check_atoms(hints, bound.arguments, function.__name__)
-                return _signed(function(*bound.args, **bound.kwargs), bound.arguments, form)
+                result = function(*bound.args, **bound.kwargs)
+                signed = _signed(result, {**defaults, **bound.arguments}, function.__name__, form)
+                return cast(R, signed)
 
         return checked
 
@@ -71,21 +75,34 @@ def _check_atoms(hints: Mapping[str, typing.Any], arguments: Mapping[str, typing
             )
 
 
-def _signed(found: R, arguments: Mapping[str, typing.Any], form: Form) -> R:
-    """A result with the structure and the calculator that it belongs to in its provenance.
+def _signed(found: object, arguments: Mapping[str, typing.Any], function: str, form: Form) -> object:
+    """Results whose provenance names the function, its options, the structure and the calculator.
 
     Structures in place of a result come back in the form that was given.
     """
     if isinstance(found, Atoms):
-        return typing.cast(R, in_form(found, form))
+        return in_form(found, form)
     if isinstance(found, tuple) and all(isinstance(item, Atoms) for item in found):
-        return typing.cast(R, tuple(in_form(item, form) for item in found))
-    atoms = arguments.get("atoms", arguments.get("initial"))
-    if not isinstance(found, Result) or not isinstance(atoms, Atoms) or atoms.calc is None:
+        return tuple(in_form(item, form) for item in found)
+    if isinstance(found, dict):
+        return {name: _signed(item, arguments, function, form) for name, item in found.items()}
+    if not isinstance(found, Result):
         return found
-    identity = {"structure": structure_identity(atoms), "calculator": calculator_identity(atoms.calc)}
-    given = {} if form == "Atoms" else {"given": form}
-    return dataclasses.replace(found, provenance={**found.provenance, "identity": identity, **given})
+    atoms = arguments.get("atoms", arguments.get("initial"))
+    calculator = atoms.calc if isinstance(atoms, Atoms) else arguments.get("calculator")
+    options = {n: v for n, v in arguments.items() if _is_plain(v) and n not in ("folder", "progress")}
+    record = {**provenance(calculator, function=function, **options), **found.provenance}
+    if isinstance(atoms, Atoms) and calculator is not None:
+        identity = {"structure": structure_identity(atoms), "calculator": calculator_identity(calculator)}
+        record["identity"] = identity
+    if form != "Atoms":
+        record["given"] = form
+    return dataclasses.replace(found, provenance=record)
+
+
+def _is_plain(value: object) -> bool:
+    items = value if isinstance(value, (tuple, list)) else [value]
+    return all(isinstance(item, _RECORDED) for item in items)
 
 
 def application(function: Callable[P, R]) -> Callable[P, R]:

@@ -74,9 +74,27 @@ def checked_copy(atoms: Atoms, *, what: str, periodic: bool = True) -> tuple[Ato
     return copy, atoms.calc
 
 
+def fields_of(atoms: Atoms, *names: str, prefix: str = "") -> dict[str, Any]:
+    """Parts of a structure, named as ASE names them, as fields of a result."""
+    read = {"masses": atoms.get_masses, "scaled_positions": atoms.get_scaled_positions}
+    return {prefix + n: np.array(read[n]() if n in read else getattr(atoms, n)) for n in names}
+
+
+def structure_of(result: object, prefix: str = "") -> Atoms:
+    """The structure that `fields_of` has put into a result; periodic where nothing else is said."""
+    names = ("numbers", "masses", "cell", "positions", "scaled_positions", "pbc")
+    found = {name: getattr(result, prefix + name, None) for name in names}
+    return Atoms(**{"pbc": True, **{name: value for name, value in found.items() if value is not None}})
+
+
+def offers_stress(calculator: object) -> bool:
+    """Whether a calculator gives the stress."""
+    return "stress" in getattr(calculator, "implemented_properties", ())
+
+
 def need_stress(calculator: Any, what: str) -> None:
     """Raise ConfigError unless the calculator offers stress."""
-    if "stress" not in getattr(calculator, "implemented_properties", ()):
+    if not offers_stress(calculator):
         raise ConfigError(
             f"{what} needs the stress, which {type(calculator).__name__} does not offer; "
             "use a calculator that has it"

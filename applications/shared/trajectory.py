@@ -46,6 +46,9 @@ class Frames:
         if step is not None and step < 1:
             raise DataError(f"step = {step}, but frames are read forwards; give step >= 1")
         source = as_atoms(source)
+        if isinstance(source, Frames) and start is stop is step is None:
+            index, source = source.index, source.source
+            start, stop, step = index.start, index.stop, index.step
         if isinstance(source, Atoms):
             source = [source]
         if isinstance(source, (str, os.PathLike)):
@@ -59,7 +62,7 @@ class Frames:
                 f"a trajectory cannot be a {type(source).__name__}; give a file, Atoms, a list or Frames"
             )
         self.source: Any = source
-        self.index = slice(start, stop, step)
+        self.index: slice = slice(start, stop, step)
         self.name = str(source) if isinstance(source, (str, os.PathLike)) else "the trajectory"
 
     @property

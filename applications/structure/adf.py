@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -13,9 +13,9 @@ from dpa2calc.applications.shared.trajectory import Frames, TrajectoryLike, with
 from dpa2calc.dynamics.averages import BlockAverage, block_error
 from dpa2calc.errors import ConfigError, DataError, StructureError
 from dpa2calc.files.figures import Axes, axes_for
-from dpa2calc.files.results import Result, library_versions, provenance
+from dpa2calc.files.results import Result, library_versions
 
-from .drawing import draw_curve, draw_references
+from .curves import draw_curve, draw_references
 from .pair_counts import ElementsLike, check_bins, indices_of, neighbour_vectors, parse_elements
 from .rdf import radial_distributions
 
@@ -88,18 +88,19 @@ class AngularDistribution(Result):
     def summary(self) -> str:
         top = int(np.argmax(self.density))
         at_cutoffs = " and ".join(f"{cutoff:.2f}" for cutoff in dict.fromkeys(self.cutoffs))
-        return "\n".join(
-            [
-                f"angle {self.name}: {self.n_frames} frames, errors from {self.n_blocks} blocks",
-                f"  neighbours within  {at_cutoffs} Å",
-                f"  angles             {self.angles_per_centre:.3f} per {self.triplet[1]}",
-                f"  highest density    {self.density[top]:.5f} ± {self.density_error[top]:.5f} per degree "
-                f"at {self.angle[top]:.1f}°",
-                f"  mean, deviation    {self.mean:.2f}°, {self.standard_deviation:.2f}°",
-            ]
+        return (
+            f"angle {self.name}: {self.n_frames} frames, errors from {self.n_blocks} blocks\n"
+            f"  neighbours within  {at_cutoffs} Å\n"
+            f"  angles             {self.angles_per_centre:.3f} per {self.triplet[1]}\n"
+            f"  highest density    {self.density[top]:.5f} ± {self.density_error[top]:.5f} per degree "
+            f"at {self.angle[top]:.1f}°\n"
+            f"  mean, deviation    {self.mean:.2f}°, {self.standard_deviation:.2f}°"
         )
 
-    def plot(self, ax: Axes | None = None, *, reference: Any = None, label: str | None = None) -> Axes:
+    def plot(
+        self, ax: Axes | None = None, *, label: str | None = None,
+        reference: AngularDistribution | Mapping[str, AngularDistribution] | None = None,
+    ) -> Axes:  # fmt: skip
         """Draw the density with its error band; returns the axes.
 
         Args:
@@ -111,8 +112,7 @@ class AngularDistribution(Result):
         draw_references(ax, reference, lambda curve: (curve.angle, curve.density))
         draw_curve(ax, self.angle, self.density, self.density_error, label or self.name)
         ax.set(xlabel=f"angle {self.name} (°)", ylabel="probability density (1/°)", xlim=(0.0, 180.0))
-        ax.set_xticks(range(0, 181, 30))
-        ax.set_ylim(bottom=0.0)
+        ax.set(xticks=range(0, 181, 30), ylim=(0.0, None))
         ax.legend(frameon=False)
         return ax
 
@@ -148,11 +148,12 @@ def angular_distribution(
         >>> adf = angular_distribution("md.traj", "O-O-O")
         >>> print(adf.summary()); adf.plot().figure.savefig("adf.png")
     """
-    frames = trajectory if isinstance(trajectory, Frames) else Frames(trajectory)
+    frames = Frames(trajectory)
     a, b, c = parse_elements(triplet, 3, "triplet")
+    n_bins = 0
     if bin_width > 0:
         check_bins(180.0, bin_width)
-    n_bins = 1 + round(180.0 / bin_width) if bin_width > 0 else 0
+        n_bins = 1 + round(180.0 / bin_width)
     if n_bins < 3 or abs((n_bins - 1) * bin_width - 180.0) > 1e-6:
         raise ConfigError(f"bin_width = {bin_width}° does not divide 180°; take for example 1, 2 or 5")
     cutoffs = _cutoffs(frames, (a, b, c), cutoff, progress)
@@ -166,12 +167,10 @@ def angular_distribution(
             "raise the cutoff"
         )
     widths = np.diff(_edges(n_bins))
-    blocks = average.blocks()
+    blocks, error = average.blocks(), np.full(n_bins, np.nan)
     totals = blocks.sum(axis=1, keepdims=True)
     if len(blocks) > 1 and (totals > 0.0).all():
         error = block_error(blocks / totals / widths)
-    else:
-        error = np.full(n_bins, np.nan)
     return AngularDistribution(
         triplet=(a, b, c),
         angle=np.linspace(0.0, 180.0, n_bins),
@@ -181,7 +180,7 @@ def angular_distribution(
         angles_per_centre=float(per_centre.sum()),
         n_frames=average.n_frames,
         n_blocks=len(blocks),
-        provenance=provenance(source=frames.name, **library_versions("vesin")),
+        provenance={"source": frames.name, **library_versions("vesin")},
     )
 
 

@@ -7,7 +7,6 @@ from typing import TypeAlias
 
 import numpy as np
 from ase import Atoms
-from ase.geometry import minkowski_reduce
 
 from dpa2calc.errors import ConfigError, ElementError, StructureError
 from dpa2calc.structures.distances import pair_vectors
@@ -35,11 +34,7 @@ def check_bins(length: float, width: float) -> None:
 
 
 def indices_of(atoms: Atoms, element: str, where: str) -> np.ndarray:
-    """Indices of the atoms of one element.
-
-    Raises:
-        ElementError: there is none.
-    """
+    """Indices of the atoms of one element; raises ElementError where there is none."""
     found = np.flatnonzero(np.array(atoms.get_chemical_symbols()) == element)
     if not len(found):
         present = " ".join(sorted(set(atoms.get_chemical_symbols()))) or "no atom at all"
@@ -48,11 +43,7 @@ def indices_of(atoms: Atoms, element: str, where: str) -> np.ndarray:
 
 
 def volume_of(atoms: Atoms, where: str) -> float:
-    """Volume in Å³ of a cell that is periodic in three directions.
-
-    Raises:
-        StructureError: it is not periodic, or flat.
-    """
+    """Volume in Å³ of a cell; raises StructureError unless it is periodic in three directions, not flat."""
     if not atoms.pbc.all():
         pbc = "".join("T" if p else "F" for p in atoms.pbc)
         raise StructureError(
@@ -70,10 +61,14 @@ def cell_heights(atoms: Atoms) -> np.ndarray:
     return 1.0 / np.linalg.norm(np.linalg.inv(atoms.cell.array), axis=0)
 
 
-def shortest_translation(atoms: Atoms) -> float:
-    """Length in Å of the shortest lattice vector: the distance of an atom to its nearest own image."""
-    reduced, _ = minkowski_reduce(atoms.cell.array)
-    return float(np.linalg.norm(reduced, axis=1).min())
+def _pairs(
+    atoms: Atoms, first: np.ndarray, second: np.ndarray, cutoff: float, *, full: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
+    """Pairs among two groups of atoms: places in the groups, vectors, and whether the groups are one."""
+    alike = np.array_equal(first, second)
+    chosen = first if alike else np.concatenate([first, second])
+    place = (atoms.positions[chosen], atoms.cell.array, atoms.pbc)
+    return *pair_vectors(*place, cutoff, full=full), alike
 
 
 def pair_histogram(
@@ -84,10 +79,7 @@ def pair_histogram(
     `first` and `second` are index arrays that are equal or have no atom in common. Only these atoms enter the
     neighbour search. Bin k holds k * bin_width <= distance < (k + 1) * bin_width.
     """
-    alike = np.array_equal(first, second)
-    chosen = first if alike else np.concatenate([first, second])
-    place = (atoms.positions[chosen], atoms.cell.array, atoms.pbc)
-    i, j, vectors = pair_vectors(*place, bin_width * n_bins, full=False)
+    i, j, vectors, alike = _pairs(atoms, first, second, bin_width * n_bins, full=False)
     bins = (np.linalg.norm(vectors, axis=1) / bin_width).astype(np.int64)
     keep = bins < n_bins
     if not alike:
@@ -107,10 +99,7 @@ def neighbour_vectors(
         owner (n_pairs,): which centre, as an index into `centres`, ascending;
         vectors (n_pairs, 3) in Å.
     """
-    alike = np.array_equal(centres, others)
-    chosen = centres if alike else np.concatenate([centres, others])
-    place = (atoms.positions[chosen], atoms.cell.array, atoms.pbc)
-    i, j, vectors = pair_vectors(*place, cutoff, full=True)
+    i, j, vectors, alike = _pairs(atoms, centres, others, cutoff, full=True)
     if not alike:
         keep = (i < len(centres)) & (j >= len(centres))
         i, vectors = i[keep], vectors[keep]

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 from ase import Atoms
 
 from dpa2calc.applications.shared.application import application
+from dpa2calc.applications.shared.structures import image_distance
 from dpa2calc.applications.shared.trajectory import Frames, TrajectoryLike, with_progress
 from dpa2calc.dynamics.averages import BlockAverage
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.figures import Axes, axes_for
-from dpa2calc.files.results import Result, ShownBySummary, library_versions, provenance
+from dpa2calc.files.results import Result, ShownBySummary, library_versions
 
-from .drawing import draw_curve, draw_references
+from .curves import draw_curve, draw_references, first_maximum, first_minimum, vertex
 from .pair_counts import (
     ElementsLike,
     cell_heights,
@@ -24,12 +26,11 @@ from .pair_counts import (
     indices_of,
     pair_histogram,
     parse_elements,
-    shortest_translation,
     volume_of,
 )
-from .peaks import first_maximum, first_minimum, vertex
 
 Normalisation: TypeAlias = Literal["auto", "N-1", "N"]
+Arrays: TypeAlias = tuple[npt.ArrayLike, npt.ArrayLike]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,14 +95,14 @@ class RadialDistribution(Result):
 
     def coordination_at(self, radius: float) -> tuple[float, float]:
         """Number of B within `radius` (Å) of an A, and its error, interpolated between bin edges."""
-        edges = np.concatenate([[0.0], self.upper_edges])
+        edges = self.upper_edges
         if not 0.0 <= radius <= edges[-1] + 1e-9:
             raise ConfigError(f"radius = {radius} Å is outside the range 0 to {edges[-1]:.3f} Å of this g(r)")
-        value = np.interp(radius, edges, np.concatenate([[0.0], self.coordination]))
-        error = np.interp(radius, edges, np.concatenate([[0.0], self.coordination_error]))
-        return float(value), float(error)
+        columns = (self.coordination, self.coordination_error)
+        value, error = (float(np.interp(radius, [0.0, *edges], [0.0, *column])) for column in columns)
+        return value, error
 
-    def compare(self, reference: RadialDistribution | tuple[Any, Any]) -> RadialComparison:
+    def compare(self, reference: RadialDistribution | Arrays) -> RadialComparison:
         """How far this curve is from a reference: first peak and mean absolute deviation of g.
 
         Args:
@@ -135,13 +136,16 @@ class RadialDistribution(Result):
             lines.append("  first minimum  not within the range")
         else:
             number, error = self.coordination_at(minimum)
-            lines.append(f"  first minimum  {minimum:.2f} Å")
-            lines.append(
-                f"  coordination   {number:.3f} ± {error:.3f} {self.pair[1]} within it of a {self.pair[0]}"
-            )
+            lines += [
+                f"  first minimum  {minimum:.2f} Å",
+                f"  coordination   {number:.3f} ± {error:.3f} {self.pair[1]} within it of a {self.pair[0]}",
+            ]
         return "\n".join(lines)
 
-    def plot(self, ax: Axes | None = None, *, reference: Any = None, label: str | None = None) -> Axes:
+    def plot(
+        self, ax: Axes | None = None, *, label: str | None = None,
+        reference: RadialDistribution | Arrays | Mapping[str, RadialDistribution | Arrays] | None = None,
+    ) -> Axes:  # fmt: skip
         """Draw g(r) with its error band; returns the axes.
 
         Args:
@@ -154,8 +158,7 @@ class RadialDistribution(Result):
         draw_references(ax, reference, _curve)
         draw_curve(ax, self.r, self.g, self.g_error, label or f"$g_\\mathrm{{{''.join(self.pair)}}}(r)$")
         ax.axhline(1.0, color="0.8", lw=0.8, zorder=0)
-        ax.set(xlabel="r (Å)", ylabel="g(r)", xlim=(0.0, self.upper_edges[-1]))
-        ax.set_ylim(bottom=0.0)
+        ax.set(xlabel="r (Å)", ylabel="g(r)", xlim=(0.0, self.upper_edges[-1]), ylim=(0.0, None))
         ax.legend(frameon=False, loc="upper right")
         return ax
 
@@ -193,16 +196,11 @@ def radial_distribution(
         >>> rdf = radial_distribution("md.traj", "O-O", r_max=6.0)
         >>> print(rdf.summary()); rdf.plot().figure.savefig("rdf.png")
     """
-    curves = radial_distributions(
-        trajectory,
-        [pair],
-        r_max=r_max,
-        bin_width=bin_width,
-        n_blocks=n_blocks,
-        normalisation=normalisation,
-        progress=progress,
-    )
-    return next(iter(curves.values()))
+    (curve,) = radial_distributions(
+        trajectory, [pair], r_max=r_max, bin_width=bin_width, n_blocks=n_blocks,
+        normalisation=normalisation, progress=progress,
+    ).values()  # fmt: skip
+    return curve
 
 
 @application
@@ -246,7 +244,7 @@ def radial_distributions(
         StructureError: a frame is not periodic in three directions, so it has no density.
         DataError: see Frames.
     """
-    frames = trajectory if isinstance(trajectory, Frames) else Frames(trajectory)
+    frames = Frames(trajectory)
     chosen = [parse_elements(pair, 2, "pair") for pair in pairs]
     if not bin_width > 0 or (r_max is not None and r_max < bin_width):
         raise ConfigError(
@@ -262,7 +260,7 @@ def radial_distributions(
         if number == 0:
             n_bins = _number_of_bins(atoms, r_max, bin_width)
             if normalisation == "auto":
-                rule = "N" if shortest_translation(atoms) < n_bins * bin_width else "N-1"
+                rule = "N" if image_distance(atoms.cell.array) < n_bins * bin_width else "N-1"
         for k, pair in enumerate(chosen):
             g, running, n_second = _one_frame(atoms, pair, volume, bin_width, n_bins, rule, where)
             averages[k].add(np.stack([g, running]))
@@ -313,11 +311,11 @@ def _result(
         n_frames=n_frames,
         n_blocks=min(average.n_blocks, n_frames),
         normalisation=rule if pair[0] == pair[1] else "N",
-        provenance=provenance(source=source, **library_versions("vesin")),
+        provenance={"source": source, **library_versions("vesin")},
     )
 
 
-def _curve(curve: Any) -> tuple[np.ndarray, np.ndarray]:
+def _curve(curve: RadialDistribution | Arrays) -> tuple[np.ndarray, np.ndarray]:
     """(r, g) of a RadialDistribution or of a pair of arrays."""
     if isinstance(curve, RadialDistribution):
         return curve.r, curve.g

@@ -7,7 +7,6 @@ structure, and followed by index, so that atoms may vibrate, drift, leave the ce
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,18 +106,14 @@ def _check_shell(reference: Atoms, index: int, cage: str, distances: np.ndarray,
         )
 
 
-_DIRECTIONS = np.array(
-    [v for v in itertools.product((-1, 0, 1), repeat=3) if any(v)], dtype=float
-)  # (26, 3): <100>, <110>, <111>
+# (26, 3): <100>, <110>, <111>
+_DIRECTIONS = np.array([v for v in itertools.product((-1, 0, 1), repeat=3) if any(v)], dtype=float)
 
 
 def direction_name(vector: np.ndarray, cell: np.ndarray, threshold: float = 0.0) -> str:
     """The nearest of [100], [110], [111] and their kin in the axes of the cell, such as "[0 0 -1]".
 
-    Args:
-        vector: (3,) Å.
-        cell: (3, 3) Å; its (normalised) vectors are the axes, so a cubic supercell serves as well.
-        threshold: a shorter vector gives "none".
+    A vector shorter than the threshold, in Å, gives "none".
     """
     if np.linalg.norm(vector) <= threshold:
         return "none"
@@ -127,9 +122,3 @@ def direction_name(vector: np.ndarray, cell: np.ndarray, threshold: float = 0.0)
     candidates /= np.linalg.norm(candidates, axis=1)[:, None]
     best = _DIRECTIONS[int(np.argmax(candidates @ vector))].astype(int)
     return "[" + " ".join(str(value) for value in best) + "]"
-
-
-def mean_by_element(cages: Cages, displacements: np.ndarray, symbols: list[str]) -> Mapping[str, np.ndarray]:
-    """Mean displacement vector of each element among the centres, (3,) Å."""
-    names = np.array([symbols[index] for index in cages.centres])
-    return {name: displacements[names == name].mean(axis=0) for name in sorted(set(names))}

@@ -53,22 +53,13 @@ class PhaseTransition(Result):
         formula: str,
         centre: str,
         pressure_gpa: float,
-        provenance: dict[str, Any],
     ) -> PhaseTransition:
         """Collect stages and locate the step of the order parameter on each branch."""
         target = np.array([stage.target for stage in stages])
         branch = tuple(stage.branch for stage in stages)
-        columns = {
+        columns: dict[str, Any] = {
             name: np.array([getattr(stage, name) for stage in stages])
-            for name in (
-                "temperature",
-                "lengths",
-                "angles",
-                "tetragonality",
-                "displacement",
-                "polar",
-                "local",
-            )
+            for name in "temperature lengths angles tetragonality displacement polar local".split()
         }
         enthalpy = np.array([stage.enthalpy for stage in stages]) / n_atoms
         order = columns["polar"].copy()
@@ -79,7 +70,7 @@ class PhaseTransition(Result):
         located = {}
         for which in dict.fromkeys(branch):
             mine = np.array([b == which for b in branch])
-            located[which] = find_step(target[mine], order[mine, 0], order[mine, 1])
+            located[which] = vars(find_step(target[mine], order[mine, 0], order[mine, 1]))
         return cls(
             formula=formula,
             n_atoms=n_atoms,
@@ -95,8 +86,7 @@ class PhaseTransition(Result):
             order=order,
             heat_capacity=_heat_capacity(branch, target, enthalpy),
             heat_capacity_fluctuation=variance / n_atoms / (units.kB * target) ** 2,
-            steps={which: vars(step).copy() for which, step in located.items()},
-            provenance=provenance,
+            steps=located,
         )
 
     def on(self, branch: str) -> np.ndarray:
@@ -109,14 +99,12 @@ class PhaseTransition(Result):
         Every branch that was run must show the step: one that does not come back on cooling is a structure
         that changed for good, or noise, and gives NaN with the reason. `steps` has the branches one by one.
         """
-        found = [step for step in self.steps.values() if np.isfinite(step["temperature"])]
-        if len(found) < len(self.steps):
-            branch, lacking = next((b, s) for b, s in self.steps.items() if not np.isfinite(s["temperature"]))
-            reason = lacking["reason"] + (f" on {branch}, but one on the other branch" if found else "")
-            return StepPosition(float("nan"), float("nan"), reason)
-        values = np.array([step["temperature"] for step in found])
-        errors = np.array([step["error"] for step in found])
-        error = np.sqrt((errors**2).mean() / len(found) + (np.ptp(values) / 2) ** 2)
+        lacking = {b: step["reason"] for b, step in self.steps.items() if step["reason"]}
+        for branch, reason in lacking.items():
+            other = f" on {branch}, but one on the other branch" if len(lacking) < len(self.steps) else ""
+            return StepPosition(float("nan"), float("nan"), reason + other)
+        values, errors = np.array([(step["temperature"], step["error"]) for step in self.steps.values()]).T
+        error = np.sqrt((errors**2).mean() / len(values) + (np.ptp(values) / 2) ** 2)
         return StepPosition(float(values.mean()), float(error), "")
 
     def hysteresis(self) -> tuple[float, float]:
@@ -128,17 +116,13 @@ class PhaseTransition(Result):
 
     def summary(self) -> str:
         """Transition temperature and a table of the stages."""
-        lines = [f"temperature scan of {self.formula} ({self.n_atoms} atoms) at {self._pressure()}"]
-        for branch, step in self.steps.items():
-            value = f"not determined: {step['reason']}"
-            if not step["reason"]:
-                value = f"{plus_minus(step['temperature'], step['error'])} K"
-            lines.append(f"step on {branch:10s} {value}")
-        whole = self.transition()
-        value = f"not determined: {whole.reason}"
-        if not whole.reason:
-            value = f"{plus_minus(whole.temperature, whole.error)} K"
-        lines.append(f"transition         {value}")
+        lines = [
+            f"temperature scan of {self.formula} ({self.n_atoms} atoms) at {self.pressure / units.GPa:g} GPa"
+        ]
+        named = {f"step on {branch:10s}": StepPosition(**step) for branch, step in self.steps.items()}
+        for name, step in {**named, "transition": self.transition()}.items():
+            value = f"{plus_minus(step.temperature, step.error)} K"
+            lines.append(f"{name:18s} {f'not determined: {step.reason}' if step.reason else value}")
         if np.isfinite(self.hysteresis()[0]):
             lines.append(f"hysteresis         {plus_minus(*self.hysteresis())} K")
         lines.append(f"order parameter: {self.order_name}")
@@ -155,62 +139,44 @@ class PhaseTransition(Result):
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Order parameter against temperature, with the step of each branch."""
-        ax = axes_for(ax)
-        for branch in self.steps:
-            mine = self.on(branch)
-            mark, color = _MARKS[branch]
-            order, error = self.order[mine].T[:2]
-            ax.errorbar(
-                self.target[mine], order, yerr=error, marker=mark, color=color, capsize=2, label=branch
-            )
-            step = self.steps[branch]
-            if np.isfinite(step["temperature"]):
+        ax = self._draw(ax, self.order, self.order_name)
+        for branch, step in self.steps.items():
+            if not step["reason"]:
                 low, high = step["temperature"] - step["error"], step["temperature"] + step["error"]
-                ax.axvspan(low, high, color=color, alpha=0.15, linewidth=0)
-        ax.set_xlabel("temperature (K)")
-        ax.set_ylabel(self.order_name)
-        ax.legend()
+                ax.axvspan(low, high, color=_MARKS[branch][1], alpha=0.15, linewidth=0)
         return ax
 
     def plot_lattice(self, ax: Axes | None = None) -> Axes:
         """Lattice parameters against temperature; full symbols on heating, open ones on cooling."""
         ax = axes_for(ax)
         for branch in self.steps:
-            mine = self.on(branch)
+            mine, up = self.on(branch), branch == "heating"
             for axis, name in enumerate("abc"):
                 ax.errorbar(
-                    self.target[mine],
-                    self.lengths[mine, axis, 0],
-                    yerr=self.lengths[mine, axis, 1],
-                    marker=_MARKS[branch][0],
-                    color=f"C{axis}",
-                    fillstyle="full" if branch == "heating" else "none",
-                    linestyle="-" if branch == "heating" else ":",
-                    label=name if branch == "heating" else None,
-                )
-        ax.set_xlabel("temperature (K)")
-        ax.set_ylabel("lattice parameter (Å)")
+                    self.target[mine], *self.lengths[mine, axis].T, marker=_MARKS[branch][0],
+                    color=f"C{axis}", fillstyle="full" if up else "none", linestyle="-" if up else ":",
+                    label=name if up else None,
+                )  # fmt: skip
+        ax.set(xlabel="temperature (K)", ylabel="lattice parameter (Å)")
         ax.legend()
         return ax
 
     def plot_heat_capacity(self, ax: Axes | None = None) -> Axes:
         """Heat capacity at constant pressure against temperature."""
         ax = axes_for(ax)
+        ax.axhline(3, color="k", linewidth=0.8, linestyle=":", label="3 kB")
+        return self._draw(ax, self.heat_capacity, "heat capacity (kB/atom)")
+
+    def _draw(self, ax: Axes | None, values: np.ndarray, name: str) -> Axes:
+        """Values with errors (n, 2) against temperature, branch by branch."""
+        ax = axes_for(ax)
         for branch in self.steps:
             mine = self.on(branch)
             mark, color = _MARKS[branch]
-            ax.errorbar(
-                self.target[mine], self.heat_capacity[mine, 0], yerr=self.heat_capacity[mine, 1],
-                marker=mark, color=color, capsize=2, label=branch,
-            )  # fmt: skip
-        ax.axhline(3, color="k", linewidth=0.8, linestyle=":", label="3 kB")
-        ax.set_xlabel("temperature (K)")
-        ax.set_ylabel("heat capacity (kB/atom)")
+            ax.errorbar(self.target[mine], *values[mine].T, marker=mark, color=color, capsize=2, label=branch)
+        ax.set(xlabel="temperature (K)", ylabel=name)
         ax.legend()
         return ax
-
-    def _pressure(self) -> str:
-        return f"{self.pressure / units.GPa:g} GPa"
 
 
 def _heat_capacity(branch: tuple[str, ...], target: np.ndarray, enthalpy: np.ndarray) -> np.ndarray:
@@ -218,9 +184,8 @@ def _heat_capacity(branch: tuple[str, ...], target: np.ndarray, enthalpy: np.nda
     result = np.full((len(target), 2), np.nan)
     for which in dict.fromkeys(branch):
         index = np.flatnonzero([name == which for name in branch])
-        for k in range(len(index)):
-            first, last = index[max(0, k - 1)], index[min(len(index) - 1, k + 1)]
-            width = (target[last] - target[first]) * units.kB
-            result[index[k], 0] = (enthalpy[last, 0] - enthalpy[first, 0]) / width
-            result[index[k], 1] = np.hypot(enthalpy[last, 1], enthalpy[first, 1]) / abs(width)
+        first, last = np.append(index[0], index[:-1]), np.append(index[1:], index[-1])  # neighbours
+        width = (target[last] - target[first]) * units.kB
+        result[index, 0] = (enthalpy[last, 0] - enthalpy[first, 0]) / width
+        result[index, 1] = np.hypot(enthalpy[last, 1], enthalpy[first, 1]) / np.abs(width)
     return result

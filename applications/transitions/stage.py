@@ -40,11 +40,7 @@ class Stage:
 def measure_stage(
     result: MDResult, branch: str, target: float, cages: Cages | None, repeats: np.ndarray, skip: float
 ) -> Stage:
-    """Average the part of a run after the fraction `skip`.
-
-    Raises:
-        ConfigError: fewer than 20 frames are left.
-    """
+    """Average the part of a run after the fraction `skip`; raises ConfigError with too few frames."""
     begin = skip * result.time_fs[-1]
     rows = result.time_fs >= begin
     pressure = float(result.config["pressure_gpa"]) * units.GPa
@@ -59,8 +55,7 @@ def measure_stage(
     longest = int(np.argmax(np.abs(mean_lengths - np.median(mean_lengths))))
     others = [k for k in range(3) if k != longest]
     ratio = lengths[:, longest] / lengths[:, others].mean(axis=1)
-    polar = np.linalg.norm(vectors, axis=1)  # (n_frames,)
-    displacement = np.array([_mean(column) for column in vectors.T])  # (3, 2)
+    displacement = _means(vectors)
     noise = 3 * float(np.linalg.norm(displacement[:, 1]))
     return Stage(
         branch=branch,
@@ -69,11 +64,11 @@ def measure_stage(
         enthalpy=_mean(enthalpy),
         enthalpy_variance=float(np.var(enthalpy)),
         volume=_mean(result.volume[rows]),
-        lengths=np.array([_mean(column) for column in lengths.T]),
-        angles=np.array([_mean(column) for column in angles.T]),
+        lengths=_means(lengths),
+        angles=_means(angles),
         tetragonality=_mean(ratio),
         displacement=displacement,
-        polar=_mean(polar),
+        polar=_mean(np.linalg.norm(vectors, axis=1)),
         local=_mean(local),
         direction=direction_name(displacement[:, 0], result.cell, noise) if cages else "",
         n_frames=len(lengths),
@@ -85,24 +80,22 @@ def _frames(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Lengths (n, 3), angles (n, 3), mean displacement (n, 3), mean |displacement| (n,) of the frames."""
     assert result.trajectory is not None
-    lengths, angles, vectors, local = [], [], [], []
+    rows: list[np.ndarray] = []
     with Trajectory(result.trajectory) as frames:
         for frame in frames:
             if frame.info["time_fs"] < begin:
                 continue
-            lengths.append(frame.cell.lengths() / repeats)
-            angles.append(frame.cell.angles())
             moved = cages.displacements(frame) if cages else np.full((1, 3), np.nan)
-            vectors.append(moved.mean(axis=0))
-            local.append(np.linalg.norm(moved, axis=1).mean())
-    n = len(lengths)
-    return (
-        np.array(lengths).reshape(n, 3),
-        np.array(angles).reshape(n, 3),
-        np.array(vectors).reshape(n, 3),
-        np.array(local),
-    )
+            local = np.linalg.norm(moved, axis=1).mean()
+            lengths = frame.cell.lengths() / repeats
+            rows.append(np.concatenate([lengths, frame.cell.angles(), moved.mean(axis=0), [local]]))
+    table = np.array(rows).reshape(-1, 10)
+    return table[:, :3], table[:, 3:6], table[:, 6:9], table[:, 9]
 
 
 def _mean(values: np.ndarray) -> tuple[float, float]:
     return float(np.mean(values)), series_error(values)
+
+
+def _means(columns: np.ndarray) -> np.ndarray:
+    return np.array([_mean(column) for column in columns.T])

@@ -31,16 +31,9 @@ def find_step(temperature: np.ndarray, order: np.ndarray, error: np.ndarray, see
     points about the best curve that never rises (isotonic regression): errors from short, correlated stages
     are too small, and points that go up and down show it. The fall over the steepest interval must exceed
     three times the noise of its two points, or the whole fall five times. Noise alone passes in less than
-    5 % of the cases, also where the errors given are half of the true ones. The error
-    of the position adds its scatter when the points move within their errors, and the width of the interval
-    over sqrt(12).
-
-    Args:
-        temperature: (n,) K, in any order. order: (n,). error: (n,) errors of `order`.
-        seed: of the resampling.
-
-    Returns:
-        A position, or NaN with a reason when the fall is noise, or even and to no less than half.
+    5 % of the cases, also where the errors given are half of the true ones. The error of the position adds
+    its scatter when the points move within their errors, and the width of the interval over sqrt(12). A fall
+    that is noise, or even and to no less than half, gives NaN with a reason.
     """
     by = np.argsort(temperature)
     x, y, s = temperature[by], order[by], np.nan_to_num(error[by])
@@ -55,12 +48,8 @@ def find_step(temperature: np.ndarray, order: np.ndarray, error: np.ndarray, see
     clear = fall[steepest] > 1.5 * expected or y[-edge:].mean() < 0.5 * y[:edge].mean()
     certain = fall[steepest] > 3 * noise[steepest] or total > 5 * np.median(noise)
     if not (total > 0 and clear and certain):
-        return StepPosition(
-            float("nan"),
-            float("nan"),
-            f"no step between {x[0]:g} and {x[-1]:g} K: the order parameter goes from {y[0]:.4g} "
-            f"to {y[-1]:.4g}",
-        )
+        goes = f"the order parameter goes from {y[0]:.4g} to {y[-1]:.4g}"
+        return StepPosition(np.nan, np.nan, f"no step between {x[0]:g} and {x[-1]:g} K: {goes}")
     rng = np.random.default_rng(seed)
     moved = [_steepest(x, y + s * rng.standard_normal(len(y))) for _ in range(SAMPLES)]
     width = x[steepest + 1] - x[steepest]
@@ -82,10 +71,7 @@ def _steepest(x: np.ndarray, y: np.ndarray) -> float:
     slopes = (y[:-1] - y[1:]) / np.diff(x)
     middle = (x[:-1] + x[1:]) / 2
     top = int(np.argmax(slopes))
-    first = last = top
-    while first > 0 and slopes[first - 1] > slopes[top] / 2:
-        first -= 1
-    while last < len(slopes) - 1 and slopes[last + 1] > slopes[top] / 2:
-        last += 1
-    part = slice(first, last + 1)
+    low = np.flatnonzero(slopes <= slopes[top] / 2)  # what ends the steep part on either side
+    before, after = low[low < top], low[low > top]
+    part = slice(before[-1] + 1 if len(before) else 0, after[0] if len(after) else None)
     return float(np.average(middle[part], weights=slopes[part]))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -14,37 +13,19 @@ from dpa2calc.applications.md.conservation import work_folder
 from dpa2calc.applications.md.md import run_md
 from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.structures import checked_copy, need_stress, positive
-from dpa2calc.dynamics.config import CellMotion
+from dpa2calc.dynamics.config import CellMotion, MDConfig
 from dpa2calc.dynamics.files import PathLike
+from dpa2calc.dynamics.result import MDResult
 from dpa2calc.dynamics.words import earlier_word
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.identity import Part, calculator_identity, structure_identity
-from dpa2calc.files.results import provenance
 
-from .off_centre import Cages, find_cages
+from .off_centre import find_cages
 from .result import PhaseTransition
 from .stage import Stage, measure_stage
 
-
-@dataclass(frozen=True, kw_only=True)
-class _Scan:
-    temperatures: tuple[float, ...]
-    cooling: bool
-    steps: int
-    skip: float
-    timestep_fs: float
-    pressure_gpa: float
-    cell_motion: CellMotion
-    thermostat_time_fs: float
-    barostat_time_fs: float
-    sample_interval: int
-    seed: int
-
-    def decisive(self) -> dict[str, Any]:
-        """The options that a resumed scan must keep; more temperatures and the way down may be added."""
-        free = ("temperatures", "cooling", "skip")
-        kept = {name: value for name, value in vars(self).items() if name not in free}
-        return {**kept, "cell_motion": earlier_word(self.cell_motion)}
+# options that a resumed scan must keep; more temperatures and the way down may be added
+_DECISIVE = ("steps", "timestep_fs", "pressure_gpa", "thermostat_time_fs", "barostat_time_fs", "seed")
 
 
 @application
@@ -100,11 +81,20 @@ def phase_transition(
     """
     start, calculator = checked_copy(atoms, what="phase_transition")
     need_stress(calculator, "phase_transition")
-    scan = _Scan(
-        temperatures=_temperatures(temperatures), cooling=cooling, timestep_fs=timestep_fs,
-        steps=_steps(picoseconds, timestep_fs), skip=_fraction(equilibration), pressure_gpa=pressure_gpa,
-        cell_motion=cell_motion, thermostat_time_fs=thermostat_time_fs, barostat_time_fs=barostat_time_fs,
-        sample_interval=sample_interval, seed=seed,
+    rising = np.asarray(temperatures, dtype=float)
+    if len(rising) < 5 or (np.diff(rising) <= 0).any() or rising[0] <= 0:
+        raise ConfigError(f"temperatures is {rising.tolist()}; give at least five, increasing, above 0 K")
+    if not 0 <= equilibration < 0.9:
+        raise ConfigError(
+            f"equilibration is {equilibration}; it is a fraction of each stage, from 0 to below 0.9"
+        )
+    positive("picoseconds", picoseconds)
+    positive("timestep_fs", timestep_fs)
+    config = MDConfig(
+        steps=round(picoseconds * 1000 / timestep_fs), ensemble="npt", timestep_fs=timestep_fs,
+        pressure_gpa=pressure_gpa, cell_motion=cell_motion, thermostat_time_fs=thermostat_time_fs,
+        barostat_time_fs=barostat_time_fs, velocities="new", seed=seed,
+        trajectory_interval=sample_interval, log_interval=sample_interval,
     )  # fmt: skip
     if min(repeats) < 1:
         raise ConfigError(f"repeats is {repeats}; give three whole numbers of at least 1")
@@ -113,86 +103,40 @@ def phase_transition(
         cages = find_cages(start if reference is None else reference, centre, cage, n_members)
         if not np.array_equal(cages.numbers, start.numbers):
             raise StructureError("reference has other atoms, or another order of them, than the structure")
+    options = {name: getattr(config, name) for name in _DECISIVE}
+    options |= {"cell_motion": earlier_word(cell_motion), "sample_interval": sample_interval}
     belongs: dict[str, Part] = {
         "structure": structure_identity(start),
         "calculator": calculator_identity(calculator),
-        "options": scan.decisive(),
+        "options": options,
     }
+    stages: list[Stage] = []
+    branches = {"heating": rising, "cooling": rising[::-1] if cooling else rising[:0]}
     with work_folder(folder, belongs) as place:
-        stages = _run(start, calculator, scan, cages, np.array(repeats), place, progress)
+        start.calc = calculator
+        for branch, temperature in ((name, float(t)) for name, row in branches.items() for t in row):
+            stem = place / f"{len(stages):03d}-{branch}-{temperature:g}K"
+            one = replace(config, temperature=temperature, seed=seed + len(stages))
+            result = _stage_run(start, one, branch, stem, progress)
+            stages.append(measure_stage(result, branch, temperature, cages, np.array(repeats), equilibration))
+            start.set_cell(result.cell)
+            start.set_positions(result.positions)
     return PhaseTransition.from_stages(
         stages,
         n_atoms=len(start),
         formula=start.get_chemical_formula(),
         centre=centre or "",
         pressure_gpa=pressure_gpa,
-        provenance=provenance(calculator, seed=seed, picoseconds=picoseconds, timestep_fs=timestep_fs),
     )
 
 
-def _run(
-    start: Atoms,
-    calculator: Any,
-    scan: _Scan,
-    cages: Cages | None,
-    repeats: np.ndarray,
-    place: Path,
-    progress: bool,
-) -> list[Stage]:
-    state = start.copy()
-    stages: list[Stage] = []
-    branches = [("heating", scan.temperatures)]
-    if scan.cooling:
-        branches.append(("cooling", scan.temperatures[::-1]))
-    for branch, temperatures in branches:
-        for temperature in temperatures:
-            number = len(stages)
-            stem = place / f"{number:03d}-{branch}-{temperature:g}K"
-            state.calc = calculator
-            result = run_md(
-                state,
-                steps=scan.steps,
-                ensemble="npt",
-                temperature=temperature,
-                pressure_gpa=scan.pressure_gpa,
-                cell_motion=scan.cell_motion,
-                timestep_fs=scan.timestep_fs,
-                thermostat_time_fs=scan.thermostat_time_fs,
-                barostat_time_fs=scan.barostat_time_fs,
-                velocities="new",
-                seed=scan.seed + number,
-                trajectory_interval=scan.sample_interval,
-                log_interval=scan.sample_interval,
-                trajectory=f"{stem}.traj",
-                log=f"{stem}.csv",
-                restart=f"{stem}.npz",
-                progress=progress,
-            )
-            if result.status != "finished":
-                raise StructureError(
-                    f"the stage at {temperature:g} K ({branch}) stopped: {result.reason}; use a shorter time "
-                    "step, a lower highest temperature, or a model that knows this material"
-                )
-            stages.append(measure_stage(result, branch, temperature, cages, repeats, scan.skip))
-            state.set_cell(result.cell)
-            state.set_positions(result.positions)
-    return stages
-
-
-def _temperatures(values: Sequence[float]) -> tuple[float, ...]:
-    found = tuple(float(value) for value in values)
-    if len(found) < 5 or any(b <= a for a, b in zip(found, found[1:])) or found[0] <= 0:
-        raise ConfigError(f"temperatures is {list(found)}; give at least five, increasing, above 0 K")
-    return found
-
-
-def _steps(picoseconds: float, timestep_fs: float) -> int:
-    positive("picoseconds", picoseconds)
-    positive("timestep_fs", timestep_fs)
-    return round(picoseconds * 1000 / timestep_fs)
-
-
-def _fraction(value: float) -> float:
-    if not 0 <= value < 0.9:
-        raise ConfigError(f"equilibration is {value}; it is a fraction of each stage, from 0 to below 0.9")
-    return value
+def _stage_run(atoms: Atoms, config: MDConfig, branch: str, stem: Path, progress: bool) -> MDResult:
+    result = run_md(
+        atoms, config, trajectory=f"{stem}.traj", log=f"{stem}.csv", restart=f"{stem}.npz", progress=progress
+    )
+    if result.status != "finished":
+        raise StructureError(
+            f"the stage at {config.highest_temperature():g} K ({branch}) stopped: {result.reason}; use a "
+            "shorter time step, a lower highest temperature, or a model that knows this material"
+        )
+    return result

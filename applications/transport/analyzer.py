@@ -11,10 +11,12 @@ from dpa2calc.applications.shared.structures import require
 from dpa2calc.structures.given import in_form
 
 if TYPE_CHECKING:
+    from pymatgen.analysis.diffusion.analyzer import DiffusionAnalyzer
+
     from .unwrapped import Paths
 
 
-def diffusion_analyzer(paths: Paths, temperature: float, **options: Any) -> Any:
+def diffusion_analyzer(paths: Paths, temperature: float, **options: Any) -> DiffusionAnalyzer:
     """A `pymatgen.analysis.diffusion.analyzer.DiffusionAnalyzer` on these paths.
 
     The drift is taken off already; other atoms stand still at their mean positions. Its errors are those of a

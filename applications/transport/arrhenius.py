@@ -8,16 +8,21 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from ase import units
 
 from dpa2calc.applications.shared.application import application
 from dpa2calc.dynamics.averages import student
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.figures import Axes, axes_for
-from dpa2calc.files.results import Result, provenance
+from dpa2calc.files.results import Result
 
 from .diffusion import CM2_PER_S, Diffusion
 
+_FITTED = (
+    "activation_energy", "activation_energy_error", "log_prefactor", "log_prefactor_error", "correlation",
+    "chi2_reduced",
+)  # fmt: skip
 Quantity = Literal["tracer", "collective"]
 
 
@@ -61,35 +66,34 @@ class Arrhenius(Result):
         return float(np.exp(log)), float(np.exp(log - width)), float(np.exp(log + width))
 
     def summary(self) -> str:
+        n = len(self.temperatures)
         lines = [
-            f"Arrhenius fit of {self.quantity} diffusion of {self.species}, {len(self.temperatures)} "
-            "temperatures",
+            f"Arrhenius fit of {self.quantity} diffusion of {self.species}, {n} temperatures",
+            f"  activation energy  {self._energy()}{f': {self.reason}' if self.reason else ''}",
         ]
-        if self.reason:
-            lines.append(f"  activation energy  not determined: {self.reason}")
-            return "\n".join(lines + self._table())
-        lines += [
-            f"  activation energy  {self.activation_energy:.3f} ± {self.activation_energy_error:.3f} eV",
-            f"  prefactor          {np.exp(self.log_prefactor) * CM2_PER_S:.2e} cm²/s "
-            f"(times or over {np.exp(self.log_prefactor_error):.2f})",
-        ]
-        if np.isfinite(self.chi2_reduced):
-            lines.append(f"  reduced chi²       {self.chi2_reduced:.2f}")
-        value, low, high = (x * CM2_PER_S for x in self.at(300.0))
-        lines.append(f"  D at 300 K         {value:.2e} cm²/s, 68 % in {low:.1e} to {high:.1e}")
-        return "\n".join(lines + self._table())
-
-    def _table(self) -> list[str]:
-        lines = []
+        if not self.reason:
+            value, low, high = (x * CM2_PER_S for x in self.at(300.0))
+            known = np.isfinite(self.chi2_reduced)
+            lines += [
+                f"  prefactor          {np.exp(self.log_prefactor) * CM2_PER_S:.2e} cm²/s "
+                f"(times or over {np.exp(self.log_prefactor_error):.2f})",
+                *([f"  reduced chi²       {self.chi2_reduced:.2f}"] if known else []),
+                f"  D at 300 K         {value:.2e} cm²/s, 68 % in {low:.1e} to {high:.1e}",
+            ]
         for t, d, e in zip(self.temperatures, self.values * CM2_PER_S, self.errors * CM2_PER_S):
             error = f" ± {e:.1e}" if np.isfinite(e) else ""
             number = f"{d:.3e}{error} cm²/s" if np.isfinite(d) else "not determined"
             lines.append(f"    {t:7.1f} K  {number}")
-        return lines
+        return "\n".join(lines)
+
+    def _energy(self) -> str:
+        known = f"{self.activation_energy:.3f} ± {self.activation_energy_error:.3f} eV"
+        return "not determined" if self.reason else known
 
     def plot(
-        self, ax: Axes | None = None, *, references: Mapping[str, Any] | None = None, label: str | None = None
-    ) -> Axes:
+        self, ax: Axes | None = None, *, label: str | None = None,
+        references: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]] | None = None,
+    ) -> Axes:  # fmt: skip
         """Draw D in cm²/s, logarithmic, against 1000/T with the fit and its 68 % band; returns the axes.
 
         Args:
@@ -109,9 +113,7 @@ class Arrhenius(Result):
         x = np.linspace(0.97 * 1000.0 / ends.max(), 1.03 * 1000.0 / ends.min(), 100)
         line = np.array([self.at(1000.0 / value) for value in x]) * CM2_PER_S  # (100, 3)
         colour = points[0].get_color()
-        energy = f"{self.activation_energy:.3f} ± {self.activation_energy_error:.3f} eV"
-        energy = "not determined" if self.reason else energy
-        ax.plot(x, line[:, 0], "-", color=colour, lw=1.2, label=f"fit, {energy}")
+        ax.plot(x, line[:, 0], "-", color=colour, lw=1.2, label=f"fit, {self._energy()}")
         ax.fill_between(x, line[:, 1], line[:, 2], color=colour, alpha=0.2, lw=0)
         for (text, (t, d)), marker in zip((references or {}).items(), "sD^v<>pPX*" * 5):
             ax.plot(1000.0 / np.atleast_1d(t), np.atleast_1d(d), marker, mfc="none", ms=6, label=text)
@@ -165,8 +167,19 @@ def arrhenius(
         temperatures = np.asarray(data, dtype=float)
     values = np.asarray(values, dtype=float)
     errors = np.full(len(values), np.nan) if errors is None else np.asarray(errors, dtype=float)
-    if results and np.isnan(values).any():
-        return _without_fit(results, quantity, temperatures, values, errors)
+    given: dict[str, Any] = {
+        "species": species, "quantity": quantity, "temperatures": temperatures, "values": values,
+        "errors": errors,
+    }  # fmt: skip
+    sources = {"sources": [result.provenance.get("source") for result in results]}
+    missing = np.flatnonzero(np.isnan(values)) if results else np.empty(0, dtype=int)
+    if len(missing):
+        first = results[missing[0]]
+        why = first.reason if quantity == "tracer" else first.collective_reason
+        reason = f"D at {', '.join(f'{t:g}' for t in temperatures[missing])} K is not determined ({why}), or "
+        reason += "leave that temperature out"
+        given |= dict.fromkeys(_FITTED, float("nan"))
+        return Arrhenius(**given, reason=reason, provenance=sources)
     _check(temperatures, values, errors)
 
     known = bool(np.isfinite(errors).all())
@@ -182,40 +195,14 @@ def arrhenius(
         scale = np.sqrt(chi2) * student(freedom)
     spread = np.sqrt(np.diag(covariance))
     return Arrhenius(
-        species=species,
-        quantity=quantity,
-        temperatures=temperatures,
-        values=values,
-        errors=errors,
+        **given,
         activation_energy=float(solution[1]),
         activation_energy_error=float(scale * spread[1]),
         log_prefactor=float(solution[0]),
         log_prefactor_error=float(scale * spread[0]),
         correlation=float(covariance[0, 1] / (spread[0] * spread[1])),
         chi2_reduced=chi2 if known else float("nan"),
-        provenance=provenance(sources=[result.provenance.get("source") for result in results]),
-    )
-
-
-def _without_fit(
-    results: list[Diffusion], quantity: str, temperatures: np.ndarray, values: np.ndarray, errors: np.ndarray
-) -> Arrhenius:
-    missing = np.isnan(values)
-    first = results[int(np.flatnonzero(missing)[0])]
-    why = first.reason if quantity == "tracer" else first.collective_reason
-    names = ("activation_energy", "activation_energy_error", "log_prefactor", "log_prefactor_error")
-    return Arrhenius(
-        species=first.species,
-        quantity=quantity,
-        temperatures=temperatures,
-        values=values,
-        errors=errors,
-        **dict.fromkeys(names, float("nan")),
-        correlation=float("nan"),
-        chi2_reduced=float("nan"),
-        reason=f"D at {', '.join(f'{t:g}' for t in temperatures[missing])} K is not determined ({why}), or "
-        "leave that temperature out",
-        provenance=provenance(sources=[result.provenance.get("source") for result in results]),
+        provenance=sources,
     )
 
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.cell import Cell
 from ase.io.cube import write_cube
 
 from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.trajectory import TrajectoryLike
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.atomic import atomic_path
-from dpa2calc.files.figures import axes_for
-from dpa2calc.files.results import Result, provenance
+from dpa2calc.files.figures import Axes, axes_for
+from dpa2calc.files.results import Result
 
 from .unwrapped import Drift, Paths, read_paths
 
@@ -58,15 +58,14 @@ class DensityMap(Result):
         visited = np.count_nonzero(self.density) / self.density.size
         shape = " x ".join(str(n) for n in self.density.shape)
         return (
-            f"density map of {self.n_atoms} {self.species}: {self.n_frames} frames on {shape} voxels, drift "
-            "of "
-            f"{self.drift} taken off\n  half the time is spent in {100 * half / flat.size:.2f} % of the "
-            "volume, "
-            f"{100 * visited:.1f} % was visited at all\n  highest density {self.density.max():.3f} 1/Å³, "
-            f"mean {self.density.mean():.4f} 1/Å³"
+            f"density map of {self.n_atoms} {self.species}: {self.n_frames} frames on {shape} voxels, "
+            f"drift of {self.drift} taken off\n"
+            f"  half the time is spent in {100 * half / flat.size:.2f} % of the volume, "
+            f"{100 * visited:.1f} % was visited at all\n"
+            f"  highest density {self.density.max():.3f} 1/Å³, mean {self.density.mean():.4f} 1/Å³"
         )
 
-    def plot(self, ax: Any = None, *, axis: int = 2, slab: tuple[float, float] = (0.0, 1.0)) -> Any:
+    def plot(self, ax: Axes | None = None, *, axis: int = 2, slab: tuple[float, float] = (0.0, 1.0)) -> Axes:
         """Draw the density summed along one cell axis, with the host atoms; returns the axes.
 
         Args:
@@ -83,30 +82,28 @@ class DensityMap(Result):
         n = self.density.shape[axis]
         layers = slice(round(slab[0] * n), max(round(slab[1] * n), round(slab[0] * n) + 1))
         chosen = np.moveaxis(self.density, axis, 2)[:, :, layers]
-        e1 = self.cell[u] / np.linalg.norm(self.cell[u])
-        e2 = self.cell[v] - (self.cell[v] @ e1) * e1
-        plane = np.stack([e1, e2 / np.linalg.norm(e2)], axis=1)  # (3, 2) Cartesian -> picture
-        a, b = self.cell[u] @ plane, self.cell[v] @ plane
-        area = abs(a[0] * b[1] - a[1] * b[0]) / (chosen.shape[0] * chosen.shape[1])
+        a, b = Cell(self.cell[[u, v, axis]]).standard_form()[0][:2, :2]  # the two vectors in the picture
         # voxel volume over its area in the picture turns a sum of densities into a column density
+        area = abs(a[0] * b[1]) / (chosen.shape[0] * chosen.shape[1])
         column = chosen.sum(axis=2) * self.voxel_volume / area  # 1/Å²
         s, t = np.meshgrid(*(np.linspace(0, 1, k + 1) for k in chosen.shape[:2]), indexing="ij")
         mesh = ax.pcolormesh(
             s * a[0] + t * b[0], s * a[1] + t * b[1], column, cmap="magma_r", rasterized=True
         )
         ax.figure.colorbar(mesh, ax=ax, label=f"{self.species} column density (1/Å²)", shrink=0.85)
-        self._draw_host(ax, axis, slab, (u, v), (a, b))
-        ax.set(
-            xlabel=f"along {'abc'[u]} (Å)", ylabel=f"in the {'abc'[u]}{'abc'[v]} plane (Å)", aspect="equal"
-        )
+        self._draw_host(ax, axis, slab, [u, v], np.array([a, b]))
+        names = "abc"[u], "abc"[v]
+        ax.set(xlabel=f"along {names[0]} (Å)", ylabel=f"in the {''.join(names)} plane (Å)", aspect="equal")
         return ax
 
-    def _draw_host(self, ax: Any, axis: int, slab: Any, uv: tuple[int, int], ab: Any) -> None:
+    def _draw_host(
+        self, ax: Axes, axis: int, slab: tuple[float, float], uv: list[int], ab: np.ndarray
+    ) -> None:
         if not self.host_symbols:
             return
         scaled = np.linalg.solve(self.cell.T, self.host_positions.T).T % 1.0
         inside = (scaled[:, axis] >= slab[0]) & (scaled[:, axis] <= slab[1])
-        where = scaled[:, [uv[0]]] * ab[0] + scaled[:, [uv[1]]] * ab[1]
+        where = scaled[:, uv] @ ab
         symbols = np.array(self.host_symbols)
         for element in sorted(set(self.host_symbols)):
             mask = inside & (symbols == element)
@@ -160,7 +157,7 @@ def density_map(
     )
     if not paths.pbc.all() or paths.volume == 0.0:
         raise StructureError("a density map needs a cell that is periodic in three directions")
-    if not spacing > 0.0 or len(fold) != 3 or min(fold) < 1:
+    if not spacing > 0.0 or min(fold) < 1:
         raise ConfigError(f"spacing = {spacing} Å must be > 0, and fold = {fold} three whole numbers >= 1")
     cell = paths.cell / np.array(fold)[:, None]
     edges = np.maximum(1.0, np.ceil(np.linalg.norm(cell, axis=1) / spacing - 1e-9))
@@ -181,7 +178,11 @@ def density_map(
         counts += np.bincount(flat, minlength=len(counts))
     n_cells = int(np.prod(fold))
     voxel_volume = paths.volume / n_cells / len(counts)
-    first_cell = _hosts_of_one_cell(paths, cell, fold)
+    # the host atoms of one of the folded cells, that at the corner; with a little slack, so that atoms on a
+    # face are not counted on both sides or on none by their vibrations
+    scaled = np.linalg.solve(cell.T, paths.host_positions.T).T
+    inside = ((scaled + 0.02) % np.array(fold) < 1.0).all(axis=1)
+    first_cell = np.flatnonzero(inside | (max(fold) == 1))
     return DensityMap(
         species=species,
         density=(counts / (paths.n_frames * n_cells * voxel_volume)).reshape(shape),
@@ -191,15 +192,5 @@ def density_map(
         n_frames=paths.n_frames,
         n_atoms=paths.n_atoms,
         drift=paths.drift,
-        provenance=provenance(source=paths.provenance.get("source")),
+        provenance={"source": paths.provenance.get("source")},
     )
-
-
-def _hosts_of_one_cell(paths: Paths, cell: np.ndarray, fold: tuple[int, int, int]) -> np.ndarray:
-    """Indices of the host atoms in one of the folded cells: those nearest its corner (0, 0, 0)."""
-    if max(fold) == 1 or not paths.host_symbols:
-        return np.arange(len(paths.host_symbols))
-    scaled = np.linalg.solve(cell.T, paths.host_positions.T).T
-    # a little slack, so that atoms on a face are not counted on both sides or on none by their vibrations
-    scaled = (scaled + 0.02) % np.array(fold)
-    return np.flatnonzero((scaled < 1.0).all(axis=1))

@@ -14,7 +14,7 @@ from dpa2calc.applications.shared.trajectory import TrajectoryLike
 from dpa2calc.dynamics.averages import block_error, check_blocks
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.figures import Axes, axes_for
-from dpa2calc.files.results import Result, plus_minus, provenance
+from dpa2calc.files.results import Result, plus_minus
 
 from .msd import choose_lags, ratio_error, slope_weights, squared_displacements
 from .unwrapped import WITHOUT_CELL, Drift, Paths, read_paths
@@ -92,31 +92,20 @@ class Diffusion(Result):
         ]
         if self.without_cell:
             lines.append(f"  {WITHOUT_CELL}")
-        if self.reason:
-            lines.append(f"  tracer D       not determined: {self.reason}")
-        else:
+        lines.append("  tracer D       " + _coefficient(self.tracer, self.tracer_error, self.reason))
+        if not self.reason:
             along = ", ".join(plus_minus(d, e) for d, e in zip(self.tracer_xyz, self.tracer_xyz_error))
-            lines.append("  tracer D       " + _coefficient(self.tracer, self.tracer_error))
             lines.append(f"    along x y z  {along}")
-        if self.collective is None or self.collective_error is None:
-            lines.append(
-                "  collective D   none: the mass centre of the only species stands still by definition"
-            )
-        elif self.collective_reason:
-            lines.append(f"  collective D   not determined: {self.collective_reason}")
-        else:
-            lines.append("  collective D   " + _coefficient(self.collective, self.collective_error))
-        for name, unit, value, error in (
-            ("Haven ratio  ", "", self.haven_ratio, self.haven_ratio_error),
-            ("conductivity ", " mS/cm (tracer)", self.conductivity, self.conductivity_error),
-            (
-                "conductivity ",
-                " mS/cm (collective)",
-                self.collective_conductivity,
-                self.collective_conductivity_error,
-            ),
+        lines.append(
+            "  collective D   " + _coefficient(self.collective, self.collective_error, self.collective_reason)
+        )
+        for name, field, unit in (
+            ("Haven ratio  ", "haven_ratio", ""),
+            ("conductivity ", "conductivity", " mS/cm (tracer)"),
+            ("conductivity ", "collective_conductivity", " mS/cm (collective)"),
         ):
-            if value is not None and error is not None:
+            value, error = getattr(self, field), getattr(self, f"{field}_error")
+            if value is not None:
                 number = plus_minus(value, error) if np.isfinite(value) else "not determined"
                 lines.append(f"  {name}  {number}{unit}")
         return "\n".join(lines)
@@ -127,21 +116,26 @@ class Diffusion(Result):
         name = label or self.species
         curves = [(f"{name} tracer", self.msd, self.msd_error, self.tracer)]
         if collective and self.collective_msd is not None and self.collective_msd_error is not None:
-            slope = self.collective if self.collective is not None else np.nan
-            curves.append((f"{name} collective", self.collective_msd, self.collective_msd_error, slope))
+            curves.append(
+                (f"{name} collective", self.collective_msd, self.collective_msd_error, self.collective or 0.0)
+            )
         window = (self.time >= self.fit[0] - 1e-9) & (self.time <= self.fit[1] + 1e-9)
         for text, msd, error, coefficient in curves:
             (line,) = ax.plot(self.time, msd, lw=1.6, label=text)
             ax.fill_between(self.time, msd - error, msd + error, color=line.get_color(), alpha=0.25, lw=0)
             t = self.time[window]
             ax.plot(t, msd[window].mean() + 6.0 * coefficient * (t - t.mean()), "k--", lw=1.0)
-        ax.set(xlabel="time (ps)", ylabel="mean-square displacement (Å²)", xlim=(0.0, self.time[-1]))
-        ax.set_ylim(bottom=0.0)
+        ax.set(xlabel="time (ps)", ylabel="mean-square displacement (Å²)")
+        ax.set(xlim=(0.0, self.time[-1]), ylim=(0.0, None))
         ax.legend(frameon=False)
         return ax
 
 
-def _coefficient(value: float, error: float) -> str:
+def _coefficient(value: float | None, error: float | None, reason: str) -> str:
+    if value is None or error is None:
+        return "none: the mass centre of the only species stands still by definition"
+    if reason:
+        return f"not determined: {reason}"
     return f"{plus_minus(value, error)} Å²/ps = ({value * CM2_PER_S:.3e} ± {error * CM2_PER_S:.1e}) cm²/s"
 
 
@@ -241,7 +235,7 @@ def diffusion(
         n_blocks=blocks_used,
         drift=paths.drift,
         without_cell=paths.without_cell,
-        provenance=provenance(source=paths.provenance.get("source")),
+        provenance={"source": paths.provenance.get("source")},
         **values,
     )
 
@@ -253,10 +247,8 @@ def nernst_einstein(
     if temperature is None or charge is None or paths.volume == 0.0:
         return None
     per_volume = paths.n_atoms / paths.volume * charge**2 * coefficient  # e² / (Å ps)
-    siemens_per_metre = (
-        per_volume / (units.kB * temperature) * units._e * 1e22
-    )  # e/(Å ps V) = 1.6e-19 * 1e22 S/m
-    return 10.0 * siemens_per_metre
+    # e/(Å ps V) = 1.6e-19 * 1e22 S/m, and 10 mS/cm are 1 S/m
+    return 10.0 * per_volume / (units.kB * temperature) * units._e * 1e22
 
 
 def _window(

@@ -22,13 +22,7 @@ def squared_displacements(paths: np.ndarray, lags: np.ndarray, n_blocks: int) ->
     All lags use the same origins t <= n_frames - 1 - max(lags), so that anything linear in the curve, such
     as a fitted slope, is the mean of its values in the blocks.
 
-    Args:
-        paths: unwrapped positions (n_frames, n_particles, 3).
-        lags: in frames, ascending (n_lags,).
-        n_blocks: consecutive blocks of origins of (nearly) equal number.
-
-    Returns:
-        (n_lags, n_blocks, 3), in the square of the paths' unit.
+    Of unwrapped positions (n_frames, n_particles, 3), at ascending lags in frames: (n_lags, n_blocks, 3).
     """
     n_origins = len(paths) - int(lags[-1])
     starts = np.array([part[0] for part in np.array_split(np.arange(n_origins), n_blocks)])
@@ -54,6 +48,4 @@ def ratio_error(numerator: np.ndarray, denominator: np.ndarray) -> float:
     """68 % half-width of mean(numerator) / mean(denominator) over blocks (n_blocks,), by leaving one out."""
     n_blocks = len(numerator)
     left = (numerator.sum() - numerator) / (denominator.sum() - denominator)
-    return student(n_blocks - 1) * float(
-        np.sqrt((n_blocks - 1) / n_blocks * np.sum((left - left.mean()) ** 2))
-    )
+    return student(n_blocks - 1) * float(np.sqrt((n_blocks - 1) * np.var(left)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from ase import Atoms
@@ -14,9 +14,12 @@ from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.trajectory import Frames, TrajectoryLike, with_progress
 from dpa2calc.applications.structure.pair_counts import indices_of
 from dpa2calc.errors import ConfigError, DataError, StructureError
-from dpa2calc.files.results import Result, provenance
+from dpa2calc.files.results import Result
 
 from .analyzer import diffusion_analyzer
+
+if TYPE_CHECKING:
+    from pymatgen.analysis.diffusion.analyzer import DiffusionAnalyzer
 
 Drift: TypeAlias = Literal["auto", "framework", "all", "none"]
 
@@ -83,7 +86,7 @@ class Paths(Result):
         """Whether the coordinates were taken as unwrapped only because no direction is periodic."""
         return self.wrapped and not self.pbc.any()
 
-    def to_pymatgen(self, temperature: float, **options: Any) -> Any:
+    def to_pymatgen(self, temperature: float, **options: Any) -> DiffusionAnalyzer:
         """A `DiffusionAnalyzer` of pymatgen, see `analyzer.diffusion_analyzer`; temperature in K."""
         return diffusion_analyzer(self, temperature, **options)
 
@@ -144,7 +147,7 @@ def read_paths(
                 f"these are the paths of {trajectory.species}, not of {species}; read them again"
             )
         return trajectory
-    frames = trajectory if isinstance(trajectory, Frames) else Frames(trajectory)
+    frames = Frames(trajectory)
     follower: _Follower | None = None
     for number, atoms in enumerate(with_progress(frames, f"{species} paths", progress)):
         if follower is None:
@@ -263,7 +266,7 @@ class _Follower:
             host_symbols=tuple(str(self.first.symbols[i]) for i in self.others),
             host_positions=(self.start[self.others] + self.host_sum / n_frames) @ cell,
             wrapped=self.wrapped,
-            provenance=provenance(source=self.name),
+            provenance={"source": self.name},
         )
 
     def _refuse_jumps(self) -> None:

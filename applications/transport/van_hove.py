@@ -15,7 +15,7 @@ from dpa2calc.applications.structure.pair_counts import cell_heights, check_bins
 from dpa2calc.dynamics.averages import BlockAverage
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import Axes
-from dpa2calc.files.results import Result, provenance
+from dpa2calc.files.results import Result
 from dpa2calc.structures.distances import pair_vectors
 
 from .unwrapped import WITHOUT_CELL, Drift, Paths, read_paths
@@ -74,24 +74,21 @@ class VanHove(Result):
         """
         import matplotlib.pyplot as plt
 
-        n = 1 if self.distinct_part is None else 2
-        if ax is None:
-            figure = plt.figure(figsize=(5.0, 3.0 * n), layout="constrained")
-            axes: list[Axes] = list(figure.subplots(n, 1, sharex=True, squeeze=False)[:, 0])
-        else:
-            axes = [ax]
         parts = [(self.self_part, self.self_error, "4πr²G$_s$(r, t) (1/Å)")]
         if self.distinct_part is not None and self.distinct_error is not None:
             parts.append((self.distinct_part, self.distinct_error, "G$_d$(r, t) / ρ"))
+        if ax is None:
+            figure = plt.figure(figsize=(5.0, 3.0 * len(parts)), layout="constrained")
+            axes: list[Axes] = list(figure.subplots(len(parts), 1, sharex=True, squeeze=False)[:, 0])
+        else:
+            axes = [ax]
         colours = plt.colormaps["viridis"](np.linspace(0.0, 0.9, len(self.time)))
         for axis, (values, errors, name) in zip(axes, parts):
             for k, t in enumerate(self.time):
                 axis.plot(self.r, values[k], color=colours[k], lw=1.5, label=f"{t:g} ps")
-                axis.fill_between(
-                    self.r, values[k] - errors[k], values[k] + errors[k], color=colours[k], alpha=0.2, lw=0
-                )
-            axis.set(ylabel=name, xlim=(0.0, self.r[-1]))
-            axis.set_ylim(bottom=0.0)
+                low, high = values[k] - errors[k], values[k] + errors[k]
+                axis.fill_between(self.r, low, high, color=colours[k], alpha=0.2, lw=0)
+            axis.set(ylabel=name, xlim=(0.0, self.r[-1]), ylim=(0.0, None))
         axes[-1].set_xlabel("r (Å)")
         axes[0].legend(frameon=False, fontsize=8)
         return axes[0]
@@ -133,8 +130,10 @@ def van_hove(
             f"lags_ps = {list(lags_ps)}: each must be from {paths.interval_ps:g} ps (one frame) to "
             f"{(paths.n_frames - 2) * paths.interval_ps:g} ps"
         )
-    atoms = Atoms(species, cell=paths.cell, pbc=paths.pbc)
-    widest = 0.5 * float(cell_heights(_reduced(atoms)).min()) if paths.pbc.all() else np.inf
+    widest = np.inf
+    if paths.pbc.all():
+        reduced = Atoms(cell=minkowski_reduce(paths.cell)[0])
+        widest = 0.5 * float(cell_heights(reduced).min())
     r_max = min(widest, 10.0) if r_max is None else r_max
     if not 0.0 < bin_width <= r_max or r_max > widest + 1e-9:
         raise ConfigError(
@@ -145,60 +144,39 @@ def van_hove(
     n_bins = int(r_max / bin_width + 1e-9)
     distinct = bool(paths.pbc.all()) and paths.n_atoms > 1
     origins = np.unique(np.linspace(0, paths.n_frames - 1 - lags.max(), n_origins).round().astype(int))
-    selves, others, moments = _averages(paths, lags, origins, distinct, n_blocks, bin_width, n_bins)
-    self_part = np.array([average.mean() for average in selves])
-    second, fourth = moments.T
+    selves, others, (second, fourth) = _averages(paths, lags, origins, distinct, n_blocks, bin_width, n_bins)
+    self_part = selves.mean()
+    moved = second > 1e-20  # Å², far below any vibration: the rounding of coordinates
     return VanHove(
         species=species,
         time=lags * paths.interval_ps,
         r=bin_width * (np.arange(n_bins) + 0.5),
         self_part=self_part,
-        self_error=np.array([average.error() for average in selves]),
-        distinct_part=np.array([average.mean() for average in others]) if distinct else None,
-        distinct_error=np.array([average.error() for average in others]) if distinct else None,
+        self_error=selves.error(),
+        distinct_part=others.mean() if distinct else None,
+        distinct_error=others.error() if distinct else None,
         beyond=1.0 - self_part.sum(axis=1) * bin_width,
-        non_gaussian=_non_gaussian(second, fourth),
+        non_gaussian=np.where(moved, 0.6 * fourth / np.where(moved, second, 1.0) ** 2 - 1.0, np.nan),
         n_origins=len(origins),
         n_blocks=min(n_blocks, len(origins)),
         without_cell=paths.without_cell,
-        provenance=provenance(source=paths.provenance.get("source")),
+        provenance={"source": paths.provenance.get("source")},
     )
 
 
-def _non_gaussian(second: np.ndarray, fourth: np.ndarray) -> np.ndarray:
-    """α₂ (n_lags,) from <r²> and <r⁴>; NaN where atoms moved by no more than the rounding of coordinates."""
-    moved = second > 1e-20  # Å², far below any vibration
-    return np.where(moved, 0.6 * fourth / np.where(moved, second, 1.0) ** 2 - 1.0, np.nan)
-
-
-def _reduced(atoms: Atoms) -> Atoms:
-    reduced = atoms.copy()
-    reduced.set_cell(minkowski_reduce(atoms.cell.array, atoms.pbc)[0])
-    return reduced
-
-
 def _averages(
-    paths: Paths,
-    lags: np.ndarray,
-    origins: np.ndarray,
-    distinct: bool,
-    n_blocks: int,
-    width: float,
+    paths: Paths, lags: np.ndarray, origins: np.ndarray, distinct: bool, n_blocks: int, width: float,
     n_bins: int,
-) -> tuple[list[BlockAverage], list[BlockAverage], np.ndarray]:
-    """For each lag the self and distinct parts, block by block, and the mean of d² and d⁴."""
-    selves, others = [], []
-    moments = np.zeros((len(lags), 2))
-    for k, lag in enumerate(lags):
-        own, other = BlockAverage(n_blocks), BlockAverage(n_blocks)
-        for origin in origins:
-            moved = np.linalg.norm(paths.displacements[origin + lag] - paths.displacements[origin], axis=1)
-            own.add(_histogram(moved, width, n_bins) / (paths.n_atoms * width))
-            moments[k] += np.mean(moved**2), np.mean(moved**4)
-            if distinct:
-                other.add(_distinct(paths, origin, origin + lag, width, n_bins))
-        selves.append(own)
-        others.append(other)
+) -> tuple[BlockAverage, BlockAverage, np.ndarray]:  # fmt: skip
+    """Self and distinct parts (n_lags, n_bins), block by block, and the means of d² and d⁴ (2, n_lags)."""
+    selves, others = BlockAverage(n_blocks), BlockAverage(n_blocks)
+    moments = np.zeros((2, len(lags)))
+    for origin in origins:
+        moved = np.linalg.norm(paths.displacements[origin + lags] - paths.displacements[origin], axis=2)
+        selves.add(np.array([_histogram(row, width, n_bins) for row in moved]) / (paths.n_atoms * width))
+        moments += (moved**2).mean(axis=1), (moved**4).mean(axis=1)
+        if distinct:
+            others.add(np.array([_distinct(paths, origin, origin + lag, width, n_bins) for lag in lags]))
     return selves, others, moments / len(origins)
 
 
@@ -210,9 +188,7 @@ def _histogram(distances: np.ndarray, bin_width: float, n_bins: int) -> np.ndarr
 def _distinct(paths: Paths, before: int, after: int, bin_width: float, n_bins: int) -> np.ndarray:
     """G_d / density (n_bins,) between the places in one frame and those of the other atoms in a later one."""
     n = paths.n_atoms
-    places = np.concatenate(
-        [paths.start + paths.displacements[before], paths.start + paths.displacements[after]]
-    )
+    places = (paths.start + paths.displacements[[before, after]]).reshape(-1, 3)  # (2 n, 3)
     i, j, vectors = pair_vectors(places, paths.cell, paths.pbc, bin_width * n_bins, full=False)
     low, high = np.minimum(i, j), np.maximum(i, j)
     crossing = (low < n) & (high >= n) & (high - n != low)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -45,12 +46,17 @@ class GraphSpec:
 
     @cached_property
     def type_of_number(self) -> np.ndarray:
-        """(119,) int64: type of each atomic number, -1 where the type map lacks it."""
-        table = np.full(max(atomic_numbers.values()) + 1, -1, dtype=np.int64)
-        for index, symbol in enumerate(self.type_map):
-            if atomic_numbers.get(symbol, 0) > 0:  # user-made type names have no atomic number
-                table[atomic_numbers[symbol]] = index
-        return table
+        """See `type_table`."""
+        return type_table(self.type_map)
+
+
+def type_table(type_map: Sequence[str]) -> np.ndarray:
+    """(119,) int64: type of each atomic number, -1 where the type map lacks it."""
+    table = np.full(max(atomic_numbers.values()) + 1, -1, dtype=np.int64)
+    for index, symbol in enumerate(type_map):
+        if atomic_numbers.get(symbol, 0) > 0:  # user-made type names have no atomic number
+            table[atomic_numbers[symbol]] = index
+    return table
 
 
 def type_indices(atoms: Atoms, spec: GraphSpec) -> np.ndarray:

@@ -122,3 +122,17 @@ def test_numbers_of_numpy_give_the_numbers_of_python():
     times = {"duration_fs": np.int64(200), "equilibration_fs": np.float32(10), "seed": np.int8(1)}
     kept = energy_conservation(copper(), np.array([1.0, 2.0]), **times, progress=False)
     assert len(kept.timesteps_fs) == 2
+
+
+def test_results_name_the_function_its_options_and_what_it_was_given():
+    atoms = bulk("Cu", cubic=True)
+    atoms.calc = EMT()
+    result = equation_of_state(atoms, strains=[-0.02, -0.01, 0.0, 0.01, 0.02], progress=False)
+    made = result.provenance
+    assert made["function"] == "equation_of_state" and made["calculator"] == "EMT"
+    assert made["fmax"] == 1e-4 and made["strains"] == [-0.02, -0.01, 0.0, 0.01, 0.02]
+    assert (
+        "progress" not in made
+        and "folder" not in made
+        and {"structure", "calculator"} <= set(made["identity"])
+    )

@@ -7,7 +7,7 @@ import pytest
 
 from dpa2calc.applications import RadialDistribution
 from dpa2calc.training import DistillResult, Errors, Evaluation, History, LearningCurve
-from dpa2calc.training.curve_points import Points
+from dpa2calc.training.learning_curve import Point, Points
 
 EARLIER = Path(__file__).parents[1] / "data" / "earlier"
 ERRORS = Errors(n_frames=4, n_atoms=12, energy_rmse=1.5, energy_mae=1.25, force_rmse=40.0, force_mae=30.0)
@@ -45,9 +45,8 @@ def test_distillation_is_written_as_before(tmp_path):
 
 def test_points_of_a_learning_curve(tmp_path):
     points = Points(EARLIER / "points.jsonl")
-    assert points.identities == [{"options": {"steps": 20}}]
-    assert [(p.scheme, p.n_frames, p.errors) for p in points.points] == [("scratch", 10, ERRORS)]
-    curve = LearningCurve("water", tuple(points.points))
+    assert points.found == [(Point("scratch", 10, ERRORS), {"options": {"steps": 20}})]
+    curve = LearningCurve("water", (points.found[0][0],))
     assert LearningCurve.load(curve.save(tmp_path / "curve.npz")) == curve
 
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.atomic import check_writable
@@ -26,7 +26,6 @@ from .sections import ModelSection, SetSection
 from .train import TrainConfig
 
 if TYPE_CHECKING:
-    from dpa2calc.training.data.checks.report import Finding
     from dpa2calc.training.data.sets import TrainingSet
 
 logger = logging.getLogger(__name__)
@@ -48,8 +47,8 @@ def read_run_file(
     path: PathLike | None,
     cls: type[Options],
     *,
-    changes: Mapping[str, Any] | None = None,
-    set_changes: Mapping[str, Any] | None = None,
+    changes: Mapping[str, object] | None = None,
+    set_changes: Mapping[str, object] | None = None,
     model: str | None = None,
     output: str | None = None,
 ) -> RunFile[Options]:
@@ -63,30 +62,21 @@ def read_run_file(
     Raises:
         ConfigError: the file is missing or no TOML, or a key or value is wrong; the key is named.
     """
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     root = Path.cwd()
     if path is not None:
         path = Path(path)
         root = path.resolve().parent
-        if not os.path.isfile(path):
-            raise ConfigError(f"there is no file {path}")
+        require_file(path)
         values = _read_deepmd(path, cls) if path.suffix in (".json", ".yaml", ".yml") else read_toml(path)
-    values.update(changes or {})
-    for name, value in (("model", model), ("output", output)):
-        if value is not None:
-            values[name] = value
+    given = {"model": model, "output": output}
+    values |= {**(changes or {}), **{name: value for name, value in given.items() if value is not None}}
+    check_keys(values, [*option_types(cls), "model", "sets", "output", "data"], "the run's files")
     sets = _table(values.pop("sets", {}), "sets")
     if set_changes:
-        sets = _with_set_changes(sets, dict(set_changes))
+        sets = _with_set_changes(sets, set_changes)
     given_model = values.pop("model", "small" if cls is TrainConfig else "default")
-    folder = values.pop("output", None)
-    data_root = convert(str, values.pop("data", "."), "data")
-    known = option_types(cls)
-    for key, value in values.items():
-        if key not in known:
-            raise ConfigError(unknown_key(key, value, [*known, "model", "sets", "output", "data"]))
-    if folder is None:
-        raise ConfigError("output is missing; name a folder for the run's files")
+    folder, data_root = values.pop("output"), values.pop("data", ".")
     if not sets:
         raise ConfigError("there is no [sets.NAME] section with train = [...]; name the training data")
     check_set_names(sets)
@@ -95,15 +85,30 @@ def read_run_file(
         sets={n: parse_options(SetSection, _section(n, s), f"sets.{n}") for n, s in sets.items()},
         model=_model_section(given_model),
         output=Path(convert(str, folder, "output")),
-        root=root / data_root,
+        root=root / convert(str, data_root, "data"),
     )
 
 
-def _table(value: Any, key: str) -> dict[str, Any]:
-    return typed(dict, value, key)
+def require_file(path: Path) -> None:
+    """Raise a ConfigError where there is no such file."""
+    if not os.path.isfile(path):
+        raise ConfigError(f"there is no file {path}")
 
 
-def _section(name: str, value: Any) -> dict[str, Any]:
+def check_keys(values: Mapping[str, object], known: list[str], what: str) -> None:
+    """Raise a ConfigError for an unknown key, or where there is no folder for `what` the run makes."""
+    for key, value in values.items():
+        if key not in known:
+            raise ConfigError(unknown_key(key, value, known))
+    if values.get("output") is None:
+        raise ConfigError(f"output is missing; name a folder for {what}")
+
+
+def _table(value: object, key: str) -> dict[str, object]:
+    return dict(typed(dict, value, key))
+
+
+def _section(name: str, value: object) -> dict[str, object]:
     """A `[sets.NAME]` table; `registered = true` fills in files, head, weight and card."""
     section = _table(value, f"sets.{name}")
     if section.get("registered") is not True:
@@ -131,7 +136,7 @@ def _section(name: str, value: Any) -> dict[str, Any]:
     return {**filled, **section}
 
 
-def _read_deepmd(path: Path, cls: type[TrainConfig]) -> dict[str, Any]:
+def _read_deepmd(path: Path, cls: type[TrainConfig]) -> dict[str, object]:
     """deepmd-kit's input.json in this package's words; options without effect are reported."""
     from dpa2calc.deepmd.input_json import read_input
 
@@ -147,28 +152,24 @@ def _read_deepmd(path: Path, cls: type[TrainConfig]) -> dict[str, Any]:
     return {**options, "sets": sets, "model": given.config}
 
 
-def _with_set_changes(sets: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+def _with_set_changes(sets: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, object]:
     if len(sets) > 1:
         raise ConfigError(
             f"{', '.join('--' + c for c in changes)} cannot be given on the command line for a file with "
             f"several sets ({', '.join(sets)}); write them into the file"
         )
-    name = next(iter(sets), changes.get("head") or "Default")
+    name = next(iter(sets), str(changes.get("head") or "Default"))
     return {name: {**_table(sets.get(name, {}), f"sets.{name}"), **changes}}
 
 
-def _model_section(value: Any) -> ModelSection | ModelConfig | str:
+def _model_section(value: object) -> ModelSection | ModelConfig | str:
     if isinstance(value, (str, ModelConfig)):
         return value
     return parse_options(ModelSection, _table(value, "model"), "model")
 
 
 def check_run(run: RunFile[TrainConfig]) -> None:
-    """Find out that a file or the model is missing before the first set is read.
-
-    Raises:
-        ConfigError: what is missing, by key; or a wrong part of `[model]`.
-    """
+    """Raise a ConfigError before any set is read where a file, the model or a part of it is missing."""
     check_paths(run)
     if isinstance(run.model, ModelSection) and run.model.start:
         trained_model(run.model.start, run.root)
@@ -179,12 +180,7 @@ def check_run(run: RunFile[TrainConfig]) -> None:
 
 
 def check_paths(run: RunFile[TrainConfig]) -> None:
-    """Find out that a file of frames is missing, or that the output folder cannot be written.
-
-    Raises:
-        ConfigError: what is missing, by key.
-        OutputError: no permission for the output folder, or a file in its place.
-    """
+    """Raise a ConfigError for a missing file of frames, an OutputError for a folder without permission."""
     check_writable(run.output, folder=True)
     for name, section in run.sets.items():
         for key in ("train", "validation", "test"):
@@ -199,72 +195,78 @@ def check_paths(run: RunFile[TrainConfig]) -> None:
 
 
 def load_sets(run: RunFile[TrainConfig]) -> tuple[dict[str, TrainingSet], dict[str, Dataset]]:
-    """Read, check, clean and split all sets of a file.
-
-    Returns:
-        training sets by name, and test sets by name.
+    """Read, check, clean and split all sets of a file: training sets by name, and test sets by name.
 
     Raises:
         ConfigError: see `check_run`.
         DataError: a file is damaged, or frames are unfit for training; they are named.
     """
-    from dpa2calc.training.data.checks.report import (
-        MISFIT,
-        check_dataset,
-        check_frames,
-        clean,
-        mark_checked,
-        require_sound,
-    )
-    from dpa2calc.training.data.sets import TrainingSet, check_labels
+    from dpa2calc.training.data.checks.report import check_frames
+    from dpa2calc.training.data.sets import TrainingSet
 
     check_run(run)
     training, test = {}, {}
     for name, section in run.sets.items():
-        data, held_out = _train_and_test(name, section, run.root)
-        check_labels(name, data)
-        report = check_dataset(data)
-        logger.info("%s", report.summary())
-        try:
-            data, dropped = clean(data, report, drop=section.drop, frames=section.drop_frames)
-        except DataError as error:
-            raise DataError(f"sets.{name}: {error}") from error
-        for kind in sorted({f.kind for f in dropped}):
-            places = {f.frame for f in dropped if f.kind == kind}
-            what = "stresses" if kind == MISFIT else "frames"
-            logger.warning("%s: left out %d %s: %s", name, len(places), what, kind)
-        require_sound(dataclasses.replace(report, findings=_kept(report.findings, dropped)))
-        mark_checked(data)
+        data, held = _train_and_test(name, section, run.root)
+        data = _clean(name, section, data)
         if section.max_frames:
             data = data.sample(min(section.max_frames, len(data)), seed=run.config.seed)
-        validation = None
         if section.validation:
-            validation = _read(section.validation, run.root, name, section, partial=True)
-            check_frames(f"sets.{name}.validation", validation)
-        if validation is None and section.validation_fraction > 0 and len(data) >= 20:
+            held["validation"] = _read(section.validation, run.root, name, section, partial=True)
+        for key, frames in held.items():
+            check_frames(f"sets.{name}.{key}", frames)
+        if "validation" not in held and section.validation_fraction > 0 and len(data) >= 20:
             share = 1.0 - section.validation_fraction
-            data, validation = data.split(share, seed=section.split_seed, by_group=section.by_group)
-        training[name] = TrainingSet(data, validation, head=section.head or name, weight=section.weight)
-        if held_out is not None:
-            test[name] = held_out
-            check_frames(f"sets.{name}.test", held_out)
+            data, held["validation"] = data.split(share, seed=section.split_seed, by_group=section.by_group)
+        head = section.head or name
+        training[name] = TrainingSet(data, held.get("validation"), head=head, weight=section.weight)
+        if "test" in held:
+            test[name] = held["test"]
     return training, test
 
 
-def _kept(findings: tuple[Finding, ...], dropped: tuple[Finding, ...]) -> tuple[Finding, ...]:
+def _clean(name: str, section: SetSection, data: Dataset) -> Dataset:
+    """The training frames, looked at, without those that the section drops."""
+    from dpa2calc.training.data.checks.report import (
+        MISFIT,
+        check_dataset,
+        clean,
+        mark_checked,
+        require_sound,
+    )
+    from dpa2calc.training.data.sets import check_labels
+
+    check_labels(name, data)
+    report = check_dataset(data)
+    logger.info("%s", report.summary())
+    try:
+        data, dropped = clean(data, report, drop=section.drop, frames=section.drop_frames)
+    except DataError as error:
+        raise DataError(f"sets.{name}: {error}") from error
+    for kind in sorted({f.kind for f in dropped}):
+        places = {f.frame for f in dropped if f.kind == kind}
+        what = "stresses" if kind == MISFIT else "frames"
+        logger.warning("%s: left out %d %s: %s", name, len(places), what, kind)
     gone = {f.frame for f in dropped}
-    return tuple(f for f in findings if f.frame not in gone)
+    kept = tuple(f for f in report.findings if f.frame not in gone)
+    require_sound(dataclasses.replace(report, findings=kept))
+    mark_checked(data)
+    return data
 
 
-def _train_and_test(name: str, section: SetSection, root: Path) -> tuple[Dataset, Dataset | None]:
-    """Training and test frames with corrected labels; near copies of training frames are moved to them."""
+def _train_and_test(name: str, section: SetSection, root: Path) -> tuple[Dataset, dict[str, Dataset]]:
+    """Training frames, and test frames if there are any; near copies of training frames are moved to them."""
     train = _read(section.train, root, name, section)
     if not section.test:
-        return train, None
-    test = _read(section.test, root, name, section, partial=True)
-    return moved(
-        train, test, to_train=section.test_to_train, drop_test=section.drop_test_frames, where=f"sets.{name}"
+        return train, {}
+    train, test = moved(
+        train,
+        _read(section.test, root, name, section, partial=True),
+        to_train=section.test_to_train,
+        drop_test=section.drop_test_frames,
+        where=f"sets.{name}",
     )
+    return train, {"test": test}
 
 
 def _read(

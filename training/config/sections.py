@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated
 
 from dpa2calc.files.options import at_least
 from dpa2calc.labels.names import LabelKeys
@@ -91,7 +91,7 @@ class ModelSection:
         str, "trained model to make larger, in place of a preset: `descriptor` adds to it, new sets get heads"
     ] = ""
     type_map: Annotated[tuple[str, ...], "elements; those of the data if not given"] = ()
-    descriptor: Annotated[dict[str, Any], "changes to the preset, by part: repinit, repformer, ..."] = field(
-        default_factory=dict
+    descriptor: Annotated[dict[str, object], "changes to the preset, by part: repinit, repformer, ..."] = (
+        field(default_factory=dict)
     )
-    fitting: Annotated[dict[str, Any], "changes to the fitting net"] = field(default_factory=dict)
+    fitting: Annotated[dict[str, object], "changes to the fitting net"] = field(default_factory=dict)

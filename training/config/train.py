@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -10,9 +11,8 @@ from typing import Annotated, Any, Literal
 from dpa2calc.files.options import at_least, settle
 from dpa2calc.model.config import check
 
-from .schedule import Prefactors, Schedule, ScheduleKind
-
 Optimizer = Literal["adam", "adamw", "soap"]
+ScheduleKind = Literal["exponential", "cosine", "constant"]
 Keep = Literal["best", "last"]
 
 
@@ -75,20 +75,24 @@ class TrainConfig:
     def __post_init__(self) -> None:
         settle(self)
         check(
-            self.weight_decay == 0 or self.optimizer != "adam",
+            self.optimizer != "adam" or not self.weight_decay,
             "weight_decay",
             self.weight_decay,
             "0 with optimizer 'adam'; choose 'adamw' or 'soap'",
         )
         check(0.0 <= self.ema_decay < 1.0, "ema_decay", self.ema_decay, "from 0 to below 1")
-        at_least(self, 1, "batch_atoms", "batches_per_step", "validate_every", "validation_frames")
-        at_least(self, 1, "checkpoint_every", "log_every", "statistics_frames", "prefetch")
+        at_least(self, 1, "steps", "batch_atoms", "batches_per_step", "validate_every", "validation_frames")
+        at_least(self, 1, "checkpoint_every", "log_every", "statistics_frames", "prefetch", "decay_steps")
+        at_least(self, 0, "early_stopping", "final_bias_frames", "shared_steps", "seed", "neighbor_cache_mb")
+        at_least(self, 0, "warmup_steps")
         for name in ("huber_delta", "gradient_clip", "gradient_clip_relative", "gradient_clip_batch"):
             value = getattr(self, name)
             check(value is None or value > 0, name, value, "above 0, or left out")
-        at_least(self, 0, "early_stopping", "final_bias_frames", "shared_steps", "seed", "neighbor_cache_mb")
-        self.make_schedule()
-        self.make_prefactors()
+        start, stop = self.learning_rate, self.learning_rate_stop
+        check(start > 0, "learning_rate", start, "above 0")
+        check(0 < stop <= start, "learning_rate_stop", stop, "above 0, not above learning_rate")
+        ends = [*self.prefactors(0.0), *self.prefactors(1.0)]
+        check(min(ends) >= 0 and max(ends) > 0, "prefactors", ends, "none below 0 and one above 0")
 
     @property
     def used_device(self) -> str:
@@ -112,23 +116,47 @@ class TrainConfig:
             return f"cuda:{int(rank) % torch.cuda.device_count()}"
         return chosen
 
-    def make_schedule(self) -> Schedule:
-        """The learning-rate schedule of these options."""
-        return Schedule(
-            kind=self.schedule,
-            start=self.learning_rate,
-            stop=self.learning_rate_stop,
-            steps=self.steps,
-            decay_steps=self.decay_steps,
-            warmup_steps=self.warmup_steps,
-        )
+    def rate_fraction(self, step: int) -> float:
+        """Learning rate over its start value at a step counted from 0, without the warm-up.
 
-    def make_prefactors(self) -> Prefactors:
-        """The loss prefactors of these options."""
-        ends = [
-            f"{quantity}_{end}" for quantity in ("energy", "force", "virial") for end in ("start", "limit")
-        ]
-        return Prefactors(**{name: getattr(self, name.replace("_", "_prefactor_")) for name in ends})
+        exponential, as deepmd-kit computes it: rate^(floor(step / decay_steps)) with
+        rate = (stop / start)^(decay_steps / steps); steps are those after the warm-up. decay_steps 1 lowers
+        it at every step, the paper's protocol uses 5000. cosine: half a cosine from start to stop. Both would
+        reach `learning_rate_stop` at the step after the last one.
+        """
+        if self.schedule == "constant":
+            return 1.0
+        total = self.steps - self._warmup
+        done = min(max(step - self._warmup, 0), total)
+        low = self.learning_rate_stop / self.learning_rate
+        if self.schedule == "cosine":
+            return low + (1.0 - low) * 0.5 * (1.0 + math.cos(math.pi * done / total))
+        interval = self.decay_steps
+        if interval >= total:  # no fall would come; deepmd-kit replaces it in the same way
+            interval = 100 if total // 10 > 100 else total // 100 + 1
+        return max(low ** (done // interval * interval / total), low)
+
+    def learning_rate_at(self, step: int) -> float:
+        """Learning rate of a step counted from 0, with a linear warm-up over at most a fifth of all steps."""
+        warm = min((step + 1) / self._warmup, 1.0) if self._warmup else 1.0
+        return self.learning_rate * self.rate_fraction(step) * warm
+
+    @property
+    def _warmup(self) -> int:
+        return min(self.warmup_steps, self.steps // 5)
+
+    def prefactors(self, fraction: float) -> tuple[float, float, float]:
+        """Weights of energy, force and virial in the loss: limit (1 - fraction) + start fraction.
+
+        Args:
+            fraction: learning rate over its start value, see `rate_fraction` (paper, section 4.3).
+        """
+        energy, force, virial = (
+            getattr(self, f"{name}_prefactor_limit") * (1.0 - fraction)
+            + getattr(self, f"{name}_prefactor_start") * fraction
+            for name in ("energy", "force", "virial")
+        )
+        return energy, force, virial
 
     @property
     def learns_virials(self) -> bool:
@@ -144,20 +172,20 @@ class TrainConfig:
     @classmethod
     def paper(cls, **changes: Any) -> TrainConfig:
         """The protocol of the paper's section S9: 10^6 steps, batch of one frame, 2e-4 to 3e-8."""
-        values: dict[str, Any] = {
-            "steps": 1_000_000,
-            "batch_atoms": 1,
-            "optimizer": "adam",
-            "schedule": "exponential",
-            "warmup_steps": 0,
-            "gradient_clip_relative": None,
-            "ema_decay": 0.0,
-            "final_bias_frames": 0,
-            "learning_rate": 2e-4,
-            "learning_rate_stop": 3e-8,
-            "decay_steps": 5000,
-        }
-        return cls(**{**values, **changes})
+        protocol = cls(
+            steps=1_000_000,
+            batch_atoms=1,
+            optimizer="adam",
+            schedule="exponential",
+            warmup_steps=0,
+            gradient_clip_relative=None,
+            ema_decay=0.0,
+            final_bias_frames=0,
+            learning_rate=2e-4,
+            learning_rate_stop=3e-8,
+            decay_steps=5000,
+        )
+        return protocol.replace(**changes)
 
     def replace(self, **changes: Any) -> TrainConfig:
         """The same with some options changed."""
@@ -171,7 +199,6 @@ class FinetuneConfig(TrainConfig):
     steps: Annotated[int, "number of optimiser steps"] = 5000
     learning_rate: Annotated[float, "learning rate at the start"] = 5e-3
     warmup_steps: Annotated[int, "steps over which the learning rate rises (at most a fifth)"] = 100
-    ema_decay: Annotated[float, "decay of the running average of the weights (0 = no average)"] = 0.99
     validate_every: Annotated[int, "steps between validations"] = 500
     start_head: Annotated[str, "a head's name, 'best' (least zero-shot error) or 'fresh'"] = "best"
     zero_shot_frames: Annotated[int, "frames for the choice of head and the bias fit"] = 100

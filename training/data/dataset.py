@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -28,6 +27,7 @@ from dpa2calc.labels.names import (
     unread_labels,
 )
 from dpa2calc.structures.given import as_atoms
+from dpa2calc.structures.graph_spec import type_table
 
 from .frame import Frame, frame_from_atoms
 from .readers import PathLike, iread_atoms
@@ -47,7 +47,7 @@ class Dataset:
 
     frames: tuple[Frame, ...]
     name: str = "data"
-    info: dict[str, Any] = field(default_factory=dict)
+    info: dict[str, object] = field(default_factory=dict)
     unread_labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
@@ -67,8 +67,7 @@ class Dataset:
                 a name that was given.
         """
         paths = as_atoms(paths)
-        single = isinstance(paths, (str, bytes, os.PathLike, Atoms))
-        several: list[Any] = [paths] if single else list(paths)  # type: ignore[arg-type]
+        several = [paths] if isinstance(paths, (str, bytes, os.PathLike, Atoms)) else list(paths)
         if not several:
             raise DataError("no file was named; name at least one, or pass Atoms")
         first = next((str(item) for item in several if isinstance(item, (str, os.PathLike))), "data")
@@ -139,12 +138,9 @@ class Dataset:
         keys = [f.group for f in self.frames] if by_group else [str(i) for i in range(len(self))]
         sizes = Counter(keys)  # in the order in which they first occur
         names = list(sizes)
-        target, taken, first = fraction * len(self), 0, set()
-        for position in rng.permutation(len(names)):
-            if taken >= target:
-                break
-            first.add(names[position])
-            taken += sizes[names[position]]
+        order = [names[place] for place in rng.permutation(len(names))]
+        enough = np.searchsorted(np.cumsum([sizes[name] for name in order]), fraction * len(self)) + 1
+        first = set(order[:enough])
         inside = [i for i, key in enumerate(keys) if key in first]
         outside = [i for i, key in enumerate(keys) if key not in first]
         if not outside or not inside:
@@ -171,12 +167,12 @@ class Dataset:
 
     def compositions(self, type_map: Sequence[str]) -> np.ndarray:
         """Number of atoms of each type in each frame, (n_frames, n_types) float64."""
-        lookup = type_lookup(type_map)
-        counts = [np.bincount(lookup[f.numbers], minlength=len(type_map)) for f in self.frames]
+        table = type_table(type_map)
+        counts = [np.bincount(table[f.numbers], minlength=len(type_map)) for f in self.frames]
         return np.array(counts, dtype=np.float64)
 
 
-def _structures(several: Sequence[Any], name: str) -> Iterator[tuple[Atoms, str]]:
+def _structures(several: Sequence[object], name: str) -> Iterator[tuple[Atoms, str]]:
     """Structures with their source, from files and Atoms."""
     for number, item in enumerate(map(as_atoms, several)):
         if isinstance(item, Atoms):
@@ -198,18 +194,6 @@ def spread_frames(dataset: Dataset, n: int, *, seed: int = 0) -> list[int]:
     if len(dataset) <= n:
         return list(range(len(dataset)))
     return sorted(int(i) for i in np.random.default_rng(seed).permutation(len(dataset))[:n])
-
-
-def type_lookup(type_map: Sequence[str]) -> np.ndarray:
-    """Table from atomic number to position in the type map; -1 where the element is not in it.
-
-    Names of a type map that are no elements (HW, OW) belong to no atom of a data set.
-    """
-    table = np.full(len(chemical_symbols), -1, dtype=np.int64)
-    for position, symbol in enumerate(type_map):
-        if symbol in chemical_symbols:
-            table[chemical_symbols.index(symbol)] = position
-    return table
 
 
 def check_set_names(names: Iterable[str]) -> None:

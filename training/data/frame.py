@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from ase import Atoms
@@ -142,7 +142,7 @@ def _require_understood(atoms: Atoms) -> None:
         )
 
 
-def _parameters(value: Any, rows: int, name: str) -> np.ndarray | None:
+def _parameters(value: object, rows: int, name: str) -> np.ndarray | None:
     """(k,) frame parameters, or (n_atoms, k) atomic parameters."""
     if value is None or rows == 0:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -47,6 +47,11 @@ class TrainingSet:
         return {"": self.validation} if isinstance(self.validation, Dataset) else dict(self.validation)
 
 
+def whole_sets(sets: Mapping[str, TrainingSet | Dataset]) -> dict[str, TrainingSet]:
+    """The sets with a TrainingSet around each bare dataset."""
+    return {n: s if isinstance(s, TrainingSet) else TrainingSet(s) for n, s in sets.items()}
+
+
 @dataclass(frozen=True)
 class TrainingData:
     """All sets of a run by name, checked against the potential's heads and type map."""
@@ -64,7 +69,7 @@ class TrainingData:
         """
         if not sets:
             raise ConfigError("there is no training set; name at least one")
-        whole = {n: s if isinstance(s, TrainingSet) else TrainingSet(s) for n, s in sets.items()}
+        whole = whole_sets(sets)
         check_set_names(whole)
         names = [h.name for h in config.heads]
         heads = {}
@@ -90,11 +95,9 @@ def _check_set(name: str, item: TrainingSet, config: ModelConfig) -> None:
     if len(item.train) == 0:
         raise DataError(f"set {name!r} has no training frames")
     head = next(head for head in config.heads if head.name == (item.head or name))
-    parts = {f"set {name!r}": item.train}
-    parts |= {
-        f"set {name!r}, validation{f' {own}' if own else ''}": d for own, d in item.validation_sets().items()
-    }
-    for title, part in parts.items():
+    titles = {f"validation {own}".strip(): part for own, part in item.validation_sets().items()}
+    for title, part in (("", item.train), *titles.items()):
+        title = f"set {name!r}, {title}".removesuffix(", ")
         check_type_map(part, config)
         check_frames(title, part)
         for frame in part:
@@ -123,11 +126,10 @@ def warn_of_misfits(data: TrainingData) -> None:
         found = stress_misfits(item.train)
         if found:
             more = f" (and {len(found) - 1} more groups of frames)" if len(found) > 1 else ""
-            mend = (
-                "drop = ['stress misfit'] in [sets.NAME], or clean(data, drop=('stress misfit',)), leaves "
-                "these stresses out"
-            )
-            logger.warning("%s: %s%s. %s", name, found[0], more, mend)
+            logger.warning(
+                "%s: %s%s. drop = ['stress misfit'] in [sets.NAME], or clean(data, drop=('stress misfit',)), "
+                "leaves these stresses out", name, found[0], more
+            )  # fmt: skip
 
 
 def check_type_map(dataset: Dataset, config: ModelConfig) -> None:
@@ -182,17 +184,15 @@ def model_for(
     name: str, sets: Mapping[str, TrainingSet | Dataset], *, type_map: tuple[str, ...] | None = None
 ) -> ModelConfig:
     """A preset with one head for each of the sets' heads, and the elements that occur as type map."""
-    whole = {n: s if isinstance(s, TrainingSet) else TrainingSet(s) for n, s in sets.items()}
     elements: dict[str, set[str]] = {}
-    for set_name, item in whole.items():
+    for set_name, item in whole_sets(sets).items():
         elements.setdefault(item.head or set_name, set()).update(item.train.elements)
-    if type_map is None:
-        type_map = _by_number(set().union(*elements.values()))
-    heads = tuple(HeadConfig(name=head, elements=_by_number(seen)) for head, seen in elements.items())
-    return preset(name, type_map).with_heads(heads)
+    heads = tuple(HeadConfig(name=head, elements=by_number(seen)) for head, seen in elements.items())
+    return preset(name, type_map or by_number(set().union(*elements.values()))).with_heads(heads)
 
 
-def _by_number(symbols: set[str]) -> tuple[str, ...]:
+def by_number(symbols: Iterable[str]) -> tuple[str, ...]:
+    """Chemical symbols, by atomic number."""
     return tuple(sorted(symbols, key=atomic_numbers.__getitem__))
 
 
@@ -200,9 +200,7 @@ def with_seen_elements(config: ModelConfig, data: TrainingData) -> ModelConfig:
     """The configuration with each head's `elements` extended by those of its training sets."""
     heads = []
     for position, head in enumerate(config.heads):
-        seen = set(head.elements)
-        for name, item in data.sets.items():
-            if data.heads[name] == position:
-                seen |= set(item.train.elements)
-        heads.append(dataclasses.replace(head, elements=_by_number(seen)))
+        own = (item for name, item in data.sets.items() if data.heads[name] == position)
+        seen = {*head.elements, *(e for item in own for e in item.train.elements)}
+        heads.append(dataclasses.replace(head, elements=by_number(seen)))
     return config.with_heads(tuple(heads))

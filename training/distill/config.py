@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, cast, get_args
 
 from dpa2calc.dynamics.words import current_word, earlier_word
 from dpa2calc.errors import ConfigError
-from dpa2calc.files.options import parse_options, settle
-from dpa2calc.files.typed import as_written, shown, unknown_key
+from dpa2calc.files.options import at_least, parse_options, settle
+from dpa2calc.files.typed import as_written, build, shown
 from dpa2calc.model.config import check
 
 Ensemble = Literal["nve", "nvt", "npt"]
@@ -54,15 +55,13 @@ class MDCondition:
             check(getattr(self, name) > 0, f"md.{name}", getattr(self, name), "at least 1")
         check(self.sample_interval <= self.steps, "md.sample_interval", self.sample_interval, "up to steps")
 
-    def stored(self) -> dict[str, Any]:
+    def stored(self) -> dict[str, object]:
         """All options as files on disk have them, in the words of every version."""
         return {**dataclasses.asdict(self), "cell": earlier_word(self.cell)}
 
     def points(self) -> Iterator[tuple[float, float]]:
         """Every (temperature K, pressure GPa)."""
-        for temperature in self.temperature:
-            for pressure in self.pressure:
-                yield temperature, pressure
+        return itertools.product(self.temperature, self.pressure)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,47 +101,48 @@ class DistillConfig:
         check(0 < self.accurate_share <= 1, "accurate_share", self.accurate_share, "above 0, up to 1")
         check(0 <= self.min_change < 1, "min_change", self.min_change, "from 0 to below 1")
         check(self.temperature_limit > 1, "temperature_limit", self.temperature_limit, "above 1")
-        for name in ("frames_per_round", "max_rounds", "patience"):
-            check(getattr(self, name) > 0, name, getattr(self, name), "at least 1")
-        for name in ("perturbed", "contacts", "later_steps", "later_learning_rate", "final_steps", "seed"):
-            check(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
+        at_least(self, 1, "frames_per_round", "max_rounds", "patience")
+        at_least(
+            self, 0, "perturbed", "contacts", "later_steps", "later_learning_rate", "final_steps", "seed"
+        )
 
     @property
     def drivers(self) -> tuple[Driver, ...]:
         """Who moves the atoms, one after the other."""
         return ("teacher", "student") if self.explore_with == "both" else (self.explore_with,)
 
-    def replace(self, **changes: Any) -> DistillConfig:
+    def replace(self, **changes: object) -> DistillConfig:
         """The same with some options changed.
 
         Raises:
             ConfigError: an unknown name (the nearest is suggested) or a wrong value.
         """
-        known = [field.name for field in dataclasses.fields(self)]
-        for name, value in changes.items():
-            if name not in known:
-                raise ConfigError(unknown_key(name, value, known))
-        return dataclasses.replace(self, **changes)
+        same = build(DistillConfig, {**vars(self), **changes}, read=lambda hint, value, name: value)
+        return cast(DistillConfig, same)  # checked by `settle`
 
 
-def conditions_of(md: Any) -> tuple[MDCondition, ...]:
+def conditions_of(md: object) -> tuple[MDCondition, ...]:
     """One condition or several, as `MDCondition` or as mappings of its options.
 
     Raises:
         ConfigError: there is none, or a key or value is wrong.
     """
-    one = isinstance(md, (MDCondition, Mapping, str)) or not isinstance(md, Iterable)
-    several = [md] if one else list(md)
-    if not all(isinstance(item, (MDCondition, Mapping)) for item in several):
-        raise ConfigError(
-            f"md = {shown(md)} is not allowed; allowed: an MDCondition, a table of its options, or a list of "
-            "them"
-        )
+    several: list[object] = [md]
+    if isinstance(md, Iterable) and not isinstance(md, (Mapping, str)):
+        several = list(md)
     if not several:
         raise ConfigError("md is empty; give at least one condition, such as MDCondition(temperature=(300,))")
-    return tuple(item if isinstance(item, MDCondition) else _condition(item) for item in several)
+    found = []
+    for item in several:
+        if not isinstance(item, (MDCondition, Mapping)):
+            raise ConfigError(
+                f"md = {shown(md)} is not allowed; allowed: an MDCondition, a table of its options, or a "
+                "list of them"
+            )
+        found.append(item if isinstance(item, MDCondition) else _condition(item))
+    return tuple(found)
 
 
-def _condition(options: Mapping[str, Any]) -> MDCondition:
+def _condition(options: Mapping[str, object]) -> MDCondition:
     words = {k: current_word(v, get_args(CellMotion), "md.cell") for k, v in options.items() if k == "cell"}
     return parse_options(MDCondition, {**options, **words}, "md")

@@ -10,7 +10,8 @@ print(result.summary())
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+
+from ase.calculators.calculator import Calculator
 
 from dpa2calc.ambient import own_modes
 from dpa2calc.training.config.train import DEFAULTS, TrainConfig
@@ -25,17 +26,17 @@ from .setup import StartFrames, Student
 
 @own_modes()
 def distill(
-    teacher: Any,
+    teacher: Calculator,
     start_frames: StartFrames,
     student: Student = "dpa1-l0",
     *,
-    md: MDCondition | Mapping[str, Any] | Sequence[MDCondition | Mapping[str, Any]],
+    md: MDCondition | Mapping[str, object] | Sequence[MDCondition | Mapping[str, object]],
     output: PathLike,
     train: TrainConfig = DEFAULTS,
     config: DistillConfig | None = None,
     test: Dataset | None = None,
     progress: bool = True,
-    **options: Any,
+    **options: object,
 ) -> DistillResult:
     """Teach a small model what a large one knows, where the application needs it.
 

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, TypeVar
 
 from ase import Atoms
+from ase.calculators.calculator import Calculator
 
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.options import convert, parse_options, read_toml
 from dpa2calc.files.patterns import expanded
-from dpa2calc.files.typed import option_types, typed, unknown_key
+from dpa2calc.files.typed import option_types, typed
 from dpa2calc.model.config import ModelConfig
 from dpa2calc.model.config.presets import preset
 from dpa2calc.training.config.model import with_changes
+from dpa2calc.training.config.run_file import check_keys, require_file
 from dpa2calc.training.config.sections import ModelSection
 from dpa2calc.training.config.train import TrainConfig
 from dpa2calc.training.data.dataset import Dataset
@@ -26,6 +27,7 @@ from dpa2calc.training.data.readers import PathLike, iread_atoms
 
 from .config import DistillConfig, MDCondition, conditions_of
 
+Section = TypeVar("Section")
 SECTIONS = ("output", "data", "teacher", "start", "student", "train", "md", "test")
 
 
@@ -41,7 +43,7 @@ class TeacherSection:
     committee: Annotated[tuple[str, ...], "further models; their mean labels"] = ()
     allow_unseen_elements: Annotated[bool, "label elements that the head never saw"] = False
     calculator: Annotated[str, "instead: an ASE calculator, such as ase.calculators.emt.EMT"] = ""
-    arguments: Annotated[dict[str, Any], "of that calculator"] = field(default_factory=dict)
+    arguments: Annotated[dict[str, object], "of that calculator"] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +78,7 @@ class DistillFile:
 
 
 def read_distill_file(
-    path: PathLike, *, changes: Mapping[str, Any] | None = None, output: str | None = None
+    path: PathLike, *, changes: Mapping[str, object] | None = None, output: str | None = None
 ) -> DistillFile:
     """Read a TOML file, and put the command line's options of the loop over it.
 
@@ -84,17 +86,12 @@ def read_distill_file(
         ConfigError: the file is missing or no TOML, or a key or value is wrong; the key is named.
     """
     path = Path(path)
-    if not os.path.isfile(path):
-        raise ConfigError(f"there is no file {path}")
-    values = {**read_toml(path), **(changes or {})}
+    require_file(path)
+    values: dict[str, object] = {**read_toml(path), **(changes or {})}
     if output is not None:
         values["output"] = output
     loop = option_types(DistillConfig)
-    for key, value in values.items():
-        if key not in loop and key not in SECTIONS:
-            raise ConfigError(unknown_key(key, value, [*loop, *SECTIONS]))
-    if "output" not in values:
-        raise ConfigError("output is missing; name a folder for the distillation's files")
+    check_keys(values, [*loop, *SECTIONS], "the distillation's files")
     if "md" not in values:
         raise ConfigError("there is no [[md]] section; give the dynamics of the application to explore with")
     if "start" not in values:
@@ -115,18 +112,17 @@ def read_distill_file(
     )
 
 
-def _section(cls: Any, values: Mapping[str, Any], name: str) -> Any:
-    return parse_options(cls, values.get(name, {}), name)
+def _section(cls: type[Section], values: Mapping[str, object], name: str) -> Section:
+    return parse_options(cls, typed(dict, values.get(name, {}), name), name)
+
+
+def _files(file: DistillFile, named: Iterable[str]) -> list[Path]:
+    return [found for path in named for found in expanded(path, file.root) or [file.root / path]]
 
 
 def load_start(file: DistillFile) -> list[Atoms]:
-    """The start frames, spread over the files where there are too many.
-
-    Raises:
-        DataError: a file cannot be read.
-    """
-    files = [found for path in file.start.frames for found in expanded(path, file.root) or [file.root / path]]
-    frames = [atoms for path in files for atoms in iread_atoms(path)]
+    """The start frames, spread over the files where there are too many."""
+    frames = [atoms for path in _files(file, file.start.frames) for atoms in iread_atoms(path)]
     n = file.start.max_frames
     if 0 < n < len(frames):
         frames = [frames[(2 * i + 1) * len(frames) // (2 * n)] for i in range(n)]
@@ -135,8 +131,7 @@ def load_start(file: DistillFile) -> list[Atoms]:
 
 def load_test(file: DistillFile) -> Dataset | None:
     """The test set, if one is named."""
-    files = [str(found) for path in file.test for found in expanded(path, file.root) or [file.root / path]]
-    return Dataset.read(files, name="test") if files else None
+    return Dataset.read(_files(file, file.test), name="test") if file.test else None
 
 
 def build_student(file: DistillFile, elements: tuple[str, ...]) -> ModelConfig | Path:
@@ -147,28 +142,17 @@ def build_student(file: DistillFile, elements: tuple[str, ...]) -> ModelConfig |
     return with_changes(preset(section.preset, section.type_map or elements), section)
 
 
-def build_teacher(section: TeacherSection) -> Any:
-    """The teacher's ASE calculator.
-
-    Raises:
-        ConfigError: no such class, or arguments that it does not take.
-    """
+def build_teacher(section: TeacherSection) -> Calculator:
+    """The teacher's ASE calculator; a ConfigError for an unknown class or wrong arguments."""
     if section.calculator:
         return _any_calculator(section)
     from dpa2calc.calculator import DPA2Calculator
 
-    given = {name: getattr(section, name) for name in ("device", "dispersion", "committee")}
-    chosen = {name: value for name, value in given.items() if value}
-    return DPA2Calculator(
-        section.model,
-        section.head or None,
-        dtype=section.dtype,
-        allow_unseen_elements=section.allow_unseen_elements,
-        **chosen,
-    )
+    given = {name: value for name, value in vars(section).items() if value and name != "arguments"}
+    return DPA2Calculator(**given)
 
 
-def _any_calculator(section: TeacherSection) -> Any:
+def _any_calculator(section: TeacherSection) -> Calculator:
     module, _, name = section.calculator.rpartition(".")
     try:
         kind = getattr(importlib.import_module(module), name)
@@ -178,6 +162,7 @@ def _any_calculator(section: TeacherSection) -> Any:
             "class, such as ase.calculators.emt.EMT"
         ) from error
     try:
-        return kind(**section.arguments)
+        made: Calculator = kind(**section.arguments)
     except TypeError as error:
         raise ConfigError(f"teacher.arguments do not fit {section.calculator}: {error}") from error
+    return made

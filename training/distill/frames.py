@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ase import Atoms
+from ase.calculators.calculator import Calculator
 
 from dpa2calc.errors import DataError
 from dpa2calc.progress import progress_bar
@@ -29,7 +29,7 @@ class LabelledFrames:
         self.folder, self.name = folder, name
 
     def label_start(
-        self, structures: Sequence[Atoms], teacher: Any, config: DistillConfig, *, progress: bool
+        self, structures: Sequence[Atoms], teacher: Calculator, config: DistillConfig, *, progress: bool
     ) -> None:
         """The teacher's energies and forces of the start frames, one by one, also after a kill.
 
@@ -73,7 +73,7 @@ class LabelledFrames:
         return read_frames(self.files(number)[-1])
 
 
-def _sound_label(atoms: Atoms, teacher: Any, config: DistillConfig, number: int) -> Atoms | None:
+def _sound_label(atoms: Atoms, teacher: Calculator, config: DistillConfig, number: int) -> Atoms | None:
     try:
         frame = fresh_label(atoms, teacher, group="start", distill_round=0)
     except Exception as error:  # a calculator may raise anything

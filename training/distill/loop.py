@@ -7,12 +7,14 @@ import logging
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator
 from tqdm import tqdm
 
 from dpa2calc.errors import ConfigError, TrainingError
+from dpa2calc.files.figures import save_figure
 from dpa2calc.labels.errors import Errors
 from dpa2calc.model.compression import why_no_kernels, why_not_compressible
 from dpa2calc.model.potential import Potential
@@ -24,7 +26,7 @@ from dpa2calc.training.data.readers.frame_file import read_frames
 from dpa2calc.training.energy_bias import shift_energy_bias
 from dpa2calc.training.evaluate import evaluate
 from dpa2calc.training.fit.run import train_in
-from dpa2calc.training.runs.folder import remove_large_files, remove_leftovers, run_folder
+from dpa2calc.training.runs.folder import remove_large_files, run_folder
 
 from .config import DistillConfig, MDCondition
 from .frames import LabelledFrames
@@ -44,6 +46,7 @@ from .setup import (
     Student,
     check_test_elements,
     condition_structures,
+    config_of,
     later_training,
     perturbed,
     plan_trajectories,
@@ -67,7 +70,7 @@ class Distillation:
 
     def __init__(
         self,
-        teacher: Any,
+        teacher: Calculator,
         start_frames: StartFrames,
         student: Student,
         conditions: tuple[MDCondition, ...],
@@ -89,6 +92,7 @@ class Distillation:
         self.structures = [condition_structures(c, self.start) for c in conditions]
         everything = [*self.start, *(a for pool in self.structures for a in pool)]
         self.student = student_model(student, everything, teacher, config)
+        self.head = config_of(self.student).heads[0].name
         check_test_elements(test, self.student)
         self.state = DistillState(
             self.output,
@@ -101,21 +105,18 @@ class Distillation:
             test=test,
         )
         self.rounds: list[DistillRound] = []
-        self.labels = LabelledFrames(self.output / "labelled", self._head.name)
+        self.labels = LabelledFrames(self.output / "labelled", self.head)
 
     # --- the loop -------------------------------------------------------------------------------
 
     def run(self) -> DistillResult:
         """Go through the rounds that are not done yet."""
-        with run_folder(self.output):
+        with run_folder(self.output, inside=("labelled", "students", "explore/round-*")):
             return self._run()
 
     def _run(self) -> DistillResult:
         self.state.load()
         self.rounds = self.state.rounds
-        folders = [self.output / "labelled", self.output / "students", *self.output.glob("explore/round-*")]
-        for folder in folders:
-            remove_leftovers(folder)
         structures = perturbed(self.start, self.config)
         self.state.write("labelling", len(self.rounds))
         self.labels.label_start(structures, self.teacher, self.config, progress=self.progress)
@@ -134,7 +135,8 @@ class Distillation:
         started = time.monotonic()
         data = self.labels.dataset(number - 1)
         self.state.write("training", number)
-        potential = self._trained(f"round-{number:02d}", self._before(number), data, first=number == 1)
+        before = self._load(f"round-{number - 1:02d}") if number > 1 else None
+        potential = self._trained(f"round-{number:02d}", before, data)
         self.state.write("exploring", number)
         walks = self._explore(number, potential)
         self.state.write("comparing", number)
@@ -143,7 +145,8 @@ class Distillation:
         self.rounds.append(record)
         self.state.write("round done", number)
         self._say(f"{HEADER}\n{table_row(record)}")
-        self._result("", "", self.output, []).draw(self.output / "rounds.png")
+        drawn = self._result("", "", self.output, [])
+        save_figure(self.output / "rounds.png", drawn.plot, panels=3, size=(13, 3.8))
 
     def _say(self, text: str) -> None:
         """Between the progress bars on stderr; to the log where there are none."""
@@ -152,34 +155,21 @@ class Distillation:
         else:
             logger.info(text)
 
-    def _before(self, number: int) -> Potential | None:
-        return self._load(f"round-{number - 1:02d}") if number > 1 else None
-
     # --- training -------------------------------------------------------------------------------
-
-    @property
-    def _head(self) -> Any:
-        return (self.student.config if isinstance(self.student, Potential) else self.student).heads[0]
 
     def _load(self, name: str) -> Potential:
         return load_checkpoint(self.output / "students" / f"{name}.safetensors")
 
-    def _trained(
-        self, name: str, before: Potential | None, data: Dataset, *, first: bool, steps: int = 0
-    ) -> Potential:
+    def _trained(self, name: str, before: Potential | None, data: Dataset, *, steps: int = 0) -> Potential:
         """The student of this name, trained now unless that was done before."""
         path = self.output / "students" / f"{name}.safetensors"
         if not path.exists():
-            folder = self.output / "train" / name
-            model = self.student if before is None else before
-            options = (
-                self.train_config if first else later_training(self.train_config, self.config, steps=steps)
-            )
+            folder, options = self.output / "train" / name, self.train_config
             result = train_in(
                 folder,
-                model,
-                {self._head.name: data},
-                options,
+                self.student if before is None else before,
+                {self.head: data},
+                options if before is None else later_training(options, self.config, steps=steps),
                 progress=self.progress,
                 adapt=lambda fresh: shift_energy_bias(fresh, data),
             )
@@ -210,7 +200,7 @@ class Distillation:
     def _explored(self, number: int) -> Path:
         return self.output / "explore" / f"round-{number:02d}"
 
-    def _sampled(self, number: int, trajectories: int) -> list[Any]:
+    def _sampled(self, number: int, trajectories: int) -> list[Atoms]:
         files = (self._explored(number) / f"{n:03d}.extxyz" for n in range(1, trajectories + 1))
         return [atoms for path in files for atoms in read_frames(path)]
 
@@ -246,10 +236,10 @@ class Distillation:
             notes=tuple(f"{w.label}: {w.cut}" for w in walks if w.cut),
         )
 
-    def _test_errors(self, potential: Potential, n: int) -> Errors | None:
+    def _test_errors(self, potential: Potential, most: int | None = None) -> Errors | None:
         if self.test is None:
             return None
-        sample = self.test.subset(spread_frames(self.test, n))
+        sample = self.test.subset(spread_frames(self.test, most or len(self.test)))
         return evaluate(potential, sample, device=self.device).errors
 
     # --- the end --------------------------------------------------------------------------------
@@ -263,10 +253,10 @@ class Distillation:
             name, files = f"final-{number:02d}", self.labels.files(number)
             self.state.write("last training", number)
             data, before = self.labels.dataset(number), self._load(f"round-{number:02d}")
-            potential = self._trained(name, before, data, first=False, steps=self.config.final_steps)
+            potential = self._trained(name, before, data, steps=self.config.final_steps)
             final = self._final_errors(number, potential)
         potential = self._load(name).to(self.device)
-        test = self._test_errors(potential, len(self.test)) if self.test is not None else None
+        test = self._test_errors(potential)
         student = self._save_student(potential.to("cpu"), final, test)
         result = self._result(reason, why, student, files, final, test)
         result.save(self.output / "result.json")

@@ -8,23 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from dpa2calc.errors import DataError
-from dpa2calc.files.atomic import write_json
-from dpa2calc.files.figures import Axes, panels_for, save_figure
-from dpa2calc.files.results import Result, from_plain
-from dpa2calc.files.typed import to_dict
+from dpa2calc.files.figures import Axes, panels_for
 from dpa2calc.labels.errors import Errors
 from dpa2calc.model.potential import Potential
 from dpa2calc.store.checkpoint import load_checkpoint
 from dpa2calc.training.data.dataset import Dataset
-from dpa2calc.training.data.readers import PathLike
-from dpa2calc.training.data.readers.frame_file import read_json
+from dpa2calc.training.runs.result import RunResult
 
 from .selection import HEADER, DistillRound, table_row
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillResult(Result):
+class DistillResult(RunResult):
     """A finished distillation.
 
     Attributes:
@@ -82,7 +77,6 @@ class DistillResult(Result):
         if all(r.test for r in self.rounds):
             axes[0].plot(n, _force_errors(r.test for r in self.rounds), "s--", label="test set")
         axes[0].set(xlabel="round", ylabel="force RMSE (meV/Å)", yscale="log")
-        axes[0].legend(fontsize=8)
         columns = list(zip(*(r.deviations for r in self.rounds)))
         if columns:
             axes[1].fill_between(n, columns[0], columns[4], alpha=0.2, label="5 to 95 % of the frames")
@@ -90,58 +84,16 @@ class DistillResult(Result):
             axes[1].plot(n, columns[2], "o-", label="median")
         axes[1].axhline(self.threshold, color="0.3", ls="--", lw=1, label="threshold")
         axes[1].set(xlabel="round", ylabel="largest force deviation (eV/Å)", yscale="log")
-        axes[1].legend(fontsize=8)
-        axes[2].bar(n, [r.trained_on for r in self.rounds], label="trained on")
-        axes[2].bar(
-            n, [r.added for r in self.rounds], bottom=[r.trained_on for r in self.rounds], label="added"
-        )
+        trained_on = [r.trained_on for r in self.rounds]
+        axes[2].bar(n, trained_on, label="trained on")
+        axes[2].bar(n, [r.added for r in self.rounds], bottom=trained_on, label="added")
         axes[2].set(xlabel="round", ylabel="frames")
-        axes[2].legend(fontsize=8)
         for axis in axes:
+            axis.legend(fontsize=8)
             axis.set_xticks(n)
         return axes
-
-    def draw(self, path: PathLike) -> None:
-        """`plot` into a file."""
-        save_figure(path, self.plot, panels=3, size=(13, 3.8))
-
-    def save(self, path: PathLike) -> Path:
-        """Write JSON; the file is renamed into place when whole. Paths are kept relative to `output`."""
-        values = {
-            "kind": "DistillResult",
-            **to_dict(self),
-            "student": _inside(self.student, self.output),
-            "labelled": [_inside(p, self.output) for p in self.labelled],
-        }
-        write_json(path, values)
-        return Path(path)
-
-    @classmethod
-    def load(cls, path: PathLike) -> DistillResult:
-        """Read what `save` wrote; files are looked for beside it where the old folder is gone.
-
-        Raises:
-            DataError: the file is something else, or damaged.
-        """
-        source = Path(path)
-        values = read_json(source)
-        if not isinstance(values, dict) or values.pop("kind", None) != "DistillResult":
-            raise DataError(f"{source} is not a result written by DistillResult.save")
-        try:
-            output = Path(values["output"])
-            if not (output / values["student"]).exists():
-                output = source.parent
-            labelled = tuple(output / p for p in values["labelled"])
-            paths = {"output": output, "student": output / values["student"], "labelled": labelled}
-            return from_plain(cls, {**values, **paths})
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(f"{source} is damaged: {error!r}; call `distill` again") from error
 
 
 def _force_errors(errors: Iterable[Errors | None]) -> np.ndarray:
     """Force RMSE, meV/Å, NaN where there is none."""
     return np.array([None if e is None else e.force_rmse for e in errors], dtype=np.float64)
-
-
-def _inside(path: Path, folder: Path) -> str:
-    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)

@@ -9,10 +9,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.calculator import Calculator
 
 from dpa2calc.dynamics.config import MDConfig
 from dpa2calc.dynamics.restart import forget
@@ -24,6 +25,9 @@ from dpa2calc.training.data.frame import frame_from_atoms
 from dpa2calc.training.data.readers.frame_file import FrameFile, labelled
 
 from .config import DistillConfig, Driver, MDCondition
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 logger = logging.getLogger(__name__)
 DISTANCE_INTERVAL = 10  # steps between searches for overlapping atoms
@@ -64,7 +68,6 @@ class Trajectory:
         n_dof = max(3 * len(self.start) - 3, 1)
         # the temperature of few atoms fluctuates by sqrt(2 / n_dof) of itself
         hottest = self.temperature * limits.temperature_limit * (1 + 3 * (2 / n_dof) ** 0.5)
-        force = limits.force_limit
         return MDConfig(
             steps=c.steps,
             ensemble=c.ensemble,
@@ -80,7 +83,7 @@ class Trajectory:
             sync_interval=c.sample_interval,
             restart_seconds=0.0,
             temperature_limit=min(hottest, 1e30),  # infinity turns a limit off
-            force_limit=None if np.isinf(force) else force,
+            force_limit=None if np.isinf(limits.force_limit) else limits.force_limit,
             volume_limit=VOLUME_LIMIT,
             step_limit=None,
             lost_distance=None,
@@ -101,7 +104,7 @@ def explore(
     plan: Sequence[Trajectory],
     folder: Path,
     *,
-    drivers: Mapping[str, Any],
+    drivers: Mapping[str, Calculator],
     config: DistillConfig,
     progress: bool,
 ) -> list[Walk]:
@@ -110,11 +113,10 @@ def explore(
     Args:
         drivers: calculators by name; "teacher" labels, whoever moves the atoms.
     """
-    walks = []
     total = sum(t.condition.steps for t in plan)
     with progress_bar(total=total, desc="exploring", unit="step", shown=progress) as bar:
-        for trajectory in plan:
-            walk = run_trajectory(
+        return [
+            run_trajectory(
                 trajectory,
                 path=folder / f"{trajectory.number:03d}.extxyz",
                 teacher=drivers["teacher"],
@@ -122,18 +124,18 @@ def explore(
                 config=config,
                 bar=bar,
             )
-            walks.append(walk)
-    return walks
+            for trajectory in plan
+        ]
 
 
 def run_trajectory(
     trajectory: Trajectory,
     *,
     path: Path,
-    teacher: Any,
-    driver: Any,
+    teacher: Calculator,
+    driver: Calculator,
     config: DistillConfig,
-    bar: Any | None = None,
+    bar: tqdm[object] | None = None,
 ) -> Walk:
     """Run a trajectory and keep its sampled frames, with the teacher's labels, in `path` (extxyz).
 
@@ -167,14 +169,19 @@ class _Sampler:
     """Looks at the steps of one trajectory, and keeps its samples."""
 
     def __init__(
-        self, trajectory: Trajectory, file: FrameFile, teacher: Any, config: DistillConfig, bar: Any
+        self,
+        trajectory: Trajectory,
+        file: FrameFile,
+        teacher: Calculator,
+        config: DistillConfig,
+        bar: tqdm[object] | None,
     ):
         self.trajectory, self.file, self.teacher = trajectory, file, teacher
         self.config, self.bar = config, bar
 
-    def run(self, driver: Any, restart: Path) -> tuple[int, str]:
+    def run(self, driver: Calculator, restart: Path) -> tuple[int, str]:
         """The steps done, and why the trajectory was cut ("" if it was not)."""
-        atoms = _bare(self.trajectory.start)
+        atoms = bare(self.trajectory.start)
         atoms.calc = driver
         try:
             md = Simulation(
@@ -207,11 +214,8 @@ class _Sampler:
         if self.bar is not None:
             self.bar.update(1)
         sample = step % self.trajectory.condition.sample_interval == 0
-        if sample or step % DISTANCE_INTERVAL == 0:
-            found = overlap(frame_from_atoms(_bare(atoms)))
-            if found is not None:
-                i, j, distance = found
-                return f"atoms {i} and {j} are {distance:.3g} Å apart"
+        if (sample or step % DISTANCE_INTERVAL == 0) and (close := too_close(atoms)):
+            return close
         # after a kill the steps since the last restart point come again; their frames are there
         return self._sample(atoms, step) if sample and step > self.file.note.get("step", 0) else None
 
@@ -246,7 +250,7 @@ class _Sampler:
         return None
 
 
-def fresh_label(atoms: Atoms, teacher: Any, **info: Any) -> Atoms:
+def fresh_label(atoms: Atoms, teacher: Calculator, **info: object) -> Atoms:
     """`labelled` by a teacher that has forgotten all earlier frames: after a kill the same bits come out."""
     forget(teacher)
     return labelled(atoms, teacher, **info)
@@ -260,9 +264,15 @@ def unsound(frame: Atoms, config: DistillConfig) -> str:
     largest = float(np.linalg.norm(forces, axis=1).max())
     if largest > config.force_limit:
         return f"the teacher's force of {largest:.3g} eV/Å is over force_limit = {config.force_limit:g}"
-    found = overlap(frame_from_atoms(_bare(frame)))
+    return too_close(frame)
+
+
+def too_close(atoms: Atoms) -> str:
+    """Which atoms overlap, or ""."""
+    found = overlap(frame_from_atoms(bare(atoms)))
     return "" if found is None else f"atoms {found[0]} and {found[1]} are {found[2]:.3g} Å apart"
 
 
-def _bare(atoms: Atoms) -> Atoms:
+def bare(atoms: Atoms) -> Atoms:
+    """Without labels, velocities and constraints."""
     return Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -58,19 +58,6 @@ class DistillRound:
     def accurate_share(self) -> float:
         """Share of the explored frames within the threshold."""
         return self.accurate / self.explored if self.explored else 0.0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain dict, ready for JSON."""
-        values = {**vars(self), "errors": self.errors.to_dict()}
-        values["test"] = self.test.to_dict() if self.test else None
-        return values
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> DistillRound:
-        """What `to_dict` gave."""
-        test = Errors(**values["test"]) if values["test"] else None
-        lists = {name: tuple(values[name]) for name in ("deviations", "notes")}
-        return cls(**{**values, **lists, "errors": Errors(**values["errors"]), "test": test})
 
 
 def force_deviations(

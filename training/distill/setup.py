@@ -8,11 +8,11 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from ase import Atoms
-from ase.data import atomic_numbers
+from ase.calculators.calculator import Calculator
 
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.model.config import HeadConfig, ModelConfig
@@ -24,21 +24,18 @@ from dpa2calc.training.config.train import TrainConfig
 from dpa2calc.training.data.checks.report import check_frames
 from dpa2calc.training.data.dataset import Dataset
 from dpa2calc.training.data.readers import PathLike, iread_atoms
+from dpa2calc.training.data.sets import by_number
 
 from .close_contacts import close_contact
 from .config import DistillConfig, MDCondition
-from .sampling import Trajectory
+from .sampling import Trajectory, bare
 
 StartFrames: TypeAlias = Dataset | Sequence[Atoms] | Atoms | PathLike
 Student = str | os.PathLike[str] | ModelConfig | Potential
 
 
 def start_structures(frames: StartFrames) -> list[Atoms]:
-    """Bare structures (no labels, no velocities, no constraints) from a dataset, Atoms, or a file.
-
-    Raises:
-        DataError: there is none, or the file cannot be read.
-    """
+    """Bare structures from a dataset, Atoms, or a file; a DataError where there is none."""
     found: Iterable[Atoms]
     if isinstance(frames, Dataset):
         found = (frame.atoms() for frame in frames)
@@ -48,18 +45,14 @@ def start_structures(frames: StartFrames) -> list[Atoms]:
         found = iread_atoms(frames)
     else:
         found = frames
-    bare = [Atoms(numbers=a.numbers, positions=a.positions, cell=a.cell, pbc=a.pbc) for a in found]
-    if not bare or any(len(a) == 0 for a in bare):
+    start = [bare(atoms) for atoms in found]
+    if not start or any(len(a) == 0 for a in start):
         raise DataError("there are no start frames, or one has no atoms; give at least one structure")
-    return bare
+    return start
 
 
 def condition_structures(condition: MDCondition, start: list[Atoms]) -> list[Atoms]:
-    """Where the trajectories of a condition start.
-
-    Raises:
-        DataError: a file cannot be read. ConfigError: NPT of a structure that is not periodic.
-    """
+    """Where the trajectories of a condition start; a ConfigError for NPT without a periodic cell."""
     found = [a for path in condition.structures for a in start_structures(path)] or start
     if condition.ensemble == "npt":
         open_ones = [a for a in found if not is_crystal(a)]
@@ -73,7 +66,7 @@ def condition_structures(condition: MDCondition, start: list[Atoms]) -> list[Ato
 
 def elements_of(structures: Iterable[Atoms]) -> tuple[str, ...]:
     """Chemical symbols, by atomic number."""
-    return tuple(sorted({s for a in structures for s in a.symbols}, key=atomic_numbers.__getitem__))
+    return by_number({s for a in structures for s in a.symbols})
 
 
 def all_elements(start: list[Atoms], conditions: Iterable[MDCondition]) -> tuple[str, ...]:
@@ -103,12 +96,18 @@ def perturbed(structures: list[Atoms], config: DistillConfig) -> list[Atoms]:
     return out
 
 
+def config_of(model: ModelConfig | Potential) -> ModelConfig:
+    """The configuration itself, or that of a potential."""
+    return model.config if isinstance(model, Potential) else model
+
+
 def check_test_elements(test: Dataset | None, student: ModelConfig | Potential) -> None:
     """Raise a DataError, before any work, for test elements that the student will not know, or bad labels."""
-    if test is not None:
-        check_frames("the test set", test)
-    known = (student.config if isinstance(student, Potential) else student).type_map
-    new = [e for e in test.elements if e not in known] if test is not None else []
+    if test is None:
+        return
+    check_frames("the test set", test)
+    known = config_of(student).type_map
+    new = [e for e in test.elements if e not in known]
     if new:
         raise DataError(
             f"the test frames contain {', '.join(new)}, which the start frames and md.structures do not; the "
@@ -118,7 +117,7 @@ def check_test_elements(test: Dataset | None, student: ModelConfig | Potential) 
 
 
 def student_model(
-    student: Student, structures: Iterable[Atoms], teacher: Any, config: DistillConfig
+    student: Student, structures: Iterable[Atoms], teacher: Calculator, config: DistillConfig
 ) -> ModelConfig | Potential:
     """The student's configuration with one head for all elements, or a potential to start from.
 
@@ -126,25 +125,23 @@ def student_model(
         ConfigError: an unknown preset, or a model with several heads.
     """
     symbols = elements_of(structures)
-    name = config.name or str(getattr(teacher, "head", "") or "student")
     if isinstance(student, (str, os.PathLike)) and student not in preset_names():
         if not os.path.isfile(student):
             raise ConfigError(
                 f"student = {str(student)!r} is neither preset nor file; presets: {', '.join(preset_names())}"
             )
         student = load_model(os.fspath(student))
-    given = student.config if isinstance(student, Potential) else student
-    if isinstance(given, ModelConfig):
-        if len(given.heads) != 1:
-            names = ", ".join(h.name for h in given.heads)
-            raise ConfigError(
-                f"the student must have one head, but this model has {len(given.heads)}: {names}"
-            )
-        base = given
+    if isinstance(student, (str, os.PathLike)):
+        base = preset(os.fspath(student), symbols)
     else:
-        base = preset(os.fspath(given), symbols)
+        base = config_of(student)
+        if len(base.heads) != 1:
+            names = ", ".join(h.name for h in base.heads)
+            raise ConfigError(
+                f"the student must have one head, but this model has {len(base.heads)}: {names}"
+            )
     head = HeadConfig(
-        name=name,
+        name=config.name or str(getattr(teacher, "head", "") or "student"),
         elements=symbols,
         functional=config.functional,
         description=config.description or f"distilled from {_teacher_name(teacher)}",
@@ -157,14 +154,14 @@ def student_model(
     return base.with_heads((head,))
 
 
-def _teacher_name(teacher: Any) -> str:
+def _teacher_name(teacher: Calculator) -> str:
     parameters = getattr(teacher, "parameters", {}) or {}
     model = parameters.get("model") if isinstance(parameters, dict) else None
     words = [type(teacher).__name__, str(model or ""), str(getattr(teacher, "head", "") or "")]
     return " ".join(word for word in words if word)
 
 
-def teacher_card(teacher: Any) -> dict[str, Any]:
+def teacher_card(teacher: Calculator) -> dict[str, object]:
     """Class, settings, model and head of any ASE calculator, ready for JSON."""
     parameters = dict(getattr(teacher, "parameters", {}) or {})
     for name in ("device", "skin"):  # results do not depend on them
@@ -195,22 +192,20 @@ def plan_trajectories(
         for index, (condition, pool) in enumerate(zip(conditions, structures)):
             rng = np.random.default_rng([config.seed, number, index, int(driver == "student")])
             order = rng.permutation(len(pool))
-            taken = 0
-            for temperature, pressure in condition.points():
-                for _ in range(condition.trajectories):
-                    plan.append(
-                        Trajectory(
-                            number=len(plan) + 1,
-                            round=number,
-                            driver=driver,
-                            condition=condition,
-                            temperature=temperature,
-                            pressure=pressure,
-                            start=pool[order[taken % len(pool)]],
-                            seed=int(rng.integers(2**31)),
-                        )
+            points = [point for point in condition.points() for _ in range(condition.trajectories)]
+            for taken, (temperature, pressure) in enumerate(points):
+                plan.append(
+                    Trajectory(
+                        number=len(plan) + 1,
+                        round=number,
+                        driver=driver,
+                        condition=condition,
+                        temperature=temperature,
+                        pressure=pressure,
+                        start=pool[order[taken % len(pool)]],
+                        seed=int(rng.integers(2**31)),
                     )
-                    taken += 1
+                )
     return plan
 
 

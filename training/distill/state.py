@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 from collections.abc import Sequence
@@ -10,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ase import Atoms
+from ase.calculators.calculator import Calculator
 
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.atomic import write_json
 from dpa2calc.files.identity import calculator_identity, differences, structures_identity
-from dpa2calc.files.results import versions
+from dpa2calc.files.results import from_plain, versions
 from dpa2calc.labels.errors import Errors
 from dpa2calc.model.config import ModelConfig, to_dict
 from dpa2calc.model.potential import Potential
@@ -25,9 +25,10 @@ from dpa2calc.training.runs.identity import data_identity, model_part, start_par
 
 from .config import DistillConfig, MDCondition
 from .selection import DistillRound
-from .setup import structures_digest, teacher_card
+from .setup import config_of, structures_digest, teacher_card
 
 logger = logging.getLogger(__name__)
+JSON = dict[str, Any]  # a table of a JSON file
 STATE_VERSION = 2  # 1 has cards of teacher and student, but no hashes of their weights
 
 
@@ -42,7 +43,7 @@ class DistillState:
         self,
         folder: Path,
         *,
-        teacher: Any,
+        teacher: Calculator,
         student: ModelConfig | Potential,
         start: Sequence[Atoms],
         config: DistillConfig,
@@ -51,7 +52,7 @@ class DistillState:
         test: Dataset | None,
     ):
         self.path = folder / "state.json"
-        model = student.config if isinstance(student, Potential) else student
+        model = config_of(student)
         self.identity = {
             "teacher": teacher_card(teacher),
             "student": {**to_dict(model), "heads": to_dict(model.heads[0].fitting)},
@@ -68,9 +69,9 @@ class DistillState:
         }
         del self.content["student"]["heads"]  # its head may get another name
         self.options = {
-            "loop": dataclasses.asdict(config),
+            "loop": to_dict(config),
             "md": [c.stored() for c in conditions],
-            "train": dataclasses.asdict(train),
+            "train": to_dict(train),
             "test frames": None if test is None else data_identity(test),
         }
         self.rounds: list[DistillRound] = []
@@ -81,7 +82,6 @@ class DistillState:
         Raises:
             ConfigError: it was of another teacher, student or other start frames. DataError: it is damaged.
         """
-        folder = self.path.parent
         if not self.path.exists():
             return
         stored = read_json(self.path)
@@ -92,46 +92,49 @@ class DistillState:
                 "another output"
             )
         try:
-            self._require_same(stored, folder)
-            self._say_changes(stored["options"])
-            self.rounds = [DistillRound.from_dict(r) for r in stored["rounds"]]
-            if [r.number for r in self.rounds] != list(range(1, len(self.rounds) + 1)):
+            other, changes = self._other(stored), self._changes(stored["options"])
+            rounds = [from_plain(DistillRound, r) for r in stored["rounds"]]
+            if [r.number for r in rounds] != list(range(1, len(rounds) + 1)):
                 raise ValueError("its rounds do not follow each other")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            if isinstance(error, ConfigError):
-                raise
             raise DataError(
                 f"{self.path} is damaged ({error!r}); put back a copy of it, or choose another output"
             ) from error
-        logger.info("resuming after round %d of %s (%s)", len(self.rounds), folder, stored["phase"])
-
-    def _require_same(self, stored: dict[str, Any], folder: Path) -> None:
-        known = stored["version"] > 1
-        asked: dict[str, Any] = self.content if known else plain(self.identity)
-        for name, value in asked.items():
-            old = stored["content" if known else "identity"][name]
-            found = differences({name: old}, {name: value}) if known else []
-            if found or not (known or old == value):
-                cards = _difference(stored["identity"][name], plain(self.identity)[name])
-                raise ConfigError(
-                    f"{folder} holds a distillation with another {name.removesuffix('s')}; choose another "
-                    f"output{cards or ': ' + '; '.join(found[:6])}"
-                )
-        if not known:
+        if other:
+            raise ConfigError(f"{self.path.parent} holds a distillation with another {other}")
+        if version == 1:
             logger.warning(
                 "%s was written by an earlier version, which kept no hash of weights: whether those of the "
                 "teacher are the same cannot be checked",
                 self.path,
             )
+        for change in changes:
+            logger.warning("resuming with other options than before %s", change)
+        self.rounds = rounds
+        logger.info("resuming after round %d of %s", len(rounds), self.path.parent)
 
-    def _say_changes(self, stored: dict[str, Any]) -> None:
+    def _other(self, stored: JSON) -> str:
+        """Which of teacher, student and start frames is another one, and how; "" where none is."""
+        for name, card in plain(self.identity).items():
+            old = stored["identity"][name]
+            found = ["its card"] if old != card else []
+            if stored["version"] > 1:
+                found = differences({name: stored["content"][name]}, {name: self.content[name]})
+            if found:
+                details = _difference(old, card) or ": " + "; ".join(found[:6])
+                return f"{name.removesuffix('s')}; choose another output{details}"
+        return ""
+
+    def _changes(self, stored: JSON) -> list[str]:
+        """Options that are not those of the earlier call."""
+        found = []
         for name, values in plain(self.options).items():
-            old = stored.get(name, values)
+            old = stored[name] if name in stored else values
             if name == "train":  # options that are younger than the state had their defaults then
-                old = {**plain(dataclasses.asdict(TrainConfig())), **old, "device": values["device"]}
+                old = {**plain(to_dict(TrainConfig())), **old, "device": values["device"]}
             if old != values:
-                difference = _difference(old, values)
-                logger.warning("resuming with other options than before (%s)%s", name, difference)
+                found.append(f"({name}){_difference(old, values)}")
+        return found
 
     def write(self, phase: str, number: int) -> None:
         """Keep the finished rounds, and say what is being done."""
@@ -144,11 +147,11 @@ class DistillState:
                 "identity": self.identity,
                 "content": self.content,
                 "options": self.options,
-                "rounds": [r.to_dict() for r in self.rounds],
+                "rounds": to_dict(self.rounds),
             },
         )
 
-    def provenance(self) -> dict[str, Any]:
+    def provenance(self) -> JSON:
         """What the student's checkpoint says of its origin."""
         return plain(
             {
@@ -160,7 +163,7 @@ class DistillState:
             }
         )
 
-    def card(self, final: Errors | None, *, frames: int, seed: int) -> dict[str, Any]:
+    def card(self, final: Errors | None, *, frames: int, seed: int) -> JSON:
         """What the student's head says of its teacher and of how it learned."""
         provenance = self.provenance()
         errors = final or self.rounds[-1].errors
@@ -176,12 +179,12 @@ class DistillState:
         }
 
 
-def plain(values: dict[str, Any]) -> dict[str, Any]:
+def plain(values: JSON) -> JSON:
     """As JSON gives it back: tuples as lists, and nothing that JSON does not know."""
     return dict(json.loads(json.dumps(values, default=str)))
 
 
-def _difference(old: Any, new: Any) -> str:
+def _difference(old: object, new: object) -> str:
     """The entries that differ, for a message."""
     if not (isinstance(old, dict) and isinstance(new, dict)):
         return ""

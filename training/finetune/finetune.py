@@ -13,6 +13,8 @@ from pathlib import Path
 from dpa2calc.ambient import own_modes
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.atomic import write_json
+from dpa2calc.files.results import from_plain
+from dpa2calc.files.typed import to_dict
 from dpa2calc.labels.errors import Errors, validation_score
 from dpa2calc.model.config import HeadConfig
 from dpa2calc.model.potential import Potential
@@ -62,6 +64,14 @@ class HeadMatch:
 
 
 @dataclass(frozen=True)
+class _Plan:
+    """The head to start from, and the heads that were compared; none when a head was named."""
+
+    start_head: str
+    matches: tuple[HeadMatch, ...] = ()
+
+
+@dataclass(frozen=True)
 class FinetuneResult(TrainResult):
     """A training result, the heads that were compared, best first, and the one that was taken."""
 
@@ -70,16 +80,14 @@ class FinetuneResult(TrainResult):
 
     def summary(self) -> str:
         """As of any training, and the heads that were compared."""
-        lines = [super().summary(), f"began from {self._start()}"]
+        start = "a fresh head" if self.start_head == "fresh" else f"head {self.start_head}"
+        lines = [super().summary(), f"began from {start}"]
         if self.matches:
             lines.append("zero-shot errors of the heads, best first:")
             lines += [f"  {match}" for match in self.matches[:5]]
         if len(self.matches) > 5:
             lines.append(f"  and {len(self.matches) - 5} more (matches)")
         return "\n".join(lines)
-
-    def _start(self) -> str:
-        return "a fresh head" if self.start_head == "fresh" else f"head {self.start_head}"
 
 
 @own_modes()
@@ -192,10 +200,13 @@ def _finetune_in(
     data = new.train
     head = HeadConfig(name=name, elements=data.elements)
     begun = (folder / STATE_FILE).exists()
-    plan = _read_plan(folder) if begun else None  # what a run without a state chose may be of other data
-    matches, start = plan or _choose(source, data, config)
-    if plan is None and processes.first:
-        _write_plan(folder, matches, start)
+    chosen = folder / "zero_shot.json"
+    plan = _read_plan(chosen) if begun else None  # what a run without a state chose may be of other data
+    if plan is None:
+        plan = _choose(source, data, config)
+        if processes.first:
+            write_json(chosen, to_dict(plan))
+    start = plan.start_head
     if start not in ("fresh", *(h.name for h in source.config.heads)):
         raise ConfigError(f"{folder} holds a run from head {start!r}, which this model does not have; {WAYS}")
     kept = tuple(dict.fromkeys(s.head or n for n, s in list(sets.items())[1:]))
@@ -218,13 +229,12 @@ def _finetune_in(
         processes=processes,
         progress=progress,
     ).run()
-    return FinetuneResult(**vars(result), matches=matches, start_head=start)
+    return FinetuneResult(**vars(result), matches=plan.matches, start_head=start)
 
 
-def _choose(source: Potential, data: Dataset, config: FinetuneConfig) -> tuple[tuple[HeadMatch, ...], str]:
-    """The compared heads (none when a head was named) and the name of the head to start from."""
+def _choose(source: Potential, data: Dataset, config: FinetuneConfig) -> _Plan:
     if config.start_head == "fresh":
-        return (), "fresh"
+        return _Plan("fresh")
     if config.start_head != "best":
         chosen = source.config.heads[find_head(source, config.start_head)]
         if chosen.label:
@@ -232,37 +242,23 @@ def _choose(source: Potential, data: Dataset, config: FinetuneConfig) -> tuple[t
                 f"start_head = {chosen.name!r} predicts {chosen.label}; start from a head of energies, or "
                 "from a fresh one"
             )
-        return (), chosen.name
+        return _Plan(chosen.name)
     frames, device = config.zero_shot_frames, config.used_device
     matches = rank_heads(source, data, frames=frames, seed=config.seed, device=device)
     for match in matches[:5]:
         logger.info("zero-shot %s", match)
-    return matches, matches[0].head
+    return _Plan(matches[0].head, matches)
 
 
-def _write_plan(folder: Path, matches: tuple[HeadMatch, ...], start: str) -> None:
-    record = {"start_head": start, "matches": [dataclasses.asdict(m) for m in matches]}
-    write_json(folder / "zero_shot.json", record)
-
-
-def _read_plan(folder: Path) -> tuple[tuple[HeadMatch, ...], str] | None:
-    path = folder / "zero_shot.json"
+def _read_plan(path: Path) -> _Plan | None:
     if not path.exists():
         return None
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        matches = tuple(
-            HeadMatch(str(m["head"]), Errors(**m["errors"]), float(m["score"]), tuple(m["missing_elements"]))
-            for m in record["matches"]
-        )
-        start = record["start_head"]
-        if not isinstance(start, str):
-            raise ValueError(f"start_head = {start!r} is not text")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        return from_plain(_Plan, json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(
             f"{path} is damaged ({error!r}); put back a copy, or choose another output"
         ) from error
-    return matches, start
 
 
 def _build(
@@ -270,25 +266,17 @@ def _build(
 ) -> Potential:
     """The new head first, then the heads to replay, over the source's descriptor."""
     names = [h.name for h in source.config.heads]
-    positions = {name: find_head(source, name) for name in kept}
-    pattern = source.config.heads[names.index(start) if start != "fresh" else 0]
+    first = None if start == "fresh" else names.index(start)
+    others = [find_head(source, name) for name in kept]
+    pattern = source.config.heads[first or 0]
     info = {"finetuned_from": {"head": start, "functional": pattern.functional}}
     new_head = dataclasses.replace(head, fitting=pattern.fitting, info=info)
-    others = tuple(source.config.heads[p] for p in positions.values())
-    potential = new_potential(
-        source.config.with_heads((new_head, *others)), seed=config.seed, dtype=config.dtype
-    )
-    state, own = source.state_dict(), potential.state_dict()
-    own.update({n: v for n, v in state.items() if not n.startswith("heads.")})
-    places = list(positions.values())
-    if start != "fresh":
-        places = [names.index(start), *places]
-    for new, old in enumerate(places, start=0 if start != "fresh" else 1):
-        prefix = f"heads.{old}."
-        own.update(
-            {f"heads.{new}.{n.removeprefix(prefix)}": v for n, v in state.items() if n.startswith(prefix)}
-        )
-    potential.load_state_dict(own)
+    heads = (new_head, *(source.config.heads[place] for place in others))
+    potential = new_potential(source.config.with_heads(heads), seed=config.seed, dtype=config.dtype)
+    potential.descriptor.load_state_dict(source.descriptor.state_dict())
+    for new, old in enumerate([first, *others]):
+        if old is not None:
+            potential.heads[new].load_state_dict(source.heads[old].state_dict())
     return potential
 
 
@@ -303,11 +291,7 @@ def _fit_bias(potential: Potential, data: Dataset, config: FinetuneConfig, *, fr
 
 
 def trainable_weights(potential: Potential, config: FinetuneConfig) -> set[str]:
-    """Names of the weights that the options let train; adds the low-rank updates if they are asked for.
-
-    Raises:
-        ConfigError: more layers to freeze than the descriptor has.
-    """
+    """Names of the weights that the options let train; low-rank updates are added if asked for."""
     heads = head_weights(potential)
     if config.lora_rank:
         return heads | add_lora(potential, config.lora_rank, scale=config.lora_scale, seed=config.seed)

@@ -16,8 +16,13 @@ import torch
 from ase.data import atomic_numbers
 
 from dpa2calc.errors import ConfigError
-from dpa2calc.model.config import DescriptorConfig, FittingConfig, ModelConfig
+from dpa2calc.files.typed import build
+from dpa2calc.model.config import DescriptorConfig, FittingConfig, ModelConfig, to_dict
 from dpa2calc.model.potential import Potential
+from dpa2calc.training.config.model import merged, trained_model, with_cards
+from dpa2calc.training.config.run_file import RunFile
+from dpa2calc.training.config.sections import ModelSection
+from dpa2calc.training.config.train import TrainConfig
 from dpa2calc.training.data.dataset import Dataset, Frame
 from dpa2calc.training.data.sets import TrainingData, TrainingSet, model_for
 from dpa2calc.training.energy_bias import absorb_initial_energies, fit_energy_biases, shift_energy_bias
@@ -66,6 +71,23 @@ def grown(
         for head in () if fitting else sorted(set(data.heads.values())):
             joint = Dataset(tuple(data.frames(head)), config.heads[head].name)
             shift_energy_bias(potential, joint, head=head, frames=20, seed=seed)
+    return potential
+
+
+def grown_model(
+    section: ModelSection, run: RunFile[TrainConfig], sets: Mapping[str, TrainingSet]
+) -> Potential:
+    """The model of a file's `[model]` with `start`: larger by what the section adds, a head for each set.
+
+    Raises:
+        ConfigError: see `grown`; or there is no such model, or an unknown part of a descriptor.
+    """
+    model = trained_model(section.start, run.root)
+    old, own = model.config.descriptor, section.fitting
+    descriptor = build(type(old), merged(to_dict(old), section.descriptor, ""))
+    fitting = build(FittingConfig, {**to_dict(FittingConfig()), **own}) if own else None
+    potential = grown(model, sets, descriptor=descriptor, fitting=fitting, seed=run.config.seed)
+    potential.config = with_cards(potential.config, run)
     return potential
 
 

@@ -57,15 +57,10 @@ def add_lora(potential: Potential, rank: int, *, scale: float = 1.0, seed: int =
     return names
 
 
-def has_lora(potential: Potential) -> bool:
-    """Whether `add_lora` was applied."""
-    return any(parametrize.is_parametrized(m, "matrix") for m in potential.descriptor.modules())
-
-
 @torch.no_grad()
 def merged(potential: Potential) -> Potential:
     """The potential itself, or a plain copy with the low-rank updates added to the matrices."""
-    if not has_lora(potential):
+    if not any(parametrize.is_parametrized(m, "matrix") for m in potential.descriptor.modules()):
         return potential
     state = {}
     for name, value in potential.state_dict().items():

@@ -13,7 +13,7 @@ from dpa2calc.errors import ConfigError, OutputError
 from dpa2calc.files.atomic import writing
 from dpa2calc.files.identity import Part
 from dpa2calc.model.config import ModelConfig, from_dict, to_dict
-from dpa2calc.training.runs.identity import model_part, options_part, refuse_fewer_steps, require_same_run
+from dpa2calc.training.runs.identity import model_part, options_part, require_same_run
 from dpa2calc.training.runs.state import (
     STATE_VERSION,
     Header,
@@ -33,11 +33,7 @@ STATE_FILE = "state.safetensors"
 
 
 def save_state(run: Trainer) -> None:
-    """Write the state of a run to its folder.
-
-    Raises:
-        OutputError: full disk, read-only folder.
-    """
+    """Write the state of a run to its folder; an OutputError for a full disk or a read-only folder."""
     header = {
         "version": STATE_VERSION,
         "step": run.step,
@@ -56,11 +52,7 @@ def save_state(run: Trainer) -> None:
 
 
 def require_room(run: Trainer) -> None:
-    """Find out before the first step that the disk cannot hold the next state beside the one that is there.
-
-    Raises:
-        OutputError: there is less room than the state needs at least.
-    """
+    """Raise an OutputError where the disk cannot hold the next state beside the one that is there."""
     tensors = {**_weights(run), **run.optimizer.tensors()}
     needed = sum(value.numel() * value.element_size() for value in tensors.values())
     with writing(run.output):
@@ -88,7 +80,11 @@ def load_state(run: Trainer) -> None:
         if isinstance(error, ConfigError):
             raise
         raise damaged(path, f"its header is not whole ({error!r})") from error
-    refuse_fewer_steps(step, run.config, run.output)
+    if step > run.config.steps:
+        raise ConfigError(
+            f"{run.output} holds a run of {step} steps, more than steps = {run.config.steps}; give at least "
+            f"{step}, or choose another output"
+        )
     try:
         _put_back(run, tensors, header)
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:

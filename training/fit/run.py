@@ -24,7 +24,7 @@ from dpa2calc.training.data.sets import (
     with_seen_elements,
 )
 from dpa2calc.training.energy_bias import absorb_initial_energies, fit_energy_biases
-from dpa2calc.training.runs.folder import remove_leftovers, run_folder
+from dpa2calc.training.runs.folder import run_folder
 from dpa2calc.training.runs.identity import start_part
 from dpa2calc.training.runs.processes import ALONE, Processes
 from dpa2calc.training.runs.result import TrainResult
@@ -98,17 +98,22 @@ def train_in(
     data = TrainingData.of(sets, known)
     if processes.first:
         warn_of_unused_parameters(data, known)
-    if config.learns_virials and processes.first:
-        warn_of_misfits(data)
-    with run_folder(folder, processes):
+        if config.learns_virials:
+            warn_of_misfits(data)
+    with run_folder(folder, processes, inside=("shared",)):
         begun = (folder / STATE_FILE).exists()
-        potential = _first_potential(start_from, data, config, None if begun else adapt)
+        if isinstance(start_from, ModelConfig):
+            known = with_seen_elements(start_from, data)
+            potential = new_potential(known, seed=config.seed, dtype=config.dtype)
+        else:
+            potential = copy.deepcopy(start_from)
+            if adapt is not None and not begun:
+                adapt(potential)
         start: Part = start_part(given)
         trainer = functools.partial(Trainer, data=data, start=start, processes=processes, progress=progress)
         if given is None and not begun:  # else all of it is in the state
             shared = config.shared_steps > 0 and len(potential.heads) > 1
             if shared:
-                remove_leftovers(folder / "shared")
                 tie_heads(potential)
             if not (shared and (folder / "shared" / STATE_FILE).exists()):
                 _fit_to_data(potential, data, config)
@@ -120,21 +125,6 @@ def train_in(
                 untie_heads(potential)
         trainable = head_weights(potential) if config.freeze_descriptor else None
         return trainer(potential, config=config, output=folder, trainable=trainable).run()
-
-
-def _first_potential(
-    model: Potential | ModelConfig,
-    data: TrainingData,
-    config: TrainConfig,
-    adapt: Callable[[Potential], None] | None,
-) -> Potential:
-    """A copy of the given potential, or a new one."""
-    if isinstance(model, ModelConfig):
-        return new_potential(with_seen_elements(model, data), seed=config.seed, dtype=config.dtype)
-    potential = copy.deepcopy(model)
-    if adapt is not None:
-        adapt(potential)
-    return potential
 
 
 def _fit_to_data(potential: Potential, data: TrainingData, config: TrainConfig) -> None:

@@ -55,16 +55,18 @@ class Sampler:
 
     def usual_labels(self) -> list[Labels]:
         """Labels of each set's batches, averaged over one pass through its frames."""
-        return [self._usual(task) for task in range(len(self.tasks))]
-
-    def _usual(self, task: int) -> Labels:
-        frames = self.tasks[task].store.dataset
-        number = sum(1 for _ in self._batches(task, self._permutation(task, 0)))
-        return Labels(
-            energies=sum(f.energy is not None for f in frames) / number,
-            forces=sum(f.n_atoms for f in frames if f.forces is not None) / number,
-            virials=sum(f.virial is not None for f in frames) / number,
-        )
+        found = []
+        for place, task in enumerate(self.tasks):
+            frames = task.store.dataset
+            number = sum(1 for _ in self._batches(place, self._permutation(place, 0)))
+            found.append(
+                Labels(
+                    energies=sum(f.energy is not None for f in frames) / number,
+                    forces=sum(f.n_atoms for f in frames if f.forces is not None) / number,
+                    virials=sum(f.virial is not None for f in frames) / number,
+                )
+            )
+        return found
 
     def _batches(self, task: int, order: np.ndarray) -> Iterator[list[int]]:
         data = self.tasks[task].store.dataset
@@ -97,11 +99,7 @@ class Sampler:
         return {t.name: [self.epochs[i], self.positions[i]] for i, t in enumerate(self.tasks)}
 
     def load_state(self, state: dict[str, list[int]]) -> None:
-        """Continue where `state` was taken.
-
-        Raises:
-            ValueError: it is of other sets, or of more frames than they have.
-        """
+        """Continue where `state` was taken; a ValueError for a state of other sets or more frames."""
         names = [task.name for task in self.tasks]
         if not isinstance(state, dict) or sorted(state) != sorted(names):
             raise ValueError(f"the sampler's sets are {list(state)}, not {names}")

@@ -8,7 +8,6 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -17,9 +16,10 @@ from dpa2calc.ambient import own_modes
 from dpa2calc.errors import ConfigError, TrainingError
 from dpa2calc.files.atomic import atomic_path, writing
 from dpa2calc.files.identity import Part
-from dpa2calc.labels.errors import Errors, validation_score
+from dpa2calc.labels.errors import validation_score
 from dpa2calc.model.potential import Potential
 from dpa2calc.progress import progress_bar
+from dpa2calc.store.checkpoint import save_checkpoint
 from dpa2calc.training.config.train import TrainConfig
 from dpa2calc.training.data.dataset import spread_frames
 from dpa2calc.training.data.sets import TrainingData
@@ -28,8 +28,7 @@ from dpa2calc.training.runs.identity import set_identities, start_part
 from dpa2calc.training.runs.interrupt import Interrupt
 from dpa2calc.training.runs.log import History, Interval, LogWriter, progress_line
 from dpa2calc.training.runs.processes import ALONE, Processes
-from dpa2calc.training.runs.result import TrainResult
-from dpa2calc.training.runs.state import save_potential
+from dpa2calc.training.runs.result import LAST_FILE, TrainResult
 
 from .loader import Batch, Budget, GraphStore, make_batch
 from .lora import merged
@@ -98,7 +97,6 @@ class Trainer:
         self.average = WeightAverage(self.parameters, config.ema_decay)
         self.clipper = Clipper(config.gradient_clip, config.gradient_clip_relative)
         self.batch_clipper = BatchClipper(config.gradient_clip_batch)
-        self.schedule, self.prefactors = config.make_schedule(), config.make_prefactors()
         self.step, self.since_best = 0, 0
         self.best_score: float | None = None
         self.sampler_state = self.sampler.state()
@@ -146,10 +144,8 @@ class Trainer:
         batches: Prefetcher[Made] = Prefetcher(
             self._make_batches, range(self.step, end), ahead=self.config.prefetch
         )
-        shown = self.progress and self.processes.first
-        bar = progress_bar(
-            total=self.config.steps, initial=self.step, unit="step", shown=shown, dynamic_ncols=True
-        )
+        shown, total = self.progress and self.processes.first, self.config.steps
+        bar = progress_bar(total=total, initial=self.step, unit="step", shown=shown, dynamic_ncols=True)
         with self.interrupt.caught(), self._in_training(), bar:
             stopped = self._loop(batches, log, bar)
         if stopped == "interrupt":
@@ -168,7 +164,7 @@ class Trainer:
             for p in self.frozen:
                 p.requires_grad_(True)
 
-    def _loop(self, batches: Prefetcher[Made], log: LogWriter | None, bar: tqdm[Any]) -> str:
+    def _loop(self, batches: Prefetcher[Made], log: LogWriter | None, bar: tqdm[object]) -> str:
         """Steps until the end or a reason to stop: "", "interrupt", "time" or "early"."""
         c = self.config
         names = [task.name for task in self.tasks]
@@ -181,7 +177,7 @@ class Trainer:
             last = self.step == c.steps
             reason = "interrupt" if interrupted else "time" if late and not last else ""
             if self.step % c.log_every == 0 or last:
-                rate = self.schedule.learning_rate(step)
+                rate = c.learning_rate_at(step)
                 record = interval.record(self.step, rate, batches.waited, self.processes)
                 if log is not None:
                     log.write(record)
@@ -214,18 +210,17 @@ class Trainer:
         return 0 < self.config.early_stopping <= self.since_best
 
     def _make_batches(self, step: int) -> Made:
-        own = self.sampler.draw(step)[self.processes.rank :: self.processes.size]
-        batches = [
-            make_batch(self.tasks[d.task].store, d.frames, head=self.tasks[d.task].head, task=d.task)
-            for d in own
-        ]
+        batches = []
+        for draw in self.sampler.draw(step)[self.processes.rank :: self.processes.size]:
+            task = self.tasks[draw.task]
+            batches.append(make_batch(task.store, draw.frames, head=task.head, task=draw.task))
         return batches, self.sampler.state()
 
     def _one_step(
         self, step: int, batches: list[Batch], interval: Interval, timed_out: bool
     ) -> tuple[bool, bool]:
         """One optimiser step; returns whether any process was interrupted, or is out of time."""
-        prefactors = self.prefactors.at(self.schedule.fraction(step))
+        prefactors = self.config.prefactors(self.config.rate_fraction(step))
         self.optimizer.zero_grad()
         finite, logs = True, []
         for batch in batches:
@@ -247,7 +242,7 @@ class Trainer:
         if bad or not math.isfinite(norm):
             raise self._not_finite("gradient" if finite else "loss", step, batches)
         interval.steps, interval.norm = interval.steps + 1, interval.norm + norm
-        self.optimizer.step(self.schedule.learning_rate(step))
+        self.optimizer.step(self.config.learning_rate_at(step))
         self.average.update(step)
         return interrupted, late
 
@@ -269,28 +264,19 @@ class Trainer:
 
     # --- validation and files -------------------------------------------------------------------
 
-    @own_modes()
-    def validate(self) -> dict[str, Errors]:
-        """Errors of the averaged weights on the validation sets, by name."""
+    def _validate(self, log: LogWriter | None) -> None:
+        """Errors of the averaged weights on the validation sets; the best weights are kept."""
+        if not self.validation:
+            return
         with self.average.applied():
-            return {
+            errors = {
                 name: potential_errors(
-                    self.potential,
-                    store,
-                    head=self.data.heads[task],
-                    device=self.device,
-                    processes=self.processes,
+                    self.potential, store, head=self.data.heads[task], processes=self.processes
                 )
                 for name, (task, store) in self.validation.items()
             }
-
-    def _validate(self, log: LogWriter | None) -> None:
-        if not self.validation:
-            return
-        errors = self.validate()
-        score = validation_score(
-            errors, {n: self.data.sets[t].weight for n, (t, _) in self.validation.items()}
-        )
+        weights = {name: self.data.sets[task].weight for name, (task, _) in self.validation.items()}
+        score = validation_score(errors, weights)
         record = {name: e.to_dict() for name, e in errors.items()}
         if log is not None:
             log.write({"kind": "validation", "step": self.step, "score": score, "sets": record})
@@ -303,12 +289,12 @@ class Trainer:
     def _save_potential(self, name: str) -> None:
         if self.processes.first:
             with self.average.applied():
-                save_potential(merged(self.potential), self.output / name, step=self.step)
+                save_checkpoint(merged(self.potential), self.output / name, extra_info={"step": self.step})
 
     def save_state(self) -> None:
         """Write `last.safetensors` and `state.safetensors`."""
         if self.processes.first:
-            self._save_potential("last.safetensors")
+            self._save_potential(LAST_FILE)
             save_state(self)
 
     def _leave_model(self) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from dpa2calc.errors import OutputError
 from dpa2calc.files.atomic import writing
 from dpa2calc.files.lock import locked
+from dpa2calc.files.opening import PathLike
 
 from .processes import ALONE, Processes
 
@@ -18,10 +19,10 @@ LARGE_FILES = ("state.safetensors", "last.safetensors", "best.safetensors", "mod
 
 
 @contextlib.contextmanager
-def run_folder(path: str | os.PathLike[str], processes: Processes = ALONE) -> Iterator[Path]:
+def run_folder(path: PathLike, processes: Processes = ALONE, *, inside: Iterable[str] = ()) -> Iterator[Path]:
     """The folder, held by this process (the first of several) while the block runs.
 
-    Files that a killed process left half-written are removed.
+    Files that killed processes left half-written are removed, also from folders `inside` (patterns).
 
     Raises:
         ConfigError: another run is at work there.
@@ -36,14 +37,10 @@ def run_folder(path: str | os.PathLike[str], processes: Processes = ALONE) -> It
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"{folder} cannot be written: no permission; choose another place")
     with locked(folder):
-        remove_leftovers(folder)
+        for place in (folder, *(found for pattern in inside for found in folder.glob(pattern))):
+            for leftover in place.glob(".*.partial*"):
+                leftover.unlink(missing_ok=True)
         yield folder
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes left half-written; call it where no other process is at work."""
-    for leftover in folder.glob(".*.partial*"):
-        leftover.unlink(missing_ok=True)
 
 
 def remove_large_files(folder: Path) -> None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from dpa2calc.description import weights_digest
-from dpa2calc.errors import ConfigError
 from dpa2calc.files.identity import Identity, Part, digest, require_same
 from dpa2calc.model.config import ModelConfig, to_dict
 from dpa2calc.model.potential import Potential
@@ -92,12 +90,12 @@ def model_part(config: ModelConfig) -> Part:
     return dict(_flat(values))
 
 
-def options_part(options: Mapping[str, Any]) -> Part:
+def options_part(options: Mapping[str, object]) -> Part:
     """The options that decide what a step does."""
     return {name: value for name, value in options.items() if name not in FREE_OPTIONS}
 
 
-def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(values: Mapping[str, object], before: str = "") -> Iterator[tuple[str, object]]:
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{before}{name}.")
@@ -105,26 +103,13 @@ def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, An
             yield before + name, value
 
 
-def start_part(given: Potential | None, **more: Any) -> Part:
+def start_part(given: Potential | None, **more: object) -> Part:
     """The weights that a run starts from; `more` is what was made of them."""
     return {"weights": "fresh" if given is None else weights_digest(given), **more}
 
 
 def require_same_run(stored: Identity, asked: Identity, folder: Path, config: TrainConfig) -> None:
-    """Refuse to resume a run of other data, another model or other options.
-
-    Raises:
-        ConfigError: names what differs and the ways out.
-    """
+    """Raise a ConfigError for a run of other data, another model or other options; it names what differs."""
     # An option that is younger than the state had its default then.
     options = {**options_part(to_dict(type(config)())), **stored["options"]}
     require_same({**stored, "options": options}, asked, where=str(folder), ways=WAYS[0].upper() + WAYS[1:])
-
-
-def refuse_fewer_steps(step: int, config: TrainConfig, folder: Path) -> None:
-    """Raise a ConfigError where the run is already longer than what is asked for."""
-    if step > config.steps:
-        raise ConfigError(
-            f"{folder} holds a run of {step} steps, more than steps = {config.steps}; give at least {step}, "
-            "or choose another output"
-        )

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,9 +17,13 @@ from dpa2calc.errors import DataError, MissingDependencyError
 from dpa2calc.files.atomic import writing
 from dpa2calc.files.figures import Axes, panels_for
 from dpa2calc.files.json_lines import read_json_lines, write_json_lines
+from dpa2calc.files.results import Result
 from dpa2calc.labels.errors import ErrorSums
 
 from .processes import Processes
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 Record = dict[str, Any]  # a line of the log
 
@@ -49,15 +53,8 @@ class Interval:
         for name, row in zip(self.names, table):
             if row[1] > 0:
                 e = ErrorSums(row[1:]).errors()
-                sets[name] = {
-                    "frames": e.n_frames,
-                    "loss": float(row[0] / row[1]),
-                    "energy_rmse": e.energy_rmse,
-                    "force_rmse": e.force_rmse,
-                    "virial_rmse": e.virial_rmse,
-                }
-                if e.value_rmse is not None:
-                    sets[name]["value_rmse"] = e.value_rmse
+                found = {key: value for key, value in e.to_dict().items() if key.endswith("rmse")}
+                sets[name] = {"frames": e.n_frames, "loss": float(row[0] / row[1]), **found}
         seconds = time.perf_counter() - self.started
         return {
             "kind": "train",
@@ -103,7 +100,7 @@ class LogWriter:
             self._board.flush()
 
 
-def _board(folder: Path, resume_step: int) -> Any:
+def _board(folder: Path, resume_step: int) -> SummaryWriter:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
@@ -113,11 +110,11 @@ def _board(folder: Path, resume_step: int) -> Any:
     return SummaryWriter(str(folder), purge_step=resume_step or None)
 
 
-def _records(path: Path) -> list[dict[str, Any]]:
+def _records(path: Path) -> list[Record]:
     return read_json_lines(path, _record, "record of a training", "put back a copy of the file")
 
 
-def _record(found: Any) -> dict[str, Any]:
+def _record(found: Record) -> Record:
     """What stands in a line of a log; TypeError where it is something else."""
     if found["kind"] not in ("train", "validation") or not all(
         isinstance(s, dict) for s in found["sets"].values()
@@ -130,7 +127,7 @@ def _record(found: Any) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class History:
+class History(Result):
     """What a run's log holds.
 
     train: records with step, learning_rate, steps_per_second, waiting (share of the time spent waiting
@@ -168,10 +165,33 @@ class History:
 
     def sets(self) -> tuple[str, ...]:
         """Names of all sets in the log."""
-        names: dict[str, None] = {}
-        for record in (*self.train, *self.validation):
-            names.update(dict.fromkeys(record["sets"]))
-        return tuple(names)
+        return tuple(dict.fromkeys(name for r in (*self.train, *self.validation) for name in r["sets"]))
+
+    def summary(self) -> str:
+        """How many records there are, and the last errors of each set."""
+        number = f"{len(self.train)} records of training, {len(self.validation)} of validation"
+        return "\n".join([number, *self.last_errors()])
+
+    def last_errors(self) -> list[str]:
+        """A line per set: of the last validation, or of the last training steps without one."""
+        records, what = self.validation, "validation"
+        if not records:
+            records, what = self.train, "training frames"
+        if not records:
+            return []
+        lines = [f"errors (RMSE) at step {records[-1]['step']}, {what}:"]
+        for name, found in records[-1]["sets"].items():
+            cells = [
+                f"{found[quantity]:{form}}{unit}"
+                for quantity, form, unit in (
+                    ("energy_rmse", ".2f", " meV/atom"),
+                    ("force_rmse", ".2f", " meV/Å"),
+                    ("value_rmse", ".4g", ""),
+                )
+                if found.get(quantity) is not None
+            ]
+            lines.append(f"  {name}: {', '.join(cells)}")
+        return lines
 
     def plot(self, axes: Sequence[Axes] | None = None) -> Sequence[Axes]:
         """Energy and force RMSE by step; returns the two axes.
@@ -195,7 +215,7 @@ class History:
                 axis.plot(*bold, color=color, ls=style, lw=1.6, label=name)
             axis.set(xlabel="step", ylabel=label, yscale="log")
         if self.sets():
-            beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "ncols": 2}
+            beside: Record = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "ncols": 2}
             axes[1].legend(fontsize=7, **(beside if many else {}))
         return axes
 

@@ -79,13 +79,10 @@ class Processes:
         pieces = [p.grad.reshape(-1) if p.grad is not None else p.new_zeros(p.numel()) for p in parameters]
         flat = torch.cat([*pieces, present, flags.to(like)])
         dist.all_reduce(flat)
-        start = 0
-        n_values = sum(p.numel() for p in parameters)
-        counts = flat[n_values : n_values + len(parameters)]
-        for p, count in zip(parameters, counts.tolist()):
-            p.grad = flat[start : start + p.numel()].view_as(p).clone() if count else None
-            start += p.numel()
-        return flat[n_values + len(parameters) :].to(flags)
+        *summed, counts, flags_sum = flat.split([*map(len, pieces), len(parameters), len(flags)])
+        for p, piece, count in zip(parameters, summed, counts.tolist()):
+            p.grad = piece.view_as(p).clone() if count else None
+        return flags_sum.to(flags)
 
 
 ALONE = Processes()

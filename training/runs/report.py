@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from dpa2calc.files.atomic import write_json, write_text
 from dpa2calc.files.figures import save_figure
 from dpa2calc.files.names import file_stems
+from dpa2calc.files.typed import to_dict
 from dpa2calc.labels.errors import weighted_average
 from dpa2calc.model.config import HeadConfig
 from dpa2calc.model.potential import Potential
@@ -111,17 +111,13 @@ def summary_text(evaluations: Mapping[str, Evaluation], weights: Mapping[str, fl
         return "no test set was named\n"
     width = max(24, *(len(name) for name in evaluations))
     lines = [f"{'test set':<{width}} {'frames':>7} {'E RMSE':>9} {'E MAE':>9} {'F RMSE':>9} {'F MAE':>9}"]
-    for name, evaluation in evaluations.items():
-        e = evaluation.errors
-        numbers = (e.energy_rmse, e.energy_mae, e.force_rmse, e.force_mae)
-        cells = " ".join(f"{v:9.2f}" if v is not None else f"{'-':>9}" for v in numbers)
-        lines.append(f"{name:<{width}} {e.n_frames:>7} {cells}")
     errors = {name: evaluation.errors for name, evaluation in evaluations.items()}
-    means = [
-        weighted_average(errors, weights, f"{q}_{k}") for q in ("energy", "force") for k in ("rmse", "mae")
-    ]
-    cells = " ".join(f"{v:9.2f}" if v is not None else f"{'-':>9}" for v in means)
-    lines.append(f"{'weighted average':<{width}} {'':>7} {cells}")
+    quantities = ("energy_rmse", "energy_mae", "force_rmse", "force_mae")
+    means = [weighted_average(errors, weights, quantity) for quantity in quantities]
+    rows = [(name, str(e.n_frames), [getattr(e, q) for q in quantities]) for name, e in errors.items()]
+    for name, number, values in (*rows, ("weighted average", "", means)):
+        cells = " ".join(f"{v:9.2f}" if v is not None else f"{'-':>9}" for v in values)
+        lines.append(f"{name:<{width}} {number:>7} {cells}")
     lines.append("energies in meV/atom, forces in meV/Å")
     for name, evaluation in evaluations.items():
         lines += [f"{name}: {text}" for text in evaluation.remarks()]
@@ -130,15 +126,14 @@ def summary_text(evaluations: Mapping[str, Evaluation], weights: Mapping[str, fl
 
 def _record(
     result: TrainResult, evaluations: Mapping[str, Evaluation], weights: Mapping[str, float]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     errors = {name: evaluation.errors for name, evaluation in evaluations.items()}
+    averaged = ("energy_rmse", "force_rmse", "virial_rmse")
     return {
         "steps": result.steps,
         "best_score": result.best_score,
-        "test": {name: e.to_dict() for name, e in errors.items()},
-        "weighted_average": {
-            q: weighted_average(errors, weights, q) for q in ("energy_rmse", "force_rmse", "virial_rmse")
-        },
+        "test": to_dict(errors),
+        "weighted_average": {q: weighted_average(errors, weights, q) for q in averaged},
     }
 
 

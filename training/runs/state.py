@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import zlib
-from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
@@ -15,20 +13,15 @@ from torch import Tensor
 
 from dpa2calc.errors import CheckpointError
 from dpa2calc.files.atomic import atomic_path
-from dpa2calc.model.potential import Potential
-from dpa2calc.store.checkpoint import save_checkpoint
+from dpa2calc.files.opening import PathLike
 
 STATE_VERSION = 3  # 2 has neither the identity of the run nor a checksum
 READABLE = (2, 3)
 Header = dict[str, Any]  # the JSON text beside the tensors
 
 
-def write_tensors(path: str | os.PathLike[str], tensors: dict[str, Tensor], metadata: Header) -> None:
-    """Write tensors, a JSON header and a checksum of both; the file appears whole or not at all.
-
-    Raises:
-        OutputError: full disk, read-only folder.
-    """
+def write_tensors(path: PathLike, tensors: dict[str, Tensor], metadata: Header) -> None:
+    """Write tensors, a JSON header and a checksum of both; the file appears whole or not at all."""
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     text = json.dumps(metadata)
     content = save(plain, metadata={"json": text, "checksum": _checksum(text, plain)})
@@ -36,7 +29,7 @@ def write_tensors(path: str | os.PathLike[str], tensors: dict[str, Tensor], meta
         temporary.write_bytes(content)
 
 
-def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Header]:
+def read_tensors(path: PathLike) -> tuple[dict[str, Tensor], Header]:
     """Read what `write_tensors` wrote.
 
     Raises:
@@ -57,12 +50,7 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Heade
     return tensors, header
 
 
-def save_potential(potential: Potential, path: str | os.PathLike[str], *, step: int) -> Path:
-    """Write configuration and weights as this package's checkpoint; its extra facts name the step."""
-    return save_checkpoint(potential, Path(path), extra_info={"step": step})
-
-
-def damaged(path: str | os.PathLike[str], reason: str) -> CheckpointError:
+def damaged(path: PathLike, reason: str) -> CheckpointError:
     """The error for a state that no run can resume from."""
     return CheckpointError(
         f"{path} cannot be resumed from: {reason}. Put back a copy of the file, or remove it to start again"
@@ -80,11 +68,7 @@ def _checksum(text: str, tensors: dict[str, Tensor]) -> str:
 
 
 def count(header: Header, name: str) -> int:
-    """A whole number of at least 0.
-
-    Raises:
-        ValueError: it is missing or something else.
-    """
+    """A whole number of at least 0; a ValueError for anything else."""
     value = header.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError(f"{name} = {value!r} is not a number of at least 0")
@@ -92,11 +76,7 @@ def count(header: Header, name: str) -> int:
 
 
 def number(header: Header, name: str) -> float | None:
-    """A number that is not NaN, or None where it is None or missing.
-
-    Raises:
-        ValueError: it is something else.
-    """
+    """A number that is not NaN, or None where it is None or missing; a ValueError for anything else."""
     value = header.get(name)
     if value is None:
         return None
@@ -106,11 +86,7 @@ def number(header: Header, name: str) -> float | None:
 
 
 def same_tensors(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
-    """Check names, shapes and types of what is to be put back.
-
-    Raises:
-        ValueError: one is missing or other than the run's.
-    """
+    """Raise a ValueError where names, shapes or types of what is to be put back are not the run's."""
     for name, like in wanted.items():
         if name not in found:
             raise ValueError(f"the tensor {name} is missing")

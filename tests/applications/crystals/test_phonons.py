@@ -259,6 +259,7 @@ def test_convergence_with_supercell_and_displacement():
 @pytest.mark.parametrize(
     ("change", "text"),
     [
+        ({"supercell": [2, 2, 2.5]}, r"supercell must be three repeats or a 3x3 matrix of integers, got \[2"),
         ({"relax": "all"}, "relax = 'all' is not allowed; allowed: fixed, positions, cell"),
         ({"displacement": -0.01}, "displacement must be a positive number"),
         ({"supercell": (2, 2)}, "supercell must be three repeats or a 3x3 matrix of integers"),

@@ -10,8 +10,7 @@ from ase.calculators.emt import EMT
 
 from dpa2calc.applications.crystals import phonopy_bridge as _phonopy
 from dpa2calc.applications.crystals.eos_forms import energy_of_volume, fit_energy_volume
-from dpa2calc.applications.crystals.quasi_harmonic import QuasiHarmonic, quasi_harmonic
-from dpa2calc.applications.crystals.quasi_harmonic_checks import undetermined
+from dpa2calc.applications.crystals.quasi_harmonic import QuasiHarmonic, quasi_harmonic, undetermined
 from dpa2calc.errors import ConfigError, StructureError
 
 pytest.importorskip("phonopy")
@@ -106,7 +105,7 @@ def made_curves(seed=0, noise=0.0, stiffening=0.0, n=9):
     b0 = 0.9 * (1 - 0.1 * warm + stiffening * warm)
     curves = energy_of_volume("vinet", volumes[None, :], -3.0 - warm, v0, b0, 5.0)
     curves = curves + noise * np.random.default_rng(seed).normal(size=n)  # of the static energies
-    fits = np.array([fit_energy_volume(volumes, curve, "vinet")[0] for curve in curves])
+    fits = np.array([fit_energy_volume(volumes, curve, "vinet") for curve in curves])
     return temperatures, volumes, curves, "vinet", fits
 
 

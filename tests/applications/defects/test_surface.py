@@ -149,7 +149,7 @@ def test_round_trip_plot_and_resume(tmp_path):
     ("miller", "change", "text"),
     [
         ((0, 0, 0), {}, "three whole numbers that are not all zero"),
-        ((1, 1), {}, "three whole numbers"),
+        ((1, 1), {}, "miller = .1, 1. is not allowed; allowed: a list of 3 entries"),
         ((1, 1, 1), {"thicknesses": (10,)}, "two or more different lengths"),
         ((1, 1, 1), {"thicknesses": (10.0, 10.1)}, "are all 6 planes of"),
         ((1, 1, 1), {"vacuum": 0}, "vacuum must be a positive number"),

@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from dpa2calc.applications import RepresentationMap, representation_map
-from dpa2calc.applications.maps.environments import environment_labels
+from dpa2calc.applications.maps.descriptor_points import environment_labels
 from dpa2calc.errors import ConfigError, DataError
 
 

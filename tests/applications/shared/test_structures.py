@@ -1,14 +1,23 @@
-"""Bounds of options that would crash spglib, never end, or fill the memory."""
+"""Bounds of options that would crash spglib, never end, or fill the memory; structures in results."""
+
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from ase.build import bulk
+from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
+from ase.geometry import find_mic
 
 from dpa2calc.applications import phonons, relax
 from dpa2calc.applications.crystals import phonopy_bridge
 from dpa2calc.applications.relaxation.relaxer import Relaxation
-from dpa2calc.applications.shared.structures import check_symprec, repeats_for_length, symmetry_dataset
+from dpa2calc.applications.shared.structures import (
+    check_symprec,
+    fields_of,
+    repeats_for_length,
+    structure_of,
+    symmetry_dataset,
+)
 from dpa2calc.errors import ConfigError, StructureError
 
 NAN, INF = float("nan"), float("inf")
@@ -66,3 +75,18 @@ def test_errors_of_spglib_are_errors_of_the_structure(how, monkeypatch):
             phonopy_bridge.primitive_cell(copper, 0.5)
         else:
             Relaxation(fmax=0.1, symmetry=True).run(copper, what="a test")
+
+
+@pytest.mark.parametrize("places", ["positions", "scaled_positions"])
+def test_structures_go_through_results_unchanged(places):
+    for atoms in (bulk("NaCl", "rocksalt", a=5.6), molecule("H2O", vacuum=3.0)):
+        atoms.set_masses(atoms.get_masses() + 0.5)
+        fields = fields_of(atoms, "numbers", "masses", "cell", "pbc", places, prefix="slab_")
+        back = structure_of(SimpleNamespace(**fields), "slab_")
+        assert back.numbers.tolist() == atoms.numbers.tolist() and back.pbc.tolist() == atoms.pbc.tolist()
+        # scaled positions are those of the home cell
+        moved = find_mic(back.positions - atoms.positions, atoms.cell, atoms.pbc)[1]
+        assert moved.max() < 1e-10 and np.allclose(back.cell, atoms.cell)
+        assert back.get_masses() == pytest.approx(atoms.get_masses())
+        assert not np.shares_memory(fields["slab_numbers"], atoms.numbers)
+    assert structure_of(SimpleNamespace(numbers=[29], cell=[3, 3, 3], positions=[[0, 0, 0]])).pbc.all()

@@ -46,6 +46,15 @@ def test_nested_frames_and_iterators() -> None:
         once.first()
 
 
+def test_frames_of_all_frames_are_the_same_ones() -> None:
+    atoms = [Atoms("H", positions=[[k, 0, 0]]) for k in range(6)]
+    inner = Frames(atoms, start=1, step=2)
+    outer = Frames(inner)
+    assert outer.count == inner.count == 3 and outer.repeatable
+    assert [frame.positions[0, 0] for frame in outer] == [1, 3, 5]
+    assert [frame.positions[0, 0] for frame in Frames(inner, stop=2)] == [1, 3]
+
+
 def test_broken_files_name_file_frame_and_way_out(tmp_path) -> None:
     (tmp_path / "bad.extxyz.xz").write_bytes(b"this is not compressed")
     with pytest.raises(DataError, match=r"bad\.extxyz\.xz: frame 0 of the selection cannot be read"):

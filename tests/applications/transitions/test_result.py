@@ -97,7 +97,7 @@ def made_stages(up=700.0, down=600.0, latent=2.0):
 
 def collected(centre="Ti", **options):
     return PhaseTransition.from_stages(
-        made_stages(**options), n_atoms=100, formula="PbTiO3", centre=centre, pressure_gpa=0.0, provenance={}
+        made_stages(**options), n_atoms=100, formula="PbTiO3", centre=centre, pressure_gpa=0.0
     )
 
 
@@ -127,9 +127,7 @@ def test_latent_heat_stands_out_of_the_heat_capacity():
 
 def test_one_branch_only_has_no_hysteresis():
     stages = [stage for stage in made_stages() if stage.branch == "heating"]
-    result = PhaseTransition.from_stages(
-        stages, n_atoms=100, formula="PbTiO3", centre="Ti", pressure_gpa=0.0, provenance={}
-    )
+    result = PhaseTransition.from_stages(stages, n_atoms=100, formula="PbTiO3", centre="Ti", pressure_gpa=0.0)
     assert np.isnan(result.hysteresis()).all()
     assert result.transition().temperature == pytest.approx(675.0)
     assert "hysteresis" not in result.summary()
@@ -165,9 +163,7 @@ def noisy_scan(seed, *, noise, claimed, grid, step=0.0):
                     polar=(polar, claimed), local=(0.3, 0.01), direction="none", n_frames=50,
                 )
             )  # fmt: skip
-    return PhaseTransition.from_stages(
-        stages, n_atoms=40, formula="PbTiO3", centre="Ti", pressure_gpa=0.0, provenance={}
-    )
+    return PhaseTransition.from_stages(stages, n_atoms=40, formula="PbTiO3", centre="Ti", pressure_gpa=0.0)
 
 
 @pytest.mark.parametrize("n", [5, 10])

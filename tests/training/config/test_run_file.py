@@ -14,13 +14,12 @@ from dpa2calc.cli.main import main
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.options import add_options, given_options, option_help
 from dpa2calc.model.potential import Potential
-from dpa2calc.store.checkpoint import checkpoint_info, load_checkpoint
+from dpa2calc.store.checkpoint import checkpoint_info, load_checkpoint, save_checkpoint
 from dpa2calc.training.config.model import build_model
 from dpa2calc.training.config.run_file import check_run, load_sets, read_run_file
 from dpa2calc.training.config.train import FinetuneConfig, TrainConfig
 from dpa2calc.training.evaluate import Evaluation, evaluate
 from dpa2calc.training.fit.setup import new_potential
-from dpa2calc.training.runs.state import save_potential
 
 TINY = """
 output = "{folder}/run"
@@ -131,7 +130,7 @@ def test_wrong_keys_name_the_nearest(folder, old, new, message):
 
 def test_a_run_goes_on_from_a_trained_model(folder, tiny_model):
     trained = new_potential(tiny_model(("argon",)), seed=3)
-    save_potential(trained, folder / "first.safetensors", step=7)
+    save_checkpoint(trained, folder / "first.safetensors")
     text = TINY.format(folder=folder)
     text = 'model = "first.safetensors"\n' + text[: text.index("[model]")] + text[text.index("[sets") :]
     (folder / "more.toml").write_text(text)
@@ -210,7 +209,7 @@ def test_the_last_weights_are_kept_when_asked_for(folder):
     with torch.no_grad():
         for weight in other.parameters():
             weight += 0.01
-    save_potential(other, folder / "run/best.safetensors", step=0)
+    save_checkpoint(other, folder / "run/best.safetensors")
     for keep in ("last", "best"):  # the same command again evaluates again
         assert main([*command, "--keep", keep]) == 0
         wanted = load_checkpoint(folder / f"run/{keep}.safetensors").state_dict()

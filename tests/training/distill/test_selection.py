@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dpa2calc.files.results import from_plain
+from dpa2calc.files.typed import to_dict
 from dpa2calc.labels.errors import Errors
 from dpa2calc.training.distill.config import DistillConfig
 from dpa2calc.training.distill.selection import (
@@ -58,7 +60,7 @@ def test_it_says_why_it_stops():
 
 def test_round_survives_json():
     record = _round(2, 50.0)
-    assert DistillRound.from_dict(record.to_dict()) == record and record.accurate_share == 0
+    assert from_plain(DistillRound, to_dict(record)) == record and record.accurate_share == 0
 
 
 def test_farthest_points_are_those_of_the_definition():

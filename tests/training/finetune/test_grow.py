@@ -10,11 +10,10 @@ import torch
 
 from dpa2calc.errors import ConfigError
 from dpa2calc.model.config.presets import preset
-from dpa2calc.training.config.model import build_model
 from dpa2calc.training.config.run_file import load_sets, read_run_file
 from dpa2calc.training.config.train import TrainConfig
 from dpa2calc.training.data.sets import TrainingSet
-from dpa2calc.training.finetune.grow import grown
+from dpa2calc.training.finetune.grow import grown, grown_model
 from dpa2calc.training.fit.predict import predict_potential
 from dpa2calc.training.fit.run import pretrain
 from dpa2calc.training.fit.setup import new_potential
@@ -71,7 +70,7 @@ def test_a_file_grows_a_model(bare, lj_frames, tmp_path):
         "[model.descriptor.repformer]\nupdate_g2_has_attn = true\n[sets.new]\ntrain = ['new.xyz']\n"
     )
     run = read_run_file(tmp_path / "run.toml", TrainConfig)
-    model = build_model(run, load_sets(run)[0])
+    model = grown_model(run.model, run, load_sets(run)[0])
     assert [head.fitting.neuron[0] for head in model.config.heads][1:] == [6]
     assert model.config.descriptor.repformer.update_g2_has_attn
 

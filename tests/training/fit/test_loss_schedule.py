@@ -10,7 +10,6 @@ import torch
 
 from dpa2calc.errors import ConfigError
 from dpa2calc.model.potential import Output
-from dpa2calc.training.config.schedule import Prefactors, Schedule
 from dpa2calc.training.config.train import TrainConfig
 from dpa2calc.training.data.dataset import Dataset
 from dpa2calc.training.fit.loader import GraphStore, make_batch
@@ -97,18 +96,18 @@ def test_gradient_through_forces_matches_finite_differences(tiny_model, batch):
 
 
 def test_prefactors_follow_the_learning_rate():
-    p = Prefactors()
-    assert p.at(1.0) == (0.02, 1000.0, 0.0)
-    assert p.at(0.0) == (1.0, 1.0, 0.0)
-    assert p.at(0.25) == pytest.approx((0.755, 250.75, 0.0))
+    config = TrainConfig(virial_prefactor_start=0.0, virial_prefactor_limit=0.0)
+    assert config.prefactors(1.0) == (0.02, 1000.0, 0.0)
+    assert config.prefactors(0.0) == (1.0, 1.0, 0.0)
+    assert config.prefactors(0.25) == pytest.approx((0.755, 250.75, 0.0))
 
 
 def test_paper_schedule():
-    s = TrainConfig.paper().make_schedule()
-    assert s.learning_rate(0) == s.learning_rate(4999) == 2e-4
-    assert s.learning_rate(5000) < 2e-4
-    assert s.learning_rate(999_999) == pytest.approx(3e-8, rel=0.06)
-    ratio = s.learning_rate(500_000) / s.learning_rate(495_000)
+    s = TrainConfig.paper()
+    assert s.learning_rate_at(0) == s.learning_rate_at(4999) == 2e-4
+    assert s.learning_rate_at(5000) < 2e-4
+    assert s.learning_rate_at(999_999) == pytest.approx(3e-8, rel=0.06)
+    ratio = s.learning_rate_at(500_000) / s.learning_rate_at(495_000)
     assert ratio == pytest.approx((3e-8 / 2e-4) ** (1 / 200), rel=1e-9)
 
 
@@ -123,37 +122,38 @@ def _deepmd_rates(start, stop, steps, decay_steps):
 @pytest.mark.parametrize("decay_steps", [1, 3, 50, 5000])
 @pytest.mark.parametrize("steps", [1, 2, 7, 99, 100, 101, 1999, 2000, 4999, 5000, 5001, 7400, 10_000, 12_000])
 def test_the_exponential_schedule_is_that_of_deepmd_kit(steps, decay_steps):
-    s = TrainConfig.paper(steps=steps, decay_steps=decay_steps).make_schedule()
+    s = TrainConfig.paper(steps=steps, decay_steps=decay_steps)
     expected = _deepmd_rates(2e-4, 3e-8, steps, decay_steps)
     chosen = sorted({0, steps - 1, *range(0, steps, max(steps // 200, 1))})
-    np.testing.assert_allclose([s.learning_rate(i) for i in chosen], expected[chosen], rtol=1e-9)
+    np.testing.assert_allclose([s.learning_rate_at(i) for i in chosen], expected[chosen], rtol=1e-9)
 
 
 def test_short_runs_of_the_paper_protocol_come_down():
     # as deepmd-kit 3.1.2 prints them; with them the loss moves from forces to energies
     for steps, last in ((2000, 4.7e-8), (7400, 5.2e-7), (12_000, 1.3e-7)):
         config = TrainConfig.paper(steps=steps)
-        s = config.make_schedule()
-        assert s.learning_rate(steps - 1) == pytest.approx(last, rel=0.05)
-        energy, force, _ = config.make_prefactors().at(s.fraction(steps - 1))
+        assert config.learning_rate_at(steps - 1) == pytest.approx(last, rel=0.05)
+        energy, force, _ = config.prefactors(config.rate_fraction(steps - 1))
         assert energy == pytest.approx(1.0, abs=0.01) and force < 4.0
 
 
 def test_the_decay_counts_from_the_end_of_the_warm_up():
-    s = Schedule(kind="exponential", start=1e-3, stop=1e-5, steps=1000, decay_steps=100, warmup_steps=200)
-    assert s.learning_rate(199) == s.learning_rate(299) == 1e-3
+    rates = {"learning_rate": 1e-3, "learning_rate_stop": 1e-5}
+    s = TrainConfig(schedule="exponential", **rates, steps=1000, decay_steps=100, warmup_steps=200)
+    assert s.learning_rate_at(199) == s.learning_rate_at(299) == 1e-3
     expected = _deepmd_rates(1e-3, 1e-5, 800, 100)
-    np.testing.assert_allclose([s.learning_rate(i) for i in range(200, 1000)], expected, rtol=1e-9)
+    np.testing.assert_allclose([s.learning_rate_at(i) for i in range(200, 1000)], expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["exponential", "cosine"])
 def test_warm_up_and_end(kind):
-    s = Schedule(kind=kind, start=1e-2, stop=1e-5, steps=1000, warmup_steps=100)
-    rates = [s.learning_rate(i) for i in range(1000)]
+    rates = {"learning_rate": 1e-2, "learning_rate_stop": 1e-5}
+    s = TrainConfig(schedule=kind, **rates, steps=1000, warmup_steps=100)
+    rates = [s.learning_rate_at(i) for i in range(1000)]
     assert rates[0] == pytest.approx(1e-4) and rates[49] == pytest.approx(5e-3)
     assert max(rates) == pytest.approx(1e-2)
     assert all(a >= b for a, b in zip(rates[100:], rates[101:]))
-    assert s.learning_rate(1000) == pytest.approx(1e-5)
+    assert s.learning_rate_at(1000) == pytest.approx(1e-5)
 
 
 def test_wrong_options_say_what_is_allowed():
@@ -165,3 +165,7 @@ def test_wrong_options_say_what_is_allowed():
         TrainConfig(optimizer="adam", weight_decay=0.1)
     with pytest.raises(ConfigError, match="batch_atoms = 0"):
         TrainConfig(batch_atoms=0)
+    with pytest.raises(ConfigError, match=r"learning_rate = -1\.0 is not allowed; allowed: above 0"):
+        TrainConfig(learning_rate=-1.0)
+    with pytest.raises(ConfigError, match="none below 0 and one above 0"):
+        TrainConfig(force_prefactor_limit=-1.0)

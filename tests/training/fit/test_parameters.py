@@ -27,8 +27,7 @@ from dpa2calc.training import (
 from dpa2calc.training.data.sets import TrainingData
 from dpa2calc.training.evaluate import predict_calculator
 from dpa2calc.training.fit.predict import predict_potential
-from dpa2calc.training.fit.setup import new_potential
-from dpa2calc.training.statistics import set_parameter_statistics
+from dpa2calc.training.fit.setup import new_potential, set_parameter_statistics
 
 CONFIG = TrainConfig(steps=3, batch_atoms=8, validation_frames=4, dtype="float64", shared_steps=0)
 

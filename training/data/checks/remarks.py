@@ -21,32 +21,26 @@ def remarks_on(report: DataReport, good: Dataset, unread: Mapping[str, tuple[str
         for kind, names in unread.items()
         if not report.labels[kind]
     ]
-    if report.force_rms is not None and report.force_rms > 30.0:
-        remarks.append(f"force rms {report.force_rms:.1f} eV/Å is very large; are they in eV/Å?")
-    if report.force_rms is not None and 0 < report.force_rms < 1e-4:
-        remarks.append("forces are almost zero: relaxed structures teach forces little")
-    if report.residual_std is not None and report.residual_std > 1000.0:
-        remarks.append(
-            f"energies differ by {report.residual_std:.0f} meV/atom from a sum over elements; are they total "
-            "energies in eV, from one DFT setting?"
-        )
-    if report.pressure is not None and max(map(abs, report.pressure)) > 2000.0:
-        remarks.append("stresses above 2000 GPa; are they in eV/Å^3 (not GPa or kB)?")
-    slope = _stress_sign(good)
-    if slope is not None and slope < -0.5:
-        remarks.append("compressed frames have a positive trace of the stress: its sign looks reversed")
+    force, spread, slope = report.force_rms or 0.0, report.residual_std or 0.0, _stress_sign(good)
+    pressure = max(map(abs, report.pressure or (0.0,)))
     net = [np.abs(f.forces.sum(axis=0)).max() for f in good if f.forces is not None]
-    if net and float(np.median(net)) > 0.01:
-        remarks.append(
-            f"labels carry a net force (median {float(np.median(net)):.2f} eV/Å a frame): an error floor"
-        )
-    return remarks
+    net_force = float(np.median(net or [0.0]))
+    doubts = {
+        f"force rms {force:.1f} eV/Å is very large; are they in eV/Å?": force > 30.0,
+        "forces are almost zero: relaxed structures teach forces little": 0 < force < 1e-4,
+        f"energies differ by {spread:.0f} meV/atom from a sum over elements; are they total energies "
+        "in eV, from one DFT setting?": spread > 1000.0,
+        "stresses above 2000 GPa; are they in eV/Å^3 (not GPa or kB)?": pressure > 2000.0,
+        "compressed frames have a positive trace of the stress: its sign looks reversed": slope < -0.5,
+        f"labels carry a net force (median {net_force:.2f} eV/Å a frame): an error floor": net_force > 0.01,
+    }
+    return remarks + [text for text, doubtful in doubts.items() if doubtful]
 
 
-def _stress_sign(data: Dataset) -> float | None:
+def _stress_sign(data: Dataset) -> float:
     """Correlation of trace(stress) and volume an atom in the commonest composition; positive if right."""
     if len(data) == 0:
-        return None
+        return 0.0
     groups: dict[tuple[float, ...], list[tuple[float, float]]] = {}
     counts = data.compositions(data.elements)
     fractions = np.round(counts / counts.sum(axis=1, keepdims=True), 6)
@@ -56,5 +50,5 @@ def _stress_sign(data: Dataset) -> float | None:
             groups.setdefault(key, []).append((frame.volume / frame.n_atoms, float(np.trace(stress))))
     largest = np.array(max(groups.values(), key=len, default=[]))
     if len(largest) < 10 or largest[:, 0].std() < 0.02 * largest[:, 0].mean():
-        return None
+        return 0.0
     return float(np.corrcoef(largest.T)[0, 1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -26,6 +26,7 @@ _OVERLAP = 0.4
 # Errors of this kind stop a run; the others are reported.
 _FATAL = ("not a number", "no atoms", "overlap", "element outside the type map", "zero volume")
 _UNUSABLE = ("not a number", "no atoms", "zero volume")  # no number could be made from these
+_LABELS = ("energy", "forces", "virial")
 _SAMPLED = 1000  # frames in which `check_frames` looks for overlaps
 _OUTLIER_SIGMAS = 8.0
 # Frames with this finding keep energies and forces when it is dropped.
@@ -41,6 +42,11 @@ class Finding:
     kind: str
     detail: str
     source: str
+
+    @classmethod
+    def of(cls, data: Dataset, place: int, kind: str, detail: str) -> Finding:
+        """About the frame at this place of the data."""
+        return cls(place, kind, detail, data[place].source or f"frame {place}")
 
     def __str__(self) -> str:
         return f"{self.source}: {self.kind}: {self.detail}"
@@ -82,12 +88,10 @@ class DataReport(ShownBySummary):
 
     def summary(self) -> str:
         """One screen of text."""
-        lines = [
-            f"{self.name}: {self.n_frames} frames, {self.n_atoms} atoms, {' '.join(self.elements)}",
-            "labels: " + ", ".join(f"{name} on {n}" for name, n in self.labels.items()),
-        ]
-        if self.parameters:
-            lines.append("parameters: " + ", ".join(f"{name} on {n}" for name, n in self.parameters.items()))
+        lines = [f"{self.name}: {self.n_frames} frames, {self.n_atoms} atoms, {' '.join(self.elements)}"]
+        for title, numbers in (("labels", self.labels), ("parameters", self.parameters)):
+            if numbers or title == "labels":
+                lines.append(f"{title}: " + ", ".join(f"{name} on {n}" for name, n in numbers.items()))
         if self.residual_std is not None:
             lines.append(f"energy after the fit by element: std {self.residual_std:.1f} meV/atom")
         if self.force_rms is not None:
@@ -110,9 +114,8 @@ def check_dataset(
 ) -> DataReport:
     """Look at every frame: labels, NaN, overlapping atoms, energy outliers, plausible units, stresses.
 
-    Training and evaluation call `check_frames` by themselves, which looks at most of this.
-
-    Stresses are compared with the energies of strained copies (`stress_misfit.stress_misfits`).
+    Training and evaluation call `check_frames` by themselves, which looks at most of this. Stresses are
+    compared with the energies of strained copies (`stress_misfits`).
 
     Args:
         type_map: elements of the model; others are reported.
@@ -120,8 +123,7 @@ def check_dataset(
             standard deviations is reported as an outlier.
     """
     allowed = set(type_map) if type_map is not None else None
-    findings = [f for index, frame in enumerate(data) for f in _frame_findings(index, frame, allowed)]
-    findings += _overlaps(data, range(len(data)), _bad(findings))
+    findings = _frame_findings(data, range(len(data)), allowed)
     findings += _misfits(data, _bad(findings))
     return _report(data, findings, outlier_sigmas)
 
@@ -144,15 +146,14 @@ def _report(data: Dataset, findings: list[Finding], outlier_sigmas: float) -> Da
     forces = [f.forces.ravel() for f in good if f.forces is not None]
     force_rms = float(np.sqrt(np.mean(np.concatenate(forces) ** 2))) if forces else None
     traces = [-np.trace(f.stress) / 3.0 / GPa for f in good if f.stress is not None]
+    parameters = {k: sum(getattr(f, k) is not None for f in data) for k in ("fparam", "aparam")}
     report = DataReport(
         name=data.name,
         n_frames=len(data),
         n_atoms=data.n_atoms,
         elements=data.elements,
         labels=data.labels(),
-        parameters={
-            k: n for k in ("fparam", "aparam") if (n := sum(getattr(f, k) is not None for f in data))
-        },
+        parameters={k: n for k, n in parameters.items() if n},
         bias=bias,
         residual_std=residual_std,
         force_rms=force_rms,
@@ -162,48 +163,46 @@ def _report(data: Dataset, findings: list[Finding], outlier_sigmas: float) -> Da
     return replace(report, remarks=tuple(remarks_on(report, good, data.unread_labels)))
 
 
-def _frame_findings(index: int, frame: Frame, allowed: set[str] | None) -> list[Finding]:
-    source = frame.source or f"frame {index}"
+def _frame_findings(data: Dataset, places: Iterable[int], allowed: set[str] | None) -> list[Finding]:
+    """What is wrong or odd in single frames; overlaps are sought in those at these places."""
+    found = [
+        Finding.of(data, place, kind, detail)
+        for place, frame in enumerate(data)
+        for kind, detail in _seen_in(frame, allowed)
+    ]
+    bad = _bad(found)
+    for place in places:
+        frame = data[place]
+        if place not in bad and (closest := overlap(frame)) is not None:
+            i, j, distance = closest
+            pair = f"{chemical_symbols[frame.numbers[i]]}{i} and {chemical_symbols[frame.numbers[j]]}{j}"
+            found.append(Finding.of(data, place, "overlap", f"{pair} are {distance:.3f} Å apart"))
+    return found
 
-    def found(kind: str, detail: str) -> Finding:
-        return Finding(index, kind, detail, source)
 
+def _seen_in(frame: Frame, allowed: set[str] | None) -> Iterator[tuple[str, str]]:
+    """Kind and detail of what is wrong or odd in a frame, but for overlaps."""
     if frame.n_atoms == 0:
-        return [found("no atoms", "the frame is empty")]
-    out = []
+        yield "no atoms", "the frame is empty"
+        return
     symbols = sorted({chemical_symbols[z] for z in frame.numbers.tolist()})
     new = [s for s in symbols if allowed is not None and s not in allowed]
     if new:
-        out.append(found("element outside the type map", ", ".join(new)))
-    for name in ("positions", "cell", "energy", "forces", "virial", "fparam", "aparam"):
-        values = getattr(frame, name)
-        if values is not None and not np.isfinite(values).all():
-            out.append(found("not a number", f"in the {name}"))
-    if any(f.kind == "not a number" for f in out):
-        return out
-    if frame.pbc.all() and frame.volume < 1e-6:
-        return [*out, found("zero volume", "a cell periodic in three directions without a volume")]
-    if frame.left_out:
-        out.append(found(LEFT_OUT, frame.left_out))
-    if not frame.labelled:
-        out.append(found("no label", "neither energy nor forces nor stress"))
-    if frame.forces is not None and np.abs(frame.forces).max() > 100.0:
-        largest = float(np.abs(frame.forces).max())
-        out.append(found("large force", f"{largest:.1f} eV/Å"))
-    return out
-
-
-def _overlaps(data: Dataset, places: Iterable[int], bad: set[int]) -> list[Finding]:
-    found = []
-    for place in places:
-        frame = data[place]
-        closest = None if place in bad else overlap(frame)
-        if closest is not None:
-            i, j, distance = closest
-            pair = f"{chemical_symbols[frame.numbers[i]]}{i} and {chemical_symbols[frame.numbers[j]]}{j}"
-            detail = f"{pair} are {distance:.3f} Å apart"
-            found.append(Finding(place, "overlap", detail, frame.source or f"frame {place}"))
-    return found
+        yield "element outside the type map", ", ".join(new)
+    values = {n: getattr(frame, n) for n in ("positions", "cell", *_LABELS, "fparam", "aparam")}
+    wrong = [name for name, v in values.items() if v is not None and not np.isfinite(v).all()]
+    for name in wrong:
+        yield "not a number", f"in the {name}"
+    if not wrong and frame.pbc.all() and frame.volume < 1e-6:
+        yield "zero volume", "a cell periodic in three directions without a volume"
+    elif not wrong:
+        if frame.left_out:
+            yield LEFT_OUT, frame.left_out
+        if not frame.labelled:
+            yield "no label", "neither energy nor forces nor stress"
+        largest = 0.0 if frame.forces is None else float(np.abs(frame.forces).max())
+        if largest > 100.0:
+            yield "large force", f"{largest:.1f} eV/Å"
 
 
 def overlap(frame: Frame) -> tuple[int, int, float] | None:
@@ -226,11 +225,11 @@ def _outliers(data: Dataset, places: list[int], residual: np.ndarray, sigmas: fl
     spread = 1.4826 * float(np.median(np.abs(residual - center)))
     limit = sigmas * max(spread, 1e-3)  # 1 meV/atom: sets of one structure have almost no spread
     return [
-        Finding(
+        Finding.of(
+            data,
             place,
             "energy outlier",
             f"{1e3 * (r - center):+.0f} meV/atom from the fit by element (typical {1e3 * spread:.1f})",
-            data[place].source or f"frame {place}",
         )
         for place, r in zip(places, residual)
         if abs(r - center) > limit
@@ -242,7 +241,7 @@ def _misfits(data: Dataset, bad: set[int]) -> list[Finding]:
     sound = replace(data, frames=tuple(f for i, f in enumerate(data) if i not in bad))
     said = {group: str(m) for m in stress_misfits(sound) for group in m.groups}
     return [
-        Finding(i, MISFIT, said[frame.group], frame.source or f"frame {i}")
+        Finding.of(data, i, MISFIT, said[frame.group])
         for i, frame in enumerate(data)
         if frame.group in said and frame.virial is not None
     ]
@@ -279,16 +278,10 @@ def clean(
         raise DataError(
             f"{report.name} has frames 0 to {len(data) - 1}; there is no frame {outside[0]} to drop"
         )
-    dropped = tuple(
-        f
-        for f in report.findings
-        if (f.frame in named and f.kind != MISFIT)
-        or (f.kind in kinds and not (f.kind == MISFIT and f.frame in named))
-    )
+    # of a named frame all but a misfit of its stress, which goes with it
+    dropped = tuple(f for f in report.findings if (f.kind != MISFIT if f.frame in named else f.kind in kinds))
     silent = sorted(named - {f.frame for f in dropped})
-    dropped += tuple(
-        Finding(i, "named", "left out by its number", data[i].source or f"frame {i}") for i in silent
-    )
+    dropped += tuple(Finding.of(data, i, "named", "left out by its number") for i in silent)
     gone = {f.frame for f in dropped if f.kind != MISFIT}
     bare = {f.frame for f in dropped if f.kind == MISFIT}
     kept = ((i, frame) for i, frame in enumerate(data) if i not in gone)
@@ -320,8 +313,7 @@ def check_frames(name: str, data: Dataset) -> None:
     fresh = replace(data, frames=tuple(frame for frame in data if not frame.checked))
     if not fresh.frames:
         return
-    findings = [f for index, frame in enumerate(fresh) for f in _frame_findings(index, frame, None)]
-    findings += _overlaps(fresh, spread_frames(fresh, _SAMPLED), _bad(findings))
+    findings = _frame_findings(fresh, spread_frames(fresh, _SAMPLED), None)
     report = replace(_report(fresh, findings, _OUTLIER_SIGMAS), name=name)
     require_sound(report, kinds=_UNUSABLE)
     doubts = report.doubts()

@@ -9,9 +9,7 @@ import functools
 import json
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any, Literal
-
-SOURCE = "https://www.aissquare.com"
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -40,11 +38,11 @@ class PaperSet:
 @functools.cache
 def _rows() -> tuple[PaperSet, ...]:
     text = resources.files(__package__).joinpath("paper_sets.json").read_text(encoding="utf-8")
-    return tuple(PaperSet(**{**row, "elements": _elements(row["elements"])}) for row in json.loads(text))
-
-
-def _elements(listed: Any) -> tuple[str, ...] | int:
-    return tuple(listed.split()) if isinstance(listed, str) else int(listed)
+    rows = json.loads(text)
+    for row in rows:
+        if isinstance(row["elements"], str):
+            row["elements"] = tuple(row["elements"].split())
+    return tuple(PaperSet(**row) for row in rows)
 
 
 def paper_sets(role: Literal["pretrain", "downstream", "all"] = "all") -> dict[str, PaperSet]:

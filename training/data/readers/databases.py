@@ -21,11 +21,7 @@ _NOT_ROWS = (b"nextid", b"deleted_ids", b"metadata")
 
 
 def iread_ase_db(path: Path) -> Iterator[Atoms]:
-    """Rows of an ASE database (`.db`, or `.json` written by `ase.db`), in the order of their ids.
-
-    Raises:
-        DataError: not a database.
-    """
+    """Rows of an ASE database (`.db`, `.json`), in the order of their ids; a DataError for anything else."""
     try:
         with ase.db.connect(path) as database:
             for row in database.select():
@@ -78,21 +74,20 @@ def _number(key: bytes) -> tuple[int, bytes]:
 
 
 def _atoms(value: bytes | None, name: str) -> Atoms:
+    unpacker = zlib.decompressobj()
     try:
-        unpacker = zlib.decompressobj()
         text = unpacker.decompress(value or b"", most_bytes(len(value or b"")))
-        if not unpacker.eof:
-            raise DataError(f"{name} is cut off, or unpacks to far more than such a row can hold")
-        row = parse_json(text, name, error=DataError) if text.lstrip()[:1] in (b"{", b"[") else None
-        if row is None:
-            raise ValueError(text[:20])
-    except (zlib.error, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
+        whole = unpacker.eof
+    except zlib.error:
+        text, whole = b"", True
+    if not whole:
+        raise DataError(f"{name} is cut off, or unpacks to far more than such a row can hold")
+    if text.lstrip()[:1] not in (b"{", b"["):
         raise DataError(
             f"{name} is not compressed JSON (older LMDB sets hold pickles, which can run code and are not "
             "read); convert the set with its own tools to .aselmdb or extxyz"
-        ) from error
+        )
+    row = parse_json(text, name, error=DataError)
     try:
         atoms = Atoms(
             numbers=_array(row["numbers"]),
@@ -109,7 +104,7 @@ def _atoms(value: bytes | None, name: str) -> Atoms:
     return atoms
 
 
-def _array(value: Any) -> np.ndarray:
+def _array(value: object) -> np.ndarray:
     """Plain lists, or ASE's own JSON form of an array."""
     if isinstance(value, dict) and "array" in value:  # a cell
         value = value["array"]

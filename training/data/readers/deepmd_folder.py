@@ -76,11 +76,7 @@ class _Group:
 
 
 def load_array(path: Path) -> np.ndarray:
-    """The numbers in a `.npy` file.
-
-    Raises:
-        DataError: cut, not an array of numbers, or no `.npy` file at all.
-    """
+    """The numbers in a `.npy` file; a DataError for one that is cut or holds anything else."""
     try:
         with open(path, "rb") as handle:
             empty = 0 in declared(handle)[0]
@@ -101,11 +97,7 @@ def numbers_only(values: np.ndarray, name: str) -> np.ndarray:
 
 
 def whole_numbers(values: object, name: str) -> np.ndarray:
-    """Types as int64; numbers such as 0.00e+00, which numpy.savetxt writes, are taken.
-
-    Raises:
-        DataError: not whole numbers.
-    """
+    """Types as int64, or a DataError; numbers such as 0.00e+00, which numpy.savetxt writes, are taken."""
     try:
         if isinstance(values, list):
             values = [float(fortran_numbers(word)) for word in values]
@@ -118,11 +110,7 @@ def whole_numbers(values: object, name: str) -> np.ndarray:
 
 
 def elements_of(given: Iterable[object], name: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Atomic numbers of a type map, and masses (u) if it has deuterium or tritium.
-
-    Raises:
-        DataError: a name that is no element.
-    """
+    """Atomic numbers of a type map, and masses (u) if it has deuterium or tritium; a DataError for others."""
     symbols = [str(symbol) for symbol in given]
     unknown = [symbol for symbol in symbols if symbol not in atomic_numbers and symbol not in ISOTOPES]
     if unknown:
@@ -139,11 +127,7 @@ def is_system_folder(path: Path) -> bool:
 
 
 def iread_folder(path: Path) -> Iterator[Atoms]:
-    """Frames of the system in a folder, or of all systems below it in the order of their names.
-
-    Raises:
-        DataError: no system, a missing file or an array of the wrong size; the folder is named.
-    """
+    """Frames of the system in a folder, or of all systems below it in the order of their names."""
     places = [path] if (path / "type.raw").exists() else sorted(p.parent for p in path.rglob("type.raw"))
     if not places:
         raise DataError(f"{path} holds no deepmd-kit system (no type.raw)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from dpa2calc.labels.names import set_labels
 
 from .deepmd_folder import elements_of, label_shapes, numbers_only, shaped, whole_numbers
 
+Row = dict[str, Any]  # what msgpack makes of one
 METADATA = b"__metadata__"
 # Both spellings of each field that deepmd-kit 3.2 accepts -> where `Dataset` looks for it.
 _FIELDS = {
@@ -56,7 +58,7 @@ def iread_frames(transaction: Any, path: str) -> Iterator[Atoms]:
         yield _atoms(_unpacked(msgpack, transaction.get(f"{index:{form}}".encode()), name), *elements, name)
 
 
-def _unpacked(msgpack: Any, row: bytes | None, name: str) -> dict[str, Any]:
+def _unpacked(msgpack: ModuleType, row: bytes | None, name: str) -> Row:
     if row is None:
         raise DataError(f"{name} is missing")
     try:
@@ -68,7 +70,7 @@ def _unpacked(msgpack: Any, row: bytes | None, name: str) -> dict[str, Any]:
     return found
 
 
-def _atoms(row: dict[str, Any], numbers: np.ndarray, masses: np.ndarray | None, name: str) -> Atoms:
+def _atoms(row: Row, numbers: np.ndarray, masses: np.ndarray | None, name: str) -> Atoms:
     fields = {ours: _field(row, theirs, name) for ours, theirs in _FIELDS.items()}
     types, positions, cell = fields["types"], fields["positions"], fields["cell"]
     if types is None or positions is None:
@@ -84,13 +86,12 @@ def _atoms(row: dict[str, Any], numbers: np.ndarray, masses: np.ndarray | None, 
         atoms.set_cell(shaped(cell, (3, 3), f"{name}: cell"))
         atoms.pbc = True
     for label, shape in label_shapes(len(types)).items():
-        values = fields[label]
-        if values is not None:
+        if (values := fields[label]) is not None:
             set_labels(atoms, {label: shaped(values, shape, f"{name}: {label}")})
     return atoms
 
 
-def _field(row: dict[str, Any], names: tuple[str, ...], place: str) -> np.ndarray | None:
+def _field(row: Row, names: tuple[str, ...], place: str) -> np.ndarray | None:
     """An array of the row; None where there is none, or find_NAME = 0 says that it means nothing."""
     flags = [row[f"find_{name}"] for name in names if f"find_{name}" in row]
     if any(not np.any(_array(flag, place)) for flag in flags):
@@ -102,7 +103,7 @@ def _field(row: dict[str, Any], names: tuple[str, ...], place: str) -> np.ndarra
     return numbers_only(_array(row[present[0]], name), name).astype(np.float64)
 
 
-def _array(value: Any, name: str) -> np.ndarray:
+def _array(value: object, name: str) -> np.ndarray:
     """A number, a list, or a table of dtype, shape and bytes."""
     if not isinstance(value, dict):
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from collections.abc import Iterable
@@ -11,7 +12,7 @@ from typing import Any
 import ase.io
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import PropertyNotImplementedError
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from dpa2calc.errors import DataError
@@ -22,33 +23,22 @@ from . import iread_extxyz
 
 
 def read_json(path: Path) -> Any:
-    """What `write_json` wrote.
-
-    Raises:
-        DataError: the file is damaged.
-    """
+    """What `write_json` wrote; a DataError where the file is damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read: {error}; remove it to do this part again") from error
 
 
-def labelled(atoms: Atoms, calculator: Any, **info: Any) -> Atoms:
-    """A copy that holds the calculator's energy, forces and, where there is one, stress.
-
-    Raises:
-        whatever the calculator raises.
-    """
+def labelled(atoms: Atoms, calculator: Calculator, **info: object) -> Atoms:
+    """A copy that holds the calculator's energy, forces and, where there is one, stress."""
     work = atoms.copy()
     work.set_constraint()
     work.calc = calculator
-    results: dict[str, Any] = {"energy": float(work.get_potential_energy())}
-    results["forces"] = np.array(work.get_forces())
+    results = {"energy": float(work.get_potential_energy()), "forces": np.array(work.get_forces())}
     if is_crystal(work):
-        try:
+        with contextlib.suppress(PropertyNotImplementedError):
             results["stress"] = np.array(work.get_stress())
-        except PropertyNotImplementedError:
-            pass
     bare = Atoms(numbers=work.numbers, positions=work.positions, cell=work.cell, pbc=work.pbc, info=info)
     bare.calc = SinglePointCalculator(bare, **results)
     return bare
@@ -72,19 +62,20 @@ def read_frames(path: Path) -> list[Atoms]:
     return list(iread_extxyz(path))
 
 
-def _checked(note: Any, path: Path) -> dict[str, Any]:
-    """A note that says how much of its file counts.
-
-    Raises:
-        DataError: it does not.
-    """
-    whole = isinstance(note, dict) and isinstance(note.get("finished"), bool)
-    for name in ("bytes", "frames"):
-        value = note.get(name) if whole else None
-        whole = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-    if not whole:
+def _checked(note: object, path: Path) -> Note:
+    """A note that says how much of its file counts; a DataError for anything else."""
+    kinds = {"finished": bool, "bytes": int, "frames": int}
+    if (
+        not isinstance(note, dict)
+        or any(type(note.get(name)) is not kind for name, kind in kinds.items())
+        or min(note["bytes"], note["frames"]) < 0
+    ):
         raise DataError(f"{path} is damaged; remove it to do this part again")
     return dict(note)
+
+
+Note = dict[str, Any]  # how much of a file counts, and what the caller wants to know after a kill
+_EMPTY: Note = {"bytes": 0, "frames": 0, "finished": False}
 
 
 class FrameFile:
@@ -96,7 +87,7 @@ class FrameFile:
     def __init__(self, path: Path):
         self.path, self.note_path = path, path.with_suffix(".json")
         self.part = path.with_name(path.name + ".part")
-        self.note: dict[str, Any] = {"bytes": 0, "frames": 0, "finished": False}
+        self.note = dict(_EMPTY)
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         if self.note_path.exists():
@@ -109,7 +100,7 @@ class FrameFile:
     def _cut(self) -> None:
         with writing(self.part), open(self.part, "ab") as handle:
             if handle.tell() < self.note["bytes"]:  # lost by the file system: start again
-                self.note = {"bytes": 0, "frames": 0, "finished": False}
+                self.note = dict(_EMPTY)
             handle.truncate(self.note["bytes"])
 
     @property
@@ -120,10 +111,10 @@ class FrameFile:
     def restart(self) -> None:
         """Forget everything."""
         self.path.unlink(missing_ok=True)
-        self.note = {"bytes": 0, "frames": 0, "finished": False}
+        self.note = dict(_EMPTY)
         self._cut()
 
-    def append(self, atoms: Atoms | None, **note: Any) -> None:
+    def append(self, atoms: Atoms | None, **note: object) -> None:
         """Add a frame (or none) and keep what the caller wants to know after a kill."""
         if atoms is not None:
             with writing(self.part), open(self.part, "ab") as handle:
@@ -133,7 +124,7 @@ class FrameFile:
         self.note = {**self.note, **note}
         write_json(self.note_path, self.note)
 
-    def finish(self, **note: Any) -> None:
+    def finish(self, **note: object) -> None:
         """The file is whole; `note` replaces what was kept for a restart."""
         kept = {name: self.note[name] for name in ("bytes", "frames")}
         self.note = {**kept, **note, "finished": True}

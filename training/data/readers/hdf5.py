@@ -16,8 +16,8 @@ from dpa2calc.labels.names import set_labels
 
 from .deepmd_folder import iread_hdf5_group
 
-_ANI_ENERGY, _ANI_FORCES = "wb97x_dz.energy", "wb97x_dz.forces"
-_TRANSITION_ENERGY, _TRANSITION_FORCES = "wB97x_6-31G(d).energy", "wB97x_6-31G(d).forces"
+_ANI = {"energy": "wb97x_dz.energy", "forces": "wb97x_dz.forces"}
+_TRANSITION = {"energy": "wB97x_6-31G(d).energy", "forces": "wB97x_6-31G(d).forces"}
 
 
 def iread_hdf5(path: Path, group: str = "") -> Iterator[Atoms]:
@@ -82,31 +82,31 @@ def _first(group: h5py.Group | None, dataset: str) -> h5py.Group | None:
 
 def _iread_ani(root: h5py.Group) -> Iterator[Atoms]:
     for formula, group in root.items():
-        numbers = read_dataset(group["atomic_numbers"])
-        coordinates = read_dataset(group["coordinates"])
-        energy = read_dataset(group[_ANI_ENERGY]) if _ANI_ENERGY in group else None
-        forces = read_dataset(group[_ANI_FORCES]) if _ANI_FORCES in group else None
-        for i in range(len(coordinates)):
-            atoms = Atoms(numbers=numbers, positions=coordinates[i], info={"group": formula})
-            for name, values in (("energy", energy), ("forces", forces)):
-                if values is not None and np.isfinite(values[i]).all():
-                    set_labels(atoms, {name: np.asarray(values[i], dtype=np.float64) * Hartree})
-            yield atoms
+        yield from _molecule(formula, group["atomic_numbers"], group["coordinates"], group, ani=True)
 
 
 def _iread_transition(split: h5py.Group) -> Iterator[Atoms]:
     for formula, reactions in split.items():
         for reaction, group in reactions.items():
-            numbers = read_dataset(group["atomic_numbers"])
             ends = [group[k] for k in ("reactant", "product", "transition_state") if k in group]
             for part in (*ends, group):
-                if "positions" not in part:
-                    continue
-                positions, energy = read_dataset(part["positions"]), read_dataset(part[_TRANSITION_ENERGY])
-                forces = read_dataset(part[_TRANSITION_FORCES]) if _TRANSITION_FORCES in part else None
-                for i in range(len(positions)):
-                    info = {"group": f"{formula}/{reaction}"}
-                    atoms = Atoms(numbers=numbers, positions=positions[i], info=info)
-                    own = None if forces is None else forces[i]
-                    set_labels(atoms, {"energy": np.ravel(energy)[i], "forces": own})
-                    yield atoms
+                if "positions" in part:
+                    name, numbers = f"{formula}/{reaction}", group["atomic_numbers"]
+                    yield from _molecule(name, numbers, part["positions"], part, ani=False)
+
+
+def _molecule(
+    name: str, numbers: h5py.Dataset, positions: h5py.Dataset, part: h5py.Group, *, ani: bool
+) -> Iterator[Atoms]:
+    labels, unit = (_ANI, Hartree) if ani else (_TRANSITION, 1.0)
+    optional = ("energy", "forces") if ani else ("forces",)
+    given = {kind: label for kind, label in labels.items() if label in part or kind not in optional}
+    found = {kind: read_dataset(part[label]) for kind, label in given.items()}
+    kinds = read_dataset(numbers)
+    for i, place in enumerate(read_dataset(positions)):
+        atoms = Atoms(numbers=kinds, positions=place, info={"group": name})
+        for kind, values in found.items():
+            own = np.asarray(np.ravel(values)[i] if kind == "energy" else values[i], dtype=np.float64)
+            if not ani or np.isfinite(own).all():
+                set_labels(atoms, {kind: own * unit})
+        yield atoms

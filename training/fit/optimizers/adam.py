@@ -62,11 +62,7 @@ class Adam:
         return out | {f"optimizer.square.{n}": v for n, v in self.squares.items()}
 
     def load(self, tensors: dict[str, Tensor], steps: dict[str, int]) -> None:
-        """Put back what `tensors` gave.
-
-        Raises:
-            KeyError: a parameter is not in it. RuntimeError: one has another shape.
-        """
+        """Put back what `tensors` gave; a KeyError for a missing one, a RuntimeError for another shape."""
         for name in self.named:
             self.means[name].copy_(tensors[f"optimizer.mean.{name}"])
             self.squares[name].copy_(tensors[f"optimizer.square.{name}"])

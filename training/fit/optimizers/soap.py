@@ -79,7 +79,7 @@ class Soap(Adam):
         square.mul_(self.beta2).addcmul_(turned, turned, value=1.0 - self.beta2)
         size = square.sqrt().div_((1.0 - self.beta2**t) ** 0.5)
         size.clamp_(min=NOISE_SHARE * size.max()).add_(self.eps)  # a tensor: no waiting for a GPU
-        update = _turn_back(_turn(mean, left, right).div_(size), left, right)
+        update = _turn_back(_turn(mean, left, right) / size, left, right)
         if self.weight_decay:
             p.mul_(1.0 - learning_rate * self.weight_decay)
         p.add_(update, alpha=-learning_rate / (1.0 - self.beta1**t))
@@ -104,11 +104,7 @@ class Soap(Adam):
         return out
 
     def load(self, tensors: dict[str, Tensor], steps: dict[str, int]) -> None:
-        """Put back what `tensors` gave.
-
-        Raises:
-            KeyError: a parameter is not in it. RuntimeError: one has another shape.
-        """
+        """Put back what `tensors` gave, see `Adam.load`."""
         super().load(tensors, steps)
         for name, p in self.named.items():
             if p.dim() == 2 and min(p.shape) > 1:
@@ -124,8 +120,7 @@ class Soap(Adam):
 def _stored_side(
     tensors: dict[str, Tensor], key: str, name: str, p: Tensor, length: int, *, needed: bool
 ) -> _Rotation | None:
-    parts = [tensors.get(f"optimizer.{key}_{kind}.{name}") for kind in ("covariance", "basis")]
-    covariance, basis = parts
+    covariance, basis = (tensors.get(f"optimizer.{key}_{kind}.{name}") for kind in ("covariance", "basis"))
     if covariance is None or basis is None:
         if needed or covariance is not None or basis is not None:
             raise KeyError(f"optimizer.{key}_basis.{name}")
@@ -137,11 +132,10 @@ def _stored_side(
 
 def _first_sides(gradient: Tensor) -> tuple[_Rotation | None, _Rotation | None]:
     """Covariances and bases of both sides from the first gradient; None for a side that is too long."""
-    rows, columns = gradient.shape
-    return (
-        _first_rotation(gradient @ gradient.T) if rows <= MAX_ROTATED else None,
-        _first_rotation(gradient.T @ gradient) if columns <= MAX_ROTATED else None,
+    left, right = (
+        _first_rotation(g @ g.T) if len(g) <= MAX_ROTATED else None for g in (gradient, gradient.T)
     )
+    return left, right
 
 
 def _first_rotation(covariance: Tensor) -> _Rotation:
@@ -151,15 +145,11 @@ def _first_rotation(covariance: Tensor) -> _Rotation:
 
 
 def _turn(x: Tensor, left: _Rotation | None, right: _Rotation | None) -> Tensor:
-    """Into the eigenbasis; a new tensor."""
-    if left is not None:
-        x = left.basis.T @ x
-    if right is not None:
-        x = x @ right.basis
-    return x.clone() if left is None and right is None else x
+    """Into the eigenbasis."""
+    x = x if left is None else left.basis.T @ x
+    return x if right is None else x @ right.basis
 
 
 def _turn_back(x: Tensor, left: _Rotation | None, right: _Rotation | None) -> Tensor:
-    if left is not None:
-        x = left.basis @ x
-    return x @ right.basis.T if right is not None else x
+    x = x if left is None else left.basis @ x
+    return x if right is None else x @ right.basis.T

@@ -41,11 +41,13 @@ def run(args: argparse.Namespace) -> int:
     """Read, check, train, evaluate, write."""
     from dpa2calc.training.config.model import build_model
     from dpa2calc.training.config.run_file import check_paths, load_sets
+    from dpa2calc.training.config.sections import ModelSection
     from dpa2calc.training.config.train import TrainConfig
 
     run_file = read_run(args, TrainConfig, args.preset)
     check_paths(run_file)
     # with torch, from here on
+    from dpa2calc.training.finetune.grow import grown_model
     from dpa2calc.training.fit.run import pretrain
     from dpa2calc.training.runs.processes import Processes
 
@@ -53,6 +55,9 @@ def run(args: argparse.Namespace) -> int:
     config, progress = run_file.config, not args.no_progress
     processes = Processes.from_environment(config.device)
     sets, test = load_sets(run_file)
-    model = build_model(run_file, sets)
+    if isinstance(run_file.model, ModelSection) and run_file.model.start:
+        model = grown_model(run_file.model, run_file, sets)
+    else:
+        model = build_model(run_file, sets)
     result = pretrain(model, sets, config, output=run_file.output, processes=processes, progress=progress)
     return finish(result, sets, test, config, processes=processes, progress=progress)

@@ -1,10 +1,13 @@
-"""Peaks and minima of a noisy curve on an even grid."""
+"""Noisy curves on an even grid: their peaks and minima, and how they are drawn."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+
+from dpa2calc.files.figures import Axes
 
 
 def smooth_curve(values: np.ndarray, window: int) -> np.ndarray:
@@ -67,8 +70,18 @@ def first_minimum(r: np.ndarray, g: np.ndarray) -> float | None:
     return float(0.5 * (r[lowest] + r[last]))
 
 
-def named_curves(reference: Any) -> dict[str, Any]:
-    """A reference for a plot as a dict of name -> curve: none, one, or already named ones."""
-    if reference is None:
-        return {}
-    return reference if isinstance(reference, dict) else {"reference": reference}
+def draw_curve(ax: Axes, x: np.ndarray, y: np.ndarray, error: np.ndarray, label: str) -> None:
+    """A line and, where it is known, a band of its error; all (n,)."""
+    (line,) = ax.plot(x, y, lw=1.8, label=label)
+    if np.isfinite(error).all():
+        ax.fill_between(x, y - error, y + error, color=line.get_color(), alpha=0.3, lw=0)
+
+
+def draw_references(
+    ax: Axes, reference: object, points: Callable[[Any], tuple[np.ndarray, np.ndarray]]
+) -> None:
+    """Nothing, one curve, or several by name, in black; `points` gives x and y of one."""
+    named = reference if isinstance(reference, Mapping) else {"reference": reference}
+    for (name, curve), style in zip(named.items(), ("--", ":", "-.") * len(named)):
+        if curve is not None:
+            ax.plot(*points(curve), "k" + style, lw=1.3, label=name, zorder=3)

@@ -11,7 +11,7 @@ from ase import Atoms
 
 from dpa2calc.model.potential import Potential
 from dpa2calc.structures.graph_builder import graph_from_atoms
-from dpa2calc.training.statistics import set_environment_statistics
+from dpa2calc.training.fit.setup import set_environment_statistics
 
 
 def _by_hand(frames, block, kind, number):
