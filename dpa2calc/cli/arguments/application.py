@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpa2calc.files.figures import save_figure
 
+from .as_json import add_json_argument, write_result
 from .output import choose_folder
 from .structures import add_calculator_arguments, add_structure_argument, make_calculator, read_structure
 
@@ -20,7 +21,7 @@ Group = argparse._ArgumentGroup
 
 
 def add_application_arguments(parser: argparse.ArgumentParser, title: str, out: str) -> tuple[Group, Group]:
-    """Add FILE, the calculator's options, --out and --no-progress.
+    """Add FILE, the calculator's options, --out, --json and --no-progress.
 
     Args:
         title: of the application's own options.
@@ -35,6 +36,7 @@ def add_application_arguments(parser: argparse.ArgumentParser, title: str, out: 
     if out:
         text = "folder for all files; finished work in it is not computed again"
         output.add_argument("--out", metavar="FOLDER", help=f"{text} (default: {out})")
+    add_json_argument(output)
     output.add_argument("--no-progress", action="store_true", help="no progress bar on stderr")
     return own, output
 
@@ -62,6 +64,7 @@ def report(result: Result, args: argparse.Namespace, name: str) -> int:
     folder = Path(args.out)
     stored = result.save(folder / f"{name}.npz")
     figure = save_figure(folder / f"{name}.png", result.plot)
+    write_result(args, result)
     print(result.summary())
     print(f"result {stored}, figure {figure}")
     return 0
