@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from dpa2calc.cli.arguments.application import add_application_arguments
+from dpa2calc.cli.arguments.as_json import write_result
 from dpa2calc.cli.arguments.freedom import words
 from dpa2calc.cli.arguments.output import check_files, structure_name
 from dpa2calc.cli.arguments.structures import make_calculator, read_structure
@@ -90,6 +91,7 @@ def run(args: argparse.Namespace) -> int:
     )
     write_structures(target, result.atoms())
     result.save(target.with_suffix(".relax.npz"))
+    write_result(args, result)
     figure = save_figure(target.with_suffix(".relax.png"), result.plot)
     print(result.summary())
     print(f"{'structure':18s} {target}")
