@@ -9,6 +9,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from dpa2calc.cli.arguments.application import each_structure
 from dpa2calc.cli.arguments.config_file import add_config_argument, with_config
 from dpa2calc.cli.shell import Parser, Speaker, readable_streams, run_verb
 from dpa2calc.version import __version__
@@ -88,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error(f"there is no verb {verb!r}; {hint}Verbs: {', '.join(VERBS)}")
         args = parser.parse_args(_with_config(arguments, parser))
         say.args, args.say = args, say
-        return int(args.run(args) or 0)
+        return each_structure(args)
 
     return run_verb(run, say)
 

@@ -27,7 +27,7 @@ unless --overwrite is given.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
-    group, output = add_application_arguments(parser, "relaxation", "")
+    group, output = add_application_arguments(parser, "relaxation", "", several=True)
     group.add_argument("--fmax", type=float, default=0.01, metavar="EV_PER_A", help="largest force left")
     group.add_argument(
         "--relax",
