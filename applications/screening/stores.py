@@ -51,7 +51,8 @@ def open_store(path: Path, identity: Mapping[str, Part] | None) -> Store:
         ConfigError: an ending of no known format, or a file that belongs to other work.
         DataError: a file that is damaged or foreign.
     """
-    kind = {".jsonl": _Lines, ".db": _Database}.get(path.suffix.lower())
+    kinds: dict[str, type[_Lines] | type[_Database]] = {".jsonl": _Lines, ".db": _Database}
+    kind = kinds.get(path.suffix.lower())
     if kind is None:
         raise ConfigError(f"output = {str(path)!r} is not allowed; allowed: a name ending in .db or .jsonl")
     return kind(path, identity)
