@@ -12,7 +12,6 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -23,10 +22,10 @@ from dpa2calc.applications.shared.structures import checked_copy, positive
 from dpa2calc.dynamics.files import PathLike
 from dpa2calc.dynamics.result import MDResult
 from dpa2calc.errors import ConfigError
-from dpa2calc.files.atomic import write_json
-from dpa2calc.files.identity import Part, calculator_identity, read_identity, require_same, structure_identity
+from dpa2calc.files.identity import Part, calculator_identity, claim, structure_identity
 from dpa2calc.files.lock import working_in
 from dpa2calc.files.results import provenance
+from dpa2calc.files.typed import shown
 
 from .conservation_result import EnergyConservation
 from .md import run_md
@@ -43,11 +42,11 @@ class TurnedForces(Calculator):
 
     implemented_properties = ["energy", "forces"]
 
-    def __init__(self, calculator: Any, degrees: float = 3.0) -> None:
+    def __init__(self, calculator: Calculator, degrees: float = 3.0) -> None:
         super().__init__()
         self.calculator, self.degrees = calculator, float(degrees)
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Part:
         """What decides the numbers; see `dpa2calc.files.identity`."""
         return {"degrees": self.degrees, "calculator": calculator_identity(self.calculator)}
 
@@ -78,7 +77,7 @@ def energy_conservation(
     duration_fs: float = 2000.0,
     temperature: float = 300.0,
     equilibration_fs: float = 500.0,
-    compare: Mapping[str, Any] | None = None,
+    compare: Mapping[str, Calculator] | None = None,
     label: str = "conservative",
     seed: int = 0,
     folder: PathLike | None = None,
@@ -142,7 +141,7 @@ def _check(
     duration: float,
     equilibration: float,
     label: str,
-    compare: Mapping[str, Any] | None,
+    compare: Mapping[str, Calculator] | None,
 ) -> list[float]:
     steps = sorted({float(value) for value in timesteps})
     for value in steps:
@@ -162,6 +161,12 @@ def _check(
             f"duration_fs is {duration:g} and equilibration_fs {equilibration:g}, over {_MOST_STEPS:g} "
             f"steps of {steps[0]:g} fs; give less"
         )
+    for name, calculator in (compare or {}).items():
+        if not (hasattr(calculator, "implemented_properties") or hasattr(calculator, "get_potential_energy")):
+            raise ConfigError(
+                f"compare[{name!r}] is {shown(calculator)}, not a calculator; give one for each label, "
+                "such as TurnedForces(atoms.calc)"
+            )
     if label in (compare or {}):
         raise ConfigError(f"compare holds the label {label!r} of the atoms' own calculator; rename one")
     return steps
@@ -227,16 +232,9 @@ def work_folder(folder: PathLike | None, belongs: dict[str, Part]) -> Iterator[P
         return
     with working_in(folder):
         label = Path(folder) / "identity.json"
-        if label.exists():
-            require_same(
-                read_identity(label), belongs, where=str(folder),
-                ways="Give another folder, or delete that one to start afresh",
-            )  # fmt: skip
-        begun = any(Path(folder).glob("*.npz"))
+        begun = not label.exists() and any(Path(folder).glob("*.npz"))
         if not begun:
-            write_json(label, belongs)
+            claim(label, belongs)
         yield Path(folder)
-        if (
-            begun
-        ):  # by an earlier version, perhaps for something else: each run has looked at its restart file
-            write_json(label, belongs)
+        if begun:  # by an earlier version, perhaps for other work: each run has looked at its restart file
+            claim(label, belongs)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from dpa2calc.dynamics.averages import BLOCKS, student
 from dpa2calc.dynamics.result import MDResult
 from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result, plus_minus
+from dpa2calc.files.typed import Json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class EnergyConservation(Result):
         labels: tuple[str, ...],
         timesteps_fs: np.ndarray,
         runs: list[list[MDResult]],
-        provenance: dict[str, Any],
+        provenance: dict[str, Json],
     ) -> EnergyConservation:
         """Analyse NVE runs, one row of runs for each label and one run for each time step."""
         n_atoms = runs[0][0].n_atoms

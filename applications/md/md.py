@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ase import Atoms
 
 from dpa2calc.applications.shared.application import application_writing
@@ -12,6 +10,7 @@ from dpa2calc.dynamics.files import PathLike
 from dpa2calc.dynamics.result import MDResult
 from dpa2calc.dynamics.simulation import Simulation
 from dpa2calc.errors import ConfigError
+from dpa2calc.files.typed import build
 
 
 @application_writing("trajectory", "log", "restart")
@@ -24,7 +23,7 @@ def run_md(
     restart: PathLike | None = None,
     overwrite: bool = False,
     progress: bool = True,
-    **options: Any,
+    **options: object,
 ) -> MDResult:
     """Run molecular dynamics to a total number of steps.
 
@@ -37,7 +36,7 @@ def run_md(
         atoms: with a calculator; never changed.
         config: the run; instead, its fields can be given as keywords, or some of them replaced.
         trajectory: `.traj` (exact) or `.extxyz`; energy, forces and stress go with each frame.
-        log: CSV file, columns as in `md_files.COLUMNS`.
+        log: CSV file, columns as in `dynamics.files.COLUMNS`.
         restart: `.npz` file to resume from and to keep up to date.
         overwrite: start afresh over existing files.
         progress: show steps, rate in ns/day and time left on stderr.
@@ -60,14 +59,8 @@ def run_md(
         >>> result = run_md(atoms, steps=2000, temperature=330, log="md.csv", trajectory="md.traj")
         >>> print(result.summary())
     """
-    simulation = Simulation(
-        atoms,
-        _merge(config, options),
-        trajectory=trajectory,
-        log=log,
-        restart=restart,
-        overwrite=overwrite,
-    )
+    run = _merge(config, options)
+    simulation = Simulation(atoms, run, trajectory=trajectory, log=log, restart=restart, overwrite=overwrite)
     try:
         simulation.run(progress)
         if simulation.status == "stopped":
@@ -77,12 +70,8 @@ def run_md(
     return simulation.result()
 
 
-def _merge(config: MDConfig | None, options: dict[str, Any]) -> MDConfig:
+def _merge(config: MDConfig | None, options: dict[str, object]) -> MDConfig:
     known = {name: getattr(config, name) for name in MDConfig.__dataclass_fields__} if config else {}
-    unknown = sorted(set(options) - set(MDConfig.__dataclass_fields__))
-    if unknown:
-        names = ", ".join(MDConfig.__dataclass_fields__)
-        raise ConfigError(f"run_md has no option {', '.join(unknown)}; the options are {names}")
     if "steps" not in known and "steps" not in options:
         raise ConfigError("give the total number of steps, for example run_md(atoms, steps=2000)")
-    return MDConfig(**{**known, **options})
+    return build(MDConfig, {**known, **options}, read=lambda hint, value, name: value)

@@ -12,7 +12,7 @@ The cell of a slab, a 2-D crystal or a wire changes in its periodic directions a
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from ase import Atoms, units
@@ -40,7 +40,7 @@ def hold_strain(atoms: Atoms, free: CellFreedom) -> None:
         atoms.set_constraint([*atoms.constraints, PeriodicStrain(strain_basis(atoms, free))])
 
 
-def moving(atoms: Atoms, free: CellFreedom, pressure_gpa: float = 0.0) -> Any:
+def moving(atoms: Atoms, free: CellFreedom, pressure_gpa: float = 0.0) -> Atoms | FrechetCellFilter:
     """What an ASE optimiser moves: the atoms, or a filter that adds the cell's free strains."""
     if not moves_cell(free):
         return atoms

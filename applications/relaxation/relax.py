@@ -6,10 +6,11 @@ import dataclasses
 import os
 import warnings
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from ase import Atoms, units
+from ase.calculators.calculator import Calculator
 
 from dpa2calc.applications.shared.application import application_writing
 from dpa2calc.applications.shared.structures import (
@@ -23,6 +24,7 @@ from dpa2calc.dynamics.frames import FrameWriter, make_frame
 from dpa2calc.dynamics.strain import PeriodicStrain, check_partly_periodic
 from dpa2calc.dynamics.words import RENAMED, earlier_word
 from dpa2calc.errors import ConfigError, StructureError
+from dpa2calc.files.identity import Part
 from dpa2calc.files.results import provenance
 from dpa2calc.files.typed import argument
 from dpa2calc.progress import progress_bar
@@ -43,7 +45,7 @@ class _Settings(Relaxation):
 
     smax_gpa: float
 
-    def decisive(self) -> dict[str, Any]:
+    def decisive(self) -> Part:
         """The options that a resumed relaxation must keep; limits and optimiser may change on the way."""
         cell = earlier_word(self.free)
         kept = {"cell": cell, "pressure_gpa": float(self.pressure_gpa), "keep_symmetry": self.symmetry}
@@ -138,7 +140,7 @@ def _free(relax: Free, cell: str | None) -> Free:
     return word
 
 
-def _check(settings: _Settings, atoms: Atoms, calculator: Any) -> None:
+def _check(settings: _Settings, atoms: Atoms, calculator: Calculator) -> None:
     check_symprec(settings.symprec)
     for name in ("fmax", "smax_gpa"):
         positive(name, getattr(settings, name))

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from ase import Atoms, units
+from ase.cell import Cell
 from ase.geometry import find_mic
 
 from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result
-from dpa2calc.structures.given import in_form
+from dpa2calc.structures.given import Form, in_form
+
+if TYPE_CHECKING:
+    from pymatgen.core import Molecule, Structure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +47,9 @@ class RelaxResult(Result):
         """The relaxed structure, without calculator and constraints."""
         return Atoms(self.numbers, positions=self.positions, cell=self.cell, pbc=self.pbc)
 
-    def structure(self) -> Any:
+    def structure(self) -> Atoms | Structure | Molecule:
         """The relaxed structure in the form that was given: Atoms, or pymatgen's Structure or Molecule."""
-        return in_form(self.atoms(), self.provenance.get("given", "Atoms"))
+        return in_form(self.atoms(), cast(Form, self.provenance.get("given", "Atoms")))
 
     def largest_displacement(self) -> float:
         """How far the atom that moved most has moved, Å; motion with the cell does not count."""
@@ -70,9 +74,10 @@ class RelaxResult(Result):
             f"largest move       {self.largest_displacement():.4f} Å",
         ]
         if self.cell_freedom not in ("fixed", "positions"):
+            pressure = self.pressure / units.GPa
             before, after = Atoms(cell=self.start_cell).cell, Atoms(cell=self.cell).cell
             lines += [
-                f"stress deviation   {self.stress_deviation[-1] / units.GPa:.2g} GPa from {self._pressure()}",
+                f"stress deviation   {self.stress_deviation[-1] / units.GPa:.2g} GPa from {pressure:g} GPa",
                 f"cell before        {_cell_text(before)}",
                 f"cell after         {_cell_text(after)}",
                 f"volume             {before.volume:.4f} -> {after.volume:.4f} Å³",
@@ -86,9 +91,6 @@ class RelaxResult(Result):
         if self.reason:
             lines.append(self.reason)
         return "\n".join(lines)
-
-    def _pressure(self) -> str:
-        return f"{self.pressure / units.GPa:g} GPa"
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Largest force (left axis) and energy above the last (right axis) against the step."""
@@ -109,6 +111,6 @@ def _measure(vectors: np.ndarray) -> float:
     return float(np.sqrt(np.linalg.det(vectors @ vectors.T)))
 
 
-def _cell_text(cell: Any) -> str:
+def _cell_text(cell: Cell) -> str:
     a, b, c, alpha, beta, gamma = cell.cellpar()
     return f"{a:.4f} {b:.4f} {c:.4f} Å, {alpha:.3f} {beta:.3f} {gamma:.3f} deg"

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import re
-import warnings
-from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.calculator import Calculator
 
 from dpa2calc.dynamics.frames import FrameWriter
 from dpa2calc.errors import DataError
-from dpa2calc.files.identity import Part, calculator_identity, require_same, structure_identity, text_digest
+from dpa2calc.files.identity import (
+    Part,
+    calculator_identity,
+    require_same,
+    structure_identity,
+    take_as_same,
+    text_digest,
+)
 
 KEY = "belongs_to"  # in the info of every frame
 _WAYS = "Give the same structure, calculator and options, another trajectory, or overwrite=True"
 _WORD = re.compile(r"(\w+)\.([^=]+)=([^;]*);")
 
 
-def belongs_to(start: Atoms, calculator: Any, options: Part) -> str:
+def belongs_to(start: Atoms, calculator: Calculator, options: Part) -> str:
     """The identity of a relaxation in one line that any reader of extxyz takes: long values by their hash."""
     parts = {
         "structure": structure_identity(start),
@@ -43,9 +49,7 @@ def last_frame(writer: FrameWriter, start: Atoms, mine: str) -> Atoms | None:
         ConfigError: the trajectory belongs to another structure, calculator or other options.
         DataError: it is damaged, or no trajectory of relax.
     """
-    if not writer.path.exists():
-        return None
-    ends = writer.ends()
+    ends = writer.ends() if writer.path.exists() else None
     if ends is None:
         return None
     first, last = ends
@@ -60,23 +64,18 @@ def last_frame(writer: FrameWriter, start: Atoms, mine: str) -> Atoms | None:
             f"{writer.path} holds {last.get_chemical_formula()}, not {start.get_chemical_formula()}; "
             "give another file or overwrite=True"
         )
-    stored = last.info.get(KEY)
-    if stored is not None:
-        require_same(_parts(str(stored)), _parts(mine), where=str(writer.path), ways=_WAYS)
+    if KEY in last.info:
+        require_same(_parts(str(last.info[KEY])), _parts(mine), where=str(writer.path), ways=_WAYS)
         return last
-    moved = (
-        np.abs(first.positions - start.positions).max() + np.abs(first.cell.array - start.cell.array).max()
+    moved = len(first) != len(start) or max(
+        np.abs(first.positions - start.positions).max(), np.abs(first.cell.array - start.cell.array).max()
     )
     if first.info.get("step") == 0 and not moved < 1e-6:
         raise DataError(
             f"{writer.path} begins with another structure than the one given; give another trajectory or "
             "overwrite=True"
         )
-    warnings.warn(
-        f"{writer.path} was written by an earlier version, which did not note the calculator and the options "
-        "that it belongs to; they are taken to be the same",
-        stacklevel=4,
-    )
+    take_as_same(str(writer.path), "the calculator and the options")
     return last
 
 

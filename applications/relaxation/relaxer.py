@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import ase.optimize
 import numpy as np
@@ -12,6 +12,7 @@ from ase import Atoms
 
 from dpa2calc.applications.shared.structures import need_stress, quiet_spglib, require, symmetry_dataset
 from dpa2calc.errors import StructureError
+from dpa2calc.files.identity import Part
 
 from .cell_freedom import CellFreedom, hold_strain, moves_cell, moving
 
@@ -62,7 +63,7 @@ class Relaxation:
         if self.symmetry:
             require("spglib", "keeping the symmetry during a relaxation")
 
-    def key(self) -> dict[str, Any]:
+    def key(self) -> Part:
         """What tells its results from those of another one, as stored results are named."""
         names = ("fmax", "max_steps", "symmetry", "symprec")
         return {"cell": _KEYS[self.free], **{name: getattr(self, name) for name in names}}

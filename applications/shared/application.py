@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping
 from typing import ParamSpec, TypeVar, cast
 
 from ase import Atoms
+from ase.calculators.calculator import BaseCalculator
 
 from dpa2calc.dynamics.words import current_word
 from dpa2calc.errors import StructureError
 from dpa2calc.files.identity import calculator_identity, structure_identity
 from dpa2calc.files.lock import locked_files, working_in
 from dpa2calc.files.results import Result, provenance
-from dpa2calc.files.typed import argument
+from dpa2calc.files.typed import Hint, argument
 from dpa2calc.structures.given import Form, as_atoms, form_of, in_form
 
 from .structures import check_symprec
@@ -58,14 +59,14 @@ def application_writing(*files: str) -> Callable[[Callable[P, R]], Callable[P, R
     return decorate
 
 
-def _checked(hint: typing.Any, value: typing.Any, name: str) -> typing.Any:
+def _checked(hint: Hint, value: object, name: str) -> typing.Any:
     """The value as its annotation has it; a word of earlier versions becomes that of today."""
     if typing.get_origin(hint) is typing.Literal:
         value = current_word(value, typing.get_args(hint), name, stacklevel=5)
     return argument(hint, value, name)
 
 
-def _check_atoms(hints: Mapping[str, typing.Any], arguments: Mapping[str, typing.Any], function: str) -> None:
+def _check_atoms(hints: Mapping[str, object], arguments: Mapping[str, object], function: str) -> None:
     """Raise StructureError where something else stands in for a structure."""
     for name, value in arguments.items():
         if hints.get(name) is Atoms and not isinstance(value, Atoms):
@@ -75,7 +76,7 @@ def _check_atoms(hints: Mapping[str, typing.Any], arguments: Mapping[str, typing
             )
 
 
-def _signed(found: object, arguments: Mapping[str, typing.Any], function: str, form: Form) -> object:
+def _signed(found: object, arguments: Mapping[str, object], function: str, form: Form) -> object:
     """Results whose provenance names the function, its options, the structure and the calculator.
 
     Structures in place of a result come back in the form that was given.
@@ -92,7 +93,7 @@ def _signed(found: object, arguments: Mapping[str, typing.Any], function: str, f
     calculator = atoms.calc if isinstance(atoms, Atoms) else arguments.get("calculator")
     options = {n: v for n, v in arguments.items() if _is_plain(v) and n not in ("folder", "progress")}
     record = {**provenance(calculator, function=function, **options), **found.provenance}
-    if isinstance(atoms, Atoms) and calculator is not None:
+    if isinstance(atoms, Atoms) and isinstance(calculator, BaseCalculator):
         identity = {"structure": structure_identity(atoms), "calculator": calculator_identity(calculator)}
         record["identity"] = identity
     if form != "Atoms":

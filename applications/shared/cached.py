@@ -5,26 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 from ase import Atoms
+from ase.calculators.calculator import BaseCalculator
 
-from dpa2calc.errors import ConfigError, DataError, StructureError
+from dpa2calc.errors import DataError, StructureError
 from dpa2calc.files.arrays import read_arrays, write_arrays
-from dpa2calc.files.atomic import write_json
-from dpa2calc.files.identity import (
-    calculator_identity,
-    differences,
-    digest,
-    read_identity,
-    structure_identity,
-)
+from dpa2calc.files.identity import Part, calculator_identity, claim, digest, structure_identity
 from dpa2calc.files.lock import working_in
 from dpa2calc.progress import progress_bar
 
@@ -34,7 +27,7 @@ _PLAIN = (bool, int, float, str, list, tuple, np.ndarray, np.generic)
 class Relaxer(Protocol):
     """What relaxes a structure before it is evaluated (`relaxation.relaxer.Relaxation`)."""
 
-    def key(self) -> dict[str, Any]:
+    def key(self) -> Part:
         """What tells its results from those of another one, ready for JSON."""
 
     def run(self, atoms: Atoms, *, what: str) -> None:
@@ -58,7 +51,7 @@ class Evaluated:
 
 def evaluate(
     structures: Sequence[Atoms],
-    calculator: Any,
+    calculator: BaseCalculator,
     *,
     what: str,
     folder: str | os.PathLike[str] | None = None,
@@ -77,29 +70,25 @@ def evaluate(
         DataError: a stored result is damaged.
         OutputError: the folder cannot be written.
     """
-    with working_in(folder):
-        return _evaluate(structures, calculator, what, folder, relaxation, stress, progress)
-
-
-def _evaluate(
-    structures: Sequence[Atoms], calculator: Any, what: str, folder: Any, relaxation: Relaxer | None,
-    stress: bool, progress: bool,
-) -> list[Evaluated]:  # fmt: skip
-    cache = ResultFolder(folder, calculator) if folder is not None else None
     results = []
-    for structure in progress_bar(structures, desc=what, unit="structure", shown=progress):
-        key = _key(structure, relaxation, stress)
-        found = cache.read(key, structure) if cache else None
-        if found is None:
-            found = _compute(structure, calculator, relaxation, stress, what)
-            if cache:
-                cache.write(key, found)
-        results.append(found)
+    with working_in(folder):
+        if folder is not None:  # tied to one calculator, whatever its device and threads
+            mine = {"calculator": calculator_identity(calculator)}
+            claim(Path(folder) / "calculator.json", mine, calculator)
+        for structure in progress_bar(structures, desc=what, unit="structure", shown=progress):
+            key = _key(structure, relaxation, stress)
+            path = Path(folder) / f"{key}.npz" if folder is not None else None
+            found = _stored(path, structure) if path and path.exists() else None
+            if found is None:
+                found = _compute(structure, calculator, relaxation, stress, what)
+                if path:
+                    _store(path, found)
+            results.append(found)
     return results
 
 
 def _compute(
-    structure: Atoms, calculator: Any, relaxation: Relaxer | None, stress: bool, what: str
+    structure: Atoms, calculator: BaseCalculator, relaxation: Relaxer | None, stress: bool, what: str
 ) -> Evaluated:
     atoms = structure.copy()
     atoms.calc = calculator
@@ -116,107 +105,34 @@ def _compute(
     return Evaluated(energy=energy, forces=forces, stress=sigma, atoms=atoms)
 
 
-class ResultFolder:
-    """A folder of finished structures, tied to one calculator (whatever its device and threads)."""
-
-    def __init__(self, folder: str | os.PathLike[str], calculator: Any) -> None:
-        self.path = Path(folder)
-        label = self.path / "calculator.json"
-        mine = {"calculator": calculator_identity(calculator)}
-        if label.exists():
-            stored = read_identity(label)
-            if "calculator" in stored:
-                _refuse_another(self.path, differences(stored, mine))
-                return
-            _check_old_label(self.path, stored, calculator_fingerprint(calculator))
-        write_json(label, mine)
-
-    def read(self, key: str, structure: Atoms) -> Evaluated | None:
-        """The stored result of that key, or None.
-
-        Raises:
-            DataError: the file is damaged or belongs to something else.
-        """
-        path = self.path / f"{key}.npz"
-        if not path.exists():
-            return None
-        try:
-            _, data = read_arrays(path, "a stored result")
-        except DataError as error:
-            raise DataError(f"{path.name} is damaged ({error}); delete it and run again") from error
-        n = len(structure)
-        shapes = {"energy": (), "forces": (n, 3), "stress": (6,), "cell": (3, 3), "positions": (n, 3)}
-        for name, shape in shapes.items():
-            found = data.get(name)
-            whole = found is not None and found.shape == shape and found.dtype.kind == "f"
-            if found is None or not whole or not (np.isfinite(found).all() or name == "stress"):
-                raise DataError(
-                    f"{path} is damaged: no {name} of {n} atoms, or not finite; delete it and run again"
-                )
-        atoms = structure.copy()
-        atoms.set_cell(data["cell"])
-        atoms.set_positions(data["positions"], apply_constraint=False)
-        return Evaluated(
-            energy=float(data["energy"]), forces=data["forces"], stress=data["stress"], atoms=atoms
-        )
-
-    def write(self, key: str, result: Evaluated) -> None:
-        """Store a result.
-
-        Raises:
-            OutputError: the folder cannot be written.
-        """
-        arrays = {
-            "energy": np.float64(result.energy),
-            "forces": result.forces,
-            "stress": result.stress,
-            "cell": result.atoms.cell.array,
-            "positions": result.atoms.positions,
-        }
-        write_arrays(self.path / f"{key}.npz", None, arrays)
+def _stored(path: Path, structure: Atoms) -> Evaluated:
+    """What `_store` wrote; raises DataError for a file that is damaged or belongs to something else."""
+    try:
+        _, data = read_arrays(path, "a stored result")
+    except DataError as error:
+        raise DataError(f"{path.name} is damaged ({error}); delete it and run again") from error
+    n = len(structure)
+    shapes = {"energy": (), "forces": (n, 3), "stress": (6,), "cell": (3, 3), "positions": (n, 3)}
+    for name, shape in shapes.items():
+        found = data.get(name)
+        whole = found is not None and found.shape == shape and found.dtype.kind == "f"
+        if found is None or not whole or not (np.isfinite(found).all() or name == "stress"):
+            raise DataError(
+                f"{path} is damaged: no {name} of {n} atoms, or not finite; delete it and run again"
+            )
+    atoms = structure.copy()
+    atoms.set_cell(data["cell"])
+    atoms.set_positions(data["positions"], apply_constraint=False)
+    energy = float(data["energy"])
+    return Evaluated(energy=energy, forces=data["forces"], stress=data["stress"], atoms=atoms)
 
 
-def _refuse_another(folder: Path, found: list[str]) -> None:
-    if found:
-        raise ConfigError(
-            f"the folder {folder} holds results of another calculator or of other settings (different are "
-            f"{'; '.join(found[:6])}); give another folder or delete it"
-        )
-
-
-def calculator_fingerprint(calculator: Any) -> dict[str, Any]:
-    """What labels of earlier versions hold: class name, and what `describe()` says or the ASE parameters."""
-    describe = getattr(calculator, "describe", None)
-    settings = describe() if callable(describe) else dict(getattr(calculator, "parameters", {}) or {})
-    record = {"class": type(calculator).__name__, "settings": settings}
-    return json.loads(json.dumps(record, default=lambda value: type(value).__name__, sort_keys=True))
-
-
-def _in_use(text: str) -> dict[str, str]:
-    """The decisive settings of a description, which ends in "in use  head = ..., device = ..."."""
-    found = re.findall(r"(\w+) = (.*?)(?=, \w+ = |$)", text.rpartition("in use")[2])
-    return {name: value for name, value in found if name not in ("device", "skin")}
-
-
-def _check_old_label(folder: Path, stored: dict[str, Any], mine: dict[str, Any]) -> None:
-    """Compare what a label without identity tells; the wording, the device and the skin may have changed.
-
-    Raises:
-        ConfigError: it was another calculator.
-    """
-    theirs, ours = stored.get("settings"), mine["settings"]
-    if isinstance(theirs, str) and isinstance(ours, str):
-        theirs, ours = _in_use(theirs), _in_use(ours)
-        warnings.warn(
-            f"{folder} holds results of an earlier version, which did not note the weights; they are taken "
-            "as those of this calculator. Delete the folder if the model was trained again since",
-            stacklevel=2,
-        )
-    sides = [
-        {"calculator": {"class": side["class"], **(own if isinstance(own, dict) else {"settings": own})}}
-        for side, own in ((stored if "class" in stored else {"class": None}, theirs), (mine, ours))
-    ]
-    _refuse_another(folder, differences(*sides))
+def _store(path: Path, result: Evaluated) -> None:
+    arrays: dict[str, npt.ArrayLike] = {
+        "energy": result.energy, "forces": result.forces, "stress": result.stress,
+        "cell": result.atoms.cell.array, "positions": result.atoms.positions,
+    }  # fmt: skip
+    write_arrays(path, None, arrays)
 
 
 def _key(structure: Atoms, relaxation: Relaxer | None, stress: bool) -> str:
@@ -227,7 +143,7 @@ def _key(structure: Atoms, relaxation: Relaxer | None, stress: bool) -> str:
     found.update(np.asarray(structure.numbers, dtype=np.int64).tobytes())
     for array in (structure.get_initial_charges(), structure.get_initial_magnetic_moments()):
         found.update(np.asarray(array, dtype=float).tobytes())
-    extra: dict[str, Any] = {
+    extra: Part = {
         "pbc": structure.pbc.tolist(),
         "relaxation": None if relaxation is None else relaxation.key(),
         "stress": stress,

@@ -8,14 +8,18 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms, units
+from ase.calculators.calculator import BaseCalculator, Calculator
 from ase.geometry import minkowski_reduce
 
 from dpa2calc.errors import ConfigError, MissingDependencyError, StructureError
 from dpa2calc.structures.lattice import is_crystal
+
+if TYPE_CHECKING:
+    from spglib import SpglibDataset
 
 GPA = 1.0 / units.GPa  # multiply a stress in eV/Å³ by this to have GPa (160.2177)
 _MOST_CELLS = 1e6  # of a supercell
@@ -37,7 +41,7 @@ def require(module: str, purpose: str, extra: str = "applications") -> ModuleTyp
         ) from error
 
 
-def checked_copy(atoms: Atoms, *, what: str, periodic: bool = True) -> tuple[Atoms, Any]:
+def checked_copy(atoms: Atoms, *, what: str, periodic: bool = True) -> tuple[Atoms, Calculator]:
     """A copy of the caller's atoms and their calculator, after the checks common to all applications.
 
     Args:
@@ -51,8 +55,6 @@ def checked_copy(atoms: Atoms, *, what: str, periodic: bool = True) -> tuple[Ato
     Raises:
         StructureError: empty, no calculator, NaN, or not a crystal where one is needed.
     """
-    if not isinstance(atoms, Atoms):
-        raise StructureError(f"{what} needs an ase.Atoms object, got {type(atoms).__name__}")
     if len(atoms) == 0:
         raise StructureError(f"{what}: the structure has no atoms")
     if atoms.calc is None:
@@ -92,7 +94,7 @@ def offers_stress(calculator: object) -> bool:
     return "stress" in getattr(calculator, "implemented_properties", ())
 
 
-def need_stress(calculator: Any, what: str) -> None:
+def need_stress(calculator: BaseCalculator, what: str) -> None:
     """Raise ConfigError unless the calculator offers stress."""
     if not offers_stress(calculator):
         raise ConfigError(
@@ -151,7 +153,7 @@ def check_symprec(symprec: float) -> None:
         raise ConfigError(f"symprec is {symprec!r}; it must be a distance from 1e-8 to 1 Å")
 
 
-def symmetry_dataset(atoms: Atoms, symprec: float, purpose: str) -> Any:
+def symmetry_dataset(atoms: Atoms, symprec: float, purpose: str) -> SpglibDataset:
     """spglib's symmetry dataset of a crystal.
 
     Raises:

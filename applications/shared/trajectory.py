@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from ase import Atoms
@@ -61,7 +61,7 @@ class Frames:
             raise DataError(
                 f"a trajectory cannot be a {type(source).__name__}; give a file, Atoms, a list or Frames"
             )
-        self.source: Any = source
+        self.source: str | os.PathLike[str] | Iterable[Atoms] = source
         self.index: slice = slice(start, stop, step)
         self.name = str(source) if isinstance(source, (str, os.PathLike)) else "the trajectory"
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from dpa2calc.cli.arguments.application import each_structure
 from dpa2calc.cli.arguments.config_file import add_config_argument, with_config
-from dpa2calc.cli.shell import Parser, Speaker, readable_streams, run_verb
+from dpa2calc.cli.shell import HelpFormatter, Parser, Speaker, readable_streams, run_verb
 from dpa2calc.version import __version__
 
 # verb -> (module inside dpa2calc.cli.verbs, its line of help). A verb's module is imported only when it is
@@ -56,13 +56,12 @@ VERBS: dict[str, tuple[str, str]] = {
 
 def build_parser(verb: str | None) -> argparse.ArgumentParser:
     """The parser with the named verb's own options filled in."""
-    parser = Parser(
-        prog="dpa2calc", description="DPA-2 large atomic models: calculator, training, applications."
-    )
+    about = "DPA-2 large atomic models: calculator, training, applications."
+    parser = Parser(prog="dpa2calc", description=about, formatter_class=HelpFormatter)
     parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name, (place, line) in VERBS.items():
-        own = verbs.add_parser(name, help=line)
+        own = verbs.add_parser(name, help=line, formatter_class=HelpFormatter)
         if name == verb:
             module = importlib.import_module(f"dpa2calc.cli.verbs.{place}")
             about = f"{line[0].upper()}{line[1:]}."

@@ -11,7 +11,7 @@ import sys
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from dpa2calc.errors import DPA2CalcError
 
@@ -21,11 +21,7 @@ CLOSED_PIPE = 141  # what a shell says of a tool that SIGPIPE ended
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, and whose help shows defaults."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        options.setdefault("formatter_class", HelpFormatter)
-        super().__init__(*args, **options)
+    """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
         """Leave with the exit code 2."""

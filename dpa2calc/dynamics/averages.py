@@ -37,11 +37,12 @@ def block_error(blocks: np.ndarray) -> np.ndarray:
     return student(n_blocks - 1) * blocks.std(axis=0, ddof=1) / np.sqrt(n_blocks)
 
 
-def series_error(values: np.ndarray, n_blocks: int = BLOCKS) -> float:
+def series_error(values: np.ndarray) -> float:
     """`block_error` of the mean of a correlated series (n,); NaN for fewer than two values."""
-    series = np.asarray(values, dtype=float)
-    parts = np.array_split(series, min(n_blocks, max(1, len(series))))
-    return float(block_error(np.array([part.mean() for part in parts]))) if len(series) > 1 else float("nan")
+    if len(values) < 2:
+        return float("nan")
+    parts = np.array_split(np.asarray(values, dtype=float), min(BLOCKS, len(values)))
+    return float(block_error(np.array([part.mean() for part in parts])))
 
 
 def check_blocks(n_blocks: int) -> int:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from ase import units
 
 from dpa2calc.errors import ConfigError
-from dpa2calc.files.typed import argument, check_fields, typed
+from dpa2calc.files.typed import Hint, Json, argument, check_fields, typed
 
-from .words import RENAMED, current_word
+from .words import current_word
 
 Ensemble = Literal["nve", "nvt", "npt"]
 Thermostat = Literal["langevin", "bussi", "nose-hoover"]
@@ -79,10 +79,8 @@ class MDConfig:
             raise ConfigError(f"restart_seconds is {self.restart_seconds}; it must be 0 s or more")
         for name in ("steps", "sync_interval", "seed"):
             _whole(name, getattr(self, name), least=0)
-        for name in ("trajectory_interval", "log_interval", "chain_length"):
+        for name in ("trajectory_interval", "log_interval", "chain_length", "ramp_steps"):
             _whole(name, getattr(self, name), least=1)
-        if self.ramp_steps is not None:
-            _whole("ramp_steps", self.ramp_steps, least=1)
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if value is not None and (field.name.endswith("_limit") or field.name.endswith("_distance")):
@@ -107,11 +105,11 @@ class MDConfig:
         """The larger of the start and end target, in K."""
         return max(_pair(self.temperature))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """JSON-able values of all fields."""
         return dataclasses.asdict(self)
 
-    def check_continues(self, earlier: dict[str, Any]) -> None:
+    def check_continues(self, earlier: dict[str, Json]) -> None:
         """Raise ConfigError unless this run can continue one made with `earlier` (a `to_dict`).
 
         Only `steps` and `restart_seconds` may differ; a ramp also keeps its length.
@@ -129,19 +127,11 @@ class MDConfig:
                 )
 
 
-def in_current_words(stored: dict[str, Any]) -> dict[str, Any]:
-    """A `to_dict` that an earlier version may have written."""
-    motion = stored.get("cell_motion")
-    if motion in get_args(CellMotion) or not isinstance(motion, str):
-        return stored
-    return {**stored, "cell_motion": RENAMED.get(motion, motion)}
-
-
 def _pair(value: Target) -> tuple[float, float]:
     return value if isinstance(value, tuple) else (value, value)
 
 
-def _read(hint: Any, value: Any, name: str) -> Any:
+def _read(hint: Hint, value: Json, name: str) -> object:
     if hint != Target:
         return argument(hint, value, name)
     one = isinstance(value, (list, tuple, np.ndarray)) and np.size(value) == 1
@@ -150,8 +140,6 @@ def _read(hint: Any, value: Any, name: str) -> Any:
 
 def _ramp(target: Target, step: int, length: int) -> float:
     first, last = _pair(target)
-    if first == last:
-        return first
     return first + (last - first) * min(1.0, step / max(1, length))
 
 
@@ -160,6 +148,6 @@ def _above_zero(name: str, value: float, unit: str) -> None:
         raise ConfigError(f"{name} is {value!r}; it must be a number above 0 {unit}".rstrip())
 
 
-def _whole(name: str, value: int, least: int) -> None:
-    if value < least:
+def _whole(name: str, value: int | None, least: int) -> None:
+    if value is not None and value < least:
         raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least {least}")

@@ -1,20 +1,20 @@
-"""The log of a run, which can be cut back to a given row."""
+"""Files of a run that grow with it, of which the log is one."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import numpy as np
 
 from dpa2calc.errors import DataError
 from dpa2calc.files.atomic import writing
+from dpa2calc.files.typed import Json
 
 PathLike = str | os.PathLike[str]
-Mark = dict[str, Any]  # where a file stood: its name, bytes, number of frames, a hash of its end
-TEXT: Any = {"encoding": "utf-8", "newline": "\n"}
+Mark = dict[str, Json]  # where a file stood: its name, bytes, number of frames, a hash of its end
 
 # columns of the log, in order; an empty field means "not defined here" (no stress, no conserved quantity)
 COLUMNS = (
@@ -33,12 +33,42 @@ COLUMNS = (
 )
 
 
-class LogWriter:
-    """A CSV file with one row every few steps; numbers are written so that they read back exactly."""
+class GrowingFile:
+    """A file of a run that grows while the run goes, and can be cut back to a mark."""
 
     def __init__(self, path: PathLike) -> None:
         self.path = Path(path)
-        self._handle: TextIO | None = None
+        self._writer: Any = None  # a file of text, or a writer of ASE that has one
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the file was started or continued by this run."""
+        return self._writer is not None
+
+    def _handle(self) -> TextIO:
+        """The open file itself."""
+        return self._writer
+
+    def sync(self) -> None:
+        """Wait until everything is on disk."""
+        if self._writer is not None:
+            with writing(self.path):
+                self._handle().flush()
+                os.fsync(self._handle().fileno())
+
+    def close(self) -> None:
+        """Close the file; may be called twice."""
+        if self._writer is not None:
+            writer, self._writer = self._writer, None
+            with writing(self.path):
+                writer.close()
+
+
+class LogWriter(GrowingFile):
+    """A CSV file with one row every few steps; numbers are written so that they read back exactly."""
+
+    def __init__(self, path: PathLike) -> None:
+        super().__init__(path)
         self._content = hashlib.sha256()  # of all that was written
 
     def open(self, keep: Mark | None, *, steps: range = range(0)) -> list[tuple[float, ...]]:
@@ -69,10 +99,10 @@ class LogWriter:
                 )
             with writing(self.path):
                 os.truncate(self.path, keep["bytes"])
-                self._handle = open(self.path, "a", **TEXT)
+                self._writer = open_text(self.path, "a")
             return rows
         with writing(self.path):
-            self._handle = open(self.path, "w", **TEXT)
+            self._writer = open_text(self.path, "w")
         self._put(",".join(COLUMNS) + "\n")
         return rows
 
@@ -86,15 +116,9 @@ class LogWriter:
         self._put(",".join(fields) + "\n")
 
     def _put(self, text: str) -> None:
-        assert self._handle is not None
         with writing(self.path):
-            self._handle.write(text)
+            self._writer.write(text)
         self._content.update(text.encode())
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the file was started or continued by this run."""
-        return self._handle is not None
 
     def mark(self) -> Mark:
         """Where the file stands now, everything written so far being with the operating system.
@@ -102,38 +126,10 @@ class LogWriter:
         Raises:
             OutputError: full disk.
         """
-        assert self._handle is not None
         with writing(self.path):
-            self._handle.flush()
+            self._handle().flush()
             size = self.path.stat().st_size
         return {"name": self.path.name, "bytes": size, "content": self._content.hexdigest()}
-
-    def sync(self) -> None:
-        """Wait until everything is on disk."""
-        if self._handle is not None:
-            with writing(self.path):
-                self._handle.flush()
-                os.fsync(self._handle.fileno())
-
-    def close(self) -> None:
-        """Close the file; may be called twice."""
-        if self._handle is not None:
-            handle, self._handle = self._handle, None
-            with writing(self.path):
-                handle.close()
-
-
-def read_log(path: PathLike) -> list[tuple[float, ...]]:
-    """Rows of a log file, in the order of COLUMNS, NaN for empty fields.
-
-    Raises:
-        DataError: the file is no log of `run_md`.
-    """
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} is not a log written by run_md: {error}") from error
-    return _rows(content, path)
 
 
 def _rows(content: bytes, path: PathLike) -> list[tuple[float, ...]]:
@@ -149,6 +145,11 @@ def _rows(content: bytes, path: PathLike) -> list[tuple[float, ...]]:
     except ValueError as error:
         raise DataError(f"{path} is not a log written by run_md: {error}") from error
     return rows
+
+
+def open_text(path: Path, mode: str) -> TextIO:
+    """Text of UTF-8 with the same line breaks on every system."""
+    return cast(TextIO, open(path, mode, encoding="utf-8", newline="\n"))
 
 
 def check_size(path: Path, expected: int, content: str = "") -> None:

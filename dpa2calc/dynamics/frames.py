@@ -6,7 +6,7 @@ import contextlib
 import io
 import os
 from pathlib import Path
-from typing import Any
+from typing import TextIO
 
 import ase.io
 import numpy as np
@@ -19,7 +19,7 @@ from dpa2calc.errors import ConfigError, DataError, OutputError
 from dpa2calc.files.atomic import writing
 from dpa2calc.files.identity import digest, text_digest
 
-from .files import TEXT, Mark, PathLike, check_size
+from .files import GrowingFile, Mark, PathLike, check_size, open_text
 
 
 def make_frame(atoms: Atoms, step: int, timestep_fs: float) -> Atoms:
@@ -34,14 +34,14 @@ def make_frame(atoms: Atoms, step: int, timestep_fs: float) -> Atoms:
     return frame
 
 
-class FrameWriter:
+class FrameWriter(GrowingFile):
     """Append frames to a `.traj` or `.extxyz` file.
 
     `.traj` keeps every bit; `.extxyz` is text with eight decimals. Positions are never wrapped.
     """
 
     def __init__(self, path: PathLike) -> None:
-        self.path = Path(path)
+        super().__init__(path)
         if self.path.suffix not in (".traj", ".extxyz", ".xyz"):
             raise ConfigError(
                 f"trajectory is {self.path.name!r}; its name must end in .traj (binary) or .extxyz (text)"
@@ -49,8 +49,10 @@ class FrameWriter:
         self.binary = self.path.suffix == ".traj"
         self.count = 0
         self._last = ""  # a hash of the last frame
-        self._writer: Any = None
         self._new = False
+
+    def _handle(self) -> TextIO:
+        return self._writer.backend.fd if self.binary else self._writer
 
     def open(self, keep: Mark | None, *, numbers: np.ndarray | None = None, step: int = 0) -> None:
         """Start a new file, or cut an existing one back to the mark `keep` and append to it.
@@ -123,7 +125,7 @@ class FrameWriter:
         self._new = mode == "w"
         with writing(self.path):
             try:
-                self._writer = Trajectory(self.path, mode) if self.binary else open(self.path, mode, **TEXT)
+                self._writer = Trajectory(self.path, mode) if self.binary else open_text(self.path, mode)
             except OSError:
                 raise
             except Exception as error:  # ASE reads the first frame of a file that it appends to
@@ -167,43 +169,25 @@ class FrameWriter:
             raise
         self.count += 1
 
-    @property
-    def is_open(self) -> bool:
-        """Whether the file was started or continued by this run."""
-        return self._writer is not None
-
     def mark(self) -> Mark:
         """Where the file stands now, everything written so far being with the operating system."""
         with writing(self.path):
             size = self.path.stat().st_size
         return {"name": self.path.name, "frames": self.count, "bytes": size, "last": self._last}
 
-    def sync(self) -> None:
-        """Wait until everything is on disk."""
-        if self._writer is not None:
-            with writing(self.path):
-                os.fsync((self._writer.backend.fd if self.binary else self._writer).fileno())
-
-    def close(self) -> None:
-        """Close the file; may be called twice."""
-        if self._writer is not None:
-            with writing(self.path):
-                self._writer.close()
-            self._writer = None
-
     def _abandon(self) -> None:
         """Close without writing what is left: half a frame. A file without a whole frame is no use."""
-        handle = self._writer.backend.fd if self.binary else self._writer
         with contextlib.suppress(OSError):
-            handle.close()
+            self._handle().close()
         self._writer = None
         if not self.count and self._new:
             with contextlib.suppress(OSError):
                 self.path.unlink()
 
 
-def _usable(frame: Any) -> Atoms:
+def _usable(frame: Atoms | list[Atoms]) -> Atoms:
     """The frame; raises whatever it raises where its elements, positions or cell are none."""
+    assert isinstance(frame, Atoms)
     frame.get_chemical_formula()
     if not (np.isfinite(frame.positions).all() and np.isfinite(frame.cell.array).all()):
         raise ValueError("NaN in its positions or cell")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from ase import Atoms, units
+from ase.calculators.calculator import Calculator
 
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.structures.distances import pair_vectors
@@ -62,45 +61,35 @@ class Guard:
     def check_distances(self, atoms: Atoms) -> str | None:
         """Checks that need neighbours: overlapping and lost atoms."""
         try:
-            return self._check_neighbours(atoms)
+            return self._check_overlap(atoms) or self._check_lost(atoms) if len(atoms) > 1 else None
         except StructureError as error:  # atoms crowded into one place, a cell that collapsed
             return str(error)
 
-    def _check_neighbours(self, atoms: Atoms) -> str | None:
-        config = self.config
-        if len(atoms) < 2 or (config.min_distance is None and config.lost_distance is None):
+    def _check_overlap(self, atoms: Atoms) -> str | None:
+        limit = self.config.min_distance
+        if limit is None:
             return None
-        if config.min_distance is not None:
-            first, second, distances = _pairs(atoms, config.min_distance)
-            if len(distances):
-                k = int(np.argmin(distances))
-                return (
-                    f"{_name(atoms, first[k])} and {_name(atoms, second[k])} are {distances[k]:.3g} Å apart, "
-                    f"under min_distance={config.min_distance} Å"
-                )
-        if config.lost_distance is None:
+        first, second, distances = _pairs(atoms, limit)
+        if not len(distances):
             return None
-        near = self._has_neighbour(atoms, config.lost_distance)
+        k = int(np.argmin(distances))
+        pair = f"{_name(atoms, first[k])} and {_name(atoms, second[k])}"
+        return f"{pair} are {distances[k]:.3g} Å apart, under min_distance={limit} Å"
+
+    def _check_lost(self, atoms: Atoms) -> str | None:
+        limit = self.config.lost_distance
+        if limit is None:
+            return None
+        near = _has_neighbour(atoms, limit)
         if self._had_neighbour is None:  # an atom that was alone from the start is not lost
             self._had_neighbour = near
         lost = np.flatnonzero(self._had_neighbour & ~near)
         if len(lost):
             return (
                 f"{len(lost)} atom(s) lost, first {_name(atoms, lost[0])}: no neighbour within "
-                f"lost_distance={config.lost_distance} Å"
+                f"lost_distance={limit} Å"
             )
         return None
-
-    @staticmethod
-    def _has_neighbour(atoms: Atoms, distance: float) -> np.ndarray:
-        """Whether each atom has a neighbour within `distance`; nearly always a short search answers it."""
-        near = np.zeros(len(atoms), dtype=bool)
-        for cutoff in (min(3.0, distance), distance):
-            first, second, _ = _pairs(atoms, cutoff)
-            near[first] = near[second] = True
-            if near.all():
-                break
-        return near
 
     def _check_volume(self, atoms: Atoms) -> str | None:
         limit = self.config.volume_limit
@@ -147,13 +136,24 @@ def results_at_hand(atoms: Atoms) -> tuple[float, np.ndarray]:
     return float(atoms.get_potential_energy()), atoms.get_forces(apply_constraint=False)
 
 
-def committee_deviation(calculator: Any) -> np.ndarray | None:
+def committee_deviation(calculator: Calculator) -> np.ndarray | None:
     """Standard deviation of the force on each atom over a committee, (n_atoms,) eV/Å, or None."""
     values = calculator.results.get("forces_std")
     if values is None:
         return None
     values = np.asarray(values)
     return values if values.ndim == 1 else _norms(values)  # (n_atoms, 3) -> (n_atoms,)
+
+
+def _has_neighbour(atoms: Atoms, distance: float) -> np.ndarray:
+    """Whether each atom has a neighbour within `distance`; nearly always a short search answers it."""
+    near = np.zeros(len(atoms), dtype=bool)
+    for cutoff in (min(3.0, distance), distance):
+        first, second, _ = _pairs(atoms, cutoff)
+        near[first] = near[second] = True
+        if near.all():
+            break
+    return near
 
 
 def _pairs(atoms: Atoms, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ barostat counts 9 cell momenta where only the 6 of a symmetric matrix move, whic
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -120,7 +121,7 @@ class Integrator:
 
     def get_state(self) -> dict[str, np.ndarray]:
         """Copies of the thermostat's and barostat's variables."""
-        return {path: np.array(_get(self.dynamics, path)) for path in self._paths()}
+        return {path: np.array(attrgetter(path)(self.dynamics)) for path in self._paths()}
 
     def set_state(self, state: dict[str, np.ndarray], step: int) -> None:
         """Put back what `get_state` gave after step `step`; positions, momenta and cell are already set."""
@@ -129,7 +130,7 @@ class Integrator:
             raise ConfigError(f"the restart file lacks {', '.join(missing)}; it is for another integrator")
         for path in self._paths():
             value = state[path]
-            if value.shape != np.shape(_get(self.dynamics, path)):
+            if value.shape != np.shape(attrgetter(path)(self.dynamics)):
                 raise ConfigError(f"the restart file holds {path} of shape {value.shape}; it is damaged")
             _set(self.dynamics, path, float(value) if value.ndim == 0 else value.copy())
         self._targets = (self.config.target_temperature(step), self.config.target_pressure(step))
@@ -177,7 +178,7 @@ class Integrator:
         from ase.md import nose_hoover_chain
 
         config = self.config
-        check_partly_periodic(atoms, "NPT", _highest_pressure(config))
+        check_partly_periodic(atoms, "NPT", max(np.ravel(config.pressure_gpa), key=abs))
         name = {"volume": "IsotropicMTKNPT", "axes": "MaskedMTKNPT", "cell": "MTKNPT"}[config.cell_motion]
         if not atoms.pbc.all():
             name = "MaskedMTKNPT"
@@ -186,7 +187,7 @@ class Integrator:
                 f"cell_motion={config.cell_motion!r} with pbc {atoms.pbc.tolist()} needs ASE 3.29; run "
                 "`pip install -U ase`"
             )
-        extra: dict[str, Any] = {"mask": (True, True, True)} if config.cell_motion == "axes" else {}
+        extra: dict[str, object] = {"mask": (True, True, True)} if config.cell_motion == "axes" else {}
         make = getattr(nose_hoover_chain, name)
         if not atoms.pbc.all():
             from .partly_periodic import PeriodicMTKNPT
@@ -228,33 +229,17 @@ class Integrator:
         dynamics, barostat = self.dynamics, self.dynamics._barostat
         ratio = energy / barostat._kT
         dynamics._num_atoms_global = self.n_dof / 3
-        if type(dynamics).__name__ == "MTKNPT":
+        kind = type(dynamics).__name__
+        if kind == "MTKNPT":
             barostat._cell_dof = 6  # symmetric cell momenta: the rotations of ASE's 9 never move
         barostat._W *= ratio
         barostat._R = barostat._R * ratio
         barostat._p_xi = barostat._p_xi * ratio
-        for name in ("_p_eps", "_p_c"):
-            if hasattr(dynamics, name):
-                setattr(dynamics, name, getattr(dynamics, name) * ratio)
-        if type(dynamics).__name__ == "MTKNPT":
-            dynamics._p_g = dynamics._p_g * ratio
+        momentum = {"IsotropicMTKNPT": "_p_eps", "MTKNPT": "_p_g"}.get(kind, "_p_c")
+        setattr(dynamics, momentum, getattr(dynamics, momentum) * ratio)
         barostat._kT = dynamics._kT = energy
 
 
-def _highest_pressure(config: MDConfig) -> float:
-    """The target pressure furthest from zero, GPa."""
-    targets = config.pressure_gpa
-    return max(targets, key=abs) if isinstance(targets, tuple) else targets
-
-
-def _get(owner: Any, path: str) -> Any:
-    for name in path.split("."):
-        owner = getattr(owner, name)
-    return owner
-
-
-def _set(owner: Any, path: str, value: Any) -> None:
-    *parents, last = path.split(".")
-    for name in parents:
-        owner = getattr(owner, name)
-    setattr(owner, last, value)
+def _set(owner: object, path: str, value: float | np.ndarray) -> None:
+    parent, _, name = path.rpartition(".")
+    setattr(attrgetter(parent)(owner) if parent else owner, name, value)

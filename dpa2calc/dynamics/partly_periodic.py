@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from ase import Atoms
 from ase.md.nose_hoover_chain import MaskedMTKNPT
@@ -17,11 +15,11 @@ class PeriodicMTKNPT(MaskedMTKNPT):
     with the B_k inside the periodic directions the volume of the vacuum drops out at zero pressure.
     """
 
-    def __init__(self, atoms: Atoms, *args: Any, basis: np.ndarray, **options: Any) -> None:
+    def __init__(self, atoms: Atoms, *args: object, basis: np.ndarray, **options: object) -> None:
         self._basis = basis
         # ASE counts the cell's degrees of freedom by its mask
-        mask: Any = (True,) * len(basis)
-        super().__init__(atoms, *args, mask=mask, **options)
+        mask = (True,) * len(basis)
+        super().__init__(atoms, *args, mask=mask, **options)  # type: ignore[arg-type]
 
     def _init_cell_momenta(self) -> None:
         self._p_c = np.zeros(len(self._basis))

@@ -5,19 +5,23 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.calculator import Calculator
 
 from dpa2calc.errors import DataError
 from dpa2calc.files.arrays import read_arrays, write_arrays
-from dpa2calc.files.identity import Part, calculator_identity, require_same, structure_identity
+from dpa2calc.files.identity import Part, calculator_identity, require_same, structure_identity, take_as_same
+from dpa2calc.files.typed import Json
 
-from .config import MDConfig, in_current_words
-from .files import PathLike
+from .config import MDConfig
+from .files import Mark, PathLike
+from .words import RENAMED
+
+Machine = dict[str, str | int | None]
 
 FORMAT = "dpa2calc-md-restart"
 VERSION = 1
@@ -36,11 +40,11 @@ class RestartState:
     pbc: np.ndarray  # (3,) bool
     first_volume: float  # Å³, NaN without a cell; for the volume guard
     integrator: dict[str, np.ndarray]
-    rng: dict[str, Any]  # numpy bit-generator state
-    config: dict[str, Any]
-    marks: dict[str, dict[str, Any]] = field(default_factory=dict)  # where trajectory and log stood
-    identity: dict[str, Part] | None = None  # of the first structure and the calculator; None in old files
-    machine: dict[str, Any] = field(default_factory=dict)  # device and threads
+    rng: Mapping[str, Json]  # numpy bit-generator state
+    config: dict[str, Json]
+    marks: dict[str, Mark]  # where trajectory and log stood
+    identity: dict[str, Part] | None  # of the first structure and the calculator; None in old files
+    machine: Machine  # device and threads
 
 
 _ARRAYS = ("positions", "momenta", "cell", "numbers", "masses", "pbc")
@@ -56,7 +60,7 @@ def run_identity(atoms: Atoms, config: MDConfig) -> dict[str, Part]:
     }
 
 
-def machine(calculator: Any) -> dict[str, Any]:
+def machine(calculator: Calculator) -> Machine:
     """Device and threads, which decide the order of sums and so the last bits."""
     parameters = getattr(calculator, "parameters", None) or {}
     device = parameters.get("device") if isinstance(parameters, Mapping) else None
@@ -67,7 +71,7 @@ def machine(calculator: Any) -> dict[str, Any]:
     }
 
 
-def forget(calculator: Any) -> None:
+def forget(calculator: Calculator) -> None:
     """Make a calculator drop results and neighbour lists, so that nothing depends on the way here."""
     reset = getattr(calculator, "reset", None)
     if callable(reset):
@@ -76,9 +80,7 @@ def forget(calculator: Any) -> None:
         forget(part)
 
 
-def check_belongs(
-    state: RestartState, path: PathLike, identity: dict[str, Part], now: dict[str, Any]
-) -> None:
+def check_belongs(state: RestartState, path: PathLike, identity: dict[str, Part], now: Machine) -> None:
     """Refuse a restart file of other atoms or of another calculator; warn where bits may differ.
 
     Args:
@@ -87,17 +89,13 @@ def check_belongs(
     Raises:
         ConfigError: names what differs, and the ways out.
     """
+    ways = (
+        "Give the structure and the calculator of that run to continue it, another restart file (and "
+        "trajectory and log) for this one, or overwrite=True to start afresh"
+    )
     if state.identity is None:
-        warnings.warn(
-            f"{path} was written by an earlier version, which did not note the structure and the calculator "
-            "that it belongs to; they are taken to be the same",
-            stacklevel=6,
-        )
+        take_as_same(str(path), "the structure and the calculator", stacklevel=7)
     else:
-        ways = (
-            "Give the structure and the calculator of that run to continue it, another restart file (and "
-            "trajectory and log) for this one, or overwrite=True to start afresh"
-        )
         require_same(state.identity, identity, where=str(path), ways=ways)
     for name, before in state.machine.items():
         if before is not None and now.get(name) is not None and before != now[name]:
@@ -132,11 +130,12 @@ def load_restart(path: PathLike) -> RestartState:
             raise ValueError("it has no header")
         if header.get("format") != FORMAT or header.get("version") != VERSION:
             raise ValueError(f"format {header.get('format')!r}, version {header.get('version')!r}")
+        header = {"marks": {}, "identity": None, "machine": {}, **header}  # earlier versions wrote none
+        config = header["config"]
+        if isinstance(config, dict) and config.get("cell_motion") in RENAMED:
+            config["cell_motion"] = RENAMED[config["cell_motion"]]
         integrator = {k.split("/", 1)[1]: v for k, v in arrays.items() if k.startswith("integrator/")}
-        found: dict[str, Any] = {name: header[name] for name in _HEADER if name in header}
-        found.update({name: arrays[name] for name in _ARRAYS})
-        if isinstance(found["config"], dict):
-            found["config"] = in_current_words(found["config"])
+        found = {**{name: header[name] for name in _HEADER}, **{name: arrays[name] for name in _ARRAYS}}
         state = RestartState(**found, integrator=integrator)
         _check(state)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
@@ -169,8 +168,7 @@ def _check(state: RestartState) -> None:
     for name in ("rng", "config", "marks", "machine"):
         if not isinstance(getattr(state, name), dict):
             raise ValueError(f"{name} is {getattr(state, name)!r}")
-    generator: Any = np.random.PCG64()
-    generator.state = state.rng  # which looks at it
+    np.random.default_rng().bit_generator.state = state.rng  # which looks at it
     MDConfig(**state.config)
     for name, mark in state.marks.items():
         for key in ("frames", "bytes"):
@@ -180,6 +178,6 @@ def _check(state: RestartState) -> None:
         raise ValueError("identity is not what run_md writes")
 
 
-def _whole(name: str, value: Any) -> None:
+def _whole(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ValueError(f"{name} is {value!r}")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from ase import Atoms, units
 
 from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result
+from dpa2calc.files.typed import Json
 
 from .averages import series_error
 
@@ -20,7 +21,7 @@ class MDResult(Result):
 
     status: Literal["finished", "stopped", "interrupted"]
     reason: str  # why it stopped, "" when finished
-    config: dict[str, Any] = field(repr=False)
+    config: dict[str, Json] = field(repr=False)
     n_atoms: int
     n_steps: int  # steps done in all
     step: np.ndarray = field(repr=False)  # (n_rows,)

@@ -55,6 +55,8 @@ class Simulation:
         check_atoms(self.atoms, config)
         self.frames = FrameWriter(trajectory) if trajectory else None
         self.log = LogWriter(log) if log else None
+        files: dict[str, FrameWriter | LogWriter | None] = {"trajectory": self.frames, "log": self.log}
+        self.files = {name: file for name, file in files.items() if file}
         self.restart = Path(restart) if restart else None
         self.status, self.reason = "interrupted", "interrupted"  # until the run ends otherwise
         self.rows: list[tuple[float, ...]] = []
@@ -62,10 +64,9 @@ class Simulation:
         self.first_volume = volume_or_nan(self.atoms)
         self.rng = np.random.default_rng(config.seed)
         self.identity, self.machine = run_identity(self.atoms, config), machine(self.atoms.calc)
-        earlier = (
-            load_restart(self.restart) if self.restart and self.restart.exists() and not overwrite else None
-        )
-        if earlier and self.restart:
+        earlier = None
+        if self.restart and self.restart.exists() and not overwrite:
+            earlier = load_restart(self.restart)
             self._check_continues(earlier, self.restart)
         if not overwrite:
             self._refuse_existing(earlier.marks if earlier else {})
@@ -82,10 +83,8 @@ class Simulation:
     def run(self, progress: bool) -> None:
         """Do the steps; on any way out the restart file holds the last synchronised step."""
         self._continue_files() if self.state else self._begin()
-        bar = progress_bar(
-            total=self.config.steps, initial=self.step, unit="step", shown=progress,
-            dynamic_ncols=True,
-        )  # fmt: skip
+        total = self.config.steps
+        bar = progress_bar(total=total, initial=self.step, unit="step", shown=progress, dynamic_ncols=True)
         try:
             started = self.written = time.perf_counter()
             while self.step < self.config.steps and self.status != "stopped":
@@ -132,18 +131,13 @@ class Simulation:
         From that file on, whatever a kill leaves behind is known to be this run's own.
         """
         self._evaluate_first()
-        writers = {"trajectory": self.frames, "log": self.log}
-        nothing: dict[str, Mark] = {
-            name: {"name": writer.path.name, "frames": 0, "bytes": 0}
-            for name, writer in writers.items()
-            if writer
+        nothing = {
+            name: {"name": file.path.name, "frames": 0, "bytes": 0} for name, file in self.files.items()
         }
         self.synced = dataclasses.replace(self._snapshot(), marks=nothing)
         self._write_restart()
-        if self.frames:
-            self.frames.open(None)
-        if self.log:
-            self.log.open(None)
+        for file in self.files.values():
+            file.open(None)
         self._record()
 
     def _continue_files(self) -> None:
@@ -181,7 +175,6 @@ class Simulation:
         potential, forces = results_at_hand(atoms)
         kinetic = float(atoms.get_kinetic_energy())
         deviation = committee_deviation(atoms.calc)
-        volume = volume_or_nan(atoms)
         pressure = nan
         if atoms.pbc.all() and "stress" in atoms.calc.implemented_properties:
             pressure = -float(np.mean(atoms.get_stress(include_ideal_gas=True)[:3])) / units.GPa
@@ -195,7 +188,7 @@ class Simulation:
             2 * kinetic / (self.integrator.n_dof * units.kB),
             self.config.target_temperature(self.step) if self.config.ensemble != "nve" else nan,
             pressure,
-            volume,
+            volume_or_nan(atoms),
             float(np.sqrt((forces**2).sum(axis=1).max())),
             nan if deviation is None else float(deviation.max()),
         )
@@ -209,15 +202,13 @@ class Simulation:
 
     def _write_restart(self) -> None:
         if self.restart:
-            for writer in (self.frames, self.log):
-                if writer:
-                    writer.sync()
+            for file in self.files.values():
+                file.sync()
             save_restart(self.restart, self.synced)
             self.written = time.perf_counter()
 
     def _snapshot(self) -> RestartState:
         atoms = self.atoms
-        files = {"trajectory": self.frames, "log": self.log}
         return RestartState(
             step=self.step,
             positions=atoms.get_positions(),
@@ -230,7 +221,7 @@ class Simulation:
             integrator=self.integrator.get_state(),
             rng=dict(self.rng.bit_generator.state),
             config=self.config.to_dict(),
-            marks={name: writer.mark() for name, writer in files.items() if writer and writer.is_open},
+            marks={name: file.mark() for name, file in self.files.items() if file.is_open},
             identity=self.identity,
             machine=self.machine,
         )
@@ -262,8 +253,6 @@ class Simulation:
                 f"({atoms.get_chemical_formula()}); give the atoms of the first run"
             )
         check_belongs(state, path, self.identity, self.machine)
-        if not np.array_equal(atoms.pbc, state.pbc):  # in files that do not note the structure
-            raise DataError(f"{path} has pbc {state.pbc.tolist()}, the atoms have {atoms.pbc.tolist()}")
         if state.step > self.config.steps:
             raise ConfigError(
                 f"{path} is already at step {state.step}; steps is the total, so give at least that, "
@@ -272,13 +261,12 @@ class Simulation:
 
     def _refuse_existing(self, marks: dict[str, Mark]) -> None:
         """Raise rather than write over a file that this run does not continue."""
-        for name, writer in (("trajectory", self.frames), ("log", self.log)):
-            if not writer or not writer.path.exists():
-                continue
+        for name, file in self.files.items():
             mark = marks.get(name)
-            if mark is None or (not mark["bytes"] and mark.get("name") != writer.path.name):
+            own = mark is not None and (mark["bytes"] or mark.get("name") == file.path.name)
+            if file.path.exists() and not own:
                 raise DataError(
-                    f"{writer.path} exists; give overwrite=True to replace it, another name, or the restart "
+                    f"{file.path} exists; give overwrite=True to replace it, another name, or the restart "
                     "file of that run to continue it"
                 )
 
@@ -299,21 +287,18 @@ class Simulation:
         warnings.warn(f"molecular dynamics stopped at {self.reason}{kept}", stacklevel=4)
 
     def _postfix(self) -> str:
-        rate = self._rate()
         row = dict(zip(COLUMNS, self.rows[-1]))
-        return f"{rate:.3g} ns/day, T={row['temperature_K']:.0f} K, E={row['potential_energy_eV']:.3f} eV"
+        temperature, energy = row["temperature_K"], row["potential_energy_eV"]
+        return f"{self._rate():.3g} ns/day, T={temperature:.0f} K, E={energy:.3f} eV"
 
     def _rate(self) -> float:
-        done = self.step - self.first_step
-        return (
-            done * self.config.timestep_fs * 1e-6 / self.seconds * 86400 if self.seconds > 0 else float("nan")
-        )
+        nanoseconds = (self.step - self.first_step) * self.config.timestep_fs * 1e-6
+        return nanoseconds / self.seconds * 86400 if self.seconds > 0 else float("nan")
 
     def close(self) -> None:
         """Close the files."""
-        for writer in (self.frames, self.log):
-            if writer:
-                writer.close()
+        for file in self.files.values():
+            file.close()
 
     def result(self) -> MDResult:
         """Numbers of the run so far."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from ase import Atoms
 from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
@@ -103,7 +101,7 @@ class PeriodicStrain:
         """Atoms keep all their freedom."""
         return 0
 
-    def index_shuffle(self, atoms: Atoms, indices: Any) -> None:
+    def index_shuffle(self, atoms: Atoms, indices: np.ndarray) -> None:
         """The strain knows no atoms."""
 
     def copy(self) -> PeriodicStrain:

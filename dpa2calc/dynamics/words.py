@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
 RENAMED = {"none": "fixed", "fixed": "positions", "isotropic": "volume", "full": "cell"}
 
 
-def current_word(value: Any, allowed: Sequence[str], name: str, *, stacklevel: int = 3) -> Any:
+def current_word(value: object, allowed: Sequence[str], name: str, *, stacklevel: int = 3) -> object:
     """Today's word for an earlier one; anything else as it is.
 
     Args:

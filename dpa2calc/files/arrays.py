@@ -17,6 +17,7 @@ from dpa2calc.errors import DataError
 
 from .atomic import atomic_path
 from .limits import parse_json
+from .typed import Json
 
 HEADER = "__json__"
 # deflate packs 1032 bytes into one at best; a declared size beyond that is a lie
@@ -43,7 +44,7 @@ def write_arrays(
 
 def read_arrays(
     path: str | os.PathLike[str], what: str, *, key: str = HEADER
-) -> tuple[Any, dict[str, np.ndarray]]:
+) -> tuple[Json, dict[str, np.ndarray]]:
     """Header (None where there is none) and arrays of such a file.
 
     Args:

@@ -68,11 +68,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
-            with open(temporary, "rb+") as file:
-                os.fsync(file.fileno())
             if os.name == "posix":  # safetensors writes files that only their owner can read
                 temporary.chmod(0o644)
-            os.replace(temporary, path)
+            rename(temporary, path)
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
@@ -92,6 +90,6 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: str | os.PathLike[str], content: object, *, indent: int | None = 1) -> None:
+def write_json(path: str | os.PathLike[str], content: object) -> None:
     """Write JSON; see `atomic_path`."""
-    write_text(path, json.dumps(content, indent=indent))
+    write_text(path, json.dumps(content, indent=1))

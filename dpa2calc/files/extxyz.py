@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import ase.io
 import numpy as np
@@ -20,6 +20,7 @@ from dpa2calc.errors import DataError
 
 from .limits import PACKED_ERRORS, check_atom_count, most_bytes
 from .opening import compression, open_text
+from .typed import Json
 
 _CHUNK = 64  # frames handed to ASE's parser at a time
 _LONGEST_COUNT = 1000  # characters in the line that holds the number of atoms
@@ -35,17 +36,9 @@ _KEY = re.compile(
     re.DOTALL,
 )
 _COLUMNS = {
-    "species": "species",
-    "symbols": "species",
-    "symbol": "species",
-    "element": "species",
-    "elements": "species",
-    "pos": "pos",
-    "positions": "pos",
-    "position": "pos",
-    "z": "Z",
-    "numbers": "Z",
-    "atomic_numbers": "Z",
+    **dict.fromkeys(("species", "symbols", "symbol", "element", "elements"), "species"),
+    **dict.fromkeys(("pos", "positions", "position"), "pos"),
+    **dict.fromkeys(("z", "numbers", "atomic_numbers"), "Z"),
 }
 _COLUMN_LIST = re.compile(r"\w+:[RSIL]:\d+(:\w+:[RSIL]:\d+)*", re.IGNORECASE)
 _CELL_NAMES = ("cell", "box", "unit_cell", "unitcell")  # with three, six or nine numbers
@@ -183,14 +176,14 @@ def _mended(lines: list[str]) -> Atoms:
         return atoms
 
 
-def _symbol_column(info: dict[str, Any]) -> int | None:
+def _symbol_column(info: dict[str, Json]) -> int | None:
     """The place of the elements' symbols among the columns, or None."""
     fields = str(info.get("Properties", "species:S:1:pos:R:3")).split(":")
     names, widths = fields[::3], [int(width) for width in fields[2::3]]
     return sum(widths[: names.index("species")]) if "species" in names else None
 
 
-def parse_header(line: str) -> dict[str, Any]:
+def parse_header(line: str) -> dict[str, Json]:
     """The keys and values of a header, for ASE's `read_xyz(properties_parser=...)`.
 
     `Lattice`, `Properties` and `pbc`, and the columns of elements and positions, are found in any capitals;
@@ -257,7 +250,7 @@ def _columns(given: str) -> str:
     return ":".join(fields)
 
 
-def _refuse_half_read(info: dict[str, Any]) -> None:
+def _refuse_half_read(info: dict[str, Json]) -> None:
     """Raise a ValueError for a cell or a list of columns under a name that nobody reads."""
     if "Lattice" not in info:
         cells = [key for key, value in info.items() if _looks_like_cell(str(key).lower(), np.size(value))]

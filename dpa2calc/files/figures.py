@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .atomic import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 else:  # matplotlib is imported when something is drawn
-    Axes = Any
+    Axes = object
 
 Size = tuple[float, float]  # width and height in inches
 
@@ -34,7 +34,7 @@ def panels_for(axes: Sequence[Axes] | None, number: int, size: Size | None = Non
 
 def save_figure(
     path: str | os.PathLike[str],
-    *plots: Callable[[Any], Any],
+    *plots: Callable[..., object],
     panels: int | None = None,
     size: Size | None = None,
 ) -> Path:

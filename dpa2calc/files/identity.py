@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import re
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from ase import Atoms
+from ase.calculators.calculator import BaseCalculator
+from ase.constraints import FixConstraint
 
 from dpa2calc.errors import ConfigError, DataError
 
-Part = dict[str, Any]
+from .atomic import write_json
+from .typed import Json
+
+Part = dict[str, Json]
 Identity = Mapping[str, Part]
 
 
@@ -74,7 +79,7 @@ def structure_identity(atoms: Atoms, *, momenta: bool = False) -> Part:
 _INFO = ("fparam", "charge", "spin")
 
 
-def _constraint(constraint: Any) -> str:
+def _constraint(constraint: FixConstraint) -> str:
     try:
         return f"{type(constraint).__name__} {text_digest(_plain(constraint.todict()))}"
     except (NotImplementedError, AttributeError, KeyError, TypeError):
@@ -87,7 +92,7 @@ def structures_identity(structures: Iterable[Atoms]) -> Part:
     return {"number": len(parts), "content": text_digest(parts)}
 
 
-def calculator_identity(calculator: Any) -> Part:
+def calculator_identity(calculator: BaseCalculator) -> Part:
     """What tells two calculators apart by the numbers that they give.
 
     A calculator with a method `identity()` (as DPA2Calculator, which hashes its weights) is asked; of any
@@ -97,15 +102,15 @@ def calculator_identity(calculator: Any) -> Part:
     if callable(own):
         return {"class": type(calculator).__name__, **own()}
     part: Part = {"class": type(calculator).__name__}
-    members = getattr(getattr(calculator, "mixer", None), "calcs", ())
-    if members:  # ASE's sums and mixtures
+    mixer = getattr(calculator, "mixer", None)  # of ASE's sums and mixtures
+    if members := getattr(mixer, "calcs", ()):
         part["calculators"] = [calculator_identity(item) for item in members]
-        part["weights"] = _plain(getattr(calculator.mixer, "weights", None))
+        part["weights"] = _plain(getattr(mixer, "weights", None))
     part["parameters"] = _plain(dict(getattr(calculator, "parameters", None) or {}))
     return part
 
 
-def _plain(value: object) -> Any:
+def _plain(value: object) -> Json:
     """As JSON gives it back; arrays by their hash, other objects by their class."""
     if isinstance(value, np.ndarray):
         return value.tolist() if value.size <= 9 and value.dtype.kind in "biuf" else digest(value)
@@ -116,24 +121,6 @@ def _plain(value: object) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value if value is None or isinstance(value, (bool, int, float, str)) else type(value).__name__
-
-
-def read_identity(path: str | os.PathLike[str]) -> dict[str, Part]:
-    """An identity that `write_json` has written.
-
-    Raises:
-        DataError: the file is damaged.
-    """
-    try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-        if not isinstance(found, dict):
-            raise ValueError("it holds no parts")
-        return found
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(
-            f"{path} is damaged ({error}); it tells what {Path(path).parent} belongs to: give another "
-            "folder, or delete that one"
-        ) from error
 
 
 def differences(stored: Identity, asked: Identity) -> list[str]:
@@ -174,3 +161,58 @@ def require_same(stored: Identity, asked: Identity, *, where: str, ways: str) ->
         raise ConfigError(
             f"{where} belongs to other work; different are {'; '.join(found[:6])}{more}. {ways}"
         )
+
+
+def take_as_same(where: str, what: str, *, stacklevel: int = 6) -> None:
+    """Warn that a file or folder written before identities were noted cannot be checked."""
+    warnings.warn(
+        f"{where} was written by an earlier version, which did not note {what} that it belongs to; they are "
+        "taken to be the same. Start afresh if they are not",
+        stacklevel=stacklevel,
+    )
+
+
+def claim(label: Path, mine: Identity, calculator: BaseCalculator | None = None) -> None:
+    """Note in a folder, in the file `label`, what it belongs to; refuse one that belongs to other work.
+
+    Args:
+        calculator: of which earlier versions noted the class and the settings instead.
+
+    Raises:
+        ConfigError: names what differs, and the ways out.
+        DataError: the label is damaged.
+        OutputError: it cannot be written.
+    """
+    if not label.exists():
+        write_json(label, mine)
+        return
+    ways = "give another folder, or delete that one"
+    try:
+        stored = json.loads(label.read_text(encoding="utf-8"))
+        if not isinstance(stored, dict):
+            raise ValueError("it holds no parts")
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(
+            f"{label} is damaged ({error}); it tells what {label.parent} belongs to: {ways}"
+        ) from error
+    where, ways = str(label.parent), f"{ways.capitalize()} to start afresh"
+    if calculator is None or "calculator" in stored:
+        require_same(stored, mine, where=where, ways=ways)
+        return
+    describe = getattr(calculator, "describe", None)
+    settings = describe() if callable(describe) else dict(getattr(calculator, "parameters", None) or {})
+    before = _in_label(stored.get("class"), stored.get("settings"))
+    require_same(before, _in_label(type(calculator).__name__, settings), where=where, ways=ways)
+    if isinstance(settings, str):  # parameters tell all
+        take_as_same(where, "the weights")
+    write_json(label, mine)
+
+
+def _in_label(kind: Json, settings: Json) -> Identity:
+    """What labels of earlier versions tell of a calculator: its class and the settings that decide."""
+    if isinstance(settings, str):  # a page of changing words that ends in "in use  head = ..., device = ..."
+        found = re.findall(r"(\w+) = (.*?)(?=, \w+ = |$)", settings.rpartition("in use")[2])
+        settings = {name: value for name, value in found if name not in ("device", "skin")}
+    settings = json.loads(json.dumps(settings, default=lambda value: type(value).__name__))
+    part = settings if isinstance(settings, dict) else {"settings": settings}
+    return {"calculator": {"class": kind, **part}}

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from dpa2calc.errors import DataError
 
 from .atomic import write_text
+from .typed import Json
 
 Record = TypeVar("Record")
 
 
-def read_json_lines(path: Path, take: Callable[[Any], Record], what: str, way: str) -> list[Record]:
+def read_json_lines(path: Path, take: Callable[[Json], Record], what: str, way: str) -> list[Record]:
     """All records of a file; a last line that a killed run left half-written is left out.
 
     Args:

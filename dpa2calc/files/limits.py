@@ -21,12 +21,14 @@ from typing import IO, Any
 
 from dpa2calc.errors import CheckpointError, DataError, DPA2CalcError, MissingDependencyError
 
+from .typed import Json
+
 # Small files may unpack to so much; large ones to so many times their size (text packs 5 to 20 times, frames
 # that repeat themselves 50 times).
 _FREE = 128 << 20
 _RATIO = 100
 # Sections within sections: models and results have about ten.
-_DEPTH = 100
+DEEPEST = 100
 # What a network may have, and the type map; the largest published models have 24 layers and 118 types.
 MOST_LAYERS = 1000
 MOST_WIDTH = 1_000_000
@@ -60,13 +62,11 @@ def most_bytes(size: int) -> int:
     return max(_FREE, _RATIO * size)
 
 
-def check_bytes(
-    asked: int, size: int, what: str, *, error: type[DPA2CalcError] = CheckpointError, unit: str = "bytes"
-) -> None:
+def check_bytes(asked: int, size: int, what: str, *, error: type[DPA2CalcError] = CheckpointError) -> None:
     """Refuse an announced size that a file of `size` bytes cannot honestly have."""
     if not 0 <= asked <= most_bytes(size):
         raise error(
-            f"{what} announces {asked:,} {unit}, but the whole file has {size:,} bytes (at most "
+            f"{what} announces {asked:,} bytes, but the whole file has {size:,} bytes (at most "
             f"{most_bytes(size):,} are read from it); it is damaged or was made to fill the memory"
         )
 
@@ -117,11 +117,9 @@ def open_unpacked(
     return io.BufferedReader(raw, 1 << 20)
 
 
-def check_zip(
-    archive: zipfile.ZipFile, size: int, name: str, *, error: type[DPA2CalcError] = CheckpointError
-) -> None:
+def check_zip(archive: zipfile.ZipFile, size: int, name: str) -> None:
     """Refuse a zip whose members together unpack to more than a file of `size` bytes honestly holds."""
-    check_bytes(sum(member.file_size for member in archive.infolist()), size, name, error=error)
+    check_bytes(sum(member.file_size for member in archive.infolist()), size, name)
 
 
 def read_dataset(part: Any) -> Any:
@@ -137,21 +135,21 @@ def read_dataset(part: Any) -> Any:
     return part[()]
 
 
-def check_atom_count(n_atoms: int, left: int, name: str, *, error: type[DPA2CalcError] = DataError) -> None:
+def check_atom_count(n_atoms: int, left: int, name: str) -> None:
     """Refuse a number of atoms that the `left` bytes of the rest of the file have no room for by far.
 
     A frame that is merely cut off is left to the parser, which may know what to do with the frames before.
     """
     if n_atoms < 0:
-        raise error(f"{name}: {n_atoms} atoms are announced; the number must be 0 or more")
+        raise DataError(f"{name}: {n_atoms} atoms are announced; the number must be 0 or more")
     if n_atoms * _BYTES_PER_ATOM > left + _CUT:
-        raise error(
+        raise DataError(
             f"{name}: the file ends inside the frame ({n_atoms} atoms announced, {max(left, 0)} bytes "
             "follow); it is cut off or damaged"
         )
 
 
-def parse_json(text: str | bytes, name: str, *, error: type[DPA2CalcError] = CheckpointError) -> Any:
+def parse_json(text: str | bytes, name: str, *, error: type[DPA2CalcError] = CheckpointError) -> Json:
     """JSON whose nesting and numbers are those of an honest file.
 
     Raises:
@@ -166,33 +164,19 @@ def parse_json(text: str | bytes, name: str, *, error: type[DPA2CalcError] = Che
     return tree
 
 
-def check_tree(
-    tree: object,
-    size: int,
-    name: str,
-    *,
-    plain: bool = False,
-    error: type[DPA2CalcError] = CheckpointError,
-) -> None:
+def check_tree(tree: object, size: int, name: str, *, error: type[DPA2CalcError] = CheckpointError) -> None:
     """Refuse a tree of dictionaries and lists that, written out, is larger than its source of `size` bytes.
 
     YAML and pickles can name a part again and again, so that a few lines stand for billions of entries.
-
-    Args:
-        plain: also refuse whatever JSON could not hold.
     """
     done: dict[int, int] = {}
 
     def count(node: object, depth: int) -> int:
         if not isinstance(node, (Mapping, list, tuple)):
-            if plain and not (node is None or isinstance(node, (bool, int, float, str))):
-                raise error(f"{name} holds an object of type {type(node).__name__} among its options")
             return 1
-        if depth > _DEPTH:
-            raise error(f"{name} is nested over {_DEPTH} levels deep; it is damaged")
+        if depth > DEEPEST:
+            raise error(f"{name} is nested too deeply; allowed: {DEEPEST} levels")
         if id(node) not in done:
-            if plain and isinstance(node, Mapping) and not all(isinstance(key, str) for key in node):
-                raise error(f"{name} has an option whose name is not text")
             items = node.values() if isinstance(node, Mapping) else node
             done[id(node)] = 1 + sum(count(item, depth + 1) for item in items)
         return done[id(node)]

@@ -12,13 +12,14 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin
+from typing import Any, Literal, SupportsFloat, TypeVar, Union, cast, get_args, get_origin
 
 import numpy as np
 
 from dpa2calc.errors import ConfigError
 
-from .typed import Number, build, check_fields, finite, option_types, typed, wrong
+from .limits import DEEPEST, check_tree
+from .typed import Hint, Json, Number, build, check_fields, finite, option_types, typed, wrong
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -26,7 +27,6 @@ else:
     import tomli as tomllib
 
 Config = TypeVar("Config")
-DEEPEST = 20  # tables and lists within each other in a file
 
 
 def option_help(cls: type) -> dict[str, str]:
@@ -74,7 +74,7 @@ def at_least(config: object, least: float, *names: str) -> None:
             raise wrong(name, value, f"at least {least:g}")
 
 
-def convert(hint: Any, value: object, name: str, *, text: bool = True, number: Number | None = None) -> Any:
+def convert(hint: Hint, value: object, name: str, *, text: bool = True, number: Number | None = None) -> Any:
     """The value of an option as `typed` has it; one item may stand for a list, a path for a text.
 
     Args:
@@ -90,7 +90,7 @@ def convert(hint: Any, value: object, name: str, *, text: bool = True, number: N
     return typed(hint, _prepared(hint, value, text), name, number=number or (_limit if endless else finite))
 
 
-def _prepared(hint: Any, value: Any, text: bool) -> Any:
+def _prepared(hint: Hint, value: Json, text: bool) -> object:
     kinds = [kind for kind in get_args(hint) if kind is not NoneType]
     if get_origin(hint) in (UnionType, Union):
         off = value is None or (text and isinstance(value, str) and value.lower() in ("none", "off"))
@@ -113,11 +113,11 @@ def _several(value: object) -> bool:
 _ENDLESS = ("time_limit", "force_limit", "temperature_limit", "upper_bound", "gradient_clip")
 
 
-def _limit(value: Any) -> float:
+def _limit(value: SupportsFloat) -> float:
     return math.inf if value == math.inf else finite(value)
 
 
-def _from_text(text: str, hint: Any) -> bool | float | str:
+def _from_text(text: str, hint: Hint) -> bool | float | str:
     """What a text stands for; the text itself where it is nothing of that type."""
     if hint is bool:
         return {"true": True, "false": False}.get(text.lower(), text)
@@ -145,7 +145,7 @@ def add_options(parser: argparse.ArgumentParser, cls: type, *, title: str) -> No
         )
 
 
-def _metavar(hint: Any) -> str:
+def _metavar(hint: Hint) -> str:
     """What an option takes, in a word."""
     kinds = [a for a in get_args(hint) if a is not type(None)] if get_origin(hint) is not Literal else []
     if kinds:
@@ -155,33 +155,24 @@ def _metavar(hint: Any) -> str:
     return {int: "N", float: "X", str: "TEXT"}.get(hint, "VALUE")
 
 
-def given_options(arguments: argparse.Namespace, cls: type) -> dict[str, Any]:
+def given_options(arguments: argparse.Namespace, cls: type) -> dict[str, str]:
     """The options of a dataclass that the command line gave, still as text."""
     names = {field.name for field in dataclasses.fields(cls)}
     return {name: value for name, value in vars(arguments).items() if name in names}
 
 
-def read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Json]:
     """The tables of a TOML file.
 
     Raises:
         ConfigError: it is not TOML.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        values = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
     except RecursionError:
-        raise ConfigError(f"{path} is nested too deeply; allowed: {DEEPEST} tables or lists") from None
-    level: list[object] = [values]
-    for _ in range(DEEPEST + 1):
-        level = [inner for item in level for inner in _inside(item)]
-    if level:
-        raise ConfigError(f"{path} is nested too deeply; allowed: {DEEPEST} tables or lists")
+        raise ConfigError(f"{path} is nested too deeply; allowed: {DEEPEST} levels") from None
+    check_tree(values, len(text), str(path), error=ConfigError)
     return values
-
-
-def _inside(value: object) -> list[object]:
-    if isinstance(value, dict):
-        return list(value.values())
-    return value if isinstance(value, list) else []

@@ -20,7 +20,7 @@ from dpa2calc.version import __version__
 
 from .arrays import read_arrays, write_arrays
 from .identity import differences
-from .typed import build
+from .typed import Json, build
 
 ResultType = TypeVar("ResultType", bound="Result")
 Plain = TypeVar("Plain")
@@ -65,7 +65,7 @@ class ShownBySummary:
             cls.__repr__ = cls.__repr__  # type: ignore[method-assign]
 
 
-def provenance(calculator: object = None, **extra: object) -> dict[str, Any]:
+def provenance(calculator: object = None, **extra: object) -> dict[str, Json]:
     """Describe where a result comes from: calculator, versions, machine, time, and what the caller adds.
 
     Args:
@@ -73,7 +73,7 @@ def provenance(calculator: object = None, **extra: object) -> dict[str, Any]:
             DPA2Calculator has) is asked for its model, head and settings.
         extra: JSON-able entries such as `seed=1`.
     """
-    record: dict[str, Any] = {
+    record: dict[str, Json] = {
         **versions(),
         "machine": f"{platform.machine()} {platform.system()}",
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -108,7 +108,7 @@ class Result(ShownBySummary):
     one screen; a shell or a notebook shows it.
     """
 
-    provenance: dict[str, Any] = field(default_factory=dict, repr=False)
+    provenance: dict[str, Json] = field(default_factory=dict, repr=False)
 
     def plot(self, ax: Any = None, /) -> Any:
         """Draw the result; returns the matplotlib axes."""
@@ -150,10 +150,16 @@ class Result(ShownBySummary):
                 f"{path} has version {form.get('version')!r} of the result file, this dpa2calc reads version "
                 f"{VERSION}; update dpa2calc, or compute the result again"
             )
-        return _build(cls, values, arrays, path)
+        try:
+            return from_plain(cls, {name: _unpack(value, arrays) for name, value in values.items()})
+        except (ConfigError, ValueError, KeyError, TypeError, IndexError) as error:
+            raise DataError(
+                f"{path} does not have the fields of a {cls.__name__}, or is damaged ({error}); compute the "
+                "result again"
+            ) from error
 
 
-def _warn_of_another(path: str | os.PathLike[str], mine: dict[str, Any]) -> None:
+def _warn_of_another(path: str | os.PathLike[str], mine: dict[str, Json]) -> None:
     """Warn where a result of another structure is about to be replaced."""
     if not os.path.isfile(path) or "identity" not in mine:
         return
@@ -169,29 +175,6 @@ def _warn_of_another(path: str | os.PathLike[str], mine: dict[str, Any]) -> None
             "give each structure a name of its own",
             stacklevel=3,
         )
-
-
-def _build(
-    cls: type[ResultType], packed: dict[str, Any], arrays: dict[str, np.ndarray], path: str | os.PathLike[str]
-) -> ResultType:
-    """The result from its stored fields, which must be those of the class and of their types."""
-    fields = {item.name: item for item in dataclasses.fields(cls)}
-    needed = {
-        name for name, item in fields.items()
-        if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
-    }  # fmt: skip
-    unknown, missing = sorted(set(packed) - set(fields)), sorted(needed - set(packed))
-    if unknown or missing:
-        parts = [
-            f"{text} {', '.join(names)}"
-            for text, names in (("unknown", unknown), ("missing", missing))
-            if names
-        ]
-        raise DataError(f"{path} does not have the fields of a {cls.__name__}: {'; '.join(parts)}")
-    try:
-        return from_plain(cls, {name: _unpack(value, arrays) for name, value in packed.items()})
-    except (ConfigError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise DataError(f"{path} is damaged ({error}); compute the result again") from error
 
 
 def from_plain(cls: type[Plain], values: object) -> Plain:
@@ -219,7 +202,7 @@ def _pack(value: object, name: str, arrays: dict[str, np.ndarray]) -> object:
     return value
 
 
-def _unpack(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+def _unpack(value: Json, arrays: dict[str, np.ndarray]) -> Json:
     if isinstance(value, list):
         return [_unpack(item, arrays) for item in value]
     if isinstance(value, dict):

@@ -7,7 +7,6 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import ase.io
 from ase import Atoms
@@ -17,7 +16,7 @@ from dpa2calc.errors import DataError
 
 from .atomic import atomic_path
 from .extxyz import ISOTOPES, iread_extxyz
-from .opening import PathLike, compression, first_bytes, plain_name, unpacked
+from .opening import PathLike, first_bytes, plain_name, unpacked
 
 _LAMMPS_DATA = (re.compile(rb"^\s*\d+\s+atoms\b", re.M), re.compile(rb"^\s*\S+\s+\S+\s+xlo\s+xhi\b", re.M))
 _EXTXYZ = re.compile(rb"\s*\d+[ \t]*\r?\n[^\n]*\b(properties|lattice)\s*=", re.I)
@@ -39,9 +38,12 @@ def iread_structures(path: PathLike, index: slice | int | str = slice(None)) -> 
     """
     place = Path(path)
     if not os.path.exists(place):
-        raise DataError(f"there is no file {place}")
+        raise DataError(
+            f"there is no file {place}; give one that ASE reads, such as structure.cif or frames.extxyz"
+        )
     chosen = _as_slice(index)
-    if place.is_dir() and not _is_bundle(place):
+    bundle = place.suffix == ".bundle" or (place / "metadata.json").exists()  # a trajectory of ASE
+    if place.is_dir() and not bundle:
         raise DataError(about_folder(place))
     if file_format(place) == "extxyz":
         yield from iread_extxyz(place, chosen)
@@ -95,16 +97,14 @@ def file_format(path: PathLike) -> str:
         if _EXTXYZ.match(start):
             return "extxyz"
     try:
-        if compression(place):
-            with unpacked(place) as plain:
-                return str(filetype(str(plain)))
-        return str(filetype(str(place)))
+        with unpacked(place) as plain:
+            return str(filetype(str(plain)))
     except UnknownFileTypeError as error:
         raise DataError(f"{place} is of no format that ASE knows ({error})") from error
 
 
 def _as_slice(index: slice | int | str) -> slice:
-    found: Any = string2index(index) if isinstance(index, str) else index
+    found = string2index(index) if isinstance(index, str) else index
     if isinstance(found, str):
         raise DataError(f"frames {index!r} are not understood; write a number, or a slice such as 10: or ::5")
     return found if isinstance(found, slice) else slice(found, found + 1 or None)
@@ -151,10 +151,6 @@ def _warn_of_types(plain: Path, place: Path) -> None:
             "write the dump with 'element' and dump_modify element",
             stacklevel=2,
         )
-
-
-def _is_bundle(folder: Path) -> bool:
-    return (folder / "metadata.json").exists() or folder.suffix == ".bundle"
 
 
 def about_folder(folder: Path) -> str:

@@ -16,7 +16,7 @@ import os
 import types
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, SupportsFloat, TypeAlias, get_args, get_origin
 
 import numpy as np
 
@@ -30,27 +30,31 @@ _WORDS = {
 _LISTS = (tuple, list, collections.abc.Sequence, collections.abc.Iterable)
 _UNIONS = (types.UnionType, typing.Union)
 
-Number = Callable[[Any], float]
+Json: TypeAlias = Any
+"""What JSON and TOML hold: who takes one looks at what is in it."""
+Hint: TypeAlias = Any
+"""An annotation."""
+Number = Callable[[SupportsFloat], float]
 """Makes a float of a number; raises ValueError or OverflowError for one that is not allowed."""
-Read = Callable[[Any, Any, str], Any]
+Read = Callable[[Hint, object, str], Any]
 """Of annotation, value and name, what is stored."""
-option_types: Callable[[Any], dict[str, Any]] = functools.cache(typing.get_type_hints)
+option_types: Callable[[Hint], dict[str, Hint]] = functools.cache(typing.get_type_hints)
 
 
-def finite(value: Any) -> float:
+def finite(value: SupportsFloat) -> float:
     """A number as float; raises ValueError or OverflowError where it is not finite."""
     if math.isfinite(number := float(value)):
         return number
     raise ValueError
 
 
-def as_written(value: Any) -> float:
+def as_written(value: SupportsFloat) -> float:
     """A finite number, a whole one still as int: names and identities on disk hold numbers as written."""
     number = finite(value)
     return value if isinstance(value, int) else number
 
 
-def typed(hint: Any, value: Any, name: str, *, number: Number = finite) -> Any:
+def typed(hint: Hint, value: object, name: str, *, number: Number = finite) -> Any:
     """The value as its annotation has it.
 
     Args:
@@ -66,7 +70,8 @@ def typed(hint: Any, value: Any, name: str, *, number: Number = finite) -> Any:
         >>> typed(tuple[int, ...], [1, 2], "neuron")
         (1, 2)
     """
-    origin, arguments = get_origin(hint) or hint, get_args(hint)
+    origin: Hint = get_origin(hint) or hint
+    arguments = get_args(hint)
     inner = functools.partial(typed, number=number)
     if origin in _UNIONS:
         return _union(arguments, value, name, inner)
@@ -86,7 +91,11 @@ def typed(hint: Any, value: Any, name: str, *, number: Number = finite) -> Any:
         return value if isinstance(value, hint) else build(hint, value, name, number=number)
     if origin in (np.ndarray, os.PathLike, types.NoneType) and not isinstance(value, origin):
         raise wrong(name, value, _WORDS[origin])
-    if origin is np.ndarray and (value.ndim == 0 or value.dtype.kind not in "biuf"):
+    if (
+        isinstance(value, np.ndarray)
+        and origin is np.ndarray
+        and (value.ndim == 0 or value.dtype.kind not in "biuf")
+    ):
         raise wrong(name, value, "an array of numbers")
     return _scalar(hint, _plain(value), name, number) if hint in (bool, int, float, str) else value
 
@@ -94,12 +103,13 @@ def typed(hint: Any, value: Any, name: str, *, number: Number = finite) -> Any:
 argument = functools.partial(typed, number=as_written)
 
 
-def _plain(value: Any) -> Any:
-    is_number = isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0)
-    return value.item() if is_number else value
+def _plain(value: object) -> object:
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        return value.item()
+    return value
 
 
-def _scalar(hint: Any, value: Any, name: str, number: Number) -> bool | float | str:
+def _scalar(hint: Hint, value: Any, name: str, number: Number) -> bool | float | str:
     if hint in (bool, str) and isinstance(value, hint):
         if hint is str and "\x00" in value:  # no file, head or element has it in its name
             raise wrong(name, value, "a text without NUL characters")
@@ -116,7 +126,7 @@ def _scalar(hint: Any, value: Any, name: str, number: Number) -> bool | float | 
     raise wrong(name, value, _WORDS[hint])
 
 
-def _union(arguments: tuple[Any, ...], value: object, name: str, inner: Read) -> Any:
+def _union(arguments: tuple[Hint, ...], value: object, name: str, inner: Read) -> object:
     """None, or what fits first."""
     if value is None and types.NoneType in arguments:
         return None
@@ -132,10 +142,9 @@ def _union(arguments: tuple[Any, ...], value: object, name: str, inner: Read) ->
     raise wrong(name, value, " or ".join(dict.fromkeys(reasons)))
 
 
-def _list(origin: Any, arguments: tuple[Any, ...], value: Any, name: str, inner: Read) -> Any:
-    several = isinstance(value, collections.abc.Iterable) and not isinstance(value, (str, bytes, Mapping))
-    # a 0-d array says that it can be iterated, and cannot
-    if not several or (isinstance(value, np.ndarray) and value.ndim == 0):
+def _list(origin: Hint, arguments: tuple[Hint, ...], value: object, name: str, inner: Read) -> object:
+    single = isinstance(value, (str, bytes, Mapping)) or (isinstance(value, np.ndarray) and value.ndim == 0)
+    if single or not isinstance(value, collections.abc.Iterable):  # an array of no dimension cannot be
         raise wrong(name, value, "a list")
     if arguments in ((), (Any,)) or origin is collections.abc.Iterable:
         return value
@@ -149,12 +158,7 @@ def _list(origin: Any, arguments: tuple[Any, ...], value: Any, name: str, inner:
 
 
 def build(
-    cls: Any,
-    values: object,
-    name: str = "",
-    *,
-    read: Read | None = None,
-    number: Number = finite,
+    cls: Hint, values: object, name: str = "", *, read: Read | None = None, number: Number = finite
 ) -> Any:
     """A dataclass from plain values; one that has `kinds`, {kind: class}, is of the class of its `kind`.
 
@@ -184,7 +188,7 @@ def build(
     return cls(**found)
 
 
-def to_dict(value: Any) -> Any:
+def to_dict(value: object) -> Json:
     """A dataclass and all that is in it as plain dicts and lists, ready for JSON.
 
     Fields younger than a file format, marked `left_out`, are written only where they differ from their
@@ -200,7 +204,7 @@ def to_dict(value: Any) -> Any:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
-def _of_kind(cls: Any, values: Mapping[str, Any], where: str) -> Any:
+def _of_kind(cls: Hint, values: Mapping[str, object], where: str) -> Hint:
     kinds = getattr(cls, "kinds", {})
     if not kinds:
         return cls

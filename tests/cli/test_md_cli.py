@@ -59,7 +59,7 @@ def test_md_ramp_and_pressure_reach_the_run(copper_file, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--structure", "no.cif"], "dpa2calc md: no.cif does not exist; give a structure file such as"),
+        (["--structure", "no.cif"], "dpa2calc md: there is no file no.cif; give one that ASE reads, such as"),
         (["--timestep", "-1"], "dpa2calc md: --timestep-fs is -1.0; it must be a number above 0 fs"),
         (["--repeat", "0", "1", "1"], "dpa2calc md: --repeat is [0, 1, 1]; give three whole numbers"),
         (["--index", "7"], "has no frame 7"),

@@ -205,7 +205,7 @@ def test_evaluate_errors(capsys, checkpoint, tmp_path):
     bad.write_text("nonsense")
     write(copper, bulk("Cu", cubic=True))
     for command, text in [
-        (["nothing.xyz", *water], "nothing.xyz does not exist"),
+        (["nothing.xyz", *water], "there is no file nothing.xyz"),
         ([str(bad), *water], "bad.cif cannot be read"),
         ([str(copper), *model], "has 2 heads"),
         ([str(copper), *water], "structure 0 (Cu4): head 'Water_PBE' never saw Cu"),

@@ -109,7 +109,7 @@ def test_the_structure_may_come_first_or_by_name(copper, capsys):
 
 def test_wrong_input_is_one_line_and_an_exit_code(copper, capsys):
     assert main(["eos", "--structure", "none.cif", "--calculator", "emt"]) == 1
-    assert "dpa2calc eos: none.cif does not exist" in capsys.readouterr().err
+    assert "dpa2calc eos: there is no file none.cif" in capsys.readouterr().err
     assert main(["eos", *copper, "--points", "3"]) == 1
     assert "5 or more different linear strains" in capsys.readouterr().err
 

@@ -278,7 +278,7 @@ class TestAppetites:
             ("a: &a [x]\n" + "".join(f"b{k}: &b{k} [*a, *a]\n" for k in range(1)), "no 'model' entry"),
             ("[" * 100_000, "no YAML|no deepmd-kit"),
             ("- " * 100_000, "no YAML|no deepmd-kit"),
-            ("a: &a [*a]", "levels deep|no YAML"),
+            ("a: &a [*a]", "nested too deeply|no YAML"),
         ],
     )
     def test_yaml(self, tmp_path: Path, text: str, words: str) -> None:

@@ -47,7 +47,7 @@ def test_a_zip_that_announces_more_than_it_can_hold(monkeypatch: pytest.MonkeyPa
     ("text", "words"),
     [
         ("[" * 100_000 + "]" * 100_000, "nested too deeply"),
-        ("[" * 200 + "]" * 200, "nested over 100 levels"),
+        ("[" * 200 + "]" * 200, "nested too deeply; allowed: 100 levels"),
         ("9" * 5000, "digits"),
         ("{", "no JSON"),
         ("", "no JSON"),
@@ -75,10 +75,8 @@ def test_trees_that_repeat_themselves() -> None:
         check_tree(doubled(60), 100, "file")
     endless: list[Any] = []
     endless.append(endless)
-    with pytest.raises(CheckpointError, match="levels deep"):
+    with pytest.raises(CheckpointError, match="nested too deeply"):
         check_tree(endless, 100, "file")
-    with pytest.raises(CheckpointError, match="object of type set"):
-        check_tree({"a": set()}, 100, "file", plain=True)
 
 
 @pytest.mark.parametrize("name", ["a.xyz", "a.extxyz", "a.xyz.gz"])

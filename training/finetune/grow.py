@@ -96,7 +96,7 @@ def _best_heads(model: Potential, fresh: Mapping[str, TrainingSet], seed: int) -
     names = [head.name for head in model.config.heads]
     return {
         item.head or name: names.index(rank_heads(model, item.train, frames=6, seed=seed)[0].head)
-        for name, item in reversed(fresh.items())
+        for name, item in reversed(list(fresh.items()))
     }
 
 
@@ -142,8 +142,8 @@ def _require_equal(potential: Potential, model: Potential) -> None:
     corners = 1.6 * np.array(list(itertools.product((0.0, 1.0), repeat=3)))
     places = corners[: len(numbers)]
     data = Dataset((Frame(numbers, places, np.zeros((3, 3)), np.zeros(3, dtype=bool), energy=0.0),))
-    (old,), (new,) = (predict_potential(p, data) for p in (model, potential))
-    if not np.allclose(old.forces, new.forces, rtol=1e-4, atol=1e-5):
+    old, new = (np.array(predict_potential(p, data)[0].forces) for p in (model, potential))
+    if not np.allclose(old, new, rtol=1e-4, atol=1e-5):
         raise ConfigError(
             "the model cannot grow this way: its predictions would change, because an update would be put "
             "before others of its layer; add update_g2_has_attn or update_g1_has_attn alone"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 import json
-from typing import Any
 
 from dpa2calc.errors import DownloadError, DPA2CalcError
 from dpa2calc.heads import resolve_head
@@ -56,7 +55,7 @@ class DeferredCalculator(abc.ABC):  # noqa: B024 (the layout of ASE's calculator
     # what applications ask before they start; the real list takes its place
     implemented_properties = ("energy", "free_energy", "energies", "forces", "stress", "stresses")
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    def __init__(self, *arguments: object, **options: object) -> None:
         self._arguments, self._options = arguments, options
 
     def load(self) -> None:
@@ -67,7 +66,7 @@ class DeferredCalculator(abc.ABC):  # noqa: B024 (the layout of ASE's calculator
         self.__class__ = DPA2Calculator  # type: ignore[assignment]
         self.__init__(*arguments, **options)  # type: ignore[misc]
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         # ASE asks every calculator for `set_atoms` when it is attached; Python asks for special methods
         if name == "set_atoms" or name.startswith("__"):
             raise AttributeError(name)

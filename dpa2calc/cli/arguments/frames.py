@@ -20,12 +20,11 @@ if TYPE_CHECKING:
 def add_selection_arguments(parser: argparse.ArgumentParser) -> None:
     """Add --start, --stop, --step and --quiet."""
     group = parser.add_argument_group("frames")
-    group.add_argument(
-        "--start", type=int, help="first frame, to skip the equilibration (negative: from the end)"
-    )
-    group.add_argument("--stop", type=int, help="frame to stop before")
-    group.add_argument("--step", type=int, default=1, help="take every STEP-th frame")
-    group.add_argument("--quiet", action="store_true", help="no progress bar")
+    add = group.add_argument
+    add("--start", type=int, help="first frame, to skip the equilibration (negative: from the end)")
+    add("--stop", type=int, help="frame to stop before")
+    add("--step", type=int, default=1, help="take every STEP-th frame")
+    add("--quiet", action="store_true", help="no progress bar")
 
 
 def add_distribution_arguments(
@@ -36,14 +35,13 @@ def add_distribution_arguments(
     Args:
         reference: for the help, what is done with that trajectory.
     """
-    parser.add_argument("trajectory", help="any file that ASE reads, also compressed")
-    parser.add_argument("--bin-width", type=float, default=bin_width, help=f"in {unit}")
-    parser.add_argument("--blocks", dest="n_blocks", type=int, default=10, help="blocks for the error bars")
-    parser.add_argument("--reference", metavar="FILE", help=f"trajectory {reference}")
-    parser.add_argument(
-        "--figure", metavar="FILE", help=f"picture (default: NAME-{verb}.png, NAME from the input's)"
-    )
-    parser.add_argument("--data", metavar="FILE", help="also write the numbers as a text table")
+    add = parser.add_argument
+    add("trajectory", help="any file that ASE reads, also compressed")
+    add("--bin-width", type=float, default=bin_width, help=f"in {unit}")
+    add("--blocks", dest="n_blocks", type=int, default=10, help="blocks for the error bars")
+    add("--reference", metavar="FILE", help=f"trajectory {reference}")
+    add("--figure", metavar="FILE", help=f"picture (default: NAME-{verb}.png, NAME from the input's)")
+    add("--data", metavar="FILE", help="also write the numbers as a text table")
     add_selection_arguments(parser)
 
 

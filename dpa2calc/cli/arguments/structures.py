@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from dpa2calc.errors import ConfigError, DataError, ElementError, HeadError
 from dpa2calc.heads import check_known, resolve_head
@@ -16,40 +16,29 @@ from .deferred import DeferredCalculator, heads_in_header
 
 if TYPE_CHECKING:
     from ase import Atoms
+    from ase.calculators.calculator import Calculator
 
 
 def add_calculator_arguments(parser: argparse.ArgumentParser) -> None:
     """Add --model, --head, --device, --dtype, --compress, --committee, --dispersion, and a few more."""
     group = parser.add_argument_group("calculator")
-    group.add_argument(
-        "--model",
-        default="default",
-        help="'default' (inside the package), a published name (`dpa2calc models`), or a checkpoint file",
-    )
-    group.add_argument("--head", help="head of a multi-head model: its name, alias, or a unique ending of it")
-    group.add_argument("--device", help="cpu, cuda, cuda:1, mps; chosen automatically when left out")
-    group.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="of the network")
-    group.add_argument(
-        "--compress",
-        action=argparse.BooleanOptionalAction,
-        help="use tables for the radial embedding, or not (default: what the model's file says)",
-    )
-    group.add_argument(
-        "--committee", nargs="+", metavar="MODEL", help="further models; their spread is the uncertainty"
-    )
-    group.add_argument(
-        "--dispersion",
-        metavar="d3bj[:FUNCTIONAL]",
-        help="add D3(BJ) dispersion, for the head's functional or this one",
-    )
-    group.add_argument(
-        "--allow-unseen-elements", action="store_true", help="evaluate elements that the head never saw"
-    )
+    add = group.add_argument
+    text = "'default' (inside the package), a published name (`dpa2calc models`), or a checkpoint file"
+    add("--model", default="default", help=text)
+    add("--head", help="head of a multi-head model: its name, alias, or a unique ending of it")
+    add("--device", help="cpu, cuda, cuda:1, mps; chosen automatically when left out")
+    add("--dtype", choices=("float32", "float64"), default="float32", help="of the network")
+    text = "use tables for the radial embedding, or not (default: what the model's file says)"
+    add("--compress", action=argparse.BooleanOptionalAction, help=text)
+    add("--committee", nargs="+", metavar="MODEL", help="further models; their spread is the uncertainty")
+    text = "add D3(BJ) dispersion, for the head's functional or this one"
+    add("--dispersion", metavar="d3bj[:FUNCTIONAL]", help=text)
+    add("--allow-unseen-elements", action="store_true", help="evaluate elements that the head never saw")
     # for the tests of the verbs: a calculator that needs no weights
-    group.add_argument("--calculator", choices=("dpa2", "emt", "lj"), default="dpa2", help=argparse.SUPPRESS)
+    add("--calculator", choices=("dpa2", "emt", "lj"), default="dpa2", help=argparse.SUPPRESS)
 
 
-def make_calculator(args: argparse.Namespace, structures: Sequence[Atoms] = ()) -> Any:
+def make_calculator(args: argparse.Namespace, structures: Sequence[Atoms] = ()) -> Calculator:
     """The ASE calculator that the options of `add_calculator_arguments` describe.
 
     A model of this package's own format is loaded when it is first used, so that the wrong options that an
@@ -86,31 +75,28 @@ def make_calculator(args: argparse.Namespace, structures: Sequence[Atoms] = ()) 
             except ElementError as error:
                 name = f"structure {number} ({atoms.get_chemical_formula()})"
                 raise ElementError(f"{name}: {error}") from None
-        return make()
+        return cast("Calculator", make())  # it becomes one
     calculator = make()
     try:
         calculator.load()
     except HeadError as error:
         raise error.for_elements(elements) from None
-    return calculator
+    return cast("Calculator", calculator)
 
 
 def add_structure_argument(parser: argparse.ArgumentParser) -> None:
     """Add FILE (which may also be written --structure FILE), --index and --repeat."""
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "structure",
         nargs="?",
         default=argparse.SUPPRESS,  # so that leaving it out does not undo --structure
         metavar="FILE",
         help="any file that ASE reads (cif, extxyz, POSCAR ...)",
     )
-    parser.add_argument("--structure", metavar="FILE", help="the same file, named")
-    parser.add_argument(
-        "--index", type=int, help="frame to use, of a file that holds several: 0 is the first, -1 the last"
-    )
-    parser.add_argument(
-        "--repeat", type=int, nargs=3, metavar=("A", "B", "C"), help="repeat the cell, for example 2 2 2"
-    )
+    add("--structure", metavar="FILE", help="the same file, named")
+    add("--index", type=int, help="frame to use, of a file that holds several: 0 is the first, -1 the last")
+    add("--repeat", type=int, nargs=3, metavar=("A", "B", "C"), help="repeat the cell, for example 2 2 2")
 
 
 def read_structure(args: argparse.Namespace) -> Atoms:
@@ -143,7 +129,6 @@ def read_frame(path: str, index: int | None = None) -> Atoms:
     name, _, number = path.rpartition("@")
     if not os.path.exists(path) and os.path.isfile(name) and number.removeprefix("-").isdigit():
         path, index = name, int(number)
-    _require_file(path)
     if index is not None:
         return read_structures(path, index)[0]
     frames = list(islice(iread_structures(path), 2))
@@ -153,22 +138,3 @@ def read_frame(path: str, index: int | None = None) -> Atoms:
             f"structure; name it with --index N or {path}@N (0 is the first frame, -1 the last)"
         )
     return frames[0]
-
-
-def read_frames(path: str, index: str) -> list[Atoms]:
-    """The frames of a file that an index chooses, as in ASE.
-
-    Raises:
-        DataError: the file is missing, unreadable, or has no such frames.
-    """
-    from dpa2calc.files.structures import read_structures
-
-    _require_file(path)
-    return read_structures(path, index)
-
-
-def _require_file(path: str) -> None:
-    if not os.path.exists(path):
-        raise DataError(
-            f"{path} does not exist; give a structure file such as structure.cif or frames.extxyz"
-        )

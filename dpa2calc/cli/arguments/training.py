@@ -38,11 +38,12 @@ def add_run_arguments(parser: argparse.ArgumentParser, what: str) -> None:
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     """Options that `train` and `finetune` share."""
-    parser.add_argument("config", nargs="?", metavar="CONFIG", help="TOML file, or deepmd-kit's input.json")
-    parser.add_argument("--train", nargs="+", metavar="FILE", help="training frames, for a run with one set")
-    parser.add_argument("--validation", nargs="+", metavar="FILE", help="validation frames")
-    parser.add_argument("--test", nargs="+", metavar="FILE", help="evaluated at the end")
-    parser.add_argument("--head", metavar="NAME", help="name of the head that is trained")
+    add = parser.add_argument
+    add("config", nargs="?", metavar="CONFIG", help="TOML file, or deepmd-kit's input.json")
+    add("--train", nargs="+", metavar="FILE", help="training frames, for a run with one set")
+    add("--validation", nargs="+", metavar="FILE", help="validation frames")
+    add("--test", nargs="+", metavar="FILE", help="evaluated at the end")
+    add("--head", metavar="NAME", help="name of the head that is trained")
     add_label_arguments(parser)
     add_run_arguments(parser, "run")
 

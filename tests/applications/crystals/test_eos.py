@@ -154,7 +154,7 @@ def test_resumes_from_its_folder(tmp_path):
     assert atoms.calc.calls == done
     assert second.bulk_modulus == first.bulk_modulus
     atoms.calc = LennardJones(rc=5.0)
-    with pytest.raises(ConfigError, match="holds results of another calculator"):
+    with pytest.raises(ConfigError, match="belongs to other work; different are calculator"):
         equation_of_state(atoms, folder=tmp_path, progress=False)
 
 

@@ -104,10 +104,8 @@ def test_errors_say_what_to_do(soft_spheres):
         ({"duration_fs": 1e300}, r"duration_fs is 1e\+300 .* over 1e\+12 steps of 0.25 fs"),
         ({"equilibration_fs": 1e13}, r"equilibration_fs 1e\+13, over 1e\+12 steps of 0.25 fs"),
         ({"equilibration_fs": -5}, "equilibration_fs is -5; it must be 0 or more"),
-        (
-            {"compare": {"conservative": atoms.calc}},
-            "compare holds the label 'conservative' of the",
-        ),
+        ({"compare": {"conservative": atoms.calc}}, "compare holds the label 'conservative' of the"),
+        ({"compare": {"turned": 1}}, r"compare\['turned'\] is 1, not a calculator; give one for each label"),
     ]:
         with pytest.raises(ConfigError, match=text):
             energy_conservation(atoms, progress=False, **options)
@@ -140,6 +138,22 @@ def test_a_folder_belongs_to_one_structure_calculator_and_set_of_options(copper,
     (tmp_path / "identity.json").write_text("{")
     with pytest.raises(DataError, match=r"identity\.json is damaged"):
         short(copper(), tmp_path)
+
+
+def test_a_folder_of_an_earlier_version_has_no_label_and_gets_one_from_the_call_that_resumes_it(
+    copper, tmp_path
+):
+    first = short(copper(), tmp_path)
+    label = tmp_path / "identity.json"
+    before = label.read_bytes()
+    label.unlink()
+    other = copper()
+    other.positions[0] += 0.05
+    with pytest.raises(ConfigError, match=r"equilibration\.npz belongs to other work"):
+        short(other, tmp_path)
+    assert not label.exists()
+    again = short(copper(), tmp_path)
+    assert np.array_equal(first.drift, again.drift, equal_nan=True) and label.read_bytes() == before
 
 
 def test_labels_that_would_share_files_are_refused(copper):

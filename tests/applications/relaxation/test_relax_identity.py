@@ -76,8 +76,9 @@ def test_trajectories_of_earlier_versions(tmp_path, suffix):
     other.positions[0] += 0.1
     with pytest.raises(DataError, match="begins with another structure"):
         quiet(other, trajectory=path)
-    with pytest.warns(UserWarning, match="did not note the calculator and the options"):
+    with pytest.warns(UserWarning, match="did not note the calculator and the options") as found:
         quiet(rattled(), trajectory=path)
+    assert len(found) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         assert quiet(rattled(), trajectory=path, fmax=0.005).converged

@@ -12,7 +12,7 @@ from ase.calculators.lj import LennardJones
 
 from dpa2calc import DPA2Calculator
 from dpa2calc.applications.relaxation.relaxer import Relaxation
-from dpa2calc.applications.shared.cached import calculator_fingerprint, evaluate
+from dpa2calc.applications.shared.cached import evaluate
 from dpa2calc.applications.shared.structures import (
     conventional_matrix,
     image_distance,
@@ -125,9 +125,7 @@ def test_a_model_trained_again_under_its_name_is_refused_and_another_device_is_n
     (first,) = evaluate([copper()], Described(), **options)
     (again,) = evaluate([copper()], Described(device="cuda:1"), **options)
     assert again.energy == first.energy
-    with pytest.raises(
-        ConfigError, match=r"results of another calculator .*calculator: weights.*another folder"
-    ):
+    with pytest.raises(ConfigError, match=r"belongs to other work; .*calculator: weights.*another folder"):
         evaluate([copper()], Described(2.0), **options)
     with pytest.raises(ConfigError, match=r'calculator: class \("Described" -> "EMT"\)'):
         evaluate([copper()], EMT(), **options)
@@ -140,24 +138,27 @@ def test_a_model_trained_again_under_its_name_is_refused_and_another_device_is_n
 def test_folders_of_earlier_versions(tmp_path):
     """They hold the class, and a description in words or the parameters."""
     label = tmp_path / "calculator.json"
-    evaluate([copper()], Described(), what="test", folder=tmp_path, progress=False)
+    options = {"what": "test", "folder": tmp_path, "progress": False}
+    evaluate([copper()], Described(), **options)
     text = "another wording\nin use      head = {}, dtype = float32, device = cuda, skin = 0.5{}"
     old = {"class": "Described", "settings": text.format("b", "")}
     label.write_text(json.dumps(old))
-    with pytest.warns(UserWarning, match="did not note the weights"):
-        evaluate([copper()], Described(), what="test", folder=tmp_path, progress=False)
+    with pytest.warns(UserWarning, match="did not note the weights") as found:
+        evaluate([copper()], Described(), **options)
+    assert len(found) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # written anew: once is enough
-        evaluate([copper()], Described(), what="test", folder=tmp_path, progress=False)
+        evaluate([copper()], Described(), **options)
     for words, named in ((("c", ""), "head"), (("b", ", dispersion = {}"), "dispersion")):
         label.write_text(json.dumps({**old, "settings": text.format(*words)}))
-        with (
-            pytest.warns(UserWarning),
-            pytest.raises(ConfigError, match=rf"different are calculator: {named}"),
-        ):
-            evaluate([copper()], Described(), what="test", folder=tmp_path, progress=False)
+        with pytest.raises(ConfigError, match=rf"different are calculator: {named}"):
+            evaluate([copper()], Described(), **options)
     label.write_text(json.dumps({"class": "EMT", "settings": dict(EMT().parameters)}))
-    evaluate([copper()], EMT(), what="test", folder=tmp_path, progress=False)
+    evaluate([copper()], EMT(), **options)
+    for other in ({"class": "EMT", "settings": {}}, {"class": "A", "settings": dict(EMT().parameters)}, {}):
+        label.write_text(json.dumps(other))
+        with pytest.raises(ConfigError, match=r"belongs to other work; .*another folder"):
+            evaluate([copper()], EMT(), **options)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "5", "{", "[" * 100_000])
@@ -206,12 +207,6 @@ def test_long_arrays_and_nameless_constraints_are_told_apart(tmp_path):
     assert len(list(tmp_path.glob("*.npz"))) == 4
 
 
-def test_fingerprint_tells_calculators_apart():
-    prints = [calculator_fingerprint(c) for c in (EMT(), LennardJones(rc=5.0), LennardJones(rc=6.0))]
-    assert prints[0] != prints[1] != prints[2]
-    assert calculator_fingerprint(LennardJones(rc=5.0)) == prints[1]
-
-
 def test_image_distance_of_a_slanted_cell():
     """Rows (1, 0), (5, 1): the lattice is the square one."""
     assert image_distance(np.array([[1, 0, 0], [5, 1, 0], [0, 0, 7]])) == pytest.approx(1.0)
@@ -247,5 +242,5 @@ def test_weights_that_were_trained_on_are_another_calculator(tmp_path):
     )
     assert again.energy == first.energy
     next(model.parameters()).data.mul_(1.001)
-    with pytest.raises(ConfigError, match=r"another calculator .*different are calculator: models"):
+    with pytest.raises(ConfigError, match=r"belongs to other work; different are calculator: models"):
         evaluate([copper()], DPA2Calculator(model, "mlearn-PBE"), **options)

@@ -27,10 +27,11 @@ DESCRIPTION = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
-    parser.add_argument("source", metavar="IN", help="model file or name")
-    parser.add_argument("target", metavar="OUT", help="ends in .safetensors, .pt or .dp (one head)")
-    parser.add_argument("--head", help="keep only this head: its name, alias, or a unique ending of it")
-    parser.add_argument("--dtype", choices=("float32", "float64"), help="precision (default: as it is)")
+    add = parser.add_argument
+    add("source", metavar="IN", help="model file or name")
+    add("target", metavar="OUT", help="ends in .safetensors, .pt or .dp (one head)")
+    add("--head", help="keep only this head: its name, alias, or a unique ending of it")
+    add("--dtype", choices=("float32", "float64"), help="precision (default: as it is)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+from pathlib import Path
 
 EXAMPLE = """example:
   dpa2calc models
@@ -22,32 +22,25 @@ def run(args: argparse.Namespace) -> int:
     from dpa2calc.store.registry import available_models, cache_folder
 
     folder = cache_folder()
-    rows: list[dict[str, Any]] = []
-    for entry in available_models().values():
-        if entry.shipped:
-            place = "in the package"
-        else:
-            place = "downloaded" if (folder / entry.file).is_file() else "online"
-        rows.append(
-            {
-                "name": entry.name,
-                "aliases": list(entry.aliases),
-                "place": place,
-                "heads": list(entry.heads),
-                "licence": entry.licence,
-                "description": entry.description,
-                "page": entry.page,
-                "sha256": entry.sha256,
-            }
-        )
+    entries = available_models().values()
+    here = ["in the package" if entry.shipped else _place(folder / entry.file) for entry in entries]
     if args.json:
-        print(json.dumps({"cache": str(folder), "models": rows}, indent=2))
+        names = ("name", "aliases", "heads", "licence", "description", "page", "sha256")
+        models = [
+            {**{name: getattr(entry, name) for name in names}, "place": place}
+            for entry, place in zip(entries, here)
+        ]
+        print(json.dumps({"cache": str(folder), "models": models}, indent=2))
         return 0
     table = [("NAME", "WHERE", "HEADS", "LICENCE", "DESCRIPTION")]
-    for r in rows:
-        table.append((r["name"], r["place"], str(len(r["heads"]) or "?"), r["licence"], r["description"]))
+    for e, place in zip(entries, here):
+        table.append((e.name, place, str(len(e.heads) or "?"), e.licence, e.description))
     widths = [max(len(row[column]) for row in table) for column in range(4)]
     for row in table:
         print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[4]]))
     print(f"\ndownloads are kept in {folder}")
     return 0
+
+
+def _place(file: Path) -> str:
+    return "downloaded" if file.is_file() else "online"

@@ -23,12 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--strains", type=float, nargs="+", default=[0.005, 0.01], help="magnitudes")
     add_relax_argument(group, "fixed", "cell", default="cell", help="what moves before straining")
-    group.add_argument(
-        "--clamped-ions",
-        dest="relax_ions",
-        action="store_false",
-        help="do not relax positions in strained cells",
-    )
+    text = "do not relax positions in strained cells"
+    group.add_argument("--clamped-ions", dest="relax_ions", action="store_false", help=text)
     group.add_argument("--fmax", type=float, default=1e-4, help="of the relaxations, eV/Å")
     parser.set_defaults(dtype="float64")
 

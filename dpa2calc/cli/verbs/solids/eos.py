@@ -20,17 +20,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group, _ = add_application_arguments(
         parser, "equation of state", "eos/NAME, NAME from the input's", several=True
     )
-    group.add_argument("--range", type=float, default=0.03, help="largest linear strain, both signs")
-    group.add_argument("--points", type=int, default=11, help="number of volumes")
-    group.add_argument(
-        "--form",
-        choices=("birch-murnaghan", "vinet", "murnaghan"),
-        default="birch-murnaghan",
-        help="of the fit",
-    )
+    add = group.add_argument
+    add("--range", type=float, default=0.03, help="largest linear strain, both signs")
+    add("--points", type=int, default=11, help="number of volumes")
+    text = "of the fit"
+    add("--form", choices=("birch-murnaghan", "vinet", "murnaghan"), default="birch-murnaghan", help=text)
     what = "what moves at each volume"
     add_relax_argument(group, "fixed", "positions", "shape", default="shape", help=what)
-    group.add_argument("--fmax", type=float, default=1e-4, help="of the relaxations, eV/Å")
+    add("--fmax", type=float, default=1e-4, help="of the relaxations, eV/Å")
     names = {"strains": "--range and --points"}
     parser.set_defaults(dtype="float64", python_names=names)
 

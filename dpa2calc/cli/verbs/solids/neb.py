@@ -22,15 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     parser.add_argument("--final", required=True, metavar="FILE", help="the other end of the path")
     group, _ = add_application_arguments(parser, "elastic band", "neb/INITIAL-FINAL, names from the input's")
-    group.add_argument("--images", dest="n_images", type=int, default=7, metavar="N", help="ends included")
-    group.add_argument(
-        "--interpolation", choices=("idpp", "linear"), default="idpp", help="of the first guess"
-    )
-    group.add_argument("--fixed-ends", dest="relax_ends", action="store_false", help="do not relax the ends")
-    group.add_argument("--no-climb", dest="climb", action="store_false", help="no climbing image")
-    group.add_argument("--fmax", type=float, default=0.02, help="largest force at convergence, eV/Å")
-    group.add_argument("--spring", type=float, default=1.0, help="eV/Å²")
-    group.add_argument("--max-steps", type=int, default=1000, help="of the optimiser")
+    add = group.add_argument
+    add("--images", dest="n_images", type=int, default=7, metavar="N", help="ends included")
+    add("--interpolation", choices=("idpp", "linear"), default="idpp", help="of the first guess")
+    add("--fixed-ends", dest="relax_ends", action="store_false", help="do not relax the ends")
+    add("--no-climb", dest="climb", action="store_false", help="no climbing image")
+    add("--fmax", type=float, default=0.02, help="largest force at convergence, eV/Å")
+    add("--spring", type=float, default=1.0, help="eV/Å²")
+    add("--max-steps", type=int, default=1000, help="of the optimiser")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -29,12 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--convergence", action="store_true", help="vary supercell and displacement")
     what.add_argument("--quasi-harmonic", action="store_true", help="thermal expansion from several volumes")
     add_relax_argument(group, "fixed", "positions", "cell", default="cell", help="what moves first")
-    group.add_argument("--min-length", type=float, default=12.0, help="of the supercell, Å")
-    group.add_argument("--supercell", type=int, nargs=3, metavar=("A", "B", "C"), help="repeats instead")
-    group.add_argument("--displacement", type=float, default=0.01, help="Å")
-    group.add_argument("--fmax", type=float, default=1e-4, help="largest force allowed, eV/Å")
-    group.add_argument("--mesh", type=float, default=60.0, help="q-point mesh as a length, Å")
-    group.add_argument("--max-temperature", type=float, default=1000.0, help="K, in steps of 10")
+    add = group.add_argument
+    add("--min-length", type=float, default=12.0, help="of the supercell, Å")
+    add("--supercell", type=int, nargs=3, metavar=("A", "B", "C"), help="repeats instead")
+    add("--displacement", type=float, default=0.01, help="Å")
+    add("--fmax", type=float, default=1e-4, help="largest force allowed, eV/Å")
+    add("--mesh", type=float, default=60.0, help="q-point mesh as a length, Å")
+    add("--max-temperature", type=float, default=1000.0, help="K, in steps of 10")
     names = {"min_lengths": "--min-length", "temperatures": "--max-temperature"}
     parser.set_defaults(dtype="float64", python_names=names)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dpa2calc.cli.arguments.application import add_application_arguments
 from dpa2calc.cli.arguments.as_json import write_result
-from dpa2calc.cli.arguments.freedom import words
+from dpa2calc.cli.arguments.freedom import add_words
 from dpa2calc.cli.arguments.output import check_files, structure_name
 from dpa2calc.cli.arguments.structures import make_calculator, read_structure
 from dpa2calc.errors import ConfigError
@@ -28,27 +28,18 @@ unless --overwrite is given.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     group, output = add_application_arguments(parser, "relaxation", "", several=True)
-    group.add_argument("--fmax", type=float, default=0.01, metavar="EV_PER_A", help="largest force left")
-    group.add_argument(
-        "--relax",
-        "--cell",
-        **words("--relax", "positions", "volume", "axes", "shape", "cell"),
-        default="positions",
-        help="what moves: positions alone, or with the cell's volume, axes, shape, or the whole cell",
-    )
-    group.add_argument("--smax-gpa", type=float, default=0.02, metavar="GPA", help="largest stress left")
-    group.add_argument(
-        "--pressure-gpa", "--pressure", type=float, default=0.0, metavar="GPA", help="of the cell"
-    )
-    group.add_argument(
-        "--optimizer",
-        choices=("auto", "bfgs", "lbfgs", "fire", "fire2", "bfgs-linesearch", "gpmin"),
-        default="auto",
-        help="auto: BFGS up to 200 atoms, then FIRE",
-    )
-    group.add_argument("--keep-symmetry", action="store_true", help="keep the space group (needs spglib)")
-    group.add_argument("--symprec", type=float, default=0.01, metavar="A", help="to find the space group")
-    group.add_argument("--max-steps", type=int, default=500, help="of the optimiser")
+    add = group.add_argument
+    add("--fmax", type=float, default=0.01, metavar="EV_PER_A", help="largest force left")
+    allowed = ("positions", "volume", "axes", "shape", "cell")
+    text = "what moves: positions alone, or with the cell's volume, axes, shape, or the whole cell"
+    add_words(group, "--relax", "--cell", allowed=allowed, default="positions", help=text)
+    add("--smax-gpa", type=float, default=0.02, metavar="GPA", help="largest stress left")
+    add("--pressure-gpa", "--pressure", type=float, default=0.0, metavar="GPA", help="of the cell")
+    kinds = ("auto", "bfgs", "lbfgs", "fire", "fire2", "bfgs-linesearch", "gpmin")
+    add("--optimizer", choices=kinds, default="auto", help="auto: BFGS up to 200 atoms, then FIRE")
+    add("--keep-symmetry", action="store_true", help="keep the space group (needs spglib)")
+    add("--symprec", type=float, default=0.01, metavar="A", help="to find the space group")
+    add("--max-steps", type=int, default=500, help="of the optimiser")
     output.add_argument("--out", metavar="FILE", help="default: NAME-relaxed.extxyz, NAME from the input's")
     output.add_argument("--overwrite", action="store_true", help="start afresh, replacing files")
 
@@ -72,16 +63,8 @@ def run(args: argparse.Namespace) -> int:
         )
     check_files(str(target))
     atoms.calc = make_calculator(args, [atoms])
-    names = (
-        "fmax",
-        "relax",
-        "smax_gpa",
-        "pressure_gpa",
-        "optimizer",
-        "keep_symmetry",
-        "symprec",
-        "max_steps",
-    )
+    names = ["fmax", "relax", "smax_gpa", "pressure_gpa", "optimizer"]
+    names += ["keep_symmetry", "symprec", "max_steps"]
     result = relax(
         atoms,
         **{name: getattr(args, name) for name in names},

@@ -20,25 +20,16 @@ from which an interrupted run resumes.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     group, _ = add_application_arguments(parser, "surface", "surface/NAME-HKL, NAME from the input's")
-    group.add_argument(
-        "--miller",
-        type=int,
-        nargs=3,
-        default=(1, 1, 1),
-        metavar=("H", "K", "L"),
-        help="of the conventional cell",
-    )
-    group.add_argument(
-        "--thicknesses", type=float, nargs="+", default=(10.0, 15.0, 20.0), help="of the slabs, Å"
-    )
-    group.add_argument("--vacuum", type=float, default=15.0, help="Å")
-    group.add_argument("--shift", type=float, default=0.0, help="of the cut, fraction of a plane spacing")
+    add = group.add_argument
+    text = "of the conventional cell"
+    add("--miller", type=int, nargs=3, default=(1, 1, 1), metavar=("H", "K", "L"), help=text)
+    add("--thicknesses", type=float, nargs="+", default=(10.0, 15.0, 20.0), help="of the slabs, Å")
+    add("--vacuum", type=float, default=15.0, help="Å")
+    add("--shift", type=float, default=0.0, help="of the cut, fraction of a plane spacing")
     what = "what moves in the slabs"
     add_relax_argument(group, "fixed", "positions", default="positions", help=what, fixed="--unrelaxed")
-    group.add_argument(
-        "--fixed-bulk", dest="relax_bulk", action="store_false", help="take the bulk as it is in the file"
-    )
-    group.add_argument("--fmax", type=float, default=0.01, help="of the slabs, eV/Å")
+    add("--fixed-bulk", dest="relax_bulk", action="store_false", help="take the bulk as it is in the file")
+    add("--fmax", type=float, default=0.01, help="of the slabs, eV/Å")
     parser.set_defaults(dtype="float64")
 
 

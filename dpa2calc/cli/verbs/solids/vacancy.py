@@ -21,24 +21,15 @@ work/ from which an interrupted run resumes.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     group, _ = add_application_arguments(parser, "vacancy", "vacancy/NAME-SITE, NAME from the input's")
-    group.add_argument("--site", type=int, default=0, help="number of the atom that is taken out")
-    group.add_argument(
-        "--lengths",
-        dest="min_lengths",
-        type=float,
-        nargs="+",
-        default=(8.0, 11.0, 14.0),
-        help="of the supercells, Å",
-    )
-    group.add_argument(
-        "--chemical-potential", type=_potential, nargs="+", metavar="ELEMENT=EV", help="compounds need it"
-    )
+    add = group.add_argument
+    add("--site", type=int, default=0, help="number of the atom that is taken out")
+    text = "of the supercells, Å"
+    add("--lengths", dest="min_lengths", type=float, nargs="+", default=(8.0, 11.0, 14.0), help=text)
+    add("--chemical-potential", type=_potential, nargs="+", metavar="ELEMENT=EV", help="compounds need it")
     what = "what moves around the vacancy"
     add_relax_argument(group, "fixed", "positions", default="positions", help=what, fixed="--unrelaxed")
-    group.add_argument(
-        "--fixed-bulk", dest="relax_bulk", action="store_false", help="take the crystal as it is in the file"
-    )
-    group.add_argument("--fmax", type=float, default=1e-3, help="of the relaxation, eV/Å")
+    add("--fixed-bulk", dest="relax_bulk", action="store_false", help="take the crystal as it is in the file")
+    add("--fmax", type=float, default=1e-3, help="of the relaxation, eV/Å")
     parser.set_defaults(dtype="float64")
 
 

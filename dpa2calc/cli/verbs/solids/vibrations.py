@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from dpa2calc.cli.arguments.application import add_application_arguments, chosen, prepared_atoms, report
 from dpa2calc.cli.arguments.freedom import add_relax_argument
+
+if TYPE_CHECKING:
+    from dpa2calc.applications import Vibrations
 
 EXAMPLE = """\
 examples: a relaxed molecule and its free energy; an adsorbate (atoms 36 and 37) on a slab that stays put
@@ -22,18 +25,19 @@ lowest modes), and work/ from which an interrupted run resumes.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     group, _ = add_application_arguments(parser, "vibrations", "vibrations/NAME, NAME from the input's")
-    group.add_argument(
+    add = group.add_argument
+    add(
         "--atoms", dest="indices", type=int, nargs="+", metavar="INDEX", help="only these move (default: all)"
     )
     what = "first, or fixed: refuse forces above --fmax"
     add_relax_argument(group, "fixed", "positions", default="positions", help=what, fixed="--fixed")
-    group.add_argument("--displacement", type=float, default=0.01, help="Å")
-    group.add_argument("--fmax", type=float, default=1e-3, help="largest force at rest, eV/Å")
-    group.add_argument("--temperature", type=float, help="also give the free energy at this one, K")
-    group.add_argument("--pressure", type=float, default=1.01325e5, help="of the ideal gas, Pa")
-    group.add_argument("--symmetry-number", type=int, default=1, help="rotational")
-    group.add_argument("--spin", type=float, default=0.0, help="total spin S")
-    group.add_argument("--movies", type=int, default=6, help="modes written as frames")
+    add("--displacement", type=float, default=0.01, help="Å")
+    add("--fmax", type=float, default=1e-3, help="largest force at rest, eV/Å")
+    add("--temperature", type=float, help="also give the free energy at this one, K")
+    add("--pressure", type=float, default=1.01325e5, help="of the ideal gas, Pa")
+    add("--symmetry-number", type=int, default=1, help="rotational")
+    add("--spin", type=float, default=0.0, help="total spin S")
+    add("--movies", type=int, default=6, help="modes written as frames")
     parser.set_defaults(dtype="float64")
 
 
@@ -54,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     return 1 if result.n_imaginary else 0
 
 
-def _free_energy(result: Any, args: argparse.Namespace) -> str:
+def _free_energy(result: Vibrations, args: argparse.Namespace) -> str:
     """The ideal gas for a molecule, the harmonic approximation for chosen atoms."""
     gas = {"pressure": args.pressure, "symmetry_number": args.symmetry_number, "spin": args.spin}
     value = result.free_energy(args.temperature, **gas)

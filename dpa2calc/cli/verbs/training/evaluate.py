@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpa2calc.cli.arguments.output import check_files
-from dpa2calc.cli.arguments.structures import add_calculator_arguments, make_calculator, read_frames
+from dpa2calc.cli.arguments.structures import add_calculator_arguments, make_calculator
 from dpa2calc.cli.arguments.training import add_label_arguments, label_names
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.patterns import expanded
 
 if TYPE_CHECKING:
     from ase import Atoms
+    from ase.calculators.calculator import Calculator
 
     from dpa2calc.labels.errors import LabelErrors
     from dpa2calc.training.data.frame import Frame
@@ -33,24 +34,25 @@ KINDS = ("energy", "forces", "stress")  # of labels that errors are shown of
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
-    parser.add_argument(
-        "structures", nargs="+", metavar="STRUCTURES", help="files that ASE reads; all frames"
-    )
-    parser.add_argument("--index", default=":", help="which frames of each file, as in ASE, all by default")
-    parser.add_argument("-o", "--output", metavar="FILE", help="write results to .extxyz or .json")
-    parser.add_argument("--batch-atoms", type=int, default=1024, help="atoms computed together ")
-    parser.add_argument("--quiet", action="store_true", help="no line for each structure")
+    add = parser.add_argument
+    add("structures", nargs="+", metavar="STRUCTURES", help="files that ASE reads; all frames")
+    add("--index", default=":", help="which frames of each file, as in ASE, all by default")
+    add("-o", "--output", metavar="FILE", help="write results to .extxyz or .json")
+    add("--batch-atoms", type=int, default=1024, help="atoms computed together ")
+    add("--quiet", action="store_true", help="no line for each structure")
     add_label_arguments(parser)
     add_calculator_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, print, and write what was asked for."""
+    from dpa2calc.files.structures import read_structures
+
     if args.output and Path(args.output).suffix not in (".extxyz", ".xyz", ".json"):
         raise ConfigError(f"-o {args.output}: the ending must be .extxyz, .xyz or .json")
     check_files(args.output)
     files = [str(f) for path in args.structures for f in expanded(path, Path()) or [path]]
-    structures = [atoms for path in files for atoms in read_frames(path, args.index)]
+    structures = [atoms for path in files for atoms in read_structures(path, args.index)]
     calc = make_calculator(args, structures)
     labels = read_labels(structures, args)
     results = evaluate(calc, structures, args.batch_atoms)
@@ -67,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def print_errors(labels: list[Frame], results: list[dict[str, Any]]) -> LabelErrors | None:
+def print_errors(labels: list[Frame], results: list[Results]) -> LabelErrors | None:
     """A table of errors, and a line where the error of energies or of forces is that of a few frames."""
     from ase.stress import voigt_6_to_full_3x3_stress
 
@@ -116,7 +118,7 @@ def read_labels(structures: list[Atoms], args: argparse.Namespace) -> list[Frame
     return labels
 
 
-def evaluate(calc: Any, structures: list[Atoms], batch_atoms: int) -> list[Results]:
+def evaluate(calc: Calculator, structures: list[Atoms], batch_atoms: int) -> list[Results]:
     """Batched where the calculator can (ours), else one by one."""
     from dpa2calc.engine.dense import has_stress
 

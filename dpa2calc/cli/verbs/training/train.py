@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from dpa2calc.cli.arguments.training import add_data_arguments, finish, read_run, set_threads
+
+if TYPE_CHECKING:
+    from dpa2calc.model.config import ModelConfig
+    from dpa2calc.model.potential import Potential
 
 EXAMPLE = """\
 examples:
@@ -55,8 +60,9 @@ def run(args: argparse.Namespace) -> int:
     config, progress = run_file.config, not args.no_progress
     processes = Processes.from_environment(config.device)
     sets, test = load_sets(run_file)
-    if isinstance(run_file.model, ModelSection) and run_file.model.start:
-        model = grown_model(run_file.model, run_file, sets)
+    section = run_file.model
+    if isinstance(section, ModelSection) and section.start:
+        model: ModelConfig | Potential = grown_model(section, run_file, sets)
     else:
         model = build_model(run_file, sets)
     result = pretrain(model, sets, config, output=run_file.output, processes=processes, progress=progress)

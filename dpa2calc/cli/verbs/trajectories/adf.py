@@ -24,13 +24,8 @@ DESCRIPTION = "Distribution of the angle A-B-C, B at the vertex, with block-aver
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     parser.add_argument("--triplet", default="O-O-O", metavar="A-B-C", help="elements")
-    parser.add_argument(
-        "--cutoff",
-        type=float,
-        nargs="+",
-        metavar="R",
-        help="largest distance in Å, one or A-B and B-C (default: first minima of g(r))",
-    )
+    text = "largest distance in Å, one or A-B and B-C (default: first minima of g(r))"
+    parser.add_argument("--cutoff", type=float, nargs="+", metavar="R", help=text)
     reference = "to draw beside it, with the same cutoff"
     add_distribution_arguments(parser, "adf", bin_width=1.0, unit="degrees", reference=reference)
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from dpa2calc.cli.arguments.frames import add_selection_arguments, selected_frames
 from dpa2calc.cli.arguments.output import check_files, stem
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import save_figure
+
+if TYPE_CHECKING:
+    from dpa2calc.files.results import Result
 
 EXAMPLE = """examples:
   dpa2calc diffusion 600K.traj --species Li --temperature 600 --charge 1 --map li.cube --van-hove 1 10
@@ -20,46 +24,22 @@ DESCRIPTION = "Tracer and collective diffusion with error bars; Arrhenius fit of
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
-    parser.add_argument("trajectories", nargs="+", help="one file for each temperature")
-    parser.add_argument("--species", default="Li", help="element that diffuses")
-    parser.add_argument("--temperature", type=float, nargs="+", help="in K, one for each trajectory")
-    parser.add_argument("--charge", type=float, help="of the species in e, for the conductivity")
-    parser.add_argument(
-        "--interval-fs", type=float, help="time between stored frames (default: as written by `dpa2calc md`)"
-    )
-    parser.add_argument(
-        "--fit",
-        type=float,
-        nargs=2,
-        metavar=("T1", "T2"),
-        help="window of lags in ps (default: 2 to 10 %% of the run)",
-    )
-    parser.add_argument(
-        "--drift",
-        choices=("auto", "framework", "all", "none"),
-        default="auto",
-        help="taken off: motion of the other elements (solids), of all atoms (liquids), or nothing",
-    )
-    parser.add_argument(
-        "--unwrapped", dest="wrapped", action="store_false", help="coordinates never jump at a boundary"
-    )
-    parser.add_argument(
-        "--figure", metavar="FILE", help="picture (default: NAME-diffusion.png, NAME from the first input's)"
-    )
-    parser.add_argument(
-        "--save", metavar="FILE", help="store the result (.npz); with several, the Arrhenius fit"
-    )
-    parser.add_argument(
-        "--map", metavar="FILE", help="also write a density map (.cube) of the last trajectory"
-    )
-    parser.add_argument(
-        "--van-hove",
-        dest="lags_ps",
-        type=float,
-        nargs="+",
-        metavar="PS",
-        help="also draw van Hove functions at these lags",
-    )
+    add = parser.add_argument
+    add("trajectories", nargs="+", help="one file for each temperature")
+    add("--species", default="Li", help="element that diffuses")
+    add("--temperature", type=float, nargs="+", help="in K, one for each trajectory")
+    add("--charge", type=float, help="of the species in e, for the conductivity")
+    add("--interval-fs", type=float, help="time between stored frames (default: as written by `dpa2calc md`)")
+    text = "window of lags in ps (default: 2 to 10 %% of the run)"
+    add("--fit", type=float, nargs=2, metavar=("T1", "T2"), help=text)
+    text = "taken off: motion of the other elements (solids), of all atoms (liquids), or nothing"
+    add("--drift", choices=("auto", "framework", "all", "none"), default="auto", help=text)
+    add("--unwrapped", dest="wrapped", action="store_false", help="coordinates never jump at a boundary")
+    add("--figure", metavar="FILE", help="picture (default: NAME-diffusion.png, NAME from the first input's)")
+    add("--save", metavar="FILE", help="store the result (.npz); with several, the Arrhenius fit")
+    add("--map", metavar="FILE", help="also write a density map (.cube) of the last trajectory")
+    text = "also draw van Hove functions at these lags"
+    add("--van-hove", dest="lags_ps", type=float, nargs="+", metavar="PS", help=text)
     add_selection_arguments(parser)
 
 
@@ -74,8 +54,7 @@ def run(args: argparse.Namespace) -> int:
         )
     picture = args.figure or f"{stem(files[0])}-diffusion.png"
     check_files(picture, args.save, args.map)
-    results: list[Any] = []
-    paths: Any = None
+    results = []
     for file, temperature in zip(files, temperatures):
         paths = read_paths(
             selected_frames(args, file),
@@ -89,8 +68,8 @@ def run(args: argparse.Namespace) -> int:
         result = diffusion(paths, args.species, temperature=temperature, charge=args.charge, fit=fit)
         print(result.summary())
         results.append(result)
-    plots = [result.plot for result in results]
-    final: Any = results[0]
+    plots: list[Callable[..., object]] = [result.plot for result in results]
+    final: Result = results[0]
     if args.temperature and len(set(args.temperature)) > 1:
         final = arrhenius(results)
         print(final.summary())

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 from dpa2calc.cli.arguments.frames import add_selection_arguments, selected_frames
 from dpa2calc.cli.arguments.output import check_files, stem
 from dpa2calc.cli.arguments.structures import add_calculator_arguments, make_calculator
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import save_figure
+
+if TYPE_CHECKING:
+    from dpa2calc.applications import Frames
 
 EXAMPLE = """examples:
   dpa2calc map water=water.extxyz ice=ice.extxyz --head H2O-PBE0TS --colour group environment --html map.html
@@ -21,30 +24,25 @@ DESCRIPTION = "Descriptors of many atoms or structures in two dimensions, colour
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
-    parser.add_argument(
-        "structures", nargs="+", metavar="[GROUP=]FILE", help="files that ASE reads, with group names"
-    )
-    parser.add_argument("--level", choices=("atom", "structure"), default="atom", help="what a point is")
-    parser.add_argument("--elements", nargs="+", metavar="EL", help="only atoms of these")
-    parser.add_argument(
+    add = parser.add_argument
+    add("structures", nargs="+", metavar="[GROUP=]FILE", help="files that ASE reads, with group names")
+    add("--level", choices=("atom", "structure"), default="atom", help="what a point is")
+    add("--elements", nargs="+", metavar="EL", help="only atoms of these")
+    add(
         "--colour",
         nargs="+",
         choices=("group", "element", "environment"),
         default=["group", "element"],
         help="one picture for each",
     )
-    parser.add_argument("--no-tsne", action="store_true", help="PCA only (needs no scikit-learn)")
-    parser.add_argument("--max-points", type=int, default=3000, help="of all, chosen by chance")
-    parser.add_argument("--perplexity", type=float, default=30.0, help="of t-SNE")
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of points and t-SNE")
-    parser.add_argument(
-        "--figure", metavar="FILE", help="picture (default: NAME-map.png, NAME from the inputs')"
-    )
-    parser.add_argument("--html", metavar="FILE", help="also write a page to explore the map in a browser")
-    parser.add_argument(
-        "--chemiscope", metavar="FILE", help="also write map and structures for chemiscope.org (.json.gz)"
-    )
-    parser.add_argument("--save", metavar="FILE", help="store the result (.npz)")
+    add("--no-tsne", action="store_true", help="PCA only (needs no scikit-learn)")
+    add("--max-points", type=int, default=3000, help="of all, chosen by chance")
+    add("--perplexity", type=float, default=30.0, help="of t-SNE")
+    add("--seed", type=int, default=0, help="of the choice of points and t-SNE")
+    add("--figure", metavar="FILE", help="picture (default: NAME-map.png, NAME from the inputs')")
+    add("--html", metavar="FILE", help="also write a page to explore the map in a browser")
+    add("--chemiscope", metavar="FILE", help="also write map and structures for chemiscope.org (.json.gz)")
+    add("--save", metavar="FILE", help="store the result (.npz)")
     add_selection_arguments(parser)
     add_calculator_arguments(parser)
     parser.set_defaults(python_names={"methods": "--no-tsne"})
@@ -54,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the summary, draw the figure, write the page."""
     from dpa2calc.applications import representation_map
 
-    groups: dict[str, Any] = {}
+    groups: dict[str, Frames] = {}
     files: list[str] = []
     for word in args.structures:
         name, _, file = word.rpartition("=")

@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from dpa2calc.cli.arguments.application import Group, add_application_arguments, prepared_atoms
-from dpa2calc.cli.arguments.freedom import words
+from dpa2calc.cli.arguments.application import add_application_arguments, prepared_atoms
+from dpa2calc.cli.arguments.freedom import add_words
 from dpa2calc.files.figures import save_figure
 
 EXAMPLE = """\
@@ -24,60 +24,32 @@ gives the numbers of an uninterrupted run. A ramp is START:END, for example --te
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     group, output = add_application_arguments(parser, "run", "md/NAME, NAME from the input's")
-    _add_run_arguments(group)
-    _add_limit_arguments(parser.add_argument_group("limits that stop the run"))
-    output.add_argument("--format", choices=("traj", "extxyz"), default="traj", help="of the trajectory")
-    output.add_argument(
-        "--trajectory-interval", type=int, metavar="STEPS", help="steps between frames (default: 100)"
-    )
-    output.add_argument(
-        "--log-interval", type=int, metavar="STEPS", help="steps between rows of the log (default: 10)"
-    )
-    output.add_argument("--overwrite", action="store_true", help="start afresh, replacing files in --out")
-
-
-def _add_run_arguments(group: Group) -> None:
-    group.add_argument(
-        "--steps", type=int, required=True, help="total number of steps, earlier runs included"
-    )
-    group.add_argument("--ensemble", choices=("nve", "nvt", "npt"), help="what is held (default: nvt)")
-    group.add_argument(
-        "--timestep-fs", "--timestep", type=float, metavar="FS", help="time step (default: 0.5)"
-    )
-    group.add_argument(
-        "--temperature", type=_number_or_ramp, metavar="K", help="K, or START:END (default: 300)"
-    )
-    group.add_argument(
-        "--pressure-gpa", "--pressure", type=_number_or_ramp, metavar="GPA", help="NPT, GPa (default: 0)"
-    )
-    group.add_argument("--ramp-steps", type=int, metavar="STEPS", help="length of ramps (default: --steps)")
-    group.add_argument(
-        "--thermostat", choices=("langevin", "bussi", "nose-hoover"), help="NVT (default: langevin)"
-    )
-    group.add_argument(
-        "--thermostat-time-fs", type=float, metavar="FS", help="relaxation time (default: 100)"
-    )
-    group.add_argument("--barostat-time-fs", type=float, metavar="FS", help="relaxation time (default: 1000)")
-    group.add_argument(
-        "--cell-motion", **words("--cell-motion", "volume", "axes", "cell"), help="NPT (default: volume)"
-    )
-    group.add_argument(
-        "--velocities",
-        choices=("auto", "keep", "new"),
-        help="of the structure file, or drawn (default: auto)",
-    )
-    group.add_argument("--seed", type=int, help="of velocities and thermostat (default: 0)")
-
-
-def _add_limit_arguments(group: Group) -> None:
-    group.add_argument("--temperature-limit", type=float, metavar="K", help="default: ten times the target")
-    group.add_argument("--force-limit", type=float, metavar="EV_PER_A", help="on one atom (default: 100)")
-    group.add_argument("--step-limit", type=float, metavar="A", help="displacement in one step (default: 1)")
-    group.add_argument("--min-distance", type=float, metavar="A", help="of any two atoms")
-    group.add_argument(
-        "--lost-distance", type=float, metavar="A", help="to the nearest neighbour (default: 10)"
-    )
-    group.add_argument("--committee-limit", type=float, metavar="EV_PER_A", help="spread of --committee")
+    add = group.add_argument
+    add("--steps", type=int, required=True, help="total number of steps, earlier runs included")
+    add("--ensemble", choices=("nve", "nvt", "npt"), help="what is held (default: nvt)")
+    add("--timestep-fs", "--timestep", type=float, metavar="FS", help="time step (default: 0.5)")
+    add("--temperature", type=_number_or_ramp, metavar="K", help="K, or START:END (default: 300)")
+    add("--pressure-gpa", "--pressure", type=_number_or_ramp, metavar="GPA", help="NPT, GPa (default: 0)")
+    add("--ramp-steps", type=int, metavar="STEPS", help="length of ramps (default: --steps)")
+    add("--thermostat", choices=("langevin", "bussi", "nose-hoover"), help="NVT (default: langevin)")
+    add("--thermostat-time-fs", type=float, metavar="FS", help="relaxation time (default: 100)")
+    add("--barostat-time-fs", type=float, metavar="FS", help="relaxation time (default: 1000)")
+    add_words(group, "--cell-motion", allowed=("volume", "axes", "cell"), help="NPT (default: volume)")
+    text = "of the structure file, or drawn (default: auto)"
+    add("--velocities", choices=("auto", "keep", "new"), help=text)
+    add("--seed", type=int, help="of velocities and thermostat (default: 0)")
+    add = parser.add_argument_group("limits that stop the run").add_argument
+    add("--temperature-limit", type=float, metavar="K", help="default: ten times the target")
+    add("--force-limit", type=float, metavar="EV_PER_A", help="on one atom (default: 100)")
+    add("--step-limit", type=float, metavar="A", help="displacement in one step (default: 1)")
+    add("--min-distance", type=float, metavar="A", help="of any two atoms")
+    add("--lost-distance", type=float, metavar="A", help="to the nearest neighbour (default: 10)")
+    add("--committee-limit", type=float, metavar="EV_PER_A", help="spread of --committee")
+    add = output.add_argument
+    add("--format", choices=("traj", "extxyz"), default="traj", help="of the trajectory")
+    add("--trajectory-interval", type=int, metavar="STEPS", help="steps between frames (default: 100)")
+    add("--log-interval", type=int, metavar="STEPS", help="steps between rows of the log (default: 10)")
+    add("--overwrite", action="store_true", help="start afresh, replacing files in --out")
 
 
 def _number_or_ramp(text: str) -> float | tuple[float, float]:

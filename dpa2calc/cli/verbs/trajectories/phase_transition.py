@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from dpa2calc.cli.arguments.application import add_application_arguments, chosen, prepared_atoms
-from dpa2calc.cli.arguments.freedom import words
+from dpa2calc.cli.arguments.freedom import add_words
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import save_figure
 
@@ -23,23 +23,16 @@ the trajectories, logs and restart files of all stages; a scan that was stopped 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     group, _ = add_application_arguments(parser, "scan", "phase-transition/NAME, NAME from the input's")
-    group.add_argument(
-        "--temperatures", required=True, metavar="FIRST:LAST:STEP", help="K, or a list 300,350,..."
-    )
-    group.add_argument("--picoseconds", type=float, default=10.0, metavar="PS", help="length of a stage")
-    group.add_argument("--equilibration", type=float, default=0.4, help="fraction left out")
-    group.add_argument("--heating-only", dest="cooling", action="store_false", help="do not go back down")
-    group.add_argument(
-        "--pressure-gpa", "--pressure", type=float, default=0.0, metavar="GPA", help="of the cell"
-    )
-    group.add_argument(
-        "--cell-motion",
-        **words("--cell-motion", "volume", "axes", "cell"),
-        default="cell",
-        help="how the cell may change",
-    )
-    group.add_argument("--timestep-fs", "--timestep", type=float, default=1.0, metavar="FS", help="time step")
-    group.add_argument(
+    add = group.add_argument
+    add("--temperatures", required=True, metavar="FIRST:LAST:STEP", help="K, or a list 300,350,...")
+    add("--picoseconds", type=float, default=10.0, metavar="PS", help="length of a stage")
+    add("--equilibration", type=float, default=0.4, help="fraction left out")
+    add("--heating-only", dest="cooling", action="store_false", help="do not go back down")
+    add("--pressure-gpa", "--pressure", type=float, default=0.0, metavar="GPA", help="of the cell")
+    text = "how the cell may change"
+    add_words(group, "--cell-motion", allowed=("volume", "axes", "cell"), default="cell", help=text)
+    add("--timestep-fs", "--timestep", type=float, default=1.0, metavar="FS", help="time step")
+    add(
         "--per-cell",
         dest="repeats",
         type=int,
@@ -48,11 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=("A", "B", "C"),
         help="unit cells along the cell vectors of the supercell",
     )
-    group.add_argument("--centre", metavar="ELEMENTS", help="follow these off their cage: Ti, or Ti+Nb+Mg")
-    group.add_argument("--cage", default="O", metavar="ELEMENT", help="atoms of the cage")
-    group.add_argument("--members", dest="n_members", type=int, default=6, help="atoms in a cage")
-    group.add_argument("--sample-interval", type=int, default=20, metavar="STEPS", help="between frames")
-    group.add_argument("--seed", type=int, default=0, help="of velocities and thermostat")
+    add("--centre", metavar="ELEMENTS", help="follow these off their cage: Ti, or Ti+Nb+Mg")
+    add("--cage", default="O", metavar="ELEMENT", help="atoms of the cage")
+    add("--members", dest="n_members", type=int, default=6, help="atoms in a cage")
+    add("--sample-interval", type=int, default=20, metavar="STEPS", help="between frames")
+    add("--seed", type=int, default=0, help="of velocities and thermostat")
 
 
 def run(args: argparse.Namespace) -> int:

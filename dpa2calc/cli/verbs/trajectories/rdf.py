@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -27,26 +26,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     parser.add_argument("--pairs", nargs="+", default=["O-O"], metavar="A-B", help="pairs of elements")
     parser.add_argument("--r-max", type=float, help="range in Å (default: half the smallest cell height)")
-    parser.add_argument(
-        "--normalisation",
-        choices=("auto", "N-1", "N"),
-        default="auto",
-        help="of like pairs: an ideal gas of N atoms gives exactly 1 with N-1; N makes supercells agree",
-    )
+    text = "of like pairs: an ideal gas of N atoms gives exactly 1 with N-1; N makes supercells agree"
+    parser.add_argument("--normalisation", choices=("auto", "N-1", "N"), default="auto", help=text)
     reference = "to draw and compare beside it"
     add_distribution_arguments(parser, "rdf", bin_width=0.05, unit="Å", reference=reference)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print summaries, draw the figure, write the table."""
-    from dpa2calc.applications import Frames, radial_distributions
+    from dpa2calc.applications import Frames, RadialDistribution, radial_distributions
 
     options = {"bin_width": args.bin_width, "n_blocks": args.n_blocks, "normalisation": args.normalisation}
     progress = not args.quiet
     figure = figure_name(args, "rdf")
     frames = selected_frames(args, args.trajectory)
     curves = radial_distributions(frames, args.pairs, r_max=args.r_max, progress=progress, **options)
-    others: dict[str, Any] = {}
+    others: dict[str, RadialDistribution] = {}
     if args.reference:
         range_used = float(next(iter(curves.values())).upper_edges[-1])
         others = radial_distributions(
