@@ -18,6 +18,7 @@ from dpa2calc.applications.md.md import run_md
 from dpa2calc.applications.molecules.vibrations import Vibrations, vibrations
 from dpa2calc.applications.relaxation.relax import relax
 from dpa2calc.applications.relaxation.relax_result import RelaxResult
+from dpa2calc.applications.screening.screen import Screening, read_screening, screen
 from dpa2calc.applications.shared.trajectory import Frames
 from dpa2calc.applications.structure.adf import AngularDistribution, angular_distribution
 from dpa2calc.applications.structure.rdf import (
@@ -59,6 +60,7 @@ __all__ = [
     "RadialDistribution",
     "RelaxResult",
     "RepresentationMap",
+    "Screening",
     "SurfaceEnergy",
     "TurnedForces",
     "VacancyFormation",
@@ -81,9 +83,11 @@ __all__ = [
     "radial_distribution",
     "radial_distributions",
     "read_paths",
+    "read_screening",
     "relax",
     "representation_map",
     "run_md",
+    "screen",
     "solid_solution",
     "surface_energy",
     "vacancy_formation_energy",

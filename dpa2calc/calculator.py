@@ -37,6 +37,7 @@ from dpa2calc.files.typed import typed
 from dpa2calc.heads import check_known
 from dpa2calc.model.rigidity import Rigidity
 from dpa2calc.progress import progress_bar
+from dpa2calc.structures.given import as_atoms
 from dpa2calc.structures.graph import Graph
 from dpa2calc.structures.graph_builder import GraphBuilder, graph_from_atoms
 from dpa2calc.structures.lattice import THINNEST
@@ -71,11 +72,11 @@ class DPA2Calculator(Calculator):
         compress: look the radial embedding up in tables: many times faster for DPA-1 without attention and
             DeepPot-SE, a little for DPA-2; forces change by less than 1e-7 eV/Å. None does what the file
             says (students are compressed). Needs Numba (CPU) or Triton (CUDA), which compile at first use.
+        default_dtype: `dtype`, as other programs call it.
 
-    Results: energy, free_energy, energies, forces; `energy_std` and `energies_std` (eV) where the head knows
-    its uncertainty, and `forces_std` when asked for; stress where a direction is periodic and the cell has a
-    volume (0.1 Å thick across the periodic directions at least); stresses (per atom) when asked for,
-    which takes message-passing models four backward passes.
+    Results: energy, free_energy, energies, forces; `energy_std`, `energies_std` (eV) where the head knows its
+    uncertainty, `forces_std` when asked for; stress where a direction is periodic and the cell has a volume
+    (0.1 Å thick across the periodic directions); stresses (per atom) when asked for (four backward passes).
 
     Any combination of periodic directions means just that, and a cell shorter than the cutoff uses all
     images. This differs from deepmd-kit, which takes one periodic direction for all three.
@@ -105,11 +106,12 @@ class DPA2Calculator(Calculator):
         dispersion: Dispersion | str | bool | None = None,
         allow_unseen_elements: bool = False,
         compress: bool | None = None,
+        default_dtype: str | torch.dtype | None = None,
     ) -> None:
         self.allow_unseen_elements = typed(bool, allow_unseen_elements, "allow_unseen_elements")
         self.skin = typed(float, skin, "skin")
         compress = typed(bool | None, compress, "compress")
-        network_dtype = check_dtype(dtype)
+        network_dtype = check_dtype(dtype if default_dtype is None else default_dtype)
         chosen_device = check_device(device, network_dtype)
         self._members = make_members(
             model, head, committee, dtype=network_dtype, device=chosen_device, use_tables=compress
@@ -129,7 +131,7 @@ class DPA2Calculator(Calculator):
         self.parameters = settings(self._members, self.dispersion, device=chosen_device, skin=self.skin)
 
     def __repr__(self) -> str:
-        return f"DPA2Calculator({', '.join(f'{key}={value!r}' for key, value in self.parameters.items())})"
+        return f"DPA2Calculator({', '.join(f'{k}={v!r}' for k, v in list(self.parameters.items())[1:])})"
 
     # -- what is loaded ---------------------------------------------------------------------------
 
@@ -153,7 +155,7 @@ class DPA2Calculator(Calculator):
 
     def describe(self) -> str:
         """A page of text: the model, its heads and what is known of their training, and these settings."""
-        settings = ", ".join(f"{key} = {value}" for key, value in self.parameters.items() if key != "model")
+        settings = ", ".join(f"{key} = {value}" for key, value in list(self.parameters.items())[2:])
         member = self._members[0]
         return f"{describe(member.potential, member.label)}\nin use      {settings}"
 
@@ -211,7 +213,7 @@ class DPA2Calculator(Calculator):
     @own_modes()
     def evaluate(
         self,
-        structures: Iterable[Atoms],
+        structures: Iterable[object],
         *,
         batch_atoms: int = 1024,
         stresses: bool = False,
@@ -224,7 +226,7 @@ class DPA2Calculator(Calculator):
         calculator's state is used or changed. `stress` is absent where it is not defined.
 
         Args:
-            structures: any number of `ase.Atoms`; they are not changed.
+            structures: any number of `ase.Atoms`, or of pymatgen's structures; they are not changed.
             batch_atoms: larger is faster on a GPU and takes more memory.
             stresses: also per-atom stresses.
             forces_std: also standard deviations of forces, where the head knows its uncertainty.
@@ -233,13 +235,13 @@ class DPA2Calculator(Calculator):
         Raises:
             StructureError, ElementError: the message begins with the structure's number.
         """
-        if isinstance(structures, Atoms):
+        if isinstance(as_atoms(structures), Atoms):
             raise StructureError("evaluate takes a list of structures; write calc.evaluate([atoms])")
         stresses = typed(bool, stresses, "stresses")
         forces_std = typed(bool, forces_std, "forces_std") and len(self._members) == 1
         if typed(int, batch_atoms, "batch_atoms") < 1:
             raise ConfigError(f"batch_atoms = {batch_atoms}; it must be at least 1")
-        listed = list(structures)
+        listed = [as_atoms(structure) for structure in structures]
         with progress_bar(total=len(listed), unit="structure", shown=progress) as bar:
             return evaluate_many(
                 self._members,
@@ -255,15 +257,14 @@ class DPA2Calculator(Calculator):
             )
 
     @own_modes()
-    def get_descriptors(self, atoms: Atoms) -> np.ndarray:
+    def get_descriptors(self, atoms: object) -> np.ndarray:
         """Representation of every atom before the head, (n_atoms, d)."""
-        self._check(atoms)
+        self._check(structure := as_atoms(atoms))
         member = self._members[0]
-        graph = graph_from_atoms(atoms, member.spec, positions=False, inspect=self._check_distances)
-        made = member.potential.descriptors(graph.to(member.graph_device)).detach().cpu()
-        descriptors = made.numpy().astype(np.float64)
-        check_finite({"descriptors": descriptors})
-        return descriptors
+        graph = graph_from_atoms(structure, member.spec, positions=False, inspect=self._check_distances)
+        found = member.potential.descriptors(graph.to(member.graph_device)).detach().cpu().double().numpy()
+        check_finite({"descriptors": found})
+        return found
 
     @own_modes()
     def rank_heads(self, atoms: Atoms) -> tuple[HeadFit, ...]:

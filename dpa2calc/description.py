@@ -39,6 +39,7 @@ def settings(
     """What a calculator was made with, as plain data for provenance; the defaults of options are left out."""
     first = members[0]
     found: dict[str, object] = {
+        "arch": "dpa2calc",
         "model": first.label,
         "head": first.head.name,
         "dtype": first.potential.precision,

@@ -16,7 +16,7 @@ MOST_FILES, MOST_LINES = 16, 350
 GROUND = {"errors", "heads", "version", "ambient", "progress", "files"}
 TRAINING = {f"training.{room}" for room in ("config", "data", "runs", "fit")}
 APPLICATIONS = ("md", "relaxation", "crystals", "defects", "molecules", "structure", "transport")
-APPLICATIONS += ("transitions", "maps")
+APPLICATIONS += ("transitions", "maps", "screening")
 # Room -> rooms that it may import, besides itself and the ground floor. A part of training or applications
 # is named with a dot. Verbs import what they need inside their functions, which is not looked at.
 ALLOWED: dict[str, set[str]] = {
@@ -59,6 +59,7 @@ ALLOWED: dict[str, set[str]] = {
     "applications.transport": {"applications.structure"},
     "applications.transitions": {"applications.md", "applications.relaxation"},
     "applications.maps": set(),
+    "applications.screening": {f"applications.{room}" for room in ("relaxation", "crystals", "molecules")},
     "applications": {f"applications.{room}" for room in APPLICATIONS},
 }
 CORE = {

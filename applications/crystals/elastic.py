@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from ase import Atoms, units
@@ -30,6 +30,9 @@ from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result
 
 from . import elastic_tensor
+
+if TYPE_CHECKING:
+    from pymatgen.analysis.elasticity import ElasticTensor
 
 _AVERAGED = {"bulk": "K", "shear": "G"}
 _MAX_STRESS = 0.1  # GPa left in the reference before its constants are doubtful (order of C times 1e-3)
@@ -88,6 +91,11 @@ class ElasticConstants(Result):
     def atoms(self) -> Atoms:
         """The unstrained crystal the constants belong to."""
         return structure_of(self)
+
+    def to_pymatgen(self) -> ElasticTensor:
+        """A `pymatgen.analysis.elasticity.ElasticTensor` in GPa; needs the extra `pymatgen`."""
+        library = require("pymatgen.analysis.elasticity", "ElasticConstants.to_pymatgen", "pymatgen")
+        return library.ElasticTensor.from_voigt(self.tensor)
 
     def summary(self) -> str:
         """Main numbers with units and errors."""

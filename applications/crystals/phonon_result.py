@@ -4,20 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from ase import Atoms
 
-from dpa2calc.applications.shared.structures import structure_of
+from dpa2calc.applications.shared.structures import require, structure_of
 from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result
+from dpa2calc.structures.given import in_form
 
 from . import phonopy_bridge as _phonopy
 
 if TYPE_CHECKING:
     from phonopy import Phonopy
+    from pymatgen.core import Structure
+    from pymatgen.phonon.bandstructure import PhononBandStructureSymmLine
+    from pymatgen.phonon.dos import PhononDos
+
+
+class PymatgenPhonons(NamedTuple):
+    """Phonons as pymatgen's objects: the primitive cell, bands along the path, density of states."""
+
+    structure: Structure
+    bands: PhononBandStructureSymmLine
+    dos: PhononDos
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +101,27 @@ class Phonons(Result):
     def to_phonopy(self) -> Phonopy:
         """A `phonopy.Phonopy` with these force constants, for the rest phonopy can do (Born charges, ...)."""
         return _phonopy.phonopy_object(self.atoms(), self.supercell_matrix, self.force_constants)
+
+    def to_pymatgen(self) -> PymatgenPhonons:
+        """Bands and density of states as pymatgen's objects, THz; needs the extra `pymatgen`."""
+        what = "Phonons.to_pymatgen"
+        lattice = require("pymatgen.core", what, "pymatgen").Lattice(self.cell)
+        bands = require("pymatgen.phonon.bandstructure", what, "pymatgen").PhononBandStructureSymmLine
+        dos = require("pymatgen.phonon.dos", what, "pymatgen").PhononDos
+        structure = in_form(self.atoms(), "Structure")
+        labels = {}
+        for distance, name in self.band_ticks:  # "U|K": the path ends at one point and resumes at the next
+            at = int(np.abs(self.band_distances - distance).argmin())
+            parts = name.replace("Γ", r"\Gamma").split("|")
+            labels |= {part: self.band_qpoints[at + k] for k, part in enumerate(parts)}
+        return PymatgenPhonons(
+            structure,
+            bands(
+                self.band_qpoints, self.band_frequencies.T, lattice.reciprocal_lattice,
+                labels_dict=labels, structure=structure,
+            ),
+            dos(self.dos_frequencies, self.dos),
+        )  # fmt: skip
 
     def frequencies(self, qpoints: npt.ArrayLike) -> np.ndarray:
         """Frequencies (n_q, 3n) in THz at q-points (n_q, 3) in fractions of the primitive reciprocal cell."""

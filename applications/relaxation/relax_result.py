@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from ase import Atoms, units
@@ -11,6 +12,10 @@ from ase.geometry import find_mic
 
 from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result
+from dpa2calc.structures.given import Form, in_form
+
+if TYPE_CHECKING:
+    from pymatgen.core import Molecule, Structure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +46,10 @@ class RelaxResult(Result):
     def atoms(self) -> Atoms:
         """The relaxed structure, without calculator and constraints."""
         return Atoms(self.numbers, positions=self.positions, cell=self.cell, pbc=self.pbc)
+
+    def structure(self) -> Atoms | Structure | Molecule:
+        """The relaxed structure in the form that was given: Atoms, or pymatgen's Structure or Molecule."""
+        return in_form(self.atoms(), cast(Form, self.provenance.get("given", "Atoms")))
 
     def largest_displacement(self) -> float:
         """How far the atom that moved most has moved, Å; motion with the cell does not count."""

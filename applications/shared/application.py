@@ -18,6 +18,7 @@ from dpa2calc.files.identity import calculator_identity, structure_identity
 from dpa2calc.files.lock import locked_files, working_in
 from dpa2calc.files.results import Result, provenance
 from dpa2calc.files.typed import Hint, argument
+from dpa2calc.structures.given import Form, as_atoms, form_of, in_form
 
 from .structures import check_symprec
 
@@ -41,14 +42,17 @@ def application_writing(*files: str) -> Callable[[Callable[P, R]], Callable[P, R
             # not at import: the annotations may name what comes later in a module
             hints = {n: hint for n, hint in typing.get_type_hints(function).items() if n not in several}
             found = {n: _checked(hints[n], v, n) for n, v in bound.arguments.items() if n in hints}
-            bound.arguments.update(found)
+            forms = {form_of(v) for n, v in found.items() if hints[n] is Atoms} - {"Atoms"}
+            form: Form = next(iter(forms), "Atoms")
+            bound.arguments.update({n: as_atoms(v) if hints[n] is Atoms else v for n, v in found.items()})
             if "symprec" in found:
                 check_symprec(found["symprec"])
             given = [bound.arguments[name] for name in files if bound.arguments.get(name) is not None]
             with working_in(bound.arguments.get("folder")), locked_files(*given):
                 _check_atoms(hints, bound.arguments, function.__name__)
                 result = function(*bound.args, **bound.kwargs)
-                return cast(R, _signed(result, {**defaults, **bound.arguments}, function.__name__))
+                signed = _signed(result, {**defaults, **bound.arguments}, function.__name__, form)
+                return cast(R, signed)
 
         return checked
 
@@ -67,14 +71,22 @@ def _check_atoms(hints: Mapping[str, object], arguments: Mapping[str, object], f
     for name, value in arguments.items():
         if hints.get(name) is Atoms and not isinstance(value, Atoms):
             raise StructureError(
-                f"{function} needs an ase.Atoms object as {name}, got {type(value).__name__}"
+                f"{function} needs an ase.Atoms object as {name}, got {type(value).__name__}; pymatgen's "
+                "Structure and Molecule will do too"
             )
 
 
-def _signed(found: object, arguments: Mapping[str, object], function: str) -> object:
-    """Results whose provenance names the function, its options, the structure and the calculator."""
+def _signed(found: object, arguments: Mapping[str, object], function: str, form: Form) -> object:
+    """Results whose provenance names the function, its options, the structure and the calculator.
+
+    Structures in place of a result come back in the form that was given.
+    """
+    if isinstance(found, Atoms):
+        return in_form(found, form)
+    if isinstance(found, tuple) and all(isinstance(item, Atoms) for item in found):
+        return tuple(in_form(item, form) for item in found)
     if isinstance(found, dict):
-        return {name: _signed(item, arguments, function) for name, item in found.items()}
+        return {name: _signed(item, arguments, function, form) for name, item in found.items()}
     if not isinstance(found, Result):
         return found
     atoms = arguments.get("atoms", arguments.get("initial"))
@@ -84,6 +96,8 @@ def _signed(found: object, arguments: Mapping[str, object], function: str) -> ob
     if isinstance(atoms, Atoms) and isinstance(calculator, BaseCalculator):
         identity = {"structure": structure_identity(atoms), "calculator": calculator_identity(calculator)}
         record["identity"] = identity
+    if form != "Atoms":
+        record["given"] = form
     return dataclasses.replace(found, provenance=record)
 
 

@@ -26,8 +26,8 @@ _MOST_CELLS = 1e6  # of a supercell
 JOULE_PER_M2 = 1e20 / units.J  # multiply a surface energy in eV/Å² by this to have J/m² (16.0218)
 
 
-def require(module: str, purpose: str) -> ModuleType:
-    """Import an optional library, or say how to install it.
+def require(module: str, purpose: str, extra: str = "applications") -> ModuleType:
+    """Import an optional library, or say how to install it: with an extra of this package.
 
     Raises:
         MissingDependencyError: the library is not installed.
@@ -37,8 +37,7 @@ def require(module: str, purpose: str) -> ModuleType:
     except ImportError as error:
         package = module.split(".")[0]
         raise MissingDependencyError(
-            f"{purpose} needs the library {package}, which is not installed: "
-            "pip install 'dpa2calc[applications]'"
+            f"{purpose} needs the library {package}, which is not installed: pip install 'dpa2calc[{extra}]'"
         ) from error
 
 

@@ -14,6 +14,7 @@ from ase import Atoms
 from dpa2calc.errors import DataError, MissingDependencyError
 from dpa2calc.files.structures import about_folder, iread_structures
 from dpa2calc.progress import progress_bar
+from dpa2calc.structures.given import as_atoms
 
 
 class Frames:
@@ -21,7 +22,7 @@ class Frames:
 
     Args:
         source: a file that ASE reads (also compressed: .xz, .gz, .bz2, .zst), one Atoms, a list of Atoms,
-            an iterator of Atoms, or another Frames.
+            an iterator of Atoms, or another Frames. pymatgen's structures are taken in place of Atoms.
         start, stop, step: which frames, as in a slice; negative values count from the end and need
             a file or a list.
 
@@ -44,6 +45,7 @@ class Frames:
     ) -> None:
         if step is not None and step < 1:
             raise DataError(f"step = {step}, but frames are read forwards; give step >= 1")
+        source = as_atoms(source)
         if isinstance(source, Frames) and start is stop is step is None:
             index, source = source.index, source.source
             start, stop, step = index.start, index.stop, index.step
@@ -93,7 +95,7 @@ class Frames:
         while True:
             try:
                 iterator = iterator or self._open()
-                atoms = next(iterator)
+                atoms = as_atoms(next(iterator))
             except StopIteration:
                 break
             except MissingDependencyError:

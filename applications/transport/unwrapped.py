@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from ase import Atoms
@@ -15,6 +15,11 @@ from dpa2calc.applications.shared.trajectory import Frames, TrajectoryLike, with
 from dpa2calc.applications.structure.pair_counts import indices_of
 from dpa2calc.errors import ConfigError, DataError, StructureError
 from dpa2calc.files.results import Result
+
+from .analyzer import diffusion_analyzer
+
+if TYPE_CHECKING:
+    from pymatgen.analysis.diffusion.analyzer import DiffusionAnalyzer
 
 Drift: TypeAlias = Literal["auto", "framework", "all", "none"]
 
@@ -80,6 +85,10 @@ class Paths(Result):
     def without_cell(self) -> bool:
         """Whether the coordinates were taken as unwrapped only because no direction is periodic."""
         return self.wrapped and not self.pbc.any()
+
+    def to_pymatgen(self, temperature: float, **options: Any) -> DiffusionAnalyzer:
+        """A `DiffusionAnalyzer` of pymatgen, see `analyzer.diffusion_analyzer`; temperature in K."""
+        return diffusion_analyzer(self, temperature, **options)
 
     def summary(self) -> str:
         length = np.linalg.norm(self.displacements[-1], axis=1)

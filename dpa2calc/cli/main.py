@@ -9,6 +9,8 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from dpa2calc.cli.arguments.application import each_structure
+from dpa2calc.cli.arguments.config_file import add_config_argument, with_config
 from dpa2calc.cli.shell import HelpFormatter, Parser, Speaker, readable_streams, run_verb
 from dpa2calc.version import __version__
 
@@ -41,6 +43,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "surface": ("solids.surface", "surface energy of a face, from slabs of several thicknesses"),
     "vacancy": ("solids.vacancy", "vacancy formation energy, from supercells of several sizes"),
     "neb": ("solids.neb", "minimum-energy path and barrier between two structures"),
+    "screen": ("solids.screen", "one task on many structures: resumable, in several processes"),
+    "serve": ("models.serve", "answer i-PI, or another program that speaks its protocol, on a socket"),
     "train": ("training.train", "train a model on one dataset or several (a head for each)"),
     "finetune": ("training.finetune", "carry a pre-trained model over to new data"),
     "distill": ("training.distill", "teach a small, fast student what a large model knows"),
@@ -66,6 +70,7 @@ def build_parser(verb: str | None) -> argparse.ArgumentParser:
             about = f"{line[0].upper()}{line[1:]}."
             own.description, own.epilog = getattr(module, "DESCRIPTION", about), module.EXAMPLE
             module.add_arguments(own)
+            add_config_argument(own)
             own.set_defaults(run=module.run, parser=own)
     return parser
 
@@ -84,11 +89,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             close = difflib.get_close_matches(verb, VERBS, n=1)
             hint = f"did you mean {close[0]}? " if close else ""
             parser.error(f"there is no verb {verb!r}; {hint}Verbs: {', '.join(VERBS)}")
-        args = parser.parse_args(arguments)
+        args = parser.parse_args(_with_config(arguments, parser))
         say.args, args.say = args, say
-        return int(args.run(args) or 0)
+        return each_structure(args)
 
     return run_verb(run, say)
+
+
+def _with_config(arguments: Sequence[str], parser: argparse.ArgumentParser) -> Sequence[str]:
+    """The arguments, with the options of the verb's --config as defaults."""
+    (verbs,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    place = next((i for i, word in enumerate(arguments) if word in verbs.choices), None)
+    if place is None:
+        return arguments
+    return [*arguments[: place + 1], *with_config(arguments[place + 1 :], verbs.choices[arguments[place]])]
 
 
 if __name__ == "__main__":

@@ -270,7 +270,7 @@ class Potential(nn.Module):
         rigidity = self.rigidity(head)
         if forces_std and rigidity is None:
             raise ConfigError(
-                f"there is no forces_std, as the uncertainty of head {self.config.heads[head].name!r} was never "
+                f"there is no forces_std: the uncertainty of head {self.config.heads[head].name!r} was never "
                 "measured; do it with `dpa2calc uncertainty MODEL --data ...`, or use a committee"
             )
         kept = create_graph or atomic_virial or forces_std

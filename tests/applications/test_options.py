@@ -52,7 +52,7 @@ def call(name, **options):
     needed = [p.name for p in inspect.signature(FUNCTIONS[name]).parameters.values() if p.default is p.empty]
     right = {}
     for option in needed:
-        for candidate in ("Ti", 1.0, [1.0], ["Ti"], None):
+        for candidate in ("Ti", 1.0, [1.0], ["Ti"], None, "evaluate"):
             with contextlib.suppress(ConfigError):
                 right[option] = typed(hints[option], candidate, option)
                 break

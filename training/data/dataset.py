@@ -26,6 +26,7 @@ from dpa2calc.labels.names import (
     stored_label,
     unread_labels,
 )
+from dpa2calc.structures.given import as_atoms
 from dpa2calc.structures.graph_spec import type_table
 
 from .frame import Frame, frame_from_atoms
@@ -59,12 +60,13 @@ class Dataset:
     ) -> Dataset:
         """Read one file or several, see `iread_atoms` for the formats; patterns such as `runs/*.xyz` too.
 
-        Atoms in place of files are taken as `from_atoms` does.
+        Atoms, or structures of pymatgen, in place of files are taken as `from_atoms` does.
 
         Raises:
             DataError: nothing to read, a damaged file (file and frame are named), or no frame has a label of
                 a name that was given.
         """
+        paths = as_atoms(paths)
         several = [paths] if isinstance(paths, (str, bytes, os.PathLike, Atoms)) else list(paths)
         if not several:
             raise DataError("no file was named; name at least one, or pass Atoms")
@@ -86,7 +88,8 @@ class Dataset:
         frames: list[Frame] = []
         unread: dict[str, tuple[str, ...]] = {}
         missing = keys.named()
-        for atoms, source in structures:
+        for given, source in structures:
+            atoms = as_atoms(given)
             frame = frame_from_atoms(atoms, keys=keys, source=source)
             missing = {kind: key for kind, key in missing.items() if stored_label(atoms, key) is None}
             unread |= unread_labels(atoms, keys, [kind for kind in frame.lacking if kind not in unread])
@@ -171,7 +174,7 @@ class Dataset:
 
 def _structures(several: Sequence[object], name: str) -> Iterator[tuple[Atoms, str]]:
     """Structures with their source, from files and Atoms."""
-    for number, item in enumerate(several):
+    for number, item in enumerate(map(as_atoms, several)):
         if isinstance(item, Atoms):
             yield item, f"{name}, frame {number}"
         elif isinstance(item, (str, bytes, os.PathLike)):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dpa2calc.errors import ConfigError, DPA2CalcError
 from dpa2calc.files.figures import save_figure
 
+from .as_json import add_json_argument, write_result
 from .output import choose_folder
 from .structures import add_calculator_arguments, add_structure_argument, make_calculator, read_structure
 
@@ -19,24 +22,54 @@ if TYPE_CHECKING:
 Group = argparse._ArgumentGroup
 
 
-def add_application_arguments(parser: argparse.ArgumentParser, title: str, out: str) -> tuple[Group, Group]:
-    """Add FILE, the calculator's options, --out and --no-progress.
+def add_application_arguments(
+    parser: argparse.ArgumentParser, title: str, out: str, *, several: bool = False
+) -> tuple[Group, Group]:
+    """Add FILE, the calculator's options, --out, --json and --no-progress.
 
     Args:
         title: of the application's own options.
         out: for the help, what --out is when left out; an empty text adds no --out.
+        several: more files may follow, which are done one after the other, see `each_structure`.
 
     Returns:
         the groups of the application's own options and of those on output.
     """
     add_structure_argument(parser)
+    if several:
+        parser.add_argument("more", nargs="*", metavar="FILE", help="further structures, each by itself")
     add_calculator_arguments(parser)
     own, output = parser.add_argument_group(title), parser.add_argument_group("output")
     if out:
         text = "folder for all files; finished work in it is not computed again"
         output.add_argument("--out", metavar="FOLDER", help=f"{text} (default: {out})")
+    add_json_argument(output)
     output.add_argument("--no-progress", action="store_true", help="no progress bar on stderr")
     return own, output
+
+
+def each_structure(args: argparse.Namespace) -> int:
+    """Run a verb on each of its structures; one that fails is reported, and the others are done.
+
+    Returns:
+        the highest exit code.
+
+    Raises:
+        ConfigError: several structures, and an option that names the file of one.
+    """
+    if not getattr(args, "more", ()):
+        return int(args.run(args) or 0)
+    for name in ("out", "json"):
+        if getattr(args, name) is not None:
+            raise ConfigError(f"--{name} names a file of one structure; with several, leave it out")
+    codes = []
+    for file in (args.structure, *args.more):
+        try:
+            codes.append(args.run(argparse.Namespace(**{**vars(args), "structure": file})) or 0)
+        except DPA2CalcError as error:
+            print(args.say(f"{file}: {error}"), file=sys.stderr)
+            codes.append(1)
+    return max(codes)
 
 
 def prepared_atoms(args: argparse.Namespace, verb: str, *details: str) -> Atoms:
@@ -62,6 +95,7 @@ def report(result: Result, args: argparse.Namespace, name: str) -> int:
     folder = Path(args.out)
     stored = result.save(folder / f"{name}.npz")
     figure = save_figure(folder / f"{name}.png", result.plot)
+    write_result(args, result)
     print(result.summary())
     print(f"result {stored}, figure {figure}")
     return 0

@@ -18,7 +18,9 @@ resumes.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
-    group, _ = add_application_arguments(parser, "elastic constants", "elastic/NAME, NAME from the input's")
+    group, _ = add_application_arguments(
+        parser, "elastic constants", "elastic/NAME, NAME from the input's", several=True
+    )
     group.add_argument("--strains", type=float, nargs="+", default=[0.005, 0.01], help="magnitudes")
     add_relax_argument(group, "fixed", "cell", default="cell", help="what moves before straining")
     text = "do not relax positions in strained cells"

@@ -17,7 +17,9 @@ The folder holds eos.npz (EquationOfState.load), eos.png, and work/ from which a
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
-    group, _ = add_application_arguments(parser, "equation of state", "eos/NAME, NAME from the input's")
+    group, _ = add_application_arguments(
+        parser, "equation of state", "eos/NAME, NAME from the input's", several=True
+    )
     add = group.add_argument
     add("--range", type=float, default=0.03, help="largest linear strain, both signs")
     add("--points", type=int, default=11, help="number of volumes")

@@ -22,7 +22,9 @@ itself), or convergence.npz/.png, or quasi_harmonic.npz/.png; and work/ from whi
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
-    group, _ = add_application_arguments(parser, "phonons", "phonons/NAME, NAME from the input's")
+    group, _ = add_application_arguments(
+        parser, "phonons", "phonons/NAME, NAME from the input's", several=True
+    )
     what = group.add_mutually_exclusive_group()
     what.add_argument("--convergence", action="store_true", help="vary supercell and displacement")
     what.add_argument("--quasi-harmonic", action="store_true", help="thermal expansion from several volumes")

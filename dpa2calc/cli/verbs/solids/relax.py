@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from dpa2calc.cli.arguments.application import add_application_arguments
+from dpa2calc.cli.arguments.as_json import write_result
 from dpa2calc.cli.arguments.freedom import add_words
 from dpa2calc.cli.arguments.output import check_files, structure_name
 from dpa2calc.cli.arguments.structures import make_calculator, read_structure
@@ -26,7 +27,7 @@ unless --overwrite is given.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
-    group, output = add_application_arguments(parser, "relaxation", "")
+    group, output = add_application_arguments(parser, "relaxation", "", several=True)
     add = group.add_argument
     add("--fmax", type=float, default=0.01, metavar="EV_PER_A", help="largest force left")
     allowed = ("positions", "volume", "axes", "shape", "cell")
@@ -75,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
     )
     write_structures(target, result.atoms())
     result.save(target.with_suffix(".relax.npz"))
+    write_result(args, result)
     figure = save_figure(target.with_suffix(".relax.png"), result.plot)
     print(result.summary())
     print(f"{'structure':18s} {target}")

@@ -1,0 +1,1 @@
+"""Many structures: one task on each, on any executor, with results on disk as they come."""

@@ -1,0 +1,77 @@
+"""`--config FILE`: a verb's options from a TOML file, under those of the command line."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from dpa2calc.errors import ConfigError
+from dpa2calc.files.options import read_toml
+from dpa2calc.files.typed import unknown_key
+
+
+def add_config_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --config, for the help; `with_config` takes it off the command line."""
+    parser.add_argument(
+        "--config", dest="options_file", metavar="FILE", help="TOML file of options, under those given here"
+    )
+
+
+def with_config(words: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
+    """The words after a verb without --config FILE, whose options become the defaults of the parser.
+
+    A key is an option's name without the dashes, or the name of a positional argument; a list gives several
+    values, and true sets an option that takes none. A verb that has a file of its own kind as its first
+    argument takes FILE as that.
+
+    Raises:
+        ConfigError: FILE is missing, no TOML, or has a key or a value that the verb does not take.
+    """
+    path, rest = _taken_off(words)
+    if path is None:
+        return rest
+    if any(action.dest == "config" and not action.option_strings for action in parser._actions):
+        return [path, *rest]
+    if not Path(path).is_file():
+        raise ConfigError(f"--config {path}: there is no such file; name a TOML file of options")
+    actions = {name.removeprefix("--"): a for a in parser._actions for name in a.option_strings or [a.dest]}
+    for key, value in read_toml(Path(path)).items():
+        action = actions.get(key.replace("_", "-"), actions.get(key))
+        if action is None or key in ("config", "help"):
+            known = [name for name in actions if not name.startswith("-") and name not in ("config", "help")]
+            raise ConfigError(f"{path}: {unknown_key(key, value, known)}")
+        try:
+            action.default = _value(action, value, parser)
+        except argparse.ArgumentError as error:
+            raise ConfigError(f"{path}: {error.message} ({key})") from error
+        if not action.option_strings and action.nargs is None:
+            action.nargs, action.required = "?", False
+    return rest
+
+
+def _value(action: argparse.Action, value: object, parser: argparse.ArgumentParser) -> object:
+    """What the command line would have made of it."""
+    if action.nargs == 0:
+        if not isinstance(value, bool):
+            raise argparse.ArgumentError(None, f"{value!r} is not allowed; allowed: true or false")
+        return value if isinstance(action, argparse.BooleanOptionalAction) else value == action.const
+    texts = [str(item) for item in (value if isinstance(value, list) else [value])]
+    if isinstance(value, (bool, dict)) or (action.nargs in (None, "?") and len(texts) != 1):
+        raise argparse.ArgumentError(None, f"{value!r} is not allowed")
+    return parser._get_values(action, texts)
+
+
+def _taken_off(words: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The file, and the words without it."""
+    file, rest, waiting = None, [], iter(words)
+    for word in waiting:
+        if word == "--config":
+            file = next(waiting, "")
+        elif word.startswith("--config="):
+            file = word.partition("=")[2]
+        else:
+            rest.append(word)
+    if file == "":
+        raise ConfigError("--config needs the name of a TOML file")
+    return file, rest

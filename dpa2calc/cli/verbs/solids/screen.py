@@ -1,0 +1,92 @@
+"""`dpa2calc screen`: one task on many structures, in one process or several."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from typing import TYPE_CHECKING
+
+from dpa2calc.cli.arguments.structures import add_calculator_arguments, make_calculator
+from dpa2calc.errors import ConfigError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+EXAMPLE = """\
+example: relax all structures of a kind with two processes
+  dpa2calc screen '*.cif' --task relax --option relax=cell --head mlearn-PBE --processes 2 --out relaxed.db
+
+The output (NAME.db, an ASE database, or NAME.jsonl, lines of JSON) grows as results come. The same command
+resumes, also after a kill; structures that fail are reported in one line each, passed over, and tried again
+by the next call. dpa2calc.applications.read_screening reads both formats.
+"""
+TASKS = ("evaluate", "relax", "eos", "elastic", "phonons", "vibrations")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
+    parser.add_argument("structures", nargs="+", metavar="FILE", help="files, folders or patterns; see ASE")
+    add_calculator_arguments(parser)
+    group = parser.add_argument_group("screening")
+    group.add_argument("--task", choices=TASKS, default="evaluate", help="what is done with each structure")
+    group.add_argument(
+        "--option", dest="options", action="append", default=[], metavar="NAME=VALUE",
+        help="an option of the application, such as fmax=0.02; may be given several times",
+    )  # fmt: skip
+    group.add_argument("--processes", type=int, default=1, help="each with one thread")
+    output = parser.add_argument_group("output")
+    output.add_argument("--out", dest="output", default="screening.db", metavar="FILE", help=".db or .jsonl")
+    output.add_argument("--no-progress", action="store_true", help="no progress bar on stderr")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the verb; 1 if no structure could be done."""
+    from dpa2calc.applications.screening.screen import screen
+
+    options = dict(_option(text) for text in args.options)
+    executor = _executor(args.processes)
+    try:
+        result = screen(
+            args.structures,
+            args.task,
+            output=args.output,
+            calculator=make_calculator(args),
+            executor=executor,
+            progress=not args.no_progress,
+            **options,
+        )
+    finally:
+        if executor is not None:
+            executor.shutdown(cancel_futures=True)
+    print(result.summary())
+    return 0 if result.n_done + result.n_earlier else 1
+
+
+def _option(text: str) -> tuple[str, object]:
+    """NAME=VALUE, the value as JSON has it; a word needs no quotes."""
+    name, equal, value = text.partition("=")
+    if not equal:
+        raise ConfigError(f"--option {text} is not understood; write NAME=VALUE, for example fmax=0.02")
+    try:
+        return name.strip().replace("-", "_"), json.loads(value)
+    except json.JSONDecodeError:
+        return name.strip().replace("-", "_"), value
+
+
+def _executor(processes: int) -> Executor | None:
+    if processes < 1:
+        raise ConfigError(f"processes is {processes}; it must be at least 1")
+    if processes == 1:
+        return None
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    # forked processes hang where the parent has used OpenMP
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(processes, mp_context=context, initializer=_one_thread)
+
+
+def _one_thread() -> None:
+    """Before torch is loaded in a process."""
+    os.environ["OMP_NUM_THREADS"] = "1"

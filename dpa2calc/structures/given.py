@@ -1,0 +1,66 @@
+"""Structures as a caller has them: `ase.Atoms`, or pymatgen's `Structure` and `Molecule`.
+
+Whatever takes a structure passes it through `as_atoms`, and what hands one back through `in_form`. Nothing
+else in the package asks which of them it was. pymatgen is never imported unless the caller has done so.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Literal, TypeAlias
+
+from ase import Atoms
+
+from dpa2calc.errors import MissingDependencyError, StructureError
+
+Form: TypeAlias = Literal["Atoms", "Structure", "Molecule"]
+
+
+def form_of(given: object) -> Form:
+    """Which kind of structure it is; "Atoms" for anything that is none of pymatgen's."""
+    library: Any = sys.modules.get("pymatgen.core.structure")  # not there: nobody can hold one
+    if library is None or not isinstance(given, library.SiteCollection):
+        return "Atoms"
+    return "Structure" if isinstance(given, library.IStructure) else "Molecule"
+
+
+def as_atoms(given: Any) -> Any:
+    """`ase.Atoms` of a pymatgen structure, with its `calc`, site properties and fixed sites; else the same.
+
+    What is no structure at all is handed on, for those who check it to say so.
+
+    Raises:
+        StructureError: a site that several elements share, or an element that ASE does not know.
+    """
+    if form_of(given) == "Atoms":
+        return given
+    from pymatgen.io.ase import AseAtomsAdaptor
+
+    try:
+        atoms: Atoms = AseAtomsAdaptor.get_atoms(given, msonable=False)
+    except (ValueError, KeyError) as error:
+        raise StructureError(
+            f"the {form_of(given)} {given.formula} cannot be evaluated ({error}); each site needs one "
+            "element: make an ordered structure of it first (OrderDisorderedStructureTransformation)"
+        ) from error
+    return atoms
+
+
+def in_form(atoms: Atoms, form: Form) -> Any:
+    """Atoms in the form in which they were given, with their calculator.
+
+    Raises:
+        MissingDependencyError: pymatgen is not installed (a result that was saved elsewhere).
+    """
+    if form == "Atoms":
+        return atoms
+    try:
+        from pymatgen.io.ase import AseAtomsAdaptor
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"a pymatgen {form} needs pymatgen, which is not installed: pip install 'dpa2calc[pymatgen]'"
+        ) from error
+    make = AseAtomsAdaptor.get_structure if form == "Structure" else AseAtomsAdaptor.get_molecule
+    made: Any = make(atoms.copy())
+    made.calc = atoms.calc
+    return made

@@ -1,0 +1,305 @@
+"""Screening: the same numbers as a loop, on any executor; bad structures; resuming, also after a kill."""
+
+import json
+import logging
+import multiprocessing
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.calculators.emt import EMT
+from ase.db import connect
+from ase.io import write
+
+from dpa2calc import DPA2Calculator
+from dpa2calc.applications import elastic_constants, read_screening, relax, screen
+from dpa2calc.applications.screening.tasks import run_remotely
+from dpa2calc.errors import ConfigError, DataError, StructureError
+
+METALS = ("Cu", "Ag", "Au", "Ni", "Pd", "Pt", "Al")
+
+
+def crystals(n=7):
+    """Rattled fcc cells of 4 atoms."""
+    made = []
+    for number in range(n):
+        atoms = bulk(METALS[number % len(METALS)], cubic=True)
+        atoms.rattle(0.05, seed=number)
+        made.append(atoms)
+    return made
+
+
+def by_name(path):
+    return {record["name"]: record for record in read_screening(path)}
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "db"])
+def test_evaluation_gives_the_numbers_of_a_loop(ending, tmp_path):
+    result = screen(
+        crystals(), "evaluate", calculator=EMT(), output=tmp_path / f"out.{ending}", progress=False
+    )
+    assert (result.n_done, result.n_failed, result.n_earlier) == (7, 0, 0)
+    records = by_name(result.output)
+    for number, atoms in enumerate(crystals()):
+        atoms.calc = EMT()
+        found = records[f"structure {number}"]
+        assert found["results"]["energy"] == pytest.approx(atoms.get_potential_energy(), abs=1e-12)
+        np.testing.assert_allclose(found["results"]["forces"], atoms.get_forces(), atol=1e-12)
+        np.testing.assert_array_equal(found["positions"], atoms.positions)
+
+
+def test_small_structures_are_evaluated_together_with_the_same_numbers(tmp_path):
+    calc = DPA2Calculator("student-water", dtype="float64")
+    frames = []
+    for seed in range(5):
+        frames.append(molecule("H2O"))
+        frames[-1].rattle(0.03, seed=seed)
+    frames[2].calc = None
+    result = screen(frames, "evaluate", calculator=calc, output=tmp_path / "out.jsonl", progress=False)
+    assert result.n_done == 5
+    for record, atoms in zip(result.records(), frames):
+        atoms.calc = calc
+        assert record["results"]["energy"] == pytest.approx(atoms.get_potential_energy(), abs=1e-10)
+        np.testing.assert_allclose(record["results"]["forces"], atoms.get_forces(), atol=1e-10)
+        assert "stress" not in record["results"]
+
+
+def test_relaxation_in_a_database_that_can_be_searched(tmp_path):
+    output = tmp_path / "relaxed.db"
+    screen(crystals(2), "relax", calculator=EMT(), output=output, progress=False, relax="cell")
+    atoms = crystals(1)[0]
+    atoms.calc = EMT()
+    ours = relax(atoms, relax="cell", progress=False)
+    row = connect(output).get("Cu=4")
+    assert row.status == "done" and row.converged
+    assert row.energy == pytest.approx(ours.energy, abs=1e-12)
+    np.testing.assert_allclose(row.toatoms().cell.array, ours.cell, atol=1e-12)
+
+
+def test_other_tasks_keep_the_main_numbers(tmp_path):
+    result = screen(
+        [bulk("Cu")], "elastic", calculator=EMT(), output=tmp_path / "c.db", progress=False, relax_ions=False
+    )
+    atoms = bulk("Cu")
+    atoms.calc = EMT()
+    ours = elastic_constants(atoms, relax_ions=False, progress=False)
+    (record,) = result.records()
+    np.testing.assert_allclose(record["results"]["tensor"], ours.tensor, atol=1e-9)
+    assert record["results"]["stable"] is True
+    nitrogen = relaxed("N2")
+    result = screen([nitrogen], "vibrations", calculator=EMT(), output=tmp_path / "v.jsonl", progress=False)
+    assert len(result.records()[0]["results"]["frequencies"]) == 1
+
+
+def relaxed(name):
+    atoms = molecule(name)
+    atoms.calc = EMT()
+    return relax(atoms, fmax=1e-4, progress=False).atoms()
+
+
+def test_bad_structures_are_reported_in_a_line_and_passed_over(tmp_path, caplog):
+    folder = tmp_path / "cifs"
+    folder.mkdir()
+    for number, atoms in enumerate(crystals(3)):
+        write(folder / f"{number}.cif", atoms)
+    (folder / "1.cif").write_text("this is no crystal")
+    write(folder / "3.cif", bulk("W"))  # EMT does not know it
+    with caplog.at_level(logging.WARNING):
+        result = screen(folder, "evaluate", calculator=EMT(), output=tmp_path / "out.jsonl", progress=False)
+    assert (result.n_done, result.n_failed) == (2, 2)
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 2 and not any("\n" in line for line in lines)
+    assert any("1.cif@0" in line for line in lines)
+    assert any("3.cif@0 (W)" in line and "EMT" in line for line in lines)
+    assert "2 done, 2 failed" in result.summary()
+    write(folder / "1.cif", crystals(2)[1])  # mended: only this one and the other failure are done again
+    again = screen(folder, "evaluate", calculator=EMT(), output=tmp_path / "out.jsonl", progress=False)
+    assert (again.n_done, again.n_failed, again.n_earlier) == (1, 1, 2)
+
+
+def test_sources_files_databases_patterns_and_duplicates(tmp_path):
+    write(tmp_path / "a.extxyz", crystals(3))
+    with connect(tmp_path / "b.db") as db:
+        for atoms in crystals(2):
+            db.write(atoms)
+    source = [tmp_path / "a.extxyz", tmp_path / "b.db", bulk("Cu"), bulk("Cu")]
+    result = screen(source, "evaluate", calculator=EMT(), output=tmp_path / "x.jsonl", progress=False)
+    assert result.n_done == 7
+    names = [record["name"] for record in result.records()]
+    assert names[-1] == "structure 3" and names[0].endswith("a.extxyz@0")
+    pattern = str(tmp_path / "*.extxyz")
+    assert screen(pattern, "evaluate", calculator=EMT(), output=tmp_path / "y.db", progress=False).n_done == 3
+    with pytest.raises(DataError, match="there is no structure file"):
+        screen("nothing.cif", "evaluate", calculator=EMT(), output=tmp_path / "z.db", progress=False)
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "db"])
+def test_a_process_pool_gives_the_same_results(ending, tmp_path):
+    here = screen(crystals(), "relax", calculator=EMT(), output=tmp_path / "one.jsonl", progress=False)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, mp_context=context) as pool:
+        there = screen(
+            crystals(),
+            "relax",
+            calculator=EMT(),
+            executor=pool,
+            output=tmp_path / f"two.{ending}",
+            progress=False,
+        )
+    assert by_name(there.output) == by_name(here.output)
+
+
+def test_threads_have_a_calculator_each(tmp_path):
+    with ThreadPoolExecutor(3) as pool:
+        result = screen(
+            crystals(14),
+            "evaluate",
+            calculator=EMT(),
+            executor=pool,
+            output=tmp_path / "t.jsonl",
+            progress=False,
+        )
+    alone = screen(crystals(14), "evaluate", calculator=EMT(), output=tmp_path / "o.jsonl", progress=False)
+    assert by_name(result.output) == by_name(alone.output)
+
+
+def test_a_dask_cluster_gives_the_same_results(tmp_path):
+    distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        with pytest.raises(ConfigError, match=r"client.get_executor\(\)"):
+            screen(crystals(), "relax", calculator=EMT(), executor=client, output=tmp_path / "d.jsonl")
+        there = screen(
+            crystals(), "relax", calculator=EMT(), executor=client.get_executor(),
+            output=tmp_path / "d.jsonl", progress=False,
+        )  # fmt: skip
+    here = screen(crystals(), "relax", calculator=EMT(), output=tmp_path / "h.jsonl", progress=False)
+    assert by_name(there.output) == by_name(here.output)
+
+
+_KILLED = """
+import sys, time
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from dpa2calc.applications import screen
+
+class Slow(EMT):
+    def calculate(self, *args, **kwargs):
+        time.sleep(0.05)
+        super().calculate(*args, **kwargs)
+
+Slow.__name__ = "EMT"  # the identity of the run that resumes
+frames = []
+for seed in range(60):
+    frames.append(bulk("Cu"))
+    frames[-1].rattle(0.05, seed=seed)
+screen(frames, "relax", calculator=Slow(), output=sys.argv[1], progress=False, max_steps=3)
+"""
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "db"])
+def test_a_killed_run_resumes_with_what_it_had(ending, tmp_path):
+    output = tmp_path / f"out.{ending}"
+    process = subprocess.Popen([sys.executable, "-c", _KILLED, str(output)], stderr=subprocess.DEVNULL)
+    try:
+        while process.poll() is None:
+            if output.exists() and len(_finished(output)) >= 2:
+                break
+            time.sleep(0.05)
+    finally:
+        process.kill()
+        process.wait()
+    if ending == "jsonl":
+        with open(output, "ab") as file:
+            file.write(b'{"key": "half a rec')
+    before = _finished(output)
+    frames = []
+    for seed in range(60):
+        frames.append(bulk("Cu"))
+        frames[-1].rattle(0.05, seed=seed)
+    result = screen(frames, "relax", calculator=EMT(), output=output, progress=False, max_steps=3)
+    assert result.n_earlier == len(before) >= 2
+    assert result.n_done == 60 - len(before)
+    whole = screen(
+        frames, "relax", calculator=EMT(), output=tmp_path / "whole.jsonl", progress=False, max_steps=3
+    )
+    assert by_name(output) == by_name(whole.output)
+
+
+def _finished(path):
+    try:
+        return read_screening(path)
+    except (DataError, ConfigError):  # not even begun
+        return []
+
+
+def test_another_task_calculator_or_option_is_refused(tmp_path):
+    output = tmp_path / "out.jsonl"
+    screen(crystals(1), "relax", calculator=EMT(), output=output, progress=False, fmax=0.05)
+    with pytest.raises(ConfigError, match=r"task: fmax \(0.05 -> 0.01\)"):
+        screen(crystals(1), "relax", calculator=EMT(), output=output, progress=False, fmax=0.01)
+    with pytest.raises(ConfigError, match="belongs to other work"):
+        screen(crystals(1), "evaluate", calculator=EMT(), output=output, progress=False)
+    (tmp_path / "other.jsonl").write_text(json.dumps({"mine": 1}) + "\n")
+    with pytest.raises(DataError, match="was not written by `screen`"):
+        screen(crystals(1), "relax", calculator=EMT(), output=tmp_path / "other.jsonl", progress=False)
+
+
+def test_wrong_words_are_refused_before_the_work(tmp_path):
+    output = tmp_path / "out.db"
+    with pytest.raises(ConfigError, match=r"unknown option f_max = 0.1; did you mean fmax\?"):
+        screen(crystals(1), "relax", calculator=EMT(), output=output, f_max=0.1)
+    with pytest.raises(ConfigError, match="the task 'evaluate' takes no options"):
+        screen(crystals(1), "evaluate", calculator=EMT(), output=output, fmax=0.1)
+    with pytest.raises(ConfigError, match="task = 'melt' is not allowed; allowed: evaluate, relax"):
+        screen(crystals(1), "melt", calculator=EMT(), output=output)
+    with pytest.raises(ConfigError, match=r"allowed: a name ending in .db or .jsonl"):
+        screen(crystals(1), "evaluate", calculator=EMT(), output=tmp_path / "out.csv")
+    with pytest.raises(StructureError, match="no calculator"):
+        screen(crystals(1), "evaluate", output=output)
+    with pytest.raises(DataError, match="structures cannot be a int"):
+        screen(5, "evaluate", calculator=EMT(), output=output, progress=False)
+
+
+class _Dies(EMT):
+    def calculate(self, *args, **kwargs):
+        import os
+
+        os._exit(1)
+
+
+def test_a_process_that_dies_is_named_with_the_way_to_resume(tmp_path):
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    with (
+        ProcessPoolExecutor(1, mp_context=context) as pool,
+        pytest.raises(ConfigError, match="call again with a new executor to resume"),
+    ):
+        screen(
+            crystals(2), "relax", calculator=_Dies(), executor=pool, output=tmp_path / "o.db", progress=False
+        )
+
+
+def test_jobs_carry_no_calculator(tmp_path, monkeypatch):
+    """Weights travel once a job as one packed text that a worker unpacks once, not with each structure."""
+    seen = []
+
+    class Pool(ThreadPoolExecutor):
+        def submit(self, function, payload, task, options, items):
+            seen.extend(item.atoms.calc for item in items)
+            return super().submit(function, payload, task, options, items)
+
+    frames = crystals(3)
+    for atoms in frames:
+        atoms.calc = EMT()
+    with Pool(1) as pool:
+        screen(frames, "evaluate", executor=pool, output=tmp_path / "o.jsonl", progress=False)
+    assert seen == [None] * 3
+    assert run_remotely.__module__.endswith("tasks")
+    assert all(isinstance(atoms.calc, EMT) for atoms in frames) and isinstance(frames[0], Atoms)

@@ -1,0 +1,28 @@
+"""Several files in one call: each done by itself, under a name of its own; a bad one stops nothing."""
+
+import pytest
+from ase.build import bulk
+from ase.io import write
+
+from dpa2calc.cli.main import main
+
+
+def test_each_structure_gets_its_own_results(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for metal in ("Cu", "Ag"):
+        write(f"{metal}.cif", bulk(metal))
+    write("W.cif", bulk("W"))  # EMT does not know it
+    words = ["--calculator", "emt", "--relax", "fixed", "--no-progress"]
+    assert main(["eos", "Cu.cif", "nothing.cif", "Ag.cif", *words]) == 1
+    found = capsys.readouterr()
+    assert "nothing.cif" in found.err and len(found.err.strip().splitlines()) == 1
+    assert all((tmp_path / "eos" / metal / "eos.npz").is_file() for metal in ("Cu", "Ag"))
+    assert found.out.count("bulk modulus") == 2
+
+
+@pytest.mark.parametrize("option", ["--out", "--json"])
+def test_a_name_for_one_result_is_refused(option, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write("Cu.cif", bulk("Cu"))
+    assert main(["relax", "Cu.cif", "Cu.cif", "--calculator", "emt", option, "x"]) == 1
+    assert f"{option} names a file of one structure" in capsys.readouterr().err
