@@ -109,7 +109,7 @@ class Phonons(Result):
         bands = require("pymatgen.phonon.bandstructure", what, "pymatgen").PhononBandStructureSymmLine
         dos = require("pymatgen.phonon.dos", what, "pymatgen").PhononDos
         structure = in_form(self.atoms(), "Structure")
-        labels = {}
+        labels: dict[str, np.ndarray] = {}
         for distance, name in self.band_ticks:  # "U|K": the path ends at one point and resumes at the next
             at = int(np.abs(self.band_distances - distance).argmin())
             parts = name.replace("Γ", r"\Gamma").split("|")
