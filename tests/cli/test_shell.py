@@ -127,7 +127,6 @@ def test_wrong_words_are_one_line(words, text, here, capsys):
 
 WRONG = [
     "eos none.cif",
-    "eos Cu.cif",
     "eos Cu.cif --head FOO",
     "eos Cu.cif --head SSE-PBE",
     "eos Cu.cif --head mlearn-PBE --points 3",

@@ -5,6 +5,7 @@ its own order; neighbours are matched here by where they are.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from torch import Tensor
 
 from dpa2calc.deepmd.read import read_deepmd
+from dpa2calc.kernels.inference.pair_blocks import BlockPairs
 from dpa2calc.model.descriptors.dpa2 import DPA2
 from dpa2calc.model.type_embedding import electron_configurations
 from dpa2calc.structures.graph_builder import graph_from_atoms
@@ -85,16 +88,37 @@ def compare(root: Path, name: str, *, mode: str) -> None:
         close(output.forces, golden["forces"], f"{at}: forces")
 
 
+def tables(context: Any) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Mask (n, k) of a layer's pairs, and what makes (n, k, ...) tables of their values.
+
+    Inference has the pairs of atoms with as many neighbours behind each other.
+    """
+    if not isinstance(context, BlockPairs):
+        return context.mask, lambda values: values
+    counts = context.count[:, 0].long()
+    k = int(counts.max())
+    taken = torch.arange(k) < counts[:, None]
+
+    def table(values: Tensor) -> Tensor:
+        out = values.new_zeros(len(counts), k, *values.shape[1:])
+        for block in context.cut.rows:
+            out[block.atoms, : block.width] = block.of(values)
+        return out
+
+    return taken, table
+
+
 def compare_layer(seen: dict[str, Any], golden: dict[str, np.ndarray], k: int, graph: Any, at: str) -> None:
     """g1 of every atom, and g2, h2 and switch of every pair, before and after one layer."""
     g1, g2, h2 = seen[f"layer{k}.out"]
     _, g2_in, h2_in, context = seen[f"layer{k}.in"][:4]
+    taken, of_pairs = tables(context)
     close(g1, golden[f"layer{k}.out.g1"], f"{at}: g1")
     lists, coordinates = golden[f"layer{k}.in.nlist"], golden["ext_coord"]
     mask = golden[f"layer{k}.in.nlist_mask"].astype(bool)
-    assert mask.sum() == int(context.mask.sum()), f"{at}: number of neighbours"
+    assert mask.sum() == int(taken.sum()), f"{at}: number of neighbours"
     for i in range(len(lists)):
-        ours = context.mask[i].nonzero()[:, 0]
+        ours = taken[i].nonzero()[:, 0]
         vectors = graph.vectors[i, ours].numpy()
         theirs = coordinates[lists[i, mask[i]]] - coordinates[i]
         if len(theirs) == 0:
@@ -109,7 +133,9 @@ def compare_layer(seen: dict[str, Any], golden: dict[str, np.ndarray], k: int, g
             (h2, "out.h2"),
             (context.switch, "in.sw"),
         ):
-            close(value[i, order], golden[f"layer{k}.{key}"][i, mask[i]], f"{at}: {key} of atom {i}")
+            close(
+                of_pairs(value)[i, order], golden[f"layer{k}.{key}"][i, mask[i]], f"{at}: {key} of atom {i}"
+            )
 
 
 @pytest.mark.parametrize("mode", ["inference", "training"])
