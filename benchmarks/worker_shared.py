@@ -53,9 +53,8 @@ def main():
 
         run = evaluations(DP(model=model), structures)
     else:
+        import dpa2calc  # before torch, so that its threads wait without spinning  # isort: skip
         import torch
-
-        import dpa2calc
 
         torch.set_num_threads(int(threads))
         if kind == "md":
