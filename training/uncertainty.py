@@ -187,7 +187,7 @@ def _observe(potential: Potential, head: int, data: Dataset) -> _Observed:
     def work(batch: Batch) -> Iterable[tuple[Tensor, Tensor, Tensor, float]]:
         graph = batch.graph
         with torch.no_grad():
-            energies, features = potential.features(graph, head)
+            ((energies, features),) = potential.features(graph, head)
         types, n = graph.types.to(features.device), graph.n_structures
         nets = types if n_nets > 1 else torch.zeros_like(types)
         structure = graph.structure.to(features.device)

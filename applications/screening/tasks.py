@@ -82,7 +82,7 @@ def run_remotely(
 
 @lru_cache(maxsize=32)
 def _unpacked(payload: bytes, thread: int) -> Any:
-    return pickle.loads(payload)
+    return pickle.loads(payload)  # the caller's own calculator, from its process; never bytes of a file
 
 
 def run(calculator: Any, task: Task, options: Mapping[str, Any], items: Sequence[Item]) -> list[Record]:

@@ -14,7 +14,6 @@ from dpa2calc.ambient import own_modes
 from dpa2calc.errors import ElementError
 from dpa2calc.files.results import ShownBySummary
 from dpa2calc.heads import heads_that_know
-from dpa2calc.model.fitting import EnergyHead
 from dpa2calc.model.potential import Potential
 from dpa2calc.structures.graph_builder import graph_from_atoms
 from dpa2calc.validation import RangeCheck, check_structure
@@ -77,33 +76,32 @@ def rank_heads(potential: Potential, atoms: Atoms) -> tuple[HeadFit, ...]:
     if not known:
         raise ElementError(_no_head(atoms, (head.elements for head in energies)))
     graph = graph_from_atoms(atoms, potential.config.graph_spec, positions=False)
-    device = potential.device
-    fits = []
+    fits, measured = [], []
     for place, head in enumerate(potential.config.heads):
         if head.name not in known:
             continue
-        rigidity, module = potential.rigidity(place), potential.heads[place]
-        fit = HeadFit(head=head.name, functional=head.functional, description=head.description)
-        if rigidity is None or head.fitting.numb_fparam or head.fitting.numb_aparam:
-            fits.append(fit)
-            continue
-        assert isinstance(module, EnergyHead)
-        with torch.no_grad():
-            _, features = potential.features(graph.to(device), place)
+        fits.append(HeadFit(head=head.name, functional=head.functional, description=head.description))
+        if potential.rigidity(place) is not None and not (
+            head.fitting.numb_fparam or head.fitting.numb_aparam
+        ):
+            measured.append((len(fits) - 1, place))
+    with torch.no_grad():  # the descriptor once for all heads
+        found = potential.features(graph.to(potential.device), *(place for _, place in measured))
+    for (number, place), (_, features) in zip(measured, found):
+        rigidity = potential.rigidity(place)
+        assert rigidity is not None
         types, structure = graph.types.to(features.device), graph.structure.to(features.device)
         limits = rigidity.limits[types].double().cpu().numpy()
         ratios = rigidity.of_atoms(features, types).double().cpu().numpy() / np.where(
             limits > 0, limits, np.inf
         )
-        fits.append(
-            dataclasses.replace(
-                fit,
-                beyond=float(ratios.max()),
-                atom=int(ratios.argmax()),
-                energy_std=float(rigidity.of_structures(features, types, structure, 1)[0]),
-                force_error=rigidity.facts.force_error,
-                typical_force=rigidity.facts.typical_force,
-            )
+        fits[number] = dataclasses.replace(
+            fits[number],
+            beyond=float(ratios.max()),
+            atom=int(ratios.argmax()),
+            energy_std=float(rigidity.of_structures(features, types, structure, 1)[0]),
+            force_error=rigidity.facts.force_error,
+            typical_force=rigidity.facts.typical_force,
         )
     return tuple(sorted(fits, key=lambda fit: np.inf if fit.beyond is None else fit.beyond))
 

@@ -185,33 +185,31 @@ class Potential(nn.Module):
     @own_modes(grad=False)
     def atomic_values(self, graph: Graph, head: int) -> Tensor:
         """What a head with a label says of each atom, (n_atoms,) float64, in the head's unit."""
-        representation, near = self._represented(graph)
-        values: Tensor = self.heads[head](
-            representation, near.types, near.structure, near.fparam, near.aparam
-        )
+        made, near = self._represented(graph)
+        values: Tensor = self.heads[head](made, near.types, near.structure, near.fparam, near.aparam)
         return values.to(graph.vectors)
 
     @own_modes(grad=False)
     def atomic_energies(self, graph: Graph, vectors: Tensor, head: int = 0) -> Tensor:
-        """Energy of each atom (n_atoms,), eV, float64.
-
-        Raises:
-            ConfigError: the head predicts something else.
-        """
-        return self._atomic(graph, vectors, head, features=False)[0]
+        """Energy of each atom (n_atoms,), eV, float64; ConfigError if the head predicts something else."""
+        return self._atomic(graph, vectors, head, features=False)[0][0]
 
     @own_modes(grad=False)
-    def features(self, graph: Graph, head: int = 0) -> tuple[Tensor, Tensor]:
-        """Energies (n_atoms,), and what they are linear functions of, the last hidden layer (n_atoms, m)."""
-        graph = graph.usable()
-        vectors = graph.vectors.to(self.dtype).to(next(self.parameters()).device)
-        energies, features = self._atomic(graph, vectors, head, features=True)
-        assert features is not None
-        return energies, features
+    def features(self, graph: Graph, *heads: int) -> list[tuple[Tensor, Tensor]]:
+        """By head: energies (n_atoms,), and what they are linear in, the last hidden layer (n_atoms, m)."""
+        vectors = graph.usable().vectors.to(self.dtype).to(self.device)
+        return self._atomic(graph.usable(), vectors, *heads, features=True)  # type: ignore[return-value]
 
     def _atomic(
-        self, graph: Graph, vectors: Tensor, head: int, *, features: bool
-    ) -> tuple[Tensor, Tensor | None]:
+        self, graph: Graph, vectors: Tensor, *heads: int, features: bool
+    ) -> list[tuple[Tensor, Tensor | None]]:
+        chosen = [self._energy_head(head) for head in heads]
+        near = self._beside_networks(graph, vectors)
+        hood = self.neighborhood(near, vectors)
+        made = self.descriptor(hood)
+        return [self._of_head(head, graph, near, hood, made, features) for head in chosen]
+
+    def _energy_head(self, head: int) -> EnergyHead:
         chosen = self.heads[head]
         if not isinstance(chosen, EnergyHead):
             config = self.config.heads[head]
@@ -219,9 +217,12 @@ class Potential(nn.Module):
                 f"head {config.name!r} predicts {config.label}, no energies, forces or stresses; choose a "
                 "head of energies for these"
             )
-        near = self._beside_networks(graph, vectors)
-        hood = self.neighborhood(near, vectors)
-        given = (self.descriptor(hood), near.types, near.structure, near.fparam, near.aparam)
+        return chosen
+
+    def _of_head(
+        self, chosen: EnergyHead, graph: Graph, near: Graph, hood: Neighborhood, made: Tensor, features: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        given = (made, near.types, near.structure, near.fparam, near.aparam)
         fitted, hidden = chosen.with_features(*given) if features else (chosen(*given), None)
         if self.bridging is not None:
             weight, table = self.bridging(hood)
@@ -252,8 +253,7 @@ class Potential(nn.Module):
         Args:
             head: position of the head in `config.heads`.
             create_graph: keep the graph, so that a loss on forces can be differentiated.
-            atomic_virial: also (n_atoms, 3, 3) virials; for message passing models this takes four
-                backward passes instead of one, and needs `graph.positions`.
+            atomic_virial: also (n_atoms, 3, 3); with message passing by four backward passes and positions.
             centers: only the energies of the first so many atoms, without atomic virials.
             forces_std: also deviations of forces, `rigidity.MEMBERS` more backward passes.
 
@@ -275,7 +275,7 @@ class Potential(nn.Module):
             )
         kept = create_graph or atomic_virial or forces_std
         with torch.enable_grad():
-            atomic, features = self._atomic(graph, vectors, head, features=rigidity is not None)
+            ((atomic, features),) = self._atomic(graph, vectors, head, features=rigidity is not None)
             atomic = atomic[:centers]
             pair_forces = gradient(atomic.sum(), vectors, create_graph=create_graph, retain_graph=kept)
         p = pair_forces.to(graph.vectors)  # dE/dd_ij, (n, k, 3), float64
