@@ -7,12 +7,12 @@ with `cutoff` and `cutoff_smooth` for `rcut` and `rcut_smth`.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from ase.data import atomic_numbers
 
-from dpa2calc.files.limits import MOST_CUTOFF, MOST_TYPES, MOST_WIDTH
+from dpa2calc.files.limits import MOST_CUTOFF, MOST_TYPES
 from dpa2calc.files.typed import build as from_dict
 from dpa2calc.files.typed import check_fields, to_dict
 from dpa2calc.structures.graph_spec import GraphSpec
@@ -27,7 +27,6 @@ from .base import (
     check,
     check_activation,
     check_pairs,
-    check_widths,
 )
 from .descriptors import (
     DeepPotSEConfig,
@@ -39,6 +38,7 @@ from .descriptors import (
     ShellConfig,
     ThreeBodyConfig,
 )
+from .heads import FittingConfig, HeadConfig
 
 __all__ = [
     "Activation",
@@ -70,32 +70,6 @@ NeighborRule = Literal["nearest", "all"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class FittingConfig:
-    """The energy fitting net (docs/maths.md 7)."""
-
-    neuron: tuple[int, ...] = (240, 240, 240)
-    activation: str = "tanh"
-    resnet_dt: bool = True
-    numb_fparam: int = 0
-    numb_aparam: int = 0
-    dim_case_embd: int = 0
-    default_fparam: tuple[float, ...] | None = None
-    exclude_types: tuple[int, ...] = ()
-    # vacuum removal: one entry per type, an energy (eV) or None; empty = not removed
-    atom_ener: tuple[float | None, ...] = ()
-
-    def __post_init__(self) -> None:
-        check_fields(self, "fitting")
-        check_widths("fitting.neuron", self.neuron)
-        for name in ("numb_fparam", "numb_aparam", "dim_case_embd"):
-            check(0 <= getattr(self, name) <= MOST_WIDTH, f"fitting.{name}", getattr(self, name), "0 or more")
-        default, n = self.default_fparam, self.numb_fparam
-        fits = default is None or len(default) == n
-        check(fits, "fitting.default_fparam", default, f"{n} numbers, as numb_fparam says")
-        check_activation("fitting.activation", self.activation)
-
-
-@dataclass(frozen=True, kw_only=True)
 class BridgingConfig:
     """Bridging to a tabulated pair potential at short distance (docs/maths.md 10); lengths in Å."""
 
@@ -114,42 +88,6 @@ class BridgingConfig:
         check(self.nsel > 0, "bridging.nsel", self.nsel, "a positive number of neighbours")
         check(self.n_intervals >= 0, "bridging.n_intervals", self.n_intervals, "0 or more")
         check(self.switch_min < self.switch_max, "bridging.switch_min", self.switch_min, "below switch_max")
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeadConfig:
-    """One head: its name, what is known of its training data, and its fitting net.
-
-    `elements` are those seen in training (empty: not known); `info` holds JSON-able extras such as
-    test errors, data sources and licences. Files leave out the `kind` of heads of energies. A subclass has a
-    `kind` and a `label`, the name of what it predicts of each atom, in `unit`, in data and results; `kinds`
-    holds all that can be read, and `dpa2calc.model.heads.register` adds one.
-    """
-
-    kinds: ClassVar[dict[str, type[HeadConfig]]] = {}
-    label: ClassVar[str] = ""  # "": energies with their derivatives
-    unit: ClassVar[str] = "eV"
-
-    kind: str = field(default="energy", metadata={"left_out": True})
-    name: str = "Default"
-    aliases: tuple[str, ...] = ()
-    description: str = ""
-    functional: str = ""
-    elements: tuple[str, ...] = ()
-    fitting: FittingConfig = field(default_factory=FittingConfig)
-    info: dict[str, Any] = field(default_factory=dict, hash=False)
-
-    def __post_init__(self) -> None:
-        check_fields(self, "head")
-        known = ", ".join(f"{kind} ({cls.__name__})" for kind, cls in HeadConfig.kinds.items())
-        check(HeadConfig.kinds.get(self.kind) is type(self), "head.kind", self.kind, known)
-
-    def n_arrays(self, n_nets: int) -> int:
-        """A lower bound of the number of arrays of weights, with so many nets of one kind."""
-        return (len(self.fitting.neuron) + 1) * n_nets
-
-
-HeadConfig.kinds["energy"] = HeadConfig
 
 
 @dataclass(frozen=True, kw_only=True)

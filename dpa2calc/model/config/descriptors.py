@@ -288,4 +288,10 @@ class DeepPotSEConfig(EnvironmentConfig):
 
 ShellConfig = RepinitConfig | ThreeBodyConfig | RepformerConfig | DPA1Config | DeepPotSEConfig
 
-DescriptorConfig.kinds.update({"dpa2": DPA2Config, "dpa1": DPA1Config, "deeppot_se": DeepPotSEConfig})
+DescriptorConfig.kinds.update(
+    {
+        "dpa2": DPA2Config,
+        "dpa1": DPA1Config,
+        "deeppot_se": DeepPotSEConfig,
+    }
+)
