@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -44,8 +45,9 @@ def grown(
 ) -> Potential:
     """A copy of a model with the heads that `sets` lack in it, and with the parts that a descriptor adds.
 
-    What its heads predict is unchanged. A new head starts as the one that is best on a few of its frames,
-    with energies of the elements fitted to them.
+    Forces of its heads are unchanged. A new head starts as the one that is best on a few of its frames. The
+    energies of its elements are fitted to its frames; so are those of any head with several sets, whose
+    compositions may say more than the one set that the model learned it from.
 
     Args:
         descriptor: the model's own with parts switched on that end in a residual factor, such as
@@ -64,14 +66,21 @@ def grown(
     _take_weights(potential, model, patterns)
     _require_equal(potential, model)
     if fresh:
-        data = TrainingData.of(fresh, config)
-        fit_energy_biases(potential, data)
+        new = TrainingData.of(fresh, config)
+        fit_energy_biases(potential, new)
         if fitting:
-            absorb_initial_energies(potential, data, seed=seed)
-        for head in () if fitting else sorted(set(data.heads.values())):
-            joint = Dataset(tuple(data.frames(head)), config.heads[head].name)
-            shift_energy_bias(potential, joint, head=head, frames=20, seed=seed)
+            absorb_initial_energies(potential, new, seed=seed)
+    if sets:
+        _fit_energies(potential, TrainingData.of(sets, config), len(known), seed)
     return potential
+
+
+def _fit_energies(potential: Potential, data: TrainingData, n_known: int, seed: int) -> None:
+    """Energies of the elements in new heads and in heads of several sets, on top of what the nets say."""
+    for head, n_sets in sorted(Counter(data.heads.values()).items()):
+        if n_sets > 1 or head >= n_known:
+            joint = Dataset(tuple(data.frames(head)), potential.config.heads[head].name)
+            shift_energy_bias(potential, joint, head=head, frames=40 * n_sets, seed=seed)
 
 
 def grown_model(

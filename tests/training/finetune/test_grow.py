@@ -7,12 +7,15 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from dpa2calc.errors import ConfigError
 from dpa2calc.model.config.presets import preset
 from dpa2calc.training.config.run_file import load_sets, read_run_file
 from dpa2calc.training.config.train import TrainConfig
+from dpa2calc.training.data.dataset import Dataset
 from dpa2calc.training.data.sets import TrainingSet
+from dpa2calc.training.energy_bias import shift_energy_bias
 from dpa2calc.training.finetune.grow import grown, grown_model
 from dpa2calc.training.fit.predict import predict_potential
 from dpa2calc.training.fit.run import pretrain
@@ -56,6 +59,30 @@ def test_a_larger_model_predicts_the_same_and_learns_with_its_new_parts(bare, lj
     result = pretrain(model, sets, config, output=tmp_path / "run", progress=False)
     factors = {n: p for n, p in result.potential.state_dict().items() if n.endswith("g2_residual.1")}
     assert factors and all(bool(torch.any(p != 0)) for p in factors.values())
+
+
+def test_another_set_of_a_head_tells_its_elements_apart(bare, lj_frames):
+    """One composition leaves the energies of two elements open; the second set of the head decides."""
+    levels = {"Ar": -10.0, "Ne": -70.0}
+
+    def of(n_neon):
+        frames = lj_frames(8)
+        for atoms in frames:
+            labels = {"forces": atoms.get_forces()}
+            atoms.symbols[:n_neon], atoms.symbols[n_neon:] = "Ne", "Ar"
+            labels["energy"] = sum(levels[symbol] for symbol in atoms.symbols)
+            atoms.calc = SinglePointCalculator(atoms, **labels)
+        return Dataset.from_atoms(frames)
+
+    one, two = of(2), of(1)
+    old = new_potential(dataclasses.replace(bare.config, type_map=("Ar", "Ne")), seed=3)
+    shift_energy_bias(old, one, head=0)
+    sets = {"A": TrainingSet(one), "other": TrainingSet(two, head="A")}
+    model = grown(old, sets)
+    labels = np.array([frame.energy for frame in two])
+    assert np.abs(predictions(old, two)[0] - labels).min() > 5.0
+    assert predictions(model, two)[0] == pytest.approx(labels, abs=0.5)
+    assert predictions(model, one)[1] == pytest.approx(predictions(old, one)[1], abs=1e-6)
 
 
 def test_a_file_grows_a_model(bare, lj_frames, tmp_path):
