@@ -105,7 +105,7 @@ def test_a_kind_that_nobody_registered_is_named():
     values = to_dict(MODEL)
     values["descriptor"]["kind"] = "angular"
     with pytest.raises(
-        ConfigError, match=r"descriptor.kind = 'angular' is not .* dpa2, dpa1, deeppot_se, .*radial, or what an"
+        ConfigError, match=r"descriptor.kind = 'angular' is not .* dpa2, .*radial, or what an"
     ):
         from_dict(ModelConfig, values)
     with pytest.raises(ConfigError, match=r"unknown option descriptor.n_radal = 3; did you mean .*n_radial"):
