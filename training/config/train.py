@@ -223,6 +223,10 @@ class FinetuneConfig(TrainConfig):
     steps: Annotated[int, "number of optimiser steps"] = 5000
     learning_rate: Annotated[float, "learning rate at the start"] = 5e-3
     warmup_steps: Annotated[int, "steps over which the learning rate rises (at most a fifth)"] = 100
+    energy_prefactor_start: Annotated[float, "weight of the energy loss at the start"] = 1.0
+    energy_prefactor_limit: Annotated[float, "weight of the energy loss as the learning rate reaches 0"] = (
+        20.0
+    )
     validate_every: Annotated[int, "steps between validations"] = 500
     start_head: Annotated[str, "a head's name, 'best' (least zero-shot error) or 'fresh'"] = "best"
     zero_shot_frames: Annotated[int, "frames for the choice of head and the bias fit"] = 100

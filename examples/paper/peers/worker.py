@@ -31,6 +31,7 @@ FORCE_WEIGHT, ENERGY_WEIGHT, LATE_ENERGY_WEIGHT, LATE = 100.0, 1.0, 1000.0, 0.75
 def main() -> None:
     """Do the job and write its record."""
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] = "1"  # e3nn's constants and the peers' checkpoints
     import torch
 
     torch.manual_seed(job["seed"])
