@@ -11,6 +11,7 @@ import argparse
 from typing import Any
 
 from dpa2calc import load_model
+from dpa2calc.labels.errors import percent
 from dpa2calc.model.config import HeadConfig, ModelConfig
 from dpa2calc.training import registered_sets
 
@@ -71,11 +72,12 @@ def print_errors(config: ModelConfig) -> None:
     """Errors by set, and their average with the weights of the training."""
     print("## Errors on the test frames\n")
     print(
-        "RMSE; energy in meV/atom, force in meV/Å, virial in meV/atom. Weights are those of the "
-        "collection; some stretches drew some sets more often.\n"
+        "RMSE (MAE); energy in meV/atom, force in meV/Å, virial in meV/atom. Shares are RMSE over the "
+        "standard deviation of the labels. Weights are those of the collection; some stretches drew some "
+        "sets more often.\n"
     )
-    print("| head | set | frames | energy | force | virial | weight |")
-    print("|---|---|---|---|---|---|---|")
+    print("| head | set | frames | energy | share | force | share | virial | weight |")
+    print("|---|---|---|---|---|---|---|---|---|")
     known, totals = registered_sets(), {"energy_rmse": 0.0, "force_rmse": 0.0}
     weight_sum = 0.0
     for head in config.heads:
@@ -86,12 +88,16 @@ def print_errors(config: ModelConfig) -> None:
                 totals[key] += weight * errors[key]
             virial = errors.get("virial_rmse")
             shown = "-" if virial is None else f"{virial:.1f}"
-            print(
-                f"| {head.name} | {name} | {errors['n_frames']} | {errors['energy_rmse']:.1f} "
-                f"| {errors['force_rmse']:.1f} | {shown} | {weight:g} |"
-            )
+            spreads = head.info.get("label_spread", {}).get(name, {})
+            cells = [
+                f"{errors[f'{kind}_rmse']:.1f} ({errors[f'{kind}_mae']:.1f}) | "
+                + percent(errors[f"{kind}_rmse"] / spreads[kind] if spreads.get(kind) else None)
+                for kind in ("energy", "force")
+            ]
+            row = (head.name, name, errors["n_frames"], *cells, shown, f"{weight:g}")
+            print(f"| {' | '.join(map(str, row))} |")
     means = {key: value / weight_sum for key, value in totals.items()}
-    print(f"| **weighted average** | | | {means['energy_rmse']:.1f} | {means['force_rmse']:.1f} | | |\n")
+    print(f"| **weighted average** | | | {means['energy_rmse']:.1f} | | {means['force_rmse']:.1f} | | | |\n")
     print(
         f"Virials of {', '.join(WRONG_STRESSES)} measure the labels: these contradict the energies "
         '(training.md, "Stresses that do not fit").\n'

@@ -21,7 +21,7 @@ from dpa2calc.files.figures import Axes, panels_for
 from dpa2calc.files.results import Result, from_plain, provenance
 from dpa2calc.files.typed import to_dict
 from dpa2calc.heads import resolve_head
-from dpa2calc.labels.errors import Differences, Errors, ErrorSums, Prediction
+from dpa2calc.labels.errors import Differences, Errors, ErrorSums, Prediction, percent
 from dpa2calc.model.potential import Potential
 from dpa2calc.progress import progress_bar
 from dpa2calc.store.load import load_model
@@ -66,7 +66,11 @@ class Evaluation(Result):
 
     def summary(self) -> str:
         """Errors of the whole set, the worst groups, forces by element, and frames that stand out."""
-        lines = [f"{self.name}: {self.errors}", *self.remarks()]
+        lines = [f"{self.name}: {self.errors}"]
+        if shares := self.shares():
+            parts = ", ".join(f"{quantity} {percent(share)}" for quantity, share in shares.items())
+            lines.append(f"RMSE as a share of the labels' spread: {parts}")
+        lines += self.remarks()
         if self.bias:
             shifts = ", ".join(f"{e} {b:+.4f} eV" for e, b in self.bias.items())
             lines.append(f"energy bias refitted: {shifts}")
@@ -79,6 +83,16 @@ class Evaluation(Result):
             )
             lines += [f"  {group or '(no group)'}: {found}" for group, found in ranked[:5]]
         return "\n".join(lines)
+
+    def spreads(self) -> dict[str, float]:
+        """Standard deviation of the labels: energy in meV/atom, force components in meV/Å."""
+        pairs = {"energy": self.energies, "force": self.forces}
+        return {name: 1e3 * float(values[:, 0].std()) for name, values in pairs.items() if len(values)}
+
+    def shares(self) -> dict[str, float]:
+        """RMSE of energies and forces over the spread of the labels; 1 is that of their mean."""
+        known = {name: (getattr(self.errors, f"{name}_rmse"), s) for name, s in self.spreads().items()}
+        return {name: rmse / s for name, (rmse, s) in known.items() if rmse is not None and s > 0}
 
     def remarks(self) -> list[str]:
         """What to look at in the labels: few frames with most of an error, shear in another order."""

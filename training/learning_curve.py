@@ -223,7 +223,8 @@ def fine_tuned(model: Potential | PathLike, config: FinetuneConfig, *, progress:
 
 
 def _options(config: TrainConfig) -> Part:
-    return {**options_part(to_dict(config)), "steps": config.steps}
+    length = {"minutes": config.minutes} if config.minutes else {"steps": config.steps}
+    return {**options_part(to_dict(config)), **length}
 
 
 @own_modes()

@@ -180,22 +180,39 @@ def weighted_average(
     return sum(w * v for w, v in pairs) / total if total else None
 
 
+def percent(share: float | None) -> str:
+    """A share in words, "-" where there is none."""
+    return "-" if share is None else f"{100 * share:.3g} %"
+
+
 @dataclass(frozen=True)
 class ErrorFigure:
-    """Mean absolute and root mean square error, bias (mean of prediction minus label), number of values."""
+    """Mean absolute and root mean square error, bias (mean of prediction minus label), number of values.
+
+    spread: standard deviation of the labels, where they were given.
+    """
 
     mae: float
     rmse: float
     bias: float
     count: int
+    spread: float | None = field(default=None, metadata={"left_out": True})
 
     @classmethod
-    def of(cls, *differences: np.ndarray) -> ErrorFigure | None:
+    def of(cls, differences: Sequence[np.ndarray], labels: Sequence[np.ndarray] = ()) -> ErrorFigure | None:
         """From prediction minus label, any shapes; None where there is not a number."""
-        d = np.concatenate([np.zeros(0), *map(np.ravel, differences)])
+        d, known = (np.concatenate([np.zeros(0), *map(np.ravel, a)]) for a in (differences, labels))
         if not d.size:
             return None
-        return cls(float(np.abs(d).mean()), float(np.sqrt((d**2).mean())), float(d.mean()), int(d.size))
+        spread = float(known.std()) if known.size else None
+        return cls(
+            float(np.abs(d).mean()), float(np.sqrt((d**2).mean())), float(d.mean()), int(d.size), spread
+        )
+
+    @property
+    def share(self) -> float | None:
+        """Root mean square error over the labels' spread; 1 is that of their mean as prediction."""
+        return self.rmse / self.spread if self.spread else None
 
 
 @dataclass(frozen=True)
@@ -214,8 +231,15 @@ class LabelErrors(ShownBySummary):
     stress: ErrorFigure | None = None
 
     @classmethod
-    def of(cls, differences: Sequence[Differences], volumes: Sequence[float]) -> LabelErrors | None:
-        """None where no structure has a label; volumes in Å^3."""
+    def of(
+        cls,
+        differences: Sequence[Differences],
+        volumes: Sequence[float],
+        labels: Sequence[Quantities] = (),
+    ) -> LabelErrors | None:
+        """None where no structure has a label; volumes in Å^3; labels by structure, for their spread."""
+        known = [1e3 * x.energy / d.n_atoms for x, d in zip(labels, differences) if x.energy is not None]
+        given = [np.array(known)], [1e3 * x.forces for x in labels if x.forces is not None]
         energies = 1e3 * np.concatenate([np.zeros(0), *(d.energy for d in differences)])
         stresses = [
             full_3x3_to_voigt_6_stress(-d.virial * (d.n_atoms / volume)) / GPa
@@ -224,10 +248,12 @@ class LabelErrors(ShownBySummary):
         ]
         errors = cls(
             n_structures=sum(any(a.size for a in (d.energy, d.forces, d.virial)) for d in differences),
-            energy=ErrorFigure.of(energies),
-            energy_shifted=ErrorFigure.of(energies - np.mean(energies)) if len(energies) > 1 else None,
-            forces=ErrorFigure.of(*(1e3 * d.forces for d in differences)),
-            stress=ErrorFigure.of(*stresses),
+            energy=ErrorFigure.of([energies], given[0]),
+            energy_shifted=(
+                ErrorFigure.of([energies - np.mean(energies)], given[0]) if len(energies) > 1 else None
+            ),
+            forces=ErrorFigure.of([1e3 * d.forces for d in differences], given[1]),
+            stress=ErrorFigure.of(stresses),
         )
         return errors if errors.n_structures else None
 
@@ -241,10 +267,11 @@ class LabelErrors(ShownBySummary):
         ]
         lines = [
             f"errors against the labels of {self.n_structures} structures",
-            f"{'':<28}{'RMSE':>10}{'MAE':>10}{'bias':>10}",
+            f"{'':<28}{'RMSE':>10}{'MAE':>10}{'bias':>10}{'of spread':>11}",
         ]
         lines += [
-            f"{name:<28}{f.rmse:10.3f}{f.mae:10.3f}{f.bias:10.3f} {unit} ({f.count} values)"
+            f"{name:<28}{f.rmse:10.3f}{f.mae:10.3f}{f.bias:10.3f}{percent(f.share):>11} {unit}"
+            f" ({f.count} values)"
             for name, unit, f in rows
             if f is not None
         ]

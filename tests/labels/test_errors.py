@@ -109,3 +109,23 @@ def test_scores_weigh_sets_and_leave_out_what_they_lack():
     assert validation_score({"a": errors(math.nan, 1.0)}, {"a": 1.0}) == math.inf
     assert weighted_average(found, {"a": 3.0, "b": 1.0}, "force_rmse") == pytest.approx(127 / 4)
     assert weighted_average(found, {"a": 3.0, "b": 1.0}, "energy_rmse") == 4.0
+
+
+def test_errors_as_a_share_of_the_labels_spread():
+    pairs = [pair(4, seed=s) for s in range(6)]
+    differences = [Differences.of(label, made, 4) for label, made in pairs]
+    found = LabelErrors.of(differences, [8.0] * 6, [label for label, _ in pairs])
+    forces = np.concatenate([label.forces.ravel() for label, _ in pairs])
+    missed = np.concatenate([(made.forces - label.forces).ravel() for label, made in pairs])
+    assert found.forces.share == pytest.approx(np.sqrt((missed**2).mean()) / forces.std(), rel=1e-12)
+    energies = np.array([label.energy for label, _ in pairs]) / 4
+    assert found.energy.spread == pytest.approx(1e3 * energies.std(), rel=1e-12)
+    # The mean of the labels as prediction has an error of their spread.
+    mean = [Prediction(4 * energies.mean(), None, None)] * 6
+    trivial = LabelErrors.of(
+        [Differences.of(label, made, 4) for (label, _), made in zip(pairs, mean)],
+        [8.0] * 6,
+        [p[0] for p in pairs],
+    )
+    assert trivial.energy.share == pytest.approx(1.0) and "100 %" in trivial.summary()
+    assert LabelErrors.of(differences, [8.0] * 6).energy.share is None

@@ -23,7 +23,7 @@ from dpa2calc.training.data.readers import PathLike
 
 from .model import changed_descriptor, trained_model
 from .sections import ModelSection, SetSection
-from .train import TrainConfig
+from .train import FEWEST_TO_CHOOSE, TrainConfig
 
 if TYPE_CHECKING:
     from dpa2calc.training.data.sets import TrainingSet
@@ -205,7 +205,7 @@ def load_sets(run: RunFile[TrainConfig]) -> tuple[dict[str, TrainingSet], dict[s
     from dpa2calc.training.data.sets import TrainingSet
 
     check_run(run)
-    training, test = {}, {}
+    parts = {}
     for name, section in run.sets.items():
         data, held = _train_and_test(name, section, run.root)
         data = _clean(name, section, data)
@@ -215,14 +215,36 @@ def load_sets(run: RunFile[TrainConfig]) -> tuple[dict[str, TrainingSet], dict[s
             held["validation"] = _read(section.validation, run.root, name, section, partial=True)
         for key, frames in held.items():
             check_frames(f"sets.{name}.{key}", frames)
-        if "validation" not in held and section.validation_fraction > 0 and len(data) >= 20:
-            share = 1.0 - section.validation_fraction
-            data, held["validation"] = data.split(share, seed=section.split_seed, by_group=section.by_group)
-        head = section.head or name
-        training[name] = TrainingSet(data, held.get("validation"), head=head, weight=section.weight)
-        if "test" in held:
-            test[name] = held["test"]
-    return training, test
+        parts[name] = data, held
+    _hold_out(run, parts)
+    training = {
+        name: TrainingSet(data, held.get("validation"), head=section.head or name, weight=section.weight)
+        for (name, section), (data, held) in zip(run.sets.items(), parts.values())
+    }
+    return training, {name: held["test"] for name, (_, held) in parts.items() if "test" in held}
+
+
+def _hold_out(run: RunFile[TrainConfig], parts: dict[str, tuple[Dataset, dict[str, Dataset]]]) -> None:
+    """Take validation frames from the sets that name none, unless there would be too few to choose by."""
+    shares = {
+        name: run.sets[name].validation_fraction
+        for name, (data, held) in parts.items()
+        if "validation" not in held and len(data) >= 20
+    }
+    named = sum(len(held["validation"]) for _, held in parts.values() if "validation" in held)
+    planned = named + sum(share * len(parts[name][0]) for name, share in shares.items())
+    if planned < FEWEST_TO_CHOOSE:
+        if any(shares.values()):
+            logger.info(
+                "all frames are trained on and the last weights kept: validation_fraction holds out %.0f, "
+                "and fewer than %d frames cannot say which weights are best", planned, FEWEST_TO_CHOOSE
+            )  # fmt: skip
+        return
+    for name, share in shares.items():
+        if share > 0:
+            (data, held), section = parts[name], run.sets[name]
+            rest, taken = data.split(1.0 - share, seed=section.split_seed, by_group=section.by_group)
+            parts[name] = rest, {**held, "validation": taken}
 
 
 def _clean(name: str, section: SetSection, data: Dataset) -> Dataset:

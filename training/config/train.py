@@ -14,6 +14,8 @@ from dpa2calc.model.config import check
 Optimizer = Literal["adam", "adamw", "soap"]
 ScheduleKind = Literal["exponential", "cosine", "constant"]
 Keep = Literal["best", "last"]
+Clock = Literal["wall", "cpu"]
+FEWEST_TO_CHOOSE = 10  # validation frames of a run; what fewer say of two sets of weights is chance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +26,12 @@ class TrainConfig:
     """
 
     steps: Annotated[int, "number of optimiser steps"] = 10_000
+    minutes: Annotated[
+        float, "length of the run in place of steps; the schedule ends with it (0 = by steps)"
+    ] = 0.0
+    clock: Annotated[Clock, "what minutes and time_limit count: wall time, or cpu time of all threads"] = (
+        "wall"
+    )
     batch_atoms: Annotated[int, "a batch holds frames of one set with at most this many atoms"] = 256
     batches_per_step: Annotated[int, "batches, each of a set drawn anew, averaged in one step"] = 1
     optimizer: Annotated[Optimizer, "soap, adam or adamw"] = "soap"
@@ -53,7 +61,9 @@ class TrainConfig:
     validate_every: Annotated[int, "steps between validations"] = 2000
     validation_frames: Annotated[int, "at most this many frames of each validation set are used"] = 200
     early_stopping: Annotated[int, "stop after this many validations without a better one (0 = never)"] = 0
-    keep: Annotated[Keep, "weights of model.safetensors: best by validation, or last"] = "best"
+    keep: Annotated[
+        Keep, "weights of model.safetensors: best by validation (last if by fewer than 10 frames), or last"
+    ] = "best"
     checkpoint_every: Annotated[int, "steps between checkpoints"] = 1000
     time_limit: Annotated[float, "stop after this many seconds, ready to resume later (0 = no limit)"] = 0.0
     log_every: Annotated[int, "steps between lines of the log"] = 100
@@ -84,7 +94,7 @@ class TrainConfig:
         at_least(self, 1, "steps", "batch_atoms", "batches_per_step", "validate_every", "validation_frames")
         at_least(self, 1, "checkpoint_every", "log_every", "statistics_frames", "prefetch", "decay_steps")
         at_least(self, 0, "early_stopping", "final_bias_frames", "shared_steps", "seed", "neighbor_cache_mb")
-        at_least(self, 0, "warmup_steps")
+        at_least(self, 0, "warmup_steps", "minutes")
         for name in ("huber_delta", "gradient_clip", "gradient_clip_relative", "gradient_clip_batch"):
             value = getattr(self, name)
             check(value is None or value > 0, name, value, "above 0, or left out")
@@ -116,8 +126,11 @@ class TrainConfig:
             return f"cuda:{int(rank) % torch.cuda.device_count()}"
         return chosen
 
-    def rate_fraction(self, step: int) -> float:
+    def rate_fraction(self, step: int, progress: float | None = None) -> float:
         """Learning rate over its start value at a step counted from 0, without the warm-up.
+
+        Args:
+            progress: share of `minutes` that is over, in place of the share of steps.
 
         exponential, as deepmd-kit computes it: rate^(floor(step / decay_steps)) with
         rate = (stop / start)^(decay_steps / steps); steps are those after the warm-up. decay_steps 1 lowers
@@ -129,17 +142,23 @@ class TrainConfig:
         total = self.steps - self._warmup
         done = min(max(step - self._warmup, 0), total)
         low = self.learning_rate_stop / self.learning_rate
+        share = done / total if progress is None else progress
         if self.schedule == "cosine":
-            return low + (1.0 - low) * 0.5 * (1.0 + math.cos(math.pi * done / total))
+            return low + (1.0 - low) * 0.5 * (1.0 + math.cos(math.pi * share))
+        if progress is not None:
+            return max(low**share, low)
         interval = self.decay_steps
         if interval >= total:  # no fall would come; deepmd-kit replaces it in the same way
             interval = 100 if total // 10 > 100 else total // 100 + 1
         return max(low ** (done // interval * interval / total), low)
 
-    def learning_rate_at(self, step: int) -> float:
-        """Learning rate of a step counted from 0, with a linear warm-up over at most a fifth of all steps."""
-        warm = min((step + 1) / self._warmup, 1.0) if self._warmup else 1.0
-        return self.learning_rate * self.rate_fraction(step) * warm
+    def learning_rate_at(self, step: int, progress: float | None = None) -> float:
+        """Learning rate of a step counted from 0, with a linear warm-up over at most a fifth of the run."""
+        if progress is None:
+            warm = min((step + 1) / self._warmup, 1.0) if self._warmup else 1.0
+        else:
+            warm = min(max((step + 1) / max(self.warmup_steps, 1), 5.0 * progress), 1.0)
+        return self.learning_rate * self.rate_fraction(step, progress) * warm
 
     @property
     def _warmup(self) -> int:
@@ -166,7 +185,12 @@ class TrainConfig:
     def shared_start(self) -> TrainConfig:
         """The options of the `shared_steps` before the run itself: constant learning rate."""
         return dataclasses.replace(
-            self, steps=self.shared_steps, schedule="constant", shared_steps=0, final_bias_frames=0
+            self,
+            steps=self.shared_steps,
+            minutes=0.0,
+            schedule="constant",
+            shared_steps=0,
+            final_bias_frames=0,
         )
 
     @classmethod
@@ -199,6 +223,10 @@ class FinetuneConfig(TrainConfig):
     steps: Annotated[int, "number of optimiser steps"] = 5000
     learning_rate: Annotated[float, "learning rate at the start"] = 5e-3
     warmup_steps: Annotated[int, "steps over which the learning rate rises (at most a fifth)"] = 100
+    energy_prefactor_start: Annotated[float, "weight of the energy loss at the start"] = 1.0
+    energy_prefactor_limit: Annotated[float, "weight of the energy loss as the learning rate reaches 0"] = (
+        20.0
+    )
     validate_every: Annotated[int, "steps between validations"] = 500
     start_head: Annotated[str, "a head's name, 'best' (least zero-shot error) or 'fresh'"] = "best"
     zero_shot_frames: Annotated[int, "frames for the choice of head and the bias fit"] = 100

@@ -17,6 +17,7 @@ import torch
 from ase.data import atomic_numbers
 
 from dpa2calc.errors import ConfigError
+from dpa2calc.files.atomic import write_json, writing
 from dpa2calc.files.typed import build
 from dpa2calc.model.config import DescriptorConfig, FittingConfig, ModelConfig, to_dict
 from dpa2calc.model.potential import Potential
@@ -25,13 +26,17 @@ from dpa2calc.training.config.run_file import RunFile
 from dpa2calc.training.config.sections import ModelSection
 from dpa2calc.training.config.train import TrainConfig
 from dpa2calc.training.data.dataset import Dataset, Frame
+from dpa2calc.training.data.readers.frame_file import read_json
 from dpa2calc.training.data.sets import TrainingData, TrainingSet, model_for
 from dpa2calc.training.energy_bias import absorb_initial_energies, fit_energy_biases, shift_energy_bias
 from dpa2calc.training.fit.predict import predict_potential
+from dpa2calc.training.fit.resume import STATE_FILE
 from dpa2calc.training.fit.setup import new_potential
+from dpa2calc.training.runs.processes import ALONE, Processes
 
 from .finetune import rank_heads
 
+PATTERNS_FILE = "copied_heads.json"  # in a run's folder: the head that each new one began as
 _FACTOR = re.compile(r"\.[gh][12]_residual\.\d+$")
 
 
@@ -41,29 +46,32 @@ def grown(
     *,
     descriptor: DescriptorConfig | None = None,
     fitting: FittingConfig | None = None,
+    patterns: Mapping[str, str] | None = None,
     seed: int = 1,
 ) -> Potential:
     """A copy of a model with the heads that `sets` lack in it, and with the parts that a descriptor adds.
 
-    Forces of its heads are unchanged. A new head starts as the one that is best on a few of its frames. The
-    energies of its elements are fitted to its frames; so are those of any head with several sets, whose
-    compositions may say more than the one set that the model learned it from.
+    Forces of its heads are unchanged. A new head starts as a copy, with energies of the elements fitted to a
+    few of its frames; so are those of any head with several sets, whose compositions may say more than the
+    one set that the model learned it from.
 
     Args:
         descriptor: the model's own with parts switched on that end in a residual factor, such as
             `update_g2_has_attn` of a repformer with `update_style = "res_residual"`, or with more layers.
         fitting: of fresh fitting nets for the new heads, in place of copies.
+        patterns: the head to copy for each new one; if not given the one that is best on a few of its frames.
 
     Raises:
         ConfigError: a part of another shape, or one that would change the predictions.
     """
-    known = {head.name for head in model.config.heads}
-    fresh = {name: item for name, item in sets.items() if (item.head or name) not in known}
-    patterns = {} if fitting else _best_heads(model, fresh, seed)
-    config = _larger(model.config, fresh, descriptor or model.config.descriptor, fitting, patterns)
+    fresh = _fresh(model, sets)
+    named = {} if fitting else best_heads(model, sets, seed=seed) if patterns is None else patterns
+    names = [head.name for head in model.config.heads]
+    places = {new: names.index(old) for new, old in named.items()}
+    config = _larger(model.config, fresh, descriptor or model.config.descriptor, fitting, places)
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
     potential = new_potential(config, seed=seed, dtype=dtype)
-    _take_weights(potential, model, patterns)
+    _take_weights(potential, model, places)
     _require_equal(potential, model)
     if fresh:
         new = TrainingData.of(fresh, config)
@@ -71,7 +79,7 @@ def grown(
         if fitting:
             absorb_initial_energies(potential, new, seed=seed)
     if sets:
-        _fit_energies(potential, TrainingData.of(sets, config), len(known), seed)
+        _fit_energies(potential, TrainingData.of(sets, config), len(names), seed)
     return potential
 
 
@@ -84,9 +92,15 @@ def _fit_energies(potential: Potential, data: TrainingData, n_known: int, seed: 
 
 
 def grown_model(
-    section: ModelSection, run: RunFile[TrainConfig], sets: Mapping[str, TrainingSet]
+    section: ModelSection,
+    run: RunFile[TrainConfig],
+    sets: Mapping[str, TrainingSet],
+    *,
+    processes: Processes = ALONE,
 ) -> Potential:
     """The model of a file's `[model]` with `start`: larger by what the section adds, a head for each set.
+
+    Which heads the new ones copy is kept in the run's folder, so that resuming need not rank them again.
 
     Raises:
         ConfigError: see `grown`; or there is no such model, or an unknown part of a descriptor.
@@ -95,18 +109,43 @@ def grown_model(
     old, own = model.config.descriptor, section.fitting
     descriptor = build(type(old), merged(to_dict(old), section.descriptor, ""))
     fitting = build(FittingConfig, {**to_dict(FittingConfig()), **own}) if own else None
-    potential = grown(model, sets, descriptor=descriptor, fitting=fitting, seed=run.config.seed)
+    patterns = None if fitting else _kept_patterns(model, run, sets, processes)
+    potential = grown(
+        model, sets, descriptor=descriptor, fitting=fitting, patterns=patterns, seed=run.config.seed
+    )
     potential.config = with_cards(potential.config, run)
     return potential
 
 
-def _best_heads(model: Potential, fresh: Mapping[str, TrainingSet], seed: int) -> dict[str, int]:
-    """For each new head the place of the old one that does best on a few frames of its first set."""
-    names = [head.name for head in model.config.heads]
+def best_heads(model: Potential, sets: Mapping[str, TrainingSet], *, seed: int = 1) -> dict[str, str]:
+    """For each head that a model lacks the one of its own that does best on a few frames of the first set."""
     return {
-        item.head or name: names.index(rank_heads(model, item.train, frames=6, seed=seed)[0].head)
-        for name, item in reversed(list(fresh.items()))
+        item.head or name: rank_heads(model, item.train, frames=6, seed=seed)[0].head
+        for name, item in reversed(list(_fresh(model, sets).items()))
     }
+
+
+def _fresh(model: Potential, sets: Mapping[str, TrainingSet]) -> dict[str, TrainingSet]:
+    known = {head.name for head in model.config.heads}
+    return {name: item for name, item in sets.items() if (item.head or name) not in known}
+
+
+def _kept_patterns(
+    model: Potential, run: RunFile[TrainConfig], sets: Mapping[str, TrainingSet], processes: Processes
+) -> dict[str, str]:
+    """Those of a run that has begun, else the best heads, which are then kept."""
+    path, own = run.output / PATTERNS_FILE, {head.name for head in model.config.heads}
+    needed = {item.head or name for name, item in _fresh(model, sets).items()}
+    if path.exists() and (run.output / STATE_FILE).exists():
+        kept = read_json(path)
+        if isinstance(kept, dict) and set(kept) == needed and own.issuperset(kept.values()):
+            return kept
+    found = best_heads(model, sets, seed=run.config.seed)
+    if processes.first:
+        with writing(run.output):
+            run.output.mkdir(parents=True, exist_ok=True)
+        write_json(path, found)
+    return found
 
 
 def _larger(

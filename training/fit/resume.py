@@ -37,6 +37,7 @@ def save_state(run: Trainer) -> None:
     header = {
         "version": STATE_VERSION,
         "step": run.step,
+        "seconds": run.pace.seconds,
         "optimizer_steps": run.optimizer.steps,
         "sampler": run.sampler_state,
         "best_score": run.best_score,
@@ -80,7 +81,7 @@ def load_state(run: Trainer) -> None:
         if isinstance(error, ConfigError):
             raise
         raise damaged(path, f"its header is not whole ({error!r})") from error
-    if step > run.config.steps:
+    if step > run.config.steps and not run.config.minutes:
         raise ConfigError(
             f"{run.output} holds a run of {step} steps, more than steps = {run.config.steps}; give at least "
             f"{step}, or choose another output"
@@ -107,6 +108,7 @@ def _put_back(run: Trainer, tensors: dict[str, Tensor], header: Header) -> None:
     run.optimizer.load(tensors, steps)
     run.sampler.load_state(header["sampler"])
     run.sampler_state = run.sampler.state()
+    run.pace.seconds = number(header, "seconds") or 0.0
     run.best_score, run.since_best = number(header, "best_score"), count(header, "since_best")
     run.clipper.mean_norm = number(header, "mean_norm") or 0.0
     run.batch_clipper.mean_log = number(header, "batch_mean_log")

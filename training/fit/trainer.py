@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shutil
-import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +19,7 @@ from dpa2calc.labels.errors import validation_score
 from dpa2calc.model.potential import Potential
 from dpa2calc.progress import progress_bar
 from dpa2calc.store.checkpoint import save_checkpoint
-from dpa2calc.training.config.train import TrainConfig
+from dpa2calc.training.config.train import FEWEST_TO_CHOOSE, TrainConfig
 from dpa2calc.training.data.dataset import spread_frames
 from dpa2calc.training.data.sets import TrainingData
 from dpa2calc.training.energy_bias import refit_energy_biases
@@ -35,6 +34,7 @@ from .loader import Batch, Budget, GraphStore, make_batch
 from .lora import merged
 from .loss import LossTerms, energy_force_loss, own_loss
 from .optimizers.optimizer import BatchClipper, Clipper, WeightAverage, make_optimizer
+from .pace import Pace
 from .predict import potential_errors
 from .prefetch import Prefetcher
 from .resume import STATE_FILE, load_state, require_room, save_state
@@ -50,10 +50,10 @@ class Trainer:
 
     Files: `log.jsonl`, `last.safetensors` and `best.safetensors` (potentials, averaged weights when there
     is an average), `state.safetensors` (to resume), and at the end `model.safetensors`: the best by
-    validation, or the last. Without validation frames the best are the last. The potential's statistics and
-    biases must be set before the first run (`measure_environment`, `fit_energy_biases`); a resumed run takes
-    all from its state. `trainable` names the weights to train (all when left out); `start` says what the
-    weights are at the beginning (see `start_part`).
+    validation, or the last. With fewer than ten validation frames the best are the last. The potential's
+    statistics and biases must be set before the first run (`measure_environment`, `fit_energy_biases`); a
+    resumed run takes all from its state. `trainable` names the weights to train (all when left out); `start`
+    says what the weights are at the beginning (see `start_part`).
     """
 
     @own_modes()
@@ -84,6 +84,8 @@ class Trainer:
             for name, s in data.sets.items()
         ]
         self.validation = self._validation_stores(budget)
+        held_out = sum(len(store) for _, store in self.validation.values())
+        self.chooses = held_out >= FEWEST_TO_CHOOSE
         self.sampler = Sampler(
             self.tasks,
             batch_atoms=config.batch_atoms,
@@ -99,6 +101,7 @@ class Trainer:
         self.average = WeightAverage(self.parameters, config.ema_decay)
         self.clipper = Clipper(config.gradient_clip, config.gradient_clip_relative)
         self.batch_clipper = BatchClipper(config.gradient_clip_batch)
+        self.pace = Pace(config)
         self.step, self.since_best = 0, 0
         self.best_score: float | None = None
         self.sampler_state = self.sampler.state()
@@ -134,6 +137,7 @@ class Trainer:
             self.output.mkdir(parents=True, exist_ok=True)
         if (self.output / STATE_FILE).exists():
             load_state(self)
+        self.pace.start()
         log = None
         if self.processes.first:
             require_room(self)
@@ -142,11 +146,9 @@ class Trainer:
             )
         if self.step == 0:
             self._validate(log)
-        end = self.step if self._stalled else self.config.steps
-        batches: Prefetcher[Made] = Prefetcher(
-            self._make_batches, range(self.step, end), ahead=self.config.prefetch
-        )
-        shown, total = self.progress and self.processes.first, self.config.steps
+        coming = range(0) if self._stalled else self.pace.coming(self.step)
+        batches: Prefetcher[Made] = Prefetcher(self._make_batches, coming, ahead=self.config.prefetch)
+        shown, total = self.progress and self.processes.first, self.pace.steps
         bar = progress_bar(total=total, initial=self.step, unit="step", shown=shown, dynamic_ncols=True)
         with self.interrupt.caught(), self._in_training(), bar:
             stopped = self._loop(batches, log, bar)
@@ -170,16 +172,15 @@ class Trainer:
         """Steps until the end or a reason to stop: "", "interrupt", "time" or "early"."""
         c = self.config
         names = [task.name for task in self.tasks]
-        interval, reason, started = Interval(names), "", time.monotonic()
+        interval, reason = Interval(names), ""
         for step, (made, sampler_state) in batches:
-            timed_out = c.time_limit > 0 and time.monotonic() - started > c.time_limit
-            interrupted, late = self._one_step(step, made, interval, timed_out)
+            rate = self.pace.rate(step)
+            interrupted, late = self._one_step(step, made, interval, rate)
             self.step, self.sampler_state = step + 1, sampler_state
             bar.update(1)
-            last = self.step == c.steps
+            last = self.pace.complete(self.step)
             reason = "interrupt" if interrupted else "time" if late and not last else ""
             if self.step % c.log_every == 0 or last:
-                rate = c.learning_rate_at(step)
                 record = interval.record(self.step, rate, batches.waited, self.processes)
                 if log is not None:
                     log.write(record)
@@ -202,7 +203,7 @@ class Trainer:
                 self._leave_model()
             if self.step % c.checkpoint_every == 0 or last or reason:
                 self.save_state()
-            if reason:
+            if reason or last:
                 break
         return reason
 
@@ -219,10 +220,10 @@ class Trainer:
         return batches, self.sampler.state()
 
     def _one_step(
-        self, step: int, batches: list[Batch], interval: Interval, timed_out: bool
+        self, step: int, batches: list[Batch], interval: Interval, rate: float
     ) -> tuple[bool, bool]:
         """One optimiser step; returns whether any process was interrupted, or is out of time."""
-        prefactors = self.config.prefactors(self.config.rate_fraction(step))
+        prefactors, out_of_time = self.pace.prefactors(step), self.pace.out_of_time
         self.optimizer.zero_grad()
         finite, logs = True, []
         for batch in batches:
@@ -235,17 +236,18 @@ class Trainer:
                 counts = {"n_frames": len(batch.sources), "n_atoms": batch.graph.n_atoms}
                 interval.add(batch.task, float(terms.total.detach()), terms.differences(), **counts)
         lengths = [value for value in logs if value is not None]
-        own = [not finite, self.interrupt.seen, timed_out, sum(lengths), len(lengths)]
+        own = [not finite, self.interrupt.seen, out_of_time, sum(lengths), len(lengths), self.pace.now]
         flags = torch.tensor(own, dtype=torch.float64)
-        *sums, log_sum, number = self.processes.sum_gradients(self.parameters, flags).tolist()
+        *sums, log_sum, number, seconds = self.processes.sum_gradients(self.parameters, flags).tolist()
         bad, interrupted, late = (value > 0 for value in sums)
         self.batch_clipper.update(log_sum / number if number else None)
         norm = self.clipper.apply(self.parameters)
         if bad or not math.isfinite(norm):
             raise self._not_finite("gradient" if finite else "loss", step, batches)
         interval.steps, interval.norm = interval.steps + 1, interval.norm + norm
-        self.optimizer.step(self.config.learning_rate_at(step))
+        self.optimizer.step(rate)
         self.average.update(step)
+        self.pace.seconds = seconds / self.processes.size  # one schedule for all processes
         return interrupted, late
 
     def _loss(self, batch: Batch, prefactors: tuple[float, float, float]) -> LossTerms:
@@ -284,7 +286,8 @@ class Trainer:
             log.write({"kind": "validation", "step": self.step, "score": score, "sets": record})
         if self.best_score is None or score < self.best_score:
             self.best_score, self.since_best = score, 0
-            self._save_potential("best.safetensors")
+            if self.chooses:
+                self._save_potential("best.safetensors")
         else:
             self.since_best += 1
 
@@ -300,10 +303,10 @@ class Trainer:
             save_state(self)
 
     def _leave_model(self) -> None:
-        """`model.safetensors`, and without validation frames `best.safetensors`, for what comes after."""
+        """`model.safetensors`, and where nothing could be chosen `best.safetensors`, for what comes after."""
         if not self.processes.first:
             return
-        if not self.validation:
+        if not self.chooses:
             self._save_potential("best.safetensors")
         best = self.output / "best.safetensors"
         if self.config.keep == "best" and best.exists():

@@ -20,6 +20,8 @@ from dpa2calc.training.data.sets import TrainingData
 FREE_OPTIONS = frozenset(
     {
         "steps",
+        "minutes",
+        "clock",
         "time_limit",
         "early_stopping",
         "keep",

@@ -10,7 +10,7 @@ from dpa2calc.files.atomic import write_json, write_text
 from dpa2calc.files.figures import save_figure
 from dpa2calc.files.names import file_stems
 from dpa2calc.files.typed import to_dict
-from dpa2calc.labels.errors import weighted_average
+from dpa2calc.labels.errors import percent, weighted_average
 from dpa2calc.model.config import HeadConfig
 from dpa2calc.model.potential import Potential
 from dpa2calc.store.checkpoint import load_checkpoint, save_checkpoint
@@ -97,10 +97,11 @@ def with_figures(
     info = dict(head.info)
     frames = {name: len(sets[name].train) for name in own}
     info["training"] = {"steps": steps, "frames": frames, "seed": seed}
-    for figures in ("test_errors", "few_frames"):
+    for figures in ("test_errors", "few_frames", "label_spread"):
         info.pop(figures, None)  # of an earlier run's weights
     if errors:
         info["test_errors"] = errors
+        info["label_spread"] = {name: evaluations[name].spreads() for name in errors}
     few = {name: _few_frames(evaluations[name]) for name in errors if evaluations[name].few_frames}
     if few:
         info["few_frames"] = few
@@ -120,15 +121,18 @@ def summary_text(evaluations: Mapping[str, Evaluation], weights: Mapping[str, fl
     if not evaluations:
         return "no test set was named\n"
     width = max(24, *(len(name) for name in evaluations))
-    lines = [f"{'test set':<{width}} {'frames':>7} {'E RMSE':>9} {'E MAE':>9} {'F RMSE':>9} {'F MAE':>9}"]
+    titles = ("frames", "E RMSE", "E MAE", "F RMSE", "F MAE", "E share", "F share")
+    lines = [f"{'test set':<{width}} {titles[0]:>7} " + " ".join(f"{title:>9}" for title in titles[1:])]
     errors = {name: evaluation.errors for name, evaluation in evaluations.items()}
     quantities = ("energy_rmse", "energy_mae", "force_rmse", "force_mae")
     means = [weighted_average(errors, weights, quantity) for quantity in quantities]
     rows = [(name, str(e.n_frames), [getattr(e, q) for q in quantities]) for name, e in errors.items()]
     for name, number, values in (*rows, ("weighted average", "", means)):
         cells = " ".join(f"{v:9.2f}" if v is not None else f"{'-':>9}" for v in values)
+        shares = evaluations[name].shares() if name in evaluations else {}
+        cells += "".join(f" {percent(shares.get(quantity)):>9}" for quantity in ("energy", "force") if shares)
         lines.append(f"{name:<{width}} {number:>7} {cells}")
-    lines.append("energies in meV/atom, forces in meV/Å")
+    lines.append("energies in meV/atom, forces in meV/Å; shares of the labels' spread (standard deviation)")
     for name, evaluation in evaluations.items():
         lines += [f"{name}: {text}" for text in evaluation.remarks()]
     return "\n".join(lines) + "\n"

@@ -46,7 +46,7 @@ neuron = [8, 8]
 [sets.argon]
 train = ["train.extxyz"]
 test = ["test.extxyz"]
-validation_fraction = 0.2
+validation_fraction = 0.45
 functional = "LJ"
 licence = "none needed"
 """
@@ -77,7 +77,7 @@ def test_file_and_command_line_give_the_same_options(folder):
     run = read_run_file(folder / "run.toml", TrainConfig, changes={"steps": "9", "huber_delta": "0.02"})
     assert run.config == TrainConfig(steps=9, batch_atoms=8, validate_every=3, log_every=2, huber_delta=0.02)
     sets, test = load_sets(run)
-    assert (len(sets["argon"].train), len(sets["argon"].validation), len(test["argon"])) == (20, 5, 5)
+    assert (len(sets["argon"].train), len(sets["argon"].validation), len(test["argon"])) == (14, 11, 5)
     model = build_model(run, sets)
     assert model.type_map == ("Ar",) and model.descriptor.three_body is None
     assert model.descriptor.repinit.neuron == (4, 8) and model.heads[0].fitting.neuron == (8, 8)
@@ -180,7 +180,7 @@ def test_train_then_finetune_from_the_command_line(folder, capsys):
     assert "weighted average" in out and "model.safetensors" in out
     run = folder / "run"
     head = checkpoint_info(run / "model.safetensors").config.heads[0]
-    assert head.info["training"] == {"steps": 6, "frames": {"argon": 20}, "seed": 4}
+    assert head.info["training"] == {"steps": 6, "frames": {"argon": 14}, "seed": 4}
     assert head.info["data"]["argon"]["licence"] == "none needed"
     test = Evaluation.load(run / "evaluation_argon.npz")
     again = evaluate(
@@ -215,6 +215,22 @@ def test_the_last_weights_are_kept_when_asked_for(folder):
         wanted = load_checkpoint(folder / f"run/{keep}.safetensors").state_dict()
         kept = load_checkpoint(folder / "run/model.safetensors").state_dict()
         assert all(torch.equal(value, wanted[name]) for name, value in kept.items())
+
+
+def test_frames_are_held_out_where_ten_or_more_can_choose_the_weights(folder, lj_frames):
+    text = TINY.format(folder=folder).replace("validation_fraction = 0.45\n", "")
+    (folder / "few.toml").write_text(text)
+    few, _ = load_sets(read_run_file(folder / "few.toml", TrainConfig))
+    assert len(few["argon"].train) == 25 and few["argon"].validation is None
+    write(folder / "more.extxyz", lj_frames(200))
+    more = (
+        '[sets.more]\ntrain = ["more.extxyz"]\n[sets.named]\ntrain = ["test.extxyz"]\n'
+        'validation = ["test.extxyz"]\n'
+    )
+    (folder / "two.toml").write_text(text + more)
+    two, _ = load_sets(read_run_file(folder / "two.toml", TrainConfig))
+    # 5 % of 225 frames, and five that are named: together they are enough
+    assert [len(item.validation) for item in two.values()] == [1, 10, 5]
 
 
 def test_validation_frames_do_not_depend_on_the_runs_seed(folder):
@@ -311,5 +327,5 @@ def test_deepmd_input_file(folder, lj_frames):
     assert run.config.steps == 7 and run.config.learning_rate == 0.002 and run.config.log_every == 3
     sets, _ = load_sets(run)
     model = build_model(run, sets)
-    assert sum(map(len, (sets["Default"].train, sets["Default"].validation))) == 25
+    assert len(sets["Default"].train) == 25 and sets["Default"].validation is None  # too few to choose by
     assert type(model.descriptor).__name__ == "DeepPotSEConfig"

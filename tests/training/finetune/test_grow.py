@@ -16,6 +16,7 @@ from dpa2calc.training.config.train import TrainConfig
 from dpa2calc.training.data.dataset import Dataset
 from dpa2calc.training.data.sets import TrainingSet
 from dpa2calc.training.energy_bias import shift_energy_bias
+from dpa2calc.training.finetune import grow
 from dpa2calc.training.finetune.grow import grown, grown_model
 from dpa2calc.training.fit.predict import predict_potential
 from dpa2calc.training.fit.run import pretrain
@@ -97,9 +98,35 @@ def test_a_file_grows_a_model(bare, lj_frames, tmp_path):
         "[model.descriptor.repformer]\nupdate_g2_has_attn = true\n[sets.new]\ntrain = ['new.xyz']\n"
     )
     run = read_run_file(tmp_path / "run.toml", TrainConfig)
-    model = grown_model(run.model, run, load_sets(run)[0])
+    sets = load_sets(run)[0]
+    model = grown_model(run.model, run, sets)
     assert [head.fitting.neuron[0] for head in model.config.heads][1:] == [6]
     assert model.config.descriptor.repformer.update_g2_has_attn
+
+
+def test_a_run_that_resumes_ranks_no_heads(bare, lj_frames, tmp_path, monkeypatch):
+    from ase.io import write
+
+    from dpa2calc.store.checkpoint import save_checkpoint
+
+    save_checkpoint(bare, tmp_path / "old.safetensors")
+    write(tmp_path / "new.xyz", lj_frames(6))
+    (tmp_path / "run.toml").write_text(
+        f"output = '{tmp_path}/run'\nsteps = 2\n[model]\nstart = 'old.safetensors'\n"
+        "[sets.new]\ntrain = ['new.xyz']\n"
+    )
+    run = read_run_file(tmp_path / "run.toml", TrainConfig)
+    sets = load_sets(run)[0]
+    first = grown_model(run.model, run, sets)
+    pretrain(first, sets, run.config, output=run.output, progress=False)
+    monkeypatch.setattr(grow, "rank_heads", None)
+    again = grown_model(run.model, run, sets)
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in first.state_dict().items())
+    assert pretrain(again, sets, run.config, output=run.output, progress=False).steps == 2
+    # Without a state what lies there may be of other data.
+    (run.output / "state.safetensors").unlink()
+    with pytest.raises(TypeError):
+        grown_model(run.model, run, sets)
 
 
 @pytest.mark.parametrize("change", [{"g1_dim": 16}, {"nlayers": 1}, {"g1_out_mlp": False}])

@@ -247,7 +247,9 @@ def test_every_run_leaves_the_files_that_the_docs_name(tiny_model, lj_data, tmp_
     train(tiny_model(), lj_data(4), short, output=tmp_path / "without", **options)
     last, best, model = (tmp_path / f"without/{n}.safetensors" for n in ("last", "best", "model"))
     assert same_weights(last, best) and same_weights(last, model)
-    train(tiny_model(), lj_data(4), short, output=tmp_path / "with", validation=lj_data(2, seed=5), **options)
+    train(
+        tiny_model(), lj_data(4), short, output=tmp_path / "with", validation=lj_data(10, seed=5), **options
+    )
     assert same_weights(tmp_path / "with/best.safetensors", tmp_path / "with/model.safetensors")
     config = short.replace(keep="last")
     train(tiny_model(), lj_data(4), config, output=tmp_path / "last", validation=lj_data(2), **options)

@@ -134,6 +134,24 @@ def test_nan_loss_names_the_frames_and_keeps_the_checkpoint(tiny_model, lj_data,
     assert (tmp_path / "last.safetensors").read_bytes() == before
 
 
+def test_weights_are_chosen_by_ten_validation_frames_or_not_at_all(tiny_model, lj_data, tmp_path):
+    """A learning rate that ruins the model: the best weights are the first, but one frame cannot say so."""
+    config = FAST.replace(steps=12, learning_rate=1.0, learning_rate_stop=1.0, final_bias_frames=0)
+    for frames, chosen in ((9, "last"), (10, "best")):
+        train(
+            tiny_model(),
+            lj_data(4),
+            config,
+            output=tmp_path / chosen,
+            validation=lj_data(frames, seed=3),
+            progress=False,
+        )
+        assert _same_weights(
+            tmp_path / f"{chosen}/{chosen}.safetensors", tmp_path / f"{chosen}/model.safetensors"
+        )
+    assert not _same_weights(tmp_path / "best/best.safetensors", tmp_path / "best/last.safetensors")
+
+
 def test_early_stopping(tiny_model, lj_data, tmp_path):
     config = FAST.replace(
         steps=400, learning_rate=1e-9, learning_rate_stop=1e-10, early_stopping=2, validate_every=3

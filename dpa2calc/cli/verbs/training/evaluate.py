@@ -82,7 +82,7 @@ def print_errors(labels: list[Frame], results: list[Results]) -> LabelErrors | N
         virial = -label.volume * voigt_6_to_full_3x3_stress(result["stress"]) if whole else None
         made = Prediction(result["energy"], result["forces"], virial)
         differences.append(Differences.of(label, made, label.n_atoms))
-    errors = LabelErrors.of(differences, [label.volume for label in labels])
+    errors = LabelErrors.of(differences, [label.volume for label in labels], labels)
     if errors is None:
         return None
     print(errors.summary())

@@ -8,7 +8,7 @@ from dpa2calc.cli.arguments.training import add_data_arguments, finish, read_run
 
 EXAMPLE = """\
 examples:
-  dpa2calc finetune --model default --train train.extxyz --test test.extxyz --output runs/mine
+  dpa2calc finetune --train train.extxyz --test test.extxyz --minutes 10 --output runs/mine
   dpa2calc finetune mine.toml --start-head fresh --freeze-layers 1
 
 a file:

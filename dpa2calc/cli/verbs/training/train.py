@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     sets, test = load_sets(run_file)
     section = run_file.model
     if isinstance(section, ModelSection) and section.start:
-        model: ModelConfig | Potential = grown_model(section, run_file, sets)
+        model: ModelConfig | Potential = grown_model(section, run_file, sets, processes=processes)
     else:
         model = build_model(run_file, sets)
     result = pretrain(model, sets, config, output=run_file.output, processes=processes, progress=progress)

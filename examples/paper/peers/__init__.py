@@ -1,0 +1,1 @@
+"""Peers of this package, trained in processes of their own."""
