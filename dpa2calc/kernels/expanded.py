@@ -28,11 +28,10 @@ class Expanded(Training):
         return None if operation == "embedded_moments" else super().why_not(operation, subject)
 
     def embedding(self, net: ScalarNet, s: Tensor, kinds: Tensor, factor: Tensor | None) -> Tensor:
-        terms = zip(*_expansion(net, s, kinds, factor))
-        total = 0.0
-        for weight, coefficient in terms:
-            total = total + weight.unsqueeze(-1) * coefficient
-        return torch.as_tensor(total)
+        (_, *weights), (total, *coefficients) = _expansion(net, s, kinds, factor)
+        for weight, coefficient in zip(weights, coefficients):
+            total = torch.addcmul(total, weight.unsqueeze(-1), coefficient)
+        return total
 
     def embedded_moments(
         self, net: ScalarNet, rows: Tensor, kinds: Tensor, factor: Tensor | None, table: Any = None
