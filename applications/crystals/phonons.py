@@ -85,8 +85,8 @@ def phonons(
         positive(name, value)
     if method == "hessian" and hessian_of(calculator) is None:
         raise ConfigError(
-            f"method = 'hessian' needs a calculator with exact Hessians (DPA2Calculator), and this one is "
-            f"{type(calculator).__name__}; use method = 'displacements'"
+            "method='hessian' needs a calculator with exact Hessians (DPA2Calculator), and this one is "
+            f"{type(calculator).__name__}; use method='displacements'"
         )
     if temperatures is None:
         temperatures = np.unique([*np.arange(0.0, 1001.0, 10.0), 298.15])

@@ -315,5 +315,5 @@ def test_hessian_of_the_supercell_equals_displacements(tmp_path):
 
 
 def test_hessian_needs_a_calculator_that_has_one():
-    with pytest.raises(ConfigError, match=r"method = 'hessian' needs .* this one is LennardJones; use"):
+    with pytest.raises(ConfigError, match=r"method='hessian' needs .* this one is LennardJones; use"):
         phonons(bonded_crystal(), method="hessian", **QUICK)
