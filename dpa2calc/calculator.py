@@ -17,21 +17,13 @@ from ase.outputs import Properties, all_outputs
 from dpa2calc.ambient import own_modes
 from dpa2calc.description import calculator_part, describe, settings
 from dpa2calc.engine.batches import evaluate_many
-from dpa2calc.engine.committee import MemberLike, ModelLike, each_spec, make_members
+from dpa2calc.engine.committee import MemberLike, ModelLike, each_spec, make_members, own_property
 from dpa2calc.engine.consumed import changes, snapshot
-from dpa2calc.engine.dense import (
-    PER_ATOM,
-    Results,
-    add_dispersion,
-    combine,
-    compute,
-    has_stress,
-    member_graphs,
-    split,
-)
+from dpa2calc.engine.dense import PER_ATOM, Results, add_dispersion, compute, has_stress, member_graphs
 from dpa2calc.engine.dispersion import Dispersion, parse_dispersion
 from dpa2calc.engine.head_ranking import HeadFit, rank_heads
-from dpa2calc.engine.streaming import Streaming, why_not_streamed
+from dpa2calc.engine.hessian import hessian_rows
+from dpa2calc.engine.streaming import Streaming, streamed, streams_of
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.typed import typed
 from dpa2calc.heads import check_known
@@ -122,7 +114,7 @@ class DPA2Calculator(Calculator):
         self._check_range = RangeCheck(self._members[0].config.type_map, self.head, self._rigidity)
         super().__init__()
         if any(member.head.label for member in self._members):
-            self.implemented_properties = [self._own_property()]
+            self.implemented_properties = [own_property(self._members, self.dispersion)]
         elif len(self._members) > 1 or self._rigidity is not None:
             kinds = ("energy", "forces") if len(self._members) > 1 else ("energy", "energies", "forces")
             self.implemented_properties = [*self.implemented_properties, *(f"{kind}_std" for kind in kinds)]
@@ -186,7 +178,8 @@ class DPA2Calculator(Calculator):
             )
         per_atom = "stresses" in properties
         forces_std = "forces_std" in properties and len(self._members) == 1
-        results = None if per_atom or forces_std else self._stream(atoms)
+        stream = not (per_atom or forces_std)
+        results = streamed(self._streams, atoms, self._check_distances) if stream else None
         if results is None:
             graphs = self._graphs(atoms, positions=per_atom)
             (results,) = compute(self._members, graphs, [atoms], stresses=per_atom, forces_std=forces_std)
@@ -267,6 +260,30 @@ class DPA2Calculator(Calculator):
         return found
 
     @own_modes()
+    def get_hessian(
+        self, atoms: object, *, indices: Sequence[int] | np.ndarray | None = None, progress: bool = False
+    ) -> np.ndarray:
+        """Second derivatives of the energy by positions, (3n, 3n) in eV/Å², atom after atom, x y z of each.
+
+        Exact, from the nets in float64 whatever `dtype` is, of a compressed model from the nets behind its
+        tables; of a committee the mean. Only D3 enters by differences of its forces. The cell is held: of a
+        periodic structure this is the Hessian at Γ. Constraints are not looked at.
+
+        Args:
+            atoms: not changed; nothing of the calculator's state is used or changed.
+            indices: the rows of these atoms only, (3m, 3n), which takes less time.
+            progress: show a bar on stderr.
+
+        Raises:
+            StructureError, ElementError: as of energies. ConfigError: wrong indices; a head without energies.
+        """
+        structure, progress = self._check(as_atoms(atoms)), typed(bool, progress, "progress")
+        return hessian_rows(
+            self._members, structure, indices, dispersion=self.dispersion, inspect=self._check_distances,
+            progress=progress,
+        )  # fmt: skip
+
+    @own_modes()
     def rank_heads(self, atoms: Atoms) -> tuple[HeadFit, ...]:
         """The heads that saw all elements of a structure (else ElementError), the surest first."""
         return rank_heads(self._members[0].potential, atoms)
@@ -305,20 +322,7 @@ class DPA2Calculator(Calculator):
         return each_spec(self._members, lambda spec: GraphBuilder(spec, skin=self.skin, device=device))
 
     def _new_streams(self) -> list[Streaming]:
-        """The streaming engine of each member; empty unless all members have one."""
-        if any(why_not_streamed(m.potential, m.head_index) is not None for m in self._members):
-            return []
-        return [Streaming(m.potential, m.head_index, skin=self.skin) for m in self._members]
-
-    def _stream(self, atoms: Atoms) -> Results | None:
-        """Results of the streaming engine, or None where it does not apply."""
-        per_member = []
-        for stream in self._streams:
-            output = stream(atoms, self._check_distances)
-            if output is None:
-                return None
-            per_member += split(output, [atoms])
-        return combine(per_member) if per_member else None
+        return streams_of(self._members, skin=self.skin)
 
     def _graphs(self, atoms: Atoms, *, positions: bool) -> list[Graph]:
         builders = {builder.spec: builder for builder in self._builders}
@@ -332,15 +336,6 @@ class DPA2Calculator(Calculator):
         """How sure a single model is; a committee says so in its own way."""
         first = self._members[0]
         return first.potential.rigidity(first.head_index) if len(self._members) == 1 else None
-
-    def _own_property(self) -> str:
-        """The property of heads without energies; refuses to mix them with what belongs to energies."""
-        made = {member.head.name: member.head.label or "energies" for member in self._members}
-        if len(set(made.values())) > 1:
-            raise ConfigError(f"the members of a committee predict different things: {made}; choose one kind")
-        if self.dispersion is not None:
-            raise ConfigError(f"dispersion adds to energies, and these heads predict {made}; leave it out")
-        return self._members[0].head.label
 
     def _check(self, atoms: Atoms | None) -> Atoms:
         checked = check_structure(atoms)

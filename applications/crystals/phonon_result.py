@@ -47,8 +47,8 @@ class Phonons(Result):
     `lowest_commensurate` THz over the q-points that fit the supercell, where nothing is interpolated;
     `imaginary_fraction` of modes on the mesh below -`imaginary_tolerance`. How well it is converged:
     `max_force` eV/Å and `max_stress` GPa of the crystal given (NaN if unknown), `residual_force` eV/Å,
-    `sum_rule_violation` relative, `displacement` Å, `n_displacements`, `n_supercell_atoms`,
-    `image_distance` Å between periodic images of an atom.
+    `sum_rule_violation` relative, `displacement` Å and `n_displacements` (both 0 of an exact Hessian),
+    `n_supercell_atoms`, `image_distance` Å between periodic images of an atom.
     """
 
     formula: str
@@ -154,7 +154,11 @@ class Phonons(Result):
             f"F {1e3 * self.free_energy[room]:.3f} meV (all per atom)",
             "  " + self._verdict(),
             f"  supercell of {self.n_supercell_atoms} atoms, images {self.image_distance:.2f} Å apart, "
-            f"{self.n_displacements} displacements of {self.displacement:g} Å",
+            + (
+                f"{self.n_displacements} displacements of {self.displacement:g} Å"
+                if self.n_displacements
+                else "force constants from its exact Hessian"
+            ),
             f"  largest force {self.max_force:.1e} eV/Å, stress {self.max_stress:.3f} GPa, "
             f"acoustic sum rule broken by {self.sum_rule_violation:.1e} before it was enforced",
         ])  # fmt: skip

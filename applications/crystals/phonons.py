@@ -1,4 +1,4 @@
-"""Phonons of a crystal by finite displacements: bands, density of states, thermal properties, stability."""
+"""Phonons of a crystal: bands, density of states, thermal properties, stability."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ase.calculators.calculator import BaseCalculator
 
 from dpa2calc.applications.relaxation.relaxer import Relaxation
 from dpa2calc.applications.shared.application import application
-from dpa2calc.applications.shared.cached import Evaluated, evaluate
+from dpa2calc.applications.shared.cached import Evaluated, evaluate, hessian_of
 from dpa2calc.applications.shared.structures import (
     GPA,
     checked_copy,
@@ -23,7 +23,7 @@ from dpa2calc.applications.shared.structures import (
     positive,
     supercell_matrix,
 )
-from dpa2calc.errors import StructureError
+from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.results import library_versions
 
 from . import phonopy_bridge as _phonopy
@@ -36,6 +36,7 @@ def phonons(
     *,
     min_length: float = 12.0,
     supercell: _phonopy.Supercell | None = None,
+    method: Literal["displacements", "hessian"] = "displacements",
     displacement: float = 0.01,
     relax: Literal["fixed", "positions", "cell"] = "fixed",
     fmax: float = 1e-4,
@@ -55,7 +56,10 @@ def phonons(
         min_length: smallest distance (Å) of opposite faces of the supercell that is chosen (repeats of the
             conventional cell). It should exceed twice the range of the forces: check `phonon_convergence`.
         supercell: your own choice instead: three repeats or a 3x3 matrix (rows) of the given cell.
-        displacement: length of the displacements, Å.
+        method: "displacements" uses the symmetry, and is right to second order in the displacement; "hessian"
+            is exact, with a calculator that has Hessians (DPA2Calculator): three rows for each atom of the
+            primitive cell, whatever the symmetry.
+        displacement: length of the displacements, Å; "hessian" has none.
         relax: "fixed" refuses a crystal with forces above fmax; "positions" or "cell" relaxes first.
         fmax: largest force allowed, eV/Å.
         max_steps: give up a relaxation after so many steps.
@@ -70,6 +74,7 @@ def phonons(
 
     Raises:
         StructureError: no crystal, or forces above fmax with relax="fixed".
+        ConfigError: numbers that are not allowed; method="hessian" and a calculator without one.
         MissingDependencyError: phonopy, seekpath or spglib is not installed.
 
     No splitting of longitudinal and transverse optical modes is added: a potential carries no Born charges.
@@ -78,6 +83,11 @@ def phonons(
     _phonopy.require_libraries()
     for name, value in (("min_length", min_length), ("displacement", displacement), ("fmax", fmax)):
         positive(name, value)
+    if method == "hessian" and hessian_of(calculator) is None:
+        raise ConfigError(
+            "method='hessian' needs a calculator with exact Hessians (DPA2Calculator), and this one is "
+            f"{type(calculator).__name__}; use method='displacements'"
+        )
     if temperatures is None:
         temperatures = np.unique([*np.arange(0.0, 1001.0, 10.0), 298.15])
     _phonopy.check_sampling(crystal, mesh, band_spacing, temperatures)
@@ -93,8 +103,9 @@ def phonons(
     else:
         matrix = _phonopy.to_primitive_matrix(supercell, crystal, primitive)
     constants = _phonopy.force_constants(
-        primitive, matrix, calculator, displacement=displacement, folder=folder, progress=progress
-    )
+        primitive, matrix, calculator, displacement=None if method == "hessian" else displacement,
+        folder=folder, progress=progress,
+    )  # fmt: skip
     if supercell is not None and constants.image_distance < 8.0:
         warnings.warn(
             f"phonons: atoms are only {constants.image_distance:.2f} Å from their periodic images in this "
@@ -120,7 +131,7 @@ def phonons(
         max_stress=max_stress,
         residual_force=constants.residual_force,
         sum_rule_violation=constants.sum_rule_violation,
-        displacement=displacement,
+        displacement=0.0 if method == "hessian" else displacement,
         n_displacements=constants.n_displacements,
         n_supercell_atoms=len(primitive) * abs(round(np.linalg.det(matrix))),
         image_distance=constants.image_distance,

@@ -15,7 +15,7 @@ from ase.build.supercells import lattice_points_in_supercell
 from ase.calculators.calculator import BaseCalculator
 from ase.spacegroup.symmetrize import refine_symmetry
 
-from dpa2calc.applications.shared.cached import evaluate
+from dpa2calc.applications.shared.cached import evaluate, hessian_of, hessian_rows
 from dpa2calc.applications.shared.structures import image_distance, quiet_spglib, require, symmetry_dataset
 from dpa2calc.errors import ConfigError, StructureError
 
@@ -123,18 +123,32 @@ def phonopy_object(
 
 def force_constants(
     primitive: Atoms, matrix: np.ndarray, calculator: BaseCalculator, *,
-    displacement: float, folder: str | os.PathLike[str] | None, progress: bool,
+    displacement: float | None, folder: str | os.PathLike[str] | None, progress: bool,
 ) -> ForceConstants:  # fmt: skip
-    """Finite-displacement force constants; both signs where symmetry does not supply the other."""
+    """Force constants by finite displacements (None: the exact Hessian of the supercell).
+
+    Both signs are displaced where symmetry does not supply the other.
+    """
     phonon = phonopy_object(primitive, matrix)
-    phonon.generate_displacements(distance=displacement)
-    cells = [phonon.supercell, *phonon.supercells_with_displacements]
+    if displacement is not None:
+        phonon.generate_displacements(distance=displacement)
+    displaced = [] if displacement is None else phonon.supercells_with_displacements
     common: dict[str, Any] = {"pbc": True, "info": dict(primitive.info)}
-    structures = [Atoms(c.symbols, cell=c.cell, scaled_positions=c.scaled_positions, **common) for c in cells]
+    structures = [
+        Atoms(c.symbols, cell=c.cell, scaled_positions=c.scaled_positions, **common)
+        for c in (phonon.supercell, *displaced)
+    ]
     points = evaluate(structures, calculator, what="phonon displacements", folder=folder, progress=progress)
-    # what is left on the perfect supercell is not a response to the displacement
-    phonon.forces = [point.forces - points[0].forces for point in points[1:]]
-    phonon.produce_force_constants(calculate_full_force_constants=False, show_drift=False)
+    if displacement is not None:
+        # what is left on the perfect supercell is not a response to the displacement
+        phonon.forces = [point.forces - points[0].forces for point in points[1:]]
+        phonon.produce_force_constants(calculate_full_force_constants=False, show_drift=False)
+    else:
+        atoms = np.asarray(phonon.primitive.p2s_map)
+        has_hessian = hessian_of(calculator)
+        assert has_hessian is not None
+        rows = hessian_rows(structures[0], has_hessian, atoms, folder=folder, progress=progress)
+        phonon.force_constants = rows.reshape(len(atoms), 3, -1, 3).swapaxes(1, 2).copy()
     raw = np.asarray(phonon.force_constants)
     violation = float(np.abs(raw.sum(axis=1)).max() / np.abs(raw).max())
     phonon.symmetrize_force_constants(level=2, show_drift=False)

@@ -16,7 +16,7 @@ from ase.thermochemistry import HarmonicThermo, IdealGasThermo
 
 from dpa2calc.applications.relaxation.relaxer import Relaxation
 from dpa2calc.applications.shared.application import application
-from dpa2calc.applications.shared.cached import Evaluated, evaluate
+from dpa2calc.applications.shared.cached import Evaluated, evaluate, hessian_of, hessian_rows
 from dpa2calc.applications.shared.structures import checked_copy, fields_of, positive, structure_of
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.figures import Axes, axes_for
@@ -37,7 +37,8 @@ class Vibrations(Result):
     moved; `zero_point_energy` eV of the real modes; `energy` eV; `rigid_frequencies` (1/cm) of
     translations and rotations before they were projected out: how well the Hessian is converged, best near
     zero; `asymmetry` relative difference of the raw Hessian from its transpose; `max_force` eV/Å;
-    `displacement` Å; `linear`; `numbers`, `positions` Å, `cell`, `pbc` of the structure at rest.
+    `displacement` Å, 0 if the Hessian is exact; `linear`; `numbers`, `positions` Å, `cell`, `pbc` of the
+    structure at rest.
     """
 
     formula: str
@@ -123,7 +124,7 @@ class Vibrations(Result):
             lines.append(f"  translations and rotations before projection: {rigid} 1/cm (ideally 0)")
         lines.append(
             f"  largest force at rest {self.max_force:.1e} eV/Å; Hessian asymmetric by {self.asymmetry:.1e}; "
-            f"displacement {self.displacement:g} Å"
+            + (f"displacement {self.displacement:g} Å" if self.displacement else "exact, no displacements")
         )
         return "\n".join(lines)
 
@@ -142,13 +143,13 @@ def vibrations(
     *,
     indices: Sequence[object] | np.ndarray | None = None,
     relax: Literal["fixed", "positions"] = "fixed",
-    displacement: float = 0.01,
+    displacement: float | None = None,
     fmax: float = 1e-3,
     max_steps: int = 500,
     folder: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> Vibrations:
-    """Harmonic frequencies from central differences of the forces.
+    """Harmonic frequencies from the exact Hessian of the calculator, or central differences of its forces.
 
     Translations and rotations of a free molecule are projected out of the mass-weighted Hessian exactly.
 
@@ -158,10 +159,12 @@ def vibrations(
         indices: atoms that move; default all. FixAtoms constraints are not used.
         relax: "fixed" refuses a structure with forces above fmax; "positions" relaxes them first (a minimum,
             so not for a saddle point; atoms outside `indices` stay where they are).
-        displacement: Å, both signs of each of the 3m coordinates.
+        displacement: Å, both signs of each of the 3m coordinates. None: the exact Hessian, where a calculator
+            has one (DPA2Calculator), else 0.01.
         fmax: largest force allowed on the atoms that move, eV/Å.
         max_steps: give up a relaxation after so many steps.
-        folder: forces of finished displacements are kept here, and the work resumes from them.
+        folder: forces of finished displacements, or the finished Hessian, are kept here, and the work
+            resumes from them.
         progress: show a progress bar on stderr.
 
     Raises:
@@ -170,7 +173,8 @@ def vibrations(
     """
     structure, calculator = checked_copy(atoms, what="vibrations", periodic=False)
     structure.set_constraint()
-    positive("displacement", displacement)
+    if displacement is not None:
+        positive("displacement", displacement)
     positive("fmax", fmax)
     if indices is None and structure.pbc.any():
         raise StructureError(
@@ -179,15 +183,21 @@ def vibrations(
         )
     moved = np.arange(len(structure)) if indices is None else _checked_indices(indices, len(structure))
     rest = _at_rest(structure, calculator, moved, relax, fmax, max_steps, folder)
+    has_hessian = hessian_of(calculator)
+    if displacement is None and has_hessian is not None:
+        rows = hessian_rows(rest.atoms, has_hessian, moved, folder=folder, progress=progress)
+        raw = rows.reshape(len(rows), -1, 3)[:, moved].reshape(len(rows), -1)
+        return _analysed(rest, raw, moved, indices is None, 0.0)
+    step = 0.01 if displacement is None else displacement
     structures = []
     for atom, axis, sign in itertools.product(moved, range(3), (-1, 1)):
         displaced = rest.atoms.copy()
-        displaced.positions[atom, axis] += sign * displacement
+        displaced.positions[atom, axis] += sign * step
         structures.append(displaced)
     points = evaluate(structures, calculator, what="vibrations", folder=folder, progress=progress)
     forces = np.array([point.forces[moved].ravel() for point in points]).reshape(3 * len(moved), 2, -1)
-    raw = (forces[:, 0] - forces[:, 1]) / (2.0 * displacement)  # (3m, 3m): -dF/dx
-    return _analysed(rest, raw, moved, indices is None, displacement)
+    raw = (forces[:, 0] - forces[:, 1]) / (2.0 * step)  # (3m, 3m): -dF/dx
+    return _analysed(rest, raw, moved, indices is None, step)
 
 
 def _checked_indices(indices: Sequence[object] | np.ndarray, n_atoms: int) -> np.ndarray:

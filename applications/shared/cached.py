@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -71,10 +73,7 @@ def evaluate(
         OutputError: the folder cannot be written.
     """
     results = []
-    with working_in(folder):
-        if folder is not None:  # tied to one calculator, whatever its device and threads
-            mine = {"calculator": calculator_identity(calculator)}
-            claim(Path(folder) / "calculator.json", mine, calculator)
+    with _working_with(calculator, folder):
         for structure in progress_bar(structures, desc=what, unit="structure", shown=progress):
             key = _key(structure, relaxation, stress)
             path = Path(folder) / f"{key}.npz" if folder is not None else None
@@ -85,6 +84,54 @@ def evaluate(
                     _store(path, found)
             results.append(found)
     return results
+
+
+@contextmanager
+def _working_with(calculator: BaseCalculator, folder: str | os.PathLike[str] | None) -> Iterator[None]:
+    """At work alone in a folder, which is tied to one calculator, whatever its device and threads."""
+    with working_in(folder):
+        if folder is not None:
+            mine = {"calculator": calculator_identity(calculator)}
+            claim(Path(folder) / "calculator.json", mine, calculator)
+        yield
+
+
+class HasHessian(Protocol):
+    """A calculator with exact second derivatives, in the form of DPA2Calculator."""
+
+    def get_hessian(self, atoms: Atoms, *, indices: np.ndarray | None, progress: bool) -> np.ndarray:
+        """Rows (3m, 3n) of the m atoms `indices`, eV/Å²."""
+
+
+def hessian_of(calculator: object) -> HasHessian | None:
+    """The calculator itself, or None if it has no Hessians in this form."""
+    method = getattr(calculator, "get_hessian", None)
+    known = callable(method) and {"indices", "progress"} <= set(inspect.signature(method).parameters)
+    return cast(HasHessian, calculator) if known else None
+
+
+def hessian_rows(
+    structure: Atoms, calculator: HasHessian, indices: np.ndarray, *,
+    folder: str | os.PathLike[str] | None = None, progress: bool = True,
+) -> np.ndarray:  # fmt: skip
+    """Rows (3m, 3n) of the Hessian of the m atoms `indices`, eV/Å²; kept in the folder when they are done.
+
+    Raises:
+        ConfigError, DataError, OutputError: as `evaluate`.
+    """
+    with _working_with(cast(BaseCalculator, calculator), folder):
+        name = f"hessian-{_key(structure, None, False)}-{digest(np.asarray(indices))[:8]}.npz"
+        path = Path(folder) / name if folder is not None else None
+        if path is None or not path.exists():
+            rows = calculator.get_hessian(structure, indices=indices, progress=progress)
+            if path is not None:
+                write_arrays(path, None, {"rows": rows})
+            return rows
+        _, data = read_arrays(path, "a stored Hessian")
+        shape = (3 * len(indices), 3 * len(structure))
+        if "rows" not in data or data["rows"].shape != shape or not np.isfinite(data["rows"]).all():
+            raise DataError(f"{path} is damaged: no rows of shape {shape}; delete it and run again")
+        return data["rows"]
 
 
 def _compute(

@@ -194,6 +194,16 @@ def make_members(
     return tuple(members)
 
 
+def own_property(members: Sequence[Member], dispersion: object) -> str:
+    """The property of heads without energies; refuses to mix them with what belongs to energies."""
+    made = {member.head.name: member.head.label or "energies" for member in members}
+    if len(set(made.values())) > 1:
+        raise ConfigError(f"the members of a committee predict different things: {made}; choose one kind")
+    if dispersion is not None:
+        raise ConfigError(f"dispersion adds to energies, and these heads predict {made}; leave it out")
+    return members[0].head.label
+
+
 def each_spec(members: Sequence[Member], build: Callable[[GraphSpec], Made]) -> list[Made]:
     """`build(spec)` for each member; equal specs are built once."""
     made: dict[GraphSpec, Made] = {}

@@ -12,7 +12,7 @@ Each atom's energy depends on its own pair vectors alone, so a block is finished
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from ase import Atoms
 from torch import Tensor
 
 from dpa2calc.engine.arguments import block_head, kernel_arguments, why_no_block_head
+from dpa2calc.engine.committee import Member
+from dpa2calc.engine.dense import Results, combine, split
 from dpa2calc.errors import StructureError
 from dpa2calc.kernels.streaming.compact import CompactList, CompactPairs
 from dpa2calc.kernels.streaming.tuples import Model, System
@@ -228,3 +230,21 @@ def _with_deviations(
     return dataclasses.replace(
         output, energy_std=rigidity.of_sums(features[None]).double(), atomic_std=torch.from_numpy(atomic)
     )
+
+
+def streams_of(members: Sequence[Member], *, skin: float) -> list[Streaming]:
+    """The streaming engine of each member; empty unless all members have one."""
+    if any(why_not_streamed(m.potential, m.head_index) is not None for m in members):
+        return []
+    return [Streaming(m.potential, m.head_index, skin=skin) for m in members]
+
+
+def streamed(streams: Sequence[Streaming], atoms: Atoms, check: DistanceCheck) -> Results | None:
+    """Results of the streaming engine, or None where it does not apply."""
+    per_member = []
+    for stream in streams:
+        output = stream(atoms, check)
+        if output is None:
+            return None
+        per_member += split(output, [atoms])
+    return combine(per_member) if per_member else None

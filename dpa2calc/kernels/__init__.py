@@ -4,9 +4,9 @@
     backend.embedded_moments(net, rows, kinds, factor)      # as every backend has it
     backend.why_not("embedded_moments", net)                # None, or why it is the plain formula here
 
-`Reference` states each operation in a few lines of PyTorch. `Inference` and `Training` have faster twins of
-some, and use the formula, operation by operation, where a twin does not apply. A backend for another
-kind of device is another class with the same methods. Operations take tensors and named tuples, never
+`Reference` states each operation in a few lines of PyTorch. `Inference`, `Training` and `Expanded` have
+faster twins of some, and use the formula, operation by operation, where a twin does not apply. A backend for
+another kind of device is another class with the same methods. Operations take tensors and named tuples, never
 modules, and nothing here imports the models.
 """
 
@@ -52,4 +52,8 @@ def make_backend(mode: str, parameters: Iterable[nn.Parameter] = ()) -> Referenc
         from .training import Training
 
         return Training(parameters)
+    if mode == "hessian":
+        from .expanded import Expanded
+
+        return Expanded(parameters)
     return Reference(parameters)

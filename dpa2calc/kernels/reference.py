@@ -19,7 +19,7 @@ from .attention import SHIFT, padded_softmax
 from .net import Layer, Net, ScalarNet, activation, dense, finish, linear
 from .pairs import Neighbors, PairTable, RowPairs
 
-Mode = Literal["reference", "inference", "training"]
+Mode = Literal["reference", "inference", "training", "hessian"]
 Product = TypeVar("Product")
 
 

@@ -99,9 +99,9 @@ class Potential(nn.Module):
         "inference": faster still, differentiable once with respect to positions. Weights are constants
         until another mode is chosen: they ask for no gradient, and products of them are kept. Call it
         again after weights were written in place; `to` and `load_state_dict` see to it themselves.
+        "hessian": as "training"; second derivatives by positions cost less, other ones are wrong.
 
-        Where an operation has no faster form for this model or device, the plain formula is used;
-        `plain_operations` and `describe()` say so.
+        Where an operation has no faster form, the plain formula is used: see `plain_operations()`.
 
         Raises:
             ConfigError: no such mode.

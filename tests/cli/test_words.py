@@ -93,6 +93,8 @@ def files(tmp_path, monkeypatch):
         ("elastic Cu.cif --strains 0.01", "--strains must be"),
         ("phonons Cu.cif --displacement -1", "--displacement must be"),
         ("phonons Cu.cif --min-length 0", "--min-length must be"),
+        ("phonons Cu.cif --method hessian", "--method hessian needs"),
+        ("phonons Cu.cif --method hessian --convergence", "--convergence works by displacements"),
         ("surface Cu.cif --thicknesses 10", "--thicknesses must be"),
         ("surface Cu.cif --miller 0 0 0", "--miller must be"),
         ("vacancy Cu.cif --lengths -1 5", "--lengths must be"),

@@ -255,6 +255,8 @@ def test_energies_are_refused(run, tmp_path):
             ask()
     with pytest.raises(ConfigError, match="head 'Q' predicts charges, no energies"):
         run.potential.atomic_energies(None, None, 1)
+    with pytest.raises(ConfigError, match="head 'Q' predicts charges, no energies"):
+        calculator.get_hessian(atoms)
     with pytest.raises(ConfigError, match="dispersion adds to energies"):
         DPA2Calculator(run.potential, "Q", dispersion="d3bj:pbe")
     with pytest.raises(ConfigError, match="predict different things"):

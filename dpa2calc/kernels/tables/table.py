@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from dpa2calc.errors import ConfigError, StructureError
-from dpa2calc.kernels.net import Net, activation, finish
+from dpa2calc.kernels.jets import scalar_jets
+from dpa2calc.kernels.net import Net
 
 # arguments (p,) -> value, first and second derivative (lines, p, size); the lines are the type pairs
 Jets = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
@@ -141,36 +142,13 @@ def embedding_jets(net: Net, inputs: Tensor) -> Jets:
     def plain(tensor: Tensor) -> Tensor:
         return tensor.detach().double().cpu()
 
-    layers = [layer.each(plain) for layer in net.layers]
-    act, types = activation(net.activation), plain(inputs)
+    fixed, types = net._replace(layers=tuple(layer.each(plain) for layer in net.layers)), plain(inputs)
 
     def jets(s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         lines, p = types.shape[0], s.shape[0]
-        x = torch.cat(
-            [s.double().view(1, p, 1).expand(lines, p, 1), types.unsqueeze(1).expand(lines, p, -1)], dim=-1
-        )
-        parts = [x, torch.zeros_like(x), torch.zeros_like(x)]
-        parts[1][..., 0] = 1.0
-        for layer in layers:
-            z0, z1, z2 = (part @ layer.matrix for part in parts)
-            a0, a1, a2 = _activation_jets(act, z0 if layer.bias is None else z0 + layer.bias)
-            new = (a0, a1 * z1, a2 * z1 * z1 + a1 * z2)
-            parts = [finish(layer, part, old) for part, old in zip(new, parts)]
-        return parts[0], parts[1], parts[2]
+        return scalar_jets(fixed, s.double().expand(lines, p), types.unsqueeze(1).expand(lines, p, -1))
 
     return jets
-
-
-def _activation_jets(act: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """An elementwise function with its first two derivatives."""
-    with torch.enable_grad():
-        z = z.detach().requires_grad_()
-        value = act(z)
-        (first,) = torch.autograd.grad(value.sum(), z, create_graph=True)
-        if not first.requires_grad:  # a linear function
-            return value.detach(), first.detach(), torch.zeros_like(z)
-        (second,) = torch.autograd.grad(first.sum(), z, allow_unused=True, materialize_grads=True)
-    return value.detach(), first.detach(), second
 
 
 def build_table(jets: Jets, *, low: float, physical: float, high: float, tolerance: float) -> EmbeddingTable:

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+from architectures import make_potential
 from ase import units
 from ase.build import bulk
 from ase.calculators.emt import EMT
@@ -14,6 +15,7 @@ from dpa2calc.applications.crystals.elastic import elastic_constants
 from dpa2calc.applications.crystals.phonon_convergence import phonon_convergence
 from dpa2calc.applications.crystals.phonons import Phonons, phonons
 from dpa2calc.applications.crystals.quasi_harmonic import quasi_harmonic
+from dpa2calc.calculator import DPA2Calculator
 from dpa2calc.errors import ConfigError, MissingDependencyError, StructureError
 
 pytest.importorskip("phonopy")
@@ -295,3 +297,23 @@ def test_what_is_used_after_the_work_is_refused_before_it(options):
         with pytest.raises(ConfigError, match=r"mesh = .* is not allowed"):
             quasi_harmonic(atoms, progress=False, **options)
     assert atoms.calc.calls == 0
+
+
+def test_hessian_of_the_supercell_equals_displacements(tmp_path):
+    atoms = bulk("CuO", "rocksalt", a=4.3)
+    atoms.calc = DPA2Calculator(make_potential("dpa1-l0"), dtype="float64", device="cpu")
+    options = {"min_length": 5.0, "mesh": 20.0, "progress": False, "fmax": 1e9}
+    with pytest.warns(UserWarning):  # far from equilibrium, where force constants are as good
+        moved = phonons(atoms, displacement=1e-3, **options)
+        exact = phonons(atoms, method="hessian", folder=tmp_path, **options)
+    assert (exact.n_displacements, exact.displacement) == (0, 0.0) and moved.n_displacements > 0
+    assert "from its exact Hessian" in exact.summary() and "displacements of 0.001 Å" in moved.summary()
+    scale = abs(exact.force_constants).max()
+    np.testing.assert_allclose(exact.force_constants, moved.force_constants, atol=1e-5 * scale)
+    assert exact.sum_rule_violation < 1e-12
+    np.testing.assert_allclose(exact.band_frequencies, moved.band_frequencies, atol=0.01)
+
+
+def test_hessian_needs_a_calculator_that_has_one():
+    with pytest.raises(ConfigError, match=r"method='hessian' needs .* this one is LennardJones; use"):
+        phonons(bonded_crystal(), method="hessian", **QUICK)

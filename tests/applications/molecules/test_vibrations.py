@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from architectures import make_potential
 from ase import Atoms, units
 from ase.build import add_adsorbate, fcc111, molecule
 from ase.calculators.emt import EMT
@@ -9,7 +10,9 @@ from ase.optimize import BFGS
 from ase.thermochemistry import IdealGasThermo
 
 from dpa2calc.applications.molecules.vibrations import Vibrations, rigid_motions, vibrations
-from dpa2calc.errors import ConfigError, StructureError
+from dpa2calc.applications.relaxation.relax import relax
+from dpa2calc.calculator import DPA2Calculator
+from dpa2calc.errors import ConfigError, DataError, StructureError
 
 
 def relaxed(name, calculator=EMT):
@@ -177,3 +180,47 @@ def test_errors():
     atoms.pbc = True
     with pytest.raises(StructureError, match=r"use phonons\(\) for a crystal"):
         vibrations(atoms, progress=False)
+
+
+@pytest.fixture(scope="module")
+def peroxide():
+    """A molecule at rest under a small model, whatever it looks like there."""
+    atoms = Atoms("OHHO", [[0, 0, 0], [0.9, 0.2, 0], [-0.2, 0.9, 0.3], [0.6, 0.7, 1.2]])
+    atoms.calc = DPA2Calculator(make_potential("dpa2-small"), dtype="float64", device="cpu")
+    return relax(atoms, fmax=1e-6, max_steps=2000, progress=False).atoms()
+
+
+def test_exact_hessian_equals_the_differences(peroxide):
+    peroxide.calc = DPA2Calculator(make_potential("dpa2-small"), dtype="float64", device="cpu")
+    exact = vibrations(peroxide, progress=False)
+    moved = vibrations(peroxide, displacement=1e-3, progress=False)
+    assert exact.displacement == 0 and "; exact, no displacements" in exact.summary()
+    assert moved.displacement == 1e-3 and "displacement 0.001 Å" in moved.summary()
+    np.testing.assert_allclose(exact.hessian, moved.hessian, atol=1e-5)
+    np.testing.assert_allclose(exact.frequencies, moved.frequencies, atol=0.05)
+    assert exact.asymmetry < 1e-13 and np.abs(exact.rigid_frequencies).max() < 5
+    some = vibrations(peroxide, indices=[3, 0], progress=False)
+    order = np.r_[9:12, 0:3]
+    np.testing.assert_allclose(some.hessian, exact.hessian[np.ix_(order, order)], atol=1e-12)
+
+
+def test_a_finished_hessian_is_kept(peroxide, tmp_path, monkeypatch):
+    peroxide.calc = DPA2Calculator(make_potential("dpa2-small"), dtype="float64", device="cpu")
+    first = vibrations(peroxide, folder=tmp_path, progress=False)
+    monkeypatch.setattr("dpa2calc.calculator.hessian_rows", None)
+    again = vibrations(peroxide, folder=tmp_path, progress=False)
+    np.testing.assert_array_equal(first.hessian, again.hessian)
+    (stored,) = tmp_path.glob("hessian-*.npz")
+    stored.write_bytes(stored.read_bytes()[:100])
+    with pytest.raises(DataError, match=stored.name):
+        vibrations(peroxide, folder=tmp_path, progress=False)
+
+
+def test_hessians_in_another_form_are_not_used():
+    class Other(EMT):
+        def get_hessian(self, atoms):
+            raise AssertionError
+
+    atoms = relaxed("N2")
+    atoms.calc = Other()
+    assert vibrations(atoms, progress=False).displacement == 0.01

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dpa2calc.cli.arguments.application import add_application_arguments, chosen, prepared_atoms, report
 from dpa2calc.cli.arguments.freedom import add_relax_argument
+from dpa2calc.errors import ConfigError
 from dpa2calc.files.atomic import atomic_path
 
 EXAMPLE = """\
@@ -32,6 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = group.add_argument
     add("--min-length", type=float, default=12.0, help="of the supercell, Å")
     add("--supercell", type=int, nargs=3, metavar=("A", "B", "C"), help="repeats instead")
+    add(
+        "--method", choices=("displacements", "hessian"), default="displacements",
+        help="force constants by displacements, or from the exact Hessian of the supercell",
+    )  # fmt: skip
     add("--displacement", type=float, default=0.01, help="Å")
     add("--fmax", type=float, default=1e-4, help="largest force allowed, eV/Å")
     add("--mesh", type=float, default=60.0, help="q-point mesh as a length, Å")
@@ -48,6 +53,9 @@ def run(args: argparse.Namespace) -> int:
     from dpa2calc.applications.crystals.phonons import phonons
     from dpa2calc.applications.crystals.quasi_harmonic import quasi_harmonic
 
+    if args.method == "hessian" and (args.convergence or args.quasi_harmonic):
+        other = "--convergence" if args.convergence else "--quasi-harmonic"
+        raise ConfigError(f"{other} works by displacements; leave --method hessian out")
     atoms = prepared_atoms(args, "phonons")
     if args.convergence:
         lengths = [round(args.min_length * factor, 3) for factor in (2 / 3, 1.0, 4 / 3)]
@@ -57,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     options["temperatures"] = np.arange(0.0, args.max_temperature + 5.0, 10.0)
     if args.quasi_harmonic:
         return report(quasi_harmonic(atoms, **options), args, "quasi_harmonic")
-    result = phonons(atoms, relax=args.relax, **options)
+    result = phonons(atoms, relax=args.relax, method=args.method, **options)
     report(result, args, "phonons")
     with atomic_path(Path(args.out) / "phonopy.yaml") as temporary:
         result.to_phonopy().save(temporary, settings={"force_constants": True})

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     what = "first, or fixed: refuse forces above --fmax"
     add_relax_argument(group, "fixed", "positions", default="positions", help=what, fixed="--fixed")
-    add("--displacement", type=float, default=0.01, help="Å")
+    add("--displacement", type=float, help="Å, of finite differences instead of the exact Hessian")
     add("--fmax", type=float, default=1e-3, help="largest force at rest, eV/Å")
     add("--temperature", type=float, help="also give the free energy at this one, K")
     add("--pressure", type=float, default=1.01325e5, help="of the ideal gas, Pa")
