@@ -11,12 +11,13 @@ from collections.abc import Sequence
 
 from dpa2calc.cli.arguments.application import each_structure
 from dpa2calc.cli.arguments.config_file import add_config_argument, with_config
+from dpa2calc.cli.arguments.written import add_written_arguments, check_written
 from dpa2calc.cli.shell import HelpFormatter, Parser, Speaker, readable_streams, run_verb
 from dpa2calc.version import __version__
 
 # verb -> (module inside dpa2calc.cli.verbs, its line of help). A verb's module is imported only when it is
-# used, so `dpa2calc --help` needs neither torch nor ASE. A module has EXAMPLE, the end of its help, and
-# DESCRIPTION where its beginning is more than the line here.
+# used, so `dpa2calc --help` needs neither torch nor ASE. A module has EXAMPLE, the end of its help,
+# DESCRIPTION where its beginning is more than the line here, and TABLE where it has --csv: what a row is.
 VERBS: dict[str, tuple[str, str]] = {
     "models": ("models.models", "models by name: inside the package, or published and downloaded when used"),
     "describe": ("models.describe", "what a model is: heads, elements, functionals, sizes, training figures"),
@@ -70,6 +71,7 @@ def build_parser(verb: str | None) -> argparse.ArgumentParser:
             about = f"{line[0].upper()}{line[1:]}."
             own.description, own.epilog = getattr(module, "DESCRIPTION", about), module.EXAMPLE
             module.add_arguments(own)
+            add_written_arguments(own, getattr(module, "TABLE", ""))
             add_config_argument(own)
             own.set_defaults(run=module.run, parser=own)
     return parser
@@ -90,7 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             hint = f"did you mean {close[0]}? " if close else ""
             parser.error(f"there is no verb {verb!r}; {hint}Verbs: {', '.join(VERBS)}")
         args = parser.parse_args(_with_config(arguments, parser))
-        say.args, args.say = args, say
+        say.args, args.say, args.command = args, say, ["dpa2calc", *arguments]
+        check_written(args)
         return each_structure(args)
 
     return run_verb(run, say)

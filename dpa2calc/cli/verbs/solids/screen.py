@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 from typing import TYPE_CHECKING
 
 from dpa2calc.cli.arguments.structures import add_calculator_arguments, make_calculator
+from dpa2calc.cli.arguments.written import rows_to_table, write_values
 from dpa2calc.errors import ConfigError
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
+
+    from dpa2calc.applications.screening.screen import Screening
 
 EXAMPLE = """\
 example: relax all structures of a kind with two processes
@@ -22,6 +26,7 @@ resumes, also after a kill; structures that fail are reported in one line each, 
 by the next call. dpa2calc.applications.read_screening reads both formats.
 """
 TASKS = ("evaluate", "relax", "eos", "elastic", "phonons", "vibrations")
+TABLE = "a row a structure"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +65,29 @@ def run(args: argparse.Namespace) -> int:
         if executor is not None:
             executor.shutdown(cancel_futures=True)
     print(result.summary())
+    if args.json is not None or args.csv is not None:
+        _write(args, result)
     return 0 if result.n_done + result.n_earlier else 1
+
+
+def _write(args: argparse.Namespace, result: Screening) -> None:
+    """All records of the output, for scripts; the table has of their results what is one number or word."""
+    from dpa2calc.applications.screening.tasks import UNITS
+    from dpa2calc.files.results import provenance
+
+    records = result.records()
+    made_by = {**provenance(), "task": result.task, "output": result.output}
+    values = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
+    fields = f"n_done and n_failed of this call, n_earlier: done before. records: of the output, in {UNITS}"
+    rows = []
+    for record in records:
+        row = {name: record.get(name) for name in ("name", "formula", "status", "error")}
+        for name, value in record.get("results", {}).items():
+            if not isinstance(value, (list, dict)):
+                row[f"{name} ({UNITS[name]})" if name in UNITS else name] = value
+        rows.append(row)
+    told = ("screen", fields)
+    write_values(args, told, {**values, "records": records}, rows_to_table(rows), made_by=made_by)
 
 
 def _option(text: str) -> tuple[str, object]:
