@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dpa2calc.cli.arguments.application import each_structure
 from dpa2calc.cli.arguments.config_file import add_config_argument, with_config
 from dpa2calc.cli.arguments.written import add_written_arguments, check_written
+from dpa2calc.cli.completion import add_completion_argument
 from dpa2calc.cli.shell import HelpFormatter, Parser, Speaker, readable_streams, run_verb
 from dpa2calc.version import __version__
 
@@ -58,15 +59,16 @@ VERBS: dict[str, tuple[str, str]] = {
 }
 
 
-def build_parser(verb: str | None) -> argparse.ArgumentParser:
-    """The parser with the named verb's own options filled in."""
+def build_parser(*filled: str | None) -> argparse.ArgumentParser:
+    """The parser with the own options of the named verbs filled in."""
     about = "DPA-2 large atomic models: calculator, training, applications."
     parser = Parser(prog="dpa2calc", description=about, formatter_class=HelpFormatter)
     parser.add_argument("--version", action="version", version=__version__)
+    add_completion_argument(parser, lambda: build_parser(*VERBS))
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name, (place, line) in VERBS.items():
         own = verbs.add_parser(name, help=line, formatter_class=HelpFormatter)
-        if name == verb:
+        if name in filled:
             module = importlib.import_module(f"dpa2calc.cli.verbs.{place}")
             about = f"{line[0].upper()}{line[1:]}."
             own.description, own.epilog = getattr(module, "DESCRIPTION", about), module.EXAMPLE
@@ -81,7 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; what a user can meet becomes one clear line and an exit code."""
     readable_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
-    verb = next((word for word in arguments if not word.startswith("-")), None)
+    words = arguments[2 * (arguments[:1] == ["--completion"]) :]
+    verb = next((word for word in words if not word.startswith("-")), None)
     say = Speaker()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
 
