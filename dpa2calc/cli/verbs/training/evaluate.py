@@ -129,7 +129,7 @@ def evaluate(calc: Calculator, structures: list[Atoms], batch_atoms: int) -> lis
     """Batched where the calculator can (ours), else one by one."""
     from dpa2calc.engine.dense import has_stress
 
-    progress = sys.stderr.isatty() and len(structures) > 1
+    progress = len(structures) > 1
     if hasattr(calc, "evaluate"):
         return calc.evaluate(structures, batch_atoms=batch_atoms, progress=progress)
     out = []
