@@ -17,16 +17,14 @@ from dpa2calc.errors import ConfigError, MissingDependencyError
 
 try:
     from torch_sim.models.interface import ModelInterface
-except ImportError as error:
-    raise MissingDependencyError(
-        f"torch-sim is not installed ({error}): pip install torch-sim-atomistic (Python 3.12 or newer)"
-    ) from error
+except ImportError:  # which `TorchSimModel` says when it is made
+    ModelInterface = torch.nn.Module
 
 if TYPE_CHECKING:
     from torch_sim.state import SimState
 
 
-class TorchSimModel(ModelInterface):  # type: ignore[misc]  # Any where torch-sim is not installed
+class TorchSimModel(ModelInterface):  # type: ignore[misc]  # unknown where torch-sim is missing
     """A `DPA2Calculator` with its head, as a `ModelInterface`.
 
     Positions, cells and results are float64; the precision of the network is the calculator's. All systems of
@@ -37,10 +35,15 @@ class TorchSimModel(ModelInterface):  # type: ignore[misc]  # Any where torch-si
         compute_stress: give `stress` (n_systems, 3, 3), eV/Å³; zero where no direction is periodic.
 
     Raises:
+        MissingDependencyError: torch-sim is not installed.
         ConfigError: the head predicts something else than energies.
     """
 
     def __init__(self, calculator: DPA2Calculator, *, compute_stress: bool = True) -> None:
+        if ModelInterface is torch.nn.Module:
+            raise MissingDependencyError(
+                "torch-sim is not installed: pip install 'dpa2calc[torch-sim]' (Python 3.12 or newer)"
+            )
         super().__init__()
         if "energy" not in calculator.implemented_properties:
             raise ConfigError(f"{calculator!r} predicts no energies and forces; choose a head that does")
@@ -49,9 +52,13 @@ class TorchSimModel(ModelInterface):  # type: ignore[misc]  # Any where torch-si
         self._dtype = torch.float64
         self._compute_stress, self._compute_forces = compute_stress, True
 
-    @ModelInterface.compute_stress.setter  # type: ignore[untyped-decorator]
-    def compute_stress(self, compute_stress: bool) -> None:
+    @property
+    def compute_stress(self) -> bool:
         """Whether `stress` is in the results; it costs nothing."""
+        return self._compute_stress
+
+    @compute_stress.setter
+    def compute_stress(self, compute_stress: bool) -> None:
         self._compute_stress = compute_stress
 
     def forward(self, state: SimState, **_: object) -> dict[str, torch.Tensor]:
