@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch_sim.state import SimState
 
 
-class TorchSimModel(ModelInterface):  # type: ignore[misc]  # unknown where torch-sim is missing
+class TorchSimModel(ModelInterface):
     """A `DPA2Calculator` with its head, as a `ModelInterface`.
 
     Positions, cells and results are float64; the precision of the network is the calculator's. All systems of
@@ -69,8 +69,8 @@ class TorchSimModel(ModelInterface):  # type: ignore[misc]  # unknown where torc
         """
         systems = state.to_atoms()
         # torch-sim has chosen how much fits the GPU's memory
-        sizes = {} if self._device.type == "cpu" else {"batch_atoms": max(int(state.n_atoms), 1)}
-        found = self.calculator.evaluate(systems, **sizes)
+        together = 1024 if self._device.type == "cpu" else max(int(state.n_atoms), 1)
+        found = self.calculator.evaluate(systems, batch_atoms=together)
 
         def tensor(values: np.ndarray) -> torch.Tensor:
             return torch.from_numpy(values).to(state.positions)

@@ -14,7 +14,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -148,7 +148,7 @@ def _plain(value: object) -> object:
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def _plain_items(values: Mapping[object, object]) -> dict[str, object]:
+def _plain_items(values: Mapping[Any, object]) -> dict[str, object]:
     return {
         "-".join(map(str, key)) if isinstance(key, tuple) else str(key): _plain(value)
         for key, value in values.items()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,7 +104,11 @@ def _write(args: argparse.Namespace, results: Sequence[Diffusion], fitted: Arrhe
     table: dict[str, list[object]] = {}
     for file, result in zip(args.trajectories, results):
         x, y, z = result.msd_xyz.T
-        columns = {"trajectory": [file] * len(x), "lag_ps": result.time, "msd_A2": result.msd}
+        columns: dict[str, Iterable[object]] = {
+            "trajectory": [file] * len(x),
+            "lag_ps": result.time,
+            "msd_A2": result.msd,
+        }
         columns |= {"msd_error_A2": result.msd_error, "msd_x_A2": x, "msd_y_A2": y, "msd_z_A2": z}
         for name, column in columns.items():
             table.setdefault(name, []).extend(column)
