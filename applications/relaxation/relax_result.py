@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RelaxResult(Result):
-    """The relaxed structure and the way to it. ASE units."""
+    """The relaxed structure and the way to it.
+
+    `energy` and `enthalpy` in eV, `max_force` in eV/Å, `pressure` and `stress_deviation` in eV/Å³, `volume`
+    in Å³, positions and cells in Å; `reason` says what was not reached.
+    """
 
     converged: bool
     reason: str  # what was not reached, "" when converged

@@ -67,7 +67,7 @@ def read_screening(path: str | os.PathLike[str]) -> list[Record]:
     Raises:
         ConfigError, DataError: no file of `screen`.
     """
-    if not Path(path).is_file():
+    if not any(Path(f"{path}{ending}").is_file() for ending in ("", ".jsonl")):  # the second of a kill
         raise ConfigError(f"there is no file {path}")
     with closing(open_store(Path(path), None)) as store:
         return list(store.records())
@@ -94,7 +94,8 @@ def screen(
         structures: a list or iterator of Atoms or pymatgen structures; a file that ASE reads (extxyz, ASE's
             db, cif ...), a folder of them, a pattern such as "cifs/*.cif", or a list of these.
         task: "evaluate" (energy, forces, stress), or the application that is done with each.
-        output: NAME.db (an ASE database) or NAME.jsonl (lines of JSON); `read_screening` reads both.
+        output: NAME.db (an ASE database), NAME.jsonl (lines of JSON) or NAME.parquet; `read_screening` reads
+            all of them.
         calculator: None takes that of the first structure. With an executor it is pickled and sent.
         executor: any `concurrent.futures.Executor`: a process pool, that of a Dask client, of mpi4py, loky.
             None works in this process. Make its processes single-threaded (OMP_NUM_THREADS=1).

@@ -1,4 +1,4 @@
-"""Results of a screening on disk as they come: lines of JSON, or an ASE database. Both survive a kill."""
+"""Results of a screening on disk as they come, also after a kill: JSON lines, an ASE database, Parquet."""
 
 from __future__ import annotations
 
@@ -51,25 +51,32 @@ def open_store(path: Path, identity: Mapping[str, Part] | None) -> Store:
         ConfigError: an ending of no known format, or a file that belongs to other work.
         DataError: a file that is damaged or foreign.
     """
-    kinds: dict[str, type[_Lines] | type[_Database]] = {".jsonl": _Lines, ".db": _Database}
+    from .parquet import Parquet
+
+    kinds: dict[str, type[Lines | _Database | Parquet]]
+    kinds = {".jsonl": Lines, ".db": _Database, ".parquet": Parquet}
     kind = kinds.get(path.suffix.lower())
     if kind is None:
-        raise ConfigError(f"output = {str(path)!r} is not allowed; allowed: a name ending in .db or .jsonl")
+        raise ConfigError(
+            f"output = {str(path)!r} is not allowed; allowed: a name ending in .db, .jsonl or .parquet"
+        )
     return kind(path, identity)
 
 
-def _header(identity: Mapping[str, Part]) -> dict[str, Any]:
+def header(identity: Mapping[str, Part]) -> dict[str, Any]:
+    """What a file of a screening begins with."""
     return {"kind": _KIND, "version": 1, "identity": identity, "units": UNITS}
 
 
-def _check(header: Any, identity: Mapping[str, Part] | None, path: Path) -> None:
-    if not isinstance(header, dict) or header.get("kind") != _KIND:
+def check(found: Any, identity: Mapping[str, Part] | None, path: Path) -> None:
+    """Raise unless it is the header of this work (of any where `identity` is None)."""
+    if not isinstance(found, dict) or found.get("kind") != _KIND:
         raise DataError(f"{path} was not written by `screen`; choose another output")
     if identity is not None:
-        require_same(header["identity"], identity, where=str(path), ways=_WAYS)
+        require_same(found["identity"], identity, where=str(path), ways=_WAYS)
 
 
-class _Lines:
+class Lines:
     """A header and then a record a line."""
 
     def __init__(self, path: Path, identity: Mapping[str, Part] | None) -> None:
@@ -78,13 +85,13 @@ class _Lines:
             self._cut_half_line()
         if path.exists() and path.stat().st_size:
             lines = self._lines()
-            _check(lines[0] if lines else None, identity, path)
+            check(lines[0] if lines else None, identity, path)
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(path, "a", encoding="utf-8") if identity is not None else None
         if self._file is not None and not path.stat().st_size:
             assert identity is not None
-            self.append([_header(identity)])
+            self.append([header(identity)])
 
     def _lines(self) -> list[Any]:
         return read_json_lines(self.path, dict, "record of a screening", "choose another output")
@@ -127,9 +134,9 @@ class _Database:
             # no lock of ASE's: one that a kill left would stop every later run
             self._db = ase.db.connect(os.fspath(path), use_lock_file=False)
         if there:
-            _check(self._db.metadata, identity, path)
+            check(self._db.metadata, identity, path)
         elif identity is not None:
-            self._db.metadata = _header(identity)
+            self._db.metadata = header(identity)
 
     def statuses(self) -> dict[str, str]:
         rows = list(self._db.select(include_data=False))

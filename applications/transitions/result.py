@@ -20,7 +20,12 @@ _MARKS = {"heating": ("^", "C3"), "cooling": ("v", "C0")}
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseTransition(Result):
-    """One entry a stage, heating first (rising temperature), then cooling (falling). ASE units."""
+    """One entry a stage, heating first (rising temperature), then cooling (falling).
+
+    Means with their errors: temperatures in K, `enthalpy` in eV/atom, `volume` in Å³/atom, `lengths` and
+    displacements in Å, `angles` in degrees, heat capacities in kB/atom; `pressure` in eV/Å³. `steps`: of each
+    branch the transition temperature and its error in K.
+    """
 
     formula: str
     n_atoms: int

@@ -11,12 +11,14 @@ from collections.abc import Sequence
 
 from dpa2calc.cli.arguments.application import each_structure
 from dpa2calc.cli.arguments.config_file import add_config_argument, with_config
+from dpa2calc.cli.arguments.written import add_written_arguments, check_written
+from dpa2calc.cli.completion import add_completion_argument
 from dpa2calc.cli.shell import HelpFormatter, Parser, Speaker, readable_streams, run_verb
 from dpa2calc.version import __version__
 
 # verb -> (module inside dpa2calc.cli.verbs, its line of help). A verb's module is imported only when it is
-# used, so `dpa2calc --help` needs neither torch nor ASE. A module has EXAMPLE, the end of its help, and
-# DESCRIPTION where its beginning is more than the line here.
+# used, so `dpa2calc --help` needs neither torch nor ASE. A module has EXAMPLE, the end of its help,
+# DESCRIPTION where its beginning is more than the line here, and TABLE where it has --csv: what a row is.
 VERBS: dict[str, tuple[str, str]] = {
     "models": ("models.models", "models by name: inside the package, or published and downloaded when used"),
     "describe": ("models.describe", "what a model is: heads, elements, functionals, sizes, training figures"),
@@ -57,19 +59,21 @@ VERBS: dict[str, tuple[str, str]] = {
 }
 
 
-def build_parser(verb: str | None) -> argparse.ArgumentParser:
-    """The parser with the named verb's own options filled in."""
+def build_parser(*filled: str | None) -> argparse.ArgumentParser:
+    """The parser with the own options of the named verbs filled in."""
     about = "DPA-2 large atomic models: calculator, training, applications."
     parser = Parser(prog="dpa2calc", description=about, formatter_class=HelpFormatter)
     parser.add_argument("--version", action="version", version=__version__)
+    add_completion_argument(parser, lambda: build_parser(*VERBS))
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name, (place, line) in VERBS.items():
         own = verbs.add_parser(name, help=line, formatter_class=HelpFormatter)
-        if name == verb:
+        if name in filled:
             module = importlib.import_module(f"dpa2calc.cli.verbs.{place}")
             about = f"{line[0].upper()}{line[1:]}."
             own.description, own.epilog = getattr(module, "DESCRIPTION", about), module.EXAMPLE
             module.add_arguments(own)
+            add_written_arguments(own, getattr(module, "TABLE", ""))
             add_config_argument(own)
             own.set_defaults(run=module.run, parser=own)
     return parser
@@ -79,7 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; what a user can meet becomes one clear line and an exit code."""
     readable_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
-    verb = next((word for word in arguments if not word.startswith("-")), None)
+    words = arguments[2 * (arguments[:1] == ["--completion"]) :]
+    verb = next((word for word in words if not word.startswith("-")), None)
     say = Speaker()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
 
@@ -90,7 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             hint = f"did you mean {close[0]}? " if close else ""
             parser.error(f"there is no verb {verb!r}; {hint}Verbs: {', '.join(VERBS)}")
         args = parser.parse_args(_with_config(arguments, parser))
-        say.args, args.say = args, say
+        say.args, args.say, args.command = args, say, ["dpa2calc", *arguments]
+        check_written(args)
         return each_structure(args)
 
     return run_verb(run, say)

@@ -103,7 +103,7 @@ def _one_line_warnings(say: Speaker) -> Iterator[None]:
     """Show Python's warnings as lines of the verb, without file and source."""
 
     def one_line(message: Warning | str, *_: object, **__: object) -> str:
-        return say(f"warning: {message}") + "\n"
+        return say(f"warning: {' '.join(str(message).split())}") + "\n"
 
     before = warnings.formatwarning
     warnings.formatwarning = one_line

@@ -17,7 +17,11 @@ from .averages import series_error
 
 @dataclass(frozen=True, kw_only=True)
 class MDResult(Result):
-    """Numbers of one run, from its first step on, at every logged step. ASE units, times in fs."""
+    """Numbers of one run, from its first step on, at every logged step.
+
+    Energies in eV, temperatures in K, pressure in eV/Å³ (kinetic part included), volume in Å³, forces in
+    eV/Å, `time_fs` in fs; the last good frame has positions and cell in Å, momenta in ASE's units.
+    """
 
     status: Literal["finished", "stopped", "interrupted"]
     reason: str  # why it stopped, "" when finished

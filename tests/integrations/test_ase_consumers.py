@@ -1,6 +1,7 @@
 """Programs that take ASE calculators: a real run of each, against the calculator's own numbers."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from ase.io import read
 
 from dpa2calc import DPA2Calculator
 from dpa2calc.applications import elastic_constants, relax
+from dpa2calc.errors import MissingDependencyError
 
 WATER = Path(__file__).parents[2] / "examples" / "data" / "water64.extxyz"
 HEAD = "mlearn-PBE"
@@ -172,3 +174,11 @@ def test_ml_peg_makes_curves_of_diatomics(tmp_path, monkeypatch):
     ours = DPA2Calculator(head="H2O-PBE0TS", dtype="float64").evaluate([far])[0]["energy"]
     row = table[(table["pair"] == "H-H") & (table["distance"] == 6.0)]
     assert row["energy"].item() == pytest.approx(ours, abs=1e-9)
+
+
+@pytest.mark.skipif(find_spec("torch_sim") is not None, reason="torch-sim is installed")
+def test_torch_sim_is_missing():
+    from dpa2calc.integrations.torch_sim import TorchSimModel
+
+    with pytest.raises(MissingDependencyError, match=r"pip install 'dpa2calc\[torch-sim\]' \(Python 3.12"):
+        TorchSimModel(DPA2Calculator("student-water"))

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from dpa2calc.errors import ConfigError, DPA2CalcError
 from dpa2calc.files.figures import save_figure
 
-from .as_json import add_json_argument, write_result
 from .output import choose_folder
 from .structures import add_calculator_arguments, add_structure_argument, make_calculator, read_structure
+from .written import Table, write_result
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -25,7 +25,7 @@ Group = argparse._ArgumentGroup
 def add_application_arguments(
     parser: argparse.ArgumentParser, title: str, out: str, *, several: bool = False
 ) -> tuple[Group, Group]:
-    """Add FILE, the calculator's options, --out, --json and --no-progress.
+    """Add FILE, the calculator's options, --out and --no-progress.
 
     Args:
         title: of the application's own options.
@@ -43,7 +43,6 @@ def add_application_arguments(
     if out:
         text = "folder for all files; finished work in it is not computed again"
         output.add_argument("--out", metavar="FOLDER", help=f"{text} (default: {out})")
-    add_json_argument(output)
     output.add_argument("--no-progress", action="store_true", help="no progress bar on stderr")
     return own, output
 
@@ -59,8 +58,8 @@ def each_structure(args: argparse.Namespace) -> int:
     """
     if not getattr(args, "more", ()):
         return int(args.run(args) or 0)
-    for name in ("out", "json"):
-        if getattr(args, name) is not None:
+    for name in ("out", "json", "csv"):
+        if getattr(args, name, None) is not None:
             raise ConfigError(f"--{name} names a file of one structure; with several, leave it out")
     codes = []
     for file in (args.structure, *args.more):
@@ -90,12 +89,16 @@ def chosen(args: argparse.Namespace, *names: str) -> dict[str, Any]:
     return {**options, "folder": Path(args.out) / "work", "progress": not args.no_progress}
 
 
-def report(result: Result, args: argparse.Namespace, name: str) -> int:
-    """Save the result and its figure as NAME.npz and NAME.png in --out, print the summary; the exit code."""
+def report(result: Result, args: argparse.Namespace, name: str, table: Table | None = None) -> int:
+    """Save result and figure as NAME.npz and NAME.png in --out, print the summary; the exit code.
+
+    Args:
+        table: for --csv.
+    """
     folder = Path(args.out)
     stored = result.save(folder / f"{name}.npz")
     figure = save_figure(folder / f"{name}.png", result.plot)
-    write_result(args, result)
+    write_result(args, result, table)
     print(result.summary())
     print(f"result {stored}, figure {figure}")
     return 0

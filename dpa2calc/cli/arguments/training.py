@@ -7,11 +7,17 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from .written import rows_to_table, write_values
+
 if TYPE_CHECKING:
     from dpa2calc.training import Dataset, TrainConfig, TrainingSet, TrainResult
     from dpa2calc.training.config.run_file import Options, RunFile
     from dpa2calc.training.runs.processes import Processes
 
+_FIELDS = (
+    "steps done; best_score of validation; model: its file; test_errors of each test set: energies and "
+    "virials in meV/atom, forces in meV/Å; failed: test sets on which the model is worse than none"
+)
 # What users may have called their labels.
 LABELS = {"energy": "REF_energy", "forces": "REF_forces", "stress": "REF_stress", "virial": "virials"}
 
@@ -78,6 +84,7 @@ def set_threads(args: argparse.Namespace) -> None:
 
 
 def finish(
+    args: argparse.Namespace,
     result: TrainResult,
     sets: Mapping[str, TrainingSet],
     test: Mapping[str, Dataset],
@@ -87,16 +94,23 @@ def finish(
     progress: bool,
 ) -> int:
     """Evaluate on the test sets, write the run's files, print errors and file; the exit code."""
+    from dpa2calc.files.typed import to_dict
     from dpa2calc.training.runs.report import finish_run
 
     if not processes.first:
         return 0
+    values = {name: getattr(result, name) for name in ("output", "steps", "finished", "best_score")}
+    table = rows_to_table([*result.history.train, *result.history.validation])
     if not result.finished:
+        write_values(args, (type(result).__name__, _FIELDS), values, table)
         print(f"stopped at step {result.steps} by time_limit; the same command resumes", file=sys.stderr)
         return 0
     report = finish_run(result, sets, test, config=config, progress=progress)
     print(report.text, end="")
     print(f"model: {report.file}")
+    errors = {name: to_dict(found.errors) for name, found in report.evaluations.items()}
+    values |= {"model": report.file, "test_errors": errors, "failed": report.failed}
+    write_values(args, (type(result).__name__, _FIELDS), values, table)
     if report.failed:
         print(f"error: worse than no model on {', '.join(report.failed)}; see above", file=sys.stderr)
         return 1

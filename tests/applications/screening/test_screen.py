@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -19,8 +20,10 @@ from ase.io import write
 from dpa2calc import DPA2Calculator
 from dpa2calc.applications import elastic_constants, read_screening, relax, screen
 from dpa2calc.applications.screening.tasks import run_remotely
-from dpa2calc.errors import ConfigError, DataError, StructureError
+from dpa2calc.errors import ConfigError, DataError, MissingDependencyError, StructureError
 
+PARQUET = pytest.mark.skipif(find_spec("pyarrow") is None, reason="pyarrow is not installed (extra: parquet)")
+ENDINGS = ["jsonl", "db", pytest.param("parquet", marks=PARQUET)]
 METALS = ("Cu", "Ag", "Au", "Ni", "Pd", "Pt", "Al")
 
 
@@ -38,7 +41,7 @@ def by_name(path):
     return {record["name"]: record for record in read_screening(path)}
 
 
-@pytest.mark.parametrize("ending", ["jsonl", "db"])
+@pytest.mark.parametrize("ending", ENDINGS)
 def test_evaluation_gives_the_numbers_of_a_loop(ending, tmp_path):
     result = screen(
         crystals(), "evaluate", calculator=EMT(), output=tmp_path / f"out.{ending}", progress=False
@@ -154,6 +157,36 @@ def test_a_process_pool_gives_the_same_results(ending, tmp_path):
     assert by_name(there.output) == by_name(here.output)
 
 
+@PARQUET
+def test_parquet_has_columns_with_units_and_is_resumed(tmp_path):
+    import pyarrow.parquet
+
+    output = tmp_path / "out.parquet"
+    words = {"calculator": EMT(), "output": output, "progress": False}
+    screen(crystals(3), "relax", fmax=0.05, **words)
+    again = screen([*crystals(5), Atoms("W")], "relax", fmax=0.05, **words)
+    assert (again.n_earlier, again.n_done, again.n_failed) == (3, 2, 1)
+    assert [file.name for file in tmp_path.iterdir()] == ["out.parquet"]
+    table = pyarrow.parquet.read_table(output)
+    assert table.schema.field("energy").metadata == {b"unit": b"eV"}
+    records = read_screening(output)
+    for row, record in zip(table.to_pylist(), records, strict=True):
+        assert row["name"] == record["name"] and row["energy"] == record.get("results", {}).get("energy")
+        assert row["positions"] == record.get("positions") and row["error"] == record.get("error")
+    assert sum(record["status"] == "done" for record in records) == 5
+    with pytest.raises(ConfigError, match="belongs to other work"):
+        screen(crystals(3), "relax", fmax=0.01, **words)
+    (tmp_path / "no.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match="was not written by `screen`"):
+        screen(crystals(3), "relax", fmax=0.05, **{**words, "output": tmp_path / "no.parquet"})
+
+
+def test_parquet_without_its_library(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'dpa2calc\[parquet\]'"):
+        screen(crystals(1), "evaluate", calculator=EMT(), output=tmp_path / "x.parquet")
+
+
 def test_threads_have_a_calculator_each(tmp_path):
     with ThreadPoolExecutor(3) as pool:
         result = screen(
@@ -204,20 +237,21 @@ screen(frames, "relax", calculator=Slow(), output=sys.argv[1], progress=False, m
 """
 
 
-@pytest.mark.parametrize("ending", ["jsonl", "db"])
+@pytest.mark.parametrize("ending", ENDINGS)
 def test_a_killed_run_resumes_with_what_it_had(ending, tmp_path):
     output = tmp_path / f"out.{ending}"
     process = subprocess.Popen([sys.executable, "-c", _KILLED, str(output)], stderr=subprocess.DEVNULL)
     try:
         while process.poll() is None:
-            if output.exists() and len(_finished(output)) >= 2:
+            if any(tmp_path.iterdir()) and len(_finished(output)) >= 2:
                 break
             time.sleep(0.05)
     finally:
         process.kill()
         process.wait()
-    if ending == "jsonl":
-        with open(output, "ab") as file:
+    if ending != "db":
+        growing = output if ending == "jsonl" else tmp_path / "out.parquet.jsonl"
+        with open(growing, "ab") as file:
             file.write(b'{"key": "half a rec')
     before = _finished(output)
     frames = []
@@ -260,7 +294,7 @@ def test_wrong_words_are_refused_before_the_work(tmp_path):
         screen(crystals(1), "evaluate", calculator=EMT(), output=output, fmax=0.1)
     with pytest.raises(ConfigError, match="task = 'melt' is not allowed; allowed: evaluate, relax"):
         screen(crystals(1), "melt", calculator=EMT(), output=output)
-    with pytest.raises(ConfigError, match=r"allowed: a name ending in .db or .jsonl"):
+    with pytest.raises(ConfigError, match=r"allowed: a name ending in .db, .jsonl or .parquet"):
         screen(crystals(1), "evaluate", calculator=EMT(), output=tmp_path / "out.csv")
     with pytest.raises(StructureError, match="no calculator"):
         screen(crystals(1), "evaluate", output=output)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 
 from dpa2calc.cli.arguments.deferred import check_names
 from dpa2calc.cli.arguments.output import check_files
+from dpa2calc.cli.arguments.written import write_values
 from dpa2calc.errors import CheckpointError
 
 EXAMPLE = """example:
@@ -40,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
 
     fast, report = compress(load_model(args.source), tolerance=args.tolerance)
     print(report.summary())
+    write_values(args, type(report), {**dataclasses.asdict(report), "file": args.target})
     if args.target is not None:
         save_checkpoint(fast, args.target)
         print(f"{args.target} opens compressed")

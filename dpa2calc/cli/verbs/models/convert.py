@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dpa2calc.cli.arguments.deferred import check_names
 from dpa2calc.cli.arguments.output import check_files
+from dpa2calc.cli.arguments.written import MODEL_FIELDS, write_values
 from dpa2calc.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
     check_names(args.source, args.head)
     import torch
 
+    from dpa2calc.description import model_facts
     from dpa2calc.store.load import load_model
 
     dtype = {"float32": torch.float32, "float64": torch.float64, None: None}[args.dtype]
@@ -59,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
 
         write_deepmd(potential, target)
     print(f"{target}: {describe(potential)}")
+    facts = {"file": target, "converted_from": args.source, **model_facts(potential)}
+    write_values(args, ("convert", MODEL_FIELDS), facts)
     return 0
 
 

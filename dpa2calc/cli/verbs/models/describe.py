@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from dpa2calc.cli.arguments.deferred import check_names
+from dpa2calc.cli.arguments.written import MODEL_FIELDS, write_values
 from dpa2calc.heads import resolve_head
 
 EXAMPLE = """example:
@@ -13,6 +13,7 @@ EXAMPLE = """example:
   dpa2calc describe model.pt              # a file of deepmd-kit
   dpa2calc describe DPA-2.4-7M --head H2O-PD --json
 """
+TABLE = "a row a head"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,10 +35,12 @@ def run(args: argparse.Namespace) -> int:
     head = None
     if args.head is not None:
         head = resolve_head(args.head, potential.config.heads, model=args.model).name
-    if args.json:
-        facts = model_facts(potential)
-        facts["heads"] = [entry for entry in facts["heads"] if head in (None, entry["name"])]
-        print(json.dumps({"model": args.model, **facts}, indent=2))
-    else:
+    facts = model_facts(potential)
+    heads = facts["heads"] = [entry for entry in facts["heads"] if head in (None, entry["name"])]
+    names = ("name", "functional", "predicts", "description")
+    table = {name: [entry[name] for entry in heads] for name in names}
+    table["elements"] = [" ".join(entry["elements"]) for entry in heads]
+    write_values(args, ("describe", MODEL_FIELDS), {"model": args.model, **facts}, table)
+    if not args.json:
         print(describe(potential, args.model, head=head))
     return 0

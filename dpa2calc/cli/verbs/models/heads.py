@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 
 from dpa2calc.cli.arguments.structures import add_structure_argument, read_structure
+from dpa2calc.cli.arguments.written import write_values
 
 EXAMPLE = """example:
   dpa2calc heads POSCAR                                # of the model inside the package
@@ -15,6 +17,12 @@ DESCRIPTION = (
     "first: how far its least known atom is beyond the training set's range, the head's force error, and a "
     "verdict."
 )
+TABLE = "a row a head"
+_COLUMNS = {
+    "energy_std": "energy_std_eV",
+    "force_error": "force_error_eV_per_A",
+    "typical_force": "typical_force_eV_per_A",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,10 +34,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print a table."""
     atoms = read_structure(args)
-    from dpa2calc.engine.head_ranking import rank_heads
+    from dpa2calc.engine.head_ranking import HeadFit, rank_heads
     from dpa2calc.store.load import load_model
 
     fits = rank_heads(load_model(args.model).use("inference"), atoms)
+    columns = {f.name: [getattr(fit, f.name) for fit in fits] for f in dataclasses.fields(HeadFit)}
+    columns["verdict"] = [fit.verdict for fit in fits]
+    heads = [dict(zip(columns, row)) for row in zip(*columns.values())]
+    write_values(
+        args, HeadFit, {"heads": heads}, {_COLUMNS.get(name, name): c for name, c in columns.items()}
+    )
     rows = [("head", "functional", "range", "F error", "of |F|", "verdict")]
     for fit in fits:
         error, typical = fit.force_error, fit.typical_force

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
+
+from dpa2calc.cli.arguments.written import write_values
 
 EXAMPLE = """example:
   dpa2calc models
   dpa2calc describe DPA-2.4-7M      # its heads; downloads it first
 """
+TABLE = "a row a model"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,13 +26,13 @@ def run(args: argparse.Namespace) -> int:
     folder = cache_folder()
     entries = available_models().values()
     here = ["in the package" if entry.shipped else _place(folder / entry.file) for entry in entries]
+    names = ("name", "aliases", "heads", "licence", "description", "page", "sha256")
+    columns = {**{name: [getattr(entry, name) for entry in entries] for name in names}, "place": here}
+    models = [dict(zip(columns, row)) for row in zip(*columns.values())]
+    words = {name: [" ".join(item) for item in columns[name]] for name in ("aliases", "heads")}
+    fields = "cache: folder of downloads; models: names, heads, licence and source of each, and where it is"
+    write_values(args, ("models", fields), {"cache": folder, "models": models}, {**columns, **words})
     if args.json:
-        names = ("name", "aliases", "heads", "licence", "description", "page", "sha256")
-        models = [
-            {**{name: getattr(entry, name) for name in names}, "place": place}
-            for entry, place in zip(entries, here)
-        ]
-        print(json.dumps({"cache": str(folder), "models": models}, indent=2))
         return 0
     table = [("NAME", "WHERE", "HEADS", "LICENCE", "DESCRIPTION")]
     for e, place in zip(entries, here):

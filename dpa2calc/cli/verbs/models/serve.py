@@ -10,6 +10,7 @@ from dpa2calc.cli.arguments.structures import (
     make_calculator,
     read_structure,
 )
+from dpa2calc.cli.arguments.written import write_values
 
 EXAMPLE = """\
 example: a water box for i-PI, whose input has <ffsocket mode='unix'> <address> water </address>
@@ -43,10 +44,14 @@ def run(args: argparse.Namespace) -> int:
     atoms = read_structure(args)
     atoms.calc = make_calculator(args, [atoms])
     atoms.get_potential_energy()  # what is wrong is found before another program waits for an answer
+    from dpa2calc.files.results import provenance
     from dpa2calc.integrations.ipi_driver import serve
 
     answered = serve(
         atoms, host=args.host, port=args.port, unixsocket=args.unixsocket, patience=args.patience
     )
     print(f"{answered} structures answered")
+    values = {"answered": answered, **{name: getattr(args, name) for name in ("host", "port", "unixsocket")}}
+    fields = "answered: structures; host and port, or unixsocket: where the program listened"
+    write_values(args, ("serve", fields), values, made_by=provenance(atoms.calc))
     return 0

@@ -14,6 +14,7 @@ example: elastic tensor of silicon, cell relaxed first
 The folder holds elastic.npz (ElasticConstants.load), elastic.png, and work/ from which an interrupted run
 resumes.
 """
+TABLE = "a row a component of the tensor"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,8 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb."""
+    import numpy as np
+
     from dpa2calc.applications.crystals.elastic import elastic_constants
 
     atoms = prepared_atoms(args, "elastic")
     options = chosen(args, "strains", "relax", "relax_ions", "fmax")
-    return report(elastic_constants(atoms, **options), args, "elastic")
+    result = elastic_constants(atoms, **options)
+    i, j = np.triu_indices(6)
+    table = {"i": i + 1, "j": j + 1, "C_GPa": result.tensor[i, j], "C_error_GPa": result.errors[i, j]}
+    return report(result, args, "elastic", table)

@@ -13,6 +13,7 @@ example: volume and bulk modulus of copper
 
 The folder holds eos.npz (EquationOfState.load), eos.png, and work/ from which an interrupted run resumes.
 """
+TABLE = "a row a volume"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,4 +42,5 @@ def run(args: argparse.Namespace) -> int:
     strains = np.linspace(-args.range, args.range, args.points)
     atoms = prepared_atoms(args, "eos")
     result = equation_of_state(atoms, strains=strains, **chosen(args, "form", "relax", "fmax"))
-    return report(result, args, "eos")
+    table = {"volume_A3": result.volumes, "energy_eV": result.energies, "pressure_GPa": result.pressures}
+    return report(result, args, "eos", table)

@@ -16,6 +16,7 @@ example: barrier between two relaxed structures with the same atoms in the same 
 The folder holds neb.npz (NudgedElasticBand.load), neb.png, path.extxyz with the images, and work/ from which
 an interrupted run resumes.
 """
+TABLE = "a row an image"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
         final = final.repeat(args.repeat)
     names = ("n_images", "interpolation", "relax_ends", "climb", "fmax", "spring", "max_steps")
     result = nudged_elastic_band(initial, final, **chosen(args, *names))
-    report(result, args, "neb")
+    table = {"path_A": result.path, "energy_eV": result.energies, "slope_eV_per_A": result.slopes}
+    report(result, args, "neb", table)
     write_structures(Path(args.out) / "path.extxyz", result.images())
     return 0 if result.converged else 1

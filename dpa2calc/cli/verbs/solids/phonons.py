@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from dpa2calc.cli.arguments.application import add_application_arguments, chosen, prepared_atoms, report
 from dpa2calc.cli.arguments.freedom import add_relax_argument
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.atomic import atomic_path
+
+if TYPE_CHECKING:
+    from dpa2calc.files.results import Result
 
 EXAMPLE = """\
 example: bands and density of states of copper; is the supercell large enough; thermal expansion
@@ -19,6 +23,38 @@ example: bands and density of states of copper; is the supercell large enough; t
 The folder holds phonons.npz (Phonons.load), phonons.png and force_constants in phonopy.yaml (for phonopy
 itself), or convergence.npz/.png, or quasi_harmonic.npz/.png; and work/ from which an interrupted run resumes.
 """
+TABLE = "a row a temperature, or a supercell with --convergence"
+# columns of the tables -> fields of the results
+_HARMONIC = {
+    "temperature_K": "temperatures",
+    "free_energy_eV_per_atom": "free_energy",
+    "entropy_eV_per_K_per_atom": "entropy",
+    "heat_capacity_eV_per_K_per_atom": "heat_capacity",
+}
+_QUASI_HARMONIC = {
+    "temperature_K": "temperatures",
+    "volume_A3_per_atom": "volume",
+    "thermal_expansion_per_K": "thermal_expansion",
+    "bulk_modulus_GPa": "bulk_modulus",
+    "gibbs_eV_per_atom": "gibbs",
+    "heat_capacity_p_eV_per_K_per_atom": "heat_capacity_p",
+    "heat_capacity_v_eV_per_K_per_atom": "heat_capacity_v",
+    "entropy_eV_per_K_per_atom": "entropy",
+    "grueneisen": "grueneisen",
+}
+_CONVERGENCE = {
+    "kind": "kind",
+    "min_length_A": "min_lengths",
+    "displacement_A": "displacements",
+    "n_supercell_atoms": "n_supercell_atoms",
+    "image_distance_A": "image_distances",
+    "highest_THz": "highest",
+    "lowest_THz": "lowest",
+    "zero_point_energy_eV_per_atom": "zero_point_energy",
+    "heat_capacity_eV_per_K_per_atom": "heat_capacity",
+    "rms_difference_THz": "rms_difference",
+    "max_difference_THz": "max_difference",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,13 +96,19 @@ def run(args: argparse.Namespace) -> int:
     if args.convergence:
         lengths = [round(args.min_length * factor, 3) for factor in (2 / 3, 1.0, 4 / 3)]
         options = chosen(args, "fmax", "mesh", "relax")
-        return report(phonon_convergence(atoms, min_lengths=lengths, **options), args, "convergence")
+        found = phonon_convergence(atoms, min_lengths=lengths, **options)
+        return report(found, args, "convergence", _columns(found, _CONVERGENCE))
     options = chosen(args, "fmax", "mesh", "min_length", "supercell", "displacement")
     options["temperatures"] = np.arange(0.0, args.max_temperature + 5.0, 10.0)
     if args.quasi_harmonic:
-        return report(quasi_harmonic(atoms, **options), args, "quasi_harmonic")
+        thermal = quasi_harmonic(atoms, **options)
+        return report(thermal, args, "quasi_harmonic", _columns(thermal, _QUASI_HARMONIC))
     result = phonons(atoms, relax=args.relax, method=args.method, **options)
-    report(result, args, "phonons")
+    report(result, args, "phonons", _columns(result, _HARMONIC))
     with atomic_path(Path(args.out) / "phonopy.yaml") as temporary:
         result.to_phonopy().save(temporary, settings={"force_constants": True})
     return 0
+
+
+def _columns(result: Result, names: dict[str, str]) -> dict[str, Any]:
+    return {column: getattr(result, field) for column, field in names.items()}

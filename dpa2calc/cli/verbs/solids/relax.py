@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 from dpa2calc.cli.arguments.application import add_application_arguments
-from dpa2calc.cli.arguments.as_json import write_result
 from dpa2calc.cli.arguments.freedom import add_words
 from dpa2calc.cli.arguments.output import check_files, structure_name
 from dpa2calc.cli.arguments.structures import make_calculator, read_structure
+from dpa2calc.cli.arguments.written import write_result
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import save_figure
 
@@ -23,6 +23,7 @@ vasp, xyz ...). Beside it are written NAME.relax.npz (the result), NAME.relax.tr
 NAME.relax.png, where NAME is that of --out without its ending. Running again resumes from the last step,
 unless --overwrite is given.
 """
+TABLE = "a row a step"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb; 0 when converged, 1 when not."""
+    from ase import units
     from ase.io.formats import UnknownFileTypeError, filetype, get_ioformat
 
     from dpa2calc.applications import relax
@@ -76,7 +78,14 @@ def run(args: argparse.Namespace) -> int:
     )
     write_structures(target, result.atoms())
     result.save(target.with_suffix(".relax.npz"))
-    write_result(args, result)
+    table = {
+        "step": result.step,
+        "enthalpy_eV": result.enthalpy,
+        "max_force_eV_per_A": result.max_force,
+        "stress_deviation_GPa": result.stress_deviation / units.GPa,
+        "volume_A3": result.volume,
+    }
+    write_result(args, result, table)
     figure = save_figure(target.with_suffix(".relax.png"), result.plot)
     print(result.summary())
     print(f"{'structure':18s} {target}")

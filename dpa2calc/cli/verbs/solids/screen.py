@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 from typing import TYPE_CHECKING
 
+from dpa2calc.cli.arguments.output import check_files, stem
 from dpa2calc.cli.arguments.structures import add_calculator_arguments, make_calculator
+from dpa2calc.cli.arguments.written import rows_to_table, write_values
 from dpa2calc.errors import ConfigError
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+    from dpa2calc.applications.screening.screen import Screening
+
 EXAMPLE = """\
 example: relax all structures of a kind with two processes
   dpa2calc screen '*.cif' --task relax --option relax=cell --head mlearn-PBE --processes 2 --out relaxed.db
 
-The output (NAME.db, an ASE database, or NAME.jsonl, lines of JSON) grows as results come. The same command
-resumes, also after a kill; structures that fail are reported in one line each, passed over, and tried again
-by the next call. dpa2calc.applications.read_screening reads both formats.
+The output (NAME.db, an ASE database, NAME.jsonl, lines of JSON, or NAME.parquet) grows as results come. The
+same command resumes, also after a kill; structures that fail are reported in one line each, passed over, and
+tried again by the next call. dpa2calc.applications.read_screening reads all formats.
 """
 TASKS = ("evaluate", "relax", "eos", "elastic", "phonons", "vibrations")
+TABLE = "a row a structure"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument("--processes", type=int, default=1, help="each with one thread")
     output = parser.add_argument_group("output")
-    output.add_argument("--out", dest="output", default="screening.db", metavar="FILE", help=".db or .jsonl")
+    text = ".db, .jsonl or .parquet (default: NAME-TASK.db, NAME from the one file or folder, or screening)"
+    output.add_argument("--out", dest="output", metavar="FILE", help=text)
     output.add_argument("--no-progress", action="store_true", help="no progress bar on stderr")
 
 
@@ -44,13 +51,15 @@ def run(args: argparse.Namespace) -> int:
     """Run the verb; 1 if no structure could be done."""
     from dpa2calc.applications.screening.screen import screen
 
+    output = args.output or _output(args)
+    check_files(output)
     options = dict(_option(text) for text in args.options)
     executor = _executor(args.processes)
     try:
         result = screen(
             args.structures,
             args.task,
-            output=args.output,
+            output=output,
             calculator=make_calculator(args),
             executor=executor,
             progress=not args.no_progress,
@@ -60,7 +69,36 @@ def run(args: argparse.Namespace) -> int:
         if executor is not None:
             executor.shutdown(cancel_futures=True)
     print(result.summary())
+    if args.json is not None or args.csv is not None:
+        _write(args, result)
     return 0 if result.n_done + result.n_earlier else 1
+
+
+def _output(args: argparse.Namespace) -> str:
+    """Named after the one file or folder that is given."""
+    given = args.structures[0]
+    name = stem(given) if len(args.structures) == 1 and os.path.exists(given) else "screening"
+    return f"{name}-{args.task}.db"
+
+
+def _write(args: argparse.Namespace, result: Screening) -> None:
+    """All records of the output, for scripts; the table has of their results what is one number or word."""
+    from dpa2calc.applications.screening.tasks import UNITS
+    from dpa2calc.files.results import provenance
+
+    records = result.records()
+    made_by = {**provenance(), "task": result.task, "output": result.output}
+    values = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
+    fields = f"n_done and n_failed of this call, n_earlier: done before. records: of the output, in {UNITS}"
+    rows = []
+    for record in records:
+        row = {name: record.get(name) for name in ("name", "formula", "status", "error")}
+        for name, value in record.get("results", {}).items():
+            if not isinstance(value, (list, dict)):
+                row[f"{name} ({UNITS[name]})" if name in UNITS else name] = value
+        rows.append(row)
+    told = ("screen", fields)
+    write_values(args, told, {**values, "records": records}, rows_to_table(rows), made_by=made_by)
 
 
 def _option(text: str) -> tuple[str, object]:

@@ -15,6 +15,7 @@ example: the (111) face of copper, from the file of its bulk crystal
 The folder holds surface.npz (SurfaceEnergy.load), surface.png, slab.extxyz (the thickest slab), and work/
 from which an interrupted run resumes.
 """
+TABLE = "a row a slab"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +42,15 @@ def run(args: argparse.Namespace) -> int:
     atoms = prepared_atoms(args, "surface", "".join(map(str, args.miller)))
     options = chosen(args, "thicknesses", "vacuum", "shift", "relax", "relax_bulk", "fmax")
     result = surface_energy(atoms, tuple(args.miller), **options)
-    report(result, args, "surface")
+    table = {
+        "thickness_A": result.thickness,
+        "layers": result.layers,
+        "n_atoms": result.n_atoms,
+        "slab_energy_eV": result.slab_energies,
+        "unrelaxed_slab_energy_eV": result.unrelaxed_slab_energies,
+        "surface_energy_J_per_m2": result.direct,
+        "unrelaxed_surface_energy_J_per_m2": result.unrelaxed_direct,
+    }
+    report(result, args, "surface", table)
     write_structures(Path(args.out) / "slab.extxyz", result.atoms())
     return 0

@@ -16,6 +16,7 @@ examples: copper; the oxygen (atom 4) of an oxide, with the energy of O in its r
 The folder holds vacancy.npz (VacancyFormation.load), vacancy.png, defect.extxyz (the largest cell), and
 work/ from which an interrupted run resumes.
 """
+TABLE = "a row a supercell"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +51,12 @@ def run(args: argparse.Namespace) -> int:
     potential = dict(args.chemical_potential) if args.chemical_potential else None
     options = chosen(args, "site", "min_lengths", "relax", "relax_bulk", "fmax")
     result = vacancy_formation_energy(atoms, chemical_potential=potential, **options)
-    report(result, args, "vacancy")
+    table = {
+        "n_atoms": result.n_atoms,
+        "image_distance_A": result.image_distances,
+        "energy_eV": result.energies,
+        "unrelaxed_energy_eV": result.unrelaxed_energies,
+    }
+    report(result, args, "vacancy", table)
     write_structures(Path(args.out) / "defect.extxyz", result.atoms())
     return 0

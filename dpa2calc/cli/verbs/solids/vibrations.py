@@ -20,6 +20,7 @@ examples: a relaxed molecule and its free energy; an adsorbate (atoms 36 and 37)
 The folder holds vibrations.npz (Vibrations.load), vibrations.png, mode-*.extxyz (a movie of each of the
 lowest modes), and work/ from which an interrupted run resumes.
 """
+TABLE = "a row a mode"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,10 +51,12 @@ def run(args: argparse.Namespace) -> int:
     if args.indices is None and not atoms.cell.any():
         atoms.pbc = False  # a molecule; some formats say otherwise
     result = vibrations(atoms, **chosen(args, "indices", "relax", "displacement", "fmax"))
-    report(result, args, "vibrations")
+    n_modes = len(result.frequencies)
+    table = {"mode": range(1, n_modes + 1), "frequency_per_cm": result.frequencies}
+    report(result, args, "vibrations", table)
     if args.temperature is not None:
         print(_free_energy(result, args))
-    for k in range(min(args.movies, len(result.frequencies))):
+    for k in range(min(args.movies, n_modes)):
         write_structures(Path(args.out) / f"mode-{k + 1}.extxyz", result.mode_frames(k))
     return 1 if result.n_imaginary else 0
 

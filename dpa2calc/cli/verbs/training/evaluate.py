@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dpa2calc.cli.arguments.output import check_files
 from dpa2calc.cli.arguments.structures import add_calculator_arguments, make_calculator
 from dpa2calc.cli.arguments.training import add_label_arguments, label_names
+from dpa2calc.cli.arguments.written import write_values
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.patterns import expanded
 
@@ -29,6 +30,9 @@ EXAMPLE = """example:
   dpa2calc evaluate a.cif b.cif --model student.pt --committee other.pt -o out.json  # with deviations
 """
 
+TABLE = "a row a structure"
+UNITS = {"energy": "eV", "forces": "eV/Å", "stress": "eV/Å^3, order xx yy zz yz xz xy"}
+FIELDS = ", ".join(f"{name} {unit}" for name, unit in UNITS.items())
 KINDS = ("energy", "forces", "stress")  # of labels that errors are shown of
 
 
@@ -52,13 +56,15 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"-o {args.output}: the ending must be .extxyz, .xyz or .json")
     check_files(args.output)
     files = [str(f) for path in args.structures for f in expanded(path, Path()) or [path]]
-    structures = [atoms for path in files for atoms in read_structures(path, args.index)]
+    read = [(path, atoms) for path in files for atoms in read_structures(path, args.index)]
+    structures = [atoms for _, atoms in read]
     calc = make_calculator(args, structures)
     labels = read_labels(structures, args)
     results = evaluate(calc, structures, args.batch_atoms)
     if not args.quiet:
         print_table(structures, results)
     errors = print_errors(labels, results)
+    _write(args, [path for path, _ in read], structures, results, errors, calc)
     if args.output:
         path = Path(args.output)
         if path.suffix == ".json":
@@ -74,7 +80,8 @@ def print_errors(labels: list[Frame], results: list[Results]) -> LabelErrors | N
     from ase.stress import voigt_6_to_full_3x3_stress
 
     from dpa2calc.labels.errors import Differences, LabelErrors, Prediction
-    from dpa2calc.training.data.checks.outliers import UNITS, frames_with_most_error
+    from dpa2calc.training.data.checks.outliers import UNITS as OF_ERRORS
+    from dpa2calc.training.data.checks.outliers import frames_with_most_error
 
     differences = []
     for label, result in zip(labels, results):
@@ -88,7 +95,7 @@ def print_errors(labels: list[Frame], results: list[Results]) -> LabelErrors | N
     print(errors.summary())
     few = frames_with_most_error(differences, lambda i: f"#{i} {labels[i].atoms().get_chemical_formula()}")
     for quantity, found in few.items():
-        print(found.describe(quantity, UNITS[quantity]))
+        print(found.describe(quantity, OF_ERRORS[quantity]))
     return errors
 
 
@@ -122,7 +129,7 @@ def evaluate(calc: Calculator, structures: list[Atoms], batch_atoms: int) -> lis
     """Batched where the calculator can (ours), else one by one."""
     from dpa2calc.engine.dense import has_stress
 
-    progress = sys.stderr.isatty() and len(structures) > 1
+    progress = len(structures) > 1
     if hasattr(calc, "evaluate"):
         return calc.evaluate(structures, batch_atoms=batch_atoms, progress=progress)
     out = []
@@ -134,6 +141,38 @@ def evaluate(calc: Calculator, structures: list[Atoms], batch_atoms: int) -> lis
         if has_stress(atoms) and "stress" in calc.implemented_properties:
             out[-1]["stress"] = copy.get_stress()
     return out
+
+
+def _write(
+    args: argparse.Namespace,
+    files: list[str],
+    structures: list[Atoms],
+    results: list[Results],
+    errors: LabelErrors | None,
+    calc: Calculator,
+) -> None:
+    """For scripts: all results, and a row a structure."""
+    import numpy as np
+    from ase.units import GPa
+
+    from dpa2calc.files.results import provenance
+
+    values = [
+        {"file": file, "formula": atoms.get_chemical_formula(), "symbols": list(atoms.symbols), **result}
+        for file, atoms, result in zip(files, structures, results)
+    ]
+    table: dict[str, list[Any]] = {
+        "file": files,
+        "formula": [value["formula"] for value in values],
+        "n_atoms": [len(atoms) for atoms in structures],
+        "energy_eV": [r["energy"] for r in results],
+        "max_force_eV_per_A": [np.linalg.norm(r["forces"], axis=1).max() for r in results],
+        "pressure_GPa": [-np.mean(r["stress"][:3]) / GPa if "stress" in r else None for r in results],
+        "energy_std_eV": [r.get("energy_std") for r in results],
+    }
+    told = ("evaluate", f"structures: {FIELDS}. errors: against labels, prediction minus label")
+    made_by = provenance(calc)
+    write_values(args, told, {"structures": values, "errors": errors}, table, made_by=made_by)
 
 
 def print_table(structures: list[Atoms], results: list[Results]) -> None:
@@ -209,7 +248,7 @@ def write_json(
         "model": args.model,
         "head": args.head,
         "dtype": args.dtype,
-        "units": {"energy": "eV", "forces": "eV/Å", "stress": "eV/Å^3, order xx yy zz yz xz xy"},
+        "units": UNITS,
         "errors": to_dict(errors),
         "structures": [
             {

@@ -22,6 +22,7 @@ a file:
   train = ["ferroele.extxyz.xz"]
   weight = 0.5
 """
+TABLE = "a row a record of the log"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,4 +76,4 @@ def run(args: argparse.Namespace) -> int:
             for match in result.matches[:5]:
                 print(f"  {match}")
         print(f"started from head {result.start_head!r}", flush=True)
-    return finish(result, sets, test, config, processes=processes, progress=progress)
+    return finish(args, result, sets, test, config, processes=processes, progress=progress)

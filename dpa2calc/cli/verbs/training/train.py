@@ -30,6 +30,7 @@ a file:
   test = ["test.extxyz.xz"]
   functional = "PBE0+TS"
 """
+TABLE = "a row a record of the log"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,4 +67,4 @@ def run(args: argparse.Namespace) -> int:
     else:
         model = build_model(run_file, sets)
     result = pretrain(model, sets, config, output=run_file.output, processes=processes, progress=progress)
-    return finish(result, sets, test, config, processes=processes, progress=progress)
+    return finish(args, result, sets, test, config, processes=processes, progress=progress)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 from dpa2calc.cli.arguments.deferred import check_names
 from dpa2calc.cli.arguments.output import check_files
 from dpa2calc.cli.arguments.training import add_label_arguments, label_names
+from dpa2calc.cli.arguments.written import write_values
 from dpa2calc.errors import ConfigError
 
 EXAMPLE = """example:
@@ -19,6 +21,12 @@ DESCRIPTION = (
     "errors on frames held out. The file that is written is the whole model, with the uncertainty in it. "
     "`train`, `finetune` and `distill` do this at their end."
 )
+TABLE = "a row a head"
+_COLUMNS = {
+    "scale": "scale_eV",
+    "force_error": "force_error_eV_per_A",
+    "typical_force": "typical_force_eV_per_A",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
     check_names(args.model, args.head)
     from dpa2calc.heads import resolve_head
     from dpa2calc.labels.names import LabelKeys
+    from dpa2calc.model.rigidity import RigidityFacts
     from dpa2calc.store.checkpoint import save_checkpoint
     from dpa2calc.store.load import load_model
     from dpa2calc.training.data.dataset import Dataset
@@ -55,9 +64,8 @@ def run(args: argparse.Namespace) -> int:
     keys = LabelKeys(**label_names(args))
     data = Dataset.read(args.data, keys=keys)
     validation = Dataset.read(args.validation, keys=keys) if args.validation else None
-    for name, facts in add_uncertainty(
-        potential, {"data": TrainingSet(data, validation, head=head.name)}
-    ).items():
+    found = add_uncertainty(potential, {"data": TrainingSet(data, validation, head=head.name)})
+    for name, facts in found.items():
         print(f"{name}: uncertainty {facts}")
         if not facts.held_out:
             print(
@@ -66,4 +74,7 @@ def run(args: argparse.Namespace) -> int:
             )
     save_checkpoint(potential, target, extra_info={"uncertainty_added_to": Path(args.model).name})
     print(f"wrote {target}")
+    rows = [{"head": name, **dataclasses.asdict(facts)} for name, facts in found.items()]
+    table = {_COLUMNS.get(name, name): [row[name] for row in rows] for name in (rows[0] if rows else ())}
+    write_values(args, RigidityFacts, {"file": target, "heads": rows}, table)
     return 0

@@ -12,6 +12,7 @@ from dpa2calc.cli.arguments.frames import (
     selected_frames,
     write_table,
 )
+from dpa2calc.cli.arguments.written import write_result
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import save_figure
 
@@ -19,6 +20,7 @@ EXAMPLE = """example:
   dpa2calc adf md.traj --triplet O-O-O --start 20 --reference dft.extxyz.xz --figure adf.png
 """
 DESCRIPTION = "Distribution of the angle A-B-C, B at the vertex, with block-averaged errors."
+TABLE = "a row an angle"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,11 +50,8 @@ def run(args: argparse.Namespace) -> int:
         reference = {Path(args.reference).name: other}
         print(f"  against reference: {100 * result.compare(other):.2f} % of the angles differ")
     print(f"figure: {save_figure(figure, partial(result.plot, reference=reference))}")
+    columns = {"angle_deg": result.angle, "density_per_deg": result.density, "error": result.density_error}
+    write_result(args, result, columns)
     if args.data:
-        columns = {
-            "angle_deg": result.angle,
-            "density_per_deg": result.density,
-            "error": result.density_error,
-        }
         print(f"data: {write_table(args.data, columns)}")
     return 0

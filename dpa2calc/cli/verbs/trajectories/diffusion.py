@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpa2calc.cli.arguments.frames import add_selection_arguments, selected_frames
 from dpa2calc.cli.arguments.output import check_files, stem
+from dpa2calc.cli.arguments.written import values_of, write_values
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import save_figure
 
 if TYPE_CHECKING:
+    from dpa2calc.applications import Arrhenius, Diffusion
     from dpa2calc.files.results import Result
 
 EXAMPLE = """examples:
@@ -20,6 +23,7 @@ EXAMPLE = """examples:
   dpa2calc diffusion 500K.traj 600K.traj 700K.traj 900K.traj --temperature 500 600 700 900 --fit 1 5
 """
 DESCRIPTION = "Tracer and collective diffusion with error bars; Arrhenius fit of several runs."
+TABLE = "a row a lag of a trajectory"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,10 +74,12 @@ def run(args: argparse.Namespace) -> int:
         results.append(result)
     plots: list[Callable[..., object]] = [result.plot for result in results]
     final: Result = results[0]
+    fitted: Arrhenius | None = None
     if args.temperature and len(set(args.temperature)) > 1:
-        final = arrhenius(results)
-        print(final.summary())
-        plots.append(final.plot)
+        final = fitted = arrhenius(results)
+        print(fitted.summary())
+        plots.append(fitted.plot)
+    _write(args, results, fitted)
     print(f"figure: {save_figure(picture, *plots)}")
     if args.save:
         print(f"result: {final.save(args.save)}")
@@ -87,3 +93,24 @@ def run(args: argparse.Namespace) -> int:
         print(density.summary())
         print(f"map: {density.write_cube(args.map)}")
     return 0
+
+
+def _write(args: argparse.Namespace, results: Sequence[Diffusion], fitted: Arrhenius | None) -> None:
+    """The values of each trajectory and of the fit through all of them, for scripts."""
+    from dpa2calc.applications import Arrhenius
+
+    values: dict[str, object] = {"trajectories": [values_of(result) for result in results]}
+    values |= {"files": args.trajectories, "arrhenius": values_of(fitted) if fitted else None}
+    table: dict[str, list[object]] = {}
+    for file, result in zip(args.trajectories, results):
+        x, y, z = result.msd_xyz.T
+        columns: dict[str, Iterable[object]] = {
+            "trajectory": [file] * len(x),
+            "lag_ps": result.time,
+            "msd_A2": result.msd,
+        }
+        columns |= {"msd_error_A2": result.msd_error, "msd_x_A2": x, "msd_y_A2": y, "msd_z_A2": z}
+        for name, column in columns.items():
+            table.setdefault(name, []).extend(column)
+    told = f"trajectories: {inspect.getdoc(type(results[0]))}\n\narrhenius: {inspect.getdoc(Arrhenius)}"
+    write_values(args, (type(results[0]).__name__, told), values, table, made_by=results[0].provenance)

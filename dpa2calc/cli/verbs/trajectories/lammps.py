@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import Any
 
 from dpa2calc.cli.arguments.structures import add_calculator_arguments, make_calculator
+from dpa2calc.cli.arguments.written import write_values
 from dpa2calc.errors import DPA2CalcError
 
 DESCRIPTION = """\
@@ -53,7 +55,10 @@ def run(args: argparse.Namespace) -> int:
     for words in args.var:
         options += ["-var", *words]
     try:
-        run_script(args.input, calculator, options).close()
+        lmp = run_script(args.input, calculator, options)
+        if _process() == 0:
+            _write(args, lmp)
+        lmp.close()
     except DPA2CalcError:
         if _process() > 0:  # every process has the error, and the first one shows it
             return 1
@@ -65,3 +70,11 @@ def _process() -> int:
     """The number of this process among those of MPI."""
     mpi = sys.modules.get("mpi4py.MPI")
     return int(mpi.COMM_WORLD.Get_rank()) if mpi else 0
+
+
+def _write(args: argparse.Namespace, lmp: Any) -> None:
+    """How it ended, for scripts; all between is in LAMMPS's own files."""
+    fields = "n_atoms; step; thermo: LAMMPS's last line of thermodynamic output, in `units` (LAMMPS's)"
+    values = {"n_atoms": lmp.get_natoms(), "step": lmp.extract_global("ntimestep")}
+    values |= {"units": lmp.extract_global("units"), "thermo": lmp.last_thermo() or {}}
+    write_values(args, ("lammps", fields), {**values, "log": args.log})

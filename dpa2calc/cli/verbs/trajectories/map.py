@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING
 from dpa2calc.cli.arguments.frames import add_selection_arguments, selected_frames
 from dpa2calc.cli.arguments.output import check_files, stem
 from dpa2calc.cli.arguments.structures import add_calculator_arguments, make_calculator
+from dpa2calc.cli.arguments.written import Table, write_result
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import save_figure
 
 if TYPE_CHECKING:
-    from dpa2calc.applications import Frames
+    from dpa2calc.applications import Frames, RepresentationMap
 
 EXAMPLE = """examples:
   dpa2calc map water=water.extxyz ice=ice.extxyz --head H2O-PBE0TS --colour group environment --html map.html
   dpa2calc map frames.extxyz --model DPA-2.4-7M --level structure --max-points 1000
 """
 DESCRIPTION = "Descriptors of many atoms or structures in two dimensions, coloured by what they are."
+TABLE = "a row a point"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
         progress=not args.quiet,
     )
     print(result.summary())
+    write_result(args, result, _table(result))
     plots = [partial(result.plot, colour=colour) for colour in args.colour]
     print(f"figure: {save_figure(figure, *plots)}")
     if args.html:
@@ -85,3 +88,10 @@ def run(args: argparse.Namespace) -> int:
     if args.save:
         print(f"result: {result.save(args.save)}")
     return 0
+
+
+def _table(result: RepresentationMap) -> Table:
+    plane = {"pca": result.pca} if result.tsne is None else {"pca": result.pca, "tsne": result.tsne}
+    places = {f"{name}_{k + 1}": points[:, k] for name, points in plane.items() for k in range(2)}
+    kinds = {key: [names[code] for code in result.codes[key]] for key, names in result.labels.items()}
+    return {**places, **kinds, "frame": result.frame, "atom": result.atom}

@@ -5,10 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dpa2calc.cli.arguments.application import add_application_arguments, prepared_atoms
 from dpa2calc.cli.arguments.freedom import add_words
+from dpa2calc.cli.arguments.written import Table, write_result
 from dpa2calc.files.figures import save_figure
+
+if TYPE_CHECKING:
+    from dpa2calc.applications import MDResult
 
 EXAMPLE = """\
 example: 10 ps of liquid water at 330 K, then 10 ps more
@@ -19,6 +24,7 @@ The folder given by --out holds trajectory.traj, log.csv, restart.npz, result.np
 Running again with the same folder resumes from restart.npz to the total number of --steps and
 gives the numbers of an uninterrupted run. A ramp is START:END, for example --temperature 300:900.
 """
+TABLE = "a row a logged step"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
         progress=not args.no_progress,
     )
     result.save(folder / "result.npz")
+    write_result(args, result, _table(result))
     figure = save_figure(folder / "md.png", result.plot)
     print(result.summary())
     print(f"{'figure':18s} {figure}")
@@ -87,3 +94,20 @@ def run(args: argparse.Namespace) -> int:
         print(args.say(result.reason), file=sys.stderr)
         return 1
     return 0
+
+
+def _table(result: MDResult) -> Table:
+    from ase.units import GPa
+
+    energies = ("potential", "kinetic", "total", "conserved")
+    return {
+        "step": result.step,
+        "time_fs": result.time_fs,
+        **{f"{name}_energy_eV": getattr(result, f"{name}_energy") for name in energies},
+        "temperature_K": result.temperature,
+        "target_temperature_K": result.target_temperature,
+        "pressure_GPa": result.pressure / GPa,
+        "volume_A3": result.volume,
+        "max_force_eV_per_A": result.max_force,
+        "max_force_std_eV_per_A": result.max_force_std,
+    }

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from dpa2calc.cli.arguments.application import add_application_arguments, chosen, prepared_atoms
 from dpa2calc.cli.arguments.freedom import add_words
+from dpa2calc.cli.arguments.written import Table, write_result
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import save_figure
+
+if TYPE_CHECKING:
+    from dpa2calc.applications import PhaseTransition
 
 EXAMPLE = """\
 example: PbTiO3 from 300 to 1000 K in steps of 50 K and back, 20 ps each
@@ -18,6 +23,7 @@ example: PbTiO3 from 300 to 1000 K in steps of 50 K and back, 20 ps each
 The folder given by --out holds scan.npz, the figures order.png, lattice.png and heat-capacity.png, and
 the trajectories, logs and restart files of all stages; a scan that was stopped resumes.
 """
+TABLE = "a row a stage"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
     options = {**chosen(args, *names), "folder": folder / "stages"}
     result = phase_transition(atoms, temperatures, **options)
     result.save(folder / "scan.npz")
+    write_result(args, result, _table(result))
     figures = {
         "order": result.plot,
         "lattice": result.plot_lattice,
@@ -84,3 +91,23 @@ def _temperatures(text: str) -> list[float]:
         raise ConfigError(
             f"--temperatures is {text!r}; give FIRST:LAST:STEP such as 300:1000:50, or a list 300,350,400"
         ) from error
+
+
+def _table(result: PhaseTransition) -> Table:
+    means = {
+        "temperature_K": result.temperature,
+        "enthalpy_eV_per_atom": result.enthalpy,
+        "volume_A3_per_atom": result.volume,
+        **{f"{axis}_A": result.lengths[:, k] for k, axis in enumerate("abc")},
+        **{f"{axis}_deg": result.angles[:, k] for k, axis in enumerate(("alpha", "beta", "gamma"))},
+        "tetragonality": result.tetragonality,
+        **{f"displacement_{axis}_A": result.displacement[:, k] for k, axis in enumerate("xyz")},
+        "polar_A": result.polar,
+        "local_A": result.local,
+        "order": result.order,
+        "heat_capacity_kB_per_atom": result.heat_capacity,
+    }
+    table: dict[str, Any] = {"branch": result.branch, "target_K": result.target}
+    for name, values in means.items():
+        table |= {name: values[:, 0], f"{name}_error": values[:, 1]}
+    return {**table, "direction": result.direction}

@@ -14,12 +14,14 @@ from dpa2calc.cli.arguments.frames import (
     selected_frames,
     write_table,
 )
+from dpa2calc.cli.arguments.written import values_of, write_values
 from dpa2calc.files.figures import save_figure
 
 EXAMPLE = """example:
   dpa2calc rdf md.traj --pairs O-O O-H H-H --r-max 6 --start 20 --reference dft.extxyz.xz --figure rdf.png
 """
 DESCRIPTION = "Partial g(r), running coordination numbers and their block-averaged errors."
+TABLE = "a row a distance"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,10 +58,13 @@ def run(args: argparse.Namespace) -> int:
         for name, curve in curves.items()
     ]
     print(f"figure: {save_figure(figure, *plots)}")
+    first = next(iter(curves.values()))
+    columns: dict[str, np.ndarray] = {"r_A": first.r}
+    for name, curve in curves.items():
+        columns |= {f"g_{name}": curve.g, f"error_g_{name}": curve.g_error}
+        columns |= {f"n_{name}": curve.coordination, f"error_n_{name}": curve.coordination_error}
+    values = {name: values_of(curve) for name, curve in curves.items()}
+    write_values(args, type(first), values, columns, made_by=first.provenance)
     if args.data:
-        columns: dict[str, np.ndarray] = {"r_A": next(iter(curves.values())).r}
-        for name, curve in curves.items():
-            columns |= {f"g_{name}": curve.g, f"error_g_{name}": curve.g_error}
-            columns |= {f"n_{name}": curve.coordination, f"error_n_{name}": curve.coordination_error}
         print(f"data: {write_table(args.data, columns)}")
     return 0

@@ -1,0 +1,155 @@
+"""`--json FILE` and `--csv FILE` of every verb: its numbers for scripts, with their units and provenance.
+
+`main` adds the options; a verb calls `write_result` or `write_values` once, at its end, and has the text
+TABLE where it also has a table: what a row is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import inspect
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from dpa2calc.files.atomic import atomic_path, write_json
+
+from .output import check_files
+
+if TYPE_CHECKING:
+    from dpa2calc.files.results import Result
+
+# what `description.model_facts` says
+MODEL_FIELDS = (
+    "what a model is: cutoffs in Å; parameters: numbers of weights; heads: functional, elements, and `info` "
+    "on data and training (errors there in meV/atom for energies and virials, meV/Å for forces)"
+)
+_UNITS = {"energy": "_meV_per_atom", "force": "_meV_per_A", "virial": "_meV_per_atom"}  # of `labels.Errors`
+Table: TypeAlias = Mapping[str, Iterable[object]]  # name of a column, with its unit -> its values
+
+
+def add_written_arguments(parser: argparse.ArgumentParser, table: str) -> None:
+    """Add --json, where the verb has none of its own, and --csv.
+
+    Args:
+        table: what a row of the verb's table is, such as "a row a volume"; an empty text adds no --csv.
+    """
+    add = parser.add_argument_group("for scripts").add_argument
+    if "--json" not in parser._option_string_actions:
+        add("--json", metavar="FILE", help="also write the numbers, units and provenance as JSON")
+    if table:
+        add("--csv", metavar="FILE", help=f"also write a table as CSV, {table}; units are in its header")
+
+
+def check_written(args: argparse.Namespace) -> None:
+    """Find out before the work that a file of `add_written_arguments` cannot be written.
+
+    Raises:
+        OutputError: one of them cannot.
+    """
+    check_files(*(name for name in (args.json, getattr(args, "csv", None)) if isinstance(name, str)))
+
+
+def write_result(args: argparse.Namespace, result: Result, table: Table | None = None) -> None:
+    """Write what --json and --csv ask for of one result; see `write_values`."""
+    write_values(args, type(result), values_of(result), table, made_by=result.provenance)
+
+
+def write_values(
+    args: argparse.Namespace,
+    kind: type | tuple[str, str],
+    values: Mapping[str, object],
+    table: Table | None = None,
+    *,
+    made_by: Mapping[str, object] | None = None,
+) -> None:
+    """Write what --json and --csv ask for.
+
+    The keys of the JSON are `result` (what it is), `fields` (what the values are, with units), `values` and
+    `provenance`, which holds the command line. What is not a finite number is null, and empty in the table.
+    The --json of a verb that only shows something takes no file: it prints the values themselves.
+
+    Args:
+        kind: a class whose documentation says what the values are, or a name and such a text.
+        made_by: the provenance of the values; None for that of this call.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    from dpa2calc.files.results import provenance
+
+    name, fields = kind if isinstance(kind, tuple) else (kind.__name__, inspect.getdoc(kind) or "")
+    values = {key: _plain(value) for key, value in values.items()}
+    record = {**_plain_items(provenance() if made_by is None else made_by), "command": args.command}
+    if args.json is True:
+        print(json.dumps({**values, "fields": fields, "provenance": record}, indent=2))
+    elif args.json:
+        document = {"result": name, "fields": fields, "values": values, "provenance": record}
+        write_json(args.json, document)
+    if getattr(args, "csv", None):
+        _write_table(args.csv, table or {})
+
+
+def values_of(result: Result) -> dict[str, object]:
+    """The fields of a result, without its provenance."""
+    return {f.name: getattr(result, f.name) for f in dataclasses.fields(result) if f.name != "provenance"}
+
+
+def rows_to_table(rows: Iterable[Mapping[str, object]]) -> Table:
+    """Columns of records, which may hold records.
+
+    Example:
+        >>> rows_to_table([{"step": 1, "errors": {"force_rmse": 50.0}}])
+        {'step': [1], 'errors.force_rmse_meV_per_A': [50.0]}
+    """
+    flat = [_flat(row) for row in rows]
+    names = dict.fromkeys(name for row in flat for name in row)
+    return {name: [row.get(name) for row in flat] for name in names}
+
+
+def _flat(row: Mapping[str, object], before: str = "") -> dict[str, object]:
+    found: dict[str, object] = {}
+    for key, value in row.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{before}{key}.")
+        else:
+            found[before + key + _UNITS.get(key.partition("_")[0] * key.endswith(("_rmse", "_mae")), "")] = (
+                value
+            )
+    return found
+
+
+def _write_table(path: str, table: Table) -> None:
+    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(table)
+        for row in zip(*table.values(), strict=True):
+            writer.writerow("" if (cell := _plain(value)) is None else cell for value in row)
+
+
+def _plain(value: object) -> object:
+    """As JSON holds it."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if dataclasses.is_dataclass(value):
+        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return _plain_items(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _plain_items(values: Mapping[Any, object]) -> dict[str, object]:
+    return {
+        "-".join(map(str, key)) if isinstance(key, tuple) else str(key): _plain(value)
+        for key, value in values.items()
+    }
