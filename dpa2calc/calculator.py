@@ -30,12 +30,11 @@ from dpa2calc.engine.dense import (
     split,
 )
 from dpa2calc.engine.dispersion import Dispersion, parse_dispersion
-from dpa2calc.engine.head_ranking import HeadFit, rank_heads
+from dpa2calc.engine.doubt import TellsDoubt
 from dpa2calc.engine.streaming import Streaming, why_not_streamed
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.typed import typed
 from dpa2calc.heads import check_known
-from dpa2calc.model.rigidity import Rigidity
 from dpa2calc.progress import progress_bar
 from dpa2calc.structures.given import as_atoms
 from dpa2calc.structures.graph import Graph
@@ -51,7 +50,7 @@ from dpa2calc.validation import (
 )
 
 
-class DPA2Calculator(Calculator):
+class DPA2Calculator(TellsDoubt, Calculator):
     """Energies, forces and stresses of a DPA-2, DPA-1 or DeepPot-SE model.
 
     Args:
@@ -266,11 +265,6 @@ class DPA2Calculator(Calculator):
         check_finite({"descriptors": found})
         return found
 
-    @own_modes()
-    def rank_heads(self, atoms: Atoms) -> tuple[HeadFit, ...]:
-        """The heads that saw all elements of a structure (else ElementError), the surest first."""
-        return rank_heads(self._members[0].potential, atoms)
-
     # -- copies -----------------------------------------------------------------------------------
 
     @own_modes()
@@ -326,12 +320,6 @@ class DPA2Calculator(Calculator):
         return member_graphs(
             self._members, atoms, lambda spec: builders[spec](atoms, positions=positions, inspect=check)
         )
-
-    @property
-    def _rigidity(self) -> Rigidity | None:
-        """How sure a single model is; a committee says so in its own way."""
-        first = self._members[0]
-        return first.potential.rigidity(first.head_index) if len(self._members) == 1 else None
 
     def _own_property(self) -> str:
         """The property of heads without energies; refuses to mix them with what belongs to energies."""

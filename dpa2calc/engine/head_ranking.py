@@ -12,11 +12,11 @@ from ase import Atoms
 
 from dpa2calc.ambient import own_modes
 from dpa2calc.errors import ElementError
-from dpa2calc.files.results import ShownBySummary
+from dpa2calc.files.results import ShownBySummary, error_of_forces, verdict
 from dpa2calc.heads import heads_that_know
 from dpa2calc.model.potential import Potential
 from dpa2calc.structures.graph_builder import graph_from_atoms
-from dpa2calc.validation import RangeCheck, check_structure
+from dpa2calc.validation import check_structure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +42,7 @@ class HeadFit(ShownBySummary):
     @property
     def verdict(self) -> str:
         """In words."""
-        if self.beyond is None:
-            return "uncertainty never measured (`dpa2calc uncertainty`)"
-        if self.beyond <= 1.0:
-            return "like its training set"
-        if self.beyond <= RangeCheck.FACTOR:
-            return "at the edge of its training set"
-        return "far from its training set: do not rely on it"
+        return verdict(self.beyond)
 
     def summary(self) -> str:
         """One line."""
@@ -56,8 +50,7 @@ class HeadFit(ShownBySummary):
         if self.beyond is not None:
             parts.append(f"{self.beyond:.2g} times its range")
         if self.force_error is not None and self.typical_force:
-            share = self.force_error / self.typical_force
-            parts.append(f"force error {1e3 * self.force_error:.0f} meV/Å, {share:.0%} of its forces")
+            parts.append(error_of_forces(self.force_error, self.typical_force, "test"))
         return ", ".join(parts) + f": {self.verdict}"
 
 
