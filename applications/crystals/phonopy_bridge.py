@@ -15,7 +15,8 @@ from ase.build.supercells import lattice_points_in_supercell
 from ase.calculators.calculator import BaseCalculator
 from ase.spacegroup.symmetrize import refine_symmetry
 
-from dpa2calc.applications.shared.cached import evaluate
+from dpa2calc.applications.shared.cached import Evaluated, evaluate
+from dpa2calc.applications.shared.ensemble import spread
 from dpa2calc.applications.shared.structures import image_distance, quiet_spglib, require, symmetry_dataset
 from dpa2calc.errors import ConfigError, StructureError
 
@@ -126,16 +127,9 @@ def force_constants(
     displacement: float, folder: str | os.PathLike[str] | None, progress: bool,
 ) -> ForceConstants:  # fmt: skip
     """Finite-displacement force constants; both signs where symmetry does not supply the other."""
-    phonon = phonopy_object(primitive, matrix)
-    phonon.generate_displacements(distance=displacement)
-    cells = [phonon.supercell, *phonon.supercells_with_displacements]
-    common: dict[str, Any] = {"pbc": True, "info": dict(primitive.info)}
-    structures = [Atoms(c.symbols, cell=c.cell, scaled_positions=c.scaled_positions, **common) for c in cells]
+    phonon, structures = _displaced(primitive, matrix, displacement)
     points = evaluate(structures, calculator, what="phonon displacements", folder=folder, progress=progress)
-    # what is left on the perfect supercell is not a response to the displacement
-    phonon.forces = [point.forces - points[0].forces for point in points[1:]]
-    phonon.produce_force_constants(calculate_full_force_constants=False, show_drift=False)
-    raw = np.asarray(phonon.force_constants)
+    raw = _produced(phonon, points)
     violation = float(np.abs(raw.sum(axis=1)).max() / np.abs(raw).max())
     phonon.symmetrize_force_constants(level=2, show_drift=False)
     return ForceConstants(
@@ -148,6 +142,50 @@ def force_constants(
         image_distance=image_distance(matrix @ primitive.cell.array),
         phonon=phonon,
     )
+
+
+def gamma_errors(
+    primitive: Atoms, calculator: BaseCalculator, *, displacement: float,
+    folder: str | os.PathLike[str] | None,
+) -> dict[str, float]:  # fmt: skip
+    """What the model's doubt makes of the optical frequencies at Γ, THz: "gamma_4" is the lowest.
+
+    All images of an atom move together at Γ, so that displacements in the primitive cell do. {} where the
+    calculator knows no doubt, or where there are no optical modes.
+    """
+    if len(primitive) == 1 or not callable(getattr(calculator, "get_ensemble", None)):
+        return {}
+    phonon, structures = _displaced(primitive, np.eye(3), displacement)
+    points = evaluate(
+        structures, calculator, what="phonons at Γ", folder=folder, ensemble=True, progress=False
+    )
+
+    def frequencies(of: Sequence[Evaluated]) -> dict[str, float]:
+        _produced(phonon, of)
+        phonon.symmetrize_force_constants(level=2, show_drift=False)
+        phonon.run_qpoints([[0.0, 0.0, 0.0]])
+        optical = np.sort(phonon.qpoints.frequencies[0])[3:]
+        return {f"gamma_{place}": float(value) for place, value in enumerate(optical, start=4)}
+
+    return spread(frequencies, points)
+
+
+def _displaced(primitive: Atoms, matrix: np.ndarray, displacement: float) -> tuple[Any, list[Atoms]]:
+    """A Phonopy object, and the supercell at rest and with each displacement."""
+    phonon = phonopy_object(primitive, matrix)
+    phonon.generate_displacements(distance=displacement)
+    cells = [phonon.supercell, *phonon.supercells_with_displacements]
+    common: dict[str, Any] = {"pbc": True, "info": dict(primitive.info)}
+    structures = [Atoms(c.symbols, cell=c.cell, scaled_positions=c.scaled_positions, **common) for c in cells]
+    return phonon, structures
+
+
+def _produced(phonon: Any, points: Sequence[Evaluated]) -> np.ndarray:
+    """Force constants that a Phonopy object makes of the evaluated supercells, without the sum rule."""
+    # what is left on the perfect supercell is not a response to the displacement
+    phonon.forces = [point.forces - points[0].forces for point in points[1:]]
+    phonon.produce_force_constants(calculate_full_force_constants=False, show_drift=False)
+    return np.asarray(phonon.force_constants)
 
 
 def to_primitive_matrix(supercell: Supercell, given: Atoms, primitive: Atoms) -> np.ndarray:
