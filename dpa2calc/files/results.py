@@ -169,7 +169,7 @@ class Result(ShownBySummary):
     def __init_subclass__(cls, **arguments: object) -> None:
         super().__init_subclass__(**arguments)
         if "summary" in cls.__dict__:
-            cls.summary = _with_doubt(cls.summary)  # type: ignore[method-assign]
+            cls.summary = _with_doubt(cls.summary)  # type: ignore[method-assign, assignment]
 
     def plot(self, ax: Any = None, /) -> Any:
         """Draw the result; returns the matplotlib axes."""

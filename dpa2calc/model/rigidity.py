@@ -1,4 +1,4 @@
-"""How sure a head of energies is: the prediction rigidity of its last layer (docs/maths.md 15).
+"""How sure a head of energies is: the prediction rigidity of its last layer (docs/maths.md 17).
 
 The energy of an atom is w . f_i + constants, f_i the last hidden layer. With C the second moments of f over
 the atoms of the training set, the weights w are known up to a Gaussian of covariance scale^2 (C + ridge)^-1:
