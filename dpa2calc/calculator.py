@@ -21,13 +21,12 @@ from dpa2calc.engine.committee import MemberLike, ModelLike, each_spec, make_mem
 from dpa2calc.engine.consumed import changes, snapshot
 from dpa2calc.engine.dense import PER_ATOM, Results, add_dispersion, compute, has_stress, member_graphs
 from dpa2calc.engine.dispersion import Dispersion, parse_dispersion
-from dpa2calc.engine.head_ranking import HeadFit, rank_heads
+from dpa2calc.engine.doubt import TellsDoubt
 from dpa2calc.engine.hessian import hessian_rows
 from dpa2calc.engine.streaming import Streaming, streamed, streams_of
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.typed import typed
 from dpa2calc.heads import check_known
-from dpa2calc.model.rigidity import Rigidity
 from dpa2calc.progress import progress_bar
 from dpa2calc.structures.given import as_atoms
 from dpa2calc.structures.graph import Graph
@@ -43,7 +42,7 @@ from dpa2calc.validation import (
 )
 
 
-class DPA2Calculator(Calculator):
+class DPA2Calculator(TellsDoubt, Calculator):
     """Energies, forces and stresses of a DPA-2, DPA-1 or DeepPot-SE model.
 
     Args:
@@ -283,11 +282,6 @@ class DPA2Calculator(Calculator):
             progress=progress,
         )  # fmt: skip
 
-    @own_modes()
-    def rank_heads(self, atoms: Atoms) -> tuple[HeadFit, ...]:
-        """The heads that saw all elements of a structure (else ElementError), the surest first."""
-        return rank_heads(self._members[0].potential, atoms)
-
     # -- copies -----------------------------------------------------------------------------------
 
     @own_modes()
@@ -330,12 +324,6 @@ class DPA2Calculator(Calculator):
         return member_graphs(
             self._members, atoms, lambda spec: builders[spec](atoms, positions=positions, inspect=check)
         )
-
-    @property
-    def _rigidity(self) -> Rigidity | None:
-        """How sure a single model is; a committee says so in its own way."""
-        first = self._members[0]
-        return first.potential.rigidity(first.head_index) if len(self._members) == 1 else None
 
     def _check(self, atoms: Atoms | None) -> Atoms:
         checked = check_structure(atoms)

@@ -13,6 +13,7 @@ from ase.data import atomic_numbers, chemical_symbols, covalent_radii
 from torch import Tensor
 
 from dpa2calc.errors import ConfigError, StructureError
+from dpa2calc.files.results import FAR
 from dpa2calc.model.config import FittingConfig
 from dpa2calc.model.rigidity import Rigidity
 
@@ -102,15 +103,20 @@ class DistanceCheck:
 
 
 class RangeCheck:
-    """Warns once, about the first atom far beyond what the head was trained on.
+    """Warns once, about the first atom far beyond what the head was trained on; keeps the least known one.
 
-    Far is `FACTOR` times the deviation that all but one in a thousand training atoms of the element have.
+    Far is `FAR` times the deviation that all but one in a thousand training atoms of the element have.
+
+    Attributes:
+        met: the largest deviation over the usual largest one of the element (0 where that is not known), the
+            deviation (eV) and the element; None as long as nothing was seen. May be set back.
+        disagreement: the largest `forces_std` of a committee, eV/Å, likewise.
     """
 
-    FACTOR = 3.0
-
     def __init__(self, type_map: Sequence[str], head: str, rigidity: Rigidity | None) -> None:
-        self.head, self.warned = head, rigidity is None
+        self.head, self.warned, self.facts = head, False, None if rigidity is None else rigidity.facts
+        self.met: tuple[float, float, str] | None = None
+        self.disagreement: float | None = None
         self.limits = np.full(len(chemical_symbols), np.inf)  # by atomic number, eV
         if rigidity is not None:
             for symbol, limit in zip(type_map, rigidity.limits.tolist()):
@@ -118,21 +124,27 @@ class RangeCheck:
                     self.limits[atomic_numbers[symbol]] = limit
 
     def __call__(self, atoms: Atoms, results: Mapping[str, npt.ArrayLike]) -> None:
-        """Look at the results of one structure; those without `energies_std` are passed over."""
+        """Look at the results of one structure; those without deviations are passed over."""
         values = results.get("energies_std")
-        if self.warned or values is None:
+        if values is None:
+            if self.facts is None and "forces_std" in results:
+                largest = float(np.max(results["forces_std"]))
+                self.disagreement = max(largest, self.disagreement or 0.0)
             return
-        ratios = np.asarray(values) / self.limits[atoms.numbers]
-        worst = int(ratios.argmax())
-        if ratios[worst] <= self.FACTOR:
+        values = np.asarray(values)
+        ratios = values / self.limits[atoms.numbers]
+        worst = int((ratios if ratios.any() else values).argmax())
+        found = (float(ratios[worst]), float(values[worst]), str(atoms.symbols[worst]))
+        self.met = found if self.met is None else max(found, self.met)
+        if self.warned or ratios[worst] <= FAR:
             return
         self.warned = True
-        many = int((ratios > self.FACTOR).sum())
+        many = int((ratios > FAR).sum())
         warnings.warn(
             f"atom {worst} ({atoms.symbols[worst]}) of {atoms.get_chemical_formula()} is far from what head "
             f"{self.head!r} was trained on: the deviation of its energy is {ratios[worst]:.1f} times the "
             f"largest usual one of the training set ({many} of {len(atoms)} atoms are beyond "
-            f"{self.FACTOR:g} times). Do not rely on these numbers: look for a better head "
+            f"{FAR:g} times). Do not rely on these numbers: look for a better head "
             "(`dpa2calc heads`, calc.rank_heads), fine-tune on such structures, or end runs with "
             "uncertainty_limit (said once by this calculator)",
             stacklevel=2,

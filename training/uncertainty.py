@@ -28,6 +28,7 @@ from dpa2calc.model.rigidity import (
     Rigidity,
     RigidityFacts,
     calibrate,
+    force_floor,
     inverse_factor,
     sums_by_net,
 )
@@ -236,21 +237,26 @@ def _with_forces(
         output = potential.compute(batch.graph, head, forces_std=True)
         assert output.forces_std is not None
         parts = (output.forces - batch.forces, output.forces_std, batch.forces)
-        squares = torch.stack([part.square().sum(dim=1) for part in parts], dim=1)
-        return [part.sum(dim=0).cpu() for part in squares.split(batch.n_atoms.long().tolist())]
+        squares = torch.stack([part.square() for part in parts]).cpu()  # (3, n_atoms, 3)
+        return squares.split(batch.n_atoms.long().tolist(), dim=1)
 
     try:
         store = GraphStore(sample, potential.config)
         frames = in_order(over_frames(work, potential, store, range(len(sample)), head=head))
     finally:
         module.rigidity = before
-    sums = torch.stack(frames)
+    sums = torch.stack([frame.sum(dim=(1, 2)) for frame in frames])
     ratios = sums[:, 0] / sums[:, 1].clamp(min=1e-30)
-    wrong, expected, labels = sums[ratios <= MOST_UNLIKELY * ratios.median()].sum(dim=0).tolist()
-    n = 3 * sample.n_atoms
-    scale = (wrong / expected) ** 0.5 if wrong > 0 and expected > 0 else 1.0
+    right = (ratios <= MOST_UNLIKELY * ratios.median()).tolist()
+    wrong, expected, labels = torch.cat([f for f, kept in zip(frames, right) if kept], dim=1).flatten(1)
+    usable = bool(wrong.any()) and bool(expected.any())
+    scale = float((wrong.mean() / expected.mean()).sqrt()) if usable else 1.0
     return dataclasses.replace(
-        facts, force_scale=scale, force_error=(wrong / n) ** 0.5, typical_force=(labels / n) ** 0.5
+        facts,
+        force_scale=scale,
+        force_floor=force_floor(wrong, scale**2 * expected) if usable else 0.0,
+        force_error=float(wrong.mean().sqrt()),
+        typical_force=float(labels.mean().sqrt()),
     )
 
 

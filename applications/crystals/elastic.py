@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from ase import Atoms, units
@@ -15,6 +15,7 @@ from ase import Atoms, units
 from dpa2calc.applications.relaxation.relaxer import Relaxation
 from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.cached import Evaluated, evaluate
+from dpa2calc.applications.shared.ensemble import WithModelErrors, spread
 from dpa2calc.applications.shared.structures import (
     GPA,
     checked_copy,
@@ -27,7 +28,6 @@ from dpa2calc.applications.shared.structures import (
 )
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import Axes, axes_for
-from dpa2calc.files.results import Result
 
 from . import elastic_tensor
 
@@ -39,7 +39,7 @@ _MAX_STRESS = 0.1  # GPa left in the reference before its constants are doubtful
 
 
 @dataclass(frozen=True, kw_only=True)
-class ElasticConstants(Result):
+class ElasticConstants(WithModelErrors):
     """Elastic tensor of one crystal at zero temperature.
 
     Fields: `tensor` (6, 6) GPa in the frame of the given atoms (Voigt order xx yy zz yz xz xy), symmetrised;
@@ -51,8 +51,8 @@ class ElasticConstants(Result):
     `elastic_tensor.averages`) and `moduli_errors`; `density` kg/m³; `debye_temperature` K;
     `reference_stress` (6,) GPa left in the unstrained crystal; `cell` (3, 3) Å, `scaled_positions`,
     `numbers` of that crystal; `strains` used; `relaxed_ions`; `reason`: what is not determined and why, ""
-    where all is. Errors are those of the calculation with this calculator; how far the calculator is from
-    the truth they do not say.
+    where all is. These errors are those of the calculation with this calculator; `model_errors` of
+    `constants` and `moduli` say how far the model may be from its reference.
     """
 
     formula: str
@@ -107,10 +107,11 @@ class ElasticConstants(Result):
         ions = "relaxed" if self.relaxed_ions else "clamped"
         lines = [
             f"Elastic constants of {self.formula} ({self.crystal_system}, {self.space_group}, ions {ions})",
-            *(f"  {name} {_number(*found):>18s}" for name, found in self.constants.items()),
+            *(f"  {name} {self._number(name, *found):>18s}" for name, found in self.constants.items()),
             f"  {verdict} (lowest eigenvalue {lowest:.2f} GPa)",
             *(
-                f"  {name + ' modulus':13s} {letter}  {_number(m[f'{name}_hill'], e[f'{name}_hill'])}"
+                f"  {name + ' modulus':13s} {letter}  "
+                f"{self._number(f'{name}_hill', m[f'{name}_hill'], e[f'{name}_hill'])}"
                 f"  (Voigt {m[f'{name}_voigt']:.2f}, Reuss {m[f'{name}_reuss']:.2f})"
                 for name, letter in _AVERAGED.items()
             ),
@@ -118,10 +119,17 @@ class ElasticConstants(Result):
             f"universal anisotropy {m['anisotropy']:.3f}",
             f"  density {self.density:.1f} kg/m³, Debye temperature {self.debye_temperature:.1f} K",
             f"  stress left in the reference: {np.abs(self.reference_stress).max():.4f} GPa",
-            "  errors are those of the fit; the error of the model comes on top",
+            *(
+                []
+                if self.model_errors
+                else ["  errors are those of the fit; the error of the model comes on top"]
+            ),
             *([f"  not determined: {self.reason}"] if self.reason else []),
         ]
         return "\n".join(lines)
+
+    def _number(self, name: str, value: float, error: float) -> str:
+        return "not determined" if np.isnan(value) else self.told(name, value, error, "GPa", 2)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """The tensor in the standard orientation as a coloured 6 x 6 table in GPa; returns the axes."""
@@ -134,10 +142,6 @@ class ElasticConstants(Result):
             set_ticks(range(6), ["xx", "yy", "zz", "yz", "xz", "xy"])
         axes.set_title(f"{self.formula}: elastic constants (GPa)")
         return axes
-
-
-def _number(value: float, error: float) -> str:
-    return "not determined" if np.isnan(value) else f"{value:.2f} ± {error:.2f} GPa"
 
 
 @application
@@ -190,7 +194,9 @@ def elastic_constants(
     require("spglib", "elastic_constants")  # before the work, not after
     first = Relaxation(fmax=fmax, free="cell", max_steps=max_steps, symmetry=True, symprec=symprec)
     ions = Relaxation(fmax=fmax, max_steps=max_steps) if relax_ions else None
-    run = partial(evaluate, calculator=calculator, folder=folder, stress=True, progress=progress)
+    run = partial(
+        evaluate, calculator=calculator, folder=folder, stress=True, ensemble=True, progress=progress
+    )
     (reference,) = run([crystal], what="relaxing the cell", relaxation=first if relax == "cell" else None)
     left = np.abs(reference.stress).max() * GPA
     if left > _MAX_STRESS or reference.max_force > 10 * fmax:
@@ -201,9 +207,19 @@ def elastic_constants(
         )
     grid, structures = _strained(reference.atoms, magnitudes)
     points = run(structures, what="elastic strains", relaxation=ions)
-    stresses = np.array([point.stress for point in points]).reshape(6, len(grid), 6) * GPA
-    raw, errors = _slopes(grid, stresses, reference.stress * GPA)
-    return _assemble(raw, errors, reference, symprec, magnitudes, relax_ions)
+    raw, errors = _slopes(grid, [reference, *points])
+    data = symmetry_dataset(reference.atoms, symprec, "elastic_constants")
+    symmetry = elastic_tensor.CrystalSymmetry.of(reference.atoms, data)
+    model_errors = spread(lambda of: symmetry.numbers(_slopes(grid, of)[0]), [reference, *points])
+    fields = _assemble(raw, errors, reference.atoms, symmetry, magnitudes)
+    return ElasticConstants(
+        **fields,
+        space_group=str(data.international),
+        reference_stress=reference.stress * GPA,
+        strains=magnitudes,
+        relaxed_ions=relax_ions,
+        model_errors=model_errors,
+    )
 
 
 def _strained(atoms: Atoms, magnitudes: np.ndarray) -> tuple[np.ndarray, list[Atoms]]:
@@ -221,8 +237,10 @@ def _strained(atoms: Atoms, magnitudes: np.ndarray) -> tuple[np.ndarray, list[At
     return grid, structures
 
 
-def _slopes(grid: np.ndarray, stresses: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """C_ij (6, 6) and standard errors from stresses (6 strains, n, 6 components) in GPa."""
+def _slopes(grid: np.ndarray, points: Sequence[Evaluated]) -> tuple[np.ndarray, np.ndarray]:
+    """C_ij (6, 6) and standard errors in GPa from the crystal at rest, then as `_strained` has them."""
+    every = np.array([point.stress for point in points]) * GPA
+    reference, stresses = every[0], every[1:].reshape(6, len(grid), 6)
     x = np.concatenate([grid, [0.0]]) / np.abs(grid).max()
     design = np.vander(x, 4, increasing=True)  # (n + 1, 4): cubic polynomial
     values = np.concatenate([stresses, np.broadcast_to(reference, (6, 1, 6))], axis=1)  # (6, n + 1, 6)
@@ -230,30 +248,25 @@ def _slopes(grid: np.ndarray, stresses: np.ndarray, reference: np.ndarray) -> tu
     solution = np.linalg.lstsq(design, flat, rcond=None)[0]  # (4, 36)
     freedom = max(1, len(x) - 4)
     noise = np.sqrt(((design @ solution - flat) ** 2).sum(axis=0) / freedom)  # (36,)
-    spread = np.sqrt(np.linalg.inv(design.T @ design)[1, 1])
+    leverage = np.sqrt(np.linalg.inv(design.T @ design)[1, 1])
     small = np.abs(grid).min()
     ends = [stresses[:, np.flatnonzero(grid == sign * small)[0]].ravel() for sign in (-1.0, 1.0)]
     scale = np.abs(grid).max()
     slope = solution[1] / scale
-    errors = np.hypot(noise * spread / scale, (ends[1] - ends[0]) / (2.0 * small) - slope)
+    errors = np.hypot(noise * leverage / scale, (ends[1] - ends[0]) / (2.0 * small) - slope)
     return slope.reshape(6, 6).T, errors.reshape(6, 6).T
 
 
 def _assemble(
-    raw: np.ndarray, fit_errors: np.ndarray, reference: Evaluated, symprec: float,
-    magnitudes: np.ndarray, relax_ions: bool,
-) -> ElasticConstants:  # fmt: skip
-    atoms = reference.atoms
-    data = symmetry_dataset(atoms, symprec, "elastic_constants")
-    columns = atoms.cell.array.T  # lattice vectors as columns
-    rotations = np.array([columns @ w @ np.linalg.inv(columns) for w in data.rotations])
+    raw: np.ndarray, fit_errors: np.ndarray, atoms: Atoms, symmetry: elastic_tensor.CrystalSymmetry,
+    magnitudes: np.ndarray,
+) -> dict[str, Any]:  # fmt: skip
+    """The fields that follow from the tensor."""
     mean, mean_errors = (raw + raw.T) / 2.0, (fit_errors + fit_errors.T) / 2.0
-    tensor = elastic_tensor.symmetrised(mean, rotations)
+    tensor = symmetry.symmetrised(raw)
     errors = np.maximum.reduce([mean_errors, np.abs(raw - tensor), np.abs(raw.T - tensor)])
-    rotation = np.asarray(data.std_rotation_matrix)
+    rotation = symmetry.to_standard
     standard = elastic_tensor.rotate(tensor, rotation)
-    system = elastic_tensor.crystal_system_of(data.number)
-    pairs = elastic_tensor.independent_components(system, data.pointgroup)
     density = float(atoms.get_masses().sum() * units._amu / (atoms.get_volume() * 1e-30))
     moduli = elastic_tensor.averages(tensor)
     eigenvalues = elastic_tensor.stability_eigenvalues(tensor)
@@ -262,36 +275,33 @@ def _assemble(
     turned = elastic_tensor.propagated(lambda c: elastic_tensor.rotate(c, rotation), tensor, mean_errors)
     standard_errors = np.maximum.reduce([changed, turned, np.full((6, 6), np.sqrt((fit_errors**2).mean()))])
     constants = {
-        f"C{i}{j}": (float(standard[i - 1, j - 1]), float(standard_errors[i - 1, j - 1])) for i, j in pairs
+        name: (value, float(standard_errors[int(name[1]) - 1, int(name[2]) - 1]))
+        for name, value in symmetry.constants(tensor).items()
     }
-    spread = elastic_tensor.propagated(
+    of_averages = elastic_tensor.propagated(
         lambda c: np.array([*elastic_tensor.averages(c).values()]), tensor, errors
     )
-    moduli_errors = dict(zip(moduli, spread.tolist()))
+    moduli_errors = dict(zip(moduli, of_averages.tolist()))
     reason = _refuse(constants, moduli, moduli_errors, float(np.abs(standard).max()), magnitudes)
-    return ElasticConstants(
-        formula=atoms.get_chemical_formula(),
-        crystal_system=system,
-        space_group=str(data.international),
-        tensor=tensor,
-        errors=errors,
-        raw=raw,
-        standard_tensor=standard,
-        constants=constants,
-        eigenvalues=eigenvalues,
-        stable=bool(eigenvalues.min() > 0),
-        moduli=moduli,
-        moduli_errors=moduli_errors,
-        density=density,
-        debye_temperature=elastic_tensor.debye_temperature(
+    return {
+        "formula": atoms.get_chemical_formula(),
+        "crystal_system": symmetry.system,
+        "tensor": tensor,
+        "errors": errors,
+        "raw": raw,
+        "standard_tensor": standard,
+        "constants": constants,
+        "eigenvalues": eigenvalues,
+        "stable": bool(eigenvalues.min() > 0),
+        "moduli": moduli,
+        "moduli_errors": moduli_errors,
+        "density": density,
+        "debye_temperature": elastic_tensor.debye_temperature(
             moduli["bulk_hill"], moduli["shear_hill"], density, len(atoms) / atoms.get_volume()
         ),
-        reference_stress=reference.stress * GPA,
         **fields_of(atoms, "cell", "scaled_positions", "numbers"),
-        strains=magnitudes,
-        relaxed_ions=relax_ions,
-        reason=reason,
-    )
+        "reason": reason,
+    }
 
 
 def _refuse(

@@ -6,9 +6,14 @@ Voigt order everywhere: xx, yy, zz, yz, xz, xy (ASE's), shear strains being engi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from ase import units
+from ase import Atoms, units
+
+if TYPE_CHECKING:
+    from spglib import SpglibDataset
 
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 _INDEX = np.array([[0, 5, 4], [5, 1, 3], [4, 3, 2]])  # (i, j) -> Voigt index
@@ -34,6 +39,43 @@ def rotate(voigt: np.ndarray, rotation: np.ndarray) -> np.ndarray:
 def symmetrised(voigt: np.ndarray, rotations: np.ndarray) -> np.ndarray:
     """Average of a symmetric Voigt matrix over Cartesian point operations (n, 3, 3)."""
     return np.mean([rotate(voigt, rotation) for rotation in rotations], axis=0)
+
+
+@dataclass(frozen=True)
+class CrystalSymmetry:
+    """What the space group of a crystal says of its tensor.
+
+    `rotations` (n, 3, 3) Cartesian point operations in the given frame; `to_standard` (3, 3) turns that into
+    the standard orientation, where the components `pairs` are independent; `system` of the crystal.
+    """
+
+    rotations: np.ndarray
+    to_standard: np.ndarray
+    pairs: tuple[tuple[int, int], ...]
+    system: str
+
+    @classmethod
+    def of(cls, atoms: Atoms, data: SpglibDataset) -> CrystalSymmetry:
+        """From spglib's dataset of the crystal."""
+        columns = atoms.cell.array.T  # lattice vectors as columns
+        rotations = np.array([columns @ w @ np.linalg.inv(columns) for w in data.rotations])
+        system = crystal_system_of(data.number)
+        pairs = independent_components(system, data.pointgroup)
+        return cls(rotations, np.asarray(data.std_rotation_matrix), pairs, system)
+
+    def symmetrised(self, raw: np.ndarray) -> np.ndarray:
+        """The tensor (6, 6) of a raw one, which need not be symmetric."""
+        return symmetrised((raw + raw.T) / 2.0, self.rotations)
+
+    def constants(self, tensor: np.ndarray) -> dict[str, float]:
+        """The independent components of a tensor (6, 6), "C11" and so on."""
+        standard = rotate(tensor, self.to_standard)
+        return {f"C{i}{j}": float(standard[i - 1, j - 1]) for i, j in self.pairs}
+
+    def numbers(self, raw: np.ndarray) -> dict[str, float]:
+        """The independent components of a raw tensor and its `averages`."""
+        tensor = self.symmetrised(raw)
+        return self.constants(tensor) | averages(tensor)
 
 
 def stability_eigenvalues(voigt: np.ndarray) -> np.ndarray:

@@ -16,10 +16,10 @@ from ase.geometry.dimensionality.rank_determination import RDA
 from dpa2calc.applications.relaxation.relaxer import Relaxation
 from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.cached import Evaluated, evaluate
+from dpa2calc.applications.shared.ensemble import WithModelErrors, spread
 from dpa2calc.applications.shared.structures import GPA, checked_copy, need_stress, offers_stress, positive
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.figures import Axes, axes_for
-from dpa2calc.files.results import Result
 from dpa2calc.structures.search import check_geometry, find_pairs
 
 from .eos_forms import Form, energy_of_volume, fit_energy_volume, fit_errors, pressure_of_volume
@@ -31,7 +31,7 @@ _GAP = 5.0  # Å; wider than the distance of nearest neighbours in any crystal
 
 
 @dataclass(frozen=True, kw_only=True)
-class EquationOfState(Result):
+class EquationOfState(WithModelErrors):
     """Energy-volume curve of one cell and its fit.
 
     Fields (per given cell unless said otherwise): `volumes` (n,) Å³, `energies` (n,) eV, `pressures` (n,) GPa
@@ -41,7 +41,7 @@ class EquationOfState(Result):
     (Å) and angles (degrees) of the cell at the fitted volume; `other_forms`: form -> (volume, bulk modulus,
     derivative); `residual` rms of the fit in
     eV/atom; `pressure_mismatch` rms of -dE/dV of the fit against the stress, GPa; `max_deviatoric_stress`
-    GPa over the volumes.
+    GPa over the volumes. `model_errors` of the four fitted numbers.
     """
 
     formula: str
@@ -68,18 +68,19 @@ class EquationOfState(Result):
     def summary(self) -> str:
         """Main numbers with units and errors."""
         lengths, angles = self.cellpar[:3], self.cellpar[3:]
-        spread = [values[1] for values in self.other_forms.values()]
+        moduli = [values[1] for values in self.other_forms.values()]
+        derivative = self.bulk_modulus_derivative, self.bulk_modulus_derivative_error
         lines = [
             f"Equation of state of {self.formula} ({self.form}, {len(self.volumes)} volumes)",
-            f"  volume          {self.volume:.4f} ± {self.volume_error:.4f} Å³/cell"
+            f"  volume          {self.told('volume', self.volume, self.volume_error, 'Å³/cell', 4)}"
             f"  ({self.volume / self.n_atoms:.4f} Å³/atom)",
             f"  cell            a={lengths[0]:.4f} b={lengths[1]:.4f} c={lengths[2]:.4f} Å, "
             f"α={angles[0]:.3f} β={angles[1]:.3f} γ={angles[2]:.3f}°",
             f"  energy          {self.energy / self.n_atoms:.6f} eV/atom",
-            f"  bulk modulus    {self.bulk_modulus:.2f} ± {self.bulk_modulus_error:.2f} GPa"
-            f"  (three forms: {min(spread):.2f} to {max(spread):.2f})",
-            f"  dB/dP           {self.bulk_modulus_derivative:.2f}"
-            f" ± {self.bulk_modulus_derivative_error:.2f}",
+            f"  bulk modulus    "
+            f"{self.told('bulk_modulus', self.bulk_modulus, self.bulk_modulus_error, 'GPa', 2)}"
+            f"  (three forms: {min(moduli):.2f} to {max(moduli):.2f})",
+            f"  dB/dP           {self.told('bulk_modulus_derivative', *derivative, '', 2)}",
             f"  fit residual    {1e3 * self.residual:.4f} meV/atom rms",
         ]
         if np.isfinite(self.pressure_mismatch):
@@ -156,7 +157,7 @@ def equation_of_state(
         settings = Relaxation(fmax=fmax, free=relax, max_steps=max_steps, symmetry=keep_symmetry)
     points = evaluate(
         stretched(crystal, grid), calculator, what="equation of state", folder=folder, relaxation=settings,
-        stress=offers_stress(calculator), progress=progress,
+        stress=offers_stress(calculator), ensemble=True, progress=progress,
     )  # fmt: skip
     return _fitted(points, form, crystal, relax)
 
@@ -248,7 +249,15 @@ def _fitted(points: list[Evaluated], form: Form, crystal: Atoms, relax: str) -> 
         residual=float(np.sqrt(np.mean((energy_of_volume(form, volumes, *best) - energies) ** 2)) / n_atoms),
         pressure_mismatch=float(np.sqrt(np.mean(mismatch**2))),
         max_deviatoric_stress=largest,
+        model_errors=spread(lambda of: _numbers(of, volumes, form), points),
     )
+
+
+def _numbers(points: Sequence[Evaluated], volumes: np.ndarray, form: Form) -> dict[str, float]:
+    """What is fitted to the energies of points at these volumes."""
+    found = fit_energy_volume(volumes, np.array([point.energy for point in points]), form)
+    names = ("energy", "volume", "bulk_modulus", "bulk_modulus_derivative")
+    return {name: float(v) for name, v in zip(names, found * np.array([1.0, 1.0, GPA, 1.0]))}
 
 
 def _cellpar_at(volumes: np.ndarray, cells: np.ndarray, volume: float) -> np.ndarray:

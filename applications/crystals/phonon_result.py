@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from ase import Atoms
 
+from dpa2calc.applications.shared.ensemble import WithModelErrors
 from dpa2calc.applications.shared.structures import require, structure_of
 from dpa2calc.files.figures import Axes, axes_for
-from dpa2calc.files.results import Result
 from dpa2calc.structures.given import in_form
 
 from . import phonopy_bridge as _phonopy
@@ -33,7 +33,7 @@ class PymatgenPhonons(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Phonons(Result):
+class Phonons(WithModelErrors):
     """Harmonic phonons of one crystal. Frequencies in THz, imaginary ones as negative numbers.
 
     Fields: `numbers`, `masses` (u), `cell` (3, 3) Å, `scaled_positions` of the primitive cell;
@@ -48,7 +48,8 @@ class Phonons(Result):
     `imaginary_fraction` of modes on the mesh below -`imaginary_tolerance`. How well it is converged:
     `max_force` eV/Å and `max_stress` GPa of the crystal given (NaN if unknown), `residual_force` eV/Å,
     `sum_rule_violation` relative, `displacement` Å and `n_displacements` (both 0 of an exact Hessian),
-    `n_supercell_atoms`, `image_distance` Å between periodic images of an atom.
+    `n_supercell_atoms`, `image_distance` Å between periodic images of an atom. `model_errors` of the optical
+    modes at Γ, THz, "gamma_4" being the lowest.
     """
 
     formula: str
@@ -149,6 +150,7 @@ class Phonons(Result):
             f"  highest frequency   {self.mesh_frequencies.max():.4f} THz"
             f" ({self.mesh_frequencies.max() * 33.35641:.2f} 1/cm)",
             f"  lowest frequency    {self.lowest_frequency:.4f} THz at q = ({q})",
+            *self._at_gamma(),
             f"  zero-point energy   {1e3 * self.zero_point_energy:.3f} meV/atom",
             f"  at {self.temperatures[room]:g} K: C_V {capacity:.3f} J/K/mol, S {entropy:.3f} J/K/mol, "
             f"F {1e3 * self.free_energy[room]:.3f} meV (all per atom)",
@@ -162,6 +164,13 @@ class Phonons(Result):
             f"  largest force {self.max_force:.1e} eV/Å, stress {self.max_stress:.3f} GPa, "
             f"acoustic sum rule broken by {self.sum_rule_violation:.1e} before it was enforced",
         ])  # fmt: skip
+
+    def _at_gamma(self) -> list[str]:
+        """The highest mode at Γ with the model's error, where that is known."""
+        if not self.model_errors:
+            return []
+        name, value = f"gamma_{3 * len(self.numbers)}", float(self.frequencies([[0.0, 0.0, 0.0]]).max())
+        return [f"  highest at Γ        {self.told(name, value, None, 'THz', 4)}"]
 
     def _verdict(self) -> str:
         if self.stable:

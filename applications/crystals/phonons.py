@@ -122,8 +122,10 @@ def phonons(
     fields |= _thermal(fields, np.asarray(temperatures, dtype=float), len(primitive))
     fields |= _lowest(fields, imaginary_tolerance)
     fields |= fields_of(primitive, "numbers", "masses", "cell", "scaled_positions")
+    errors = _phonopy.gamma_errors(primitive, calculator, displacement=displacement, folder=folder)
     return Phonons(
         provenance=library_versions(*_phonopy.LIBRARIES),
+        model_errors=errors,
         formula=primitive.get_chemical_formula(),
         supercell_matrix=constants.supercell_matrix,
         force_constants=constants.values,

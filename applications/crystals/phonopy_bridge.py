@@ -15,7 +15,8 @@ from ase.build.supercells import lattice_points_in_supercell
 from ase.calculators.calculator import BaseCalculator
 from ase.spacegroup.symmetrize import refine_symmetry
 
-from dpa2calc.applications.shared.cached import evaluate, hessian_of, hessian_rows
+from dpa2calc.applications.shared.cached import Evaluated, evaluate, hessian_of, hessian_rows
+from dpa2calc.applications.shared.ensemble import spread
 from dpa2calc.applications.shared.structures import image_distance, quiet_spglib, require, symmetry_dataset
 from dpa2calc.errors import ConfigError, StructureError
 
@@ -129,27 +130,16 @@ def force_constants(
 
     Both signs are displaced where symmetry does not supply the other.
     """
-    phonon = phonopy_object(primitive, matrix)
-    if displacement is not None:
-        phonon.generate_displacements(distance=displacement)
-    displaced = [] if displacement is None else phonon.supercells_with_displacements
-    common: dict[str, Any] = {"pbc": True, "info": dict(primitive.info)}
-    structures = [
-        Atoms(c.symbols, cell=c.cell, scaled_positions=c.scaled_positions, **common)
-        for c in (phonon.supercell, *displaced)
-    ]
+    phonon, structures = _displaced(primitive, matrix, displacement)
     points = evaluate(structures, calculator, what="phonon displacements", folder=folder, progress=progress)
-    if displacement is not None:
-        # what is left on the perfect supercell is not a response to the displacement
-        phonon.forces = [point.forces - points[0].forces for point in points[1:]]
-        phonon.produce_force_constants(calculate_full_force_constants=False, show_drift=False)
-    else:
+    if displacement is None:
         atoms = np.asarray(phonon.primitive.p2s_map)
         has_hessian = hessian_of(calculator)
         assert has_hessian is not None
         rows = hessian_rows(structures[0], has_hessian, atoms, folder=folder, progress=progress)
-        phonon.force_constants = rows.reshape(len(atoms), 3, -1, 3).swapaxes(1, 2).copy()
-    raw = np.asarray(phonon.force_constants)
+        raw = phonon.force_constants = rows.reshape(len(atoms), 3, -1, 3).swapaxes(1, 2).copy()
+    else:
+        raw = _produced(phonon, points)
     violation = float(np.abs(raw.sum(axis=1)).max() / np.abs(raw).max())
     phonon.symmetrize_force_constants(level=2, show_drift=False)
     return ForceConstants(
@@ -162,6 +152,52 @@ def force_constants(
         image_distance=image_distance(matrix @ primitive.cell.array),
         phonon=phonon,
     )
+
+
+def gamma_errors(
+    primitive: Atoms, calculator: BaseCalculator, *, displacement: float,
+    folder: str | os.PathLike[str] | None,
+) -> dict[str, float]:  # fmt: skip
+    """What the model's doubt makes of the optical frequencies at Γ, THz: "gamma_4" is the lowest.
+
+    All images of an atom move together at Γ, so that displacements in the primitive cell do. {} where the
+    calculator knows no doubt, or where there are no optical modes.
+    """
+    if len(primitive) == 1 or not callable(getattr(calculator, "get_ensemble", None)):
+        return {}
+    phonon, structures = _displaced(primitive, np.eye(3), displacement)
+    points = evaluate(
+        structures, calculator, what="phonons at Γ", folder=folder, ensemble=True, progress=False
+    )
+
+    def frequencies(of: Sequence[Evaluated]) -> dict[str, float]:
+        _produced(phonon, of)
+        phonon.symmetrize_force_constants(level=2, show_drift=False)
+        phonon.run_qpoints([[0.0, 0.0, 0.0]])
+        optical = np.sort(phonon.qpoints.frequencies[0])[3:]
+        return {f"gamma_{place}": float(value) for place, value in enumerate(optical, start=4)}
+
+    return spread(frequencies, points)
+
+
+def _displaced(primitive: Atoms, matrix: np.ndarray, displacement: float | None) -> tuple[Any, list[Atoms]]:
+    """A Phonopy object, and the supercell at rest and with each displacement (None: with none)."""
+    phonon = phonopy_object(primitive, matrix)
+    cells = [phonon.supercell]
+    if displacement is not None:
+        phonon.generate_displacements(distance=displacement)
+        cells += phonon.supercells_with_displacements
+    common: dict[str, Any] = {"pbc": True, "info": dict(primitive.info)}
+    structures = [Atoms(c.symbols, cell=c.cell, scaled_positions=c.scaled_positions, **common) for c in cells]
+    return phonon, structures
+
+
+def _produced(phonon: Any, points: Sequence[Evaluated]) -> np.ndarray:
+    """Force constants that a Phonopy object makes of the evaluated supercells, without the sum rule."""
+    # what is left on the perfect supercell is not a response to the displacement
+    phonon.forces = [point.forces - points[0].forces for point in points[1:]]
+    phonon.produce_force_constants(calculate_full_force_constants=False, show_drift=False)
+    return np.asarray(phonon.force_constants)
 
 
 def to_primitive_matrix(supercell: Supercell, given: Atoms, primitive: Atoms) -> np.ndarray:

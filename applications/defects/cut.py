@@ -26,8 +26,9 @@ def bulk_of(
         fmax = min(motion.fmax, 1e-4)
         settings = Relaxation(fmax=fmax, free="cell", max_steps=motion.max_steps, symmetry=True)
     (found,) = evaluate(
-        [crystal], calculator, what=f"{what}, bulk", relaxation=settings, folder=folder, progress=False
-    )
+        [crystal], calculator, what=f"{what}, bulk", relaxation=settings, folder=folder, ensemble=True,
+        progress=False,
+    )  # fmt: skip
     return found
 
 
@@ -35,12 +36,15 @@ def as_cut_and_relaxed(
     structures: list[Atoms], calculator: BaseCalculator, motion: Relaxation | None, *, what: str,
     folder: Folder, progress: bool, rattle: float = 0.0, seed: int = 0,
 ) -> tuple[list[Evaluated], list[Evaluated]]:  # fmt: skip
-    """Structures before and after relaxing, with random displacements (Å, standard deviation) in between."""
+    """Structures before and after relaxing, with random displacements (Å, standard deviation) in between.
+
+    The latter hold the ensemble of the model.
+    """
     run = partial(evaluate, calculator=calculator, folder=folder, progress=progress)
-    rigid = run(structures, what=f"{what}, unrelaxed")
+    rigid = run(structures, what=f"{what}, unrelaxed", ensemble=motion is None)
     if motion is None:
         return rigid, rigid
     for index, structure in enumerate(structures if rattle else ()):
         rng = np.random.default_rng([seed, index])
         structure.positions += rng.normal(0.0, rattle, structure.positions.shape)
-    return rigid, run(structures, what=f"{what}, relaxing", relaxation=motion)
+    return rigid, run(structures, what=f"{what}, relaxing", relaxation=motion, ensemble=True)

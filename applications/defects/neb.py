@@ -20,7 +20,8 @@ from scipy.interpolate import CubicHermiteSpline
 
 from dpa2calc.applications.relaxation.relaxer import Relaxation
 from dpa2calc.applications.shared.application import application
-from dpa2calc.applications.shared.cached import Evaluated, evaluate
+from dpa2calc.applications.shared.cached import Evaluated, ensemble_of, evaluate
+from dpa2calc.applications.shared.ensemble import spread
 from dpa2calc.applications.shared.structures import checked_copy, fields_of, positive
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.progress import progress_bar
@@ -102,8 +103,10 @@ def nudged_elastic_band(
             f"{fmax:g}; call it again with a larger max_steps (and the same folder, to go on from here)",
             stacklevel=3,
         )
+    path = _path(images, ends)
     return NudgedElasticBand(
-        **_path(images, ends),
+        **path,
+        model_errors=_model_errors(images, path["energies"], path["saddle"], calculator),
         formula=start.get_chemical_formula(),
         converged=converged,
         fmax=fmax,
@@ -251,6 +254,30 @@ def _optimise(
             if not converged:
                 break
     return done, residual, converged
+
+
+def _model_errors(
+    images: list[Atoms], energies: np.ndarray, saddle: int, calculator: BaseCalculator
+) -> dict[str, float]:
+    """Spread of the barriers over the ensemble, the path being that of the model."""
+    points = {}
+    for place in dict.fromkeys((0, saddle, len(images) - 1)):
+        made, none = ensemble_of(images[place], calculator), np.empty(0)
+        points[place] = Evaluated(
+            energy=float(energies[place]), forces=none, stress=none, atoms=images[place],
+            ensemble=None if made is None else {"energy": made["energy"]},
+        )  # fmt: skip
+
+    def barriers(of: Sequence[Evaluated]) -> dict[str, float]:
+        known = {place: point.energy for place, point in zip(points, of)}
+        first, top, last = (known[place] for place in (0, saddle, len(images) - 1))
+        return {
+            "barrier_forward": top - first,
+            "barrier_backward": top - last,
+            "reaction_energy": last - first,
+        }
+
+    return spread(barriers, list(points.values()))
 
 
 def _path(images: list[Atoms], ends: list[Evaluated]) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from scipy.interpolate import CubicHermiteSpline
 
+from dpa2calc.applications.shared.ensemble import WithModelErrors
 from dpa2calc.files.figures import Axes, axes_for
-from dpa2calc.files.results import Result
 
 
 @dataclass(frozen=True, kw_only=True)
-class NudgedElasticBand(Result):
+class NudgedElasticBand(WithModelErrors):
     """A band of images from one minimum to another.
 
     Fields: `energies` (n_images,) eV; `positions` (n_images, n, 3) Å, continuous along the path; `forces`
@@ -69,9 +69,10 @@ class NudgedElasticBand(Result):
         state = "converged" if self.converged else "NOT CONVERGED"
         lines = [
             f"Nudged elastic band of {self.formula}: {len(self.energies)} images, path {self.path[-1]:.3f} Å",
-            f"  barrier forward   {self.barrier_forward:.4f} ± {self.barrier_error:.4f} eV",
-            f"  barrier backward  {self.barrier_backward:.4f} eV",
-            f"  reaction energy   {self.reaction_energy:.4f} eV",
+            "  barrier forward   "
+            + self.told("barrier_forward", self.barrier_forward, self.barrier_error, "eV", 4),
+            f"  barrier backward  {self.told('barrier_backward', self.barrier_backward, None, 'eV', 4)}",
+            f"  reaction energy   {self.told('reaction_energy', self.reaction_energy, None, 'eV', 4)}",
             f"  {state}: force {self.residual_force:.3g} eV/Å (asked {self.fmax:g}) after {self.n_steps} "
             f"steps; true force at the saddle {self.saddle_force:.3g} eV/Å",
         ]

@@ -17,6 +17,7 @@ from dpa2calc.applications.crystals.phonopy_bridge import primitive_cell
 from dpa2calc.applications.relaxation.relaxer import Relaxation
 from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.cached import Evaluated
+from dpa2calc.applications.shared.ensemble import WithModelErrors, spread
 from dpa2calc.applications.shared.structures import (
     JOULE_PER_M2,
     checked_copy,
@@ -28,13 +29,12 @@ from dpa2calc.applications.shared.structures import (
 )
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import Axes, axes_for
-from dpa2calc.files.results import Result
 
 from .cut import as_cut_and_relaxed, bulk_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class SurfaceEnergy(Result):
+class SurfaceEnergy(WithModelErrors):
     """Energy of one face of a crystal.
 
     Fields: `miller` indices (of the cell given, or the conventional one); `energy` J/m² of the relaxed
@@ -77,7 +77,7 @@ class SurfaceEnergy(Result):
         per_area = self.energy / JOULE_PER_M2
         lines = [
             f"Surface energy of {self.formula} ({face})",
-            f"  relaxed    {self.energy:.4f} ± {self.error:.4f} J/m²"
+            f"  relaxed    {self.told('energy', self.energy, self.error, 'J/m²', 4)}"
             f"  ({per_area:.5f} eV/Å², {per_area * self.area:.4f} eV per cell)",
             f"  unrelaxed  {self.unrelaxed_energy:.4f} J/m²",
             "  layers  atoms  thickness Å  relaxed J/m²  unrelaxed J/m²",
@@ -249,8 +249,7 @@ def _result(
     normal = thickest.cell.array[2] / thickest.cell.lengths()[2]
     n_atoms = np.array([len(point.atoms) for point in rigid])
     per_atom = bulk.energy / len(bulk.atoms)
-    energies = np.array([point.energy for point in relaxed])
-    unrelaxed = np.array([point.energy for point in rigid])
+    energies, unrelaxed = _energies(relaxed), _energies(rigid)
     slope, excess, excess_error = _line(n_atoms, energies)
     factor = JOULE_PER_M2 / (2.0 * area)
     direct = (energies - n_atoms * per_atom) * factor
@@ -281,7 +280,12 @@ def _result(
         unrelaxed_slab_energies=unrelaxed,
         symmetric=symmetric,
         **fields_of(thickest, "numbers", "positions", "cell", prefix="slab_"),
+        model_errors=spread(lambda of: {"energy": _line(n_atoms, _energies(of))[1] * factor}, relaxed),
     )
+
+
+def _energies(points: Sequence[Evaluated]) -> np.ndarray:
+    return np.array([point.energy for point in points])
 
 
 def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:

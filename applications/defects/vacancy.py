@@ -14,6 +14,8 @@ from ase.geometry import get_distances
 
 from dpa2calc.applications.relaxation.relaxer import Relaxation
 from dpa2calc.applications.shared.application import application
+from dpa2calc.applications.shared.cached import Evaluated
+from dpa2calc.applications.shared.ensemble import WithModelErrors, spread
 from dpa2calc.applications.shared.structures import (
     checked_copy,
     fields_of,
@@ -26,13 +28,12 @@ from dpa2calc.applications.shared.structures import (
 )
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import Axes, axes_for
-from dpa2calc.files.results import Result
 
 from .cut import as_cut_and_relaxed, bulk_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class VacancyFormation(Result):
+class VacancyFormation(WithModelErrors):
     """Formation energy of one kind of vacancy.
 
     Fields: `element` removed from `site` (atom number in the given crystal); `energy` eV at infinite size
@@ -64,7 +65,7 @@ class VacancyFormation(Result):
         """Formation energy with error and its convergence."""
         lines = [
             f"Vacancy of {self.element} (site {self.site}) in {self.formula}",
-            f"  formation energy  {self.energy:.4f} ± {self.error:.4f} eV",
+            f"  formation energy  {self.told('energy', self.energy, self.error, 'eV', 4)}",
             "   atoms  images Å  relaxed eV  unrelaxed eV",
         ]
         for row in zip(self.n_atoms, self.image_distances, self.energies, self.unrelaxed_energies):
@@ -152,26 +153,39 @@ def vacancy_formation_energy(
         folder=folder, progress=progress,
     )  # fmt: skip
     n_atoms = np.array([len(cell) for cell in perfect])
-    # the perfect supercell's energy is the bulk's, atom by atom
-    energies, unrelaxed = (
-        np.array([point.energy for point in points]) + potential - n_atoms * per_atom
-        for points in (relaxed, rigid)
-    )
-    several = len(n_atoms) > 1
-    limit = float(np.polyfit(1.0 / n_atoms, energies, 1)[1] if several else energies[-1])
+    own = None if chemical_potential is None else potential
+    energies, unrelaxed = (_formation([bulk, *points], n_atoms, own) for points in (relaxed, rigid))
+    limit = _limit(n_atoms, energies)
     return VacancyFormation(
         formula=bulk.atoms.get_chemical_formula(empirical=True),
         element=element,
         site=site,
         energy=limit,
-        error=abs(limit - float(energies[-1])) if several else float("nan"),
+        error=abs(limit - float(energies[-1])) if len(n_atoms) > 1 else float("nan"),
         energies=energies,
         unrelaxed_energies=unrelaxed,
         n_atoms=n_atoms,
         image_distances=np.array([image_distance(cell.cell.array) for cell in perfect]),
         chemical_potential=potential,
         **fields_of(relaxed[-1].atoms, "numbers", "positions", "cell"),
+        model_errors=spread(
+            lambda of: {"energy": _limit(n_atoms, _formation(of, n_atoms, own))}, [bulk, *relaxed]
+        ),
     )
+
+
+def _formation(points: Sequence[Evaluated], n_atoms: np.ndarray, potential: float | None) -> np.ndarray:
+    """Formation energies (n,) eV from the bulk and the defects, the bulk's own chemical potential if None."""
+    bulk, defects = points[0], points[1:]
+    # the perfect supercell's energy is the bulk's, atom by atom
+    per_atom = bulk.energy / len(bulk.atoms)
+    own = per_atom if potential is None else potential
+    return np.array([point.energy for point in defects]) + own - n_atoms * per_atom
+
+
+def _limit(n_atoms: np.ndarray, energies: np.ndarray) -> float:
+    """At infinite size, where there are two sizes or more."""
+    return float(np.polyfit(1.0 / n_atoms, energies, 1)[1] if len(n_atoms) > 1 else energies[-1])
 
 
 def inequivalent_sites(atoms: Atoms, *, symprec: float = 1e-3) -> list[int]:

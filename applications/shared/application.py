@@ -7,6 +7,7 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import ParamSpec, TypeVar, cast
 
 from ase import Atoms
@@ -16,7 +17,7 @@ from dpa2calc.dynamics.words import current_word
 from dpa2calc.errors import StructureError
 from dpa2calc.files.identity import calculator_identity, structure_identity
 from dpa2calc.files.lock import locked_files, working_in
-from dpa2calc.files.results import Result, provenance
+from dpa2calc.files.results import ModelDoubt, Result, provenance
 from dpa2calc.files.typed import Hint, argument
 from dpa2calc.structures.given import Form, as_atoms, form_of, in_form
 
@@ -50,8 +51,9 @@ def application_writing(*files: str) -> Callable[[Callable[P, R]], Callable[P, R
             given = [bound.arguments[name] for name in files if bound.arguments.get(name) is not None]
             with working_in(bound.arguments.get("folder")), locked_files(*given):
                 _check_atoms(hints, bound.arguments, function.__name__)
-                result = function(*bound.args, **bound.kwargs)
-                signed = _signed(result, {**defaults, **bound.arguments}, function.__name__, form)
+                with _watching(bound.arguments) as told:
+                    result = function(*bound.args, **bound.kwargs)
+                    signed = _signed(result, {**defaults, **bound.arguments}, function.__name__, form, told())
                 return cast(R, signed)
 
         return checked
@@ -76,8 +78,25 @@ def _check_atoms(hints: Mapping[str, object], arguments: Mapping[str, object], f
             )
 
 
-def _signed(found: object, arguments: Mapping[str, object], function: str, form: Form) -> object:
-    """Results whose provenance names the function, its options, the structure and the calculator.
+def _asked(arguments: Mapping[str, object]) -> tuple[Atoms | None, object]:
+    """The structure that an application is asked about, if it is one, and the calculator."""
+    atoms = arguments.get("atoms", arguments.get("initial"))
+    if isinstance(atoms, Atoms):
+        return atoms, atoms.calc
+    return None, arguments.get("calculator")
+
+
+def _watching(arguments: Mapping[str, object]) -> AbstractContextManager[Callable[[], ModelDoubt | None]]:
+    """The calculator's watch over the atoms that are met; of one that knows no doubt, nothing."""
+    atoms, calculator = _asked(arguments)
+    watching = getattr(calculator, "watching", None)
+    return watching(atoms) if callable(watching) else nullcontext(lambda: None)
+
+
+def _signed(
+    found: object, arguments: Mapping[str, object], function: str, form: Form, doubt: ModelDoubt | None
+) -> object:
+    """Results with the model's doubt, whose provenance names function, options, structure and calculator.
 
     Structures in place of a result come back in the form that was given.
     """
@@ -86,19 +105,18 @@ def _signed(found: object, arguments: Mapping[str, object], function: str, form:
     if isinstance(found, tuple) and all(isinstance(item, Atoms) for item in found):
         return tuple(in_form(item, form) for item in found)
     if isinstance(found, dict):
-        return {name: _signed(item, arguments, function, form) for name, item in found.items()}
+        return {name: _signed(item, arguments, function, form, doubt) for name, item in found.items()}
     if not isinstance(found, Result):
         return found
-    atoms = arguments.get("atoms", arguments.get("initial"))
-    calculator = atoms.calc if isinstance(atoms, Atoms) else arguments.get("calculator")
+    atoms, calculator = _asked(arguments)
     options = {n: v for n, v in arguments.items() if _is_plain(v) and n not in ("folder", "progress")}
     record = {**provenance(calculator, function=function, **options), **found.provenance}
-    if isinstance(atoms, Atoms) and isinstance(calculator, BaseCalculator):
+    if atoms is not None and isinstance(calculator, BaseCalculator):
         identity = {"structure": structure_identity(atoms), "calculator": calculator_identity(calculator)}
         record["identity"] = identity
     if form != "Atoms":
         record["given"] = form
-    return dataclasses.replace(found, provenance=record)
+    return dataclasses.replace(found, provenance=record, doubt=doubt)
 
 
 def _is_plain(value: object) -> bool:

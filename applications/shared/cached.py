@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import inspect
 import json
@@ -23,6 +24,7 @@ from dpa2calc.files.identity import Part, calculator_identity, claim, digest, st
 from dpa2calc.files.lock import working_in
 from dpa2calc.progress import progress_bar
 
+_OF_MEMBERS = "members_"  # what the names of their arrays in a file begin with
 _PLAIN = (bool, int, float, str, list, tuple, np.ndarray, np.generic)
 
 
@@ -38,12 +40,17 @@ class Relaxer(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluated:
-    """One structure's energy (eV), forces (n, 3) eV/Å, stress (6,) eV/Å³ (NaN if not asked), final atoms."""
+    """One structure's energy (eV), forces (n, 3) eV/Å, stress (6,) eV/Å³ (NaN if not asked), final atoms.
+
+    `ensemble`: by how much the members of the model's ensemble differ from it, under the same names with one
+    dimension more in front; None if not asked, or if the calculator knows no doubt.
+    """
 
     energy: float
     forces: np.ndarray
     stress: np.ndarray
     atoms: Atoms
+    ensemble: dict[str, np.ndarray] | None = None
 
     @property
     def max_force(self) -> float:
@@ -59,9 +66,13 @@ def evaluate(
     folder: str | os.PathLike[str] | None = None,
     relaxation: Relaxer | None = None,
     stress: bool = False,
+    ensemble: bool = False,
     progress: bool = True,
 ) -> list[Evaluated]:
     """Energy, forces and stress of each structure, each one relaxed first if asked.
+
+    With `ensemble` also what the members of the calculator's ensemble (`get_ensemble`) make of the final
+    structures, where it has one; that takes about as long as six evaluations.
 
     With a folder, every finished structure is written there at once under a name made of its numbers
     and settings; a second call with the same input reads it back instead of computing it again.
@@ -80,6 +91,10 @@ def evaluate(
             found = _stored(path, structure) if path and path.exists() else None
             if found is None:
                 found = _compute(structure, calculator, relaxation, stress, what)
+                if path:
+                    _store(path, found)
+            if ensemble and found.ensemble is None and (made := ensemble_of(found.atoms, calculator)):
+                found = dataclasses.replace(found, ensemble=made)
                 if path:
                     _store(path, found)
             results.append(found)
@@ -134,6 +149,12 @@ def hessian_rows(
         return data["rows"]
 
 
+def ensemble_of(atoms: Atoms, calculator: object) -> dict[str, np.ndarray] | None:
+    """By how much the members of a calculator's ensemble differ from it; None where it has none."""
+    ask = getattr(calculator, "get_ensemble", None)
+    return ask(atoms) if callable(ask) else None
+
+
 def _compute(
     structure: Atoms, calculator: BaseCalculator, relaxation: Relaxer | None, stress: bool, what: str
 ) -> Evaluated:
@@ -171,13 +192,17 @@ def _stored(path: Path, structure: Atoms) -> Evaluated:
     atoms.set_cell(data["cell"])
     atoms.set_positions(data["positions"], apply_constraint=False)
     energy = float(data["energy"])
-    return Evaluated(energy=energy, forces=data["forces"], stress=data["stress"], atoms=atoms)
+    ensemble = {name: data[_OF_MEMBERS + name] for name in shapes if _OF_MEMBERS + name in data}
+    return Evaluated(
+        energy=energy, forces=data["forces"], stress=data["stress"], atoms=atoms, ensemble=ensemble or None
+    )
 
 
 def _store(path: Path, result: Evaluated) -> None:
     arrays: dict[str, npt.ArrayLike] = {
         "energy": result.energy, "forces": result.forces, "stress": result.stress,
         "cell": result.atoms.cell.array, "positions": result.atoms.positions,
+        **{_OF_MEMBERS + name: value for name, value in (result.ensemble or {}).items()},
     }  # fmt: skip
     write_arrays(path, None, arrays)
 

@@ -314,7 +314,7 @@ class Simulation:
             n_steps=self.step,
             step=column["step"].astype(int),
             time_fs=column["time_fs"],
-            **{name: column[f"{name}_eV"] for name in energies},
+            **{name: column[f"{name}_eV"] for name in energies},  # type: ignore[arg-type]
             temperature=column["temperature_K"],
             target_temperature=column["target_temperature_K"],
             pressure=column["pressure_GPa"] * units.GPa,

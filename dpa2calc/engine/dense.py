@@ -23,6 +23,7 @@ from .dispersion import Dispersion, dispersion_results
 Results = dict[str, Any]
 # Parts by atom, which D3 does not have: with dispersion they would not add up, so they are left out.
 PER_ATOM = ("energies", "stresses")
+_OF_ENSEMBLE = ("energy", "forces", "stress")
 
 
 def has_stress(atoms: Atoms) -> bool:
@@ -70,6 +71,28 @@ def compute(
         )
         per_member.append(split(output, structures))
     return [combine(results) for results in zip(*per_member)]
+
+
+def changes_of_members(
+    members: Sequence[Member], graphs: Sequence[Graph], atoms: Atoms
+) -> dict[str, np.ndarray]:
+    """By how much an ensemble differs from the model: draws of the last layer, or a committee from its mean.
+
+    Returns:
+        "energy" (k,) eV, "forces" (k, n_atoms, 3) eV/Å and, where it is defined, "stress" (k, 6) eV/Å³.
+    """
+    if len(members) > 1:
+        alone = [compute([member], [graph], [atoms])[0] for member, graph in zip(members, graphs)]
+        made = {key: np.array([result[key] for result in alone]) for key in _OF_ENSEMBLE if key in alone[0]}
+        return {key: values - values.mean(axis=0) for key, values in made.items()}
+    (member,), (graph,) = members, graphs
+    output = member.potential.compute(graph.to(member.graph_device), member.head_index, forces_std=True)
+    assert output.members is not None
+    drawn = output.members
+    changes = {"energy": drawn.energy[:, 0].cpu().numpy(), "forces": drawn.forces.cpu().numpy()}
+    if has_stress(atoms):
+        changes["stress"] = _stress(drawn.virial[:, 0].cpu().numpy(), atoms)
+    return changes
 
 
 def add_dispersion(results: Results, atoms: Atoms, settings: Dispersion | None) -> None:

@@ -12,11 +12,11 @@ from ase import Atoms
 
 from dpa2calc.ambient import own_modes
 from dpa2calc.errors import ElementError
-from dpa2calc.files.results import ShownBySummary
+from dpa2calc.files.results import FAR, ShownBySummary, error_of_forces, verdict
 from dpa2calc.heads import heads_that_know
 from dpa2calc.model.potential import Potential
 from dpa2calc.structures.graph_builder import graph_from_atoms
-from dpa2calc.validation import RangeCheck, check_structure
+from dpa2calc.validation import check_structure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +42,7 @@ class HeadFit(ShownBySummary):
     @property
     def verdict(self) -> str:
         """In words."""
-        if self.beyond is None:
-            return "uncertainty never measured (`dpa2calc uncertainty`)"
-        if self.beyond <= 1.0:
-            return "like its training set"
-        if self.beyond <= RangeCheck.FACTOR:
-            return "at the edge of its training set"
-        return "far from its training set: do not rely on it"
+        return verdict(self.beyond)
 
     def summary(self) -> str:
         """One line."""
@@ -56,16 +50,16 @@ class HeadFit(ShownBySummary):
         if self.beyond is not None:
             parts.append(f"{self.beyond:.2g} times its range")
         if self.force_error is not None and self.typical_force:
-            share = self.force_error / self.typical_force
-            parts.append(f"force error {1e3 * self.force_error:.0f} meV/Å, {share:.0%} of its forces")
+            parts.append(error_of_forces(self.force_error, self.typical_force, "test"))
         return ", ".join(parts) + f": {self.verdict}"
 
 
 @own_modes(grad=False)
 def rank_heads(potential: Potential, atoms: Atoms) -> tuple[HeadFit, ...]:
-    """The heads of energies that saw all elements of a structure, by how well they know its atoms.
+    """The heads of energies that saw all elements of a structure, the one that knows it best first.
 
-    Heads whose uncertainty was never measured, or that need parameters, come last, as they are listed.
+    Heads with the same verdict are sorted by the deviation of its energy. Heads whose uncertainty was never
+    measured, or that need parameters, come last, as they are listed.
 
     Raises:
         StructureError: no structure. ElementError: no head saw all the elements.
@@ -103,7 +97,19 @@ def rank_heads(potential: Potential, atoms: Atoms) -> tuple[HeadFit, ...]:
             force_error=rigidity.facts.force_error,
             typical_force=rigidity.facts.typical_force,
         )
-    return tuple(sorted(fits, key=lambda fit: np.inf if fit.beyond is None else fit.beyond))
+    return tuple(sorted(fits, key=by_doubt))
+
+
+def by_doubt(fit: HeadFit) -> tuple[float, float]:
+    """What heads are sorted by: by the verdict, then by the deviation of the energy; far ones by how far.
+
+    By `beyond` alone heads of everything would come first: their range is wide as they know nothing well.
+    """
+    if fit.beyond is None or fit.energy_std is None:
+        return np.inf, 0.0
+    if fit.beyond > FAR:
+        return fit.beyond, 0.0
+    return float(fit.beyond > 1.0), fit.energy_std
 
 
 def _no_head(atoms: Atoms, seen: Iterable[tuple[str, ...]]) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 import platform
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib import metadata
@@ -25,6 +27,7 @@ from .typed import Json, build
 ResultType = TypeVar("ResultType", bound="Result")
 Plain = TypeVar("Plain")
 VERSION = 1
+FAR = 3.0  # times the usual largest deviation of an element in the training set: beyond, do not rely on it
 
 
 def plus_minus(value: float, error: float) -> str:
@@ -63,6 +66,57 @@ class ShownBySummary:
         # `dataclass` writes a __repr__ into every class that has none of its own.
         if "__repr__" not in cls.__dict__:
             cls.__repr__ = cls.__repr__  # type: ignore[method-assign]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelDoubt(ShownBySummary):
+    """How far the model behind a result can be believed.
+
+    Attributes:
+        head: its name. force_error, typical_force: root mean squares of components on frames like those of
+            its training, eV/Å; `held_out` whether these were not trained on.
+        energies_std: largest deviation of the energy of an atom that was met, eV, and its `element`.
+        beyond: that deviation over the usual largest one of the element in the training set.
+        forces_std: of a committee, the largest disagreement on a component of a force that was met, eV/Å.
+    """
+
+    head: str
+    force_error: float | None = None
+    typical_force: float | None = None
+    held_out: bool = True
+    energies_std: float | None = None
+    element: str = ""
+    beyond: float | None = None
+    forces_std: float | None = None
+
+    def summary(self) -> str:
+        """One line."""
+        kind, parts = "test" if self.held_out else "training", []
+        if self.force_error is not None:
+            parts.append(error_of_forces(self.force_error, self.typical_force, kind))
+        if self.energies_std is not None:
+            parts.append(f"least known atom ({self.element}) ± {1e3 * self.energies_std:.2g} meV")
+            if self.beyond is not None:
+                parts[-1] += f", {self.beyond:.2g} times its range: {verdict(self.beyond)}"
+        if self.forces_std is not None:
+            parts.append(f"its members' forces differ by up to {1e3 * self.forces_std:.2g} meV/Å")
+        return f"{self.head}: {'; '.join(parts) or 'nothing was evaluated'}"
+
+
+def error_of_forces(error: float, typical: float | None, kind: str) -> str:
+    """The force error of a head (eV/Å), and its share of the forces on the same frames."""
+    share = f", {error / typical:.0%} of its {kind} forces" if typical else ""
+    return f"{kind} force error {1e3 * error:.0f} meV/Å{share}"
+
+
+def verdict(beyond: float | None) -> str:
+    """What a deviation means that is so many times the usual largest one of the training set, in words."""
+    if beyond is None:
+        return "uncertainty never measured (`dpa2calc uncertainty`)"
+    if beyond <= 1.0:
+        return "like its training set"
+    edge, far = "at the edge of its training set", "far from its training set: do not rely on it"
+    return edge if beyond <= FAR else far
 
 
 def provenance(calculator: object = None, **extra: object) -> dict[str, Json]:
@@ -105,10 +159,17 @@ class Result(ShownBySummary):
     Subclasses are frozen dataclasses whose fields are numbers, strings, numpy arrays, or (nested) lists,
     tuples, dicts and dataclasses of these. Units are ASE's (eV, Å, eV/Å³) unless the
     field's documentation says otherwise. `summary()` has the main numbers with units and uncertainties, on
-    one screen; a shell or a notebook shows it.
+    one screen; a shell or a notebook shows it. Of an application it ends with a line on the model, `doubt`,
+    where the calculator knows it.
     """
 
     provenance: dict[str, Json] = field(default_factory=dict, repr=False)
+    doubt: ModelDoubt | None = field(default=None, repr=False)
+
+    def __init_subclass__(cls, **arguments: object) -> None:
+        super().__init_subclass__(**arguments)
+        if "summary" in cls.__dict__:
+            cls.summary = _with_doubt(cls.summary)  # type: ignore[method-assign, assignment]
 
     def plot(self, ax: Any = None, /) -> Any:
         """Draw the result; returns the matplotlib axes."""
@@ -157,6 +218,17 @@ class Result(ShownBySummary):
                 f"{path} does not have the fields of a {cls.__name__}, or is damaged ({error}); compute the "
                 "result again"
             ) from error
+
+
+def _with_doubt(summary: Callable[[ResultType], str]) -> Callable[[ResultType], str]:
+    """A `summary` that ends with the line on the model; once, where it is built on that of its base."""
+
+    @functools.wraps(summary)
+    def told(self: ResultType) -> str:
+        text, line = summary(self), "" if self.doubt is None else f"  model {self.doubt.summary()}"
+        return text if line in text else f"{text}\n{line}"
+
+    return told
 
 
 def _warn_of_another(path: str | os.PathLike[str], mine: dict[str, Json]) -> None:

@@ -18,6 +18,7 @@ from dpa2calc.kernels.tables.table import CompressionReport
 from dpa2calc.model.bridging import Bridging
 from dpa2calc.model.config import ModelConfig
 from dpa2calc.model.descriptors import build_descriptor
+from dpa2calc.model.ensemble import Ensemble, ensemble, forces_of, to_neighbors, virial_of
 from dpa2calc.model.fitting import EnergyHead
 from dpa2calc.model.heads import build_head
 from dpa2calc.model.layers import Operator
@@ -34,7 +35,7 @@ class Output:
     = sum_i F_i (x) r_i, so stress = -(W + W^T) / 2V; atomic_virial (n_atoms, 3, 3) or None.
 
     Standard deviations, of a head whose rigidity is known: energy_std (n_structures,), atomic_std (n_atoms,),
-    and forces_std (n_atoms, 3) where it was asked for; else None.
+    and where they were asked for forces_std (n_atoms, 3) and the members that it comes from; else None.
     """
 
     energy: Tensor
@@ -45,6 +46,7 @@ class Output:
     energy_std: Tensor | None = None
     atomic_std: Tensor | None = None
     forces_std: Tensor | None = None
+    members: Ensemble | None = None
 
 
 class Potential(nn.Module):
@@ -255,7 +257,7 @@ class Potential(nn.Module):
             create_graph: keep the graph, so that a loss on forces can be differentiated.
             atomic_virial: also (n_atoms, 3, 3); with message passing by four backward passes and positions.
             centers: only the energies of the first so many atoms, without atomic virials.
-            forces_std: also deviations of forces, `rigidity.MEMBERS` more backward passes.
+            forces_std: also deviations of forces and the ensemble, `rigidity.MEMBERS` more backward passes.
 
         Raises:
             ConfigError: `create_graph` in the mode "inference"; `forces_std` of a head without a rigidity.
@@ -279,12 +281,11 @@ class Potential(nn.Module):
             atomic = atomic[:centers]
             pair_forces = gradient(atomic.sum(), vectors, create_graph=create_graph, retain_graph=kept)
         p = pair_forces.to(graph.vectors)  # dE/dd_ij, (n, k, 3), float64
-        per_center = -torch.einsum("nka,nkb->nab", p, graph.vectors)
-        zeros = p.new_zeros(graph.n_structures, 3, 3)
-        deviations: dict[str, Tensor] = {}
+        deviations: dict[str, Any] = {}
         if rigidity is not None and features is not None:
             if forces_std:
-                deviations["forces_std"] = self._forces_std(graph, features, vectors, rigidity)
+                members = ensemble(graph, features, vectors, rigidity, centers=centers)
+                deviations["members"], deviations["forces_std"] = members, rigidity.of_forces(members.forces)
             hidden, device = features[:centers].detach(), features.device
             types, structure = graph.types[:centers].to(device), graph.structure[:centers].to(device)
             deviations["atomic_std"] = rigidity.of_atoms(hidden, types).to(p)
@@ -297,8 +298,8 @@ class Potential(nn.Module):
         return Output(
             energy=atomic.new_zeros(graph.n_structures).index_add(0, graph.structure[:centers], atomic),
             atomic_energies=atomic,
-            forces=p.sum(dim=1) - _to_neighbors(p, graph),  # F_i = sum_j (p_ij - p_ji)
-            virial=zeros.index_add(0, graph.structure, per_center),
+            forces=forces_of(p, graph),
+            virial=virial_of(p, graph),
             atomic_virial=virial_of_atoms,
             **deviations,
         )
@@ -312,22 +313,12 @@ class Potential(nn.Module):
         for head in self.heads:
             head.rigidity = None  # type: ignore[assignment]
 
-    def _forces_std(self, graph: Graph, features: Tensor, vectors: Tensor, rigidity: Rigidity) -> Tensor:
-        """Root mean square over draws of the weights of what each adds to the forces, (n_atoms, 3)."""
-        draws = rigidity.draws(graph.types.to(features.device))
-        squares = graph.vectors.new_zeros(graph.n_atoms, 3)
-        for draw in draws:
-            with torch.enable_grad():
-                added = gradient((features * draw).sum(), vectors, retain_graph=True).to(graph.vectors)
-            squares += (added.sum(dim=1) - _to_neighbors(added, graph)).square()
-        return (squares / len(draws)).sqrt()
-
     def _atomic_virial(self, graph: Graph, atomic: Tensor, vectors: Tensor, p: Tensor) -> Tensor:
         """Xi_j = -sum_i (de_i/dr_j) (x) (r_j - r_i), with e_i at the centre i (docs/maths.md 0)."""
         if not self.descriptor.message_passing:
             # e_i depends on its own pair vectors only, so each bond goes to its far end.
             bonds = -p.unsqueeze(-1) * graph.vectors.unsqueeze(-2)  # (n, k, 3, 3)
-            return _to_neighbors(bonds, graph)
+            return to_neighbors(bonds, graph)
         if graph.positions is None:
             raise ValueError("atomic virials of a message passing model need graph.positions")
         r = graph.positions
@@ -339,12 +330,4 @@ class Potential(nn.Module):
         r_j = r.unsqueeze(1) + graph.vectors  # (n, k, 3), images where they are
         far_end = q - p.unsqueeze(-1) * r_j.unsqueeze(-2)
         near_end = (p.unsqueeze(-1) * r[:, None, None, :] - q).sum(dim=1)
-        return near_end + _to_neighbors(far_end * graph.mask[..., None, None], graph)
-
-
-def _to_neighbors(values: Tensor, graph: Graph) -> Tensor:
-    """Sum (n, k, ...) values at the neighbours' owners: (n_atoms, ...)."""
-    # One component after the other: adding rows of a few numbers costs ten times as much.
-    to, none = graph.neighbors.flatten(), values.new_zeros(graph.n_atoms)
-    columns = [none.index_add(0, to, column.flatten()) for column in values.flatten(2).unbind(2)]
-    return torch.stack(columns, dim=1).view(graph.n_atoms, *values.shape[2:])
+        return near_end + to_neighbors(far_end * graph.mask[..., None, None], graph)

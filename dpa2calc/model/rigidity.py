@@ -1,4 +1,4 @@
-"""How sure a head of energies is: the prediction rigidity of its last layer (docs/maths.md 15).
+"""How sure a head of energies is: the prediction rigidity of its last layer (docs/maths.md 17).
 
 The energy of an atom is w . f_i + constants, f_i the last hidden layer. With C the second moments of f over
 the atoms of the training set, the weights w are known up to a Gaussian of covariance scale^2 (C + ridge)^-1:
@@ -23,6 +23,7 @@ from dpa2calc.errors import ConfigError
 MEMBERS = 8
 QUANTILE = 0.999  # of the training atoms of an element, whose deviation is the element's usual largest
 MOST_UNLIKELY = 400.0  # over this multiple of the median, error^2 / variance is that of a wrong label
+FORBIDDEN = 0.01  # under this share of the floor, the deviation of a force is zero by symmetry
 RIDGES = (1e-8, 1e-7, 1e-6, 1e-5, 1e-4)  # relative to the mean eigenvalue of C
 
 
@@ -32,6 +33,7 @@ class RigidityFacts:
 
     Attributes:
         scale: eV. force_scale: what the deviations of forces are multiplied by, besides.
+        force_floor: eV/Å, the part of the error of forces that does not grow with their deviation.
         ridge: relative to the mean eigenvalue of C.
         atoms, frames: of the training set, that were used.
         calibrated_on: number of frames. held_out: whether these were not trained on.
@@ -41,6 +43,7 @@ class RigidityFacts:
 
     scale: float
     force_scale: float = 1.0
+    force_floor: float = field(default=0.0, metadata={"left_out": True})
     ridge: float = RIDGES[0]
     frames: int = 0
     atoms: int = 0
@@ -105,6 +108,17 @@ class Rigidity(nn.Module):
         scale = self.facts.scale * self.facts.force_scale
         return (scale * (normal @ self.factor).squeeze(2))[:, self._nets(types)]
 
+    def of_forces(self, changes: Tensor) -> Tensor:
+        """Standard deviations of forces (n, 3), eV/Å, from what draws change them by, (MEMBERS, n, 3).
+
+        A force that no draw changes, as symmetry forbids it, stays without doubt.
+        """
+        variances, floor = changes.square().mean(dim=0), self.facts.force_floor
+        if not (floor and self.facts.force_error):
+            return variances.sqrt()
+        seen = 1.0 - (floor / self.facts.force_error) ** 2
+        return (seen * variances + floor**2 * _not_by_symmetry(variances, floor)).sqrt()
+
     def _nets(self, types: Tensor) -> Tensor:
         return types if len(self.factor) > 1 else torch.zeros_like(types)
 
@@ -145,6 +159,31 @@ class Rigidity(nn.Module):
         factor = torch.zeros(n_nets, m, m)
         factor[:, rows, columns] = tensors["triangle"].float()
         return cls(factor, tensors["limits"], facts)
+
+
+def force_floor(squares: Tensor, variances: Tensor) -> float:
+    """The part of errors of forces (root mean square, eV/Å) that does not grow with their deviations.
+
+    Deviations that are too alike in truth, as the descriptor errs too, look too different: the smaller half
+    of them is too small. With the floor they have the right mean square, and all together keep theirs.
+
+    Args:
+        squares: (n,) squared errors of components. variances: (n,) of the same mean, from draws.
+    """
+    total = squares.mean()
+    inside = _not_by_symmetry(variances, float(total.sqrt()))
+    used = inside > 0.5
+    if not bool(used.any()):
+        return 0.0
+    lower = used & (variances <= variances[used].quantile(0.5))
+    lacking = squares[lower].mean() - variances[lower].mean()
+    share = lacking / (total * inside[lower].mean() - variances[lower].mean()).clamp(min=1e-30)
+    return float((share.clamp(0.0, 1.0) * total).sqrt())
+
+
+def _not_by_symmetry(variances: Tensor, floor: float) -> Tensor:
+    """One for components of forces that may err, zero for those that are zero by symmetry."""
+    return variances / (variances + (FORBIDDEN * floor) ** 2)
 
 
 def _triangle_lengths(factor: Tensor, features: Tensor) -> Tensor:

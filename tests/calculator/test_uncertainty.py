@@ -97,6 +97,62 @@ def test_forces_std_is_the_spread_of_models_with_drawn_weights(name, atoms):
     np.testing.assert_allclose(batched["forces_std"], found, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["dpa2-small", "deeppot-se", "dpa1-attention"])
+def test_the_ensemble_is_that_of_models_with_drawn_weights(name, atoms):
+    potential = sure_potential(name)
+    found = calculator(potential).get_ensemble(atoms)
+    (base,) = calculator(potential).evaluate([atoms])
+    draws = potential.heads[0].rigidity.draws(torch.arange(len(potential.heads[0].nets)))
+    for member, draw in enumerate(draws[:3]):
+        moved = copy.deepcopy(potential)
+        for net, change in zip(moved.heads[0].nets, draw):
+            net.layers[-1].matrix.data[:, 0] += change
+        (result,) = calculator(moved).evaluate([atoms])
+        for key in ("energy", "forces", "stress"):
+            np.testing.assert_allclose(found[key][member], result[key] - base[key], atol=1e-10)
+    assert found["stress"].shape == (8, 6) and np.abs(found["stress"]).max() > 1e-5
+
+
+def test_the_ensemble_of_a_committee_is_its_models(atoms):
+    potentials = [sure_potential(), make_potential("dpa2-small", seed=5)]
+    calc = calculator(potentials[0], committee=potentials[1:])
+    found, (mean,) = calc.get_ensemble(atoms), calc.evaluate([atoms])
+    for member, potential in enumerate(potentials):
+        (alone,) = calculator(potential).evaluate([atoms])
+        np.testing.assert_allclose(found["forces"][member] + mean["forces"], alone["forces"], atol=1e-10)
+    with calc.watching() as told:
+        calc.get_potential_energy(atoms)
+    assert told().forces_std == pytest.approx(mean["forces_std"].max()) and told().energies_std is None
+    assert "committee of 2: its members' forces differ by up to" in told().summary()
+
+
+def test_what_was_met_is_that_since_the_watch_began(atoms):
+    calc = calculator(sure_potential(limits=1e9))
+    strange = atoms.copy()
+    strange.positions[2] += 0.3
+    values = [calc.evaluate([one])[0]["energies_std"] for one in (atoms, strange)]
+    least = int(np.argmax([value.max() for value in values]))
+    first, second = [atoms, strange][least], [strange, atoms][least]
+    with calc.watching() as outer:
+        calc.get_potential_energy(first)
+        with calc.watching() as inner:
+            assert inner().energies_std is None and "nothing was evaluated" in inner().summary()
+            calc.evaluate([second])
+            assert inner().energies_std == pytest.approx(values[1 - least].max())
+        assert outer().energies_std == pytest.approx(values[least].max())
+    with calc.watching(first) as told:  # known already, so that nothing is computed again
+        assert told().energies_std == pytest.approx(values[least].max())
+    assert told().head == "PBE" and told().beyond == pytest.approx(values[least].max() / 1e9)
+
+
+def test_a_model_that_was_never_measured_has_no_ensemble_and_tells_nothing(atoms):
+    calc = calculator(make_potential("dpa2-small"))
+    assert calc.get_ensemble(atoms) is None
+    with calc.watching(atoms) as told:
+        calc.get_potential_energy(atoms)
+        assert told() is None
+
+
 def test_forces_belong_to_the_mean_model(atoms):
     calc = calculator(sure_potential())
     atoms.calc = calc

@@ -6,7 +6,14 @@ import torch
 
 from dpa2calc.errors import ConfigError
 from dpa2calc.model import rigidity as module
-from dpa2calc.model.rigidity import RIDGES, Rigidity, RigidityFacts, calibrate, inverse_factor
+from dpa2calc.model.rigidity import (
+    RIDGES,
+    Rigidity,
+    RigidityFacts,
+    calibrate,
+    force_floor,
+    inverse_factor,
+)
 
 WIDTH = 6
 
@@ -99,6 +106,33 @@ def test_draws_have_the_covariance_and_are_the_same_every_time(monkeypatch):
     monkeypatch.setattr(module, "MEMBERS", 20_000)
     spread = (sure.draws(types) * new).sum(dim=2).square().mean(dim=0).sqrt()
     torch.testing.assert_close(spread, sure.of_atoms(new, types), rtol=0.02, atol=0)
+
+
+def test_a_floor_under_the_errors_of_forces_is_found():
+    """Errors of two parts, one that grows with the deviation: each bin of them has the right mean square."""
+    normal = torch.Generator().manual_seed(0)
+    variances = torch.rand(40_000, generator=normal, dtype=torch.float64) ** 3
+    variances[:4000] = 1e-12  # forces that symmetry forbids
+    floor, seen = 0.4, 0.5
+    true = seen * variances + floor**2 * (variances > 1e-6)
+    squares = true * torch.randn(40_000, generator=normal, dtype=torch.float64).square()
+    variances *= squares.mean() / variances.mean()
+    found = force_floor(squares, variances)
+    assert found == pytest.approx(floor, rel=0.05)
+    facts = RigidityFacts(scale=1.0, force_floor=found, force_error=float(squares.mean().sqrt()))
+    sure = Rigidity(torch.eye(2)[None], torch.ones(1), facts)
+    std = sure.of_forces(variances.sqrt().view(1, -1, 1))[:, 0]
+    for part in std.argsort()[4000:].tensor_split(8):
+        ratio = (squares[part].mean() / std[part].square().mean()).sqrt()
+        assert float(ratio) == pytest.approx(1.0, abs=0.1)
+    assert float(std[:4000].max()) < 1e-3
+    assert force_floor(squares, torch.zeros(40_000, dtype=torch.float64)) == 0.0
+
+
+def test_without_a_floor_deviations_are_those_of_the_draws():
+    changes = torch.randn(8, 5, 3, generator=torch.Generator().manual_seed(1))
+    sure = Rigidity(torch.eye(2)[None], torch.ones(1), RigidityFacts(scale=1.0))
+    torch.testing.assert_close(sure.of_forces(changes), changes.square().mean(dim=0).sqrt())
 
 
 def test_files_hold_a_triangle():

@@ -8,7 +8,7 @@ import pytest
 from ase.build import bulk
 
 from dpa2calc.calculator import DPA2Calculator
-from dpa2calc.engine.head_ranking import rank_heads
+from dpa2calc.engine.head_ranking import HeadFit, by_doubt, rank_heads
 from dpa2calc.errors import CheckpointError, DataError, ElementError
 from dpa2calc.store.checkpoint import checkpoint_info, load_checkpoint, one_head, save_checkpoint
 from dpa2calc.training.config.train import TrainConfig
@@ -128,3 +128,18 @@ def test_heads_are_ranked_by_what_they_know_of_a_structure(tiny_model, lj_data):
     assert "do not rely on it" in fits[1].verdict and "never measured" in fits[2].summary()
     with pytest.raises(ElementError, match=r"no head of .* saw Ar Ne together \(the nearest lacks Ne\)"):
         rank_heads(potential, bulk("NeAr", "rocksalt", a=4.4))
+
+
+def test_of_heads_with_the_same_verdict_the_one_that_knows_better_comes_first():
+    rows = {
+        "far": (9.0, 0.01),
+        "edge": (2.0, 0.1),
+        "wide": (0.1, 5.0),
+        "sure": (0.9, 0.2),
+        "further": (90.0, 0.0),
+    }
+    fits = [
+        HeadFit(head=n, functional="", description="", beyond=b, energy_std=e) for n, (b, e) in rows.items()
+    ]
+    fits.append(HeadFit(head="unknown", functional="", description=""))
+    assert [fit.head for fit in sorted(fits, key=by_doubt)] == "sure wide edge far further unknown".split()

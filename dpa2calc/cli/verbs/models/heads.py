@@ -13,9 +13,9 @@ EXAMPLE = """example:
   dpa2calc heads water.extxyz --index 0 --model model.safetensors
 """
 DESCRIPTION = (
-    "List the heads that saw all elements of a structure in training, the one that knows its atoms best "
-    "first: how far its least known atom is beyond the training set's range, the head's force error, and a "
-    "verdict."
+    "List the heads that saw all elements of a structure in training, the one that knows it best first (by "
+    "the verdict, then by the deviation of its energy): how far its least known atom is beyond the training "
+    "set's range, the head's force error, and a verdict."
 )
 TABLE = "a row a head"
 _COLUMNS = {

@@ -1,0 +1,93 @@
+"""What a calculator says of how far its model can be believed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+import numpy as np
+from ase import Atoms
+
+from dpa2calc.ambient import own_modes
+from dpa2calc.files.results import ModelDoubt
+from dpa2calc.model.rigidity import Rigidity
+from dpa2calc.structures.graph_builder import graph_from_atoms
+from dpa2calc.validation import DistanceCheck, RangeCheck
+
+from .committee import Member
+from .dense import Results, changes_of_members, member_graphs
+from .head_ranking import HeadFit, rank_heads
+
+
+class TellsDoubt:
+    """The part of `DPA2Calculator` that knows its uncertainty."""
+
+    _members: Sequence[Member]
+    _check_distances: DistanceCheck
+    _check_range: RangeCheck
+    atoms: Atoms | None
+    results: Results
+
+    @own_modes()
+    def rank_heads(self, atoms: Atoms) -> tuple[HeadFit, ...]:
+        """The heads that saw all elements of a structure (else ElementError), the surest first."""
+        return rank_heads(self._members[0].potential, atoms)
+
+    @own_modes()
+    def get_ensemble(self, atoms: Atoms) -> dict[str, np.ndarray] | None:
+        """By how much the members of an ensemble differ from the model, on one structure.
+
+        Of a single model these are the draws of its last layer whose forces have the spread `forces_std`
+        (about five times the time of the forces), of a committee its models less their mean.
+
+        Returns:
+            "energy" (members,) eV, "forces" (members, n_atoms, 3) eV/Å and, where it is defined, "stress"
+            (members, 6) eV/Å³; None where the model does not know its uncertainty.
+        """
+        if self._members[0].head.label or (len(self._members) == 1 and self._rigidity is None):
+            return None
+        build = partial(graph_from_atoms, atoms, positions=False, inspect=self._check_distances)
+        return changes_of_members(self._members, member_graphs(self._members, atoms, build), atoms)
+
+    @contextmanager
+    def watching(self, atoms: Atoms | None = None) -> Iterator[Callable[[], ModelDoubt | None]]:
+        """Keep an eye on the atoms that are met inside the `with`; what it gives tells of them, and the head.
+
+        Args:
+            atoms: a structure whose results may be known already.
+        """
+        check = self._check_range
+        before = check.met, check.disagreement
+        check.met = check.disagreement = None
+        if atoms is not None and self.atoms is not None and not self.check_state(atoms):  # type: ignore[attr-defined]
+            check(self.atoms, self.results)
+        try:
+            yield self._doubt
+        finally:
+            check.met = max(filter(None, (before[0], check.met)), default=None)
+            check.disagreement = max(filter(None, (before[1], check.disagreement)), default=None)
+
+    def _doubt(self) -> ModelDoubt | None:
+        """What is known of the head and of the atoms that were met; None where nothing can be."""
+        check, head = self._check_range, self._members[0].head
+        if check.facts is None:
+            if len(self._members) == 1 or head.label:
+                return None
+            return ModelDoubt(head=f"committee of {len(self._members)}", forces_std=check.disagreement)
+        ratio, std, element = check.met or (0.0, None, "")
+        return ModelDoubt(
+            head=head.name,
+            force_error=check.facts.force_error,
+            typical_force=check.facts.typical_force,
+            held_out=check.facts.held_out,
+            energies_std=std,
+            element=element,
+            beyond=ratio or None,
+        )
+
+    @property
+    def _rigidity(self) -> Rigidity | None:
+        """How sure a single model is; a committee says so in its own way."""
+        first = self._members[0]
+        return first.potential.rigidity(first.head_index) if len(self._members) == 1 else None
