@@ -4,29 +4,27 @@
 
 DATA_FOLDER holds train.extxyz.xz of H2O-PBE0TS (192 atoms a frame, one frame a batch). Every model is
 deepmd-kit's own input file (tests/data/inputs; `paper` is section S9 of the paper). deepmd-kit is run
-as `dp --pt train`; its seconds a step are those it logs. Prints a table and writes results/training.json.
-`waiting` is the share of the time our trainer waits for batches.
+as `dp --pt train`; its seconds a step are those it logs. Each run is a process of its own, whose peak memory
+is printed too. Prints a table. In results/training.json a model's row takes the place of its earlier one, so
+that models can be run one at a time. `waiting` is the share of the time our trainer waits for batches.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import re
-import statistics
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from common import DEEPMD_PYTHON, HERE, machine, save
+from common import DEEPMD_PYTHON, HERE, RESULTS, machine, save
 
-from dpa2calc.deepmd.input_json import parse_input
-from dpa2calc.training import Dataset, TrainConfig, train
+from dpa2calc.training import Dataset
 
 INPUTS = HERE.parent / "tests" / "data" / "inputs"
 
@@ -74,39 +72,53 @@ def write_system(data: Dataset, folder: Path) -> None:
     np.save(part / "force.npy", [f.forces.ravel() for f in data if f.forces is not None])
 
 
-def run_deepmd(content: dict[str, Any], folder: Path, threads: int) -> list[float]:
-    """Seconds a step that `dp --pt train` logs, the first ones left out."""
-    folder.mkdir(exist_ok=True)
-    (folder / "input.json").write_text(json.dumps(content))
+def run(engine: str, content: dict[str, Any], frames: Path, folder: Path, threads: int) -> dict[str, Any]:
+    """Train in a process of its own: seconds a step without the first ones, peak memory (MB), our waiting."""
+    folder.mkdir()
+    path = folder / "input.json"
+    path.write_text(json.dumps(content))
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "DP_INTRA_OP_PARALLELISM_THREADS")
     environment = os.environ | dict.fromkeys(names, str(threads)) | {"DP_INTER_OP_PARALLELISM_THREADS": "1"}
-    environment.pop("PYTHONPATH", None)
-    environment.pop("PYTHONSAFEPATH", None)
-    dp = str(Path(DEEPMD_PYTHON).parent / "dp")
-    command = [dp, "--pt", "train", "input.json", "--skip-neighbor-stat"]
+    worker, python = HERE / "worker_training.py", sys.executable
+    if engine == "deepmd":
+        python = DEEPMD_PYTHON
+        environment.pop("PYTHONPATH", None)
+        environment.pop("PYTHONSAFEPATH", None)
+    rest = [str(frames), str(folder / "run"), str(threads)] if engine == "dpa2calc" else []
+    command = [python, str(worker), engine, str(path), *rest]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
-    frequency = content["training"]["disp_freq"]
-    times = [float(x) for x in re.findall(r"total wall time = ([\d.]+) s", done.stdout + done.stderr)]
-    return [t / frequency for t in times[2:]]
+    made = json.loads(done.stdout.splitlines()[-1])
+    if engine == "deepmd":
+        logged = re.findall(r"total wall time = ([\d.]+) s", done.stdout + done.stderr)
+        made["times"] = [float(x) / content["training"]["disp_freq"] for x in logged[2:]]
+    return made
 
 
-def run_ours(content: dict[str, Any], data: Dataset, folder: Path, threads: int) -> tuple[list[float], float]:
-    """Seconds a step of our trainer on the same input, the first ones left out; share of waiting."""
-    torch.set_num_threads(threads)
-    given = parse_input(content, neighbor_rule="nearest")
-    steps = content["training"]["numb_steps"]
-    config = TrainConfig(
-        steps=steps,
-        batch_atoms=1,
-        log_every=2,
-        optimizer="adam",
-        learning_rate=1e-3,
-        dtype=given.training["dtype"],
-    )
-    head = dataclasses.replace(given.config.heads[0], name="water")
-    result = train(given.config.with_heads((head,)), data, config, output=folder, progress=False)
-    records = result.history.train[2:]
-    return [1.0 / r["steps_per_second"] for r in records], statistics.mean(r["waiting"] for r in records)
+def measure(
+    model: str, args: argparse.Namespace, data: Dataset, system: Path, folder: Path
+) -> dict[str, Any]:
+    """Both engines in turn."""
+    content = deepmd_input(model, args.precision, system, args.steps)
+    row: dict[str, Any] = {"model": model}
+    for block in range(args.blocks):
+        for engine in ("dpa2calc", "deepmd") if DEEPMD_PYTHON else ("dpa2calc",):
+            place = folder / f"{engine}-{model}-{block}"
+            made = run(engine, content, args.data.resolve() / "train.extxyz.xz", place, args.threads)
+            key = "ours" if engine == "dpa2calc" else "deepmd"
+            row[key] = row.get(key, []) + made["times"]
+            row[f"{key}_mb"] = max(row.get(f"{key}_mb", 0.0), made["peak_mb"])
+            row["waiting"] = made.get("waiting", row.get("waiting"))
+    row["ratio"] = min(row["deepmd"]) / min(row["ours"]) if DEEPMD_PYTHON else None
+    return row
+
+
+def merged(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows in the file with these in the place of those of the same model and options."""
+    path = RESULTS / "training.json"
+    before = json.loads(path.read_text())["rows"] if path.exists() else []
+    new = {(row["model"], *map(str, row["options"].values())): row for row in rows}
+    kept = {(row["model"], *map(str, row["options"].values())): row for row in before}
+    return list((kept | new).values())
 
 
 def main() -> None:
@@ -122,29 +134,23 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     data = Dataset.read(args.data / "train.extxyz.xz", name="water").sample(40, seed=0)
-    rows, about = [], machine()
+    about = machine()
     options = {"precision": args.precision, "threads": args.threads, "batch": "192 atoms"}
-    print(f"{'model':8} {'ours s/step':>12} {'deepmd s/step':>14} {'ratio':>6} {'waiting':>8}")
+    print(
+        f"{'model':8} {'ours, s':>8} {'deepmd':>8} {'ratio':>6} {'waiting':>8} {'ours, MB':>8} {'deepmd':>7}"
+    )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_system(data, folder / "system")
         for model in args.models:
-            content = deepmd_input(model, args.precision, folder / "system", args.steps)
-            ours: list[float] = []
-            theirs: list[float] = []
-            waiting = 0.0
-            for block in range(args.blocks):
-                times, waiting = run_ours(content, data, folder / f"{model}-{block}", args.threads)
-                ours += times
-                if DEEPMD_PYTHON:
-                    theirs += run_deepmd(content, folder / f"dp-{model}-{block}", args.threads)
-            row = {"model": model, "ours": ours, "deepmd": theirs, "waiting": waiting}
-            rows.append(row | {"ratio": min(theirs) / min(ours) if theirs else None})
-            text = f"{'-':>14} {'-':>6}"
-            if theirs:
-                text = f"{min(theirs):14.3f} {min(theirs) / min(ours):6.1f}"
-            print(f"{model:8} {min(ours):12.3f} {text} {100 * waiting:7.1f}%", flush=True)
-            path = save("training", {"machine": about, "options": options, "rows": rows})
+            row = measure(model, args, data, folder / "system", folder)
+            theirs, ratio, their_mb = f"{'-':>8}", f"{'-':>6}", f"{'-':>7}"
+            if row["ratio"]:
+                theirs, ratio = f"{min(row['deepmd']):8.3f}", f"{row['ratio']:6.1f}"
+                their_mb = f"{row['deepmd_mb']:7.0f}"
+            waiting, mb = f"{100 * row['waiting']:7.1f}%", f"{row['ours_mb']:8.0f}"
+            print(f"{model:8} {min(row['ours']):8.3f} {theirs} {ratio} {waiting} {mb} {their_mb}", flush=True)
+            path = save("training", {"rows": merged([row | {"options": options, "machine": about}])})
     print("written:", path)
 
 

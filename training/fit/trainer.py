@@ -97,7 +97,7 @@ class Trainer:
         self.named = {n: p for n, p in learnable.items() if trainable is None or n in trainable}
         self.parameters = list(self.named.values())
         self.frozen = [p for n, p in learnable.items() if n not in self.named]
-        self.optimizer = make_optimizer(self.named, config)
+        self.optimizer = make_optimizer(self.named, config, processes)
         self.average = WeightAverage(self.parameters, config.ema_decay)
         self.clipper = Clipper(config.gradient_clip, config.gradient_clip_relative)
         self.batch_clipper = BatchClipper(config.gradient_clip_batch)

@@ -22,7 +22,7 @@ from dpa2calc.kernels.reference import (
 from dpa2calc.kernels.threads import has_numba
 
 from .angle_sums import angle_sums
-from .attention import Blocks, attend
+from .attention import Atoms, attend
 from .dense_tanh import tanh_dense, tanh_embedding
 from .neighbor_sums import Shape, surroundings
 from .pair_list import ListPairs
@@ -67,7 +67,11 @@ class Training(Reference):
             return "a layer has no convolution, or no invariants of both moments"
         if kind.moves_directions:
             return "the directions are updated"
-        return None if has_numba() else "Numba is not installed (pip install numba)"
+        if not has_numba():
+            return "Numba is not installed (pip install numba)"
+        from dpa2calc.kernels.blas import gemm_address
+
+        return None if gemm_address(torch.float32) else "this PyTorch exports no matrix product"
 
     # --- the twins --------------------------------------------------------------------------------
 
@@ -112,22 +116,13 @@ class Training(Reference):
         if maps.product is not None:
             products = pair_products(g1, pairs.flat) @ maps.product * w
         if maps.query is not None:
-            attended = self._attend_atoms(maps.query, g1, pairs)
+            query, sw = maps.query, pairs.switch
+            atoms = pairs.once(
+                ("atoms", query.shape[1]), lambda: Atoms.of_atoms(pairs.flat, query.shape[1], pairs.nsel)
+            )
+            mixed = attend(query.flatten(1), g1, (sw, SHIFT * sw - SHIFT, sw), atoms)
+            attended = mixed.view_as(query)
         return NeighborSums(conv * scale, (invariants,), products, attended)
-
-    @staticmethod
-    def _attend_atoms(query: Tensor, g1: Tensor, pairs: ListPairs) -> Tensor:
-        n, heads, _ = query.shape
-        flat, (neighbors, mask, switch) = pairs.flat, pairs.near
-
-        def cut() -> tuple[Blocks, Tensor]:
-            blocks = Blocks.of_atoms(flat, heads, pairs.nsel, mask=mask, neighbors=neighbors)
-            return blocks, switch.index_select(0, flat.order)
-
-        blocks, sw = pairs.once(("atoms", heads), cut)
-        ordered = query.flatten(1).index_select(0, flat.order)
-        mixed = attend(ordered, g1, (sw, SHIFT * sw - SHIFT, sw), blocks)
-        return flat.restore_order(mixed).view(n, heads, -1)
 
     def pair_attention(
         self, g2: Tensor, h2: Tensor, terms: PairTerms, pairs: PairTable, maps: PairMaps
@@ -139,8 +134,6 @@ class Training(Reference):
         ):  # fmt: skip
             return super().pair_attention(g2, h2, terms, pairs, maps)
         given = (pairs.flat, maps.heads, pairs.nsel)
-        blocks = pairs.once(
-            ("pairs", maps.heads), lambda: Blocks.of_pairs(*given, itemsize=g2.element_size())
-        )
-        mixed = attend(g2 @ maps.query_key, g2, (terms.gate, terms.shift, terms.scale), blocks)
+        atoms = pairs.once(("pairs", maps.heads), lambda: Atoms.of_pairs(*given))
+        mixed = attend(g2 @ maps.query_key, g2, (terms.gate, terms.shift, terms.scale), atoms)
         return torch.addmm(maps.bias, mixed, maps.value_out), None

@@ -17,6 +17,23 @@ Made = TypeVar("Made")
 IntArray = npt.NDArray[np.int64]
 
 
+class _Join(torch.autograd.Function):
+    """torch.cat, whose second derivative would make an array as long as the whole for every part."""
+
+    @staticmethod
+    def forward(ctx: Any, dim: int, *parts: Tensor) -> Tensor:
+        ctx.dim, ctx.sizes = dim, [part.shape[dim] for part in parts]
+        return torch.cat(parts, dim)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        return None, *grad.split(ctx.sizes, ctx.dim)
+
+
+def _join(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
+    return _Join.apply(dim, *parts)
+
+
 class Group(NamedTuple):
     """Atoms with the same number of neighbours: how many, and where they, their pairs and squares begin."""
 
@@ -83,7 +100,7 @@ class FlatPairs:
 
     def overlaps(self, rows: Tensor) -> Tensor:
         """Scalar products of the rows (P, d) of all two pairs of one atom, (sum of count^2,)."""
-        return torch.cat([torch.bmm(x, x.transpose(1, 2)).flatten() for x in self.blocks(rows)])
+        return _join([torch.bmm(x, x.transpose(1, 2)).flatten() for x in self.blocks(rows)])
 
     def sum_squares(self, values: Tensor) -> Tensor:
         """Sums over all two pairs of each atom: (m, sum of count^2) -> (m, n), atoms as in `order`."""
@@ -91,7 +108,7 @@ class FlatPairs:
         sums = [
             part.unflatten(1, (g.atoms, g.neighbors**2)).sum(dim=2) for g, part in zip(self.groups, parts)
         ]
-        return torch.cat([values.new_zeros(len(values), self.alone), *sums], dim=1)
+        return _join([values.new_zeros(len(values), self.alone), *sums], dim=1)
 
     @property
     def alone(self) -> int:
@@ -153,14 +170,14 @@ class ListPairs(PairTable):
         return [ordered[g.first_atom : g.first_atom + g.atoms] for g in self.flat.groups]
 
     def join(self, blocks: Sequence[Tensor]) -> Tensor:
-        return torch.cat([block.flatten(0, 1) for block in blocks])
+        return _join([block.flatten(0, 1) for block in blocks])
 
     def join_squares(self, blocks: Sequence[Tensor]) -> Tensor:
-        return torch.cat([block.flatten() for block in blocks])
+        return _join([block.flatten() for block in blocks])
 
     def join_atoms(self, blocks: Sequence[Tensor]) -> Tensor:
         alone = blocks[0].new_zeros(self.flat.alone, *blocks[0].shape[1:])
-        return self.flat.restore_order(torch.cat([alone, *blocks]))
+        return self.flat.restore_order(_join([alone, *blocks]))
 
     def sum(self, values: Tensor) -> Tensor:
         return values.new_zeros(len(self.count), values.shape[1]).index_add(0, self.flat.centers, values)

@@ -11,6 +11,7 @@ from dpa2calc.training.config.train import TrainConfig
 from dpa2calc.training.fit.optimizers.adam import Adam
 from dpa2calc.training.fit.optimizers.optimizer import make_optimizer
 from dpa2calc.training.fit.optimizers.soap import MAX_ROTATED, Soap
+from dpa2calc.training.runs.processes import ALONE, Processes
 
 
 def _orthogonal(n, seed):
@@ -105,3 +106,44 @@ def test_weights_without_a_gradient_stay():
         named["a"].grad, named["b"].grad = g.float(), None
         soap.step(0.1)
     assert torch.equal(named["b"].detach(), torch.ones(3, 3)) and soap.steps == {"a": 4, "b": 0}
+
+
+class _Recorded(Processes):
+    """A process of two whose messages are the sums of what both sent."""
+
+    sent: list[torch.Tensor]
+    others: list[torch.Tensor] | None
+
+    @classmethod
+    def make(cls, rank, others=None):
+        made = cls(rank, 2)
+        object.__setattr__(made, "sent", [])
+        object.__setattr__(made, "others", others)
+        return made
+
+    def sum(self, values):
+        self.sent.append(values.clone())
+        return values if self.others is None else values + self.others[len(self.sent) - 1]
+
+
+def test_processes_share_the_bases_that_are_renewed():
+    shapes, steps = {"a": (8, 5), "b": (6, 6), "c": (20, 3)}, 11
+
+    def trained(processes):
+        named = {n: nn.Parameter(torch.zeros(shape).double()) for n, shape in shapes.items()}
+        soap = Soap(named, processes=processes)
+        for k in range(steps):
+            for seed, (n, shape) in enumerate(shapes.items()):
+                named[n].grad = _gradients(shape, steps, seed)[k]
+            soap.step(1e-2)
+        return soap
+
+    parts = [_Recorded.make(rank) for rank in (0, 1)]
+    for part in parts:
+        trained(part)
+    assert [len(part.sent) for part in parts] == [1, 1]  # one message for all matrices
+    shares = [int((part.sent[0] != 0).sum()) for part in parts]
+    assert max(shares) < 0.8 * sum(shares)
+    alone, first = trained(ALONE), trained(_Recorded.make(0, parts[1].sent))
+    for name, value in alone.tensors().items():
+        assert torch.equal(value, first.tensors()[name]), name

@@ -12,16 +12,23 @@ from torch import Tensor, nn
 
 from dpa2calc.model.potential import Potential
 from dpa2calc.training.config.train import TrainConfig
+from dpa2calc.training.runs.processes import ALONE, Processes
 
 from .adam import Adam
 from .soap import Soap
 
 
-def make_optimizer(named: dict[str, nn.Parameter], config: TrainConfig) -> Adam | Soap:
+def make_optimizer(
+    named: dict[str, nn.Parameter], config: TrainConfig, processes: Processes = ALONE
+) -> Adam | Soap:
     """The optimiser of these options; betas that are not given are the optimiser's own."""
-    kind, own = (Soap, (0.95, 0.95)) if config.optimizer == "soap" else (Adam, (0.9, 0.999))
+    is_soap = config.optimizer == "soap"
+    own = (0.95, 0.95) if is_soap else (0.9, 0.999)
     beta1, beta2 = (o if given is None else given for o, given in zip(own, (config.beta1, config.beta2)))
-    return kind(named, beta1=beta1, beta2=beta2, weight_decay=config.weight_decay)
+    if is_soap:
+        decay = config.weight_decay
+        return Soap(named, beta1=beta1, beta2=beta2, weight_decay=decay, processes=processes)
+    return Adam(named, beta1=beta1, beta2=beta2, weight_decay=config.weight_decay)
 
 
 def gradient_norm(parameters: list[nn.Parameter]) -> Tensor:

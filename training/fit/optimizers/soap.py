@@ -8,9 +8,12 @@ models fall many times faster than with Adam at the price of a few small matrix 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+
+from dpa2calc.training.runs.processes import ALONE, Processes
 
 from .adam import Adam
 
@@ -28,20 +31,19 @@ class _Rotation:
     covariance: Tensor
     basis: Tensor
 
-    def refresh(self) -> Tensor:
-        """One step of orthogonal iteration; returns the order that sorts directions by size."""
-        size = torch.einsum("ia,ij,ja->a", self.basis, self.covariance, self.basis)
-        order = size.argsort(descending=True)
+    def refreshed(self) -> tuple[Tensor, Tensor]:
+        """The basis after one step of orthogonal iteration, and the order that sorts directions by size."""
+        image = self.covariance @ self.basis
+        order = (self.basis * image).sum(dim=0).argsort(descending=True)
         # Row-major like a basis read from a file: products of other layouts differ in the last bit.
-        self.basis = torch.linalg.qr(self.covariance @ self.basis[:, order])[0].contiguous()
-        return order
+        return torch.linalg.qr(image.index_select(1, order))[0].contiguous(), order
 
 
 class Soap(Adam):
     """Adam's moments, turned; vectors and scalars get plain Adam steps.
 
     A weight's first gradient only sets its basis. Every `refresh_every` of its steps the basis is renewed
-    by one step of orthogonal iteration.
+    by one step of orthogonal iteration; `processes` that train together share this work.
     """
 
     def __init__(
@@ -53,45 +55,63 @@ class Soap(Adam):
         weight_decay: float = 0.0,
         refresh_every: int = 10,
         eps: float = 1e-8,
+        processes: Processes = ALONE,
     ):
         super().__init__(named, beta1=beta1, beta2=beta2, weight_decay=weight_decay, eps=eps)
-        self.refresh_every = refresh_every
+        self.refresh_every, self.processes = refresh_every, processes
         self.sides: dict[str, tuple[_Rotation | None, _Rotation | None]] = {}
 
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
         """One update with the gradients in the parameters."""
-        for name, p in self.named.items():
-            if p.grad is not None:
-                self._update(name, p, p.grad, learning_rate)
-
-    def _update(self, name: str, p: nn.Parameter, gradient: Tensor, learning_rate: float) -> None:
-        is_matrix = p.dim() == 2 and min(p.shape) > 1
-        if is_matrix and name not in self.sides:
-            self.sides[name] = _first_sides(gradient)
-            if any(self.sides[name]):
-                return
-        left, right = self.sides.get(name, (None, None))
-        self.steps[name] += 1
-        t, mean, square = self.steps[name], self.means[name], self.squares[name]
-        mean.lerp_(gradient, 1.0 - self.beta1)
-        turned = _turn(gradient, left, right)
-        square.mul_(self.beta2).addcmul_(turned, turned, value=1.0 - self.beta2)
-        size = square.sqrt().div_((1.0 - self.beta2**t) ** 0.5)
-        size.clamp_(min=NOISE_SHARE * size.max()).add_(self.eps)  # a tensor: no waiting for a GPU
-        update = _turn_back(_turn(mean, left, right) / size, left, right)
+        names = [n for n, p in self.named.items() if p.grad is not None and not self._begins(n, p.grad)]
+        if not names:
+            return
+        for n in names:
+            self.steps[n] += 1
+        parameters: list[Tensor] = [self.named[n] for n in names]
+        gradients = [cast(Tensor, p.grad) for p in parameters]
+        means, squares = [self.means[n] for n in names], [self.squares[n] for n in names]
+        sides = [self.sides.get(n, (None, None)) for n in names]
+        torch._foreach_lerp_(means, gradients, 1.0 - self.beta1)
+        turned = [_turn(g, *side) for g, side in zip(gradients, sides)]
+        torch._foreach_mul_(squares, self.beta2)
+        torch._foreach_addcmul_(squares, turned, turned, 1.0 - self.beta2)
+        size = torch._foreach_sqrt(squares)
+        torch._foreach_div_(size, [(1.0 - self.beta2 ** self.steps[n]) ** 0.5 for n in names])
+        for x in size:
+            x.clamp_(min=NOISE_SHARE * x.max())  # a tensor: no waiting for a GPU
+        torch._foreach_add_(size, self.eps)
+        steps = torch._foreach_div([_turn(mean, *side) for mean, side in zip(means, sides)], size)
+        updates = [_turn_back(x, *side) for x, side in zip(steps, sides)]
+        torch._foreach_mul_(updates, [-learning_rate / (1.0 - self.beta1 ** self.steps[n]) for n in names])
         if self.weight_decay:
-            p.mul_(1.0 - learning_rate * self.weight_decay)
-        p.add_(update, alpha=-learning_rate / (1.0 - self.beta1**t))
-        if left is not None:
-            left.covariance.lerp_(gradient @ gradient.T, 1.0 - self.beta2)
-        if right is not None:
-            right.covariance.lerp_(gradient.T @ gradient, 1.0 - self.beta2)
-        if t % self.refresh_every == 0:
-            if left is not None:
-                self.squares[name] = self.squares[name][left.refresh()]
-            if right is not None:
-                self.squares[name] = self.squares[name][:, right.refresh()].contiguous()
+            torch._foreach_mul_(parameters, 1.0 - learning_rate * self.weight_decay)
+        torch._foreach_add_(parameters, updates)
+        self._follow(names)
+
+    def _begins(self, name: str, gradient: Tensor) -> bool:
+        """Whether this gradient sets the first basis of a matrix."""
+        if name in self.sides or gradient.dim() != 2 or min(gradient.shape) == 1:
+            return False
+        self.sides[name] = _first_sides(gradient)
+        return any(self.sides[name])
+
+    def _follow(self, names: list[str]) -> None:
+        """Take the gradients into the covariances, and renew the bases whose turn it is."""
+        due: list[tuple[str, int, _Rotation]] = []
+        for name in names:
+            gradient, t = cast(Tensor, self.named[name].grad), self.steps[name]
+            for axis, side in enumerate(self.sides.get(name, ())):
+                if side is None:
+                    continue
+                g = gradient.T if axis else gradient
+                side.covariance.addmm_(g, g.T, beta=self.beta2, alpha=1.0 - self.beta2)
+                if t % self.refresh_every == 0:
+                    due.append((name, axis, side))
+        orders = _renewed([side for *_, side in due], self.processes)
+        for (name, axis, _), order in zip(due, orders):
+            self.squares[name] = self.squares[name].index_select(axis, order)
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything to save, by name."""
@@ -115,6 +135,42 @@ class Soap(Adam):
                 )
                 if left or right:
                     self.sides[name] = left, right
+
+
+def _renewed(sides: list[_Rotation], processes: Processes) -> list[Tensor]:
+    """Renew the bases; returns the order of each. Every process renews a share, and all get all of it."""
+    mine: set[int] = set()
+    loads = [0] * processes.size
+    for k in sorted(range(len(sides)), key=lambda k: -len(sides[k].basis)):
+        rank = loads.index(min(loads))
+        loads[rank] += len(sides[k].basis) ** 3
+        if rank == processes.rank:
+            mine.add(k)
+    made = [side.refreshed() if k in mine else None for k, side in enumerate(sides)]
+    if processes.size > 1:
+        made = _exchanged(sides, made, processes)
+    orders = []
+    for side, pair in zip(sides, made):
+        assert pair is not None
+        side.basis, order = pair
+        orders.append(order)
+    return orders
+
+
+def _exchanged(
+    sides: list[_Rotation], made: list[tuple[Tensor, Tensor] | None], processes: Processes
+) -> list[tuple[Tensor, Tensor] | None]:
+    """What each process made, for all of them, in one message: the orders are numbers in it."""
+    pieces = []
+    for side, pair in zip(sides, made):
+        n = len(side.basis)
+        pieces += [side.basis.new_zeros(n, n), side.basis.new_zeros(n)] if pair is None else pair
+    if not pieces:
+        return made
+    like = sides[0].basis
+    summed = processes.sum(torch.cat([piece.to(like).reshape(-1) for piece in pieces]))
+    parts = iter(summed.split([piece.numel() for piece in pieces]))
+    return [(next(parts).view_as(side.basis).clone(), next(parts).round().long()) for side in sides]
 
 
 def _stored_side(
