@@ -71,7 +71,7 @@ class Streaming:
         # under the rule "nearest": what the model reads of an atom's neighbours, in all or of each type
         nearest = potential.config.neighbor_rule == "nearest"
         self._most = np.array(c.type_sel or (c.nsel,)) if nearest else None
-        self.head = block_head(potential, head)
+        self.head, self._dtype = block_head(potential, head), potential.dtype
         self._marks: np.ndarray | None = None
         self._known: dict[int, tuple[Ready, Model, int, int]] = {}
 
@@ -134,8 +134,8 @@ class Streaming:
         def work(part: int, ranges: Iterable[tuple[int, int]]) -> None:
             nonlocal too_many
             own = sums[part]
-            moments = torch.empty(block, 4 * size, dtype=self.potential.dtype)
-            descriptors = torch.empty(block, axis * size, dtype=self.potential.dtype)
+            moments = torch.empty(block, 4 * size, dtype=self._dtype)
+            descriptors = torch.empty(block, axis * size, dtype=self._dtype)
             for begin, end in ranges:
                 _FORWARD(
                     begin,

@@ -32,12 +32,12 @@ Given: TypeAlias = "Tensor | np.ndarray | np.generic | float | Ready | tuple[Giv
 
 _FOLDER = Path(__file__).parent
 _SOURCES = ("inference", "streaming", "tables")
-_DTYPES = {
-    torch.float32: "float32",
-    torch.float64: "float64",
-    torch.int64: "int64",
-    torch.int32: "int32",
-    torch.bool: "bool",
+_LETTERS = {  # as NumPy has them
+    torch.float32: "f",
+    torch.float64: "d",
+    torch.int64: np.dtype(np.int64).char,
+    torch.int32: np.dtype(np.int32).char,
+    torch.bool: "?",
 }
 _LOCK = threading.RLock()
 
@@ -57,12 +57,12 @@ class Packed(NamedTuple):
         elif isinstance(given, Tensor):
             assert given.is_contiguous(), "kernels take contiguous arrays"
             shape = given.shape
-            kinds.append(f"{_DTYPES[given.dtype]}:{len(shape)} ")
+            kinds.append(f"{_LETTERS[given.dtype]}:{len(shape)} ")
             values.append(given.data_ptr())
             values.extend(shape)
         elif isinstance(given, np.ndarray):
             assert given.flags.c_contiguous, "kernels take contiguous arrays"
-            kinds.append(f"{given.dtype.name}:{given.ndim} ")
+            kinds.append(f"{given.dtype.char}:{given.ndim} ")
             values.append(given.__array_interface__["data"][0])
             values.extend(given.shape)
         elif isinstance(given, tuple):
