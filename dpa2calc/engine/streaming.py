@@ -23,6 +23,7 @@ from dpa2calc.engine.arguments import block_head, kernel_arguments, why_no_block
 from dpa2calc.engine.committee import Member
 from dpa2calc.engine.dense import Results, combine, split
 from dpa2calc.errors import StructureError
+from dpa2calc.kernels.native import Native, Ready, constant
 from dpa2calc.kernels.streaming.compact import CompactList, CompactPairs
 from dpa2calc.kernels.streaming.tuples import Model, System
 from dpa2calc.kernels.threads import Workers
@@ -32,6 +33,7 @@ from dpa2calc.structures.graph_spec import type_indices
 from dpa2calc.structures.search import check_geometry
 from dpa2calc.validation import DistanceCheck
 
+_FORWARD, _BACKWARD = Native("streaming.passes", "forward"), Native("streaming.passes", "backward")
 BLOCK = 256  # rows; their descriptors just fill the cache of a core
 
 
@@ -71,9 +73,9 @@ class Streaming:
         # under the rule "nearest": what the model reads of an atom's neighbours, in all or of each type
         nearest = potential.config.neighbor_rule == "nearest"
         self._most = np.array(c.type_sel or (c.nsel,)) if nearest else None
-        self.head = block_head(potential, head)
+        self.head, self._dtype = block_head(potential, head), potential.dtype
         self._marks: np.ndarray | None = None
-        self._known: dict[int, tuple[Model, int, int]] = {}
+        self._known: dict[int, tuple[Ready, Model, int, int]] = {}
 
     def __call__(
         self, atoms: Atoms, check: DistanceCheck, *, centers: int | None = None, first_type: int | None = None
@@ -108,14 +110,12 @@ class Streaming:
         pairs: CompactPairs,
         check: DistanceCheck,
     ) -> Output | None:
-        from dpa2calc.kernels.streaming.passes import backward, forward
-        from dpa2calc.kernels.tables.numba_loops import constant
-
         types, n, first = kinds_of  # the first atom's type is that of padding
         workers, kinds = self.workers, types[pairs.order]
         if first not in self._known:
-            self._known = {first: kernel_arguments(self.potential, first)}
-        model, size, axis = self._known[first]
+            model, size, axis = kernel_arguments(self.potential, first)
+            self._known = {first: (Ready(model), model, size, axis)}
+        ready, model, size, axis = self._known[first]
         sizes = constant(size)
         system = System(
             pairs.rows(positions, cell, workers),
@@ -123,7 +123,7 @@ class Streaming:
             pairs.offsets(cell),
             kinds,
             pairs.longest,
-            model,
+            ready,
         )
         rounds = -(-n // (BLOCK * workers.count))  # every thread takes so many blocks of equal size
         block = -(-n // (rounds * workers.count))
@@ -136,11 +136,22 @@ class Streaming:
         def work(part: int, ranges: Iterable[tuple[int, int]]) -> None:
             nonlocal too_many
             own = sums[part]
-            moments = np.empty((block, 4 * size), dtype=model.table.dtype)
-            descriptors = torch.empty(block, axis * size, dtype=self.potential.dtype)
-            made = (moments, descriptors.numpy())
+            moments = torch.empty(block, 4 * size, dtype=self._dtype)
+            descriptors = torch.empty(block, axis * size, dtype=self._dtype)
             for begin, end in ranges:
-                forward(begin, end, begin, system, limits, own.closest, own.counts, *made, sizes, axis)
+                _FORWARD(
+                    begin,
+                    end,
+                    begin,
+                    system,
+                    limits,
+                    own.closest,
+                    own.counts,
+                    moments,
+                    descriptors,
+                    sizes,
+                    axis,
+                )
                 too_many = too_many or (self._most is not None and bool((own.counts > self._most).any()))
                 if too_many:
                     return
@@ -150,7 +161,9 @@ class Streaming:
                     stds[begin:end] = rigidity.of_atoms(features, of_block).numpy()
                     made_sums = rigidity.sums(features, of_block)
                     own.features = made_sums if own.features is None else own.features + made_sums
-                backward(begin, end, begin, system, *made, own.forces, own.virial, sizes, axis)
+                _BACKWARD(
+                    begin, end, begin, system, moments, descriptors, own.forces, own.virial, sizes, axis
+                )
 
         workers.share(work, blocks)
         if too_many:

@@ -6,29 +6,16 @@ through it runs where PyTorch's own would, on as many threads, and gives the sam
 
 from __future__ import annotations
 
-import ctypes
-import functools
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import torch
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
-from dpa2calc.kernels.threads import torch_function
-
 Floats: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.floating]]
-_NAMES = {torch.float32: "sgemm_", torch.float64: "dgemm_"}
-
-
-@functools.cache
-def gemm_address(dtype: torch.dtype) -> int:
-    """Where the product of a precision is in memory; 0 where PyTorch exports none."""
-    found = torch_function(_NAMES[dtype])
-    return 0 if found is None else ctypes.cast(found, ctypes.c_void_p).value or 0  # type: ignore[arg-type]
 
 
 @intrinsic

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import numpy.typing as npt
 from ase import Atoms
@@ -19,6 +21,12 @@ def measure(vectors: npt.NDArray[np.float64]) -> float:
 
 def depend(vectors: npt.NDArray[np.float64]) -> bool:
     """Whether the rows (n, 3) lie in a space of fewer dimensions, or one has no length."""
+    return _depend(np.ascontiguousarray(vectors, dtype=np.float64).tobytes())
+
+
+@functools.lru_cache(maxsize=64)  # a run asks for the same cell at every step
+def _depend(content: bytes) -> bool:
+    vectors = np.frombuffer(content).reshape(-1, 3)
     largest = np.abs(vectors).max(axis=1, initial=0.0)
     if (largest < DEPENDENT).any():
         return True
@@ -34,7 +42,12 @@ def cell_volume(atoms: Atoms) -> float | None:
     whatever the user left there, or nothing: they count only if the cell is at least 0.1 Å thick across
     the periodic directions, because a stress (eV/Å^3) grows beyond any number in a thinner one.
     """
-    cell, pbc = atoms.cell.array, atoms.pbc
+    return _volume(atoms.cell.array.tobytes(), atoms.pbc.tobytes())
+
+
+@functools.lru_cache(maxsize=64)
+def _volume(of_cell: bytes, of_pbc: bytes) -> float | None:
+    cell, pbc = np.frombuffer(of_cell).reshape(3, 3), np.frombuffer(of_pbc, dtype=bool)
     if not np.isfinite(cell).all() or depend(cell[pbc]):
         return None
     if not pbc.all():

@@ -17,7 +17,9 @@ from torch import Tensor
 
 from dpa2calc.kernels import NeighborMaps, Neighbors, PairMaps, PairTerms, RepformerKind, make_backend
 from dpa2calc.kernels.attention import SHIFT, padded_softmax, padded_weights
+from dpa2calc.kernels.inference.compiled import exponential_terms
 from dpa2calc.kernels.inference.pair_blocks import BlockPairs
+from dpa2calc.kernels.native import Native
 from dpa2calc.kernels.net import Layer, Net, ScalarNet, Tanh
 from dpa2calc.kernels.pairs import RowPairs
 from dpa2calc.kernels.reference import Reference
@@ -289,9 +291,7 @@ def test_tanh_is_exact_and_differentiable_any_number_of_times() -> None:
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_exponentials_of_compiled_loops(dtype: type[np.floating]) -> None:
     pytest.importorskip("numba")
-    from dpa2calc.kernels.inference.softmax_loops import exponential_terms, exponentials
-
     x = np.concatenate([-np.logspace(-8, 1.9, 4001), [0.0, -1e5]]).astype(dtype)
     got = x.copy()
-    exponentials(got, exponential_terms(np.dtype(dtype)))
+    Native("inference.softmax_loops", "exponentials")(got, exponential_terms(np.dtype(dtype)))
     np.testing.assert_allclose(got, np.exp(x.astype(np.float64)), rtol=4 * np.finfo(dtype).eps, atol=1e-37)

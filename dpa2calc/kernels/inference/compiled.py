@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
-from collections.abc import Callable
+import math
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dpa2calc.kernels.threads import has_numba
+from dpa2calc.kernels.native import Native, Ready
+from dpa2calc.kernels.threads import has_numba, torch_function
+
+_PRODUCTS = {torch.float32: "sgemm_", torch.float64: "dgemm_"}
 
 
 class Loops(NamedTuple):
-    """One call for each block: pair_loops.py, neighbor_loops.py, embedding_loops.py; and what all are given.
+    """What all compiled loops are given.
 
     product: where PyTorch's matrix product is in memory. terms: of the exponential.
     """
 
-    mix: Callable[..., None]
-    mix_backward: Callable[..., None]
-    sums: Callable[..., None]
-    gradients: Callable[..., None]
-    moments: Callable[..., None]
-    moments_backward: Callable[..., None]
     product: int
-    terms: tuple[np.floating, ...]
+    terms: Ready
+
+
+MIX, MIX_BACKWARD = (Native("inference.pair_loops", name) for name in ("mix", "mix_backward"))
+SUMS, GRADIENTS = (Native("inference.neighbor_loops", name) for name in ("sums", "gradients"))
+MOMENTS, MOMENTS_BACKWARD = (
+    Native("inference.embedding_loops", name) for name in ("moments", "moments_backward")
+)
 
 
 def loops(like: Tensor) -> Loops | None:
@@ -36,15 +41,18 @@ def loops(like: Tensor) -> Loops | None:
 
 @functools.cache
 def _made(dtype: torch.dtype) -> Loops | None:
-    from dpa2calc.kernels.blas import gemm_address
-
-    from .embedding_loops import moments, moments_backward
-    from .neighbor_loops import gradients, sums
-    from .pair_loops import mix, mix_backward
-    from .softmax_loops import exponential_terms
-
-    address = gemm_address(dtype)
-    terms = exponential_terms(torch.empty(0, dtype=dtype).numpy().dtype)
-    if not address:
+    found = torch_function(_PRODUCTS[dtype])
+    if found is None:
         return None
-    return Loops(mix, mix_backward, sums, gradients, moments, moments_backward, address, terms)
+    address = ctypes.cast(found, ctypes.c_void_p).value or 0  # type: ignore[arg-type]
+    return Loops(address, Ready(exponential_terms(torch.empty(0, dtype=dtype).numpy().dtype)))
+
+
+def exponential_terms(dtype: np.dtype[np.floating]) -> tuple[np.floating, ...]:
+    """What `softmax_loops.exponentials` needs: smallest argument, 1 / ln 2, what rounds a sum, ln 2 in
+    two parts, and 1 / k!."""
+    single = dtype == np.float32
+    high = 355.0 / 512.0 if single else float.fromhex("0x1.62e42fee00000p-1")
+    low = math.log(2.0) - high if single else float.fromhex("0x1.a39ef35793c76p-33")
+    given = (-87.0 if single else -708.0, 1.0 / math.log(2.0), 1.5 * 2.0 ** (23 if single else 52), high, low)
+    return tuple(dtype.type(x) for x in (*given, *(1.0 / math.factorial(k) for k in range(14))))

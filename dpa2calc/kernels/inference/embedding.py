@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from dpa2calc.kernels.blocks import Cut, by_width
+from dpa2calc.kernels.native import Ready
 from dpa2calc.kernels.net import ScalarNet, backward, forward
 
-from .compiled import Loops, loops
+from .compiled import MOMENTS, MOMENTS_BACKWARD, Loops, loops
 
 _BLOCK_BYTES = 600_000  # a thread; the widest array of a block
 _KEEP_BYTES = 64_000_000  # activations up to this size are kept for the backward pass, else recomputed
@@ -59,8 +60,8 @@ class EmbeddedMoments(torch.autograd.Function):
 
         def work_compiled(_: int, block: Cut, part: int) -> None:
             assert compiled is not None
-            given = rows.numpy(), index.numpy(), block.atoms.numpy(), block.width
-            compiled.moments(compiled.product, *given, *arrays, compiled.terms, moments.numpy())
+            given = rows, index, block.atoms, block.width
+            MOMENTS(compiled.product, *given, *arrays, compiled.terms, moments)
 
         blocks.each(work if compiled is None else work_compiled)
         ctx.save_for_backward(rows, index, factor)
@@ -98,27 +99,26 @@ class EmbeddedMoments(torch.autograd.Function):
 
         def work_compiled(_: int, block: Cut, part: int) -> None:
             assert compiled is not None
-            given = rows.numpy(), index.numpy(), block.atoms.numpy(), block.width
-            to = compiled.terms, grads.numpy(), grad_rows.numpy()
-            compiled.moments_backward(compiled.product, *given, *arrays, *to)
+            given = rows, index, block.atoms, block.width
+            MOMENTS_BACKWARD(compiled.product, *given, *arrays, compiled.terms, grads, grad_rows)
 
         ctx.blocks.each(work if compiled is None else work_compiled)
         ctx.kept = []
         return grad_rows, None, grad_factor, None
 
 
-def _compiled(net: ScalarNet, rows: Tensor) -> tuple[Loops | None, tuple[object, ...]]:
+def _compiled(net: ScalarNet, rows: Tensor) -> tuple[Loops | None, tuple[Ready, ...]]:
     """The compiled loops with the net as they take it; they know no strip and no scale of a layer."""
     compiled = loops(rows)
     later = net.net.layers[1:]
     plain = net.strip is None and all(layer.idt is None for layer in net.net.layers)
     if compiled is None or not plain or not later:
         return None, ()
-    matrices = tuple(layer.matrix.detach().contiguous().numpy() for layer in later)
-    biases = tuple(layer.bias.detach().numpy() for layer in later if layer.bias is not None)
+    matrices = tuple(layer.matrix.contiguous() for layer in later)
+    biases = tuple(layer.bias.contiguous() for layer in later if layer.bias is not None)
     skips = tuple(layer.skip for layer in later)
-    slope, table = (x.detach().contiguous().numpy() for x in (net.slope, net.table))
-    return compiled, (slope, table, matrices, biases, skips)
+    given = net.slope.contiguous(), net.table.contiguous(), matrices, biases, skips
+    return compiled, tuple(Ready(x) for x in given)
 
 
 def _embed(rows: Tensor, index: Tensor, net: ScalarNet) -> tuple[list[Tensor], Tensor]:

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-import numpy as np
-
 from dpa2calc.kernels.blas import Floats, gemm
+from dpa2calc.kernels.building import compiled, empty, free, shaped
 
 from .neighbor_loops import Ints
-from .softmax_loops import Terms, compiled, dot, tanh
+from .softmax_loops import Terms, dot, tanh
 
 Several: TypeAlias = tuple[Floats, ...]
 
@@ -35,31 +34,30 @@ def _values(
 ) -> None:
     """Layer behind layer, (k, width) each: the values of tanh, and the results with the copies added."""
     k, size = len(rows), slope.size
-    first = values[: k * size].reshape(k, size)
+    first = shaped(values, 0, (k, size))
     for j in range(k):
         to, base, s = first[j], table[kinds[j]], rows[j, 0]
         for c in range(size):
             to[c] = base[c] + s * slope[c]
     tanh(values[: k * size], terms)
-    results[: k * size] = values[: k * size]
+    for i in range(k * size):
+        results[i] = values[i]
     begin = 0
     for layer in range(len(skips)):
         matrix, bias, skip = matrices[layer], biases[layer], skips[layer]
         before, size = matrix.shape
         start = begin + k * before
-        x = results[begin:start].reshape(k, before)
-        t, y = (
-            values[start : start + k * size].reshape(k, size),
-            results[start : start + k * size].reshape(k, size),
-        )
+        x = shaped(results, begin, (k, before))
+        t, y = shaped(values, start, (k, size)), shaped(results, start, (k, size))
         gemm(address, x, matrix, t, (k, size, before), (0, 0), 0)
         for j in range(k):
             to = t[j]
             for c in range(size):
                 to[c] += bias[c]
         tanh(values[start : start + k * size], terms)
-        y[:] = t
         for j in range(k):
+            for c in range(size):
+                y[j, c] = t[j, c]
             for copy in range(skip):
                 to, own = y[j, copy * before : (copy + 1) * before], x[j]
                 for c in range(before):
@@ -86,13 +84,14 @@ def moments(
     size = slope.size
     for matrix in matrices:
         size += matrix.shape[1]
-    values, results = np.empty(width * size, rows.dtype), np.empty(width * size, rows.dtype)
+    values, results = empty(width * size, rows.dtype), empty(width * size, rows.dtype)
     m = out.shape[2]
-    g = results[width * (size - m) :].reshape(width, m)
+    g = shaped(results, width * (size - m), (width, m))
     for atom in atoms:
         mine = rows[atom, :width]
         _values(address, mine, kinds[atom], slope, table, matrices, biases, skips, terms, values, results)
         gemm(address, mine, g, out[atom], (4, m, width), (1, 0), 0)
+    free((values, results))
 
 
 @compiled
@@ -115,22 +114,20 @@ def moments_backward(
     size, widest = slope.size, slope.size
     for matrix in matrices:
         size, widest = size + matrix.shape[1], max(widest, matrix.shape[1])
-    values, results = np.empty(width * size, rows.dtype), np.empty(width * size, rows.dtype)
-    above, below = np.empty(width * widest, rows.dtype), np.empty(width * widest, rows.dtype)
+    values, results = empty(width * size, rows.dtype), empty(width * size, rows.dtype)
+    above, below = empty(width * widest, rows.dtype), empty(width * widest, rows.dtype)
     m = grad.shape[2]
     for atom in atoms:
         mine, to = rows[atom, :width], of_rows[atom, :width]
         _values(address, mine, kinds[atom], slope, table, matrices, biases, skips, terms, values, results)
         end = width * size
-        gemm(address, results[end - width * m :].reshape(width, m), grad[atom], to, (width, 4, m), (0, 1), 0)
-        gemm(address, mine, grad[atom], above.reshape(-1), (width, m, 4), (0, 0), 0)
+        gemm(address, shaped(results, end - width * m, (width, m)), grad[atom], to, (width, 4, m), (0, 1), 0)
+        gemm(address, mine, grad[atom], above, (width, m, 4), (0, 0), 0)
         for back in range(len(skips)):
             layer = len(skips) - 1 - back
             matrix, skip = matrices[layer], skips[layer]
             before, now = matrix.shape
-            _copies_back(
-                above[: width * now].reshape(width, now), skip, below[: width * before].reshape(width, before)
-            )
+            _copies_back(shaped(above, 0, (width, now)), skip, shaped(below, 0, (width, before)))
             _through_tanh(above[: width * now], values[end - width * now : end])
             gemm(address, above, matrix, below, (width, before, now), (0, 1), 1)
             above, below = below, above
@@ -138,14 +135,16 @@ def moments_backward(
         _through_tanh(above[:end], values[:end])
         for j in range(width):
             to[j, 0] += dot(above[j * slope.size : (j + 1) * slope.size], slope)
+    free((values, results, above, below))
 
 
 @compiled
 def _copies_back(grad: Floats, copies: int, to: Floats) -> None:
     """The gradient of a layer's input from the copies of it that were added."""
-    to[:] = 0.0
     before = to.shape[1]
     for j in range(len(to)):
+        for c in range(before):
+            to[j, c] = 0.0
         for copy in range(copies):
             row, by = to[j], grad[j, copy * before : (copy + 1) * before]
             for c in range(before):

@@ -13,8 +13,9 @@ import numpy as np
 
 from dpa2calc.kernels.attention import SHIFT
 from dpa2calc.kernels.blas import Floats, gemm
+from dpa2calc.kernels.building import compiled, empty, free, shaped
 
-from .softmax_loops import Terms, compiled, dot, softmax, through
+from .softmax_loops import Terms, dot, softmax, through
 
 Ints: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 
@@ -49,14 +50,18 @@ def _weigh(
     terms: Terms,
     scores: Floats,
     weights: Floats,
+    more: Floats,
 ) -> None:
-    """Scores (heads, k) before the switch, and weights after the softmax, of the local attention."""
+    """Scores (heads, k) before the switch, and weights after the softmax, of the local attention.
+
+    more (heads + 2 k,) is overwritten.
+    """
     heads, k = scores.shape
     gemm(address, query, gathered, scores, (heads, k, gathered.shape[1]), (0, 1), 0)
-    gate, shift = np.empty((1, k), scores.dtype), np.empty((1, k), scores.dtype)
+    tops, gate, shift = more[:heads], shaped(more, heads, (1, k)), shaped(more, heads + k, (1, k))
     for c in range(k):
         gate[0, c], shift[0, c] = switch[c], SHIFT * switch[c] - SHIFT
-    softmax(scores, gate, shift, heads, n_more, terms, np.empty(heads, scores.dtype), weights)
+    softmax(scores, gate, shift, heads, n_more, terms, tops, weights)
 
 
 @compiled
@@ -86,9 +91,9 @@ def sums(
     """
     (b, k), d1 = index.shape, g1.shape[1]
     d2, axes, heads = g2.shape[2], directions.shape[2], query.shape[1]
-    gathered, factors = np.empty((k, d1), g1.dtype), np.empty((k, d2 + axes), g1.dtype)
-    total = np.empty((d2 + axes, d1), g1.dtype)
-    scores, weights = np.empty((heads, k), g1.dtype), np.empty((heads, k), g1.dtype)
+    gathered, factors = empty((k, d1), g1.dtype), empty((k, d2 + axes), g1.dtype)
+    total, more = empty((d2 + axes, d1), g1.dtype), empty(heads + 2 * k, g1.dtype)
+    scores, weights = empty((heads, k), g1.dtype), empty((heads, k), g1.dtype)
     for i in range(b):
         atom, w = atoms[i], weight[i]
         _gather(g1, index[i], gathered)
@@ -97,17 +102,19 @@ def sums(
             gemm(address, factors, gathered, total, (d2 + axes, d1, k), (1, 0), 0)
         if d2 > 0:
             to = convolved[atom]
-            to[:] = 0.0
+            for d in range(d1):
+                to[d] = 0.0
             for c in range(d2):
                 row, by = total[c], conv[c]
                 for d in range(d1):
                     to[d] += row[d] * by[d]
-        if axes > 0:
-            moments[atom] = total[d2:]
+        for t in range(axes):
+            for d in range(d1):
+                moments[atom, t, d] = total[d2 + t, d]
         if d2 > 0 and axes > 0:
             gemm(address, directions[i], g2[i], of_pairs[atom], (axes, d2, k), (1, 0), 0)
         if heads > 0:
-            _weigh(address, query[atom], gathered, w, n_more, terms, scores, weights)
+            _weigh(address, query[atom], gathered, w, n_more, terms, scores, weights, more)
             for h in range(heads):
                 for c in range(k):
                     weights[h, c] *= w[c]
@@ -119,6 +126,7 @@ def sums(
                 for d in range(d1):
                     row[d] *= own[d]
             gemm(address, gathered, project, products[i], (k, project.shape[1], d1), (0, 0), 0)
+    free((gathered, factors, total, more, scores, weights))
 
 
 @compiled
@@ -149,14 +157,19 @@ def gradients(
     """From the gradients of what `sums` gives those of its inputs; to `to_g1` they are added."""
     (b, k), d1 = index.shape, g1.shape[1]
     d2, axes, heads = g2.shape[2], directions.shape[2], query.shape[1]
-    gathered, grad = np.empty((k, d1), g1.dtype), np.zeros((k, d1), g1.dtype)
-    factors, of_factors = np.empty((k, d2 + axes), g1.dtype), np.empty((k, d2 + axes), g1.dtype)
-    total = np.empty((d2 + axes, d1), g1.dtype)
-    scores, weights = np.empty((heads, k), g1.dtype), np.empty((heads, k), g1.dtype)
-    inner, scaled, of_switch = np.empty_like(scores), np.empty_like(scores), np.empty((4, 1, k), g1.dtype)
+    gathered, grad = empty((k, d1), g1.dtype), empty((k, d1), g1.dtype)
+    factors, of_factors = empty((k, d2 + axes), g1.dtype), empty((k, d2 + axes), g1.dtype)
+    total, more = empty((d2 + axes, d1), g1.dtype), empty(heads + 2 * k, g1.dtype)
+    scores, weights = empty((heads, k), g1.dtype), empty((heads, k), g1.dtype)
+    inner, scaled, of_switch = (
+        empty((heads, k), g1.dtype),
+        empty((heads, k), g1.dtype),
+        empty((4, 1, k), g1.dtype),
+    )
     for i in range(b):
         atom, w, of_w = atoms[i], weight[i], to_weight[i]
-        of_w[:] = 0.0
+        for c in range(k):
+            of_w[c] = 0.0
         _gather(g1, index[i], gathered)
         if project.size > 0:
             gemm(address, grad_products[i], project, grad, (k, d1, project.shape[1]), (0, 1), 0)
@@ -168,14 +181,17 @@ def gradients(
                 for d in range(d1):
                     row[d] *= own[d]
         else:
-            grad[:] = 0.0
+            for j in range(k):
+                for d in range(d1):
+                    grad[j, d] = 0.0
         if d2 + axes > 0:
             for c in range(d2):
                 row, by, of = total[c], conv[c], grad_convolved[atom]
                 for d in range(d1):
                     row[d] = of[d] * by[d]
-            if axes > 0:
-                total[d2:] = grad_moments[atom]
+            for t in range(axes):
+                for d in range(d1):
+                    total[d2 + t, d] = grad_moments[atom, t, d]
             _fill_factors(g2[i], w, directions[i], factors)
             gemm(address, gathered, total, of_factors, (k, d2 + axes, d1), (0, 1), 0)
             gemm(address, factors, total, grad, (k, d1, d2 + axes), (0, 0), 1)
@@ -184,10 +200,11 @@ def gradients(
             )
         if heads > 0:
             of, asked = grad_mixed[atom], query[atom]
-            _weigh(address, asked, gathered, w, n_more, terms, scores, weights)
+            _weigh(address, asked, gathered, w, n_more, terms, scores, weights, more)
             gemm(address, of, gathered, inner, (heads, k, d1), (0, 1), 0)
-            of_switch[3, 0] = w
             gate = of_switch[3]
+            for c in range(k):
+                gate[0, c] = w[c]
             through(
                 scores, weights, gate, gate, heads, inner, scaled, of_switch[0], of_switch[1], of_switch[2]
             )
@@ -200,6 +217,7 @@ def gradients(
             row, to = grad[j], to_g1[index[i, j]]
             for d in range(d1):
                 to[d] += row[d]
+    free((gathered, grad, factors, of_factors, total, more, scores, weights, inner, scaled, of_switch))
 
 
 @compiled

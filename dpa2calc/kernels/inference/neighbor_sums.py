@@ -19,7 +19,7 @@ from torch import Tensor
 from dpa2calc.kernels.attention import SHIFT, padded_weights, through_softmax
 from dpa2calc.kernels.blocks import total
 
-from .compiled import loops
+from .compiled import GRADIENTS, SUMS, loops
 from .pair_blocks import BlockPairs, PairBlock
 
 Array: TypeAlias = npt.NDArray[np.generic]
@@ -84,7 +84,7 @@ class NeighborMix(torch.autograd.Function):
             assert compiled is not None
             given = pairs.nsel - block.width, compiled.terms
             done = (*whole[:3], block.of(whole[3]), whole[4])
-            compiled.sums(compiled.product, *arrays.of_block(block), *given, *done)
+            SUMS(compiled.product, *arrays.of_block(block), *given, *done)
 
         def work(_: int, block: PairBlock, part: int) -> None:
             atoms = block.atoms
@@ -142,7 +142,7 @@ class NeighborMix(torch.autograd.Function):
             given = pairs.nsel - block.width, compiled.terms
             of = (*grads[:3], block.of(grads[3]), grads[4])
             to = (sums_of_g1[part].numpy(), *(block.of(x) for x in of_inputs[:3]), of_inputs[3])
-            compiled.gradients(compiled.product, *arrays.of_block(block), *given, *of, *to)
+            GRADIENTS(compiled.product, *arrays.of_block(block), *given, *of, *to)
 
         def work(_: int, block: PairBlock, part: int) -> None:
             grad_g1, atoms, index = sums_of_g1[part], block.atoms, pairs.neighbors[block.pairs]

@@ -16,7 +16,7 @@ from torch import Tensor
 from dpa2calc.kernels.attention import padded_weights, through_softmax
 from dpa2calc.kernels.blocks import Blocks
 
-from .compiled import loops
+from .compiled import MIX, MIX_BACKWARD, loops
 from .pair_blocks import PairBlock
 
 
@@ -60,7 +60,7 @@ class PairMix(torch.autograd.Function):
             assert compiled is not None
             squares = (block.square(x) for x in flat[2:])
             given = nsel - block.width, compiled.terms, block.of(flat[1])
-            compiled.mix(compiled.product, block.of(flat[0]), *squares, *weights, *given)
+            MIX(compiled.product, block.of(flat[0]), *squares, *weights, *given)
 
         def work(_: int, block: PairBlock, part: int) -> None:
             g, k = block.of(g2), block.width
@@ -96,7 +96,7 @@ class PairMix(torch.autograd.Function):
             given = query_key.numpy(), value_out.numpy(), ctx.nsel - block.width, compiled.terms
             rows, to = (block.of(x) for x in flat[4:6]), (block.square(x) for x in flat[6:])
             mine = (block.square(x) for x in squares)
-            compiled.mix_backward(compiled.product, block.of(first), *mine, *given, *rows, *to)
+            MIX_BACKWARD(compiled.product, block.of(first), *mine, *given, *rows, *to)
 
         def work(_: int, block: PairBlock, part: int) -> None:
             g, k = block.of(g2), block.width

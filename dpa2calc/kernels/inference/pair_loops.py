@@ -6,11 +6,10 @@ belongs to an atom stays in the first cache, and no step goes back to Python.
 
 from __future__ import annotations
 
-import numpy as np
-
 from dpa2calc.kernels.blas import Floats, gemm
+from dpa2calc.kernels.building import compiled, empty, free, shaped
 
-from .softmax_loops import Terms, compiled, softmax, through
+from .softmax_loops import Terms, softmax, through
 
 _ATOMS = 8  # that share a product with the weights
 
@@ -37,12 +36,8 @@ def mix(
     wide = query_key.shape[1]
     heads = wide // d
     rows = k * heads
-    queries = np.empty((_ATOMS, rows, d), g.dtype)
-    scores, weights, tops = (
-        np.empty((rows, k), g.dtype),
-        np.empty((rows, k), g.dtype),
-        np.empty(rows, g.dtype),
-    )
+    queries = empty((_ATOMS, rows, d), g.dtype)
+    scores, weights, tops = empty((rows, k), g.dtype), empty((rows, k), g.dtype), empty(rows, g.dtype)
     for first in range(0, b, _ATOMS):
         last = min(first + _ATOMS, b)
         m = (last - first) * k
@@ -56,10 +51,12 @@ def mix(
                 for c in range(k):
                     w[c] *= by[c]
             gemm(address, weights, g[i], query, (rows, d, k), (0, 0), 0)  # the query is no longer needed
-        part = out[first:last].reshape(m, d)
+        part = shaped(out, first * k * d, (m, d))
         for r in range(m):
-            part[r] = bias
+            for c in range(d):
+                part[r, c] = bias[c]
         gemm(address, queries, value_out, part, (m, d, wide), (0, 0), 1)
+    free((queries, scores, weights, tops))
 
 
 @compiled
@@ -84,13 +81,9 @@ def mix_backward(
     wide = query_key.shape[1]
     heads = wide // d
     rows = k * heads
-    queries, mixed = np.empty((_ATOMS, rows, d), g.dtype), np.empty((_ATOMS, rows, d), g.dtype)
-    scores, weights, tops = (
-        np.empty((rows, k), g.dtype),
-        np.empty((rows, k), g.dtype),
-        np.empty(rows, g.dtype),
-    )
-    scaled, inner = np.empty((rows, k), g.dtype), np.empty((rows, k), g.dtype)
+    queries, mixed = empty((_ATOMS, rows, d), g.dtype), empty((_ATOMS, rows, d), g.dtype)
+    scores, weights, tops = empty((rows, k), g.dtype), empty((rows, k), g.dtype), empty(rows, g.dtype)
+    scaled, inner = empty((rows, k), g.dtype), empty((rows, k), g.dtype)
     for first in range(0, b, _ATOMS):
         last = min(first + _ATOMS, b)
         m = (last - first) * k
@@ -108,3 +101,4 @@ def mix_backward(
             gemm(address, inner, query, of_g[i], (k, d, rows), (1, 0), 1)
             gemm(address, inner, g[i], query, (rows, d, k), (0, 0), 0)  # now the gradient of the query
         gemm(address, queries, query_key, of_g[first:last], (m, d, wide), (0, 1), 1)
+    free((queries, mixed, scores, weights, tops, scaled, inner))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TypeAlias
 
 import numpy as np
@@ -11,24 +10,10 @@ from numba.extending import overload
 
 from dpa2calc.kernels.attention import SHIFT
 from dpa2calc.kernels.blas import Floats
-from dpa2calc.kernels.compiling import announce_compilation
+from dpa2calc.kernels.building import REORDERED, compiled, kernel, shaped
 
 Terms: TypeAlias = tuple[np.floating, ...]
-announce_compilation()
-compiled = njit(cache=True, nogil=True, fastmath={"contract", "nsz"}, error_model="numpy")
-_reducing = njit(
-    cache=True, nogil=True, fastmath={"contract", "nsz", "nnan", "reassoc", "arcp"}, error_model="numpy"
-)
-
-
-def exponential_terms(dtype: np.dtype[np.floating]) -> Terms:
-    """What `exponentials` needs: smallest argument, 1 / ln 2, what rounds a sum, ln 2 in
-    two parts, and 1 / k!."""
-    single = dtype == np.float32
-    high = 355.0 / 512.0 if single else float.fromhex("0x1.62e42fee00000p-1")
-    low = math.log(2.0) - high if single else float.fromhex("0x1.a39ef35793c76p-33")
-    given = (-87.0 if single else -708.0, 1.0 / math.log(2.0), 1.5 * 2.0 ** (23 if single else 52), high, low)
-    return tuple(dtype.type(x) for x in (*given, *(1.0 / math.factorial(k) for k in range(14))))
+_reducing = kernel(REORDERED | {"nnan"})
 
 
 def _power_of_two(rounded):
@@ -137,7 +122,7 @@ def softmax(
             for c in range(k):
                 w[c] -= top
             tops[r] = np.exp(-SHIFT - top)
-    exponentials(weights.reshape(-1), terms)
+    exponentials(shaped(weights, 0, weights.size), terms)
     for r in range(m * heads):
         w, column = weights[r], tops[r]
         inverse = terms[5] / max(_sum(w) + n_more * column, column)

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from numba import njit
-
-from dpa2calc.kernels.compiling import announce_compilation
-
-announce_compilation()
-_compiled = njit(cache=True, nogil=True, error_model="numpy")
+from dpa2calc.kernels.building import empty, exact, free
 
 
-@_compiled
+@exact
 def search(
     first: int,
     last: int,
@@ -73,7 +67,7 @@ def search(
             start[row + 1] = count
 
 
-@_compiled
+@exact
 def gather_positions(
     positions: Any, order: Any, wraps: Any, vectors: Any, first: int, last: int, out: Any
 ) -> None:
@@ -87,23 +81,17 @@ def gather_positions(
             out[row, axis] = value
 
 
-@_compiled
+@exact
 def sort_by_cell(cells: Any, counts: Any, order: Any) -> None:
     """Counting sort: counts (n_cells + 1,) becomes the start of each cell, order (n,) the points in order."""
     for k in range(len(cells)):
         counts[cells[k] + 1] += 1
     for k in range(len(counts) - 1):
         counts[k + 1] += counts[k]
-    place = counts[:-1].copy()
+    place = empty(len(counts), counts.dtype)
+    for k in range(len(counts)):
+        place[k] = counts[k]
     for k in range(len(cells)):
         order[place[cells[k]]] = k
         place[cells[k]] += 1
-
-
-@_compiled
-def largest_count(start: Any) -> Any:
-    """The longest row."""
-    most = np.int64(0)
-    for row in range(len(start) - 1):
-        most = max(most, start[row + 1] - start[row])
-    return most
+    free((place,))

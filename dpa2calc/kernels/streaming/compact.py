@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dpa2calc.errors import StructureError
+from dpa2calc.kernels.native import Native
 from dpa2calc.kernels.threads import Workers
 from dpa2calc.structures.search import (
     BoolArray,
@@ -32,6 +33,8 @@ from dpa2calc.structures.search import (
 from dpa2calc.structures.verlet import still_valid
 
 _MOST_CODES = 65535
+_SEARCH, _SORT = Native("streaming.cells", "search"), Native("streaming.cells", "sort_by_cell")
+_GATHER = Native("streaming.cells", "gather_positions")
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,15 +73,11 @@ class CompactPairs:
 
     def rows(self, positions: FloatArray, cell: FloatArray, workers: Workers) -> FloatArray:
         """Positions inside the box in the order of the rows, (n_atoms, 3) in Å."""
-        from dpa2calc.kernels.streaming.cells import (
-            gather_positions,  # Numba is imported only where it is used
-        )
-
         out = np.empty((len(self.order), 3))
         box = self.box(cell)
 
         def gather(first: int, last: int) -> None:
-            gather_positions(positions, self.order, self.wraps, box, first, last, out)
+            _GATHER(positions, self.order, self.wraps, box, first, last, out)
 
         workers.split(gather, len(out), least=4096)
         return out
@@ -105,8 +104,6 @@ class _Grid:
 
 def _grid(box: Box, cutoff: float) -> _Grid:
     """Sort the atoms of a box into cells of about half the cutoff."""
-    from dpa2calc.kernels.streaming.cells import sort_by_cell
-
     n_atoms = len(box.positions)
     heights = face_distances(box.vectors)
     counts = np.maximum(1.0, np.floor(2.0 * heights / cutoff))
@@ -121,7 +118,7 @@ def _grid(box: Box, cutoff: float) -> _Grid:
     flat = (cell_of[:, 0] * shape[1] + cell_of[:, 1]) * shape[2] + cell_of[:, 2]
     cell_start = np.zeros(int(shape.prod()) + 1, dtype=np.int64)
     order = np.empty(n_atoms, dtype=np.int64)
-    sort_by_cell(flat, cell_start, order)
+    _SORT(flat, cell_start, order)
     return _Grid(order, box.positions[order], cell_of[order], cell_start, shape, reach, -(-reach // shape))
 
 
@@ -142,8 +139,6 @@ def compact_pairs(
     Raises:
         StructureError: the cell is so small that it must be a mistake.
     """
-    from dpa2calc.kernels.streaming.cells import largest_count, search
-
     box = make_box(geometry, cutoff)
     grid = _grid(box, cutoff)
     if (2.0 * grid.bound + 1).prod() > _MOST_CODES:
@@ -164,7 +159,7 @@ def compact_pairs(
 
     def run(first: int, last: int) -> None:
         fill = len(found[0]) > 0
-        search(first, last, *cells, box.vectors, cutoff, row_of, n_rows, fill, start, *found)
+        _SEARCH(first, last, *cells, box.vectors, cutoff, row_of, n_rows, fill, start, *found)
 
     workers.split(run, n_atoms, least=256)  # counts first, then pairs
     np.cumsum(start, out=start)
@@ -181,7 +176,7 @@ def compact_pairs(
         wraps=box.wraps[order],
         to_cell=box.to_cell,
         pbc=geometry.pbc,
-        longest=int(largest_count(start)),
+        longest=int(np.diff(start).max()),
     )
 
 

@@ -10,12 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from dpa2calc.kernels.building import compiled, empty, free, summing
 from dpa2calc.kernels.tables.numba_loops import (
-    FUSED,
     N_WEIGHTS,
-    REORDERED,
     add_stripped,
     add_two,
     hermite,
@@ -24,14 +22,11 @@ from dpa2calc.kernels.tables.numba_loops import (
     width,
 )
 
-_compiled = njit(cache=True, nogil=True, fastmath=FUSED, error_model="numpy")
-_summing = njit(cache=True, nogil=True, fastmath=REORDERED, error_model="numpy")
-
 # Lines of the scratch array of one atom's neighbours.
 X, Y, Z, SQUARE, S, RADIAL_SLOPE, RATIO, RATIO_SLOPE, SWITCH, SWITCH_SLOPE, N_LINES = range(11)
 
 
-@_compiled
+@compiled
 def near(row: int, system: Any, limit: float, far: Any) -> Any:
     """Vectors of the neighbours of a row within the cutoff; hidden type pairs are left out.
 
@@ -67,7 +62,7 @@ def near(row: int, system: Any, limit: float, far: Any) -> Any:
     return n
 
 
-@_compiled
+@compiled
 def environment(n: int, scratch: Any, shape: Any, mean: Any, std: Any) -> None:
     """Switch, radial and angular factors and their slopes of n neighbours.
 
@@ -93,7 +88,7 @@ def environment(n: int, scratch: Any, shape: Any, mean: Any, std: Any) -> None:
         scratch[SWITCH_SLOPE, k] = dw * per_r
 
 
-@_compiled
+@compiled
 def keep_closest(n: int, row: int, found: Any, scratch: Any, kinds: Any, limits: Any, best: Any) -> None:
     """Keep the closest pair, and the closest relative to a limit for its types.
 
@@ -113,7 +108,7 @@ def keep_closest(n: int, row: int, found: Any, scratch: Any, kinds: Any, limits:
             best[1, 3] = found[k]
 
 
-@_compiled
+@compiled
 def begin_moments(
     row: int, n: int, found: Any, kinds: Any, counts: Any, most: Any, padding: Any, sel: Any, out: Any
 ) -> None:
@@ -133,7 +128,7 @@ def begin_moments(
                 out[m] += padding[kind, other, m] * (sel[other] - counts[other])
 
 
-@_compiled
+@compiled
 def fill_rows(n: int, scratch: Any, v: Any, weights: Any, rows: Any) -> None:
     """Hermite weights and environment rows (S, ratio * d) of n neighbours in the model's precision."""
     for k in range(n):
@@ -146,16 +141,17 @@ def fill_rows(n: int, scratch: Any, v: Any, weights: Any, rows: Any) -> None:
         rows[k, 3] = ratio * scratch[Z, k]
 
 
-@_compiled
+@compiled
 def silence(n: int, row: int, found: Any, kinds: Any, excluded: Any, rows: Any) -> None:
     """Neighbours of excluded type pairs add nothing to the moments."""
     if excluded.shape[0] > 0:
         for k in range(n):
             if excluded[kinds[row], kinds[found[k]]]:
-                rows[k, :] = 0
+                for c in range(4):
+                    rows[k, c] = 0
 
 
-@_compiled
+@compiled
 def add_by_one(
     row: int, n: int, found: Any, kinds: Any, nets: Any, scratch: Any, place: Any, out: Any, sizes: Any
 ) -> None:
@@ -174,7 +170,7 @@ def add_by_one(
         add_stripped(table[at : at + 6 * size], weights[k], rows[k], part, factor, out, sizes)
 
 
-@_compiled
+@compiled
 def add_by_two(row: int, n: int, found: Any, kinds: Any, nets: Any, place: Any, out: Any, sizes: Any) -> None:
     """Add n neighbours to a row's moments, two at a time; an odd one beside one that weighs nothing."""
     table, of_types, _strip, _smooth = nets
@@ -193,7 +189,7 @@ def add_by_two(row: int, n: int, found: Any, kinds: Any, nets: Any, place: Any, 
         add_two(first, second, weights[k], weights[k + 1], rows[k], rows[k + 1], out, sizes)
 
 
-@_compiled
+@compiled
 def forward(
     first: int,
     last: int,
@@ -215,11 +211,11 @@ def forward(
     kinds, longest, model = system.kinds, system.longest, system.model
     table, strip, grid, sel = model.table, model.strip, model.grid, model.sel
     size = width(sizes)
-    scratch, found = np.empty((N_LINES, longest + 1)), np.empty(longest + 1, np.int64)
-    node, v = np.empty(longest + 1, np.int64), np.empty((N_WEIGHTS, longest + 1))
-    weights = np.empty((longest + 1, 5), table.dtype)
-    rows = np.empty((longest + 1, 4), table.dtype)
-    counts = np.empty(sel.shape[0], np.int64)
+    scratch, found = empty((N_LINES, longest + 1), np.float64), empty(longest + 1, np.int64)
+    node, v = empty(longest + 1, np.int64), empty((N_WEIGHTS, longest + 1), np.float64)
+    weights = empty((longest + 1, 5), table.dtype)
+    rows = empty((longest + 1, 4), table.dtype)
+    counts = empty(sel.shape[0], np.int64)
     limit = model.shape[0] * model.shape[0]
     nets, place = (table, model.lines, strip, model.smooth), (node, weights, rows)
     for row in range(first, last):
@@ -239,9 +235,10 @@ def forward(
         for m in range(4 * size):
             out[m] *= model.normal
         products(out, descriptors[row - begin], sizes, axis)
+    free((scratch, found, node, v, weights, rows, counts))
 
 
-@_compiled
+@compiled
 def products(d: Any, out: Any, sizes: Any, axis: int) -> None:
     """out[a * size + m] = sum_c d[c, a] d[c, m] for a < axis."""
     size = width(sizes)
@@ -252,7 +249,7 @@ def products(d: Any, out: Any, sizes: Any, axis: int) -> None:
             line[m] = c0 * d[m] + c1 * d[size + m] + c2 * d[2 * size + m] + c3 * d[3 * size + m]
 
 
-@_summing
+@summing
 def products_backward(d: Any, grad: Any, out: Any, scale: Any, sizes: Any, axis: int) -> None:
     """Gradient of the moments (4 * size,) from that of the descriptor, times `scale`."""
     size = width(sizes)
@@ -284,7 +281,7 @@ def products_backward(d: Any, grad: Any, out: Any, scale: Any, sizes: Any, axis:
         out[m] *= scale
 
 
-@_compiled
+@compiled
 def push(j: int, p: Any, d: Any, forces: Any, virial: Any) -> None:
     """The force of a pair, p on the centre, as it acts on neighbour j at d, and its virial."""
     for a in range(3):
@@ -293,7 +290,7 @@ def push(j: int, p: Any, d: Any, forces: Any, virial: Any) -> None:
             virial[a, b] -= p[a] * d[b]
 
 
-@_compiled
+@compiled
 def backward(
     first: int,
     last: int,
@@ -310,10 +307,10 @@ def backward(
     kinds, longest, model = system.kinds, system.longest, system.model
     table, strip, grid, excluded = model.table, model.strip, model.grid, model.excluded
     size, one = width(sizes), table.dtype.type(1.0)
-    scratch, found = np.empty((N_LINES, longest + 1)), np.empty(longest + 1, np.int64)
-    node, v = np.empty(longest + 1, np.int64), np.empty((N_WEIGHTS, longest + 1))
-    weights = np.empty((longest + 1, N_WEIGHTS), table.dtype)
-    rows, of_moments = np.empty((longest + 1, 4), table.dtype), np.empty(4 * size, table.dtype)
+    scratch, found = empty((N_LINES, longest + 1), np.float64), empty(longest + 1, np.int64)
+    node, v = empty(longest + 1, np.int64), empty((N_WEIGHTS, longest + 1), np.float64)
+    weights = empty((longest + 1, N_WEIGHTS), table.dtype)
+    rows, of_moments = empty((longest + 1, 4), table.dtype), empty(4 * size, table.dtype)
     limit = model.shape[0] * model.shape[0]
     for row in range(first, last):
         kind = kinds[row]
@@ -347,3 +344,4 @@ def backward(
         forces[row, 0] += fx
         forces[row, 1] += fy
         forces[row, 2] += fz
+    free((scratch, found, node, v, weights, rows, of_moments))

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dpa2calc.kernels.native import Ready
+
 
 class Model(NamedTuple):
     """A compressed model.
@@ -48,4 +50,4 @@ class System(NamedTuple):
     offsets: np.ndarray
     kinds: np.ndarray
     longest: int
-    model: Model
+    model: Model | Ready

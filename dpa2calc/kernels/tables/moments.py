@@ -7,8 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dpa2calc.kernels.native import Native, constant
 from dpa2calc.kernels.tables.table import EmbeddingTable
 from dpa2calc.kernels.threads import Workers
+
+_MOMENTS = Native("tables.numba_loops", "moments_of_rows")
+_GRADIENTS = Native("tables.numba_loops", "gradients_of_rows")
 
 
 class TabulatedEmbedding:
@@ -50,8 +54,6 @@ class TableMoments(torch.autograd.Function):
         factor: Tensor | None,
         embedding: TabulatedEmbedding,
     ) -> Tensor:
-        from dpa2calc.kernels.tables.numba_loops import constant, moments_of_rows
-
         table = embedding.table
         table.check(rows.detach())
         rows = rows.detach().contiguous()
@@ -60,21 +62,19 @@ class TableMoments(torch.autograd.Function):
         ctx.embedding, ctx.like = embedding, rows
         ctx.has_factor = strip is not None and factor is not None
         sizes = constant(table.size)
-        arrays = (*ctx.arrays, out.numpy(), sizes)
-        embedding.workers.split(lambda a, b: moments_of_rows(a, b, *arrays), rows.shape[0], least=16)
+        arrays = (*ctx.arrays, out, sizes)
+        embedding.workers.split(lambda a, b: _MOMENTS(a, b, *arrays), rows.shape[0], least=16)
         return out.view(-1, 4, table.size)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_moments: Tensor) -> tuple[Tensor | None, ...]:
-        from dpa2calc.kernels.tables.numba_loops import constant, gradients_of_rows
-
         table = ctx.embedding.table
         grad = grad_moments.contiguous().view(-1, 4 * table.size)
         grad_rows = torch.empty_like(ctx.like)
         grad_factor = torch.empty_like(ctx.like[..., 0])
-        arrays = (*ctx.arrays, grad.numpy(), grad_rows.numpy(), grad_factor.numpy(), constant(table.size))
-        ctx.embedding.workers.split(lambda a, b: gradients_of_rows(a, b, *arrays), grad.shape[0], least=16)
+        arrays = (*ctx.arrays, grad, grad_rows, grad_factor, constant(table.size))
+        ctx.embedding.workers.split(lambda a, b: _GRADIENTS(a, b, *arrays), grad.shape[0], least=16)
         ctx.arrays = None
         return grad_rows, None, None, grad_factor if ctx.has_factor else None, None
 
@@ -117,11 +117,11 @@ def _arrays(
         first, strips = torch.zeros_like(index), strip.detach().to(rows.dtype).contiguous()
         factors = torch.ones_like(rows[..., 0]) if factor is None else factor.detach().contiguous()
     return (
-        rows.numpy(),
-        first.numpy(),
-        table.flat(rows.dtype).numpy(),
+        rows,
+        first,
+        table.flat(rows.dtype),
         table.grid,
-        strips.numpy(),
-        factors.numpy(),
-        index.numpy(),
+        strips,
+        factors,
+        index,
     )

@@ -7,7 +7,7 @@ a point between two nodes reads 6 * size consecutive numbers. With the weights o
 
 so that float32 tables lose no digits where two nodes nearly agree. The number of channels comes in as
 the lengths of two tuples (`constant`), which makes it a constant of the compiled code: the loops over
-channels are then straight vector code. Compiled code is kept on disk by Numba.
+channels are then straight vector code.
 """
 
 from __future__ import annotations
@@ -15,25 +15,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
-from dpa2calc.kernels.compiling import announce_compilation
-
-# Fused multiply-adds, but no reordering: results do not depend on how loops are split.
-FUSED = {"contract", "nsz"}
-# For sums over channels, which only vectorise when they may be reordered.
-REORDERED = {"contract", "nsz", "reassoc", "arcp"}
-announce_compilation()
-_compiled = njit(cache=True, nogil=True, fastmath=FUSED, error_model="numpy")
-_summing = njit(cache=True, nogil=True, fastmath=REORDERED, error_model="numpy")
+from dpa2calc.kernels.building import compiled, empty, free, summing
 
 
-def constant(number: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """A number that compiled code knows when it is compiled: from the type, see `width`."""
-    return (0,) * (number // 16), (0,) * (number % 16)
-
-
-@_compiled
+@compiled
 def width(number: Any) -> int:
     """The number behind `constant`."""
     return 16 * len(number[0]) + len(number[1])
@@ -42,7 +28,7 @@ def width(number: Any) -> int:
 N_WEIGHTS = 10  # five for the value, five for the derivative
 
 
-@_compiled
+@compiled
 def hermite(s: Any, count: int, low: Any, length: Any, step: Any, last: Any, node: Any, v: Any) -> None:
     """Nodes and weights of `count` arguments s: node (count,) int64, v (10, count).
 
@@ -69,7 +55,7 @@ def hermite(s: Any, count: int, low: Any, length: Any, step: Any, last: Any, nod
         v[9, k] = -0.5 * h * q * t2 * (2.0 - 5.0 * q)
 
 
-@_compiled
+@compiled
 def add_two(a: Any, b: Any, va: Any, vb: Any, ra: Any, rb: Any, out: Any, sizes: Any) -> None:
     """Add ra (x) G_a + rb (x) G_b of two neighbours to the moments `out` (4 * size,)."""
     size = width(sizes)
@@ -89,7 +75,7 @@ def add_two(a: Any, b: Any, va: Any, vb: Any, ra: Any, rb: Any, out: Any, sizes:
         out[3 * size + m] += p3 * g + q3 * h
 
 
-@_compiled
+@compiled
 def add_stripped(a: Any, va: Any, ra: Any, strip: Any, factor: Any, out: Any, sizes: Any) -> None:
     """Add r (x) S (1 + factor * strip) of one neighbour to the moments `out` (4 * size,)."""
     size = width(sizes)
@@ -106,7 +92,7 @@ def add_stripped(a: Any, va: Any, ra: Any, strip: Any, factor: Any, out: Any, si
         out[3 * size + m] += p3 * g
 
 
-@_summing
+@summing
 def pull_back(a: Any, v: Any, r: Any, grad: Any, sizes: Any) -> Any:
     """Gradients of one neighbour: of its row (4 numbers) and, through G, of its argument s."""
     size = width(sizes)
@@ -129,7 +115,7 @@ def pull_back(a: Any, v: Any, r: Any, grad: Any, sizes: Any) -> Any:
     return s0, s1, s2, s3, slope
 
 
-@_summing
+@summing
 def pull_back_stripped(a: Any, v: Any, r: Any, strip: Any, factor: Any, grad: Any, sizes: Any) -> Any:
     """As `pull_back` with G = S (1 + factor * strip); the sixth number is the gradient of the factor."""
     size = width(sizes)
@@ -156,7 +142,7 @@ def pull_back_stripped(a: Any, v: Any, r: Any, strip: Any, factor: Any, grad: An
     return s0, s1, s2, s3, slope, of_factor
 
 
-@_compiled
+@compiled
 def moments_of_rows(
     first: int,
     last: int,
@@ -176,10 +162,10 @@ def moments_of_rows(
     strip (p, size) or (0, size); out (n, 4 * size), overwritten.
     """
     size, k = width(sizes), rows.shape[1]
-    node, v = np.empty(k + 1, np.int64), np.empty((N_WEIGHTS, k + 1))
-    s = np.empty(k + 1)
-    weights = np.empty((k + 1, 5), rows.dtype)
-    padded = np.zeros((k + 1, 4), rows.dtype)
+    node, v = empty(k + 1, np.int64), empty((N_WEIGHTS, k + 1), np.float64)
+    s = empty(k + 1, np.float64)
+    weights = empty((k + 1, 5), rows.dtype)
+    padded = empty((k + 1, 4), rows.dtype)
     for i in range(first, last):
         for j in range(k):
             s[j] = rows[i, j, 0]
@@ -188,9 +174,10 @@ def moments_of_rows(
         for j in range(k + 1):
             for c in range(5):
                 weights[j, c] = v[c, j]
-        for j in range(k):
-            for c in range(4):
+        for c in range(4):
+            for j in range(k):
                 padded[j, c] = rows[i, j, c]
+            padded[k, c] = 0
         for m in range(4 * size):
             out[i, m] = 0
         if strip.shape[0] > 0:
@@ -214,9 +201,10 @@ def moments_of_rows(
                     out[i],
                     sizes,
                 )
+    free((node, v, s, weights, padded))
 
 
-@_compiled
+@compiled
 def gradients_of_rows(
     first: int,
     last: int,
@@ -234,9 +222,9 @@ def gradients_of_rows(
 ) -> None:
     """Gradients of rows (n, k, 4) and factors (n, k) from those of the moments, `grad` (n, 4 * size)."""
     size, k = width(sizes), rows.shape[1]
-    node, v = np.empty(k, np.int64), np.empty((N_WEIGHTS, k))
-    s = np.empty(k)
-    weights = np.empty((k, N_WEIGHTS), rows.dtype)
+    node, v = empty(k, np.int64), empty((N_WEIGHTS, k), np.float64)
+    s = empty(k, np.float64)
+    weights = empty((k, N_WEIGHTS), rows.dtype)
     for i in range(first, last):
         for j in range(k):
             s[j] = rows[i, j, 0]
@@ -259,3 +247,4 @@ def gradients_of_rows(
             grad_rows[i, j, 1] = g1
             grad_rows[i, j, 2] = g2
             grad_rows[i, j, 3] = g3
+    free((node, v, s, weights))

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from dpa2calc.kernels.tables.numba_loops import FUSED, REORDERED, width
+from dpa2calc.kernels.building import FUSED, REORDERED
+from dpa2calc.kernels.tables.numba_loops import width
 
 _compiled = njit(cache=True, nogil=True, fastmath=FUSED, error_model="numpy")
 _summing = njit(cache=True, nogil=True, fastmath=REORDERED, error_model="numpy")

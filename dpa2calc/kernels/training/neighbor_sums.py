@@ -169,7 +169,7 @@ def _sums(shape: Shape, terms: list[Term]) -> tuple[Tensor, Tensor]:
 
     Without u the rows of x are the pairs themselves.
     """
-    from dpa2calc.kernels.tables.numba_loops import constant
+    from dpa2calc.kernels.native import constant
     from dpa2calc.kernels.training.loops_numba import sums
 
     pairs, (u, _, x) = shape.pairs, terms[0]
@@ -190,7 +190,7 @@ def _given(pairs: FlatPairs, u: Grad, a: Tensor, x: Tensor) -> list[Any]:
 
 def _gradients(shape: Shape, term: Term, of_y: Grad, of_m: Tensor, of_a: Grad) -> tuple[Tensor, Tensor]:
     """Gradients of u and x of one term; that of a is added to `of_a` where that is given."""
-    from dpa2calc.kernels.tables.numba_loops import constant
+    from dpa2calc.kernels.native import constant
     from dpa2calc.kernels.training.loops_numba import gradients
 
     pairs, (u, a, x) = shape.pairs, term
@@ -209,7 +209,7 @@ def _gradients(shape: Shape, term: Term, of_y: Grad, of_m: Tensor, of_a: Grad) -
 
 def _invariants(shape: Shape, *terms: list[tuple[Tensor, Tensor]]) -> Tensor:
     """factor * m[:, :axis]^T p, summed over the pairs (m, p) of each list; the lists one after another."""
-    from dpa2calc.kernels.tables.numba_loops import constant
+    from dpa2calc.kernels.native import constant
     from dpa2calc.kernels.training.loops_numba import invariants
 
     n, widths = len(shape.pairs.first), [shape.axis * pairs[0][0].shape[2] for pairs in terms]
@@ -226,7 +226,7 @@ def _invariants(shape: Shape, *terms: list[tuple[Tensor, Tensor]]) -> Tensor:
 
 def _invariant_gradients(shape: Shape, grad: Tensor, *moments: Tensor) -> list[Tensor]:
     """Gradients of the moments m from that of the rows of _invariants([(m, m)], ...); linear in m."""
-    from dpa2calc.kernels.tables.numba_loops import constant
+    from dpa2calc.kernels.native import constant
     from dpa2calc.kernels.training.loops_numba import invariant_gradients
 
     given, stride, offset, out = _array(grad), grad.shape[1], 0, []

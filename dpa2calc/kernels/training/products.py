@@ -55,7 +55,7 @@ def _flat(values: Tensor) -> Any:
 
 def _symmetric(x: Tensor, y: Tensor, pairs: FlatPairs) -> Tensor:
     """x_i * y_j + x_j * y_i: (n, d), (n, d) -> (P, d)."""
-    from dpa2calc.kernels.tables.numba_loops import constant
+    from dpa2calc.kernels.native import constant
     from dpa2calc.kernels.training.loops_numba import products
 
     out = x.new_empty(len(pairs.others), x.shape[1])
@@ -67,7 +67,7 @@ def _symmetric(x: Tensor, y: Tensor, pairs: FlatPairs) -> Tensor:
 
 def _gradient(grad: Tensor, x: Tensor, pairs: FlatPairs) -> Tensor:
     """Gradient of g1 from that of its products: (P, d), (n, d) -> (n, d)."""
-    from dpa2calc.kernels.tables.numba_loops import constant
+    from dpa2calc.kernels.native import constant
     from dpa2calc.kernels.training.loops_numba import product_gradients
 
     parts = WORKERS.parts(len(x), least=16)
