@@ -42,7 +42,7 @@ from dpa2calc.validation import (
 )
 
 
-class DPA2Calculator(TellsDoubt, Calculator):
+class DPA2Calculator(Calculator, TellsDoubt):
     """Energies, forces and stresses of a DPA-2, DPA-1 or DeepPot-SE model.
 
     Args:

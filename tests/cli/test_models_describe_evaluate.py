@@ -174,7 +174,7 @@ def test_errors_against_labels_under_other_names(capsys, tmp_path):
     keys = ["--energy-key", "REF_energy", "--forces-key", "REF_forces", "--stress-key", "REF_stress"]
     assert main([*command, *keys]) == 0
     printed = capsys.readouterr().out
-    assert "-250.000 meV/atom" in printed and "meV/Å (24 values)" in printed
+    assert "-250.000 meV/atom" in printed and " meV/Å " in printed and "(24 values)" in printed
     assert main([*command, *keys[:4]]) == 0
     assert "no errors of stress are shown" in capsys.readouterr().err
     assert main([*command, "--energy-key", "E0"]) == 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import abc
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from dpa2calc.errors import DownloadError, DPA2CalcError
 from dpa2calc.heads import resolve_head
@@ -65,6 +67,11 @@ class DeferredCalculator(abc.ABC):  # noqa: B024 (the layout of ASE's calculator
         arguments, options = self.__dict__.pop("_arguments"), self.__dict__.pop("_options")
         self.__class__ = DPA2Calculator  # type: ignore[assignment]
         self.__init__(*arguments, **options)  # type: ignore[misc]
+
+    @contextmanager
+    def watching(self, atoms: object = None) -> Iterator[Callable[[], object]]:
+        """As of the real calculator; not loaded for it, and None where it never was."""
+        yield lambda: None if type(self) is DeferredCalculator else self._doubt()  # type: ignore[attr-defined]
 
     def __getattr__(self, name: str) -> object:
         # ASE asks every calculator for `set_atoms` when it is attached; Python asks for special methods

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dpa2calc.kernels.attention import SHIFT
+from dpa2calc.kernels.inference.compiled import loops
 from dpa2calc.kernels.net import Layer, ScalarNet
 from dpa2calc.kernels.pairs import Neighbors, PairTable
 from dpa2calc.kernels.reference import (
@@ -69,9 +70,8 @@ class Training(Reference):
             return "the directions are updated"
         if not has_numba():
             return "Numba is not installed (pip install numba)"
-        from dpa2calc.kernels.blas import gemm_address
-
-        return None if gemm_address(torch.float32) else "this PyTorch exports no matrix product"
+        exported = loops(torch.empty(0)) is not None
+        return None if exported else "this PyTorch exports no matrix product"
 
     # --- the twins --------------------------------------------------------------------------------
 

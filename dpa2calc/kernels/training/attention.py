@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from dpa2calc.kernels.blocks import total
+from dpa2calc.kernels.inference.compiled import loops
 from dpa2calc.kernels.threads import WORKERS
 from dpa2calc.kernels.training.pair_list import FlatPairs, IntArray
 from dpa2calc.kernels.training.second_order import Grad, wanted
@@ -76,13 +77,12 @@ def _run(name: str, atoms: Atoms, arrays: tuple[Tensor, ...], into: tuple[Tensor
 
     Those with a single part are shared: every row belongs to one atom.
     """
-    from dpa2calc.kernels.blas import gemm_address
-    from dpa2calc.kernels.inference.softmax_loops import exponential_terms
     from dpa2calc.kernels.training import attention_loops
 
-    n, dtype = WORKERS.count, arrays[0].dtype
+    n, found = WORKERS.count, loops(arrays[0])
+    assert found is not None
     flat = [x.detach().contiguous().numpy() for x in arrays]
-    given = (gemm_address(dtype), *atoms, exponential_terms(flat[0].dtype), *flat)
+    given = (found.product, *atoms, found.terms.given, *flat)
     parts = [tuple(x[min(part, len(x) - 1)].numpy() for x in into) for part in range(n)]
     WORKERS.run(getattr(attention_loops, name), [(part, n, *given, *parts[part]) for part in range(n)])
 

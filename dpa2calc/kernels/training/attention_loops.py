@@ -14,18 +14,20 @@ import numpy as np
 from numba import njit
 
 from dpa2calc.kernels.blas import Floats, gemm
-from dpa2calc.kernels.inference.softmax_loops import Terms, compiled, softmax
+from dpa2calc.kernels.building import FUSED
+from dpa2calc.kernels.inference.softmax_loops import Terms, softmax
 
 Ints: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 Rows: TypeAlias = tuple[Ints, Ints, Ints, Ints, Ints]
 
+_compiled = njit(cache=True, nogil=True, fastmath=FUSED, error_model="numpy")
 # Sums over neighbours only vectorise when they may be reordered.
 _summing = njit(
     cache=True, nogil=True, fastmath={"contract", "nsz", "nnan", "reassoc", "arcp"}, error_model="numpy"
 )
 
 
-@compiled
+@_compiled
 def _widest(rows: Rows, heads: int) -> tuple[int, int]:
     """The largest numbers of neighbours, and of rows of scores."""
     count = rows[3]
@@ -35,7 +37,7 @@ def _widest(rows: Rows, heads: int) -> tuple[int, int]:
     return k, m
 
 
-@compiled
+@_compiled
 def _take(keys: Floats, index: Ints, first: int, to: Floats) -> None:
     for j in range(len(to)):
         row, out = keys[index[first + j] if index.size > 0 else first + j], to[j]
@@ -43,7 +45,7 @@ def _take(keys: Floats, index: Ints, first: int, to: Floats) -> None:
             out[c] = row[c]
 
 
-@compiled
+@_compiled
 def _give(values: Floats, index: Ints, first: int, to: Floats) -> None:
     """What `_take` took, back: added where several pairs have the same neighbour."""
     for j in range(len(values)):
@@ -52,7 +54,7 @@ def _give(values: Floats, index: Ints, first: int, to: Floats) -> None:
             out[c] += row[c]
 
 
-@compiled
+@_compiled
 def _softmax(
     scores: Floats, gate: Floats, shift: Floats, k: int, heads: int, nsel: int, terms: Terms, tops: Floats,
     weights: Floats,
@@ -155,7 +157,7 @@ def _second_gradients(
             b[c] *= on[c]
 
 
-@compiled
+@_compiled
 def mixed(
     part: int,
     parts: int,
@@ -194,7 +196,7 @@ def mixed(
         gemm(address, w, x, out[at : at + n], (m, d, k), (0, 0), 0)
 
 
-@compiled
+@_compiled
 def gradients(
     part: int,
     parts: int,
@@ -243,7 +245,7 @@ def gradients(
         gemm(address, inner, x, of_query[at : at + n], (m, d, k), (0, 0), 0)
 
 
-@compiled
+@_compiled
 def second(
     part: int,
     parts: int,
