@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from dpa2calc.training.data.corrections import Corrections
     from dpa2calc.training.data.dataset import Dataset, Frame
     from dpa2calc.training.data.sets import TrainingSet, model_for
-    from dpa2calc.training.distill.config import DistillConfig, MDCondition
+    from dpa2calc.training.distill.config import DistillConfig
     from dpa2calc.training.distill.distill import distill
     from dpa2calc.training.distill.result import DistillResult
+    from dpa2calc.training.exploration.options import MDCondition
     from dpa2calc.training.finetune.finetune import FinetuneResult, finetune, rank_heads
     from dpa2calc.training.fit.run import pretrain, train
     from dpa2calc.training.runs.log import History
@@ -51,9 +52,10 @@ _MODULES = {
     "data.corrections": ("Corrections",),
     "data.dataset": ("Dataset", "Frame"),
     "data.sets": ("TrainingSet", "model_for"),
-    "distill.config": ("DistillConfig", "MDCondition"),
+    "distill.config": ("DistillConfig",),
     "distill.distill": ("distill",),
     "distill.result": ("DistillResult",),
+    "exploration.options": ("MDCondition",),
     "evaluate": ("Errors", "Evaluation", "evaluate"),
     "finetune.finetune": ("FinetuneResult", "finetune", "rank_heads"),
     "fit.run": ("pretrain", "train"),
