@@ -49,10 +49,12 @@ ALLOWED: dict[str, set[str]] = {
     "training.finetune": TRAINING,
     "training.exploration": {*TRAINING, "dynamics"},
     "training.distill": {*TRAINING, "training.exploration"},
+    "training.learning": {*TRAINING, "training.exploration", "training.finetune"},
     "training": {
         *TRAINING,
         "training.finetune",
         "training.distill",
+        "training.learning",
         "training.exploration",
     },
     "applications.shared": set(),

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from dpa2calc.training.exploration.options import MDCondition
     from dpa2calc.training.finetune.finetune import FinetuneResult, finetune, rank_heads
     from dpa2calc.training.fit.run import pretrain, train
+    from dpa2calc.training.learning.config import LearnConfig
+    from dpa2calc.training.learning.learn import active_learning
+    from dpa2calc.training.learning.queue import LabelQueue
+    from dpa2calc.training.learning.result import LearnResult
     from dpa2calc.training.runs.log import History
     from dpa2calc.training.runs.processes import Processes
     from dpa2calc.training.runs.result import TrainResult
@@ -60,6 +64,10 @@ _MODULES = {
     "finetune.finetune": ("FinetuneResult", "finetune", "rank_heads"),
     "fit.run": ("pretrain", "train"),
     "learning_curve": ("LearningCurve", "fine_tuned", "from_scratch", "learning_curve"),
+    "learning.config": ("LearnConfig",),
+    "learning.learn": ("active_learning",),
+    "learning.queue": ("LabelQueue",),
+    "learning.result": ("LearnResult",),
     "runs.log": ("History",),
     "runs.processes": ("Processes",),
     "runs.result": ("TrainResult",),
@@ -81,12 +89,16 @@ __all__ = [
     "Frame",
     "History",
     "LabelKeys",
+    "LabelQueue",
+    "LearnConfig",
+    "LearnResult",
     "LearningCurve",
     "MDCondition",
     "Processes",
     "TrainConfig",
     "TrainResult",
     "TrainingSet",
+    "active_learning",
     "add_uncertainty",
     "check_dataset",
     "clean",

@@ -183,6 +183,7 @@ class _Sampler:
     def run(self, driver: Calculator, restart: Path) -> tuple[int, str]:
         """The steps done, and why the trajectory was cut ("" if it was not)."""
         atoms = bare(self.trajectory.start)
+        forget(driver)  # what it did before must not show in the last bits
         atoms.calc = driver
         try:
             md = Simulation(
