@@ -132,7 +132,7 @@ def test_wrong_queues_are_named(tmp_path):
         LabelQueue(tmp_path, "gauss")
     with pytest.raises(ConfigError, match="is no folder; name the folder of the settings"):
         LabelQueue(tmp_path, template=tmp_path / "none")
-    with pytest.raises(ConfigError, match="needs a template with a file cp2k.inp"):
+    with pytest.raises(ConfigError, match="needs a template with a file"):
         LabelQueue(tmp_path, "cp2k")
-    with pytest.raises(ConfigError, match=r"'vasp' needs a cell, but OH2 has none"):
+    with pytest.raises(ConfigError, match="needs a cell, but OH2 has none"):
         store(tmp_path, LabelQueue(tmp_path / "q", "vasp")).label([molecule("H2O")], progress=False)
