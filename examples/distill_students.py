@@ -37,7 +37,7 @@ from dpa2calc.training import (
     train,
 )
 from dpa2calc.training.data.dataset import spread_frames
-from dpa2calc.training.distill.config import Ensemble
+from dpa2calc.training.exploration.options import Ensemble
 
 COLUMNS = ("teacher", "student", "full data")
 

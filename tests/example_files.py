@@ -77,7 +77,8 @@ def write_example_files(folder: Path) -> None:
         save_checkpoint(model("water"), folder / f"{name}.safetensors")
     save_checkpoint(model("H2O-PBE0TS"), folder / "runs/water-teacher/model.safetensors")
     write_deepmd(model("H2O_H2O_PD", "Domains_Alloy"), folder / "DPA-2.4-7M.pt")
-    for verb, names in (("train", ("water", "run")), ("finetune", ("mine",)), ("distill", ("distil",))):
+    named = {"train": ("water", "run"), "finetune": ("mine",), "distill": ("distil",), "learn": ("ethanol",)}
+    for verb, names in named.items():
         example = build_parser(verb)._subparsers._group_actions[0].choices[verb].epilog.split("a file:\n")[1]
         lines = [line for line in example.splitlines() if line.startswith("  ")]
         for name in names:

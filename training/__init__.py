@@ -27,11 +27,16 @@ if TYPE_CHECKING:
     from dpa2calc.training.data.corrections import Corrections
     from dpa2calc.training.data.dataset import Dataset, Frame
     from dpa2calc.training.data.sets import TrainingSet, model_for
-    from dpa2calc.training.distill.config import DistillConfig, MDCondition
+    from dpa2calc.training.distill.config import DistillConfig
     from dpa2calc.training.distill.distill import distill
     from dpa2calc.training.distill.result import DistillResult
+    from dpa2calc.training.exploration.options import MDCondition
     from dpa2calc.training.finetune.finetune import FinetuneResult, finetune, rank_heads
     from dpa2calc.training.fit.run import pretrain, train
+    from dpa2calc.training.learning.config import LearnConfig
+    from dpa2calc.training.learning.learn import active_learning
+    from dpa2calc.training.learning.queue import LabelQueue
+    from dpa2calc.training.learning.result import LearnResult
     from dpa2calc.training.runs.log import History
     from dpa2calc.training.runs.processes import Processes
     from dpa2calc.training.runs.result import TrainResult
@@ -51,13 +56,18 @@ _MODULES = {
     "data.corrections": ("Corrections",),
     "data.dataset": ("Dataset", "Frame"),
     "data.sets": ("TrainingSet", "model_for"),
-    "distill.config": ("DistillConfig", "MDCondition"),
+    "distill.config": ("DistillConfig",),
     "distill.distill": ("distill",),
     "distill.result": ("DistillResult",),
+    "exploration.options": ("MDCondition",),
     "evaluate": ("Errors", "Evaluation", "evaluate"),
     "finetune.finetune": ("FinetuneResult", "finetune", "rank_heads"),
     "fit.run": ("pretrain", "train"),
     "learning_curve": ("LearningCurve", "fine_tuned", "from_scratch", "learning_curve"),
+    "learning.config": ("LearnConfig",),
+    "learning.learn": ("active_learning",),
+    "learning.queue": ("LabelQueue",),
+    "learning.result": ("LearnResult",),
     "runs.log": ("History",),
     "runs.processes": ("Processes",),
     "runs.result": ("TrainResult",),
@@ -79,12 +89,16 @@ __all__ = [
     "Frame",
     "History",
     "LabelKeys",
+    "LabelQueue",
+    "LearnConfig",
+    "LearnResult",
     "LearningCurve",
     "MDCondition",
     "Processes",
     "TrainConfig",
     "TrainResult",
     "TrainingSet",
+    "active_learning",
     "add_uncertainty",
     "check_dataset",
     "clean",

@@ -50,6 +50,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "train": ("training.train", "train a model on one dataset or several (a head for each)"),
     "finetune": ("training.finetune", "carry a pre-trained model over to new data"),
     "distill": ("training.distill", "teach a small, fast student what a large model knows"),
+    "learn": ("training.learn", "active learning: label where the model is unsure, with any program"),
     "uncertainty": ("training.uncertainty", "measure how sure a model is, for one that does not know it"),
     "compress": (
         "models.compress",

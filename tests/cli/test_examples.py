@@ -66,6 +66,7 @@ def stopped_at_the_model(files, tmp_path, monkeypatch):
         ("fit.run", "pretrain"),
         ("finetune.finetune", "finetune"),
         ("distill.distill", "distill"),
+        ("learning.learn", "active_learning"),
     ):
         monkeypatch.setattr(importlib.import_module(f"dpa2calc.training.{module}"), name, stop)
 

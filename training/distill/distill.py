@@ -17,11 +17,13 @@ from dpa2calc.ambient import own_modes
 from dpa2calc.training.config.train import DEFAULTS, TrainConfig
 from dpa2calc.training.data.dataset import Dataset
 from dpa2calc.training.data.readers import PathLike
+from dpa2calc.training.exploration.options import MDCondition, conditions_of
+from dpa2calc.training.exploration.structures import StartFrames
 
-from .config import DistillConfig, MDCondition, conditions_of
+from .config import DistillConfig
 from .loop import Distillation
 from .result import DistillResult
-from .setup import StartFrames, Student
+from .setup import Student
 
 
 @own_modes()

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
-import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
-from ase import Atoms
 from ase.calculators.calculator import Calculator
 
-from dpa2calc.errors import ConfigError
-from dpa2calc.files.options import convert, parse_options, read_toml
-from dpa2calc.files.patterns import expanded
-from dpa2calc.files.typed import option_types, typed
+from dpa2calc.files.options import parse_options
+from dpa2calc.files.typed import option_types
 from dpa2calc.model.config import ModelConfig
 from dpa2calc.model.config.presets import preset
 from dpa2calc.training.config.model import with_changes
-from dpa2calc.training.config.run_file import check_keys, require_file
 from dpa2calc.training.config.sections import ModelSection
 from dpa2calc.training.config.train import TrainConfig
-from dpa2calc.training.data.dataset import Dataset
-from dpa2calc.training.data.readers import PathLike, iread_atoms
+from dpa2calc.training.data.readers import PathLike
+from dpa2calc.training.exploration.file import LoopFile, StartSection, any_calculator
+from dpa2calc.training.exploration.options import MDCondition
 
-from .config import DistillConfig, MDCondition, conditions_of
+from .config import DistillConfig
 
-Section = TypeVar("Section")
 SECTIONS = ("output", "data", "teacher", "start", "student", "train", "md", "test")
 
 
@@ -44,14 +38,6 @@ class TeacherSection:
     allow_unseen_elements: Annotated[bool, "label elements that the head never saw"] = False
     calculator: Annotated[str, "instead: an ASE calculator, such as ase.calculators.emt.EMT"] = ""
     arguments: Annotated[dict[str, object], "of that calculator"] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class StartSection:
-    """Structures to begin with: `[start]`."""
-
-    frames: Annotated[tuple[str, ...], "files; labels in them are not used"]
-    max_frames: Annotated[int, "at most this many, evenly spread over the files (0 = all)"] = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,53 +71,21 @@ def read_distill_file(
     Raises:
         ConfigError: the file is missing or no TOML, or a key or value is wrong; the key is named.
     """
-    path = Path(path)
-    require_file(path)
-    values: dict[str, object] = {**read_toml(path), **(changes or {})}
-    if output is not None:
-        values["output"] = output
     loop = option_types(DistillConfig)
-    check_keys(values, [*loop, *SECTIONS], "the distillation's files")
-    if "md" not in values:
-        raise ConfigError("there is no [[md]] section; give the dynamics of the application to explore with")
-    if "start" not in values:
-        raise ConfigError('there is no [start] section; give frames = ["FILE"] to begin with')
-    root = path.resolve().parent / convert(str, values.get("data", "."), "data")
-    conditions = values["md"] if isinstance(values["md"], list) else [values["md"]]
-    md = conditions_of([typed(dict, c, "md") for c in conditions])
-    return DistillFile(
-        config=parse_options(DistillConfig, {k: v for k, v in values.items() if k in loop}),
-        train=_section(TrainConfig, values, "train"),
-        md=tuple(dataclasses.replace(c, structures=tuple(str(root / f) for f in c.structures)) for c in md),
-        teacher=_section(TeacherSection, values, "teacher"),
-        start=_section(StartSection, values, "start"),
-        student=_section(StudentSection, values, "student"),
-        test=convert(tuple[str, ...], values.get("test", ()), "test"),
-        output=Path(convert(str, values["output"], "output")),
-        root=root,
+    file = LoopFile(
+        path, changes=changes, output=output, known=[*loop, *SECTIONS], what="the distillation's files"
     )
-
-
-def _section(cls: type[Section], values: Mapping[str, object], name: str) -> Section:
-    return parse_options(cls, typed(dict, values.get(name, {}), name), name)
-
-
-def _files(file: DistillFile, named: Iterable[str]) -> list[Path]:
-    return [found for path in named for found in expanded(path, file.root) or [file.root / path]]
-
-
-def load_start(file: DistillFile) -> list[Atoms]:
-    """The start frames, spread over the files where there are too many."""
-    frames = [atoms for path in _files(file, file.start.frames) for atoms in iread_atoms(path)]
-    n = file.start.max_frames
-    if 0 < n < len(frames):
-        frames = [frames[(2 * i + 1) * len(frames) // (2 * n)] for i in range(n)]
-    return frames
-
-
-def load_test(file: DistillFile) -> Dataset | None:
-    """The test set, if one is named."""
-    return Dataset.read(_files(file, file.test), name="test") if file.test else None
+    return DistillFile(
+        config=parse_options(DistillConfig, {k: v for k, v in file.values.items() if k in loop}),
+        train=file.section(TrainConfig, "train"),
+        md=file.conditions(),
+        teacher=file.section(TeacherSection, "teacher"),
+        start=file.start,
+        student=file.section(StudentSection, "student"),
+        test=file.names("test"),
+        output=file.output,
+        root=file.root,
+    )
 
 
 def build_student(file: DistillFile, elements: tuple[str, ...]) -> ModelConfig | Path:
@@ -145,24 +99,8 @@ def build_student(file: DistillFile, elements: tuple[str, ...]) -> ModelConfig |
 def build_teacher(section: TeacherSection) -> Calculator:
     """The teacher's ASE calculator; a ConfigError for an unknown class or wrong arguments."""
     if section.calculator:
-        return _any_calculator(section)
+        return any_calculator(section.calculator, section.arguments, "teacher")
     from dpa2calc.calculator import DPA2Calculator
 
     given = {name: value for name, value in vars(section).items() if value and name != "arguments"}
     return DPA2Calculator(**given)
-
-
-def _any_calculator(section: TeacherSection) -> Calculator:
-    module, _, name = section.calculator.rpartition(".")
-    try:
-        kind = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(
-            f"teacher.calculator = {section.calculator!r} cannot be imported ({error}); give module and "
-            "class, such as ase.calculators.emt.EMT"
-        ) from error
-    try:
-        made: Calculator = kind(**section.arguments)
-    except TypeError as error:
-        raise ConfigError(f"teacher.arguments do not fit {section.calculator}: {error}") from error
-    return made

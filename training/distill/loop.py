@@ -3,35 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
-from tqdm import tqdm
 
-from dpa2calc.errors import ConfigError, TrainingError
 from dpa2calc.files.figures import save_figure
 from dpa2calc.labels.errors import Errors
-from dpa2calc.model.compression import why_no_kernels, why_not_compressible
+from dpa2calc.model.compression import why_not_compressible
 from dpa2calc.model.potential import Potential
-from dpa2calc.store.checkpoint import load_checkpoint, save_checkpoint
+from dpa2calc.store.checkpoint import save_checkpoint
 from dpa2calc.training.config.train import TrainConfig
-from dpa2calc.training.data.dataset import Dataset, spread_frames
+from dpa2calc.training.data.dataset import Dataset
 from dpa2calc.training.data.readers import PathLike
-from dpa2calc.training.data.readers.frame_file import read_frames
 from dpa2calc.training.energy_bias import shift_energy_bias
 from dpa2calc.training.evaluate import evaluate
+from dpa2calc.training.exploration.frames import LabelledFrames
+from dpa2calc.training.exploration.loop import TEST_FRAMES, Rounds
+from dpa2calc.training.exploration.options import MDCondition
+from dpa2calc.training.exploration.sampling import Walk
+from dpa2calc.training.exploration.structures import StartFrames, perturbed
 from dpa2calc.training.fit.run import train_in
 from dpa2calc.training.runs.folder import remove_large_files, run_folder
 
-from .config import DistillConfig, MDCondition
-from .frames import LabelledFrames
+from .config import DistillConfig
+from .labels import label_start
 from .result import DistillResult
-from .sampling import Walk, explore
 from .selection import (
     HEADER,
     QUANTILES,
@@ -41,25 +40,11 @@ from .selection import (
     stop_reason,
     table_row,
 )
-from .setup import (
-    StartFrames,
-    Student,
-    check_test_elements,
-    condition_structures,
-    config_of,
-    later_training,
-    perturbed,
-    plan_trajectories,
-    start_structures,
-    student_model,
-)
+from .setup import Student, check_test_elements, config_of, student_model
 from .state import DistillState
 
-logger = logging.getLogger(__name__)
-TEST_FRAMES = 200  # of the test set are evaluated in each round; all of them at the end
 
-
-class Distillation:
+class Distillation(Rounds[TrainConfig, DistillConfig]):
     """One distillation in one folder.
 
     Files: `state.json` (options, phase, finished rounds), `labelled/` (start.extxyz, round-NN.extxyz),
@@ -67,6 +52,9 @@ class Distillation:
     `students/round-NN.safetensors`, `rounds.png`, and at the end `student.safetensors`, `result.json`.
     Each file appears whole; what exists is not made again.
     """
+
+    what = "a distillation"
+    models = "students"
 
     def __init__(
         self,
@@ -80,18 +68,9 @@ class Distillation:
         test: Dataset | None,
         progress: bool,
     ):
-        if train.time_limit:
-            raise ConfigError(
-                f"train.time_limit = {train.time_limit:g} is not allowed in a distillation; leave it out and "
-                "stop with Ctrl-C at any time, the same command resumes"
-            )
-        self.teacher, self.train_config, self.config = teacher, train, config
-        self.conditions, self.test, self.progress = conditions, test, progress
-        self.output, self.device = Path(output), train.used_device
-        self.start = start_structures(start_frames)
-        self.structures = [condition_structures(c, self.start) for c in conditions]
-        everything = [*self.start, *(a for pool in self.structures for a in pool)]
-        self.student = student_model(student, everything, teacher, config)
+        super().__init__(start_frames, conditions, train, config, output, test, progress)
+        self.teacher = teacher
+        self.student = student_model(student, self.everything, teacher, config)
         self.head = config_of(self.student).heads[0].name
         check_test_elements(test, self.student)
         self.state = DistillState(
@@ -119,7 +98,8 @@ class Distillation:
         self.rounds = self.state.rounds
         structures = perturbed(self.start, self.config)
         self.state.write("labelling", len(self.rounds))
-        self.labels.label_start(structures, self.teacher, self.config, progress=self.progress)
+        start = self.labels.files(0)[0]
+        label_start(start, structures, self.teacher, self.config, progress=self.progress)
         reason, why = stop_reason(self.rounds, self.config)
         while not reason:
             self._round(len(self.rounds) + 1)
@@ -127,15 +107,15 @@ class Distillation:
             left = self.config.max_rounds - len(self.rounds)
             if not reason:
                 minutes = left * self.rounds[-1].seconds / 60
-                self._say(f"at most {left} more rounds, {minutes:.0f} minutes at this pace")
-        self._say(f"stopped: {reason}: {why}")
+                self.say(f"at most {left} more rounds, {minutes:.0f} minutes at this pace")
+        self.say(f"stopped: {reason}: {why}")
         return self._finish(reason, why)
 
     def _round(self, number: int) -> None:
         started = time.monotonic()
         data = self.labels.dataset(number - 1)
         self.state.write("training", number)
-        before = self._load(f"round-{number - 1:02d}") if number > 1 else None
+        before = self.load(f"round-{number - 1:02d}") if number > 1 else None
         potential = self._trained(f"round-{number:02d}", before, data)
         self.state.write("exploring", number)
         walks = self._explore(number, potential)
@@ -144,32 +124,22 @@ class Distillation:
         record = dataclasses.replace(record, seconds=time.monotonic() - started)
         self.rounds.append(record)
         self.state.write("round done", number)
-        self._say(f"{HEADER}\n{table_row(record)}")
+        self.say(f"{HEADER}\n{table_row(record)}")
         drawn = self._result("", "", self.output, [])
         save_figure(self.output / "rounds.png", drawn.plot, panels=3, size=(13, 3.8))
 
-    def _say(self, text: str) -> None:
-        """Between the progress bars on stderr; to the log where there are none."""
-        if self.progress:
-            tqdm.write(text, file=sys.stderr)
-        else:
-            logger.info(text)
-
     # --- training -------------------------------------------------------------------------------
-
-    def _load(self, name: str) -> Potential:
-        return load_checkpoint(self.output / "students" / f"{name}.safetensors")
 
     def _trained(self, name: str, before: Potential | None, data: Dataset, *, steps: int = 0) -> Potential:
         """The student of this name, trained now unless that was done before."""
-        path = self.output / "students" / f"{name}.safetensors"
+        path = self.model_path(name)
         if not path.exists():
             folder, options = self.output / "train" / name, self.train_config
             result = train_in(
                 folder,
                 self.student if before is None else before,
                 {self.head: data},
-                options if before is None else later_training(options, self.config, steps=steps),
+                options if before is None else self.later_training(steps=steps),
                 progress=self.progress,
                 adapt=lambda fresh: shift_energy_bias(fresh, data),
             )
@@ -177,42 +147,24 @@ class Distillation:
                 result.potential.to("cpu"), path, extra_info={"distilled": self.state.provenance()}
             )
             remove_large_files(folder)
-        return self._load(name).to(self.device)
+        return self.load(name).to(self.device)
 
     # --- exploration ----------------------------------------------------------------------------
 
     def _explore(self, number: int, potential: Potential) -> list[Walk]:
-        from dpa2calc.calculator import DPA2Calculator
-
-        plan = plan_trajectories(number, self.conditions, self.structures, self.config)
-        drivers = {"teacher": self.teacher}
+        drivers: dict[str, Calculator] = {"teacher": self.teacher}
         if "student" in self.config.drivers:
-            device = self.device
-            plain = why_no_kernels(device) or why_not_compressible(potential)
-            drivers["student"] = DPA2Calculator(potential, device=device, compress=None if plain else True)
-        folder = self._explored(number)
-        walks = explore(plan, folder, drivers=drivers, config=self.config, progress=self.progress)
-        for walk in walks:
-            if walk.cut:
-                self._say(f"{walk.label}: cut at {walk.cut}")
-        return walks
-
-    def _explored(self, number: int) -> Path:
-        return self.output / "explore" / f"round-{number:02d}"
+            drivers["student"] = self.moving(potential)
+        return self.explore(number, drivers, self.teacher)
 
     def _sampled(self, number: int, trajectories: int) -> list[Atoms]:
-        files = (self._explored(number) / f"{n:03d}.extxyz" for n in range(1, trajectories + 1))
-        return [atoms for path in files for atoms in read_frames(path)]
+        return [atoms for walk in self.trajectories(number, trajectories) for atoms in walk]
 
     def _compare(self, number: int, potential: Potential, walks: list[Walk], trained_on: int) -> DistillRound:
         """Deviations on the sampled frames; those to learn from go to `labelled/`."""
         frames = self._sampled(number, len(walks))
         if not frames:
-            notes = "\n".join(f"{w.label}: {w.cut}" for w in walks[:5])
-            raise TrainingError(
-                f"no trajectory of round {number} reached its first sample; give a smaller timestep or "
-                f"sample_interval, or explore with the teacher:\n{notes}"
-            )
+            self.nothing_sampled(number, walks, "explore with the teacher")
         data = Dataset.from_atoms(frames, name=f"round {number}")
         config = self.config
         errors, deviations = force_deviations(data, potential, device=self.device)
@@ -232,15 +184,9 @@ class Distillation:
             over=int(over.sum()),
             exploded=int((deviations > config.upper_bound).sum()),
             added=len(chosen),
-            test=self._test_errors(potential, TEST_FRAMES),
+            test=self.test_errors(potential, TEST_FRAMES),
             notes=tuple(f"{w.label}: {w.cut}" for w in walks if w.cut),
         )
-
-    def _test_errors(self, potential: Potential, most: int | None = None) -> Errors | None:
-        if self.test is None:
-            return None
-        sample = self.test.subset(spread_frames(self.test, most or len(self.test)))
-        return evaluate(potential, sample, device=self.device).errors
 
     # --- the end --------------------------------------------------------------------------------
 
@@ -252,11 +198,11 @@ class Distillation:
         if self.config.final_steps:
             name, files = f"final-{number:02d}", self.labels.files(number)
             self.state.write("last training", number)
-            data, before = self.labels.dataset(number), self._load(f"round-{number:02d}")
+            data, before = self.labels.dataset(number), self.load(f"round-{number:02d}")
             potential = self._trained(name, before, data, steps=self.config.final_steps)
             final = self._final_errors(number, potential)
-        potential = self._load(name).to(self.device)
-        test = self._test_errors(potential)
+        potential = self.load(name).to(self.device)
+        test = self.test_errors(potential)
         student = self._save_student(potential.to("cpu"), final, test)
         result = self._result(reason, why, student, files, final, test)
         result.save(self.output / "result.json")

@@ -1,43 +1,36 @@
-"""The record of a distillation on disk: what it is made of, its phase, and its finished rounds."""
+"""What a distillation is known by on disk, and what it says of the student's origin."""
 
 from __future__ import annotations
 
-import json
-import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
-from dpa2calc.errors import ConfigError, DataError
-from dpa2calc.files.atomic import write_json
-from dpa2calc.files.identity import calculator_identity, differences, structures_identity
-from dpa2calc.files.results import from_plain, versions
+from dpa2calc.files.identity import calculator_identity, structures_identity
+from dpa2calc.files.results import versions
 from dpa2calc.labels.errors import Errors
 from dpa2calc.model.config import ModelConfig, to_dict
 from dpa2calc.model.potential import Potential
 from dpa2calc.training.config.train import TrainConfig
 from dpa2calc.training.data.dataset import Dataset
-from dpa2calc.training.data.readers.frame_file import read_json
+from dpa2calc.training.exploration.options import MDCondition
+from dpa2calc.training.exploration.state import JSON, RoundsState, plain
+from dpa2calc.training.exploration.structures import structures_digest
 from dpa2calc.training.runs.identity import data_identity, model_part, start_part
 
-from .config import DistillConfig, MDCondition
+from .config import DistillConfig
 from .selection import DistillRound
-from .setup import config_of, structures_digest, teacher_card
-
-logger = logging.getLogger(__name__)
-JSON = dict[str, Any]  # a table of a JSON file
-STATE_VERSION = 2  # 1 has cards of teacher and student, but no hashes of their weights
+from .setup import config_of, teacher_card
 
 
-class DistillState:
-    """`state.json` of one folder: written whole after each phase.
+class DistillState(RoundsState[DistillRound]):
+    """Teacher (by the hash of its weights), student and start frames decide what a folder belongs to."""
 
-    Another teacher (by the hash of its weights), student or other start frames are refused; other options
-    are allowed, and said, so that a run can resume with more rounds or a tighter threshold.
-    """
+    what: ClassVar[str] = "a distillation"
+    record = DistillRound
 
     def __init__(
         self,
@@ -51,7 +44,7 @@ class DistillState:
         train: TrainConfig,
         test: Dataset | None,
     ):
-        self.path = folder / "state.json"
+        super().__init__(folder)
         model = config_of(student)
         self.identity = {
             "teacher": teacher_card(teacher),
@@ -74,82 +67,6 @@ class DistillState:
             "train": to_dict(train),
             "test frames": None if test is None else data_identity(test),
         }
-        self.rounds: list[DistillRound] = []
-
-    def load(self) -> None:
-        """Take the finished rounds of an earlier call, if there was one.
-
-        Raises:
-            ConfigError: it was of another teacher, student or other start frames. DataError: it is damaged.
-        """
-        if not self.path.exists():
-            return
-        stored = read_json(self.path)
-        version = stored.get("version") if isinstance(stored, dict) else None
-        if version not in (1, STATE_VERSION):
-            raise ConfigError(
-                f"{self.path} has version {version!r}, this package reads 1 and {STATE_VERSION}; choose "
-                "another output"
-            )
-        try:
-            other, changes = self._other(stored), self._changes(stored["options"])
-            rounds = [from_plain(DistillRound, r) for r in stored["rounds"]]
-            if [r.number for r in rounds] != list(range(1, len(rounds) + 1)):
-                raise ValueError("its rounds do not follow each other")
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(
-                f"{self.path} is damaged ({error!r}); put back a copy of it, or choose another output"
-            ) from error
-        if other:
-            raise ConfigError(f"{self.path.parent} holds a distillation with another {other}")
-        if version == 1:
-            logger.warning(
-                "%s was written by an earlier version, which kept no hash of weights: whether those of the "
-                "teacher are the same cannot be checked",
-                self.path,
-            )
-        for change in changes:
-            logger.warning("resuming with other options than before %s", change)
-        self.rounds = rounds
-        logger.info("resuming after round %d of %s", len(rounds), self.path.parent)
-
-    def _other(self, stored: JSON) -> str:
-        """Which of teacher, student and start frames is another one, and how; "" where none is."""
-        for name, card in plain(self.identity).items():
-            old = stored["identity"][name]
-            found = ["its card"] if old != card else []
-            if stored["version"] > 1:
-                found = differences({name: stored["content"][name]}, {name: self.content[name]})
-            if found:
-                details = _difference(old, card) or ": " + "; ".join(found[:6])
-                return f"{name.removesuffix('s')}; choose another output{details}"
-        return ""
-
-    def _changes(self, stored: JSON) -> list[str]:
-        """Options that are not those of the earlier call."""
-        found = []
-        for name, values in plain(self.options).items():
-            old = stored[name] if name in stored else values
-            if name == "train":  # options that are younger than the state had their defaults then
-                old = {**plain(to_dict(TrainConfig())), **old, "device": values["device"]}
-            if old != values:
-                found.append(f"({name}){_difference(old, values)}")
-        return found
-
-    def write(self, phase: str, number: int) -> None:
-        """Keep the finished rounds, and say what is being done."""
-        write_json(
-            self.path,
-            {
-                "version": STATE_VERSION,
-                "phase": phase,
-                "round": number,
-                "identity": self.identity,
-                "content": self.content,
-                "options": self.options,
-                "rounds": to_dict(self.rounds),
-            },
-        )
 
     def provenance(self) -> JSON:
         """What the student's checkpoint says of its origin."""
@@ -177,16 +94,3 @@ class DistillState:
                 "versions": provenance["versions"],
             },
         }
-
-
-def plain(values: JSON) -> JSON:
-    """As JSON gives it back: tuples as lists, and nothing that JSON does not know."""
-    return dict(json.loads(json.dumps(values, default=str)))
-
-
-def _difference(old: object, new: object) -> str:
-    """The entries that differ, for a message."""
-    if not (isinstance(old, dict) and isinstance(new, dict)):
-        return ""
-    keys = [k for k in {**old, **new} if old.get(k) != new.get(k)]
-    return ": " + ", ".join(f"{k} {old.get(k)!r} -> {new.get(k)!r}" for k in keys[:4]) if keys else ""

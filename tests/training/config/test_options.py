@@ -16,8 +16,9 @@ from dpa2calc.files.options import option_types
 from dpa2calc.training.config.run_file import read_run_file
 from dpa2calc.training.config.train import FinetuneConfig, TrainConfig
 from dpa2calc.training.data.sets import TrainingData, TrainingSet
-from dpa2calc.training.distill.config import DistillConfig, MDCondition, conditions_of
+from dpa2calc.training.distill.config import DistillConfig
 from dpa2calc.training.distill.file import read_distill_file
+from dpa2calc.training.exploration.options import MDCondition, conditions_of
 from dpa2calc.training.fit.run import train
 from dpa2calc.training.learning_curve import learning_curve
 

@@ -10,13 +10,8 @@ from dpa2calc import DPA2Calculator
 from dpa2calc.cli.main import main
 from dpa2calc.errors import ConfigError
 from dpa2calc.training.config.train import TrainConfig
-from dpa2calc.training.distill.file import (
-    build_student,
-    build_teacher,
-    load_start,
-    load_test,
-    read_distill_file,
-)
+from dpa2calc.training.distill.file import build_student, build_teacher, read_distill_file
+from dpa2calc.training.exploration.file import load_set, load_start
 
 FILE = """
 output = "{folder}/run"
@@ -72,9 +67,9 @@ def test_a_file_says_it_all(folder):
     assert [c.ensemble for c in file.md] == ["nvt", "npt"] and file.md[0].temperature == (500.0,)
     assert list(file.md[1].points()) == [(300, 0), (300, 1), (400, 0), (400, 1)]
     assert file.md[1].structures == (str(folder / "gold.extxyz"),)
-    start = load_start(file)  # two of six, evenly spread
+    start = load_start(file.start, file.root)  # two of six, evenly spread
     assert [round(a.cell[0, 0], 2) for a in start] == [3.55, 3.7]
-    assert load_test(file) is None
+    assert load_set(file.test, file.root, "test") is None
     assert build_teacher(file.teacher).parameters["asap_cutoff"] is True
     student = build_student(file, ("Cu", "Au"))
     assert student.descriptor.neuron == (4, 8) and student.descriptor.attn_layer == 0

@@ -12,13 +12,12 @@ from dpa2calc.training.distill.config import DistillConfig
 from dpa2calc.training.distill.selection import (
     DistillRound,
     choose_frames,
-    farthest_points,
     force_deviations,
-    mean_descriptors,
     stop_reason,
 )
 from dpa2calc.training.energy_bias import shift_energy_bias
 from dpa2calc.training.evaluate import evaluate
+from dpa2calc.training.exploration.diversity import farthest_points, mean_descriptors
 from dpa2calc.training.fit.setup import new_potential
 
 

@@ -60,20 +60,15 @@ def run(args: argparse.Namespace) -> int:
     from dpa2calc.files.atomic import check_writable
     from dpa2calc.files.options import given_options
     from dpa2calc.training.distill.config import DistillConfig
-    from dpa2calc.training.distill.file import (
-        build_student,
-        build_teacher,
-        load_start,
-        load_test,
-        read_distill_file,
-    )
+    from dpa2calc.training.distill.file import build_student, build_teacher, read_distill_file
+    from dpa2calc.training.exploration.file import load_set, load_start
 
     file = read_distill_file(args.config, changes=given_options(args, DistillConfig), output=args.output)
     check_writable(file.output, folder=True)
-    start = load_start(file)
+    start = load_start(file.start, file.root)
     # with torch, from here on
     from dpa2calc.training.distill.distill import distill
-    from dpa2calc.training.distill.setup import all_elements
+    from dpa2calc.training.exploration.structures import all_elements
 
     set_threads(args)
     result = distill(
@@ -84,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         output=file.output,
         train=file.train,
         config=file.config,
-        test=load_test(file),
+        test=load_set(file.test, file.root, "test"),
         progress=not args.no_progress,
     )
     print(result.summary())

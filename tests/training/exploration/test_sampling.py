@@ -16,10 +16,11 @@ from ase.calculators.emt import EMT
 
 from dpa2calc import DPA2Calculator
 from dpa2calc.errors import ConfigError, DataError
-from dpa2calc.training.distill import sampling
-from dpa2calc.training.distill.config import DistillConfig, MDCondition
-from dpa2calc.training.distill.sampling import Trajectory, run_trajectory
-from dpa2calc.training.distill.setup import plan_trajectories
+from dpa2calc.training.distill.config import DistillConfig
+from dpa2calc.training.exploration import sampling
+from dpa2calc.training.exploration.options import MDCondition
+from dpa2calc.training.exploration.sampling import Trajectory, run_trajectory
+from dpa2calc.training.exploration.structures import plan_trajectories
 
 CONFIG = DistillConfig(force_limit=20.0)
 

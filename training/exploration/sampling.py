@@ -24,7 +24,7 @@ from dpa2calc.training.data.checks.report import overlap
 from dpa2calc.training.data.frame import frame_from_atoms
 from dpa2calc.training.data.readers.frame_file import FrameFile, labelled
 
-from .config import DistillConfig, Driver, MDCondition
+from .options import LoopOptions, MDCondition
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -40,7 +40,7 @@ class Trajectory:
 
     number: int
     round: int
-    driver: Driver
+    driver: str
     condition: MDCondition
     temperature: float
     pressure: float
@@ -62,7 +62,7 @@ class Trajectory:
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()[:16]
 
-    def md(self, limits: DistillConfig) -> MDConfig:
+    def md(self, limits: LoopOptions) -> MDConfig:
         """The molecular dynamics of it: each sample is also a point to resume from."""
         c = self.condition
         n_dof = max(3 * len(self.start) - 3, 1)
@@ -105,13 +105,14 @@ def explore(
     folder: Path,
     *,
     drivers: Mapping[str, Calculator],
-    config: DistillConfig,
+    teacher: Calculator,
+    config: LoopOptions,
     progress: bool,
 ) -> list[Walk]:
     """Run all trajectories of a round, each into its own file of `folder`.
 
     Args:
-        drivers: calculators by name; "teacher" labels, whoever moves the atoms.
+        drivers: calculators by name, that move the atoms. teacher: labels the samples, whoever moves them.
     """
     total = sum(t.condition.steps for t in plan)
     with progress_bar(total=total, desc="exploring", unit="step", shown=progress) as bar:
@@ -119,7 +120,7 @@ def explore(
             run_trajectory(
                 trajectory,
                 path=folder / f"{trajectory.number:03d}.extxyz",
-                teacher=drivers["teacher"],
+                teacher=teacher,
                 driver=drivers[trajectory.driver],
                 config=config,
                 bar=bar,
@@ -134,7 +135,7 @@ def run_trajectory(
     path: Path,
     teacher: Calculator,
     driver: Calculator,
-    config: DistillConfig,
+    config: LoopOptions,
     bar: tqdm[object] | None = None,
 ) -> Walk:
     """Run a trajectory and keep its sampled frames, with the teacher's labels, in `path` (extxyz).
@@ -143,7 +144,7 @@ def run_trajectory(
     A trajectory that explodes ends there: the offending frame and what follows are not kept.
 
     Args:
-        driver: the calculator that moves the atoms: `teacher` itself, or the student.
+        driver: the calculator that moves the atoms: `teacher` itself, or another.
 
     Raises:
         ConfigError: the trajectory was begun with another calculator.
@@ -173,7 +174,7 @@ class _Sampler:
         trajectory: Trajectory,
         file: FrameFile,
         teacher: Calculator,
-        config: DistillConfig,
+        config: LoopOptions,
         bar: tqdm[object] | None,
     ):
         self.trajectory, self.file, self.teacher = trajectory, file, teacher
@@ -182,6 +183,7 @@ class _Sampler:
     def run(self, driver: Calculator, restart: Path) -> tuple[int, str]:
         """The steps done, and why the trajectory was cut ("" if it was not)."""
         atoms = bare(self.trajectory.start)
+        forget(driver)  # what it did before must not show in the last bits
         atoms.calc = driver
         try:
             md = Simulation(
@@ -229,11 +231,11 @@ class _Sampler:
             raise DataError(f"{label}: forces on the start structure are not finite")
 
     def _sample(self, atoms: Atoms, step: int) -> str | None:
-        """Label and keep this frame; the reason if the teacher refuses it."""
+        """Label and keep this frame; the reason if it cannot be labelled or is unsound."""
         t = self.trajectory
         info = {
             "group": f"{t.driver} {t.condition.ensemble} {t.temperature:g} K {t.pressure:g} GPa",
-            "distill_round": t.round,
+            self.config.round_key: t.round,
             "trajectory": t.number,
             "step": step,
         }
@@ -242,8 +244,8 @@ class _Sampler:
         try:
             frame = label(atoms, self.teacher, **info)
             reason = unsound(frame, self.config)
-        except Exception as error:  # the teacher may raise anything on a frame of the student's
-            return f"the teacher fails: {error}"
+        except Exception as error:  # a calculator may raise anything on another's frame
+            return f"labelling fails: {error}"
         if reason:
             return reason
         self.file.append(frame, trajectory=t.fingerprint(), step=step)
@@ -256,14 +258,14 @@ def fresh_label(atoms: Atoms, teacher: Calculator, **info: object) -> Atoms:
     return labelled(atoms, teacher, **info)
 
 
-def unsound(frame: Atoms, config: DistillConfig) -> str:
+def unsound(frame: Atoms, config: LoopOptions) -> str:
     """Why a labelled frame must not be trained on, or ""."""
     forces = frame.get_forces()
     if not (np.isfinite(frame.get_potential_energy()) and np.isfinite(forces).all()):
-        return "the teacher's energy or forces are not finite"
+        return "its energy or forces are not finite"
     largest = float(np.linalg.norm(forces, axis=1).max())
     if largest > config.force_limit:
-        return f"the teacher's force of {largest:.3g} eV/Å is over force_limit = {config.force_limit:g}"
+        return f"its force of {largest:.3g} eV/Å is over force_limit = {config.force_limit:g}"
     return too_close(frame)
 
 

@@ -8,8 +8,8 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.data import covalent_radii
 
-from dpa2calc.training.distill import close_contacts
-from dpa2calc.training.distill.close_contacts import CLOSEST, WIDEST, close_contact
+from dpa2calc.training.exploration import close_contacts
+from dpa2calc.training.exploration.close_contacts import CLOSEST, WIDEST, close_contact
 
 
 @pytest.fixture

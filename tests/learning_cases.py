@@ -1,0 +1,72 @@
+"""Active learning of EMT copper by a model of some hundred parameters."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase.build import bulk
+from ase.calculators.emt import EMT
+
+from dpa2calc.model.config import DPA1Config, FittingConfig, HeadConfig, ModelConfig
+from dpa2calc.training import FinetuneConfig, LearnResult, active_learning
+from dpa2calc.training.fit.setup import new_potential
+
+TRAIN = FinetuneConfig(
+    steps=150,
+    batch_atoms=32,
+    learning_rate=1e-2,
+    learning_rate_stop=5e-4,
+    ema_decay=0.95,
+    log_every=50,
+    start_head="fresh",
+)
+MD = {"temperature": (300, 900), "timestep": 4, "steps": 60, "sample_interval": 10, "trajectories": 1}
+
+
+class Counted(EMT):
+    """EMT that remembers what it was asked."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = []
+
+    def calculate(self, atoms=None, *args, **kwargs):
+        super().calculate(atoms, *args, **kwargs)
+        self.asked.append(np.round(atoms.positions, 6).tobytes())
+
+
+def make_model():
+    """Of random weights."""
+    descriptor = DPA1Config(
+        attn_layer=0, cutoff=4.5, cutoff_smooth=2.0, nsel=40, neuron=(4, 8), axis_neuron=4, tebd_dim=2
+    )
+    head = HeadConfig(name="base", fitting=FittingConfig(neuron=(16, 16)))
+    return new_potential(ModelConfig(type_map=("Cu",), descriptor=descriptor, heads=(head,)), seed=1)
+
+
+def copper():
+    return bulk("Cu", cubic=True, a=3.61)
+
+
+def learn(folder, label=None, **changes) -> LearnResult:
+    options = {
+        "start": copper(),
+        "md": MD,
+        "train": TRAIN,
+        "perturbed": 3,
+        "displacement": 0.1,
+        "budget": 14,
+        "frames_per_round": 4,
+        "max_rounds": 3,
+        "threshold": 0.2,
+        "progress": False,
+        **changes,
+    }
+    return active_learning(make_model(), label=label or Counted(), output=folder, **options)
+
+
+SMALL = {
+    "train": TRAIN.replace(steps=8, checkpoint_every=3),
+    "budget": 8,
+    "frames_per_round": 2,
+    "max_rounds": 2,
+}

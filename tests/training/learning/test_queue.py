@@ -1,0 +1,138 @@
+"""Labels made elsewhere: inputs of other programs, and results in any order of atoms."""
+
+from __future__ import annotations
+
+import shutil
+
+import ase.io
+import numpy as np
+import pytest
+from ase.build import bulk, molecule
+from ase.calculators.calculator import PropertyNotImplementedError
+from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
+from learning_cases import SMALL, learn
+
+from dpa2calc.errors import ConfigError, DataError
+from dpa2calc.training import LabelQueue
+from dpa2calc.training.data.readers.frame_file import labelled
+from dpa2calc.training.learning.labels import LabelStore, Waiting
+
+pytestmark = pytest.mark.filterwarnings("ignore:atom .* is far from what head")
+
+
+def calculate(queue):
+    """What a user does: a result beside each frame that has none."""
+    todo = [p.parent for p in queue.glob("*/frame.extxyz") if not (p.parent / "result.extxyz").exists()]
+    for place in todo:
+        atoms = labelled(ase.io.read(place / "frame.extxyz"), EMT())
+        ase.io.write(place / "result.extxyz", atoms)
+    return len(todo)
+
+
+def test_a_run_waits_for_its_labels_and_ends_as_with_a_calculator(tmp_path):
+    queue, folder = tmp_path / "queue", tmp_path / "run"
+    counts = []
+    for _ in range(6):
+        result = learn(folder, str(queue), **SMALL)
+        if result.reason != "waiting":
+            break
+        assert f"frames wait for labels in {queue}" in result.why and "model:" not in result.summary()
+        counts.append(calculate(queue))
+    assert counts == [4, 2, 2] and result.reason == "budget" and result.spent == 8
+    direct = learn(tmp_path / "direct", EMT(), **SMALL)
+    for mine, other in zip(result.rounds, direct.rounds):
+        assert mine.errors.force_rmse == pytest.approx(other.errors.force_rmse, rel=1e-3)
+    shutil.rmtree(queue)  # labels are kept in the run's folder
+    assert learn(folder, str(queue), **SMALL).rounds == result.rounds
+
+
+def store(folder, queue):
+    return LabelStore(folder / "labels", queue)
+
+
+def frames():
+    found = [bulk("NaCl", "rocksalt", a=5.6, cubic=True) for _ in range(2)]
+    for k, atoms in enumerate(found):
+        atoms.rattle(0.05, seed=k)
+    return found
+
+
+def test_vasp_sorts_atoms_and_results_are_put_back(tmp_path):
+    (tmp_path / "settings").mkdir()
+    (tmp_path / "settings/INCAR").write_text("ENCUT = 500\n")
+    queue = LabelQueue(tmp_path / "queue", "vasp", template=tmp_path / "settings")
+    wanted = frames()
+    with pytest.raises(Waiting, match="2 of 2 frames wait for labels"):
+        store(tmp_path, queue).label(wanted, progress=False)
+    for place in (tmp_path / "queue").iterdir():
+        assert (place / "INCAR").read_text() == "ENCUT = 500\n"
+        made = ase.io.read(place / "POSCAR")
+        assert str(made.symbols) == "Cl4Na4"
+        forces = np.arange(24.0).reshape(8, 3) + made.positions  # of the order of the POSCAR
+        made.calc = SinglePointCalculator(made, energy=-3.0, forces=forces)
+        ase.io.write(place / "result.extxyz", made)
+    got = store(tmp_path, queue).label(wanted, progress=False)
+    for atoms, frame in zip(wanted, got):
+        np.testing.assert_allclose(frame.positions, atoms.positions, atol=1e-7)
+        order = np.argsort(atoms.symbols, kind="stable")
+        expected = np.arange(24.0).reshape(8, 3) + atoms.positions[order]
+        np.testing.assert_allclose(frame.get_forces()[order], expected, atol=1e-6)
+        with pytest.raises(PropertyNotImplementedError):
+            frame.get_stress()
+
+
+def test_inputs_of_espresso_and_cp2k(tmp_path):
+    (atoms, *_) = frames()
+    pseudos = {"Na": "Na.upf", "Cl": "Cl.upf"}
+    options = {"pseudopotentials": pseudos, "input_data": {"ecutwfc": 40}, "kpts": (2, 2, 2)}
+    with pytest.raises(Waiting):
+        store(tmp_path, LabelQueue(tmp_path / "qe", "espresso", options=options)).label(
+            [atoms], progress=False
+        )
+    (path,) = (tmp_path / "qe").glob("*/espresso.pwi")
+    text = path.read_text()
+    assert "ecutwfc" in text and "tprnfor          = .true." in text
+    np.testing.assert_allclose(ase.io.read(path).positions, atoms.positions, atol=1e-6)
+
+    (tmp_path / "cp2k").mkdir()
+    (tmp_path / "cp2k/cp2k.inp").write_text(
+        "&FORCE_EVAL\n METHOD QS\n &SUBSYS\n  &KIND Na\n   BASIS_SET DZVP\n  &END KIND\n &END SUBSYS\n"
+        "&END FORCE_EVAL\n"
+    )
+    queue = LabelQueue(tmp_path / "c", "cp2k", template=tmp_path / "cp2k")
+    with pytest.raises(Waiting):
+        store(tmp_path, queue).label([atoms], progress=False)
+    (path,) = (tmp_path / "c").glob("*/cp2k.inp")
+    lines = [line.split() for line in path.read_text().splitlines()]
+    rows = [line[1:] for line in lines if line[0] in ("Na", "Cl")]
+    np.testing.assert_allclose(np.array(rows, dtype=float), atoms.positions, atol=1e-9)
+    assert ["PERIODIC", "XYZ"] in lines and ["BASIS_SET", "DZVP"] in lines
+
+
+def test_results_of_another_structure_and_unfinished_ones(tmp_path):
+    queue, (atoms, other) = LabelQueue(tmp_path / "q"), frames()
+    labels = store(tmp_path, queue)
+    with pytest.raises(Waiting):
+        labels.label([atoms], progress=False)
+    (place,) = (tmp_path / "q").iterdir()
+    (place / "job.out").write_text("iteration 1\n")
+    with pytest.raises(Waiting, match=r"job.out has no energy and forces yet"):
+        labels.label([atoms], progress=False)
+    other.calc = SinglePointCalculator(other, energy=0.0, forces=np.zeros((8, 3)))
+    ase.io.write(place / "result.extxyz", other)
+    with pytest.raises(DataError, match=r"is of another structure .* without relaxing it"):
+        labels.label([atoms], progress=False)
+    (place / "skip").touch()
+    assert labels.label([atoms], progress=False) == [] and labels.spent == 0
+
+
+def test_wrong_queues_are_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"program = 'gauss' is not allowed; allowed: extxyz, vasp"):
+        LabelQueue(tmp_path, "gauss")
+    with pytest.raises(ConfigError, match="is no folder; name the folder of the settings"):
+        LabelQueue(tmp_path, template=tmp_path / "none")
+    with pytest.raises(ConfigError, match="needs a template with a file"):
+        LabelQueue(tmp_path, "cp2k")
+    with pytest.raises(ConfigError, match="needs a cell, but OH2 has none"):
+        store(tmp_path, LabelQueue(tmp_path / "q", "vasp")).label([molecule("H2O")], progress=False)

@@ -1,0 +1,144 @@
+"""The bones of work in rounds in one folder: what a distillation and active learning do alike."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar, Generic, NoReturn, TypeVar
+
+from ase import Atoms
+from ase.calculators.calculator import Calculator
+from tqdm import tqdm
+
+from dpa2calc.errors import ConfigError, TrainingError
+from dpa2calc.labels.errors import Errors
+from dpa2calc.model.compression import why_no_kernels, why_not_compressible
+from dpa2calc.model.potential import Potential
+from dpa2calc.store.checkpoint import load_checkpoint
+from dpa2calc.training.config.train import TrainConfig
+from dpa2calc.training.data.dataset import Dataset, spread_frames
+from dpa2calc.training.data.readers import PathLike
+from dpa2calc.training.data.readers.frame_file import read_frames
+from dpa2calc.training.evaluate import evaluate
+
+from .options import LoopOptions, MDCondition
+from .sampling import Walk, explore
+from .structures import StartFrames, condition_structures, plan_trajectories, start_structures
+
+logger = logging.getLogger(__name__)
+TEST_FRAMES = 200  # of the test set are evaluated in each round; all of them at the end
+Train = TypeVar("Train", bound=TrainConfig)
+Loop = TypeVar("Loop", bound=LoopOptions)
+
+
+class Rounds(Generic[Train, Loop]):
+    """A folder with `explore/round-NN/` (a file a trajectory) and a model for each round.
+
+    Each file appears whole; what exists is not made again.
+    """
+
+    what: ClassVar[str]
+    models: ClassVar[str]
+    """The folder of the rounds' models."""
+
+    def __init__(
+        self,
+        start_frames: StartFrames,
+        conditions: tuple[MDCondition, ...],
+        train: Train,
+        config: Loop,
+        output: PathLike,
+        test: Dataset | None,
+        progress: bool,
+    ):
+        if train.time_limit:
+            raise ConfigError(
+                f"train.time_limit = {train.time_limit:g} is not allowed in {self.what}; leave it out and "
+                "stop with Ctrl-C at any time, the same command resumes"
+            )
+        self.train_config, self.config, self.conditions = train, config, conditions
+        self.test, self.progress = test, progress
+        self.output, self.device = Path(output), train.used_device
+        self.start = start_structures(start_frames)
+        self.structures = [condition_structures(c, self.start) for c in conditions]
+
+    @property
+    def everything(self) -> list[Atoms]:
+        """The start frames and the structures that the conditions name."""
+        return [*self.start, *(a for pool in self.structures for a in pool)]
+
+    def say(self, text: str) -> None:
+        """Between the progress bars on stderr; to the log where there are none."""
+        if self.progress:
+            tqdm.write(text, file=sys.stderr)
+        else:
+            logger.info(text)
+
+    def model_path(self, name: str) -> Path:
+        """The model of a round."""
+        return self.output / self.models / f"{name}.safetensors"
+
+    def load(self, name: str) -> Potential:
+        """The model of a round."""
+        return load_checkpoint(self.model_path(name))
+
+    def moving(self, potential: Potential) -> Calculator:
+        """A trained model as a calculator for dynamics, from tables where it has them."""
+        from dpa2calc.calculator import DPA2Calculator
+
+        plain = why_no_kernels(self.device) or why_not_compressible(potential)
+        return DPA2Calculator(potential, device=self.device, compress=None if plain else True)
+
+    def explore(self, number: int, drivers: Mapping[str, Calculator], teacher: Calculator) -> list[Walk]:
+        """Run the trajectories of a round; see `sampling.explore`."""
+        plan = plan_trajectories(number, self.conditions, self.structures, self.config)
+        walks = explore(
+            plan,
+            self._explored(number),
+            drivers=drivers,
+            teacher=teacher,
+            config=self.config,
+            progress=self.progress,
+        )
+        for walk in walks:
+            if walk.cut:
+                self.say(f"{walk.label}: cut at {walk.cut}")
+        return walks
+
+    def _explored(self, number: int) -> Path:
+        return self.output / "explore" / f"round-{number:02d}"
+
+    def trajectories(self, number: int, n: int) -> list[list[Atoms]]:
+        """The sampled frames of the first n trajectories of a round."""
+        return [read_frames(self._explored(number) / f"{k:03d}.extxyz") for k in range(1, n + 1)]
+
+    def nothing_sampled(self, number: int, walks: Sequence[Walk], other: str) -> NoReturn:
+        """The error of a round without a frame; `other` is a further way out."""
+        notes = "\n".join(f"{w.label}: {w.cut}" for w in walks[:5])
+        raise TrainingError(
+            f"no trajectory of round {number} reached its first sample; give a smaller timestep or "
+            f"sample_interval, or {other}:\n{notes}"
+        )
+
+    def test_errors(self, potential: Potential, most: int | None = None) -> Errors | None:
+        """On the caller's test set, or on a part of it."""
+        if self.test is None:
+            return None
+        sample = self.test.subset(spread_frames(self.test, most or len(self.test)))
+        return evaluate(potential, sample, device=self.device).errors
+
+    def later_training(self, *, steps: int = 0) -> Train:
+        """Training options of a round after the first, or of the last training when `steps` is given."""
+        train, config = self.train_config, self.config
+        rate = config.later_learning_rate or train.learning_rate
+        steps = steps or config.later_steps or train.steps
+        return dataclasses.replace(
+            train,
+            steps=steps,
+            learning_rate=rate,
+            learning_rate_stop=min(train.learning_rate_stop, rate),
+            warmup_steps=min(train.warmup_steps, steps // 5),
+        )

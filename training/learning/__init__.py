@@ -1,0 +1,1 @@
+"""Active learning: frames where a model is unsure are labelled, and learned."""

@@ -1,0 +1,305 @@
+"""The loop of active learning in its folder; `active_learning` is its front door."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+
+from dpa2calc.errors import ConfigError, DataError
+from dpa2calc.files.figures import save_figure
+from dpa2calc.labels.errors import Errors
+from dpa2calc.model.potential import Potential
+from dpa2calc.store.checkpoint import save_checkpoint
+from dpa2calc.training.config.train import FinetuneConfig
+from dpa2calc.training.data.dataset import Dataset
+from dpa2calc.training.data.frame import frame_from_atoms
+from dpa2calc.training.data.readers import PathLike
+from dpa2calc.training.data.readers.frame_file import read_frames, write_frames
+from dpa2calc.training.evaluate import evaluate
+from dpa2calc.training.exploration.frames import LabelledFrames, is_sound
+from dpa2calc.training.exploration.loop import TEST_FRAMES, Rounds
+from dpa2calc.training.exploration.options import MDCondition
+from dpa2calc.training.exploration.sampling import Walk
+from dpa2calc.training.exploration.structures import StartFrames, perturbed
+from dpa2calc.training.finetune.finetune import check_elements, finetune
+from dpa2calc.training.runs.folder import remove_large_files, run_folder
+
+from .config import LearnConfig
+from .labels import LabelSource, LabelStore, Waiting, structure_key
+from .result import LearnResult
+from .selection import (
+    HEADER,
+    QUANTILES,
+    LearnRound,
+    choose_frames,
+    error_ratio,
+    force_doubts,
+    is_sure,
+    stop_reason,
+    table_row,
+)
+from .state import LearnState
+
+
+class ActiveLearning(Rounds[FinetuneConfig, LearnConfig]):
+    """Active learning in one folder.
+
+    Files: `state.json` (options, phase, finished rounds), `labels/` (a file for each label), `labelled/`
+    (start.extxyz, round-NN.extxyz: what is learned from), `explore/round-NN/` (a file a trajectory, with the
+    model's energies and forces), `picked/round-NN.extxyz` (frames to label), `train/round-NN/`,
+    `models/round-NN.safetensors`, `rounds.png`, and at the end `model.safetensors`, `result.json`.
+    """
+
+    what = "active learning"
+    models = "models"
+
+    def __init__(
+        self,
+        model: Potential,
+        source: LabelSource,
+        start_frames: StartFrames,
+        conditions: tuple[MDCondition, ...],
+        train: FinetuneConfig,
+        config: LearnConfig,
+        output: PathLike,
+        known: Dataset | None,
+        test: Dataset | None,
+        progress: bool,
+    ):
+        super().__init__(start_frames, conditions, train, config, output, test, progress)
+        self.model, self.source = model, source
+        structures = Dataset(tuple(frame_from_atoms(a) for a in self.everything), "the start frames")
+        for data in (structures, known, test):
+            if data is not None:
+                check_elements(model, data, allow_new=train.allow_new_elements)
+        self.known = [] if known is None else [_with_labels(known, i) for i in range(len(known))]
+        self.store = LabelStore(self.output / "labels", source, self.known)
+        self.state = LearnState(
+            self.output,
+            model=model,
+            source=source,
+            start=self.start,
+            config=config,
+            conditions=conditions,
+            train=train,
+            known=known,
+            test=test,
+        )
+        self.rounds: list[LearnRound] = []
+        self.labels = LabelledFrames(self.output / "labelled", config.name)
+
+    # --- the loop -------------------------------------------------------------------------------
+
+    def run(self) -> LearnResult:
+        """Go through the rounds that are not done yet; where labels are awaited, the result says so."""
+        with run_folder(self.output, inside=("labels", "labelled", "picked", "models", "explore/round-*")):
+            self.state.load()
+            self.rounds = self.state.rounds
+            try:
+                return self._run()
+            except Waiting as waiting:
+                self.say(f"stopped: {waiting}")
+                return self._save(self._result("waiting", str(waiting)))
+
+    def _run(self) -> LearnResult:
+        self.state.write("labelling", len(self.rounds))
+        self._label_start()
+        reason, why = stop_reason(self.rounds, self.config)
+        while not reason:
+            self._round(len(self.rounds) + 1)
+            reason, why = stop_reason(self.rounds, self.config)
+        self.say(f"stopped: {reason}: {why}")
+        return self._finish(reason, why)
+
+    def _label_start(self) -> None:
+        structures = perturbed(self.start, self.config)
+        asked = len(self.store.lacking(structures))
+        if self.store.spent + asked > self.config.budget:
+            raise ConfigError(
+                f"budget = {self.config.budget} is too small: {self.store.spent} labels are spent, and "
+                f"{asked} start frames and their copies are to be labelled; give a larger budget or fewer "
+                "start frames"
+            )
+        new = [atoms for atoms in structures if structure_key(atoms) not in self.store.known]
+        found = self.store.label(new, progress=self.progress, group="start", learn_round=0)
+        frames = [
+            a for k, a in enumerate([*self.known, *found]) if is_sound(a, self.config, f"start frame {k + 1}")
+        ]
+        if not frames:
+            raise DataError("no start frame is fit to learn from; the warnings above say why")
+        self.labels.add(0, frames)
+
+    def _round(self, number: int) -> None:
+        started = time.monotonic()
+        data = self.labels.dataset(number - 1)
+        self.state.write("training", number)
+        name, before = f"round-{number:02d}", f"round-{number - 1:02d}" if number > 1 else None
+        potential = self._trained(name, before, data)
+        self.state.write("exploring", number)
+        calculator = self.moving(potential)
+        walks = self.explore(number, {"model": calculator}, calculator)
+        self.state.write("choosing", number)
+        record, picked = self._choose(number, potential, walks, data)
+        self.state.write("labelling", number)
+        record = self._learn(record, picked, potential)
+        record = dataclasses.replace(record, seconds=time.monotonic() - started)
+        self.rounds.append(record)
+        self.state.write("round done", number)
+        self.say(f"{HEADER}\n{table_row(record)}")
+        save_figure(self.output / "rounds.png", self._result("", "").plot, panels=3, size=(13, 3.8))
+
+    def _trained(self, name: str, before: str | None, data: Dataset, *, steps: int = 0) -> Potential:
+        """The model of this name, trained now unless that was done before."""
+        path = self.model_path(name)
+        if not path.exists():
+            options = self.train_config
+            if before is not None:
+                options = dataclasses.replace(self.later_training(steps=steps), start_head=self.config.name)
+            folder = self.output / "train" / name
+            result = finetune(
+                self.model if before is None else self.load(before),
+                data,
+                options,
+                output=folder,
+                name=self.config.name,
+                progress=self.progress,
+            )
+            save_checkpoint(
+                result.potential.to("cpu"), path, extra_info={"active_learning": self.state.provenance()}
+            )
+            remove_large_files(folder)
+        return self.load(name).to(self.device)
+
+    # --- choosing and labelling -------------------------------------------------------------------
+
+    def _choose(
+        self, number: int, potential: Potential, walks: list[Walk], known: Dataset
+    ) -> tuple[LearnRound, list[Atoms]]:
+        """Doubts along the trajectories, each up to where it passes the bound, and the frames to label."""
+        config, scale, checked = self.config, *self._scale()
+        frames: list[Atoms] = []
+        kept, notes = [], [f"{w.label}: {w.cut}" for w in walks if w.cut]
+        for walk, sampled in zip(walks, self.trajectories(number, len(walks))):
+            doubts = (
+                scale * force_doubts(sampled, potential, device=self.device)[0] if sampled else np.zeros(0)
+            )
+            wild = np.flatnonzero(doubts > config.upper_bound)
+            # the first sample is kept in any case: a model that is lost at once must learn something
+            n = max(int(wild[0]), 1) if len(wild) else len(sampled)
+            if len(wild) and not walk.cut:
+                notes.append(f"{walk.label}: a doubt of {doubts[wild[0]]:.3g} eV/Å at sample {wild[0] + 1}")
+            frames += sampled[:n]
+            kept.append(doubts[:n])
+        if not frames:
+            self.nothing_sampled(number, walks, "more start frames")
+        doubts = np.concatenate(kept)
+        record = LearnRound(
+            number=number,
+            threshold=config.threshold,
+            trained_on=len(known),
+            trajectories=len(walks),
+            cut=len(notes),
+            explored=len(frames),
+            doubts=tuple(np.quantile(doubts, QUANTILES, method="higher").tolist()),
+            scale=scale,
+            checked=checked,
+            accurate=int((doubts <= config.threshold).sum()),
+            added=0,
+            spent=self.store.spent,
+            test=self.test_errors(potential, TEST_FRAMES),
+            notes=tuple(notes),
+        )
+        path = self.output / "picked" / f"round-{number:02d}.extxyz"
+        if not path.exists():
+            chosen: list[int] = []
+            if not is_sure(record, config):
+                data = Dataset.from_atoms(frames, name=f"round {number}")
+                most = min(config.frames_per_round, config.budget - self.store.spent)
+                # deviations that were never compared with errors are not trusted to be small
+                above = config.threshold if checked else 0.0
+                chosen = choose_frames(data, doubts, potential, known, above=above, most=most)
+            path.parent.mkdir(exist_ok=True)
+            write_frames(path, [frames[i] for i in chosen])
+        return record, read_frames(path)
+
+    def _scale(self) -> tuple[float, bool]:
+        """What deviations are multiplied by: the last ratio of errors on new labels; whether there is one."""
+        ratios = [r.ratio for r in self.rounds if r.ratio is not None]
+        return (ratios[-1], True) if ratios else (1.0, False)
+
+    def _learn(self, record: LearnRound, picked: list[Atoms], potential: Potential) -> LearnRound:
+        """Label the picked frames, compare, and keep them for the next round."""
+        made = self.store.label(picked, progress=self.progress, learn_round=record.number)
+        frames = [a for a in made if is_sound(a, self.config, "a new frame")]
+        self.labels.add(record.number, frames)
+        record = dataclasses.replace(record, added=len(frames), spent=self.store.spent)
+        if not frames:
+            return record
+        errors = evaluate(potential, Dataset.from_atoms(frames), device=self.device).errors
+        squares = force_doubts(frames, potential, device=self.device)[1]
+        ratio = error_ratio(errors, squares, [len(a) for a in frames])
+        return dataclasses.replace(record, errors=errors, ratio=ratio)
+
+    # --- the end --------------------------------------------------------------------------------
+
+    def _finish(self, reason: str, why: str) -> LearnResult:
+        """A last training on all labels where some are not learned yet, and the result's files."""
+        number = len(self.rounds)
+        name, data = f"round-{number:02d}", self.labels.dataset(number)
+        if self.rounds[-1].added:
+            self.state.write("last training", number)
+            steps = self.config.final_steps or self.train_config.steps
+            self._trained(f"final-{number:02d}", name, data, steps=steps)
+            name = f"final-{number:02d}"
+        potential = self.load(name).to(self.device)
+        test = self.test_errors(potential)
+        head = potential.config.heads[0]
+        card = self.state.card(test, frames=len(data), spent=self.store.spent)
+        head = dataclasses.replace(head, info={**head.info, **card})
+        potential.config = potential.config.with_heads((head,))
+        extra = {"active_learning": self.state.provenance()}
+        save_checkpoint(potential.to("cpu"), self._model, extra_info=extra)
+        result = self._save(self._result(reason, why, test))
+        self.state.write("finished", number)
+        return result
+
+    @property
+    def _model(self) -> Path:
+        return self.output / "model.safetensors"
+
+    def _save(self, result: LearnResult) -> LearnResult:
+        result.save(self.output / "result.json")
+        return result
+
+    def _result(self, reason: str, why: str, test: Errors | None = None) -> LearnResult:
+        files = self.labels.files(len(self.rounds))
+        return LearnResult(
+            rounds=tuple(self.rounds),
+            reason=reason,
+            why=why,
+            model=self._model,
+            output=self.output,
+            labelled=tuple(path for path in files if path.exists()),
+            threshold=self.config.threshold,
+            spent=self.store.spent,
+            test=test,
+            provenance=self.state.provenance(),
+        )
+
+
+def _with_labels(known: Dataset, place: int) -> Atoms:
+    """A known frame as Atoms with its labels; a DataError where energy or forces are missing."""
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    frame = known[place]
+    if frame.energy is None or frame.forces is None:
+        raise DataError(f"known frame {place + 1} lacks energy or forces; leave it out, or give it to start")
+    atoms = frame.atoms()
+    stress = {} if frame.stress is None else {"stress": frame.stress}
+    atoms.calc = SinglePointCalculator(atoms, energy=frame.energy, forces=frame.forces, **stress)
+    atoms.info["group"] = "known"
+    return atoms
