@@ -94,7 +94,7 @@ def test_figures_of_the_table_by_hand():
     assert errors.energy_shifted.rmse == pytest.approx(500) and errors.forces.rmse == pytest.approx(100)
     assert errors.stress.bias == pytest.approx(1.0) and errors.stress.count == 6
     assert errors.stress.rmse == pytest.approx(math.sqrt((1 + 4 + 9) / 6))
-    assert errors.n_structures == 2 and "GPa (6 values)" in errors.summary()
+    assert errors.n_structures == 2 and "(6 values)" in errors.summary()
     assert LabelErrors.of(differences, [0.0, 0.0]).stress is None  # a cell without volume
 
 
