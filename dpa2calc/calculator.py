@@ -282,6 +282,16 @@ class DPA2Calculator(Calculator, TellsDoubt):
             progress=progress,
         )  # fmt: skip
 
+    @own_modes()
+    def forget(self) -> None:
+        """Drop results and neighbour lists, so that no bit of what follows depends on what was before.
+
+        A list that is reused keeps the order of the atoms that it was made with, and sums differ in their
+        last bits. Molecular dynamics calls this where it can be restarted.
+        """
+        self.reset()
+        self._builders, self._streams = self._new_builders(), self._new_streams()
+
     # -- copies -----------------------------------------------------------------------------------
 
     @own_modes()

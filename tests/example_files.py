@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import textwrap
 from pathlib import Path
@@ -82,7 +83,9 @@ def write_example_files(folder: Path) -> None:
         example = build_parser(verb)._subparsers._group_actions[0].choices[verb].epilog.split("a file:\n")[1]
         lines = [line for line in example.splitlines() if line.startswith("  ")]
         for name in names:
-            (folder / f"{name}.toml").write_text(textwrap.dedent("\n".join(lines)))
+            text = textwrap.dedent("\n".join(lines))
+            text = text.replace("tblite.ase.TBLite", "ase.calculators.emt.EMT")  # which is always there
+            (folder / f"{name}.toml").write_text(re.sub("(?m)^arguments = .*$", "", text))
     given = json.loads((ROOT / "tests/data/inputs/se_e2_a.json").read_text())
     given["model"]["type_map"] = ["H", "O"]
     given["training"]["training_data"]["systems"] = ["train.extxyz"]

@@ -73,9 +73,10 @@ def machine(calculator: Calculator) -> Machine:
 
 def forget(calculator: Calculator) -> None:
     """Make a calculator drop results and neighbour lists, so that nothing depends on the way here."""
-    reset = getattr(calculator, "reset", None)
-    if callable(reset):
-        reset()
+    # ASE's reset is called at every step, and keeps neighbour lists
+    drop = getattr(calculator, "forget", None) or getattr(calculator, "reset", None)
+    if callable(drop):
+        drop()
     for part in getattr(getattr(calculator, "mixer", None), "calcs", ()):  # ASE's sums do not pass it on
         forget(part)
 

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -271,3 +272,16 @@ def test_several_heads_give_their_own_energies(potential_of, structure_of):
     assert (one.head, two.head) == ("H2O_PBE0", "Alloy") and one.heads == two.heads == ("H2O_PBE0", "Alloy")
     assert abs(one.get_potential_energy(atoms) - two.get_potential_energy(atoms)) > 1e-3
     np.testing.assert_array_equal(one.get_descriptors(atoms), two.get_descriptors(atoms))
+
+
+def test_what_was_before_shows_in_no_bit_after_forgetting():
+    """A compressed student sums in the order of its neighbour list, which is kept from step to step."""
+    atoms = read(Path(__file__).parents[2] / "examples/data/water64.extxyz")
+    rng = np.random.default_rng(0)
+    moved = atoms.copy()
+    moved.positions += rng.normal(0.0, 0.02, moved.positions.shape)
+    used, fresh = (DPA2Calculator("student-water") for _ in range(2))
+    used.get_forces(atoms)
+    used.forget()
+    assert used.get_potential_energy(moved) == fresh.get_potential_energy(moved)
+    np.testing.assert_array_equal(used.get_forces(moved), fresh.get_forces(moved))

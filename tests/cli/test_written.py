@@ -61,11 +61,12 @@ CALLS: dict[str, tuple[str, dict[str, tuple[float, float]]]] = {
     "train": (f"--preset dpa1-l0 {TRAIN} --output runs/train", {"step": (0, 4)}),
     "finetune": (f"--model model.safetensors {TRAIN} --output runs/mine", {"step": (0, 4)}),
     "distill": ("distil.toml", {}),
+    "learn": ("ethanol.toml", {}),
     "uncertainty": ("model.safetensors --data train.extxyz", {"scale_eV": (0, 1e6)}),
     "compress": ("student.safetensors", {}),
     "convert": ("model.pt converted.safetensors", {}),
 }
-NEED_OTHERS = ("lammps", "serve", "distill")  # an engine, a program on a socket, minutes
+NEED_OTHERS = ("lammps", "serve", "distill", "learn")  # an engine, a program on a socket, minutes
 
 
 @pytest.fixture(scope="module")

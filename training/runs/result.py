@@ -32,7 +32,8 @@ class RunResult(Result):
 
     def save(self, path: PathLike) -> Path:
         """Write JSON; the file is renamed into place when whole. Paths are kept relative to `output`."""
-        values = {f.name: self._plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        names = [f.name for f in dataclasses.fields(self) if f.name != "doubt"]  # which is of applications
+        values = {name: self._plain(getattr(self, name)) for name in names}
         write_json(path, {"kind": type(self).__name__, **values, "output": str(self.output)})
         return Path(path)
 

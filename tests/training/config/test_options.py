@@ -23,7 +23,7 @@ from dpa2calc.training.fit.run import train
 from dpa2calc.training.learning_curve import learning_curve
 
 CONFIGS = (TrainConfig, FinetuneConfig, DistillConfig, MDCondition)
-OPTIONS = [(cls, name, hint) for cls in CONFIGS for name, hint in option_types(cls).items()]
+OPTIONS = [(cls, f.name, option_types(cls)[f.name]) for cls in CONFIGS for f in dataclasses.fields(cls)]
 
 
 def _plain_type(hint):

@@ -183,7 +183,8 @@ def _stored_side(
         return None
     if covariance.shape != (length, length) or basis.shape != (length, length):
         raise RuntimeError(f"the optimizer's {key} basis of {name} has another shape")
-    return _Rotation(covariance.to(p), basis.to(p))
+    # copies: what a file's buffer holds is not aligned, and products there differ in the last bit
+    return _Rotation(covariance.to(p, copy=True), basis.to(p, copy=True))
 
 
 def _first_sides(gradient: Tensor) -> tuple[_Rotation | None, _Rotation | None]:
