@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 from ase import Atoms
@@ -81,7 +81,7 @@ def label_source(label: object) -> LabelSource:
     if isinstance(label, LabelSource):
         return label
     if isinstance(label, BaseCalculator):
-        return CalculatorLabels(label)
+        return CalculatorLabels(cast(Calculator, label))
     raise ConfigError(
         f"label = {shown(label)} is not allowed; allowed: an ASE calculator, the name of a folder, "
         "or a LabelQueue"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, get_args
+from types import ModuleType
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import ase.io
 import numpy as np
@@ -77,7 +78,7 @@ class LabelQueue:
     ):
         self.folder, self.program = Path(folder), program
         self.template = Path(template) if str(template) else None
-        self.options = dict(options or {})
+        self.options: dict[str, Any] = dict(options or {})
         if program not in get_args(Program):
             raise ConfigError(
                 f"program = {shown(program)} is not allowed; allowed: {', '.join(get_args(Program))}"
@@ -138,7 +139,7 @@ class LabelQueue:
             if self.program == "vasp":
                 ase.io.write(place / "POSCAR", atoms, format="vasp", sort=True, **self.options)
             elif self.program == "espresso":
-                options = {"tprnfor": True, "tstress": is_crystal(atoms), **self.options}
+                options: dict[str, Any] = {"tprnfor": True, "tstress": is_crystal(atoms), **self.options}
                 ase.io.write(place / "espresso.pwi", atoms, format="espresso-in", **options)
             elif self.program == "cp2k":
                 write_text(place / "cp2k.inp", _cp2k_input((place / "cp2k.inp").read_text(), atoms))
@@ -164,10 +165,10 @@ class LabelQueue:
                 why = f"{path.name} has no energy and forces yet ({type(error).__name__}: {error})"
         return None, why
 
-    def _readers(self, place: Path) -> Iterator[tuple[object, Path]]:
+    def _readers(self, place: Path) -> Iterator[tuple[Callable[[Path], Atoms], Path]]:
         for pattern in RESULTS:
             for path in sorted(place.glob(pattern)):
-                yield (self._by_dpdata if self._needs_dpdata(path) else ase.io.read), path
+                yield (self._by_dpdata if self._needs_dpdata(path) else _by_ase), path
         if self.program == "abacus" and list(place.glob("OUT.*/running_scf.log")):
             yield self._by_dpdata, place
 
@@ -180,7 +181,12 @@ class LabelQueue:
         return made
 
 
-def _dpdata() -> object:
+def _by_ase(path: Path) -> Atoms:
+    made = ase.io.read(path)
+    return made if isinstance(made, Atoms) else made[-1]
+
+
+def _dpdata() -> ModuleType:
     try:
         import dpdata
     except ImportError as error:

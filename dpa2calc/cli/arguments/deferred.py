@@ -71,7 +71,8 @@ class DeferredCalculator(abc.ABC):  # noqa: B024 (the layout of ASE's calculator
     @contextmanager
     def watching(self, atoms: object = None) -> Iterator[Callable[[], object]]:
         """As of the real calculator; not loaded for it, and None where it never was."""
-        yield lambda: None if type(self) is DeferredCalculator else self._doubt()  # type: ignore[attr-defined]
+        # after `load` it is the real one's
+        yield lambda: None if type(self) is DeferredCalculator else self._doubt()  # type: ignore[operator]
 
     def __getattr__(self, name: str) -> object:
         # ASE asks every calculator for `set_atoms` when it is attached; Python asks for special methods

@@ -36,11 +36,11 @@ class Atoms(NamedTuple):
     """Where the rows of every atom are, as the loops take it, and what is the same for all.
 
     Of the pair attention: queries and keys are the pairs, terms all two pairs of an atom. Of the local
-    attention, with `index`: queries are the atoms, keys the neighbours' rows, and terms the pairs.
+    attention, with `key_rows`: queries are the atoms, keys the neighbours' rows, and terms the pairs.
     """
 
     rows: tuple[IntArray, IntArray, IntArray, IntArray, IntArray]
-    index: IntArray
+    key_rows: IntArray
     heads: int
     nsel: int
 
@@ -89,7 +89,7 @@ def _run(name: str, atoms: Atoms, arrays: tuple[Tensor, ...], into: tuple[Tensor
 
 def _parts(like: Tensor, atoms: Atoms) -> Tensor:
     """Zeros to add gradients of keys to, by thread where several pairs have the same neighbour."""
-    return like.new_zeros(WORKERS.count if atoms.index.size else 1, *like.shape)
+    return like.new_zeros(WORKERS.count if atoms.key_rows.size else 1, *like.shape)
 
 
 class _Attention(torch.autograd.Function):

@@ -161,7 +161,7 @@ def _exchanged(
     sides: list[_Rotation], made: list[tuple[Tensor, Tensor] | None], processes: Processes
 ) -> list[tuple[Tensor, Tensor] | None]:
     """What each process made, for all of them, in one message: the orders are numbers in it."""
-    pieces = []
+    pieces: list[Tensor] = []
     for side, pair in zip(sides, made):
         n = len(side.basis)
         pieces += [side.basis.new_zeros(n, n), side.basis.new_zeros(n)] if pair is None else pair
