@@ -14,9 +14,8 @@ from ase.io import write
 from example_files import write_example_files
 
 from dpa2calc.applications import equation_of_state
-from dpa2calc.cli.arguments.written import rows_to_table
+from dpa2calc.cli.arguments.written import rounds_to_table
 from dpa2calc.cli.main import VERBS, build_parser, main
-from dpa2calc.cli.verbs.training.distill import _row
 from dpa2calc.labels.errors import Errors
 from dpa2calc.training.distill.selection import DistillRound
 
@@ -168,7 +167,7 @@ def test_rounds_of_a_distillation_are_a_table():
         number=1, threshold=0.2, trained_on=5, trajectories=2, cut=0, explored=3, errors=errors,
         deviations=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6), accurate=1, over=2, exploded=0, added=2,
     )  # fmt: skip
-    table = rows_to_table([_row(one)])
+    table = rounds_to_table([one], "deviations")
     assert table["errors.force_rmse_meV_per_A"] == [50.0] and table["errors.virial_rmse_meV_per_atom"] == [
         2.0
     ]

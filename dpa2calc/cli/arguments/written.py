@@ -101,6 +101,23 @@ def values_of(result: Result) -> dict[str, object]:
     return {f.name: getattr(result, f.name) for f in dataclasses.fields(result) if f.name != "provenance"}
 
 
+def rounds_to_table(rounds: Iterable[Any], spread: str) -> Table:
+    """The rounds of a distillation or of active learning as a table.
+
+    Args:
+        spread: name of the field with quantiles over frames of a deviation of forces, such as "doubts".
+    """
+    return rows_to_table([_round(one, spread) for one in rounds])
+
+
+def _round(one: Any, spread: str) -> dict[str, object]:
+    found = {name: value for name, value in dataclasses.asdict(one).items() if name != "notes"}
+    found["threshold_eV_per_A"] = found.pop("threshold")
+    quantiles = zip((5, 25, 50, 75, 95, 100), found.pop(spread))
+    word = spread.removesuffix("s")
+    return {**found, **{f"{word}_{percent}_percent_eV_per_A": value for percent, value in quantiles}}
+
+
 def rows_to_table(rows: Iterable[Mapping[str, object]]) -> Table:
     """Columns of records, which may hold records.
 

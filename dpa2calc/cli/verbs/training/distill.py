@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-from typing import TYPE_CHECKING
 
 from dpa2calc.cli.arguments.training import add_run_arguments, set_threads
-from dpa2calc.cli.arguments.written import rows_to_table, write_result
-
-if TYPE_CHECKING:
-    from dpa2calc.training.distill.selection import DistillRound
+from dpa2calc.cli.arguments.written import rounds_to_table, write_result
 
 EXAMPLE = """\
 examples:
@@ -83,12 +78,5 @@ def run(args: argparse.Namespace) -> int:
         progress=not args.no_progress,
     )
     print(result.summary())
-    write_result(args, result, rows_to_table(map(_row, result.rounds)))
+    write_result(args, result, rounds_to_table(result.rounds, "deviations"))
     return 0
-
-
-def _row(one: DistillRound) -> dict[str, object]:
-    found = {name: value for name, value in dataclasses.asdict(one).items() if name != "notes"}
-    found["threshold_eV_per_A"] = found.pop("threshold")
-    quantiles = zip((5, 25, 50, 75, 95, 100), found.pop("deviations"))
-    return {**found, **{f"deviation_{percent}_percent_eV_per_A": value for percent, value in quantiles}}
