@@ -86,6 +86,7 @@ if [ "$device" = cuda ]; then
 fi
 
 tests=(--junitxml "$OUT/tests.xml" --durations=8 --maxfail=60 -o faulthandler_timeout=90)
+[ "$device" = cuda ] && "$PYTHON" -c 'import xdist' 2>&- && tests+=(-n 6)
 [ "$device" = cpu ] && tests=(--collect-only)
 say "tests"
 # Only files with such tests: others need packages that are not there. Half of the time at most.
