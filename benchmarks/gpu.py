@@ -18,6 +18,7 @@ import dataclasses
 import functools
 import gc
 import json
+import re
 import signal
 import statistics
 import sys
@@ -154,7 +155,7 @@ def training(
     data = labelled_water(max(2, 2 * batch_atoms // 192))
     config = TrainConfig(
         steps=steps, batch_atoms=batch_atoms, optimizer=optimizer, device=device, log_every=2,
-        time_limit=CASE_SECONDS / 3, final_bias_frames=0, checkpoint_every=10**6,
+        learning_rate=1e-3, time_limit=CASE_SECONDS / 3, final_bias_frames=0, checkpoint_every=10**6,
     )  # fmt: skip
     head = start.config.heads[0].name
     with tempfile.TemporaryDirectory() as folder, peak_memory(device, record):
@@ -267,6 +268,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, required=True, help="JSON file, added to")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--quick", action="store_true", help="a few small cases only")
+    parser.add_argument("--only", default="", help="cases whose name matches this regular expression")
     parser.add_argument("--seconds", type=float, default=300.0, help="no case is begun after this")
     args = parser.parse_args()
     begin = time.perf_counter()
@@ -277,7 +279,7 @@ def main() -> int:
     print({k: v for k, v in results.content["machine"].items() if k != "packages"}, flush=True)
     found = results.content["cases"]
     for name, case in cases(args.device, args.output.with_name("profiles.txt"), quick=args.quick).items():
-        if name in found:
+        if name in found or not re.search(args.only, name):
             continue
         if time.perf_counter() - begin > args.seconds:
             print("no time left for:", name, flush=True)

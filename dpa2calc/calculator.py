@@ -23,7 +23,8 @@ from dpa2calc.engine.dense import PER_ATOM, Results, add_dispersion, compute, ha
 from dpa2calc.engine.dispersion import Dispersion, parse_dispersion
 from dpa2calc.engine.doubt import TellsDoubt
 from dpa2calc.engine.hessian import hessian_rows
-from dpa2calc.engine.streaming import Streaming, streamed, streams_of
+from dpa2calc.engine.recorded import recorded_of
+from dpa2calc.engine.streaming import Stream, streamed, streams_of
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.typed import typed
 from dpa2calc.heads import check_known
@@ -325,8 +326,8 @@ class DPA2Calculator(Calculator, TellsDoubt):
         device = self._members[0].graph_device
         return each_spec(self._members, lambda spec: GraphBuilder(spec, skin=self.skin, device=device))
 
-    def _new_streams(self) -> list[Streaming]:
-        return streams_of(self._members, skin=self.skin)
+    def _new_streams(self) -> Sequence[Stream]:
+        return streams_of(self._members, skin=self.skin) or recorded_of(self._members, skin=self.skin)
 
     def _graphs(self, atoms: Atoms, *, positions: bool) -> list[Graph]:
         builders = {builder.spec: builder for builder in self._builders}

@@ -12,7 +12,7 @@ Each atom's energy depends on its own pair vectors alone, so a block is finished
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -34,6 +34,8 @@ from dpa2calc.structures.search import check_geometry
 from dpa2calc.validation import DistanceCheck
 
 _FORWARD, _BACKWARD = Native("streaming.passes", "forward"), Native("streaming.passes", "backward")
+# Results of one structure that moves; None where the dense engine has to do it.
+Stream = Callable[[Atoms, DistanceCheck], Output | None]
 BLOCK = 256  # rows; their descriptors just fill the cache of a core
 
 
@@ -252,8 +254,8 @@ def streams_of(members: Sequence[Member], *, skin: float) -> list[Streaming]:
     return [Streaming(m.potential, m.head_index, skin=skin) for m in members]
 
 
-def streamed(streams: Sequence[Streaming], atoms: Atoms, check: DistanceCheck) -> Results | None:
-    """Results of the streaming engine, or None where it does not apply."""
+def streamed(streams: Sequence[Stream], atoms: Atoms, check: DistanceCheck) -> Results | None:
+    """Results of an engine for structures that move, or None where it does not apply."""
     per_member = []
     for stream in streams:
         output = stream(atoms, check)

@@ -30,12 +30,16 @@ def padded_softmax(scores: Tensor, n_more: Tensor | int) -> Tensor:
             # In logarithms: scores far below -20 must give 0, not 1 / inf with a NaN gradient.
             log_sum = torch.logaddexp(log_sum, log_sum.new_full((), math.log(n_more) - SHIFT))
         return torch.exp(scores - log_sum)
-    if isinstance(n_more, Tensor) and bool((n_more >= 0).all()):
-        return torch.exp(scores - torch.logaddexp(log_sum, n_more.log() - SHIFT))
     # With scores below -20 everywhere and more neighbours than nsel the sum could vanish: it is kept
     # above one padding column.
-    column = torch.exp(-SHIFT - log_sum)
-    correction = torch.maximum(1.0 + n_more * column, column)
+    if isinstance(n_more, int):
+        column = torch.exp(-SHIFT - log_sum)
+        return torch.exp(scores - log_sum) / torch.maximum(1.0 + n_more * column, column)
+    # Row by row one or the other, without looking at the values: a GPU would have to be waited for.
+    log_sum = torch.logaddexp(log_sum, n_more.clamp(min=0.0).log() - SHIFT)
+    too_many = n_more < 0.0
+    column = torch.exp(-SHIFT - torch.where(too_many, log_sum, 0.0))
+    correction = torch.where(too_many, torch.maximum(1.0 + n_more * column, column), 1.0)
     return torch.exp(scores - log_sum) / correction
 
 
@@ -46,7 +50,7 @@ def padded_weights(scores: Tensor, n_more: int) -> Tensor:
         # exp(-20) / sum from a column whose score and weight are known, so that the exponentials need no
         # second pass. The nearest neighbour's column serves, unless its weight could have underflowed.
         score, weight = scores[..., :1], weights[..., :1]
-        if float(score.min()) < -4 * SHIFT:
+        if not scores.is_cpu or float(score.min()) < -4 * SHIFT:  # other devices would have to be waited for
             score, weight = scores.amax(dim=-1, keepdim=True), weights.amax(dim=-1, keepdim=True)
         column = weight * torch.exp(-SHIFT - score)
         weights.div_(torch.maximum(1.0 + n_more * column, column))

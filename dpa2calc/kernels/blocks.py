@@ -18,19 +18,48 @@ _DEVICE_BYTES = 256_000_000  # of one array of a block where the caches of CPU c
 Rows = TypeVar("Rows")  # what a block is: a slice of rows, or atoms and where their pairs are
 
 
-class Cut(NamedTuple):
-    """Atoms whose last neighbour stands in about the same column of the table."""
+def count_of(atoms: Tensor | slice) -> int:
+    """How many atoms they are."""
+    return atoms.stop - atoms.start if isinstance(atoms, slice) else len(atoms)
 
-    atoms: Tensor  # (b,)
-    width: int  # columns up to the last one used
+
+def of_atoms(values: Tensor, atoms: Tensor | slice) -> Tensor:
+    """The rows (b, ...) of some atoms; of a range a view."""
+    return values[atoms] if isinstance(atoms, slice) else values.index_select(0, atoms)
+
+
+def to_atoms(values: Tensor, atoms: Tensor | slice, rows: Tensor) -> None:
+    """Write the rows (b, ...) of some atoms."""
+    if isinstance(atoms, slice):
+        values[atoms].copy_(rows)
+    else:
+        values.index_copy_(0, atoms, rows)
+
+
+def add_to_atoms(values: Tensor, atoms: Tensor | slice, rows: Tensor) -> None:
+    """Add to the rows of some atoms, each of which is there once."""
+    if isinstance(atoms, slice):
+        values[atoms].add_(rows)
+    else:
+        values.index_add_(0, atoms, rows)
+
+
+class Cut(NamedTuple):
+    """Atoms whose last neighbour stands in about the same column of the table.
+
+    atoms: (b,), or on a device that is not a CPU a range. width: columns up to the last one used.
+    """
+
+    atoms: Tensor | slice
+    width: int
 
     def take(self, table: Tensor) -> Tensor:
         """(n, k, ...) -> (b, width, ...), contiguous."""
-        return table[:, : self.width].index_select(0, self.atoms)
+        return of_atoms(table[:, : self.width], self.atoms).contiguous()
 
     def put(self, table: Tensor, values: Tensor) -> None:
         """Write (b, width, ...) into (n, k, ...)."""
-        table[:, : self.width].index_copy_(0, self.atoms, values)
+        to_atoms(table[:, : self.width], self.atoms, values)
 
 
 @dataclass(frozen=True)
@@ -75,6 +104,9 @@ def by_width(
 ) -> Blocks[Cut]:
     """Blocks of atoms with similar numbers of neighbours, so that little work is done on padding.
 
+    On a device that is not a CPU they are ranges of atoms with all columns: nothing there may depend on
+    values, which the CPU would have to wait for, and which a recorded step could not follow.
+
     Args:
         used: (n, k) bool, which slots of the table hold something.
         numbers: of the widest array for one atom, from the widths (n,), float64.
@@ -82,14 +114,17 @@ def by_width(
     n, k = used.shape
     if not n:
         return Blocks((), 1)
+    if not used.is_cpu:
+        of_atom = int(numbers(torch.tensor([float(k)], dtype=torch.float64, device="cpu")))
+        blocks = consecutive(n, like, max(1, of_atom), cache_bytes)
+        return Blocks(tuple(Cut(rows, k) for rows in blocks.rows), 1)
     columns = torch.arange(1, k + 1, device=used.device)
     last = (used * columns).amax(dim=1).clamp_(min=1)
-    widths, order = torch.sort(last.cpu(), stable=True)
+    widths, order = torch.sort(last, stable=True)
     costs, parts = numbers(widths.double()).cumsum(0), _parts(like)
     count = min(n, _rounded(math.ceil(float(costs[-1]) / _room(like, cache_bytes)), parts))
     shares = torch.arange(1, count, dtype=torch.float64, device="cpu") * (costs[-1] / count)
     bounds = [0, *(torch.searchsorted(costs, shares) + 1).tolist(), n]
-    order = order.to(used.device)
     cuts = tuple(Cut(order[a:b], int(widths[b - 1])) for a, b in zip(bounds, bounds[1:]) if b > a)
     return Blocks(cuts, min(parts, len(cuts)))
 

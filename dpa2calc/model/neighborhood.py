@@ -6,9 +6,10 @@ import dataclasses
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dpa2calc.model.config import EnvironmentConfig, Pairs, ShellConfig
+from dpa2calc.model.layers import Operator
 from dpa2calc.structures.graph import Graph
 
 
@@ -61,9 +62,12 @@ class Neighborhood:
         table = self.graph
         width = min(self.mask.shape[1], nsel) if self.nearest else self.mask.shape[1]
         inside = self.mask[:, :width] & (self.distances.detach()[:, :width] <= cutoff)
-        # The last used column, not a count: excluded pairs leave holes in the list.
-        used = inside.any(dim=0).nonzero()
-        width = int(used[-1]) + 1 if used.numel() else 1
+        if table.widths is not None:
+            width = min(width, table.widths[cutoff])
+        else:
+            # The last used column, not a count: excluded pairs leave holes in the list.
+            used = inside.any(dim=0).nonzero()
+            width = int(used[-1]) + 1 if used.numel() else 1
         inside = counted = inside[:, :width]
         if excluded_pairs is not None:
             counted = inside & ~excluded_pairs[table.types.unsqueeze(1), self.types_j[:, :width]]
@@ -84,7 +88,7 @@ class Neighborhood:
         return dataclasses.replace(self, mask=self.mask & keep)
 
 
-class Environment(nn.Module):
+class Environment(Operator):
     """Normalised environment matrix of one block, with the statistics of the training data.
 
     mean, std: (n_types, 4), by the type of the centre; deepmd-kit stores them once for every slot. They are
@@ -114,14 +118,15 @@ class Environment(nn.Module):
     @property
     def shifted(self) -> bool:
         """Whether the mean is not zero, so that padding slots contribute (docs/maths.md 1)."""
+        return self.backend.folded(self._has_mean)
+
+    def _has_mean(self) -> bool:
         return bool(self.mean.any())
 
     def forward(self, hood: Neighborhood) -> tuple[Shell, Tensor, Tensor]:
         """The neighbours, their rows (n, k, 4) and switch (n, k); both are 0 where none counts."""
         shell = hood.shell(self.cutoff, self.nsel, self.excluded_pairs)
-        w = switch(shell.distances, self.cutoff, self.cutoff_smooth)
-        if not bool(shell.counted.all()):
-            w = w * shell.counted
+        w = switch(shell.distances, self.cutoff, self.cutoff_smooth) * shell.counted
         inverse = 1.0 / (shell.distances + self.protection)
         radial = w * inverse
         angular = (radial * inverse).unsqueeze(-1) * shell.vectors

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +30,8 @@ class Graph:
             virials. None when not asked for.
         fparam: (n_structures, n) frame parameters or None.
         aparam: (n_atoms, n) atomic parameters or None.
+        widths: by cutoff of the model, columns that hold all neighbours within it, or None where that has to
+            be seen from the values.
     """
 
     types: Tensor
@@ -41,6 +43,7 @@ class Graph:
     positions: Tensor | None = None
     fparam: Tensor | None = None
     aparam: Tensor | None = None
+    widths: Mapping[float, int] | None = None
 
     @property
     def n_atoms(self) -> int:

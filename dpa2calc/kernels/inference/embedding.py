@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpa2calc.kernels.blocks import Cut, by_width
+from dpa2calc.kernels.blocks import Cut, by_width, of_atoms, to_atoms
 from dpa2calc.kernels.native import Ready
 from dpa2calc.kernels.net import ScalarNet, backward, forward
 
@@ -52,7 +52,7 @@ class EmbeddedMoments(torch.autograd.Function):
             if net.strip is not None:
                 g = g * (1.0 + _stripped(net.strip, kinds, factor, block))
             made = torch.bmm(mine.transpose(1, 2), g.view(-1, block.width, net.width))
-            moments.index_copy_(0, block.atoms, made)
+            to_atoms(moments, block.atoms, made)
             if keep:
                 ctx.kept[number] = kept
 
@@ -79,7 +79,7 @@ class EmbeddedMoments(torch.autograd.Function):
 
         def work(number: int, block: Cut, part: int) -> None:
             mine, kinds, k = block.take(rows), block.take(index), block.width
-            of_moments = grad_moments.index_select(0, block.atoms)
+            of_moments = of_atoms(grad_moments, block.atoms)
             values, g = ctx.kept[number] if ctx.kept else _embed(mine, kinds, net)
             grad_g = torch.bmm(mine, of_moments).view(-1, net.width)
             if strip is not None:
@@ -148,7 +148,7 @@ class AngleSums(torch.autograd.Function):
 
         def work(number: int, block: Cut, part: int) -> None:
             angles, _, g = _embed_angles(net, block.take(directions), first, second, block)
-            out.index_copy_(0, block.atoms, g.mul_(angles).sum(dim=-1))
+            to_atoms(out, block.atoms, g.mul_(angles).sum(dim=-1))
 
         ctx.blocks.each(work)
         ctx.save_for_backward(directions, first, second)
@@ -164,7 +164,7 @@ class AngleSums(torch.autograd.Function):
         def work(_: int, block: Cut, part: int) -> None:
             a, k = block.take(directions), block.width
             angles, values, g = _embed_angles(ctx.net, a, first, second, block)
-            weight = grad_out.index_select(0, block.atoms).unsqueeze(1)  # (b, 1, m)
+            weight = of_atoms(grad_out, block.atoms).unsqueeze(1)  # (b, 1, m)
             grad_angles = torch.bmm(weight, g)  # (b, 1, k * k)
             inner = backward(ctx.net.net.layers, values, weight.transpose(1, 2) * angles)
             grad_angles += (inner * ctx.net.slope.view(1, -1, 1)).sum(dim=1, keepdim=True)

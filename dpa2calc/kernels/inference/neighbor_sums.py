@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from dpa2calc.kernels.attention import SHIFT, padded_weights, through_softmax
-from dpa2calc.kernels.blocks import total
+from dpa2calc.kernels.blocks import add_to_atoms, of_atoms, to_atoms, total
 
 from .compiled import GRADIENTS, SUMS, loops
 from .pair_blocks import BlockPairs, PairBlock
@@ -93,17 +93,17 @@ class NeighborMix(torch.autograd.Function):
             if factors is not None:
                 sums = torch.bmm(factors.transpose(1, 2), gathered)
                 if conv is not None:
-                    convolved.index_copy_(0, atoms, torch.sum(sums[:, : len(conv)].mul_(conv), dim=1))
+                    to_atoms(convolved, atoms, torch.sum(sums[:, : len(conv)].mul_(conv), dim=1))
                 if directions is not None:
-                    moments.index_copy_(0, atoms, sums[:, -3:])
+                    to_atoms(moments, atoms, sums[:, -3:])
                 if g2 is not None and directions is not None:
                     own = torch.bmm(block.of(directions).transpose(1, 2), block.of(g2))
-                    of_pairs.index_copy_(0, atoms, own)
+                    to_atoms(of_pairs, atoms, own)
             if query is not None:
-                asked = query.index_select(0, atoms), block.of(weight), pairs.nsel - block.width
-                mixed.index_copy_(0, atoms, _attend(asked[0], gathered, *asked[1:]).mixed)
+                asked = of_atoms(query, atoms), block.of(weight), pairs.nsel - block.width
+                to_atoms(mixed, atoms, _attend(asked[0], gathered, *asked[1:]).mixed)
             if project is not None:
-                scaled = gathered.mul_(g1.index_select(0, atoms).unsqueeze(1))
+                scaled = gathered.mul_(of_atoms(g1, atoms).unsqueeze(1))
                 torch.mm(scaled.view(-1, d1), project, out=products[block.pairs])
 
         if compiled is not None:
@@ -152,8 +152,8 @@ class NeighborMix(torch.autograd.Function):
                 grad = torch.zeros_like(gathered)
             else:
                 grad = block.of_rows(grad_products[block.pairs] @ project_t)
-                grad_g1.index_add_(0, atoms, torch.mul(grad, gathered).sum(dim=1))
-                grad.mul_(g1.index_select(0, atoms).unsqueeze(1))
+                add_to_atoms(grad_g1, atoms, torch.mul(grad, gathered).sum(dim=1))
+                grad.mul_(of_atoms(g1, atoms).unsqueeze(1))
             factors = _factors(block, weight, g2, directions)
             if factors is not None:
                 sums = _sums_gradient(atoms, grad_convolved, conv, grad_moments, directions)
@@ -166,13 +166,13 @@ class NeighborMix(torch.autograd.Function):
                 if grad_directions is not None:
                     block.of(grad_directions).copy_(of_factors[..., -3:])
                 if grad_g2 is not None and grad_directions is not None:
-                    own = grad_of_pairs.index_select(0, atoms)
+                    own = of_atoms(grad_of_pairs, atoms)
                     block.of(grad_g2).baddbmm_(block.of(directions), own)
                     block.of(grad_directions).baddbmm_(block.of(g2), own.transpose(1, 2))
             if grad_query is not None:
-                given = query.index_select(0, atoms), gathered, block.of(weight), pairs.nsel - block.width
-                of_query, of_switch = _attend_backward(*given, grad_mixed.index_select(0, atoms), grad)
-                grad_query.index_copy_(0, atoms, of_query)
+                given = of_atoms(query, atoms), gathered, block.of(weight), pairs.nsel - block.width
+                of_query, of_switch = _attend_backward(*given, of_atoms(grad_mixed, atoms), grad)
+                to_atoms(grad_query, atoms, of_query)
                 block.of(grad_weight).add_(of_switch)
             grad_g1.index_add_(0, index, grad.view(-1, d1))
 
@@ -205,6 +205,7 @@ class Arrays(NamedTuple):
         """In the order of `sums` and `gradients`."""
         pairs = (block.of(x) for x in (self.neighbors, self.weight, self.g2))
         rest = self.conv, block.of(self.directions), self.project, self.query
+        assert isinstance(block.atoms, torch.Tensor)
         return self.g1, block.atoms.numpy(), *pairs, *rest
 
 
@@ -232,15 +233,15 @@ def _factors(block: PairBlock, weight: Tensor, g2: Tensor | None, directions: Te
 
 
 def _sums_gradient(
-    atoms: Tensor,
+    atoms: Tensor | slice,
     grad_convolved: Tensor,
     conv: Tensor | None,
     grad_moments: Tensor,
     directions: Tensor | None,
 ) -> Tensor:
     """Gradient of the sums over neighbours of one block, from those of the convolution and the moments."""
-    parts = [grad_convolved.index_select(0, atoms).unsqueeze(1) * conv] if conv is not None else []
-    parts += [grad_moments.index_select(0, atoms)] if directions is not None else []
+    parts = [of_atoms(grad_convolved, atoms).unsqueeze(1) * conv] if conv is not None else []
+    parts += [of_atoms(grad_moments, atoms)] if directions is not None else []
     return torch.cat(parts, dim=1)
 
 

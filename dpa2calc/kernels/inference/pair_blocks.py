@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dpa2calc.kernels.blocks import Blocks, by_width
+from dpa2calc.kernels.blocks import Blocks, by_width, count_of, of_atoms
 from dpa2calc.kernels.pairs import Neighbors, PairTable
 from dpa2calc.kernels.reference import RepformerKind
 
@@ -20,9 +20,9 @@ _BLOCK_BYTES = 400_000  # a thread; the widest array of a block, of which three 
 
 
 class PairBlock(NamedTuple):
-    """Atoms (b,) with c slots each, and where their pairs and squares are in the lists."""
+    """Atoms (b,), or a range of them, with c slots each, and where their pairs and squares are in the lists."""
 
-    atoms: Tensor
+    atoms: Tensor | slice
     width: int
     pairs: slice
     squares: slice
@@ -33,11 +33,11 @@ class PairBlock(NamedTuple):
 
     def of_rows(self, rows: Values) -> Values:
         """Values of the pairs of this block alone, (b * c, ...) -> (b, c, ...), a view."""
-        return rows.reshape(len(self.atoms), self.width, *rows.shape[1:])
+        return rows.reshape(count_of(self.atoms), self.width, *rows.shape[1:])
 
     def square(self, values: Values) -> Values:
         """Values of all two pairs of an atom, (S,) -> (b, c, c), a view."""
-        return values[self.squares].reshape(len(self.atoms), self.width, self.width)
+        return values[self.squares].reshape(count_of(self.atoms), self.width, self.width)
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,14 @@ class BlockPairs(PairTable):
     """Values of pairs are (P, ...): block behind block, each with as many slots as its atoms need.
 
     chosen (P,): where the pairs are in a flattened (n, k) table; neighbors (P,); inverse (n,): where the
-    atoms are in the blocks.
+    atoms are in the blocks. Where blocks are ranges of atoms with all slots both are None: the order is that
+    of the table.
     """
 
     cut: Blocks[PairBlock]
-    chosen: Tensor
+    chosen: Tensor | None
     neighbors: Tensor
-    inverse: Tensor
+    inverse: Tensor | None
 
     @classmethod
     def of(cls, near: Neighbors, *, kind: RepformerKind, nsel: int) -> BlockPairs:
@@ -62,20 +63,27 @@ class BlockPairs(PairTable):
         )
         rows, chosen, pair, square = [], [], 0, 0
         for atoms, width in cuts.rows:
-            pairs, squares = pair + len(atoms) * width, square + len(atoms) * width**2
+            count = count_of(atoms)
+            pairs, squares = pair + count * width, square + count * width**2
             rows.append(PairBlock(atoms, width, slice(pair, pairs), slice(square, squares)))
-            columns = torch.arange(width, device=atoms.device)
-            chosen.append((atoms.unsqueeze(1) * k + columns).flatten())
+            if not isinstance(atoms, slice):
+                columns = torch.arange(width, device=atoms.device)
+                chosen.append((atoms.unsqueeze(1) * k + columns).flatten())
             pair, square = pairs, squares
-        where = torch.cat(chosen)
-        switch, neighbors = (x.reshape(-1).index_select(0, where) for x in (near.switch, near.atoms))
-        count = near.mask.sum(dim=1, keepdim=True).to(near.switch.dtype)
-        inverse = torch.argsort(torch.cat([block.atoms for block in rows]))
+        switch, neighbors, where, inverse = near.switch.reshape(-1), near.atoms.reshape(-1), None, None
+        if chosen:
+            where = torch.cat(chosen)
+            switch, neighbors = (x.index_select(0, where) for x in (switch, neighbors))
+            inverse = torch.argsort(
+                torch.cat([of for block in rows if isinstance(of := block.atoms, Tensor)])
+            )
+        counts = near.mask.sum(dim=1, keepdim=True).to(near.switch.dtype)
         blocks = Blocks(tuple(rows), cuts.parts)
-        return cls(switch, switch, count, nsel, True, blocks, where, neighbors, inverse)
+        return cls(switch, switch, counts, nsel, True, blocks, where, neighbors, inverse)
 
     def take(self, table: Tensor) -> Tensor:
-        return table.flatten(0, 1).index_select(0, self.chosen)
+        flat = table.flatten(0, 1)
+        return flat if self.chosen is None else flat.index_select(0, self.chosen)
 
     def gather(self, x: Tensor) -> Tensor:
         return x.index_select(0, self.neighbors)
@@ -87,13 +95,18 @@ class BlockPairs(PairTable):
         return [block.square(values) for block in self.cut.rows]
 
     def atom_blocks(self, x: Tensor) -> Sequence[Tensor]:
-        return [x.index_select(0, block.atoms) for block in self.cut.rows]
+        return [of_atoms(x, block.atoms) for block in self.cut.rows]
 
     def join(self, blocks: Sequence[Tensor]) -> Tensor:
-        return torch.cat([block.flatten(0, 1) for block in blocks])
+        return _joined([block.flatten(0, 1) for block in blocks])
 
     def join_squares(self, blocks: Sequence[Tensor]) -> Tensor:
-        return torch.cat([block.flatten() for block in blocks])
+        return _joined([block.flatten() for block in blocks])
 
     def join_atoms(self, blocks: Sequence[Tensor]) -> Tensor:
-        return torch.cat([*blocks]).index_select(0, self.inverse)
+        joined = _joined(blocks)
+        return joined if self.inverse is None else joined.index_select(0, self.inverse)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat([*parts])

@@ -93,6 +93,7 @@ class EmbeddingTable:
     high: float
     error: TableError
     _copies: dict[tuple[torch.dtype, torch.device], Tensor] = field(default_factory=dict, repr=False)
+    _grids: dict[torch.device, Tensor] = field(default_factory=dict, repr=False)
 
     @property
     def n_nodes(self) -> int:
@@ -115,6 +116,12 @@ class EmbeddingTable:
         if key not in self._copies:
             self._copies[key] = self.nodes.to(key[1], dtype).reshape(-1).contiguous()
         return self._copies[key]
+
+    def grid_on(self, device: torch.device) -> Tensor:
+        """`grid` on a device, float64: Python's floats would reach a Triton kernel as float32."""
+        if device not in self._grids:
+            self._grids[device] = torch.tensor(self.grid, dtype=torch.float64, device=device)
+        return self._grids[device]
 
     def check(self, rows: Tensor) -> None:
         """Refuse rows (..., 4) of neighbours closer than the table's end.

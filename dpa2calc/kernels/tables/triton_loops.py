@@ -185,8 +185,7 @@ class TableArguments:
         n, k = rows.shape[:2]
         if n == 0:
             return
-        # Python's floats would reach a kernel as float32.
-        grid = torch.tensor(table.grid, dtype=torch.float64, device=rows.device)
+        grid = table.grid_on(rows.device)
         block = triton.next_power_of_2(table.size)
         strip = rows if self.strip is None else self.strip
         factor = rows if self.factor is None else self.factor
