@@ -192,9 +192,9 @@ def cases(device: str, report: Path, *, quick: bool) -> dict[str, Case]:
         learn(name, 192, "adam", device, 20)
         learn(name, 4000, "adam", device, 8)
     infer(MODELS, 19200, device, 2.0)
+    infer(("student-water",), 98304, device, 2.0)
     infer(MODELS[:5], 192, "cpu", 1.0)
     infer(MODELS, 6144, device, 2.0)
-    infer(("student-water",), 98304, device, 2.0)
     for name in ("small", "medium", "paper"):
         learn(name, 16000, "adam", device, 6)
         learn(name, 192, "adam", "cpu", 6)

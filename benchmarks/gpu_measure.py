@@ -174,7 +174,7 @@ def waits(step: Callable[[], Any], device: str) -> dict[str, Any]:
             step()
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    mine = [w for w in seen if "synchroniz" in str(w.message)]
+    mine = [w for w in seen if "called a synchronizing" in str(w.message)]
     places = Counter(f"{Path(w.filename).name}:{w.lineno}" for w in mine)
     return {"synchronisations": len(mine), "synchronisations_at": dict(places.most_common(40))}
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.data import chemical_symbols
 from ase.outputs import Properties, all_outputs
 
 from dpa2calc.ambient import own_modes
@@ -339,6 +340,7 @@ class DPA2Calculator(Calculator, TellsDoubt):
     def _check(self, atoms: Atoms | None) -> Atoms:
         checked = check_structure(atoms)
         if not self.allow_unseen_elements:
+            elements = {chemical_symbols[number] for number in np.unique(checked.numbers)}
             for member in self._members:
-                check_known(set(checked.symbols), member.head, member.config.heads)
+                check_known(elements, member.head, member.config.heads)
         return checked

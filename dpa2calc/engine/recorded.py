@@ -55,8 +55,8 @@ class Inputs:
     """What a recorded step reads, at fixed places on the device.
 
     positions (n, 3), cell (3, 3) float64, Å; types (n,) int64; neighbors (n, k) int64, shifts (n, k, 3)
-    float64 and real (n, k) bool: candidates of every atom in the order of `Pairs`, and padding; limits
-    (n_types, n_types) float64, Å: distances below which something is said about a pair.
+    float64 and real (n, k) bool: candidates of every atom in the order of `Pairs`, and padding; limits (n, k)
+    float64, Å: distances below which something is said about them.
     """
 
     positions: Tensor
@@ -68,7 +68,7 @@ class Inputs:
     limits: Tensor
 
     @classmethod
-    def blank(cls, types: np.ndarray, width: int, limits: Tensor, device: torch.device) -> Inputs:
+    def blank(cls, types: np.ndarray, width: int, device: torch.device) -> Inputs:
         """For atoms of these types (n,) with so many candidates each; no numbers yet."""
 
         def zeros(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -78,11 +78,11 @@ class Inputs:
         return cls(
             zeros(n, 3), zeros(3, 3), torch.from_numpy(types).to(device),
             zeros(n, width, dtype=torch.int64), zeros(n, width, 3), zeros(n, width, dtype=torch.bool),
-            limits.to(device),
+            zeros(n, width),
         )  # fmt: skip
 
-    def load(self, pairs: Pairs) -> None:
-        """Put candidates into the rows; there must be room."""
+    def load(self, pairs: Pairs, limits: np.ndarray) -> None:
+        """Put candidates into the rows, where there must be room; limits (n_types, n_types), Å."""
         n, width = self.neighbors.shape
         counts = np.bincount(pairs.i, minlength=n)
         column = np.arange(len(pairs.i)) - (np.cumsum(counts) - counts)[pairs.i]
@@ -91,6 +91,8 @@ class Inputs:
         self.neighbors.copy_(torch.from_numpy(neighbors))
         self.shifts.copy_(torch.from_numpy(shifts))
         self.real.copy_(torch.from_numpy(np.arange(width) < counts[:, None]))
+        types = self.types.cpu().numpy()
+        self.limits.copy_(torch.from_numpy(limits[types[:, None], types[neighbors]]))
 
 
 class Seen(NamedTuple):
@@ -130,18 +132,15 @@ def fixed_graph(given: Inputs, spec: GraphSpec, widths: Mapping[float, int]) -> 
         widths=widths,
     )
     counts = torch.stack([(distances < cutoff).sum(dim=1).amax() for cutoff in spec.shells])
-    limits = given.limits[given.types.unsqueeze(1), given.types[given.neighbors]]
-    return graph, Seen(counts, distances.amin(), (distances / limits).amin())
+    return graph, Seen(counts, distances.amin(), (distances / given.limits).amin())
 
 
 class Step:
     """One size of system, recorded: inputs, a CUDA graph of everything between them and the numbers."""
 
-    def __init__(
-        self, potential: Potential, head: int, types: np.ndarray, width: int, limits: Tensor
-    ) -> None:
+    def __init__(self, potential: Potential, head: int, types: np.ndarray, width: int) -> None:
         self.potential, self.head, self.spec = potential, head, potential.config.graph_spec
-        self.inputs = Inputs.blank(types, width, limits, potential.device)
+        self.inputs = Inputs.blank(types, width, potential.device)
         self.widths: dict[float, int] = {}
         self._graph: torch.cuda.CUDAGraph | None = None
         n, pinned = len(types), potential.device.type == "cuda"
@@ -149,15 +148,23 @@ class Step:
         self._given = torch.zeros(3 * n + 9, dtype=torch.float64, pin_memory=pinned)
         self._numbers = torch.zeros(sum(self._sizes), dtype=torch.float64, pin_memory=pinned)
 
-    def __call__(self, positions: np.ndarray, cell: np.ndarray) -> tuple[Output, Seen]:
-        """Results on the CPU, and what was seen of the pairs."""
+    def launch(self, positions: np.ndarray, cell: np.ndarray) -> None:
+        """Begin a step for positions (n, 3) and a cell (3, 3), and do not wait for it."""
+        self.wait()  # for the numbers of the step before
         self.load(positions, cell)
         if self._graph is not None:
             self._graph.replay()
         else:
             self._compute()
+
+    def wait(self) -> None:
+        """Until what was launched is done."""
         if self.inputs.positions.is_cuda:
             torch.cuda.current_stream(self.potential.device).synchronize()
+
+    def results(self) -> tuple[Output, Seen]:
+        """Of the last launch, on the CPU, with what was seen of the pairs."""
+        self.wait()
         energy, *seen, virial, std, atomic, stds, forces = self._numbers.clone().split(self._sizes)
         known = self.potential.rigidity(self.head) is not None
         output = Output(
@@ -232,7 +239,7 @@ class Recorded:
         self._atoms_before: np.ndarray | None = None
         self._step: Step | None = None
         self._pairs: Pairs | None = None
-        self._works = True
+        self._works, self._too_many = True, False
 
     def __call__(self, atoms: Atoms, check: DistanceCheck) -> Output | None:
         """Everything but atomic virials; None where the plain engine has to do it.
@@ -244,33 +251,41 @@ class Recorded:
             StructureError, ElementError: as in the plain engine.
         """
         before, self._atoms_before = self._atoms_before, atoms.numbers.copy()
-        if not self._works or before is None or not np.array_equal(before, atoms.numbers):
-            self._step = None
+        if before is None or not np.array_equal(before, atoms.numbers):
+            self._step, self._too_many = None, False
             return None
-        positions, cell = atoms.positions, atoms.cell.array
-        pairs = self.neighbors.update(positions, cell, atoms.pbc)
-        step = self._prepared(atoms, pairs, check.limits)
-        if step is None:
+        if self._too_many or not self._works:
             return None
-        output, seen = step(positions, cell)
+        given = atoms.positions, atoms.cell.array
+        step = self._step
+        if step is not None:  # most often the pairs are still good: the GPU works while the CPU looks
+            step.launch(*given)
+        pairs = self.neighbors.update(*given, atoms.pbc)
+        if step is None or pairs is not self._pairs:
+            step = self._prepared(atoms, pairs, check.limits.numpy())
+            if step is None:
+                return None
+            step.launch(*given)
+        output, seen = step.results()
         if not step.fits(seen.counts):
             step.record()
-            output, seen = step(positions, cell)
+            step.launch(*given)
+            output, seen = step.results()
         remarkable = seen.shortest < self._closest or (seen.relative < 1.0 and not check.warned)
         return None if remarkable else output
 
-    def _prepared(self, atoms: Atoms, pairs: Pairs, limits: Tensor) -> Step | None:
-        """The recorded step with these pairs in it."""
-        step = self._step
-        if step is not None and pairs is self._pairs:
-            return step
+    def _prepared(self, atoms: Atoms, pairs: Pairs, limits: np.ndarray) -> Step | None:
+        """The recorded step with these pairs in it, or None if it would be too large."""
+        step, self._step = self._step, None
         most = int(np.bincount(pairs.i, minlength=len(atoms)).max())
         if step is None or most > step.inputs.neighbors.shape[1]:
             width = 8 * -(-int(_ROOM * most + 1) // 8)
-            if width * len(atoms) > MOST_CANDIDATES:
+            self._too_many = width * len(atoms) > MOST_CANDIDATES
+            if self._too_many:
                 return None
-            step = Step(self.potential, self.head, type_indices(atoms, self.spec), width, limits)
-        step.inputs.load(pairs)
+            step = Step(self.potential, self.head, type_indices(atoms, self.spec), width)
+        step.wait()
+        step.inputs.load(pairs, limits)
         step.load(atoms.positions, atoms.cell.array)
         if not step.widths:
             try:

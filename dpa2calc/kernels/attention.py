@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 SHIFT = 20.0  # attention scores decay to -20 at the cutoff; a padding column contributes exp(-20)
@@ -45,12 +46,15 @@ def padded_softmax(scores: Tensor, n_more: Tensor | int) -> Tensor:
 
 def padded_weights(scores: Tensor, n_more: int) -> Tensor:
     """The same without autograd, in one or two passes."""
+    if not scores.is_cpu and n_more > 0:  # few operations, of which none has to be waited for
+        padded = F.pad(scores, (0, 1), value=math.log(n_more) - SHIFT)
+        return torch.softmax(padded, dim=-1)[..., :-1].contiguous()
     weights = torch.softmax(scores, dim=-1)
     if n_more:
         # exp(-20) / sum from a column whose score and weight are known, so that the exponentials need no
         # second pass. The nearest neighbour's column serves, unless its weight could have underflowed.
         score, weight = scores[..., :1], weights[..., :1]
-        if not scores.is_cpu or float(score.min()) < -4 * SHIFT:  # other devices would have to be waited for
+        if not scores.is_cpu or float(score.min()) < -4 * SHIFT:
             score, weight = scores.amax(dim=-1, keepdim=True), weights.amax(dim=-1, keepdim=True)
         column = weight * torch.exp(-SHIFT - score)
         weights.div_(torch.maximum(1.0 + n_more * column, column))

@@ -13,6 +13,7 @@ from torch import Tensor
 from dpa2calc.kernels.threads import WORKERS
 
 _DEVICE_BYTES = 256_000_000  # of one array of a block where the caches of CPU cores do not matter
+_KEEP_BYTES = 64_000_000
 
 
 Rows = TypeVar("Rows")  # what a block is: a slice of rows, or atoms and where their pairs are
@@ -127,6 +128,11 @@ def by_width(
     bounds = [0, *(torch.searchsorted(costs, shares) + 1).tolist(), n]
     cuts = tuple(Cut(order[a:b], int(widths[b - 1])) for a, b in zip(bounds, bounds[1:]) if b > a)
     return Blocks(cuts, min(parts, len(cuts)))
+
+
+def kept_for_backward(like: Tensor, numbers: int) -> bool:
+    """Whether an array of so many numbers is kept, not made again: on a GPU, where launches cost more."""
+    return not like.is_cpu and numbers * like.element_size() <= _KEEP_BYTES
 
 
 def _parts(like: Tensor) -> int:

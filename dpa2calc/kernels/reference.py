@@ -271,5 +271,6 @@ def _masked_softmax(scores: Tensor, real: Tensor) -> Tensor:
 
 def symmetrize(moments: Tensor, norm: Tensor | float, n_axis: int) -> Tensor:
     """Invariants of (n, 3, d) moments: H[:, :A]^T H / 3, flattened (A, d) with the axis slowest."""
+    norm = norm * (1.0 / math.sqrt(3.0))
     scaled = moments * (norm.unsqueeze(-1) if isinstance(norm, Tensor) else norm)
-    return torch.bmm(scaled[:, :, :n_axis].transpose(1, 2), scaled).flatten(1) / 3.0
+    return torch.bmm(scaled[:, :, :n_axis].transpose(1, 2), scaled).flatten(1)

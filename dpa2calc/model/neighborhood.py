@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,8 +16,30 @@ from dpa2calc.structures.graph import Graph
 
 def switch(distances: Tensor, cutoff: float, cutoff_smooth: float) -> Tensor:
     """w(r): 1 below `cutoff_smooth`, 0 beyond `cutoff`, with two continuous derivatives in between."""
-    u = ((distances - cutoff_smooth) * (1.0 / (cutoff - cutoff_smooth))).clamp(0.0, 1.0)
-    return 1.0 + u * u * u * (u * (15.0 - 6.0 * u) - 10.0)
+    return _Switch.apply(distances, cutoff, cutoff_smooth)
+
+
+class _Switch(torch.autograd.Function):
+    """Its slope -30 u^2 (1 - u)^2 / (cutoff - cutoff_smooth) by hand: a quarter of the operations."""
+
+    @staticmethod
+    def forward(ctx: Any, distances: Tensor, cutoff: float, cutoff_smooth: float) -> Tensor:
+        ctx.save_for_backward(distances)
+        ctx.ends = cutoff, cutoff_smooth
+        u = _way(distances, cutoff, cutoff_smooth)
+        return u * u * u * (u * (15.0 - 6.0 * u) - 10.0) + 1.0
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (distances,), (cutoff, cutoff_smooth) = ctx.saved_tensors, ctx.ends
+        u = _way(distances, cutoff, cutoff_smooth)
+        v = u - u * u
+        return grad * (v * v * (-30.0 / (cutoff - cutoff_smooth))), None, None
+
+
+def _way(distances: Tensor, cutoff: float, cutoff_smooth: float) -> Tensor:
+    """u: from 0 at `cutoff_smooth` to 1 at `cutoff`."""
+    return ((distances - cutoff_smooth) * (1.0 / (cutoff - cutoff_smooth))).clamp(0.0, 1.0)
 
 
 @dataclass(frozen=True)

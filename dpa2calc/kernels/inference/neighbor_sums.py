@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from dpa2calc.kernels.attention import SHIFT, padded_weights, through_softmax
-from dpa2calc.kernels.blocks import add_to_atoms, of_atoms, to_atoms, total
+from dpa2calc.kernels.blocks import add_to_atoms, kept_for_backward, of_atoms, to_atoms, total
 
 from .compiled import GRADIENTS, SUMS, loops
 from .pair_blocks import BlockPairs, PairBlock
@@ -78,7 +78,8 @@ class NeighborMix(torch.autograd.Function):
         of_pairs = g1.new_empty(n, axes if d2 else 0, d2)
         products = g1.new_empty(len(weight), project.shape[1] if project is not None else 0)
         mixed = torch.empty_like(query) if query is not None else g1.new_empty(n, 0, d1)
-        compiled = loops(g1)
+        compiled, ctx.made = loops(g1), []
+        keep = query is not None and kept_for_backward(g1, query.shape[1] * len(weight))
 
         def work_compiled(_: int, block: PairBlock, part: int) -> None:
             assert compiled is not None
@@ -101,7 +102,10 @@ class NeighborMix(torch.autograd.Function):
                     to_atoms(of_pairs, atoms, own)
             if query is not None:
                 asked = of_atoms(query, atoms), block.of(weight), pairs.nsel - block.width
-                to_atoms(mixed, atoms, _attend(asked[0], gathered, *asked[1:]).mixed)
+                attention = _attend(asked[0], gathered, *asked[1:])
+                to_atoms(mixed, atoms, attention.mixed)
+                if keep:
+                    ctx.made.append(attention)
             if project is not None:
                 scaled = gathered.mul_(of_atoms(g1, atoms).unsqueeze(1))
                 torch.mm(scaled.view(-1, d1), project, out=products[block.pairs])
@@ -144,7 +148,7 @@ class NeighborMix(torch.autograd.Function):
             to = (sums_of_g1[part].numpy(), *(block.of(x) for x in of_inputs[:3]), of_inputs[3])
             GRADIENTS(compiled.product, *arrays.of_block(block), *given, *of, *to)
 
-        def work(_: int, block: PairBlock, part: int) -> None:
+        def work(number: int, block: PairBlock, part: int) -> None:
             grad_g1, atoms, index = sums_of_g1[part], block.atoms, pairs.neighbors[block.pairs]
             grad: Tensor  # of the gathered rows
             gathered = block.of_rows(g1.index_select(0, index))
@@ -170,8 +174,9 @@ class NeighborMix(torch.autograd.Function):
                     block.of(grad_g2).baddbmm_(block.of(directions), own)
                     block.of(grad_directions).baddbmm_(block.of(g2), own.transpose(1, 2))
             if grad_query is not None:
-                given = of_atoms(query, atoms), gathered, block.of(weight), pairs.nsel - block.width
-                of_query, of_switch = _attend_backward(*given, of_atoms(grad_mixed, atoms), grad)
+                given = of_atoms(query, atoms), gathered, block.of(weight)
+                kept = ctx.made[number] if ctx.made else _attend(*given, pairs.nsel - block.width)
+                of_query, of_switch = _attend_backward(kept, *given, of_atoms(grad_mixed, atoms), grad)
                 to_atoms(grad_query, atoms, of_query)
                 block.of(grad_weight).add_(of_switch)
             grad_g1.index_add_(0, index, grad.view(-1, d1))
@@ -186,6 +191,7 @@ class NeighborMix(torch.autograd.Function):
             pairs.cut.each(work_compiled)
         else:
             pairs.cut.each(work)
+        ctx.made = []
         return total(sums_of_g1), grad_weight, grad_g2, None, grad_directions, None, grad_query, None
 
 
@@ -246,10 +252,9 @@ def _sums_gradient(
 
 
 def _attend_backward(
-    query: Tensor, gathered: Tensor, switch: Tensor, n_more: int, grad_mixed: Tensor, grad: Tensor
+    kept: Attention, query: Tensor, gathered: Tensor, switch: Tensor, grad_mixed: Tensor, grad: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Gradients of query and switch; that of the gathered rows is added to `grad`."""
-    kept = _attend(query, gathered, switch, n_more)
     sw = switch.unsqueeze(1)
     grad.baddbmm_((kept.weights * sw).transpose(1, 2), grad_mixed)
     grad_switched = torch.bmm(grad_mixed, gathered.transpose(1, 2))  # of weights * switch, (b, heads, k)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dpa2calc.kernels.attention import padded_weights, through_softmax
-from dpa2calc.kernels.blocks import Blocks
+from dpa2calc.kernels.blocks import Blocks, kept_for_backward
 
 from .compiled import MIX, MIX_BACKWARD, loops
 from .pair_blocks import PairBlock
@@ -53,8 +53,8 @@ class PairMix(torch.autograd.Function):
         nsel: int,
         blocks: Blocks[PairBlock],
     ) -> Tensor:
-        out = torch.empty_like(g2)
-        compiled = loops(g2)
+        out, ctx.made = torch.empty_like(g2), []
+        compiled, keep = loops(g2), kept_for_backward(g2, heads * len(gate))
 
         def work_compiled(_: int, block: PairBlock, part: int) -> None:
             assert compiled is not None
@@ -65,8 +65,11 @@ class PairMix(torch.autograd.Function):
         def work(_: int, block: PairBlock, part: int) -> None:
             g, k = block.of(g2), block.width
             gates = block.square(gate), block.square(shift)
-            w = _query_weights_scores(g, *gates, query_key, heads, nsel - k)[1]
-            w.mul_(block.square(scale).unsqueeze(1))
+            made = _query_weights_scores(g, *gates, query_key, heads, nsel - k)
+            if keep:
+                ctx.made.append(made)
+            scales, into = block.square(scale).unsqueeze(1), None if keep else made[1]
+            w = torch.mul(made[1], scales, out=into)
             mixed = torch.bmm(w.view(-1, heads * k, k), g)
             torch.addmm(bias, _heads_last(mixed, k, heads), value_out, out=out[block.pairs])
 
@@ -98,13 +101,12 @@ class PairMix(torch.autograd.Function):
             mine = (block.square(x) for x in squares)
             MIX_BACKWARD(compiled.product, block.of(first), *mine, *given, *rows, *to)
 
-        def work(_: int, block: PairBlock, part: int) -> None:
+        def work(number: int, block: PairBlock, part: int) -> None:
             g, k = block.of(g2), block.width
             b, g_t = len(g), g.transpose(1, 2)
             gates, scales = block.square(gate), block.square(scale).unsqueeze(1)
-            query, weights, scores = _query_weights_scores(
-                g, gates, block.square(shift), query_key, heads, ctx.nsel - k
-            )
+            given = g, gates, block.square(shift), query_key, heads, ctx.nsel - k
+            query, weights, scores = ctx.made[number] if ctx.made else _query_weights_scores(*given)
             grad_mixed = _heads_first(grad_out[block.pairs] @ value_out_t, k, heads)
             grad_weights = torch.bmm(grad_mixed, g_t).view(b, heads, k, k)
             scaled = weights * scales
@@ -126,6 +128,7 @@ class PairMix(torch.autograd.Function):
             ctx.blocks.each(work_compiled)
         else:
             ctx.blocks.each(work)
+        ctx.made = []
         return grad_g2, grad_gate, grad_shift, grad_scale, *(None,) * 6
 
 

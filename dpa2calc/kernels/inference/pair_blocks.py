@@ -20,7 +20,7 @@ _BLOCK_BYTES = 400_000  # a thread; the widest array of a block, of which three 
 
 
 class PairBlock(NamedTuple):
-    """Atoms (b,), or a range of them, with c slots each, and where their pairs and squares are in the lists."""
+    """Atoms (b,) or a range of them, with c slots each; where their pairs and squares are in the lists."""
 
     atoms: Tensor | slice
     width: int
