@@ -65,6 +65,20 @@ def students() -> Iterable[str]:
         yield f"| {' | '.join(line)} |"
 
 
+def gpu() -> Iterable[str]:
+    """ms per step on a GPU by number of atoms, each operation launched alone and recorded; two of its limits."""
+    plain, recorded = (run["cases"] for run in json.loads((RESULTS / "gpu.json").read_text())["runs"])
+    yield "| model | 192 atoms | 1536 | 6144 | 19200 | GPU at work in a step of 192 | peak MB, 6144 |"
+    yield "|---|---|---|---|---|---|---|"
+    for model in ("paper", "medium", "small", "default", "dpa1-l0", "student-water"):
+        line = []
+        for size in (192, 1536, 6144, 19200):
+            found = [run.get(f"inference {model} {size} cuda") for run in (plain, recorded)]
+            line.append(" / ".join("-" if case is None else f"{case['ms']:.3g}" for case in found))
+        small, large = (recorded[f"inference {model} {size} cuda"] for size in (192, 6144))
+        yield f"| {model} | {' | '.join(line)} | {small['busy_ms']:.1f} | {large['peak_mb']} |"
+
+
 def put(page: Path, name: str, lines: Iterable[str]) -> None:
     """Replace what stands between the marks of a table."""
     begin, end = f"<!-- table: {name} -->\n", "<!-- end of the table -->"
@@ -80,6 +94,7 @@ def main() -> None:
     put(root / "README.md", "speed by model", by_model())
     put(root / "docs" / "speed.md", "other systems", other_systems())
     put(root / "docs" / "speed.md", "compressed students", students())
+    put(root / "docs" / "speed.md", "on a GPU", gpu())
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from dpa2calc.structures.graph_spec import GraphSpec, type_indices
 from dpa2calc.structures.verlet import DISTANCE_GRID, NeighborList, Pairs
 from dpa2calc.validation import COINCIDENT, DistanceCheck
 
-MOST_CANDIDATES = 8_000_000  # of a table of pairs; larger steps take longer than their launches
+MOST_CANDIDATES = 1_000_000  # of a table of pairs; larger steps take longer than their launches
 _ROOM = 1.1  # columns for so many times the neighbours that there are
 
 
@@ -143,6 +143,7 @@ class Step:
         self.inputs = Inputs.blank(types, width, potential.device)
         self.widths: dict[float, int] = {}
         self._graph: torch.cuda.CUDAGraph | None = None
+        self._running = False  # whether something was launched and not waited for
         n, pinned = len(types), potential.device.type == "cuda"
         self._sizes = (1, len(self.spec.shells), 1, 1, 9, 1, n, n, 3 * n)
         self._given = torch.zeros(3 * n + 9, dtype=torch.float64, pin_memory=pinned)
@@ -150,8 +151,9 @@ class Step:
 
     def launch(self, positions: np.ndarray, cell: np.ndarray) -> None:
         """Begin a step for positions (n, 3) and a cell (3, 3), and do not wait for it."""
-        self.wait()  # for the numbers of the step before
+        self.wait()  # where a step before was given up
         self.load(positions, cell)
+        self._running = True
         if self._graph is not None:
             self._graph.replay()
         else:
@@ -159,8 +161,9 @@ class Step:
 
     def wait(self) -> None:
         """Until what was launched is done."""
-        if self.inputs.positions.is_cuda:
+        if self._running and self.inputs.positions.is_cuda:
             torch.cuda.current_stream(self.potential.device).synchronize()
+        self._running = False
 
     def results(self) -> tuple[Output, Seen]:
         """Of the last launch, on the CPU, with what was seen of the pairs."""

@@ -105,8 +105,8 @@ def by_width(
 ) -> Blocks[Cut]:
     """Blocks of atoms with similar numbers of neighbours, so that little work is done on padding.
 
-    On a device that is not a CPU they are ranges of atoms with all columns: nothing there may depend on
-    values, which the CPU would have to wait for, and which a recorded step could not follow.
+    On a GPU they are ranges of atoms with all columns where one block is enough, as the CPU would have to
+    wait for the widths, and while a step is recorded, which could not follow them.
 
     Args:
         used: (n, k) bool, which slots of the table hold something.
@@ -118,14 +118,16 @@ def by_width(
     if not used.is_cpu:
         of_atom = int(numbers(torch.tensor([float(k)], dtype=torch.float64, device="cpu")))
         blocks = consecutive(n, like, max(1, of_atom), cache_bytes)
-        return Blocks(tuple(Cut(rows, k) for rows in blocks.rows), 1)
+        if len(blocks.rows) == 1 or torch.cuda.is_current_stream_capturing():
+            return Blocks(tuple(Cut(rows, k) for rows in blocks.rows), 1)
     columns = torch.arange(1, k + 1, device=used.device)
     last = (used * columns).amax(dim=1).clamp_(min=1)
-    widths, order = torch.sort(last, stable=True)
+    widths, order = torch.sort(last.cpu(), stable=True)
     costs, parts = numbers(widths.double()).cumsum(0), _parts(like)
     count = min(n, _rounded(math.ceil(float(costs[-1]) / _room(like, cache_bytes)), parts))
     shares = torch.arange(1, count, dtype=torch.float64, device="cpu") * (costs[-1] / count)
     bounds = [0, *(torch.searchsorted(costs, shares) + 1).tolist(), n]
+    order = order.to(used.device)
     cuts = tuple(Cut(order[a:b], int(widths[b - 1])) for a, b in zip(bounds, bounds[1:]) if b > a)
     return Blocks(cuts, min(parts, len(cuts)))
 
