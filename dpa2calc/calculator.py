@@ -29,6 +29,7 @@ from dpa2calc.engine.streaming import Stream, streamed, streams_of
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.typed import typed
 from dpa2calc.heads import check_known
+from dpa2calc.kernels.threads import own_threads_only
 from dpa2calc.progress import progress_bar
 from dpa2calc.structures.given import as_atoms
 from dpa2calc.structures.graph import Graph
@@ -163,6 +164,7 @@ class DPA2Calculator(Calculator, TellsDoubt):
     # -- ASE's protocol ---------------------------------------------------------------------------
 
     @own_modes()
+    @own_threads_only()
     def calculate(
         self,
         atoms: Atoms | None = None,
@@ -205,6 +207,7 @@ class DPA2Calculator(Calculator, TellsDoubt):
     # -- many structures, descriptors -------------------------------------------------------------
 
     @own_modes()
+    @own_threads_only()
     def evaluate(
         self,
         structures: Iterable[object],

@@ -206,8 +206,8 @@ class Step:
 
     def load(self, positions: np.ndarray, cell: np.ndarray) -> None:
         """Put positions (n, 3) and cell (3, 3) where the step takes them from."""
-        self._given[:-9] = torch.from_numpy(np.ascontiguousarray(positions)).flatten()
-        self._given[-9:] = torch.from_numpy(np.ascontiguousarray(cell)).flatten()
+        self._given[:-9] = torch.from_numpy(np.array(positions, dtype=np.float64)).flatten()
+        self._given[-9:] = torch.from_numpy(np.array(cell, dtype=np.float64)).flatten()
 
     def _most(self) -> int:
         """Columns beyond which there is nothing, or no part of the model reads."""

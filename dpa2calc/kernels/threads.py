@@ -8,8 +8,9 @@ import importlib.util
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ def has_numba() -> bool:
     return importlib.util.find_spec("numba") is not None
 
 
+@functools.cache
 def torch_function(name: str) -> Callable[[int], int] | None:
     """A C function that PyTorch's shared library exports, or None."""
     for file in sorted((Path(torch.__file__).parent / "lib").glob("*torch_cpu*")):
@@ -32,6 +34,34 @@ def torch_function(name: str) -> Callable[[int], int] | None:
         except OSError:
             continue
     return None
+
+
+_HERE = threading.local()
+
+
+@contextmanager
+def own_threads_only() -> Iterator[None]:
+    """Inside, operations of PyTorch use one thread, while `Workers` have as many as before; also a decorator.
+
+    A parallel operation of PyTorch wakes all threads of OpenMP, which then spin for a while. On a machine
+    with other work they wait for each other's time slices: a small system took twenty times as long. Both
+    numbers that are set here are the calling thread's own.
+    """
+    usual = torch.get_num_threads()
+    one, alone = torch_function("omp_set_num_threads"), torch_function("MKL_Set_Num_Threads_Local")
+    if usual == 1 or one is None:
+        yield
+        return
+    before, _HERE.count = getattr(_HERE, "count", None), getattr(_HERE, "count", None) or usual
+    mkl = alone(1) if alone is not None else 0
+    one(1)
+    try:
+        yield
+    finally:
+        one(usual)
+        if alone is not None:
+            alone(mkl)
+        _HERE.count = before
 
 
 class Workers:
@@ -49,8 +79,8 @@ class Workers:
 
     @property
     def count(self) -> int:
-        """Number of threads: that of PyTorch in the caller's thread."""
-        return torch.get_num_threads()
+        """Number of threads: that of PyTorch in the caller's thread, outside `own_threads_only`."""
+        return getattr(_HERE, "count", None) or torch.get_num_threads()
 
     def parts(self, total: int, *, least: int = 1) -> list[tuple[int, int]]:
         """Cut 0..total into at most `count` ranges of at least `least`."""

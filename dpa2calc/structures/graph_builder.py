@@ -140,7 +140,7 @@ def assemble(
     i, j = candidates.i, candidates.j
     n_atoms, padding = len(atoms), len(i) - 1
     types = torch.from_numpy(type_indices(atoms, spec)).to(i.device)
-    vectors = candidates.vectors(torch.from_numpy(np.ascontiguousarray(atoms.positions)).to(i.device))
+    vectors = candidates.vectors(torch.from_numpy(np.array(atoms.positions, dtype=np.float64)).to(i.device))
     # A product with ones adds the three components several times faster than a sum over the last axis.
     squares = (vectors * vectors) @ vectors.new_ones(3)  # (n_pairs + 1,)
     if inspect is not None:
@@ -171,7 +171,8 @@ def assemble(
 
 def _wrapped(atoms: Atoms) -> Tensor:
     """Positions inside the cell, (n_atoms, 3); as they are where the cell has no inside, nor a stress."""
-    return torch.from_numpy(atoms.get_positions(wrap=cell_volume(atoms) is not None))
+    wrapped = atoms.get_positions(wrap=cell_volume(atoms) is not None)
+    return torch.from_numpy(wrapped.astype(np.float64))
 
 
 def shell_places(

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ase.build import bulk
+from architectures import make_potential
+from ase import Atoms
+from ase.build import bulk, molecule
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.constraints import FixAtoms
 from ase.io import read, write
@@ -285,3 +287,17 @@ def test_what_was_before_shows_in_no_bit_after_forgetting():
     used.forget()
     assert used.get_potential_energy(moved) == fresh.get_potential_energy(moved)
     np.testing.assert_array_equal(used.get_forces(moved), fresh.get_forces(moved))
+
+
+@pytest.mark.filterwarnings("error", "ignore:.*is far from what head")
+@pytest.mark.parametrize("name", ["dpa2-small", "student"])
+def test_positions_in_single_precision_or_read_only(name, structure_of):
+    """Positions are numbers, whatever holds them: results are float64, and nothing is written to."""
+    calculator = DPA2Calculator("student-water" if name == "student" else make_potential(name))
+    atoms = molecule("H2O", vacuum=3.0)
+    atoms.arrays["positions"] = atoms.positions.astype(np.float32)
+    expected = calculator.evaluate([Atoms("OHH", atoms.positions.astype(float), cell=atoms.cell)])[0]
+    atoms.arrays["positions"].flags.writeable = False
+    atoms.calc = calculator
+    assert atoms.get_forces().dtype == np.float64
+    np.testing.assert_allclose(atoms.get_forces(), expected["forces"], atol=2e-5)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dpa2calc.kernels.blocks import by_width, consecutive, total
-from dpa2calc.kernels.threads import Workers
+from dpa2calc.kernels.threads import Workers, own_threads_only
 
 
 @pytest.fixture(params=[1, 2, 3])
@@ -133,3 +133,24 @@ def test_blocks_by_width_hold_every_atom_and_all_its_neighbors_once(threads):
     widths = [block.width for block in blocks.rows]
     assert widths == sorted(widths) and blocks.parts == threads
     assert by_width(used[:0], torch.zeros(1), lambda width: width, cache_bytes=40).rows == ()
+
+
+def test_inside_only_our_own_threads_work():
+    """PyTorch's number is one in the calling thread alone, and is back afterwards, also after an error."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        others = []
+        with own_threads_only():
+            assert (torch.get_num_threads(), Workers().count) == (1, 3)
+            with own_threads_only():
+                assert (torch.get_num_threads(), Workers().count) == (1, 3)
+            thread = threading.Thread(target=lambda: others.append(torch.get_num_threads()))
+            thread.start()
+            thread.join()
+        assert (torch.get_num_threads(), Workers().count, others) == (3, 3, [3])
+        with pytest.raises(KeyError), own_threads_only():
+            raise KeyError
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
