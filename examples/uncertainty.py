@@ -5,7 +5,8 @@
 
 The test frames are those that the scale was not taken from (`examples/measure_uncertainty.py`). On sets that
 were never seen the head is the first of `rank_heads` that knows all elements; codes and functionals
-count energies from other zero points, so a shift for each element is taken off before these are compared.
+count energies from other zero points, so a shift for each element is taken off the errors, and off what the
+model is unsure of, before these are compared.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import torch
 from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from scipy.stats import spearmanr
 
-from dpa2calc import DPA2Calculator
+from dpa2calc import DPA2Calculator, load_model
 from dpa2calc.files.figures import save_figure
+from dpa2calc.structures.graph_builder import graph_from_atoms
 from dpa2calc.training import Dataset, load_registered, registered_sets
 
 SETS = (
@@ -64,7 +67,7 @@ def sample(data: Dataset) -> Dataset:
 
 
 def per_atom(model: str, name: str, folder: str, *, unseen: bool) -> tuple[str, tuple[np.ndarray, ...]]:
-    """The head; deviation and error of the energy (meV/atom) of each frame; both of forces (meV/Å)."""
+    """The head; deviations and errors of energies (meV/atom) and of forces (meV/Å), and forces."""
     data = sample(load_registered(name, folder, split="test"))
     calc = DPA2Calculator(model, registered_sets()[name].head if not unseen else "mlearn-PBE")
     if unseen:
@@ -77,17 +80,33 @@ def per_atom(model: str, name: str, folder: str, *, unseen: bool) -> tuple[str, 
     error = np.array([result["energy"] - frame.energy for result, frame in zip(results, data)]) / sizes
     if unseen:
         error = without_shifts(error, data)
-    force_std = np.concatenate([result["forces_std"].ravel() for result in results])
+        std = np.linalg.norm(without_shifts(energy_directions(model, calc.head, data), data), axis=1)
+    force_std, forces = (np.concatenate([r[k].ravel() for r in results]) for k in ("forces_std", "forces"))
     wrong = np.concatenate([(r["forces"] - frame.forces).ravel() for r, frame in zip(results, data)])
-    return calc.head, (1e3 * std, 1e3 * error, 1e3 * force_std, 1e3 * wrong)
+    return calc.head, (1e3 * std, 1e3 * error, 1e3 * force_std, 1e3 * wrong, 1e3 * forces)
 
 
-def without_shifts(errors: np.ndarray, data: Dataset) -> np.ndarray:
-    """Errors of energies per atom less what a shift of each element's energy explains."""
+def energy_directions(model: str, head: str, data: Dataset) -> np.ndarray:
+    """By frame a vector as long as the deviation of its energy per atom, in eV; linear in the features."""
+    potential = load_model(model)
+    place = [each.name for each in potential.config.heads].index(head)
+    rigidity, rows = potential.rigidity(place), []
+    assert rigidity is not None
+    with potential.using("inference"), torch.no_grad():
+        for frame in data:
+            graph = graph_from_atoms(frame.atoms(), potential.config)
+            ((_, features),) = potential.features(graph, place)
+            sums = rigidity.sums(features, graph.types).to(rigidity.factor)
+            rows.append(torch.einsum("kab,kb->ka", rigidity.factor, sums).flatten() / frame.n_atoms)
+    return rigidity.facts.scale * torch.stack(rows).double().numpy()
+
+
+def without_shifts(values: np.ndarray, data: Dataset) -> np.ndarray:
+    """Numbers of energies per atom, (n,) or (n, k), less what a shift of each element's energy explains."""
     symbols = [np.array(frame.atoms().get_chemical_symbols()) for frame in data]
     kinds = sorted({symbol for one in symbols for symbol in one})
     shares = np.array([[np.mean(one == kind) for kind in kinds] for one in symbols])
-    return errors - shares @ np.linalg.lstsq(shares, errors, rcond=None)[0]
+    return values - shares @ np.linalg.lstsq(shares, values, rcond=None)[0]
 
 
 def binned(std: np.ndarray, error: np.ndarray, n: int) -> np.ndarray:
@@ -141,16 +160,21 @@ def main() -> None:
         f"|{'---|' * 11}"
     )
     every: list[tuple[np.ndarray, ...]] = []
-    for name in UNSEEN if args.unseen else SETS:
+    names = UNSEEN if args.unseen else SETS
+    for name in names:
         head, one = per_atom(args.model, name, args.data, unseen=args.unseen)
         every.append(one)
         cells = []
-        for std, error in (one[:2], one[2:]):
+        for std, error in (one[:2], one[2:4]):
             (pair,) = binned(std, error, 1)
             rank = spearmanr(std, np.abs(error)).statistic
             cells += [f"{pair[0]:.2f}", f"{pair[1]:.2f}", f"{pair[1] / pair[0]:.2f}", f"{rank:.2f}"]
         print(f"| {name} | {head} | {len(one[0])} | {' | '.join(cells)} |", flush=True)
-    energy_std, energy_error, force_std, force_error = (np.concatenate(part) for part in zip(*every))
+    slopes = (
+        f"{name} {1 - np.sum(f * wrong) / np.sum(f * f):.2f}" for name, (*_, wrong, f) in zip(names, every)
+    )
+    print(f"\nslope of real on predicted forces: {', '.join(slopes)}")
+    energy_std, energy_error, force_std, force_error, _ = (np.concatenate(part) for part in zip(*every))
     kinds = {
         "energy (meV/atom)": (energy_std, energy_error, BINS),
         "force (meV/Å)": (force_std, force_error, 10),
@@ -193,6 +217,7 @@ def draw_figure(path: Path, kinds: dict[str, tuple[np.ndarray, np.ndarray, int]]
             axis.set(
                 xlabel=f"standard deviation, {label}",
                 ylabel=f"error, {label}",
+                xlim=(ends[0] / 2, ends[1] * 2),
                 ylim=(ends[0] / 20, ends[1] * 3),
             )
         axes[0].legend()  # type: ignore[index]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from dpa2calc.model.rigidity import (
     inverse_factor,
     sums_by_net,
 )
+from dpa2calc.progress import progress_bar
 from dpa2calc.store.checkpoint import checkpoint_info, load_checkpoint, save_checkpoint
 from dpa2calc.training.data.dataset import Dataset
 from dpa2calc.training.data.sets import TrainingData, TrainingSet
@@ -52,6 +53,7 @@ def add_uncertainty(
     *,
     seed: int = 0,
     most_atoms: int = MOST_ATOMS,
+    progress: bool = False,
 ) -> dict[str, RigidityFacts]:
     """Measure the uncertainty of the heads that the sets train, and leave it in the potential.
 
@@ -78,7 +80,7 @@ def add_uncertainty(
         if head.label:
             continue
         own = [item for name, item in data.sets.items() if data.heads[name] == place]
-        made = measure_rigidity(potential, place, own, seed=seed, most_atoms=most_atoms)
+        made = measure_rigidity(potential, place, own, seed=seed, most_atoms=most_atoms, progress=progress)
         potential.heads[place].rigidity = made
         facts[head.name] = made.facts
         logger.info("%s: uncertainty %s", head.name, made.facts)
@@ -86,7 +88,7 @@ def add_uncertainty(
 
 
 def leave_uncertainty(
-    potential: Potential, path: Path, sets: Mapping[str, TrainingSet], *, seed: int
+    potential: Potential, path: Path, sets: Mapping[str, TrainingSet], *, seed: int, progress: bool = False
 ) -> None:
     """At the end of a run: measure it for the potential that is returned and for the one in the run's file.
 
@@ -101,7 +103,7 @@ def leave_uncertainty(
             usable[name] = item
     if not usable:
         return
-    add_uncertainty(potential, usable, seed=seed)
+    add_uncertainty(potential, usable, seed=seed, progress=progress)
     info, kept = checkpoint_info(path), load_checkpoint(path)
     if info.uncertainty:  # of an earlier call
         return
@@ -109,7 +111,7 @@ def leave_uncertainty(
         kept = potential
     else:
         device = potential.device
-        add_uncertainty(kept.to(device), usable, seed=seed)
+        add_uncertainty(kept.to(device), usable, seed=seed, progress=progress)
     save_checkpoint(kept, path, extra_info=info.extra)
 
 
@@ -129,6 +131,7 @@ def measure_rigidity(
     *,
     seed: int = 0,
     most_atoms: int = MOST_ATOMS,
+    progress: bool = False,
 ) -> Rigidity:
     """The rigidity of one head from the sets that train it.
 
@@ -146,8 +149,16 @@ def measure_rigidity(
     known = _spread(labelled, most_atoms // 2, seed=seed)
     if not known:
         raise DataError(f"head {name!r}: no frame has an energy, by which its uncertainty could be scaled")
-    with potential.using("inference"):
-        seen, tests = _observe(potential, head, train), _observe(potential, head, known)
+    with_forces = known.subset([i for i, frame in enumerate(known) if frame.forces is not None])
+    pushed = _spread([with_forces], MOST_FOR_FORCES)
+    bar = progress_bar(
+        total=len(train) + len(known) + len(pushed),
+        desc=f"uncertainty of {name}",
+        unit="frame",
+        shown=progress,
+    )
+    with bar, potential.using("inference"):
+        seen, tests = (_observe(potential, head, data, bar.update) for data in (train, known))
         moments = _moments(seen)
         found = calibrate(moments, tests.sums, tests.errors)
         facts = RigidityFacts(
@@ -165,7 +176,7 @@ def measure_rigidity(
         values = rigidity.of_atoms(seen.features, seen.types).double()
         for kind in seen.types.unique().tolist():
             rigidity.limits[kind] = values[seen.types == kind].quantile(QUANTILE)
-        rigidity.facts = _with_forces(facts, potential, head, rigidity, known)
+        rigidity.facts = _with_forces(facts, potential, head, rigidity, pushed, bar.update)
     return rigidity
 
 
@@ -181,7 +192,7 @@ class _Observed:
     errors: Tensor
 
 
-def _observe(potential: Potential, head: int, data: Dataset) -> _Observed:
+def _observe(potential: Potential, head: int, data: Dataset, done: Callable[[int], object]) -> _Observed:
     module = potential.heads[head]
     n_nets = len(module.nets)  # type: ignore[arg-type]
 
@@ -198,7 +209,7 @@ def _observe(potential: Potential, head: int, data: Dataset) -> _Observed:
         return zip(features.split(sizes), types.split(sizes), sums, totals)
 
     store = GraphStore(data, potential.config)
-    parts = in_order(over_frames(work, potential, store, range(len(data)), head=head))
+    parts = in_order(over_frames(work, potential, store, range(len(data)), head=head), done)
     features, types, sums, totals = (list(column) for column in zip(*parts))
     labels = [np.nan if frame.energy is None else frame.energy for frame in data]
     return _Observed(
@@ -224,10 +235,14 @@ def _moments(seen: _Observed) -> Tensor:
 
 
 def _with_forces(
-    facts: RigidityFacts, potential: Potential, head: int, rigidity: Rigidity, data: Dataset
+    facts: RigidityFacts,
+    potential: Potential,
+    head: int,
+    rigidity: Rigidity,
+    sample: Dataset,
+    done: Callable[[int], object],
 ) -> RigidityFacts:
-    """The facts with how errors of forces compare with deviations and labels, where there are labels."""
-    sample = _spread([data.subset([i for i, f in enumerate(data) if f.forces is not None])], MOST_FOR_FORCES)
+    """The facts with how errors of forces compare with deviations and labels, on frames with such labels."""
     if not sample:
         return facts
     module = potential.heads[head]
@@ -242,7 +257,7 @@ def _with_forces(
 
     try:
         store = GraphStore(sample, potential.config)
-        frames = in_order(over_frames(work, potential, store, range(len(sample)), head=head))
+        frames = in_order(over_frames(work, potential, store, range(len(sample)), head=head), done)
     finally:
         module.rigidity = before
     sums = torch.stack([frame.sum(dim=(1, 2)) for frame in frames])

@@ -31,7 +31,8 @@ def here(folder, monkeypatch):
 def test_a_model_of_deepmd_kit_learns_how_sure_it_is(here, capsys):
     words = "uncertainty two.pt --head water --data train.extxyz --validation held.extxyz -o sure.safetensors"
     assert main(words.split()) == 0
-    out = capsys.readouterr().out
+    out, shown = capsys.readouterr()
+    assert "uncertainty of water: 100%" in shown and "26/26" in shown  # 6 frames, 10 twice: energies, forces
     assert "water: uncertainty from 144 atoms of 6 frames, scale from 10 validation frames" in out
     assert set(checkpoint_info("sure.safetensors").uncertainty) == {"water"}
     assert main(["describe", "sure.safetensors"]) == 0
@@ -43,10 +44,21 @@ def test_a_model_of_deepmd_kit_learns_how_sure_it_is(here, capsys):
 
 
 def test_training_frames_alone_are_not_enough(here, capsys):
-    assert main("uncertainty two.pt --head metal --data train.extxyz".split()) == 0
-    assert "give 10 or more labelled frames that it never saw with --validation" in capsys.readouterr().out
+    assert main("uncertainty two.pt --head metal --data train.extxyz --no-progress".split()) == 0
+    out, shown = capsys.readouterr()
+    assert "give 10 or more labelled frames that it never saw with --validation" in out and not shown
     assert main("uncertainty two.pt --head metal --data train.extxyz -o model.pt".split()) == 1
     assert "-o model.pt: the ending must be .safetensors" in capsys.readouterr().err
+
+
+def test_it_can_be_stopped_and_leaves_no_file(here, capsys, monkeypatch):
+    def stop(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dpa2calc.training.uncertainty._moments", stop)
+    words = "uncertainty two.pt --head water --data train.extxyz -o stopped.safetensors"
+    assert main(words.split()) == 130
+    assert not list(here.glob("*stopped*")) and "Traceback" not in capsys.readouterr().err
 
 
 def test_heads_of_a_structure(here, capsys):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dpa2calc.applications import RadialDistribution
-from dpa2calc.training import DistillResult, Errors, Evaluation, History, LearningCurve
+from dpa2calc.training import DistillResult, Errors, Evaluation, History, LearningCurve, LearnResult
 from dpa2calc.training.learning_curve import Point, Points
 
 EARLIER = Path(__file__).parents[1] / "data" / "earlier"
@@ -35,10 +35,19 @@ def test_distillation():
     assert found.provenance == {"versions": {"dpa2calc": "0.1"}}
 
 
-def test_distillation_is_written_as_before(tmp_path):
-    found = DistillResult.load(EARLIER / "distillation.json")
+def test_active_learning():
+    found = LearnResult.load(EARLIER / "active_learning.json")
+    assert found.rounds[0].errors == ERRORS == found.test and found.rounds[0].test is None
+    assert found.rounds[0].doubts == (0.05, 0.1, 0.2, 0.3, 0.5, np.inf) and found.rounds[0].ratio == 2.0
+    assert found.model == EARLIER / "model.safetensors" and found.spent == 15
+    assert found.labelled == (EARLIER / "start.extxyz", EARLIER / "round-01.extxyz")
+
+
+@pytest.mark.parametrize("kind, name", [(DistillResult, "distillation"), (LearnResult, "active_learning")])
+def test_rounds_are_written_as_before(kind, name, tmp_path):
+    found = kind.load(EARLIER / f"{name}.json")
     found.save(tmp_path / "again.json")
-    text = (EARLIER / "distillation.json").read_text()
+    text = (EARLIER / f"{name}.json").read_text()
     again = (tmp_path / "again.json").read_text().replace(str(EARLIER), "runs/gone")
     assert sorted(again.replace(",", "").splitlines()) == sorted(text.replace(",", "").splitlines())
 

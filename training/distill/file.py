@@ -9,20 +9,15 @@ from typing import Annotated
 
 from ase.calculators.calculator import Calculator
 
-from dpa2calc.files.options import parse_options
-from dpa2calc.files.typed import option_types
 from dpa2calc.model.config import ModelConfig
 from dpa2calc.model.config.presets import preset
 from dpa2calc.training.config.model import with_changes
 from dpa2calc.training.config.sections import ModelSection
 from dpa2calc.training.config.train import TrainConfig
 from dpa2calc.training.data.readers import PathLike
-from dpa2calc.training.exploration.file import LoopFile, StartSection, any_calculator
-from dpa2calc.training.exploration.options import MDCondition
+from dpa2calc.training.exploration.file import LoopFile, any_calculator
 
 from .config import DistillConfig
-
-SECTIONS = ("output", "data", "teacher", "start", "student", "train", "md", "test")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,44 +43,19 @@ class StudentSection(ModelSection):
     checkpoint: Annotated[str, "start from this student instead"] = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class DistillFile:
-    """A whole file, checked before anything runs."""
+class DistillFile(LoopFile[TrainConfig, DistillConfig]):
+    """A distillation's file."""
 
-    config: DistillConfig
-    train: TrainConfig
-    md: tuple[MDCondition, ...]
-    teacher: TeacherSection
-    start: StartSection
-    student: StudentSection
-    test: tuple[str, ...]
-    output: Path
-    root: Path
+    what = "the distillation's files"
+    sections = ("teacher", "student")
+    loop, training = DistillConfig, TrainConfig
 
-
-def read_distill_file(
-    path: PathLike, *, changes: Mapping[str, object] | None = None, output: str | None = None
-) -> DistillFile:
-    """Read a TOML file, and put the command line's options of the loop over it.
-
-    Raises:
-        ConfigError: the file is missing or no TOML, or a key or value is wrong; the key is named.
-    """
-    loop = option_types(DistillConfig)
-    file = LoopFile(
-        path, changes=changes, output=output, known=[*loop, *SECTIONS], what="the distillation's files"
-    )
-    return DistillFile(
-        config=parse_options(DistillConfig, {k: v for k, v in file.values.items() if k in loop}),
-        train=file.section(TrainConfig, "train"),
-        md=file.conditions(),
-        teacher=file.section(TeacherSection, "teacher"),
-        start=file.start,
-        student=file.section(StudentSection, "student"),
-        test=file.names("test"),
-        output=file.output,
-        root=file.root,
-    )
+    def __init__(
+        self, path: PathLike, *, changes: Mapping[str, object] | None = None, output: str | None = None
+    ):
+        super().__init__(path, changes=changes, output=output)
+        self.teacher = self.section(TeacherSection, "teacher")
+        self.student = self.section(StudentSection, "student")
 
 
 def build_student(file: DistillFile, elements: tuple[str, ...]) -> ModelConfig | Path:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
-from dpa2calc.files.figures import save_figure
 from dpa2calc.labels.errors import Errors
 from dpa2calc.model.compression import why_not_compressible
 from dpa2calc.model.potential import Potential
@@ -23,28 +21,20 @@ from dpa2calc.training.evaluate import evaluate
 from dpa2calc.training.exploration.frames import LabelledFrames
 from dpa2calc.training.exploration.loop import TEST_FRAMES, Rounds
 from dpa2calc.training.exploration.options import MDCondition
+from dpa2calc.training.exploration.rounds import QUANTILES
 from dpa2calc.training.exploration.sampling import Walk
 from dpa2calc.training.exploration.structures import StartFrames, perturbed
 from dpa2calc.training.fit.run import train_in
-from dpa2calc.training.runs.folder import remove_large_files, run_folder
 
 from .config import DistillConfig
 from .labels import label_start
 from .result import DistillResult
-from .selection import (
-    HEADER,
-    QUANTILES,
-    DistillRound,
-    choose_frames,
-    force_deviations,
-    stop_reason,
-    table_row,
-)
+from .selection import DistillRound, choose_frames, force_deviations, stop_reason
 from .setup import Student, check_test_elements, config_of, student_model
 from .state import DistillState
 
 
-class Distillation(Rounds[TrainConfig, DistillConfig]):
+class Distillation(Rounds[TrainConfig, DistillConfig, DistillRound, DistillResult]):
     """One distillation in one folder.
 
     Files: `state.json` (options, phase, finished rounds), `labelled/` (start.extxyz, round-NN.extxyz),
@@ -54,7 +44,10 @@ class Distillation(Rounds[TrainConfig, DistillConfig]):
     """
 
     what = "a distillation"
+    mark = "distilled"
     models = "students"
+
+    state: DistillState
 
     def __init__(
         self,
@@ -83,79 +76,37 @@ class Distillation(Rounds[TrainConfig, DistillConfig]):
             train=train,
             test=test,
         )
-        self.rounds: list[DistillRound] = []
         self.labels = LabelledFrames(self.output / "labelled", self.head)
 
-    # --- the loop -------------------------------------------------------------------------------
-
-    def run(self) -> DistillResult:
-        """Go through the rounds that are not done yet."""
-        with run_folder(self.output, inside=("labelled", "students", "explore/round-*")):
-            return self._run()
-
-    def _run(self) -> DistillResult:
-        self.state.load()
-        self.rounds = self.state.rounds
+    def label_start(self) -> None:
+        """By the teacher, perturbed copies too."""
         structures = perturbed(self.start, self.config)
-        self.state.write("labelling", len(self.rounds))
         start = self.labels.files(0)[0]
         label_start(start, structures, self.teacher, self.config, progress=self.progress)
-        reason, why = stop_reason(self.rounds, self.config)
-        while not reason:
-            self._round(len(self.rounds) + 1)
-            reason, why = stop_reason(self.rounds, self.config)
-            left = self.config.max_rounds - len(self.rounds)
-            if not reason:
-                minutes = left * self.rounds[-1].seconds / 60
-                self.say(f"at most {left} more rounds, {minutes:.0f} minutes at this pace")
-        self.say(f"stopped: {reason}: {why}")
-        return self._finish(reason, why)
 
-    def _round(self, number: int) -> None:
-        started = time.monotonic()
-        data = self.labels.dataset(number - 1)
-        self.state.write("training", number)
-        before = self.load(f"round-{number - 1:02d}") if number > 1 else None
-        potential = self._trained(f"round-{number:02d}", before, data)
-        self.state.write("exploring", number)
-        walks = self._explore(number, potential)
-        self.state.write("comparing", number)
-        record = self._compare(number, potential, walks, len(data))
-        record = dataclasses.replace(record, seconds=time.monotonic() - started)
-        self.rounds.append(record)
-        self.state.write("round done", number)
-        self.say(f"{HEADER}\n{table_row(record)}")
-        drawn = self._result("", "", self.output, [])
-        save_figure(self.output / "rounds.png", drawn.plot, panels=3, size=(13, 3.8))
+    def stop_reason(self) -> tuple[str, str]:
+        """See `selection.stop_reason`."""
+        return stop_reason(self.rounds, self.config)
 
-    # --- training -------------------------------------------------------------------------------
+    def train(self, folder: Path, before: Potential | None, data: Dataset, options: TrainConfig) -> Potential:
+        """Train the student; its energies are shifted to the labels first."""
+        return train_in(
+            folder,
+            self.student if before is None else before,
+            {self.head: data},
+            options,
+            progress=self.progress,
+            adapt=lambda fresh: shift_energy_bias(fresh, data),
+        ).potential
 
-    def _trained(self, name: str, before: Potential | None, data: Dataset, *, steps: int = 0) -> Potential:
-        """The student of this name, trained now unless that was done before."""
-        path = self.model_path(name)
-        if not path.exists():
-            folder, options = self.output / "train" / name, self.train_config
-            result = train_in(
-                folder,
-                self.student if before is None else before,
-                {self.head: data},
-                options if before is None else self.later_training(steps=steps),
-                progress=self.progress,
-                adapt=lambda fresh: shift_energy_bias(fresh, data),
-            )
-            save_checkpoint(
-                result.potential.to("cpu"), path, extra_info={"distilled": self.state.provenance()}
-            )
-            remove_large_files(folder)
-        return self.load(name).to(self.device)
-
-    # --- exploration ----------------------------------------------------------------------------
-
-    def _explore(self, number: int, potential: Potential) -> list[Walk]:
+    def look(self, number: int, potential: Potential, data: Dataset) -> DistillRound:
+        """Student against teacher along new trajectories; those to learn from go to `labelled/`."""
         drivers: dict[str, Calculator] = {"teacher": self.teacher}
         if "student" in self.config.drivers:
             drivers["student"] = self.moving(potential)
-        return self.explore(number, drivers, self.teacher)
+        walks = self.explore(number, drivers, self.teacher)
+        self.state.write("comparing", number)
+        return self._compare(number, potential, walks, len(data))
 
     def _sampled(self, number: int, trajectories: int) -> list[Atoms]:
         return [atoms for walk in self.trajectories(number, trajectories) for atoms in walk]
@@ -190,24 +141,21 @@ class Distillation(Rounds[TrainConfig, DistillConfig]):
 
     # --- the end --------------------------------------------------------------------------------
 
-    def _finish(self, reason: str, why: str) -> DistillResult:
-        """A last training if it is asked for, the student with its card, and the result's files."""
+    def finish(self, reason: str, why: str) -> DistillResult:
+        """A last training if it is asked for, and the student with its card."""
         number = len(self.rounds)
-        name, final = f"round-{number:02d}", None
-        files = self.labels.files(number - 1)
+        name, learned, final = f"round-{number:02d}", number - 1, None
         if self.config.final_steps:
-            name, files = f"final-{number:02d}", self.labels.files(number)
+            before, name, learned = name, f"final-{number:02d}", number
             self.state.write("last training", number)
-            data, before = self.labels.dataset(number), self.load(f"round-{number:02d}")
-            potential = self._trained(name, before, data, steps=self.config.final_steps)
+            steps = self.config.final_steps
+            potential = self.trained(name, before, self.labels.dataset(number), steps=steps)
             final = self._final_errors(number, potential)
         potential = self.load(name).to(self.device)
         test = self.test_errors(potential)
-        student = self._save_student(potential.to("cpu"), final, test)
-        result = self._result(reason, why, student, files, final, test)
-        result.save(self.output / "result.json")
-        self.state.write("finished", number)
-        return result
+        self._save_student(potential.to("cpu"), final, test, frames=len(self.labels.dataset(learned)))
+        files = tuple(self.labels.files(learned))
+        return dataclasses.replace(self.result(reason, why), labelled=files, final=final, test=test)
 
     def _final_errors(self, number: int, potential: Potential) -> Errors | None:
         """Errors on the last round's frames that were not added."""
@@ -218,37 +166,31 @@ class Distillation(Rounds[TrainConfig, DistillConfig]):
             return None
         return evaluate(potential, Dataset.from_atoms(unseen), device=self.device).errors
 
-    def _save_student(self, potential: Potential, final: Errors | None, test: Errors | None) -> Path:
+    def _save_student(
+        self, potential: Potential, final: Errors | None, test: Errors | None, *, frames: int
+    ) -> None:
         head = potential.config.heads[0]
-        learned = len(self.rounds) - (0 if self.config.final_steps else 1)
-        frames = len(self.labels.dataset(learned))
         card = self.state.card(final, frames=frames, seed=self.config.seed)
         if test is not None:
             card["test_errors"] = test.to_dict()
         head = dataclasses.replace(head, info={**head.info, **card})
         potential.config = potential.config.with_heads((head,))
         potential.prefers_compression = why_not_compressible(potential) is None  # opens with tables
-        path = self.output / "student.safetensors"
-        return save_checkpoint(potential, path, extra_info={"distilled": self.state.provenance()})
+        save_checkpoint(potential, self._student, extra_info={self.mark: self.state.provenance()})
 
-    def _result(
-        self,
-        reason: str,
-        why: str,
-        student: Path,
-        files: list[Path],
-        final: Errors | None = None,
-        test: Errors | None = None,
-    ) -> DistillResult:
+    @property
+    def _student(self) -> Path:
+        return self.output / "student.safetensors"
+
+    def result(self, reason: str, why: str) -> DistillResult:
+        """What there is until now."""
         return DistillResult(
             rounds=tuple(self.rounds),
             reason=reason,
             why=why,
-            student=student,
+            student=self._student,
             output=self.output,
-            labelled=tuple(files),
+            labelled=(),
             threshold=self.config.threshold,
-            final=final,
-            test=test,
             provenance=self.state.provenance(),
         )

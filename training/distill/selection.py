@@ -12,50 +12,45 @@ from dpa2calc.labels.errors import Differences, Errors, ErrorSums
 from dpa2calc.model.potential import Potential
 from dpa2calc.training.data.dataset import Dataset
 from dpa2calc.training.exploration.diversity import farthest_points, mean_descriptors
+from dpa2calc.training.exploration.rounds import Round, number
 from dpa2calc.training.fit.predict import predict_potential
 
 from .config import DistillConfig
 
 StopReason = Literal["", "accurate", "unchanged", "nothing to add", "max_rounds"]
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillRound:
+class DistillRound(Round):
     """One round: what the student was trained on, and how it did on frames that it had not seen.
 
     Attributes:
-        threshold: eV/Å, that was in force. trained_on: labelled frames.
-        trajectories, cut: that were run, and that exploded.
         explored: sampled frames, all labelled by the teacher.
         errors: of the student against the teacher on them.
         deviations: 5, 25, 50, 75, 95 and 100 % quantiles of the frames' largest force deviation, eV/Å.
         accurate: frames within the threshold. over: between it and the upper bound. exploded: above.
-        added: frames that the next round learns from.
-        test: errors on the caller's test set, if there is one.
-        notes: of trajectories that were cut. seconds: wall time.
     """
 
-    number: int
-    threshold: float
-    trained_on: int
-    trajectories: int
-    cut: int
-    explored: int
     errors: Errors
     deviations: tuple[float, ...]
-    accurate: int
     over: int
     exploded: int
-    added: int
-    test: Errors | None = None
-    notes: tuple[str, ...] = ()
-    seconds: float = 0.0
 
     @property
-    def accurate_share(self) -> float:
-        """Share of the explored frames within the threshold."""
-        return self.accurate / self.explored if self.explored else 0.0
+    def quantiles(self) -> tuple[float, ...]:
+        """The deviations."""
+        return self.deviations
+
+    def own_cells(self) -> dict[str, str]:
+        """Frames over the threshold and over the bound; errors, and the median largest deviation."""
+        return {
+            "over": str(self.over),
+            "out": str(self.exploded),
+            "added": str(self.added),
+            "E RMSE": number(self.errors.energy_rmse),
+            "F RMSE": number(self.errors.force_rmse),
+            "max dev": number(1e3 * self.deviations[2]),
+        }
 
 
 def force_deviations(
@@ -118,26 +113,3 @@ def _unchanged(rounds: Sequence[DistillRound], config: DistillConfig) -> bool:
         return False
     best_before = min(errors[: -config.patience])
     return min(errors[-config.patience :]) > best_before * (1.0 - config.min_change)
-
-
-HEADER = (
-    f"{'round':>5} {'trained':>8} {'explored':>9} {'cut':>4} {'within':>7} {'over':>6} {'out':>5} "
-    f"{'added':>6} {'E RMSE':>8} {'F RMSE':>8} {'max dev':>8} {'test E':>8} {'test F':>8} {'minutes':>8}"
-)
-
-
-def table_row(r: DistillRound) -> str:
-    """One line under `HEADER`: energies in meV/atom; forces, and the median largest deviation, in meV/Å."""
-    test = r.test
-    numbers = (
-        r.errors.energy_rmse,
-        r.errors.force_rmse,
-        1e3 * r.deviations[2],
-        test.energy_rmse if test else None,
-        test.force_rmse if test else None,
-    )
-    cells = " ".join(f"{v:>8.1f}" if v is not None else f"{'-':>8}" for v in numbers)
-    return (
-        f"{r.number:>5} {r.trained_on:>8} {r.explored:>9} {r.cut:>4} {r.accurate_share:>7.1%} {r.over:>6} "
-        f"{r.exploded:>5} {r.added:>6} {cells} {r.seconds / 60:>8.1f}"
-    )

@@ -9,17 +9,15 @@ from typing import ClassVar
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
-from dpa2calc.files.identity import calculator_identity, structures_identity
-from dpa2calc.files.results import versions
+from dpa2calc.files.identity import calculator_identity
 from dpa2calc.labels.errors import Errors
 from dpa2calc.model.config import ModelConfig, to_dict
 from dpa2calc.model.potential import Potential
 from dpa2calc.training.config.train import TrainConfig
 from dpa2calc.training.data.dataset import Dataset
 from dpa2calc.training.exploration.options import MDCondition
-from dpa2calc.training.exploration.state import JSON, RoundsState, plain
-from dpa2calc.training.exploration.structures import structures_digest
-from dpa2calc.training.runs.identity import data_identity, model_part, start_part
+from dpa2calc.training.exploration.state import JSON, RoundsState
+from dpa2calc.training.runs.identity import model_part, start_part
 
 from .config import DistillConfig
 from .selection import DistillRound
@@ -30,6 +28,7 @@ class DistillState(RoundsState[DistillRound]):
     """Teacher (by the hash of its weights), student and start frames decide what a folder belongs to."""
 
     what: ClassVar[str] = "a distillation"
+    source: ClassVar[str] = "teacher"
     record = DistillRound
 
     def __init__(
@@ -44,41 +43,18 @@ class DistillState(RoundsState[DistillRound]):
         train: TrainConfig,
         test: Dataset | None,
     ):
-        super().__init__(folder)
+        super().__init__(folder, start=start, config=config, conditions=conditions, train=train, test=test)
         model = config_of(student)
         self.identity = {
             "teacher": teacher_card(teacher),
             "student": {**to_dict(model), "heads": to_dict(model.heads[0].fitting)},
-            "start frames": structures_digest(start),
+            **self.identity,
         }
         # what must be the same to resume; `identity` is for the student's card
-        self.content = {
-            "teacher": calculator_identity(teacher),
-            "student": {
-                **model_part(model),
-                **start_part(student if isinstance(student, Potential) else None),
-            },
-            "start frames": structures_identity(start),
-        }
-        del self.content["student"]["heads"]  # its head may get another name
-        self.options = {
-            "loop": to_dict(config),
-            "md": [c.stored() for c in conditions],
-            "train": to_dict(train),
-            "test frames": None if test is None else data_identity(test),
-        }
-
-    def provenance(self) -> JSON:
-        """What the student's checkpoint says of its origin."""
-        return plain(
-            {
-                "teacher": self.identity["teacher"],
-                "start_frames": self.identity["start frames"],
-                "options": {name: self.options[name] for name in ("loop", "md", "train")},
-                "rounds": len(self.rounds),
-                "versions": versions("torch"),
-            }
-        )
+        begun = student if isinstance(student, Potential) else None
+        own = {**model_part(model), **start_part(begun)}
+        del own["heads"]  # its head may get another name
+        self.content = {"teacher": calculator_identity(teacher), "student": own, **self.content}
 
     def card(self, final: Errors | None, *, frames: int, seed: int) -> JSON:
         """What the student's head says of its teacher and of how it learned."""

@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, ClassVar, Generic, TypeVar
 
 from ase import Atoms
 from ase.calculators.calculator import Calculator
@@ -15,14 +15,18 @@ from ase.calculators.calculator import Calculator
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.options import convert, parse_options, read_toml
 from dpa2calc.files.patterns import expanded
-from dpa2calc.files.typed import typed
+from dpa2calc.files.typed import option_types, typed
 from dpa2calc.training.config.run_file import check_keys, require_file
+from dpa2calc.training.config.train import TrainConfig
 from dpa2calc.training.data.dataset import Dataset
 from dpa2calc.training.data.readers import PathLike, iread_atoms
 
-from .options import MDCondition, conditions_of
+from .options import LoopOptions, MDCondition, conditions_of
 
+SECTIONS = ("output", "data", "start", "train", "md", "test")
 Section = TypeVar("Section")
+Train = TypeVar("Train", bound=TrainConfig)
+Loop = TypeVar("Loop", bound=LoopOptions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,28 +37,30 @@ class StartSection:
     max_frames: Annotated[int, "at most this many, evenly spread over the files (0 = all)"] = 0
 
 
-class LoopFile:
-    """The keys of a file, under those of the command line.
+class LoopFile(Generic[Train, Loop]):
+    """A whole file, checked before anything runs; the command line's options are put over its own.
+
+    Args:
+        changes: options of the loop, by name.
 
     Raises:
-        ConfigError: the file is missing or no TOML, or lacks a section, or a key is unknown.
+        ConfigError: the file is missing or no TOML, or lacks a section, or a key or value is wrong.
     """
 
+    what: ClassVar[str]
+    sections: ClassVar[tuple[str, ...]]  # beside those of every file
+    loop: type[Loop]
+    training: type[Train]
+
     def __init__(
-        self,
-        path: PathLike,
-        *,
-        changes: Mapping[str, object] | None,
-        output: str | None,
-        known: list[str],
-        what: str,
+        self, path: PathLike, *, changes: Mapping[str, object] | None = None, output: str | None = None
     ):
-        path = Path(path)
+        path, loop = Path(path), option_types(self.loop)
         require_file(path)
         self.values: dict[str, object] = {**read_toml(path), **(changes or {})}
         if output is not None:
             self.values["output"] = output
-        check_keys(self.values, known, what)
+        check_keys(self.values, [*loop, *SECTIONS, *self.sections], self.what)
         if "md" not in self.values:
             raise ConfigError(
                 "there is no [[md]] section; give the dynamics of the application to explore with"
@@ -64,12 +70,16 @@ class LoopFile:
         self.root = path.resolve().parent / convert(str, self.values.get("data", "."), "data")
         self.output = Path(convert(str, self.values["output"], "output"))
         self.start = self.section(StartSection, "start")
+        self.config = parse_options(self.loop, {k: v for k, v in self.values.items() if k in loop})
+        self.train = self.section(self.training, "train")
+        self.md = self._conditions()
+        self.test = self.names("test")
 
     def section(self, cls: type[Section], name: str) -> Section:
         """The options of a section; defaults where it is missing."""
         return parse_options(cls, typed(dict, self.values.get(name, {}), name), name)
 
-    def conditions(self) -> tuple[MDCondition, ...]:
+    def _conditions(self) -> tuple[MDCondition, ...]:
         """All `[[md]]`, with full paths."""
         md = self.values["md"] if isinstance(self.values["md"], list) else [self.values["md"]]
         found = conditions_of([typed(dict, c, "md") for c in md])

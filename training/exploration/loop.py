@@ -1,10 +1,11 @@
-"""The bones of work in rounds in one folder: what a distillation and active learning do alike."""
+"""Work in rounds in one folder: what a distillation and active learning do alike."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Generic, NoReturn, TypeVar
@@ -14,35 +15,45 @@ from ase.calculators.calculator import Calculator
 from tqdm import tqdm
 
 from dpa2calc.errors import ConfigError, TrainingError
+from dpa2calc.files.figures import save_figure
 from dpa2calc.labels.errors import Errors
 from dpa2calc.model.compression import why_no_kernels, why_not_compressible
 from dpa2calc.model.potential import Potential
-from dpa2calc.store.checkpoint import load_checkpoint
+from dpa2calc.store.checkpoint import load_checkpoint, save_checkpoint
 from dpa2calc.training.config.train import TrainConfig
 from dpa2calc.training.data.dataset import Dataset, spread_frames
 from dpa2calc.training.data.readers import PathLike
 from dpa2calc.training.data.readers.frame_file import read_frames
 from dpa2calc.training.evaluate import evaluate
+from dpa2calc.training.runs.folder import remove_large_files, run_folder
 
+from .frames import LabelledFrames
 from .options import LoopOptions, MDCondition
+from .rounds import Round, RoundsResult, table
 from .sampling import Walk, explore
+from .state import RoundsState
 from .structures import StartFrames, condition_structures, plan_trajectories, start_structures
 
 logger = logging.getLogger(__name__)
 TEST_FRAMES = 200  # of the test set are evaluated in each round; all of them at the end
 Train = TypeVar("Train", bound=TrainConfig)
 Loop = TypeVar("Loop", bound=LoopOptions)
+Record = TypeVar("Record", bound=Round)
+Found = TypeVar("Found", bound=RoundsResult)
 
 
-class Rounds(Generic[Train, Loop]):
-    """A folder with `explore/round-NN/` (a file a trajectory) and a model for each round.
+class Rounds(Generic[Train, Loop, Record, Found]):
+    """A folder with `explore/round-NN/` (a file a trajectory), `labelled/` and a model for each round.
 
     Each file appears whole; what exists is not made again.
     """
 
     what: ClassVar[str]
-    models: ClassVar[str]
-    """The folder of the rounds' models."""
+    mark: ClassVar[str]  # what the files of its models are marked with
+    models: ClassVar[str]  # the folder of the rounds' models
+    folders: ClassVar[tuple[str, ...]] = ()  # further ones
+    state: RoundsState[Record]
+    labels: LabelledFrames
 
     def __init__(
         self,
@@ -70,12 +81,93 @@ class Rounds(Generic[Train, Loop]):
         """The start frames and the structures that the conditions name."""
         return [*self.start, *(a for pool in self.structures for a in pool)]
 
+    @property
+    def rounds(self) -> list[Record]:
+        """Those that are done."""
+        return self.state.rounds
+
     def say(self, text: str) -> None:
         """Between the progress bars on stderr; to the log where there are none."""
         if self.progress:
             tqdm.write(text, file=sys.stderr)
         else:
             logger.info(text)
+
+    # --- the loop -------------------------------------------------------------------------------
+
+    def run(self) -> Found:
+        """Go through the rounds that are not done yet."""
+        folders = ("labelled", self.models, "explore/round-*", *self.folders)
+        with run_folder(self.output, inside=folders):
+            self.state.load()
+            return self._run()
+
+    def _run(self) -> Found:
+        self.state.write("labelling", len(self.rounds))
+        self.label_start()
+        reason, why = self.stop_reason()
+        while not reason:
+            self._round(len(self.rounds) + 1)
+            reason, why = self.stop_reason()
+            left = self.config.max_rounds - len(self.rounds)
+            if not reason:
+                minutes = left * self.rounds[-1].seconds / 60
+                self.say(f"at most {left} more rounds, {minutes:.0f} minutes at this pace")
+        self.say(f"stopped: {reason}: {why}")
+        result = self.finish(reason, why)
+        result.save(self.output / "result.json")
+        self.state.write("finished", len(self.rounds))
+        return result
+
+    def _round(self, number: int) -> None:
+        started = time.monotonic()
+        data = self.labels.dataset(number - 1)
+        self.state.write("training", number)
+        before = f"round-{number - 1:02d}" if number > 1 else None
+        potential = self.trained(f"round-{number:02d}", before, data)
+        self.state.write("exploring", number)
+        record = self.look(number, potential, data)
+        self.rounds.append(dataclasses.replace(record, seconds=time.monotonic() - started))
+        self.state.write("round done", number)
+        self.say("\n".join(table(self.rounds[-1:])))
+        save_figure(self.output / "rounds.png", self.result("", "").plot, panels=3, size=(13, 3.8))
+
+    def trained(self, name: str, before: str | None, data: Dataset, *, steps: int = 0) -> Potential:
+        """The model of this name, trained now unless that was done before."""
+        path = self.model_path(name)
+        if not path.exists():
+            folder = self.output / "train" / name
+            options = self.train_config if before is None else self._later_training(steps)
+            made = self.train(folder, None if before is None else self.load(before), data, options)
+            save_checkpoint(made.to("cpu"), path, extra_info={self.mark: self.state.provenance()})
+            remove_large_files(folder)
+        return self.load(name).to(self.device)
+
+    def label_start(self) -> None:
+        """Labels of the start frames, into `labelled/`."""
+        raise NotImplementedError
+
+    def train(self, folder: Path, before: Potential | None, data: Dataset, options: Train) -> Potential:
+        """Train the model of the round before, or the first one, in a folder."""
+        raise NotImplementedError
+
+    def look(self, number: int, potential: Potential, data: Dataset) -> Record:
+        """Explore with what was trained on `data`, and keep in `labelled/` what the next round learns."""
+        raise NotImplementedError
+
+    def stop_reason(self) -> tuple[str, str]:
+        """Whether the loop ends, and why in a sentence; "" to go on."""
+        raise NotImplementedError
+
+    def finish(self, reason: str, why: str) -> Found:
+        """The last model with its card, and the result."""
+        raise NotImplementedError
+
+    def result(self, reason: str, why: str) -> Found:
+        """What there is until now."""
+        raise NotImplementedError
+
+    # --- what rounds are made of ------------------------------------------------------------------
 
     def model_path(self, name: str) -> Path:
         """The model of a round."""
@@ -130,7 +222,7 @@ class Rounds(Generic[Train, Loop]):
         sample = self.test.subset(spread_frames(self.test, most or len(self.test)))
         return evaluate(potential, sample, device=self.device).errors
 
-    def later_training(self, *, steps: int = 0) -> Train:
+    def _later_training(self, steps: int) -> Train:
         """Training options of a round after the first, or of the last training when `steps` is given."""
         train, config = self.train_config, self.config
         rate = config.later_learning_rate or train.learning_rate

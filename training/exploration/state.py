@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
+
+from ase import Atoms
 
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.atomic import write_json
-from dpa2calc.files.identity import Part, differences
-from dpa2calc.files.results import from_plain
+from dpa2calc.files.identity import Part, differences, structures_identity
+from dpa2calc.files.results import from_plain, versions
 from dpa2calc.model.config import to_dict
 from dpa2calc.training.config.train import TrainConfig
+from dpa2calc.training.data.dataset import Dataset
 from dpa2calc.training.data.readers.frame_file import read_json
+from dpa2calc.training.runs.identity import data_identity
+
+from .options import LoopOptions, MDCondition
+from .rounds import Round
+from .structures import structures_digest
 
 logger = logging.getLogger(__name__)
 JSON = dict[str, Any]  # a table of a JSON file
 STATE_VERSION = 2  # 1 has cards of teacher and student, but no hashes of their weights
 
 
-class Numbered(Protocol):
-    """A finished round."""
-
-    @property
-    def number(self) -> int:
-        """From 1."""
-
-
-Record = TypeVar("Record", bound=Numbered)
+Record = TypeVar("Record", bound=Round)
 
 
 class RoundsState(Generic[Record]):
@@ -39,15 +40,44 @@ class RoundsState(Generic[Record]):
     """
 
     what: ClassVar[str]
+    source: ClassVar[str]  # of labels: its name in `identity`
     record: type[Record]
-    identity: JSON
-    content: dict[str, Part]
-    options: JSON
     train: type[TrainConfig] = TrainConfig
 
-    def __init__(self, folder: Path):
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        start: Sequence[Atoms],
+        config: LoopOptions,
+        conditions: Sequence[MDCondition],
+        train: TrainConfig,
+        **sets: Dataset | None,
+    ):
         self.path = folder / "state.json"
         self.rounds: list[Record] = []
+        self.identity: JSON = {"start frames": structures_digest(start)}
+        self.content: dict[str, Part] = {"start frames": structures_identity(start)}
+        self.options: JSON = {
+            "loop": to_dict(config),
+            "md": [c.stored() for c in conditions],
+            "train": to_dict(train),
+            **{
+                f"{name} frames": None if data is None else data_identity(data) for name, data in sets.items()
+            },
+        }
+
+    def provenance(self) -> JSON:
+        """What the checkpoints of its models say of their origin."""
+        return plain(
+            {
+                self.source: self.identity[self.source],
+                "start_frames": self.identity["start frames"],
+                "options": {name: self.options[name] for name in ("loop", "md", "train")},
+                "rounds": len(self.rounds),
+                "versions": versions("torch"),
+            }
+        )
 
     def load(self) -> None:
         """Take the finished rounds of an earlier call, if there was one.

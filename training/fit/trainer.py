@@ -323,7 +323,8 @@ class Trainer:
         self.potential.load_state_dict(final)
         potential, history = merged(self.potential), History((), ())
         if finished and self.processes.first:
-            leave_uncertainty(potential, self.output / MODEL_FILE, self.data.sets, seed=self.config.seed)
+            path, seed = self.output / MODEL_FILE, self.config.seed
+            leave_uncertainty(potential, path, self.data.sets, seed=seed, progress=self.progress)
         if self.processes.first:
             history = History.read(self.output / "log.jsonl")
         return TrainResult(potential, history, self.output, self.step, finished, self.best_score)

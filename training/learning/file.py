@@ -10,17 +10,13 @@ from typing import Annotated
 from ase.calculators.calculator import Calculator
 
 from dpa2calc.errors import ConfigError
-from dpa2calc.files.options import convert, parse_options
-from dpa2calc.files.typed import option_types
+from dpa2calc.files.options import convert
 from dpa2calc.training.config.train import FinetuneConfig
 from dpa2calc.training.data.readers import PathLike
-from dpa2calc.training.exploration.file import LoopFile, StartSection, any_calculator
-from dpa2calc.training.exploration.options import MDCondition
+from dpa2calc.training.exploration.file import LoopFile, any_calculator
 
 from .config import LearnConfig
 from .queue import LabelQueue, QueueOptions
-
-SECTIONS = ("output", "data", "model", "label", "start", "train", "md", "known", "test")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,46 +35,20 @@ class LabelSection(QueueOptions):
             )
 
 
-@dataclass(frozen=True, kw_only=True)
-class LearnFile:
-    """A whole file, checked before anything runs."""
+class LearnFile(LoopFile[FinetuneConfig, LearnConfig]):
+    """A file of active learning."""
 
-    config: LearnConfig
-    train: FinetuneConfig
-    md: tuple[MDCondition, ...]
-    model: str
-    label: LabelSection
-    start: StartSection
-    known: tuple[str, ...]
-    test: tuple[str, ...]
-    output: Path
-    root: Path
+    what = "the files of active learning"
+    sections = ("model", "label", "known")
+    loop, training = LearnConfig, FinetuneConfig
 
-
-def read_learn_file(
-    path: PathLike, *, changes: Mapping[str, object] | None = None, output: str | None = None
-) -> LearnFile:
-    """Read a TOML file, and put the command line's options of the loop over it.
-
-    Raises:
-        ConfigError: the file is missing or no TOML, or a key or value is wrong; the key is named.
-    """
-    loop = option_types(LearnConfig)
-    file = LoopFile(
-        path, changes=changes, output=output, known=[*loop, *SECTIONS], what="the files of active learning"
-    )
-    return LearnFile(
-        config=parse_options(LearnConfig, {k: v for k, v in file.values.items() if k in loop}),
-        train=file.section(FinetuneConfig, "train"),
-        md=file.conditions(),
-        model=_model(convert(str, file.values.get("model", "default"), "model"), file.root),
-        label=file.section(LabelSection, "label"),
-        start=file.start,
-        known=file.names("known"),
-        test=file.names("test"),
-        output=file.output,
-        root=file.root,
-    )
+    def __init__(
+        self, path: PathLike, *, changes: Mapping[str, object] | None = None, output: str | None = None
+    ):
+        super().__init__(path, changes=changes, output=output)
+        self.model = _model(convert(str, self.values.get("model", "default"), "model"), self.root)
+        self.label = self.section(LabelSection, "label")
+        self.known = self.names("known")
 
 
 def _model(named: str, root: Path) -> str:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 
 from dpa2calc.errors import ConfigError, DataError
-from dpa2calc.files.figures import save_figure
-from dpa2calc.labels.errors import Errors
 from dpa2calc.model.potential import Potential
 from dpa2calc.store.checkpoint import save_checkpoint
 from dpa2calc.training.config.train import FinetuneConfig
@@ -23,29 +20,19 @@ from dpa2calc.training.evaluate import evaluate
 from dpa2calc.training.exploration.frames import LabelledFrames, is_sound
 from dpa2calc.training.exploration.loop import TEST_FRAMES, Rounds
 from dpa2calc.training.exploration.options import MDCondition
+from dpa2calc.training.exploration.rounds import QUANTILES
 from dpa2calc.training.exploration.sampling import Walk
 from dpa2calc.training.exploration.structures import StartFrames, perturbed
 from dpa2calc.training.finetune.finetune import check_elements, finetune
-from dpa2calc.training.runs.folder import remove_large_files, run_folder
 
 from .config import LearnConfig
 from .labels import LabelSource, LabelStore, Waiting, structure_key
 from .result import LearnResult
-from .selection import (
-    HEADER,
-    QUANTILES,
-    LearnRound,
-    choose_frames,
-    error_ratio,
-    force_doubts,
-    is_sure,
-    stop_reason,
-    table_row,
-)
+from .selection import LearnRound, choose_frames, error_ratio, force_doubts, is_sure, stop_reason
 from .state import LearnState
 
 
-class ActiveLearning(Rounds[FinetuneConfig, LearnConfig]):
+class ActiveLearning(Rounds[FinetuneConfig, LearnConfig, LearnRound, LearnResult]):
     """Active learning in one folder.
 
     Files: `state.json` (options, phase, finished rounds), `labels/` (a file for each label), `labelled/`
@@ -55,7 +42,11 @@ class ActiveLearning(Rounds[FinetuneConfig, LearnConfig]):
     """
 
     what = "active learning"
+    mark = "active_learning"
     models = "models"
+    folders = ("labels", "picked")
+
+    state: LearnState
 
     def __init__(
         self,
@@ -89,33 +80,22 @@ class ActiveLearning(Rounds[FinetuneConfig, LearnConfig]):
             known=known,
             test=test,
         )
-        self.rounds: list[LearnRound] = []
         self.labels = LabelledFrames(self.output / "labelled", config.name)
 
     # --- the loop -------------------------------------------------------------------------------
 
-    def run(self) -> LearnResult:
-        """Go through the rounds that are not done yet; where labels are awaited, the result says so."""
-        with run_folder(self.output, inside=("labels", "labelled", "picked", "models", "explore/round-*")):
-            self.state.load()
-            self.rounds = self.state.rounds
-            try:
-                return self._run()
-            except Waiting as waiting:
-                self.say(f"stopped: {waiting}")
-                return self._save(self._result("waiting", str(waiting)))
-
     def _run(self) -> LearnResult:
-        self.state.write("labelling", len(self.rounds))
-        self._label_start()
-        reason, why = stop_reason(self.rounds, self.config)
-        while not reason:
-            self._round(len(self.rounds) + 1)
-            reason, why = stop_reason(self.rounds, self.config)
-        self.say(f"stopped: {reason}: {why}")
-        return self._finish(reason, why)
+        """Where labels are awaited, the result says so."""
+        try:
+            return super()._run()
+        except Waiting as waiting:
+            self.say(f"stopped: {waiting}")
+            result = self.result("waiting", str(waiting))
+            result.save(self.output / "result.json")
+            return result
 
-    def _label_start(self) -> None:
+    def label_start(self) -> None:
+        """By the source of labels, within the budget."""
         structures = perturbed(self.start, self.config)
         asked = len(self.store.lacking(structures))
         if self.store.spent + asked > self.config.budget:
@@ -133,46 +113,28 @@ class ActiveLearning(Rounds[FinetuneConfig, LearnConfig]):
             raise DataError("no start frame is fit to learn from; the warnings above say why")
         self.labels.add(0, frames)
 
-    def _round(self, number: int) -> None:
-        started = time.monotonic()
-        data = self.labels.dataset(number - 1)
-        self.state.write("training", number)
-        name, before = f"round-{number:02d}", f"round-{number - 1:02d}" if number > 1 else None
-        potential = self._trained(name, before, data)
-        self.state.write("exploring", number)
+    def stop_reason(self) -> tuple[str, str]:
+        """See `selection.stop_reason`."""
+        return stop_reason(self.rounds, self.config)
+
+    def train(
+        self, folder: Path, before: Potential | None, data: Dataset, options: FinetuneConfig
+    ) -> Potential:
+        """Fine-tune the user's model, then the head that came of it."""
+        model = self.model
+        if before is not None:
+            model, options = before, dataclasses.replace(options, start_head=self.config.name)
+        name = self.config.name
+        return finetune(model, data, options, output=folder, name=name, progress=self.progress).potential
+
+    def look(self, number: int, potential: Potential, data: Dataset) -> LearnRound:
+        """Dynamics of the model, and labels of frames where it is least sure."""
         calculator = self.moving(potential)
         walks = self.explore(number, {"model": calculator}, calculator)
         self.state.write("choosing", number)
         record, picked = self._choose(number, potential, walks, data)
         self.state.write("labelling", number)
-        record = self._learn(record, picked, potential)
-        record = dataclasses.replace(record, seconds=time.monotonic() - started)
-        self.rounds.append(record)
-        self.state.write("round done", number)
-        self.say(f"{HEADER}\n{table_row(record)}")
-        save_figure(self.output / "rounds.png", self._result("", "").plot, panels=3, size=(13, 3.8))
-
-    def _trained(self, name: str, before: str | None, data: Dataset, *, steps: int = 0) -> Potential:
-        """The model of this name, trained now unless that was done before."""
-        path = self.model_path(name)
-        if not path.exists():
-            options = self.train_config
-            if before is not None:
-                options = dataclasses.replace(self.later_training(steps=steps), start_head=self.config.name)
-            folder = self.output / "train" / name
-            result = finetune(
-                self.model if before is None else self.load(before),
-                data,
-                options,
-                output=folder,
-                name=self.config.name,
-                progress=self.progress,
-            )
-            save_checkpoint(
-                result.potential.to("cpu"), path, extra_info={"active_learning": self.state.provenance()}
-            )
-            remove_large_files(folder)
-        return self.load(name).to(self.device)
+        return self._learn(record, picked, potential)
 
     # --- choosing and labelling -------------------------------------------------------------------
 
@@ -246,36 +208,29 @@ class ActiveLearning(Rounds[FinetuneConfig, LearnConfig]):
 
     # --- the end --------------------------------------------------------------------------------
 
-    def _finish(self, reason: str, why: str) -> LearnResult:
-        """A last training on all labels where some are not learned yet, and the result's files."""
+    def finish(self, reason: str, why: str) -> LearnResult:
+        """A last training on all labels where some are not learned yet, and the model with its card."""
         number = len(self.rounds)
         name, data = f"round-{number:02d}", self.labels.dataset(number)
         if self.rounds[-1].added:
             self.state.write("last training", number)
-            steps = self.config.final_steps or self.train_config.steps
-            self._trained(f"final-{number:02d}", name, data, steps=steps)
-            name = f"final-{number:02d}"
+            before, name = name, f"final-{number:02d}"
+            self.trained(name, before, data, steps=self.config.final_steps or self.train_config.steps)
         potential = self.load(name).to(self.device)
         test = self.test_errors(potential)
         head = potential.config.heads[0]
         card = self.state.card(test, frames=len(data), spent=self.store.spent)
         head = dataclasses.replace(head, info={**head.info, **card})
         potential.config = potential.config.with_heads((head,))
-        extra = {"active_learning": self.state.provenance()}
-        save_checkpoint(potential.to("cpu"), self._model, extra_info=extra)
-        result = self._save(self._result(reason, why, test))
-        self.state.write("finished", number)
-        return result
+        save_checkpoint(potential.to("cpu"), self._model, extra_info={self.mark: self.state.provenance()})
+        return dataclasses.replace(self.result(reason, why), test=test)
 
     @property
     def _model(self) -> Path:
         return self.output / "model.safetensors"
 
-    def _save(self, result: LearnResult) -> LearnResult:
-        result.save(self.output / "result.json")
-        return result
-
-    def _result(self, reason: str, why: str, test: Errors | None = None) -> LearnResult:
+    def result(self, reason: str, why: str) -> LearnResult:
+        """What there is until now."""
         files = self.labels.files(len(self.rounds))
         return LearnResult(
             rounds=tuple(self.rounds),
@@ -286,7 +241,6 @@ class ActiveLearning(Rounds[FinetuneConfig, LearnConfig]):
             labelled=tuple(path for path in files if path.exists()),
             threshold=self.config.threshold,
             spent=self.store.spent,
-            test=test,
             provenance=self.state.provenance(),
         )
 

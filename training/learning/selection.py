@@ -15,55 +15,49 @@ from dpa2calc.model.potential import Potential
 from dpa2calc.training.data.checks.near_copies import near_copies
 from dpa2calc.training.data.dataset import Dataset
 from dpa2calc.training.exploration.diversity import farthest_points, mean_descriptors
+from dpa2calc.training.exploration.rounds import Round, error_cells, number
 
 from .config import LearnConfig
 
 StopReason = Literal["", "accurate", "budget", "nothing to add", "max_rounds", "waiting"]
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class LearnRound:
+class LearnRound(Round):
     """One round: what the model was trained on, how sure it was along its dynamics, and what was labelled.
 
     Attributes:
-        threshold: eV/Å, that was in force. trained_on: labelled frames.
         trajectories, cut: that were run, and that exploded or were cut at the upper bound.
         explored: sampled frames, up to the cuts.
         doubts: 5, 25, 50, 75, 95 and 100 % quantiles of the frames' largest deviation of a force, eV/Å.
         scale: by which the model's own deviations were multiplied; 1 where none was measured yet.
         checked: whether it was: errors on new labels have been compared with deviations.
-        accurate: frames within the threshold.
         added: frames that were labelled, or known, and that the next round learns from.
         spent: labels asked for until now.
         errors: of the model on the added frames, before it learned them.
         ratio: root mean square error of their forces over the model's own deviation.
-        test: errors on the caller's test set, if there is one.
-        notes: of trajectories that were cut. seconds: wall time.
     """
 
-    number: int
-    threshold: float
-    trained_on: int
-    trajectories: int
-    cut: int
-    explored: int
     doubts: tuple[float, ...]
     scale: float
     checked: bool
-    accurate: int
-    added: int
     spent: int
-    errors: Errors | None = None
     ratio: float | None = None
-    test: Errors | None = None
-    notes: tuple[str, ...] = ()
-    seconds: float = 0.0
 
     @property
-    def accurate_share(self) -> float:
-        """Share of the explored frames within the threshold."""
-        return self.accurate / self.explored if self.explored else 0.0
+    def quantiles(self) -> tuple[float, ...]:
+        """The doubts."""
+        return self.doubts
+
+    def own_cells(self) -> dict[str, str]:
+        """The median doubt and its scale, labels, and errors on the frames that were added."""
+        return {
+            "doubt": number(1e3 * self.doubts[2]),
+            "scale": f"{self.scale:.2f}",
+            "added": str(self.added),
+            "labels": str(self.spent),
+            **error_cells(self.errors, "new"),
+        }
 
 
 def force_doubts(
@@ -134,27 +128,3 @@ def stop_reason(rounds: Sequence[LearnRound], config: LearnConfig) -> tuple[Stop
 def is_sure(last: LearnRound, config: LearnConfig) -> bool:
     """Whether fresh trajectories hold no more surprises, by deviations that were compared with errors."""
     return last.checked and last.accurate_share >= config.accurate_share
-
-
-HEADER = (
-    f"{'round':>5} {'trained':>8} {'explored':>9} {'cut':>4} {'within':>7} {'doubt':>7} {'scale':>6} "
-    f"{'added':>6} {'labels':>7} {'new E':>8} {'new F':>8} {'test E':>8} {'test F':>8} {'minutes':>8}"
-)
-
-
-def table_row(r: LearnRound) -> str:
-    """One line under `HEADER`: energies in meV/atom, forces and the median doubt in meV/Å."""
-    found = [e and value(e) for e in (r.errors, r.test) for value in (_energy, _force)]
-    cells = " ".join(f"{v:>8.1f}" if v is not None else f"{'-':>8}" for v in found)
-    return (
-        f"{r.number:>5} {r.trained_on:>8} {r.explored:>9} {r.cut:>4} {r.accurate_share:>7.1%} "
-        f"{1e3 * r.doubts[2]:>7.1f} {r.scale:>6.2f} {r.added:>6} {r.spent:>7} {cells} {r.seconds / 60:>8.1f}"
-    )
-
-
-def _energy(errors: Errors) -> float | None:
-    return errors.energy_rmse
-
-
-def _force(errors: Errors) -> float | None:
-    return errors.force_rmse

@@ -8,17 +8,13 @@ from typing import ClassVar
 
 from ase import Atoms
 
-from dpa2calc.files.identity import structures_identity
-from dpa2calc.files.results import versions
 from dpa2calc.labels.errors import Errors
-from dpa2calc.model.config import to_dict
 from dpa2calc.model.potential import Potential
 from dpa2calc.training.config.train import FinetuneConfig
 from dpa2calc.training.data.dataset import Dataset
 from dpa2calc.training.exploration.options import MDCondition
 from dpa2calc.training.exploration.state import JSON, RoundsState, plain
-from dpa2calc.training.exploration.structures import structures_digest
-from dpa2calc.training.runs.identity import data_identity, model_part, start_part
+from dpa2calc.training.runs.identity import model_part, start_part
 
 from .config import LearnConfig
 from .labels import LabelSource
@@ -29,6 +25,7 @@ class LearnState(RoundsState[LearnRound]):
     """Source of labels, model (by the hash of its weights) and start frames: what a folder belongs to."""
 
     what: ClassVar[str] = "active learning"
+    source: ClassVar[str] = "label"
     record = LearnRound
     train = FinetuneConfig
 
@@ -45,36 +42,12 @@ class LearnState(RoundsState[LearnRound]):
         known: Dataset | None,
         test: Dataset | None,
     ):
-        super().__init__(folder)
-        self.content = {
-            "label": source.identity(),
-            "model": {**model_part(model.config), **start_part(model)},
-            "start frames": structures_identity(start),
-        }
-        self.identity = {
-            "label": plain(self.content["label"]),
-            "model": plain(start_part(model)),
-            "start frames": structures_digest(start),
-        }
-        self.options = {
-            "loop": to_dict(config),
-            "md": [c.stored() for c in conditions],
-            "train": to_dict(train),
-            "known frames": None if known is None else data_identity(known),
-            "test frames": None if test is None else data_identity(test),
-        }
-
-    def provenance(self) -> JSON:
-        """What the model's checkpoint says of its origin."""
-        return plain(
-            {
-                "label": self.identity["label"],
-                "start_frames": self.identity["start frames"],
-                "options": {name: self.options[name] for name in ("loop", "md", "train")},
-                "rounds": len(self.rounds),
-                "versions": versions("torch"),
-            }
-        )
+        sets = {"known": known, "test": test}
+        super().__init__(folder, start=start, config=config, conditions=conditions, train=train, **sets)
+        label, weights = source.identity(), start_part(model)
+        self.identity = {"label": plain(label), "model": plain(weights), **self.identity}
+        own = {**model_part(model.config), **weights}
+        self.content = {"label": label, "model": own, **self.content}
 
     def card(self, test: Errors | None, *, frames: int, spent: int) -> JSON:
         """What the new head says of how it learned."""

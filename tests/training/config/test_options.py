@@ -17,7 +17,7 @@ from dpa2calc.training.config.run_file import read_run_file
 from dpa2calc.training.config.train import FinetuneConfig, TrainConfig
 from dpa2calc.training.data.sets import TrainingData, TrainingSet
 from dpa2calc.training.distill.config import DistillConfig
-from dpa2calc.training.distill.file import read_distill_file
+from dpa2calc.training.distill.file import DistillFile
 from dpa2calc.training.exploration.options import MDCondition, conditions_of
 from dpa2calc.training.fit.run import train
 from dpa2calc.training.learning_curve import learning_curve
@@ -169,7 +169,7 @@ def test_odd_values_of_a_distillation_file(tmp_path, line, message):
     path = tmp_path / "run.toml"
     path.write_text("\n".join([line, *(text for name, text in base.items() if name != key)]) + "\n")
     with pytest.raises(ConfigError, match=message):
-        read_distill_file(path)
+        DistillFile(path)
 
 
 def test_the_device_is_chosen_as_the_calculator_chooses_it(monkeypatch):

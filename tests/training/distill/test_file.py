@@ -10,7 +10,7 @@ from dpa2calc import DPA2Calculator
 from dpa2calc.cli.main import main
 from dpa2calc.errors import ConfigError
 from dpa2calc.training.config.train import TrainConfig
-from dpa2calc.training.distill.file import build_student, build_teacher, read_distill_file
+from dpa2calc.training.distill.file import DistillFile, build_student, build_teacher
 from dpa2calc.training.exploration.file import load_set, load_start
 
 FILE = """
@@ -61,7 +61,7 @@ def folder(tmp_path):
 
 
 def test_a_file_says_it_all(folder):
-    file = read_distill_file(folder / "run.toml", changes={"threshold": "0.1"}, output="elsewhere")
+    file = DistillFile(folder / "run.toml", changes={"threshold": "0.1"}, output="elsewhere")
     assert file.config.threshold == 0.1 and file.config.max_rounds == 1 and str(file.output) == "elsewhere"
     assert file.train == TrainConfig(steps=5, batch_atoms=8, log_every=5)
     assert [c.ensemble for c in file.md] == ["nvt", "npt"] and file.md[0].temperature == (500.0,)
@@ -104,14 +104,14 @@ def test_a_file_says_it_all(folder):
 def test_wrong_keys_name_the_nearest(folder, old, new, message):
     (folder / "bad.toml").write_text(FILE.format(folder=folder).replace(old, new))
     with pytest.raises(ConfigError, match=message):
-        file = read_distill_file(folder / "bad.toml")
+        file = DistillFile(folder / "bad.toml")
         build_student(file, ("Cu",))
         build_teacher(file.teacher)
 
 
 def test_missing_sections_are_named(folder):
     with pytest.raises(ConfigError, match="there is no file"):
-        read_distill_file(folder / "none.toml")
+        DistillFile(folder / "none.toml")
     text = FILE.format(folder=folder)
     for name, cut, message in (
         ("output", text.replace("output", "#"), "output is missing; name a folder"),
@@ -120,7 +120,7 @@ def test_missing_sections_are_named(folder):
     ):
         (folder / f"{name}.toml").write_text(cut)
         with pytest.raises(ConfigError, match=message):
-            read_distill_file(folder / f"{name}.toml")
+            DistillFile(folder / f"{name}.toml")
 
 
 def test_the_verb_distils_and_goes_on(folder, capsys):

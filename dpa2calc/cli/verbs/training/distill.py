@@ -55,10 +55,10 @@ def run(args: argparse.Namespace) -> int:
     from dpa2calc.files.atomic import check_writable
     from dpa2calc.files.options import given_options
     from dpa2calc.training.distill.config import DistillConfig
-    from dpa2calc.training.distill.file import build_student, build_teacher, read_distill_file
+    from dpa2calc.training.distill.file import DistillFile, build_student, build_teacher
     from dpa2calc.training.exploration.file import load_set, load_start
 
-    file = read_distill_file(args.config, changes=given_options(args, DistillConfig), output=args.output)
+    file = DistillFile(args.config, changes=given_options(args, DistillConfig), output=args.output)
     check_writable(file.output, folder=True)
     start = load_start(file.start, file.root)
     # with torch, from here on

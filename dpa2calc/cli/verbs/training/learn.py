@@ -53,9 +53,9 @@ def run(args: argparse.Namespace) -> int:
     from dpa2calc.files.options import given_options
     from dpa2calc.training.exploration.file import load_set, load_start
     from dpa2calc.training.learning.config import LearnConfig
-    from dpa2calc.training.learning.file import build_label, read_learn_file
+    from dpa2calc.training.learning.file import LearnFile, build_label
 
-    file = read_learn_file(args.config, changes=given_options(args, LearnConfig), output=args.output)
+    file = LearnFile(args.config, changes=given_options(args, LearnConfig), output=args.output)
     check_writable(file.output, folder=True)
     start = load_start(file.start, file.root)
     # with torch, from here on

@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--validation", nargs="+", metavar="FILE", help="labelled frames it was not trained on"
     )
     parser.add_argument("-o", "--output", metavar="FILE", help="default: NAME-uncertainty.safetensors")
+    parser.add_argument("--no-progress", action="store_true", help="no progress bar on stderr")
     add_label_arguments(parser)
 
 
@@ -64,7 +65,8 @@ def run(args: argparse.Namespace) -> int:
     keys = LabelKeys(**label_names(args))
     data = Dataset.read(args.data, keys=keys)
     validation = Dataset.read(args.validation, keys=keys) if args.validation else None
-    found = add_uncertainty(potential, {"data": TrainingSet(data, validation, head=head.name)})
+    sets = {"data": TrainingSet(data, validation, head=head.name)}
+    found = add_uncertainty(potential, sets, progress=not args.no_progress)
     for name, facts in found.items():
         print(f"{name}: uncertainty {facts}")
         if not facts.held_out:
