@@ -6,7 +6,7 @@ import glob
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
@@ -172,6 +172,16 @@ class Dataset:
         return np.array(counts, dtype=np.float64)
 
 
+def require_dataset(data: object, what: str) -> None:
+    """Raise a DataError, with the way to make one, for what is no `Dataset`."""
+    if not isinstance(data, Dataset):
+        several = "; pretrain takes several sets by name" if isinstance(data, Mapping) else ""
+        raise DataError(
+            f"{what} must be a Dataset, not {type(data).__name__}: Dataset.read(files) and "
+            f"Dataset.from_atoms(structures) make one{several}"
+        )
+
+
 def _structures(several: Sequence[object], name: str) -> Iterator[tuple[Atoms, str]]:
     """Structures with their source, from files and Atoms."""
     for number, item in enumerate(map(as_atoms, several)):
@@ -196,11 +206,11 @@ def spread_frames(dataset: Dataset, n: int, *, seed: int = 0) -> list[int]:
     return sorted(int(i) for i in np.random.default_rng(seed).permutation(len(dataset))[:n])
 
 
-def check_set_names(names: Iterable[str]) -> None:
-    """Raise a ConfigError for a set's name that no log, figure or file can show."""
+def check_set_names(names: Iterable[str], what: str = "set") -> None:
+    """Raise a ConfigError for the name of a set or head that no log, figure or file can show."""
     for name in names:
         if not name.strip() or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
             raise ConfigError(
-                f"the set's name {shown(name)} is not allowed; allowed: letters, digits and signs, "
+                f"the {what}'s name {shown(name)} is not allowed; allowed: letters, digits and signs, "
                 "without line breaks and control characters"
             )
