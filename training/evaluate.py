@@ -28,7 +28,7 @@ from dpa2calc.store.load import load_model
 from dpa2calc.training.data.checks.outliers import UNITS, FewFrames, frames_with_most_error
 from dpa2calc.training.data.checks.report import check_frames
 from dpa2calc.training.data.checks.shear_order import misordered_shear
-from dpa2calc.training.data.dataset import Dataset, Frame
+from dpa2calc.training.data.dataset import Dataset, Frame, require_dataset
 from dpa2calc.training.data.readers import PathLike
 from dpa2calc.training.fit.predict import predict_potential
 
@@ -192,6 +192,7 @@ def evaluate(
     Example:
         >>> evaluate("runs/water/best.safetensors", Dataset.read("test.extxyz")).errors.force_rmse
     """
+    require_dataset(data, "data")
     check_frames(data.name, data)
     record = provenance(data=data.name, head=head)
     if isinstance(model, (str, os.PathLike)):

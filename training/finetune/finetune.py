@@ -21,7 +21,7 @@ from dpa2calc.model.potential import Potential
 from dpa2calc.store.load import load_model
 from dpa2calc.training.config.train import FINETUNE_DEFAULTS, FinetuneConfig
 from dpa2calc.training.data.checks.report import check_frames
-from dpa2calc.training.data.dataset import Dataset, check_set_names, spread_frames
+from dpa2calc.training.data.dataset import Dataset, check_set_names, require_dataset, spread_frames
 from dpa2calc.training.data.readers import PathLike
 from dpa2calc.training.data.sets import (
     TrainingData,
@@ -107,6 +107,7 @@ def rank_heads(
         DataError: every head needs parameters (fparam, aparam) which the data lack.
         ConfigError: no head predicts energies.
     """
+    require_dataset(data, "data")
     sample = data.subset(spread_frames(data, frames, seed=seed))
     potential = placed(potential, device)
     heads = [item for item in enumerate(potential.config.heads) if not item[1].label]
@@ -177,6 +178,7 @@ def finetune(
     Example:
         >>> finetune("default", Dataset.read("train.extxyz"), FinetuneConfig(steps=2000), output="runs")
     """
+    require_dataset(data, "data")
     source = model if isinstance(model, Potential) else load_model(os.fspath(model))
     check_elements(source, data, allow_new=config.allow_new_elements)
     check_frames(f"set {name or data.name!r}", data)

@@ -13,7 +13,7 @@ from dpa2calc.files.identity import Part
 from dpa2calc.model.config import ModelConfig
 from dpa2calc.model.potential import Potential
 from dpa2calc.training.config.train import DEFAULTS, TrainConfig
-from dpa2calc.training.data.dataset import Dataset
+from dpa2calc.training.data.dataset import Dataset, require_dataset
 from dpa2calc.training.data.readers import PathLike
 from dpa2calc.training.data.sets import (
     TrainingData,
@@ -152,6 +152,7 @@ def train(
     Example:
         >>> train("small", Dataset.read("train.extxyz"), TrainConfig(steps=2000), output="runs/first")
     """
+    require_dataset(data, "data")
     start_from = model_for(model, {head or data.name: data}) if isinstance(model, str) else model
     heads = (start_from.config if isinstance(start_from, Potential) else start_from).heads
     if head is None:

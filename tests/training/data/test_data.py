@@ -11,6 +11,7 @@ from ase.io import write
 
 from dpa2calc.errors import DataError
 from dpa2calc.labels.names import LabelKeys, as_matrix
+from dpa2calc.training import TrainingSet, evaluate, finetune, learning_curve, rank_heads, train
 from dpa2calc.training.data.checks.report import check_dataset
 from dpa2calc.training.data.dataset import Dataset, frame_from_atoms
 from dpa2calc.training.data.readers import iread_atoms
@@ -183,3 +184,27 @@ def test_split_and_sample_are_reproducible(lj_data):
         data.sample(31)
     with pytest.raises(DataError, match="between 0 and 1"):
         data.split(1.0)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda wrong: train("small", wrong, output="run"),
+        lambda wrong: TrainingSet(wrong),
+        lambda wrong: TrainingSet(Dataset(()), validation=wrong),
+        lambda wrong: evaluate(None, wrong),
+        lambda wrong: finetune("default", wrong, output="run"),
+        lambda wrong: rank_heads(None, wrong),
+        lambda wrong: check_dataset(wrong),
+        lambda wrong: learning_curve(wrong, wrong, sizes=[1], schemes={}, output="run"),
+    ],
+)
+@pytest.mark.parametrize("wrong", ["train.extxyz", [Atoms("H")]])
+def test_what_is_no_dataset_is_named_with_the_way_to_make_one(call, wrong):
+    with pytest.raises(DataError, match=r"must be a Dataset, not (str|list): Dataset.read"):
+        call(wrong)
+
+
+def test_several_sets_are_for_pretrain():
+    with pytest.raises(DataError, match=r"not dict: .*; pretrain takes several sets"):
+        train("small", {"a": Dataset(())}, output="run")
