@@ -137,8 +137,8 @@ class RadialDistribution(Result):
         ]
         try:
             position, height = self.first_peak()
-        except StructureError as error:
-            return "\n".join([*lines, f"  first peak     {error}"])
+        except StructureError as none:
+            return "\n".join([*lines, f"  first peak     {none}"])
         at_peak = float(np.interp(position, self.r, self.g_error))
         lines.append(f"  first peak     {position:.3f} Å, height {height:.3f} ± {at_peak:.3f}")
         try:
