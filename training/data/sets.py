@@ -53,7 +53,15 @@ class TrainingSet:
 
 
 def whole_sets(sets: Mapping[str, TrainingSet | Dataset]) -> dict[str, TrainingSet]:
-    """The sets with a TrainingSet around each bare dataset."""
+    """The sets with a TrainingSet around each bare dataset.
+
+    Raises:
+        DataError: something else than datasets by name.
+    """
+    if not isinstance(sets, Mapping):
+        raise DataError(
+            f"sets must be datasets by name, not {type(sets).__name__}: {{'ice': data}}; train takes one set"
+        )
     return {n: s if isinstance(s, TrainingSet) else TrainingSet(s) for n, s in sets.items()}
 
 
