@@ -171,7 +171,7 @@ def quasi_harmonic(
         constants = _phonopy.force_constants(
             primitive, matrix, calculator, displacement=displacement, folder=folder, progress=False
         )
-        constants.phonon.run_mesh(mesh)
+        _phonopy.run_mesh(constants.phonon, mesh)
         frequencies = np.array(constants.phonon.mesh.frequencies)
         weights = np.array(constants.phonon.mesh.weights, dtype=float)
         lowest.append(float(frequencies.min()))
