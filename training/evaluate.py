@@ -15,11 +15,11 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError
 from ase.data import chemical_symbols
 
 from dpa2calc.ambient import own_modes
-from dpa2calc.errors import DataError
+from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.arrays import read_arrays, write_arrays
 from dpa2calc.files.figures import Axes, panels_for
 from dpa2calc.files.results import Result, from_plain, provenance
-from dpa2calc.files.typed import to_dict
+from dpa2calc.files.typed import shown, to_dict
 from dpa2calc.heads import resolve_head
 from dpa2calc.labels.errors import Differences, Errors, ErrorSums, Prediction, percent
 from dpa2calc.model.potential import Potential
@@ -28,7 +28,7 @@ from dpa2calc.store.load import load_model
 from dpa2calc.training.data.checks.outliers import UNITS, FewFrames, frames_with_most_error
 from dpa2calc.training.data.checks.report import check_frames
 from dpa2calc.training.data.checks.shear_order import misordered_shear
-from dpa2calc.training.data.dataset import Dataset, Frame
+from dpa2calc.training.data.dataset import Dataset, Frame, require_dataset
 from dpa2calc.training.data.readers import PathLike
 from dpa2calc.training.fit.predict import predict_potential
 
@@ -180,7 +180,7 @@ def evaluate(
 
     Args:
         model: a Potential, a checkpoint's path, a published model's name, or any ASE calculator.
-        head: name of the head; may be left out where there is one.
+        head: name of the head of a model; may be left out where there is one.
         fit_bias: first fit an energy per element to the differences: errors of a model that has not seen
             this reference energy (zero-shot), or comes from another code.
         device: where a Potential or a checkpoint is evaluated, "cpu" or "cuda"; None takes the place where
@@ -188,10 +188,12 @@ def evaluate(
 
     Raises:
         DataError: a frame has a label that is not a number, or lacks parameters that the head needs.
+        ConfigError: `head` beside a calculator, which has its own.
 
     Example:
         >>> evaluate("runs/water/best.safetensors", Dataset.read("test.extxyz")).errors.force_rmse
     """
+    require_dataset(data, "data")
     check_frames(data.name, data)
     record = provenance(data=data.name, head=head)
     if isinstance(model, (str, os.PathLike)):
@@ -207,6 +209,13 @@ def evaluate(
             progress=progress,
         )
     else:
+        if isinstance(model, type) or not hasattr(model, "get_potential_energy"):
+            raise ConfigError(
+                f"model = {shown(model)} is not allowed; allowed: a Potential, a model's name, the path of a "
+                "file, or an ASE calculator"
+            )
+        if head is not None:
+            raise ConfigError(f"head = {head!r} is for models; a calculator is evaluated as it was made")
         record = provenance(model, data=data.name)
         predictions = predict_calculator(model, data, progress=progress)
     return dataclasses.replace(compare(data, predictions, fit_bias=fit_bias), provenance=record)

@@ -24,7 +24,7 @@ from dpa2calc.model.potential import Potential
 from dpa2calc.store.load import load_model
 from dpa2calc.training.config.train import FinetuneConfig, TrainConfig
 from dpa2calc.training.data.checks.report import check_frames
-from dpa2calc.training.data.dataset import Dataset
+from dpa2calc.training.data.dataset import Dataset, require_dataset
 from dpa2calc.training.data.readers import PathLike
 from dpa2calc.training.finetune.finetune import finetune
 from dpa2calc.training.fit.run import train
@@ -259,6 +259,7 @@ def learning_curve(
         >>> learning_curve(data, test, sizes=(10, 30, 100), schemes=schemes, output="runs/curve").summary()
     """
     for part in (data, test):
+        require_dataset(part, "data" if part is data else "test")
         check_frames(part.name, part)
     own = {scheme: _sizes(sizes[scheme] if isinstance(sizes, Mapping) else sizes) for scheme in schemes}
     names = file_stems(schemes)

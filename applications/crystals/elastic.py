@@ -15,6 +15,7 @@ from ase import Atoms, units
 from dpa2calc.applications.relaxation.relaxer import Relaxation
 from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.cached import Evaluated, evaluate
+from dpa2calc.applications.shared.connected import check_connected
 from dpa2calc.applications.shared.ensemble import WithModelErrors, spread
 from dpa2calc.applications.shared.structures import (
     GPA,
@@ -112,12 +113,14 @@ class ElasticConstants(WithModelErrors):
             *(
                 f"  {name + ' modulus':13s} {letter}  "
                 f"{self._number(f'{name}_hill', m[f'{name}_hill'], e[f'{name}_hill'])}"
-                f"  (Voigt {m[f'{name}_voigt']:.2f}, Reuss {m[f'{name}_reuss']:.2f})"
+                f"  (Voigt {m[f'{name}_voigt']:.2f}, Reuss {_shown(m[f'{name}_reuss'], 2)})"
                 for name, letter in _AVERAGED.items()
             ),
-            f"  Young's modulus  {m['young_hill']:.2f} GPa, Poisson's ratio {m['poisson_hill']:.4f}, "
-            f"universal anisotropy {m['anisotropy']:.3f}",
-            f"  density {self.density:.1f} kg/m³, Debye temperature {self.debye_temperature:.1f} K",
+            f"  Young's modulus  {_shown(m['young_hill'], 2, ' GPa')}, "
+            f"Poisson's ratio {_shown(m['poisson_hill'], 4)}, "
+            f"universal anisotropy {_shown(m['anisotropy'], 3)}",
+            f"  density {self.density:.1f} kg/m³, "
+            f"Debye temperature {_shown(self.debye_temperature, 1, ' K')}",
             f"  stress left in the reference: {np.abs(self.reference_stress).max():.4f} GPa",
             *(
                 []
@@ -129,7 +132,7 @@ class ElasticConstants(WithModelErrors):
         return "\n".join(lines)
 
     def _number(self, name: str, value: float, error: float) -> str:
-        return "not determined" if np.isnan(value) else self.told(name, value, error, "GPa", 2)
+        return _shown(value, 2) if np.isnan(value) else self.told(name, value, error, "GPa", 2)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """The tensor in the standard orientation as a coloured 6 x 6 table in GPa; returns the axes."""
@@ -142,6 +145,10 @@ class ElasticConstants(WithModelErrors):
             set_ticks(range(6), ["xx", "yy", "zz", "yz", "xz", "xy"])
         axes.set_title(f"{self.formula}: elastic constants (GPa)")
         return axes
+
+
+def _shown(value: float, digits: int, unit: str = "") -> str:
+    return "not determined" if np.isnan(value) else f"{value:.{digits}f}{unit}"
 
 
 @application
@@ -179,12 +186,14 @@ def elastic_constants(
         progress: show a progress bar on stderr.
 
     Raises:
-        StructureError: no crystal, or a relaxation that does not converge.
+        StructureError: no crystal (a slab or a molecule in a box is none), or a relaxation that does not
+            converge.
         ConfigError: calculator without stress, bad strains.
         MissingDependencyError: spglib is not installed.
     """
     crystal, calculator = checked_copy(atoms, what="elastic_constants")
     need_stress(calculator, "elastic_constants")
+    check_connected(crystal, name="elastic_constants", what="elastic constants")
     magnitudes = np.sort(np.asarray(strains, dtype=float))
     if len(np.unique(magnitudes)) < 2 or magnitudes.min() <= 0 or magnitudes.max() > 0.1:
         raise ConfigError(

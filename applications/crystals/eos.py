@@ -11,23 +11,22 @@ from typing import Literal, get_args
 import numpy as np
 from ase import Atoms
 from ase.cell import Cell
-from ase.geometry.dimensionality.rank_determination import RDA
 
 from dpa2calc.applications.relaxation.relaxer import Relaxation
 from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.cached import Evaluated, evaluate
+from dpa2calc.applications.shared.connected import check_connected, unbound
 from dpa2calc.applications.shared.ensemble import WithModelErrors, spread
 from dpa2calc.applications.shared.structures import GPA, checked_copy, need_stress, offers_stress, positive
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.figures import Axes, axes_for
-from dpa2calc.structures.search import check_geometry, find_pairs
 
 from .eos_forms import Form, energy_of_volume, fit_energy_volume, fit_errors, pressure_of_volume
 
 # Below this bulk modulus (GPa) nothing holds a crystal together: solid helium and hydrogen reach it, a gas
 # and a molecule in a box do not.
 _LEAST_MODULUS = 0.05
-_GAP = 5.0  # Å; wider than the distance of nearest neighbours in any crystal
+_QUANTITY = "equation of state"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +148,7 @@ def equation_of_state(
             f"fitted), got {grid.tolist()}"
         )
     positive("fmax", fmax)
-    _check_connected(crystal)
+    check_connected(crystal, name="equation_of_state", what=_QUANTITY)
     if relax == "shape":
         need_stress(calculator, "equation_of_state with relax='shape' (relax='positions' works without)")
     settings = None
@@ -170,26 +169,6 @@ def stretched(crystal: Atoms, strains: np.ndarray) -> list[Atoms]:
     return structures
 
 
-_UNBOUND = (
-    "nothing binds these atoms through the cell. A molecule, a gas or a slab in a box has no equation of "
-    "state of this kind; give a crystal, or for a molecule set atoms.pbc = False and use relax()"
-)
-
-
-def _check_connected(crystal: Atoms) -> None:
-    """Raise where a gap of more than 5 Å parts the atoms from their images in some direction."""
-    place = check_geometry(crystal.positions, crystal.cell.array, crystal.pbc)
-    first, second, shifts = find_pairs(place, _GAP)  # ASE's takes gigabytes in a large box
-    graph = RDA(len(crystal))
-    for i, j, shift in zip(first, second, shifts):
-        graph.insert_bond(int(i), int(j), tuple(map(int, shift)))
-    if graph.check()[3] == 0:  # no part is connected in three dimensions
-        raise StructureError(
-            f"equation_of_state: a gap of more than {_GAP:g} Å parts the atoms of "
-            f"{crystal.get_chemical_formula()} from their periodic images: {_UNBOUND}"
-        )
-
-
 def _check_bound(volumes: np.ndarray, energies: np.ndarray, crystal: Atoms) -> None:
     """Raise unless the energies change with the volume as those of the softest crystal do."""
     change, middle = float(np.ptp(energies)), float(volumes.mean())
@@ -198,7 +177,8 @@ def _check_bound(volumes: np.ndarray, energies: np.ndarray, crystal: Atoms) -> N
         raise StructureError(
             f"equation_of_state: the energy of {crystal.get_chemical_formula()} changes by only "
             f"{1e3 * change / len(crystal):.3g} meV/atom from {volumes.min():.1f} to {volumes.max():.1f} Å³, "
-            f"less than a crystal with a bulk modulus of {_LEAST_MODULUS} GPa: {_UNBOUND}"
+            f"less than a crystal with a bulk modulus of {_LEAST_MODULUS} GPa: "
+            f"{unbound(_QUANTITY)}"
         )
 
 

@@ -218,7 +218,7 @@ def _bands(constants: _phonopy.ForceConstants, spacing: float) -> dict[str, Any]
 def _densities(constants: _phonopy.ForceConstants, mesh: float | Sequence[int]) -> dict[str, Any]:
     """Fields of `Phonons` on the mesh: frequencies, densities of states (tetrahedra)."""
     phonon = constants.phonon
-    phonon.run_mesh(mesh)
+    _phonopy.run_mesh(phonon, mesh)
     found = phonon.mesh
     low, high = float(np.min(found.frequencies)), float(np.max(found.frequencies))
     margin = 0.05 * (high - low)

@@ -154,6 +154,16 @@ def force_constants(
     )
 
 
+def run_mesh(phonon: Any, mesh: float | Sequence[int]) -> None:
+    """Frequencies on a mesh of q-points, on those that symmetry leaves.
+
+    phonopy's symmetry does not know of masses, so that a crystal with isotopes of one element has all points.
+    """
+    cell = phonon.primitive
+    isotopes = len(set(zip(cell.numbers, cell.masses))) > len(set(cell.numbers))
+    phonon.run_mesh(mesh, is_mesh_symmetry=not isotopes)
+
+
 def gamma_errors(
     primitive: Atoms, calculator: BaseCalculator, *, displacement: float,
     folder: str | os.PathLike[str] | None,

@@ -13,6 +13,7 @@ from ase import Atoms, units
 from dpa2calc.applications.relaxation.relaxer import Relaxation
 from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.cached import evaluate
+from dpa2calc.applications.shared.connected import check_connected
 from dpa2calc.applications.shared.structures import GPA, checked_copy, need_stress, positive, supercell_matrix
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.figures import Axes, axes_for
@@ -139,6 +140,7 @@ def quasi_harmonic(
     crystal, calculator = checked_copy(atoms, what="quasi_harmonic")
     _phonopy.require_libraries()
     need_stress(calculator, "quasi_harmonic")
+    check_connected(crystal, name="quasi_harmonic", what="thermal expansion")
     grid = np.linspace(-0.02, 0.04, 9) if strains is None else np.sort(np.asarray(strains, dtype=float))
     times = np.arange(0.0, 1001.0, 10.0) if temperatures is None else np.asarray(temperatures, dtype=float)
     if len(np.unique(grid)) < 5:
@@ -169,7 +171,7 @@ def quasi_harmonic(
         constants = _phonopy.force_constants(
             primitive, matrix, calculator, displacement=displacement, folder=folder, progress=False
         )
-        constants.phonon.run_mesh(mesh)
+        _phonopy.run_mesh(constants.phonon, mesh)
         frequencies = np.array(constants.phonon.mesh.frequencies)
         weights = np.array(constants.phonon.mesh.weights, dtype=float)
         lowest.append(float(frequencies.min()))

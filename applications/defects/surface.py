@@ -17,6 +17,7 @@ from dpa2calc.applications.crystals.phonopy_bridge import primitive_cell
 from dpa2calc.applications.relaxation.relaxer import Relaxation
 from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.cached import Evaluated
+from dpa2calc.applications.shared.connected import check_connected
 from dpa2calc.applications.shared.ensemble import WithModelErrors, spread
 from dpa2calc.applications.shared.structures import (
     JOULE_PER_M2,
@@ -31,6 +32,8 @@ from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import Axes, axes_for
 
 from .cut import as_cut_and_relaxed, bulk_of
+
+_HIGHEST_INDEX = 50  # of a plane; lattice vectors in it are sought among (2 * this)^3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +157,7 @@ def surface_energy(
     positive("vacuum", vacuum)
     positive("fmax", fmax)
     name, motion = "surface_energy", Relaxation(fmax=fmax, max_steps=max_steps)
+    check_connected(crystal, name=name, what="surface energy")
     bulk = bulk_of(crystal, calculator, relax_bulk, motion, name, folder)
     reference = reference_cell(bulk.atoms, symprec)
     unit = slab_unit(primitive_cell(bulk.atoms, symprec), miller, reference=reference, shift=shift)
@@ -182,6 +186,11 @@ def slab_unit(
     small = np.linalg.inv(matrix) @ np.asarray(miller) * abs(round(np.linalg.det(matrix)))
     whole = np.rint(small).astype(int)
     whole //= gcd(*map(int, whole))
+    if np.abs(whole).max() > _HIGHEST_INDEX:
+        raise ConfigError(
+            f"miller = {tuple(miller)} is the plane {tuple(whole.tolist())} of the primitive cell; its "
+            f"indices may be {_HIGHEST_INDEX} at most"
+        )
     basis = _plane_basis(primitive.cell.array, whole)
     unit = primitive.copy()
     unit.set_cell(Cell(basis @ primitive.cell.array).standard_form()[0], scale_atoms=False)

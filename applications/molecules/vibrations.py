@@ -92,13 +92,21 @@ class Vibrations(Result):
             spin: total electronic spin (0 closed shell, 1 for O2).
 
         Raises:
-            StructureError: an imaginary mode.
+            StructureError: a mode that is imaginary or zero.
+            ConfigError: temperature or pressure not above zero.
         """
-        if self.n_imaginary:
+        positive("temperature", temperature)
+        positive("pressure", pressure)
+        soft = self.frequencies[self.frequencies <= 0.0]
+        if len(soft):
             raise StructureError(
-                f"{self.formula} has {self.n_imaginary} imaginary modes (lowest "
-                f"{self.frequencies[0]:.1f} 1/cm), so it has no free energy; relax it further"
+                f"{self.formula} has {len(soft)} imaginary modes (lowest {soft[0]:.2g} 1/cm), so it has no "
+                "free energy; relax it further"
             )
+        with np.errstate(over="ignore"):  # of exp(energy / kT) of a mode that is frozen
+            return self._free_energy(temperature, pressure, symmetry_number, spin)
+
+    def _free_energy(self, temperature: float, pressure: float, symmetry_number: int, spin: float) -> float:
         quanta = list(self.frequencies / _INVERSE_CM)
         if len(self.rigid_frequencies) == 0:
             thermo = HarmonicThermo(quanta, potentialenergy=self.energy)

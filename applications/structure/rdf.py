@@ -75,14 +75,22 @@ class RadialDistribution(Result):
         return self.r + 0.5 * self.bin_width
 
     def first_peak(self) -> tuple[float, float]:
-        """Position (Å) and height of the first maximum, from a parabola through its top three bins."""
+        """Position (Å) and height of the first maximum, from a parabola through its top three bins.
+
+        Raises:
+            StructureError: no pair lies within the range.
+        """
+        if not self.g.any():
+            raise StructureError(
+                f"no {self.name} pair lies within {self.upper_edges[-1]:.2f} Å, so g has no peak; raise r_max"
+            )
         return vertex(self.r, self.g, first_maximum(self.r, self.g))
 
     def first_minimum(self) -> float:
         """Position (Å) of the first minimum after the first peak, on g smoothed over 0.25 Å.
 
         Raises:
-            StructureError: g(r) has no minimum after its first peak within the range.
+            StructureError: g(r) has no peak, or no minimum after it, within the range.
         """
         minimum = first_minimum(self.r, self.g)
         if minimum is None:
@@ -122,14 +130,17 @@ class RadialDistribution(Result):
         )
 
     def summary(self) -> str:
-        position, height = self.first_peak()
-        at_peak = float(np.interp(position, self.r, self.g_error))
         lines = [
             f"g_{self.name}(r): {self.n_frames} frames, errors from {self.n_blocks} blocks",
             f"  bins           {self.bin_width:.3f} Å up to {self.upper_edges[-1]:.2f} Å, "
             f"normalised by {self.normalisation}",
-            f"  first peak     {position:.3f} Å, height {height:.3f} ± {at_peak:.3f}",
         ]
+        try:
+            position, height = self.first_peak()
+        except StructureError as none:
+            return "\n".join([*lines, f"  first peak     {none}"])
+        at_peak = float(np.interp(position, self.r, self.g_error))
+        lines.append(f"  first peak     {position:.3f} Å, height {height:.3f} ± {at_peak:.3f}")
         try:
             minimum = self.first_minimum()
         except StructureError:
@@ -246,9 +257,9 @@ def radial_distributions(
     """
     frames = Frames(trajectory)
     chosen = [parse_elements(pair, 2, "pair") for pair in pairs]
-    if not bin_width > 0 or (r_max is not None and r_max < bin_width):
+    if not bin_width > 0 or (r_max is not None and r_max < 3 * bin_width * (1 - 1e-9)):
         raise ConfigError(
-            f"bin_width = {bin_width} Å and r_max = {r_max} Å: both must be > 0, r_max the larger"
+            f"bin_width = {bin_width} Å and r_max = {r_max} Å: both must be > 0, r_max three bins at least"
         )
     check_bins(r_max or 0.0, bin_width)
     averages = [BlockAverage(n_blocks) for _ in chosen]

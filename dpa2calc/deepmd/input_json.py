@@ -66,18 +66,17 @@ def read_input(path: str | Path, *, neighbor_rule: NeighborRule = "all") -> Deep
     path = Path(path)
     if not os.path.isfile(path):
         raise ConfigError(f"there is no input file {path}")
-    text = path.read_text()
     try:
+        text = path.read_text(encoding="utf-8-sig")
         if path.suffix in (".yaml", ".yml"):
             import yaml
 
             content = yaml.safe_load(text)
         else:
             content = json.loads(text)
-    except ValueError as error:
-        raise ConfigError(f"{path} is no JSON: {error}") from error
     except Exception as error:  # the errors of YAML have no common standard base
-        raise ConfigError(f"{path} is no YAML: {error}") from error
+        kind = "YAML" if path.suffix in (".yaml", ".yml") else "JSON"
+        raise ConfigError(f"{path} is no {kind}: {error}") from error
     if not isinstance(content, Mapping) or "model" not in content:
         raise ConfigError(f"{path} has no 'model' section, so it is no input of deepmd-kit")
     try:

@@ -80,9 +80,11 @@ def read_run_file(
     if not sets:
         raise ConfigError("there is no [sets.NAME] section with train = [...]; name the training data")
     check_set_names(sets)
+    sections = {n: parse_options(SetSection, _section(n, s), f"sets.{n}") for n, s in sets.items()}
+    check_set_names((section.head for section in sections.values() if section.head), "head")
     return RunFile(
         config=parse_options(cls, values),
-        sets={n: parse_options(SetSection, _section(n, s), f"sets.{n}") for n, s in sets.items()},
+        sets=sections,
         model=_model_section(given_model),
         output=Path(convert(str, folder, "output")),
         root=root / convert(str, data_root, "data"),

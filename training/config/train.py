@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+from dpa2calc.errors import ConfigError
 from dpa2calc.files.options import at_least, settle
 from dpa2calc.model.config import check
 
@@ -246,6 +247,12 @@ class FinetuneConfig(TrainConfig):
             (self.freeze_descriptor, self.freeze_layers, self.lora_rank),
             "at most one of them",
         )
+
+
+def require_config(config: object, kind: type[TrainConfig]) -> None:
+    """Raise a ConfigError for options that are none of this kind."""
+    if not isinstance(config, kind):
+        raise ConfigError(f"config must be {kind.__name__}(...), not {type(config).__name__}")
 
 
 DEFAULTS = TrainConfig()

@@ -6,7 +6,7 @@ import glob
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
@@ -18,7 +18,7 @@ from ase.data import chemical_symbols
 
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.patterns import expanded
-from dpa2calc.files.typed import shown
+from dpa2calc.files.typed import shown, typed
 from dpa2calc.labels.names import (
     OWN_NAMES,
     LabelKeys,
@@ -67,6 +67,8 @@ class Dataset:
                 a name that was given.
         """
         paths = as_atoms(paths)
+        if not isinstance(paths, (str, bytes, os.PathLike, Iterable)):
+            raise DataError(f"expected the names of files, or Atoms, got {type(paths).__name__}")
         several = [paths] if isinstance(paths, (str, bytes, os.PathLike, Atoms)) else list(paths)
         if not several:
             raise DataError("no file was named; name at least one, or pass Atoms")
@@ -85,11 +87,18 @@ class Dataset:
 
     @classmethod
     def _labelled(cls, structures: Iterable[tuple[Atoms, str]], name: str, keys: LabelKeys) -> Dataset:
+        if not isinstance(keys, LabelKeys):
+            raise DataError(f"keys must be LabelKeys(energy=..., forces=...), not {type(keys).__name__}")
         frames: list[Frame] = []
         unread: dict[str, tuple[str, ...]] = {}
         missing = keys.named()
         for given, source in structures:
             atoms = as_atoms(given)
+            if not isinstance(atoms, Atoms):
+                raise DataError(
+                    f"{source}: expected Atoms, got {type(atoms).__name__}; from_atoms takes a list of "
+                    "structures, Dataset.read also files"
+                )
             frame = frame_from_atoms(atoms, keys=keys, source=source)
             missing = {kind: key for kind, key in missing.items() if stored_label(atoms, key) is None}
             unread |= unread_labels(atoms, keys, [kind for kind in frame.lacking if kind not in unread])
@@ -121,7 +130,7 @@ class Dataset:
 
     def sample(self, n: int, *, seed: int = 0) -> Dataset:
         """`n` frames drawn without repetition; the first frames of a larger sample of the same seed."""
-        if n > len(self):
+        if not 0 <= typed(int, n, "n") <= len(self):
             raise DataError(f"{self.name} has {len(self)} frames, {n} were asked for")
         return self.subset(np.random.default_rng(seed).permutation(len(self))[:n])
 
@@ -132,7 +141,7 @@ class Dataset:
             by_group: keep frames of the same `group` (a trajectory) together, so that neighbours in
                 time do not land on both sides.
         """
-        if not 0.0 < fraction < 1.0:
+        if not 0.0 < typed(float, fraction, "fraction") < 1.0:
             raise DataError(f"fraction = {fraction} is not allowed; allowed: between 0 and 1")
         rng = np.random.default_rng(seed)
         keys = [f.group for f in self.frames] if by_group else [str(i) for i in range(len(self))]
@@ -172,6 +181,16 @@ class Dataset:
         return np.array(counts, dtype=np.float64)
 
 
+def require_dataset(data: object, what: str) -> None:
+    """Raise a DataError, with the way to make one, for what is no `Dataset`."""
+    if not isinstance(data, Dataset):
+        several = "; pretrain takes several sets by name" if isinstance(data, Mapping) else ""
+        raise DataError(
+            f"{what} must be a Dataset, not {type(data).__name__}: Dataset.read(files) and "
+            f"Dataset.from_atoms(structures) make one{several}"
+        )
+
+
 def _structures(several: Sequence[object], name: str) -> Iterator[tuple[Atoms, str]]:
     """Structures with their source, from files and Atoms."""
     for number, item in enumerate(map(as_atoms, several)):
@@ -196,11 +215,11 @@ def spread_frames(dataset: Dataset, n: int, *, seed: int = 0) -> list[int]:
     return sorted(int(i) for i in np.random.default_rng(seed).permutation(len(dataset))[:n])
 
 
-def check_set_names(names: Iterable[str]) -> None:
-    """Raise a ConfigError for a set's name that no log, figure or file can show."""
+def check_set_names(names: Iterable[str], what: str = "set") -> None:
+    """Raise a ConfigError for the name of a set or head that no log, figure or file can show."""
     for name in names:
         if not name.strip() or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
             raise ConfigError(
-                f"the set's name {shown(name)} is not allowed; allowed: letters, digits and signs, "
+                f"the {what}'s name {shown(name)} is not allowed; allowed: letters, digits and signs, "
                 "without line breaks and control characters"
             )

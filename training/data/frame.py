@@ -133,12 +133,18 @@ def _properties(atoms: Atoms) -> dict[str, np.ndarray]:
 
 
 def _require_understood(atoms: Atoms) -> None:
-    """Raise a DataError for a structure whose cell or columns ASE left among its remarks."""
+    """Raise a DataError for dummy atoms, and for a cell or columns that ASE left among its remarks."""
     left = [str(key) for key in atoms.info if str(key).lower() in ("lattice", "properties")]
     if left and not atoms.cell.array.any():
         raise DataError(
             f"atoms.info has {', '.join(left)}, but the structure has no cell: ase.io.read knows these keys "
             "as Lattice and Properties only. Dataset.read(path) knows them in any capitals"
+        )
+    if not atoms.numbers.all():
+        place = int(np.flatnonzero(atoms.numbers == 0)[0])
+        raise DataError(
+            f"atom {place} is {atoms.symbols[place]}, a dummy without an element; take it out, or name the "
+            "element that it is"
         )
 
 

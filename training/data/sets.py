@@ -18,7 +18,7 @@ from dpa2calc.model.config.presets import preset
 
 from .checks.report import check_frames
 from .checks.stress_misfit import stress_misfits
-from .dataset import Dataset, Frame, check_set_names
+from .dataset import Dataset, Frame, check_set_names, require_dataset
 
 logger = logging.getLogger(__name__)
 
@@ -40,15 +40,28 @@ class TrainingSet:
     head: str = ""
     weight: float = 1.0
 
+    def __post_init__(self) -> None:
+        require_dataset(self.train, "training frames")
+        for part in self.validation_sets().values():
+            require_dataset(part, "validation")
+
     def validation_sets(self) -> dict[str, Dataset]:
         """The validation sets by name ("" for a single one)."""
         if self.validation is None:
             return {}
-        return {"": self.validation} if isinstance(self.validation, Dataset) else dict(self.validation)
+        return dict(self.validation) if isinstance(self.validation, Mapping) else {"": self.validation}
 
 
 def whole_sets(sets: Mapping[str, TrainingSet | Dataset]) -> dict[str, TrainingSet]:
-    """The sets with a TrainingSet around each bare dataset."""
+    """The sets with a TrainingSet around each bare dataset.
+
+    Raises:
+        DataError: something else than datasets by name.
+    """
+    if not isinstance(sets, Mapping):
+        raise DataError(
+            f"sets must be datasets by name, not {type(sets).__name__}: {{'ice': data}}; train takes one set"
+        )
     return {n: s if isinstance(s, TrainingSet) else TrainingSet(s) for n, s in sets.items()}
 
 

@@ -14,14 +14,14 @@ from dpa2calc.ambient import own_modes
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.atomic import write_json
 from dpa2calc.files.results import from_plain
-from dpa2calc.files.typed import to_dict
+from dpa2calc.files.typed import shown, to_dict
 from dpa2calc.labels.errors import Errors, validation_score
 from dpa2calc.model.config import HeadConfig
 from dpa2calc.model.potential import Potential
 from dpa2calc.store.load import load_model
-from dpa2calc.training.config.train import FINETUNE_DEFAULTS, FinetuneConfig
+from dpa2calc.training.config.train import FINETUNE_DEFAULTS, FinetuneConfig, require_config
 from dpa2calc.training.data.checks.report import check_frames
-from dpa2calc.training.data.dataset import Dataset, check_set_names, spread_frames
+from dpa2calc.training.data.dataset import Dataset, check_set_names, require_dataset, spread_frames
 from dpa2calc.training.data.readers import PathLike
 from dpa2calc.training.data.sets import (
     TrainingData,
@@ -107,6 +107,11 @@ def rank_heads(
         DataError: every head needs parameters (fparam, aparam) which the data lack.
         ConfigError: no head predicts energies.
     """
+    require_dataset(data, "data")
+    if not isinstance(potential, Potential):
+        raise ConfigError(
+            f"potential = {shown(potential)} is not allowed; allowed: a Potential, as load_model opens one"
+        )
     sample = data.subset(spread_frames(data, frames, seed=seed))
     potential = placed(potential, device)
     heads = [item for item in enumerate(potential.config.heads) if not item[1].label]
@@ -177,7 +182,13 @@ def finetune(
     Example:
         >>> finetune("default", Dataset.read("train.extxyz"), FinetuneConfig(steps=2000), output="runs")
     """
-    source = model if isinstance(model, Potential) else load_model(os.fspath(model))
+    require_dataset(data, "data")
+    require_config(config, FinetuneConfig)
+    source = (
+        model
+        if isinstance(model, Potential)
+        else load_model(os.fspath(model) if isinstance(model, os.PathLike) else model)
+    )
     check_elements(source, data, allow_new=config.allow_new_elements)
     check_frames(f"set {name or data.name!r}", data)
     check_labels(name or data.name, data)

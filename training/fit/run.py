@@ -10,10 +10,11 @@ from pathlib import Path
 from dpa2calc.ambient import own_modes
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.identity import Part
+from dpa2calc.files.typed import shown
 from dpa2calc.model.config import ModelConfig
 from dpa2calc.model.potential import Potential
-from dpa2calc.training.config.train import DEFAULTS, TrainConfig
-from dpa2calc.training.data.dataset import Dataset
+from dpa2calc.training.config.train import DEFAULTS, TrainConfig, require_config
+from dpa2calc.training.data.dataset import Dataset, require_dataset
 from dpa2calc.training.data.readers import PathLike
 from dpa2calc.training.data.sets import (
     TrainingData,
@@ -87,7 +88,8 @@ def train_in(
         adapt: changes a copy of the given Potential before the first step; what the run starts from is, for
             its identity, the Potential without that.
     """
-    start_from = model_for(model, sets) if isinstance(model, str) else model
+    require_config(config, TrainConfig)
+    start_from = _start(model, sets)
     given = start_from if isinstance(start_from, Potential) else None
     known = start_from.config if isinstance(start_from, Potential) else start_from
     if config.freeze_descriptor and given is None:
@@ -127,6 +129,20 @@ def train_in(
         return trainer(potential, config=config, output=folder, trainable=trainable).run()
 
 
+def _start(
+    model: ModelConfig | str | Potential, sets: Mapping[str, TrainingSet | Dataset]
+) -> ModelConfig | Potential:
+    """What training begins with: the configuration of a preset, or what was given."""
+    if isinstance(model, str):
+        return model_for(model, sets)
+    if not isinstance(model, (ModelConfig, Potential)):
+        raise ConfigError(
+            f"model = {shown(model)} is not allowed; allowed: the name of a preset, a ModelConfig, or a "
+            "Potential (load_model opens one)"
+        )
+    return model
+
+
 def _fit_to_data(potential: Potential, data: TrainingData, config: TrainConfig) -> None:
     """Statistics and energy biases of a fresh potential."""
     measure_environment(potential, data, frames=config.statistics_frames, seed=config.seed)
@@ -152,7 +168,8 @@ def train(
     Example:
         >>> train("small", Dataset.read("train.extxyz"), TrainConfig(steps=2000), output="runs/first")
     """
-    start_from = model_for(model, {head or data.name: data}) if isinstance(model, str) else model
+    require_dataset(data, "data")
+    start_from = _start(model, {head or data.name: data})
     heads = (start_from.config if isinstance(start_from, Potential) else start_from).heads
     if head is None:
         if len(heads) > 1:

@@ -223,12 +223,12 @@ class Bonds(Calculator):
 def test_molecule_in_a_box_has_no_equation_of_state(noise, length):
     atoms = Atoms("N2", positions=[[0, 0, 0], [0, 0, 1.1]], cell=[length] * 3, pbc=True)
     atoms.calc = Bonds(noise)
-    with pytest.raises(StructureError, match=r"more than 5 Å parts.*nothing binds.*pbc = False"):
+    with pytest.raises(StructureError, match=r"more than 6 Å parts.*nothing binds.*pbc = False"):
         equation_of_state(atoms, relax="fixed", progress=False)
 
 
 def test_gas_has_no_equation_of_state():
-    """Molecules within 5 Å of each other, but without forces between them."""
+    """Molecules within 6 Å of each other, but without forces between them."""
     atoms = Atoms("N2", positions=[[0, 0, 0], [0, 0, 1.1]], cell=[4.5] * 3, pbc=True)
     atoms.calc = Bonds(1e-6)
     with pytest.raises(StructureError, match=r"changes by only .* meV/atom from .*nothing binds these atoms"):
@@ -240,7 +240,7 @@ def test_gas_has_no_equation_of_state():
 )
 def test_gap_in_the_cell_is_refused_before_the_work(structure):
     structure.pbc, structure.calc = True, CountingEMT()
-    with pytest.raises(StructureError, match="a gap of more than 5 Å parts the atoms"):
+    with pytest.raises(StructureError, match="a gap of more than 6 Å parts the atoms"):
         equation_of_state(structure, progress=False)
     assert structure.calc.calls == 0
 

@@ -159,6 +159,19 @@ def test_any_cell_and_orientation_give_the_same_bands(argon):
     )
 
 
+def test_isotopes_lower_the_symmetry_of_the_mesh():
+    """Against all points of the mesh, one by one: phonopy's own reduction does not look at masses."""
+    atoms = bulk("Cu", cubic=True)
+    atoms.calc = EMT()
+    atoms.set_masses(atoms.get_masses() * [8, 4, 1, 1])
+    result = phonons(atoms, relax="cell", min_length=7, mesh=(3, 3, 3), progress=False)
+    every = np.array(list(np.ndindex(3, 3, 3))) / 3.0
+    phonon = _phonopy.phonopy_object(result.atoms(), result.supercell_matrix, result.force_constants)
+    phonon.run_qpoints(every)
+    found = phonon.qpoints.frequencies.clip(min=0).sum() / 27 / 2 * _phonopy.PLANCK_EV_PER_THZ / 4
+    assert result.zero_point_energy == pytest.approx(found, rel=1e-6)
+
+
 def test_isotopes_scale_the_frequencies(argon):
     atoms = bonded_crystal()
     atoms.set_masses([4 * argon.masses[0]])

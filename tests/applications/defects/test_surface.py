@@ -161,3 +161,9 @@ def test_wrong_options(miller, change, text):
     atoms.calc = EMT()
     with pytest.raises(ConfigError, match=text):
         surface_energy(atoms, miller, progress=False, **change)
+
+
+def test_planes_of_high_indices_are_refused():
+    """Their lattice vectors would be sought among more than memory holds."""
+    with pytest.raises(ConfigError, match=r"miller = \(1000, 1, 0\) is the plane .* 50 at most"):
+        surface_energy(bonded_crystal(), (1000, 1, 0), relax_bulk=False, progress=False)

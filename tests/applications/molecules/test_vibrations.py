@@ -1,5 +1,7 @@
 """Molecular vibrations against second differences of the energy, isotopes and rigid-body mechanics."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from architectures import make_potential
@@ -98,6 +100,26 @@ def test_free_energy_of_an_ideal_gas():
     # doubling the symmetry number costs kT ln 2
     difference = result.free_energy(300.0, symmetry_number=2) - result.free_energy(300.0)
     assert difference == pytest.approx(units.kB * 300 * np.log(2), rel=1e-9)
+
+
+def test_free_energy_needs_a_temperature_and_real_modes():
+    result = vibrations(relaxed("N2"), displacement=0.002, progress=False)
+    for wrong in (0.0, -300.0, float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match="temperature must be a positive number"):
+            result.free_energy(wrong)
+        with pytest.raises(ConfigError, match="pressure must be a positive number"):
+            result.free_energy(300.0, pressure=wrong)
+    for soft in (-0.5, 0.0):  # neither counts as imaginary in `n_imaginary`
+        with pytest.raises(StructureError, match=r"1 imaginary modes .*no free energy"):
+            replace(result, frequencies=np.array([soft])).free_energy(300.0)
+
+
+def test_free_energy_of_a_frozen_mode_is_the_zero_point():
+    slab = fcc111("Cu", (1, 1, 2), vacuum=6)
+    add_adsorbate(slab, "N", 1.2, "fcc")
+    slab.calc = EMT()
+    result = vibrations(slab, indices=[2], relax="positions", progress=False)
+    assert result.free_energy(1e-3) == pytest.approx(result.energy + result.zero_point_energy, abs=1e-9)
 
 
 def test_saddle_point_has_an_imaginary_mode_and_no_free_energy():

@@ -282,3 +282,21 @@ def test_angles_and_van_hove_functions_have_no_more():
 def test_pairs_that_would_fill_the_memory_are_refused(frame, r_max, words):
     with pytest.raises(StructureError, match=words):
         radial_distribution(frame, "O-H", r_max=r_max)
+
+
+def test_range_without_pairs_has_no_peak() -> None:
+    """The default range of a small primitive cell ends before the first neighbour."""
+    atoms = bulk("Cu").repeat((2, 2, 2))
+    rdf = radial_distribution([atoms], "Cu-Cu")
+    with pytest.raises(StructureError, match=r"no Cu-Cu pair lies within 2.05 Å.*raise r_max"):
+        rdf.first_peak()
+    assert "no Cu-Cu pair lies within" in rdf.summary() and "height" not in rdf.summary()
+    with pytest.raises(StructureError, match="no Cu-Cu pair"):
+        rdf.compare(radial_distribution([atoms], "Cu-Cu", r_max=4.0))
+
+
+def test_range_of_fewer_than_three_bins_is_refused() -> None:
+    atoms = bulk("Cu", cubic=True)
+    with pytest.raises(ConfigError, match="three bins at least"):
+        radial_distribution([atoms], "Cu-Cu", r_max=0.1)
+    assert len(radial_distribution([atoms], "Cu-Cu", r_max=0.15).r) == 3

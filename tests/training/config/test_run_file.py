@@ -119,6 +119,7 @@ def test_wrong_options_are_named_before_anything_runs(folder, line, message):
         ('train = ["train.extxyz"]', "", r"sets.argon.train is missing"),
         ('output = "', 'outputs = "', r"unknown option outputs = .*did you mean output\?"),
         ("[model]", "[model", "is not TOML"),
+        ("[sets.argon]", '[sets.argon]\nhead = " "', "the head's name ' ' is not allowed"),
     ],
 )
 def test_wrong_keys_name_the_nearest(folder, old, new, message):
@@ -126,6 +127,18 @@ def test_wrong_keys_name_the_nearest(folder, old, new, message):
     with pytest.raises(ConfigError, match=message):
         run = read_run_file(folder / "bad.toml", TrainConfig)
         build_model(run, load_sets(run)[0])
+
+
+def test_byte_order_marks_are_passed_over(folder):
+    """Editors on Windows write them."""
+    for name, text in (
+        ("marked.toml", TINY.format(folder=folder)),
+        ("marked.json", '{"model": {"descriptor": {}}}'),
+    ):
+        (folder / name).write_text(text, encoding="utf-8-sig")
+    assert read_run_file(folder / "marked.toml", TrainConfig).config.steps == 6
+    with pytest.raises(ConfigError, match="type_map"):  # understood as JSON
+        read_run_file(folder / "marked.json", TrainConfig, output="run")
 
 
 def test_a_run_goes_on_from_a_trained_model(folder, tiny_model):

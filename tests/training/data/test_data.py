@@ -7,10 +7,21 @@ import lzma
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.calculators.emt import EMT
 from ase.io import write
 
-from dpa2calc.errors import DataError
+from dpa2calc.errors import DataError, DPA2CalcError
 from dpa2calc.labels.names import LabelKeys, as_matrix
+from dpa2calc.training import (
+    TrainConfig,
+    TrainingSet,
+    evaluate,
+    finetune,
+    learning_curve,
+    pretrain,
+    rank_heads,
+    train,
+)
 from dpa2calc.training.data.checks.report import check_dataset
 from dpa2calc.training.data.dataset import Dataset, frame_from_atoms
 from dpa2calc.training.data.readers import iread_atoms
@@ -183,3 +194,61 @@ def test_split_and_sample_are_reproducible(lj_data):
         data.sample(31)
     with pytest.raises(DataError, match="between 0 and 1"):
         data.split(1.0)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda wrong: train("small", wrong, output="run"),
+        lambda wrong: TrainingSet(wrong),
+        lambda wrong: TrainingSet(Dataset(()), validation=wrong),
+        lambda wrong: evaluate(None, wrong),
+        lambda wrong: finetune("default", wrong, output="run"),
+        lambda wrong: rank_heads(None, wrong),
+        lambda wrong: check_dataset(wrong),
+        lambda wrong: learning_curve(wrong, wrong, sizes=[1], schemes={}, output="run"),
+    ],
+)
+@pytest.mark.parametrize("wrong", ["train.extxyz", [Atoms("H")]])
+def test_what_is_no_dataset_is_named_with_the_way_to_make_one(call, wrong):
+    with pytest.raises(DataError, match=r"must be a Dataset, not (str|list): Dataset.read"):
+        call(wrong)
+
+
+def test_several_sets_are_for_pretrain():
+    with pytest.raises(DataError, match=r"not dict: .*; pretrain takes several sets"):
+        train("small", {"a": Dataset(())}, output="run")
+
+
+DATA = Dataset.from_atoms([Atoms("H", info={"energy": float(i)}) for i in range(3)], name="atoms")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: pretrain("small", [DATA], output="run"), "sets must be datasets by name, not list"),
+        (lambda: pretrain("small", DATA, output="run"), "sets must be datasets by name, not Dataset"),
+        (lambda: train(3, DATA, output="run"), "model = 3 is not allowed; allowed: the name of a preset"),
+        (lambda: train("small", DATA, {"steps": 1}, output="run"), r"must be TrainConfig\(...\), not dict"),
+        (lambda: finetune("default", DATA, TrainConfig(), output="run"), r"FinetuneConfig\(...\), not Train"),
+        (lambda: finetune(None, DATA, output="run"), "model = None of type NoneType is not allowed"),
+        (lambda: rank_heads("default", DATA), "potential = 'default' is not allowed; .*load_model"),
+        (lambda: evaluate(None, DATA), "model = None is not allowed; allowed: a Potential"),
+        (lambda: evaluate(EMT, DATA), "is not allowed; allowed: a Potential"),
+        (lambda: evaluate(EMT(), DATA, head="water"), "head = 'water' is for models"),
+        (lambda: DATA.split("half"), "fraction = 'half' is not allowed"),
+        (lambda: DATA.sample(-1), "atoms has 3 frames, -1 were asked for"),
+        (lambda: DATA.sample(1.5), "n = 1.5 is not allowed"),
+        (lambda: Dataset.read(None), "expected the names of files, or Atoms, got NoneType"),
+        (
+            lambda: Dataset.from_atoms(Atoms("H")),
+            "frame 0: expected Atoms, got Atom; from_atoms takes",
+        ),
+        (lambda: Dataset.from_atoms("train.xyz"), "frame 0: expected Atoms, got str; .* Dataset.read also"),
+        (lambda: Dataset.from_atoms([], keys={}), r"keys must be LabelKeys\(.*\), not dict"),
+    ],
+)
+def test_wrong_arguments_are_named(call, message):
+    with pytest.raises(DPA2CalcError, match=message):
+        call()
+    assert len(DATA.sample(0)) == 0

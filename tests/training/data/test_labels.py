@@ -217,3 +217,11 @@ def test_a_large_set_is_split_in_no_time():
     assert len(first) + len(second) == 2001 and abs(len(first) - 1000) < 5
     assert not {f.group for f in first} & {f.group for f in second}
     assert Name.compared < 50_000
+
+
+def test_dummy_atoms_are_named_by_frame(tmp_path):
+    atoms = rattled()
+    atoms.numbers[2] = 0
+    write(tmp_path / "dummy.extxyz", [Atoms("H", info={"energy": -1.0}), atoms], format="extxyz")
+    with pytest.raises(DataError, match=r"dummy.extxyz, frame 1: atom 2 is X, a dummy without an element"):
+        Dataset.read(tmp_path / "dummy.extxyz")

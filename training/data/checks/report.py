@@ -13,7 +13,7 @@ from ase.units import GPa
 from dpa2calc.errors import DataError
 from dpa2calc.files.results import ShownBySummary
 from dpa2calc.structures.verlet import neighbor_pairs
-from dpa2calc.training.data.dataset import Dataset, Frame, spread_frames
+from dpa2calc.training.data.dataset import Dataset, Frame, require_dataset, spread_frames
 from dpa2calc.training.data.element_energies import energy_bias
 
 from .remarks import remarks_on
@@ -122,6 +122,7 @@ def check_dataset(
         outlier_sigmas: a frame whose energy differs from the fit by element by more than this many robust
             standard deviations is reported as an outlier.
     """
+    require_dataset(data, "data")
     allowed = set(type_map) if type_map is not None else None
     findings = _frame_findings(data, range(len(data)), allowed)
     findings += _misfits(data, _bad(findings))
