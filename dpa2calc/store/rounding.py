@@ -1,9 +1,9 @@
 """Weights of fitting nets with fewer digits, so that models with many heads make small files.
 
-Nearly all numbers of such a model are weights of fitting nets. On a grid of 1/128 of their size they are
-exact in float16, as which `save_checkpoint` stores them, and wheels pack them to 12 bits a number in place of
-30. Forces move by less than a hundredth of their error (`benchmarks/rounding.py`); energies by an offset of
-each element, which is to be fitted again. Weights of the descriptor are left alone: at 12 bits they would
+Nearly all numbers of such a model are weights of fitting nets. On a grid of 1/256 of their size they are
+exact in float16, as which `save_checkpoint` stores them, and wheels pack them to 13 bits a number in place of
+30. Forces move by less than a two-hundredth of their error (`benchmarks/rounding.py`); energies by an offset
+of each element, which is to be fitted again. Weights of the descriptor are left alone: at 12 bits they would
 move forces of water by a fortieth of their error, and they are few.
 """
 
@@ -19,7 +19,7 @@ from dpa2calc.model.layers import Dense
 from dpa2calc.model.potential import Potential
 from dpa2calc.model.rigidity import Rigidity
 
-BITS = 7  # of a weight, below the root mean square of its matrix
+BITS = 8  # of a weight, below the root mean square of its matrix
 TRIANGLE_STEP = 1 / 32  # of an uncertainty; |A f| of a usual atom is of the order of one
 
 

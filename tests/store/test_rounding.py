@@ -36,7 +36,7 @@ def rounded():
     return potential, before
 
 
-def test_weights_move_by_half_a_step_at_most(rounded):
+def test_weights_move_to_the_grid(rounded):
     potential, before = rounded
     after = potential.state_dict()
     changed = [name for name in before if not torch.equal(before[name], after[name])]
@@ -44,9 +44,11 @@ def test_weights_move_by_half_a_step_at_most(rounded):
     for name in changed:
         assert name.startswith("heads.0.nets.") and name.endswith(".matrix"), name
         size = float(before[name].square().mean().sqrt())
-        assert before[name].shape[1] > 1 and float((after[name] - before[name]).abs().max()) <= size / 256
+        moved = (after[name] - before[name]).abs()
+        assert before[name].shape[1] > 1
+        assert float(moved.max()) <= size / 128 and float(moved.mean()) < size / 1024  # large ones move more
         assert torch.equal(after[name].half().float(), after[name])
-        assert len(after[name].unique()) < 2500
+        assert len(after[name].unique()) < 5000
     assert potential.rigidity(0) is None  # of other weights
     again = {name: value.clone() for name, value in after.items()}
     round_nets(potential)
@@ -66,7 +68,7 @@ def test_forces_hardly_move_and_energies_by_an_offset_of_each_element(shipped):
     force = np.concatenate([(a["forces"] - b["forces"]).ravel() for a, b in zip(near, exact)])
     energy = np.array([a["energy"] - b["energy"] for a, b in zip(near, exact)]) / len(water)
     of_head = shipped.config.heads[0].info["test_errors"]["H2O-PBE0TS"]["force_rmse"]
-    assert 1e3 * np.sqrt(np.mean(force**2)) < 0.01 * of_head
+    assert 1e3 * np.sqrt(np.mean(force**2)) < 0.005 * of_head
     assert np.ptp(energy) < 0.05e-3 and abs(energy.mean()) < 3e-3
 
 
@@ -78,7 +80,7 @@ def test_files_hold_rounded_nets_as_halves(rounded, shipped, tmp_path):
         packed = len(zlib.compress(file.get_tensor(MATRIX).numpy().tobytes())) / before[MATRIX].numel()
     assert kinds[MATRIX] == "F16" and kinds["heads.0.nets.0.layers.3.matrix"] == "F32"
     assert {kind for name, kind in kinds.items() if name.startswith("descriptor.")} <= {"F32", "F64", "I64"}
-    assert packed < 13.5 / 8  # bytes a number
+    assert packed < 14 / 8  # bytes a number
     again = load_checkpoint(path)
     assert again.dtype == torch.float32
     for name, value in potential.state_dict().items():
