@@ -110,7 +110,7 @@ def with_card(head: HeadConfig) -> HeadConfig:
     }
     return dataclasses.replace(
         head,
-        functional="; ".join(dict.fromkeys(e.functional for e in entries)),
+        functional=entries[0].functional,  # sets of one head have the same
         description="; ".join(dict.fromkeys(e.domain for e in entries)),
         aliases=tuple(e.name for e in entries if e.name != head.name),
         info={**head.info, "data": data},
