@@ -165,7 +165,8 @@ def write_heads(model: str, names: list[str]) -> None:
     """Put the names of the heads of a model into the package's list of models."""
     path = PACKAGE / "models.json"
     text = path.read_text(encoding="utf-8")
-    lines, line = [], ""
+    lines: list[str] = []
+    line = ""
     for name in map(json.dumps, names):
         if len(line) + len(name) > 88:
             lines, line = [*lines, line.rstrip()], ""
