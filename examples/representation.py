@@ -28,14 +28,17 @@ from tqdm import tqdm
 from dpa2calc import DPA2Calculator, load_model
 from dpa2calc.applications import RepresentationMap, representation_map
 
-WATER = ("H2O-DPLR", "H2O-PBE0TS", "H2O-SCAN-600K")
-FAMILIES = {
-    "water": WATER,
-    "TiO2 and water": ("Interface-TiO2-water",),
-    "oxides": ("FerroEle", "FerroEle-AIMD", "HfO2-PBE", "Oxide-Al2O3"),
-    "molecules": ("Mol-3BPA", "Mol-AcAc", "Mol-rMD17-aspirin"),
-    "hybrid perovskite": ("HalidePerovskite-MAPbI3-SCAN",),
-    "inorganic crystals": ("Inorganic-Alexandria1k", "Inorganic-MPtrj1k", "Inorganic-TP"),
+# What the names of a family's sets begin with.
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "water": ("H2O-", "Electrolyte-"),
+    "interfaces with water": ("Interface-",),
+    "oxides": ("FerroEle", "HfO2-", "Oxide-", "Cathode-", "Zeolite-", "SemiCond-Ga2O3"),
+    "molecules": ("Mol-",),
+    "hybrid perovskite": ("HalidePerovskite-",),
+    "inorganic crystals": ("Inorganic-",),
+    "catalysis": ("Catalysis-",),
+    "2-D crystals and carbon": ("2D-", "Carbon-"),
+    "metals": ("Alloy-", "AgAu-", "Cluster-", "Cu-", "Fe-", "Li-", "Mo-", "Ni-", "Ta-", "WBe-"),
 }
 QUICK_SETS = ("H2O-PBE0TS", "SSE-PBE", "Mol-rMD17-aspirin", "Cu-mlearn", "Oxide-Al2O3")
 
@@ -122,7 +125,7 @@ def bonded_to(environment: str) -> str:
 
 def family_of(name: str) -> str:
     """What kind of matter a set is."""
-    return next((family for family, sets in FAMILIES.items() if name in sets), "other")
+    return next((family for family, starts in FAMILIES.items() if name.startswith(starts)), "other")
 
 
 def purity(picture: RepresentationMap, labels: np.ndarray, vectors: np.ndarray) -> tuple[float, float]:

@@ -11,6 +11,7 @@ import copy
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,14 +34,15 @@ from dpa2calc.model.rigidity import Rigidity, RigidityFacts
 from dpa2calc.validation import check_dtype
 from dpa2calc.version import __version__
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2 is written where fitting nets are stored as halves, else 1
 _KEY = "dpa2calc"
 _UNCERTAINTY = "uncertainty."  # what the names of its tensors begin with
 # names of the types in safetensors
 _STORED = {torch.float32: "F32", torch.float64: "F64", torch.int64: "I64", torch.bool: "BOOL"}
+_NET = re.compile(r"heads\.\d+\.nets\..*\.matrix")  # the matrices of fitting nets
 
 # Format v -> v + 1: each entry changes the parsed JSON of one version into that of the next.
-_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: dict}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +77,8 @@ def save_checkpoint(
 ) -> Path:
     """Write a potential with all its heads; the file appears under its name only when complete.
 
+    Matrices of fitting nets that are exact in float16 (`store.rounding`) take half the room, without loss.
+
     Args:
         path: should end in `.safetensors`.
         extra_info: JSON-able facts for `extra`.
@@ -83,8 +87,14 @@ def save_checkpoint(
         CheckpointError: `extra_info` is not JSON-able.
     """
     path = Path(path)
+    # Copies, because heads may share one net (training's `shared_steps`) and safetensors refuses that.
+    tensors = {
+        name: _as_stored(name, value.detach().cpu().contiguous().clone())
+        for name, value in potential.state_dict().items()
+    }
+    halves = any(value.dtype == torch.float16 for value in tensors.values())
     header = {
-        "format_version": FORMAT_VERSION,
+        "format_version": 2 if halves else 1,
         "written_by": __version__,
         "dtype": potential.precision,
         "config": to_dict(potential.config),
@@ -99,15 +109,19 @@ def save_checkpoint(
         text = json.dumps(header, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"extra_info cannot be written as JSON: {error}; use plain values") from error
-    # Copies, because heads may share one net (training's `shared_steps`) and safetensors refuses that.
-    tensors = {
-        name: value.detach().cpu().contiguous().clone() for name, value in potential.state_dict().items()
-    }
     for place, rigidity in enumerate(rigidities.values()):
         tensors |= {f"{_UNCERTAINTY}{place}.{name}": value for name, value in rigidity.tensors().items()}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={_KEY: text, "format": "pt"})
     return path
+
+
+def _as_stored(name: str, value: torch.Tensor) -> torch.Tensor:
+    """A float32 matrix of a fitting net as halves where these are equal to it."""
+    if value.dtype != torch.float32 or not _NET.fullmatch(name):
+        return value
+    halves = value.half()
+    return halves if torch.equal(halves.float(), value) else value
 
 
 def is_checkpoint(path: str | Path) -> bool:
@@ -240,7 +254,8 @@ def _check_stored(
             f"another shape, among them {', '.join(wrong[:5])}"
         )
     kinds = {name: _STORED[value.dtype] for name, value in outline.items()}
-    wrong = [name for name, (_, kind) in found.items() if kind != kinds[name]]
+    halves = {n for n in kinds if info.format_version > 1 and info.dtype == "float32" and _NET.fullmatch(n)}
+    wrong = [n for n, (_, kind) in found.items() if kind != kinds[n] and not (kind == "F16" and n in halves)]
     if wrong:
         name = wrong[0]
         raise CheckpointError(

@@ -55,17 +55,11 @@ NEAREST = {
 QUICK_SETS = ("Mol-3BPA", "Cu-mlearn", "Li-mlearn")
 
 
-def sets_of_the_default_model() -> list[str]:
-    """The 29 sets that the tables of docs/paper.md are made of."""
-    heads = load_model("default").config.heads
-    return [name for head in heads for name in head.info["training"]["frames"]]
-
-
 def main() -> None:
     """Train what is missing, evaluate, print both tables."""
     args = options()
     begin(args)
-    names = QUICK_SETS if args.quick else tuple(n for n in sets_of_the_default_model() if n not in LEFT_OUT)
+    names = QUICK_SETS if args.quick else tuple(n for n in recipe(args).sets if n not in LEFT_OUT)
     single = names if args.single == ["all"] else tuple(args.single)
     single = tuple(n for n in single if n in names)
     sets = weighted_sets(names, args)
