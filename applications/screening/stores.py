@@ -17,7 +17,7 @@ from dpa2calc.files.atomic import writing
 from dpa2calc.files.identity import Part, require_same
 from dpa2calc.files.json_lines import read_json_lines
 
-from .tasks import UNITS, Record
+from .records import UNITS, Record
 
 _KIND = "dpa2calc screening"
 _WAYS = "Give the same task, options and calculator, or another output"
