@@ -90,6 +90,9 @@ def screen(
     passed over. Calling again with the same output resumes, also after a kill: what is done is not computed
     again, failures are tried again. Records come in the order in which they are finished.
 
+    A calculator with a method `evaluate`, as `DPA2Calculator`, computes small structures together: those of
+    "evaluate", and those of "relax" with up to 64 atoms, 64 at a time and each with its own optimiser.
+
     Args:
         structures: a list or iterator of Atoms or pymatgen structures; a file that ASE reads (extxyz, ASE's
             db, cif ...), a folder of them, a pattern such as "cifs/*.cif", or a list of these.
@@ -102,8 +105,8 @@ def screen(
         options: of the application, such as fmax=0.02.
 
     Raises:
-        ConfigError: an option that the task does not have, an output of other work, a calculator that cannot
-            be sent, or an executor whose processes died.
+        ConfigError: an option that the task does not have, or a wrong value, an output of other work, a
+            calculator that cannot be sent, or an executor whose processes died.
         DataError: no such file or folder. OutputError: the output cannot be written.
 
     Example:
