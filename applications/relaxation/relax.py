@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,8 +42,8 @@ PathLike = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Settings(Relaxation):
-    """A relaxation that ends where both forces and stress are below limits of their own."""
+class Settings(Relaxation):
+    """Options of `relax`, which ends where both forces and stress are below limits of their own."""
 
     smax_gpa: float
     uncertainty_limit: float | None = None
@@ -108,27 +109,52 @@ def relax(
         >>> result = relax(atoms, relax="cell", keep_symmetry=True)
         >>> print(result.summary()); atoms = result.atoms()
     """
-    settings = _Settings(
+    settings = Settings(
         fmax=fmax, smax_gpa=smax_gpa, free=_free(relax, cell), pressure_gpa=pressure_gpa, optimizer=optimizer,
         symmetry=keep_symmetry, symprec=symprec, max_steps=max_steps, uncertainty_limit=uncertainty_limit,
     )  # fmt: skip
+    steps = relaxing(atoms, settings, trajectory=trajectory, overwrite=overwrite, progress=progress)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: RelaxResult = end.value
+            break
+    if result.reason:
+        warnings.warn(f"relax: {result.reason}", stacklevel=3)
+    return result
+
+
+def relaxing(
+    atoms: Atoms,
+    settings: Settings,
+    *,
+    trajectory: PathLike | None = None,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> Generator[Atoms, None, RelaxResult]:
+    """`relax` in steps: yields the atoms on their way wherever their forces are needed next.
+
+    Who runs it may give their calculator the results before the next step; otherwise it computes them.
+    """
     start, calculator = checked_copy(atoms, what="relax", periodic=False)
     _check(settings, start, calculator)
     work = start.copy()
-    writer = FrameWriter(trajectory) if trajectory is not None else None
-    mine = belongs_to(start, calculator, settings.decisive())
-    done = _resume(work, writer, mine) if writer and not overwrite else 0
-    work.info[KEY] = mine
+    writer, done = None, 0
+    if trajectory is not None:
+        writer = FrameWriter(trajectory)
+        mine = belongs_to(start, calculator, settings.decisive())
+        done = 0 if overwrite else _resume(work, writer, mine)
+        work.info[KEY] = mine
     work.calc = calculator
-    group = _space_group(start, symprec)
+    group = _space_group(start, settings.symprec)
     try:
-        history, reason = _optimise(work, settings, writer, done, progress)
+        history, reason = yield from _optimise(work, settings, writer, done, progress)
     finally:
         if writer:
             writer.close()
-    if reason:
-        warnings.warn(f"relax: {reason}", stacklevel=3)
-    return _result(start, work, settings, history, reason, (group, _space_group(work, symprec)), trajectory)
+    groups = (group, _space_group(work, settings.symprec))
+    return _result(start, work, settings, history, reason, groups, trajectory)
 
 
 def _free(relax: Free, cell: str | None) -> Free:
@@ -144,7 +170,7 @@ def _free(relax: Free, cell: str | None) -> Free:
     return word
 
 
-def _check(settings: _Settings, atoms: Atoms, calculator: Calculator) -> None:
+def _check(settings: Settings, atoms: Atoms, calculator: Calculator) -> None:
     check_symprec(settings.symprec)
     for name in ("fmax", "smax_gpa"):
         positive(name, getattr(settings, name))
@@ -174,9 +200,9 @@ def _resume(work: Atoms, writer: FrameWriter, mine: str) -> int:
 
 
 def _optimise(
-    work: Atoms, settings: _Settings, writer: FrameWriter | None, done: int, progress: bool
-) -> tuple[list[tuple[float, ...]], str]:
-    """Run until both limits are met.
+    work: Atoms, settings: Settings, writer: FrameWriter | None, done: int, progress: bool
+) -> Generator[Atoms, None, tuple[list[tuple[float, ...]], str]]:
+    """Run until both limits are met; yields the atoms before each evaluation.
 
     Returns rows (step, enthalpy, force, stress, volume), and what failed ("" when converged).
     """
@@ -189,6 +215,7 @@ def _optimise(
         # fmax=0 leaves the decision to the two limits below: ASE would mix forces and stress
         endless = dataclasses.replace(settings, fmax=0.0)
         for _ in endless.steps(work, max(0, settings.max_steps - done)):
+            yield work
             row = (float(step), *_measure(work, settings))
             if not np.isfinite(row[1:4]).all():
                 raise StructureError(
@@ -221,7 +248,7 @@ def _frame(work: Atoms, step: int) -> Atoms:
     return frame
 
 
-def _measure(work: Atoms, settings: _Settings) -> tuple[float, float, float, float]:
+def _measure(work: Atoms, settings: Settings) -> tuple[float, float, float, float]:
     """Enthalpy (eV), largest force (eV/Å), largest stress deviation (GPa, 0 if fixed), volume (Å³ or NaN)."""
     forces = work.get_forces()  # constraints applied
     volume = volume_or_nan(work)
@@ -251,7 +278,7 @@ def _space_group(atoms: Atoms, symprec: float) -> str:
 def _result(
     start: Atoms,
     work: Atoms,
-    settings: _Settings,
+    settings: Settings,
     history: list[tuple[float, ...]],
     reason: str,
     groups: tuple[str, str],

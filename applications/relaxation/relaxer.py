@@ -9,6 +9,7 @@ from typing import Literal
 import ase.optimize
 import numpy as np
 from ase import Atoms
+from ase.filters import FrechetCellFilter
 
 from dpa2calc.applications.shared.structures import need_stress, quiet_spglib, require, symmetry_dataset
 from dpa2calc.errors import StructureError
@@ -68,10 +69,10 @@ class Relaxation:
         names = ("fmax", "max_steps", "symmetry", "symprec")
         return {"cell": _KEYS[self.free], **{name: getattr(self, name) for name in names}}
 
-    def steps(self, atoms: Atoms, n_steps: int) -> Iterator[bool]:
+    def steps(self, atoms: Atoms, n_steps: int) -> Iterator[Atoms | FrechetCellFilter]:
         """Relax atoms (calculator attached) in place by at most `n_steps` steps.
 
-        Yields, first of the start and then after each step, whether the forces are below `fmax`.
+        Yields what the optimiser moves, at the start and after each step, before anything is computed there.
         """
         if self.symmetry:
             from ase.constraints import FixSymmetry
@@ -84,7 +85,12 @@ class Relaxation:
             name = "bfgs" if len(atoms) <= 200 else "fire"
         options = {} if name == "gpmin" else {"maxstep": 0.1}
         target = moving(atoms, self.free, self.pressure_gpa)
-        yield from _CLASSES[name](target, logfile=None, **options).irun(fmax=self.fmax, steps=n_steps)
+        optimizer = _CLASSES[name](target, logfile=None, **options)
+        optimizer.fmax = self.fmax  # GPMin looks at it within a step
+        yield target
+        for _ in range(n_steps):
+            optimizer.step()
+            yield target
 
     def run(self, atoms: Atoms, *, what: str) -> None:
         """Relax atoms (calculator attached) in place; their own constraints stay.
@@ -97,8 +103,12 @@ class Relaxation:
         if moves_cell(self.free):
             need_stress(atoms.calc, f"relaxing the cell for {what}")
         own = list(atoms.constraints)
-        if not any(self.steps(atoms, self.max_steps)):
-            reached = float(np.linalg.norm(moving(atoms, self.free).get_forces(), axis=1).max())
+        reached = np.inf
+        for target in self.steps(atoms, self.max_steps):
+            reached = float(np.linalg.norm(target.get_forces(), axis=1).max())
+            if reached < self.fmax:
+                break
+        else:
             raise StructureError(
                 f"{what}: the relaxation of {atoms.get_chemical_formula()} did not reach "
                 f"fmax={self.fmax:g} eV/Å in {self.max_steps} steps (now {reached:.2g}); "

@@ -11,8 +11,8 @@ from dpa2calc.errors import DataError, MissingDependencyError
 from dpa2calc.files.atomic import atomic_path
 from dpa2calc.files.identity import Part
 
+from .records import UNITS, Record
 from .stores import Lines, check, header
-from .tasks import UNITS, Record
 
 _KEY = b"dpa2calc"  # of the header in the file's metadata
 _ROWS = 5000  # of a group

@@ -20,12 +20,12 @@ from dpa2calc.files.identity import calculator_identity
 from dpa2calc.files.results import ShownBySummary
 from dpa2calc.progress import progress_bar
 
+from .records import Record, failed, plain
 from .sources import Item, iread_items
 from .stores import Store, open_store
-from .tasks import Record, Task, check_options, failed, plain, run, run_remotely
+from .tasks import Task, checked_options, jobs, run, run_remotely
 
 _log = logging.getLogger(__name__)
-_AT_ONCE = 32  # structures of one job of "evaluate", where one takes milliseconds; other tasks: 1
 _IN_FLIGHT = 128  # jobs
 
 
@@ -90,6 +90,9 @@ def screen(
     passed over. Calling again with the same output resumes, also after a kill: what is done is not computed
     again, failures are tried again. Records come in the order in which they are finished.
 
+    A calculator with a method `evaluate`, as `DPA2Calculator`, computes small structures together: those of
+    "evaluate", and those of "relax" with up to 64 atoms, 64 at a time and each with its own optimiser.
+
     Args:
         structures: a list or iterator of Atoms or pymatgen structures; a file that ASE reads (extxyz, ASE's
             db, cif ...), a folder of them, a pattern such as "cifs/*.cif", or a list of these.
@@ -102,8 +105,8 @@ def screen(
         options: of the application, such as fmax=0.02.
 
     Raises:
-        ConfigError: an option that the task does not have, an output of other work, a calculator that cannot
-            be sent, or an executor whose processes died.
+        ConfigError: an option that the task does not have, or a wrong value, an output of other work, a
+            calculator that cannot be sent, or an executor whose processes died.
         DataError: no such file or folder. OutputError: the output cannot be written.
 
     Example:
@@ -115,7 +118,7 @@ def screen(
             f"executor is a {type(executor).__name__}; it must be a concurrent.futures.Executor: for a Dask "
             "client, client.get_executor()"
         )
-    check_options(task, options)
+    checked = checked_options(task, options)
     items = iread_items(structures)
     if calculator is None:
         items, calculator = _first_calculator(items)
@@ -126,12 +129,12 @@ def screen(
     }
     with closing(open_store(Path(output), identity)) as store:
         counts = _Counts(store)
-        jobs = _jobs(counts.left(items), 1 if task != "evaluate" else _AT_ONCE)
+        left = counts.left(items)
         with progress_bar(unit="structure", desc=task, shown=progress) as bar:
             made = (
-                (run(calculator, task, options, job) for job in jobs)
+                run(calculator, task, checked, left)
                 if executor is None
-                else _remote(executor, payload, task, options, jobs, str(output))
+                else _remote(executor, payload, task, checked, jobs(calculator, task, left), str(output))
             )
             for records in counts.with_unread(made):
                 store.append(records)
@@ -185,24 +188,19 @@ class _Counts:
                 _log.warning("%s (%s) failed: %s", record["name"], record["formula"], record["error"])
 
 
-def _jobs(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
-    while job := list(islice(items, size)):
-        yield job
-
-
 def _remote(
     executor: Executor,
     payload: bytes,
     task: Task,
     options: Mapping[str, Any],
-    jobs: Iterator[list[Item]],
+    portions: Iterator[list[Item]],
     output: str,
 ) -> Iterator[list[Record]]:
     """Records as the executor makes them; only so many jobs are handed to it at once."""
     waiting: set[Future[list[Record]]] = set()
     try:
         while True:
-            for job in islice(jobs, _IN_FLIGHT - len(waiting)):
+            for job in islice(portions, _IN_FLIGHT - len(waiting)):
                 waiting.add(executor.submit(run_remotely, payload, task, options, job))
             if not waiting:
                 return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +18,7 @@ from dpa2calc.files.atomic import writing
 from dpa2calc.files.identity import Part, require_same
 from dpa2calc.files.json_lines import read_json_lines
 
-from .tasks import UNITS, Record
+from .records import UNITS, Record
 
 _KIND = "dpa2calc screening"
 _WAYS = "Give the same task, options and calculator, or another output"
@@ -134,9 +135,18 @@ class _Database:
             # no lock of ASE's: one that a kill left would stop every later run
             self._db = ase.db.connect(os.fspath(path), use_lock_file=False)
         if there:
-            check(self._db.metadata, identity, path)
+            check(self._header(), identity, path)
         elif identity is not None:
             self._db.metadata = header(identity)
+
+    def _header(self) -> Any:
+        try:
+            return self._db.metadata
+        except sqlite3.DatabaseError as error:
+            raise DataError(
+                f"{self.path} cannot be read ({error}): no database of `screen`, or one that is "
+                "only just begun; try again, or choose another output"
+            ) from error
 
     def statuses(self) -> dict[str, str]:
         rows = list(self._db.select(include_data=False))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 import pickle
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
-from typing import Any, Literal, TypeAlias
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache, partial
+from itertools import islice
+from typing import Any, Literal, TypeAlias, get_type_hints
 
-import numpy as np
 from ase import Atoms
 
 from dpa2calc.applications.crystals.elastic import elastic_constants
@@ -18,13 +18,16 @@ from dpa2calc.applications.crystals.eos import equation_of_state
 from dpa2calc.applications.crystals.phonons import phonons
 from dpa2calc.applications.molecules.vibrations import vibrations
 from dpa2calc.applications.relaxation.relax import relax
+from dpa2calc.applications.relaxation.relax_result import RelaxResult
+from dpa2calc.applications.shared.application import checked_value
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.typed import unknown_key
 
+from .records import Record, done, failed
 from .sources import Item
+from .together import is_large, relax_together
 
 Task: TypeAlias = Literal["evaluate", "relax", "eos", "elastic", "phonons", "vibrations"]
-Record: TypeAlias = dict[str, Any]
 
 # Of each task the application, and which of the result's fields are kept. Units are those of the fields.
 _APPLICATIONS: dict[str, tuple[Callable[..., Any], str]] = {
@@ -46,38 +49,60 @@ _APPLICATIONS: dict[str, tuple[Callable[..., Any], str]] = {
     ),
     "vibrations": (vibrations, "frequencies n_imaginary zero_point_energy energy max_force"),
 }
-_OURS = ("atoms", "progress", "folder", "trajectory", "overwrite", "cell")  # not for the caller to choose
-UNITS = {
-    "energy": "eV", "forces": "eV/Å", "stress": "eV/Å³", "max_force": "eV/Å", "volume": "Å³",
-    "bulk_modulus": "GPa", "tensor": "GPa", "constants": "GPa", "moduli": "GPa", "max_stress": "GPa",
-    "density": "kg/m³", "debye_temperature": "K", "zero_point_energy": "eV (phonons: eV/atom)",
-    "free_energy": "eV/atom", "entropy": "eV/K/atom", "heat_capacity": "eV/K/atom", "temperatures": "K",
-    "lowest_frequency": "THz", "frequencies": "1/cm", "residual": "eV/atom", "positions": "Å", "cell": "Å",
-}  # fmt: skip
+_OURS = ("atoms", "progress", "folder", "trajectory", "overwrite", "cell", "return")  # not for the caller
+_TOGETHER = 32  # small structures of one job, where they are computed together
+_PORTIONS = 16  # what is left is split into so many at least
 
 
-def check_options(task: Task, options: Mapping[str, Any]) -> None:
-    """Refuse before the work what the task does not take.
+def checked_options(task: Task, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options as the application takes them; what it does not take is refused before the work.
 
     Raises:
-        ConfigError: the nearest right name is given.
+        ConfigError: an unknown name (the nearest right one is given), or a value that is not allowed.
     """
     if task == "evaluate":
-        known: list[str] = []
+        known: dict[str, Any] = {}
     else:
-        known = [n for n in inspect.signature(_APPLICATIONS[task][0]).parameters if n not in _OURS]
+        hints = get_type_hints(_APPLICATIONS[task][0])
+        known = {name: hint for name, hint in hints.items() if name not in _OURS}
     for name, value in options.items():
         if not known:
             raise ConfigError(f"{name} = {value!r}: the task {task!r} takes no options")
         if name not in known:
-            raise ConfigError(unknown_key(name, value, known))
+            raise ConfigError(unknown_key(name, value, list(known)))
+    return {name: checked_value(known[name], value, name) for name, value in options.items()}
+
+
+def jobs(calculator: Any, task: Task, items: Iterator[Item]) -> Iterator[list[Item]]:
+    """Portions for the processes of an executor: one large structure, or small ones to compute together.
+
+    Portions become smaller towards the end, so that no process waits long for another.
+    """
+    most = _TOGETHER if _computes_together(calculator, task) else 1
+    ahead = deque(islice(items, most * _PORTIONS))
+    while ahead:
+        size = max(1, min(most, len(ahead) // _PORTIONS))
+        portion = [ahead.popleft() for _ in range(size)]
+        ahead.extend(islice(items, size))
+        small = [item for item in portion if not is_large(item)]
+        yield from ([item] for item in portion if is_large(item))
+        if small:
+            yield small
+
+
+def _computes_together(calculator: Any, task: Task) -> bool:
+    many = callable(getattr(calculator, "evaluate", None))
+    return many and (
+        task == "evaluate" or (task == "relax" and "forces" in calculator.implemented_properties)
+    )
 
 
 def run_remotely(
     payload: bytes, task: Task, options: Mapping[str, Any], items: Sequence[Item]
 ) -> list[Record]:
     """`run` in the process of an executor, where the calculator is unpacked once for each thread."""
-    return run(_unpacked(payload, threading.get_ident()), task, options, items)
+    made = run(_unpacked(payload, threading.get_ident()), task, options, iter(items))
+    return [record for records in made for record in records]
 
 
 @lru_cache(maxsize=32)
@@ -85,15 +110,31 @@ def _unpacked(payload: bytes, thread: int) -> Any:
     return pickle.loads(payload)  # the caller's own calculator, from its process; never bytes of a file
 
 
-def run(calculator: Any, task: Task, options: Mapping[str, Any], items: Sequence[Item]) -> list[Record]:
-    """A record for each structure; whatever goes wrong with one is in its record."""
-    if task == "evaluate" and len(items) > 1 and callable(getattr(calculator, "evaluate", None)):
-        try:  # together, which is many times faster for small structures
-            found = calculator.evaluate([item.atoms for item in items])
-            return [_done(item, item.atoms, _kept(r), ()) for item, r in zip(items, found)]
-        except Exception:  # one of them is bad: which, is found one by one
-            pass
-    return [_one(calculator, task, options, item) for item in items]
+def run(
+    calculator: Any, task: Task, options: Mapping[str, Any], items: Iterator[Item]
+) -> Iterator[list[Record]]:
+    """A record for each structure, in lists as they are made; what goes wrong with one is in its record."""
+    alone = partial(_one, calculator, task, options)
+    if not _computes_together(calculator, task):
+        yield from ([alone(item)] for item in items)
+    elif task == "relax":
+        yield from relax_together(calculator, options, items, alone=alone, finished=_relaxed)
+    else:
+        while some := list(islice(items, _TOGETHER)):
+            yield _evaluate(calculator, some, alone)
+
+
+def _evaluate(calculator: Any, items: Sequence[Item], alone: Callable[[Item], Record]) -> list[Record]:
+    """Together, which is many times faster for small structures."""
+    try:
+        found = calculator.evaluate([item.atoms for item in items])
+        return [done(item, item.atoms, _kept(results), ()) for item, results in zip(items, found)]
+    except Exception:  # one of them is bad: which, is found one by one
+        return [alone(item) for item in items]
+
+
+def _relaxed(item: Item, result: RelaxResult, caught: Sequence[str]) -> Record:
+    return done(item, result.atoms(), _fields(result, "relax"), caught)
 
 
 def _one(calculator: Any, task: Task, options: Mapping[str, Any], item: Item) -> Record:
@@ -106,7 +147,7 @@ def _one(calculator: Any, task: Task, options: Mapping[str, Any], item: Item) ->
             final, results = _work(task, atoms, options)
         except Exception as error:  # calculators raise whatever they like
             return failed(item, f"{type(error).__name__}: {error}")
-    return _done(item, final, results, [str(w.message) for w in caught])
+    return done(item, final, results, [str(w.message) for w in caught])
 
 
 def _work(task: Task, atoms: Atoms, options: Mapping[str, Any]) -> tuple[Atoms, dict[str, Any]]:
@@ -114,45 +155,16 @@ def _work(task: Task, atoms: Atoms, options: Mapping[str, Any]) -> tuple[Atoms, 
     if task == "evaluate":
         atoms.get_forces()
         return atoms, _kept({"energy": atoms.get_potential_energy(), **atoms.calc.results})
-    function, fields = _APPLICATIONS[task]
-    result = function(atoms, **options, progress=False)
-    final = result.atoms() if task == "relax" else atoms
-    return final, {name: getattr(result, name) for name in fields.split()}
+    result = _APPLICATIONS[task][0](atoms, **options, progress=False)
+    return result.atoms() if task == "relax" else atoms, _fields(result, task)
+
+
+def _fields(result: Any, task: Task) -> dict[str, Any]:
+    """What is kept of an application's result."""
+    return {name: getattr(result, name) for name in _APPLICATIONS[task][1].split()}
 
 
 def _kept(results: Mapping[str, Any]) -> dict[str, Any]:
     """What is kept of a calculator's results."""
     names = ("energy", "forces", "stress", "energy_std", "forces_std")
     return {name: results[name] for name in names if name in results}
-
-
-def failed(item: Item, reason: str) -> Record:
-    """The record of a structure that cannot be done."""
-    formula = "?" if item.atoms is None else item.atoms.get_chemical_formula()
-    line = " ".join(reason.split())
-    return {"key": item.key, "name": item.name, "formula": formula, "status": "failed", "error": line}
-
-
-def _done(item: Item, final: Atoms | None, results: Mapping[str, Any], caught: Sequence[str]) -> Record:
-    assert final is not None
-    return {
-        "key": item.key,
-        "name": item.name,
-        "formula": final.get_chemical_formula(),
-        "status": "done",
-        "warnings": list(caught),
-        "numbers": final.numbers.tolist(),
-        "positions": final.positions.tolist(),
-        "cell": final.cell.array.tolist(),
-        "pbc": final.pbc.tolist(),
-        "results": plain(results),
-    }
-
-
-def plain(value: Any) -> Any:
-    """As JSON holds it."""
-    if isinstance(value, (np.ndarray, np.generic)):
-        return value.tolist()
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -42,7 +42,7 @@ def application_writing(*files: str) -> Callable[[Callable[P, R]], Callable[P, R
             bound = signature.bind(*args, **kwargs)
             # not at import: the annotations may name what comes later in a module
             hints = {n: hint for n, hint in typing.get_type_hints(function).items() if n not in several}
-            found = {n: _checked(hints[n], v, n) for n, v in bound.arguments.items() if n in hints}
+            found = {n: checked_value(hints[n], v, n) for n, v in bound.arguments.items() if n in hints}
             forms = {form_of(v) for n, v in found.items() if hints[n] is Atoms} - {"Atoms"}
             form: Form = next(iter(forms), "Atoms")
             bound.arguments.update({n: as_atoms(v) if hints[n] is Atoms else v for n, v in found.items()})
@@ -61,7 +61,7 @@ def application_writing(*files: str) -> Callable[[Callable[P, R]], Callable[P, R
     return decorate
 
 
-def _checked(hint: Hint, value: object, name: str) -> typing.Any:
+def checked_value(hint: Hint, value: object, name: str) -> typing.Any:
     """The value as its annotation has it; a word of earlier versions becomes that of today."""
     if typing.get_origin(hint) is typing.Literal:
         value = current_word(value, typing.get_args(hint), name, stacklevel=5)

@@ -83,7 +83,7 @@ def _output(args: argparse.Namespace) -> str:
 
 def _write(args: argparse.Namespace, result: Screening) -> None:
     """All records of the output, for scripts; the table has of their results what is one number or word."""
-    from dpa2calc.applications.screening.tasks import UNITS
+    from dpa2calc.applications.screening.records import UNITS
     from dpa2calc.files.results import provenance
 
     records = result.records()
