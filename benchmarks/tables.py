@@ -66,7 +66,7 @@ def students() -> Iterable[str]:
 
 
 def gpu() -> Iterable[str]:
-    """ms a step on a GPU by number of atoms, each operation launched alone and recorded; two of its limits."""
+    """ms a step on a GPU by number of atoms, launched one by one and recorded; two of its limits."""
     plain, recorded = (run["cases"] for run in json.loads((RESULTS / "gpu.json").read_text())["runs"])
     yield "| model | 192 atoms | 1536 | 6144 | 19200 | GPU at work in a step of 192 | peak MB, 6144 |"
     yield "|---|---|---|---|---|---|---|"
