@@ -164,7 +164,6 @@ class DPA2Calculator(Calculator, TellsDoubt):
     # -- ASE's protocol ---------------------------------------------------------------------------
 
     @own_modes()
-    @own_threads_only()
     def calculate(
         self,
         atoms: Atoms | None = None,
@@ -182,10 +181,11 @@ class DPA2Calculator(Calculator, TellsDoubt):
         per_atom = "stresses" in properties
         forces_std = "forces_std" in properties and len(self._members) == 1
         stream = not (per_atom or forces_std)
-        results = streamed(self._streams, atoms, self._check_distances) if stream else None
-        if results is None:
-            graphs = self._graphs(atoms, positions=per_atom)
-            (results,) = compute(self._members, graphs, [atoms], stresses=per_atom, forces_std=forces_std)
+        with own_threads_only(len(atoms)):
+            results = streamed(self._streams, atoms, self._check_distances) if stream else None
+            if results is None:
+                graphs = self._graphs(atoms, positions=per_atom)
+                (results,) = compute(self._members, graphs, [atoms], stresses=per_atom, forces_std=forces_std)
         add_dispersion(results, atoms, self.dispersion)
         check_finite(results)
         self._check_range(atoms, results)
@@ -207,7 +207,6 @@ class DPA2Calculator(Calculator, TellsDoubt):
     # -- many structures, descriptors -------------------------------------------------------------
 
     @own_modes()
-    @own_threads_only()
     def evaluate(
         self,
         structures: Iterable[object],

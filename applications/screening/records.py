@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -50,9 +51,11 @@ def done(item: Item, final: Atoms | None, results: Mapping[str, Any], caught: Se
 
 
 def plain(value: Any) -> Any:
-    """As JSON holds it."""
+    """As JSON holds it; what is not finite is None."""
     if isinstance(value, (np.ndarray, np.generic)):
-        return value.tolist()
+        value = value.tolist()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value

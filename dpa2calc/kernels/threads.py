@@ -36,20 +36,22 @@ def torch_function(name: str) -> Callable[[int], int] | None:
     return None
 
 
+_SMALL = 512  # atoms
 _HERE = threading.local()
 
 
 @contextmanager
-def own_threads_only() -> Iterator[None]:
-    """Inside, operations of PyTorch use one thread, while `Workers` have as many as before; also a decorator.
+def own_threads_only(n_atoms: int) -> Iterator[None]:
+    """For a small system: inside, operations of PyTorch use one thread, and `Workers` as many as before.
 
     A parallel operation of PyTorch wakes all threads of OpenMP, which then spin for a while. On a machine
-    with other work they wait for each other's time slices: a small system took twenty times as long. Both
-    numbers that are set here are the calling thread's own.
+    with other work they wait for each other's time slices: a small system took twenty times as long. What
+    of a step is not done by `Workers` is worth threads in large systems only (15 % at 1500 atoms on two).
+    Both numbers that are set here are the calling thread's own.
     """
     usual = torch.get_num_threads()
     one, alone = torch_function("omp_set_num_threads"), torch_function("MKL_Set_Num_Threads_Local")
-    if usual == 1 or one is None:
+    if n_atoms > _SMALL or usual == 1 or one is None:
         yield
         return
     before, _HERE.count = getattr(_HERE, "count", None), getattr(_HERE, "count", None) or usual

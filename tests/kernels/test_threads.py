@@ -141,15 +141,17 @@ def test_inside_only_our_own_threads_work():
     torch.set_num_threads(3)
     try:
         others = []
-        with own_threads_only():
+        with own_threads_only(100):
             assert (torch.get_num_threads(), Workers().count) == (1, 3)
-            with own_threads_only():
+            with own_threads_only(100):
                 assert (torch.get_num_threads(), Workers().count) == (1, 3)
             thread = threading.Thread(target=lambda: others.append(torch.get_num_threads()))
             thread.start()
             thread.join()
         assert (torch.get_num_threads(), Workers().count, others) == (3, 3, [3])
-        with pytest.raises(KeyError), own_threads_only():
+        with own_threads_only(5000):
+            assert torch.get_num_threads() == 3
+        with pytest.raises(KeyError), own_threads_only(100):
             raise KeyError
         assert torch.get_num_threads() == 3
     finally:

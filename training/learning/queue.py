@@ -142,7 +142,9 @@ class LabelQueue:
                 options: dict[str, Any] = {"tprnfor": True, "tstress": is_crystal(atoms), **self.options}
                 ase.io.write(place / "espresso.pwi", atoms, format="espresso-in", **options)
             elif self.program == "cp2k":
-                write_text(place / "cp2k.inp", _cp2k_input((place / "cp2k.inp").read_text(), atoms))
+                write_text(
+                    place / "cp2k.inp", _cp2k_input((place / "cp2k.inp").read_text(encoding="utf-8"), atoms)
+                )
             elif self.program == "abacus":
                 system = _dpdata().System(atoms, fmt="ase/structure")
                 system.to("abacus/stru", str(place / "STRU"), **self.options)
