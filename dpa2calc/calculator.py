@@ -15,7 +15,7 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from ase.data import chemical_symbols
 from ase.outputs import Properties, all_outputs
 
-from dpa2calc.ambient import own_modes
+from dpa2calc.ambient import own_modes, own_threads_only
 from dpa2calc.description import calculator_part, describe, settings
 from dpa2calc.engine.batches import evaluate_many
 from dpa2calc.engine.committee import MemberLike, ModelLike, each_spec, make_members, own_property
@@ -29,7 +29,6 @@ from dpa2calc.engine.streaming import Stream, streamed, streams_of
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.typed import typed
 from dpa2calc.heads import check_known
-from dpa2calc.kernels.threads import own_threads_only
 from dpa2calc.progress import progress_bar
 from dpa2calc.structures.given import as_atoms
 from dpa2calc.structures.graph import Graph

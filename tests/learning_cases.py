@@ -65,7 +65,7 @@ def learn(folder, label=None, **changes) -> LearnResult:
 
 
 SMALL = {
-    "train": TRAIN.replace(steps=8, checkpoint_every=3),
+    "train": TRAIN.replace(steps=8, checkpoint_every=3, learning_rate=1e-3),
     "budget": 8,
     "frames_per_round": 2,
     "max_rounds": 2,

@@ -8,13 +8,13 @@ import importlib.util
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+
+from dpa2calc.ambient import threads_of_caller, torch_function
 
 Item = TypeVar("Item")
 
@@ -23,47 +23,6 @@ Item = TypeVar("Item")
 def has_numba() -> bool:
     """Whether compiled kernels are at hand."""
     return importlib.util.find_spec("numba") is not None
-
-
-@functools.cache
-def torch_function(name: str) -> Callable[[int], int] | None:
-    """A C function that PyTorch's shared library exports, or None."""
-    for file in sorted((Path(torch.__file__).parent / "lib").glob("*torch_cpu*")):
-        try:
-            return getattr(ctypes.CDLL(str(file)), name, None)
-        except OSError:
-            continue
-    return None
-
-
-_SMALL = 512  # atoms
-_HERE = threading.local()
-
-
-@contextmanager
-def own_threads_only(n_atoms: int) -> Iterator[None]:
-    """For a small system: inside, operations of PyTorch use one thread, and `Workers` as many as before.
-
-    A parallel operation of PyTorch wakes all threads of OpenMP, which then spin for a while. On a machine
-    with other work they wait for each other's time slices: a small system took twenty times as long. What
-    of a step is not done by `Workers` is worth threads in large systems only (15 % at 1500 atoms on two).
-    Both numbers that are set here are the calling thread's own.
-    """
-    usual = torch.get_num_threads()
-    one, alone = torch_function("omp_set_num_threads"), torch_function("MKL_Set_Num_Threads_Local")
-    if n_atoms > _SMALL or usual == 1 or one is None:
-        yield
-        return
-    before, _HERE.count = getattr(_HERE, "count", None), getattr(_HERE, "count", None) or usual
-    mkl = alone(1) if alone is not None else 0
-    one(1)
-    try:
-        yield
-    finally:
-        one(usual)
-        if alone is not None:
-            alone(mkl)
-        _HERE.count = before
 
 
 class Workers:
@@ -82,7 +41,7 @@ class Workers:
     @property
     def count(self) -> int:
         """Number of threads: that of PyTorch in the caller's thread, outside `own_threads_only`."""
-        return getattr(_HERE, "count", None) or torch.get_num_threads()
+        return threads_of_caller()
 
     def parts(self, total: int, *, least: int = 1) -> list[tuple[int, int]]:
         """Cut 0..total into at most `count` ranges of at least `least`."""

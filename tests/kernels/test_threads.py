@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from dpa2calc.ambient import own_threads_only
 from dpa2calc.kernels.blocks import by_width, consecutive, total
-from dpa2calc.kernels.threads import Workers, own_threads_only
+from dpa2calc.kernels.threads import Workers
 
 
 @pytest.fixture(params=[1, 2, 3])

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dpa2calc.ambient import torch_function
 from dpa2calc.kernels.native import Native, Ready
-from dpa2calc.kernels.threads import has_numba, torch_function
+from dpa2calc.kernels.threads import has_numba
 
 _PRODUCTS = {torch.float32: "sgemm_", torch.float64: "dgemm_"}
 
