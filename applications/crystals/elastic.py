@@ -193,13 +193,13 @@ def elastic_constants(
     """
     crystal, calculator = checked_copy(atoms, what="elastic_constants")
     need_stress(calculator, "elastic_constants")
-    check_connected(crystal, name="elastic_constants", what="elastic constants")
     magnitudes = np.sort(np.asarray(strains, dtype=float))
     if len(np.unique(magnitudes)) < 2 or magnitudes.min() <= 0 or magnitudes.max() > 0.1:
         raise ConfigError(
             f"strains must be two or more different magnitudes in (0, 0.1], got {list(strains)}"
         )
     positive("fmax", fmax)
+    check_connected(crystal, name="elastic_constants", what="elastic constants")
     require("spglib", "elastic_constants")  # before the work, not after
     first = Relaxation(fmax=fmax, free="cell", max_steps=max_steps, symmetry=True, symprec=symprec)
     ions = Relaxation(fmax=fmax, max_steps=max_steps) if relax_ions else None

@@ -140,7 +140,6 @@ def quasi_harmonic(
     crystal, calculator = checked_copy(atoms, what="quasi_harmonic")
     _phonopy.require_libraries()
     need_stress(calculator, "quasi_harmonic")
-    check_connected(crystal, name="quasi_harmonic", what="thermal expansion")
     grid = np.linspace(-0.02, 0.04, 9) if strains is None else np.sort(np.asarray(strains, dtype=float))
     times = np.arange(0.0, 1001.0, 10.0) if temperatures is None else np.asarray(temperatures, dtype=float)
     if len(np.unique(grid)) < 5:
@@ -151,6 +150,7 @@ def quasi_harmonic(
         )
     for name, value in (("min_length", min_length), ("displacement", displacement), ("fmax", fmax)):
         positive(name, value)
+    check_connected(crystal, name="quasi_harmonic", what="thermal expansion")
     _phonopy.check_sampling(crystal, mesh)
     settings = Relaxation(fmax=fmax, free="shape", max_steps=max_steps, symmetry=True, symprec=symprec)
     points = evaluate(

@@ -6,6 +6,7 @@ from ase import Atoms
 from ase.geometry.dimensionality.rank_determination import RDA
 
 from dpa2calc.errors import StructureError
+from dpa2calc.structures.search import check_geometry, find_pairs
 
 _GAP = 6.0  # Å; wider than the distance of nearest neighbours in any crystal (caesium: 5.3)
 
@@ -27,9 +28,6 @@ def check_connected(crystal: Atoms, *, name: str, what: str) -> None:
     Raises:
         StructureError: no part of the atoms is connected in three dimensions.
     """
-    # Brings torch, without which options are checked.
-    from dpa2calc.structures.search import check_geometry, find_pairs
-
     place = check_geometry(crystal.positions, crystal.cell.array, crystal.pbc)
     first, second, shifts = find_pairs(place, _GAP)  # ASE's takes gigabytes in a large box
     graph = RDA(len(crystal))
