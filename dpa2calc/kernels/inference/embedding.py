@@ -59,7 +59,7 @@ class EmbeddedMoments(torch.autograd.Function):
         compiled, arrays = _compiled(net, rows)
 
         def work_compiled(_: int, block: Cut, part: int) -> None:
-            assert compiled is not None
+            assert compiled is not None and isinstance(block.atoms, Tensor)
             given = rows, index, block.atoms, block.width
             MOMENTS(compiled.product, *given, *arrays, compiled.terms, moments)
 
@@ -98,7 +98,7 @@ class EmbeddedMoments(torch.autograd.Function):
         grads = grad_moments.contiguous()
 
         def work_compiled(_: int, block: Cut, part: int) -> None:
-            assert compiled is not None
+            assert compiled is not None and isinstance(block.atoms, Tensor)
             given = rows, index, block.atoms, block.width
             MOMENTS_BACKWARD(compiled.product, *given, *arrays, compiled.terms, grads, grad_rows)
 
