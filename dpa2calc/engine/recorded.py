@@ -154,10 +154,11 @@ class Step:
         self.wait()  # where a step before was given up
         self.load(positions, cell)
         self._running = True
-        if self._graph is not None:
-            self._graph.replay()
-        else:
+        if self._graph is None:
             self._compute()
+            return
+        with torch.cuda.device(self.potential.device):
+            self._graph.replay()
 
     def wait(self) -> None:
         """Until what was launched is done."""
@@ -183,10 +184,8 @@ class Step:
 
     def record(self) -> None:
         """Choose widths for what is in the inputs, with some room, and record; again for other widths."""
-        self._graph, self.widths = (
-            None,
-            {cutoff: self.inputs.neighbors.shape[1] for cutoff in self.spec.shells},
-        )
+        candidates = self.inputs.neighbors.shape[1]
+        self._graph, self.widths = None, dict.fromkeys(self.spec.shells, candidates)
         self._upload()
         seen = fixed_graph(self.inputs, self.spec, self.widths)[1]
         for cutoff, count in zip(self.spec.shells, seen.counts.tolist()):
