@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -18,6 +17,7 @@ from ase.spacegroup.symmetrize import refine_symmetry
 from dpa2calc.applications.shared.cached import Evaluated, evaluate, hessian_of, hessian_rows
 from dpa2calc.applications.shared.ensemble import spread
 from dpa2calc.applications.shared.structures import image_distance, quiet_spglib, require, symmetry_dataset
+from dpa2calc.applications.shared.warned import collected_warnings
 from dpa2calc.errors import ConfigError, StructureError
 
 PLANCK_EV_PER_THZ = units._hplanck / units._e * 1e12  # 4.1357e-3 eV
@@ -238,8 +238,7 @@ def band_path(
     """
     seekpath = require("seekpath", "the band path")
     structure = (primitive.cell.array, primitive.get_scaled_positions(), _labels(primitive)[0])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecations inside seekpath's use of spglib
+    with collected_warnings():  # deprecations inside seekpath's use of spglib
         path = seekpath.get_path_orig_cell(structure)
     reciprocal = primitive.cell.reciprocal().array  # rows, without 2 pi
     qpoints: list[np.ndarray] = []

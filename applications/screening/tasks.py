@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import threading
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
@@ -20,6 +19,7 @@ from dpa2calc.applications.molecules.vibrations import vibrations
 from dpa2calc.applications.relaxation.relax import relax
 from dpa2calc.applications.relaxation.relax_result import RelaxResult
 from dpa2calc.applications.shared.application import checked_value
+from dpa2calc.applications.shared.warned import collected_warnings
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.typed import unknown_key
 
@@ -141,13 +141,12 @@ def _one(calculator: Any, task: Task, options: Mapping[str, Any], item: Item) ->
     assert item.atoms is not None
     atoms = item.atoms
     atoms.calc = calculator
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with collected_warnings() as caught:
         try:
             final, results = _work(task, atoms, options)
         except Exception as error:  # calculators raise whatever they like
             return failed(item, f"{type(error).__name__}: {error}")
-    return done(item, final, results, [str(w.message) for w in caught])
+    return done(item, final, results, caught)
 
 
 def _work(task: Task, atoms: Atoms, options: Mapping[str, Any]) -> tuple[Atoms, dict[str, Any]]:

@@ -6,7 +6,6 @@ Each structure is relaxed by `relax` itself, which stops wherever it needs force
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from inspect import signature
@@ -19,6 +18,7 @@ from ase.calculators.calculator import Calculator, all_changes
 
 from dpa2calc.applications.relaxation.relax import Settings, relax, relaxing
 from dpa2calc.applications.relaxation.relax_result import RelaxResult
+from dpa2calc.applications.shared.warned import collected_warnings
 
 from .records import Record, failed
 from .sources import Item
@@ -93,15 +93,14 @@ class _Running:
     def step(self) -> None:
         """Up to the next evaluation, or to the end."""
         result: RelaxResult | None = None
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
+        with collected_warnings() as caught:
             try:
                 self.work = next(self._steps)
             except StopIteration as end:
                 result = end.value
             except Exception as error:  # calculators raise whatever they like
                 self.record = failed(self._item, f"{type(error).__name__}: {error}")
-        self._warnings += [str(warning.message) for warning in caught]
+        self._warnings += caught
         if result is not None:
             reason = [f"relax: {result.reason}"] if result.reason else []
             self.record = self._finished(self._item, result, [*self._warnings, *reason])

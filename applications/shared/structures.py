@@ -18,6 +18,8 @@ from ase.geometry import minkowski_reduce
 from dpa2calc.errors import ConfigError, MissingDependencyError, StructureError
 from dpa2calc.structures.lattice import is_crystal
 
+from .warned import collected_warnings
+
 if TYPE_CHECKING:
     from spglib import SpglibDataset
 
@@ -135,8 +137,7 @@ def quiet_spglib() -> Iterator[None]:
     Raises:
         StructureError: instead of spglib's own errors.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+    with collected_warnings():
         try:
             yield
         except Exception as error:

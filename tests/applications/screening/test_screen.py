@@ -41,6 +41,15 @@ def by_name(path):
     return {record["name"]: record for record in read_screening(path)}
 
 
+def same_records(one, other):
+    """Words alike, numbers to rounding: the order of a neighbour list that EMT keeps depends on the past."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same_records(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(same_records, one, other))
+    return one == pytest.approx(other, rel=1e-7, abs=1e-7) if isinstance(one, float) else one == other
+
+
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_evaluation_gives_the_numbers_of_a_loop(ending, tmp_path):
     result = screen(
@@ -154,7 +163,7 @@ def test_a_process_pool_gives_the_same_results(ending, tmp_path):
             output=tmp_path / f"two.{ending}",
             progress=False,
         )
-    assert by_name(there.output) == by_name(here.output)
+    assert same_records(by_name(there.output), by_name(here.output))
 
 
 @PARQUET
@@ -198,7 +207,7 @@ def test_threads_have_a_calculator_each(tmp_path):
             progress=False,
         )
     alone = screen(crystals(14), "evaluate", calculator=EMT(), output=tmp_path / "o.jsonl", progress=False)
-    assert by_name(result.output) == by_name(alone.output)
+    assert same_records(by_name(result.output), by_name(alone.output))
 
 
 def test_a_dask_cluster_gives_the_same_results(tmp_path):
@@ -214,7 +223,7 @@ def test_a_dask_cluster_gives_the_same_results(tmp_path):
             output=tmp_path / "d.jsonl", progress=False,
         )  # fmt: skip
     here = screen(crystals(), "relax", calculator=EMT(), output=tmp_path / "h.jsonl", progress=False)
-    assert by_name(there.output) == by_name(here.output)
+    assert same_records(by_name(there.output), by_name(here.output))
 
 
 _KILLED = """
@@ -264,7 +273,7 @@ def test_a_killed_run_resumes_with_what_it_had(ending, tmp_path):
     whole = screen(
         frames, "relax", calculator=EMT(), output=tmp_path / "whole.jsonl", progress=False, max_steps=3
     )
-    assert by_name(output) == by_name(whole.output)
+    assert same_records(by_name(output), by_name(whole.output))
 
 
 def _finished(path):
