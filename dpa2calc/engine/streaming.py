@@ -77,7 +77,7 @@ class Streaming:
         self._most = np.array(c.type_sel or (c.nsel,)) if nearest else None
         self.head, self._dtype = block_head(potential, head), potential.dtype
         self._marks: np.ndarray | None = None
-        self._known: dict[int, tuple[Ready, Model, int, int]] = {}
+        self._known: dict[int, tuple[Ready, Model, int, int, int]] = {}
 
     def __call__(
         self, atoms: Atoms, check: DistanceCheck, *, centers: int | None = None, first_type: int | None = None
@@ -115,17 +115,19 @@ class Streaming:
         types, n, first = kinds_of  # the first atom's type is that of padding
         workers, kinds = self.workers, types[pairs.order]
         if first not in self._known:
-            model, size, axis = kernel_arguments(self.potential, first)
-            self._known = {first: (Ready(model), model, size, axis)}
-        ready, model, size, axis = self._known[first]
-        sizes = constant(size)
-        system = System(
-            pairs.rows(positions, cell, workers),
-            (pairs.start, pairs.neighbors, pairs.codes),
-            pairs.offsets(cell),
-            kinds,
-            pairs.longest,
-            ready,
+            model, *numbers = kernel_arguments(self.potential, first)
+            self._known = {first: (Ready(model), model, *numbers)}
+        ready, model, width, size, axis = self._known[first]
+        sizes, channels = constant(width), constant(size)
+        system = Ready(
+            System(
+                pairs.rows(positions, cell, workers),
+                (pairs.start, pairs.neighbors, pairs.codes),
+                pairs.offsets(cell),
+                kinds,
+                pairs.longest,
+                ready,
+            )
         )
         rounds = -(-n // (BLOCK * workers.count))  # every thread takes so many blocks of equal size
         block = -(-n // (rounds * workers.count))
@@ -138,7 +140,7 @@ class Streaming:
         def work(part: int, ranges: Iterable[tuple[int, int]]) -> None:
             nonlocal too_many
             own = sums[part]
-            moments = torch.empty(block, 4 * size, dtype=self._dtype)
+            moments = torch.empty(block, 4 * width, dtype=self._dtype)
             descriptors = torch.empty(block, axis * size, dtype=self._dtype)
             for begin, end in ranges:
                 _FORWARD(
@@ -152,7 +154,7 @@ class Streaming:
                     moments,
                     descriptors,
                     sizes,
-                    axis,
+                    channels,
                 )
                 too_many = too_many or (self._most is not None and bool((own.counts > self._most).any()))
                 if too_many:
@@ -164,7 +166,7 @@ class Streaming:
                     made_sums = rigidity.sums(features, of_block)
                     own.features = made_sums if own.features is None else own.features + made_sums
                 _BACKWARD(
-                    begin, end, begin, system, moments, descriptors, own.forces, own.virial, sizes, axis
+                    begin, end, begin, system, moments, descriptors, own.forces, own.virial, sizes, channels
                 )
 
         workers.share(work, blocks)
