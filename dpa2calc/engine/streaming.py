@@ -77,7 +77,7 @@ class Streaming:
         self._most = np.array(c.type_sel or (c.nsel,)) if nearest else None
         self.head, self._dtype = block_head(potential, head), potential.dtype
         self._marks: np.ndarray | None = None
-        self._known: dict[int, tuple[Ready, Model, int, int, int]] = {}
+        self._known: dict[int, tuple[Ready, tuple[Model, int, int, int]]] = {}
 
     def __call__(
         self, atoms: Atoms, check: DistanceCheck, *, centers: int | None = None, first_type: int | None = None
@@ -115,9 +115,9 @@ class Streaming:
         types, n, first = kinds_of  # the first atom's type is that of padding
         workers, kinds = self.workers, types[pairs.order]
         if first not in self._known:
-            model, *numbers = kernel_arguments(self.potential, first)
-            self._known = {first: (Ready(model), model, *numbers)}
-        ready, model, width, size, axis = self._known[first]
+            arguments = kernel_arguments(self.potential, first)
+            self._known = {first: (Ready(arguments[0]), arguments)}
+        ready, (model, width, size, axis) = self._known[first]
         sizes, channels = constant(width), constant(size)
         system = Ready(
             System(
