@@ -84,7 +84,7 @@ def _type(given: Given) -> types.Type:
         named = type(given) if hasattr(given, "_fields") else None
         return types.BaseTuple.from_types([_type(part) for part in given], named)
     if isinstance(given, Tensor | np.ndarray):
-        dtype = given.numpy().dtype if isinstance(given, Tensor) else given.dtype
+        dtype = given.detach().numpy().dtype if isinstance(given, Tensor) else given.dtype
         return types.Array(from_dtype(dtype), given.ndim, "C")
     if isinstance(given, bool | int | np.integer):
         return types.boolean if isinstance(given, bool) else types.int64

@@ -145,7 +145,7 @@ class Inference(Reference):
         plain = maps.value_out is None or maps.directions is not None or terms.gate is None
         if plain or terms.shift is None or not isinstance(pairs, BlockPairs):
             return super().pair_attention(g2, h2, terms, pairs, maps)
-        given = maps.query_key, maps.value_out, maps.bias, maps.heads, pairs.nsel, pairs.cut
+        given = maps.query_key, maps.value_out, maps.bias, maps.heads, pairs
         return PairMix.apply(g2, *terms, *given), None
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpa2calc.kernels.blocks import Cut, by_width, of_atoms, to_atoms
-from dpa2calc.kernels.native import Ready
+from dpa2calc.kernels.blocks import Cut, as_arrays, by_width, of_atoms, to_atoms
+from dpa2calc.kernels.native import Given, Ready
 from dpa2calc.kernels.net import ScalarNet, backward, forward
 
 from .compiled import MOMENTS, MOMENTS_BACKWARD, Loops, loops
@@ -57,13 +57,12 @@ class EmbeddedMoments(torch.autograd.Function):
                 ctx.kept[number] = kept
 
         compiled, arrays = _compiled(net, rows)
-
-        def work_compiled(_: int, block: Cut, part: int) -> None:
-            assert compiled is not None and isinstance(block.atoms, Tensor)
-            given = rows, index, block.atoms, block.width
-            MOMENTS(compiled.product, *given, *arrays, compiled.terms, moments)
-
-        blocks.each(work if compiled is None else work_compiled)
+        if compiled is None or not n:
+            blocks.each(work)
+        else:
+            product, terms = compiled
+            given: list[Given] = [*as_arrays(blocks.rows), rows, index, *arrays, terms, moments]
+            blocks.share(lambda part: MOMENTS(product, part, blocks.parts, *given))
         ctx.save_for_backward(rows, index, factor)
         ctx.net, ctx.blocks = net, blocks
         return moments
@@ -97,12 +96,12 @@ class EmbeddedMoments(torch.autograd.Function):
         compiled, arrays = _compiled(net, rows)
         grads = grad_moments.contiguous()
 
-        def work_compiled(_: int, block: Cut, part: int) -> None:
-            assert compiled is not None and isinstance(block.atoms, Tensor)
-            given = rows, index, block.atoms, block.width
-            MOMENTS_BACKWARD(compiled.product, *given, *arrays, compiled.terms, grads, grad_rows)
-
-        ctx.blocks.each(work if compiled is None else work_compiled)
+        if compiled is None or not len(rows):
+            ctx.blocks.each(work)
+        else:
+            product, terms = compiled
+            given: list[Given] = [*as_arrays(ctx.blocks.rows), rows, index, *arrays, terms, grads, grad_rows]
+            ctx.blocks.share(lambda part: MOMENTS_BACKWARD(product, part, ctx.blocks.parts, *given))
         ctx.kept = []
         return grad_rows, None, grad_factor, None
 

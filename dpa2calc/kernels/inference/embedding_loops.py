@@ -1,4 +1,4 @@
-"""The embedding net of a block of atoms and its moments as one compiled call, forward and backward (Numba).
+"""The embedding net and its moments as one compiled call for each thread, forward and backward (Numba).
 
 An atom after the other: the values of all layers for its neighbours stay in the cache, and are computed again
 in the backward pass. Layers come as tuples of matrices, biases and numbers of copies; the first layer is
@@ -68,10 +68,13 @@ def _values(
 @compiled
 def moments(
     address: int,
+    part: int,
+    parts: int,
+    atoms: Ints,
+    begins: Ints,
+    widths: Ints,
     rows: Floats,
     kinds: Ints,
-    atoms: Ints,
-    width: int,
     slope: Floats,
     table: Floats,
     matrices: Several,
@@ -80,27 +83,35 @@ def moments(
     terms: Terms,
     out: Floats,
 ) -> None:
-    """out_i = sum_j R_ij (x) G_ij of these atoms: rows (n, k, 4), kinds (n, k), out (n, 4, m)."""
+    """out_i = sum_j R_ij (x) G_ij of this thread's blocks: rows (n, k, 4), kinds (n, k), out (n, 4, m).
+
+    Block b has the atoms from begins[b] on, each with widths[b] slots.
+    """
     size = slope.size
     for matrix in matrices:
         size += matrix.shape[1]
-    values, results = empty(width * size, rows.dtype), empty(width * size, rows.dtype)
+    values, results = empty(rows.shape[1] * size, rows.dtype), empty(rows.shape[1] * size, rows.dtype)
     m = out.shape[2]
-    g = shaped(results, width * (size - m), (width, m))
-    for atom in atoms:
-        mine = rows[atom, :width]
-        _values(address, mine, kinds[atom], slope, table, matrices, biases, skips, terms, values, results)
-        gemm(address, mine, g, out[atom], (4, m, width), (1, 0), 0)
+    for block in range(part, widths.size, parts):
+        width = widths[block]
+        g = shaped(results, width * (size - m), (width, m))
+        for atom in atoms[begins[block] : begins[block + 1]]:
+            mine = rows[atom, :width]
+            _values(address, mine, kinds[atom], slope, table, matrices, biases, skips, terms, values, results)
+            gemm(address, mine, g, out[atom], (4, m, width), (1, 0), 0)
     free((values, results))
 
 
 @compiled
 def moments_backward(
     address: int,
+    part: int,
+    parts: int,
+    atoms: Ints,
+    begins: Ints,
+    widths: Ints,
     rows: Floats,
     kinds: Ints,
-    atoms: Ints,
-    width: int,
     slope: Floats,
     table: Floats,
     matrices: Several,
@@ -114,28 +125,50 @@ def moments_backward(
     size, widest = slope.size, slope.size
     for matrix in matrices:
         size, widest = size + matrix.shape[1], max(widest, matrix.shape[1])
-    values, results = empty(width * size, rows.dtype), empty(width * size, rows.dtype)
-    above, below = empty(width * widest, rows.dtype), empty(width * widest, rows.dtype)
-    m = grad.shape[2]
-    for atom in atoms:
-        mine, to = rows[atom, :width], of_rows[atom, :width]
-        _values(address, mine, kinds[atom], slope, table, matrices, biases, skips, terms, values, results)
-        end = width * size
-        gemm(address, shaped(results, end - width * m, (width, m)), grad[atom], to, (width, 4, m), (0, 1), 0)
-        gemm(address, mine, grad[atom], above, (width, m, 4), (0, 0), 0)
-        for back in range(len(skips)):
-            layer = len(skips) - 1 - back
-            matrix, skip = matrices[layer], skips[layer]
-            before, now = matrix.shape
-            _copies_back(shaped(above, 0, (width, now)), skip, shaped(below, 0, (width, before)))
-            _through_tanh(above[: width * now], values[end - width * now : end])
-            gemm(address, above, matrix, below, (width, before, now), (0, 1), 1)
-            above, below = below, above
-            end -= width * now
-        _through_tanh(above[:end], values[:end])
-        for j in range(width):
-            to[j, 0] += dot(above[j * slope.size : (j + 1) * slope.size], slope)
+    values, results = empty(rows.shape[1] * size, rows.dtype), empty(rows.shape[1] * size, rows.dtype)
+    above, below = empty(rows.shape[1] * widest, rows.dtype), empty(rows.shape[1] * widest, rows.dtype)
+    for block in range(part, widths.size, parts):
+        width = widths[block]
+        for atom in atoms[begins[block] : begins[block + 1]]:
+            mine, to = rows[atom, :width], of_rows[atom, :width]
+            _values(address, mine, kinds[atom], slope, table, matrices, biases, skips, terms, values, results)
+            _net_backward(
+                address, mine, to, slope, matrices, skips, values[: width * size], results, grad[atom], above,
+                below,
+            )  # fmt: skip
     free((values, results, above, below))
+
+
+@compiled
+def _net_backward(
+    address: int,
+    rows: Floats,
+    to: Floats,
+    slope: Floats,
+    matrices: Several,
+    skips: tuple[int, ...],
+    values: Floats,
+    results: Floats,
+    grad: Floats,
+    above: Floats,
+    below: Floats,
+) -> None:
+    """The gradient of one atom's rows (k, 4), from that of its moments (4, m) and the layers' values."""
+    (width, _), m, end = rows.shape, grad.shape[1], values.size
+    gemm(address, shaped(results, end - width * m, (width, m)), grad, to, (width, 4, m), (0, 1), 0)
+    gemm(address, rows, grad, above, (width, m, 4), (0, 0), 0)
+    for back in range(len(skips)):
+        layer = len(skips) - 1 - back
+        matrix, skip = matrices[layer], skips[layer]
+        before, now = matrix.shape
+        _copies_back(shaped(above, 0, (width, now)), skip, shaped(below, 0, (width, before)))
+        _through_tanh(above[: width * now], values[end - width * now : end])
+        gemm(address, above, matrix, below, (width, before, now), (0, 1), 1)
+        above, below = below, above
+        end -= width * now
+    _through_tanh(above[:end], values[:end])
+    for j in range(width):
+        to[j, 0] += dot(above[j * slope.size : (j + 1) * slope.size], slope)
 
 
 @compiled

@@ -1,8 +1,7 @@
-"""What a block of atoms takes from its neighbours as one compiled call, forward and backward (Numba).
+"""What atoms take from their neighbours as one compiled call for each thread, forward and backward (Numba).
 
-As in neighbor_sums.py, an atom after the other: the gathered rows of g1 stay in the first cache for all that
-is done with them. Arrays of what is not asked for are empty. Those of atoms are given whole, those of pairs
-for the block.
+As in neighbor_sums.py, block by block, an atom after the other: the gathered rows of g1 stay in the first
+cache for all that is done with them. Arrays of what is not asked for are empty.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from dpa2calc.kernels.building import compiled, empty, free, shaped
 from .softmax_loops import Terms, dot, softmax, through
 
 Ints: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+BlockInts: TypeAlias = tuple[Ints, Ints, Ints, Ints, Ints]  # fields of `pair_blocks.BlockArrays`
 
 
 @compiled
@@ -65,7 +65,7 @@ def _weigh(
 
 
 @compiled
-def sums(
+def _block_sums(
     address: int,
     g1: Floats,
     atoms: Ints,
@@ -84,7 +84,7 @@ def sums(
     products: Floats,
     mixed: Floats,
 ) -> None:
-    """What `NeighborMix` returns, for one block.
+    """What `NeighborMix` returns, for the atoms of one block.
 
     g1, convolved (n, d1); query, mixed (n, heads, d1); moments (n, 3, d1); of_pairs (n, 3, d2); atoms (b,);
     index, weight (b, k); g2 (b, k, d2); directions (b, k, 3); products (b, k, columns of project).
@@ -173,7 +173,7 @@ def _through_weights(
 
 
 @compiled
-def gradients(
+def _block_gradients(
     address: int,
     g1: Floats,
     atoms: Ints,
@@ -197,7 +197,7 @@ def gradients(
     to_directions: Floats,
     to_query: Floats,
 ) -> None:
-    """From the gradients of what `sums` gives those of its inputs; to `to_g1` they are added."""
+    """The same of the gradients."""
     (b, k), d1 = index.shape, g1.shape[1]
     d2, axes, heads = g2.shape[2], directions.shape[2], query.shape[1]
     gathered, grad = empty((k, d1), g1.dtype), empty((k, d1), g1.dtype)
@@ -239,6 +239,85 @@ def gradients(
             for d in range(d1):
                 to[d] += row[d]
     free((gathered, grad, factors, of_factors, total, more, scores, weights, inner, scaled, of_switch))
+
+
+@compiled
+def sums(
+    address: int,
+    part: int,
+    parts: int,
+    blocks: BlockInts,
+    g1: Floats,
+    neighbors: Ints,
+    weight: Floats,
+    g2: Floats,
+    conv: Floats,
+    directions: Floats,
+    project: Floats,
+    query: Floats,
+    nsel: int,
+    terms: Terms,
+    convolved: Floats,
+    moments: Floats,
+    of_pairs: Floats,
+    products: Floats,
+    mixed: Floats,
+) -> None:
+    """What `NeighborMix` returns, of every block that is this thread's; values of pairs are (P, ...)."""
+    atoms, begins, widths, pairs, _squares = blocks
+    d2, axes, columns = g2.shape[1], directions.shape[1], products.shape[1]
+    for block in range(part, widths.size, parts):
+        first, last, k, p = begins[block], begins[block + 1], widths[block], pairs[block]
+        b = last - first
+        _block_sums(
+            address, g1, atoms[first:last], shaped(neighbors, p, (b, k)), shaped(weight, p, (b, k)),
+            shaped(g2, p * d2, (b, k, d2)), conv, shaped(directions, p * axes, (b, k, axes)), project,
+            query, nsel - k, terms, convolved, moments, of_pairs,
+            shaped(products, p * columns, (b, k, columns)), mixed,
+        )  # fmt: skip
+
+
+@compiled
+def gradients(
+    address: int,
+    part: int,
+    parts: int,
+    blocks: BlockInts,
+    g1: Floats,
+    neighbors: Ints,
+    weight: Floats,
+    g2: Floats,
+    conv: Floats,
+    directions: Floats,
+    project: Floats,
+    query: Floats,
+    nsel: int,
+    terms: Terms,
+    grad_convolved: Floats,
+    grad_moments: Floats,
+    grad_of_pairs: Floats,
+    grad_products: Floats,
+    grad_mixed: Floats,
+    to_g1: Floats,
+    to_weight: Floats,
+    to_g2: Floats,
+    to_directions: Floats,
+    to_query: Floats,
+) -> None:
+    """From the gradients of what `sums` gives those of its inputs; to `to_g1` they are added."""
+    atoms, begins, widths, pairs, _squares = blocks
+    d2, axes, columns = g2.shape[1], directions.shape[1], grad_products.shape[1]
+    for block in range(part, widths.size, parts):
+        first, last, k, p = begins[block], begins[block + 1], widths[block], pairs[block]
+        b = last - first
+        _block_gradients(
+            address, g1, atoms[first:last], shaped(neighbors, p, (b, k)), shaped(weight, p, (b, k)),
+            shaped(g2, p * d2, (b, k, d2)), conv, shaped(directions, p * axes, (b, k, axes)), project,
+            query, nsel - k, terms, grad_convolved, grad_moments, grad_of_pairs,
+            shaped(grad_products, p * columns, (b, k, columns)), grad_mixed, to_g1,
+            shaped(to_weight, p, (b, k)), shaped(to_g2, p * d2, (b, k, d2)),
+            shaped(to_directions, p * axes, (b, k, axes)), to_query,
+        )  # fmt: skip
 
 
 @compiled

@@ -9,20 +9,18 @@ go back to the atoms. Same numbers as the plain formulas in `repformer.py` up to
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from dpa2calc.kernels.attention import SHIFT, padded_weights, through_softmax
 from dpa2calc.kernels.blocks import add_to_atoms, kept_for_backward, of_atoms, to_atoms, total
+from dpa2calc.kernels.native import Native, Ready
 
 from .compiled import GRADIENTS, SUMS, loops
 from .pair_blocks import BlockPairs, PairBlock
-
-Array: TypeAlias = npt.NDArray[np.generic]
 
 
 class Attention(NamedTuple):
@@ -78,14 +76,9 @@ class NeighborMix(torch.autograd.Function):
         of_pairs = g1.new_empty(n, axes if d2 else 0, d2)
         products = g1.new_empty(len(weight), project.shape[1] if project is not None else 0)
         mixed = torch.empty_like(query) if query is not None else g1.new_empty(n, 0, d1)
+        made = convolved, moments, of_pairs, products, mixed
         compiled, ctx.made = loops(g1), []
         keep = query is not None and kept_for_backward(g1, query.shape[1] * len(weight))
-
-        def work_compiled(_: int, block: PairBlock, part: int) -> None:
-            assert compiled is not None
-            given = pairs.nsel - block.width, compiled.terms
-            done = (*whole[:3], block.of(whole[3]), whole[4])
-            SUMS(compiled.product, *arrays.of_block(block), *given, *done)
 
         def work(_: int, block: PairBlock, part: int) -> None:
             atoms = block.atoms
@@ -111,14 +104,13 @@ class NeighborMix(torch.autograd.Function):
                 torch.mm(scaled.view(-1, d1), project, out=products[block.pairs])
 
         if compiled is not None:
-            arrays = _arrays(pairs, g1, weight, g2, conv, directions, project, query)
-            whole = [x.numpy() for x in (convolved, moments, of_pairs, products, mixed)]
-            pairs.cut.each(work_compiled)
+            given = compiled.product, _inputs(pairs, g1, weight, g2, conv, directions, project, query)
+            _share(SUMS, *given, compiled.terms, pairs, lambda _: made)
         else:
             pairs.cut.each(work)
         ctx.save_for_backward(g1, weight, g2, conv, directions, project, query)
         ctx.pairs = pairs
-        return convolved, moments, of_pairs, products, mixed
+        return made
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -141,13 +133,6 @@ class NeighborMix(torch.autograd.Function):
         project_t = project.t().contiguous() if project is not None else None
         compiled = loops(g1)
 
-        def work_compiled(_: int, block: PairBlock, part: int) -> None:
-            assert compiled is not None
-            given = pairs.nsel - block.width, compiled.terms
-            of = (*grads[:3], block.of(grads[3]), grads[4])
-            to = (sums_of_g1[part].numpy(), *(block.of(x) for x in of_inputs[:3]), of_inputs[3])
-            GRADIENTS(compiled.product, *arrays.of_block(block), *given, *of, *to)
-
         def work(number: int, block: PairBlock, part: int) -> None:
             grad_g1, atoms, index = sums_of_g1[part], block.atoms, pairs.neighbors[block.pairs]
             grad: Tensor  # of the gathered rows
@@ -169,40 +154,38 @@ class NeighborMix(torch.autograd.Function):
             grad_g1.index_add_(0, index, grad.view(-1, d1))
 
         if compiled is not None:
-            arrays = _arrays(pairs, g1, weight, g2, conv, directions, project, query)
+            inputs = _inputs(pairs, g1, weight, g2, conv, directions, project, query)
             outputs = (grad_convolved, grad_moments, grad_of_pairs, grad_products, grad_mixed)
-            grads = [x.contiguous().numpy() for x in outputs]
-            given_to = (grad_weight, grad_g2, grad_directions, grad_query)
-            shapes = ((0,), (len(weight), 0), (len(weight), 0), (0, 0, 0))
-            of_inputs = [(g1.new_empty(s) if x is None else x).numpy() for x, s in zip(given_to, shapes)]
-            pairs.cut.each(work_compiled)
+            shapes = ((len(weight), 0), (len(weight), 0), (0, 0, 0))
+            to = [
+                g1.new_empty(s) if x is None else x
+                for x, s in zip((grad_g2, grad_directions, grad_query), shapes)
+            ]
+            grads = [x.contiguous() for x in outputs]
+            given = compiled.product, inputs, compiled.terms, pairs
+            _share(GRADIENTS, *given, lambda part: (*grads, sums_of_g1[part], grad_weight, *to))
         else:
             pairs.cut.each(work)
         ctx.made = []
         return total(sums_of_g1), grad_weight, grad_g2, None, grad_directions, None, grad_query, None
 
 
-class Arrays(NamedTuple):
-    """What the compiled loops are given, as arrays; those that are None are empty."""
-
-    g1: Array
-    neighbors: Array
-    weight: Array
-    g2: Array
-    conv: Array
-    directions: Array
-    project: Array
-    query: Array
-
-    def of_block(self, block: PairBlock) -> tuple[Array, ...]:
-        """In the order of `sums` and `gradients`."""
-        pairs = (block.of(x) for x in (self.neighbors, self.weight, self.g2))
-        rest = self.conv, block.of(self.directions), self.project, self.query
-        assert isinstance(block.atoms, torch.Tensor)
-        return self.g1, block.atoms.numpy(), *pairs, *rest
+def _share(
+    kernel: Native,
+    address: int,
+    inputs: Sequence[Tensor],
+    terms: Ready,
+    pairs: BlockPairs,
+    rest: Callable[[int], tuple[Tensor, ...]],
+) -> None:
+    """A compiled loop on all threads; rest(part): what each of them is given besides."""
+    parts = pairs.cut.parts
+    pairs.cut.share(
+        lambda part: kernel(address, part, parts, pairs.arrays, *inputs, pairs.nsel, terms, *rest(part))
+    )
 
 
-def _arrays(
+def _inputs(
     pairs: BlockPairs,
     g1: Tensor,
     weight: Tensor,
@@ -211,11 +194,12 @@ def _arrays(
     directions: Tensor | None,
     project: Tensor | None,
     query: Tensor | None,
-) -> Arrays:
+) -> list[Tensor]:
+    """What the compiled loops read; those that are None are empty."""
     p = len(weight)
     optional = ((g2, (p, 0)), (conv, (0, 0)), (directions, (p, 0)), (project, (0, 0)), (query, (0, 0, 0)))
     rest = (g1.new_empty(shape) if x is None else x for x, shape in optional)
-    return Arrays(*(x.detach().contiguous().numpy() for x in (g1, pairs.neighbors, weight, *rest)))
+    return [x.detach().contiguous() for x in (g1, pairs.neighbors, weight, *rest)]
 
 
 def _factors(block: PairBlock, weight: Tensor, g2: Tensor | None, directions: Tensor | None) -> Tensor | None:

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from dpa2calc.kernels.attention import padded_weights, through_softmax
-from dpa2calc.kernels.blocks import Blocks, kept_for_backward
+from dpa2calc.kernels.blocks import kept_for_backward
 
 from .compiled import MIX, MIX_BACKWARD, loops
-from .pair_blocks import PairBlock
+from .pair_blocks import BlockPairs, PairBlock
 
 
 def _heads_first(x: Tensor, k: int, heads: int) -> Tensor:
@@ -50,17 +50,11 @@ class PairMix(torch.autograd.Function):
         value_out: Tensor,
         bias: Tensor,
         heads: int,
-        nsel: int,
-        blocks: Blocks[PairBlock],
+        pairs: BlockPairs,
     ) -> Tensor:
+        nsel = pairs.nsel
         out, ctx.made = torch.empty_like(g2), []
         compiled, keep = loops(g2), kept_for_backward(g2, heads * len(gate))
-
-        def work_compiled(_: int, block: PairBlock, part: int) -> None:
-            assert compiled is not None
-            squares = (block.square(x) for x in flat[2:])
-            given = nsel - block.width, compiled.terms, block.of(flat[1])
-            MIX(compiled.product, block.of(flat[0]), *squares, *weights, *given)
 
         def work(_: int, block: PairBlock, part: int) -> None:
             g, k = block.of(g2), block.width
@@ -74,38 +68,32 @@ class PairMix(torch.autograd.Function):
             torch.addmm(bias, _heads_last(mixed, k, heads), value_out, out=out[block.pairs])
 
         if compiled is not None:
-            flat = [x.numpy() for x in (g2, out, gate, shift, scale)]
-            weights = [x.numpy() for x in (query_key, value_out, bias)]
-            blocks.each(work_compiled)
+            product, terms = compiled
+            inputs = g2.contiguous(), gate, shift, scale, query_key, value_out, bias
+            pairs.cut.share(
+                lambda part: MIX(product, part, pairs.cut.parts, pairs.arrays, *inputs, nsel, terms, out)
+            )
         else:
-            blocks.each(work)
+            pairs.cut.each(work)
         ctx.save_for_backward(g2, gate, shift, scale, query_key, value_out)
-        ctx.heads, ctx.nsel, ctx.blocks = heads, nsel, blocks
+        ctx.heads, ctx.pairs = heads, pairs
         return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         g2, gate, shift, scale, query_key, value_out = ctx.saved_tensors
-        heads, d2 = ctx.heads, g2.shape[1]
+        heads, pairs, d2 = ctx.heads, ctx.pairs, g2.shape[1]
         grad_g2 = torch.empty_like(g2)
         grad_gate, grad_shift, grad_scale = (torch.empty_like(gate) for _ in range(3))
         query_key_t, value_out_t = query_key.t().contiguous(), value_out.t().contiguous()
         compiled, grad_out = loops(g2), grad_out.contiguous()
 
-        def work_compiled(_: int, block: PairBlock, part: int) -> None:
-            assert compiled is not None
-            first, *squares = flat[:4]
-            given = query_key.numpy(), value_out.numpy(), ctx.nsel - block.width, compiled.terms
-            rows, to = (block.of(x) for x in flat[4:6]), (block.square(x) for x in flat[6:])
-            mine = (block.square(x) for x in squares)
-            MIX_BACKWARD(compiled.product, block.of(first), *mine, *given, *rows, *to)
-
         def work(number: int, block: PairBlock, part: int) -> None:
             g, k = block.of(g2), block.width
             b, g_t = len(g), g.transpose(1, 2)
             gates, scales = block.square(gate), block.square(scale).unsqueeze(1)
-            given = g, gates, block.square(shift), query_key, heads, ctx.nsel - k
+            given = g, gates, block.square(shift), query_key, heads, pairs.nsel - k
             query, weights, scores = ctx.made[number] if ctx.made else _query_weights_scores(*given)
             grad_mixed = _heads_first(grad_out[block.pairs] @ value_out_t, k, heads)
             grad_weights = torch.bmm(grad_mixed, g_t).view(b, heads, k, k)
@@ -123,13 +111,16 @@ class PairMix(torch.autograd.Function):
             grad.view(b * k, d2).addmm_(grad_query, query_key_t)
 
         if compiled is not None:
-            given_to = (g2, gate, shift, scale, grad_out, grad_g2, grad_gate, grad_shift, grad_scale)
-            flat = [x.numpy() for x in given_to]
-            ctx.blocks.each(work_compiled)
+            product, terms = compiled
+            inputs = g2.contiguous(), gate, shift, scale, query_key, value_out, pairs.nsel, terms
+            rest = grad_out, grad_g2, grad_gate, grad_shift, grad_scale
+            pairs.cut.share(
+                lambda part: MIX_BACKWARD(product, part, pairs.cut.parts, pairs.arrays, *inputs, *rest)
+            )
         else:
-            ctx.blocks.each(work)
+            pairs.cut.each(work)
         ctx.made = []
-        return grad_g2, grad_gate, grad_shift, grad_scale, *(None,) * 6
+        return grad_g2, grad_gate, grad_shift, grad_scale, *(None,) * 5
 
 
 def _query_weights_scores(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
@@ -11,7 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dpa2calc.kernels.blocks import Blocks, by_width, count_of, of_atoms
+from dpa2calc.kernels.blocks import Blocks, as_arrays, by_width, count_of, of_atoms
+from dpa2calc.kernels.native import Ready
 from dpa2calc.kernels.pairs import Neighbors, PairTable
 from dpa2calc.kernels.reference import RepformerKind
 
@@ -42,6 +44,20 @@ class PairBlock(NamedTuple):
     def of_square(self, squares: Values) -> Values:
         """Values of the squares of this block alone, (b * c * c,) -> (b, c, c), a view."""
         return squares.reshape(count_of(self.atoms), self.width, self.width)
+
+
+class BlockArrays(NamedTuple):
+    """Blocks as compiled loops take them, int64.
+
+    atoms: (n,), those of block b from begins[b] on. widths: slots of each. pairs, squares: where each begins
+    in the lists.
+    """
+
+    atoms: Tensor
+    begins: np.ndarray
+    widths: np.ndarray
+    pairs: np.ndarray
+    squares: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -84,6 +100,14 @@ class BlockPairs(PairTable):
         counts = near.mask.sum(dim=1, keepdim=True).to(near.switch.dtype)
         blocks = Blocks(tuple(rows), cuts.parts)
         return cls(switch, switch, counts, nsel, True, blocks, where, neighbors, inverse)
+
+    @functools.cached_property
+    def arrays(self) -> Ready:
+        """The blocks for compiled loops, packed; `BlockArrays`."""
+        rows = self.cut.rows
+        atoms, begins, widths = as_arrays(rows)
+        places = ([block.pairs.start for block in rows], [block.squares.start for block in rows])
+        return Ready(tuple(BlockArrays(atoms, begins, widths, *map(np.array, places))))
 
     def take(self, table: Tensor) -> Tensor:
         flat = table.flatten(0, 1)

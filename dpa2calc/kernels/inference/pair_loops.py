@@ -1,4 +1,4 @@
-"""The pair attention of a block of atoms as one compiled call, forward and backward (Numba).
+"""The pair attention as one compiled call for each thread, forward and backward (Numba).
 
 Rows of scores are (slot, head), so that no array is ever permuted. Between two matrix products, what
 belongs to an atom stays in the first cache, and no step goes back to Python.
@@ -9,13 +9,14 @@ from __future__ import annotations
 from dpa2calc.kernels.blas import Floats, gemm
 from dpa2calc.kernels.building import compiled, empty, free, shaped
 
+from .neighbor_loops import BlockInts
 from .softmax_loops import Terms, softmax, through
 
 _ATOMS = 8  # that share a product with the weights
 
 
 @compiled
-def mix(
+def _block_mix(
     address: int,
     g: Floats,
     gate: Floats,
@@ -60,7 +61,7 @@ def mix(
 
 
 @compiled
-def mix_backward(
+def _block_backward(
     address: int,
     g: Floats,
     gate: Floats,
@@ -102,3 +103,85 @@ def mix_backward(
             gemm(address, inner, g[i], query, (rows, d, k), (0, 0), 0)  # now the gradient of the query
         gemm(address, queries, query_key, of_g[first:last], (m, d, wide), (0, 1), 1)
     free((queries, mixed, scores, weights, tops, scaled, inner))
+
+
+@compiled
+def mix(
+    address: int,
+    part: int,
+    parts: int,
+    blocks: BlockInts,
+    g: Floats,
+    gate: Floats,
+    shift: Floats,
+    scale: Floats,
+    query_key: Floats,
+    value_out: Floats,
+    bias: Floats,
+    nsel: int,
+    terms: Terms,
+    out: Floats,
+) -> None:
+    """Of every block that is this thread's: g, out (P, d); gate, shift, scale (S,)."""
+    _atoms, begins, widths, pairs, squares = blocks
+    d = g.shape[1]
+    for block in range(part, widths.size, parts):
+        b, k, p, s = begins[block + 1] - begins[block], widths[block], pairs[block], squares[block]
+        rows, square = (b, k, d), (b, k, k)
+        _block_mix(
+            address,
+            shaped(g, p * d, rows),
+            shaped(gate, s, square),
+            shaped(shift, s, square),
+            shaped(scale, s, square),
+            query_key,
+            value_out,
+            bias,
+            nsel - k,
+            terms,
+            shaped(out, p * d, rows),
+        )
+
+
+@compiled
+def mix_backward(
+    address: int,
+    part: int,
+    parts: int,
+    blocks: BlockInts,
+    g: Floats,
+    gate: Floats,
+    shift: Floats,
+    scale: Floats,
+    query_key: Floats,
+    value_out: Floats,
+    nsel: int,
+    terms: Terms,
+    grad: Floats,
+    of_g: Floats,
+    of_gate: Floats,
+    of_shift: Floats,
+    of_scale: Floats,
+) -> None:
+    """From the gradient of what `mix` gives those of its inputs."""
+    _atoms, begins, widths, pairs, squares = blocks
+    d = g.shape[1]
+    for block in range(part, widths.size, parts):
+        b, k, p, s = begins[block + 1] - begins[block], widths[block], pairs[block], squares[block]
+        rows, square = (b, k, d), (b, k, k)
+        _block_backward(
+            address,
+            shaped(g, p * d, rows),
+            shaped(gate, s, square),
+            shaped(shift, s, square),
+            shaped(scale, s, square),
+            query_key,
+            value_out,
+            nsel - k,
+            terms,
+            shaped(grad, p * d, rows),
+            shaped(of_g, p * d, rows),
+            shaped(of_gate, s, square),
+            shaped(of_shift, s, square),
+            shaped(of_scale, s, square),
+        )
