@@ -115,20 +115,26 @@ def _check_set(name: str, item: TrainingSet, config: ModelConfig) -> None:
         check_frames(title, part)
         for frame in part:
             require_parameters(frame, head.fitting)
-    check_labels(name, item.train, head.label)
+        check_labels(title, part, head.label)
 
 
-def check_labels(name: str, data: Dataset, label: str = "") -> None:
-    """Raise a DataError unless some frame has a label, that of the head where it has one of its own."""
+def check_labels(name: str, data: Dataset, label: str | None = "") -> None:
+    """Raise a DataError unless some frame has a label, that of the head where it has one of its own.
+
+    Args:
+        label: "" for a head of energies, None for any head.
+    """
+    if label is None and any(frame.properties for frame in data):
+        return
     if label:
         if not any(label in frame.properties for frame in data):
             raise DataError(
-                f"set {name!r}: no frame has {label}, which its head learns; set atoms.arrays[{label!r}], "
+                f"{name}: no frame has {label}, which its head learns; set atoms.arrays[{label!r}], "
                 "one number an atom"
             )
     elif not any(len(frame.lacking) < 3 for frame in data):
         raise DataError(
-            f"set {name!r}: no frame has an energy, forces or a stress; "
+            f"{name}: no frame has an energy, forces or a stress; "
             f"{advice(chain(*data.unread_labels.values()))}"
         )
 

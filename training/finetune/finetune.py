@@ -191,7 +191,7 @@ def finetune(
     )
     check_elements(source, data, allow_new=config.allow_new_elements)
     check_frames(f"set {name or data.name!r}", data)
-    check_labels(name or data.name, data)
+    check_labels(f"set {name or data.name!r}", data)
     head = HeadConfig(name=name or data.name, elements=data.elements)
     if head.name in (replay or {}):
         raise ConfigError(f"the replay set {head.name!r} has the new head's name; rename one of them")
@@ -231,7 +231,7 @@ def _finetune_in(
         _fit_bias(potential, data, config, fresh=start == "fresh")
     trainable = trainable_weights(potential, config)
     training_data = TrainingData.of(sets, potential.config)
-    if config.learns_virials and processes.first:
+    if "virial" in config.learned and processes.first:
         warn_of_misfits(training_data)
     potential.config = with_seen_elements(potential.config, training_data)
     result = Trainer(

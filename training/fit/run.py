@@ -100,7 +100,7 @@ def train_in(
     data = TrainingData.of(sets, known)
     if processes.first:
         warn_of_unused_parameters(data, known)
-        if config.learns_virials:
+        if "virial" in config.learned:
             warn_of_misfits(data)
     with run_folder(folder, processes, inside=("shared",)):
         begun = (folder / STATE_FILE).exists()

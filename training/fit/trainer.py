@@ -280,7 +280,7 @@ class Trainer:
                 for name, (task, store) in self.validation.items()
             }
         weights = {name: self.data.sets[task].weight for name, (task, _) in self.validation.items()}
-        score = validation_score(errors, weights)
+        score = validation_score(errors, weights, learned=(*self.config.learned, "value"))
         record = {name: e.to_dict() for name, e in errors.items()}
         if log is not None:
             log.write({"kind": "validation", "step": self.step, "score": score, "sets": record})

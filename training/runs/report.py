@@ -69,6 +69,8 @@ def finish_run(
     for place, (name, trivial) in enumerate(baselines.items()):
         before = zero_shot if place == 0 and name == next(iter(sets)) else None
         text += f"{name}: {trivial.verdict(evaluations[name].errors, before)}\n"
+        if evaluations[name].errors.energy_rmse is not None and (why := _no_energies(name, sets, config)):
+            text += f"{name}: energies were not learned ({why}): their errors say nothing of the model\n"
     failed = tuple(name for name, trivial in baselines.items() if trivial.failed(evaluations[name].errors))
     potential.config = potential.config.with_heads(
         tuple(with_figures(h, result.steps, sets, evaluations, config.seed) for h in potential.config.heads)
@@ -80,6 +82,15 @@ def finish_run(
     write_json(folder / "summary.json", _record(result, evaluations, weights))
     _figures(result, {names[name]: evaluation for name, evaluation in evaluations.items()}, folder)
     return RunReport(file, potential, evaluations, text, failed)
+
+
+def _no_energies(name: str, sets: Mapping[str, TrainingSet], config: TrainConfig) -> str:
+    """Why the head of a set learned no energies, "" where it did."""
+    if "energy" not in config.learned:
+        return "the prefactors of the energy are 0"
+    head = sets[name].head or name
+    own = (item.train for other, item in sets.items() if (item.head or other) == head)
+    return "" if any(data.labels()["energy"] for data in own) else "no training frame has one"
 
 
 def with_figures(
