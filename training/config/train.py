@@ -258,7 +258,7 @@ def require_config(config: object, kind: type[TrainConfig]) -> None:
     for option in dataclasses.fields(config):
         if option.name not in known and getattr(config, option.name) != option.default:
             raise ConfigError(
-                f"{option.name} = {getattr(config, option.name)!r} is an option of finetune, not of this kind "
+                f"{option.name} = {getattr(config, option.name)!r} is of finetune, not of this kind "
                 f"of run; call finetune, or give {kind.__name__}(...)"
             )
 

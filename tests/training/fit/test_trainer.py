@@ -196,7 +196,7 @@ def test_errors_before_the_first_step(tiny_model, lj_data, tmp_path):
         pretrain(tiny_model(), {"A": bare}, FAST, output=tmp_path)
     with pytest.raises(DataError, match="set 'A', validation: no frame has an energy, forces or a stress"):
         train(tiny_model(), lj_data(3), FAST, output=tmp_path, validation=bare)
-    with pytest.raises(ConfigError, match=r"freeze_layers = 1 is an option of finetune.* TrainConfig"):
+    with pytest.raises(ConfigError, match=r"freeze_layers = 1 is of finetune.* TrainConfig"):
         train(tiny_model(), lj_data(3), FinetuneConfig(freeze_layers=1), output=tmp_path)
 
 
