@@ -159,7 +159,7 @@ def test_errors():
 
 
 def test_every_volume_has_the_supercell_of_the_unstrained_crystal():
-    """spglib may take other vectors of a strained lattice; chosen again, another supercell would come of it."""
+    """spglib may take other vectors of a strained lattice, of which another supercell would come."""
     crystal = Atoms("Cu", cell=[[3.0, 0.1, 0.0], [0.2, 3.1, 0.1], [0.0, 0.3, 3.2]], pbc=True)
     chosen = _phonopy.supercell_rows(None, crystal, crystal, 8.0, 1e-3)
     other = Atoms("Cu", cell=[[1, 0, 0], [1, 1, 0], [0, 0, 1]] @ crystal.cell.array, pbc=True)
