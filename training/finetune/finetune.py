@@ -31,6 +31,7 @@ from dpa2calc.training.data.sets import (
     lacking_parameters,
     require_parameters,
     warn_of_misfits,
+    warn_of_repeats,
     with_seen_elements,
 )
 from dpa2calc.training.energy_bias import fit_energy_biases, shift_energy_bias
@@ -193,8 +194,10 @@ def finetune(
     check_frames(f"set {name or data.name!r}", data)
     check_labels(f"set {name or data.name!r}", data)
     head = HeadConfig(name=name or data.name, elements=data.elements)
-    if head.name in (replay or {}):
-        raise ConfigError(f"the replay set {head.name!r} has the new head's name; rename one of them")
+    if head.name in {n for name, item in (replay or {}).items() for n in (name, item.head)}:
+        raise ConfigError(
+            f"a replay set or its head has the new head's name {head.name!r}; rename one of them"
+        )
     sets = {head.name: TrainingSet(data, validation, weight=weight), **(replay or {})}
     check_set_names(sets)
     with run_folder(output, processes) as folder:
@@ -231,8 +234,10 @@ def _finetune_in(
         _fit_bias(potential, data, config, fresh=start == "fresh")
     trainable = trainable_weights(potential, config)
     training_data = TrainingData.of(sets, potential.config)
-    if "virial" in config.learned and processes.first:
-        warn_of_misfits(training_data)
+    if processes.first:
+        warn_of_repeats(training_data)
+        if "virial" in config.learned:
+            warn_of_misfits(training_data)
     potential.config = with_seen_elements(potential.config, training_data)
     result = Trainer(
         potential,

@@ -21,6 +21,7 @@ from dpa2calc.training.data.sets import (
     TrainingSet,
     model_for,
     warn_of_misfits,
+    warn_of_repeats,
     warn_of_unused_parameters,
     with_seen_elements,
 )
@@ -100,6 +101,7 @@ def train_in(
     data = TrainingData.of(sets, known)
     if processes.first:
         warn_of_unused_parameters(data, known)
+        warn_of_repeats(data)
         if "virial" in config.learned:
             warn_of_misfits(data)
     with run_folder(folder, processes, inside=("shared",)):
