@@ -98,6 +98,11 @@ def train_in(
             "freeze_descriptor = true, but a fresh descriptor has learned nothing; give a trained model to "
             "start from (model = a checkpoint's file or name)"
         )
+    if config.shared_steps and given is not None:
+        raise ConfigError(
+            f"shared_steps = {config.shared_steps} is for fresh heads, and this run starts from a trained "
+            "model; leave it out"
+        )
     data = TrainingData.of(sets, known)
     if processes.first:
         warn_of_unused_parameters(data, known)

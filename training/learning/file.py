@@ -11,6 +11,7 @@ from ase.calculators.calculator import Calculator
 
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.options import convert
+from dpa2calc.training.config.sections import none_beside
 from dpa2calc.training.config.train import FinetuneConfig
 from dpa2calc.training.data.readers import PathLike
 from dpa2calc.training.exploration.file import LoopFile, any_calculator
@@ -33,6 +34,10 @@ class LabelSection(QueueOptions):
                 "[label] needs one of calculator and queue: an ASE calculator that labels, such as "
                 "tblite.ase.TBLite, or a folder where frames wait for their labels"
             )
+        if self.calculator:
+            none_beside(self, "label", "calculator", "program", "template", "options")
+        else:
+            none_beside(self, "label", "queue", "arguments")
 
 
 class LearnFile(LoopFile[FinetuneConfig, LearnConfig]):

@@ -87,6 +87,21 @@ def test_a_file_says_it_all(folder):
             'temperature = "hot"',
             r"md.temperature = 'hot' is not allowed; allowed: a finite number",
         ),
+        (
+            "arguments =",
+            'head = "A"\narguments =',
+            "teacher.head = .* no effect beside .*calculator",
+        ),
+        (
+            'preset = "dpa1-l0"',
+            'checkpoint = "a"',
+            "student.descriptor = .* beside student.checkpoint",
+        ),
+        (
+            'preset = "dpa1-l0"',
+            'start = "a"',
+            "student.start = .* allowed: student.checkpoint",
+        ),
         ("max_frames = 2", "max_frame = 2", r"start.max_frame = 2; did you mean start.max_frames\?"),
         ("frames = [", "files = [", r"unknown option start.files = .*; did you mean start.frames\?"),
         ("steps = 5", "step = 5", r"unknown option train.step = 5; did you mean train.steps\?"),
