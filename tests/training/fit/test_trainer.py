@@ -150,6 +150,14 @@ def test_weights_are_chosen_by_ten_validation_frames_or_not_at_all(tiny_model, l
             tmp_path / f"{chosen}/{chosen}.safetensors", tmp_path / f"{chosen}/model.safetensors"
         )
     assert not _same_weights(tmp_path / "best/best.safetensors", tmp_path / "best/last.safetensors")
+    # the same call with another choice leaves the other weights
+    for keep in ("last", "best"):
+        options = config.replace(keep=keep)
+        train(
+            tiny_model(), lj_data(4), options, output=tmp_path / "best", validation=lj_data(10, seed=3),
+            progress=False,
+        )  # fmt: skip
+        assert _same_weights(tmp_path / f"best/{keep}.safetensors", tmp_path / "best/model.safetensors")
 
 
 def test_only_what_is_learned_chooses_the_weights(tiny_model, lj_data, tmp_path):
