@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from dpa2calc.training.config.model import with_changes
 from dpa2calc.training.config.sections import ModelSection, none_beside
 from dpa2calc.training.config.train import TrainConfig
 from dpa2calc.training.data.readers import PathLike
-from dpa2calc.training.exploration.file import LoopFile, any_calculator
+from dpa2calc.training.exploration.file import LoopFile, any_calculator, model_beside
 
 from .config import DistillConfig
 
@@ -68,7 +69,10 @@ class DistillFile(LoopFile[TrainConfig, DistillConfig]):
         self, path: PathLike, *, changes: Mapping[str, object] | None = None, output: str | None = None
     ):
         super().__init__(path, changes=changes, output=output)
-        self.teacher = self.section(TeacherSection, "teacher")
+        teacher = self.section(TeacherSection, "teacher")
+        committee = tuple(model_beside(named, self.root) for named in teacher.committee)
+        model = model_beside(teacher.model, self.root)
+        self.teacher = dataclasses.replace(teacher, model=model, committee=committee)
         self.student = self.section(StudentSection, "student")
 
 
