@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from dpa2calc.ambient import own_modes
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.atomic import write_json
@@ -101,7 +103,8 @@ def rank_heads(
 ) -> tuple[HeadMatch, ...]:
     """Zero-shot errors of every head on a sample of the data, best first.
 
-    The energy of each element is fitted to the differences before errors are taken. Heads that have not
+    The energy of each element is fitted to the differences before errors are taken; where that fit leaves no
+    freedom (no more frames than independent compositions) there is no energy error. Heads that have not
     seen all elements come after those that have. Heads that need parameters which the data lack are left out.
 
     Raises:
@@ -121,14 +124,21 @@ def rank_heads(
     usable = [item for item in heads if not any(lacking_parameters(f, item[1].fitting) for f in sample)]
     if not usable:
         require_parameters(sample[0], heads[0][1].fitting)
-    matches = []
+    matches, fitted_exactly = [], _fitted_exactly(sample)
     for position, head in usable:
         predictions = predict_potential(potential, sample, head=position)
-        evaluation = compare(sample, predictions, fit_bias=_has_energies(sample))
+        errors = compare(sample, predictions, fit_bias=_has_energies(sample)).errors
+        if fitted_exactly:  # what is left is rounding, and must not choose
+            errors = dataclasses.replace(errors, energy_rmse=None, energy_mae=None)
         missing = tuple(e for e in data.elements if head.elements and e not in head.elements)
-        score = validation_score({"": evaluation.errors}, {"": 1.0})
-        matches.append(HeadMatch(head.name, evaluation.errors, score, missing))
+        matches.append(HeadMatch(head.name, errors, validation_score({"": errors}, {"": 1.0}), missing))
     return tuple(sorted(matches, key=lambda m: (bool(m.missing_elements), m.score)))
+
+
+def _fitted_exactly(data: Dataset) -> bool:
+    """Whether energies of the elements can be fitted to any energies that the frames may have."""
+    counts = data.compositions(data.elements)[[frame.energy is not None for frame in data]]
+    return len(counts) <= np.linalg.matrix_rank(counts) if len(counts) else False
 
 
 def _has_energies(data: Dataset) -> bool:
