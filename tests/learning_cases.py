@@ -70,3 +70,8 @@ SMALL = {
     "frames_per_round": 2,
     "max_rounds": 2,
 }
+
+
+def learn_small(folder) -> LearnResult:
+    """Two rounds, hardly trained."""
+    return learn(folder, **SMALL)

@@ -18,7 +18,7 @@ from torch import Tensor
 from dpa2calc.labels.errors import Prediction
 from dpa2calc.model.heads import Head
 from dpa2calc.model.potential import Potential
-from dpa2calc.training.data.dataset import Dataset, Frame, spread_frames
+from dpa2calc.training.data.dataset import Dataset, Frame, spanning_frames
 from dpa2calc.training.data.element_energies import energy_bias, least_squares, robust_bias
 from dpa2calc.training.data.sets import TrainingData
 from dpa2calc.training.fit.loader import GraphStore
@@ -32,6 +32,10 @@ logger = logging.getLogger(__name__)
 def bias_of(potential: Potential, head: int) -> Tensor:
     """The energies (n_types,) of a head, eV, float64; what is written into them stays there."""
     return potential.get_submodule(f"heads.{head}.out_bias").get_buffer("values")
+
+
+def _labelled(data: Dataset) -> list[int]:
+    return [i for i, frame in enumerate(data) if frame.energy is not None]
 
 
 def _move(potential: Potential, head: int, change: np.ndarray) -> None:
@@ -74,12 +78,12 @@ def absorb_initial_energies(
     Call it after `fit_energy_biases`, on fresh weights only.
 
     Args:
-        frames: of each set, a random sample.
+        frames: of each set, see `spanning_frames`.
     """
     for head in {h for h in data.heads.values() if not potential.config.heads[h].label}:
         rows, energies = [], []
         for item in (item for name, item in data.sets.items() if data.heads[name] == head):
-            sample = item.train.subset(spread_frames(item.train, frames, seed=seed))
+            sample = item.train.subset(spanning_frames(item.train, frames, seed=seed))
             store = GraphStore(sample, potential.config)
             rows.append(sample.compositions(potential.config.type_map))
             with potential.using("inference"):
@@ -96,9 +100,9 @@ def absorb_initial_energies(
 def shift_energy_bias(
     potential: Potential, data: Dataset, *, head: int = 0, frames: int = 200, seed: int = 0
 ) -> None:
-    """Move a head's energy of each element to what a random sample of the labelled frames says."""
-    labelled = data.subset([i for i, frame in enumerate(data) if frame.energy is not None])
-    sample = labelled.subset(spread_frames(labelled, frames, seed=seed))
+    """Move a head's energy of each element to what a sample of the labelled frames says."""
+    labelled = data.subset(_labelled(data))
+    sample = labelled.subset(spanning_frames(labelled, frames, seed=seed))
     bias, _ = energy_bias(sample, potential.config.type_map, predict_potential(potential, sample, head=head))
     _move(potential, head, bias)
 
@@ -126,7 +130,7 @@ def refit_energy_biases(
     seed: int,
     processes: Processes = ALONE,
 ) -> None:
-    """Move every head's energy bias to what at most `frames` training frames of each of its sets say.
+    """Move every head's energy bias to what about `frames` training frames of each of its sets say.
 
     Several processes share the frames and make the same fit.
     """
@@ -147,7 +151,8 @@ def _errors(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compositions (n, n_types) as fractions, and label less prediction (n,) in eV/atom."""
     data = task.store.dataset
-    labelled = [i for i in spread_frames(data, frames, seed=seed) if data[i].energy is not None]
+    places = _labelled(data)
+    labelled = [places[i] for i in spanning_frames(data.subset(places), frames, seed=seed)]
     counts = data.compositions(potential.config.type_map)[labelled]
     predicted = np.zeros(len(labelled))
     own = slice(processes.rank, None, processes.size)

@@ -73,6 +73,14 @@ def add_uncertainty(
         ConfigError, DataError: see `TrainingData.of`. DataError: no frame of a head has an energy.
         ConfigError: a head makes its energies in another way than by a last linear layer.
     """
+    return _add(potential, sets, seed, most_atoms, progress)
+
+
+def _add(
+    potential: Potential, sets: Mapping[str, TrainingSet | Dataset], seed: int, most_atoms: int,
+    progress: bool, weights: str = "",
+) -> dict[str, RigidityFacts]:  # fmt: skip
+    """`add_uncertainty`; `weights` says in the bar which those are that are measured."""
     data = TrainingData.of(sets, potential.config)
     facts = {}
     for place in sorted(set(data.heads.values())):
@@ -80,7 +88,9 @@ def add_uncertainty(
         if head.label:
             continue
         own = [item for name, item in data.sets.items() if data.heads[name] == place]
-        made = measure_rigidity(potential, place, own, seed=seed, most_atoms=most_atoms, progress=progress)
+        made = measure_rigidity(
+            potential, place, own, seed=seed, most_atoms=most_atoms, progress=progress, weights=weights
+        )
         potential.heads[place].rigidity = made
         facts[head.name] = made.facts
         logger.info("%s: uncertainty %s", head.name, made.facts)
@@ -103,15 +113,15 @@ def leave_uncertainty(
             usable[name] = item
     if not usable:
         return
-    add_uncertainty(potential, usable, seed=seed, progress=progress)
     info, kept = checkpoint_info(path), load_checkpoint(path)
+    same = weights_digest(kept) == weights_digest(potential)
+    _add(potential, usable, seed, MOST_ATOMS, progress, "" if same else ", last weights")
     if info.uncertainty:  # of an earlier call
         return
-    if weights_digest(kept) == weights_digest(potential):
+    if same:
         kept = potential
     else:
-        device = potential.device
-        add_uncertainty(kept.to(device), usable, seed=seed, progress=progress)
+        _add(kept.to(potential.device), usable, seed, MOST_ATOMS, progress, ", best weights")
     save_checkpoint(kept, path, extra_info=info.extra)
 
 
@@ -132,8 +142,9 @@ def measure_rigidity(
     seed: int = 0,
     most_atoms: int = MOST_ATOMS,
     progress: bool = False,
+    weights: str = "",
 ) -> Rigidity:
-    """The rigidity of one head from the sets that train it.
+    """The rigidity of one head from the sets that train it; the bar ends its title with `weights`.
 
     Raises:
         DataError: no frame has an energy. ConfigError: it has no last linear layer.
@@ -153,7 +164,7 @@ def measure_rigidity(
     pushed = _spread([with_forces], MOST_FOR_FORCES)
     bar = progress_bar(
         total=len(train) + len(known) + len(pushed),
-        desc=f"uncertainty of {name}",
+        desc=f"uncertainty of {name}{weights}",
         unit="frame",
         shown=progress,
     )

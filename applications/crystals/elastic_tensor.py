@@ -59,9 +59,8 @@ class CrystalSymmetry:
         """From spglib's dataset of the crystal."""
         columns = atoms.cell.array.T  # lattice vectors as columns
         rotations = np.array([columns @ w @ np.linalg.inv(columns) for w in data.rotations])
-        system = crystal_system_of(data.number)
-        pairs = independent_components(system, data.pointgroup)
-        return cls(rotations, np.asarray(data.std_rotation_matrix), pairs, system)
+        pairs = independent_components(data.number, data.pointgroup)
+        return cls(rotations, np.asarray(data.std_rotation_matrix), pairs, crystal_system_of(data.number))
 
     def symmetrised(self, raw: np.ndarray) -> np.ndarray:
         """The tensor (6, 6) of a raw one, which need not be symmetric."""
@@ -149,12 +148,14 @@ def debye_temperature(bulk: float, shear: float, density: float, atoms_per_volum
     return float(units._hplanck / units._k * wavevector * mean)
 
 
-def independent_components(crystal_system: str, point_group: str) -> tuple[tuple[int, int], ...]:
-    """Voigt index pairs (1-based) that a crystal system leaves independent, in the standard orientation.
+def independent_components(space_group: int, point_group: str) -> tuple[tuple[int, int], ...]:
+    """Voigt index pairs (1-based) that a space group leaves independent, in the standard orientation.
 
-    Standard orientation: spglib's (c along z for hexagonal, trigonal, tetragonal; b unique for monoclinic).
+    Standard orientation: spglib's (a along x and c along z for hexagonal, trigonal, tetragonal; b unique for
+    monoclinic).
     """
-    return _INDEPENDENT[crystal_system] + _IN_LOW_GROUPS.get(point_group, ())
+    pairs = _INDEPENDENT[crystal_system_of(space_group)] + _IN_LOW_GROUPS.get(point_group, ())
+    return tuple((1, 5) if pair == (1, 4) and space_group in _AXES_ALONG_Y else pair for pair in pairs)
 
 
 _ORTHORHOMBIC = ((1, 1), (2, 2), (3, 3), (1, 2), (1, 3), (2, 3), (4, 4), (5, 5), (6, 6))
@@ -170,6 +171,8 @@ _INDEPENDENT: dict[str, tuple[tuple[int, int], ...]] = {
 _IN_LOW_GROUPS = {
     **dict.fromkeys(("4", "-4", "4/m"), ((1, 6),)), **dict.fromkeys(("3", "-3"), ((1, 5),))
 }  # fmt: skip
+# trigonal groups whose twofold axes (or normals of mirrors) are at right angles to a, as P312: C15, not C14
+_AXES_ALONG_Y = (149, 151, 153, 157, 159, 162, 163)
 _LAST_GROUPS = {
     2: "triclinic", 15: "monoclinic", 74: "orthorhombic", 142: "tetragonal", 167: "trigonal",
     194: "hexagonal", 230: "cubic",

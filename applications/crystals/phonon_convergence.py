@@ -28,8 +28,8 @@ class PhononConvergence(Result):
     `n_supercell_atoms`, `image_distances` Å, `highest` THz, `lowest` THz, `zero_point_energy` eV/atom,
     `heat_capacity` eV/K/atom at 300 K, `rms_difference` and `max_difference` THz of the frequencies along
     the path from the row's reference (the largest supercell, or the smallest displacement).
-    `converged_length` and `converged_displacement` (Å): the cheapest settings whose rms difference is below
-    `tolerance` THz; NaN where only the reference itself is.
+    `converged_length` and `converged_displacement` (Å): the cheapest settings that are, as all better ones,
+    below `tolerance` THz in rms difference; NaN where only the reference itself is.
     """
 
     formula: str
@@ -122,8 +122,7 @@ def phonon_convergence(
     rows, n = by_length + by_step, len(lengths)
     best = [by_length[-1]] * n + [by_step[0]] * len(steps)
     rms, largest = np.array([_difference(row, reference) for row, reference in zip(rows, best)]).T
-    good_length = [length for length, value in zip(lengths[:-1], rms[: n - 1]) if value < tolerance]
-    good_step = [step for step, value in zip(steps[1:], rms[n + 1 :]) if value < tolerance]
+    shorter, coarser = within(rms[: n - 1][::-1], tolerance), within(rms[n + 1 :], tolerance)
     return PhononConvergence(
         provenance=library_versions(*_phonopy.LIBRARIES),
         formula=rows[0].formula,
@@ -139,9 +138,15 @@ def phonon_convergence(
         heat_capacity=np.array([row.heat_capacity[0] for row in rows]),
         rms_difference=rms,
         max_difference=largest,
-        converged_length=good_length[0] if good_length else float("nan"),
-        converged_displacement=good_step[-1] if good_step else float("nan"),
+        converged_length=lengths[n - 1 - shorter] if shorter else float("nan"),
+        converged_displacement=steps[coarser] if coarser else float("nan"),
     )
+
+
+def within(values: np.ndarray, tolerance: float) -> int:
+    """How many values, from the first on, are below the tolerance; one beyond a worse one is chance."""
+    over = np.flatnonzero(~(values < tolerance))
+    return int(over[0]) if len(over) else len(values)
 
 
 def _difference(row: Phonons, reference: Phonons) -> tuple[float, float]:

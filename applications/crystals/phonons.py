@@ -21,7 +21,6 @@ from dpa2calc.applications.shared.structures import (
     need_stress,
     offers_stress,
     positive,
-    supercell_matrix,
 )
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.results import library_versions
@@ -81,13 +80,7 @@ def phonons(
     """
     crystal, calculator = checked_copy(atoms, what="phonons")
     _phonopy.require_libraries()
-    for name, value in (("min_length", min_length), ("displacement", displacement), ("fmax", fmax)):
-        positive(name, value)
-    if method == "hessian" and hessian_of(calculator) is None:
-        raise ConfigError(
-            "method='hessian' needs a calculator with exact Hessians (DPA2Calculator), and this one is "
-            f"{type(calculator).__name__}; use method='displacements'"
-        )
+    _check(calculator, method, min_length=min_length, displacement=displacement, fmax=fmax)
     if temperatures is None:
         temperatures = np.unique([*np.arange(0.0, 1001.0, 10.0), 298.15])
     _phonopy.check_sampling(crystal, mesh, band_spacing, temperatures)
@@ -98,34 +91,20 @@ def phonons(
     rest, max_stress = _relaxed(crystal, calculator, relax, limits, folder)
     crystal = rest.atoms
     primitive = _phonopy.primitive_cell(crystal, symprec)
-    if supercell is None:
-        matrix = supercell_matrix(primitive, min_length, symprec)
-    else:
-        matrix = _phonopy.to_primitive_matrix(supercell, crystal, primitive)
+    rows = _phonopy.supercell_rows(supercell, crystal, primitive, min_length, symprec)
+    matrix = _phonopy.in_primitive_vectors(rows, crystal, primitive)
     constants = _phonopy.force_constants(
         primitive, matrix, calculator, displacement=None if method == "hessian" else displacement,
         folder=folder, progress=progress,
     )  # fmt: skip
-    if supercell is not None and constants.image_distance < 8.0:
-        warnings.warn(
-            f"phonons: atoms are only {constants.image_distance:.2f} Å from their periodic images in this "
-            "supercell; try a larger one, or phonon_convergence",
-            stacklevel=3,
-        )
-    if constants.residual_force > 10 * fmax:
-        warnings.warn(
-            f"phonons: making the symmetry exact within symprec={symprec:g} Å left forces of "
-            f"{constants.residual_force:.2g} eV/Å; relax with the symmetry kept, or lower symprec",
-            stacklevel=3,
-        )
+    _warn_of_doubts(constants, supercell is not None, limits)
     fields = _bands(constants, band_spacing) | _densities(constants, mesh)
     fields |= _thermal(fields, np.asarray(temperatures, dtype=float), len(primitive))
     fields |= _lowest(fields, imaginary_tolerance)
     fields |= fields_of(primitive, "numbers", "masses", "cell", "scaled_positions")
-    errors = _phonopy.gamma_errors(primitive, calculator, displacement=displacement, folder=folder)
     return Phonons(
         provenance=library_versions(*_phonopy.LIBRARIES),
-        model_errors=errors,
+        model_errors=_phonopy.gamma_errors(primitive, calculator, displacement=displacement, folder=folder),
         formula=primitive.get_chemical_formula(),
         supercell_matrix=constants.supercell_matrix,
         force_constants=constants.values,
@@ -139,6 +118,32 @@ def phonons(
         image_distance=constants.image_distance,
         **fields,
     )
+
+
+def _check(calculator: BaseCalculator, method: str, **numbers: float) -> None:
+    for name, value in numbers.items():
+        positive(name, value)
+    if method == "hessian" and hessian_of(calculator) is None:
+        raise ConfigError(
+            "method='hessian' needs a calculator with exact Hessians (DPA2Calculator), and this one is "
+            f"{type(calculator).__name__}; use method='displacements'"
+        )
+
+
+def _warn_of_doubts(constants: _phonopy.ForceConstants, chosen: bool, limits: Relaxation) -> None:
+    """Warn of a supercell, chosen by the user, that is small, and of forces that symmetry has brought."""
+    if chosen and constants.image_distance < 8.0:
+        warnings.warn(
+            f"phonons: atoms are only {constants.image_distance:.2f} Å from their periodic images in this "
+            "supercell; try a larger one, or phonon_convergence",
+            stacklevel=4,
+        )
+    if constants.residual_force > 10 * limits.fmax:
+        warnings.warn(
+            f"phonons: making the symmetry exact within symprec={limits.symprec:g} Å left forces of "
+            f"{constants.residual_force:.2g} eV/Å; relax with the symmetry kept, or lower symprec",
+            stacklevel=4,
+        )
 
 
 def _relaxed(

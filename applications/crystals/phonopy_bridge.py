@@ -16,7 +16,13 @@ from ase.spacegroup.symmetrize import refine_symmetry
 
 from dpa2calc.applications.shared.cached import Evaluated, evaluate, hessian_of, hessian_rows
 from dpa2calc.applications.shared.ensemble import spread
-from dpa2calc.applications.shared.structures import image_distance, quiet_spglib, require, symmetry_dataset
+from dpa2calc.applications.shared.structures import (
+    image_distance,
+    quiet_spglib,
+    require,
+    supercell_matrix,
+    symmetry_dataset,
+)
 from dpa2calc.applications.shared.warned import collected_warnings
 from dpa2calc.errors import ConfigError, StructureError
 
@@ -210,15 +216,29 @@ def _produced(phonon: Any, points: Sequence[Evaluated]) -> np.ndarray:
     return np.asarray(phonon.force_constants)
 
 
-def to_primitive_matrix(supercell: Supercell, given: Atoms, primitive: Atoms) -> np.ndarray:
-    """The user's supercell of the given cell (3 repeats or a 3x3 matrix of rows) in primitive vectors."""
+def supercell_rows(
+    supercell: Supercell | None, crystal: Atoms, primitive: Atoms, min_length: float, symprec: float
+) -> np.ndarray:
+    """Supercell vectors (3, 3) in units of the crystal's own: the user's (3 repeats, or rows), else chosen.
+
+    Raises:
+        ConfigError: the user's are no whole numbers, or span nothing.
+    """
+    if supercell is None:
+        chosen = supercell_matrix(primitive, min_length, symprec)
+        return chosen @ primitive.cell.array @ np.linalg.inv(crystal.cell.array)
     matrix = np.asarray(supercell)
     if matrix.shape == (3,):
         matrix = np.diag(matrix)
     whole = matrix.shape == (3, 3) and np.allclose(matrix, np.rint(matrix))
     if not whole or round(np.linalg.det(matrix)) == 0:
         raise ConfigError(f"supercell must be three repeats or a 3x3 matrix of integers, got {supercell!r}")
-    combined = matrix @ given.cell.array @ np.linalg.inv(primitive.cell.array)
+    return matrix
+
+
+def in_primitive_vectors(rows: np.ndarray, crystal: Atoms, primitive: Atoms) -> np.ndarray:
+    """Whole numbers (3, 3) of a supercell's vectors, from their `supercell_rows`."""
+    combined = rows @ crystal.cell.array @ np.linalg.inv(primitive.cell.array)
     return np.rint(combined).astype(int)
 
 

@@ -14,7 +14,7 @@ from dpa2calc.applications.relaxation.relaxer import Relaxation
 from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.cached import evaluate
 from dpa2calc.applications.shared.connected import check_connected
-from dpa2calc.applications.shared.structures import GPA, checked_copy, need_stress, positive, supercell_matrix
+from dpa2calc.applications.shared.structures import GPA, checked_copy, need_stress, positive
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result, library_versions
@@ -142,14 +142,7 @@ def quasi_harmonic(
     need_stress(calculator, "quasi_harmonic")
     grid = np.linspace(-0.02, 0.04, 9) if strains is None else np.sort(np.asarray(strains, dtype=float))
     times = np.arange(0.0, 1001.0, 10.0) if temperatures is None else np.asarray(temperatures, dtype=float)
-    if len(np.unique(grid)) < 5:
-        raise ConfigError(f"strains must be 5 or more different linear strains, got {grid.tolist()}")
-    if len(times) < 3 or times[0] < 0 or np.any(np.diff(times) <= 0):
-        raise ConfigError(
-            "temperatures must be three or more ascending numbers >= 0 K (they are differentiated)"
-        )
-    for name, value in (("min_length", min_length), ("displacement", displacement), ("fmax", fmax)):
-        positive(name, value)
+    _check(grid, times, min_length=min_length, displacement=displacement, fmax=fmax)
     check_connected(crystal, name="quasi_harmonic", what="thermal expansion")
     _phonopy.check_sampling(crystal, mesh)
     settings = Relaxation(fmax=fmax, free="shape", max_steps=max_steps, symmetry=True, symprec=symprec)
@@ -158,16 +151,14 @@ def quasi_harmonic(
         stress=True, progress=progress,
     )  # fmt: skip
     # the unstrained crystal decides, so that all volumes have the same supercell
-    common = np.eye(3, dtype=int)
-    if supercell is None:
-        common = supercell_matrix(_phonopy.primitive_cell(crystal, symprec), min_length, symprec)
+    rows = _phonopy.supercell_rows(
+        supercell, crystal, _phonopy.primitive_cell(crystal, symprec), min_length, symprec
+    )
     lowest, vibrations = [], []
     shown = progress_bar(points, desc="quasi-harmonic", unit="volume", shown=progress)
     for strain, point in zip(grid, shown):
         primitive = _phonopy.primitive_cell(point.atoms, symprec)
-        matrix = common
-        if supercell is not None:
-            matrix = _phonopy.to_primitive_matrix(supercell, point.atoms, primitive)
+        matrix = _phonopy.in_primitive_vectors(rows, point.atoms, primitive)
         constants = _phonopy.force_constants(
             primitive, matrix, calculator, displacement=displacement, folder=folder, progress=False
         )
@@ -186,6 +177,19 @@ def quasi_harmonic(
         lowest=np.array(lowest),
     )
     return _minimised(curves, times, pressure / GPA, form)
+
+
+def _check(grid: np.ndarray, times: np.ndarray, **numbers: float) -> None:
+    if len(np.unique(grid)) < 5 or not (np.abs(grid) < 0.5).all():
+        raise ConfigError(
+            f"strains must be 5 or more different linear strains between -0.5 and 0.5, got {grid.tolist()}"
+        )
+    if len(times) < 3 or not (times[0] >= 0 and (np.diff(times) > 0).all()):
+        raise ConfigError(
+            "temperatures must be three or more ascending numbers >= 0 K (they are differentiated)"
+        )
+    for name, value in numbers.items():
+        positive(name, value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,11 +223,14 @@ def _fits(
         except StructureError as error:
             if not fits:
                 raise StructureError(f"quasi_harmonic at {temperature:g} K: {error}") from error
-            why = "the crystal expands beyond the volumes sampled; add larger strains"
+            grows = 2 * int(curve.argmin()) >= len(curve)  # volumes ascend
+            way, more = ("expands beyond", "larger") if grows else ("shrinks below", "smaller")
+            why = f"the crystal {way} the volumes sampled; add {more} strains"
             warnings.warn(f"quasi_harmonic stops below {temperature:g} K: {why}", stacklevel=5)
             if len(fits) < 3:
                 raise StructureError(
-                    "quasi_harmonic: fewer than three temperatures are inside the volumes; add larger strains"
+                    f"quasi_harmonic: fewer than three temperatures are inside the volumes; add {more} "
+                    "strains"
                 ) from error
             return np.array(fits), f"anything from {temperature:g} K on, where {why}"
     return np.array(fits), ""

@@ -192,7 +192,7 @@ def _remote(
     executor: Executor,
     payload: bytes,
     task: Task,
-    options: Mapping[str, Any],
+    options: Mapping[str, object],
     portions: Iterator[list[Item]],
     output: str,
 ) -> Iterator[list[Record]]:

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ase import Atoms
 
@@ -34,7 +33,7 @@ class Item:
     problem: str = ""
 
 
-def iread_items(structures: Any) -> Iterator[Item]:
+def iread_items(structures: object) -> Iterator[Item]:
     """All structures with keys; what cannot be read is an item too.
 
     Raises:
@@ -50,7 +49,7 @@ def iread_items(structures: Any) -> Iterator[Item]:
         yield Item(f"{key}-{seen[key]}", name, found)
 
 
-def _named(structures: Any) -> Iterator[tuple[str, Atoms | DPA2CalcError]]:
+def _named(structures: object) -> Iterator[tuple[str, Atoms | DPA2CalcError]]:
     given = as_atoms(structures)
     if isinstance(given, (str, os.PathLike)):
         yield from _from_path(Path(given))
@@ -69,7 +68,7 @@ def _named(structures: Any) -> Iterator[tuple[str, Atoms | DPA2CalcError]]:
         )
 
 
-def _as_atoms(item: Any) -> Atoms | DPA2CalcError:
+def _as_atoms(item: object) -> Atoms | DPA2CalcError:
     try:
         atoms = as_atoms(item)
     except StructureError as error:

@@ -69,7 +69,7 @@ def header(identity: Mapping[str, Part]) -> dict[str, Any]:
     return {"kind": _KIND, "version": 1, "identity": identity, "units": UNITS}
 
 
-def check(found: Any, identity: Mapping[str, Part] | None, path: Path) -> None:
+def check(found: object, identity: Mapping[str, Part] | None, path: Path) -> None:
     """Raise unless it is the header of this work (of any where `identity` is None)."""
     if not isinstance(found, dict) or found.get("kind") != _KIND:
         raise DataError(f"{path} was not written by `screen`; choose another output")

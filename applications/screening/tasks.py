@@ -54,7 +54,7 @@ _TOGETHER = 32  # small structures of one job, where they are computed together
 _PORTIONS = 16  # what is left is split into so many at least
 
 
-def checked_options(task: Task, options: Mapping[str, Any]) -> dict[str, Any]:
+def checked_options(task: Task, options: Mapping[str, object]) -> dict[str, Any]:
     """The options as the application takes them; what it does not take is refused before the work.
 
     Raises:
@@ -98,7 +98,7 @@ def _computes_together(calculator: Any, task: Task) -> bool:
 
 
 def run_remotely(
-    payload: bytes, task: Task, options: Mapping[str, Any], items: Sequence[Item]
+    payload: bytes, task: Task, options: Mapping[str, object], items: Sequence[Item]
 ) -> list[Record]:
     """`run` in the process of an executor, where the calculator is unpacked once for each thread."""
     made = run(_unpacked(payload, threading.get_ident()), task, options, iter(items))
@@ -111,7 +111,7 @@ def _unpacked(payload: bytes, thread: int) -> Any:
 
 
 def run(
-    calculator: Any, task: Task, options: Mapping[str, Any], items: Iterator[Item]
+    calculator: Any, task: Task, options: Mapping[str, object], items: Iterator[Item]
 ) -> Iterator[list[Record]]:
     """A record for each structure, in lists as they are made; what goes wrong with one is in its record."""
     alone = partial(_one, calculator, task, options)
@@ -137,7 +137,7 @@ def _relaxed(item: Item, result: RelaxResult, caught: Sequence[str]) -> Record:
     return done(item, result.atoms(), _fields(result, "relax"), caught)
 
 
-def _one(calculator: Any, task: Task, options: Mapping[str, Any], item: Item) -> Record:
+def _one(calculator: Any, task: Task, options: Mapping[str, object], item: Item) -> Record:
     assert item.atoms is not None
     atoms = item.atoms
     atoms.calc = calculator
@@ -149,7 +149,7 @@ def _one(calculator: Any, task: Task, options: Mapping[str, Any], item: Item) ->
     return done(item, final, results, caught)
 
 
-def _work(task: Task, atoms: Atoms, options: Mapping[str, Any]) -> tuple[Atoms, dict[str, Any]]:
+def _work(task: Task, atoms: Atoms, options: Mapping[str, object]) -> tuple[Atoms, dict[str, Any]]:
     """The final structure, and what was found."""
     if task == "evaluate":
         atoms.get_forces()

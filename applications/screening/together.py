@@ -32,7 +32,7 @@ Finished = Callable[[Item, RelaxResult, Sequence[str]], Record]
 
 def relax_together(
     calculator: Any,
-    options: Mapping[str, Any],
+    options: Mapping[str, object],
     items: Iterator[Item],
     *,
     alone: Callable[[Item], Record],

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dpa2calc.errors import StructureError
-from dpa2calc.files.results import Result
+from dpa2calc.files.results import Result, error_text
 
 from .cached import Evaluated
 
@@ -34,7 +34,7 @@ class WithModelErrors(Result):
         text = f"{value:.{digits}f}"
         model = self.model_errors.get(name)
         if error is not None:
-            text += f" ± {error:.{digits}f}" + (" (fit)" if model is not None else "")
+            text += f" ± {error_text(error, f'.{digits}f')}" + (" (fit)" if model is not None else "")
         if model is not None:
             text += f" ± {_two_digits(model)} (model)"
         return f"{text} {unit}".rstrip()

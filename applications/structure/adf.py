@@ -13,7 +13,7 @@ from dpa2calc.applications.shared.trajectory import Frames, TrajectoryLike, with
 from dpa2calc.dynamics.averages import BlockAverage, block_error
 from dpa2calc.errors import ConfigError, DataError, StructureError
 from dpa2calc.files.figures import Axes, axes_for
-from dpa2calc.files.results import Result, library_versions
+from dpa2calc.files.results import Result, error_text, library_versions
 
 from .curves import draw_curve, draw_references
 from .pair_counts import ElementsLike, check_bins, indices_of, neighbour_vectors, parse_elements
@@ -92,8 +92,8 @@ class AngularDistribution(Result):
             f"angle {self.name}: {self.n_frames} frames, errors from {self.n_blocks} blocks\n"
             f"  neighbours within  {at_cutoffs} Å\n"
             f"  angles             {self.angles_per_centre:.3f} per {self.triplet[1]}\n"
-            f"  highest density    {self.density[top]:.5f} ± {self.density_error[top]:.5f} per degree "
-            f"at {self.angle[top]:.1f}°\n"
+            f"  highest density    {self.density[top]:.5f} ± {error_text(self.density_error[top], '.5f')} "
+            f"per degree at {self.angle[top]:.1f}°\n"
             f"  mean, deviation    {self.mean:.2f}°, {self.standard_deviation:.2f}°"
         )
 

@@ -16,7 +16,7 @@ from dpa2calc.applications.shared.trajectory import Frames, TrajectoryLike, with
 from dpa2calc.dynamics.averages import BlockAverage
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.figures import Axes, axes_for
-from dpa2calc.files.results import Result, ShownBySummary, library_versions
+from dpa2calc.files.results import Result, ShownBySummary, error_text, library_versions
 
 from .curves import draw_curve, draw_references, first_maximum, first_minimum, vertex
 from .pair_counts import (
@@ -87,7 +87,7 @@ class RadialDistribution(Result):
         return vertex(self.r, self.g, first_maximum(self.r, self.g))
 
     def first_minimum(self) -> float:
-        """Position (Å) of the first minimum after the first peak, on g smoothed over 0.25 Å.
+        """Position (Å) of the first minimum after the first peak, on g smoothed over 0.3 Å.
 
         Raises:
             StructureError: g(r) has no peak, or no minimum after it, within the range.
@@ -140,7 +140,7 @@ class RadialDistribution(Result):
         except StructureError as none:
             return "\n".join([*lines, f"  first peak     {none}"])
         at_peak = float(np.interp(position, self.r, self.g_error))
-        lines.append(f"  first peak     {position:.3f} Å, height {height:.3f} ± {at_peak:.3f}")
+        lines.append(f"  first peak     {position:.3f} Å, height {height:.3f} ± {error_text(at_peak, '.3f')}")
         try:
             minimum = self.first_minimum()
         except StructureError:
@@ -149,7 +149,8 @@ class RadialDistribution(Result):
             number, error = self.coordination_at(minimum)
             lines += [
                 f"  first minimum  {minimum:.2f} Å",
-                f"  coordination   {number:.3f} ± {error:.3f} {self.pair[1]} within it of a {self.pair[0]}",
+                f"  coordination   {number:.3f} ± {error_text(error, '.3f')} {self.pair[1]} within it of a "
+                f"{self.pair[0]}",
             ]
         return "\n".join(lines)
 

@@ -24,9 +24,6 @@ from .off_centre import find_cages
 from .result import PhaseTransition
 from .stage import Stage, measure_stage
 
-# options that a resumed scan must keep; more temperatures and the way down may be added
-_DECISIVE = ("steps", "timestep_fs", "pressure_gpa", "thermostat_time_fs", "barostat_time_fs", "seed")
-
 
 @application
 def phase_transition(
@@ -82,33 +79,22 @@ def phase_transition(
     start, calculator = checked_copy(atoms, what="phase_transition")
     need_stress(calculator, "phase_transition")
     rising = np.asarray(temperatures, dtype=float)
-    if len(rising) < 5 or (np.diff(rising) <= 0).any() or rising[0] <= 0:
-        raise ConfigError(f"temperatures is {rising.tolist()}; give at least five, increasing, above 0 K")
-    if not 0 <= equilibration < 0.9:
-        raise ConfigError(
-            f"equilibration is {equilibration}; it is a fraction of each stage, from 0 to below 0.9"
-        )
-    positive("picoseconds", picoseconds)
-    positive("timestep_fs", timestep_fs)
+    _check(rising, equilibration, repeats, picoseconds=picoseconds, timestep_fs=timestep_fs)
     config = MDConfig(
         steps=round(picoseconds * 1000 / timestep_fs), ensemble="npt", timestep_fs=timestep_fs,
         pressure_gpa=pressure_gpa, cell_motion=cell_motion, thermostat_time_fs=thermostat_time_fs,
         barostat_time_fs=barostat_time_fs, velocities="new", seed=seed,
         trajectory_interval=sample_interval, log_interval=sample_interval,
     )  # fmt: skip
-    if min(repeats) < 1:
-        raise ConfigError(f"repeats is {repeats}; give three whole numbers of at least 1")
     cages = None
     if centre is not None:
         cages = find_cages(start if reference is None else reference, centre, cage, n_members)
         if not np.array_equal(cages.numbers, start.numbers):
             raise StructureError("reference has other atoms, or another order of them, than the structure")
-    options = {name: getattr(config, name) for name in _DECISIVE}
-    options |= {"cell_motion": earlier_word(cell_motion), "sample_interval": sample_interval}
     belongs: dict[str, Part] = {
         "structure": structure_identity(start),
         "calculator": calculator_identity(calculator),
-        "options": options,
+        "options": _decisive(config),
     }
     stages: list[Stage] = []
     branches = {"heating": rising, "cooling": rising[::-1] if cooling else rising[:0]}
@@ -122,12 +108,34 @@ def phase_transition(
             start.set_cell(result.cell)
             start.set_positions(result.positions)
     return PhaseTransition.from_stages(
-        stages,
-        n_atoms=len(start),
-        formula=start.get_chemical_formula(),
-        centre=centre or "",
+        stages, n_atoms=len(start), formula=start.get_chemical_formula(), centre=centre or "",
         pressure_gpa=pressure_gpa,
-    )
+    )  # fmt: skip
+
+
+def _check(
+    temperatures: np.ndarray, equilibration: float, repeats: tuple[int, int, int], **lengths: float
+) -> None:
+    if len(temperatures) < 5 or not (temperatures[0] > 0 and (np.diff(temperatures) > 0).all()):
+        raise ConfigError(
+            f"temperatures is {temperatures.tolist()}; give at least five, increasing, above 0 K"
+        )
+    if not 0 <= equilibration < 0.9:
+        raise ConfigError(
+            f"equilibration is {equilibration}; it is a fraction of each stage, from 0 to below 0.9"
+        )
+    for name, value in lengths.items():
+        positive(name, value)
+    if min(repeats) < 1:
+        raise ConfigError(f"repeats is {repeats}; give three whole numbers of at least 1")
+
+
+def _decisive(config: MDConfig) -> Part:
+    """The options that a resumed scan must keep; more temperatures and the way down may be added."""
+    names = ("steps", "timestep_fs", "pressure_gpa", "thermostat_time_fs", "barostat_time_fs", "seed")
+    kept = {name: getattr(config, name) for name in names}
+    cell_motion, interval = earlier_word(config.cell_motion), config.trajectory_interval
+    return {**kept, "cell_motion": cell_motion, "sample_interval": interval}
 
 
 def _stage_run(atoms: Atoms, config: MDConfig, branch: str, stem: Path, progress: bool) -> MDResult:

@@ -30,10 +30,15 @@ VERSION = 1
 FAR = 3.0  # times the usual largest deviation of an element in the training set: beyond, do not rely on it
 
 
+def error_text(error: float, form: str = ".2g") -> str:
+    """An error in a format, or "unknown" for NaN: that of a mean of one frame."""
+    return "unknown" if math.isnan(error) else format(error, form)
+
+
 def plus_minus(value: float, error: float) -> str:
     """A value with its error, both to the error's second digit: "1620 ± 460", "0.2513 ± 0.0022"."""
     if not (math.isfinite(error) and error > 0.0 and math.isfinite(value)):
-        return f"{value:.4g} ± {error:.2g}"
+        return f"{value:.4g} ± {error_text(error)}"
     digits = 1 - math.floor(math.log10(error))
     if digits > 7 or (digits < 0 and abs(value) > 1e6):
         return f"{value:.4g} ± {error:.2g}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -151,15 +151,22 @@ class ErrorSums:
         return Errors(n_frames=int(n_frames), n_atoms=int(n_atoms), **fields)
 
 
-def validation_score(errors: Mapping[str, Errors], weights: Mapping[str, float]) -> float:
+def validation_score(
+    errors: Mapping[str, Errors], weights: Mapping[str, float], learned: Collection[str] = QUANTITIES
+) -> float:
     """Weighted geometric mean over sets of sqrt(energy RMSE * force RMSE): no unit has to be chosen.
 
     Sets without energies or forces, and heads of another kind, count with what they have; infinite when an
     error is not finite.
+
+    Args:
+        learned: the quantities that count where a set has them; others say little of a model.
     """
     total = weight_sum = 0.0
     for name, e in errors.items():
-        values = [v for v in (e.energy_rmse, e.force_rmse, e.value_rmse) if v is not None]
+        found = {q: v for q in QUANTITIES if (v := getattr(e, f"{q}_rmse")) is not None}
+        own = {q: v for q, v in found.items() if q in learned and q != "virial"}  # stress follows forces
+        values = list((own or found).values())
         if not values:
             continue
         if not all(math.isfinite(v) for v in values):

@@ -177,4 +177,5 @@ def test_rounds_of_a_distillation_are_a_table():
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_calls_the_one_writer(verb):
     source = inspect.getsource(importlib.import_module(f"dpa2calc.cli.verbs.{VERBS[verb][0]}"))
-    assert any(f"{name}(" in source for name in ("write_values", "write_result", "report", "finish"))
+    writers = ("write_values", "write_result", "report", "finish", "run_rounds")
+    assert any(f"{name}(" in source for name in writers)

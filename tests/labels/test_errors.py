@@ -107,6 +107,8 @@ def test_scores_weigh_sets_and_leave_out_what_they_lack():
     found = {"a": errors(4.0, 9.0), "b": errors(None, 100.0)}
     assert validation_score(found, {"a": 1.0, "b": 1.0}) == pytest.approx(math.sqrt(6.0 * 100.0))
     assert validation_score({"a": errors(math.nan, 1.0)}, {"a": 1.0}) == math.inf
+    assert validation_score({"a": errors(4.0, 9.0)}, {"a": 1.0}, ("force",)) == pytest.approx(9.0)
+    assert validation_score({"a": errors(4.0, None)}, {"a": 1.0}, ("force",)) == pytest.approx(4.0)
     assert weighted_average(found, {"a": 3.0, "b": 1.0}, "force_rmse") == pytest.approx(127 / 4)
     assert weighted_average(found, {"a": 3.0, "b": 1.0}, "energy_rmse") == 4.0
 

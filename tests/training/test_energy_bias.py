@@ -10,8 +10,9 @@ import torch
 
 from dpa2calc.model.potential import Potential
 from dpa2calc.training.config.train import TrainConfig
+from dpa2calc.training.data.dataset import spanning_frames, spread_frames
 from dpa2calc.training.data.sets import TrainingData, TrainingSet
-from dpa2calc.training.energy_bias import fit_energy_biases, refit_predictions
+from dpa2calc.training.energy_bias import fit_energy_biases, refit_predictions, shift_energy_bias
 from dpa2calc.training.evaluate import evaluate
 from dpa2calc.training.fit.predict import predict_potential
 from dpa2calc.training.fit.run import train
@@ -68,3 +69,43 @@ def test_predictions_are_moved_by_what_the_labels_say_and_no_others_change(tiny_
     assert abs(np.mean(left)) < 1e-9 and list(bias) == ["Ar"]
     assert moved[3].energy - made[3].energy == pytest.approx(4 * bias["Ar"])
     assert all(a.forces is b.forces for a, b in zip(moved, made))
+
+
+def _levels(data):
+    """The data with one atom in four of the last three frames made Ne, with levels of 2 and -300 eV."""
+    frames = []
+    for i, frame in enumerate(data):
+        numbers = frame.numbers.copy()
+        if i >= len(data) - 3:
+            numbers[: 1 + i % 2] = 10
+        level = np.where(numbers == 10, -300.0, 2.0).sum()
+        frames.append(dataclasses.replace(frame, numbers=numbers, energy=frame.energy + level))
+    return dataclasses.replace(data, frames=tuple(frames))
+
+
+def test_an_element_that_a_sample_misses_gets_its_energy_all_the_same(tiny_model, lj_data, tmp_path):
+    """Else its frames would be wrong by the difference of two codes, here by tens of eV an atom."""
+    data = _levels(lj_data(60))
+    sampled = spread_frames(data, 8)
+    assert max(sampled) < 57, "the sample must miss the frames of Ne"
+    more = spanning_frames(data, 8)
+    assert set(sampled) < set(more) and len(more) == 9
+    potential = new_potential(tiny_model(), seed=1)
+    shift_energy_bias(potential, data, frames=8)
+    assert np.abs(np.diff(evaluate(potential, data).energies)).max() < 1.0
+    options = STILL.replace(final_bias_frames=8)
+    made = train(potential, data, options, output=tmp_path / "run", progress=False).potential
+    assert np.abs(np.diff(evaluate(made, data).energies)).max() < 1.0
+
+
+def test_frames_span_the_ratios_of_elements_too(lj_data):
+    """A sample of one ratio says nothing of each element's energy."""
+    frames = []
+    for i, frame in enumerate(lj_data(40)):
+        numbers = frame.numbers.copy()
+        numbers[: 3 if i == 39 else 2] = 10
+        frames.append(dataclasses.replace(frame, numbers=numbers))
+    data = dataclasses.replace(lj_data(1), frames=tuple(frames))
+    assert 39 not in spread_frames(data, 5)
+    assert spanning_frames(data, 5) == [*spread_frames(data, 5), 39]
+    assert spanning_frames(data.subset(range(39)), 5) == spread_frames(data.subset(range(39)), 5)

@@ -260,7 +260,7 @@ def _clean(name: str, section: SetSection, data: Dataset) -> Dataset:
     )
     from dpa2calc.training.data.sets import check_labels
 
-    check_labels(name, data)
+    check_labels(f"set {name!r}", data, None)  # which head it trains is not known yet
     report = check_dataset(data)
     logger.info("%s", report.summary())
     try:

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
+from dpa2calc.errors import ConfigError
 from dpa2calc.files.options import at_least
 from dpa2calc.labels.names import LabelKeys
 from dpa2calc.model.config import check
 from dpa2calc.training.data.corrections import Corrections
+
+
+def none_beside(section: Any, where: str, given: str, *names: str) -> None:
+    """Raise a ConfigError for options of a section that have no effect where another one is given."""
+    for option in dataclasses.fields(section):
+        value = getattr(section, option.name)
+        default = option.default_factory() if callable(option.default_factory) else option.default
+        if option.name in names and value != default:
+            raise ConfigError(
+                f"{where}.{option.name} = {value!r} has no effect beside {where}.{given}; "
+                "leave one of them out"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,3 +109,7 @@ class ModelSection:
         field(default_factory=dict)
     )
     fitting: Annotated[dict[str, object], "changes to the fitting net"] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.start:
+            none_beside(self, "model", "start", "preset", "type_map")

@@ -179,9 +179,10 @@ class TrainConfig:
         return energy, force, virial
 
     @property
-    def learns_virials(self) -> bool:
-        """Whether virials count in the loss at any time."""
-        return max(self.virial_prefactor_start, self.virial_prefactor_limit) > 0
+    def learned(self) -> tuple[str, ...]:
+        """Those of energy, force and virial that count in the loss at any time."""
+        ends = zip(("energy", "force", "virial"), self.prefactors(0.0), self.prefactors(1.0))
+        return tuple(name for name, *weights in ends if max(weights) > 0)
 
     def shared_start(self) -> TrainConfig:
         """The options of the `shared_steps` before the run itself: constant learning rate."""
@@ -250,9 +251,16 @@ class FinetuneConfig(TrainConfig):
 
 
 def require_config(config: object, kind: type[TrainConfig]) -> None:
-    """Raise a ConfigError for options that are none of this kind."""
+    """Raise a ConfigError for options that are none of this kind, or that this kind of run would ignore."""
     if not isinstance(config, kind):
         raise ConfigError(f"config must be {kind.__name__}(...), not {type(config).__name__}")
+    known = {f.name for f in dataclasses.fields(kind)}
+    for option in dataclasses.fields(config):
+        if option.name not in known and getattr(config, option.name) != option.default:
+            raise ConfigError(
+                f"{option.name} = {getattr(config, option.name)!r} is of finetune, not of this kind "
+                f"of run; call finetune, or give {kind.__name__}(...)"
+            )
 
 
 DEFAULTS = TrainConfig()

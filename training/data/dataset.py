@@ -32,6 +32,8 @@ from dpa2calc.structures.graph_spec import type_table
 from .frame import Frame, frame_from_atoms
 from .readers import PathLike, iread_atoms
 
+_NEW_COMPOSITION = 1e-6  # share of the atoms
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
@@ -213,6 +215,28 @@ def spread_frames(dataset: Dataset, n: int, *, seed: int = 0) -> list[int]:
     if len(dataset) <= n:
         return list(range(len(dataset)))
     return sorted(int(i) for i in np.random.default_rng(seed).permutation(len(dataset))[:n])
+
+
+def spanning_frames(dataset: Dataset, n: int, *, seed: int = 0) -> list[int]:
+    """`spread_frames`, and as few more frames as let the compositions span those of the whole set.
+
+    An element that a random sample happens to miss, or one that comes in a single ratio there, would
+    otherwise keep an energy that nothing has determined, perhaps of another code.
+    """
+    chosen = spread_frames(dataset, n, seed=seed)
+    if len(chosen) == len(dataset):
+        return chosen
+    counts = dataset.compositions(dataset.elements)
+    fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
+    _, sizes, rows = np.linalg.svd(fractions[chosen], full_matrices=False)
+    known = rows[sizes > _NEW_COMPOSITION]
+    left = fractions - fractions @ known.T @ known  # what of each frame those before do not span
+    while (lengths := np.linalg.norm(left, axis=1)).max() > _NEW_COMPOSITION:
+        place = int(lengths.argmax())
+        chosen.append(place)
+        direction = left[place] / lengths[place]
+        left -= np.outer(left @ direction, direction)
+    return sorted(chosen)
 
 
 def check_set_names(names: Iterable[str], what: str = "set") -> None:

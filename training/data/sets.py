@@ -16,6 +16,7 @@ from dpa2calc.labels.names import advice
 from dpa2calc.model.config import FittingConfig, HeadConfig, ModelConfig
 from dpa2calc.model.config.presets import preset
 
+from .checks.near_copies import content
 from .checks.report import check_frames
 from .checks.stress_misfit import stress_misfits
 from .dataset import Dataset, Frame, check_set_names, require_dataset
@@ -115,20 +116,26 @@ def _check_set(name: str, item: TrainingSet, config: ModelConfig) -> None:
         check_frames(title, part)
         for frame in part:
             require_parameters(frame, head.fitting)
-    check_labels(name, item.train, head.label)
+        check_labels(title, part, head.label)
 
 
-def check_labels(name: str, data: Dataset, label: str = "") -> None:
-    """Raise a DataError unless some frame has a label, that of the head where it has one of its own."""
+def check_labels(name: str, data: Dataset, label: str | None = "") -> None:
+    """Raise a DataError unless some frame has a label, that of the head where it has one of its own.
+
+    Args:
+        label: "" for a head of energies, None for any head.
+    """
+    if label is None and any(frame.properties for frame in data):
+        return
     if label:
         if not any(label in frame.properties for frame in data):
             raise DataError(
-                f"set {name!r}: no frame has {label}, which its head learns; set atoms.arrays[{label!r}], "
+                f"{name}: no frame has {label}, which its head learns; set atoms.arrays[{label!r}], "
                 "one number an atom"
             )
     elif not any(len(frame.lacking) < 3 for frame in data):
         raise DataError(
-            f"set {name!r}: no frame has an energy, forces or a stress; "
+            f"{name}: no frame has an energy, forces or a stress; "
             f"{advice(chain(*data.unread_labels.values()))}"
         )
 
@@ -142,6 +149,19 @@ def warn_of_misfits(data: TrainingData) -> None:
             logger.warning(
                 "%s: %s%s. drop = ['stress misfit'] in [sets.NAME], or clean(data, drop=('stress misfit',)), "
                 "leaves these stresses out", name, found[0], more
+            )  # fmt: skip
+
+
+def warn_of_repeats(data: TrainingData) -> None:
+    """Log a warning for every validation set with frames that its head is trained on."""
+    held_out = [(n, own, part) for n, s in data.sets.items() for own, part in s.validation_sets().items()]
+    known = {head: set(map(content, data.frames(head))) for head in {data.heads[n] for n, *_ in held_out}}
+    for name, own, part in held_out:
+        if found := [i for i, frame in enumerate(part) if content(frame) in known[data.heads[name]]]:
+            logger.warning(
+                "%s: %d of %d validation frames are training frames too, such as %s; they say nothing of "
+                "other frames", f"{name}, {own}" if own else name, len(found), len(part),
+                part[found[0]].source or f"frame {found[0]}",
             )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,13 +10,14 @@ from typing import Annotated
 
 from ase.calculators.calculator import Calculator
 
+from dpa2calc.errors import ConfigError
 from dpa2calc.model.config import ModelConfig
 from dpa2calc.model.config.presets import preset
 from dpa2calc.training.config.model import with_changes
-from dpa2calc.training.config.sections import ModelSection
+from dpa2calc.training.config.sections import ModelSection, none_beside
 from dpa2calc.training.config.train import TrainConfig
 from dpa2calc.training.data.readers import PathLike
-from dpa2calc.training.exploration.file import LoopFile, any_calculator
+from dpa2calc.training.exploration.file import LoopFile, any_calculator, model_beside
 
 from .config import DistillConfig
 
@@ -34,6 +36,13 @@ class TeacherSection:
     calculator: Annotated[str, "instead: an ASE calculator, such as ase.calculators.emt.EMT"] = ""
     arguments: Annotated[dict[str, object], "of that calculator"] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.calculator:
+            own = ("model", "head", "device", "dtype", "dispersion", "committee", "allow_unseen_elements")
+            none_beside(self, "teacher", "calculator", *own)
+        else:
+            none_beside(self, "teacher", "model", "arguments")
+
 
 @dataclass(frozen=True, kw_only=True)
 class StudentSection(ModelSection):
@@ -41,6 +50,12 @@ class StudentSection(ModelSection):
 
     preset: Annotated[str, "dpa1-l0, deeppot-se, or another preset"] = "dpa1-l0"
     checkpoint: Annotated[str, "start from this student instead"] = ""
+
+    def __post_init__(self) -> None:
+        if self.start:
+            raise ConfigError(f"student.start = {self.start!r} is not allowed; allowed: student.checkpoint")
+        if self.checkpoint:
+            none_beside(self, "student", "checkpoint", "preset", "type_map", "descriptor", "fitting")
 
 
 class DistillFile(LoopFile[TrainConfig, DistillConfig]):
@@ -54,7 +69,10 @@ class DistillFile(LoopFile[TrainConfig, DistillConfig]):
         self, path: PathLike, *, changes: Mapping[str, object] | None = None, output: str | None = None
     ):
         super().__init__(path, changes=changes, output=output)
-        self.teacher = self.section(TeacherSection, "teacher")
+        teacher = self.section(TeacherSection, "teacher")
+        committee = tuple(model_beside(named, self.root) for named in teacher.committee)
+        model = model_beside(teacher.model, self.root)
+        self.teacher = dataclasses.replace(teacher, model=model, committee=committee)
         self.student = self.section(StudentSection, "student")
 
 

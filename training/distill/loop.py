@@ -148,8 +148,7 @@ class Distillation(Rounds[TrainConfig, DistillConfig, DistillRound, DistillResul
         if self.config.final_steps:
             before, name, learned = name, f"final-{number:02d}", number
             self.state.write("last training", number)
-            steps = self.config.final_steps
-            potential = self.trained(name, before, self.labels.dataset(number), steps=steps)
+            potential = self.trained(name, before, self.labels.dataset(number), last=True)
             final = self._final_errors(number, potential)
         potential = self.load(name).to(self.device)
         test = self.test_errors(potential)

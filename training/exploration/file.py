@@ -97,6 +97,11 @@ def files_in(root: Path, named: Iterable[str]) -> list[Path]:
     return [found for path in named for found in expanded(path, root) or [root / path]]
 
 
+def model_beside(named: str, root: Path) -> str:
+    """A model's name, or the path of its file where that lies below a folder."""
+    return str(root / named) if (root / named).is_file() else named
+
+
 def load_start(start: StartSection, root: Path) -> list[Atoms]:
     """The start frames, spread over the files where there are too many."""
     frames = [atoms for path in files_in(root, start.frames) for atoms in iread_atoms(path)]

@@ -132,12 +132,12 @@ class Rounds(Generic[Train, Loop, Record, Found]):
         self.say("\n".join(table(self.rounds[-1:])))
         save_figure(self.output / "rounds.png", self.result("", "").plot, panels=3, size=(13, 3.8))
 
-    def trained(self, name: str, before: str | None, data: Dataset, *, steps: int = 0) -> Potential:
-        """The model of this name, trained now unless that was done before."""
+    def trained(self, name: str, before: str | None, data: Dataset, *, last: bool = False) -> Potential:
+        """The model of this name, trained now unless that was done before; `last`: with `final_steps`."""
         path = self.model_path(name)
         if not path.exists():
             folder = self.output / "train" / name
-            options = self.train_config if before is None else self._later_training(steps)
+            options = self.train_config if before is None else self._later_training(last)
             made = self.train(folder, None if before is None else self.load(before), data, options)
             save_checkpoint(made.to("cpu"), path, extra_info={self.mark: self.state.provenance()})
             remove_large_files(folder)
@@ -222,14 +222,16 @@ class Rounds(Generic[Train, Loop, Record, Found]):
         sample = self.test.subset(spread_frames(self.test, most or len(self.test)))
         return evaluate(potential, sample, device=self.device).errors
 
-    def _later_training(self, steps: int) -> Train:
-        """Training options of a round after the first, or of the last training when `steps` is given."""
+    def _later_training(self, last: bool) -> Train:
+        """Training options of a round after the first, or of the last training."""
         train, config = self.train_config, self.config
         rate = config.later_learning_rate or train.learning_rate
-        steps = steps or config.later_steps or train.steps
+        given = config.final_steps if last else config.later_steps
+        steps = given or train.steps
         return dataclasses.replace(
             train,
             steps=steps,
+            minutes=0.0 if given else train.minutes,
             learning_rate=rate,
             learning_rate_stop=min(train.learning_rate_stop, rate),
             warmup_steps=min(train.warmup_steps, steps // 5),

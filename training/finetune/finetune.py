@@ -10,13 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from dpa2calc.ambient import own_modes
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.atomic import write_json
 from dpa2calc.files.results import from_plain
 from dpa2calc.files.typed import shown, to_dict
 from dpa2calc.labels.errors import Errors, validation_score
-from dpa2calc.model.config import HeadConfig
+from dpa2calc.model.config import HeadConfig, check
 from dpa2calc.model.potential import Potential
 from dpa2calc.store.load import load_model
 from dpa2calc.training.config.train import FINETUNE_DEFAULTS, FinetuneConfig, require_config
@@ -31,6 +33,7 @@ from dpa2calc.training.data.sets import (
     lacking_parameters,
     require_parameters,
     warn_of_misfits,
+    warn_of_repeats,
     with_seen_elements,
 )
 from dpa2calc.training.energy_bias import fit_energy_biases, shift_energy_bias
@@ -100,7 +103,8 @@ def rank_heads(
 ) -> tuple[HeadMatch, ...]:
     """Zero-shot errors of every head on a sample of the data, best first.
 
-    The energy of each element is fitted to the differences before errors are taken. Heads that have not
+    The energy of each element is fitted to the differences before errors are taken; where that fit leaves no
+    freedom (no more frames than independent compositions) there is no energy error. Heads that have not
     seen all elements come after those that have. Heads that need parameters which the data lack are left out.
 
     Raises:
@@ -120,14 +124,21 @@ def rank_heads(
     usable = [item for item in heads if not any(lacking_parameters(f, item[1].fitting) for f in sample)]
     if not usable:
         require_parameters(sample[0], heads[0][1].fitting)
-    matches = []
+    matches, fitted_exactly = [], _fitted_exactly(sample)
     for position, head in usable:
         predictions = predict_potential(potential, sample, head=position)
-        evaluation = compare(sample, predictions, fit_bias=_has_energies(sample))
+        errors = compare(sample, predictions, fit_bias=_has_energies(sample)).errors
+        if fitted_exactly:  # what is left is rounding, and must not choose
+            errors = dataclasses.replace(errors, energy_rmse=None, energy_mae=None)
         missing = tuple(e for e in data.elements if head.elements and e not in head.elements)
-        score = validation_score({"": evaluation.errors}, {"": 1.0})
-        matches.append(HeadMatch(head.name, evaluation.errors, score, missing))
+        matches.append(HeadMatch(head.name, errors, validation_score({"": errors}, {"": 1.0}), missing))
     return tuple(sorted(matches, key=lambda m: (bool(m.missing_elements), m.score)))
+
+
+def _fitted_exactly(data: Dataset) -> bool:
+    """Whether energies of the elements can be fitted to any energies that the frames may have."""
+    counts = data.compositions(data.elements)[[frame.energy is not None for frame in data]]
+    return len(counts) <= np.linalg.matrix_rank(counts) if len(counts) else False
 
 
 def _has_energies(data: Dataset) -> bool:
@@ -184,6 +195,8 @@ def finetune(
     """
     require_dataset(data, "data")
     require_config(config, FinetuneConfig)
+    shared = config.shared_steps
+    check(not shared, "shared_steps", shared, "0 in fine-tuning, which has one new head")
     source = (
         model
         if isinstance(model, Potential)
@@ -191,10 +204,12 @@ def finetune(
     )
     check_elements(source, data, allow_new=config.allow_new_elements)
     check_frames(f"set {name or data.name!r}", data)
-    check_labels(name or data.name, data)
+    check_labels(f"set {name or data.name!r}", data)
     head = HeadConfig(name=name or data.name, elements=data.elements)
-    if head.name in (replay or {}):
-        raise ConfigError(f"the replay set {head.name!r} has the new head's name; rename one of them")
+    if head.name in {n for name, item in (replay or {}).items() for n in (name, item.head)}:
+        raise ConfigError(
+            f"a replay set or its head has the new head's name {head.name!r}; rename one of them"
+        )
     sets = {head.name: TrainingSet(data, validation, weight=weight), **(replay or {})}
     check_set_names(sets)
     with run_folder(output, processes) as folder:
@@ -231,8 +246,10 @@ def _finetune_in(
         _fit_bias(potential, data, config, fresh=start == "fresh")
     trainable = trainable_weights(potential, config)
     training_data = TrainingData.of(sets, potential.config)
-    if config.learns_virials and processes.first:
-        warn_of_misfits(training_data)
+    if processes.first:
+        warn_of_repeats(training_data)
+        if "virial" in config.learned:
+            warn_of_misfits(training_data)
     potential.config = with_seen_elements(potential.config, training_data)
     result = Trainer(
         potential,

@@ -109,6 +109,7 @@ def _put_back(run: Trainer, tensors: dict[str, Tensor], header: Header) -> None:
     run.sampler.load_state(header["sampler"])
     run.sampler_state = run.sampler.state()
     run.pace.seconds = number(header, "seconds") or 0.0
+    run.kept = header["train_config"].get("keep", run.config.keep)
     run.best_score, run.since_best = number(header, "best_score"), count(header, "since_best")
     run.clipper.mean_norm = number(header, "mean_norm") or 0.0
     run.batch_clipper.mean_log = number(header, "batch_mean_log")

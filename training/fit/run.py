@@ -21,6 +21,7 @@ from dpa2calc.training.data.sets import (
     TrainingSet,
     model_for,
     warn_of_misfits,
+    warn_of_repeats,
     warn_of_unused_parameters,
     with_seen_elements,
 )
@@ -97,10 +98,16 @@ def train_in(
             "freeze_descriptor = true, but a fresh descriptor has learned nothing; give a trained model to "
             "start from (model = a checkpoint's file or name)"
         )
+    if config.shared_steps and given is not None:
+        raise ConfigError(
+            f"shared_steps = {config.shared_steps} is for fresh heads, and this run starts from a trained "
+            "model; leave it out"
+        )
     data = TrainingData.of(sets, known)
     if processes.first:
         warn_of_unused_parameters(data, known)
-        if config.learns_virials:
+        warn_of_repeats(data)
+        if "virial" in config.learned:
             warn_of_misfits(data)
     with run_folder(folder, processes, inside=("shared",)):
         begun = (folder / STATE_FILE).exists()

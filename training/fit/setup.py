@@ -14,7 +14,7 @@ from dpa2calc.model.config import ModelConfig
 from dpa2calc.model.neighborhood import Environment, switch
 from dpa2calc.model.potential import Potential
 from dpa2calc.structures.graph import Graph
-from dpa2calc.training.data.dataset import spread_frames
+from dpa2calc.training.data.dataset import spanning_frames
 from dpa2calc.training.data.frame import Frame
 from dpa2calc.training.data.sets import TrainingData, require_parameters
 
@@ -129,11 +129,11 @@ def set_parameter_statistics(potential: Potential, head: int, frames: Sequence[F
 def measure_environment(
     potential: Potential, data: TrainingData, *, frames: int = 100, seed: int = 0
 ) -> None:
-    """Measure the environment statistics over at most `frames` frames of every set, sets by weight."""
+    """Measure the environment statistics over about `frames` frames of every set, sets by weight."""
     pairs = []
     for item in data.sets.values():
         store = GraphStore(item.train, potential.config)
-        chosen = spread_frames(item.train, frames, seed=seed)
+        chosen = spanning_frames(item.train, frames, seed=seed)
         pairs += [(store, index, item.weight / len(chosen)) for index in chosen]
     set_environment_statistics(potential, ((store.graph(i), weight) for store, i, weight in pairs))
 

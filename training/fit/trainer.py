@@ -104,6 +104,7 @@ class Trainer:
         self.pace = Pace(config)
         self.step, self.since_best = 0, 0
         self.best_score: float | None = None
+        self.kept = config.keep  # of the state that the run resumes from
         self.sampler_state = self.sampler.state()
         self.interrupt = Interrupt()
         self.identity = {"starting model": start or start_part(None), **set_identities(data)}
@@ -280,7 +281,7 @@ class Trainer:
                 for name, (task, store) in self.validation.items()
             }
         weights = {name: self.data.sets[task].weight for name, (task, _) in self.validation.items()}
-        score = validation_score(errors, weights)
+        score = validation_score(errors, weights, learned=(*self.config.learned, "value"))
         record = {name: e.to_dict() for name, e in errors.items()}
         if log is not None:
             log.write({"kind": "validation", "step": self.step, "score": score, "sets": record})
@@ -318,8 +319,10 @@ class Trainer:
     def _finish(self, *, finished: bool) -> TrainResult:
         with self.average.applied():
             final = {n: v.clone() for n, v in self.potential.state_dict().items()}
-        if finished and not (self.output / MODEL_FILE).exists():  # the end of an earlier version's run
+        # of the end of an earlier version's run, or of one that kept others
+        if finished and (not (self.output / MODEL_FILE).exists() or self.kept != self.config.keep):
             self._leave_model()
+            self.save_state()
         self.potential.load_state_dict(final)
         potential, history = merged(self.potential), History((), ())
         if finished and self.processes.first:

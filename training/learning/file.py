@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated
 
 from ase.calculators.calculator import Calculator
 
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.options import convert
+from dpa2calc.training.config.sections import none_beside
 from dpa2calc.training.config.train import FinetuneConfig
 from dpa2calc.training.data.readers import PathLike
-from dpa2calc.training.exploration.file import LoopFile, any_calculator
+from dpa2calc.training.exploration.file import LoopFile, any_calculator, model_beside
 
 from .config import LearnConfig
 from .queue import LabelQueue, QueueOptions
@@ -33,6 +33,10 @@ class LabelSection(QueueOptions):
                 "[label] needs one of calculator and queue: an ASE calculator that labels, such as "
                 "tblite.ase.TBLite, or a folder where frames wait for their labels"
             )
+        if self.calculator:
+            none_beside(self, "label", "calculator", "program", "template", "options")
+        else:
+            none_beside(self, "label", "queue", "arguments")
 
 
 class LearnFile(LoopFile[FinetuneConfig, LearnConfig]):
@@ -46,14 +50,9 @@ class LearnFile(LoopFile[FinetuneConfig, LearnConfig]):
         self, path: PathLike, *, changes: Mapping[str, object] | None = None, output: str | None = None
     ):
         super().__init__(path, changes=changes, output=output)
-        self.model = _model(convert(str, self.values.get("model", "default"), "model"), self.root)
+        self.model = model_beside(convert(str, self.values.get("model", "default"), "model"), self.root)
         self.label = self.section(LabelSection, "label")
         self.known = self.names("known")
-
-
-def _model(named: str, root: Path) -> str:
-    """A name, or the path of a file beside the run's."""
-    return str(root / named) if (root / named).is_file() else named
 
 
 def build_label(file: LearnFile) -> Calculator | LabelQueue:

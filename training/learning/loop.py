@@ -215,7 +215,7 @@ class ActiveLearning(Rounds[FinetuneConfig, LearnConfig, LearnRound, LearnResult
         if self.rounds[-1].added:
             self.state.write("last training", number)
             before, name = name, f"final-{number:02d}"
-            self.trained(name, before, data, steps=self.config.final_steps or self.train_config.steps)
+            self.trained(name, before, data, last=True)
         potential = self.load(name).to(self.device)
         test = self.test_errors(potential)
         head = potential.config.heads[0]

@@ -240,11 +240,13 @@ def _order(atoms: Atoms, found: Atoms) -> np.ndarray | None:
         return None
     if is_crystal(atoms) and np.abs(atoms.cell.array - found.cell.array).max() > SAME:
         return None
+    # plane-wave programs are periodic in every direction of a box, and put what has left it back inside
+    pbc = True if atoms.cell.rank == 3 else atoms.pbc
     order = np.full(len(atoms), -1)
     for number in np.unique(atoms.numbers):
         own, other = np.flatnonzero(atoms.numbers == number), np.flatnonzero(found.numbers == number)
         vectors = found.positions[other][None] - atoms.positions[own][:, None]
-        lengths = find_mic(vectors.reshape(-1, 3), atoms.cell, atoms.pbc)[1].reshape(len(own), len(other))
+        lengths = find_mic(vectors.reshape(-1, 3), atoms.cell, pbc)[1].reshape(len(own), len(other))
         if lengths.min(axis=1).max() > SAME:
             return None
         order[own] = other[lengths.argmin(axis=1)]

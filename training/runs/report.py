@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from dpa2calc.files.atomic import write_json, write_text
@@ -15,7 +15,8 @@ from dpa2calc.model.config import HeadConfig
 from dpa2calc.model.potential import Potential
 from dpa2calc.store.checkpoint import load_checkpoint, save_checkpoint
 from dpa2calc.training.config.train import TrainConfig
-from dpa2calc.training.data.dataset import Dataset
+from dpa2calc.training.data.checks.near_copies import content
+from dpa2calc.training.data.dataset import Dataset, Frame
 from dpa2calc.training.data.sets import TrainingSet
 from dpa2calc.training.evaluate import Evaluation, evaluate
 from dpa2calc.training.uncertainty import take_uncertainty
@@ -69,6 +70,11 @@ def finish_run(
     for place, (name, trivial) in enumerate(baselines.items()):
         before = zero_shot if place == 0 and name == next(iter(sets)) else None
         text += f"{name}: {trivial.verdict(evaluations[name].errors, before)}\n"
+        known = set(map(content, _learned(name, sets)))
+        if repeated := sum(content(frame) in known for frame in test[name]):
+            text += f"{name}: {repeated} of {len(test[name])} test frames are training frames too\n"
+        if evaluations[name].errors.energy_rmse is not None and (why := _no_energies(name, sets, config)):
+            text += f"{name}: energies were not learned ({why}): their errors say nothing of the model\n"
     failed = tuple(name for name, trivial in baselines.items() if trivial.failed(evaluations[name].errors))
     potential.config = potential.config.with_heads(
         tuple(with_figures(h, result.steps, sets, evaluations, config.seed) for h in potential.config.heads)
@@ -80,6 +86,20 @@ def finish_run(
     write_json(folder / "summary.json", _record(result, evaluations, weights))
     _figures(result, {names[name]: evaluation for name, evaluation in evaluations.items()}, folder)
     return RunReport(file, potential, evaluations, text, failed)
+
+
+def _no_energies(name: str, sets: Mapping[str, TrainingSet], config: TrainConfig) -> str:
+    """Why the head of a set learned no energies, "" where it did."""
+    if "energy" not in config.learned:
+        return "the prefactors of the energy are 0"
+    known = any(frame.energy is not None for frame in _learned(name, sets))
+    return "" if known else "no training frame has one"
+
+
+def _learned(name: str, sets: Mapping[str, TrainingSet]) -> Iterator[Frame]:
+    """The training frames of the head that a set trains."""
+    head = sets[name].head or name
+    return (f for other, item in sets.items() if (item.head or other) == head for f in item.train)
 
 
 def with_figures(

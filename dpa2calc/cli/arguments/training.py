@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from .written import rows_to_table, write_values
+from .written import rounds_to_table, rows_to_table, write_result, write_values
 
 if TYPE_CHECKING:
     from dpa2calc.training import Dataset, TrainConfig, TrainingSet, TrainResult
     from dpa2calc.training.config.run_file import Options, RunFile
+    from dpa2calc.training.exploration.file import LoopFile
+    from dpa2calc.training.exploration.rounds import RoundsResult
     from dpa2calc.training.runs.processes import Processes
+
+    File = TypeVar("File", bound=LoopFile[Any, Any])
 
 _FIELDS = (
     "steps done; best_score of validation; model: its file; test_errors of each test set: energies and "
@@ -73,6 +77,42 @@ def read_run(args: argparse.Namespace, cls: type[Options], model: str | None) ->
         model=model,
         output=args.output,
     )
+
+
+def add_rounds_arguments(parser: argparse.ArgumentParser, what: str, options: type) -> None:
+    """Options that `distill` and `learn` share, and those of their loop."""
+    from dpa2calc.files.options import add_options
+
+    parser.add_argument("config", metavar="CONFIG", help="TOML file")
+    add_run_arguments(parser, what)
+    add_options(parser, options, title="options of the loop (also keys of the file)")
+
+
+def run_rounds(
+    args: argparse.Namespace, kind: type[File], work: Callable[..., RoundsResult], quantiles: str
+) -> int:
+    """Read and check a file, work through its rounds, report.
+
+    Args:
+        kind: the class of the file.
+        work: takes the file and the start frames, and by name what every loop takes.
+        quantiles: the field of a round that the table has.
+    """
+    from dpa2calc.files.atomic import check_writable
+    from dpa2calc.files.options import given_options
+    from dpa2calc.training.exploration.file import load_set, load_start
+
+    file = kind(args.config, changes=given_options(args, kind.loop), output=args.output)
+    check_writable(file.output, folder=True)
+    start = load_start(file.start, file.root)
+    set_threads(args)
+    result = work(
+        file, start, md=file.md, output=file.output, train=file.train, config=file.config,
+        test=load_set(file.test, file.root, "test"), progress=not args.no_progress,
+    )  # fmt: skip
+    print(result.summary())
+    write_result(args, result, rounds_to_table(result.rounds, quantiles))
+    return 0
 
 
 def set_threads(args: argparse.Namespace) -> None:

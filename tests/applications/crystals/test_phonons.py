@@ -12,7 +12,7 @@ from ase.calculators.lj import LennardJones
 
 from dpa2calc.applications.crystals import phonopy_bridge as _phonopy
 from dpa2calc.applications.crystals.elastic import elastic_constants
-from dpa2calc.applications.crystals.phonon_convergence import phonon_convergence
+from dpa2calc.applications.crystals.phonon_convergence import phonon_convergence, within
 from dpa2calc.applications.crystals.phonons import Phonons, phonons
 from dpa2calc.applications.crystals.quasi_harmonic import quasi_harmonic
 from dpa2calc.calculator import DPA2Calculator
@@ -330,3 +330,8 @@ def test_hessian_of_the_supercell_equals_displacements(tmp_path):
 def test_hessian_needs_a_calculator_that_has_one():
     with pytest.raises(ConfigError, match=r"method='hessian' needs .* this one is LennardJones; use"):
         phonons(bonded_crystal(), method="hessian", **QUICK)
+
+
+def test_a_setting_is_converged_only_with_all_better_ones():
+    assert within(np.array([0.01, 0.01, 0.03, 0.01]), 0.02) == 2
+    assert within(np.array([0.01]), 0.02) == 1 and within(np.array([0.03, 0.01]), 0.02) == 0

@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from ase import units
+from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
@@ -156,3 +156,13 @@ def test_errors():
         StructureError, match=r"imaginary modes down to -.* at strain .*; leave this strain out"
     ):
         quasi_harmonic(atoms, **QUICK)
+
+
+def test_every_volume_has_the_supercell_of_the_unstrained_crystal():
+    """spglib may take other vectors of a strained lattice, of which another supercell would come."""
+    crystal = Atoms("Cu", cell=[[3.0, 0.1, 0.0], [0.2, 3.1, 0.1], [0.0, 0.3, 3.2]], pbc=True)
+    chosen = _phonopy.supercell_rows(None, crystal, crystal, 8.0, 1e-3)
+    other = Atoms("Cu", cell=[[1, 0, 0], [1, 1, 0], [0, 0, 1]] @ crystal.cell.array, pbc=True)
+    matrix = _phonopy.in_primitive_vectors(chosen, crystal, other)
+    assert matrix @ other.cell.array == pytest.approx(chosen @ crystal.cell.array)
+    assert matrix.tolist() != chosen.tolist()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from dpa2calc.training import (
 from dpa2calc.training.config.run_file import load_sets, read_run_file
 from dpa2calc.training.data.checks import report as checks
 from dpa2calc.training.data.checks.report import check_dataset, check_frames
+from dpa2calc.training.data.sets import TrainingData, warn_of_repeats
 from dpa2calc.training.fit.setup import new_potential
 
 CONFIG = TrainConfig(steps=1, batch_atoms=8, validation_frames=4)
@@ -151,3 +153,18 @@ def test_a_set_without_files_is_named(tmp_path):
         load_sets(run_file(tmp_path, train=[]))
     with pytest.raises(ConfigError, match=r"sets.A.train: there is no .*\*.none"):
         load_sets(run_file(tmp_path, train=["*.none"]))
+
+
+def test_validation_frames_that_are_trained_on_are_counted(tiny_model, lj_data, caplog):
+    """Also those of another set of the same head; frames of another head do not count."""
+    data = lj_data(6)
+    held = data.subset([4, 5])
+    sets = {
+        "one": TrainingSet(data.subset(range(4)), {"late": held, "both": data}, head="A"),
+        "two": TrainingSet(held.subset([0]), head="A"),
+        "B": TrainingSet(lj_data(3, seed=4), data),
+    }
+    with caplog.at_level(logging.WARNING):
+        warn_of_repeats(TrainingData.of(sets, tiny_model(("A", "B"))))
+    said = [record.getMessage() for record in caplog.records if "training frames too" in record.getMessage()]
+    assert [text.split(" validation")[0] for text in said] == ["one, late: 1 of 2", "one, both: 5 of 6"]

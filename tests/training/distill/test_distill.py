@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import ase.io
@@ -19,6 +17,7 @@ from ase.calculators.emt import EMT
 from ase.constraints import FixCom
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+from kills import work_with_kills
 
 import dpa2calc
 from dpa2calc import DPA2Calculator
@@ -222,35 +221,6 @@ def test_last_training_learns_from_the_last_rounds_frames_too(tmp_path):
     assert "after the last training" in result.summary()
 
 
-KILLED = """
-import os, signal, sys
-import torch
-torch.set_num_threads(1)
-sys.path.insert(0, {tests!r})
-from test_distill import run_small
-
-def child(kill_at):
-    count, replace = 0, os.replace
-    def counted(a, b):
-        nonlocal count
-        count += 1
-        if count == kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        replace(a, b)
-    os.replace = counted
-    run_small({folder!r})
-
-# Killed just before the 4th, 9th, ... file is renamed, each time going on from what is there.
-for kill_at in (4, 9, 6, 14, 10, 3, 12, 10**9):
-    pid = os.fork()
-    if pid == 0:
-        child(kill_at)
-        os._exit(0)
-    _, status = os.waitpid(pid, 0)
-    print("killed" if os.WIFSIGNALED(status) else "ended", os.waitstatus_to_exitcode(status))
-"""
-
-
 def run_small(folder) -> DistillResult:
     """Two rounds of two sound trajectories and one whose time step is far too long, hardly trained."""
     sound = MDCondition(temperature=(400, 900), timestep=4, steps=30, sample_interval=10, trajectories=1)
@@ -276,12 +246,8 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_frames(tmp_path):
     assert [r.cut for r in whole.rounds] == [1, 1]
     assert "cut: round 1, trajectory 3: teacher, nvt 900 K, Cu4: step " in whole.summary()
     assert max(np.linalg.norm(f.forces, axis=1).max() for f in whole.frames()) < 50.0
-    script = KILLED.format(tests=str(Path(__file__).parent), folder=str(tmp_path / "killed"))
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=300, cwd=tmp_path
-    )
-    lines = done.stdout.splitlines()
-    assert lines[:3] == ["killed -9"] * 3 and lines[-1] == "ended 0", done.stderr
+    folder = tmp_path / "killed"
+    work_with_kills("test_distill", "run_small", folder, (4, 9, 6, 14, 10, 3, 12), path=Path(__file__).parent)
     again = DistillResult.load(tmp_path / "killed/result.json")
     assert [p.read_text() for p in again.labelled] == [p.read_text() for p in whole.labelled]
     for name in ("explore/round-02/001.extxyz", "explore/round-02/002.extxyz"):

@@ -60,6 +60,17 @@ def folder(tmp_path):
     return tmp_path
 
 
+def test_a_teacher_is_found_beside_the_file(folder):
+    """As start frames and the student are, wherever the command is given."""
+    (folder / "teacher.safetensors").write_bytes(b"")
+    text = (folder / "run.toml").read_text().replace("arguments = { asap_cutoff = true }", "")
+    text = text.replace('calculator = "ase.calculators.emt.EMT"', 'model = "teacher.safetensors"')
+    (folder / "run.toml").write_text(text)
+    assert DistillFile(folder / "run.toml").teacher.model == str(folder / "teacher.safetensors")
+    (folder / "run.toml").write_text(text.replace("teacher.safetensors", "default"))
+    assert DistillFile(folder / "run.toml").teacher.model == "default"
+
+
 def test_a_file_says_it_all(folder):
     file = DistillFile(folder / "run.toml", changes={"threshold": "0.1"}, output="elsewhere")
     assert file.config.threshold == 0.1 and file.config.max_rounds == 1 and str(file.output) == "elsewhere"
@@ -86,6 +97,21 @@ def test_a_file_says_it_all(folder):
             "temperature = 500",
             'temperature = "hot"',
             r"md.temperature = 'hot' is not allowed; allowed: a finite number",
+        ),
+        (
+            "arguments =",
+            'head = "A"\narguments =',
+            "teacher.head = .* no effect beside .*calculator",
+        ),
+        (
+            'preset = "dpa1-l0"',
+            'checkpoint = "a"',
+            "student.descriptor = .* beside student.checkpoint",
+        ),
+        (
+            'preset = "dpa1-l0"',
+            'start = "a"',
+            "student.start = .* allowed: student.checkpoint",
         ),
         ("max_frames = 2", "max_frame = 2", r"start.max_frame = 2; did you mean start.max_frames\?"),
         ("frames = [", "files = [", r"unknown option start.files = .*; did you mean start.frames\?"),

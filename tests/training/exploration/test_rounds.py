@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+from ase.build import bulk
+
 from dpa2calc.labels.errors import Errors
+from dpa2calc.training.config.train import TrainConfig
+from dpa2calc.training.distill.config import DistillConfig
+from dpa2calc.training.exploration.loop import Rounds
 from dpa2calc.training.exploration.rounds import table
 from dpa2calc.training.learning.selection import LearnRound
 
@@ -24,3 +31,14 @@ def test_a_line_a_round_under_titles_of_the_same_width():
     rows = [dict(zip(titles, line.split())) for line in lines[1:]]
     assert rows[0]["new_F"] == "12345.6" and rows[1]["new_F"] == "-" and rows[0]["within"] == "75.0%"
     assert rows[0]["doubt"] == "300.0" and rows[0]["test_E"] == "-"
+
+
+def test_steps_of_later_trainings_count_beside_minutes(tmp_path):
+    """A run by the clock pays no heed to steps, so that they must put the clock aside."""
+    train = TrainConfig(steps=10, minutes=5.0)
+    config = DistillConfig(later_steps=20, final_steps=30)
+    rounds = Rounds(bulk("Cu"), (), train, config, tmp_path, None, False)
+    later, last = (rounds._later_training(last) for last in (False, True))
+    assert (later.steps, later.minutes) == (20, 0.0) and (last.steps, last.minutes) == (30, 0.0)
+    rounds.config = dataclasses.replace(config, later_steps=0, final_steps=0)
+    assert [rounds._later_training(last).minutes for last in (False, True)] == [5.0, 5.0]

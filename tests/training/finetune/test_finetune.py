@@ -63,6 +63,18 @@ def test_best_head_is_found_whatever_the_energy_zero(two_heads, lj_data, tmp_pat
     assert result.potential.config.heads[0].info["finetuned_from"]["head"] == "A"
 
 
+def test_energies_that_are_fitted_exactly_do_not_choose_a_head(two_heads, lj_data):
+    """With a frame for each composition what is left of the energies is rounding, 1e-9 meV or 1e-7."""
+    one, two = lj_data(2, seed=7, shift=-5e4)
+    two = dataclasses.replace(two, numbers=np.where(np.arange(4) < 2, 10, two.numbers))
+    exact = dataclasses.replace(lj_data(1), frames=(one, two))
+    for match in rank_heads(two_heads, exact):
+        assert match.errors.energy_rmse is None and match.score == pytest.approx(match.errors.force_rmse)
+    assert rank_heads(two_heads, dataclasses.replace(exact, frames=(one,)))[0].head == "A"
+    free = dataclasses.replace(exact, frames=(one, two, dataclasses.replace(two, energy=two.energy + 1.0)))
+    assert all(match.errors.energy_rmse > 1.0 for match in rank_heads(two_heads, free))
+
+
 def test_other_start_heads(two_heads, lj_data, tmp_path):
     data = lj_data(6, name="new", seed=7)
     named = finetune(

@@ -16,7 +16,7 @@ import torch
 import dpa2calc.training.fit.trainer as trainer
 from dpa2calc.errors import ConfigError, DataError, TrainingError
 from dpa2calc.store.checkpoint import load_checkpoint
-from dpa2calc.training.config.train import TrainConfig
+from dpa2calc.training.config.train import FinetuneConfig, TrainConfig
 from dpa2calc.training.data.dataset import Dataset
 from dpa2calc.training.data.sets import TrainingSet
 from dpa2calc.training.evaluate import Evaluation
@@ -150,6 +150,34 @@ def test_weights_are_chosen_by_ten_validation_frames_or_not_at_all(tiny_model, l
             tmp_path / f"{chosen}/{chosen}.safetensors", tmp_path / f"{chosen}/model.safetensors"
         )
     assert not _same_weights(tmp_path / "best/best.safetensors", tmp_path / "best/last.safetensors")
+    # the same call with another choice leaves the other weights
+    for keep in ("last", "best"):
+        options = config.replace(keep=keep)
+        train(
+            tiny_model(), lj_data(4), options, output=tmp_path / "best", validation=lj_data(10, seed=3),
+            progress=False,
+        )  # fmt: skip
+        assert _same_weights(tmp_path / f"best/{keep}.safetensors", tmp_path / "best/model.safetensors")
+
+
+def test_only_what_is_learned_chooses_the_weights(tiny_model, lj_data, tmp_path):
+    """Energies that nothing trains would hide how the forces do; the summary says that they mean nothing."""
+    config = FAST.replace(steps=2, energy_prefactor_start=0.0, energy_prefactor_limit=0.0)
+    result = train(
+        tiny_model(), lj_data(4), config, validation=lj_data(2, seed=3), output=tmp_path, progress=False
+    )
+    for record in result.history.validation:
+        assert record["score"] == pytest.approx(record["sets"]["A"]["force_rmse"])
+    sets = {"A": TrainingSet(lj_data(4))}
+    said = finish_run(result, sets, {"A": lj_data(2, seed=5)}, config=config, progress=False).text
+    assert "A: energies were not learned (the prefactors of the energy are 0)" in said
+    without = dataclasses.replace(lj_data(4), frames=tuple(
+        dataclasses.replace(f, energy=None) for f in lj_data(4)
+    ))  # fmt: skip
+    test = {"A": lj_data(2, seed=5)}
+    said = finish_run(result, {"A": TrainingSet(without)}, test, config=FAST, progress=False).text
+    assert "A: energies were not learned (no training frame has one)" in said
+    assert "not learned" not in finish_run(result, sets, test, config=FAST, progress=False).text
 
 
 def test_early_stopping(tiny_model, lj_data, tmp_path):
@@ -174,6 +202,10 @@ def test_errors_before_the_first_step(tiny_model, lj_data, tmp_path):
     bare = Dataset.from_atoms([f.atoms() for f in lj_data(3)])
     with pytest.raises(DataError, match="no frame has an energy, forces or a stress"):
         pretrain(tiny_model(), {"A": bare}, FAST, output=tmp_path)
+    with pytest.raises(DataError, match="set 'A', validation: no frame has an energy, forces or a stress"):
+        train(tiny_model(), lj_data(3), FAST, output=tmp_path, validation=bare)
+    with pytest.raises(ConfigError, match=r"freeze_layers = 1 is of finetune.* TrainConfig"):
+        train(tiny_model(), lj_data(3), FinetuneConfig(freeze_layers=1), output=tmp_path)
 
 
 def test_global_random_state_is_left_alone(tiny_model, lj_data, tmp_path):

@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import ase.io
+import learning_cases
 import numpy as np
 import pytest
 import torch
@@ -18,7 +17,8 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
-from learning_cases import SMALL, TRAIN, Counted, copper, learn
+from kills import work_with_kills
+from learning_cases import TRAIN, Counted, copper, learn, learn_small
 
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.store.checkpoint import checkpoint_info
@@ -133,44 +133,11 @@ def test_known_frames_are_learned_and_cost_nothing(tmp_path):
     assert not known & set(source.asked)
 
 
-KILLED = """
-import os, signal, sys, warnings
-warnings.simplefilter("ignore")
-import torch
-torch.set_num_threads(1)
-sys.path.insert(0, {tests!r})
-from learning_cases import SMALL, learn
-
-def child(kill_at):
-    count, replace = 0, os.replace
-    def counted(a, b):
-        nonlocal count
-        count += 1
-        if count == kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        replace(a, b)
-    os.replace = counted
-    learn({folder!r}, **SMALL)
-
-for kill_at in (3, 7, 5, 12, 9, 6, 11, 10**9):
-    pid = os.fork()
-    if pid == 0:
-        child(kill_at)
-        os._exit(0)
-    _, status = os.waitpid(pid, 0)
-    print("killed" if os.WIFSIGNALED(status) else "ended", os.waitstatus_to_exitcode(status))
-"""
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_killed_at_any_moment_it_goes_on_to_the_same_labels(tmp_path):
-    whole = learn(tmp_path / "whole", **SMALL)
-    script = KILLED.format(tests=str(Path(__file__).parents[2]), folder=str(tmp_path / "killed"))
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=300, cwd=tmp_path
-    )
-    lines = done.stdout.splitlines()
-    assert lines[:3] == ["killed -9"] * 3 and lines[-1] == "ended 0", done.stderr
+    whole = learn_small(tmp_path / "whole")
+    folder, path = tmp_path / "killed", Path(learning_cases.__file__).parent
+    work_with_kills("learning_cases", "learn_small", folder, (3, 7, 5, 12, 9, 6, 11), path=path)
     again = LearnResult.load(tmp_path / "killed/result.json")
     assert [p.read_text() for p in again.labelled] == [p.read_text() for p in whole.labelled]
     names = [sorted(p.name for p in (tmp_path / f / "labels").iterdir()) for f in ("whole", "killed")]

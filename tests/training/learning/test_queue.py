@@ -129,6 +129,23 @@ def test_results_of_another_structure_and_unfinished_ones(tmp_path):
     assert labels.label([atoms], progress=False) == [] and labels.spent == 0
 
 
+def test_a_molecule_that_a_program_puts_back_into_its_box(tmp_path):
+    """VASP wraps what dynamics has carried out of the box; the frame stays where it was."""
+    atoms = molecule("H2O", cell=[8.0, 8.0, 8.0])  # at the corner, half outside
+    labels = store(tmp_path, LabelQueue(tmp_path / "q", "vasp"))
+    with pytest.raises(Waiting):
+        labels.label([atoms], progress=False)
+    (place,) = (tmp_path / "q").iterdir()
+    made = ase.io.read(place / "POSCAR")
+    made.wrap()
+    made.calc = SinglePointCalculator(made, energy=-14.0, forces=np.arange(9.0).reshape(3, 3))
+    ase.io.write(place / "result.extxyz", made)
+    (got,) = labels.label([atoms], progress=False)
+    np.testing.assert_allclose(got.positions, atoms.positions, atol=1e-7)
+    assert np.abs(made.positions - got.positions).max() > 7.0  # of the other images
+    assert sorted(got.get_forces()[:, 0]) == [0.0, 3.0, 6.0]
+
+
 def test_wrong_queues_are_named(tmp_path):
     with pytest.raises(ConfigError, match=r"program = 'gauss' is not allowed; allowed: extxyz, vasp"):
         LabelQueue(tmp_path, "gauss")

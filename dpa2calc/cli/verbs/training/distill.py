@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING, Any
 
-from dpa2calc.cli.arguments.training import add_run_arguments, set_threads
-from dpa2calc.cli.arguments.written import rounds_to_table, write_result
+from dpa2calc.cli.arguments.training import add_rounds_arguments, run_rounds
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from dpa2calc.training.distill.file import DistillFile
+    from dpa2calc.training.distill.result import DistillResult
 
 EXAMPLE = """\
 examples:
@@ -42,41 +48,22 @@ TABLE = "a row a round"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
-    from dpa2calc.files.options import add_options
     from dpa2calc.training.distill.config import DistillConfig
 
-    parser.add_argument("config", metavar="CONFIG", help="TOML file")
-    add_run_arguments(parser, "distillation")
-    add_options(parser, DistillConfig, title="options of the loop (also keys of the file)")
+    add_rounds_arguments(parser, "distillation", DistillConfig)
 
 
 def run(args: argparse.Namespace) -> int:
     """Read, check, distil, report."""
-    from dpa2calc.files.atomic import check_writable
-    from dpa2calc.files.options import given_options
-    from dpa2calc.training.distill.config import DistillConfig
-    from dpa2calc.training.distill.file import DistillFile, build_student, build_teacher
-    from dpa2calc.training.exploration.file import load_set, load_start
+    from dpa2calc.training.distill.file import DistillFile
 
-    file = DistillFile(args.config, changes=given_options(args, DistillConfig), output=args.output)
-    check_writable(file.output, folder=True)
-    start = load_start(file.start, file.root)
-    # with torch, from here on
+    return run_rounds(args, DistillFile, _distilled, "deviations")
+
+
+def _distilled(file: DistillFile, start: list[Atoms], **common: Any) -> DistillResult:
     from dpa2calc.training.distill.distill import distill
+    from dpa2calc.training.distill.file import build_student, build_teacher
     from dpa2calc.training.exploration.structures import all_elements
 
-    set_threads(args)
-    result = distill(
-        build_teacher(file.teacher),
-        start,
-        build_student(file, all_elements(start, file.md)),
-        md=file.md,
-        output=file.output,
-        train=file.train,
-        config=file.config,
-        test=load_set(file.test, file.root, "test"),
-        progress=not args.no_progress,
-    )
-    print(result.summary())
-    write_result(args, result, rounds_to_table(result.rounds, "deviations"))
-    return 0
+    student = build_student(file, all_elements(start, file.md))
+    return distill(build_teacher(file.teacher), start, student, **common)

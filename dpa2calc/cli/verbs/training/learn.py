@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING, Any
 
-from dpa2calc.cli.arguments.training import add_run_arguments, set_threads
-from dpa2calc.cli.arguments.written import rounds_to_table, write_result
+from dpa2calc.cli.arguments.training import add_rounds_arguments, run_rounds
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from dpa2calc.training.learning.file import LearnFile
+    from dpa2calc.training.learning.result import LearnResult
 
 EXAMPLE = """\
 examples:
@@ -39,41 +45,22 @@ TABLE = "a row a round"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
-    from dpa2calc.files.options import add_options
     from dpa2calc.training.learning.config import LearnConfig
 
-    parser.add_argument("config", metavar="CONFIG", help="TOML file")
-    add_run_arguments(parser, "active learning")
-    add_options(parser, LearnConfig, title="options of the loop (also keys of the file)")
+    add_rounds_arguments(parser, "active learning", LearnConfig)
 
 
 def run(args: argparse.Namespace) -> int:
     """Read, check, learn, report."""
-    from dpa2calc.files.atomic import check_writable
-    from dpa2calc.files.options import given_options
-    from dpa2calc.training.exploration.file import load_set, load_start
-    from dpa2calc.training.learning.config import LearnConfig
-    from dpa2calc.training.learning.file import LearnFile, build_label
+    from dpa2calc.training.learning.file import LearnFile
 
-    file = LearnFile(args.config, changes=given_options(args, LearnConfig), output=args.output)
-    check_writable(file.output, folder=True)
-    start = load_start(file.start, file.root)
-    # with torch, from here on
+    return run_rounds(args, LearnFile, _learned, "doubts")
+
+
+def _learned(file: LearnFile, start: list[Atoms], **common: Any) -> LearnResult:
+    from dpa2calc.training.exploration.file import load_set
+    from dpa2calc.training.learning.file import build_label
     from dpa2calc.training.learning.learn import active_learning
 
-    set_threads(args)
-    result = active_learning(
-        file.model,
-        label=build_label(file),
-        start=start,
-        md=file.md,
-        output=file.output,
-        train=file.train,
-        config=file.config,
-        known=load_set(file.known, file.root, "known"),
-        test=load_set(file.test, file.root, "test"),
-        progress=not args.no_progress,
-    )
-    print(result.summary())
-    write_result(args, result, rounds_to_table(result.rounds, "doubts"))
-    return 0
+    known = load_set(file.known, file.root, "known")
+    return active_learning(file.model, label=build_label(file), start=start, known=known, **common)
