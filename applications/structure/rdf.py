@@ -16,9 +16,9 @@ from dpa2calc.applications.shared.trajectory import Frames, TrajectoryLike, with
 from dpa2calc.dynamics.averages import BlockAverage
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.figures import Axes, axes_for
-from dpa2calc.files.results import Result, ShownBySummary, library_versions
+from dpa2calc.files.results import Result, ShownBySummary, error_bar, library_versions
 
-from .curves import draw_curve, draw_references, first_maximum, first_minimum, vertex
+from .curves import blocks_line, draw_curve, draw_references, first_maximum, first_minimum, vertex
 from .pair_counts import (
     ElementsLike,
     cell_heights,
@@ -131,7 +131,7 @@ class RadialDistribution(Result):
 
     def summary(self) -> str:
         lines = [
-            f"g_{self.name}(r): {self.n_frames} frames, errors from {self.n_blocks} blocks",
+            f"g_{self.name}(r): {blocks_line(self.n_frames, self.n_blocks)}",
             f"  bins           {self.bin_width:.3f} Å up to {self.upper_edges[-1]:.2f} Å, "
             f"normalised by {self.normalisation}",
         ]
@@ -140,7 +140,7 @@ class RadialDistribution(Result):
         except StructureError as none:
             return "\n".join([*lines, f"  first peak     {none}"])
         at_peak = float(np.interp(position, self.r, self.g_error))
-        lines.append(f"  first peak     {position:.3f} Å, height {height:.3f} ± {at_peak:.3f}")
+        lines.append(f"  first peak     {position:.3f} Å, height {height:.3f}{error_bar(at_peak, '.3f')}")
         try:
             minimum = self.first_minimum()
         except StructureError:
@@ -149,7 +149,8 @@ class RadialDistribution(Result):
             number, error = self.coordination_at(minimum)
             lines += [
                 f"  first minimum  {minimum:.2f} Å",
-                f"  coordination   {number:.3f} ± {error:.3f} {self.pair[1]} within it of a {self.pair[0]}",
+                f"  coordination   {number:.3f}{error_bar(error, '.3f')} {self.pair[1]} within it of a "
+                f"{self.pair[0]}",
             ]
         return "\n".join(lines)
 

@@ -9,7 +9,7 @@ import numpy as np
 from ase import Atoms, units
 
 from dpa2calc.files.figures import Axes, axes_for
-from dpa2calc.files.results import Result
+from dpa2calc.files.results import Result, error_bar
 from dpa2calc.files.typed import Json
 
 from .averages import series_error
@@ -89,7 +89,7 @@ class MDResult(Result):
                 rows.append(("volume", "volume", 1.0, "Å³"))
             for label, name, factor, unit in rows:
                 mean, error = self.average(name, last / 2)
-                lines.append(f"{label:18s} {mean * factor:.6g} ± {error * factor:.2g} {unit}")
+                lines.append(f"{label:18s} {mean * factor:.6g}{error_bar(error * factor, '.2g')} {unit}")
             drift = self.energy_drift()
             if np.isfinite(drift):
                 lines.append(f"drift of conserved {drift * 1e3:.3g} meV/atom/ns")

@@ -30,6 +30,11 @@ VERSION = 1
 FAR = 3.0  # times the usual largest deviation of an element in the training set: beyond, do not rely on it
 
 
+def error_bar(error: float, form: str) -> str:
+    """ " ± 0.012" for the form ".3f"; nothing where the error is not known, as that of a single block."""
+    return f" ± {error:{form}}" if math.isfinite(error) else ""
+
+
 def plus_minus(value: float, error: float) -> str:
     """A value with its error, both to the error's second digit: "1620 ± 460", "0.2513 ± 0.0022"."""
     if not (math.isfinite(error) and error > 0.0 and math.isfinite(value)):
