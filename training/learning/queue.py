@@ -23,7 +23,8 @@ from dpa2calc.files.identity import Part, text_digest
 from dpa2calc.files.typed import shown
 from dpa2calc.structures.lattice import is_crystal
 from dpa2calc.training.data.frame import Frame, frame_from_atoms
-from dpa2calc.training.data.readers import PathLike, iread_atoms
+from dpa2calc.training.data.readers import PathLike
+from dpa2calc.training.data.readers.converged import iread_converged
 from dpa2calc.training.data.readers.frame_file import write_frames
 
 from .labels import Keep, Waiting
@@ -193,7 +194,7 @@ class LabelQueue:
 
 
 def _by_ase(path: Path) -> Atoms:
-    frames = list(iread_atoms(path))
+    frames = [atoms for _, atoms in iread_converged(path)]
     if not frames:
         raise DataError(f"{path} has no frame")
     return frames[-1]

@@ -48,6 +48,7 @@ def test_steps_that_did_not_converge_are_left_out_and_named(tmp_path, name, text
     (tmp_path / name).write_text(text)
     with pytest.warns(UserWarning, match="electrons of frame 1 had not converged.*2 frames are taken"):
         data = Dataset.read(tmp_path / name)
+    assert data[1].source == f"{tmp_path / name}, frame 2"
     step = -2 * Ry if name == "pw.out" else -2.0
     assert data[1].energy - data[0].energy == pytest.approx(step, rel=1e-5)
 

@@ -13,7 +13,6 @@ from dpa2calc.files.extxyz import iread_extxyz
 from dpa2calc.files.opening import PathLike, plain_name, unpacked
 from dpa2calc.files.structures import iread_structures
 
-from .converged import iread_converged
 from .databases import iread_ase_db, iread_lmdb
 from .deepmd_folder import iread_folder, is_system_folder
 
@@ -27,7 +26,7 @@ def iread_atoms(path: PathLike) -> Iterator[Atoms]:
     * deepmd-kit systems: folders with `type.raw` (or folders of such), plain or mixed, and HDF5;
     * HDF5 of ANI-1x and Transition1x; `file.h5#group` reads one group;
     * ASE databases: `.db`, `.aselmdb`, `.lmdb`; deepmd-kit's `.lmdb`;
-    * everything else that ASE reads; of VASP and Quantum ESPRESSO the steps whose electrons had converged.
+    * everything else that ASE reads.
 
     Raises:
         DataError: no such file, an unknown format, or a damaged frame, which is named.
@@ -54,4 +53,4 @@ def iread_atoms(path: PathLike) -> Iterator[Atoms]:
     elif is_system_folder(place):
         yield from iread_folder(place)
     else:
-        yield from iread_converged(place, iread_structures(place))
+        yield from iread_structures(place)

@@ -2,46 +2,50 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 
 from ase import Atoms
 
 from dpa2calc.errors import DataError
-from dpa2calc.files.opening import open_text
+from dpa2calc.files.opening import PathLike, open_text
 from dpa2calc.files.structures import file_format
 from dpa2calc.labels.names import stored_label
+
+from . import iread_atoms
 
 _NELM = re.compile(r"\bNELM\b[\">\s=]+(\d+)")
 _ITERATION = re.compile(r"Iteration\s+\d+\(\s*(\d+)\)")
 
 
-def iread_converged(path: Path, frames: Iterable[Atoms]) -> Iterator[Atoms]:
-    """Of all frames that ASE reads of a file those whose electrons had converged; a warning names the others.
+def iread_converged(path: PathLike) -> Iterator[tuple[int, Atoms]]:
+    """Number and structure of the frames whose labels can be believed; a warning names the others.
 
-    Files of other programs, and folders, are passed through.
+    Those are the steps of VASP and Quantum ESPRESSO whose electrons had converged, and all frames of other
+    files; see `iread_atoms`.
 
     Raises:
-        DataError: none is left.
+        DataError: none is left, or as `iread_atoms` does.
     """
-    kind = file_format(path) if path.is_file() else ""
-    if kind not in _FAILED and kind != "espresso-out":
-        yield from frames
-        return
+    kind = ""
     failed: list[bool] = []
+    if os.path.isfile(path):
+        with contextlib.suppress(DataError):  # formats that ASE does not know, and what iread_atoms refuses
+            kind = file_format(path)
     if kind in _FAILED:
         with open_text(path) as lines:
             failed = _FAILED[kind](lines)
     left, number = [], -1
-    for number, atoms in enumerate(frames):
+    for number, atoms in enumerate(iread_atoms(path)):
         # pw.x marks the energy only of what has converged, so that ASE finds none beside the forces
         lacks = kind == "espresso-out" and stored_label(atoms, "energy") is None
         if lacks or (number < len(failed) and failed[number]):
             left.append(number)
         else:
-            yield atoms
+            yield number, atoms
     if not left:
         return
     several = f"frame{'' if len(left) == 1 else 's'} {', '.join(map(str, left[:10]))}"
