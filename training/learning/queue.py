@@ -141,7 +141,8 @@ class LabelQueue:
             if self.program == "vasp":
                 ase.io.write(place / "POSCAR", atoms, format="vasp", sort=True, **self.options)
             elif self.program == "espresso":
-                options: dict[str, Any] = {"tprnfor": True, "tstress": is_crystal(atoms), **self.options}
+                data = {"tprnfor": True, "tstress": is_crystal(atoms), **self.options.get("input_data", {})}
+                options = {**self.options, "input_data": data}
                 ase.io.write(place / "espresso.pwi", atoms, format="espresso-in", **options)
             elif self.program == "cp2k":
                 write_text(

@@ -87,6 +87,7 @@ def test_vasp_sorts_atoms_and_results_are_put_back(tmp_path):
             frame.get_stress()
 
 
+@pytest.mark.filterwarnings("error::DeprecationWarning")
 def test_inputs_of_espresso_and_cp2k(tmp_path):
     (atoms, *_) = frames()
     options = {"pseudopotentials": PSEUDOS, "input_data": {"ecutwfc": 40}, "kpts": (2, 2, 2)}
