@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,6 +18,25 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+
+
+class _Process:
+    """The process that computes: one that was forked has no threads of OpenMP, but waits for its parent's."""
+
+    def __init__(self) -> None:
+        self.number = os.getpid()
+
+    def one_thread_after_a_fork(self) -> None:
+        """Let PyTorch use one thread in a forked process, once; a parallel operation would never end there.
+
+        `multiprocessing` and `ProcessPoolExecutor` fork by default on Linux before Python 3.14.
+        """
+        if os.getpid() != self.number:
+            self.number = os.getpid()
+            torch.set_num_threads(1)
+
+
+_OWN = _Process()
 
 
 @contextmanager
@@ -29,6 +49,7 @@ def own_modes(*, grad: bool = True) -> Iterator[None]:
     Args:
         grad: derivatives are recorded even under `torch.no_grad`. False leaves that to the caller.
     """
+    _OWN.one_thread_after_a_fork()
     with ExitStack() as stack:
         if torch.is_inference_mode_enabled():
             stack.enter_context(torch.inference_mode(False))

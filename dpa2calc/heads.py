@@ -143,10 +143,14 @@ def list_heads(heads: Sequence[HeadLike]) -> str:
             f"[{_elements(head.elements)}]",
         ]
         if head.description:
-            # Heads made of several sets of one kind say it once for each, in older checkpoints.
-            parts.append("; ".join(dict.fromkeys(head.description.split("; "))))
+            parts.append(said_once(head.description))
         lines.append("  " + "  ".join(parts))
     return "\n".join(lines)
+
+
+def said_once(description: str) -> str:
+    """A description without repeats, which heads of several sets of one kind have in older checkpoints."""
+    return "; ".join(dict.fromkeys(description.split("; ")))
 
 
 def _label(head: HeadLike) -> str:

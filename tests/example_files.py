@@ -126,6 +126,8 @@ def _trajectories(folder: Path) -> None:
         atoms.info["REF_energy"], atoms.arrays["REF_forces"] = -3750.0, atoms.get_forces()
         atoms.calc = None
     write(folder / "train.xyz", labelled, format="extxyz")
-    write(folder / "md.traj", [water(k) for k in range(40)])
+    (folder / "md/water").mkdir(parents=True)
+    for name in ("md.traj", "md/water/trajectory.traj"):
+        write(folder / name, [water(k) for k in range(40)])
     for seed, kelvin in enumerate((500, 600, 700, 900)):
         write(folder / f"{kelvin}K.traj", walkers(seed))

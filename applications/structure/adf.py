@@ -15,7 +15,7 @@ from dpa2calc.errors import ConfigError, DataError, StructureError
 from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result, error_text, library_versions
 
-from .curves import draw_curve, draw_references
+from .curves import blocks_line, draw_curve, draw_references
 from .pair_counts import ElementsLike, check_bins, indices_of, neighbour_vectors, parse_elements
 from .rdf import radial_distributions
 
@@ -89,7 +89,7 @@ class AngularDistribution(Result):
         top = int(np.argmax(self.density))
         at_cutoffs = " and ".join(f"{cutoff:.2f}" for cutoff in dict.fromkeys(self.cutoffs))
         return (
-            f"angle {self.name}: {self.n_frames} frames, errors from {self.n_blocks} blocks\n"
+            f"angle {self.name}: {blocks_line(self.n_frames, self.n_blocks)}\n"
             f"  neighbours within  {at_cutoffs} Å\n"
             f"  angles             {self.angles_per_centre:.3f} per {self.triplet[1]}\n"
             f"  highest density    {self.density[top]:.5f} ± {error_text(self.density_error[top], '.5f')} "

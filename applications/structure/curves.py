@@ -70,6 +70,12 @@ def first_minimum(r: np.ndarray, g: np.ndarray) -> float | None:
     return float(0.5 * (r[lowest] + r[last]))
 
 
+def blocks_line(n_frames: int, n_blocks: int) -> str:
+    """How many frames were read, and what the error bars come from."""
+    frames = f"{n_frames} frame{'' if n_frames == 1 else 's'}"
+    return f"{frames}, errors from {n_blocks} blocks" if n_blocks > 1 else f"{frames}, too few for error bars"
+
+
 def draw_curve(ax: Axes, x: np.ndarray, y: np.ndarray, error: np.ndarray, label: str) -> None:
     """A line and, where it is known, a band of its error; all (n,)."""
     (line,) = ax.plot(x, y, lw=1.8, label=label)

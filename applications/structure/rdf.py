@@ -18,7 +18,7 @@ from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result, ShownBySummary, error_text, library_versions
 
-from .curves import draw_curve, draw_references, first_maximum, first_minimum, vertex
+from .curves import blocks_line, draw_curve, draw_references, first_maximum, first_minimum, vertex
 from .pair_counts import (
     ElementsLike,
     cell_heights,
@@ -131,7 +131,7 @@ class RadialDistribution(Result):
 
     def summary(self) -> str:
         lines = [
-            f"g_{self.name}(r): {self.n_frames} frames, errors from {self.n_blocks} blocks",
+            f"g_{self.name}(r): {blocks_line(self.n_frames, self.n_blocks)}",
             f"  bins           {self.bin_width:.3f} Å up to {self.upper_edges[-1]:.2f} Å, "
             f"normalised by {self.normalisation}",
         ]

@@ -13,7 +13,7 @@ from ase import Atoms
 from dpa2calc.ambient import own_modes
 from dpa2calc.errors import ElementError
 from dpa2calc.files.results import FAR, ShownBySummary, error_of_forces, verdict
-from dpa2calc.heads import heads_that_know
+from dpa2calc.heads import heads_that_know, said_once
 from dpa2calc.model.potential import Potential
 from dpa2calc.structures.graph_builder import graph_from_atoms
 from dpa2calc.validation import check_structure
@@ -74,7 +74,9 @@ def rank_heads(potential: Potential, atoms: Atoms) -> tuple[HeadFit, ...]:
     for place, head in enumerate(potential.config.heads):
         if head.name not in known:
             continue
-        fits.append(HeadFit(head=head.name, functional=head.functional, description=head.description))
+        fits.append(
+            HeadFit(head=head.name, functional=head.functional, description=said_once(head.description))
+        )
         if potential.rigidity(place) is not None and not (
             head.fitting.numb_fparam or head.fitting.numb_aparam
         ):

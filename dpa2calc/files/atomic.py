@@ -41,6 +41,8 @@ def check_writable(path: str | os.PathLike[str], *, folder: bool = False) -> Pat
         OutputError: a file stands where a folder is needed or the other way round, or no permission.
     """
     path = Path(path)
+    if not folder:
+        _plain_target(path)
     with writing(path):
         place = path if folder else path.parent
         existing = next((p for p in (place, *place.parents) if p.exists()), place)
@@ -53,16 +55,31 @@ def check_writable(path: str | os.PathLike[str], *, folder: bool = False) -> Pat
     return path
 
 
+def _plain_target(path: str | os.PathLike[str]) -> Path:
+    """The file that a name stands for, at the end of its links.
+
+    Raises:
+        OutputError: a device or a pipe, such as /dev/null, which a file would take the place of.
+    """
+    path, target = Path(path), Path(os.path.realpath(path))
+    device = path.absolute().parent == Path("/dev")
+    if path.name == "-" or device or (target.exists() and not target.is_file() and not target.is_dir()):
+        raise OutputError(f"{path} cannot be written: it is a device or a pipe; give the name of a file")
+    return target
+
+
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary name beside `path`, renamed to it when the block ends well and removed when not.
 
     The content is on disk before the name is: a machine that loses power has the old file or the new one.
 
+    A link stays one: what it leads to is written.
+
     Raises:
-        OutputError: full disk, read-only folder, no permission.
+        OutputError: full disk, read-only folder, no permission, a device or pipe.
     """
-    path = Path(path)
+    path = _plain_target(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,11 @@ from .opening import PathLike, first_bytes, plain_name, unpacked
 _LAMMPS_DATA = (re.compile(rb"^\s*\d+\s+atoms\b", re.M), re.compile(rb"^\s*\S+\s+\S+\s+xlo\s+xhi\b", re.M))
 _EXTXYZ = re.compile(rb"\s*\d+[ \t]*\r?\n[^\n]*\b(properties|lattice)\s*=", re.I)
 _LAMMPS_NAMES = (b"Masses", b"Atom Type Labels")
+# Outputs that ASE does not read, or takes for those of other programs, by a word near their beginning.
+_NOT_ASE = {
+    b" CP2K| ": ("CP2K", "'cp2k.out', fmt='cp2k/output'"),
+    b"Atomic-orbital Based Ab-initio": ("ABACUS", "'the folder of INPUT', fmt='abacus/scf'"),
+}
 
 
 def iread_structures(path: PathLike, index: slice | int | str = slice(None)) -> Iterator[Atoms]:
@@ -92,6 +97,7 @@ def file_format(path: PathLike) -> str:
         start = first_bytes(place)
         if not start:
             raise DataError(f"{place} is empty")
+        _refuse_what_ase_does_not_read(start, place)
         if all(pattern.search(start) for pattern in _LAMMPS_DATA):
             return "lammps-data"
         if _EXTXYZ.match(start):
@@ -101,6 +107,16 @@ def file_format(path: PathLike) -> str:
             return str(filetype(str(plain)))
     except UnknownFileTypeError as error:
         raise DataError(f"{place} is of no format that ASE knows ({error})") from error
+
+
+def _refuse_what_ase_does_not_read(start: bytes, place: Path) -> None:
+    for mark, (program, arguments) in _NOT_ASE.items():
+        if mark in start:
+            raise DataError(
+                f"{place} is an output of {program}, which ASE does not read; convert it with dpdata (pip "
+                f"install dpdata), dpdata.LabeledSystem({arguments}).to('deepmd/npy', 'converted'), and name "
+                "the folder 'converted'"
+            )
 
 
 def _as_slice(index: slice | int | str) -> slice:
@@ -130,7 +146,8 @@ def _iread_ase(plain: Path, index: slice, place: Path) -> Iterator[Atoms]:
         heavy = "; write H, with its mass" if error.args[:1] and error.args[0] in ISOTOPES else ""
         raise DataError(f"{place} cannot be read: {error} is no element or no entry there{heavy}") from error
     except Exception as error:  # ASE's many readers raise whatever they like
-        raise DataError(f"{place} cannot be read: {error or type(error).__name__}") from error
+        other = "; try the vasprun.xml of the same calculation" if kind == "vasp-out" else ""
+        raise DataError(f"{place} cannot be read: {error or type(error).__name__}{other}") from error
 
 
 def _require_elements(path: Path) -> None:

@@ -217,16 +217,23 @@ def virial_label(atoms: Atoms, *, stress: str, virial: str) -> tuple[np.ndarray 
     three directions, so that it is left out of molecules and slabs.
 
     Raises:
-        DataError: a wrong shape.
+        DataError: a wrong shape, or two labels that contradict each other.
     """
-    found = stored_label(atoms, stress)
-    if found is not None:
-        matrix = as_matrix(found, stress)
-        if not is_crystal(atoms):
-            return None, f"a stress needs a cell periodic in three directions, pbc is {atoms.pbc.tolist()}"
-        return -atoms.get_volume() * matrix, ""
-    found = stored_label(atoms, virial)
-    return (None, "") if found is None else (as_matrix(found, virial), "")
+    found, other = stored_label(atoms, stress), stored_label(atoms, virial)
+    given = None if other is None else as_matrix(other, virial)
+    if found is None:
+        return given, ""
+    matrix = as_matrix(found, stress)
+    if not is_crystal(atoms):
+        return None, f"a stress needs a cell periodic in three directions, pbc is {atoms.pbc.tolist()}"
+    made = -atoms.get_volume() * matrix
+    if given is not None and np.abs(made - given).max() > 0.02 * np.abs(made).max() + 1e-3 * len(atoms):
+        raise DataError(
+            f"{stress} and {virial} contradict each other: {virial} must be -volume * {stress}, in eV, "
+            f"with the trace {np.trace(made):.4g}, but that of {virial} is {np.trace(given):.4g}; leave out "
+            'the wrong one: --virial-key "" (virial_key = "" in a file, LabelKeys(virial="") in Python)'
+        )
+    return made, ""
 
 
 # The keys that name each kind of label, and what names of such labels have in common.

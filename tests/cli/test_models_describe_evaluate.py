@@ -8,6 +8,7 @@ import torch
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
 from ase.io import read, write
 from ase.stress import voigt_6_to_full_3x3_stress
 
@@ -138,6 +139,20 @@ def test_errors_against_labels_of_another_calculator(capsys, tmp_path):
     back = read(tmp_path / "o.extxyz")
     assert back.info["ref_energy"] == pytest.approx(frames[2].get_potential_energy(), abs=1e-6)
     np.testing.assert_allclose(back.arrays["ref_forces"], frames[2].get_forces(), atol=1e-6)
+
+
+def test_forces_on_fixed_atoms_are_compared_as_all_others(tmp_path):
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.1, seed=1)
+    atoms.calc = EMT()
+    atoms.get_forces()
+    atoms.set_constraint(FixAtoms([0, 1]))
+    write(tmp_path / "in.extxyz", atoms)
+    assert read(tmp_path / "in.extxyz").constraints
+    command = ["evaluate", str(tmp_path / "in.extxyz"), "--calculator", "emt", "-o", str(tmp_path / "o.json")]
+    assert main(command) == 0
+    forces = json.loads((tmp_path / "o.json").read_text())["structures"][0]["forces"]
+    np.testing.assert_allclose(forces, atoms.get_forces(apply_constraint=False), atol=1e-6)
 
 
 def test_stress_errors_from_virials_in_any_capitals(capsys, tmp_path):

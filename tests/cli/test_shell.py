@@ -15,7 +15,7 @@ from ase.io import write
 from dpa2calc import files
 from dpa2calc.cli.main import main
 from dpa2calc.errors import OutputError
-from dpa2calc.files.atomic import check_writable
+from dpa2calc.files.atomic import check_writable, write_text
 
 COMMAND = [sys.executable, "-m", "dpa2calc"]
 
@@ -95,6 +95,37 @@ def test_a_file_and_a_folder_in_each_others_place(tmp_path):
         check_writable(tmp_path / "file", folder=True)
     with pytest.raises(OutputError, match="it is a folder; give the name of a file"):
         check_writable(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="devices and links")
+def test_no_file_takes_the_place_of_a_device_a_pipe_or_a_link(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("/dev/null", "/dev/stdout", "-", tmp_path / "pipe"):
+        for write_to in (check_writable, lambda path: write_text(path, "text")):
+            with pytest.raises(OutputError, match="is a device or a pipe; give the name of a file"):
+                write_to(name)
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link.json").symlink_to(tmp_path / "disk/real.json")
+    write_text(tmp_path / "link.json", "text")
+    assert (tmp_path / "link.json").is_symlink() and (tmp_path / "disk/real.json").read_text() == "text"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["disk", "link.json", "pipe"]
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (
+            ["relax", "Cu.cif", "--steps", "2"],
+            "relax: unrecognized arguments: --steps 2; did you mean --max-steps?",
+        ),
+        (["relax", "Cu.cif", "--fmx=3"], "relax: unrecognized arguments: --fmx=3; did you mean --fmax?"),
+        (["rdf", "a.traj", "b.traj"], "dpa2calc rdf: unrecognized arguments: b.traj; `dpa2calc rdf --help`"),
+    ],
+)
+def test_unknown_words_are_the_verbs_error(words, text, here, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(words)
+    assert left.value.code == 2 and text in capsys.readouterr().err
 
 
 def test_warnings_are_one_line_in_the_words_of_the_verb(here):

@@ -64,12 +64,13 @@ def test_it_can_be_stopped_and_leaves_no_file(here, capsys, monkeypatch):
 def test_heads_of_a_structure(here, capsys):
     potential = load_checkpoint(save_checkpoint(model("water", "metal"), here / "plain.safetensors"))
     names = ("H", "O"), ("Cu",)
-    heads = [type(h)(**{**vars(h), "elements": own}) for h, own in zip(potential.config.heads, names)]
+    more = {"description": "a liquid; a gas; a liquid"}  # as in checkpoints of several sets of one kind
+    heads = [type(h)(**{**vars(h), **more, "elements": own}) for h, own in zip(potential.config.heads, names)]
     potential.config = potential.config.with_heads(tuple(heads))
     save_checkpoint(potential, here / "plain.safetensors")
     assert main("heads train.extxyz --index 0 --model plain.safetensors".split()) == 0
     out = capsys.readouterr().out
-    assert "uncertainty never measured" in out and "metal" not in out
+    assert "uncertainty never measured" in out and "metal" not in out and "  a liquid; a gas\n" in out
     write(here / "both.extxyz", Atoms("CuO", positions=[[0, 0, 0], [0, 0, 2]], cell=[9] * 3, pbc=True))
     assert main("heads both.extxyz --model plain.safetensors".split()) == 1
     assert "no head of this model saw Cu O together (the nearest lacks Cu)" in capsys.readouterr().err

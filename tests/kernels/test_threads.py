@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -157,3 +159,40 @@ def test_inside_only_our_own_threads_work():
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
+
+
+FORKED = """
+import multiprocessing, pickle, sys
+import torch
+from ase.build import molecule
+from dpa2calc import DPA2Calculator
+
+torch.set_num_threads(2)
+torch.ones(10**6).div(2.0)  # OpenMP's threads exist now, and a forked process has none of them
+calc = DPA2Calculator("student-water", compress=False)
+text, atoms = pickle.dumps(calc), molecule("H2O")
+energy = calc.get_potential_energy(atoms)
+
+
+def work(pipe):
+    pipe.send([c.get_potential_energy(molecule("H2O")) for c in (pickle.loads(text), DPA2Calculator(
+        "student-water", compress=False), calc)] + [torch.get_num_threads()])
+
+
+ours, theirs = multiprocessing.Pipe()
+child = multiprocessing.get_context("fork").Process(target=work, args=(theirs,), daemon=True)
+child.start()
+if not ours.poll(120):
+    child.kill()
+    sys.exit("the forked process hangs")
+*energies, threads = ours.recv()
+assert max(abs(e - energy) for e in energies) < 1e-4 and threads == 1, (energies, energy, threads)
+assert torch.get_num_threads() == 2
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+def test_a_forked_process_computes_where_its_parent_has():
+    without = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", FORKED], env=without, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

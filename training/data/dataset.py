@@ -30,7 +30,8 @@ from dpa2calc.structures.given import as_atoms
 from dpa2calc.structures.graph_spec import type_table
 
 from .frame import Frame, frame_from_atoms
-from .readers import PathLike, iread_atoms
+from .readers import PathLike
+from .readers.converged import iread_converged
 
 _NEW_COMPOSITION = 1e-6  # share of the atoms
 
@@ -60,7 +61,7 @@ class Dataset:
         name: str | None = None,
         keys: LabelKeys = OWN_NAMES,
     ) -> Dataset:
-        """Read one file or several, see `iread_atoms` for the formats; patterns such as `runs/*.xyz` too.
+        """Read one file or several, see `iread_converged` for the formats; patterns such as `runs/*.xyz` too.
 
         Atoms, or structures of pymatgen, in place of files are taken as `from_atoms` does.
 
@@ -204,7 +205,7 @@ def _structures(several: Sequence[object], name: str) -> Iterator[tuple[Atoms, s
             if glob.has_magic(named) and not files:
                 raise DataError(f"no file fits the pattern {named}")
             for path in map(str, files) if glob.has_magic(named) else [named]:
-                for i, atoms in enumerate(iread_atoms(path)):
+                for i, atoms in iread_converged(path):
                     yield atoms, f"{path}, frame {i}"
         else:
             raise DataError(f"{name}: expected the names of files, or Atoms, got {type(item).__name__}")

@@ -12,17 +12,19 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 import ase.io
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.cp2k import parse_input
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.geometry import find_mic
+from ase.stress import full_3x3_to_voigt_6_stress
 
 from dpa2calc.errors import ConfigError, DataError, MissingDependencyError
 from dpa2calc.files.atomic import write_text, writing
 from dpa2calc.files.identity import Part, text_digest
 from dpa2calc.files.typed import shown
 from dpa2calc.structures.lattice import is_crystal
+from dpa2calc.training.data.frame import Frame, frame_from_atoms
 from dpa2calc.training.data.readers import PathLike
+from dpa2calc.training.data.readers.converged import iread_converged
 from dpa2calc.training.data.readers.frame_file import write_frames
 
 from .labels import Keep, Waiting
@@ -139,7 +141,8 @@ class LabelQueue:
             if self.program == "vasp":
                 ase.io.write(place / "POSCAR", atoms, format="vasp", sort=True, **self.options)
             elif self.program == "espresso":
-                options: dict[str, Any] = {"tprnfor": True, "tstress": is_crystal(atoms), **self.options}
+                data = {"tprnfor": True, "tstress": is_crystal(atoms), **self.options.get("input_data", {})}
+                options = {**self.options, "input_data": data}
                 ase.io.write(place / "espresso.pwi", atoms, format="espresso-in", **options)
             elif self.program == "cp2k":
                 write_text(
@@ -152,20 +155,26 @@ class LabelQueue:
 
     # --- reading --------------------------------------------------------------------------------
 
-    def _result(self, place: Path) -> tuple[Atoms | None, str]:
+    def _result(self, place: Path) -> tuple[Frame | None, str]:
         """The labelled structure in a folder, or why there is none though there are files ("" without)."""
-        why = ""
+        reasons = []
         for read, path in self._readers(place):
             try:
-                found = read(path)
-                if np.isfinite(found.get_potential_energy()) and np.isfinite(found.get_forces()).all():
+                found = frame_from_atoms(read(path))
+                if found.energy is None or found.forces is None:
+                    lacking = [kind for kind in ("energy", "forces") if kind in found.lacking]
+                    reasons.append(f"{path.name} has no {' and no '.join(lacking)} (yet)")
+                elif np.isfinite(found.energy) and np.isfinite(found.forces).all():
                     return found, ""
-                why = f"{path.name}: energy or forces are not finite"
+                else:
+                    reasons.append(f"{path.name}: energy or forces are not finite")
             except MissingDependencyError:
                 raise
+            except DataError as error:
+                reasons.append(str(error).replace(f"{path}", path.name))
             except Exception as error:  # a file that is still being written, or of another kind
-                why = f"{path.name} has no energy and forces yet ({type(error).__name__}: {error})"
-        return None, why
+                reasons.append(f"{path.name} cannot be read ({type(error).__name__}: {error})")
+        return None, reasons[0] if reasons else ""
 
     def _readers(self, place: Path) -> Iterator[tuple[Callable[[Path], Atoms], Path]]:
         for pattern in RESULTS:
@@ -179,13 +188,17 @@ class LabelQueue:
 
     def _by_dpdata(self, path: Path) -> Atoms:
         system = _dpdata().LabeledSystem(str(path), fmt=_DPDATA[self.program])
+        if not len(system):
+            raise DataError(f"{path} has no frame with energy and forces whose electrons had converged")
         made: Atoms = system.to("ase/structure")[-1]
         return made
 
 
 def _by_ase(path: Path) -> Atoms:
-    made = ase.io.read(path)
-    return made if isinstance(made, Atoms) else made[-1]
+    frames = [atoms for _, atoms in iread_converged(path)]
+    if not frames:
+        raise DataError(f"{path} has no frame")
+    return frames[-1]
 
 
 def _dpdata() -> ModuleType:
@@ -211,7 +224,7 @@ def _cp2k_input(template: str, atoms: Atoms) -> str:
     return "\n".join(root.write()) + "\n"
 
 
-def _as_asked(atoms: Atoms, found: Atoms, place: Path) -> Atoms:
+def _as_asked(atoms: Atoms, found: Frame, place: Path) -> Atoms:
     """The structure that was asked for with the labels of a result, whose atoms may be in another order.
 
     Raises:
@@ -224,29 +237,28 @@ def _as_asked(atoms: Atoms, found: Atoms, place: Path) -> Atoms:
             f"{SAME} Å, or elements differ. Calculate the frame without relaxing it, or remove the result"
         )
     frame = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-    results = {"energy": float(found.get_potential_energy()), "forces": np.array(found.get_forces())[order]}
-    if is_crystal(frame):
-        try:
-            results["stress"] = np.array(found.get_stress())
-        except PropertyNotImplementedError:
-            pass
+    results: dict[str, Any] = {"energy": found.energy, "forces": np.asarray(found.forces)[order]}
+    if is_crystal(frame) and found.stress is not None:
+        results["stress"] = full_3x3_to_voigt_6_stress(found.stress)
     frame.calc = SinglePointCalculator(frame, **results)
     return frame
 
 
-def _order(atoms: Atoms, found: Atoms) -> np.ndarray | None:
+def _order(atoms: Atoms, found: Frame) -> np.ndarray | None:
     """Which atom of `found` each atom is, or None."""
     if sorted(atoms.numbers) != sorted(found.numbers):
         return None
-    if is_crystal(atoms) and np.abs(atoms.cell.array - found.cell.array).max() > SAME:
+    if is_crystal(atoms) and np.abs(atoms.cell.array - found.cell).max() > SAME:
         return None
-    # plane-wave programs are periodic in every direction of a box, and put what has left it back inside
-    pbc = True if atoms.cell.rank == 3 else atoms.pbc
+    # Plane-wave programs are periodic in every direction of a box, and put what has left it back inside.
+    cell, pbc = atoms.cell.array, atoms.pbc | (atoms.cell.rank == 3)
+    if found.pbc.any():
+        cell, pbc = found.cell, found.pbc
     order = np.full(len(atoms), -1)
     for number in np.unique(atoms.numbers):
         own, other = np.flatnonzero(atoms.numbers == number), np.flatnonzero(found.numbers == number)
         vectors = found.positions[other][None] - atoms.positions[own][:, None]
-        lengths = find_mic(vectors.reshape(-1, 3), atoms.cell, pbc)[1].reshape(len(own), len(other))
+        lengths = find_mic(vectors.reshape(-1, 3), cell, pbc)[1].reshape(len(own), len(other))
         if lengths.min(axis=1).max() > SAME:
             return None
         order[own] = other[lengths.argmin(axis=1)]

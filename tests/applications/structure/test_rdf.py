@@ -300,3 +300,13 @@ def test_range_of_fewer_than_three_bins_is_refused() -> None:
     with pytest.raises(ConfigError, match="three bins at least"):
         radial_distribution([atoms], "Cu-Cu", r_max=0.1)
     assert len(radial_distribution([atoms], "Cu-Cu", r_max=0.15).r) == 3
+
+
+def test_one_frame_has_no_error_bars_and_says_so():
+    atoms = bulk("Cu", cubic=True).repeat(2)
+    for result in (
+        radial_distribution([atoms], "Cu-Cu", r_max=4.0),
+        angular_distribution([atoms], "Cu-Cu-Cu", cutoff=3.0),
+    ):
+        text = result.summary()
+        assert "1 frame, too few for error bars" in text and "± unknown" in text and "nan" not in text

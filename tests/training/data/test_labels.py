@@ -14,7 +14,7 @@ from ase.io import write
 
 from dpa2calc.errors import DataError
 from dpa2calc.labels.names import as_matrix
-from dpa2calc.training import Dataset, check_dataset
+from dpa2calc.training import Dataset, LabelKeys, check_dataset
 
 
 def computed(atoms):
@@ -225,3 +225,16 @@ def test_dummy_atoms_are_named_by_frame(tmp_path):
     write(tmp_path / "dummy.extxyz", [Atoms("H", info={"energy": -1.0}), atoms], format="extxyz")
     with pytest.raises(DataError, match=r"dummy.extxyz, frame 1: atom 2 is X, a dummy without an element"):
         Dataset.read(tmp_path / "dummy.extxyz")
+
+
+def test_a_stress_and_a_virial_that_contradict_each_other_are_refused():
+    atoms = rattled()
+    atoms.info["stress"] = np.diag([0.01, 0.02, 0.03])
+    atoms.info["virial"] = -atoms.get_volume() * atoms.info["stress"]
+    (frame,) = Dataset.from_atoms([atoms])
+    np.testing.assert_allclose(frame.virial, atoms.info["virial"])
+    atoms.info["virial"] *= -1  # the sign of a stress
+    with pytest.raises(DataError, match=r"frame 0: stress and virial contradict .* -volume \* stress"):
+        Dataset.from_atoms([atoms])
+    (frame,) = Dataset.from_atoms([atoms], keys=LabelKeys(stress=""))
+    np.testing.assert_allclose(frame.virial, atoms.info["virial"])

@@ -11,6 +11,8 @@ from ase.build import bulk, molecule
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
+from dft_outputs import pw_output
 from learning_cases import SMALL, learn
 
 from dpa2calc.errors import ConfigError, DataError
@@ -18,6 +20,7 @@ from dpa2calc.training import LabelQueue
 from dpa2calc.training.data.readers.frame_file import labelled
 from dpa2calc.training.learning.labels import LabelStore, Waiting
 
+PSEUDOS = {"Na": "Na.upf", "Cl": "Cl.upf"}
 pytestmark = pytest.mark.filterwarnings("ignore:atom .* is far from what head")
 
 
@@ -84,10 +87,10 @@ def test_vasp_sorts_atoms_and_results_are_put_back(tmp_path):
             frame.get_stress()
 
 
+@pytest.mark.filterwarnings("error::DeprecationWarning")
 def test_inputs_of_espresso_and_cp2k(tmp_path):
     (atoms, *_) = frames()
-    pseudos = {"Na": "Na.upf", "Cl": "Cl.upf"}
-    options = {"pseudopotentials": pseudos, "input_data": {"ecutwfc": 40}, "kpts": (2, 2, 2)}
+    options = {"pseudopotentials": PSEUDOS, "input_data": {"ecutwfc": 40}, "kpts": (2, 2, 2)}
     with pytest.raises(Waiting):
         store(tmp_path, LabelQueue(tmp_path / "qe", "espresso", options=options)).label(
             [atoms], progress=False
@@ -119,7 +122,7 @@ def test_results_of_another_structure_and_unfinished_ones(tmp_path):
         labels.label([atoms], progress=False)
     (place,) = (tmp_path / "q").iterdir()
     (place / "job.out").write_text("iteration 1\n")
-    with pytest.raises(Waiting, match=r"job.out has no energy and forces yet"):
+    with pytest.raises(Waiting, match=r"job.out has no frame"):
         labels.label([atoms], progress=False)
     other.calc = SinglePointCalculator(other, energy=0.0, forces=np.zeros((8, 3)))
     ase.io.write(place / "result.extxyz", other)
@@ -129,21 +132,50 @@ def test_results_of_another_structure_and_unfinished_ones(tmp_path):
     assert labels.label([atoms], progress=False) == [] and labels.spent == 0
 
 
-def test_a_molecule_that_a_program_puts_back_into_its_box(tmp_path):
-    """VASP wraps what dynamics has carried out of the box; the frame stays where it was."""
-    atoms = molecule("H2O", cell=[8.0, 8.0, 8.0])  # at the corner, half outside
+def test_forces_on_fixed_atoms_are_labels_too(tmp_path):
+    (atoms, *_) = frames()
+    labels = store(tmp_path, LabelQueue(tmp_path / "q"))
+    with pytest.raises(Waiting):
+        labels.label([atoms], progress=False)
+    (place,) = (tmp_path / "q").iterdir()
+    made = ase.io.read(place / "frame.extxyz")
+    made.set_constraint(FixAtoms([0, 1]))
+    made.calc = SinglePointCalculator(made, energy=-3.0, forces=np.ones((8, 3)))
+    ase.io.write(place / "result.extxyz", made)  # with the column move_mask
+    assert ase.io.read(place / "result.extxyz").constraints
+    (got,) = labels.label([atoms], progress=False)
+    np.testing.assert_array_equal(got.get_forces(), np.ones((8, 3)))
+
+
+def test_a_molecule_that_the_program_puts_back_into_its_box_is_the_same(tmp_path):
+    atoms = molecule("H2O", cell=[8.0, 9.0, 10.0])  # atoms on both sides of the origin
+    assert atoms.positions.min() < 0
     labels = store(tmp_path, LabelQueue(tmp_path / "q", "vasp"))
     with pytest.raises(Waiting):
         labels.label([atoms], progress=False)
     (place,) = (tmp_path / "q").iterdir()
     made = ase.io.read(place / "POSCAR")
     made.wrap()
-    made.calc = SinglePointCalculator(made, energy=-14.0, forces=np.arange(9.0).reshape(3, 3))
+    made.calc = SinglePointCalculator(made, energy=-3.0, forces=made.numbers[:, None] * np.ones(3))
     ase.io.write(place / "result.extxyz", made)
     (got,) = labels.label([atoms], progress=False)
+    np.testing.assert_allclose(got.get_forces()[:, 0], atoms.numbers)
     np.testing.assert_allclose(got.positions, atoms.positions, atol=1e-7)
-    assert np.abs(made.positions - got.positions).max() > 7.0  # of the other images
-    assert sorted(got.get_forces()[:, 0]) == [0.0, 3.0, 6.0]
+
+
+def test_results_that_did_not_converge_are_waited_for(tmp_path):
+    (atoms, *_) = frames()
+    labels = store(tmp_path, LabelQueue(tmp_path / "q", "espresso", options={"pseudopotentials": PSEUDOS}))
+    with pytest.raises(Waiting):
+        labels.label([atoms], progress=False)
+    (place,) = (tmp_path / "q").iterdir()
+    (place / "espresso.pwo").write_text(pw_output([False]))
+    (place / "slurm-17.out").write_text("the job has ended\n")
+    with pytest.raises(Waiting, match=r"espresso.pwo: the electrons of frame 0 had not converged"):
+        labels.label([atoms], progress=False)
+    (place / "espresso.pwo").write_text(pw_output([True]).split("     Forces acting")[0])  # still running
+    with pytest.raises(Waiting, match=r"espresso.pwo has no forces \(yet\)"):
+        labels.label([atoms], progress=False)
 
 
 def test_wrong_queues_are_named(tmp_path):

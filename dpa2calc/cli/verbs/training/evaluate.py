@@ -135,6 +135,7 @@ def evaluate(calc: Calculator, structures: list[Atoms], batch_atoms: int) -> lis
     out = []
     for atoms in structures:
         copy = atoms.copy()
+        copy.set_constraint()  # forces on fixed atoms are not zero
         copy.calc = calc
         forces = copy.get_forces()
         out.append({"energy": copy.get_potential_energy(), "forces": forces})
