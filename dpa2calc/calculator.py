@@ -111,7 +111,7 @@ class DPA2Calculator(Calculator, TellsDoubt):
         )
         self.dispersion = parse_dispersion(dispersion, functional=self._members[0].head.functional)
         self._builders, self._streams = self._new_builders(), self._new_streams()
-        self._check_distances = DistanceCheck(self._members[0].config.type_map)
+        self._check_distances = DistanceCheck()
         self._check_range = RangeCheck(self._members[0].config.type_map, self.head, self._rigidity)
         super().__init__()
         if any(member.head.label for member in self._members):
