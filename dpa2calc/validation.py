@@ -203,8 +203,10 @@ def head_parameters(atoms: Atoms, fitting: FittingConfig) -> dict[str, np.ndarra
         ("aparam", atoms.arrays, len(atoms), fitting.numb_aparam),
     ):
         given, is_frame = place.get(name), name == "fparam"
-        if width == 0 or (given is None and is_frame and fitting.default_fparam is not None):
+        if width == 0:
             continue
+        if given is None and is_frame:  # else a batch of frames with and without would lose all of them
+            given = fitting.default_fparam
         where = f"atoms.{'info' if is_frame else 'arrays'}[{name!r}]"
         wanted = f"{width} numbers" if is_frame else f"{width} numbers per atom, shape {(rows, width)}"
         if given is None:

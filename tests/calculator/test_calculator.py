@@ -243,7 +243,10 @@ def test_default_frame_parameters(potential_of, structure_of):
     atoms.info["fparam"] = 0.3
     assert calc.get_potential_energy(atoms) == pytest.approx(default, abs=1e-12)
     atoms.info["fparam"] = 0.4
-    assert calc.get_potential_energy(atoms) != pytest.approx(default, abs=1e-6)
+    given = calc.get_potential_energy(atoms)
+    assert given != pytest.approx(default, abs=1e-6)
+    together = calc.evaluate([structure_of("bulk"), atoms])  # one with its own, one without, in one batch
+    assert [r["energy"] for r in together] == pytest.approx([default, given], abs=1e-10)
 
 
 def test_descriptors_do_not_depend_on_the_frame(calc, structure_of):
