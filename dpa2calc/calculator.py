@@ -308,7 +308,8 @@ class DPA2Calculator(Calculator, TellsDoubt):
         new = object.__new__(type(self))
         new.__dict__.update(self.__dict__)
         new._renew()
-        new._check_distances, new._check_range = map(copy.copy, (self._check_distances, self._check_range))
+        new._check_distances = copy.copy(self._check_distances)
+        new._check_range = copy.copy(self._check_range)
         new.parameters, new.results = dict(self.parameters), dict(self.results)
         return new
 
@@ -335,8 +336,7 @@ class DPA2Calculator(Calculator, TellsDoubt):
         self._streams: Sequence[Stream] = streams or recorded_of(self._members, skin=skin)
 
     def _graphs(self, atoms: Atoms, *, positions: bool) -> list[Graph]:
-        builders = {builder.spec: builder for builder in self._builders}
-        check = self._check_distances
+        builders, check = {made.spec: made for made in self._builders}, self._check_distances
         return member_graphs(
             self._members, atoms, lambda spec: builders[spec](atoms, positions=positions, inspect=check)
         )
