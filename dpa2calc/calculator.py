@@ -69,7 +69,7 @@ class DPA2Calculator(Calculator, TellsDoubt):
 
     Results: energy, free_energy, energies, forces; `energy_std`, `energies_std` (eV) where the head knows its
     uncertainty, `forces_std` when asked for; stress where a direction is periodic and the cell has a volume
-    (0.1 Å thick across the periodic directions); stresses (per atom) when asked for (four backward passes).
+    (0.1 Å thick across the periodic directions); stresses of atoms when asked for (DPA-2: docs/concepts.md).
 
     Any combination of periodic directions means just that, and a cell shorter than the cutoff uses all
     images. This differs from deepmd-kit, which takes one periodic direction for all three.
