@@ -309,7 +309,8 @@ class DeepPotSEConfig(EnvironmentConfig):
     def check_in_model(self, n_types: int, neighbor_rule: str) -> None:
         """Excluded types must be types, and `sel` has a number for each."""
         super().check_in_model(n_types, neighbor_rule)
-        check(len(self.sel) == n_types, "descriptor.sel", self.sel, f"{n_types} numbers, one a type")
+        fits = len(self.sel) == n_types and self.nsel > 0
+        check(fits, "descriptor.sel", self.sel, f"{n_types} numbers, one a type, not all of them 0")
 
 
 ShellConfig = RepinitConfig | ThreeBodyConfig | RepformerConfig | DPA1Config | DeepPotSEConfig
