@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dpa2calc.kernels.inference.head import BlockHead, HeadNet
@@ -16,13 +17,15 @@ from dpa2calc.model.layers import MLP
 from dpa2calc.model.potential import Potential
 
 
-def kernel_arguments(potential: Potential, first_type: int) -> tuple[Model, int, int]:
-    """Model data in the form of the kernels, number of channels, number of axes."""
+def kernel_arguments(potential: Potential, first_type: int) -> tuple[Model, int, int, int]:
+    """Model data in the form of the kernels; channels of the table, channels that count, axes."""
     c, part, dtype = potential.config.descriptor, potential.descriptor.tabulated_part(), potential.dtype
     environment, tabulated, factors = part.environment, part.owner.tabulated, part.factors
     strip = torch.zeros(0, 0, 0) if factors is None else factors
     assert isinstance(tabulated, TabulatedEmbedding)
     table = tabulated.table
+    width = table.width(dtype)
+    more = width - table.size
     model = Model(
         (environment.cutoff, environment.cutoff_smooth, environment.protection),
         environment.mean.double().numpy(),
@@ -30,15 +33,15 @@ def kernel_arguments(potential: Potential, first_type: int) -> tuple[Model, int,
         table.flat(dtype).numpy(),
         table.grid,
         part.lines.contiguous().numpy() * table.n_nodes,
-        strip.detach().to(dtype).contiguous().numpy(),
+        F.pad(strip.detach().to(dtype), (0, more)).contiguous().numpy(),
         part.smooth,
         _mask(environment.excluded_pairs),
         _mask(potential.excluded_pairs),
-        _padding(part, first_type).numpy(),
+        F.pad(_padding(part, first_type), (0, more)).flatten(2).contiguous().numpy(),
         table.flat(dtype).numpy().dtype.type(1.0 / c.nsel),
         np.array(c.type_sel or (c.nsel,), dtype=np.float64),
     )
-    return model, table.size, part.axis
+    return model, width, table.size, part.axis
 
 
 def _mask(excluded: Tensor | None) -> np.ndarray:
@@ -46,13 +49,13 @@ def _mask(excluded: Tensor | None) -> np.ndarray:
 
 
 def _padding(part: TabulatedPart, first_type: int) -> Tensor:
-    """What each missing slot adds to the moments, (n_types, n_sections, 4 * size); empty if nothing."""
+    """What each missing slot adds to the moments, (n_types, n_sections, 4, size); empty if nothing."""
     environment = part.environment
     if not environment.shifted:
-        return torch.zeros(0, 0, 0, dtype=environment.mean.dtype)
+        return torch.zeros(0, 0, 4, 0, dtype=environment.mean.dtype)
     rows = environment.padding_rows(torch.arange(len(part.lines)))  # (n_types, 4)
     values = part.padding(first_type)
-    return (rows[:, None, :, None] * values.unsqueeze(2)).flatten(2).detach().contiguous()
+    return (rows[:, None, :, None] * values.unsqueeze(2)).detach()
 
 
 def why_no_block_head(head: EnergyHead) -> str | None:

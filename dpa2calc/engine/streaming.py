@@ -79,7 +79,7 @@ class Streaming:
         # one over the squared distance of each pair of types below which a warning is due, 1/Å^2
         self._limits = closest_distances(self.spec.type_map) ** -2
         self._marks: np.ndarray | None = None
-        self._known: dict[int, tuple[Ready, Model, int, int]] = {}
+        self._known: dict[int, tuple[Ready, tuple[Model, int, int, int]]] = {}
 
     def __call__(
         self, atoms: Atoms, check: DistanceCheck, *, centers: int | None = None, first_type: int | None = None
@@ -117,16 +117,18 @@ class Streaming:
         """The output for the n first rows, of types `kinds`; None if neighbours have to be left out."""
         workers = self.workers
         if first not in self._known:
-            model, size, axis = kernel_arguments(self.potential, first)
-            self._known = {first: (Ready(model), model, size, axis)}
-        ready, model, size, axis = self._known[first]
-        system = System(
-            pairs.rows(geometry.positions, geometry.cell, workers),
-            (pairs.start, pairs.neighbors, pairs.codes),
-            pairs.offsets(geometry.cell),
-            kinds,
-            pairs.longest,
-            ready,
+            arguments = kernel_arguments(self.potential, first)
+            self._known = {first: (Ready(arguments[0]), arguments)}
+        ready, (model, width, size, axis) = self._known[first]
+        system = Ready(
+            System(
+                pairs.rows(geometry.positions, geometry.cell, workers),
+                (pairs.start, pairs.neighbors, pairs.codes),
+                pairs.offsets(geometry.cell),
+                kinds,
+                pairs.longest,
+                ready,
+            )
         )
         rounds = -(-n // (BLOCK * workers.count))  # every thread takes so many blocks of equal size
         block = -(-n // (rounds * workers.count))
@@ -139,9 +141,9 @@ class Streaming:
         def work(part: int, ranges: Iterable[tuple[int, int]]) -> None:
             nonlocal too_many
             own = sums[part]
-            moments = torch.empty(block, 4 * size, dtype=self._dtype)
+            moments = torch.empty(block, 4 * width, dtype=self._dtype)
             descriptors = torch.empty(block, axis * size, dtype=self._dtype)
-            shape = constant(size), axis
+            shape = constant(width), constant(size)
             for begin, end in ranges:
                 rows = begin, end, begin, system
                 _FORWARD(*rows, self._limits, own.closest, own.counts, moments, descriptors, *shape)

@@ -87,7 +87,7 @@ class Rigidity(nn.Module):
     @torch.no_grad()
     def of_sums(self, sums: Tensor) -> Tensor:
         """The same, from features summed over the atoms of each net, (n, n_nets, m)."""
-        parts = torch.einsum("kab,nkb->nka", self.factor, sums.to(self.factor))
+        parts = self.factor @ sums.to(self.factor).unsqueeze(-1)  # (n, n_nets, m, 1)
         return self.facts.scale * parts.flatten(1).norm(dim=1)
 
     def sums(self, features: Tensor, types: Tensor) -> Tensor:

@@ -51,9 +51,10 @@ def _made(dtype: torch.dtype) -> Loops | None:
 
 def exponential_terms(dtype: np.dtype[np.floating]) -> tuple[np.floating, ...]:
     """What `softmax_loops.exponentials` needs: smallest argument, 1 / ln 2, what rounds a sum, ln 2 in
-    two parts, and 1 / k!."""
+    two parts, and 1 / k! as far as it counts."""
     single = dtype == np.float32
     high = 355.0 / 512.0 if single else float.fromhex("0x1.62e42fee00000p-1")
     low = math.log(2.0) - high if single else float.fromhex("0x1.a39ef35793c76p-33")
     given = (-87.0 if single else -708.0, 1.0 / math.log(2.0), 1.5 * 2.0 ** (23 if single else 52), high, low)
-    return tuple(dtype.type(x) for x in (*given, *(1.0 / math.factorial(k) for k in range(14))))
+    series = (1.0 / math.factorial(k) for k in range(8 if single else 14))
+    return tuple(dtype.type(x) for x in (*given, *series))

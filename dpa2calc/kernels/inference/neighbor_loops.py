@@ -130,6 +130,49 @@ def sums(
 
 
 @compiled
+def _through_products(own: Floats, gathered: Floats, grad: Floats, to: Floats) -> None:
+    """From the gradient of the products own * gathered to that of the gathered rows, both `grad`, and own."""
+    for j in range(len(grad)):
+        row, near = grad[j], gathered[j]
+        for d in range(own.size):
+            to[d] += row[d] * near[d]
+        for d in range(own.size):
+            row[d] *= own[d]
+
+
+@compiled
+def _fill_total(of_convolved: Floats, conv: Floats, of_moments: Floats, total: Floats) -> None:
+    """The gradient of the sums of an atom (d2 + axes, d1) from those of its convolution and its moments."""
+    d2 = len(conv)
+    for c in range(d2):
+        row, by = total[c], conv[c]
+        for d in range(row.size):
+            row[d] = of_convolved[d] * by[d]
+    for t in range(len(total) - d2):
+        for d in range(total.shape[1]):
+            total[d2 + t, d] = of_moments[t, d]
+
+
+@compiled
+def _through_weights(
+    scores: Floats,
+    weights: Floats,
+    switch: Floats,
+    inner: Floats,
+    scaled: Floats,
+    of_switch: Floats,
+    to_switch: Floats,
+) -> None:
+    """From the gradient of the switched weights to that of the scores, both `inner`, and of the switch."""
+    gate, (heads, k) = of_switch[3], scores.shape
+    for c in range(k):
+        gate[0, c] = switch[c]
+    through(scores, weights, gate, gate, heads, inner, scaled, of_switch[0], of_switch[1], of_switch[2])
+    for c in range(k):
+        to_switch[c] += of_switch[0, 0, c] + SHIFT * of_switch[1, 0, c] + of_switch[2, 0, c]
+
+
+@compiled
 def gradients(
     address: int,
     g1: Floats,
@@ -161,11 +204,8 @@ def gradients(
     factors, of_factors = empty((k, d2 + axes), g1.dtype), empty((k, d2 + axes), g1.dtype)
     total, more = empty((d2 + axes, d1), g1.dtype), empty(heads + 2 * k, g1.dtype)
     scores, weights = empty((heads, k), g1.dtype), empty((heads, k), g1.dtype)
-    inner, scaled, of_switch = (
-        empty((heads, k), g1.dtype),
-        empty((heads, k), g1.dtype),
-        empty((4, 1, k), g1.dtype),
-    )
+    inner, scaled = empty((heads, k), g1.dtype), empty((heads, k), g1.dtype)
+    of_switch = empty((4, 1, k), g1.dtype)
     for i in range(b):
         atom, w, of_w = atoms[i], weight[i], to_weight[i]
         for c in range(k):
@@ -173,25 +213,13 @@ def gradients(
         _gather(g1, index[i], gathered)
         if project.size > 0:
             gemm(address, grad_products[i], project, grad, (k, d1, project.shape[1]), (0, 1), 0)
-            own, to = g1[atom], to_g1[atom]
-            for j in range(k):
-                row, near = grad[j], gathered[j]
-                for d in range(d1):
-                    to[d] += row[d] * near[d]
-                for d in range(d1):
-                    row[d] *= own[d]
+            _through_products(g1[atom], gathered, grad, to_g1[atom])
         else:
             for j in range(k):
                 for d in range(d1):
                     grad[j, d] = 0.0
         if d2 + axes > 0:
-            for c in range(d2):
-                row, by, of = total[c], conv[c], grad_convolved[atom]
-                for d in range(d1):
-                    row[d] = of[d] * by[d]
-            for t in range(axes):
-                for d in range(d1):
-                    total[d2 + t, d] = grad_moments[atom, t, d]
+            _fill_total(grad_convolved[atom], conv, grad_moments[atom], total)
             _fill_factors(g2[i], w, directions[i], factors)
             gemm(address, gathered, total, of_factors, (k, d2 + axes, d1), (0, 1), 0)
             gemm(address, factors, total, grad, (k, d1, d2 + axes), (0, 0), 1)
@@ -202,14 +230,7 @@ def gradients(
             of, asked = grad_mixed[atom], query[atom]
             _weigh(address, asked, gathered, w, n_more, terms, scores, weights, more)
             gemm(address, of, gathered, inner, (heads, k, d1), (0, 1), 0)
-            gate = of_switch[3]
-            for c in range(k):
-                gate[0, c] = w[c]
-            through(
-                scores, weights, gate, gate, heads, inner, scaled, of_switch[0], of_switch[1], of_switch[2]
-            )
-            for c in range(k):
-                of_w[c] += of_switch[0, 0, c] + SHIFT * of_switch[1, 0, c] + of_switch[2, 0, c]
+            _through_weights(scores, weights, w, inner, scaled, of_switch, of_w)
             gemm(address, scaled, of, grad, (k, d1, heads), (1, 0), 1)
             gemm(address, inner, asked, grad, (k, d1, heads), (1, 0), 1)
             gemm(address, inner, gathered, to_query[atom], (heads, d1, k), (0, 0), 0)

@@ -158,21 +158,8 @@ class NeighborMix(torch.autograd.Function):
                 grad = block.of_rows(grad_products[block.pairs] @ project_t)
                 add_to_atoms(grad_g1, atoms, torch.mul(grad, gathered).sum(dim=1))
                 grad.mul_(of_atoms(g1, atoms).unsqueeze(1))
-            factors = _factors(block, weight, g2, directions)
-            if factors is not None:
-                sums = _sums_gradient(atoms, grad_convolved, conv, grad_moments, directions)
-                of_factors = torch.bmm(gathered, sums.transpose(1, 2))
-                grad.baddbmm_(factors, sums)
-                if grad_g2 is not None:
-                    of_g2 = of_factors[..., : g2.shape[1]]
-                    torch.sum(of_g2 * block.of(g2), dim=-1, out=block.of(grad_weight))
-                    torch.mul(of_g2, block.of(weight).unsqueeze(-1), out=block.of(grad_g2))
-                if grad_directions is not None:
-                    block.of(grad_directions).copy_(of_factors[..., -3:])
-                if grad_g2 is not None and grad_directions is not None:
-                    own = of_atoms(grad_of_pairs, atoms)
-                    block.of(grad_g2).baddbmm_(block.of(directions), own)
-                    block.of(grad_directions).baddbmm_(block.of(g2), own.transpose(1, 2))
+            inputs, to = (weight, g2, conv, directions), (grad_weight, grad_g2, grad_directions)
+            _sums_backward(block, inputs, gathered, (grad_convolved, grad_moments, grad_of_pairs), to, grad)
             if grad_query is not None:
                 given = of_atoms(query, atoms), gathered, block.of(weight)
                 kept = ctx.made[number] if ctx.made else _attend(*given, pairs.nsel - block.width)
@@ -249,6 +236,38 @@ def _sums_gradient(
     parts = [of_atoms(grad_convolved, atoms).unsqueeze(1) * conv] if conv is not None else []
     parts += [of_atoms(grad_moments, atoms)] if directions is not None else []
     return torch.cat(parts, dim=1)
+
+
+def _sums_backward(
+    block: PairBlock,
+    inputs: tuple[Tensor, Tensor | None, Tensor | None, Tensor | None],
+    gathered: Tensor,
+    grads: tuple[Tensor, Tensor, Tensor],
+    to: tuple[Tensor, Tensor | None, Tensor | None],
+    grad: Tensor,
+) -> None:
+    """Gradients of a block's weight, g2 and directions, `to`; that of the gathered rows is added to `grad`.
+
+    inputs: weight, g2, conv, directions. grads: of the convolution, the moments and those of the pairs.
+    """
+    weight, g2, conv, directions = inputs
+    grad_weight, grad_g2, grad_directions = to
+    factors = _factors(block, weight, g2, directions)
+    if factors is None:
+        return
+    sums = _sums_gradient(block.atoms, grads[0], conv, grads[1], directions)
+    of_factors = torch.bmm(gathered, sums.transpose(1, 2))
+    grad.baddbmm_(factors, sums)
+    if g2 is not None and grad_g2 is not None:
+        of_g2 = of_factors[..., : g2.shape[1]]
+        torch.sum(of_g2 * block.of(g2), dim=-1, out=block.of(grad_weight))
+        torch.mul(of_g2, block.of(weight).unsqueeze(-1), out=block.of(grad_g2))
+    if grad_directions is not None:
+        block.of(grad_directions).copy_(of_factors[..., -3:])
+    if g2 is not None and grad_g2 is not None and directions is not None and grad_directions is not None:
+        own = of_atoms(grads[2], block.atoms)
+        block.of(grad_g2).baddbmm_(block.of(directions), own)
+        block.of(grad_directions).baddbmm_(block.of(g2), own.transpose(1, 2))
 
 
 def _attend_backward(

@@ -37,7 +37,11 @@ class PairBlock(NamedTuple):
 
     def square(self, values: Values) -> Values:
         """Values of all two pairs of an atom, (S,) -> (b, c, c), a view."""
-        return values[self.squares].reshape(count_of(self.atoms), self.width, self.width)
+        return self.of_square(values[self.squares])
+
+    def of_square(self, squares: Values) -> Values:
+        """Values of the squares of this block alone, (b * c * c,) -> (b, c, c), a view."""
+        return squares.reshape(count_of(self.atoms), self.width, self.width)
 
 
 @dataclass(frozen=True)
@@ -89,10 +93,13 @@ class BlockPairs(PairTable):
         return x.index_select(0, self.neighbors)
 
     def blocks(self, values: Tensor) -> Sequence[Tensor]:
-        return [block.of(values) for block in self.cut.rows]
+        # Split, whose gradient is one array; that of a slice is one of zeros for every block.
+        parts = values.split([block.pairs.stop - block.pairs.start for block in self.cut.rows])
+        return [block.of_rows(part) for block, part in zip(self.cut.rows, parts)]
 
     def square_blocks(self, values: Tensor) -> Sequence[Tensor]:
-        return [block.square(values) for block in self.cut.rows]
+        parts = values.split([block.squares.stop - block.squares.start for block in self.cut.rows])
+        return [block.of_square(part) for block, part in zip(self.cut.rows, parts)]
 
     def atom_blocks(self, x: Tensor) -> Sequence[Tensor]:
         return [of_atoms(x, block.atoms) for block in self.cut.rows]

@@ -31,27 +31,31 @@ def _power(rounded):
     )
 
 
+def _polynomial(r, c):
+    """c[0] + c[1] r + ..., of degree 7 in float32 and 13 in float64: all that counts for |r| < ln 2 / 2."""
+
+
+@overload(_polynomial)
+def _horner(r, c):
+    def short(r, c):
+        return ((((((c[7] * r + c[6]) * r + c[5]) * r + c[4]) * r + c[3]) * r + c[2]) * r + c[1]) * r + c[0]
+
+    def long(r, c):
+        p = (((((c[13] * r + c[12]) * r + c[11]) * r + c[10]) * r + c[9]) * r + c[8]) * r + c[7]
+        return ((((((p * r + c[6]) * r + c[5]) * r + c[4]) * r + c[3]) * r + c[2]) * r + c[1]) * r + c[0]
+
+    return short if len(c) == 8 else long
+
+
 @njit(inline="always")
 def _exponential(x: np.floating, terms: Terms) -> np.floating:
     """exp(x) of a number of at most 0: 2^n times a polynomial."""
-    low, per, shift, high, rest, c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13 = terms
+    low, per, shift, high, rest = terms[:5]
     v = max(x, low)
     rounded = v * per + shift
     n = rounded - shift
     r = (v - n * high) - n * rest
-    p = c13 * r + c12
-    p = p * r + c11
-    p = p * r + c10
-    p = p * r + c9
-    p = p * r + c8
-    p = p * r + c7
-    p = p * r + c6
-    p = p * r + c5
-    p = p * r + c4
-    p = p * r + c3
-    p = p * r + c2
-    p = p * r + c1
-    return (p * r + c0) * _power_of_two(rounded)
+    return _polynomial(r, terms[5:]) * _power_of_two(rounded)
 
 
 @compiled

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dpa2calc.kernels.native import Native, constant
@@ -57,23 +58,24 @@ class TableMoments(torch.autograd.Function):
         table = embedding.table
         table.check(rows.detach())
         rows = rows.detach().contiguous()
-        out = rows.new_empty(rows.shape[0], 4 * table.size)
+        width = table.width(rows.dtype)
+        out = rows.new_empty(rows.shape[0], 4 * width)
         ctx.arrays = _arrays(rows, lines, strip, factor, table)
         ctx.embedding, ctx.like = embedding, rows
         ctx.has_factor = strip is not None and factor is not None
-        sizes = constant(table.size)
-        arrays = (*ctx.arrays, out, sizes)
+        arrays = (*ctx.arrays, out, constant(width))
         embedding.workers.split(lambda a, b: _MOMENTS(a, b, *arrays), rows.shape[0], least=16)
-        return out.view(-1, 4, table.size)
+        return out.view(-1, 4, width)[..., : table.size]
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_moments: Tensor) -> tuple[Tensor | None, ...]:
         table = ctx.embedding.table
-        grad = grad_moments.contiguous().view(-1, 4 * table.size)
+        width = table.width(grad_moments.dtype)
+        grad = F.pad(grad_moments, (0, width - table.size)).reshape(-1, 4 * width)
         grad_rows = torch.empty_like(ctx.like)
         grad_factor = torch.empty_like(ctx.like[..., 0])
-        arrays = (*ctx.arrays, grad, grad_rows, grad_factor, constant(table.size))
+        arrays = (*ctx.arrays, grad, grad_rows, grad_factor, constant(width))
         ctx.embedding.workers.split(lambda a, b: _GRADIENTS(a, b, *arrays), grad.shape[0], least=16)
         ctx.arrays = None
         return grad_rows, None, None, grad_factor if ctx.has_factor else None, None
@@ -112,10 +114,11 @@ def _arrays(
     """The arguments that both kernels share."""
     index = lines.expand(rows.shape[:2]).contiguous()
     if strip is None:
-        first, strips = index * table.n_nodes, rows.new_empty(0, table.size)
+        first, strips = index * table.n_nodes, rows.new_empty(0, 0)
         factors = rows.new_empty(0, 0)
     else:
-        first, strips = torch.zeros_like(index), strip.detach().to(rows.dtype).contiguous()
+        more = table.width(rows.dtype) - table.size
+        first, strips = torch.zeros_like(index), F.pad(strip.detach().to(rows.dtype), (0, more)).contiguous()
         factors = torch.ones_like(rows[..., 0]) if factor is None else factor.detach().contiguous()
     return (
         rows,

@@ -6,8 +6,8 @@ a point between two nodes reads 6 * size consecutive numbers. With the weights o
     G(s)  = f0 + (f1 - f0) v0 + f0' v1 + f0'' v2 + f1' v3 + f1'' v4        and dG/ds likewise,
 
 so that float32 tables lose no digits where two nodes nearly agree. The number of channels comes in as
-the lengths of two tuples (`constant`), which makes it a constant of the compiled code: the loops over
-channels are then straight vector code.
+the lengths of two tuples (`constant`), which makes it a constant of the compiled code, and it fills whole
+cache lines (`EmbeddingTable.width`): the loops over channels are then straight vector code.
 """
 
 from __future__ import annotations
@@ -30,16 +30,18 @@ N_WEIGHTS = 10  # five for the value, five for the derivative
 
 @compiled
 def hermite(s: Any, count: int, low: Any, length: Any, step: Any, last: Any, node: Any, v: Any) -> None:
-    """Nodes and weights of `count` arguments s: node (count,) int64, v (10, count).
+    """Nodes and weights of `count` arguments s: node (count,) int64, v (10, count) in the table's precision.
 
     Nodes lie at s_k = low + length (u_k^2 - 1), u_k = 1 + k step: close where s is small.
     """
+    per_length, per_step = 1.0 / length, 1.0 / step
     for k in range(count):
-        u = np.sqrt(max(1.0 + (s[k] - low) / length, 1.0))
-        at = min(np.int64((u - 1.0) / step), last)
+        u = np.sqrt(max(1.0 + (s[k] - low) * per_length, 1.0))
+        at = min(np.int64((u - 1.0) * per_step), last)
         u0 = 1.0 + at * step
         h = length * step * (2.0 * u0 + step)
-        t = (s[k] - low - length * (u0 * u0 - 1.0)) / h
+        per_h = 1.0 / h
+        t = (s[k] - low - length * (u0 * u0 - 1.0)) * per_h
         q = 1.0 - t
         t2, q2 = t * t, q * q
         node[k] = at
@@ -48,7 +50,7 @@ def hermite(s: Any, count: int, low: Any, length: Any, step: Any, last: Any, nod
         v[2, k] = 0.5 * h * h * t2 * q2 * q
         v[3, k] = -h * q * t2 * t * (1.0 + 3.0 * q)
         v[4, k] = 0.5 * h * h * q2 * t2 * t
-        v[5, k] = 30.0 * t2 * q2 / h
+        v[5, k] = 30.0 * t2 * q2 * per_h
         v[6, k] = q2 * (1.0 + 2.0 * t - 15.0 * t2)
         v[7, k] = 0.5 * h * t * q2 * (2.0 - 5.0 * t)
         v[8, k] = t2 * (1.0 + 2.0 * q - 15.0 * q2)
@@ -56,13 +58,16 @@ def hermite(s: Any, count: int, low: Any, length: Any, step: Any, last: Any, nod
 
 
 @compiled
-def add_two(a: Any, b: Any, va: Any, vb: Any, ra: Any, rb: Any, out: Any, sizes: Any) -> None:
-    """Add ra (x) G_a + rb (x) G_b of two neighbours to the moments `out` (4 * size,)."""
+def add_two(a: Any, b: Any, i: int, j: int, v: Any, r: Any, out: Any, sizes: Any) -> None:
+    """Add r_i (x) G_i + r_j (x) G_j of two neighbours, at nodes a and b, to the moments `out` (4 * size,).
+
+    v (10, n), r (4, n): Hermite weights and environment rows of all neighbours.
+    """
     size = width(sizes)
-    a0, a1, a2, a3, a4 = va[0], va[1], va[2], va[3], va[4]
-    b0, b1, b2, b3, b4 = vb[0], vb[1], vb[2], vb[3], vb[4]
-    p0, p1, p2, p3 = ra[0], ra[1], ra[2], ra[3]
-    q0, q1, q2, q3 = rb[0], rb[1], rb[2], rb[3]
+    a0, a1, a2, a3, a4 = v[0, i], v[1, i], v[2, i], v[3, i], v[4, i]
+    b0, b1, b2, b3, b4 = v[0, j], v[1, j], v[2, j], v[3, j], v[4, j]
+    p0, p1, p2, p3 = r[0, i], r[1, i], r[2, i], r[3, i]
+    q0, q1, q2, q3 = r[0, j], r[1, j], r[2, j], r[3, j]
     for m in range(size):
         f, e = a[m], b[m]
         g = f + (a[3 * size + m] - f) * a0 + a[size + m] * a1 + a[2 * size + m] * a2
@@ -76,11 +81,11 @@ def add_two(a: Any, b: Any, va: Any, vb: Any, ra: Any, rb: Any, out: Any, sizes:
 
 
 @compiled
-def add_stripped(a: Any, va: Any, ra: Any, strip: Any, factor: Any, out: Any, sizes: Any) -> None:
-    """Add r (x) S (1 + factor * strip) of one neighbour to the moments `out` (4 * size,)."""
+def add_stripped(a: Any, i: int, v: Any, r: Any, strip: Any, factor: Any, out: Any, sizes: Any) -> None:
+    """Add r_i (x) S_i (1 + factor * strip) of neighbour i to the moments `out` (4 * size,)."""
     size = width(sizes)
-    a0, a1, a2, a3, a4 = va[0], va[1], va[2], va[3], va[4]
-    p0, p1, p2, p3 = ra[0], ra[1], ra[2], ra[3]
+    a0, a1, a2, a3, a4 = v[0, i], v[1, i], v[2, i], v[3, i], v[4, i]
+    p0, p1, p2, p3 = r[0, i], r[1, i], r[2, i], r[3, i]
     for m in range(size):
         f = a[m]
         g = f + (a[3 * size + m] - f) * a0 + a[size + m] * a1 + a[2 * size + m] * a2
@@ -93,13 +98,13 @@ def add_stripped(a: Any, va: Any, ra: Any, strip: Any, factor: Any, out: Any, si
 
 
 @summing
-def pull_back(a: Any, v: Any, r: Any, grad: Any, sizes: Any) -> Any:
-    """Gradients of one neighbour: of its row (4 numbers) and, through G, of its argument s."""
+def pull_back(a: Any, i: int, v: Any, r: Any, grad: Any, to: Any, sizes: Any) -> None:
+    """Gradients of neighbour i: of its row, to[:4, i], and, through G, of its argument s, to[4, i]."""
     size = width(sizes)
-    v0, v1, v2, v3, v4, w0, w1, w2, w3, w4 = v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], v[8], v[9]
-    r0, r1, r2, r3 = r[0], r[1], r[2], r[3]
-    zero = r0 * 0
-    s0, s1, s2, s3, slope = zero, zero, zero, zero, zero
+    v0, v1, v2, v3, v4 = v[0, i], v[1, i], v[2, i], v[3, i], v[4, i]
+    w0, w1, w2, w3, w4 = v[5, i], v[6, i], v[7, i], v[8, i], v[9, i]
+    r0, r1, r2, r3 = r[0, i], r[1, i], r[2, i], r[3, i]
+    s0 = s1 = s2 = s3 = slope = grad.dtype.type(0)  # r0 * 0 would be a float64
     for m in range(size):
         f = a[m]
         rise = a[3 * size + m] - f
@@ -112,23 +117,26 @@ def pull_back(a: Any, v: Any, r: Any, grad: Any, sizes: Any) -> Any:
         s2 += x2 * g
         s3 += x3 * g
         slope += dg * (r0 * x0 + r1 * x1 + r2 * x2 + r3 * x3)
-    return s0, s1, s2, s3, slope
+    to[0, i], to[1, i], to[2, i], to[3, i], to[4, i] = s0, s1, s2, s3, slope
 
 
 @summing
-def pull_back_stripped(a: Any, v: Any, r: Any, strip: Any, factor: Any, grad: Any, sizes: Any) -> Any:
-    """As `pull_back` with G = S (1 + factor * strip); the sixth number is the gradient of the factor."""
+def pull_back_stripped(
+    a: Any, i: int, v: Any, r: Any, strip: Any, factor: Any, grad: Any, to: Any, sizes: Any
+) -> None:
+    """As `pull_back` with G = S (1 + factor * strip); to[5, i] is the gradient of the factor."""
     size = width(sizes)
-    v0, v1, v2, v3, v4, w0, w1, w2, w3, w4 = v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], v[8], v[9]
-    r0, r1, r2, r3 = r[0], r[1], r[2], r[3]
-    zero = r0 * 0
-    s0, s1, s2, s3, slope, of_factor = zero, zero, zero, zero, zero, zero
+    v0, v1, v2, v3, v4 = v[0, i], v[1, i], v[2, i], v[3, i], v[4, i]
+    w0, w1, w2, w3, w4 = v[5, i], v[6, i], v[7, i], v[8, i], v[9, i]
+    r0, r1, r2, r3 = r[0, i], r[1, i], r[2, i], r[3, i]
+    s0 = s1 = s2 = s3 = slope = of_factor = grad.dtype.type(0)
+    one = grad.dtype.type(1)
     for m in range(size):
         f = a[m]
         rise = a[3 * size + m] - f
         n1, n2, n4, n5 = a[size + m], a[2 * size + m], a[4 * size + m], a[5 * size + m]
         plain = f + rise * v0 + n1 * v1 + n2 * v2 + n4 * v3 + n5 * v4
-        scale = 1 + factor * strip[m]
+        scale = one + factor * strip[m]
         g = plain * scale
         dg = (rise * w0 + n1 * w1 + n2 * w2 + n4 * w3 + n5 * w4) * scale
         x0, x1, x2, x3 = grad[m], grad[size + m], grad[2 * size + m], grad[3 * size + m]
@@ -139,7 +147,16 @@ def pull_back_stripped(a: Any, v: Any, r: Any, strip: Any, factor: Any, grad: An
         s3 += x3 * g
         slope += dg * h
         of_factor += plain * strip[m] * h
-    return s0, s1, s2, s3, slope, of_factor
+    to[0, i], to[1, i], to[2, i], to[3, i], to[4, i], to[5, i] = s0, s1, s2, s3, slope, of_factor
+
+
+@compiled
+def columns(rows: Any, s: Any, r: Any) -> None:
+    """Rows (k, 4) of neighbours as four lines r (4, k or more), and the arguments s among them."""
+    for j in range(rows.shape[0]):
+        s[j] = rows[j, 0]
+        for c in range(4):
+            r[c, j] = rows[j, c]
 
 
 @compiled
@@ -162,46 +179,28 @@ def moments_of_rows(
     strip (p, size) or (0, size); out (n, 4 * size), overwritten.
     """
     size, k = width(sizes), rows.shape[1]
-    node, v = empty(k + 1, np.int64), empty((N_WEIGHTS, k + 1), np.float64)
-    s = empty(k + 1, np.float64)
-    weights = empty((k + 1, 5), rows.dtype)
-    padded = empty((k + 1, 4), rows.dtype)
+    node, v = empty(k + 1, np.int64), empty((N_WEIGHTS, k + 1), table.dtype)
+    s, r = empty(k + 1, np.float64), empty((4, k + 1), table.dtype)
     for i in range(first, last):
-        for j in range(k):
-            s[j] = rows[i, j, 0]
+        columns(rows[i], s, r)
         s[k] = s[0]
-        hermite(s, k + 1, grid[0], grid[1], grid[2], np.int64(grid[3]), node, v)
-        for j in range(k + 1):
-            for c in range(5):
-                weights[j, c] = v[c, j]
         for c in range(4):
-            for j in range(k):
-                padded[j, c] = rows[i, j, c]
-            padded[k, c] = 0
+            r[c, k] = 0
+        hermite(s, k + 1, grid[0], grid[1], grid[2], np.int64(grid[3]), node, v)
         for m in range(4 * size):
             out[i, m] = 0
         if strip.shape[0] > 0:
             for j in range(k):
                 at = (lines[i, j] + node[j]) * 3 * size
                 part = strip[strip_lines[i, j]]
-                add_stripped(
-                    table[at : at + 6 * size], weights[j], padded[j], part, factor[i, j], out[i], sizes
-                )
+                add_stripped(table[at : at + 6 * size], j, v, r, part, factor[i, j], out[i], sizes)
         else:
             for j in range(0, k, 2):
                 at = (lines[i, j] + node[j]) * 3 * size
                 other = (lines[i, min(j + 1, k - 1)] + node[j + 1]) * 3 * size
-                add_two(
-                    table[at : at + 6 * size],
-                    table[other : other + 6 * size],
-                    weights[j],
-                    weights[j + 1],
-                    padded[j],
-                    padded[j + 1],
-                    out[i],
-                    sizes,
-                )
-    free((node, v, s, weights, padded))
+                one, two = table[at : at + 6 * size], table[other : other + 6 * size]
+                add_two(one, two, j, j + 1, v, r, out[i], sizes)
+    free((node, v, s, r))
 
 
 @compiled
@@ -222,29 +221,21 @@ def gradients_of_rows(
 ) -> None:
     """Gradients of rows (n, k, 4) and factors (n, k) from those of the moments, `grad` (n, 4 * size)."""
     size, k = width(sizes), rows.shape[1]
-    node, v = empty(k, np.int64), empty((N_WEIGHTS, k), np.float64)
-    s = empty(k, np.float64)
-    weights = empty((k, N_WEIGHTS), rows.dtype)
+    node, v = empty(k, np.int64), empty((N_WEIGHTS, k), table.dtype)
+    s, r, to = empty(k, np.float64), empty((4, k), table.dtype), empty((6, k), table.dtype)
     for i in range(first, last):
-        for j in range(k):
-            s[j] = rows[i, j, 0]
+        columns(rows[i], s, r)
         hermite(s, k, grid[0], grid[1], grid[2], np.int64(grid[3]), node, v)
-        for j in range(k):
-            for c in range(N_WEIGHTS):
-                weights[j, c] = v[c, j]
         for j in range(k):
             at = (lines[i, j] + node[j]) * 3 * size
             nodes = table[at : at + 6 * size]
             if strip.shape[0] > 0:
                 part = strip[strip_lines[i, j]]
-                g0, g1, g2, g3, slope, of_factor = pull_back_stripped(
-                    nodes, weights[j], rows[i, j], part, factor[i, j], grad[i], sizes
-                )
-                grad_factor[i, j] = of_factor
+                pull_back_stripped(nodes, j, v, r, part, factor[i, j], grad[i], to, sizes)
+                grad_factor[i, j] = to[5, j]
             else:
-                g0, g1, g2, g3, slope = pull_back(nodes, weights[j], rows[i, j], grad[i], sizes)
-            grad_rows[i, j, 0] = g0 + slope
-            grad_rows[i, j, 1] = g1
-            grad_rows[i, j, 2] = g2
-            grad_rows[i, j, 3] = g3
-    free((node, v, s, weights))
+                pull_back(nodes, j, v, r, grad[i], to, sizes)
+            grad_rows[i, j, 0] = to[0, j] + to[4, j]
+            for c in range(1, 4):
+                grad_rows[i, j, c] = to[c, j]
+    free((node, v, s, r, to))

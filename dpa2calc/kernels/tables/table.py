@@ -110,11 +110,18 @@ class EmbeddingTable:
         """low, length, step and the number of the last interval, as the kernels take them."""
         return self.low, self.length, self.step, float(self.n_nodes - 2)
 
+    def width(self, dtype: torch.dtype) -> int:
+        """Channels of `flat` on the CPU: as many more, all zero, as fill whole cache lines of 64 bytes."""
+        per_line = 64 // dtype.itemsize
+        return -(-self.size // per_line) * per_line
+
     def flat(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> Tensor:
         """The nodes in a precision and on a device as one row of numbers."""
         key = dtype, torch.device(device)
         if key not in self._copies:
-            self._copies[key] = self.nodes.to(key[1], dtype).reshape(-1).contiguous()
+            more = self.width(dtype) - self.size if key[1].type == "cpu" else 0
+            nodes = self.nodes.to(key[1], dtype)
+            self._copies[key] = torch.nn.functional.pad(nodes, (0, more)).reshape(-1).contiguous()
         return self._copies[key]
 
     def grid_on(self, device: torch.device) -> Tensor:
