@@ -69,7 +69,7 @@ class DPA2Calculator(Calculator, TellsDoubt):
 
     Results: energy, free_energy, energies, forces; `energy_std`, `energies_std` (eV) where the head knows its
     uncertainty, `forces_std` when asked for; stress where a direction is periodic and the cell has a volume
-    (0.1 Å thick across the periodic directions); stresses (per atom) when asked for (four backward passes).
+    (0.1 Å thick across the periodic directions); stresses of atoms when asked for (DPA-2: docs/concepts.md).
 
     Any combination of periodic directions means just that, and a cell shorter than the cutoff uses all
     images. This differs from deepmd-kit, which takes one periodic direction for all three.
@@ -110,8 +110,8 @@ class DPA2Calculator(Calculator, TellsDoubt):
             model, head, committee, dtype=network_dtype, device=chosen_device, use_tables=compress
         )
         self.dispersion = parse_dispersion(dispersion, functional=self._members[0].head.functional)
-        self._builders, self._streams = self._new_builders(), self._new_streams()
-        self._check_distances = DistanceCheck(self._members[0].config.type_map)
+        self._renew()
+        self._check_distances = DistanceCheck()
         self._check_range = RangeCheck(self._members[0].config.type_map, self.head, self._rigidity)
         super().__init__()
         if any(member.head.label for member in self._members):
@@ -149,8 +149,7 @@ class DPA2Calculator(Calculator, TellsDoubt):
     def describe(self) -> str:
         """A page of text: the model, its heads and what is known of their training, and these settings."""
         settings = ", ".join(f"{key} = {value}" for key, value in list(self.parameters.items())[2:])
-        member = self._members[0]
-        return f"{describe(member.potential, member.label)}\nin use      {settings}"
+        return f"{describe(self._members[0].potential, self._members[0].label)}\nin use      {settings}"
 
     @own_modes()
     def identity(self) -> dict[str, object]:
@@ -179,9 +178,9 @@ class DPA2Calculator(Calculator, TellsDoubt):
             )
         per_atom = "stresses" in properties
         forces_std = "forces_std" in properties and len(self._members) == 1
-        stream = not (per_atom or forces_std)
         with own_threads_only(len(atoms)):
-            results = streamed(self._streams, atoms, self._check_distances) if stream else None
+            streams = () if per_atom or forces_std else self._streams
+            results = streamed(streams, atoms, self._check_distances)
             if results is None:
                 graphs = self._graphs(atoms, positions=per_atom)
                 (results,) = compute(self._members, graphs, [atoms], stresses=per_atom, forces_std=forces_std)
@@ -285,6 +284,12 @@ class DPA2Calculator(Calculator, TellsDoubt):
             progress=progress,
         )  # fmt: skip
 
+    def set(self, **settings: object) -> dict[str, object]:
+        """Refuse what ASE would write into `parameters` without effect (ConfigError)."""
+        if settings:
+            raise ConfigError(f"{', '.join(settings)} cannot be set afterwards; make another DPA2Calculator")
+        return {}
+
     @own_modes()
     def forget(self) -> None:
         """Drop results and neighbour lists, so that no bit of what follows depends on what was before.
@@ -293,7 +298,7 @@ class DPA2Calculator(Calculator, TellsDoubt):
         last bits. Molecular dynamics calls this where it can be restarted.
         """
         self.reset()
-        self._builders, self._streams = self._new_builders(), self._new_streams()
+        self._renew()
 
     # -- copies -----------------------------------------------------------------------------------
 
@@ -302,7 +307,7 @@ class DPA2Calculator(Calculator, TellsDoubt):
         """A calculator of its own state that shares the weights."""
         new = object.__new__(type(self))
         new.__dict__.update(self.__dict__)
-        new._builders, new._streams = new._new_builders(), new._new_streams()
+        new._renew()
         new._check_distances = copy.copy(self._check_distances)
         new._check_range = copy.copy(self._check_range)
         new.parameters, new.results = dict(self.parameters), dict(self.results)
@@ -319,21 +324,19 @@ class DPA2Calculator(Calculator, TellsDoubt):
     @own_modes()
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
-        self._builders, self._streams = self._new_builders(), self._new_streams()
+        self._renew()
 
     # -- inside -----------------------------------------------------------------------------------
 
-    def _new_builders(self) -> list[GraphBuilder]:
-        """One builder for each member; members that want the same graph share it."""
-        device = self._members[0].graph_device
-        return each_spec(self._members, lambda spec: GraphBuilder(spec, skin=self.skin, device=device))
-
-    def _new_streams(self) -> Sequence[Stream]:
-        return streams_of(self._members, skin=self.skin) or recorded_of(self._members, skin=self.skin)
+    def _renew(self) -> None:
+        """New neighbour lists and engines; members that want the same graph share a builder."""
+        device, skin = self._members[0].graph_device, self.skin
+        self._builders = each_spec(self._members, lambda spec: GraphBuilder(spec, skin=skin, device=device))
+        streams = streams_of(self._members, skin=skin)
+        self._streams: Sequence[Stream] = streams or recorded_of(self._members, skin=skin)
 
     def _graphs(self, atoms: Atoms, *, positions: bool) -> list[Graph]:
-        builders = {builder.spec: builder for builder in self._builders}
-        check = self._check_distances
+        builders, check = {made.spec: made for made in self._builders}, self._check_distances
         return member_graphs(
             self._members, atoms, lambda spec: builders[spec](atoms, positions=positions, inspect=check)
         )

@@ -21,6 +21,7 @@ from dpa2calc.model.rigidity import Rigidity
 COINCIDENT = 0.01  # Å
 # Bonds under 60 GPa or at 5000 K stay above this fraction of the sum of covalent radii.
 CLOSEST_FRACTION = 0.5
+_RADII = np.asarray(covalent_radii)  # by atomic number, Å
 
 
 def check_structure(atoms: object) -> Atoms:
@@ -46,16 +47,11 @@ class DistanceCheck:
     It is an `Inspector` of `structures.graph_builder`: it sees the pairs before they are sorted into rows.
     """
 
-    def __init__(self, type_map: Sequence[str]) -> None:
-        radii = np.array([covalent_radii[atomic_numbers.get(symbol, 0)] for symbol in type_map])
-        limits = CLOSEST_FRACTION * (radii[:, None] + radii)
-        self.type_map = tuple(type_map)
-        self.limits = torch.from_numpy(limits)  # (n_types, n_types), Å
-        self.reach = self.limits.diagonal()  # (n_types,); no limit of a pair is above both of its atoms'
+    def __init__(self) -> None:
         self.warned = False
 
-    def __call__(self, i: Tensor, j: Tensor, squares: Tensor, types: Tensor) -> None:
-        """Check all pairs of one structure: i, j, squares (n_pairs,) in Å^2; types (n_atoms,).
+    def __call__(self, i: Tensor, j: Tensor, squares: Tensor, numbers: np.ndarray) -> None:
+        """Check all pairs of one structure: i, j, squares (n_pairs,) in Å^2; atomic numbers (n_atoms,).
 
         Raises:
             StructureError: two atoms are closer than 0.01 Å.
@@ -63,19 +59,16 @@ class DistanceCheck:
         shortest = float(squares.min()) ** 0.5
         if shortest < COINCIDENT:
             self.coincident(*_pair(i, j, squares), shortest)
-        if self.warned or shortest >= (reach := float(self.reach.to(types.device)[types].max())):
+        # no limit of a pair is above both of its atoms'
+        if self.warned or shortest >= (reach := 2.0 * CLOSEST_FRACTION * float(_RADII[numbers].max())):
             return
         near = (squares < reach**2).nonzero().squeeze(1)
-        i, j, squares = i[near], j[near], squares[near]
-        limits = self.limits.to(squares.device)[types[i], types[j]]
+        i, j, squares = i[near].cpu(), j[near].cpu(), squares[near].cpu()
+        radii = torch.from_numpy(_RADII[numbers])
+        limits = CLOSEST_FRACTION * (radii[i] + radii[j])
         close = torch.where(squares < limits**2, squares, torch.inf)
         if bool(close.isfinite().any()):
-            self.warn(*_pair(i, j, close), float(close.min()) ** 0.5, types)
-
-    @property
-    def inverse_squares(self) -> np.ndarray:
-        """One over the squared distance of each pair of types below which a warning is due, 1/Å^2."""
-        return 1.0 / self.limits.numpy() ** 2
+            self.warn(*_pair(i, j, close), float(close.min()) ** 0.5, numbers)
 
     def coincident(self, first: int, second: int, distance: float) -> None:
         """Refuse a closest pair at `distance` (Å) if that is one atom twice.
@@ -89,17 +82,24 @@ class DistanceCheck:
                 "that is too small; remove one of them or check cell and pbc"
             )
 
-    def warn(self, first: int, second: int, distance: float, types: Tensor | np.ndarray) -> None:
-        """Warn, once, of a pair closer than any bond of its elements; types (n_atoms,)."""
+    def warn(self, first: int, second: int, distance: float, numbers: np.ndarray) -> None:
+        """Warn, once, of a pair closer than any bond of its elements; atomic numbers (n_atoms,)."""
         if self.warned:
             return
         self.warned = True
-        a, b = (f"{k} ({self.type_map[int(types[k])]})" for k in (first, second))
+        a, b = (f"{k} ({chemical_symbols[numbers[k]]})" for k in (first, second))
         warnings.warn(
             f"atoms {a} and {b} are only {distance:.3f} Å apart, closer than any "
             "bond of these elements; the energy is an extrapolation (said once by this calculator)",
             stacklevel=2,
         )
+
+
+def closest_distances(type_map: Sequence[str]) -> np.ndarray:
+    """Å, below which a warning is due, of each pair of types of a model, (n_types, n_types)."""
+    radii = _RADII[[atomic_numbers.get(symbol, 0) for symbol in type_map]]
+    limits: np.ndarray = CLOSEST_FRACTION * (radii[:, None] + radii)
+    return limits
 
 
 class RangeCheck:
@@ -192,7 +192,7 @@ _OF_ATOMS = {
 def head_parameters(atoms: Atoms, fitting: FittingConfig) -> dict[str, np.ndarray]:
     """What a head takes besides the atoms: fparam (1, n) and aparam (n_atoms, n), float64, as far as it does.
 
-    They are atoms.info['fparam'], which is left out where the head has a default, and atoms.arrays['aparam'].
+    They are atoms.info['fparam'], or where it is missing the default of the head, and atoms.arrays['aparam'].
 
     Raises:
         StructureError: missing, of the wrong size, or not finite.
@@ -203,8 +203,10 @@ def head_parameters(atoms: Atoms, fitting: FittingConfig) -> dict[str, np.ndarra
         ("aparam", atoms.arrays, len(atoms), fitting.numb_aparam),
     ):
         given, is_frame = place.get(name), name == "fparam"
-        if width == 0 or (given is None and is_frame and fitting.default_fparam is not None):
+        if width == 0:
             continue
+        if given is None and is_frame:  # else a batch of frames with and without would lose all of them
+            given = fitting.default_fparam
         where = f"atoms.{'info' if is_frame else 'arrays'}[{name!r}]"
         wanted = f"{width} numbers" if is_frame else f"{width} numbers per atom, shape {(rows, width)}"
         if given is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,13 +72,14 @@ def potential_from_source(
     """A potential from opened branches; see `read_deepmd`."""
     with ours(source.path):
         branches = source.branches if head is None else (_pick(source, head),)
-        config = _joined_config(source, branches)
+        config, unknown = _joined_config(source, branches)
         if len(branches) > 1:
             _check_shared(source, branches)
         precision = stored_precision(branches[0])
         sizes = [value.numel() for branch in branches for value in branch.arrays.values()]
         potential = potential_for(config, sizes, dtype=precision, where=source.path)
         fill(potential, branches, where=source.path)
+        _tell_unread(source.path, unknown, _unread_weights(potential, branches))
         if any("compress_data" in name and value.numel() for name, value in branches[0].arrays.items()):
             logger.info(
                 "%s is compressed; the networks it also holds are used, not their tables", source.path
@@ -106,7 +108,8 @@ def stored_precision(branch: Branch) -> torch.dtype:
     raise CheckpointError("the file holds no fitting net (no array fitting_net...matrix)")
 
 
-def _joined_config(source: Source, branches: tuple[Branch, ...]) -> ModelConfig:
+def _joined_config(source: Source, branches: tuple[Branch, ...]) -> tuple[ModelConfig, list[str]]:
+    """The configuration with a head a branch, and the options that are not known here."""
     heads: list[HeadConfig] = []
     first: ModelConfig | None = None
     ignored: set[str] = set()
@@ -124,12 +127,10 @@ def _joined_config(source: Source, branches: tuple[Branch, ...]) -> ModelConfig:
                     f"they cannot be one model; read one of them with head={branch.name!r}"
                 )
     assert first is not None
-    if ignored:
-        logger.warning("%s: options not known here, ignored: %s", source.path, ", ".join(sorted(ignored)))
     distances = [b.min_nbor_dist for b in branches if b.min_nbor_dist is not None]
-    return dataclasses.replace(
-        first, heads=tuple(heads), min_neighbor_distance=min(distances) if distances else None
-    )
+    shortest = min(distances) if distances else None
+    joined = dataclasses.replace(first, heads=tuple(heads), min_neighbor_distance=shortest)
+    return joined, sorted(ignored)
 
 
 def _with_table_grid(config: ModelConfig, branch: Branch) -> ModelConfig:
@@ -211,6 +212,36 @@ def fill(potential: Potential, branches: tuple[Branch, ...], *, where: str) -> N
         more = [f"... and {len(missing) - 20} more"] if len(missing) > 20 else []
         shown = "\n  ".join(missing[:20] + more)
         raise CheckpointError(f"{where} lacks {len(missing)} arrays that its model needs:\n  {shown}")
+
+
+# Weights, in distinction from statistics, masks and what compression adds.
+_WEIGHT = re.compile(r"(descriptor|fitting_net)\..*(\.matrix|\.bias|\.idt|_residual\.\d+)")
+
+
+def _unread_weights(potential: Potential, branches: tuple[Branch, ...]) -> list[str]:
+    """Names of weights in the file that the model has no place for."""
+    unread: set[str] = set()
+    for index, branch in enumerate(branches):
+        read = {entry.theirs for entry in descriptor_entries(potential) + head_entries(potential, index)}
+        names = {name.replace("._networks.", ".networks.") for name in branch.arrays}
+        unread |= {name for name in names - read if _WEIGHT.fullmatch(name)}
+    return sorted(unread)
+
+
+def _tell_unread(where: str, options: list[str], weights: list[str]) -> None:
+    """Warn of options or weights that play no part here; both together are a part of another model.
+
+    Raises:
+        CheckpointError: there are both.
+    """
+    if options and weights:
+        raise CheckpointError(
+            f"{where} has options ({', '.join(options)}) and {len(weights)} weights ({weights[0]} first) "
+            "that are not known here; without them its energies would be others"
+        )
+    for kind, names in (("options", options), ("weights", weights)):
+        if names:
+            logger.warning("%s: %s not known here, ignored: %s", where, kind, ", ".join(names))
 
 
 def _copy(target: Tensor, value: Tensor, entry: Entry, where: str) -> None:

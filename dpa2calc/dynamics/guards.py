@@ -7,7 +7,7 @@ from ase import Atoms, units
 from ase.calculators.calculator import Calculator
 
 from dpa2calc.errors import ConfigError, StructureError
-from dpa2calc.structures.distances import pair_vectors
+from dpa2calc.structures.distances import near_others, pair_vectors
 
 from .config import MDConfig
 
@@ -163,11 +163,13 @@ def committee_deviation(calculator: Calculator) -> np.ndarray | None:
 def _has_neighbour(atoms: Atoms, distance: float) -> np.ndarray:
     """Whether each atom has a neighbour within `distance`; nearly always a short search answers it."""
     near = np.zeros(len(atoms), dtype=bool)
-    for cutoff in (min(3.0, distance), distance):
-        first, second, _ = _pairs(atoms, cutoff)
+    for cutoff in (3.0, 5.0):
+        first, second, _ = _pairs(atoms, min(cutoff, distance))
         near[first] = near[second] = True
-        if near.all():
-            break
+        if near.all() or cutoff >= distance:
+            return near
+    alone = np.flatnonzero(~near)  # few: all pairs within a longer distance would fill the memory
+    near[alone] = near_others(atoms.positions, atoms.cell.array, atoms.pbc, distance, alone)
     return near
 
 

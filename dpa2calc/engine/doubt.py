@@ -29,6 +29,9 @@ class TellsDoubt:
     atoms: Atoms | None
     results: Results
 
+    def _check(self, atoms: Atoms) -> Atoms:
+        raise NotImplementedError
+
     @own_modes()
     def rank_heads(self, atoms: Atoms) -> tuple[HeadFit, ...]:
         """The heads that saw all elements of a structure (else ElementError), the surest first."""
@@ -44,9 +47,13 @@ class TellsDoubt:
         Returns:
             "energy" (members,) eV, "forces" (members, n_atoms, 3) eV/Å and, where it is defined, "stress"
             (members, 6) eV/Å³; None where the model does not know its uncertainty.
+
+        Raises:
+            StructureError, ElementError: as of energies.
         """
         if self._members[0].head.label or (len(self._members) == 1 and self._rigidity is None):
             return None
+        self._check(atoms)
         build = partial(graph_from_atoms, atoms, positions=False, inspect=self._check_distances)
         return changes_of_members(self._members, member_graphs(self._members, atoms, build), atoms)
 

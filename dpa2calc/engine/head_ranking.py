@@ -16,7 +16,7 @@ from dpa2calc.files.results import FAR, ShownBySummary, error_of_forces, verdict
 from dpa2calc.heads import heads_that_know, said_once
 from dpa2calc.model.potential import Potential
 from dpa2calc.structures.graph_builder import graph_from_atoms
-from dpa2calc.validation import check_structure
+from dpa2calc.validation import DistanceCheck, check_finite, check_structure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,14 +62,14 @@ def rank_heads(potential: Potential, atoms: Atoms) -> tuple[HeadFit, ...]:
     measured, or that need parameters, come last, as they are listed.
 
     Raises:
-        StructureError: no structure. ElementError: no head saw all the elements.
+        StructureError: no structure, or atoms on top of each other. ElementError: no head saw all elements.
     """
     check_structure(atoms)
     energies = [head for head in potential.config.heads if not head.label]
     known = {head.name for head in heads_that_know(atoms.symbols, energies)}
     if not known:
         raise ElementError(_no_head(atoms, (head.elements for head in energies)))
-    graph = graph_from_atoms(atoms, potential.config.graph_spec, positions=False)
+    graph = graph_from_atoms(atoms, potential.config.graph_spec, positions=False, inspect=DistanceCheck())
     fits, measured = [], []
     for place, head in enumerate(potential.config.heads):
         if head.name not in known:
@@ -88,9 +88,9 @@ def rank_heads(potential: Potential, atoms: Atoms) -> tuple[HeadFit, ...]:
         assert rigidity is not None
         types, structure = graph.types.to(features.device), graph.structure.to(features.device)
         limits = rigidity.limits[types].double().cpu().numpy()
-        ratios = rigidity.of_atoms(features, types).double().cpu().numpy() / np.where(
-            limits > 0, limits, np.inf
-        )
+        deviations = rigidity.of_atoms(features, types).double().cpu().numpy()
+        check_finite({"energies_std": deviations})
+        ratios = deviations / np.where(limits > 0, limits, np.inf)
         fits[number] = dataclasses.replace(
             fits[number],
             beyond=float(ratios.max()),

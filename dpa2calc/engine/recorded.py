@@ -27,7 +27,7 @@ from dpa2calc.model.potential import Output, Potential
 from dpa2calc.structures.graph import FAR, Graph
 from dpa2calc.structures.graph_spec import GraphSpec, type_indices
 from dpa2calc.structures.verlet import DISTANCE_GRID, NeighborList, Pairs
-from dpa2calc.validation import COINCIDENT, DistanceCheck
+from dpa2calc.validation import COINCIDENT, DistanceCheck, closest_distances
 
 MOST_CANDIDATES = 1_000_000  # of a table of pairs; larger steps take longer than their launches
 _ROOM = 1.1  # columns for so many times the neighbours that there are
@@ -238,6 +238,7 @@ class Recorded:
         self.neighbors = NeighborList(self.spec.cutoff, skin)
         compression = potential.compression
         self._closest = COINCIDENT if compression is None else max(COINCIDENT, compression.closest)
+        self._limits = closest_distances(self.spec.type_map)
         self._atoms_before: np.ndarray | None = None
         self._step: Step | None = None
         self._pairs: Pairs | None = None
@@ -264,7 +265,7 @@ class Recorded:
             step.launch(*given)
         pairs = self.neighbors.update(*given, atoms.pbc)
         if step is None or pairs is not self._pairs:
-            step = self._prepared(atoms, pairs, check.limits.numpy())
+            step = self._prepared(atoms, pairs)
             if step is None:
                 return None
             step.launch(*given)
@@ -276,7 +277,7 @@ class Recorded:
         remarkable = seen.shortest < self._closest or (seen.relative < 1.0 and not check.warned)
         return None if remarkable else output
 
-    def _prepared(self, atoms: Atoms, pairs: Pairs, limits: np.ndarray) -> Step | None:
+    def _prepared(self, atoms: Atoms, pairs: Pairs) -> Step | None:
         """The recorded step with these pairs in it, or None if it would be too large."""
         step, self._step = self._step, None
         most = int(np.bincount(pairs.i, minlength=len(atoms)).max())
@@ -287,7 +288,7 @@ class Recorded:
                 return None
             step = Step(self.potential, self.head, type_indices(atoms, self.spec), width)
         step.wait()
-        step.inputs.load(pairs, limits)
+        step.inputs.load(pairs, self._limits)
         step.load(atoms.positions, atoms.cell.array)
         if not step.widths:
             try:

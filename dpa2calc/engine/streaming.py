@@ -30,8 +30,8 @@ from dpa2calc.kernels.threads import Workers
 from dpa2calc.model.potential import Output, Potential
 from dpa2calc.model.rigidity import Rigidity
 from dpa2calc.structures.graph_spec import type_indices
-from dpa2calc.structures.search import check_geometry
-from dpa2calc.validation import DistanceCheck
+from dpa2calc.structures.search import Geometry, check_geometry
+from dpa2calc.validation import DistanceCheck, closest_distances
 
 _FORWARD, _BACKWARD = Native("streaming.passes", "forward"), Native("streaming.passes", "backward")
 # Results of one structure that moves; None where the dense engine has to do it.
@@ -76,6 +76,8 @@ class Streaming:
         nearest = potential.config.neighbor_rule == "nearest"
         self._most = np.array(c.type_sel or (c.nsel,)) if nearest else None
         self.head, self._dtype = block_head(potential, head), potential.dtype
+        # one over the squared distance of each pair of types below which a warning is due, 1/Å^2
+        self._limits = closest_distances(self.spec.type_map) ** -2
         self._marks: np.ndarray | None = None
         self._known: dict[int, tuple[Ready, tuple[Model, int, int, int]]] = {}
 
@@ -101,29 +103,28 @@ class Streaming:
         groups = marks if self._by_type else marks // n_types if n < len(types) else None
         pairs = self.pairs.update(geometry, self.workers, groups=groups, centers=n, renew=changed)
         self._marks = marks
-        first = int(types[0]) if first_type is None else first_type
-        return self._run(geometry.positions, geometry.cell, (types, n, first), pairs, check)
+        first = int(types[0]) if first_type is None else first_type  # the type of padding
+        made = self._run(geometry, types[pairs.order], n, first, pairs)
+        if made is None:
+            return None
+        output, sums = made
+        self._check_distances(sums, pairs, atoms.numbers, check)
+        return output
 
     def _run(
-        self,
-        positions: np.ndarray,
-        cell: np.ndarray,
-        kinds_of: tuple[np.ndarray, int, int],
-        pairs: CompactPairs,
-        check: DistanceCheck,
-    ) -> Output | None:
-        types, n, first = kinds_of  # the first atom's type is that of padding
-        workers, kinds = self.workers, types[pairs.order]
+        self, geometry: Geometry, kinds: np.ndarray, n: int, first: int, pairs: CompactPairs
+    ) -> tuple[Output, list[_Sums]] | None:
+        """The output for the n first rows, of types `kinds`; None if neighbours have to be left out."""
+        workers = self.workers
         if first not in self._known:
             arguments = kernel_arguments(self.potential, first)
             self._known = {first: (Ready(arguments[0]), arguments)}
         ready, (model, width, size, axis) = self._known[first]
-        sizes, channels = constant(width), constant(size)
         system = Ready(
             System(
-                pairs.rows(positions, cell, workers),
+                pairs.rows(geometry.positions, geometry.cell, workers),
                 (pairs.start, pairs.neighbors, pairs.codes),
-                pairs.offsets(cell),
+                pairs.offsets(geometry.cell),
                 kinds,
                 pairs.longest,
                 ready,
@@ -132,8 +133,8 @@ class Streaming:
         rounds = -(-n // (BLOCK * workers.count))  # every thread takes so many blocks of equal size
         block = -(-n // (rounds * workers.count))
         blocks = list(self._blocks(kinds[:n], block))
-        sums = [_Sums(len(types), len(model.sel)) for _ in range(min(workers.count, len(blocks)))]
-        energies, stds, limits = np.empty(n), np.empty(n), check.inverse_squares
+        sums = [_Sums(len(kinds), len(model.sel)) for _ in range(min(workers.count, len(blocks)))]
+        energies, stds = np.empty(n), np.empty(n)
         rigidity = self.potential.rigidity(self.head_index)
         too_many = False
 
@@ -142,20 +143,10 @@ class Streaming:
             own = sums[part]
             moments = torch.empty(block, 4 * width, dtype=self._dtype)
             descriptors = torch.empty(block, axis * size, dtype=self._dtype)
+            shape = constant(width), constant(size)
             for begin, end in ranges:
-                _FORWARD(
-                    begin,
-                    end,
-                    begin,
-                    system,
-                    limits,
-                    own.closest,
-                    own.counts,
-                    moments,
-                    descriptors,
-                    sizes,
-                    channels,
-                )
+                rows = begin, end, begin, system
+                _FORWARD(*rows, self._limits, own.closest, own.counts, moments, descriptors, *shape)
                 too_many = too_many or (self._most is not None and bool((own.counts > self._most).any()))
                 if too_many:
                     return
@@ -165,20 +156,15 @@ class Streaming:
                     stds[begin:end] = rigidity.of_atoms(features, of_block).numpy()
                     made_sums = rigidity.sums(features, of_block)
                     own.features = made_sums if own.features is None else own.features + made_sums
-                _BACKWARD(
-                    begin, end, begin, system, moments, descriptors, own.forces, own.virial, sizes, channels
-                )
+                _BACKWARD(*rows, moments, descriptors, own.forces, own.virial, *shape)
 
         workers.share(work, blocks)
         if too_many:
             return None
-        self._check_distances(sums, pairs, types, check)
         output = _output(energies, sums, pairs.order)
-        return (
-            output
-            if rigidity is None or n == 0
-            else _with_deviations(output, rigidity, stds, sums, pairs.order)
-        )
+        if rigidity is not None:
+            output = _with_deviations(output, rigidity, stds, sums, pairs.order)
+        return output, sums
 
     def _blocks(self, kinds: np.ndarray, block: int) -> Iterator[tuple[int, int]]:
         """Ranges of rows; where each type has a fitting net of its own, a range has one type."""
@@ -190,7 +176,7 @@ class Streaming:
                 yield begin, min(begin + block, last)
 
     def _check_distances(
-        self, sums: list[_Sums], pairs: CompactPairs, types: np.ndarray, check: DistanceCheck
+        self, sums: list[_Sums], pairs: CompactPairs, numbers: np.ndarray, check: DistanceCheck
     ) -> None:
         def atoms_of(line: np.ndarray) -> tuple[int, int, float]:
             i, j = sorted(int(pairs.order[int(row)]) for row in line[2:])
@@ -206,7 +192,7 @@ class Streaming:
                 "it with compress=False"
             )
         if relative[0] < 1.0:
-            check.warn(*atoms_of(relative), types)
+            check.warn(*atoms_of(relative), numbers)
 
 
 class _Sums:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from dpa2calc.errors import StructureError
 from dpa2calc.model.config import BridgingConfig
 from dpa2calc.model.neighborhood import Neighborhood, Shell
+from dpa2calc.structures.graph import FAR
 
 
 class Bridging(nn.Module):
@@ -33,8 +34,10 @@ class Bridging(nn.Module):
 
     def _weight(self, distances: Tensor, mask: Tensor) -> Tensor:
         c = self.config
-        decay = torch.exp(-distances / c.smin_alpha) * mask
-        sigma = (distances * decay).sum(dim=1) / decay.sum(dim=1).clamp(min=1e-20)
+        # Taken from the nearest neighbour's, which cancels: far neighbours alone would vanish.
+        shortest = torch.where(mask, distances.detach(), FAR).amin(dim=1, keepdim=True)
+        decay = torch.exp(torch.where(mask, (shortest - distances) / c.smin_alpha, -torch.inf))
+        sigma = (distances * decay).sum(dim=1) / decay.sum(dim=1).clamp(min=1.0)
         u = ((sigma - c.switch_min) / (c.switch_max - c.switch_min)).clamp(0.0, 1.0)
         weight = 1.0 + u * u * u * (u * (15.0 - 6.0 * u) - 10.0)
         return torch.where(sigma == 0.0, 0.0, weight)

@@ -281,28 +281,22 @@ class Potential(nn.Module):
             atomic = atomic[:centers]
             pair_forces = gradient(atomic.sum(), vectors, create_graph=create_graph, retain_graph=kept)
         p = pair_forces.to(graph.vectors)  # dE/dd_ij, (n, k, 3), float64
-        deviations: dict[str, Any] = {}
-        if rigidity is not None and features is not None:
-            if forces_std:
-                members = ensemble(graph, features, vectors, rigidity, centers=centers)
-                deviations["members"], deviations["forces_std"] = members, rigidity.of_forces(members.forces)
-            hidden, device = features[:centers].detach(), features.device
-            types, structure = graph.types[:centers].to(device), graph.structure[:centers].to(device)
-            deviations["atomic_std"] = rigidity.of_atoms(hidden, types).to(p)
-            of_structures = rigidity.of_structures(hidden, types, structure, graph.n_structures)
-            deviations["energy_std"] = of_structures.to(p)
-        virial_of_atoms = None
+        members = virial_of_atoms = None
+        if forces_std and rigidity is not None and features is not None:
+            members = ensemble(graph, features, vectors, rigidity, centers=centers)
         if atomic_virial:
             with torch.enable_grad():
                 virial_of_atoms = self._atomic_virial(graph, atomic, vectors, p)
-        return Output(
+        output = Output(
             energy=atomic.new_zeros(graph.n_structures).index_add(0, graph.structure[:centers], atomic),
             atomic_energies=atomic,
             forces=forces_of(p, graph),
             virial=virial_of(p, graph),
             atomic_virial=virial_of_atoms,
-            **deviations,
         )
+        if rigidity is None or features is None:
+            return output
+        return _with_deviations(output, graph, features[:centers].detach(), rigidity, members)
 
     def rigidity(self, head: int) -> Rigidity | None:
         """How sure a head is, where that was measured."""
@@ -331,3 +325,18 @@ class Potential(nn.Module):
         far_end = q - p.unsqueeze(-1) * r_j.unsqueeze(-2)
         near_end = (p.unsqueeze(-1) * r[:, None, None, :] - q).sum(dim=1)
         return near_end + to_neighbors(far_end * graph.mask[..., None, None], graph)
+
+
+def _with_deviations(
+    output: Output, graph: Graph, features: Tensor, rigidity: Rigidity, members: Ensemble | None
+) -> Output:
+    """The output with standard deviations; features (n, m) of the n atoms whose energies were computed."""
+    n, device, like = len(features), features.device, output.forces
+    types, structure = graph.types[:n].to(device), graph.structure[:n].to(device)
+    return dataclasses.replace(
+        output,
+        energy_std=rigidity.of_structures(features, types, structure, graph.n_structures).to(like),
+        atomic_std=rigidity.of_atoms(features, types).to(like),
+        forces_std=None if members is None else rigidity.of_forces(members.forces),
+        members=members,
+    )

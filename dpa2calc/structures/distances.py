@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 from dpa2calc.errors import StructureError
 
 from .search import (
+    BoolArray,
     FloatArray,
     IntArray,
     check_geometry,
@@ -61,3 +63,22 @@ def pair_vectors(
         once = (i < j) | ((i == j) & (ahead > 0))
         i, j, shift = i[once], j[once], shift[once]
     return i, j, geometry.positions[j] - geometry.positions[i] + shift @ geometry.cell
+
+
+def near_others(
+    positions: npt.ArrayLike, cell: npt.ArrayLike, pbc: npt.ArrayLike, cutoff: float, atoms: IntArray
+) -> BoolArray:
+    """Whether some atoms (m,) have another atom or an image within a cutoff (Å), (m,); without all pairs.
+
+    Raises:
+        ConfigError, StructureError: as `pair_vectors`.
+    """
+    from scipy.spatial import cKDTree  # here, because importing it takes long
+
+    box = make_box(check_geometry(positions, cell, pbc), check_length("cutoff", cutoff))
+    reach = np.where(box.pbc, np.ceil(cutoff / face_distances(box.vectors)), 0).astype(int)
+    shifts: IntArray = np.array(list(itertools.product(*(range(-n, n + 1) for n in reach))))  # (k, 3)
+    points = box.positions[atoms][:, None] + shifts @ box.vectors  # (m, k, 3)
+    distances, found = cKDTree(box.positions).query(points, k=2, distance_upper_bound=cutoff)  # (m, k, 2)
+    itself = np.equal(found, atoms[:, None, None]) & (np.abs(shifts).max(axis=1) == 0)[:, None]
+    return np.any(np.isfinite(distances) & ~itself, axis=(1, 2))

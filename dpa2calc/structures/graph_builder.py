@@ -31,8 +31,8 @@ from dpa2calc.structures.lattice import cell_volume
 from dpa2calc.structures.search import HIGHEST_DENSITY
 from dpa2calc.structures.verlet import NeighborList, Pairs, select_nearest
 
-# Looks at i, j (n_pairs,), squared distances (n_pairs,) in Å^2 and types (n_atoms,); may raise or warn.
-Inspector = Callable[[Tensor, Tensor, Tensor, Tensor], None]
+# Looks at i, j (n_pairs,), squared distances (n_pairs,) in Å^2, atomic numbers (n_atoms,); may raise or warn.
+Inspector = Callable[[Tensor, Tensor, Tensor, np.ndarray], None]
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def assemble(
     # A product with ones adds the three components several times faster than a sum over the last axis.
     squares = (vectors * vectors) @ vectors.new_ones(3)  # (n_pairs + 1,)
     if inspect is not None:
-        inspect(i, j, squares, types)
+        inspect(i, j, squares, atoms.numbers)
     places = None
     if not _leaves_out_by_type(candidates, squares, types, spec):
         places = shell_places(i, squares, spec, n_atoms)

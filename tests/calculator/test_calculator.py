@@ -19,6 +19,7 @@ from ase.units import fs
 
 import dpa2calc
 from dpa2calc.calculator import DPA2Calculator
+from dpa2calc.errors import ConfigError
 from dpa2calc.model.config import FittingConfig, HeadConfig
 
 
@@ -243,7 +244,10 @@ def test_default_frame_parameters(potential_of, structure_of):
     atoms.info["fparam"] = 0.3
     assert calc.get_potential_energy(atoms) == pytest.approx(default, abs=1e-12)
     atoms.info["fparam"] = 0.4
-    assert calc.get_potential_energy(atoms) != pytest.approx(default, abs=1e-6)
+    given = calc.get_potential_energy(atoms)
+    assert given != pytest.approx(default, abs=1e-6)
+    together = calc.evaluate([structure_of("bulk"), atoms])  # one with its own, one without, in one batch
+    assert [r["energy"] for r in together] == pytest.approx([default, given], abs=1e-10)
 
 
 def test_descriptors_do_not_depend_on_the_frame(calc, structure_of):
@@ -274,6 +278,12 @@ def test_several_heads_give_their_own_energies(potential_of, structure_of):
     assert (one.head, two.head) == ("H2O_PBE0", "Alloy") and one.heads == two.heads == ("H2O_PBE0", "Alloy")
     assert abs(one.get_potential_energy(atoms) - two.get_potential_energy(atoms)) > 1e-3
     np.testing.assert_array_equal(one.get_descriptors(atoms), two.get_descriptors(atoms))
+
+
+def test_settings_cannot_be_changed_afterwards(one_calc):
+    with pytest.raises(ConfigError, match="head, dtype cannot be set afterwards; make another"):
+        one_calc.set(head="other", dtype="float32")
+    assert one_calc.parameters["dtype"] == "float64" and one_calc.set() == {}
 
 
 def test_what_was_before_shows_in_no_bit_after_forgetting():

@@ -1,7 +1,13 @@
 """Many structures at once, and committees."""
 
+import dataclasses
+import warnings
+
 import numpy as np
 import pytest
+from architectures import DPA1, small_model
+from ase import Atoms
+from ase.build import molecule
 
 from dpa2calc.calculator import DPA2Calculator
 from dpa2calc.errors import ConfigError, HeadError, StructureError
@@ -96,6 +102,22 @@ def test_members_of_other_architectures_and_other_heads(potential_of, structure_
     ]
     assert calc.get_potential_energy(atoms) == pytest.approx(np.mean(expected), abs=1e-12)
     assert calc._members[0].potential is calc._members[1].potential  # the same weights, once
+
+
+@pytest.mark.parametrize("compress", [None, True])
+def test_members_with_other_type_maps(compress):
+    descriptor = dataclasses.replace(DPA1, attn_layer=0)
+    maps = [("O", "H"), ("Cu", "Si", "H", "C", "O")]
+    models = [small_model(descriptor, "all", type_map=elements) for elements in maps]
+    water = molecule("H2O")
+    alone = [DPA2Calculator(model, dtype="float64").get_potential_energy(water) for model in models]
+    calc = DPA2Calculator(models[0], committee=models[1:], dtype="float64", compress=compress)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert calc.get_potential_energy(water) == pytest.approx(np.mean(alone), abs=1e-6)
+        assert calc.evaluate([water])[0]["energy"] == pytest.approx(np.mean(alone), abs=1e-6)
+    with pytest.warns(UserWarning, match=r"atoms 0 \(O\) and 1 \(H\) are only 0.450 Å apart"):
+        calc.get_potential_energy(Atoms("OH", [[0, 0, 0], [0, 0, 0.45]]))
 
 
 def test_wrong_committees_are_refused(potential_of):

@@ -1,8 +1,15 @@
 """The energy and its first two derivatives are continuous when an atom crosses any cutoff."""
 
+import dataclasses
+
 import numpy as np
 import pytest
+import torch
+from architectures import DEEPPOT_SE, DPA1, small_dpa2, small_model
 from ase import Atoms
+
+from dpa2calc.calculator import DPA2Calculator
+from dpa2calc.errors import ConfigError
 
 
 def trimer(distance):
@@ -24,6 +31,46 @@ def test_energy_and_force_are_continuous_at_every_cutoff(calc, potential):
         below, above = calc.evaluate([trimer(cutoff - 1e-9), trimer(cutoff + 1e-9)])
         assert above["energy"] == pytest.approx(below["energy"], abs=1e-11)
         np.testing.assert_allclose(above["forces"], below["forces"], atol=1e-8)
+
+
+STRIP = {"tebd_input_mode": "strip", "set_davg_zero": False}
+ROUGH_DPA1 = {**STRIP, "smooth_type_embedding": False, "attn_layer": 0}
+
+
+@pytest.mark.parametrize(
+    ("descriptor", "named"),
+    [
+        (dataclasses.replace(DPA1, set_davg_zero=False), "set_davg_zero = False"),
+        (dataclasses.replace(DPA1, **ROUGH_DPA1), "set_davg_zero = False"),
+        (small_dpa2(repinit={"set_davg_zero": False}), "repinit.set_davg_zero = False"),
+        (dataclasses.replace(small_dpa2(repinit=STRIP), smooth=False), "repinit.set_davg_zero = False"),
+        (dataclasses.replace(DEEPPOT_SE, exclude_types=((0, 1),)), "descriptor.exclude_types = "),
+        (dataclasses.replace(DPA1, **STRIP, exclude_types=((0, 1),)), "descriptor.exclude_types = "),
+    ],
+)
+def test_what_would_jump_is_refused(descriptor, named):
+    with pytest.raises(ConfigError, match=rf"{named}.*the energy would jump at the cutoff"):
+        small_model(descriptor, "all")
+    assert small_model(descriptor, "nearest").config.descriptor == descriptor  # models of deepmd-kit open
+
+
+@pytest.mark.parametrize(
+    "descriptor",
+    [
+        dataclasses.replace(DPA1, **STRIP),
+        small_dpa2(repinit=STRIP),
+        dataclasses.replace(small_dpa2(), exclude_types=((0, 1), (2, 1))),
+        dataclasses.replace(DEEPPOT_SE, set_davg_zero=True, exclude_types=((0, 1), (2, 1))),
+    ],
+)
+def test_options_that_do_not_jump(descriptor):
+    model = small_model(descriptor, "all")
+    if not getattr(descriptor, "repinit", descriptor).set_davg_zero:
+        model.descriptor.repinit.environment.mean[:, 0] = torch.tensor([0.02, 0.05, 0.01])
+    calc = DPA2Calculator(model, dtype="float64")
+    for cutoff in cutoffs(model):
+        below, above = calc.evaluate([trimer(cutoff - 1e-9), trimer(cutoff + 1e-9)])
+        assert above["energy"] == pytest.approx(below["energy"], abs=1e-9)
 
 
 def test_second_derivative_is_continuous_at_every_cutoff(calc, potential):

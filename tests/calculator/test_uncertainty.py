@@ -11,7 +11,7 @@ from architectures import ARCHITECTURES, TYPE_MAP, make_potential
 from ase import Atoms
 
 from dpa2calc.calculator import DPA2Calculator
-from dpa2calc.errors import ConfigError
+from dpa2calc.errors import ConfigError, ElementError
 from dpa2calc.model.rigidity import Rigidity, RigidityFacts
 
 FACTS = RigidityFacts(scale=0.01, force_scale=1.5, frames=3, atoms=12)
@@ -110,6 +110,9 @@ def test_the_ensemble_is_that_of_models_with_drawn_weights(name, atoms):
         (result,) = calculator(moved).evaluate([atoms])
         for key in ("energy", "forces", "stress"):
             np.testing.assert_allclose(found[key][member], result[key] - base[key], atol=1e-10)
+    atoms.symbols[0] = "Si"
+    with pytest.raises(ElementError, match="never saw Si"):
+        calculator(potential).get_ensemble(atoms)
     assert found["stress"].shape == (8, 6) and np.abs(found["stress"]).max() > 1e-5
 
 

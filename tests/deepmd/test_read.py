@@ -167,7 +167,23 @@ class TestOtherVersions:
             descriptor["brand_new"] = 1
 
         read_deepmd(edited(medium, add))
-        assert "descriptor.brand_new, descriptor.repformer.update_g9" in caplog.text
+        assert "options not known here, ignored: descriptor.brand_new, descriptor.repformer.up" in caplog.text
+
+    def test_weights_that_no_part_reads(self, medium: Path, caplog: pytest.LogCaptureFixture) -> None:
+        name = "descriptor.repformers.new_part.matrix"
+
+        def add(state: Any) -> None:
+            state[f"model.Default.atomic_model.{name}"] = torch.ones(2, 2)
+
+        def add_both(state: Any) -> None:
+            add(state)
+            state["_extra_state"]["model_params"]["descriptor"]["use_new_part"] = True
+
+        read_deepmd(edited(medium, add))
+        assert f"weights not known here, ignored: {name}" in caplog.text
+        words = rf"has options \(descriptor.use_new_part\) and 1 weights \({name} first\) that are not"
+        with pytest.raises(CheckpointError, match=words):
+            read_deepmd(edited(medium, add_both))
 
     @pytest.mark.parametrize(
         ("where", "value", "message"),

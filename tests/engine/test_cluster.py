@@ -39,7 +39,7 @@ def parts(atoms: Atoms, width: float, n_parts: int):
 
 def summed(atoms: Atoms, calculator: DPA2Calculator, width: float, n_parts: int):
     member = calculator._members[0]
-    cluster = Cluster(member, skin=0.5, check=DistanceCheck(member.config.type_map))
+    cluster = Cluster(member, skin=0.5, check=DistanceCheck())
     first = member.config.type_map.index(atoms[0].symbol)
     energies, forces, virial = np.zeros(len(atoms)), np.zeros((len(atoms), 3)), np.zeros((3, 3))
     for owners, positions, n in parts(atoms, width, n_parts):

@@ -38,7 +38,7 @@ MODELS: dict[str, DescriptorConfig] = {
         exclude_types=PAIRS,
         smooth=False,
     ),
-    "deeppot-se": DeepPotSEConfig(sel=(10, 10), exclude_types=PAIRS, **SMALL),  # type: ignore[arg-type]
+    "deeppot-se": DeepPotSEConfig(sel=(10, 10), exclude_types=PAIRS, set_davg_zero=True, **SMALL),  # type: ignore
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from dpa2calc.errors import ConfigError
 from dpa2calc.model.config import (
+    DeepPotSEConfig,
     DPA2Config,
     HeadConfig,
     ModelConfig,
@@ -74,6 +75,7 @@ def test_unknown_key_names_the_nearest():
         (lambda: preset("huge", FOUR), "no preset 'huge'; there are paper"),
         (lambda: dataclasses.replace(preset("small", FOUR), type_map=("H", "H")), "no element twice"),
         (lambda: dataclasses.replace(preset("deeppot-se", FOUR), type_map=("H",)), "1 numbers, one a type"),
+        (lambda: ModelConfig(type_map=("H",), descriptor=DeepPotSEConfig(sel=(0,))), "not all of them 0"),
     ],
 )
 def test_wrong_options_are_named(make, text):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpa2calc.errors import ConfigError, StructureError
-from dpa2calc.structures.distances import pair_vectors
+from dpa2calc.structures.distances import near_others, pair_vectors
 from dpa2calc.structures.graph_builder import GraphBuilder
 from dpa2calc.structures.graph_spec import GraphSpec
 from dpa2calc.structures.verlet import NeighborList, neighbor_pairs, select_nearest
@@ -319,3 +319,14 @@ def test_vectors_for_analyses_are_those_of_the_pairs(name, full):
     for rows in (expected, found):
         rows[:, 2:] = np.round(rows[:, 2:], 6) + 0.0
     assert sorted(map(tuple, found)) == sorted(map(tuple, expected))
+
+
+@pytest.mark.parametrize("cutoff", [1.3, 2.9, 7.0])
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_whether_atoms_have_others_near_without_all_pairs(name, cutoff):
+    atoms = SYSTEMS[name][0]
+    place = (atoms.positions, atoms.cell.array, atoms.pbc, cutoff)
+    chosen = np.arange(len(atoms))[::-1]
+    expected = np.isin(chosen, pair_vectors(*place, full=True)[0])
+    np.testing.assert_array_equal(near_others(*place, chosen), expected)
+    np.testing.assert_array_equal(near_others(*place, chosen[:1]), expected[:1])

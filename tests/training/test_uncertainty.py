@@ -5,11 +5,12 @@ import warnings
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk
 
 from dpa2calc.calculator import DPA2Calculator
 from dpa2calc.engine.head_ranking import HeadFit, by_doubt, rank_heads
-from dpa2calc.errors import CheckpointError, DataError, ElementError
+from dpa2calc.errors import CheckpointError, DataError, ElementError, StructureError
 from dpa2calc.store.checkpoint import checkpoint_info, load_checkpoint, one_head, save_checkpoint
 from dpa2calc.training.config.train import TrainConfig
 from dpa2calc.training.data.dataset import Dataset
@@ -128,6 +129,8 @@ def test_heads_are_ranked_by_what_they_know_of_a_structure(tiny_model, lj_data):
     assert "do not rely on it" in fits[1].verdict and "never measured" in fits[2].summary()
     with pytest.raises(ElementError, match=r"no head of .* saw Ar Ne together \(the nearest lacks Ne\)"):
         rank_heads(potential, bulk("NeAr", "rocksalt", a=4.4))
+    with pytest.raises(StructureError, match="atoms 0 and 1 are 0 Å apart: the same atom twice"):
+        rank_heads(potential, Atoms("Ar2", np.zeros((2, 3))))
 
 
 def test_of_heads_with_the_same_verdict_the_one_that_knows_better_comes_first():

@@ -40,8 +40,7 @@ class Parts:
         self._symbols = Atoms(list(symbols))
         self._numbers = np.array([0, *self._symbols.numbers])
         self._type_of = np.array([0, *type_indices(self._symbols, member.spec)])
-        check = DistanceCheck(member.config.type_map)
-        self._cluster = Cluster(member, skin=self._skin, check=check)
+        self._cluster = Cluster(member, skin=self._skin, check=DistanceCheck())
         self._exchange: Exchange | None = None
         self._box: Box | None = None
         self._start = np.empty((0, 3))

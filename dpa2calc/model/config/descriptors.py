@@ -51,6 +51,14 @@ class _EmbeddedShell:
         check_neuron(name, self.neuron, self.axis_neuron)
         check_width(f"{name}.tebd_dim", self.tebd_dim)
 
+    def _check_padding(self, name: str, neighbor_rule: str, *, smooth: bool) -> None:
+        """Refuse padding slots that count by a type, which is not that of the neighbour that left."""
+        without_type = self.tebd_input_mode == "strip" and smooth
+        allowed = (
+            "true under the rule 'all', but with 'strip' and smooth (the energy would jump at the cutoff)"
+        )
+        check(neighbor_rule != "all" or self.set_davg_zero or without_type, name, False, allowed)
+
 
 @dataclass(frozen=True, kw_only=True)
 class RepinitConfig(_EmbeddedShell):
@@ -135,10 +143,22 @@ class EnvironmentConfig(DescriptorConfig):
     exclude_types: Pairs = ()
     env_protection: float = 0.0
 
+    @property
+    def padding_counts(self) -> bool:
+        """Whether statistics may have a mean, so that empty slots count."""
+        return not getattr(self, "set_davg_zero", True)
+
     def check_in_model(self, n_types: int, neighbor_rule: str) -> None:
-        """Excluded types must be types."""
+        """Excluded types must be types; where all neighbours count, nothing may jump at the cutoff."""
         check(self.env_protection >= 0, "descriptor.env_protection", self.env_protection, "0 or more")
         check_pairs("descriptor.exclude_types", self.exclude_types, n_types)
+        # An excluded neighbour takes an empty slot, and nothing comes in its place.
+        jumps = neighbor_rule == "all" and self.padding_counts and bool(self.exclude_types)
+        allowed = (
+            "none under the rule 'all' without set_davg_zero, as the energy would jump at the cutoff; "
+            "exclude pairs by pair_exclude_types of the model"
+        )
+        check(not jumps, "descriptor.exclude_types", self.exclude_types, allowed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +195,11 @@ class DPA2Config(EnvironmentConfig):
         )
         return (*blocks, Block("three_body", t.cutoff, t.nsel)) if t else blocks
 
+    def check_in_model(self, n_types: int, neighbor_rule: str) -> None:
+        """As for DPA-1."""
+        super().check_in_model(n_types, neighbor_rule)
+        self.repinit._check_padding("repinit.set_davg_zero", neighbor_rule, smooth=self.smooth)
+
     def n_arrays(self, n_types: int) -> int:
         """Layers of the embedding net and of the repformers."""
         return len(self.repinit.neuron) + self.repformer.nlayers
@@ -183,6 +208,11 @@ class DPA2Config(EnvironmentConfig):
     def cutoff(self) -> float:
         """The largest cutoff, Å."""
         return max(block.cutoff for block in self.blocks())
+
+    @property
+    def padding_counts(self) -> bool:
+        """Those of repinit; in the repformer they never do."""
+        return not self.repinit.set_davg_zero
 
     @property
     def nsel(self) -> int:
@@ -234,11 +264,7 @@ class DPA1Config(_EmbeddedShell, EnvironmentConfig):
     def check_in_model(self, n_types: int, neighbor_rule: str) -> None:
         """Excluded types must be types, and no padding slot may count where all neighbours do."""
         super().check_in_model(n_types, neighbor_rule)
-        smooth = neighbor_rule != "all" or self.set_davg_zero or self.tebd_input_mode != "concat"
-        allowed = (
-            "true with tebd_input_mode 'concat' under the rule 'all' (the energy would jump at the cutoff)"
-        )
-        check(smooth, "set_davg_zero", False, allowed)
+        self._check_padding("set_davg_zero", neighbor_rule, smooth=self.smooth_type_embedding)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,7 +309,8 @@ class DeepPotSEConfig(EnvironmentConfig):
     def check_in_model(self, n_types: int, neighbor_rule: str) -> None:
         """Excluded types must be types, and `sel` has a number for each."""
         super().check_in_model(n_types, neighbor_rule)
-        check(len(self.sel) == n_types, "descriptor.sel", self.sel, f"{n_types} numbers, one a type")
+        fits = len(self.sel) == n_types and self.nsel > 0
+        check(fits, "descriptor.sel", self.sel, f"{n_types} numbers, one a type, not all of them 0")
 
 
 ShellConfig = RepinitConfig | ThreeBodyConfig | RepformerConfig | DPA1Config | DeepPotSEConfig
