@@ -20,6 +20,7 @@ from ase.io import read, write
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 DEEPMD_PYTHON = os.environ.get("DPA2CALC_DEEPMD_PYTHON", "")
+PEERS_PYTHON = os.environ.get("DPA2CALC_PEERS_PYTHON", "")
 TYPE_MAP = ("O", "H", "Cu", "C")
 
 
@@ -93,8 +94,8 @@ def model_file(name: str, folder: Path) -> Path:
 class Engine:
     """A worker process that evaluates one structure each time it is asked."""
 
-    def __init__(self, kind: str, model: Path, structure: Path, threads: int):
-        python = sys.executable if kind == "dpa2calc" else DEEPMD_PYTHON
+    def __init__(self, kind: str, model: Path | str, structure: Path, threads: int):
+        python = {"deepmd": DEEPMD_PYTHON, "peer": PEERS_PYTHON}.get(kind, sys.executable)
         environment = os.environ | {
             "OMP_NUM_THREADS": str(threads),
             "MKL_NUM_THREADS": str(threads),

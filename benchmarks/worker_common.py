@@ -30,7 +30,7 @@ def serve(calculator, structure: str) -> None:
     for _ in sys.stdin:
         atoms.positions = start + rng.normal(0.0, 0.01, start.shape)
         begin, cpu = time.perf_counter(), time.process_time()
-        energy = atoms.get_potential_energy()
+        energy = float(atoms.get_potential_energy())
         forces = atoms.get_forces()
         if atoms.pbc.all():
             atoms.get_stress()

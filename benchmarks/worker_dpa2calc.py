@@ -6,14 +6,15 @@ from worker_common import serve
 
 
 def main() -> None:
-    """argv: model file, structure file."""
+    """argv: model file or name, with a colon and the head where it has several; structure file; threads."""
     from dpa2calc import DPA2Calculator  # isort: skip  # before torch: it says how OpenMP's threads wait
 
     import torch
 
     # deepmd-kit reads its thread number from the environment; ours follows PyTorch's.
     torch.set_num_threads(int(sys.argv[3]))
-    serve(DPA2Calculator(sys.argv[1], dtype="float32", allow_unseen_elements=True), sys.argv[2])
+    model, _, head = sys.argv[1].partition(":")
+    serve(DPA2Calculator(model, head or None, dtype="float32", allow_unseen_elements=True), sys.argv[2])
 
 
 if __name__ == "__main__":
