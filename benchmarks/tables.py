@@ -65,6 +65,26 @@ def students() -> Iterable[str]:
         yield f"| {' | '.join(line)} |"
 
 
+def peers() -> Iterable[str]:
+    """Other universal models through their ASE calculators."""
+    rows = json.loads((RESULTS / "peers.json").read_text())["rows"]
+    names = {"mace": "MACE, medium", "sevennet": "SevenNet-0", "chgnet": "CHGNet 0.3.0"}
+    systems = list(dict.fromkeys(row["system"] for row in rows))
+    yield f"| model | {' | '.join(f'{s}, ms/atom | times `default` | peak MB' for s in systems)} |"
+    yield f"|---|{'---|' * (3 * len(systems))}"
+    for model in dict.fromkeys(row["model"] for row in rows):
+        line = [names.get(model, f"`{model}`")]
+        for system in systems:
+            found = {row["model"]: row for row in rows if row["system"] == system}
+            if model not in found:
+                line += ["-", "", ""]
+                continue
+            row, ours = found[model], found["default"]
+            line.append(f"{1e3 * row['min'] / row['atoms']:.2f}")
+            line += [f"{row['min'] / ours['min']:.2g}", f"{row['peak_mb']:.0f}"]
+        yield f"| {' | '.join(line)} |"
+
+
 def gpu() -> Iterable[str]:
     """ms a step on a GPU by number of atoms, launched one by one and recorded; two of its limits."""
     plain, recorded = (run["cases"] for run in json.loads((RESULTS / "gpu.json").read_text())["runs"])
@@ -94,6 +114,7 @@ def main() -> None:
     put(root / "README.md", "speed by model", by_model())
     put(root / "docs" / "speed.md", "other systems", other_systems())
     put(root / "docs" / "speed.md", "compressed students", students())
+    put(root / "docs" / "speed.md", "other universal models", peers())
     put(root / "docs" / "speed.md", "on a GPU", gpu())
 
 

@@ -169,7 +169,8 @@ class Reference:
             # Slots of this net first, in their order, cut to the largest number.
             widest = int(mine.sum(dim=1).max())
             slots = mine.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :widest]
-            section = rows[atoms.unsqueeze(1), slots] * mine.gather(1, slots).unsqueeze(-1)
+            picked = rows.index_select(0, atoms).gather(1, slots.unsqueeze(-1).expand(-1, -1, 4))
+            section = picked * mine.gather(1, slots).unsqueeze(-1)
             moments = self.embedded_moments(nets[line], section, torch.zeros_like(slots), None)
             total = total.index_add(0, atoms, moments)
         return total
