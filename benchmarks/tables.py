@@ -81,7 +81,7 @@ def peers() -> Iterable[str]:
                 continue
             row, ours = found[model], found["default"]
             line.append(f"{1e3 * row['min'] / row['atoms']:.2f}")
-            line += [f"{row['min'] / ours['min']:.2g}", f"{row['peak_mb']:.0f}"]
+            line += [f"{row['min'] / ours['min']:.3g}", f"{row['peak_mb']:.0f}"]
         yield f"| {' | '.join(line)} |"
 
 
