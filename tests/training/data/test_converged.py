@@ -9,6 +9,7 @@ from dft_outputs import KBAR, outcar, pw_output, vasprun
 
 from dpa2calc.errors import DataError
 from dpa2calc.training import Dataset
+from dpa2calc.training.data.readers.converged import read_for_labels
 
 REACHED, MISSED = "because EDIFF is reached", "EDIFF was not reached (unconverged)"
 
@@ -62,6 +63,27 @@ def test_an_output_without_a_converged_step_is_refused(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     with pytest.raises(DataError, match=rf"{name}: the electrons of frame 0 .* no other frame is there"):
         Dataset.read(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("index", "labelled"), [(":", [True, False, True]), ("1", [False]), ("-1", [True]), ("1:", [False, True])]
+)
+@pytest.mark.parametrize("name", ["vasprun.xml", "pw.out"])
+def test_all_frames_are_read_but_not_the_labels_of_what_did_not_converge(tmp_path, name, index, labelled):
+    (tmp_path / name).write_text(vasprun([3, 4, 2]) if name == "vasprun.xml" else pw_output([1, 0, 1]))
+    with pytest.warns(UserWarning, match="electrons of frame 1 had not converged"):
+        frames = read_for_labels(tmp_path / name, index)
+    assert [atoms.calc is not None for atoms in frames] == labelled
+
+
+def test_without_a_converged_frame_there_are_no_labels(tmp_path):
+    (tmp_path / "OUTCAR").write_text(outcar([(4, REACHED)]))
+    with pytest.warns(UserWarning, match="labels are left out"):
+        (atoms,) = read_for_labels(tmp_path / "OUTCAR")
+    assert atoms.calc is None and len(atoms) == 2
+    for index in ("3", "-3", "3:"):
+        with pytest.warns(UserWarning), pytest.raises(DataError, match=f"has no frame '{index}'"):
+            read_for_labels(tmp_path / "OUTCAR", index)
 
 
 @pytest.mark.parametrize("name", ["OUTCAR", "vasprun.xml"])

@@ -9,10 +9,11 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 
 from ase import Atoms
+from ase.io.formats import string2index
 
 from dpa2calc.errors import DataError
 from dpa2calc.files.opening import PathLike, open_text
-from dpa2calc.files.structures import file_format
+from dpa2calc.files.structures import file_format, read_structures
 from dpa2calc.labels.names import stored_label
 
 from . import iread_atoms
@@ -56,6 +57,34 @@ def iread_converged(path: PathLike) -> Iterator[tuple[int, Atoms]]:
     if len(left) > number:
         raise DataError(f"{what}, and no other frame is there; calculate again with more electronic steps")
     warnings.warn(f"{what}; left out, {number + 1 - len(left)} frames are taken", stacklevel=2)
+
+
+def read_for_labels(path: PathLike, index: slice | int | str = slice(None)) -> list[Atoms]:
+    """As `read_structures`; frames whose electrons had not converged lose their labels, with a warning.
+
+    Raises:
+        DataError: as there.
+    """
+    kind = ""
+    with contextlib.suppress(DataError):
+        kind = file_format(path) if os.path.isfile(path) else ""
+    if kind not in (*_FAILED, "espresso-out"):
+        return read_structures(path, index)
+    converged: set[int] = set()
+    try:
+        converged.update(number for number, _ in iread_converged(path))
+    except DataError as none:
+        warnings.warn(f"{none}; labels are left out", stacklevel=2)
+    frames = read_structures(path)
+    for number, atoms in enumerate(frames):
+        if number not in converged:
+            atoms.calc = None
+    chosen = string2index(index) if isinstance(index, str) else index
+    if isinstance(chosen, slice):
+        wanted = frames[chosen]
+    else:
+        wanted = [frames[int(chosen)]] if -len(frames) <= int(chosen) < len(frames) else []
+    return wanted or read_structures(path, index)  # which says that there is none
 
 
 def _failed_in_outcar(lines: Iterable[str]) -> list[bool]:

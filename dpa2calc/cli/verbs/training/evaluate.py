@@ -50,13 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, print, and write what was asked for."""
-    from dpa2calc.files.structures import read_structures
+    from dpa2calc.training.data.readers.converged import read_for_labels
 
     if args.output and Path(args.output).suffix not in (".extxyz", ".xyz", ".json"):
         raise ConfigError(f"-o {args.output}: the ending must be .extxyz, .xyz or .json")
     check_files(args.output)
     files = [str(f) for path in args.structures for f in expanded(path, Path()) or [path]]
-    read = [(path, atoms) for path in files for atoms in read_structures(path, args.index)]
+    read = [(path, atoms) for path in files for atoms in read_for_labels(path, args.index)]
     structures = [atoms for _, atoms in read]
     calc = make_calculator(args, structures)
     labels = read_labels(structures, args)
