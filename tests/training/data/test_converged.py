@@ -78,7 +78,7 @@ def test_all_frames_are_read_but_not_the_labels_of_what_did_not_converge(tmp_pat
 
 def test_without_a_converged_frame_there_are_no_labels(tmp_path):
     (tmp_path / "OUTCAR").write_text(outcar([(4, REACHED)]))
-    with pytest.warns(UserWarning, match="labels are left out"):
+    with pytest.warns(UserWarning, match="these labels are left out"):
         (atoms,) = read_for_labels(tmp_path / "OUTCAR")
     assert atoms.calc is None and len(atoms) == 2
     for index in ("3", "-3", "3:"):

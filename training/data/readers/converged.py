@@ -31,32 +31,19 @@ def iread_converged(path: PathLike) -> Iterator[tuple[int, Atoms]]:
     Raises:
         DataError: none is left, or as `iread_atoms` does.
     """
-    kind = ""
-    failed: list[bool] = []
-    if os.path.isfile(path):
-        with contextlib.suppress(DataError):  # formats that ASE does not know, and what iread_atoms refuses
-            kind = file_format(path)
-    if kind in _FAILED:
-        with open_text(path) as lines:
-            failed = _FAILED[kind](lines)
     left, number = [], -1
-    for number, atoms in enumerate(iread_atoms(path)):
-        # pw.x marks the energy only of what has converged, so that ASE finds none beside the forces
-        lacks = kind == "espresso-out" and stored_label(atoms, "energy") is None
-        if lacks or (number < len(failed) and failed[number]):
-            left.append(number)
-        else:
+    for number, (atoms, good) in enumerate(_iread_marked(path, _checked_kind(path))):
+        if good:
             yield number, atoms
+        else:
+            left.append(number)
     if not left:
         return
-    several = f"frame{'' if len(left) == 1 else 's'} {', '.join(map(str, left[:10]))}"
-    what = (
-        f"{path}: the electrons of {several}{', ...' if len(left) > 10 else ''} had not converged, so that "
-        "energy and forces are wrong"
-    )
     if len(left) > number:
-        raise DataError(f"{what}, and no other frame is there; calculate again with more electronic steps")
-    warnings.warn(f"{what}; left out, {number + 1 - len(left)} frames are taken", stacklevel=2)
+        raise DataError(
+            f"{_why(path, left)}, and no other frame is there; calculate again with more electronic steps"
+        )
+    warnings.warn(f"{_why(path, left)}; left out, {number + 1 - len(left)} frames are taken", stacklevel=2)
 
 
 def read_for_labels(path: PathLike, index: slice | int | str = slice(None)) -> list[Atoms]:
@@ -65,26 +52,51 @@ def read_for_labels(path: PathLike, index: slice | int | str = slice(None)) -> l
     Raises:
         DataError: as there.
     """
-    kind = ""
-    with contextlib.suppress(DataError):
-        kind = file_format(path) if os.path.isfile(path) else ""
-    if kind not in (*_FAILED, "espresso-out"):
+    kind = _checked_kind(path)
+    if not kind:
         return read_structures(path, index)
-    converged: set[int] = set()
-    try:
-        converged.update(number for number, _ in iread_converged(path))
-    except DataError as none:
-        warnings.warn(f"{none}; labels are left out", stacklevel=2)
-    frames = read_structures(path)
-    for number, atoms in enumerate(frames):
-        if number not in converged:
+    frames, left = [], []
+    for number, (atoms, good) in enumerate(_iread_marked(path, kind)):
+        frames.append(atoms)
+        if not good:
             atoms.calc = None
+            left.append(number)
+    if left:
+        warnings.warn(f"{_why(path, left)}; these labels are left out", stacklevel=2)
     chosen = string2index(index) if isinstance(index, str) else index
     if isinstance(chosen, slice):
         wanted = frames[chosen]
     else:
         wanted = [frames[int(chosen)]] if -len(frames) <= int(chosen) < len(frames) else []
     return wanted or read_structures(path, index)  # which says that there is none
+
+
+def _checked_kind(path: PathLike) -> str:
+    """ASE's name of the format, "" of those whose convergence is not looked at."""
+    with contextlib.suppress(DataError):  # formats that ASE does not know, and what iread_atoms refuses
+        kind = file_format(path) if os.path.isfile(path) else ""
+        return kind if kind in (*_FAILED, "espresso-out") else ""
+    return ""
+
+
+def _iread_marked(path: PathLike, kind: str) -> Iterator[tuple[Atoms, bool]]:
+    """Structures, and whether their labels can be believed."""
+    failed: list[bool] = []
+    if kind in _FAILED:
+        with open_text(path) as lines:
+            failed = _FAILED[kind](lines)
+    for number, atoms in enumerate(iread_atoms(path)):
+        # pw.x marks the energy only of what has converged, so that ASE finds none beside the forces
+        lacks = kind == "espresso-out" and stored_label(atoms, "energy") is None
+        yield atoms, not (lacks or (number < len(failed) and failed[number]))
+
+
+def _why(path: PathLike, left: list[int]) -> str:
+    several = f"frame{'' if len(left) == 1 else 's'} {', '.join(map(str, left[:10]))}"
+    return (
+        f"{path}: the electrons of {several}{', ...' if len(left) > 10 else ''} had not converged, so that "
+        "energy and forces are wrong"
+    )
 
 
 def _failed_in_outcar(lines: Iterable[str]) -> list[bool]:
