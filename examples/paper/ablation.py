@@ -24,7 +24,7 @@ from dpa2calc.training import Dataset, TrainingSet, evaluate, pretrain, training
 
 SETS = ("SSE-PBE", "FerroEle", "Mol-3BPA", "Cu-mlearn", "HfO2-PBE")
 QUICK_SETS = ("Mol-3BPA", "Cu-mlearn")
-# The paper's layer, in options of RepformerConfig; the shipped recipe leaves out what costs most.
+# The paper's layer, in options of RepformerConfig; the comparison run's model leaves out what costs most.
 WHOLE = {
     "update_g1_has_conv": True,
     "update_g1_has_drrd": True,

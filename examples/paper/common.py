@@ -22,7 +22,7 @@ from dpa2calc.training.config.sections import ModelSection
 from dpa2calc.training.data.dataset import spread_frames
 from dpa2calc.training.learning_curve import Scheme
 
-RECIPE = Path(__file__).parents[1] / "default_model.toml"
+RECIPE = Path(__file__).parent / "comparison.toml"
 # Sets that the comparison run never sees: the downstream tasks of the zero-shot table and figures.
 LEFT_OUT = ("FerroEle-AIMD", "H2O-DPLR", "Alloy-LiAl", "Mol-AcAc")
 
@@ -60,7 +60,7 @@ def begin(args: argparse.Namespace) -> None:
 
 
 def recipe(args: argparse.Namespace | None = None, **changes: Any) -> RunFile[TrainConfig]:
-    """The shipped recipe (sets, model section, training options) with some options changed.
+    """The recipe of the comparison run (sets, model section, training options) with some options changed.
 
     Args:
         args: gives seed, device, whether to be quick and, where a script has `--recipe`, another file.

@@ -2,11 +2,10 @@
 
     python examples/paper/multitask.py --data data
     python examples/paper/multitask.py --data data --single all --steps 6000
-    python examples/paper/multitask.py --data data --model runs/paper/comparison/last.safetensors \
-        --recipe examples/paper/comparison.toml --single all
+    python examples/paper/multitask.py --data data --model runs/paper/comparison/last.safetensors --single all
     python examples/paper/multitask.py --data data --quick
 
-A comparison run is pre-trained with a recipe (examples/default_model.toml) on all sets but four,
+A comparison run is pre-trained with a recipe (examples/paper/comparison.toml) on all sets but four,
 FerroEle-AIMD, H2O-DPLR, Alloy-LiAl and Mol-AcAc. For some sets (`--single`) the same architecture is trained
 on that set alone, one batch a step, for as many batches as the comparison run draws of it. Test errors of
 both make Table S3; their errors on the four unseen sets, after a fit of one energy per element, Table 2. The

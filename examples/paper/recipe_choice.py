@@ -64,7 +64,7 @@ DESCRIPTOR: dict[str, dict[str, Any] | str] = {
         "attn2_nhead": 2,
     },
 }
-# The recipe of examples/default_model_67.toml, with the learning rates that suit a start from scratch.
+# The recipe of examples/default_model.toml, with the learning rates that suit a start from scratch.
 TODAY: dict[str, Any] = {
     "batch_atoms": 100,
     "batches_per_step": 1,
