@@ -23,8 +23,9 @@ INTRODUCTION = """\
 
 `DPA2Calculator(head=HEAD)`; the start of `finetune("default", data, ...)`. One descriptor with a head for
 each DFT setting, trained by `dpa2calc train examples/default_model.toml`, which starts from the model of
-29 sets that the package shipped before. The weights of the fitting nets
-were then rounded, and errors and uncertainty measured, by `examples/ship_model.py`. This page is printed by `examples/model_card.py` from the checkpoint.
+29 sets that the package shipped before. The weights of the fitting nets were then rounded, and errors and
+uncertainty measured, by `examples/ship_model.py`. This page is printed by `examples/model_card.py` from the
+checkpoint.
 
 **Not for** structures, elements, temperatures or pressures far from a head's training sets; reactions, unless
 the set holds them; comparing energies of different heads, which have different zeros. Look at the errors of
