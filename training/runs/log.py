@@ -197,27 +197,48 @@ class History(Result):
         """Energy and force RMSE by step; returns the two axes.
 
         Training is thin and validation bold; where nothing was validated the running median of the training
-        errors is.
+        errors is. More than thirty sets are grey lines, with their median and quartiles at each step.
         """
-        many = len(self.sets()) > 10
-        axes = panels_for(axes, 2, (14 if many else 10, 4))
+        names = self.sets()
+        many, crowd = len(names) > 10, len(names) > 30
+        axes = panels_for(axes, 2, (14 if many and not crowd else 10, 4))
         for axis, quantity, label in (
             (axes[0], "energy_rmse", "energy RMSE (meV/atom)"),
             (axes[1], "force_rmse", "force RMSE (meV/Å)"),
         ):
-            for number, name in enumerate(self.sets()):
+            curves = {}
+            for number, name in enumerate(names):
                 steps, errors = self.series(name, quantity, kind="train")
-                bold = self.series(name, quantity)
-                if not bold[0]:
-                    bold = steps, _running_median(errors)
+                validated = self.series(name, quantity)
+                curves[name] = bold = validated if validated[0] else (steps, _running_median(errors))
                 color, style = f"C{number % 10}", ("-", "--", ":")[number // 10 % 3]
-                axis.plot(steps, errors, color=color, lw=0.6, alpha=0.15 if many else 0.5)
-                axis.plot(*bold, color=color, ls=style, lw=1.6, label=name)
+                if not crowd:
+                    axis.plot(steps, errors, color=color, lw=0.6, alpha=0.15 if many else 0.5)
+                    axis.plot(*bold, color=color, ls=style, lw=1.6, label=name)
             axis.set(xlabel="step", ylabel=label, yscale="log")
-        if self.sets():
+            if crowd:
+                _plot_crowd(axis, list(curves.values()))
+        if names:
             beside: Record = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "ncols": 2}
-            axes[1].legend(fontsize=7, **(beside if many else {}))
+            axes[1].legend(fontsize=7, **(beside if many and not crowd else {}))
         return axes
+
+
+def _plot_crowd(axis: Axes, curves: Sequence[tuple[list[int], list[float]]]) -> None:
+    """Many curves in grey, with their median and quartiles; a single wild one does not set the scale."""
+    curves = [(steps, values) for steps, values in curves if steps]
+    if not curves:
+        return
+    for steps, values in curves:
+        axis.plot(steps, values, color="0.75", lw=0.5)
+    grid = np.unique(np.concatenate([steps for steps, _ in curves]))
+    table = [np.interp(grid, s, v, left=np.nan, right=np.nan) for s, v in curves]
+    low, middle, high = np.nanpercentile(table, (25, 50, 75), axis=0)
+    axis.fill_between(grid, low, high, color="C0", alpha=0.25, lw=0, label="half of the sets")
+    axis.plot(grid, middle, color="C0", lw=1.8, label=f"median of {len(curves)} sets")
+    smallest, largest = np.percentile(np.concatenate([v for _, v in curves]), (1, 99))
+    if smallest > 0:
+        axis.set_ylim(0.5 * smallest, 2 * largest)
 
 
 def _running_median(values: Sequence[float]) -> list[float]:

@@ -173,7 +173,7 @@ def _record(
 
 def _figures(result: TrainResult, evaluations: Mapping[str, Evaluation], folder: Path) -> None:
     """The learning curve, and a parity plot and an archive for each evaluation, by its file name."""
-    width = 14 if len(result.history.sets()) > 10 else 10  # a legend of many sets stands beside the panels
+    width = 14 if 10 < len(result.history.sets()) <= 30 else 10  # a long legend stands beside the panels
     save_figure(folder / "learning_curve.png", result.history.plot, panels=2, size=(width, 4))
     for name, evaluation in evaluations.items():
         evaluation.save(folder / f"evaluation_{name}.npz")
