@@ -32,6 +32,7 @@ from dpa2calc.training.data.dataset import Dataset, Frame, require_dataset
 from dpa2calc.training.data.readers import PathLike
 from dpa2calc.training.fit.predict import predict_potential
 
+from .data.element_energies import energy_spread
 from .energy_bias import refit_predictions
 
 _HEADER = "json"  # name of the JSON text in the file
@@ -48,6 +49,7 @@ class Evaluation(Result):
         energies: (m, 2) label and prediction, eV/atom. forces: (k, 2) components, eV/Å.
         stresses: (l, 2) components, eV/Å^3.
         bias: energy per element (eV) that was fitted to the differences and added, or empty.
+        energy_spread: standard deviation of the energies, meV/atom, about the best energy of each element.
         few_frames: "energy" and "force" where a handful of frames makes most of the error.
         misordered: a line for each order, not the labels' own, in which shear stresses fit better.
         provenance: model, head, data and versions.
@@ -61,6 +63,7 @@ class Evaluation(Result):
     energies: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)), repr=False)
     forces: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)), repr=False)
     stresses: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)), repr=False)
+    energy_spread: float | None = None
     few_frames: dict[str, FewFrames] = field(default_factory=dict)
     misordered: tuple[str, ...] = ()
 
@@ -85,9 +88,10 @@ class Evaluation(Result):
         return "\n".join(lines)
 
     def spreads(self) -> dict[str, float]:
-        """Standard deviation of the labels: energy in meV/atom, force components in meV/Å."""
-        pairs = {"energy": self.energies, "force": self.forces}
-        return {name: 1e3 * float(values[:, 0].std()) for name, values in pairs.items() if len(values)}
+        """Standard deviation of the labels: energy, less its elements', in meV/atom, forces in meV/Å."""
+        force = 1e3 * float(self.forces[:, 0].std()) if len(self.forces) else None
+        known = {"energy": self.energy_spread, "force": force}
+        return {name: value for name, value in known.items() if value is not None}
 
     def shares(self) -> dict[str, float]:
         """RMSE of energies and forces over the spread of the labels; 1 is that of their mean."""
@@ -249,6 +253,7 @@ def compare(data: Dataset, predictions: list[Prediction], *, fit_bias: bool = Fa
         bias=bias,
         few_frames=frames_with_most_error(differences, lambda i: _named(data[i])),
         misordered=misordered_shear(stresses),
+        energy_spread=energy_spread(data) if len(energies) else None,
         energies=energies,
         forces=forces,
         stresses=components,

@@ -189,14 +189,16 @@ def weighted_average(
 
 def percent(share: float | None) -> str:
     """A share in words, "-" where there is none."""
-    return "-" if share is None else f"{100 * share:.3g} %"
+    if share is None:
+        return "-"
+    return f"{100 * share:.3g} %" if share < 10 else f"{share:.3g} times"
 
 
 @dataclass(frozen=True)
 class ErrorFigure:
     """Mean absolute and root mean square error, bias (mean of prediction minus label), number of values.
 
-    spread: standard deviation of the labels, where they were given.
+    spread: standard deviation of the labels, where it was given; of energies, less those of their elements.
     """
 
     mae: float
@@ -206,12 +208,11 @@ class ErrorFigure:
     spread: float | None = field(default=None, metadata={"left_out": True})
 
     @classmethod
-    def of(cls, differences: Sequence[np.ndarray], labels: Sequence[np.ndarray] = ()) -> ErrorFigure | None:
+    def of(cls, differences: Sequence[np.ndarray], spread: float | None = None) -> ErrorFigure | None:
         """From prediction minus label, any shapes; None where there is not a number."""
-        d, known = (np.concatenate([np.zeros(0), *map(np.ravel, a)]) for a in (differences, labels))
+        d = np.concatenate([np.zeros(0), *map(np.ravel, differences)])
         if not d.size:
             return None
-        spread = float(known.std()) if known.size else None
         return cls(
             float(np.abs(d).mean()), float(np.sqrt((d**2).mean())), float(d.mean()), int(d.size), spread
         )
@@ -242,11 +243,15 @@ class LabelErrors(ShownBySummary):
         cls,
         differences: Sequence[Differences],
         volumes: Sequence[float],
-        labels: Sequence[Quantities] = (),
+        *,
+        energy_spread: float | None = None,
+        forces: Sequence[np.ndarray] = (),
     ) -> LabelErrors | None:
-        """None where no structure has a label; volumes in Å^3; labels by structure, for their spread."""
-        known = [1e3 * x.energy / d.n_atoms for x, d in zip(labels, differences) if x.energy is not None]
-        given = [np.array(known)], [1e3 * x.forces for x in labels if x.forces is not None]
+        """None where no structure has a label.
+
+        Args:
+            volumes: Å^3. energy_spread: of the labels, meV/atom. forces: the labels, eV/Å, for their spread.
+        """
         energies = 1e3 * np.concatenate([np.zeros(0), *(d.energy for d in differences)])
         stresses = [
             full_3x3_to_voigt_6_stress(-d.virial * (d.n_atoms / volume)) / GPa
@@ -255,11 +260,14 @@ class LabelErrors(ShownBySummary):
         ]
         errors = cls(
             n_structures=sum(any(a.size for a in (d.energy, d.forces, d.virial)) for d in differences),
-            energy=ErrorFigure.of([energies], given[0]),
+            energy=ErrorFigure.of([energies], energy_spread),
             energy_shifted=(
-                ErrorFigure.of([energies - np.mean(energies)], given[0]) if len(energies) > 1 else None
+                ErrorFigure.of([energies - np.mean(energies)], energy_spread) if len(energies) > 1 else None
             ),
-            forces=ErrorFigure.of([1e3 * d.forces for d in differences], given[1]),
+            forces=ErrorFigure.of(
+                [1e3 * d.forces for d in differences],
+                1e3 * float(np.concatenate(forces).std()) if len(forces) else None,
+            ),
             stress=ErrorFigure.of(stresses),
         )
         return errors if errors.n_structures else None

@@ -116,18 +116,18 @@ def test_scores_weigh_sets_and_leave_out_what_they_lack():
 def test_errors_as_a_share_of_the_labels_spread():
     pairs = [pair(4, seed=s) for s in range(6)]
     differences = [Differences.of(label, made, 4) for label, made in pairs]
-    found = LabelErrors.of(differences, [8.0] * 6, [label for label, _ in pairs])
-    forces = np.concatenate([label.forces.ravel() for label, _ in pairs])
-    missed = np.concatenate([(made.forces - label.forces).ravel() for label, made in pairs])
-    assert found.forces.share == pytest.approx(np.sqrt((missed**2).mean()) / forces.std(), rel=1e-12)
     energies = np.array([label.energy for label, _ in pairs]) / 4
-    assert found.energy.spread == pytest.approx(1e3 * energies.std(), rel=1e-12)
+    labels_, spread = [label.forces for label, _ in pairs], 1e3 * float(energies.std())
+    found = LabelErrors.of(differences, [8.0] * 6, energy_spread=spread, forces=labels_)
+    missed = np.concatenate([(made.forces - label.forces).ravel() for label, made in pairs])
+    expected = np.sqrt((missed**2).mean()) / np.concatenate([f.ravel() for f in labels_]).std()
+    assert found.forces.share == pytest.approx(expected, rel=1e-12)
     # The mean of the labels as prediction has an error of their spread.
     mean = [Prediction(4 * energies.mean(), None, None)] * 6
     trivial = LabelErrors.of(
         [Differences.of(label, made, 4) for (label, _), made in zip(pairs, mean)],
         [8.0] * 6,
-        [p[0] for p in pairs],
+        energy_spread=spread,
     )
     assert trivial.energy.share == pytest.approx(1.0) and "100 %" in trivial.summary()
     assert LabelErrors.of(differences, [8.0] * 6).energy.share is None

@@ -42,6 +42,20 @@ def energy_bias(
     return bias, (values - counts @ bias) / counts.sum(axis=1)
 
 
+def energy_spread(dataset: Dataset) -> float | None:
+    """Standard deviation of the energies (meV/atom) about the best energy of each element.
+
+    What a model has to explain: energies of structures of other compositions differ by what the elements
+    do. None where the frames with an energy are not more than the energies of elements that are fitted.
+    """
+    known = dataset.subset([i for i, frame in enumerate(dataset) if frame.energy is not None])
+    if not len(known):
+        return None
+    left = energy_bias(known, known.elements)[1]
+    free = len(known) - int(np.linalg.matrix_rank(known.compositions(known.elements)))
+    return 1e3 * float(np.sqrt((left**2).sum() / free)) if free > 0 else None
+
+
 def least_squares(counts: np.ndarray, energies: np.ndarray) -> np.ndarray:
     """Energies (n_types,) of least norm with the least |counts @ result - energies|; 0 where none occurs."""
     present = counts.any(axis=0)

@@ -8,7 +8,7 @@ from ase import Atoms
 
 from dpa2calc.errors import DataError
 from dpa2calc.training.data.dataset import Dataset
-from dpa2calc.training.data.element_energies import energy_bias, robust_bias
+from dpa2calc.training.data.element_energies import energy_bias, energy_spread, robust_bias
 
 
 def test_bias_recovers_element_energies():
@@ -65,3 +65,18 @@ def test_noise_moves_nothing_far():
     fractions, errors = rng.dirichlet(np.ones(20), size=60), rng.normal(0, 0.01, 60)
     plain = np.linalg.lstsq(fractions, errors, rcond=None)[0]
     assert np.abs(robust_bias(fractions, errors)).max() < 0.6 * np.abs(plain).max()
+
+
+def test_the_spread_of_energies_is_that_about_the_elements():
+    rng = np.random.default_rng(0)
+    truth, frames = {"H": -13.6, "O": -430.2}, []
+    for _ in range(400):
+        symbols = rng.choice(list(truth), size=6)
+        atoms = Atoms(symbols, positions=rng.normal(size=(6, 3)) * 5)
+        atoms.info["energy"] = sum(truth[s] for s in symbols) + 6 * rng.normal(scale=0.02)
+        frames.append(atoms)
+    assert energy_spread(Dataset.from_atoms(frames)) == pytest.approx(20.0, rel=0.1)
+    same = [Atoms("H2O", positions=np.eye(3) * 2, info={"energy": 3e-3 * e}) for e in (0.0, 1.0, 2.0)]
+    assert energy_spread(Dataset.from_atoms(same)) == pytest.approx(1.0)
+    assert energy_spread(Dataset.from_atoms(same[:1])) is None  # nothing is left to spread
+    assert energy_spread(Dataset.from_atoms([Atoms("H")])) is None

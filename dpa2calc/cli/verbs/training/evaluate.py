@@ -82,6 +82,8 @@ def print_errors(labels: list[Frame], results: list[Results]) -> LabelErrors | N
     from dpa2calc.labels.errors import Differences, LabelErrors, Prediction
     from dpa2calc.training.data.checks.outliers import UNITS as OF_ERRORS
     from dpa2calc.training.data.checks.outliers import frames_with_most_error
+    from dpa2calc.training.data.dataset import Dataset
+    from dpa2calc.training.data.element_energies import energy_spread
 
     differences = []
     for label, result in zip(labels, results):
@@ -89,7 +91,12 @@ def print_errors(labels: list[Frame], results: list[Results]) -> LabelErrors | N
         virial = -label.volume * voigt_6_to_full_3x3_stress(result["stress"]) if whole else None
         made = Prediction(result["energy"], result["forces"], virial)
         differences.append(Differences.of(label, made, label.n_atoms))
-    errors = LabelErrors.of(differences, [label.volume for label in labels], labels)
+    errors = LabelErrors.of(
+        differences,
+        [label.volume for label in labels],
+        energy_spread=energy_spread(Dataset(tuple(labels))),
+        forces=[label.forces for label in labels if label.forces is not None],
+    )
     if errors is None:
         return None
     print(errors.summary())
