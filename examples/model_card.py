@@ -37,6 +37,8 @@ fine-tuning and no more: its energies are off by tenths of an eV per atom.
 FIRST = Path(__file__).parent / "paper" / "comparison.toml"
 FIRST_TOO = ("FerroEle-AIMD", "H2O-DPLR", "Alloy-LiAl", "Mol-AcAc")
 LEAST = 4.0  # times better than zero forces, or the set is named
+# Sets of one molecule each, whose published errors are per molecule.
+MOLECULES = ("Mol-AcAc", "Mol-3BPA", "Mol-rMD17-aspirin")
 # What was found by looking at the test frames behind the largest errors.
 WRONG_LABELS = {
     "InP-SNAP": "InP stored as four In atoms",
@@ -111,6 +113,7 @@ def print_errors(config: ModelConfig) -> None:
         f"Stresses of {', '.join(corrected)} were corrected before training, as they contradicted the "
         'energies (training.md, "Stresses that do not fit").\n'
     )
+    print_molecules(config)
     print_rough(config)
     print_few_frames(config, first)
 
@@ -120,6 +123,24 @@ def average(config: ModelConfig, names: Collection[str], key: str) -> float:
     known = registered_sets()
     found = [(known[n].weight, e[key]) for h in config.heads for n, e in sets_of(h).items() if n in names]
     return sum(weight * error for weight, error in found) / sum(weight for weight, _ in found)
+
+
+def print_molecules(config: ModelConfig) -> None:
+    """Sets of one molecule in the units and by the groups of frames of published tables."""
+    print("Per molecule, all test frames and by temperature: RMSE (MAE).\n")
+    print("| set | frames | energy, meV | force, meV/Å |")
+    print("|---|---|---|---|")
+    for head in config.heads:
+        for name in MOLECULES:
+            if name not in sets_of(head):
+                continue
+            groups = head.info.get("errors_by_group", {}).get(name, {})
+            for group, e in {"all": sets_of(head)[name], **groups}.items():
+                size = e["n_atoms"] / e["n_frames"]
+                energy = f"{size * e['energy_rmse']:.0f} ({size * e['energy_mae']:.0f})"
+                force = f"{e['force_rmse']:.0f} ({e['force_mae']:.0f})"
+                print(f"| {name} | {e['n_frames']}, {group} | {energy} | {force} |")
+    print()
 
 
 def print_rough(config: ModelConfig) -> None:

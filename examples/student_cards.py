@@ -22,7 +22,8 @@ INTRODUCTION = """\
 DPA-1 models without attention (cutoff 6 Å), distilled by `examples/distill_students.py`: a DPA-2 was
 fine-tuned on a tenth of the DFT frames, and the student learned its forces on the configurations
 that dynamics visited. `student-perovskite` learned from the FerroEle head of the default model itself, on
-crystals of six elements only (`examples/perovskite_student.py`). With `pip install 'dpa2calc[compress]'`,
+crystals of six elements only (`examples/perovskite_student.py`). "The default model" is here that of 29 sets,
+from before 28 November 2026. With `pip install 'dpa2calc[compress]'`,
 `DPA2Calculator("student-water", compress=True)` runs them from tables. This page is printed by
 `examples/student_cards.py`.
 

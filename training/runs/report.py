@@ -24,6 +24,8 @@ from dpa2calc.training.uncertainty import take_uncertainty
 from .baselines import Baselines
 from .result import TrainResult
 
+MOST_GROUPS = 8  # of a test set, whose errors are kept one by one
+
 
 @dataclasses.dataclass(frozen=True)
 class RunReport:
@@ -117,11 +119,15 @@ def with_figures(
     info = dict(head.info)
     frames = {name: len(sets[name].train) for name in own}
     info["training"] = {"steps": steps, "frames": frames, "seed": seed}
-    for figures in ("test_errors", "few_frames", "label_spread"):
+    for figures in ("test_errors", "few_frames", "label_spread", "errors_by_group"):
         info.pop(figures, None)  # of an earlier run's weights
     if errors:
         info["test_errors"] = errors
         info["label_spread"] = {name: evaluations[name].spreads() for name in errors}
+    groups = {name: evaluations[name].by_group for name in errors}
+    groups = {name: found for name, found in groups.items() if 1 < len(found) <= MOST_GROUPS}
+    if groups:
+        info["errors_by_group"] = {n: {g: e.to_dict() for g, e in found.items()} for n, found in groups.items()}
     few = {name: _few_frames(evaluations[name]) for name in errors if evaluations[name].few_frames}
     if few:
         info["few_frames"] = few
