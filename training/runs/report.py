@@ -124,10 +124,14 @@ def with_figures(
     if errors:
         info["test_errors"] = errors
         info["label_spread"] = {name: evaluations[name].spreads() for name in errors}
-    groups = {name: evaluations[name].by_group for name in errors}
-    groups = {name: found for name, found in groups.items() if 1 < len(found) <= MOST_GROUPS}
+    by_group = {name: evaluations[name].by_group for name in errors}
+    groups = {
+        name: {group: e.to_dict() for group, e in found.items()}
+        for name, found in by_group.items()
+        if 1 < len(found) <= MOST_GROUPS
+    }
     if groups:
-        info["errors_by_group"] = {n: {g: e.to_dict() for g, e in found.items()} for n, found in groups.items()}
+        info["errors_by_group"] = groups
     few = {name: _few_frames(evaluations[name]) for name in errors if evaluations[name].few_frames}
     if few:
         info["few_frames"] = few
