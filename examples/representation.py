@@ -40,6 +40,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "2-D crystals and carbon": ("2D-", "Carbon-"),
     "metals": ("Alloy-", "AgAu-", "Cluster-", "Cu-", "Fe-", "Li-", "Mo-", "Ni-", "Ta-", "WBe-"),
 }
+MOST_NAMES = 12  # of data sets in a legend
 QUICK_SETS = ("H2O-PBE0TS", "SSE-PBE", "Mol-rMD17-aspirin", "Cu-mlearn", "Oxide-Al2O3")
 
 
@@ -178,10 +179,10 @@ def main() -> None:
         raise SystemExit("fewer than 30 atoms: name sets that hold more")
     print(whole.summary())
     columns = np.array([column(n) for n in _numbers(whole, frames)])
-    panels = [
-        (whole, columns, "(a) group of the periodic table"),
-        (whole, names_of(whole, "group"), "(b) data set"),
-    ]
+    origin, kind = names_of(whole, "group"), "data set"
+    if len(frames) > MOST_NAMES:
+        origin, kind = np.array([family_of(name) for name in origin]), "family of data sets"
+    panels = [(whole, columns, "(a) group of the periodic table"), (whole, origin, f"(b) {kind}")]
     share, chance = purity(whole, columns, vectors_of(whole, descriptors))
     rows: dict[str, Any] = {"periodic group": {"purity": share, "chance": chance}}
     claim = "nearest neighbour is the same element"

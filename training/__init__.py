@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from dpa2calc.training.distill.distill import distill
     from dpa2calc.training.distill.result import DistillResult
     from dpa2calc.training.exploration.options import MDCondition
-    from dpa2calc.training.finetune.finetune import FinetuneResult, finetune, rank_heads
+    from dpa2calc.training.finetune.finetune import FinetuneResult, finetune
+    from dpa2calc.training.finetune.ranking import rank_heads
     from dpa2calc.training.fit.run import pretrain, train
     from dpa2calc.training.learning.config import LearnConfig
     from dpa2calc.training.learning.learn import active_learning
@@ -61,7 +62,8 @@ _MODULES = {
     "distill.result": ("DistillResult",),
     "exploration.options": ("MDCondition",),
     "evaluate": ("Errors", "Evaluation", "evaluate"),
-    "finetune.finetune": ("FinetuneResult", "finetune", "rank_heads"),
+    "finetune.finetune": ("FinetuneResult", "finetune"),
+    "finetune.ranking": ("rank_heads",),
     "fit.run": ("pretrain", "train"),
     "learning_curve": ("LearningCurve", "fine_tuned", "from_scratch", "learning_curve"),
     "learning.config": ("LearnConfig",),

@@ -10,37 +10,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from dpa2calc.ambient import own_modes
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.atomic import write_json
 from dpa2calc.files.results import from_plain
-from dpa2calc.files.typed import shown, to_dict
-from dpa2calc.labels.errors import Errors, validation_score
+from dpa2calc.files.typed import to_dict
+from dpa2calc.labels.errors import Errors
 from dpa2calc.model.config import HeadConfig, check
 from dpa2calc.model.potential import Potential
 from dpa2calc.store.load import load_model
 from dpa2calc.training.config.train import FINETUNE_DEFAULTS, FinetuneConfig, require_config
 from dpa2calc.training.data.checks.report import check_frames
-from dpa2calc.training.data.dataset import Dataset, check_set_names, require_dataset, spread_frames
+from dpa2calc.training.data.dataset import Dataset, check_set_names, require_dataset
 from dpa2calc.training.data.readers import PathLike
 from dpa2calc.training.data.sets import (
     TrainingData,
     TrainingSet,
     check_labels,
     check_type_map,
-    lacking_parameters,
-    require_parameters,
     warn_of_misfits,
     warn_of_repeats,
     with_seen_elements,
 )
 from dpa2calc.training.energy_bias import fit_energy_biases, shift_energy_bias
-from dpa2calc.training.evaluate import compare, find_head
+from dpa2calc.training.evaluate import find_head
 from dpa2calc.training.fit.lora import add_lora
-from dpa2calc.training.fit.optimizers.optimizer import placed
-from dpa2calc.training.fit.predict import predict_potential
 from dpa2calc.training.fit.resume import STATE_FILE
 from dpa2calc.training.fit.setup import fit_parameters, head_weights, new_potential
 from dpa2calc.training.fit.trainer import Trainer
@@ -49,21 +43,9 @@ from dpa2calc.training.runs.identity import WAYS, start_part
 from dpa2calc.training.runs.processes import ALONE, Processes
 from dpa2calc.training.runs.result import TrainResult
 
+from .ranking import HeadMatch, has_energies, rank_heads
+
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class HeadMatch:
-    """Zero-shot errors of one head on the new data, after the energy bias was fitted to it."""
-
-    head: str
-    errors: Errors
-    score: float
-    missing_elements: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        note = f" (never saw {', '.join(self.missing_elements)})" if self.missing_elements else ""
-        return f"{self.head}{note}: {self.errors}"
 
 
 @dataclass(frozen=True)
@@ -95,54 +77,6 @@ class FinetuneResult(TrainResult):
     def zero_shot(self) -> Errors | None:
         """Of the head that it began with, after the energy bias was fitted."""
         return next((match.errors for match in self.matches if match.head == self.start_head), None)
-
-
-@own_modes()
-def rank_heads(
-    potential: Potential, data: Dataset, *, frames: int = 100, seed: int = 0, device: str | None = None
-) -> tuple[HeadMatch, ...]:
-    """Zero-shot errors of every head on a sample of the data, best first.
-
-    The energy of each element is fitted to the differences before errors are taken; where that fit leaves no
-    freedom (no more frames than independent compositions) there is no energy error. Heads that have not
-    seen all elements come after those that have. Heads that need parameters which the data lack are left out.
-
-    Raises:
-        DataError: every head needs parameters (fparam, aparam) which the data lack.
-        ConfigError: no head predicts energies.
-    """
-    require_dataset(data, "data")
-    if not isinstance(potential, Potential):
-        raise ConfigError(
-            f"potential = {shown(potential)} is not allowed; allowed: a Potential, as load_model opens one"
-        )
-    sample = data.subset(spread_frames(data, frames, seed=seed))
-    potential = placed(potential, device)
-    heads = [item for item in enumerate(potential.config.heads) if not item[1].label]
-    if not heads:
-        raise ConfigError("this model has no head of energies to start from; set start_head = 'fresh'")
-    usable = [item for item in heads if not any(lacking_parameters(f, item[1].fitting) for f in sample)]
-    if not usable:
-        require_parameters(sample[0], heads[0][1].fitting)
-    matches, fitted_exactly = [], _fitted_exactly(sample)
-    for position, head in usable:
-        predictions = predict_potential(potential, sample, head=position)
-        errors = compare(sample, predictions, fit_bias=_has_energies(sample)).errors
-        if fitted_exactly:  # what is left is rounding, and must not choose
-            errors = dataclasses.replace(errors, energy_rmse=None, energy_mae=None)
-        missing = tuple(e for e in data.elements if head.elements and e not in head.elements)
-        matches.append(HeadMatch(head.name, errors, validation_score({"": errors}, {"": 1.0}), missing))
-    return tuple(sorted(matches, key=lambda m: (bool(m.missing_elements), m.score)))
-
-
-def _fitted_exactly(data: Dataset) -> bool:
-    """Whether energies of the elements can be fitted to any energies that the frames may have."""
-    counts = data.compositions(data.elements)[[frame.energy is not None for frame in data]]
-    return len(counts) <= np.linalg.matrix_rank(counts) if len(counts) else False
-
-
-def _has_energies(data: Dataset) -> bool:
-    return any(frame.energy is not None for frame in data)
 
 
 def check_elements(potential: Potential, data: Dataset, *, allow_new: bool) -> None:
@@ -318,7 +252,7 @@ def _fit_bias(potential: Potential, data: Dataset, config: FinetuneConfig, *, fr
         own = TrainingData({data.name: TrainingSet(data)}, {data.name: 0})
         fit_parameters(potential, own)
         fit_energy_biases(potential, own)
-    if _has_energies(data):
+    if has_energies(data):
         shift_energy_bias(potential, data, frames=config.zero_shot_frames, seed=config.seed)
 
 

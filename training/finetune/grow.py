@@ -34,7 +34,7 @@ from dpa2calc.training.fit.resume import STATE_FILE
 from dpa2calc.training.fit.setup import new_potential
 from dpa2calc.training.runs.processes import ALONE, Processes
 
-from .finetune import rank_heads
+from .ranking import rank_heads
 
 PATTERNS_FILE = "copied_heads.json"  # in a run's folder: the head that each new one began as
 _FACTOR = re.compile(r"\.[gh][12]_residual\.\d+$")

@@ -68,7 +68,7 @@ def _predictions(
 @own_modes()
 def predict_potential(
     potential: Potential,
-    data: Dataset,
+    data: Dataset | GraphStore,
     *,
     head: int = 0,
     batch_atoms: int = 1024,
@@ -79,7 +79,7 @@ def predict_potential(
 
     device: where to compute; a potential that is elsewhere is copied. None: where it is.
     """
-    store = GraphStore(data, potential.config)
+    store = data if isinstance(data, GraphStore) else GraphStore(data, potential.config)
     potential = placed(potential, device)
     bar = progress_bar(total=len(data), unit="frame", shown=progress)
     with bar, potential.using("inference"):

@@ -14,7 +14,8 @@ from dpa2calc.store.checkpoint import load_checkpoint
 from dpa2calc.training.config.train import FinetuneConfig, TrainConfig
 from dpa2calc.training.data.sets import TrainingSet
 from dpa2calc.training.evaluate import evaluate
-from dpa2calc.training.finetune.finetune import finetune, rank_heads
+from dpa2calc.training.finetune.finetune import finetune
+from dpa2calc.training.finetune.ranking import FINALISTS, FIRST_FRAMES, rank_heads
 from dpa2calc.training.fit.lora import add_lora, merged
 from dpa2calc.training.fit.run import pretrain
 from dpa2calc.training.fit.setup import new_potential
@@ -234,3 +235,17 @@ def test_a_choice_of_head_without_a_state_is_made_anew(two_heads, lj_data, tmp_p
         plan.write_text(text)
         with pytest.raises(DataError, match=r"zero_shot.json is damaged"):
             finetune(two_heads, data, SHORT, **options)
+
+
+def test_many_heads_are_compared_on_a_few_frames_first(tiny_model, lj_data):
+    names = tuple(f"head {k}" for k in range(FINALISTS + 3))
+    model, data = new_potential(tiny_model(names), seed=1), lj_data(FIRST_FRAMES + 5, seed=7)
+    matches = rank_heads(model, data)
+    assert {match.head for match in matches} == set(names)
+    frames = [match.errors.n_frames for match in matches]
+    assert frames == [len(data)] * FINALISTS + [FIRST_FRAMES] * 3
+    whole = {name: evaluate(model, data, head=name, fit_bias=True).errors for name in names}
+    for match in matches[:FINALISTS]:
+        assert match.errors.force_rmse == pytest.approx(whole[match.head].force_rmse, rel=1e-9)
+    scores = [match.score for match in matches[:FINALISTS]]
+    assert scores == sorted(scores)

@@ -19,7 +19,8 @@ from dpa2calc.training.data.dataset import Dataset
 from dpa2calc.training.data.sets import TrainingSet
 from dpa2calc.training.energy_bias import shift_energy_bias
 from dpa2calc.training.evaluate import evaluate
-from dpa2calc.training.finetune.finetune import finetune, rank_heads
+from dpa2calc.training.finetune.finetune import finetune
+from dpa2calc.training.finetune.ranking import rank_heads
 from dpa2calc.training.fit.loader import GraphStore, make_batch
 from dpa2calc.training.fit.loss import energy_force_loss
 from dpa2calc.training.fit.optimizers.soap import Soap

@@ -1,0 +1,108 @@
+"""Which head of a pre-trained model is nearest to new data, by its errors without training."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dpa2calc.ambient import own_modes
+from dpa2calc.errors import ConfigError
+from dpa2calc.files.typed import shown
+from dpa2calc.labels.errors import Errors, validation_score
+from dpa2calc.model.config import HeadConfig
+from dpa2calc.model.potential import Potential
+from dpa2calc.training.data.dataset import Dataset, require_dataset, spread_frames
+from dpa2calc.training.data.sets import lacking_parameters, require_parameters
+from dpa2calc.training.evaluate import compare
+from dpa2calc.training.fit.loader import Budget, GraphStore
+from dpa2calc.training.fit.optimizers.optimizer import placed
+from dpa2calc.training.fit.predict import predict_potential
+
+FIRST_FRAMES = 12  # that all heads are compared on
+FINALISTS = 8  # heads that are compared on the whole sample
+NEIGHBOR_CACHE = 2**28  # bytes
+
+
+@dataclass(frozen=True)
+class HeadMatch:
+    """Zero-shot errors of one head on the new data, after the energy bias was fitted to it."""
+
+    head: str
+    errors: Errors
+    score: float
+    missing_elements: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        note = f" (never saw {', '.join(self.missing_elements)})" if self.missing_elements else ""
+        return f"{self.head}{note}: {self.errors}"
+
+
+@own_modes()
+def rank_heads(
+    potential: Potential, data: Dataset, *, frames: int = 100, seed: int = 0, device: str | None = None
+) -> tuple[HeadMatch, ...]:
+    """Zero-shot errors of every head on a sample of the data, best first.
+
+    The energy of each element is fitted to the differences before errors are taken; where that fit leaves no
+    freedom (no more frames than independent compositions) there is no energy error. Heads that have not
+    seen all elements come after those that have. Heads that need parameters which the data lack are left out.
+
+    With more than eight heads all are compared on twelve frames, and the best eight on the whole sample.
+
+    Raises:
+        DataError: every head needs parameters (fparam, aparam) which the data lack.
+        ConfigError: no head predicts energies.
+    """
+    require_dataset(data, "data")
+    if not isinstance(potential, Potential):
+        raise ConfigError(
+            f"potential = {shown(potential)} is not allowed; allowed: a Potential, as load_model opens one"
+        )
+    sample = data.subset(spread_frames(data, frames, seed=seed))
+    potential = placed(potential, device)
+    heads = [item for item in enumerate(potential.config.heads) if not item[1].label]
+    if not heads:
+        raise ConfigError("this model has no head of energies to start from; set start_head = 'fresh'")
+    usable = [item for item in heads if not any(lacking_parameters(f, item[1].fitting) for f in sample)]
+    if not usable:
+        require_parameters(sample[0], heads[0][1].fitting)
+    if len(usable) <= FINALISTS or len(sample) <= FIRST_FRAMES:
+        return _matches(potential, sample, usable, data.elements)
+    few = sample.subset(spread_frames(sample, FIRST_FRAMES, seed=seed))
+    first = _matches(potential, few, usable, data.elements)
+    places = {head.name: (place, head) for place, head in usable}
+    best = [places[match.head] for match in first[:FINALISTS]]
+    finalists = _matches(potential, sample, best, data.elements)
+    return (*finalists, *first[FINALISTS:])
+
+
+def _matches(
+    potential: Potential,
+    sample: Dataset,
+    heads: Sequence[tuple[int, HeadConfig]],
+    elements: Sequence[str],
+) -> tuple[HeadMatch, ...]:
+    """Zero-shot errors of some heads, by their places, on all frames of the sample; the best first."""
+    matches, fitted_exactly = [], _fitted_exactly(sample)
+    store = GraphStore(sample, potential.config, budget=Budget(NEIGHBOR_CACHE))
+    for position, head in heads:
+        predictions = predict_potential(potential, store, head=position)
+        errors = compare(sample, predictions, fit_bias=has_energies(sample)).errors
+        if fitted_exactly:  # what is left is rounding, and must not choose
+            errors = dataclasses.replace(errors, energy_rmse=None, energy_mae=None)
+        missing = tuple(e for e in elements if head.elements and e not in head.elements)
+        matches.append(HeadMatch(head.name, errors, validation_score({"": errors}, {"": 1.0}), missing))
+    return tuple(sorted(matches, key=lambda m: (bool(m.missing_elements), m.score)))
+
+
+def _fitted_exactly(data: Dataset) -> bool:
+    """Whether energies of the elements can be fitted to any energies that the frames may have."""
+    counts = data.compositions(data.elements)[[frame.energy is not None for frame in data]]
+    return len(counts) <= np.linalg.matrix_rank(counts) if len(counts) else False
+
+
+def has_energies(data: Dataset) -> bool:
+    return any(frame.energy is not None for frame in data)
