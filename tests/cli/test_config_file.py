@@ -5,6 +5,7 @@ import argparse
 import pytest
 
 from dpa2calc.cli.arguments.config_file import with_config
+from dpa2calc.cli.main import build_parser
 from dpa2calc.errors import ConfigError
 
 
@@ -41,6 +42,33 @@ def test_a_file_gives_defaults_and_the_command_line_comes_first(parser, tmp_path
 def test_a_list_of_values_does_not_swallow_the_structure(parser, tmp_path):
     found = parsed(parser, tmp_path / "a.toml", "strains = [0.1, 0.2]", "Si.cif")
     assert (found.structure, found.strains) == ("Si.cif", [0.1, 0.2])
+
+
+@pytest.mark.parametrize(
+    ("verb", "text", "words", "name", "value"),
+    [
+        ("md", "steps = 100", "a.cif", "steps", 100),  # an option that has to be given
+        ("md", "steps = 100", "a.cif --steps 5", "steps", 5),
+        ("screen", 'structures = ["a.cif", "b.cif"]', "", "structures", ["a.cif", "b.cif"]),
+        ("screen", 'structures = "a.cif"', "b.cif", "structures", ["b.cif"]),
+        ("screen", 'option = "fmax=1"', "a.cif --option relax=cell", "options", ["fmax=1", "relax=cell"]),
+        ("screen", 'option = ["fmax=1", "relax=cell"]', "a.cif", "options", ["fmax=1", "relax=cell"]),
+        ("lammps", 'var = ["T", 300]', "in.x", "var", [["T", "300"]]),
+        ("lammps", 'var = [["T", 300], ["n", 1, 2]]', "in.x", "var", [["T", "300"], ["n", "1", "2"]]),
+        ("relax", "no-compress = true", "a.cif", "compress", False),
+        ("relax", "no_compress = false", "a.cif", "compress", True),
+        ("relax", 'structure = "a.cif"', "--structure b.cif", "structure", "b.cif"),
+        ("surface", "unrelaxed = true", "a.cif", "relax", "fixed"),
+        ("surface", "unrelaxed = false", "a.cif", "relax", "positions"),
+    ],
+)
+def test_every_kind_of_option_of_the_verbs(verb, text, words, name, value, tmp_path):
+    path = tmp_path / "options.toml"
+    path.write_text(text)
+    parser = build_parser(verb)
+    own = parser._subparsers._group_actions[0].choices[verb]
+    rest = with_config([*words.split(), "--config", str(path)], own)
+    assert getattr(parser.parse_args([verb, *rest]), name) == value
 
 
 @pytest.mark.parametrize(
