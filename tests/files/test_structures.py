@@ -191,6 +191,9 @@ def test_an_index_means_what_it_means_for_a_list(tmp_path, index):
     assert [a.positions[0, 0] for a in read_structures(path, index)] == wanted
     with pytest.raises(DataError, match="has no frame '150'"):
         read_structures(path, "150")
+    for wrong in ("a:b", "1:2:3:4", "::0", 0.5, None):
+        with pytest.raises(DataError, match="are not understood"):
+            read_structures(path, wrong)
     with pytest.raises(DataError, match="frames 'last' are not understood"):
         read_structures(path, "last")
 
