@@ -147,6 +147,8 @@ def test_warnings_are_one_line_in_the_words_of_the_verb(here):
         ("relax --foo Cu.cif", "unrecognized arguments: --foo"),
         ("md Cu.cif --steps abc", "argument --steps: invalid int value: 'abc'"),
         ("neb Cu.cif", "the following arguments are required: --final"),
+        ("md Cu.cif --steps 9 --temperature 3:a", "--temperature: '3:a': give one number, or START:END for"),
+        ("md Cu.cif --steps 9 --pressure 1:2:3", "'1:2:3': give one number, or START:END for a ramp"),
     ],
 )
 def test_wrong_words_are_one_line(words, text, here, capsys):
@@ -154,6 +156,25 @@ def test_wrong_words_are_one_line(words, text, here, capsys):
         main(words.split())
     error = capsys.readouterr().err
     assert left.value.code == 2 and text in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ("eos Cu.cif --points -1", "--range and --points must be 5 or more"),
+        ("phonons Cu.cif --max-temperature nan", "--max-temperature is nan; give a temperature from 0 to"),
+        ("phonons Cu.cif --max-temperature -10", "--max-temperature is -10; give"),
+        ("phase-transition Cu.cif --temperatures 300:inf:10", "--temperatures is '300:inf:10'; give FIRST"),
+        ("phase-transition Cu.cif --temperatures 1:2:1e-300", "give FIRST:LAST:STEP"),
+        ("screen Cu.cif --option output=x", "takes no options"),
+        ("screen Cu.cif --task relax --option task=x", "unknown option task = 'x'"),
+        ("evaluate Cu.cif --index a:b", "frames 'a:b' are not understood; write a number, or a slice"),
+    ],
+)
+def test_wrong_values_are_one_line(words, text, here, capsys):
+    assert main([*words.split(), "--calculator", "emt"]) == 1
+    error = capsys.readouterr().err
+    assert text in error and error.count("\n") == 1
 
 
 WRONG = [

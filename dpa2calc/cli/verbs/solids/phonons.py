@@ -24,6 +24,7 @@ The folder holds phonons.npz (Phonons.load), phonons.png and force_constants in 
 itself), or convergence.npz/.png, or quasi_harmonic.npz/.png; and work/ from which an interrupted run resumes.
 """
 TABLE = "a row a temperature, or a supercell with --convergence"
+_HOTTEST = 1e5  # K
 # columns of the tables -> fields of the results
 _HARMONIC = {
     "temperature_K": "temperatures",
@@ -92,6 +93,10 @@ def run(args: argparse.Namespace) -> int:
     if args.method == "hessian" and (args.convergence or args.quasi_harmonic):
         other = "--convergence" if args.convergence else "--quasi-harmonic"
         raise ConfigError(f"{other} works by displacements; leave --method hessian out")
+    if not 0.0 <= args.max_temperature <= _HOTTEST:
+        raise ConfigError(
+            f"--max-temperature is {args.max_temperature:g}; give a temperature from 0 to {_HOTTEST:g} K"
+        )
     atoms = prepared_atoms(args, "phonons")
     if args.convergence:
         lengths = [round(args.min_length * factor, 3) for factor in (2 / 3, 1.0, 4 / 3)]

@@ -62,10 +62,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _number_or_ramp(text: str) -> float | tuple[float, float]:
     """Read '300' as 300.0 and '300:600' as (300.0, 600.0), for argparse."""
-    parts = [float(part) for part in text.split(":")]
-    if len(parts) > 2:
-        raise argparse.ArgumentTypeError(f"{text!r}: give one number, or START:END for a ramp")
-    return (parts[0], parts[1]) if len(parts) == 2 else parts[0]
+    try:
+        first, *rest = (float(part) for part in text.split(":"))
+        (last,) = rest or (first,)
+    except ValueError:
+        message = f"{text!r}: give one number, or START:END for a ramp"
+        raise argparse.ArgumentTypeError(message) from None
+    return (first, last) if rest else first
 
 
 def run(args: argparse.Namespace) -> int:
