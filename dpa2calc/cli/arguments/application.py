@@ -71,6 +71,20 @@ def each_structure(args: argparse.Namespace) -> int:
     return max(codes)
 
 
+def refuse_idle(args: argparse.Namespace, where: str, *names: str) -> None:
+    """Refuse options that were given where they have no effect.
+
+    Args:
+        where: that is, such as "with --no-tsne".
+
+    Raises:
+        ConfigError: names the first of them.
+    """
+    for action in args.parser._actions:
+        if action.dest in names and getattr(args, action.dest) != args.parser.get_default(action.dest):
+            raise ConfigError(f"{action.option_strings[0]} has no effect {where}; leave it out")
+
+
 def prepared_atoms(args: argparse.Namespace, verb: str, *details: str) -> Atoms:
     """The structure with its calculator; args.out is chosen, see `choose_folder`, and can be written.
 

@@ -6,7 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpa2calc.cli.arguments.application import add_application_arguments, chosen, prepared_atoms, report
+from dpa2calc.cli.arguments.application import (
+    add_application_arguments,
+    chosen,
+    prepared_atoms,
+    refuse_idle,
+    report,
+)
 from dpa2calc.cli.arguments.freedom import add_relax_argument
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.atomic import atomic_path
@@ -93,6 +99,12 @@ def run(args: argparse.Namespace) -> int:
     if args.method == "hessian" and (args.convergence or args.quasi_harmonic):
         other = "--convergence" if args.convergence else "--quasi-harmonic"
         raise ConfigError(f"{other} works by displacements; leave --method hessian out")
+    if args.convergence:
+        refuse_idle(args, "with --convergence", "supercell", "displacement", "max_temperature")
+    if args.quasi_harmonic:
+        refuse_idle(args, "with --quasi-harmonic, which relaxes at each volume", "relax")
+    if args.method == "hessian":
+        refuse_idle(args, "with --method hessian", "displacement")
     if not 0.0 <= args.max_temperature <= _HOTTEST:
         raise ConfigError(
             f"--max-temperature is {args.max_temperature:g}; give a temperature from 0 to {_HOTTEST:g} K"

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from dpa2calc.cli.arguments.application import add_application_arguments
+from dpa2calc.cli.arguments.application import add_application_arguments, refuse_idle
 from dpa2calc.cli.arguments.freedom import add_words
 from dpa2calc.cli.arguments.output import structure_name
 from dpa2calc.cli.arguments.structures import make_calculator, read_structure
@@ -53,6 +53,10 @@ def run(args: argparse.Namespace) -> int:
     from dpa2calc.applications import relax
     from dpa2calc.files.structures import check_structure_file, write_structures
 
+    if args.relax == "positions":
+        refuse_idle(args, "where the cell does not change (--relax cell lets it)", "smax_gpa")
+    if not args.keep_symmetry:
+        refuse_idle(args, "without --keep-symmetry", "symprec")
     atoms = read_structure(args)
     target = Path(args.out or f"{structure_name(args)}-relaxed.extxyz")
     check_structure_file(target, atoms)

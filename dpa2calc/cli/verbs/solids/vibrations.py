@@ -6,7 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpa2calc.cli.arguments.application import add_application_arguments, chosen, prepared_atoms, report
+from dpa2calc.cli.arguments.application import (
+    add_application_arguments,
+    chosen,
+    prepared_atoms,
+    refuse_idle,
+    report,
+)
 from dpa2calc.cli.arguments.freedom import add_relax_argument
 
 if TYPE_CHECKING:
@@ -47,6 +53,11 @@ def run(args: argparse.Namespace) -> int:
     from dpa2calc.applications.molecules.vibrations import vibrations
     from dpa2calc.files.structures import write_structures
 
+    gas = ("pressure", "symmetry_number", "spin")
+    if args.temperature is None:
+        refuse_idle(args, "without --temperature", *gas)
+    if args.indices:
+        refuse_idle(args, "with --atoms, whose free energy is harmonic", *gas)
     atoms = prepared_atoms(args, "vibrations")
     if args.indices is None and not atoms.cell.any():
         atoms.pbc = False  # a molecule; some formats say otherwise

@@ -6,6 +6,7 @@ import argparse
 from functools import partial
 from typing import TYPE_CHECKING
 
+from dpa2calc.cli.arguments.application import refuse_idle
 from dpa2calc.cli.arguments.frames import add_selection_arguments, selected_frames
 from dpa2calc.cli.arguments.output import check_files, stem
 from dpa2calc.cli.arguments.structures import add_calculator_arguments, make_calculator
@@ -54,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
     """Print the summary, draw the figure, write the page."""
     from dpa2calc.applications import representation_map
 
+    if args.no_tsne:
+        refuse_idle(args, "with --no-tsne", "perplexity")
     groups: dict[str, Frames] = {}
     files: list[str] = []
     for word in args.structures:

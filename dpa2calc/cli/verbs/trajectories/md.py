@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpa2calc.cli.arguments.application import add_application_arguments, prepared_atoms
+from dpa2calc.cli.arguments.application import add_application_arguments, prepared_atoms, refuse_idle
 from dpa2calc.cli.arguments.freedom import add_words
 from dpa2calc.cli.arguments.written import Table, write_result
 from dpa2calc.files.figures import save_figure
@@ -75,6 +75,15 @@ def run(args: argparse.Namespace) -> int:
     """Run the verb; 0 when the run reached its steps, 1 when a limit stopped it."""
     from dpa2calc.applications import MDConfig, run_md
 
+    ensemble = args.ensemble or MDConfig.ensemble
+    if ensemble != "npt":
+        refuse_idle(args, "without --ensemble npt", "barostat_time_fs", "cell_motion")
+    if ensemble == "npt":
+        refuse_idle(args, "with --ensemble npt, whose thermostat is nose-hoover", "thermostat")
+    if ensemble == "nve":
+        refuse_idle(args, "with --ensemble nve", "thermostat", "thermostat_time_fs")
+    if not any(isinstance(ramp, tuple) for ramp in (args.temperature, args.pressure_gpa)):
+        refuse_idle(args, "without a ramp (--temperature START:END)", "ramp_steps")
     given = {name: getattr(args, name, None) for name in MDConfig.__dataclass_fields__}
     config = MDConfig(**{name: value for name, value in given.items() if value is not None})
     atoms = prepared_atoms(args, "md")
