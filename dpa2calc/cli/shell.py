@@ -67,11 +67,18 @@ class Speaker:
 
 
 def readable_streams() -> None:
-    """Let stdout and stderr write letters that their encoding lacks as the nearest that it has: Å as A."""
+    """Let stdout and stderr write letters that their encoding lacks as the nearest that it has: Å as A.
+
+    Names of files that are no UTF-8 are written as they are. What the shell closed goes nowhere.
+    """
     codecs.register_error("dpa2calc-nearest", _nearest)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
-            stream.reconfigure(errors="dpa2calc-nearest")
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper):
+            utf = stream.encoding.lower().startswith("utf")
+            stream.reconfigure(errors="surrogateescape" if utf else "dpa2calc-nearest")
 
 
 def _nearest(error: UnicodeError) -> tuple[str, int]:

@@ -102,9 +102,9 @@ def rename(grown: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write UTF-8 text; see `atomic_path`."""
+    """Write UTF-8 text, names of files that are none as they are; see `atomic_path`."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def write_json(path: str | os.PathLike[str], content: object) -> None:

@@ -10,6 +10,7 @@ import warnings
 
 import pytest
 from ase.build import bulk, molecule
+from ase.db import connect
 from ase.io import write
 
 from dpa2calc import files
@@ -39,6 +40,28 @@ def test_output_in_a_narrow_code_page(here, encoding):
     assert ("Å³" in text) == (encoding in ("cp1252", "utf-8")) and ("A3" in text) == (
         encoding in ("ascii", "gbk")
     )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes")
+def test_names_that_are_no_utf8_are_written_as_they_are(here):
+    name = os.fsdecode(b"caf\xe9.cif")
+    os.rename("Cu.cif", name)
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    words = [*COMMAND, "relax", name, "--calculator", "emt", "--no-progress"]
+    run = subprocess.run(words, capture_output=True, env=environment)
+    assert run.returncode == 0 and b" caf\xe9-relaxed.extxyz\n" in run.stdout, run.stderr
+    assert main(["evaluate", name, "--csv", "a.csv", "--calculator", "emt"]) == 0
+    assert (here / "a.csv").read_bytes().splitlines()[1].startswith(b"caf\xe9.cif,Cu4,")
+    assert main(["screen", name, "--out", "a.db", "--calculator", "emt", "--no-progress"]) == 0
+    assert next(connect("a.db").select()).data["name"] == "caf\\udce9.cif@0"
+
+
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-"])
+def test_streams_that_the_shell_closed_stop_nothing(closed, here):
+    line = f"{sys.executable} -m dpa2calc relax Cu.cif --calculator emt {closed}"
+    run = subprocess.run(["sh", "-c", line], capture_output=True, text=True)
+    assert run.returncode == 0 and "Traceback" not in run.stderr
+    assert (here / "Cu-relaxed.extxyz").exists()
 
 
 def test_a_pipe_that_is_closed_is_left_quietly(here):

@@ -143,7 +143,8 @@ def _flat(row: Mapping[str, object], before: str = "") -> dict[str, object]:
 
 
 def _write_table(path: str, table: Table) -> None:
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    kept = "surrogateescape"  # of names of files that are no UTF-8
+    with atomic_path(path) as place, open(place, "w", newline="", encoding="utf-8", errors=kept) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(table)
         for row in zip(*table.values(), strict=True):
