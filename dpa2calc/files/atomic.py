@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,10 +42,8 @@ def check_writable(path: str | os.PathLike[str], *, folder: bool = False) -> Pat
         OutputError: a file stands where a folder is needed or the other way round, or no permission.
     """
     path = Path(path)
-    if not folder:
-        _plain_target(path)
     with writing(path):
-        place = path if folder else path.parent
+        place = path if folder else _plain_target(path).parent
         existing = next((p for p in (place, *place.parents) if p.exists()), place)
         if not existing.is_dir():
             raise OutputError(f"{path} cannot be written: {existing} is a file, not a folder; choose another")
@@ -74,7 +73,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     The content is on disk before the name is: a machine that loses power has the old file or the new one.
 
-    A link stays one: what it leads to is written.
+    A link stays one: what it leads to is written. A file that is replaced keeps its permissions; a new one
+    has those that the user's umask leaves.
 
     Raises:
         OutputError: full disk, read-only folder, no permission, a device or pipe.
@@ -84,9 +84,12 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            temporary.touch()
+            mode = (path if path.exists() else temporary).stat().st_mode
+            temporary.unlink()  # not every writer takes a file that is there
             yield temporary
             if os.name == "posix":  # safetensors writes files that only their owner can read
-                temporary.chmod(0o644)
+                temporary.chmod(stat.S_IMODE(mode) | stat.S_IWUSR)
             rename(temporary, path)
         finally:
             with contextlib.suppress(OSError):
