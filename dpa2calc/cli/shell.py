@@ -8,6 +8,7 @@ import contextlib
 import difflib
 import io
 import os
+import re
 import sys
 import unicodedata
 import warnings
@@ -18,6 +19,7 @@ from dpa2calc.errors import DPA2CalcError
 
 from .words import in_options
 
+_NO_MEMORY = re.compile(r"out of memory|(not enough|allocate) memory")  # in errors of torch
 CLOSED_PIPE = 141  # what a shell says of a tool that SIGPIPE ended
 
 
@@ -102,7 +104,9 @@ def run_verb(run: Callable[[], int], say: Speaker) -> int:
     except OSError as error:
         place = f"{error.filename}: " if error.filename is not None else ""
         line = f"{place}{error.strerror or error}; check the disk, the name and the permissions"
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not _NO_MEMORY.search(str(error)):
+            raise
         line = "there is not enough memory; take fewer or smaller structures, or close other programs"
     except KeyboardInterrupt:
         print(say("stopped; what was written so far is kept"), file=sys.stderr)

@@ -99,7 +99,18 @@ def test_places_that_cannot_be_written_are_found_before_the_work(words, here, ca
 FULL = OSError(28, "No space left on device", "x")
 
 
-@pytest.mark.parametrize("error", [FULL, PermissionError(13, "Permission denied"), MemoryError()])
+@pytest.mark.parametrize(
+    "error",
+    [
+        FULL,
+        PermissionError(13, "Permission denied"),
+        MemoryError(),
+        RuntimeError(
+            "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+        ),
+        RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB"),
+    ],
+)
 def test_errors_of_the_system_are_one_line(error, here, capsys, monkeypatch):
     def fail(*_: object) -> None:
         raise error
