@@ -225,6 +225,7 @@ def test_wrong_words_are_one_line(words, text, here, capsys):
         ("vibrations N2.xyz --atoms 1 --temperature 9 --spin 1", "--spin has no effect with --atoms"),
         ("map Cu.cif --no-tsne --perplexity 5", "--perplexity has no effect with --no-tsne"),
         ("serve Cu.cif --unixsocket a --port 9", "--port has no effect with --unixsocket"),
+        ("evaluate Cu.cif -o a.json --json ./a.json", "a.json; give each a file of its own"),
         ("evaluate Cu.cif --index a:b", "frames 'a:b' are not understood; write a number, or a slice"),
     ],
 )
