@@ -1,6 +1,8 @@
 """The solid-state verbs from files to numbers, with EMT in place of weights."""
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 from ase.build import bulk, molecule
@@ -67,12 +69,15 @@ def test_vibrations(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write("N2.xyz", molecule("N2"))
     words = ["vibrations", "N2.xyz", "--calculator", "emt", "--no-progress", "--temperature", "300"]
-    assert main([*words, "--symmetry-number", "2"]) == 0
+    assert main([*words, "--symmetry-number", "2", "--json", "a.json"]) == 0
     text = capsys.readouterr().out
     result = Vibrations.load("vibrations/N2/vibrations.npz")
     assert len(result.frequencies) == 1 and result.n_imaginary == 0
     told = float(re.search(r"free energy at 300 K \(Gibbs, ideal gas\): (-?[\d.]+) eV", text).group(1))
     assert told == pytest.approx(result.free_energy(300, symmetry_number=2), abs=1e-4)
+    values = json.loads(Path("a.json").read_text())["values"]
+    assert (values["temperature_K"], values["free_energy_kind"]) == (300.0, "Gibbs, ideal gas")
+    assert values["free_energy_eV"] == pytest.approx(told, abs=1e-4)
     movie = read("vibrations/N2/mode-1.extxyz", ":")
     stretched = [frame.get_distance(0, 1) for frame in movie]
     assert max(stretched) - min(stretched) == pytest.approx(1.2, abs=0.01)  # 0.3 Å each, both ways

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dpa2calc.cli.arguments.application import (
     add_application_arguments,
@@ -14,9 +14,6 @@ from dpa2calc.cli.arguments.application import (
     report,
 )
 from dpa2calc.cli.arguments.freedom import add_relax_argument
-
-if TYPE_CHECKING:
-    from dpa2calc.applications import Vibrations
 
 EXAMPLE = """\
 examples: a relaxed molecule and its free energy; an adsorbate (atoms 36 and 37) on a slab that stays put
@@ -64,17 +61,17 @@ def run(args: argparse.Namespace) -> int:
     result = vibrations(atoms, **chosen(args, "indices", "relax", "displacement", "fmax"))
     n_modes = len(result.frequencies)
     table = {"mode": range(1, n_modes + 1), "frequency_per_cm": result.frequencies}
-    report(result, args, "vibrations", table)
-    if args.temperature is not None:
-        print(_free_energy(result, args))
+    free, kind = None, "Helmholtz, harmonic" if args.indices else "Gibbs, ideal gas"
+    if args.temperature is not None and (result.frequencies > 0.0).all():
+        free = result.free_energy(args.temperature, **{name: getattr(args, name) for name in gas})
+    more = {"temperature_K": args.temperature, "free_energy_eV": free, "free_energy_kind": kind}
+    report(result, args, "vibrations", table, None if free is None else more)
     for k in range(min(args.movies, n_modes)):
         write_structures(Path(args.out) / f"mode-{k + 1}.extxyz", result.mode_frames(k))
+    if free is not None:
+        print(f"free energy at {args.temperature:g} K ({kind}): {free:.4f} eV")
+    elif args.temperature is not None:
+        reason = "a mode is imaginary or zero, so there is no free energy; relax the structure further"
+        print(args.say(reason), file=sys.stderr)
+        return 1
     return 1 if result.n_imaginary else 0
-
-
-def _free_energy(result: Vibrations, args: argparse.Namespace) -> str:
-    """The ideal gas for a molecule, the harmonic approximation for chosen atoms."""
-    gas = {"pressure": args.pressure, "symmetry_number": args.symmetry_number, "spin": args.spin}
-    value = result.free_energy(args.temperature, **gas)
-    kind = "Helmholtz, harmonic" if args.indices else "Gibbs, ideal gas"
-    return f"free energy at {args.temperature:g} K ({kind}): {value:.4f} eV"
