@@ -114,6 +114,7 @@ def test_evaluate_prints_and_writes_what_the_calculator_says(capsys, checkpoint,
         calc.get_potential_energy(frames[1]), abs=1e-4
     )
     assert document["head"] == "Metal_PBE" and document["errors"] is None
+    assert "Metal_PBE" in document["provenance"]["model"] and "-o" in document["provenance"]["command"]
 
 
 def test_evaluate_with_a_committee(capsys, checkpoint, tmp_path):

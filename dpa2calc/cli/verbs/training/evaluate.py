@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output:
         path = Path(args.output)
         if path.suffix == ".json":
-            write_json(path, args, structures, results, errors)
+            write_json(path, args, structures, results, errors, calc)
         else:
             write_extxyz(path, structures, results, labels)
         print(f"wrote {path}", file=sys.stderr)
@@ -236,18 +236,20 @@ def write_json(
     structures: list[Atoms],
     results: list[Results],
     errors: LabelErrors | None,
+    calc: Calculator,
 ) -> None:
     """Everything as plain numbers, eV and Å."""
     import numpy as np
 
     from dpa2calc.files import atomic
+    from dpa2calc.files.results import provenance
     from dpa2calc.files.typed import to_dict
     from dpa2calc.version import __version__
 
     document = {
         "dpa2calc": __version__,
         "model": args.model,
-        "head": args.head,
+        "head": getattr(calc, "head", None),
         "dtype": args.dtype,
         "units": UNITS,
         "errors": to_dict(errors),
@@ -259,5 +261,6 @@ def write_json(
             }
             for atoms, result in zip(structures, results)
         ],
+        "provenance": {**provenance(calc), "command": args.command},
     }
     atomic.write_json(path, document)
