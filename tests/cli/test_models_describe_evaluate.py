@@ -117,6 +117,27 @@ def test_evaluate_prints_and_writes_what_the_calculator_says(capsys, checkpoint,
     assert "Metal_PBE" in document["provenance"]["model"] and "-o" in document["provenance"]["command"]
 
 
+def test_labels_under_other_spellings_do_not_stay_beside_results(capsys, tmp_path):
+    atoms = labelled(0)
+    energy, forces, stress = (atoms.calc.results[name] for name in ("energy", "forces", "stress"))
+    atoms.calc = None
+    atoms.info |= {
+        "Energy": energy,
+        "virial": -atoms.get_volume() * voigt_6_to_full_3x3_stress(stress + 0.01),
+    }
+    atoms.arrays["force"] = forces
+    write(tmp_path / "in.extxyz", atoms)
+    command = ["evaluate", "--calculator", "emt", "--quiet", "-o", str(tmp_path / "out.extxyz")]
+    assert main([*command, str(tmp_path / "in.extxyz")]) == 0
+    made = read(tmp_path / "out.extxyz")
+    assert not {"Energy", "virial", "force"} & {*made.info, *made.arrays}
+    np.testing.assert_allclose(made.info["ref_stress"], stress + 0.01, atol=1e-8)
+    np.testing.assert_allclose(made.arrays["ref_forces"], forces, atol=1e-7)
+    capsys.readouterr()
+    assert main([*command, str(tmp_path / "out.extxyz")]) == 0  # its own results are its labels
+    assert "energy                           0.000" in capsys.readouterr().out
+
+
 def test_evaluate_with_a_committee(capsys, checkpoint, tmp_path):
     write(tmp_path / "in.extxyz", molecule("H2O"))
     command = ["evaluate", str(tmp_path / "in.extxyz"), "--model", checkpoint, "--head", "Water_PBE"]

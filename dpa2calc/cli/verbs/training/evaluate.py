@@ -209,10 +209,12 @@ def write_extxyz(path: Path, structures: list[Atoms], results: list[Results], la
     from ase.stress import full_3x3_to_voigt_6_stress
 
     from dpa2calc.files.structures import write_structures
+    from dpa2calc.labels.names import drop_labels
 
     frames = []
     for atoms, result, label in zip(structures, results, labels):
         frame = atoms.copy()
+        drop_labels(frame, "energy", "forces", *(("stress", "virial") if "stress" in result else ()))
         known = ("energy", "free_energy", "energies", "forces", "stress", "stresses")
         frame.calc = SinglePointCalculator(frame, **{k: v for k, v in result.items() if k in known})
         if "energy_std" in result:
