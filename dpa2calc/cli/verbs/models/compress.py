@@ -38,12 +38,12 @@ def run(args: argparse.Namespace) -> int:
     check_names(args.source)
     from dpa2calc.model.compression import compress
     from dpa2calc.store.checkpoint import save_checkpoint
-    from dpa2calc.store.load import load_model
+    from dpa2calc.store.load import extra_facts, load_model
 
     fast, report = compress(load_model(args.source), tolerance=args.tolerance)
     print(report.summary())
     write_values(args, type(report), {**dataclasses.asdict(report), "file": args.target})
     if args.target is not None:
-        save_checkpoint(fast, args.target)
+        save_checkpoint(fast, args.target, extra_info=extra_facts(args.source))
         print(f"{args.target} opens compressed")
     return 0

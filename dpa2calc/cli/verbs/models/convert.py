@@ -48,14 +48,15 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from dpa2calc.description import model_facts
-    from dpa2calc.store.load import load_model
+    from dpa2calc.store.load import extra_facts, load_model
 
     dtype = {"float32": torch.float32, "float64": torch.float64, None: None}[args.dtype]
     potential = load_model(args.source, args.head, dtype=dtype)
     if target.suffix == ".safetensors":
         from dpa2calc.store.checkpoint import save_checkpoint
 
-        save_checkpoint(potential, target, extra_info={"converted_from": Path(args.source).name})
+        extra = {**extra_facts(args.source), "converted_from": Path(args.source).name}
+        save_checkpoint(potential, target, extra_info=extra)
     else:
         from dpa2calc.deepmd.write import write_deepmd
 

@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     from dpa2calc.labels.names import LabelKeys
     from dpa2calc.model.rigidity import RigidityFacts
     from dpa2calc.store.checkpoint import save_checkpoint
-    from dpa2calc.store.load import load_model
+    from dpa2calc.store.load import extra_facts, load_model
     from dpa2calc.training.data.dataset import Dataset
     from dpa2calc.training.data.sets import TrainingSet
     from dpa2calc.training.uncertainty import add_uncertainty
@@ -74,7 +74,8 @@ def run(args: argparse.Namespace) -> int:
                 "the scale comes from frames that the model was trained on, so deviations are too small: "
                 "give 10 or more labelled frames that it never saw with --validation"
             )
-    save_checkpoint(potential, target, extra_info={"uncertainty_added_to": Path(args.model).name})
+    extra = {**extra_facts(args.model), "uncertainty_added_to": Path(args.model).name}
+    save_checkpoint(potential, target, extra_info=extra)
     print(f"wrote {target}")
     rows = [{"head": name, **dataclasses.asdict(facts)} for name, facts in found.items()]
     table = {_COLUMNS.get(name, name): [row[name] for row in rows] for name in (rows[0] if rows else ())}
