@@ -259,6 +259,7 @@ WRONG = [
     "convert default out.dp --head FOO",
     "compress none.safetensors",
     "compress default out.pt",
+    "compress default out.safetensors --tolerance 1e-4",
 ]
 
 
