@@ -26,9 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     parser.add_argument("source", metavar="IN", help="model file or name")
     parser.add_argument("target", metavar="OUT", nargs="?", help="ends in .safetensors")
-    parser.add_argument(
-        "--tolerance", type=float, default=1e-8, help="of the report (default: 1e-8)"
-    )
+    parser.add_argument("--tolerance", type=float, default=1e-8, help="of the report (default: 1e-8)")
 
 
 def run(args: argparse.Namespace) -> int:
