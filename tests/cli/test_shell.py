@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import os
 import subprocess
@@ -14,8 +15,9 @@ from ase.db import connect
 from ase.io import write
 
 from dpa2calc import files
+from dpa2calc.cli.arguments.training import set_threads
 from dpa2calc.cli.main import main
-from dpa2calc.errors import OutputError
+from dpa2calc.errors import ConfigError, OutputError
 from dpa2calc.files.atomic import check_writable, write_text
 
 COMMAND = [sys.executable, "-m", "dpa2calc"]
@@ -190,6 +192,12 @@ def test_wrong_words_are_one_line(words, text, here, capsys):
         main(words.split())
     error = capsys.readouterr().err
     assert left.value.code == 2 and text in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", [0, -2])
+def test_a_run_has_one_thread_or_more(number):
+    with pytest.raises(ConfigError, match=rf"--threads is {number}; give a whole number of at least 1"):
+        set_threads(argparse.Namespace(threads=number))
 
 
 @pytest.mark.parametrize(
