@@ -66,7 +66,8 @@ def read_structures(path: PathLike, index: slice | int | str = slice(None)) -> l
     """
     frames = list(iread_structures(path, index))
     if not frames:
-        raise DataError(f"{path} has no frame {index!r}")
+        whole = index in (":", slice(None))
+        raise DataError(f"{path} holds no frames" if whole else f"{path} has no frame {index!r}")
     return frames
 
 
@@ -114,12 +115,12 @@ def file_format(path: PathLike) -> str:
     """
     place = Path(path)
     name = plain_name(place)
+    start = first_bytes(place) if os.path.isfile(place) else None
+    if start == b"":
+        raise DataError(f"{place} is empty")
     if Path(name).suffix.lower() in (".xyz", ".extxyz") and name != "xyz.in":
         return "extxyz"
-    if os.path.isfile(place):
-        start = first_bytes(place)
-        if not start:
-            raise DataError(f"{place} is empty")
+    if start is not None:
         _refuse_what_ase_does_not_read(start, place)
         if all(pattern.search(start) for pattern in _LAMMPS_DATA):
             return "lammps-data"
