@@ -3,10 +3,13 @@
 import argparse
 
 import pytest
+from ase.build import bulk
+from ase.io import write
 
 from dpa2calc.cli.arguments.config_file import with_config
-from dpa2calc.cli.main import build_parser
+from dpa2calc.cli.main import build_parser, main
 from dpa2calc.errors import ConfigError
+from dpa2calc.files.options import with_home
 
 
 @pytest.fixture
@@ -86,6 +89,18 @@ def test_every_kind_of_option_of_the_verbs(verb, text, words, name, value, tmp_p
 def test_wrong_files_are_refused_by_name(parser, tmp_path, text, message):
     with pytest.raises(ConfigError, match=message):
         parsed(parser, tmp_path / "a.toml", text, "Si.cif")
+
+
+def test_the_home_folder_is_meant_where_no_shell_says_so(parser, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert parsed(parser, tmp_path / "a.toml", 'structure = "~/Cu.cif"').structure == f"{tmp_path}/Cu.cif"
+    words = ["--out=~/runs", "~", "~/a b", "a~/b", "--x=~other/b", "~other", "--note=a~/b"]
+    assert with_home(words) == [f"--out={tmp_path}/runs", str(tmp_path), f"{tmp_path}/a b", *words[3:]]
+    monkeypatch.chdir(tmp_path)
+    write("Cu.cif", bulk("Cu", cubic=True))
+    words = ["relax", "--structure=~/Cu.cif", "--out=~/new/a.cif", "--calculator", "emt", "--no-progress"]
+    assert main(words) == 0
+    assert (tmp_path / "new/a.cif").exists() and not (tmp_path / "~").exists()
 
 
 def test_a_missing_name_or_file_is_said(parser, tmp_path):
