@@ -183,6 +183,7 @@ def test_warnings_are_one_line_in_the_words_of_the_verb(here):
         ("relax --foo Cu.cif", "unrecognized arguments: --foo"),
         ("md Cu.cif --steps abc", "argument --steps: invalid int value: 'abc'"),
         ("neb Cu.cif", "the following arguments are required: --final"),
+        ("relax Cu.cif --conf a.toml", "argument --config: write --config in full"),
         ("md Cu.cif --steps 9 --temperature 3:a", "--temperature: '3:a': give one number, or START:END for"),
         ("md Cu.cif --steps 9 --pressure 1:2:3", "'1:2:3': give one number, or START:END for a ramp"),
     ],

@@ -13,9 +13,15 @@ from dpa2calc.files.typed import unknown_key
 
 def add_config_argument(parser: argparse.ArgumentParser) -> None:
     """Add --config, for the help; `with_config` takes it off the command line."""
-    parser.add_argument(
-        "--config", dest="options_file", metavar="FILE", help="TOML file of options, under those given here"
-    )
+    text = "TOML file of options, under those given here"
+    parser.add_argument("--config", dest="options_file", metavar="FILE", action=_Shortened, help=text)
+
+
+class _Shortened(argparse.Action):
+    """What argparse takes for --config is a shortened form of it, which `with_config` left there."""
+
+    def __call__(self, *_: object) -> None:
+        raise argparse.ArgumentError(self, "write --config in full")
 
 
 def with_config(words: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
