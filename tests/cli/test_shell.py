@@ -235,11 +235,14 @@ def test_a_run_has_one_thread_or_more(number):
         ("map Cu.cif --no-tsne --perplexity 5", "--perplexity has no effect with --no-tsne"),
         ("serve Cu.cif --unixsocket a --port 9", "--port has no effect with --unixsocket"),
         ("evaluate Cu.cif -o a.json --json ./a.json", "a.json; give each a file of its own"),
+        ("diffusion Cu.cif N2.xyz --save a.npz", "--save keeps one result, of several trajectories the"),
+        ("diffusion Cu.cif N2.xyz --save a.npz --temperature 9 9", "give different --temperature values"),
         ("evaluate Cu.cif --index a:b", "frames 'a:b' are not understood; write a number, or a slice"),
     ],
 )
 def test_wrong_values_are_one_line(words, text, here, capsys):
-    assert main([*words.split(), "--calculator", "emt"]) == 1
+    calculator = [] if words.startswith("diffusion") else ["--calculator", "emt"]
+    assert main([*words.split(), *calculator]) == 1
     error = capsys.readouterr().err
     assert text in error and error.count("\n") == 1
 
