@@ -65,7 +65,9 @@ class Speaker:
     def __call__(self, text: str) -> str:
         if self.args is None:
             return f"dpa2calc: {text}"
-        return f"dpa2calc {self.args.verb}: {in_options(text, self.args.parser, self.args)}"
+        verb, said = self.args.verb, in_options(text, self.args.parser, self.args)
+        # some messages name the function that they are from
+        return f"dpa2calc {verb}: {re.sub(f'^(dpa2calc )?{verb}: ', '', said)}"
 
 
 def readable_streams() -> None:

@@ -28,6 +28,7 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write("Cu.cif", bulk("Cu", cubic=True))
     write("N2.xyz", molecule("N2"))
+    (tmp_path / "zero.xyz").write_text("0\n\n")
     return tmp_path
 
 
@@ -237,6 +238,8 @@ def test_a_run_has_one_thread_or_more(number):
         ("evaluate Cu.cif -o a.json --json ./a.json", "a.json; give each a file of its own"),
         ("diffusion Cu.cif N2.xyz --save a.npz", "--save keeps one result, of several trajectories the"),
         ("diffusion Cu.cif N2.xyz --save a.npz --temperature 9 9", "give different --temperature values"),
+        ("eos zero.xyz", "dpa2calc eos: the structure has no atoms"),
+        ("relax zero.xyz", "dpa2calc relax: the structure has no atoms"),
         ("evaluate Cu.cif --index a:b", "frames 'a:b' are not understood; write a number, or a slice"),
     ],
 )
