@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from ase import Atoms
 from ase.build import bulk, molecule
 from ase.io import read, write
 
@@ -82,6 +83,16 @@ def test_vibrations(tmp_path, monkeypatch, capsys):
     stretched = [frame.get_distance(0, 1) for frame in movie]
     assert max(stretched) - min(stretched) == pytest.approx(1.2, abs=0.01)  # 0.3 Å each, both ways
     assert (tmp_path / "vibrations" / "N2" / "vibrations.png").stat().st_size > 5000
+
+
+def test_vibrations_of_a_saddle_say_so_and_keep_their_movies(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write("chain.xyz", Atoms("Cu3", [[0, 0, 0], [2.3, 0, 0], [4.6, 0, 0]]))
+    words = ["vibrations", "chain.xyz", "--calculator", "emt", "--no-progress", "--temperature", "300"]
+    assert main(words) == 1
+    told = "dpa2calc vibrations: 2 modes are imaginary, so this is no minimum; relax the structure further\n"
+    assert capsys.readouterr().err == told
+    assert len(list(Path("vibrations/chain").glob("mode-*.extxyz"))) == 4
 
 
 def test_surface(copper, capsys, tmp_path):

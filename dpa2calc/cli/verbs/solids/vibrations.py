@@ -70,8 +70,10 @@ def run(args: argparse.Namespace) -> int:
         write_structures(Path(args.out) / f"mode-{k + 1}.extxyz", result.mode_frames(k))
     if free is not None:
         print(f"free energy at {args.temperature:g} K ({kind}): {free:.4f} eV")
-    elif args.temperature is not None:
-        reason = "a mode is imaginary or zero, so there is no free energy; relax the structure further"
-        print(args.say(reason), file=sys.stderr)
+    elif args.temperature is not None or result.n_imaginary:
+        reason = f"{result.n_imaginary} modes are imaginary, so this is no minimum"
+        if not result.n_imaginary:
+            reason = "a mode is zero, so there is no free energy"
+        print(args.say(f"{reason}; relax the structure further"), file=sys.stderr)
         return 1
-    return 1 if result.n_imaginary else 0
+    return 0
