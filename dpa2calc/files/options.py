@@ -123,6 +123,8 @@ def _from_text(text: str, hint: Hint) -> bool | float | str:
     if hint is bool:
         return {"true": True, "false": False}.get(text.lower(), text)
     try:
+        if hint is int and re.fullmatch(r"[+-]?\d+", text):
+            return int(text)  # exact beyond 2^53, too
         return float(text) if hint in (int, float) else text  # 1e4 is a whole number too
     except ValueError:
         return text
