@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from dpa2calc.errors import DPA2CalcError
 
-from .words import in_options
+from .words import in_options, printable
 
 _NO_MEMORY = re.compile(r"out of memory|(not enough|allocate) memory")  # in errors of torch
 CLOSED_PIPE = 141  # what a shell says of a tool that SIGPIPE ended
@@ -63,6 +63,7 @@ class Speaker:
         self.args: argparse.Namespace | None = None  # once they are parsed
 
     def __call__(self, text: str) -> str:
+        text = printable(text)
         if self.args is None:
             return f"dpa2calc: {text}"
         verb, said = self.args.verb, in_options(text, self.args.parser, self.args)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from dpa2calc.cli.arguments.deferred import check_names
 from dpa2calc.cli.arguments.output import check_files
 from dpa2calc.cli.arguments.written import MODEL_FIELDS, write_values
+from dpa2calc.cli.words import printable
 from dpa2calc.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         from dpa2calc.deepmd.write import write_deepmd
 
         write_deepmd(potential, target)
-    print(f"{target}: {describe(potential)}")
+    print(printable(f"{target}: {describe(potential)}"))
     facts = {"file": target, "converted_from": args.source, **model_facts(potential)}
     write_values(args, ("convert", MODEL_FIELDS), facts)
     return 0
