@@ -151,6 +151,8 @@ def frame_slice(index: slice | int | str) -> slice:
     """
     try:
         found = string2index(index) if isinstance(index, str) else index
+        if isinstance(found, str):
+            raise TypeError
         chosen = found if isinstance(found, slice) else slice(found, found + 1 or None)
         chosen.indices(0)  # no step of 0
     except (TypeError, ValueError):

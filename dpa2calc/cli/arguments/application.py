@@ -119,7 +119,7 @@ def report(
     folder = Path(args.out)
     stored = result.save(folder / f"{name}.npz")
     figure = save_figure(folder / f"{name}.png", result.plot)
-    write_values(args, type(result), values_of(result) | (more or {}), table, made_by=result.provenance)
+    write_values(args, type(result), {**values_of(result), **(more or {})}, table, made_by=result.provenance)
     print(result.summary())
     print(f"result {stored}, figure {figure}")
     return 0
