@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 from pathlib import Path
 
 from dpa2calc.cli.arguments.deferred import check_names
@@ -22,6 +23,9 @@ DESCRIPTION = (
     "`train`, `finetune` and `distill` do this at their end."
 )
 TABLE = "a row a head"
+_ENDING = re.compile(
+    r"\.(safetensors|pt|pth|dp|ya?ml)(\.xz)?$"
+)  # names have dots: DPA-2.4
 _COLUMNS = {
     "scale": "scale_eV",
     "force_error": "force_error_eV_per_A",
@@ -46,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, write, and print what was used."""
-    target = Path(args.output or f"{Path(args.model).stem}-uncertainty.safetensors")
+    target = Path(args.output or f"{_ENDING.sub('', Path(args.model).name)}-uncertainty.safetensors")
     if target.suffix != ".safetensors":
         raise ConfigError(f"-o {args.output}: the ending must be .safetensors, the only format that keeps it")
     check_files(str(target))
