@@ -37,6 +37,7 @@ def test_a_file_gives_defaults_and_the_command_line_comes_first(parser, tmp_path
     assert vars(found) == {
         "structure": "Cu.cif", "fmax": 0.5, "relax": "positions", "strains": [0.1, 0.2],
         "keep_symmetry": True, "relax_ions": False, "compress": False,
+        "in_file": ("structure", "fmax", "relax", "strains", "keep_symmetry", "relax_ions", "compress"),
     }  # fmt: skip
     assert parsed(parser, tmp_path / "a.toml", "", "Si.cif").structure == "Si.cif"
     assert with_config(["Si.cif", "--fmax", "1"], parser) == ["Si.cif", "--fmax", "1"]
@@ -101,6 +102,14 @@ def test_the_home_folder_is_meant_where_no_shell_says_so(parser, tmp_path, monke
     words = ["relax", "--structure=~/Cu.cif", "--out=~/new/a.cif", "--calculator", "emt", "--no-progress"]
     assert main(words) == 0
     assert (tmp_path / "new/a.cif").exists() and not (tmp_path / "~").exists()
+
+
+def test_options_without_effect_are_refused_in_a_file_too(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write("Cu.cif", bulk("Cu", cubic=True))
+    (tmp_path / "a.toml").write_text("smax-gpa = 0.5\n")
+    assert main(["relax", "Cu.cif", "--calculator", "emt", "--config", "a.toml"]) == 1
+    assert "--smax-gpa has no effect where the cell does not change" in capsys.readouterr().err
 
 
 def test_a_missing_name_or_file_is_said(parser, tmp_path):

@@ -82,7 +82,8 @@ def refuse_idle(args: argparse.Namespace, where: str, *names: str) -> None:
         ConfigError: names the first of them.
     """
     for action in args.parser._actions:
-        if action.dest in names and getattr(args, action.dest) != args.parser.get_default(action.dest):
+        given = getattr(args, action.dest, None) != args.parser.get_default(action.dest)
+        if action.dest in names and (given or action.dest in getattr(args, "in_file", ())):
             raise ConfigError(f"{action.option_strings[0]} has no effect {where}; leave it out")
 
 

@@ -29,7 +29,8 @@ def with_config(words: Sequence[str], parser: argparse.ArgumentParser) -> list[s
 
     A key is an option's name without the dashes, or the name of a positional argument; a list gives several
     values, of an option that may be repeated one each time, and true sets an option that takes none. A verb
-    that has a file of its own kind as its first argument takes FILE as that.
+    that has a file of its own kind as its first argument takes FILE as that. The parser's default `in_file`
+    names what stands there.
 
     Raises:
         ConfigError: FILE is missing, no TOML, or has a key or a value that the verb does not take.
@@ -55,6 +56,7 @@ def with_config(words: Sequence[str], parser: argparse.ArgumentParser) -> list[s
             if other is action or (other.dest == action.dest and other.default is not argparse.SUPPRESS):
                 other.default = found
         action.required = False
+        parser.set_defaults(in_file=(*(parser.get_default("in_file") or ()), action.dest))
         if not action.option_strings:
             action.nargs = "*" if action.nargs == "+" else action.nargs or "?"
     return rest

@@ -23,9 +23,7 @@ DESCRIPTION = (
     "`train`, `finetune` and `distill` do this at their end."
 )
 TABLE = "a row a head"
-_ENDING = re.compile(
-    r"\.(safetensors|pt|pth|dp|ya?ml)(\.xz)?$"
-)  # names have dots: DPA-2.4
+_ENDING = re.compile(r"\.(safetensors|pt|pth|dp|ya?ml)(\.xz)?$")  # names have dots: DPA-2.4
 _COLUMNS = {
     "scale": "scale_eV",
     "force_error": "force_error_eV_per_A",
