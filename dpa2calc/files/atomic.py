@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,7 +81,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         OutputError: full disk, read-only folder, no permission, a device or pipe.
     """
     path = _plain_target(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    own = f"{os.getpid()}-{threading.get_ident()}"
+    temporary = path.with_name(f".{path.stem}.{own}.partial{path.suffix}")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -3,11 +3,13 @@
 import os
 import stat
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from dpa2calc.errors import ConfigError, OutputError
-from dpa2calc.files.atomic import check_writable, write_text
+from dpa2calc.files.atomic import atomic_path, check_writable, write_text
 from dpa2calc.files.lock import locked
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="permissions and links")
@@ -34,6 +36,21 @@ def test_a_file_that_is_replaced_keeps_its_permissions(tmp_path):
         path.chmod(given)
         write_text(path, "text")
         assert mode(path) == kept and path.read_text() == "text"
+
+
+def test_threads_that_write_one_file_do_not_meet(tmp_path):
+    both = threading.Barrier(2)
+
+    def work(text: str) -> None:
+        with atomic_path(tmp_path / "a.txt") as temporary:
+            both.wait(10)
+            temporary.write_text(text)
+            both.wait(10)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(work, ("one", "two"))) == [None, None]
+    assert (tmp_path / "a.txt").read_text() in ("one", "two")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_the_place_that_a_link_leads_to_is_looked_at(tmp_path, monkeypatch):
