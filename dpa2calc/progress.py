@@ -38,6 +38,7 @@ def progress_bar(iterable: Iterable[Any] | None = None, *, shown: bool, **option
         shown: whether the caller wants one at all.
         options: `total`, `initial`, `desc`, `unit` and other options of tqdm.
     """
+    shown = shown and sys.stderr is not None  # programs without a console have none
     settings: dict[str, Any] = {"file": sys.stderr, **options, "disable": not shown}
     if shown and not _redraws(sys.stderr):
         settings |= {"file": _Lines(), "ascii": True, "dynamic_ncols": False, "ncols": 110}

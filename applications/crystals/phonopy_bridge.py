@@ -41,7 +41,7 @@ def require_libraries() -> None:
 
 
 def check_sampling(
-    crystal: Atoms, mesh: npt.ArrayLike, band_spacing: float = 0.005, temperatures: npt.ArrayLike = ()
+    crystal: Atoms, mesh: npt.ArrayLike, band_spacing: float = 0.005, temperatures: npt.ArrayLike = (0.0,)
 ) -> None:
     """Raise ConfigError, before the work, for what cannot be sampled or would fill the memory."""
     widest = np.linalg.norm(crystal.cell.reciprocal().array, axis=1)  # (3,) 1/Å
@@ -55,9 +55,10 @@ def check_sampling(
     least = 200.0 * float(widest.max()) / _MOST_POINTS  # a path is about 20 vectors long
     if not least <= band_spacing < np.inf:
         raise ConfigError(f"band_spacing = {band_spacing!r} 1/Å is not allowed; allowed: {least:.2g} or more")
-    if not ((times := np.asarray(temperatures, dtype=float)) >= 0).all() or times.ndim != 1:
+    times = np.asarray(temperatures, dtype=float)
+    if times.ndim != 1 or not times.size or not (np.isfinite(times) & (times >= 0)).all():
         raise ConfigError(
-            f"temperatures = {temperatures!r} is not allowed; allowed: a list of numbers >= 0 K"
+            f"temperatures = {temperatures!r} is not allowed; allowed: a list of one or more numbers >= 0 K"
         )
 
 

@@ -93,10 +93,15 @@ class Vibrations(Result):
 
         Raises:
             StructureError: a mode that is imaginary or zero.
-            ConfigError: temperature or pressure not above zero.
+            ConfigError: temperature or pressure not above zero, a symmetry number that is none, or a spin
+                that is no multiple of 1/2.
         """
         positive("temperature", temperature)
         positive("pressure", pressure)
+        if symmetry_number != int(symmetry_number) or symmetry_number < 1:
+            raise ConfigError(f"symmetry_number = {symmetry_number!r} is not allowed; allowed: 1, 2, 3, ...")
+        if not (spin >= 0 and 2 * spin == int(2 * spin)):
+            raise ConfigError(f"spin = {spin!r} is not allowed; allowed: 0, 0.5, 1, 1.5, ...")
         soft = self.frequencies[self.frequencies <= 0.0]
         if len(soft):
             raise StructureError(

@@ -40,13 +40,19 @@ def iread_items(structures: object) -> Iterator[Item]:
         DataError: there is no such file or folder, or nothing in it.
     """
     seen: Counter[str] = Counter()
-    for name, found in _named(structures):
+    for given, found in _named(structures):
+        name = _storable(given)
         if not isinstance(found, Atoms):
-            yield Item(f"{text_digest([name])}-0", name, None, str(found))
+            yield Item(f"{text_digest([name])}-0", name, None, _storable(str(found)))
             continue
         key = text_digest(structure_identity(found))
         seen[key] += 1  # a structure that occurs twice is two structures
         yield Item(f"{key}-{seen[key]}", name, found)
+
+
+def _storable(text: str) -> str:
+    """Text that databases take: the bytes of a file's name that are no UTF-8 by their numbers."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _named(structures: object) -> Iterator[tuple[str, Atoms | DPA2CalcError]]:

@@ -14,6 +14,7 @@ from dpa2calc.cli.arguments.config_file import add_config_argument, with_config
 from dpa2calc.cli.arguments.written import add_written_arguments, check_written
 from dpa2calc.cli.completion import add_completion_argument
 from dpa2calc.cli.shell import HelpFormatter, Parser, Speaker, readable_streams, run_verb
+from dpa2calc.files.options import with_home
 from dpa2calc.version import __version__
 
 # verb -> (module inside dpa2calc.cli.verbs, its line of help). A verb's module is imported only when it is
@@ -83,7 +84,7 @@ def build_parser(*filled: str | None) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; what a user can meet becomes one clear line and an exit code."""
     readable_streams()
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments = with_home(list(sys.argv[1:] if argv is None else argv))
     words = arguments[2 * (arguments[:1] == ["--completion"]) :]
     verb = next((word for word in words if not word.startswith("-")), None)
     say = Speaker()

@@ -8,6 +8,7 @@ import contextlib
 import difflib
 import io
 import os
+import re
 import sys
 import unicodedata
 import warnings
@@ -16,8 +17,9 @@ from typing import NoReturn
 
 from dpa2calc.errors import DPA2CalcError
 
-from .words import in_options
+from .words import in_options, printable
 
+_NO_MEMORY = re.compile(r"out of memory|(not enough|allocate) memory")  # in errors of torch
 CLOSED_PIPE = 141  # what a shell says of a tool that SIGPIPE ended
 
 
@@ -61,17 +63,27 @@ class Speaker:
         self.args: argparse.Namespace | None = None  # once they are parsed
 
     def __call__(self, text: str) -> str:
+        text = printable(text)
         if self.args is None:
             return f"dpa2calc: {text}"
-        return f"dpa2calc {self.args.verb}: {in_options(text, self.args.parser, self.args)}"
+        verb, said = self.args.verb, in_options(text, self.args.parser, self.args)
+        # some messages name the function that they are from
+        return f"dpa2calc {verb}: {re.sub(f'^(dpa2calc )?{verb}: ', '', said)}"
 
 
 def readable_streams() -> None:
-    """Let stdout and stderr write letters that their encoding lacks as the nearest that it has: Å as A."""
+    """Let stdout and stderr write letters that their encoding lacks as the nearest that it has: Å as A.
+
+    Names of files that are no UTF-8 are written as they are. What the shell closed goes nowhere.
+    """
     codecs.register_error("dpa2calc-nearest", _nearest)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
-            stream.reconfigure(errors="dpa2calc-nearest")
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper):
+            utf = stream.encoding.lower().startswith("utf")
+            stream.reconfigure(errors="surrogateescape" if utf else "dpa2calc-nearest")
 
 
 def _nearest(error: UnicodeError) -> tuple[str, int]:
@@ -95,7 +107,9 @@ def run_verb(run: Callable[[], int], say: Speaker) -> int:
     except OSError as error:
         place = f"{error.filename}: " if error.filename is not None else ""
         line = f"{place}{error.strerror or error}; check the disk, the name and the permissions"
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not _NO_MEMORY.search(str(error)):
+            raise
         line = "there is not enough memory; take fewer or smaller structures, or close other programs"
     except KeyboardInterrupt:
         print(say("stopped; what was written so far is kept"), file=sys.stderr)

@@ -35,6 +35,11 @@ _ENDED = r"(?![\w'\"=(\]/-]|\.\w)"
 _VALUE = r"""\.\.\.|'[^']*'|"[^"]*"|\[[^\]]*\]|\([^)]*\)|\{[^}]*\}|[^\s,;:()]*[^\s,;:().]"""
 
 
+def printable(text: str) -> str:
+    """Text from a file for a terminal: without control characters, which could write anything there."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\N{REPLACEMENT CHARACTER}", text)
+
+
 def in_options(text: str, parser: argparse.ArgumentParser, args: argparse.Namespace | None = None) -> str:
     """A message of the library with a verb's options in place of the arguments of functions.
 

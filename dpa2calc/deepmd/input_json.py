@@ -15,6 +15,7 @@ from dpa2calc.model.config import HeadConfig, ModelConfig, NeighborRule
 from .branch import Tree
 from .model_section import model_config
 from .option_reader import Options, Reading
+from .read import ours
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,15 +81,16 @@ def read_input(path: str | Path, *, neighbor_rule: NeighborRule = "all") -> Deep
     if not isinstance(content, Mapping) or "model" not in content:
         raise ConfigError(f"{path} has no 'model' section, so it is no input of deepmd-kit")
     try:
-        return parse_input(dict(content), neighbor_rule=neighbor_rule)
+        with ours(path):
+            return parse_input(dict(content), neighbor_rule=neighbor_rule)
     except CheckpointError as error:
-        raise ConfigError(f"{path}: {error}") from error
+        raise ConfigError(str(error)) from error
 
 
 def parse_input(content: Tree, *, neighbor_rule: NeighborRule = "all") -> DeepmdInput:
     """The same from a dictionary; see `read_input`."""
     top = Options(content, "input")
-    model = top.need("model")
+    model = Options(top.need("model"), "model").values
     ignored: list[str] = []
     loss: Tree
     if "model_dict" in model:
@@ -188,8 +190,9 @@ def _dtype(model: Tree) -> str:
     descriptor = model.get("descriptor", {})
     if "model_dict" in model:
         branch: Tree = next(iter(model["model_dict"].values()), {})
-        name = str(branch.get("descriptor", "")).partition(":")[0]
-        descriptor = model.get("shared_dict", {}).get(name, {})
+        descriptor = branch.get("descriptor", {})
+        if isinstance(descriptor, str):
+            descriptor = model.get("shared_dict", {}).get(descriptor.partition(":")[0], {})
     precision = descriptor.get("precision", "default")
     return "float32" if precision in ("float32", "single") else "float64"
 
@@ -207,6 +210,8 @@ _PLAIN: Tree = {
     "warmup_steps": 0,
     "gradient_clip_relative": None,
     "ema_decay": 0.0,
+    "virial_prefactor_start": 0.0,
+    "virial_prefactor_limit": 0.0,
 }
 
 
@@ -224,56 +229,58 @@ def _learning_rate(o: Options) -> Tree:
     out = _present(o, names)
     if schedule == "exponential":
         out["decay_steps"] = o.get("decay_steps", 5000)
-    ratio = o.get("stop_lr_ratio")
-    if ratio is not None and "learning_rate" in out:
-        out["learning_rate_stop"] = out["learning_rate"] * float(ratio)
+    ratio = o.read(float, "stop_lr_ratio")
+    if ratio is not None:
+        out["learning_rate_stop"] = o.read(float, "start_lr", _PLAIN["learning_rate"]) * ratio
     return out | {"schedule": schedule}
 
 
 def _loss(o: Options) -> Tree:
     _kind(o, "ener", {"ener": ""})
-    o.get("limit_pref_e")
     names = {}
     for letter, word in (("e", "energy"), ("f", "force"), ("v", "virial")):
         names[f"start_pref_{letter}"] = f"{word}_prefactor_start"
         names[f"limit_pref_{letter}"] = f"{word}_prefactor_limit"
     out = _present(o, names)
     if o.get("use_huber", False):
-        out["huber_delta"] = float(o.get("huber_delta", 0.01))
+        out["huber_delta"] = o.read(float, "huber_delta", 0.01)
     return out
 
 
 def _optimizer(o: Options) -> Tree:
     kind = _kind(o, "adam", {"adam": "adam", "adamw": "adamw"})
     names = {"adam_beta1": "beta1", "adam_beta2": "beta2", "weight_decay": "weight_decay"}
-    return _present(o, names) | {"optimizer": kind}
+    decay = {"weight_decay": 0.001} if kind == "adamw" else {}
+    return decay | _present(o, names) | {"optimizer": kind}
 
 
 def _training(o: Options) -> Tree:
     names = {
-        "numb_steps": "steps",
-        "stop_batch": "steps",  # its older name
+        **dict.fromkeys(("numb_steps", "numb_step", "num_steps", "num_step", "stop_batch"), "steps"),
         "disp_freq": "log_every",
         "save_freq": "checkpoint_every",
         "gradient_max_norm": "gradient_clip",
         "seed": "seed",
     }
     out = _present(o, names)
-    epochs = [key for key in ("num_epoch", "num_epoch_dict") if o.get(key)]
+    if out.get("gradient_clip") == 0:  # no clipping
+        del out["gradient_clip"]
+    passes = ("numb_epoch", "num_epoch", "num_epochs", "numb_epochs", "num_epoch_dict")
+    epochs = [key for key in passes if o.get(key)]
     if epochs and "steps" not in out:
         raise ConfigError(
             f"training.{epochs[0]} = {o.get(epochs[0])}: the length of a run in passes over the data is not "
             "supported; write training.numb_steps"
         )
     if o.get("enable_ema", False):
-        out["ema_decay"] = float(o.get("ema_decay", 0.999))
+        out["ema_decay"] = o.read(float, "ema_decay", 0.999)
     return out
 
 
 def _data(o: Options, names: list[str]) -> tuple[dict[str, HeadData], dict[str, int], list[str]]:
     """Systems of each head, `batch_atoms` where a batch is given by atoms, and what is ignored."""
     by_head = o.get("data_dict")
-    weights = o.get("model_prob", {})
+    weights = Options(o.get("model_prob", {}), "training.model_prob")
     if by_head is None:
         sections = {key: o.get(key) for key in ("training_data", "validation_data")}
         by_head = {names[0]: {key: value for key, value in sections.items() if value}}
@@ -288,7 +295,7 @@ def _data(o: Options, names: list[str]) -> tuple[dict[str, HeadData], dict[str, 
                 batches += _batch_atoms(options)
             ignored += options.unused()
         training, validation = found
-        weight = float(weights.get(name, 1.0))
+        weight = weights.read(float, name, 1.0)
         data[name] = HeadData(training=training, validation=validation, weight=weight)
     return data, {"batch_atoms": max(batches)} if batches else {}, ignored
 

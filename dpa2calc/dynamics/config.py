@@ -74,6 +74,11 @@ class MDConfig:
         check_fields(self, read=_read)
         if any(value <= 0 for value in _pair(self.temperature)):
             raise ConfigError(f"temperature is {self.temperature} K; it must be above 0 K")
+        if self.ensemble != "npt" and any(_pair(self.pressure_gpa)):
+            raise ConfigError(
+                f"pressure_gpa is {self.pressure_gpa}, but ensemble={self.ensemble!r} keeps the cell; use "
+                "ensemble='npt'"
+            )
         for name in ("timestep_fs", "thermostat_time_fs", "barostat_time_fs"):
             _above_zero(name, getattr(self, name), "fs")
         if not self.restart_seconds >= 0:

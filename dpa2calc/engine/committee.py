@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -174,7 +174,9 @@ def make_members(
     first = make_member(model, head, dtype=dtype, device=device, use_tables=use_tables)
     if committee is None:
         return (first,)
-    if isinstance(committee, (str, Path, Potential, np.ndarray)) or not isinstance(committee, Iterable):
+    if isinstance(committee, (str, Path, Potential, np.ndarray, Mapping)) or not isinstance(
+        committee, Iterable
+    ):
         raise ConfigError(f"committee = {committee!r}; give a list of models or of (model, head) pairs")
     members = [first]
     for entry in committee:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,10 +43,8 @@ def check_writable(path: str | os.PathLike[str], *, folder: bool = False) -> Pat
         OutputError: a file stands where a folder is needed or the other way round, or no permission.
     """
     path = Path(path)
-    if not folder:
-        _plain_target(path)
     with writing(path):
-        place = path if folder else path.parent
+        place = path if folder else _plain_target(path).parent
         existing = next((p for p in (place, *place.parents) if p.exists()), place)
         if not existing.is_dir():
             raise OutputError(f"{path} cannot be written: {existing} is a file, not a folder; choose another")
@@ -74,19 +74,24 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     The content is on disk before the name is: a machine that loses power has the old file or the new one.
 
-    A link stays one: what it leads to is written.
+    A link stays one: what it leads to is written. A file that is replaced keeps its permissions; a new one
+    has those that the user's umask leaves.
 
     Raises:
         OutputError: full disk, read-only folder, no permission, a device or pipe.
     """
     path = _plain_target(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    own = f"{os.getpid()}-{threading.get_ident()}"
+    temporary = path.with_name(f".{path.stem}.{own}.partial{path.suffix}")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            temporary.touch()
+            mode = (path if path.exists() else temporary).stat().st_mode
+            temporary.unlink()  # not every writer takes a file that is there
             yield temporary
             if os.name == "posix":  # safetensors writes files that only their owner can read
-                temporary.chmod(0o644)
+                temporary.chmod(stat.S_IMODE(mode) | stat.S_IWUSR)
             rename(temporary, path)
         finally:
             with contextlib.suppress(OSError):
@@ -102,9 +107,9 @@ def rename(grown: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write UTF-8 text; see `atomic_path`."""
+    """Write UTF-8 text, names of files that are none as they are; see `atomic_path`."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def write_json(path: str | os.PathLike[str], content: object) -> None:

@@ -79,7 +79,7 @@ def iread_extxyz(path: str | Path, index: slice = slice(None)) -> Iterator[Atoms
             for chunk in _chunks(chosen):
                 yield from _parsed(chunk, path)
                 number = chunk[-1][0] + 1
-    except (*PACKED_ERRORS, UnicodeDecodeError) as error:
+    except PACKED_ERRORS as error:
         raise DataError(f"{path} cannot be read after frame {number}: {error}") from error
 
 

@@ -32,8 +32,8 @@ def locked(path: str | os.PathLike[str]) -> Iterator[None]:
         ConfigError: another run is at work there.
         OutputError: the lock file cannot be made.
     """
-    path = Path(path)
-    name = path / ".lock" if os.path.isdir(path) else path.with_name(f".{path.name}.lock")
+    real = Path(os.path.realpath(path))  # at the end of links, which stand for the same file
+    name = real / ".lock" if os.path.isdir(real) else real.with_name(f".{real.name}.lock")
     with writing(name):
         name.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(name, timeout=0, is_singleton=False)

@@ -31,8 +31,11 @@ def plain_name(path: PathLike) -> str:
 
 
 def open_text(path: PathLike) -> IO[str]:
-    """Open a text file, decompressing by suffix within bounds; a byte-order mark of UTF-8 is passed over."""
-    return io.TextIOWrapper(open_unpacked(path), encoding="utf-8-sig")
+    """Open a text file, decompressing by suffix within bounds; a byte-order mark of UTF-8 is passed over.
+
+    What is no UTF-8, such as a comment of an old program, is replaced: numbers and names are ASCII.
+    """
+    return io.TextIOWrapper(open_unpacked(path), encoding="utf-8-sig", errors="replace")
 
 
 def first_bytes(path: PathLike, size: int = 8192) -> bytes:

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import math
 import os
+import re
 import sys
 import typing
 from collections.abc import Mapping, Sequence
@@ -122,6 +123,8 @@ def _from_text(text: str, hint: Hint) -> bool | float | str:
     if hint is bool:
         return {"true": True, "false": False}.get(text.lower(), text)
     try:
+        if hint is int and re.fullmatch(r"[+-]?\d+", text):
+            return int(text)  # exact beyond 2^53, too
         return float(text) if hint in (int, float) else text  # 1e4 is a whole number too
     except ValueError:
         return text
@@ -162,7 +165,7 @@ def given_options(arguments: argparse.Namespace, cls: type) -> dict[str, str]:
 
 
 def read_toml(path: Path) -> dict[str, Json]:
-    """The tables of a TOML file.
+    """The tables of a TOML file; texts that begin with ~/ are in the user's home, as in a shell.
 
     Raises:
         ConfigError: it is not TOML.
@@ -175,4 +178,17 @@ def read_toml(path: Path) -> dict[str, Json]:
     except RecursionError:
         raise ConfigError(f"{path} is nested too deeply; allowed: {DEEPEST} levels") from None
     check_tree(values, len(text), str(path), error=ConfigError)
-    return values
+    return cast(dict[str, Json], with_home(values))
+
+
+def with_home(value: Json) -> Json:
+    """Texts, and those in lists and tables, with the home folder for a leading ~/, also after `--option=`.
+
+    A shell leaves `--out=~/runs` alone, and a folder called ~ would be made.
+    """
+    if isinstance(value, dict):
+        return {key: with_home(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [with_home(item) for item in value]
+    found = re.fullmatch(r"(--[\w-]+=)?(~(/.*)?)", value, re.DOTALL) if isinstance(value, str) else None
+    return (found[1] or "") + os.path.expanduser(found[2]) if found else value

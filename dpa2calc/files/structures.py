@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,9 +13,9 @@ import ase.io
 from ase import Atoms
 from ase.io.formats import UnknownFileTypeError, filetype, get_ioformat, string2index
 
-from dpa2calc.errors import DataError
+from dpa2calc.errors import DataError, OutputError
 
-from .atomic import atomic_path
+from .atomic import atomic_path, check_writable
 from .extxyz import ISOTOPES, iread_extxyz
 from .opening import PathLike, first_bytes, plain_name, unpacked
 
@@ -46,7 +47,7 @@ def iread_structures(path: PathLike, index: slice | int | str = slice(None)) -> 
         raise DataError(
             f"there is no file {place}; give one that ASE reads, such as structure.cif or frames.extxyz"
         )
-    chosen = _as_slice(index)
+    chosen = frame_slice(index)
     bundle = place.suffix == ".bundle" or (place / "metadata.json").exists()  # a trajectory of ASE
     if place.is_dir() and not bundle:
         raise DataError(about_folder(place))
@@ -65,7 +66,8 @@ def read_structures(path: PathLike, index: slice | int | str = slice(None)) -> l
     """
     frames = list(iread_structures(path, index))
     if not frames:
-        raise DataError(f"{path} has no frame {index!r}")
+        whole = index in (":", slice(None))
+        raise DataError(f"{path} holds no frames" if whole else f"{path} has no frame {index!r}")
     return frames
 
 
@@ -76,11 +78,33 @@ def write_structures(path: PathLike, structures: Atoms | Sequence[Atoms], *, kin
         kind: ASE's name of the format; None takes what the file's name says.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: the file cannot be written, or ASE does not write such structures in this format.
     """
-    kind = kind or filetype(os.fspath(path), read=False)
     with atomic_path(path) as temporary:
-        ase.io.write(temporary, structures, format=kind)
+        try:
+            ase.io.write(temporary, structures, format=kind or filetype(os.fspath(path), read=False))
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:  # ASE's many writers raise whatever they like
+            reason = f"ASE cannot write this structure in this format ({type(error).__name__}: {error})"
+            if isinstance(error, UnknownFileTypeError):
+                reason = "ASE writes no format of that name"
+            raise OutputError(f"{path}: {reason}; use for example .extxyz or .cif") from error
+
+
+def check_structure_file(path: PathLike, atoms: Atoms) -> None:
+    """Find out before the work that a structure cannot be written under a name; nothing is left.
+
+    Raises:
+        OutputError: see `write_structures`.
+    """
+    check_writable(path)
+    with tempfile.TemporaryDirectory(prefix="dpa2calc-") as folder:
+        copy = Path(folder) / Path(path).name
+        try:
+            write_structures(copy, atoms)
+        except OutputError as error:
+            raise OutputError(str(error).replace(str(copy), str(path))) from error
 
 
 def file_format(path: PathLike) -> str:
@@ -91,12 +115,12 @@ def file_format(path: PathLike) -> str:
     """
     place = Path(path)
     name = plain_name(place)
+    start = first_bytes(place) if os.path.isfile(place) else None
+    if start == b"":
+        raise DataError(f"{place} is empty")
     if Path(name).suffix.lower() in (".xyz", ".extxyz") and name != "xyz.in":
         return "extxyz"
-    if os.path.isfile(place):
-        start = first_bytes(place)
-        if not start:
-            raise DataError(f"{place} is empty")
+    if start is not None:
         _refuse_what_ase_does_not_read(start, place)
         if all(pattern.search(start) for pattern in _LAMMPS_DATA):
             return "lammps-data"
@@ -119,11 +143,23 @@ def _refuse_what_ase_does_not_read(start: bytes, place: Path) -> None:
             )
 
 
-def _as_slice(index: slice | int | str) -> slice:
-    found = string2index(index) if isinstance(index, str) else index
-    if isinstance(found, str):
-        raise DataError(f"frames {index!r} are not understood; write a number, or a slice such as 10: or ::5")
-    return found if isinstance(found, slice) else slice(found, found + 1 or None)
+def frame_slice(index: slice | int | str) -> slice:
+    """The frames that an index means, as in ASE.
+
+    Raises:
+        DataError: it means none.
+    """
+    try:
+        found = string2index(index) if isinstance(index, str) else index
+        if isinstance(found, str):
+            raise TypeError
+        chosen = found if isinstance(found, slice) else slice(found, found + 1 or None)
+        chosen.indices(0)  # no step of 0
+    except (TypeError, ValueError):
+        raise DataError(
+            f"frames {index!r} are not understood; write a number, or a slice such as 10: or ::5"
+        ) from None
+    return chosen
 
 
 def _iread_ase(plain: Path, index: slice, place: Path) -> Iterator[Atoms]:

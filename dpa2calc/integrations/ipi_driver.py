@@ -148,9 +148,13 @@ def serve(
         the number of structures that were answered.
 
     Raises:
-        ConfigError: nobody listened within `patience`.
+        ConfigError: nobody listened within `patience`, or a port or patience that is none.
         StructureError: another number of atoms, or a structure that cannot be evaluated.
     """
+    if not 0 < port < 1 << 16:
+        raise ConfigError(f"port = {port} is not allowed; allowed: 1 to 65535")
+    if not patience >= 0:
+        raise ConfigError(f"patience = {patience} is not allowed; allowed: 0 s or more")
     where = f"/tmp/ipi_{unixsocket}" if unixsocket is not None else f"{host}:{port}"
     answered = 0
     while True:

@@ -11,6 +11,7 @@ raises nothing; it runs without Python's lock.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -206,4 +207,5 @@ def _folders() -> Iterator[Path]:
         yield Path(chosen)
         return
     yield _FOLDER / "__pycache__"
-    yield Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dpa2calc" / "kernels"
+    with contextlib.suppress(RuntimeError):  # no home
+        yield Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dpa2calc" / "kernels"

@@ -94,6 +94,18 @@ def set_labels(atoms: Atoms, labels: Mapping[str, npt.ArrayLike | None]) -> None
             atoms.info[name] = array if array.ndim else float(array)
 
 
+def drop_labels(atoms: Atoms, *kinds: str) -> None:
+    """Take off `info` and `arrays` of a structure, in place, what stands there under the names of labels.
+
+    Args:
+        kinds: of energy, forces, stress and virial; in all their spellings.
+    """
+    names = {name for kind in kinds for name in _SPELLED_FREELY[kind]}
+    for place in (atoms.info, atoms.arrays):
+        for name in [name for name in place if str(name).lower() in names]:
+            del place[name]
+
+
 def _exact(atoms: Atoms, key: str) -> object:
     if atoms.calc is not None:
         try:

@@ -62,15 +62,25 @@ def available_models() -> dict[str, ModelEntry]:
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept now: $DPA2CALC_CACHE, else the platform's cache folder."""
+    """Where downloads are kept now: $DPA2CALC_CACHE, else the platform's cache folder.
+
+    Raises:
+        DownloadError: the user has no home.
+    """
     if chosen := os.environ.get("DPA2CALC_CACHE"):
-        return Path(chosen).expanduser()
-    if sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    elif sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        return Path(os.path.expanduser(chosen))
+    try:
+        if sys.platform == "darwin":
+            base = Path.home() / "Library" / "Caches"
+        elif sys.platform == "win32":
+            base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+        else:
+            base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        raise DownloadError(
+            "there is no home folder to keep downloads in; name one with the environment variable "
+            "DPA2CALC_CACHE"
+        ) from None
     return base / "dpa2calc"
 
 
@@ -91,7 +101,7 @@ def resolve_model(name_or_path: str | os.PathLike[str], *, offline: bool = False
     text = os.fspath(name_or_path)
     if isinstance(name_or_path, str) and text in available_models():
         return _fetch(available_models()[text], offline)
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))  # pathlib's raises RuntimeError for users that there are not
     if os.path.isfile(path):  # pathlib's raises OSError for names that are too long
         return path
     if os.path.isdir(path):

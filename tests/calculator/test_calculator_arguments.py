@@ -27,6 +27,7 @@ STUDENT = "student-water"
         ({"skin": -1.0}, "skin = -1.0 Å; it must be a finite number, 0 or more"),
         ({"skin": 1e300}, r"skin = 1e\+300 Å; it must be at most 1e\+08 Å"),
         ({"committee": 5}, "committee = 5; give a list"),
+        ({"committee": {"student-water": "H2O"}}, "committee = {.*}; give a list"),
         ({"committee": [5]}, "committee has 5"),
         ({"committee": [("a", "b", "c")]}, "committee has .*pairs"),
         ({"committee": [None]}, "committee has None"),

@@ -10,6 +10,7 @@ from ase.build import bulk
 from ase.io import write
 
 from dpa2calc.cli.main import main
+from dpa2calc.cli.verbs.trajectories.map import _group_and_file
 
 
 @pytest.fixture
@@ -128,6 +129,25 @@ def test_map_of_two_groups(copper, tmp_path, capsys) -> None:
     assert "EMT has no get_descriptors(atoms)" in capsys.readouterr().err
     assert main(["map", copper, copper, "--calculator", "emt", "--quiet"]) == 1
     assert "is named twice" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("word", "group", "file"),
+    [
+        ("T=300/a.traj", "", "T=300/a.traj"),
+        ("liquid=T=300/a.traj", "liquid", "T=300/a.traj"),
+        ("T=300=b.traj", "T=300", "b.traj"),
+        ("b.traj", "", "b.traj"),
+        ("ice=none.traj", "ice", "none.traj"),
+        ("none.traj", "", "none.traj"),
+    ],
+)
+def test_signs_in_the_names_of_groups_and_folders(word, group, file, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "T=300").mkdir()
+    for name in ("T=300/a.traj", "b.traj"):
+        (tmp_path / name).write_text("")
+    assert _group_and_file(word) == (group, file)
 
 
 def test_map_draws_and_writes_the_page(copper, tmp_path, capsys, monkeypatch) -> None:

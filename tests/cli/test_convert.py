@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from dpa2calc.cli.main import main
-from dpa2calc.store.load import load_model
+from dpa2calc.store.checkpoint import save_checkpoint
+from dpa2calc.store.load import extra_facts, load_model
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden" / "models"
 MULTI = GOLDEN / "mt_dpa2_tiny_sharefit_case" / "model.pt.xz"
@@ -36,6 +37,17 @@ def test_one_head(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert torch.equal(value, original[name]), name
     assert main(["convert", str(everything), str(tmp_path / "x.dp")]) == 1
     assert "holds one head; name one of water_1, metal_2, mol_3" in capsys.readouterr().err
+
+
+def test_what_a_maker_said_of_a_model_stays_with_it(tmp_path: Path) -> None:
+    source, said = tmp_path / "a.safetensors", {"teacher": "large", "licence": "CC-BY-4.0"}
+    student = load_model("student-water")
+    save_checkpoint(student, source, extra_info=said)
+    assert main(["convert", str(source), str(tmp_path / "b.safetensors")]) == 0
+    assert main(["compress", str(source), str(tmp_path / "c.safetensors")]) == 0
+    assert extra_facts(tmp_path / "b.safetensors") == {**said, "converted_from": "a.safetensors"}
+    assert extra_facts(str(tmp_path / "c.safetensors")) == said
+    assert extra_facts(MULTI) == {}
 
 
 def test_what_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,6 +43,10 @@ def test_relax_errors_are_one_line(copper_file, tmp_path, capsys):
     base = ["relax", "--structure", copper_file, "--calculator", "emt", "--no-progress"]
     assert main([*base, "--out", str(tmp_path / "x.nothing")]) == 1
     assert "x.nothing: ASE writes no format of that name" in capsys.readouterr().err
+    assert main([*base, "--out", str(tmp_path / "x.pwi")]) == 1  # asks for pseudopotentials
+    error = capsys.readouterr().err
+    assert "x.pwi: ASE cannot write this structure in this format" in error and error.count("\n") == 1
+    assert list(tmp_path.glob("x*")) == []
     assert main([*base, "--out", str(tmp_path / "x.cif"), "--fmax", "-1"]) == 1
     assert capsys.readouterr().err == "dpa2calc relax: --fmax must be a positive number, got -1.0\n"
 

@@ -1,5 +1,6 @@
 """The verbs that need no application: models, describe, evaluate."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -15,7 +16,7 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from dpa2calc.cli.main import main
 from dpa2calc.model.config import DPA1Config, FittingConfig, HeadConfig, ModelConfig
 from dpa2calc.model.potential import Potential
-from dpa2calc.store.checkpoint import save_checkpoint
+from dpa2calc.store.checkpoint import load_checkpoint, save_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +41,17 @@ def checkpoint(tmp_path_factory):
         torch.manual_seed(0)
         potential = Potential(config)
     return str(save_checkpoint(potential, tmp_path_factory.mktemp("m") / "two.safetensors"))
+
+
+def test_a_file_writes_no_control_characters_to_the_terminal(checkpoint, tmp_path, capsys):
+    potential = load_checkpoint(checkpoint)
+    evil = [dataclasses.replace(h, description="\x1b]0;owned\x07 \x9b2J") for h in potential.config.heads]
+    potential.config = potential.config.with_heads(tuple(evil))
+    path = str(save_checkpoint(potential, tmp_path / "evil.safetensors"))
+    assert main(["describe", path]) == 0 and main(["describe", path, "--head", "none"]) == 1
+    said = capsys.readouterr()
+    assert "owned" in said.out and "owned" in said.err
+    assert not any(letter in said.out + said.err for letter in "\x1b\x07\x9b")
 
 
 def labelled(seed, shift=0.0):
@@ -114,6 +126,28 @@ def test_evaluate_prints_and_writes_what_the_calculator_says(capsys, checkpoint,
         calc.get_potential_energy(frames[1]), abs=1e-4
     )
     assert document["head"] == "Metal_PBE" and document["errors"] is None
+    assert "Metal_PBE" in document["provenance"]["model"] and "-o" in document["provenance"]["command"]
+
+
+def test_labels_under_other_spellings_do_not_stay_beside_results(capsys, tmp_path):
+    atoms = labelled(0)
+    energy, forces, stress = (atoms.calc.results[name] for name in ("energy", "forces", "stress"))
+    atoms.calc = None
+    atoms.info |= {
+        "Energy": energy,
+        "virial": -atoms.get_volume() * voigt_6_to_full_3x3_stress(stress + 0.01),
+    }
+    atoms.arrays["force"] = forces
+    write(tmp_path / "in.extxyz", atoms)
+    command = ["evaluate", "--calculator", "emt", "--quiet", "-o", str(tmp_path / "out.extxyz")]
+    assert main([*command, str(tmp_path / "in.extxyz")]) == 0
+    made = read(tmp_path / "out.extxyz")
+    assert not {"Energy", "virial", "force"} & {*made.info, *made.arrays}
+    np.testing.assert_allclose(made.info["ref_stress"], stress + 0.01, atol=1e-8)
+    np.testing.assert_allclose(made.arrays["ref_forces"], forces, atol=1e-7)
+    capsys.readouterr()
+    assert main([*command, str(tmp_path / "out.extxyz")]) == 0  # its own results are its labels
+    assert "energy                           0.000" in capsys.readouterr().out
 
 
 def test_evaluate_with_a_committee(capsys, checkpoint, tmp_path):

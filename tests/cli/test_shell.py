@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import os
 import subprocess
@@ -10,11 +11,13 @@ import warnings
 
 import pytest
 from ase.build import bulk, molecule
+from ase.db import connect
 from ase.io import write
 
 from dpa2calc import files
+from dpa2calc.cli.arguments.training import set_threads
 from dpa2calc.cli.main import main
-from dpa2calc.errors import OutputError
+from dpa2calc.errors import ConfigError, OutputError
 from dpa2calc.files.atomic import check_writable, write_text
 
 COMMAND = [sys.executable, "-m", "dpa2calc"]
@@ -25,6 +28,7 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write("Cu.cif", bulk("Cu", cubic=True))
     write("N2.xyz", molecule("N2"))
+    (tmp_path / "zero.xyz").write_text("0\n\n")
     return tmp_path
 
 
@@ -39,6 +43,28 @@ def test_output_in_a_narrow_code_page(here, encoding):
     assert ("Å³" in text) == (encoding in ("cp1252", "utf-8")) and ("A3" in text) == (
         encoding in ("ascii", "gbk")
     )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes")
+def test_names_that_are_no_utf8_are_written_as_they_are(here):
+    name = os.fsdecode(b"caf\xe9.cif")
+    os.rename("Cu.cif", name)
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    words = [*COMMAND, "relax", name, "--calculator", "emt", "--no-progress"]
+    run = subprocess.run(words, capture_output=True, env=environment)
+    assert run.returncode == 0 and b" caf\xe9-relaxed.extxyz\n" in run.stdout, run.stderr
+    assert main(["evaluate", name, "--csv", "a.csv", "--calculator", "emt"]) == 0
+    assert (here / "a.csv").read_bytes().splitlines()[1].startswith(b"caf\xe9.cif,Cu4,")
+    assert main(["screen", name, "--out", "a.db", "--calculator", "emt", "--no-progress"]) == 0
+    assert next(connect("a.db").select()).data["name"] == "caf\\udce9.cif@0"
+
+
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-"])
+def test_streams_that_the_shell_closed_stop_nothing(closed, here):
+    line = f"{sys.executable} -m dpa2calc relax Cu.cif --calculator emt {closed}"
+    run = subprocess.run(["sh", "-c", line], capture_output=True, text=True)
+    assert run.returncode == 0 and "Traceback" not in run.stderr
+    assert (here / "Cu-relaxed.extxyz").exists()
 
 
 def test_a_pipe_that_is_closed_is_left_quietly(here):
@@ -76,7 +102,18 @@ def test_places_that_cannot_be_written_are_found_before_the_work(words, here, ca
 FULL = OSError(28, "No space left on device", "x")
 
 
-@pytest.mark.parametrize("error", [FULL, PermissionError(13, "Permission denied"), MemoryError()])
+@pytest.mark.parametrize(
+    "error",
+    [
+        FULL,
+        PermissionError(13, "Permission denied"),
+        MemoryError(),
+        RuntimeError(
+            "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+        ),
+        RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB"),
+    ],
+)
 def test_errors_of_the_system_are_one_line(error, here, capsys, monkeypatch):
     def fail(*_: object) -> None:
         raise error
@@ -147,6 +184,9 @@ def test_warnings_are_one_line_in_the_words_of_the_verb(here):
         ("relax --foo Cu.cif", "unrecognized arguments: --foo"),
         ("md Cu.cif --steps abc", "argument --steps: invalid int value: 'abc'"),
         ("neb Cu.cif", "the following arguments are required: --final"),
+        ("relax Cu.cif --conf a.toml", "argument --config: write --config in full"),
+        ("md Cu.cif --steps 9 --temperature 3:a", "--temperature: '3:a': give one number, or START:END for"),
+        ("md Cu.cif --steps 9 --pressure 1:2:3", "'1:2:3': give one number, or START:END for a ramp"),
     ],
 )
 def test_wrong_words_are_one_line(words, text, here, capsys):
@@ -154,6 +194,60 @@ def test_wrong_words_are_one_line(words, text, here, capsys):
         main(words.split())
     error = capsys.readouterr().err
     assert left.value.code == 2 and text in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", [0, -2])
+def test_a_run_has_one_thread_or_more(number):
+    with pytest.raises(ConfigError, match=rf"--threads is {number}; give a whole number of at least 1"):
+        set_threads(argparse.Namespace(threads=number))
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ("eos Cu.cif --points -1", "--range and --points must be 5 or more"),
+        ("phonons Cu.cif --max-temperature nan", "--max-temperature is nan; give a temperature from 0 to"),
+        ("phonons Cu.cif --max-temperature -10", "--max-temperature is -10; give"),
+        ("phase-transition Cu.cif --temperatures 300:inf:10", "--temperatures is '300:inf:10'; give FIRST"),
+        ("phase-transition Cu.cif --temperatures 1:2:1e-300", "give FIRST:LAST:STEP"),
+        ("screen Cu.cif --option output=x", "takes no options"),
+        ("screen Cu.cif --task relax --option task=x", "unknown option task = 'x'"),
+        ("md Cu.cif --steps 9 --pressure 5", "--pressure-gpa is 5.0, but --ensemble nvt keeps the cell; use"),
+        (
+            "md Cu.cif --steps 9 --cell-motion axes",
+            "--cell-motion has no effect without --ens",
+        ),
+        (
+            "md Cu.cif --steps 9 --ensemble nve --thermostat bussi",
+            "--thermostat has no effect with --ense",
+        ),
+        (
+            "md Cu.cif --steps 9 --ensemble npt --thermostat bussi",
+            "--thermostat has no effect with --ense",
+        ),
+        ("md Cu.cif --steps 9 --ramp-steps 5", "--ramp-steps has no effect without a ramp"),
+        ("relax Cu.cif --smax-gpa 1", "--smax-gpa has no effect where the cell does not change"),
+        ("relax Cu.cif --symprec 0.1", "--symprec has no effect without --keep-symmetry"),
+        ("phonons Cu.cif --quasi-harmonic --relax fixed", "--relax has no effect with --quasi-harmonic"),
+        ("phonons Cu.cif --convergence --supercell 2 2 2", "--supercell has no effect with --convergence"),
+        ("phonons Cu.cif --method hessian --displacement 0.1", "--displacement has no effect with --method"),
+        ("vibrations N2.xyz --symmetry-number 2", "--symmetry-number has no effect without --temperature"),
+        ("vibrations N2.xyz --atoms 1 --temperature 9 --spin 1", "--spin has no effect with --atoms"),
+        ("map Cu.cif --no-tsne --perplexity 5", "--perplexity has no effect with --no-tsne"),
+        ("serve Cu.cif --unixsocket a --port 9", "--port has no effect with --unixsocket"),
+        ("evaluate Cu.cif -o a.json --json ./a.json", "a.json; give each a file of its own"),
+        ("diffusion Cu.cif N2.xyz --save a.npz", "--save keeps one result, of several trajectories the"),
+        ("diffusion Cu.cif N2.xyz --save a.npz --temperature 9 9", "give different --temperature values"),
+        ("eos zero.xyz", "dpa2calc eos: the structure has no atoms"),
+        ("relax zero.xyz", "dpa2calc relax: the structure has no atoms"),
+        ("evaluate Cu.cif --index a:b", "frames 'a:b' are not understood; write a number, or a slice"),
+    ],
+)
+def test_wrong_values_are_one_line(words, text, here, capsys):
+    calculator = [] if words.startswith("diffusion") else ["--calculator", "emt"]
+    assert main([*words.split(), *calculator]) == 1
+    error = capsys.readouterr().err
+    assert text in error and error.count("\n") == 1
 
 
 WRONG = [
@@ -180,6 +274,7 @@ WRONG = [
     "convert default out.dp --head FOO",
     "compress none.safetensors",
     "compress default out.pt",
+    "compress default out.safetensors --tolerance 1e-4",
 ]
 
 

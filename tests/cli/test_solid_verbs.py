@@ -1,8 +1,11 @@
 """The solid-state verbs from files to numbers, with EMT in place of weights."""
 
+import json
 import re
+from pathlib import Path
 
 import pytest
+from ase import Atoms
 from ase.build import bulk, molecule
 from ase.io import read, write
 
@@ -67,16 +70,29 @@ def test_vibrations(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write("N2.xyz", molecule("N2"))
     words = ["vibrations", "N2.xyz", "--calculator", "emt", "--no-progress", "--temperature", "300"]
-    assert main([*words, "--symmetry-number", "2"]) == 0
+    assert main([*words, "--symmetry-number", "2", "--json", "a.json"]) == 0
     text = capsys.readouterr().out
     result = Vibrations.load("vibrations/N2/vibrations.npz")
     assert len(result.frequencies) == 1 and result.n_imaginary == 0
     told = float(re.search(r"free energy at 300 K \(Gibbs, ideal gas\): (-?[\d.]+) eV", text).group(1))
     assert told == pytest.approx(result.free_energy(300, symmetry_number=2), abs=1e-4)
+    values = json.loads(Path("a.json").read_text())["values"]
+    assert (values["temperature_K"], values["free_energy_kind"]) == (300.0, "Gibbs, ideal gas")
+    assert values["free_energy_eV"] == pytest.approx(told, abs=1e-4)
     movie = read("vibrations/N2/mode-1.extxyz", ":")
     stretched = [frame.get_distance(0, 1) for frame in movie]
     assert max(stretched) - min(stretched) == pytest.approx(1.2, abs=0.01)  # 0.3 Å each, both ways
     assert (tmp_path / "vibrations" / "N2" / "vibrations.png").stat().st_size > 5000
+
+
+def test_vibrations_of_a_saddle_say_so_and_keep_their_movies(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write("chain.xyz", Atoms("Cu3", [[0, 0, 0], [2.3, 0, 0], [4.6, 0, 0]]))
+    words = ["vibrations", "chain.xyz", "--calculator", "emt", "--no-progress", "--temperature", "300"]
+    assert main(words) == 1
+    told = "dpa2calc vibrations: 2 modes are imaginary, so this is no minimum; relax the structure further\n"
+    assert capsys.readouterr().err == told
+    assert len(list(Path("vibrations/chain").glob("mode-*.extxyz"))) == 4
 
 
 def test_surface(copper, capsys, tmp_path):

@@ -43,6 +43,17 @@ def test_a_model_of_deepmd_kit_learns_how_sure_it_is(here, capsys):
     assert frame.info["energy_std"] > 0 and frame.arrays["energies_std"].shape == (24,)
 
 
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [("DPA-2.4-7M", "DPA-2.4-7M"), ("runs/two.pt", "two"), ("a.dp.xz", "a"), ("v1.2.safetensors", "v1.2")],
+)
+def test_the_file_is_named_after_the_model(model, name, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / f"{name}-uncertainty.safetensors").mkdir()
+    assert main(["uncertainty", model, "--data", "none.extxyz"]) == 1
+    assert f"{name}-uncertainty.safetensors cannot be written: it is a folder" in capsys.readouterr().err
+
+
 def test_training_frames_alone_are_not_enough(here, capsys):
     assert main("uncertainty two.pt --head metal --data train.extxyz --no-progress".split()) == 0
     out, shown = capsys.readouterr()

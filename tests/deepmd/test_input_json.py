@@ -95,7 +95,11 @@ def test_defaults_are_those_of_deepmd() -> None:
     assert repformer.update_style == "res_avg" and repformer.nsel == 40 and repformer.attn1_hidden == 64
     assert not descriptor.use_tebd_bias  # type: ignore[union-attr]
     assert descriptor.three_body is None  # type: ignore[union-attr]
-    assert parse_input(text).config.heads[0].fitting.neuron == (120, 120, 120)
+    given = parse_input(text | {"optimizer": {"type": "AdamW"}})
+    assert given.config.heads[0].fitting.neuron == (120, 120, 120)
+    assert given.training["weight_decay"] == 0.001
+    assert given.training["virial_prefactor_start"] == given.training["virial_prefactor_limit"] == 0.0
+    assert "weight_decay" not in parse_input(text).training
 
 
 @pytest.mark.parametrize(
@@ -128,7 +132,20 @@ def test_a_run_given_in_epochs_is_refused_and_not_given_a_length() -> None:
         parse_input(_water({"num_epoch": 100}))
     with pytest.raises(ConfigError, match=r"batch_size = 'auto:many' is not allowed"):
         parse_input(_water({"training_data": {"batch_size": "auto:many"}}))
-    assert parse_input(_water({"numb_steps": 7})).training["steps"] == 7
+    with pytest.raises(ConfigError, match=r"numb_epoch = 3: .* write training\.numb_steps"):
+        parse_input(_water({"numb_epoch": 3}))
+
+
+@pytest.mark.parametrize("name", ["numb_steps", "numb_step", "num_steps", "num_step", "stop_batch"])
+def test_every_name_of_the_length_of_a_run(name: str) -> None:
+    given = parse_input(_water({name: 7}))
+    assert given.training["steps"] == 7 and f"training.{name}" not in given.ignored
+
+
+def test_values_that_mean_the_default() -> None:
+    given = parse_input(_water({"gradient_max_norm": 0.0}) | {"learning_rate": {"stop_lr_ratio": 0.01}})
+    assert "gradient_clip" not in given.training
+    assert given.training["learning_rate_stop"] == pytest.approx(1e-5)
 
 
 def test_multi_task() -> None:
@@ -140,6 +157,13 @@ def test_multi_task() -> None:
     assert given.data["molecules"].validation == ("m/c",)
     assert given.training["dtype"] == "float32" and given.training["steps"] == 1_000_000
     assert len(Potential(given.config).heads) == 2
+
+
+def test_a_descriptor_written_out_in_each_branch_keeps_its_precision() -> None:
+    content = json.loads((INPUTS / "dpa2_multi_task.json").read_text())
+    for branch in content["model"]["model_dict"].values():
+        branch["descriptor"] = content["model"]["shared_dict"]["descr"]
+    assert parse_input(content).training["dtype"] == "float32"
 
 
 def test_shared_fitting_net_becomes_one_a_head() -> None:
@@ -198,6 +222,11 @@ def test_unknown_and_misspelt_keys_are_listed() -> None:
         ({"learning_rate__type": "wsd"}, r"learning_rate\.type = 'wsd' is not supported"),
         ({"optimizer__type": "LKF"}, "'LKF' is not supported"),
         ({"model__descriptor__repformer__nsel": 200}, r"repformer\.nsel = 200 is not allowed"),
+        ({"loss__use_huber": True, "loss__huber_delta": [0.1, 0.2, 0.3]}, r"loss\.huber_delta = \[0\.1"),
+        ({"learning_rate__stop_lr_ratio": "x"}, r"learning_rate\.stop_lr_ratio = 'x' is not allowed"),
+        ({"training__model_prob": [1.0]}, r"training\.model_prob = '\[1\.0\]' is not a table"),
+        ({"model": [1]}, r"model = .\[1\]. is not a table"),
+        ({"training__training_data": 3}, "training_data = .3. is not a table"),
     ],
 )
 def test_what_is_not_supported(tmp_path: Path, change: dict[str, Any], message: str) -> None:

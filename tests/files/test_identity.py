@@ -49,6 +49,25 @@ def test_a_change_of_the_structure_is_named(change, names):
     assert changed(bulk("Cu", cubic=True), change) == names
 
 
+class Push:
+    """A constraint of one's own, with nothing but what ASE asks for."""
+
+    def __init__(self, force: float) -> None:
+        self.force, self.where = force, np.arange(20)
+
+    def adjust_forces(self, atoms, forces) -> None: ...
+    def adjust_positions(self, atoms, positions) -> None: ...
+
+
+def test_constraints_of_ones_own_are_the_same_in_another_process():
+    parts = []
+    for force in (1.0, 1.0, 2.0):
+        atoms = bulk("Cu")
+        atoms.set_constraint(Push(force))
+        parts.append(structure_identity(atoms)["constraints"])
+    assert parts[0] == parts[1] != parts[2]
+
+
 def test_constraints_differ_by_their_atoms():
     one, two = bulk("Cu", cubic=True), bulk("Cu", cubic=True)
     one.set_constraint(FixAtoms([0]))

@@ -191,6 +191,13 @@ def test_an_index_means_what_it_means_for_a_list(tmp_path, index):
     assert [a.positions[0, 0] for a in read_structures(path, index)] == wanted
     with pytest.raises(DataError, match="has no frame '150'"):
         read_structures(path, "150")
+    path.write_text("\n\n")
+    for index in (":", slice(None)):
+        with pytest.raises(DataError, match=r"a\.xyz holds no frames"):
+            read_structures(path, index)
+    for wrong in ("a:b", "1:2:3:4", "::0", 0.5, None):
+        with pytest.raises(DataError, match="are not understood"):
+            read_structures(path, wrong)
     with pytest.raises(DataError, match="frames 'last' are not understood"):
         read_structures(path, "last")
 
@@ -245,13 +252,16 @@ def test_what_cannot_be_read_is_refused_with_the_way_out(tmp_path):
     assert len(Dataset.read(tmp_path / "c[1].xyz")) == 1 and len(Dataset.read(tmp_path / "*.xyz")) == 3
     with pytest.raises(DataError, match="no file fits the pattern"):
         Dataset.read([tmp_path / "a.xyz", tmp_path / "*.none"])
-    wide = tmp_path / "wide.cif"
-    wide.write_text("data_x", encoding="utf-16")
-    with pytest.raises(DataError, match="is text of UTF-16"):
-        read_frame(str(wide))
-    (tmp_path / "empty.cif").touch()
-    with pytest.raises(DataError, match=r"empty.cif is empty"):
-        read_frame(str(tmp_path / "empty.cif"))
+    for ending in ("cif", "xyz"):
+        wide = tmp_path / f"wide.{ending}"
+        wide.write_text("1\n\nCu 0 0 0\n", encoding="utf-16")
+        with pytest.raises(DataError, match="is text of UTF-16"):
+            read_frame(str(wide))
+        (tmp_path / f"empty.{ending}").touch()
+        with pytest.raises(DataError, match=rf"empty.{ending} is empty"):
+            read_frame(str(tmp_path / f"empty.{ending}"))
+    (tmp_path / "latin.xyz").write_bytes(b"1\n1.5 \xc5ngstr\xf6m\nCu 0 0 0\n")
+    assert read_frame(str(tmp_path / "latin.xyz")).get_chemical_formula() == "Cu"
 
 
 @pytest.mark.parametrize("good", [0, 1, 63, 64, 100])

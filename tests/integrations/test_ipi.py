@@ -118,6 +118,12 @@ def test_serve_connects_again_and_says_so(caplog):
     assert "connection lost after 1 structures" in text and "the program has ended; 2 structures" in text
 
 
+@pytest.mark.parametrize("wrong", [{"port": 0}, {"port": 99999}, {"patience": -1.0}, {"patience": np.nan}])
+def test_what_is_no_port_and_no_time_is_refused(wrong):
+    with pytest.raises(ConfigError, match=f"{next(iter(wrong))} = .* is not allowed"):
+        serve(Atoms("H", calculator=EMT()), **wrong)
+
+
 def test_nobody_listens():
     mine = water()
     mine.calc = EMT()

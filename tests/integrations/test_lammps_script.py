@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import numpy as np
@@ -52,6 +53,13 @@ def test_other_files_are_refused(write, text, words):
         read_script(write(text))
 
 
+def test_comments_in_another_encoding_are_passed_on(tmp_path):
+    path = tmp_path / "in.latin"
+    path.write_bytes(b"# \xc5ngstr\xf6m\n" + GOOD.encode())
+    script = read_script(path)
+    assert script.types == ("O", "H") and os.fsencode(script.before).startswith(b"# \xc5ngstr\xf6m\n")
+
+
 def test_there_is_no_such_file(tmp_path):
     with pytest.raises(DataError, match="give an input file of LAMMPS"):
         read_script(tmp_path / "missing")
@@ -87,3 +95,6 @@ def test_the_verb_runs_loops_and_variables(write, tmp_path, monkeypatch, capfd):
     assert main(["lammps", str(file), *options]) == 1
     assert "dpa2calc lammps: atoms" in capfd.readouterr().err
     assert np.isfinite(np.loadtxt("out.dump", skiprows=9)[:8]).all()
+    for wrong in (["--log", "no/where.log"], ["--var", "T"]):
+        assert main(["lammps", str(file), "--calculator", "emt", *wrong]) == 1
+        assert "dpa2calc lammps: LAMMPS does not start with" in capfd.readouterr().err

@@ -108,6 +108,19 @@ def test_cache_folder_is_decided_at_call_time(monkeypatch, tmp_path):
         assert cache_folder() == tmp_path / folder / "dpa2calc"
 
 
+def test_users_without_a_home(monkeypatch):
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", nowhere)
+    for name in ("DPA2CALC_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(DownloadError, match=r"no home folder .* DPA2CALC_CACHE"):
+        cache_folder()
+    with pytest.raises(CheckpointError, match=r"there is no file .*~nobody-of-this-name/x\.pt"):
+        resolve_model("~nobody-of-this-name/x.pt")
+
+
 def test_paths_are_taken_as_they_are(test_models, tmp_path, monkeypatch):
     file = tmp_path / "mine.pt"
     file.write_bytes(b"x")

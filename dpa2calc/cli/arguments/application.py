@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from dpa2calc.files.figures import save_figure
 
 from .output import choose_folder
 from .structures import add_calculator_arguments, add_structure_argument, make_calculator, read_structure
-from .written import Table, write_result
+from .written import Table, values_of, write_values
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -71,6 +72,21 @@ def each_structure(args: argparse.Namespace) -> int:
     return max(codes)
 
 
+def refuse_idle(args: argparse.Namespace, where: str, *names: str) -> None:
+    """Refuse options that were given where they have no effect.
+
+    Args:
+        where: that is, such as "with --no-tsne".
+
+    Raises:
+        ConfigError: names the first of them.
+    """
+    for action in args.parser._actions:
+        given = getattr(args, action.dest, None) != args.parser.get_default(action.dest)
+        if action.dest in names and (given or action.dest in getattr(args, "in_file", ())):
+            raise ConfigError(f"{action.option_strings[0]} has no effect {where}; leave it out")
+
+
 def prepared_atoms(args: argparse.Namespace, verb: str, *details: str) -> Atoms:
     """The structure with its calculator; args.out is chosen, see `choose_folder`, and can be written.
 
@@ -89,16 +105,22 @@ def chosen(args: argparse.Namespace, *names: str) -> dict[str, Any]:
     return {**options, "folder": Path(args.out) / "work", "progress": not args.no_progress}
 
 
-def report(result: Result, args: argparse.Namespace, name: str, table: Table | None = None) -> int:
+def report(
+    result: Result,
+    args: argparse.Namespace,
+    name: str,
+    table: Table | None = None,
+    more: Mapping[str, object] | None = None,
+) -> int:
     """Save result and figure as NAME.npz and NAME.png in --out, print the summary; the exit code.
 
     Args:
-        table: for --csv.
+        table: for --csv. more: values for --json beside those of the result, by names with their units.
     """
     folder = Path(args.out)
     stored = result.save(folder / f"{name}.npz")
     figure = save_figure(folder / f"{name}.png", result.plot)
-    write_result(args, result, table)
+    write_values(args, type(result), {**values_of(result), **(more or {})}, table, made_by=result.provenance)
     print(result.summary())
     print(f"result {stored}, figure {figure}")
     return 0

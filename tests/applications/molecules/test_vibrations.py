@@ -109,6 +109,9 @@ def test_free_energy_needs_a_temperature_and_real_modes():
             result.free_energy(wrong)
         with pytest.raises(ConfigError, match="pressure must be a positive number"):
             result.free_energy(300.0, pressure=wrong)
+    for gas in ({"symmetry_number": 0}, {"symmetry_number": 1.5}, {"spin": -1.0}, {"spin": 0.3}):
+        with pytest.raises(ConfigError, match=f"{next(iter(gas))} = .* is not allowed"):
+            result.free_energy(300.0, **gas)
     for soft in (-0.5, 0.0):  # neither counts as imaginary in `n_imaginary`
         with pytest.raises(StructureError, match=r"1 imaginary modes .*no free energy"):
             replace(result, frequencies=np.array([soft])).free_energy(300.0)

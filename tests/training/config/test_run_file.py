@@ -12,7 +12,7 @@ from ase.io import write
 
 from dpa2calc.cli.main import main
 from dpa2calc.errors import ConfigError, DataError
-from dpa2calc.files.options import add_options, given_options, option_help
+from dpa2calc.files.options import add_options, given_options, option_help, parse_options
 from dpa2calc.model.potential import Potential
 from dpa2calc.store.checkpoint import checkpoint_info, load_checkpoint, save_checkpoint
 from dpa2calc.training.config.model import build_model
@@ -71,6 +71,13 @@ def test_every_option_has_one_help_text():
             assert "--" + name.replace("_", "-") in shown and " ".join(text.split()) in shown
         arguments = parser.parse_args(["--learning-rate", "1e-4", "--huber-delta", "none"])
         assert given_options(arguments, cls) == {"learning_rate": "1e-4", "huber_delta": "none"}
+
+
+@pytest.mark.parametrize(
+    ("text", "seed"), [("9007199254740993", 9007199254740993), ("1e3", 1000), ("+7", 7), (" 8", 8)]
+)
+def test_whole_numbers_of_a_command_line_are_exact(text, seed):
+    assert parse_options(TrainConfig, {"seed": text}).seed == seed
 
 
 def test_file_and_command_line_give_the_same_options(folder):

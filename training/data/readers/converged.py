@@ -9,11 +9,10 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 
 from ase import Atoms
-from ase.io.formats import string2index
 
 from dpa2calc.errors import DataError
 from dpa2calc.files.opening import PathLike, open_text
-from dpa2calc.files.structures import file_format, read_structures
+from dpa2calc.files.structures import file_format, frame_slice, read_structures
 from dpa2calc.labels.names import stored_label
 
 from . import iread_atoms
@@ -63,12 +62,7 @@ def read_for_labels(path: PathLike, index: slice | int | str = slice(None)) -> l
             left.append(number)
     if left:
         warnings.warn(f"{_why(path, left)}; these labels are left out", stacklevel=2)
-    chosen = string2index(index) if isinstance(index, str) else index
-    if isinstance(chosen, slice):
-        wanted = frames[chosen]
-    else:
-        wanted = [frames[int(chosen)]] if -len(frames) <= int(chosen) < len(frames) else []
-    return wanted or read_structures(path, index)  # which says that there is none
+    return frames[frame_slice(index)] or read_structures(path, index)  # which says that there is none
 
 
 def _checked_kind(path: PathLike) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from dpa2calc.cli.arguments.deferred import check_names
 from dpa2calc.cli.arguments.output import check_files
 from dpa2calc.cli.arguments.written import MODEL_FIELDS, write_values
+from dpa2calc.cli.words import printable
 from dpa2calc.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -48,19 +49,20 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from dpa2calc.description import model_facts
-    from dpa2calc.store.load import load_model
+    from dpa2calc.store.load import extra_facts, load_model
 
     dtype = {"float32": torch.float32, "float64": torch.float64, None: None}[args.dtype]
     potential = load_model(args.source, args.head, dtype=dtype)
     if target.suffix == ".safetensors":
         from dpa2calc.store.checkpoint import save_checkpoint
 
-        save_checkpoint(potential, target, extra_info={"converted_from": Path(args.source).name})
+        extra = {**extra_facts(args.source), "converted_from": Path(args.source).name}
+        save_checkpoint(potential, target, extra_info=extra)
     else:
         from dpa2calc.deepmd.write import write_deepmd
 
         write_deepmd(potential, target)
-    print(f"{target}: {describe(potential)}")
+    print(printable(f"{target}: {describe(potential)}"))
     facts = {"file": target, "converted_from": args.source, **model_facts(potential)}
     write_values(args, ("convert", MODEL_FIELDS), facts)
     return 0

@@ -6,6 +6,7 @@ import argparse
 
 from dpa2calc.cli.arguments.deferred import check_names
 from dpa2calc.cli.arguments.written import MODEL_FIELDS, write_values
+from dpa2calc.cli.words import printable
 from dpa2calc.heads import resolve_head
 
 EXAMPLE = """example:
@@ -42,5 +43,5 @@ def run(args: argparse.Namespace) -> int:
     table["elements"] = [" ".join(entry["elements"]) for entry in heads]
     write_values(args, ("describe", MODEL_FIELDS), {"model": args.model, **facts}, table)
     if not args.json:
-        print(describe(potential, args.model, head=head))
+        print(printable(describe(potential, args.model, head=head)))
     return 0

@@ -7,6 +7,7 @@ import dataclasses
 
 from dpa2calc.cli.arguments.structures import add_structure_argument, read_structure
 from dpa2calc.cli.arguments.written import write_values
+from dpa2calc.cli.words import printable
 
 EXAMPLE = """example:
   dpa2calc heads POSCAR                                # of the model inside the package
@@ -55,9 +56,9 @@ def run(args: argparse.Namespace) -> int:
     notes = ["", *(fit.description for fit in fits)]
     for row, note in zip(rows, notes):
         cells = [cell.ljust(w) if n < 2 else cell.rjust(w) for n, (cell, w) in enumerate(zip(row, widths))]
-        print("  ".join([*cells, row[5]]))
+        print(printable("  ".join([*cells, row[5]])))
         if note:
-            print(f"  {note}")
+            print(printable(f"  {note}"))
     print(
         "range: deviation of the least known atom over the usual largest of its element in the training set; "
         "F error in meV/Å, and as a share of the typical force there"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from dpa2calc.cli.arguments.application import refuse_idle
 from dpa2calc.cli.arguments.structures import (
     add_calculator_arguments,
     add_structure_argument,
@@ -41,6 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb."""
+    if args.unixsocket is not None:
+        refuse_idle(args, "with --unixsocket", "host", "port")
     atoms = read_structure(args)
     atoms.calc = make_calculator(args, [atoms])
     atoms.get_potential_energy()  # what is wrong is found before another program waits for an answer

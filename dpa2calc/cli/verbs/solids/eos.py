@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
 
     from dpa2calc.applications.crystals.eos import equation_of_state
 
-    strains = np.linspace(-args.range, args.range, args.points)
+    strains = np.linspace(-args.range, args.range, max(args.points, 0))
     atoms = prepared_atoms(args, "eos")
     result = equation_of_state(atoms, strains=strains, **chosen(args, "form", "relax", "fmax"))
     table = {"volume_A3": result.volumes, "energy_eV": result.energies, "pressure_GPa": result.pressures}

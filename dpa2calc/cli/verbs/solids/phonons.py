@@ -6,7 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpa2calc.cli.arguments.application import add_application_arguments, chosen, prepared_atoms, report
+from dpa2calc.cli.arguments.application import (
+    add_application_arguments,
+    chosen,
+    prepared_atoms,
+    refuse_idle,
+    report,
+)
 from dpa2calc.cli.arguments.freedom import add_relax_argument
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.atomic import atomic_path
@@ -24,6 +30,7 @@ The folder holds phonons.npz (Phonons.load), phonons.png and force_constants in 
 itself), or convergence.npz/.png, or quasi_harmonic.npz/.png; and work/ from which an interrupted run resumes.
 """
 TABLE = "a row a temperature, or a supercell with --convergence"
+_HOTTEST = 1e5  # K
 # columns of the tables -> fields of the results
 _HARMONIC = {
     "temperature_K": "temperatures",
@@ -92,6 +99,16 @@ def run(args: argparse.Namespace) -> int:
     if args.method == "hessian" and (args.convergence or args.quasi_harmonic):
         other = "--convergence" if args.convergence else "--quasi-harmonic"
         raise ConfigError(f"{other} works by displacements; leave --method hessian out")
+    if args.convergence:
+        refuse_idle(args, "with --convergence", "supercell", "displacement", "max_temperature")
+    if args.quasi_harmonic:
+        refuse_idle(args, "with --quasi-harmonic, which relaxes at each volume", "relax")
+    if args.method == "hessian":
+        refuse_idle(args, "with --method hessian", "displacement")
+    if not 0.0 <= args.max_temperature <= _HOTTEST:
+        raise ConfigError(
+            f"--max-temperature is {args.max_temperature:g}; give a temperature from 0 to {_HOTTEST:g} K"
+        )
     atoms = prepared_atoms(args, "phonons")
     if args.convergence:
         lengths = [round(args.min_length * factor, 3) for factor in (2 / 3, 1.0, 4 / 3)]

@@ -6,12 +6,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from dpa2calc.cli.arguments.application import add_application_arguments
+from dpa2calc.cli.arguments.application import add_application_arguments, refuse_idle
 from dpa2calc.cli.arguments.freedom import add_words
-from dpa2calc.cli.arguments.output import check_files, structure_name
+from dpa2calc.cli.arguments.output import structure_name
 from dpa2calc.cli.arguments.structures import make_calculator, read_structure
 from dpa2calc.cli.arguments.written import write_result
-from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import save_figure
 
 EXAMPLE = """\
@@ -50,22 +49,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the verb; 0 when converged, 1 when not."""
     from ase import units
-    from ase.io.formats import UnknownFileTypeError, filetype, get_ioformat
 
     from dpa2calc.applications import relax
-    from dpa2calc.files.structures import write_structures
+    from dpa2calc.files.structures import check_structure_file, write_structures
 
+    if args.relax == "positions":
+        refuse_idle(args, "where the cell does not change (--relax cell lets it)", "smax_gpa")
+    if not args.keep_symmetry:
+        refuse_idle(args, "without --keep-symmetry", "symprec")
     atoms = read_structure(args)
     target = Path(args.out or f"{structure_name(args)}-relaxed.extxyz")
-    try:  # before hours of work, not after
-        writable = get_ioformat(filetype(str(target), read=False)).can_write
-    except UnknownFileTypeError:
-        writable = False
-    if not writable:
-        raise ConfigError(
-            f"--out {target}: ASE writes no format of that name; use for example .extxyz or .cif"
-        )
-    check_files(str(target))
+    check_structure_file(target, atoms)
     atoms.calc = make_calculator(args, [atoms])
     names = ["fmax", "relax", "smax_gpa", "pressure_gpa", "optimizer"]
     names += ["keep_symmetry", "symprec", "max_steps", "uncertainty_limit"]

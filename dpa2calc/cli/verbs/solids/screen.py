@@ -50,10 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the verb; 1 if no structure could be done."""
     from dpa2calc.applications.screening.screen import screen
+    from dpa2calc.applications.screening.tasks import checked_options
 
     output = args.output or _output(args)
     check_files(output)
     options = dict(_option(text) for text in args.options)
+    checked_options(args.task, options)  # before one of them takes the place of what screen itself is given
     executor = _executor(args.processes)
     try:
         result = screen(

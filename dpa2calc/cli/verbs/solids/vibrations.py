@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from dpa2calc.cli.arguments.application import add_application_arguments, chosen, prepared_atoms, report
+from dpa2calc.cli.arguments.application import (
+    add_application_arguments,
+    chosen,
+    prepared_atoms,
+    refuse_idle,
+    report,
+)
 from dpa2calc.cli.arguments.freedom import add_relax_argument
-
-if TYPE_CHECKING:
-    from dpa2calc.applications import Vibrations
 
 EXAMPLE = """\
 examples: a relaxed molecule and its free energy; an adsorbate (atoms 36 and 37) on a slab that stays put
@@ -47,23 +50,30 @@ def run(args: argparse.Namespace) -> int:
     from dpa2calc.applications.molecules.vibrations import vibrations
     from dpa2calc.files.structures import write_structures
 
+    gas = ("pressure", "symmetry_number", "spin")
+    if args.temperature is None:
+        refuse_idle(args, "without --temperature", *gas)
+    if args.indices:
+        refuse_idle(args, "with --atoms, whose free energy is harmonic", *gas)
     atoms = prepared_atoms(args, "vibrations")
     if args.indices is None and not atoms.cell.any():
         atoms.pbc = False  # a molecule; some formats say otherwise
     result = vibrations(atoms, **chosen(args, "indices", "relax", "displacement", "fmax"))
     n_modes = len(result.frequencies)
     table = {"mode": range(1, n_modes + 1), "frequency_per_cm": result.frequencies}
-    report(result, args, "vibrations", table)
-    if args.temperature is not None:
-        print(_free_energy(result, args))
+    free, kind = None, "Helmholtz, harmonic" if args.indices else "Gibbs, ideal gas"
+    if args.temperature is not None and (result.frequencies > 0.0).all():
+        free = result.free_energy(args.temperature, **{name: getattr(args, name) for name in gas})
+    more = {"temperature_K": args.temperature, "free_energy_eV": free, "free_energy_kind": kind}
+    report(result, args, "vibrations", table, None if free is None else more)
     for k in range(min(args.movies, n_modes)):
         write_structures(Path(args.out) / f"mode-{k + 1}.extxyz", result.mode_frames(k))
-    return 1 if result.n_imaginary else 0
-
-
-def _free_energy(result: Vibrations, args: argparse.Namespace) -> str:
-    """The ideal gas for a molecule, the harmonic approximation for chosen atoms."""
-    gas = {"pressure": args.pressure, "symmetry_number": args.symmetry_number, "spin": args.spin}
-    value = result.free_energy(args.temperature, **gas)
-    kind = "Helmholtz, harmonic" if args.indices else "Gibbs, ideal gas"
-    return f"free energy at {args.temperature:g} K ({kind}): {value:.4f} eV"
+    if free is not None:
+        print(f"free energy at {args.temperature:g} K ({kind}): {free:.4f} eV")
+    elif args.temperature is not None or result.n_imaginary:
+        reason = f"{result.n_imaginary} modes are imaginary, so this is no minimum"
+        if not result.n_imaginary:
+            reason = "a mode is zero, so there is no free energy"
+        print(args.say(f"{reason}; relax the structure further"), file=sys.stderr)
+        return 1
+    return 0

@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output:
         path = Path(args.output)
         if path.suffix == ".json":
-            write_json(path, args, structures, results, errors)
+            write_json(path, args, structures, results, errors, calc)
         else:
             write_extxyz(path, structures, results, labels)
         print(f"wrote {path}", file=sys.stderr)
@@ -216,10 +216,12 @@ def write_extxyz(path: Path, structures: list[Atoms], results: list[Results], la
     from ase.stress import full_3x3_to_voigt_6_stress
 
     from dpa2calc.files.structures import write_structures
+    from dpa2calc.labels.names import drop_labels
 
     frames = []
     for atoms, result, label in zip(structures, results, labels):
         frame = atoms.copy()
+        drop_labels(frame, "energy", "forces", *(("stress", "virial") if "stress" in result else ()))
         known = ("energy", "free_energy", "energies", "forces", "stress", "stresses")
         frame.calc = SinglePointCalculator(frame, **{k: v for k, v in result.items() if k in known})
         if "energy_std" in result:
@@ -243,18 +245,20 @@ def write_json(
     structures: list[Atoms],
     results: list[Results],
     errors: LabelErrors | None,
+    calc: Calculator,
 ) -> None:
     """Everything as plain numbers, eV and Å."""
     import numpy as np
 
     from dpa2calc.files import atomic
+    from dpa2calc.files.results import provenance
     from dpa2calc.files.typed import to_dict
     from dpa2calc.version import __version__
 
     document = {
         "dpa2calc": __version__,
         "model": args.model,
-        "head": args.head,
+        "head": getattr(calc, "head", None),
         "dtype": args.dtype,
         "units": UNITS,
         "errors": to_dict(errors),
@@ -266,5 +270,6 @@ def write_json(
             }
             for atoms, result in zip(structures, results)
         ],
+        "provenance": {**provenance(calc), "command": args.command},
     }
     atomic.write_json(path, document)

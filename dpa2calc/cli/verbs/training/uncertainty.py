@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 from pathlib import Path
 
 from dpa2calc.cli.arguments.deferred import check_names
@@ -22,6 +23,7 @@ DESCRIPTION = (
     "`train`, `finetune` and `distill` do this at their end."
 )
 TABLE = "a row a head"
+_ENDING = re.compile(r"\.(safetensors|pt|pth|dp|ya?ml)(\.xz)?$")  # names have dots: DPA-2.4
 _COLUMNS = {
     "scale": "scale_eV",
     "force_error": "force_error_eV_per_A",
@@ -46,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, write, and print what was used."""
-    target = Path(args.output or f"{Path(args.model).stem}-uncertainty.safetensors")
+    target = Path(args.output or f"{_ENDING.sub('', Path(args.model).name)}-uncertainty.safetensors")
     if target.suffix != ".safetensors":
         raise ConfigError(f"-o {args.output}: the ending must be .safetensors, the only format that keeps it")
     check_files(str(target))
@@ -55,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     from dpa2calc.labels.names import LabelKeys
     from dpa2calc.model.rigidity import RigidityFacts
     from dpa2calc.store.checkpoint import save_checkpoint
-    from dpa2calc.store.load import load_model
+    from dpa2calc.store.load import extra_facts, load_model
     from dpa2calc.training.data.dataset import Dataset
     from dpa2calc.training.data.sets import TrainingSet
     from dpa2calc.training.uncertainty import add_uncertainty
@@ -74,7 +76,8 @@ def run(args: argparse.Namespace) -> int:
                 "the scale comes from frames that the model was trained on, so deviations are too small: "
                 "give 10 or more labelled frames that it never saw with --validation"
             )
-    save_checkpoint(potential, target, extra_info={"uncertainty_added_to": Path(args.model).name})
+    extra = {**extra_facts(args.model), "uncertainty_added_to": Path(args.model).name}
+    save_checkpoint(potential, target, extra_info=extra)
     print(f"wrote {target}")
     rows = [{"head": name, **dataclasses.asdict(facts)} for name, facts in found.items()]
     table = {_COLUMNS.get(name, name): [row[name] for row in rows] for name in (rows[0] if rows else ())}

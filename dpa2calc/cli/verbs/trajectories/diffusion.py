@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--figure", metavar="FILE", help="picture (default: NAME-diffusion.png, NAME from the first input's)")
     add("--save", metavar="FILE", help="store the result (.npz); with several, the Arrhenius fit")
     add("--map", metavar="FILE", help="also write a density map (.cube) of the last trajectory")
-    text = "also draw van Hove functions at these lags"
+    text = "also draw van Hove functions of the last trajectory at these lags"
     add("--van-hove", dest="lags_ps", type=float, nargs="+", metavar="PS", help=text)
     add_selection_arguments(parser)
 
@@ -55,6 +55,12 @@ def run(args: argparse.Namespace) -> int:
     if len(temperatures) != len(files):
         raise ConfigError(
             f"{len(files)} trajectories but {len(temperatures)} temperatures; give one for each"
+        )
+    fits = len(set(temperatures)) > 1
+    if args.save and len(files) > 1 and not fits:
+        raise ConfigError(
+            "--save keeps one result, of several trajectories the Arrhenius fit; give different --temperature"
+            " values, or one trajectory"
         )
     picture = args.figure or f"{stem(files[0])}-diffusion.png"
     check_files(picture, args.save, args.map)
@@ -75,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     plots: list[Callable[..., object]] = [result.plot for result in results]
     final: Result = results[0]
     fitted: Arrhenius | None = None
-    if args.temperature and len(set(args.temperature)) > 1:
+    if fits:
         final = fitted = arrhenius(results)
         print(fitted.summary())
         plots.append(fitted.plot)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 from functools import partial
 from typing import TYPE_CHECKING
 
+from dpa2calc.cli.arguments.application import refuse_idle
 from dpa2calc.cli.arguments.frames import add_selection_arguments, selected_frames
 from dpa2calc.cli.arguments.output import check_files, stem
 from dpa2calc.cli.arguments.structures import add_calculator_arguments, make_calculator
@@ -54,10 +56,12 @@ def run(args: argparse.Namespace) -> int:
     """Print the summary, draw the figure, write the page."""
     from dpa2calc.applications import representation_map
 
+    if args.no_tsne:
+        refuse_idle(args, "with --no-tsne", "perplexity")
     groups: dict[str, Frames] = {}
     files: list[str] = []
     for word in args.structures:
-        name, _, file = word.rpartition("=")
+        name, file = _group_and_file(word)
         if (name or file) in groups:
             raise ConfigError(
                 f"group {name or file!r} is named twice; give each file its own name as NAME=FILE"
@@ -88,6 +92,12 @@ def run(args: argparse.Namespace) -> int:
     if args.save:
         print(f"result: {result.save(args.save)}")
     return 0
+
+
+def _group_and_file(word: str) -> tuple[str, str]:
+    """GROUP=FILE at the sign after which there is a file; folders such as T=300 have signs of their own."""
+    cuts = [(word[:place], word[place + 1 :]) for place, letter in enumerate(word) if letter == "="]
+    return next((cut for cut in [("", word), *cuts] if os.path.exists(cut[1])), (cuts or [("", word)])[-1])
 
 
 def _table(result: RepresentationMap) -> Table:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpa2calc.cli.arguments.application import add_application_arguments, prepared_atoms
+from dpa2calc.cli.arguments.application import add_application_arguments, prepared_atoms, refuse_idle
 from dpa2calc.cli.arguments.freedom import add_words
 from dpa2calc.cli.arguments.written import Table, write_result
 from dpa2calc.files.figures import save_figure
@@ -62,16 +62,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _number_or_ramp(text: str) -> float | tuple[float, float]:
     """Read '300' as 300.0 and '300:600' as (300.0, 600.0), for argparse."""
-    parts = [float(part) for part in text.split(":")]
-    if len(parts) > 2:
-        raise argparse.ArgumentTypeError(f"{text!r}: give one number, or START:END for a ramp")
-    return (parts[0], parts[1]) if len(parts) == 2 else parts[0]
+    try:
+        first, *rest = (float(part) for part in text.split(":"))
+        (last,) = rest or (first,)
+    except ValueError:
+        message = f"{text!r}: give one number, or START:END for a ramp"
+        raise argparse.ArgumentTypeError(message) from None
+    return (first, last) if rest else first
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb; 0 when the run reached its steps, 1 when a limit stopped it."""
     from dpa2calc.applications import MDConfig, run_md
 
+    ensemble = args.ensemble or MDConfig.ensemble
+    if ensemble != "npt":
+        refuse_idle(args, "without --ensemble npt", "barostat_time_fs", "cell_motion")
+    if ensemble == "npt":
+        refuse_idle(args, "with --ensemble npt, whose thermostat is nose-hoover", "thermostat")
+    if ensemble == "nve":
+        refuse_idle(args, "with --ensemble nve", "thermostat", "thermostat_time_fs")
+    if not any(isinstance(ramp, tuple) for ramp in (args.temperature, args.pressure_gpa)):
+        refuse_idle(args, "without a ramp (--temperature START:END)", "ramp_steps")
     given = {name: getattr(args, name, None) for name in MDConfig.__dataclass_fields__}
     config = MDConfig(**{name: value for name, value in given.items() if value is not None})
     atoms = prepared_atoms(args, "md")

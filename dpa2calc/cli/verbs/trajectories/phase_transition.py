@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ The folder given by --out holds scan.npz, the figures order.png, lattice.png and
 the trajectories, logs and restart files of all stages; a scan that was stopped resumes.
 """
 TABLE = "a row a stage"
+_MOST_STAGES = 10_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -84,9 +86,10 @@ def _temperatures(text: str) -> list[float]:
         if ":" not in text:
             return [float(part) for part in text.split(",")]
         first, last, step = (float(part) for part in text.split(":"))
-        if step <= 0:
+        number = (last - first) / step if step > 0 else math.nan
+        if not number < _MOST_STAGES:
             raise ValueError
-        return [first + k * step for k in range(int((last - first) / step + 1e-9) + 1)]
+        return [first + k * step for k in range(int(number + 1e-9) + 1)]
     except ValueError as error:
         raise ConfigError(
             f"--temperatures is {text!r}; give FIRST:LAST:STEP such as 300:1000:50, or a list 300,350,400"
