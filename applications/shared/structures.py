@@ -16,6 +16,7 @@ from ase.calculators.calculator import BaseCalculator, Calculator
 from ase.geometry import minkowski_reduce
 
 from dpa2calc.errors import ConfigError, MissingDependencyError, StructureError
+from dpa2calc.structures.attached import attach, attached
 from dpa2calc.structures.lattice import is_crystal
 
 from .warned import collected_warnings
@@ -79,16 +80,18 @@ def checked_copy(atoms: Atoms, *, what: str, periodic: bool = True) -> tuple[Ato
 
 
 def fields_of(atoms: Atoms, *names: str, prefix: str = "") -> dict[str, Any]:
-    """Parts of a structure, named as ASE names them, as fields of a result."""
+    """Parts of a structure, named as ASE names them, and what is attached to it, as fields of a result."""
     read = {"masses": atoms.get_masses, "scaled_positions": atoms.get_scaled_positions}
-    return {prefix + n: np.array(read[n]() if n in read else getattr(atoms, n)) for n in names}
+    found = {prefix + n: np.array(read[n]() if n in read else getattr(atoms, n)) for n in names}
+    return {**found, prefix + "attached": attached(atoms)}
 
 
 def structure_of(result: object, prefix: str = "") -> Atoms:
     """The structure that `fields_of` has put into a result; periodic where nothing else is said."""
     names = ("numbers", "masses", "cell", "positions", "scaled_positions", "pbc")
     found = {name: getattr(result, prefix + name, None) for name in names}
-    return Atoms(**{"pbc": True, **{name: value for name, value in found.items() if value is not None}})
+    made = Atoms(**{"pbc": True, **{name: value for name, value in found.items() if value is not None}})
+    return attach(made, getattr(result, prefix + "attached"))
 
 
 def offers_stress(calculator: object) -> bool:

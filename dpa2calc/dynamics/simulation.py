@@ -17,6 +17,7 @@ from dpa2calc.errors import ConfigError, DataError, OutputError, StructureError
 from dpa2calc.files.atomic import atomic_path
 from dpa2calc.files.results import provenance
 from dpa2calc.progress import progress_bar
+from dpa2calc.structures.attached import attached
 from dpa2calc.structures.lattice import volume_or_nan
 
 from .config import MDConfig
@@ -331,4 +332,5 @@ class Simulation:
             log=str(self.log.path) if self.log else None,
             restart=str(self.restart) if self.restart else None,
             provenance=provenance(self.atoms.calc, seed=self.config.seed),
+            attached=attached(self.atoms),
         )
