@@ -219,7 +219,7 @@ def elastic_constants(
     grid, structures = _strained(reference.atoms, magnitudes)
     points = run(structures, what="elastic strains", relaxation=ions)
     raw, errors = _slopes(grid, [reference, *points])
-    data = symmetry_dataset(reference.atoms, symprec, "elastic_constants")
+    data = symmetry_dataset(reference.atoms, symprec, "elastic_constants", calculator)
     symmetry = elastic_tensor.CrystalSymmetry.of(reference.atoms, data)
     model_errors = spread(lambda of: symmetry.numbers(_slopes(grid, of)[0]), [reference, *points])
     fields = _assemble(raw, errors, reference.atoms, symmetry, magnitudes)

@@ -163,7 +163,8 @@ def surface_energy(
     check_connected(crystal, name=name, what="surface energy")
     bulk = bulk_of(crystal, calculator, relax_bulk, motion, name, folder)
     reference = reference_cell(bulk.atoms, symprec)
-    unit = slab_unit(primitive_cell(bulk.atoms, symprec), miller, reference=reference, shift=shift)
+    primitive = primitive_cell(bulk.atoms, symprec, calculator)
+    unit = slab_unit(primitive, miller, reference=reference, shift=shift)
     layers = _layers(unit, thicknesses)
     slabs = [slab_from_unit(unit, n, vacuum) for n in layers]
     motions = None if relax == "fixed" else motion

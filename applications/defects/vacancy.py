@@ -192,7 +192,7 @@ def _limit(n_atoms: np.ndarray, energies: np.ndarray) -> float:
 
 def inequivalent_sites(atoms: Atoms, *, symprec: float = 1e-3) -> list[int]:
     """One atom number for each kind of site that symmetry does not map on another."""
-    data = symmetry_dataset(atoms, symprec, "inequivalent_sites")
+    data = symmetry_dataset(atoms, symprec, "inequivalent_sites", atoms.calc)
     return sorted({int(i) for i in data.equivalent_atoms})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from ase.calculators.calculator import BaseCalculator, Calculator
 from ase.geometry import minkowski_reduce
 
 from dpa2calc.errors import ConfigError, MissingDependencyError, StructureError
+from dpa2calc.files.identity import READ_ARRAYS
 from dpa2calc.structures.attached import attach, attached
 from dpa2calc.structures.lattice import is_crystal
 
@@ -157,8 +158,25 @@ def check_symprec(symprec: float) -> None:
         raise ConfigError(f"symprec is {symprec!r}; it must be a distance from 1e-8 to 1 Å")
 
 
-def symmetry_dataset(atoms: Atoms, symprec: float, purpose: str) -> SpglibDataset:
+def arrays_read(atoms: Atoms, calculator: object = None) -> list[str]:
+    """Names of charges, magnetic moments and parameters of atoms, but for what the calculator ignores."""
+    ignored = getattr(calculator, "ignored_changes", ())
+    return [name for name in READ_ARRAYS if name in atoms.arrays and name not in ignored]
+
+
+def kinds_of(atoms: Atoms, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Labels (n,) from 1 on of atoms that differ in element or in one of these arrays; the first of each."""
+    columns = [atoms.get_masses() if name == "masses" else atoms.arrays[name] for name in names]
+    table = np.column_stack([atoms.numbers, *columns]).round(6)
+    _, firsts, labels = np.unique(table, axis=0, return_index=True, return_inverse=True)
+    return labels.ravel() + 1, firsts
+
+
+def symmetry_dataset(atoms: Atoms, symprec: float, purpose: str, calculator: object = None) -> SpglibDataset:
     """spglib's symmetry dataset of a crystal.
+
+    Args:
+        calculator: one that reads charges or magnetic moments, where they are to be of the symmetry.
 
     Raises:
         ConfigError: symprec is no distance that atoms could be off by.
@@ -167,7 +185,8 @@ def symmetry_dataset(atoms: Atoms, symprec: float, purpose: str) -> SpglibDatase
     """
     check_symprec(symprec)
     spglib = require("spglib", purpose)
-    cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
+    labels, _ = kinds_of(atoms, [] if calculator is None else arrays_read(atoms, calculator))
+    cell = (atoms.cell.array, atoms.get_scaled_positions(), labels)
     data, reason = None, "no result"
     with quiet_spglib():
         try:
