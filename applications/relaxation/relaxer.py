@@ -22,6 +22,7 @@ from dpa2calc.applications.shared.structures import (
 )
 from dpa2calc.errors import StructureError
 from dpa2calc.files.identity import Part
+from dpa2calc.structures.lattice import cell_volume
 
 from .cell_freedom import CellFreedom, hold_strain, moves_cell, moving
 
@@ -127,6 +128,12 @@ def _kept_symmetry(atoms: Atoms, symprec: float) -> FixConstraint:
     """The symmetry of the atoms, which is made exact; of what the calculator reads too."""
     from ase.constraints import FixSymmetry  # needs spglib
 
+    if cell_volume(atoms) is None:
+        raise StructureError(
+            "a symmetry is kept in a cell with three vectors, but the lengths are "
+            f"{np.round(atoms.cell.lengths(), 3).tolist()} Å; relax without it (keep_symmetry=False), or "
+            "give the vacuum vectors: atoms.center(vacuum=8)"
+        )
     kinds, firsts = kinds_of(atoms, arrays_read(atoms, atoms.calc))
     if len(firsts) == len(set(atoms.numbers)):
         return FixSymmetry(atoms, symprec=symprec)

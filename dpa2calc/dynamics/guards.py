@@ -140,14 +140,15 @@ def check_atoms(atoms: Atoms, config: MDConfig) -> None:
 
 
 def results_at_hand(atoms: Atoms) -> tuple[float, np.ndarray]:
-    """Energy (eV) and forces (n_atoms, 3) of the last evaluation.
+    """Energy (eV) and forces (n_atoms, 3) of the last evaluation, the energy with that of constraints.
 
     A step ends with an evaluation of its new positions, so the results are read without ASE's
     comparison of all atoms with the last call, which costs more than a small model's whole step.
     """
     results = atoms.calc.results
     if "energy" in results and "forces" in results:
-        return float(results["energy"]), results["forces"]
+        added = (getattr(item, "adjust_potential_energy", None) for item in atoms.constraints)
+        return float(results["energy"]) + sum(one(atoms) for one in added if one), results["forces"]
     return float(atoms.get_potential_energy()), atoms.get_forces(apply_constraint=False)
 
 
