@@ -81,8 +81,8 @@ def _compact(graph: Graph, frame: Frame) -> _Table:
     j = graph.neighbors.numpy()[mask]
     i = np.repeat(np.arange(len(counts)), counts)
     lattice_vectors = graph.vectors.numpy()[mask] - (frame.positions[j] - frame.positions[i])
-    # Directions that are not periodic have no shift; the pseudo-inverse also serves cells without volume.
-    shifts = np.rint(lattice_vectors @ np.linalg.pinv(frame.cell))
+    # Directions that are not periodic have no shift, whatever vectors were left there.
+    shifts = np.rint(lattice_vectors @ np.linalg.pinv(frame.cell * frame.pbc[:, None]))
     small = np.abs(shifts).max(initial=0.0) <= np.iinfo(np.int8).max
     shifts = shifts.astype(np.int8 if small else np.int32)
     return _Table(counts, j.astype(np.int32), shifts, graph.types.numpy().astype(np.int16))
