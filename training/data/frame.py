@@ -24,6 +24,7 @@ from dpa2calc.labels.names import (
 )
 from dpa2calc.model.config import HeadConfig
 from dpa2calc.structures.attached import Attached, attach
+from dpa2calc.structures.lattice import cell_volume
 
 _ARRAYS = ("masses", *(name for name in READ_ARRAYS if name != "aparam"))
 _INFO = tuple(key for key in READ_INFO if key != "fparam")
@@ -82,8 +83,8 @@ class Frame:
 
     @cached_property
     def volume(self) -> float:
-        """Cell volume, Å^3."""
-        return float(abs(np.linalg.det(self.cell)))
+        """Cell volume, Å^3; 0 where the cell has none (`cell_volume`)."""
+        return cell_volume(Atoms(cell=self.cell, pbc=self.pbc)) or 0.0
 
     @property
     def stress(self) -> np.ndarray | None:
