@@ -32,6 +32,13 @@ def attach(atoms: Atoms, given: Mapping[str, Json]) -> Atoms:
     return atoms
 
 
+def drop_labels(atoms: Atoms) -> None:
+    """Take labels off atoms that have moved: in `info` and `arrays`, by their names."""
+    for place in (atoms.info, atoms.arrays):
+        for name in [name for name in place if _is_label(name)]:
+            del place[name]
+
+
 def bare(atoms: Atoms) -> Atoms:
     """A copy with what results may depend on, and nothing else: no labels, velocities and constraints."""
     made = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
@@ -42,9 +49,12 @@ def bare(atoms: Atoms) -> Atoms:
     return made
 
 
+def _is_label(name: object) -> bool:
+    return isinstance(name, str) and any(part in name.lower() for part in _LABELS)
+
+
 def _kept(name: object, value: object) -> bool:
-    label = isinstance(name, str) and any(part in name.lower() for part in _LABELS)
-    return isinstance(name, str) and not label and _is_plain(value)
+    return isinstance(name, str) and not _is_label(name) and _is_plain(value)
 
 
 def _is_plain(value: object) -> bool:

@@ -5,8 +5,8 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
-from ase.calculators.lj import LennardJones
 from ase.constraints import FixAtoms
+from ase.io import read
 
 from dpa2calc.applications import (
     MDResult,
@@ -21,6 +21,7 @@ from dpa2calc.applications import (
     vibrations,
 )
 from dpa2calc.structures.attached import attach, attached, bare
+from dpa2calc.training import Dataset
 
 
 def labelled_copper():
@@ -33,7 +34,6 @@ def labelled_copper():
     atoms.set_array("REF_forces", np.ones((4, 3)))
     atoms.set_velocities(np.full((4, 3), 0.01))
     atoms.info.update(name="mine", charge=1, fparam=np.array([0.5, 2.0]), energy=-3.0, of={"run": (1, "b")})
-    atoms.info["object"] = LennardJones()
     atoms.calc = EMT()
     return atoms
 
@@ -49,6 +49,7 @@ def same(found, given, rows=slice(None)):
 
 def test_everything_that_a_file_holds_is_attached_but_labels_and_velocities():
     atoms = labelled_copper()
+    atoms.info["object"] = object()
     kept = attached(atoms)
     assert set(kept["arrays"]) == {"masses", "tags", "initial_magmoms", "molecule"}
     assert set(kept["info"]) == {"name", "charge", "fparam", "of"}
@@ -119,3 +120,22 @@ def test_molecules_and_paths_keep_what_is_attached():
         band = nudged_elastic_band(first, last, n_images=3, max_steps=3, progress=False)
     for image in band.images():
         assert image.info["charge"] == 1 and image.get_masses() == pytest.approx([65.0] * len(image))
+
+
+@pytest.mark.parametrize("ending", ["traj", "extxyz"])
+def test_labels_of_the_start_are_not_those_of_a_trajectory(tmp_path, ending):
+    atoms = labelled_copper()
+    atoms.rattle(0.05, seed=1)
+    atoms.info.update(virial=np.eye(3), REF_energy=-9.0)
+    run_md(atoms, steps=1, trajectory=tmp_path / f"md.{ending}", trajectory_interval=1, progress=False)
+    relax(atoms, trajectory=tmp_path / f"relax.{ending}", progress=False)
+    for name in ("md", "relax"):
+        last = Dataset.read(tmp_path / f"{name}.{ending}")[-1]
+        check = last.atoms()
+        check.calc = EMT()
+        assert last.energy == pytest.approx(check.get_potential_energy(), abs=1e-5)
+        np.testing.assert_allclose(last.stress, check.get_stress(voigt=False), atol=1e-6)
+        frame = read(tmp_path / f"{name}.{ending}")
+        assert "REF_energy" not in frame.info and "REF_forces" not in frame.arrays
+        assert frame.info["name"] == "mine"
+    assert atoms.info["REF_energy"] == -9.0  # the caller's atoms are as they were

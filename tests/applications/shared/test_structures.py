@@ -89,4 +89,5 @@ def test_structures_go_through_results_unchanged(places):
         assert moved.max() < 1e-10 and np.allclose(back.cell, atoms.cell)
         assert back.get_masses() == pytest.approx(atoms.get_masses())
         assert not np.shares_memory(fields["slab_numbers"], atoms.numbers)
-    assert structure_of(SimpleNamespace(numbers=[29], cell=[3, 3, 3], positions=[[0, 0, 0]])).pbc.all()
+    plain = SimpleNamespace(numbers=[29], cell=[3, 3, 3], positions=[[0, 0, 0]], attached={})
+    assert structure_of(plain).pbc.all()
