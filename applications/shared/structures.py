@@ -18,6 +18,7 @@ from ase.geometry import minkowski_reduce
 from dpa2calc.errors import ConfigError, MissingDependencyError, StructureError
 from dpa2calc.files.identity import READ_ARRAYS
 from dpa2calc.structures.attached import attach, attached
+from dpa2calc.structures.given import require_calculator
 from dpa2calc.structures.lattice import is_crystal
 
 from .warned import collected_warnings
@@ -61,10 +62,7 @@ def checked_copy(atoms: Atoms, *, what: str, periodic: bool = True) -> tuple[Ato
     """
     if len(atoms) == 0:
         raise StructureError(f"{what}: the structure has no atoms")
-    if atoms.calc is None:
-        raise StructureError(
-            f"{what}: the atoms have no calculator; set atoms.calc = DPA2Calculator(...) first"
-        )
+    require_calculator(atoms, what)
     if not np.isfinite(atoms.positions).all():
         raise StructureError(f"{what}: the positions contain NaN or infinity")
     if periodic and not is_crystal(atoms):

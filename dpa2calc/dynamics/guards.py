@@ -8,6 +8,7 @@ from ase.calculators.calculator import Calculator
 
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.structures.distances import near_others, pair_vectors
+from dpa2calc.structures.given import require_calculator
 
 from .config import MDConfig
 
@@ -131,8 +132,7 @@ def check_atoms(atoms: Atoms, config: MDConfig) -> None:
     """Raise where there is nothing that these dynamics could move."""
     if len(atoms) == 0:
         raise StructureError("there are no atoms to move")
-    if atoms.calc is None:
-        raise StructureError("the atoms have no calculator; set atoms.calc first")
+    require_calculator(atoms, "molecular dynamics")
     if config.ensemble == "npt" and "stress" not in atoms.calc.implemented_properties:
         raise ConfigError(f"NPT needs stresses, which {type(atoms.calc).__name__} does not give; use NVT")
     if not (atoms.get_masses() > 0).all():

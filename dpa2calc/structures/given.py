@@ -10,6 +10,7 @@ import sys
 from typing import Any, Literal, TypeAlias
 
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from dpa2calc.errors import MissingDependencyError, StructureError
 
@@ -44,6 +45,18 @@ def as_atoms(given: Any) -> Any:
             "element: make an ordered structure of it first (OrderDisorderedStructureTransformation)"
         ) from error
     return atoms
+
+
+def require_calculator(atoms: Atoms, what: str) -> None:
+    """Raise a StructureError where atoms have no calculator, or one of a file that only holds results.
+
+    Args:
+        what: how the message begins.
+    """
+    if atoms.calc is not None and not isinstance(atoms.calc, SinglePointCalculator):
+        return
+    has = "have no calculator" if atoms.calc is None else "hold the results of a file, and no calculator"
+    raise StructureError(f"{what}: the atoms {has}; set atoms.calc = DPA2Calculator(...) first")
 
 
 def in_form(atoms: Atoms, form: Form) -> Any:
