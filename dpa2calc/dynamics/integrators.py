@@ -28,6 +28,7 @@ from .strain import check_partly_periodic, strain_basis
 # attributes that, with positions, momenta, cell and the random generator, make up an integrator's state
 _CHAIN = ("_thermostat._eta", "_thermostat._p_eta", "_thermostat._Q", "_thermostat._kT")
 _BAROSTAT = ("_barostat._xi", "_barostat._p_xi", "_barostat._R", "_barostat._W", "_barostat._kT", "_kT")
+_RIGHT_ANGLE = 1e-3  # degrees
 _STATE: dict[str, tuple[str, ...]] = {
     "VelocityVerlet": (),
     "Langevin": (),
@@ -216,7 +217,8 @@ class Integrator:
             )
         extra: dict[str, object] = {"mask": (True, True, True)} if config.cell_motion == "axes" else {}
         make = getattr(nose_hoover_chain, name)
-        if not atoms.pbc.all():
+        oblique = np.abs(atoms.cell.angles() - 90.0).max() > _RIGHT_ANGLE
+        if not atoms.pbc.all() or (config.cell_motion == "axes" and oblique):
             from .partly_periodic import PeriodicMTKNPT
 
             make, extra = PeriodicMTKNPT, {"basis": strain_basis(atoms, config.cell_motion)}
