@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dpa2calc.errors import DataError, StructureError
 from dpa2calc.model.config import FittingConfig, ModelConfig
 from dpa2calc.structures.graph import FAR, Graph, collate
 from dpa2calc.structures.graph_builder import graph_from_atoms
@@ -69,7 +70,11 @@ class GraphStore:
         frame = self.dataset[index]
         table = self._tables.get(index)
         if table is None:
-            table = _compact(graph_from_atoms(frame.atoms(), self.spec, positions=False), frame)
+            try:
+                graph = graph_from_atoms(frame.atoms(), self.spec, positions=False)
+            except StructureError as error:
+                raise DataError(f"{frame.source or f'frame {index}'}: {error}") from error
+            table = _compact(graph, frame)
             if self.budget.take(table.nbytes):
                 self._tables[index] = table
         return _expand(table, frame)
