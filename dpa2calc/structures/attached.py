@@ -15,6 +15,7 @@ Attached = dict[str, Json]  # "arrays" and "info", ready for a `Result`
 
 _OWN = ("numbers", "positions", "momenta")
 _LABELS = ("energy", "force", "stress", "virial")  # parts of names; other places have other labels
+_OF_FILES = ("occupancy", "spacegroup_kinds")  # of the sites of a CIF, not of these atoms
 _KINDS = "biufU"  # of arrays that a file of results holds
 
 
@@ -54,7 +55,8 @@ def _is_label(name: object) -> bool:
 
 
 def _kept(name: object, value: object) -> bool:
-    return isinstance(name, str) and not _is_label(name) and _is_plain(value)
+    named = isinstance(name, str) and name not in _OF_FILES
+    return named and not _is_label(name) and _is_plain(value)
 
 
 def _is_plain(value: object) -> bool:
