@@ -15,6 +15,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from dpa2calc.errors import MissingDependencyError, StructureError
 
 Form: TypeAlias = Literal["Atoms", "Structure", "Molecule"]
+_OF_MOLECULES = {"charge": "charge", "spin_multiplicity": "spin"}  # attributes that pymatgen reads -> info
 
 
 def form_of(given: object) -> Form:
@@ -27,6 +28,8 @@ def form_of(given: object) -> Form:
 
 def as_atoms(given: Any) -> Any:
     """`ase.Atoms` of a pymatgen structure, with its `calc`, site properties and fixed sites; else the same.
+
+    Charge and spin multiplicity of a molecule, other than 0 and 1, go to `info`, as "charge" and "spin".
 
     What is no structure at all is handed on, for those who check it to say so.
 
@@ -44,6 +47,8 @@ def as_atoms(given: Any) -> Any:
             f"the {form_of(given)} {given.formula} cannot be evaluated ({error}); each site needs one "
             "element: make an ordered structure of it first (OrderDisorderedStructureTransformation)"
         ) from error
+    if form_of(given) == "Molecule" and (given.charge, given.spin_multiplicity) != (0, 1):
+        atoms.info.update(charge=round(given.charge), spin=given.spin_multiplicity)
     return atoms
 
 
@@ -74,6 +79,10 @@ def in_form(atoms: Atoms, form: Form) -> Any:
             f"a pymatgen {form} needs pymatgen, which is not installed: pip install 'dpa2calc[pymatgen]'"
         ) from error
     make = AseAtomsAdaptor.get_structure if form == "Structure" else AseAtomsAdaptor.get_molecule
-    made: Any = make(atoms.copy())
+    copy: Any = atoms.copy()
+    for name, key in _OF_MOLECULES.items() if form == "Molecule" else ():
+        if key in atoms.info:
+            setattr(copy, name, atoms.info[key])
+    made: Any = make(copy)
     made.calc = atoms.calc
     return made
