@@ -21,7 +21,8 @@ class MDResult(Result):
     """Numbers of one run, from its first step on, at every logged step.
 
     Energies in eV, temperatures in K, pressure in eV/Å³ (kinetic part included), volume in Å³, forces in
-    eV/Å, `time_fs` in fs; the last good frame has positions and cell in Å, momenta in ASE's units.
+    eV/Å, `time_fs` in fs; the last good frame has positions and cell in Å, momenta in ASE's units, and what
+    else the atoms had is `attached`.
     """
 
     status: Literal["finished", "stopped", "interrupted"]
