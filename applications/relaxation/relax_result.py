@@ -24,7 +24,8 @@ class RelaxResult(Result):
     """The relaxed structure and the way to it.
 
     `energy` and `enthalpy` in eV, `max_force` in eV/Å, `pressure` and `stress_deviation` in eV/Å³, `volume`
-    in Å³, positions and cells in Å; `reason` says what was not reached; `attached` is what else the atoms had.
+    in Å³, positions and cells in Å; `reason` says what was not reached; `attached` is what else the atoms
+    had.
     """
 
     converged: bool

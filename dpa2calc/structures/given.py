@@ -47,6 +47,9 @@ def as_atoms(given: Any) -> Any:
             f"the {form_of(given)} {given.formula} cannot be evaluated ({error}); each site needs one "
             "element: make an ordered structure of it first (OrderDisorderedStructureTransformation)"
         ) from error
+    spins = [getattr(site.specie, "spin", None) or 0.0 for site in given]
+    if any(spins) and not atoms.has("initial_magmoms"):  # of species; those of sites are there
+        atoms.set_initial_magnetic_moments(spins)
     if form_of(given) == "Molecule" and (given.charge, given.spin_multiplicity) != (0, 1):
         atoms.info.update(charge=round(given.charge), spin=given.spin_multiplicity)
     return atoms

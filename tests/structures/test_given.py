@@ -135,6 +135,14 @@ def test_molecules_keep_their_charge_and_spin(symbols, charge, spin):
     assert as_atoms(core.Molecule(["H", "H"], places[:2])).info == {}
 
 
+def test_spins_of_species_are_magnetic_moments():
+    lattice = core.Lattice.cubic(4.2)
+    iron = [core.Species("Fe", 2, spin=spin) for spin in (4, -4)]
+    given = core.Structure(lattice, [*iron, core.Species("O", -2)], [[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0]])
+    assert as_atoms(given).get_initial_magnetic_moments().tolist() == [4.0, -4.0, 0.0]
+    assert not as_atoms(structure()).has("initial_magmoms")
+
+
 def test_site_properties_come_back():
     given = in_form(bulk("Cu", cubic=True, a=3.6), "Structure")
     given.add_site_property("magmom", [1.0, -1.0, 1.0, -1.0])
