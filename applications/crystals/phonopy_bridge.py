@@ -134,9 +134,11 @@ def phonopy_object(
         scaled_positions=primitive.get_scaled_positions(),
         masses=primitive.get_masses(),
     )
+    # phonopy's symmetry does not know what calculators read beside elements
+    alike = len(kinds_of(primitive, arrays_read(primitive))[1]) == len(set(primitive.numbers))
     # phonopy writes supercell vectors as columns
     phonon = phonopy.Phonopy(
-        cell, supercell_matrix=np.asarray(matrix).T, primitive_matrix="P", is_symmetry=symmetry
+        cell, supercell_matrix=np.asarray(matrix).T, primitive_matrix="P", is_symmetry=symmetry and alike
     )
     if values is not None:
         phonon.force_constants = values
@@ -213,10 +215,7 @@ def gamma_errors(
 
 def _displaced(primitive: Atoms, matrix: np.ndarray, displacement: float | None) -> tuple[Any, list[Atoms]]:
     """A Phonopy object, and the supercell at rest and with each displacement (None: with none)."""
-    # phonopy's symmetry does not know what calculators read beside elements
-    read = arrays_read(primitive)
-    alike = len(kinds_of(primitive, read)[1]) == len(set(primitive.numbers))
-    phonon = phonopy_object(primitive, matrix, symmetry=alike)
+    phonon = phonopy_object(primitive, matrix)
     cells = [phonon.supercell]
     if displacement is not None:
         phonon.generate_displacements(distance=displacement)
@@ -224,7 +223,7 @@ def _displaced(primitive: Atoms, matrix: np.ndarray, displacement: float | None)
     common: dict[str, Any] = {"pbc": True, "info": dict(primitive.info)}
     structures = [Atoms(c.symbols, cell=c.cell, scaled_positions=c.scaled_positions, **common) for c in cells]
     rows = [phonon.supercell.u2u_map[place] for place in phonon.supercell.s2u_map]
-    return phonon, [_with_arrays(structure, primitive, read, rows) for structure in structures]
+    return phonon, [_with_arrays(each, primitive, arrays_read(primitive), rows) for each in structures]
 
 
 def _produced(phonon: Any, points: Sequence[Evaluated]) -> np.ndarray:

@@ -73,6 +73,7 @@ def test_elastic_constants_equation_of_state_and_surface_of_a_layered_magnet():
     assert inequivalent_sites(layered()[0]) == inequivalent_sites(layered()[1]) == [0, 1]
 
 
+@pytest.mark.filterwarnings("ignore:phonons:UserWarning")  # a strained crystal in a small supercell
 def test_phonons_of_a_magnet_that_only_its_moments_order():
     pytest.importorskip("phonopy")
     pytest.importorskip("seekpath")
