@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 GPA = 1.0 / units.GPa  # multiply a stress in eV/Å³ by this to have GPa (160.2177)
 _MOST_CELLS = 1e6  # of a supercell
+_APART = {"initial_charges": 0.1, "initial_magmoms": 0.1}  # e and μB; less is the scatter of equal atoms
 JOULE_PER_M2 = 1e20 / units.J  # multiply a surface energy in eV/Å² by this to have J/m² (16.0218)
 
 
@@ -164,10 +165,20 @@ def arrays_read(atoms: Atoms, calculator: object = None) -> list[str]:
 
 def kinds_of(atoms: Atoms, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Labels (n,) from 1 on of atoms that differ in element or in one of these arrays; the first of each."""
-    columns = [atoms.get_masses() if name == "masses" else atoms.arrays[name] for name in names]
-    table = np.column_stack([atoms.numbers, *columns]).round(6)
-    _, firsts, labels = np.unique(table, axis=0, return_index=True, return_inverse=True)
+    columns = [atoms.numbers]
+    for name in names:
+        values = atoms.get_masses() if name == "masses" else atoms.arrays[name]
+        columns += [_grouped(column, _APART.get(name, 1e-6)) for column in values.reshape(len(atoms), -1).T]
+    _, firsts, labels = np.unique(np.column_stack(columns), axis=0, return_index=True, return_inverse=True)
     return labels.ravel() + 1, firsts
+
+
+def _grouped(values: np.ndarray, gap: float) -> np.ndarray:
+    """Groups (n,) of numbers; between groups lies more than the gap."""
+    order = np.argsort(values, kind="stable")
+    groups = np.empty(len(values), dtype=int)
+    groups[order] = np.cumsum(np.diff(values[order], prepend=values[order[:1]]) > gap)
+    return groups
 
 
 def symmetry_dataset(atoms: Atoms, symprec: float, purpose: str, calculator: object = None) -> SpglibDataset:

@@ -13,6 +13,7 @@ from ase.calculators.emt import EMT
 
 from dpa2calc.applications import elastic_constants, equation_of_state, phonons, relax, surface_energy
 from dpa2calc.applications.defects.vacancy import inequivalent_sites
+from dpa2calc.applications.shared.structures import kinds_of
 
 pytest.importorskip("spglib")
 NAMES = ("energy", "forces", "stress")
@@ -56,6 +57,18 @@ def test_a_cubic_lattice_with_layers_of_moments_relaxes_to_a_tetragonal_cell():
     ignoring.calc.ignored_changes = {"initial_magmoms"}
     cubic = relax(ignoring, relax="cell", keep_symmetry=True, progress=False).cell
     assert cubic[2, 2] == pytest.approx(cubic[0, 0], abs=1e-9)
+
+
+def test_moments_that_only_scatter_lower_no_symmetry():
+    cases = ([2.31, 2.36, 2.28, 2.33], 1), ([0.0, 0.003, -0.002, 0.0], 1), ([2.0, 2.05, -2.0, -2.0], 2)
+    for moments, kinds in cases:
+        atoms = bulk("Cu", cubic=True)
+        atoms.set_initial_magnetic_moments(moments)
+        assert len(kinds_of(atoms, ["initial_magmoms"])[1]) == kinds
+    atoms = bulk("Cu", cubic=True)
+    atoms.set_initial_magnetic_moments([[0, 0, 1], [0, 0, 1], [1, 0, 0], [0, 0, 1.02]])
+    labels, firsts = kinds_of(atoms, ["initial_magmoms", "masses"])
+    assert labels[0] == labels[1] == labels[3] != labels[2] and len(firsts) == 2
 
 
 def test_elastic_constants_equation_of_state_and_surface_of_a_layered_magnet():
