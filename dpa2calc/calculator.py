@@ -70,7 +70,6 @@ class DPA2Calculator(Calculator, TellsDoubt):
     Results: energy, free_energy, energies, forces; `energy_std`, `energies_std` (eV) where the head knows its
     uncertainty, `forces_std` when asked for; stress where a direction is periodic and the cell has a volume
     (0.1 Å thick across the periodic directions); stresses of atoms when asked for (DPA-2: docs/concepts.md).
-
     Any combination of periodic directions means just that, and a cell shorter than the cutoff uses all
     images. This differs from deepmd-kit, which takes one periodic direction for all three.
 
@@ -85,6 +84,7 @@ class DPA2Calculator(Calculator, TellsDoubt):
 
     name = "dpa2calc"
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress", "stresses"]
+    ignored_changes = {"initial_charges", "initial_magmoms"}
 
     @own_modes()
     def __init__(

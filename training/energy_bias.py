@@ -66,7 +66,8 @@ def _fit_to_own_label(potential: Potential, head: int, frames: list[Frame], labe
     assert isinstance(module, Head)
     numbers = np.concatenate([frame.numbers for frame in frames])
     labels = np.concatenate([frame.properties[label] for frame in frames])
-    module.fit_to(torch.from_numpy(labels), torch.from_numpy(table[numbers]))
+    known = ~np.isnan(labels)
+    module.fit_to(torch.from_numpy(labels[known]), torch.from_numpy(table[numbers][known]))
 
 
 def absorb_initial_energies(

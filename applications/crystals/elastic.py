@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,6 +29,7 @@ from dpa2calc.applications.shared.structures import (
 )
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import Axes, axes_for
+from dpa2calc.structures.attached import Attached
 
 from . import elastic_tensor
 
@@ -51,9 +52,9 @@ class ElasticConstants(WithModelErrors):
     (6,) GPa and `stable` (all above zero); `moduli`: Voigt, Reuss and Hill averages in GPa (names in
     `elastic_tensor.averages`) and `moduli_errors`; `density` kg/m³; `debye_temperature` K;
     `reference_stress` (6,) GPa left in the unstrained crystal; `cell` (3, 3) Å, `scaled_positions`,
-    `numbers` of that crystal; `strains` used; `relaxed_ions`; `reason`: what is not determined and why, ""
-    where all is. These errors are those of the calculation with this calculator; `model_errors` of
-    `constants` and `moduli` say how far the model may be from its reference.
+    `numbers` of that crystal and what is `attached` to it; `strains` used; `relaxed_ions`; `reason`: what is
+    not determined and why, "" where all is. These errors are those of the calculation with this calculator;
+    `model_errors` of `constants` and `moduli` say how far the model may be from its reference.
     """
 
     formula: str
@@ -77,6 +78,7 @@ class ElasticConstants(WithModelErrors):
     strains: np.ndarray
     relaxed_ions: bool
     reason: str = ""
+    attached: Attached = field(default_factory=dict, repr=False)
 
     def sound_velocities(self, direction: Sequence[float] | np.ndarray) -> np.ndarray:
         """Speeds (3,) in m/s, slowest first, of elastic waves along a Cartesian direction (given frame)."""
@@ -217,7 +219,7 @@ def elastic_constants(
     grid, structures = _strained(reference.atoms, magnitudes)
     points = run(structures, what="elastic strains", relaxation=ions)
     raw, errors = _slopes(grid, [reference, *points])
-    data = symmetry_dataset(reference.atoms, symprec, "elastic_constants")
+    data = symmetry_dataset(reference.atoms, symprec, "elastic_constants", calculator)
     symmetry = elastic_tensor.CrystalSymmetry.of(reference.atoms, data)
     model_errors = spread(lambda of: symmetry.numbers(_slopes(grid, of)[0]), [reference, *points])
     fields = _assemble(raw, errors, reference.atoms, symmetry, magnitudes)

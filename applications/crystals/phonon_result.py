@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from ase import Atoms
 from dpa2calc.applications.shared.ensemble import WithModelErrors
 from dpa2calc.applications.shared.structures import require, structure_of
 from dpa2calc.files.figures import Axes, axes_for
+from dpa2calc.structures.attached import Attached
 from dpa2calc.structures.given import in_form
 
 from . import phonopy_bridge as _phonopy
@@ -36,7 +37,8 @@ class PymatgenPhonons(NamedTuple):
 class Phonons(WithModelErrors):
     """Harmonic phonons of one crystal. Frequencies in THz, imaginary ones as negative numbers.
 
-    Fields: `numbers`, `masses` (u), `cell` (3, 3) Å, `scaled_positions` of the primitive cell;
+    Fields: `numbers`, `masses` (u), `cell` (3, 3) Å, `scaled_positions` of the primitive cell and what is
+    `attached` to it;
     `supercell_matrix` (3, 3) rows in primitive vectors; `force_constants` (n, n_supercell, 3, 3) eV/Å²;
     bands along the standard path: `band_qpoints` (n_q, 3) fractional, `band_distances` (n_q,) 1/Å,
     `band_frequencies` (n_q, 3n), `band_ticks` (distance, label), `band_starts` where connected pieces begin;
@@ -89,6 +91,7 @@ class Phonons(WithModelErrors):
     n_displacements: int
     n_supercell_atoms: int
     image_distance: float
+    attached: Attached = field(default_factory=dict, repr=False)
 
     @property
     def stable(self) -> bool:

@@ -90,7 +90,7 @@ def phonons(
     )  # fmt: skip
     rest, max_stress = _relaxed(crystal, calculator, relax, limits, folder)
     crystal = rest.atoms
-    primitive = _phonopy.primitive_cell(crystal, symprec)
+    primitive = _phonopy.primitive_cell(crystal, symprec, calculator)
     rows = _phonopy.supercell_rows(supercell, crystal, primitive, min_length, symprec)
     matrix = _phonopy.in_primitive_vectors(rows, crystal, primitive)
     constants = _phonopy.force_constants(

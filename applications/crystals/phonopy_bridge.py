@@ -17,7 +17,9 @@ from ase.spacegroup.symmetrize import refine_symmetry
 from dpa2calc.applications.shared.cached import Evaluated, evaluate, hessian_of, hessian_rows
 from dpa2calc.applications.shared.ensemble import spread
 from dpa2calc.applications.shared.structures import (
+    arrays_read,
     image_distance,
+    kinds_of,
     quiet_spglib,
     require,
     supercell_matrix,
@@ -80,28 +82,41 @@ class ForceConstants:
     phonon: Any  # phonopy.Phonopy
 
 
-def primitive_cell(atoms: Atoms, symprec: float) -> Atoms:
-    """Primitive cell in the given orientation, its symmetry made exact within symprec (Å)."""
+def primitive_cell(atoms: Atoms, symprec: float, calculator: object = None) -> Atoms:
+    """Primitive cell in the given orientation, its symmetry made exact within symprec (Å).
+
+    Atoms that differ in mass, or in a charge, a magnetic moment or a parameter that the calculator reads, are
+    different ones.
+    """
     spglib = require("spglib", PURPOSE)
     symmetry_dataset(atoms, symprec, PURPOSE)  # a clear error before ASE's
     refined = atoms.copy()
     refined.set_constraint()
+    read = arrays_read(atoms, calculator)
     with quiet_spglib():
         refine_symmetry(refined, symprec)
-        labels, kinds = _labels(refined)
+        labels, firsts = kinds_of(refined, [*read, "masses"])
         cell = (refined.cell.array, refined.get_scaled_positions(), labels)
         found = spglib.standardize_cell(cell, to_primitive=True, no_idealize=True, symprec=symprec)
     if found is None:
         raise StructureError(f"spglib finds no primitive cell with symprec={symprec}; do atoms overlap?")
-    numbers, masses = zip(*(kinds[label - 1] for label in found[2]))
-    return Atoms(
-        numbers=numbers,
-        masses=masses,
+    rows = [firsts[label - 1] for label in found[2]]
+    primitive = Atoms(
+        numbers=atoms.numbers[rows],
+        masses=atoms.get_masses()[rows],
         cell=found[0],
         scaled_positions=found[1],
         pbc=True,
         info=dict(atoms.info),  # a calculator may read numbers from it
     )
+    return _with_arrays(primitive, atoms, read, rows)
+
+
+def _with_arrays(atoms: Atoms, source: Atoms, names: Sequence[str], rows: Sequence[int]) -> Atoms:
+    """The atoms with arrays of these atoms of another structure."""
+    for name in names:
+        atoms.set_array(name, source.arrays[name][rows])
+    return atoms
 
 
 def phonopy_object(
@@ -120,9 +135,11 @@ def phonopy_object(
         scaled_positions=primitive.get_scaled_positions(),
         masses=primitive.get_masses(),
     )
+    # phonopy's symmetry does not know what calculators read beside elements
+    alike = len(kinds_of(primitive, arrays_read(primitive))[1]) == len(set(primitive.numbers))
     # phonopy writes supercell vectors as columns
     phonon = phonopy.Phonopy(
-        cell, supercell_matrix=np.asarray(matrix).T, primitive_matrix="P", is_symmetry=symmetry
+        cell, supercell_matrix=np.asarray(matrix).T, primitive_matrix="P", is_symmetry=symmetry and alike
     )
     if values is not None:
         phonon.force_constants = values
@@ -206,7 +223,8 @@ def _displaced(primitive: Atoms, matrix: np.ndarray, displacement: float | None)
         cells += phonon.supercells_with_displacements
     common: dict[str, Any] = {"pbc": True, "info": dict(primitive.info)}
     structures = [Atoms(c.symbols, cell=c.cell, scaled_positions=c.scaled_positions, **common) for c in cells]
-    return phonon, structures
+    rows = [phonon.supercell.u2u_map[place] for place in phonon.supercell.s2u_map]
+    return phonon, [_with_arrays(each, primitive, arrays_read(primitive), rows) for each in structures]
 
 
 def _produced(phonon: Any, points: Sequence[Evaluated]) -> np.ndarray:
@@ -258,7 +276,8 @@ def band_path(
         at which each connected piece starts.
     """
     seekpath = require("seekpath", "the band path")
-    structure = (primitive.cell.array, primitive.get_scaled_positions(), _labels(primitive)[0])
+    labels, _ = kinds_of(primitive, [*arrays_read(primitive), "masses"])
+    structure = (primitive.cell.array, primitive.get_scaled_positions(), labels)
     with collected_warnings():  # deprecations inside seekpath's use of spglib
         path = seekpath.get_path_orig_cell(structure)
     reciprocal = primitive.cell.reciprocal().array  # rows, without 2 pi
@@ -283,13 +302,6 @@ def band_path(
         end, last = end + length, second
         ticks.append((end, _pretty(second)))
     return np.concatenate(qpoints), np.concatenate(distances), ticks, starts
-
-
-def _labels(atoms: Atoms) -> tuple[list[int], list[tuple[int, float]]]:
-    """Labels from 1 on by element and mass, so that isotopes are not merged, and what they stand for."""
-    kinds: dict[tuple[int, float], int] = {}
-    pairs = zip(atoms.numbers, atoms.get_masses().round(6))
-    return [kinds.setdefault(kind, len(kinds) + 1) for kind in pairs], list(kinds)
 
 
 def _pretty(label: str) -> str:

@@ -152,12 +152,12 @@ def quasi_harmonic(
     )  # fmt: skip
     # the unstrained crystal decides, so that all volumes have the same supercell
     rows = _phonopy.supercell_rows(
-        supercell, crystal, _phonopy.primitive_cell(crystal, symprec), min_length, symprec
+        supercell, crystal, _phonopy.primitive_cell(crystal, symprec, calculator), min_length, symprec
     )
     lowest, vibrations = [], []
     shown = progress_bar(points, desc="quasi-harmonic", unit="volume", shown=progress)
     for strain, point in zip(grid, shown):
-        primitive = _phonopy.primitive_cell(point.atoms, symprec)
+        primitive = _phonopy.primitive_cell(point.atoms, symprec, calculator)
         matrix = _phonopy.in_primitive_vectors(rows, point.atoms, primitive)
         constants = _phonopy.force_constants(
             primitive, matrix, calculator, displacement=displacement, folder=folder, progress=False

@@ -11,6 +11,7 @@ from scipy.interpolate import CubicHermiteSpline
 
 from dpa2calc.applications.shared.ensemble import WithModelErrors
 from dpa2calc.files.figures import Axes, axes_for
+from dpa2calc.structures.attached import Attached, attach
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,8 @@ class NudgedElasticBand(WithModelErrors):
     between the highest image and the highest point of the spline through energies and slopes (small when the
     climbing image sits on the saddle); `saddle` image index; `saddle_force` eV/Å, the largest true force
     there; `minima` inner images that lie in a dip of the path; `converged`, `fmax` asked and
-    `residual_force` reached, eV/Å; `n_steps`; `climb`; `numbers`, `cell`, `pbc`;
+    `residual_force` reached, eV/Å; `n_steps`; `climb`; `numbers`, `cell`, `pbc`, what
+    is `attached` to the atoms;
     `exchanged`: cycles of equal atoms that change places although another order would make the path shorter.
     """
 
@@ -49,12 +51,14 @@ class NudgedElasticBand(WithModelErrors):
     cell: np.ndarray
     pbc: np.ndarray
     exchanged: list[list[int]] = field(default_factory=list)
+    attached: Attached = field(default_factory=dict, repr=False)
 
     def images(self) -> list[Atoms]:
         """The images with their energies and forces, ready for `ase.io.write`."""
         frames = []
         for positions, energy, forces in zip(self.positions, self.energies, self.forces):
             frame = Atoms(numbers=self.numbers, positions=positions, cell=self.cell, pbc=self.pbc)
+            attach(frame, self.attached)
             frame.calc = SinglePointCalculator(frame, energy=float(energy), forces=forces)
             frames.append(frame)
         return frames

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import gcd
 from typing import Literal
 
@@ -30,6 +30,7 @@ from dpa2calc.applications.shared.structures import (
 )
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import Axes, axes_for
+from dpa2calc.structures.attached import Attached
 
 from .cut import as_cut_and_relaxed, bulk_of
 
@@ -47,7 +48,8 @@ class SurfaceEnergy(WithModelErrors):
     `thickness` (n,) Å of the slabs; `area` Å² of one face; `bulk_energy` eV/atom and `fitted_bulk_energy`
     eV/atom (the slope over thickness; both agree when the slabs are thick enough); `slab_energies`,
     `unrelaxed_slab_energies` (n,) eV; `symmetric`: the two faces of the slab are equivalent (if not,
-    `energy` is their mean); `slab_numbers`, `slab_positions`, `slab_cell` of the thickest relaxed slab.
+    `energy` is their mean); `slab_numbers`, `slab_positions`, `slab_cell` and `slab_attached` of the thickest
+    relaxed slab.
     """
 
     formula: str
@@ -69,6 +71,7 @@ class SurfaceEnergy(WithModelErrors):
     slab_numbers: np.ndarray
     slab_positions: np.ndarray
     slab_cell: np.ndarray
+    slab_attached: Attached = field(default_factory=dict, repr=False)
 
     def atoms(self) -> Atoms:
         """The thickest slab, relaxed."""
@@ -160,7 +163,8 @@ def surface_energy(
     check_connected(crystal, name=name, what="surface energy")
     bulk = bulk_of(crystal, calculator, relax_bulk, motion, name, folder)
     reference = reference_cell(bulk.atoms, symprec)
-    unit = slab_unit(primitive_cell(bulk.atoms, symprec), miller, reference=reference, shift=shift)
+    primitive = primitive_cell(bulk.atoms, symprec, calculator)
+    unit = slab_unit(primitive, miller, reference=reference, shift=shift)
     layers = _layers(unit, thicknesses)
     slabs = [slab_from_unit(unit, n, vacuum) for n in layers]
     motions = None if relax == "fixed" else motion

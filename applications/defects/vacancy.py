@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -28,6 +28,7 @@ from dpa2calc.applications.shared.structures import (
 )
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import Axes, axes_for
+from dpa2calc.structures.attached import Attached
 
 from .cut import as_cut_and_relaxed, bulk_of
 
@@ -40,7 +41,7 @@ class VacancyFormation(WithModelErrors):
     (extrapolated as 1/N when there are two or more supercells) and `error` eV: its difference from the
     largest supercell (NaN for one supercell); `energies` and `unrelaxed_energies` (n,) eV for supercells of
     `n_atoms` (n,) atoms before one was removed and `image_distances` (n,) Å; `chemical_potential` eV of the
-    atom removed; `numbers`, `positions`, `cell` of the largest relaxed supercell.
+    atom removed; `numbers`, `positions`, `cell` and what is `attached` of the largest relaxed supercell.
     """
 
     formula: str
@@ -56,6 +57,7 @@ class VacancyFormation(WithModelErrors):
     numbers: np.ndarray
     positions: np.ndarray
     cell: np.ndarray
+    attached: Attached = field(default_factory=dict, repr=False)
 
     def atoms(self) -> Atoms:
         """The largest supercell with its vacancy."""
@@ -190,7 +192,7 @@ def _limit(n_atoms: np.ndarray, energies: np.ndarray) -> float:
 
 def inequivalent_sites(atoms: Atoms, *, symprec: float = 1e-3) -> list[int]:
     """One atom number for each kind of site that symmetry does not map on another."""
-    data = symmetry_dataset(atoms, symprec, "inequivalent_sites")
+    data = symmetry_dataset(atoms, symprec, "inequivalent_sites", atoms.calc)
     return sorted({int(i) for i in data.equivalent_atoms})
 
 

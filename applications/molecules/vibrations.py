@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -21,6 +21,7 @@ from dpa2calc.applications.shared.structures import checked_copy, fields_of, pos
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result
+from dpa2calc.structures.attached import Attached
 
 # sqrt(eV/Å²/u) as an angular frequency, times hbar: energy in eV of a mode with unit eigenvalue
 _HBAR_OMEGA = units._hbar * 1e10 / np.sqrt(units._e * units._amu)
@@ -38,7 +39,7 @@ class Vibrations(Result):
     translations and rotations before they were projected out: how well the Hessian is converged, best near
     zero; `asymmetry` relative difference of the raw Hessian from its transpose; `max_force` eV/Å;
     `displacement` Å, 0 if the Hessian is exact; `linear`; `numbers`, `positions` Å, `cell`, `pbc` of the
-    structure at rest.
+    structure at rest and what is `attached` to it.
     """
 
     formula: str
@@ -58,6 +59,7 @@ class Vibrations(Result):
     positions: np.ndarray
     cell: np.ndarray
     pbc: np.ndarray
+    attached: Attached = field(default_factory=dict, repr=False)
 
     @property
     def n_imaginary(self) -> int:

@@ -30,6 +30,7 @@ from dpa2calc.files.identity import Part
 from dpa2calc.files.results import provenance
 from dpa2calc.files.typed import argument
 from dpa2calc.progress import progress_bar
+from dpa2calc.structures.attached import attached
 from dpa2calc.structures.lattice import is_crystal, volume_or_nan
 
 from .cell_freedom import moves_cell, stress_left
@@ -306,6 +307,7 @@ def _result(
         positions=work.get_positions(),
         cell=work.cell.array.copy(),
         trajectory=str(trajectory) if trajectory is not None else None,
+        attached=attached(start),
         provenance=provenance(
             work.calc,
             fmax=settings.fmax,

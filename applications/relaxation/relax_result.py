@@ -12,6 +12,7 @@ from ase.geometry import find_mic
 
 from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result
+from dpa2calc.structures.attached import Attached, attach
 from dpa2calc.structures.given import Form, in_form
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ class RelaxResult(Result):
     """The relaxed structure and the way to it.
 
     `energy` and `enthalpy` in eV, `max_force` in eV/Å, `pressure` and `stress_deviation` in eV/Å³, `volume`
-    in Å³, positions and cells in Å; `reason` says what was not reached.
+    in Å³, positions and cells in Å; `reason` says what was not reached; `attached` is what else the atoms
+    had.
     """
 
     converged: bool
@@ -46,10 +48,12 @@ class RelaxResult(Result):
     positions: np.ndarray = field(repr=False)
     cell: np.ndarray = field(repr=False)
     trajectory: str | None = None
+    attached: Attached = field(default_factory=dict, repr=False)
 
     def atoms(self) -> Atoms:
-        """The relaxed structure, without calculator and constraints."""
-        return Atoms(self.numbers, positions=self.positions, cell=self.cell, pbc=self.pbc)
+        """The relaxed structure, without calculator, constraints, velocities and labels."""
+        atoms = Atoms(self.numbers, positions=self.positions, cell=self.cell, pbc=self.pbc)
+        return attach(atoms, self.attached)
 
     def structure(self) -> Atoms | Structure | Molecule:
         """The relaxed structure in the form that was given: Atoms, or pymatgen's Structure or Molecule."""

@@ -9,11 +9,20 @@ from typing import Literal
 import ase.optimize
 import numpy as np
 from ase import Atoms
+from ase.constraints import FixConstraint
 from ase.filters import FrechetCellFilter
 
-from dpa2calc.applications.shared.structures import need_stress, quiet_spglib, require, symmetry_dataset
+from dpa2calc.applications.shared.structures import (
+    arrays_read,
+    kinds_of,
+    need_stress,
+    quiet_spglib,
+    require,
+    symmetry_dataset,
+)
 from dpa2calc.errors import StructureError
 from dpa2calc.files.identity import Part
+from dpa2calc.structures.lattice import cell_volume
 
 from .cell_freedom import CellFreedom, hold_strain, moves_cell, moving
 
@@ -75,10 +84,8 @@ class Relaxation:
         Yields what the optimiser moves, at the start and after each step, before anything is computed there.
         """
         if self.symmetry:
-            from ase.constraints import FixSymmetry
-
             with quiet_spglib():
-                atoms.set_constraint([*atoms.constraints, FixSymmetry(atoms, symprec=self.symprec)])
+                atoms.set_constraint([*atoms.constraints, _kept_symmetry(atoms, self.symprec)])
         hold_strain(atoms, self.free)
         name: str = self.optimizer
         if name == "auto":
@@ -115,3 +122,23 @@ class Relaxation:
                 "raise max_steps or fmax, use dtype='float64', or start from a better structure"
             )
         atoms.set_constraint(own)
+
+
+def _kept_symmetry(atoms: Atoms, symprec: float) -> FixConstraint:
+    """The symmetry of the atoms, which is made exact; of what the calculator reads too."""
+    from ase.constraints import FixSymmetry  # needs spglib
+
+    if cell_volume(atoms) is None:
+        raise StructureError(
+            "a symmetry is kept in a cell with three vectors, but the lengths are "
+            f"{np.round(atoms.cell.lengths(), 3).tolist()} Å; relax without it (keep_symmetry=False), or "
+            "give the vacuum vectors: atoms.center(vacuum=8)"
+        )
+    kinds, firsts = kinds_of(atoms, arrays_read(atoms, atoms.calc))
+    if len(firsts) == len(set(atoms.numbers)):
+        return FixSymmetry(atoms, symprec=symprec)
+    others = Atoms(kinds, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    made = FixSymmetry(others, symprec=symprec)
+    atoms.set_cell(others.cell)
+    atoms.set_positions(others.positions)
+    return made

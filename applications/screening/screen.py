@@ -14,6 +14,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ase.calculators.singlepoint import SinglePointCalculator
+
 from dpa2calc.applications.shared.application import application, application_writing
 from dpa2calc.errors import ConfigError, DPA2CalcError, StructureError
 from dpa2calc.files.identity import calculator_identity
@@ -223,7 +225,7 @@ def _first_calculator(items: Iterator[Item]) -> tuple[Iterator[Item], Any]:
     """The calculator of the first structure, and all structures again."""
     first = next(items, None)
     calculator = None if first is None or first.atoms is None else first.atoms.calc
-    if first is None or calculator is None:
+    if first is None or calculator is None or isinstance(calculator, SinglePointCalculator):
         raise StructureError("no calculator: give calculator=..., or set it on the first structure")
 
     def again() -> Iterator[Item]:

@@ -112,6 +112,7 @@ class _Handed(Calculator):
     def __init__(self, calculator: Any) -> None:
         super().__init__()
         self.implemented_properties = calculator.implemented_properties
+        self.ignored_changes = getattr(calculator, "ignored_changes", set())
         self._calculator = calculator
         self._at: tuple[np.ndarray, np.ndarray] | None = None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,9 @@ from ase.calculators.calculator import BaseCalculator, Calculator
 from ase.geometry import minkowski_reduce
 
 from dpa2calc.errors import ConfigError, MissingDependencyError, StructureError
+from dpa2calc.files.identity import READ_ARRAYS
+from dpa2calc.structures.attached import attach, attached
+from dpa2calc.structures.given import require_calculator
 from dpa2calc.structures.lattice import is_crystal
 
 from .warned import collected_warnings
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
 GPA = 1.0 / units.GPa  # multiply a stress in eV/Å³ by this to have GPa (160.2177)
 _MOST_CELLS = 1e6  # of a supercell
+_APART = {"initial_charges": 0.1, "initial_magmoms": 0.1}  # e and μB; less is the scatter of equal atoms
 JOULE_PER_M2 = 1e20 / units.J  # multiply a surface energy in eV/Å² by this to have J/m² (16.0218)
 
 
@@ -59,10 +63,7 @@ def checked_copy(atoms: Atoms, *, what: str, periodic: bool = True) -> tuple[Ato
     """
     if len(atoms) == 0:
         raise StructureError(f"{what}: the structure has no atoms")
-    if atoms.calc is None:
-        raise StructureError(
-            f"{what}: the atoms have no calculator; set atoms.calc = DPA2Calculator(...) first"
-        )
+    require_calculator(atoms, what)
     if not np.isfinite(atoms.positions).all():
         raise StructureError(f"{what}: the positions contain NaN or infinity")
     if periodic and not is_crystal(atoms):
@@ -79,16 +80,18 @@ def checked_copy(atoms: Atoms, *, what: str, periodic: bool = True) -> tuple[Ato
 
 
 def fields_of(atoms: Atoms, *names: str, prefix: str = "") -> dict[str, Any]:
-    """Parts of a structure, named as ASE names them, as fields of a result."""
+    """Parts of a structure, named as ASE names them, and what is attached to it, as fields of a result."""
     read = {"masses": atoms.get_masses, "scaled_positions": atoms.get_scaled_positions}
-    return {prefix + n: np.array(read[n]() if n in read else getattr(atoms, n)) for n in names}
+    found = {prefix + n: np.array(read[n]() if n in read else getattr(atoms, n)) for n in names}
+    return {**found, prefix + "attached": attached(atoms)}
 
 
 def structure_of(result: object, prefix: str = "") -> Atoms:
     """The structure that `fields_of` has put into a result; periodic where nothing else is said."""
     names = ("numbers", "masses", "cell", "positions", "scaled_positions", "pbc")
     found = {name: getattr(result, prefix + name, None) for name in names}
-    return Atoms(**{"pbc": True, **{name: value for name, value in found.items() if value is not None}})
+    made = Atoms(**{"pbc": True, **{name: value for name, value in found.items() if value is not None}})
+    return attach(made, getattr(result, prefix + "attached"))
 
 
 def offers_stress(calculator: object) -> bool:
@@ -154,8 +157,35 @@ def check_symprec(symprec: float) -> None:
         raise ConfigError(f"symprec is {symprec!r}; it must be a distance from 1e-8 to 1 Å")
 
 
-def symmetry_dataset(atoms: Atoms, symprec: float, purpose: str) -> SpglibDataset:
+def arrays_read(atoms: Atoms, calculator: object = None) -> list[str]:
+    """Names of charges, magnetic moments and parameters of atoms, but for what the calculator ignores."""
+    ignored = getattr(calculator, "ignored_changes", ())
+    return [name for name in READ_ARRAYS if name in atoms.arrays and name not in ignored]
+
+
+def kinds_of(atoms: Atoms, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Labels (n,) from 1 on of atoms that differ in element or in one of these arrays; the first of each."""
+    columns = [atoms.numbers]
+    for name in names:
+        values = atoms.get_masses() if name == "masses" else atoms.arrays[name]
+        columns += [_grouped(column, _APART.get(name, 1e-6)) for column in values.reshape(len(atoms), -1).T]
+    _, firsts, labels = np.unique(np.column_stack(columns), axis=0, return_index=True, return_inverse=True)
+    return labels.ravel() + 1, firsts
+
+
+def _grouped(values: np.ndarray, gap: float) -> np.ndarray:
+    """Groups (n,) of numbers; between groups lies more than the gap."""
+    order = np.argsort(values, kind="stable")
+    groups = np.empty(len(values), dtype=int)
+    groups[order] = np.cumsum(np.diff(values[order], prepend=values[order[:1]]) > gap)
+    return groups
+
+
+def symmetry_dataset(atoms: Atoms, symprec: float, purpose: str, calculator: object = None) -> SpglibDataset:
     """spglib's symmetry dataset of a crystal.
+
+    Args:
+        calculator: one that reads charges or magnetic moments, where they are to be of the symmetry.
 
     Raises:
         ConfigError: symprec is no distance that atoms could be off by.
@@ -164,7 +194,8 @@ def symmetry_dataset(atoms: Atoms, symprec: float, purpose: str) -> SpglibDatase
     """
     check_symprec(symprec)
     spglib = require("spglib", purpose)
-    cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
+    labels, _ = kinds_of(atoms, [] if calculator is None else arrays_read(atoms, calculator))
+    cell = (atoms.cell.array, atoms.get_scaled_positions(), labels)
     data, reason = None, "no result"
     with quiet_spglib():
         try:

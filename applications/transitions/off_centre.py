@@ -15,6 +15,7 @@ from ase import Atoms
 from dpa2calc.applications.shared.application import application
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.structures.distances import pair_vectors
+from dpa2calc.structures.lattice import cell_volume
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,11 @@ def find_cages(reference: Atoms, centre: str, cage: str, n_members: int) -> Cage
         if element not in symbols:
             present = ", ".join(sorted(set(symbols)))
             raise ConfigError(f"no {element} in the structure, which has {present}; name elements it has")
+    if cell_volume(reference) is None:
+        raise StructureError(
+            f"cages need a cell with a volume; its lengths are {reference.cell.lengths().tolist()} Å: put a "
+            "cluster into a box: atoms.center(vacuum=5)"
+        )
     centres = np.flatnonzero(np.isin(symbols, wanted))
     radius = 1.2 * (reference.get_volume() / len(reference) * (n_members + 6)) ** (1 / 3)
     place = (reference.positions, reference.cell.array, reference.pbc)

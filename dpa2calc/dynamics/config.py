@@ -43,8 +43,9 @@ class MDConfig:
     ramp_steps: int | None = None  # None: the ramp takes `steps`; afterwards the end value is held
     thermostat: Thermostat = "langevin"  # NVT only; NPT always uses Nose-Hoover chains (MTK)
     thermostat_time_fs: float = 100.0  # relaxation time: 1/friction, Bussi's tau, Nose-Hoover's tdamp
-    # NPT: volume only, three lengths at fixed angles, or the whole cell. Slabs and wires (pbc in some
-    # directions) change in these alone, at zero pressure: volume is then their area or length
+    # NPT: volume only, three lengths (of cell vectors at right angles, else along x, y and z), or the whole
+    # cell. Slabs and wires (pbc in some directions) change in these alone, at zero pressure: volume is then
+    # their area or length
     cell_motion: CellMotion = "volume"
     barostat_time_fs: float = 1000.0
     chain_length: int = 3  # Nose-Hoover chains, thermostat and barostat

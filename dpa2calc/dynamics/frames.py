@@ -18,13 +18,18 @@ from ase.io.trajectory import Trajectory
 from dpa2calc.errors import ConfigError, DataError, OutputError
 from dpa2calc.files.atomic import writing
 from dpa2calc.files.identity import digest, text_digest
+from dpa2calc.structures.attached import drop_labels
 
 from .files import GrowingFile, Mark, PathLike, check_size, open_text
 
 
 def make_frame(atoms: Atoms, step: int, timestep_fs: float) -> Atoms:
-    """A copy of the atoms with the results at hand (energy, forces, stress), step and time."""
+    """A copy of the atoms with the results at hand (energy, forces, stress), step and time.
+
+    Labels that the atoms carried before they moved are not those of the frame.
+    """
     frame = atoms.copy()
+    drop_labels(frame)
     frame.set_constraint([item for item in frame.constraints if not isinstance(item, FixCom)])
     found = {name: atoms.calc.results.get(name) for name in ("energy", "forces", "stress")}
     frame.calc = SinglePointCalculator(frame, **{k: np.copy(v) for k, v in found.items() if v is not None})

@@ -8,6 +8,7 @@ from ase.calculators.calculator import Calculator
 
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.structures.distances import near_others, pair_vectors
+from dpa2calc.structures.given import require_calculator
 
 from .config import MDConfig
 
@@ -131,8 +132,7 @@ def check_atoms(atoms: Atoms, config: MDConfig) -> None:
     """Raise where there is nothing that these dynamics could move."""
     if len(atoms) == 0:
         raise StructureError("there are no atoms to move")
-    if atoms.calc is None:
-        raise StructureError("the atoms have no calculator; set atoms.calc first")
+    require_calculator(atoms, "molecular dynamics")
     if config.ensemble == "npt" and "stress" not in atoms.calc.implemented_properties:
         raise ConfigError(f"NPT needs stresses, which {type(atoms.calc).__name__} does not give; use NVT")
     if not (atoms.get_masses() > 0).all():
@@ -140,14 +140,15 @@ def check_atoms(atoms: Atoms, config: MDConfig) -> None:
 
 
 def results_at_hand(atoms: Atoms) -> tuple[float, np.ndarray]:
-    """Energy (eV) and forces (n_atoms, 3) of the last evaluation.
+    """Energy (eV) and forces (n_atoms, 3) of the last evaluation, the energy with that of constraints.
 
     A step ends with an evaluation of its new positions, so the results are read without ASE's
     comparison of all atoms with the last call, which costs more than a small model's whole step.
     """
     results = atoms.calc.results
     if "energy" in results and "forces" in results:
-        return float(results["energy"]), results["forces"]
+        added = (getattr(item, "adjust_potential_energy", None) for item in atoms.constraints)
+        return float(results["energy"]) + sum(one(atoms) for one in added if one), results["forces"]
     return float(atoms.get_potential_energy()), atoms.get_forces(apply_constraint=False)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms, units
 from ase.calculators.calculator import PropertyNotImplementedError
-from ase.constraints import FixCom
+from ase.constraints import FixAtoms, FixCartesian, FixCom
 
 from dpa2calc.errors import ConfigError, StructureError
 
@@ -28,6 +28,7 @@ from .strain import check_partly_periodic, strain_basis
 # attributes that, with positions, momenta, cell and the random generator, make up an integrator's state
 _CHAIN = ("_thermostat._eta", "_thermostat._p_eta", "_thermostat._Q", "_thermostat._kT")
 _BAROSTAT = ("_barostat._xi", "_barostat._p_xi", "_barostat._R", "_barostat._W", "_barostat._kT", "_kT")
+_RIGHT_ANGLE = 1e-3  # degrees
 _STATE: dict[str, tuple[str, ...]] = {
     "VelocityVerlet": (),
     "Langevin": (),
@@ -42,9 +43,20 @@ _STATE: dict[str, tuple[str, ...]] = {
 
 def degrees_of_freedom(atoms: Atoms, fix_com: bool) -> int:
     """Number of kinetic degrees of freedom: 3N less the constraints' and, if at rest, the centre of mass."""
-    n_dof = atoms.get_number_of_degrees_of_freedom()
-    has_fix_com = any(isinstance(constraint, FixCom) for constraint in atoms.constraints)
-    return n_dof - 3 if fix_com and not has_fix_com else n_dof
+    held, removed = np.zeros((len(atoms), 3), dtype=bool), 0  # coordinates may be held twice
+    for item in atoms.constraints:
+        if isinstance(item, (FixAtoms, FixCartesian)):
+            held[item.index] |= getattr(item, "mask", True)
+            continue
+        try:
+            removed += int(item.get_removed_dof(atoms))
+        except NotImplementedError as error:
+            raise StructureError(
+                f"dynamics cannot run with {type(item).__name__}, which does not say how many degrees of "
+                "freedom it takes; take it off with atoms.set_constraint()"
+            ) from error
+    has_fix_com = any(isinstance(item, FixCom) for item in atoms.constraints)
+    return 3 * len(atoms) - int(held.sum()) - removed - (3 if fix_com and not has_fix_com else 0)
 
 
 def wants_fixed_com(atoms: Atoms, config: MDConfig) -> bool:
@@ -53,7 +65,23 @@ def wants_fixed_com(atoms: Atoms, config: MDConfig) -> bool:
         return len(atoms) > 1 and not atoms.constraints
     if config.fix_com and len(atoms) == 1:
         raise ConfigError("fix_com=True leaves a single atom no motion; give fix_com=False")
+    if config.fix_com and (names := _holding(atoms)):
+        raise ConfigError(
+            f"fix_com=True, but {', '.join(names)} holds atoms where they are, so that the centre of mass "
+            "moves when the others do; give fix_com=False"
+        )
     return config.fix_com
+
+
+def _holding(atoms: Atoms) -> list[str]:
+    """Constraints that do not let all atoms move together, but for that on the centre of mass."""
+    found, copy = [], atoms.copy()
+    for item in copy.constraints:
+        moved = copy.positions + 1.0
+        item.adjust_positions(copy, moved)
+        if not isinstance(item, FixCom) and not np.allclose(moved, copy.positions + 1.0):
+            found.append(type(item).__name__)
+    return found
 
 
 def initialise_velocities(atoms: Atoms, config: MDConfig, rng: np.random.Generator, fix_com: bool) -> None:
@@ -189,7 +217,8 @@ class Integrator:
             )
         extra: dict[str, object] = {"mask": (True, True, True)} if config.cell_motion == "axes" else {}
         make = getattr(nose_hoover_chain, name)
-        if not atoms.pbc.all():
+        oblique = np.abs(atoms.cell.angles() - 90.0).max() > _RIGHT_ANGLE
+        if not atoms.pbc.all() or (config.cell_motion == "axes" and oblique):
             from .partly_periodic import PeriodicMTKNPT
 
             make, extra = PeriodicMTKNPT, {"basis": strain_basis(atoms, config.cell_motion)}

@@ -11,6 +11,7 @@ from ase import Atoms, units
 from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result, error_text
 from dpa2calc.files.typed import Json
+from dpa2calc.structures.attached import Attached, attach
 
 from .averages import series_error
 
@@ -20,7 +21,8 @@ class MDResult(Result):
     """Numbers of one run, from its first step on, at every logged step.
 
     Energies in eV, temperatures in K, pressure in eV/Å³ (kinetic part included), volume in Å³, forces in
-    eV/Å, `time_fs` in fs; the last good frame has positions and cell in Å, momenta in ASE's units.
+    eV/Å, `time_fs` in fs; the last good frame has positions and cell in Å, momenta in ASE's units, and what
+    else the atoms had is `attached`.
     """
 
     status: Literal["finished", "stopped", "interrupted"]
@@ -49,10 +51,12 @@ class MDResult(Result):
     trajectory: str | None = None
     log: str | None = None
     restart: str | None = None
+    attached: Attached = field(default_factory=dict, repr=False)
 
     def final_atoms(self) -> Atoms:
-        """The last good frame, without calculator."""
+        """The last good frame, without calculator, constraints and labels."""
         atoms = Atoms(self.numbers, positions=self.positions, cell=self.cell, pbc=self.pbc)
+        attach(atoms, self.attached)
         atoms.set_momenta(self.momenta)
         return atoms
 

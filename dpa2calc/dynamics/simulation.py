@@ -17,6 +17,7 @@ from dpa2calc.errors import ConfigError, DataError, OutputError, StructureError
 from dpa2calc.files.atomic import atomic_path
 from dpa2calc.files.results import provenance
 from dpa2calc.progress import progress_bar
+from dpa2calc.structures.attached import attached, drop_labels
 from dpa2calc.structures.lattice import volume_or_nan
 
 from .config import MDConfig
@@ -280,6 +281,7 @@ class Simulation:
             stem = self.frames.path.with_suffix("")
             bad = self.atoms.copy()
             bad.set_constraint()
+            drop_labels(bad)
             for name, frame in (("stopped", bad), ("last-good", self.result().final_atoms())):
                 with atomic_path(f"{stem}-{name}.extxyz") as temporary:
                     ase.io.write(temporary, frame, format="extxyz")
@@ -331,4 +333,5 @@ class Simulation:
             log=str(self.log.path) if self.log else None,
             restart=str(self.restart) if self.restart else None,
             provenance=provenance(self.atoms.calc, seed=self.config.seed),
+            attached=attached(self.atoms),
         )

@@ -27,6 +27,12 @@ from .typed import Json
 Part = dict[str, Json]
 Identity = Mapping[str, Part]
 
+# What calculators read of a structure beside elements, places and cell; other entries of `info` (a name, a
+# time) say nothing of the physics. Masses decide dynamics.
+READ_ARRAYS = ("initial_charges", "initial_magmoms", "aparam")
+READ_INFO = ("fparam", "charge", "spin")
+_NAMES = {"initial_charges": "charges", "initial_magmoms": "magnetic moments"}  # in files
+
 
 def digest(*arrays: npt.ArrayLike) -> str:
     """A short hash of arrays: of their shapes, types and bytes."""
@@ -65,18 +71,14 @@ def structure_identity(atoms: Atoms, *, momenta: bool = False) -> Part:
     }
     if momenta:
         part["momenta"] = digest(_rounded(atoms.get_momenta()))
-    given = {
-        "charges": atoms.get_initial_charges(),
-        "magnetic moments": atoms.get_initial_magnetic_moments(),
-        "aparam": atoms.arrays.get("aparam"),
-    }
-    part.update({name: digest(_rounded(v)) for name, v in given.items() if v is not None and np.any(v)})
-    # what calculators read from there; other entries (a name, a time) say nothing of the physics
-    part.update({key: text_digest(_plain(atoms.info[key])) for key in _INFO if key in atoms.info})
-    return part
+    return part | read_identity(atoms)
 
 
-_INFO = ("fparam", "charge", "spin")
+def read_identity(atoms: Atoms) -> Part:
+    """Of what is in `READ_ARRAYS` and `READ_INFO`; {} where nothing of it is given."""
+    given = {_NAMES.get(name, name): atoms.arrays[name] for name in READ_ARRAYS if name in atoms.arrays}
+    part: Part = {name: digest(_rounded(values)) for name, values in given.items() if np.any(values)}
+    return part | {key: text_digest(_plain(atoms.info[key])) for key in READ_INFO if key in atoms.info}
 
 
 def _constraint(constraint: FixConstraint) -> str:
@@ -86,6 +88,11 @@ def _constraint(constraint: FixConstraint) -> str:
         text = repr(constraint)
         told = _plain(vars(constraint)) if " at 0x" in text else text  # addresses change with the process
         return f"{type(constraint).__name__} {text_digest(told)}"
+
+
+def read_digest(atoms: Atoms) -> bytes:
+    """`read_identity` for a hash of other things: b"" where nothing is given."""
+    return text_digest(found).encode() if (found := read_identity(atoms)) else b""
 
 
 def structures_identity(structures: Iterable[Atoms]) -> Part:

@@ -21,6 +21,7 @@ from .opening import PathLike, first_bytes, plain_name, unpacked
 
 _LAMMPS_DATA = (re.compile(rb"^\s*\d+\s+atoms\b", re.M), re.compile(rb"^\s*\S+\s+\S+\s+xlo\s+xhi\b", re.M))
 _EXTXYZ = re.compile(rb"\s*\d+[ \t]*\r?\n[^\n]*\b(properties|lattice)\s*=", re.I)
+_FILLED = 0.9  # share from which a site of a CIF counts as one of its element
 _LAMMPS_NAMES = (b"Masses", b"Atom Type Labels")
 # Outputs that ASE does not read, or takes for those of other programs, by a word near their beginning.
 _NOT_ASE = {
@@ -55,7 +56,9 @@ def iread_structures(path: PathLike, index: slice | int | str = slice(None)) -> 
         yield from iread_extxyz(place, chosen)
         return
     with unpacked(place) as plain:
-        yield from _iread_ase(plain, chosen, place)
+        for atoms in _iread_ase(plain, chosen, place):
+            _refuse_disorder(atoms, place)
+            yield atoms
 
 
 def read_structures(path: PathLike, index: slice | int | str = slice(None)) -> list[Atoms]:
@@ -184,6 +187,19 @@ def _iread_ase(plain: Path, index: slice, place: Path) -> Iterator[Atoms]:
     except Exception as error:  # ASE's many readers raise whatever they like
         other = "; try the vasprun.xml of the same calculation" if kind == "vasp-out" else ""
         raise DataError(f"{place} cannot be read: {error or type(error).__name__}{other}") from error
+
+
+def _refuse_disorder(atoms: Atoms, place: Path) -> None:
+    """Raise a DataError for sites of a CIF that ASE would fill with one element of several, or in part."""
+    sites = atoms.info.get("occupancy")
+    for shares in sites.values() if isinstance(sites, dict) else ():
+        if len(shares) > 1 or min(shares.values(), default=1.0) < _FILLED:
+            told = ", ".join(f"{element} {share:g}" for element, share in shares.items())
+            raise DataError(
+                f"{place} has a site that is shared or partly empty ({told}), of which ASE would make one "
+                "element; make an ordered structure of it first, for example with pymatgen's "
+                "OrderDisorderedStructureTransformation"
+            )
 
 
 def _require_elements(path: Path) -> None:

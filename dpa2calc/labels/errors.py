@@ -72,9 +72,9 @@ class Differences:
         require_shapes(made, n_atoms, "the prediction")
         energy = np.atleast_1d(_difference(label.energy, made.energy)) / n_atoms
         forces, virial = _difference(label.forces, made.forces), _difference(label.virial, made.virial)
-        values = [
-            value - label.properties[k] for k, value in made.properties.items() if k in label.properties
-        ]
+        given = {k: label.properties[k] for k in made.properties if k in label.properties}
+        # atoms whose value is NaN have no such label
+        values = [(made.properties[k] - value)[~np.isnan(value)] for k, value in given.items()]
         return cls(n_atoms, energy, forces, virial / n_atoms, np.concatenate([np.zeros(0), *values]))
 
 

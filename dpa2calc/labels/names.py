@@ -226,7 +226,7 @@ def virial_label(atoms: Atoms, *, stress: str, virial: str) -> tuple[np.ndarray 
     """The virial (3, 3) in eV under one of two names, or None; and why a stress was left out, or "".
 
     A stress (eV/Å^3, ASE's sign) goes first. One volume belongs to it only in a cell that is periodic in
-    three directions, so that it is left out of molecules and slabs.
+    three directions, so that it is left out of molecules and slabs; a virial of them is taken.
 
     Raises:
         DataError: a wrong shape, or two labels that contradict each other.
@@ -237,6 +237,8 @@ def virial_label(atoms: Atoms, *, stress: str, virial: str) -> tuple[np.ndarray 
         return given, ""
     matrix = as_matrix(found, stress)
     if not is_crystal(atoms):
+        if given is not None:
+            return given, ""
         return None, f"a stress needs a cell periodic in three directions, pbc is {atoms.pbc.tolist()}"
     made = -atoms.get_volume() * matrix
     if given is not None and np.abs(made - given).max() > 0.02 * np.abs(made).max() + 1e-3 * len(atoms):

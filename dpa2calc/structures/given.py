@@ -10,10 +10,12 @@ import sys
 from typing import Any, Literal, TypeAlias
 
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from dpa2calc.errors import MissingDependencyError, StructureError
 
 Form: TypeAlias = Literal["Atoms", "Structure", "Molecule"]
+_OF_MOLECULES = {"charge": "charge", "spin_multiplicity": "spin"}  # attributes that pymatgen reads -> info
 
 
 def form_of(given: object) -> Form:
@@ -26,6 +28,8 @@ def form_of(given: object) -> Form:
 
 def as_atoms(given: Any) -> Any:
     """`ase.Atoms` of a pymatgen structure, with its `calc`, site properties and fixed sites; else the same.
+
+    Charge and spin multiplicity of a molecule, other than 0 and 1, go to `info`, as "charge" and "spin".
 
     What is no structure at all is handed on, for those who check it to say so.
 
@@ -43,7 +47,24 @@ def as_atoms(given: Any) -> Any:
             f"the {form_of(given)} {given.formula} cannot be evaluated ({error}); each site needs one "
             "element: make an ordered structure of it first (OrderDisorderedStructureTransformation)"
         ) from error
+    spins = [getattr(site.specie, "spin", None) or 0.0 for site in given]
+    if any(spins) and not atoms.has("initial_magmoms"):  # of species; those of sites are there
+        atoms.set_initial_magnetic_moments(spins)
+    if form_of(given) == "Molecule" and (given.charge, given.spin_multiplicity) != (0, 1):
+        atoms.info.update(charge=round(given.charge), spin=given.spin_multiplicity)
     return atoms
+
+
+def require_calculator(atoms: Atoms, what: str) -> None:
+    """Raise a StructureError where atoms have no calculator, or one of a file that only holds results.
+
+    Args:
+        what: how the message begins.
+    """
+    if atoms.calc is not None and not isinstance(atoms.calc, SinglePointCalculator):
+        return
+    has = "have no calculator" if atoms.calc is None else "hold the results of a file, and no calculator"
+    raise StructureError(f"{what}: the atoms {has}; set atoms.calc = DPA2Calculator(...) first")
 
 
 def in_form(atoms: Atoms, form: Form) -> Any:
@@ -61,6 +82,10 @@ def in_form(atoms: Atoms, form: Form) -> Any:
             f"a pymatgen {form} needs pymatgen, which is not installed: pip install 'dpa2calc[pymatgen]'"
         ) from error
     make = AseAtomsAdaptor.get_structure if form == "Structure" else AseAtomsAdaptor.get_molecule
-    made: Any = make(atoms.copy())
+    copy: Any = atoms.copy()
+    for name, key in _OF_MOLECULES.items() if form == "Molecule" else ():
+        if key in atoms.info:
+            setattr(copy, name, atoms.info[key])
+    made: Any = make(copy)
     made.calc = atoms.calc
     return made

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from ase.build import bulk
+from ase.constraints import FixAtoms
 from ase.io import read
 
 from dpa2calc.applications import PhaseTransition, RelaxResult
@@ -37,6 +38,18 @@ def test_relax_writes_the_structure_and_its_numbers(copper_file, tmp_path, capsy
     result = RelaxResult.load(tmp_path / "relaxed.relax.npz")
     assert np.allclose(result.cell, read(out).cell, atol=1e-4)
     assert (tmp_path / "relaxed.relax.png").stat().st_size > 5000
+
+
+def test_relax_writes_fixed_atoms_and_masses_as_it_read_them(tmp_path):
+    copper = bulk("Cu", cubic=True, a=3.7)
+    copper.rattle(0.05, seed=0)
+    copper.set_constraint(FixAtoms([0]))
+    copper.set_masses([65.0] * 4)
+    copper.write(tmp_path / "in.extxyz", columns=["symbols", "positions", "masses", "move_mask"])
+    out = tmp_path / "out.extxyz"
+    assert main(["relax", str(tmp_path / "in.extxyz"), "--calculator", "emt", "--out", str(out)]) == 0
+    found = read(out)
+    assert found.constraints[0].index.tolist() == [0] and found.get_masses() == pytest.approx([65.0] * 4)
 
 
 def test_relax_errors_are_one_line(copper_file, tmp_path, capsys):

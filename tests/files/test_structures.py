@@ -19,6 +19,7 @@ from dpa2calc.applications import Frames
 from dpa2calc.cli.arguments.structures import read_frame
 from dpa2calc.errors import DataError, MissingDependencyError, OutputError
 from dpa2calc.files.structures import iread_structures, read_structures, write_structures
+from dpa2calc.structures.attached import attached
 from dpa2calc.training import Dataset
 
 
@@ -314,3 +315,19 @@ def test_structures_are_written_whole_in_the_format_of_the_name(tmp_path, name, 
     with pytest.raises(OutputError, match=f"{name} cannot be written: No space left"):
         write_structures(tmp_path / name, bulk("Cu"))
     assert (tmp_path / name).read_bytes() == before and [p.name for p in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("sites", [["Cu1 Cu 0 0 0 0.7", "Au1 Au 0 0 0 0.3"], ["Cu1 Cu 0 0 0 0.5"]])
+def test_sites_that_are_shared_or_partly_empty_are_no_structure(tmp_path, sites):
+    path = tmp_path / "alloy.cif"
+    lengths = [f"_cell_length_{axis} 3.7" for axis in "abc"]
+    angles = [f"_cell_angle_{axis} 90" for axis in ("alpha", "beta", "gamma")]
+    columns = ("label", "type_symbol", "fract_x", "fract_y", "fract_z", "occupancy")
+    names = [f"_atom_site_{column}" for column in columns]
+    head = ["data_x", "_symmetry_space_group_name_H-M 'F m -3 m'", *lengths, *angles, "loop_", *names]
+    path.write_text("\n".join([*head, *sites]) + "\n")
+    with pytest.raises(DataError, match=r"alloy.cif has a site that is shared or partly empty \(Cu 0\.[57]"):
+        read_structures(path)
+    path.write_text("\n".join([*head, "Cu1 Cu 0 0 0 1.0"]) + "\n")
+    (found,) = read_structures(path)
+    assert len(found) == 4 and "occupancy" not in attached(found)["info"]

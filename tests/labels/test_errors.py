@@ -131,3 +131,11 @@ def test_errors_as_a_share_of_the_labels_spread():
     )
     assert trivial.energy.share == pytest.approx(1.0) and "100 %" in trivial.summary()
     assert LabelErrors.of(differences, [8.0] * 6).energy.share is None
+
+
+def test_atoms_without_a_value_of_their_own_have_no_error():
+    label = Prediction(None, None, None, {"charges": np.array([0.5, np.nan, -0.5])})
+    made = Prediction(None, None, None, {"charges": np.array([0.6, 9.0, -0.5])})
+    sums = ErrorSums()
+    sums.add(Differences.of(label, made, 3))
+    assert sums.errors().value_mae == pytest.approx(0.05)

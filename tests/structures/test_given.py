@@ -120,3 +120,35 @@ def test_shared_sites_are_refused_in_words(calculator):
         calculator.evaluate([alloy])
     with pytest.raises(StructureError, match="pymatgen's Structure and Molecule will do too"):
         relax("cu.cif")
+
+
+@pytest.mark.parametrize(
+    ("symbols", "charge", "spin"), [(["C", "H", "H", "H"], 0, 2), (["O", "H"], -1, 1), (["O", "O"], 0, 3)]
+)
+def test_molecules_keep_their_charge_and_spin(symbols, charge, spin):
+    places = [[0, 0, 0], [1.1, 0, 0], [-0.5, 0.95, 0], [-0.5, -0.95, 0]][: len(symbols)]
+    given = core.Molecule(symbols, places, charge=charge, spin_multiplicity=spin)
+    assert as_atoms(given).info == {"charge": charge, "spin": spin}
+    given.calc = EMT()
+    back = relax(given, progress=False).structure()
+    assert (back.charge, back.spin_multiplicity) == (charge, spin)
+    assert as_atoms(core.Molecule(["H", "H"], places[:2])).info == {}
+
+
+def test_spins_of_species_are_magnetic_moments():
+    lattice = core.Lattice.cubic(4.2)
+    iron = [core.Species("Fe", 2, spin=spin) for spin in (4, -4)]
+    given = core.Structure(lattice, [*iron, core.Species("O", -2)], [[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0]])
+    assert as_atoms(given).get_initial_magnetic_moments().tolist() == [4.0, -4.0, 0.0]
+    assert not as_atoms(structure()).has("initial_magmoms")
+
+
+def test_site_properties_come_back():
+    given = in_form(bulk("Cu", cubic=True, a=3.6), "Structure")
+    given.add_site_property("magmom", [1.0, -1.0, 1.0, -1.0])
+    given.add_site_property("wyckoff", ["a", "b", "c", "d"])
+    given.properties["name"] = "mine"
+    given.calc = EMT()
+    back = relax(given, progress=False).structure()
+    assert back.site_properties["wyckoff"] == ["a", "b", "c", "d"] and back.properties["name"] == "mine"
+    assert [float(moment) for moment in back.site_properties["magmom"]] == [1.0, -1.0, 1.0, -1.0]

@@ -10,6 +10,7 @@ import numpy as np
 from ase import Atoms
 
 from dpa2calc.errors import DataError
+from dpa2calc.files.identity import READ_ARRAYS, READ_INFO
 from dpa2calc.labels.errors import require_shapes
 from dpa2calc.labels.names import (
     OWN_NAMES,
@@ -22,6 +23,11 @@ from dpa2calc.labels.names import (
     virial_label,
 )
 from dpa2calc.model.config import HeadConfig
+from dpa2calc.structures.attached import Attached, attach
+from dpa2calc.structures.lattice import cell_volume
+
+_ARRAYS = ("masses", *(name for name in READ_ARRAYS if name != "aparam"))
+_INFO = tuple(key for key in READ_INFO if key != "fparam")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -36,6 +42,7 @@ class Frame:
         left_out: why a stress that the structure carries is no label, or None.
         fparam: (k,) frame parameters, aparam: (n, k) atomic parameters, or None.
         properties: (n,) labels of heads of other kinds, by name.
+        attached: masses, and what other calculators read (charges, magnetic moments, a spin), or None.
     """
 
     numbers: np.ndarray
@@ -51,6 +58,7 @@ class Frame:
     fparam: np.ndarray | None = None
     aparam: np.ndarray | None = None
     properties: dict[str, np.ndarray] = field(default_factory=dict)
+    attached: Attached | None = None
     # Whether `checks` has looked at this very object; no field, so that changed copies are looked at again.
     checked: ClassVar[bool] = False
 
@@ -75,8 +83,8 @@ class Frame:
 
     @cached_property
     def volume(self) -> float:
-        """Cell volume, Å^3."""
-        return float(abs(np.linalg.det(self.cell)))
+        """Cell volume, Å^3; 0 where the cell has none (`cell_volume`)."""
+        return cell_volume(Atoms(cell=self.cell, pbc=self.pbc)) or 0.0
 
     @property
     def stress(self) -> np.ndarray | None:
@@ -84,10 +92,10 @@ class Frame:
         return None if self.virial is None or self.volume == 0 else -self.virial / self.volume
 
     def atoms(self) -> Atoms:
-        """The bare structure, without labels, but with the parameters that models may take."""
+        """The bare structure, without labels, but with all that its results may depend on."""
         atoms = Atoms(numbers=self.numbers, positions=self.positions, cell=self.cell, pbc=self.pbc)
         set_labels(atoms, {"fparam": self.fparam, "aparam": self.aparam})
-        return atoms
+        return attach(atoms, self.attached or {})
 
     def __repr__(self) -> str:
         present = [kind for kind in ("energy", "forces", "stress") if kind not in self.lacking]
@@ -120,9 +128,17 @@ def frame_from_atoms(atoms: Atoms, *, keys: LabelKeys = OWN_NAMES, source: str =
             fparam=_parameters(atoms.info.get("fparam"), 1, "fparam"),
             aparam=_parameters(atoms.arrays.get("aparam"), len(atoms), "aparam"),
             properties=_properties(atoms),
+            attached=_attached(atoms),
         )
     except DataError as error:
         raise DataError(f"{source}: {error}" if source else str(error)) from error
+
+
+def _attached(atoms: Atoms) -> Attached | None:
+    """What `bare` keeps, but for the parameters, which have fields of their own."""
+    arrays = {n: atoms.arrays[n].copy() for n in _ARRAYS if n in atoms.arrays}
+    info = {key: atoms.info[key] for key in _INFO if key in atoms.info}
+    return {"arrays": arrays, "info": info} if arrays or info else None
 
 
 def _properties(atoms: Atoms) -> dict[str, np.ndarray]:

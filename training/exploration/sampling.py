@@ -19,7 +19,9 @@ from dpa2calc.dynamics.config import MDConfig
 from dpa2calc.dynamics.restart import forget
 from dpa2calc.dynamics.simulation import Simulation
 from dpa2calc.errors import ConfigError, DataError, OutputError, StructureError
+from dpa2calc.files.identity import read_digest
 from dpa2calc.progress import progress_bar
+from dpa2calc.structures.attached import bare
 from dpa2calc.training.data.checks.report import overlap
 from dpa2calc.training.data.frame import frame_from_atoms
 from dpa2calc.training.data.readers.frame_file import FrameFile, labelled
@@ -60,6 +62,7 @@ class Trajectory:
         digest = hashlib.sha256(repr(words).encode())
         for array in (self.start.numbers, self.start.positions, self.start.cell.array):
             digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(read_digest(self.start))
         return digest.hexdigest()[:16]
 
     def md(self, limits: LoopOptions) -> MDConfig:
@@ -273,8 +276,3 @@ def too_close(atoms: Atoms) -> str:
     """Which atoms overlap, or ""."""
     found = overlap(frame_from_atoms(bare(atoms)))
     return "" if found is None else f"atoms {found[0]} and {found[1]} are {found[2]:.3g} Å apart"
-
-
-def bare(atoms: Atoms) -> Atoms:
-    """Without labels, velocities and constraints."""
-    return Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)

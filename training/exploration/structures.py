@@ -11,6 +11,8 @@ import numpy as np
 from ase import Atoms
 
 from dpa2calc.errors import ConfigError, DataError
+from dpa2calc.files.identity import read_digest
+from dpa2calc.structures.attached import bare
 from dpa2calc.structures.lattice import is_crystal
 from dpa2calc.training.data.dataset import Dataset
 from dpa2calc.training.data.readers import PathLike, iread_atoms
@@ -18,7 +20,7 @@ from dpa2calc.training.data.sets import by_number
 
 from .close_contacts import close_contact
 from .options import LoopOptions, MDCondition
-from .sampling import Trajectory, bare
+from .sampling import Trajectory
 
 StartFrames: TypeAlias = Dataset | Sequence[Atoms] | Atoms | PathLike
 
@@ -91,6 +93,7 @@ def structures_digest(structures: Iterable[Atoms]) -> str:
     for atoms in structures:
         for array in (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc):
             digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(read_digest(atoms))
     return digest.hexdigest()[:16]
 
 

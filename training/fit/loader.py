@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dpa2calc.errors import DataError, StructureError
 from dpa2calc.model.config import FittingConfig, ModelConfig
 from dpa2calc.structures.graph import FAR, Graph, collate
 from dpa2calc.structures.graph_builder import graph_from_atoms
@@ -69,7 +70,11 @@ class GraphStore:
         frame = self.dataset[index]
         table = self._tables.get(index)
         if table is None:
-            table = _compact(graph_from_atoms(frame.atoms(), self.spec, positions=False), frame)
+            try:
+                graph = graph_from_atoms(frame.atoms(), self.spec, positions=False)
+            except StructureError as error:
+                raise DataError(f"{frame.source or f'frame {index}'}: {error}") from error
+            table = _compact(graph, frame)
             if self.budget.take(table.nbytes):
                 self._tables[index] = table
         return _expand(table, frame)
@@ -81,8 +86,8 @@ def _compact(graph: Graph, frame: Frame) -> _Table:
     j = graph.neighbors.numpy()[mask]
     i = np.repeat(np.arange(len(counts)), counts)
     lattice_vectors = graph.vectors.numpy()[mask] - (frame.positions[j] - frame.positions[i])
-    # Directions that are not periodic have no shift; the pseudo-inverse also serves cells without volume.
-    shifts = np.rint(lattice_vectors @ np.linalg.pinv(frame.cell))
+    # Directions that are not periodic have no shift, whatever vectors were left there.
+    shifts = np.rint(lattice_vectors @ np.linalg.pinv(frame.cell * frame.pbc[:, None]))
     small = np.abs(shifts).max(initial=0.0) <= np.iinfo(np.int8).max
     shifts = shifts.astype(np.int8 if small else np.int32)
     return _Table(counts, j.astype(np.int32), shifts, graph.types.numpy().astype(np.int16))

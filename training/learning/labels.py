@@ -12,11 +12,12 @@ from ase import Atoms
 from ase.calculators.calculator import BaseCalculator, Calculator
 
 from dpa2calc.errors import ConfigError, DataError
-from dpa2calc.files.identity import Part, calculator_identity, digest, text_digest
+from dpa2calc.files.identity import Part, calculator_identity, digest, read_digest, text_digest
 from dpa2calc.files.typed import shown
 from dpa2calc.progress import progress_bar
+from dpa2calc.structures.attached import bare
 from dpa2calc.training.data.readers.frame_file import read_frames, write_frames
-from dpa2calc.training.exploration.sampling import bare, fresh_label
+from dpa2calc.training.exploration.sampling import fresh_label
 
 logger = logging.getLogger(__name__)
 Keep = Callable[[str, Atoms], None]  # name of a structure, structure with its labels
@@ -91,7 +92,9 @@ def label_source(label: object) -> LabelSource:
 def structure_key(atoms: Atoms) -> str:
     """A name for a structure, the same after it was written with 8 decimals."""
     arrays = (np.round(values, 6) + 0.0 for values in (atoms.positions, atoms.cell.array))
-    return digest(np.asarray(atoms.numbers, dtype=np.int64), *arrays, np.asarray(atoms.pbc, dtype=bool))
+    read = np.frombuffer(read_digest(atoms), dtype=np.uint8)
+    kinds = np.asarray(atoms.numbers, dtype=np.int64), *arrays, np.asarray(atoms.pbc, dtype=bool)
+    return digest(*kinds, *([read] if len(read) else []))
 
 
 class LabelStore:

@@ -21,6 +21,7 @@ from dpa2calc.errors import ConfigError, DataError, MissingDependencyError
 from dpa2calc.files.atomic import write_text, writing
 from dpa2calc.files.identity import Part, text_digest
 from dpa2calc.files.typed import shown
+from dpa2calc.structures.attached import bare
 from dpa2calc.structures.lattice import is_crystal
 from dpa2calc.training.data.frame import Frame, frame_from_atoms
 from dpa2calc.training.data.readers import PathLike
@@ -236,7 +237,7 @@ def _as_asked(atoms: Atoms, found: Frame, place: Path) -> Atoms:
             f"the result in {place} is of another structure than {FRAME}: an atom has moved by more than "
             f"{SAME} Å, or elements differ. Calculate the frame without relaxing it, or remove the result"
         )
-    frame = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    frame = bare(atoms)
     results: dict[str, Any] = {"energy": found.energy, "forces": np.asarray(found.forces)[order]}
     if is_crystal(frame) and found.stress is not None:
         results["stress"] = full_3x3_to_voigt_6_stress(found.stress)

@@ -264,7 +264,7 @@ def test_wrong_atoms_say_what_is_missing(copper):
     atoms = copper()
     with pytest.raises(StructureError, match="there are no atoms to move"):
         quiet(Atoms(), steps=1)
-    with pytest.raises(StructureError, match=r"no calculator; set atoms\.calc first"):
+    with pytest.raises(StructureError, match=r"no calculator; set atoms\.calc = DPA2Calculator"):
         quiet(atoms.copy(), steps=1)
     slab = copper()
     slab.pbc = False

@@ -87,6 +87,10 @@ def test_symmetry_is_kept():
     assert kept.cell[0, 0] == pytest.approx(kept.cell[1, 1], abs=1e-9)
     moved = rattled()
     assert quiet(moved, relax="cell").space_group_before == "P1 (1)"
+    alone = molecule("H2O")
+    alone.calc = EMT()
+    with pytest.raises(StructureError, match="kept in a cell with three vectors, but the lengths are"):
+        quiet(alone, keep_symmetry=True)
 
 
 def test_constraints_are_obeyed():

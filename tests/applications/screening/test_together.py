@@ -101,6 +101,9 @@ def test_symmetry_is_kept(tmp_path):
     assert_same(found, rows(frames, EMT(), tmp_path / "loop.jsonl", **options))
     for record in found.values():
         assert record["cell"][0][0] == pytest.approx(record["cell"][1][1], abs=1e-9)
+    model = Together()
+    model.ignored_changes = {"initial_magmoms"}  # of no account for the symmetry then
+    assert together._Handed(model).ignored_changes == {"initial_magmoms"}
 
 
 class Explodes(Together):

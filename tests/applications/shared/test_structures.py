@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.geometry import find_mic
 
-from dpa2calc.applications import phonons, relax
+from dpa2calc.applications import equation_of_state, phonons, relax, run_md, screen
 from dpa2calc.applications.crystals import phonopy_bridge
 from dpa2calc.applications.relaxation.relaxer import Relaxation
 from dpa2calc.applications.shared.structures import (
@@ -89,4 +90,20 @@ def test_structures_go_through_results_unchanged(places):
         assert moved.max() < 1e-10 and np.allclose(back.cell, atoms.cell)
         assert back.get_masses() == pytest.approx(atoms.get_masses())
         assert not np.shares_memory(fields["slab_numbers"], atoms.numbers)
-    assert structure_of(SimpleNamespace(numbers=[29], cell=[3, 3, 3], positions=[[0, 0, 0]])).pbc.all()
+    plain = SimpleNamespace(numbers=[29], cell=[3, 3, 3], positions=[[0, 0, 0]], attached={})
+    assert structure_of(plain).pbc.all()
+
+
+def test_results_of_a_file_are_no_calculator(tmp_path):
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.05, seed=0)
+    atoms.calc = EMT()
+    stored = SinglePointCalculator(atoms, energy=atoms.get_potential_energy(), forces=atoms.get_forces())
+    atoms.calc = stored
+    for work in (relax, phonons, equation_of_state):
+        with pytest.raises(StructureError, match=f"{work.__name__}: the atoms hold the results of a file"):
+            work(atoms, progress=False)
+    with pytest.raises(StructureError, match="molecular dynamics: the atoms hold the results of a file"):
+        run_md(atoms, steps=1, progress=False)
+    with pytest.raises(StructureError, match="no calculator: give calculator="):
+        screen([atoms], "relax", output=tmp_path / "out.jsonl", progress=False)

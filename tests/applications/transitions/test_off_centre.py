@@ -48,6 +48,15 @@ def test_cage_errors():
         find_cages(ideal, "Ti", "O", 6).displacements(ideal[:-1])
 
 
+def test_a_cluster_needs_a_box():
+    cluster = perovskite("Pb", "Ti")
+    cluster.cell, cluster.pbc = None, False
+    with pytest.raises(StructureError, match="cages need a cell with a volume"):
+        find_cages(cluster, "Ti", "O", 3)
+    cluster.center(vacuum=6.0)
+    assert find_cages(cluster, "Ti", "O", 3).members.shape == (1, 3)
+
+
 def test_directions_have_names():
     cell = np.diag([4.0, 4.0, 4.2])
     assert direction_name(np.array([0, 0.01, -0.3]), cell) == "[0 0 -1]"

@@ -8,6 +8,7 @@ import logging
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.io import write
 
 from dpa2calc.errors import ConfigError, DataError
@@ -27,8 +28,9 @@ from dpa2calc.training import (
 )
 from dpa2calc.training.config.run_file import load_sets, read_run_file
 from dpa2calc.training.data.checks import report as checks
-from dpa2calc.training.data.checks.report import check_dataset, check_frames
+from dpa2calc.training.data.checks.report import check_dataset, check_frames, clean
 from dpa2calc.training.data.sets import TrainingData, warn_of_repeats
+from dpa2calc.training.fit.loader import GraphStore
 from dpa2calc.training.fit.setup import new_potential
 
 CONFIG = TrainConfig(steps=1, batch_atoms=8, validation_frames=4)
@@ -168,3 +170,21 @@ def test_validation_frames_that_are_trained_on_are_counted(tiny_model, lj_data, 
         warn_of_repeats(TrainingData.of(sets, tiny_model(("A", "B"))))
     said = [record.getMessage() for record in caplog.records if "training frames too" in record.getMessage()]
     assert [text.split(" validation")[0] for text in said] == ["one, late: 1 of 2", "one, both: 5 of 6"]
+
+
+def test_frames_without_neighbours_to_be_found_are_named_and_can_be_dropped(tiny_model):
+    good = Atoms("Cu2", positions=[[0, 0, 0], [2.4, 0, 0]], info={"energy": 1.0})
+    open_cell, crowded, far = good.copy(), good.copy(), good.copy()
+    open_cell.pbc = [True, True, False]
+    crowded.set_cell([1e-3, 5, 5])
+    crowded.pbc = [True, False, False]
+    far.positions[1] *= 1e9
+    data = Dataset.from_atoms([good, open_cell, crowded, far], name="mine")
+    report = check_dataset(data)
+    assert report.frames("broken structure") == [1, 2, 3]
+    with pytest.raises(DataError, match="mine, frame 1: broken structure: pbc is True along cell vector a"):
+        check_frames("mine", data)
+    assert len(clean(data, report, drop=("broken structure",))[0]) == 1
+    frame = dataclasses.replace(data[1], numbers=np.full(2, 18))  # of the model
+    with pytest.raises(DataError, match="mine, frame 1: pbc is True along cell vector a"):
+        GraphStore(Dataset((frame,)), tiny_model()).graph(0)

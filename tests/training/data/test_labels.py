@@ -238,3 +238,15 @@ def test_a_stress_and_a_virial_that_contradict_each_other_are_refused():
         Dataset.from_atoms([atoms])
     (frame,) = Dataset.from_atoms([atoms], keys=LabelKeys(stress=""))
     np.testing.assert_allclose(frame.virial, atoms.info["virial"])
+
+
+def test_the_virial_of_a_layer_is_a_label_beside_a_stress_that_is_none():
+    labels = {"virial": np.eye(3), "stress": np.eye(3), "energy": 0.0}
+    layer = Atoms("Cu", cell=[3, 3, 20], pbc=[True, True, False], info=labels)
+    (frame,) = Dataset.from_atoms([layer])
+    np.testing.assert_array_equal(frame.virial, np.eye(3))
+    assert frame.left_out is None
+    # what is left in the open direction is no height of a cell
+    layer.cell[2, 2] = 1e-9
+    (frame,) = Dataset.from_atoms([layer])
+    assert frame.stress is None and frame.volume == 0.0

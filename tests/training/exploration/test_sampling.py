@@ -16,11 +16,17 @@ from ase.calculators.emt import EMT
 
 from dpa2calc import DPA2Calculator
 from dpa2calc.errors import ConfigError, DataError
+from dpa2calc.structures.attached import bare
+from dpa2calc.training import Dataset
+from dpa2calc.training.data.readers.frame_file import read_frames
 from dpa2calc.training.distill.config import DistillConfig
+from dpa2calc.training.distill.labels import label_start
+from dpa2calc.training.evaluate import predict_calculator
 from dpa2calc.training.exploration import sampling
 from dpa2calc.training.exploration.options import MDCondition
 from dpa2calc.training.exploration.sampling import Trajectory, run_trajectory
-from dpa2calc.training.exploration.structures import plan_trajectories
+from dpa2calc.training.exploration.structures import plan_trajectories, start_structures, structures_digest
+from dpa2calc.training.learning.labels import structure_key
 
 CONFIG = DistillConfig(force_limit=20.0)
 
@@ -245,3 +251,49 @@ def test_conditions_name_what_is_wrong():
         MDCondition(ensemble="nph")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"md.temperature = .* is not allowed; allowed: above 0 K"):
         MDCondition(temperature=(300.0, 0.0))
+
+
+class Charged(EMT):
+    """EMT of atoms whose energy is raised by their charges and by what `info` says, eV."""
+
+    def calculate(self, atoms=None, *args, **kwargs):
+        super().calculate(atoms, *args, **kwargs)
+        self.results["energy"] += float(atoms.get_initial_charges().sum() + 10 * atoms.info.get("charge", 0))
+
+
+def charged():
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.05, seed=0)
+    atoms.set_initial_charges([0.5, 0.25, 0.0, 0.0])
+    atoms.set_masses([63.0, 63.0, 65.0, 65.0])
+    atoms.info.update(charge=2, fparam=np.array([0.5, 1.0]), name="mine")
+    atoms.set_array("aparam", np.arange(4.0))
+    return atoms
+
+
+def test_what_results_depend_on_goes_along(tmp_path):
+    atoms = charged()
+    atoms.calc = Charged()
+    expected = atoms.get_potential_energy()
+    data = Dataset.from_atoms([atoms])
+    for given in (atoms, data):
+        (start,) = start_structures(given)
+        label_start(tmp_path / f"{type(given).__name__}.extxyz", [start], Charged(), CONFIG, progress=False)
+        (frame,) = read_frames(tmp_path / f"{type(given).__name__}.extxyz")
+        assert frame.get_potential_energy() == pytest.approx(expected, abs=1e-6)
+        assert frame.info["fparam"].tolist() == [0.5, 1.0] and "name" not in frame.info
+        assert frame.arrays["aparam"].tolist() == [0, 1, 2, 3]
+        assert frame.get_masses().tolist() == [63.0, 63.0, 65.0, 65.0]
+    (made,) = predict_calculator(Charged(), data)
+    assert made.energy == pytest.approx(expected)
+
+
+def test_other_charges_are_other_structures_to_be_labelled():
+    atoms, other = charged(), charged()
+    other.info["charge"] = 1
+    plain = bare(atoms)
+    for name in ("initial_charges", "aparam"):
+        del plain.arrays[name]
+    plain.info.clear()
+    assert len({structure_key(a) for a in (atoms, other, plain)}) == 3
+    assert len({structures_digest([a]) for a in (atoms, other, plain)}) == 3

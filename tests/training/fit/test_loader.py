@@ -27,3 +27,23 @@ def test_atoms_many_cells_apart_have_their_vectors(lj_data, tiny_model, cells, k
         wanted = torch.linalg.vector_norm(fresh.vectors, dim=-1)
         torch.testing.assert_close(lengths, wanted, rtol=0, atol=1e-7)
         torch.testing.assert_close(graph.vectors.sum(1), fresh.vectors.sum(1), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("pbc", "cell"),
+    [
+        ((True, False, False), [[4, 0, 0], [4, 0, 0], [0, 0, 0]]),
+        ((True, False, False), [[4, 0, 0], [8, 0, 0], [1, 0, 0]]),
+        ((True, True, False), [[4, 0, 0], [0, 4, 0], [4, 4, 0]]),
+        ((True, True, False), [[4, 0, 0], [0, 4, 0], [0, 0, 1e-9]]),
+        ((False, True, False), [[0, 0, 0], [1, 4, 0], [0, 0, 0]]),
+    ],
+)
+def test_vectors_of_directions_that_are_not_periodic_do_not_matter(lj_data, tiny_model, pbc, cell):
+    cell, pbc = np.array(cell, dtype=float), np.array(pbc)
+    frame = dataclasses.replace(lj_data(1)[0], cell=cell, pbc=pbc)
+    frame = dataclasses.replace(frame, positions=frame.positions * 1.5)
+    store = GraphStore(Dataset((frame,)), tiny_model())
+    graph, fresh = store.graph(0), graph_from_atoms(frame.atoms(), store.spec, positions=False)
+    assert fresh.mask.any()
+    torch.testing.assert_close(graph.vectors, fresh.vectors, rtol=0, atol=1e-9)

@@ -10,7 +10,7 @@ import numpy as np
 from ase.data import chemical_symbols, covalent_radii
 from ase.units import GPa
 
-from dpa2calc.errors import DataError
+from dpa2calc.errors import DataError, StructureError
 from dpa2calc.files.results import ShownBySummary
 from dpa2calc.structures.verlet import neighbor_pairs
 from dpa2calc.training.data.dataset import Dataset, Frame, require_dataset, spread_frames
@@ -24,8 +24,9 @@ logger = logging.getLogger(__name__)
 # 500 GPa or an O-H bond stretched inwards in hot water stays above it.
 _OVERLAP = 0.4
 # Errors of this kind stop a run; the others are reported.
-_FATAL = ("not a number", "no atoms", "overlap", "element outside the type map", "zero volume")
-_UNUSABLE = ("not a number", "no atoms", "zero volume")  # no number could be made from these
+BROKEN = "broken structure"
+_FATAL = ("not a number", "no atoms", "overlap", "element outside the type map", "zero volume", BROKEN)
+_UNUSABLE = ("not a number", "no atoms", "zero volume", BROKEN)  # no number could be made from these
 _LABELS = ("energy", "forces", "virial")
 _SAMPLED = 1000  # frames in which `check_frames` looks for overlaps
 _OUTLIER_SIGMAS = 8.0
@@ -174,7 +175,12 @@ def _frame_findings(data: Dataset, places: Iterable[int], allowed: set[str] | No
     bad = _bad(found)
     for place in places:
         frame = data[place]
-        if place not in bad and (closest := overlap(frame)) is not None:
+        try:
+            closest = None if place in bad else overlap(frame)
+        except StructureError as error:  # no cell where it is periodic, atoms crowded into one place
+            found.append(Finding.of(data, place, BROKEN, str(error)))
+            continue
+        if closest is not None:
             i, j, distance = closest
             pair = f"{chemical_symbols[frame.numbers[i]]}{i} and {chemical_symbols[frame.numbers[j]]}{j}"
             found.append(Finding.of(data, place, "overlap", f"{pair} are {distance:.3f} Å apart"))

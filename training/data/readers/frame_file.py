@@ -17,6 +17,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from dpa2calc.errors import DataError
 from dpa2calc.files.atomic import rename, write_json, write_text, writing
+from dpa2calc.structures.attached import bare
 from dpa2calc.structures.lattice import is_crystal
 
 from . import iread_extxyz
@@ -31,7 +32,7 @@ def read_json(path: Path) -> Any:
 
 
 def labelled(atoms: Atoms, calculator: Calculator, **info: object) -> Atoms:
-    """A copy that holds the calculator's energy, forces and, where there is one, stress."""
+    """A `bare` copy that holds the calculator's energy, forces and, where there is one, stress."""
     work = atoms.copy()
     work.set_constraint()
     work.calc = calculator
@@ -39,9 +40,10 @@ def labelled(atoms: Atoms, calculator: Calculator, **info: object) -> Atoms:
     if is_crystal(work):
         with contextlib.suppress(PropertyNotImplementedError):
             results["stress"] = np.array(work.get_stress())
-    bare = Atoms(numbers=work.numbers, positions=work.positions, cell=work.cell, pbc=work.pbc, info=info)
-    bare.calc = SinglePointCalculator(bare, **results)
-    return bare
+    frame = bare(work)
+    frame.info.update(info)
+    frame.calc = SinglePointCalculator(frame, **results)
+    return frame
 
 
 def as_text(frames: Iterable[Atoms]) -> str:

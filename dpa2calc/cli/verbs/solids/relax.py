@@ -70,7 +70,9 @@ def run(args: argparse.Namespace) -> int:
         overwrite=args.overwrite,
         progress=not args.no_progress,
     )
-    write_structures(target, result.atoms())
+    relaxed = result.atoms()
+    relaxed.set_constraint(atoms.constraints)
+    write_structures(target, relaxed)
     result.save(target.with_suffix(".relax.npz"))
     table = {
         "step": result.step,
