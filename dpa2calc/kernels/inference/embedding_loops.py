@@ -19,7 +19,7 @@ Several: TypeAlias = tuple[Floats, ...]
 
 
 @compiled
-def _values(
+def net_values(
     address: int,
     rows: Floats,
     kinds: Ints,
@@ -55,14 +55,21 @@ def _values(
             for c in range(size):
                 to[c] += bias[c]
         tanh(values[start : start + k * size], terms)
-        for j in range(k):
-            for c in range(size):
-                y[j, c] = t[j, c]
-            for copy in range(skip):
-                to, own = y[j, copy * before : (copy + 1) * before], x[j]
-                for c in range(before):
-                    to[c] += own[c]
+        for i in range(start, start + k * size):
+            results[i] = values[i]
+        add_copies(x, skip, y)
         begin = start
+
+
+@compiled
+def add_copies(x: Floats, copies: int, y: Floats) -> None:
+    """Add so many copies of x (k, before) to y, beside each other."""
+    before = x.shape[1]
+    for j in range(len(x) if copies > 0 else 0):
+        for copy in range(copies):
+            to, own = y[j, copy * before : (copy + 1) * before], x[j]
+            for c in range(before):
+                to[c] += own[c]
 
 
 @compiled
@@ -97,7 +104,9 @@ def moments(
         g = shaped(results, width * (size - m), (width, m))
         for atom in atoms[begins[block] : begins[block + 1]]:
             mine = rows[atom, :width]
-            _values(address, mine, kinds[atom], slope, table, matrices, biases, skips, terms, values, results)
+            net_values(
+                address, mine, kinds[atom], slope, table, matrices, biases, skips, terms, values, results
+            )
             gemm(address, mine, g, out[atom], (4, m, width), (1, 0), 0)
     free((values, results))
 
@@ -131,7 +140,9 @@ def moments_backward(
         width = widths[block]
         for atom in atoms[begins[block] : begins[block + 1]]:
             mine, to = rows[atom, :width], of_rows[atom, :width]
-            _values(address, mine, kinds[atom], slope, table, matrices, biases, skips, terms, values, results)
+            net_values(
+                address, mine, kinds[atom], slope, table, matrices, biases, skips, terms, values, results
+            )
             _net_backward(
                 address, mine, to, slope, matrices, skips, values[: width * size], results, grad[atom], above,
                 below,
@@ -161,18 +172,18 @@ def _net_backward(
         layer = len(skips) - 1 - back
         matrix, skip = matrices[layer], skips[layer]
         before, now = matrix.shape
-        _copies_back(shaped(above, 0, (width, now)), skip, shaped(below, 0, (width, before)))
-        _through_tanh(above[: width * now], values[end - width * now : end])
+        copies_back(shaped(above, 0, (width, now)), skip, shaped(below, 0, (width, before)))
+        through_tanh(above[: width * now], values[end - width * now : end])
         gemm(address, above, matrix, below, (width, before, now), (0, 1), 1)
         above, below = below, above
         end -= width * now
-    _through_tanh(above[:end], values[:end])
+    through_tanh(above[:end], values[:end])
     for j in range(width):
         to[j, 0] += dot(above[j * slope.size : (j + 1) * slope.size], slope)
 
 
 @compiled
-def _copies_back(grad: Floats, copies: int, to: Floats) -> None:
+def copies_back(grad: Floats, copies: int, to: Floats) -> None:
     """The gradient of a layer's input from the copies of it that were added."""
     before = to.shape[1]
     for j in range(len(to)):
@@ -185,6 +196,6 @@ def _copies_back(grad: Floats, copies: int, to: Floats) -> None:
 
 
 @compiled
-def _through_tanh(grad: Floats, t: Floats) -> None:
+def through_tanh(grad: Floats, t: Floats) -> None:
     for i in range(grad.size):
         grad[i] -= grad[i] * t[i] * t[i]
