@@ -68,11 +68,13 @@ def _kinds(
     for j in range(start, stop):
         own = types[j]
         for first, last in ((begin, _same_type(types, begin, j)), (j, end)):
-            for k in range(first, last):
-                kinds[n + k - first] = own * n_types + types[k]
-            for k in range(first, last):
-                weights[n + k - first] = 2 if k > j and types[k] == own else 1
-            n += last - first
+            size = last - first
+            others, kind, weight = types[first:last], kinds[n : n + size], weights[n : n + size]
+            for k in range(size):
+                kind[k] = own * n_types + others[k]
+            for k in range(size):
+                weight[k] = 2 if k > j - first and others[k] == own else 1
+            n += size
     return n
 
 
@@ -81,13 +83,14 @@ def _add_products(
     begin: int, end: int, start: int, stop: int, types: Ints, a: Floats, b: Floats, out: Floats
 ) -> None:
     """Add a_j . b_k, of rows and in order as `_kinds` has them."""
-    n, x, y, z = 0, b[0], b[1], b[2]
+    n = 0
     for j in range(start, stop):
         u, v, w = a[0, j], a[1, j], a[2, j]
         for first, last in ((begin, _same_type(types, begin, j)), (j, end)):
-            for k in range(first, last):
-                out[n + k - first] += u * x[k] + v * y[k] + w * z[k]
-            n += last - first
+            x, y, z, to = b[0, first:last], b[1, first:last], b[2, first:last], out[n : n + last - first]
+            for k in range(to.size):
+                to[k] += u * x[k] + v * y[k] + w * z[k]
+            n += to.size
 
 
 @compiled
@@ -105,11 +108,10 @@ def _scatter(
                 continue
             mine = p[n : n + last - first]
             for axis in range(3):
-                x, out = a[axis], to[axis]
-                own = x[j]
-                for k in range(first, last):
-                    out[k] += mine[k - first] * own
-                out[j] += dot(mine, x[first:last])
+                x, out, own = a[axis, first:last], to[axis, first:last], a[axis, j]
+                for k in range(mine.size):
+                    out[k] += mine[k] * own
+                to[axis, j] += dot(mine, x)
             n += last - first
 
 

@@ -17,7 +17,10 @@ from dpa2calc.kernels.inference.embedding_loops import (
     Several,
     add_copies,
     copies_back,
+    input_of,
     net_values,
+    of_moments,
+    sum_moments,
     through_tanh,
 )
 from dpa2calc.kernels.inference.neighbor_loops import Ints
@@ -49,17 +52,12 @@ def _copied(x: Floats, y: Floats) -> None:
 
 
 @compiled
-def _results(values: Floats, slope: Floats, matrices: Several, skips: tuple[int, ...], to: Floats) -> None:
-    """The layers' results from the values of tanh of one block."""
-    total, _ = _widths(slope, matrices)
-    n = values.size // total
-    _copied(values, to[: values.size])
+def _inputs(values: Floats, n: int, matrices: Several, skips: tuple[int, ...], to: Floats) -> None:
+    """What the layers are given, from the values of tanh of one block."""
     begin = 0
     for layer in range(len(skips)):
-        before, size = matrices[layer].shape
-        start = begin + n * before
-        add_copies(shaped(to, begin, (n, before)), skips[layer], shaped(to, start, (n, size)))
-        begin = start
+        input_of(layer, n, begin, values, matrices, skips, to)
+        begin += n * matrices[layer].shape[0]
 
 
 @compiled
@@ -82,8 +80,8 @@ def moments(
 ) -> None:
     """out_i = sum_j R_ij (x) G_ij: rows (pairs, 4), kinds (pairs,), out (atoms, 4, m)."""
     total, _ = _widths(slope, matrices)
-    m = out.shape[2]
-    results = empty(_longest(blocks, begins) * total, rows.dtype)
+    copies, (before, m) = skips[len(skips) - 1], matrices[len(skips) - 1].shape
+    results, line = empty(_longest(blocks, begins) * total, rows.dtype), empty(4 * before, rows.dtype)
     for block in range(part, blocks.size - 1, parts):
         first, last = begins[blocks[block]], begins[blocks[block + 1]]
         n = last - first
@@ -91,12 +89,14 @@ def moments(
             address, rows[first:last], kinds[first:last], slope, table, matrices, biases, skips, terms,
             values[first * total : last * total], results,
         )  # fmt: skip
-        g = shaped(results, n * (total - m), (n, m))
+        end = n * (total - m)
+        x, t = shaped(results, end - n * before, (n, before)), shaped(values, first * total + end, (n, m))
         for atom in range(blocks[block], blocks[block + 1]):
             a, b = begins[atom], begins[atom + 1]
             if b > a:
-                gemm(address, rows[a:b], g[a - first : b - first], out[atom], (4, m, b - a), (1, 0), 0)
-    free((results,))
+                mine = slice(a - first, b - first)
+                sum_moments(address, rows[a:b], x[mine], t[mine], copies, line, out[atom], 0)
+    free((results, line))
 
 
 @compiled
@@ -120,23 +120,24 @@ def gradients(
     sums: Floats,
 ) -> None:
     """What comes of the gradient (atoms, 4, m) of the moments; `more` is added to that inside of tanh."""
-    (total, widest), m = _widths(slope, matrices), grad.shape[2]
-    longest = _longest(blocks, begins)
-    results, line = empty(longest * total, rows.dtype), empty(widest, rows.dtype)
+    (total, widest), longest = _widths(slope, matrices), _longest(blocks, begins)
+    copies, (wide, m) = skips[len(skips) - 1], matrices[len(skips) - 1].shape
+    results, line = empty(longest * total, rows.dtype), empty(4 * widest, rows.dtype)
     above, below = empty(longest * widest, rows.dtype), empty(longest * widest, rows.dtype)
     for block in range(part, blocks.size - 1, parts):
         first, last = begins[blocks[block]], begins[blocks[block + 1]]
         n, at, end = last - first, first * total, (last - first) * total
         t = values[at : last * total]
-        _results(t, slope, matrices, skips, results)
-        g, of_g = shaped(results, end - n * m, (n, m)), shaped(above, 0, (n, m))
+        _inputs(t, n, matrices, skips, results)
+        start, of_g = end - n * m, shaped(above, 0, (n, m))
+        x, y = shaped(results, start - n * wide, (n, wide)), shaped(t, start, (n, m))
         for atom in range(blocks[block], blocks[block + 1]):
             a, b = begins[atom], begins[atom + 1]
             if b > a:
                 gemm(address, rows[a:b], grad[atom], of_g[a - first : b - first], (b - a, m, 4), (0, 0), 0)
                 if of_rows.size > 0:
-                    own = g[a - first : b - first]
-                    gemm(address, own, grad[atom], of_rows[a:b], (b - a, 4, m), (0, 1), 0)
+                    mine = slice(a - first, b - first)
+                    of_moments(address, grad[atom], x[mine], y[mine], copies, line, of_rows[a:b])
         weight, number = of_matrices.shape[1], sums.shape[1]
         for back in range(len(skips)):
             layer = len(skips) - 1 - back
@@ -228,15 +229,16 @@ def second(
     That sum is sum(grad * M) of the change M_i = sum_j R_ij (x) G'_ij + R'_ij (x) G_ij of the moments by R',
     where G' is that of the embedding by s' = R'_0.
     """
-    (total, widest), m = _widths(slope, matrices), grad.shape[2]
-    longest = _longest(blocks, begins)
+    (total, widest), longest = _widths(slope, matrices), _longest(blocks, begins)
+    copies, (wide, m) = skips[len(skips) - 1], matrices[len(skips) - 1].shape
+    line = empty(4 * wide, rows.dtype)
     results, changes = empty(longest * total, rows.dtype), empty(longest * total, rows.dtype)
     above, below = empty(longest * widest, rows.dtype), empty(longest * widest, rows.dtype)
     for block in range(part, blocks.size - 1, parts):
         first, last = begins[blocks[block]], begins[blocks[block + 1]]
         n, at = last - first, first * total
         t, inner = values[at : last * total], inners[at : last * total]
-        _results(t, slope, matrices, skips, results)
+        _inputs(t, n, matrices, skips, results)
         _change_of_first(
             change[first:last], slope, shaped(inner, 0, (n, slope.size)), of_slope, part, changes
         )
@@ -253,24 +255,26 @@ def second(
                 to = of_matrices[part, weight : weight + before * now]
                 gemm(address, x, inner[start:end], to, (before, now, n), (1, 0), 1)
             _change_through(changes[start:end], t[start:end], inner[start:end], more, at + start)
-            add_copies(x, skips[layer], z)
+            if layer < len(skips) - 1:
+                add_copies(x, skips[layer], z)
             begin, weight = start, weight + before * now
-        g, changed = shaped(results, begin, (n, m)), shaped(changes, begin, (n, m))
+        y, changed, under = shaped(t, begin, (n, m)), shaped(changes, begin, (n, m)), begin - n * wide
+        x, changed_x = shaped(results, under, (n, wide)), shaped(changes, under, (n, wide))
         for atom in range(blocks[block], blocks[block + 1]):
             a, b = begins[atom], begins[atom + 1]
             if b == a:
                 continue
-            mine, size = slice(a - first, b - first), (4, m, b - a)
-            gemm(address, rows[a:b], changed[mine], to_grad[atom], size, (1, 0), 0)
-            gemm(address, change[a:b], g[mine], to_grad[atom], size, (1, 0), 1)
+            mine = slice(a - first, b - first)
+            sum_moments(address, rows[a:b], changed_x[mine], changed[mine], copies, line, to_grad[atom], 0)
+            sum_moments(address, change[a:b], x[mine], y[mine], copies, line, to_grad[atom], 1)
             if to_rows.size > 0:
-                gemm(address, changed[mine], grad[atom], to_rows[a:b], (b - a, 4, m), (0, 1), 0)
+                of_moments(address, grad[atom], changed_x[mine], changed[mine], copies, line, to_rows[a:b])
             if more.size > 0:
                 extra = shaped(above, (a - first) * m, (b - a, m))
                 gemm(address, change[a:b], grad[atom], extra, (b - a, m, 4), (0, 0), 0)
         if more.size > 0:
             _from_results(above, below, t, slope, matrices, skips, n, more[at : last * total])
-    free((results, changes, above, below))
+    free((results, changes, above, below, line))
 
 
 @compiled
