@@ -9,7 +9,7 @@ from typing import Any
 from numba.core import event
 
 logger = logging.getLogger(__name__)
-SECONDS = 20  # on an ordinary core, for the kernels of one model
+SECONDS = 30  # on an ordinary core, for the kernels of one model; inference takes less, training more
 
 
 class _Announcement(event.Listener):

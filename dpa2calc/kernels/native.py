@@ -32,7 +32,7 @@ from dpa2calc.files.atomic import atomic_path
 Given: TypeAlias = "Tensor | np.ndarray | np.generic | float | Ready | tuple[Given, ...]"
 
 _FOLDER = Path(__file__).parent
-_SOURCES = ("inference", "streaming", "tables")
+_SOURCES = ("inference", "streaming", "tables", "training")
 _LETTERS = {  # as NumPy has them
     torch.float32: "f",
     torch.float64: "d",

@@ -88,6 +88,15 @@ def moments(b: Reference, x: Inputs, widths: list[int], **options: bool) -> list
     ]
 
 
+def embedding(b: Reference, x: Inputs) -> list[Tensor]:
+    return [b.embedding(scalar_net(x, [3, 6, 12]), x("s", 6, 4), 3 * TYPES, None)]
+
+
+def moments_with_holes(b: Reference, x: Inputs) -> list[Tensor]:
+    rows = x("rows", 6, 4, 4) * MASK.unsqueeze(-1)
+    return [b.embedded_moments(scalar_net(x, [3, 6, 6]), rows, 3 * TYPES, None)]
+
+
 def moments_by_net(b: Reference, x: Inputs) -> list[Tensor]:
     net = scalar_net(x, [2, 4])
     nets = [net._replace(table=net.table[k : k + 1]) for k in range(3)]
@@ -98,6 +107,14 @@ def angle_sums(b: Reference, x: Inputs, **options: bool) -> list[Tensor]:
     net = scalar_net(x, [2, 4, 8], **options)
     directions = x("directions", 6, 4, 3) * MASK.unsqueeze(-1)
     return [b.angle_sums(net, directions, TYPES, None, MASK)]
+
+
+def angle_sums_of_many(b: Reference, x: Inputs) -> list[Tensor]:
+    """More pairs of neighbours than the compiled loops take at once."""
+    types = torch.arange(80).view(2, 40) % 3
+    mask = types.new_ones(2, 40, dtype=torch.bool)
+    directions = 0.3 * x("directions", 2, 40, 3)
+    return [b.angle_sums(scalar_net(x, [2, 4, 4]), directions, types, None, mask)]
 
 
 def table(b: Reference, x: Inputs, nsel: int) -> RowPairs | ListPairs | BlockPairs:
@@ -149,10 +166,12 @@ BOTH = {
     "residual step": residual_step,
     "moments": partial(moments, widths=[3, 6, 12]),
     "moments, other skips": partial(moments, widths=[3, 5, 5]),
+    "moments, holes": moments_with_holes,
     "moments, strip": partial(moments, widths=[2, 4], strip=True),
     "moments, scales": partial(moments, widths=[2, 4, 4], idt=True),
     "moments by net": moments_by_net,
     "angle sums": angle_sums,
+    "angle sums, many": angle_sums_of_many,
     "angle sums, scales": partial(angle_sums, idt=True),
     "angle sums, strip": partial(angle_sums, strip=True),
     "neighbour sums": neighbor_sums,
@@ -163,9 +182,10 @@ BOTH = {
     "pair attention, too few slots": partial(pair_attention, nsel=2),
     "pair attention without gate": partial(pair_attention, nsel=6, gate=False),
 }
+TRAINING = {"dense": dense, "net": residual_net, "embedding": embedding}
 CASES: list[tuple[str, str, Case]] = [
     *(("inference", name, case) for name, case in BOTH.items()),
-    *(("training", name, case) for name, case in {"dense": dense, "net": residual_net, **BOTH}.items()),
+    *(("training", name, case) for name, case in {**TRAINING, **BOTH}.items()),
 ]
 
 
@@ -196,6 +216,7 @@ def short_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few atoms each, so that several are needed."""
     for module in ("embedding", "pair_blocks", "residual"):
         monkeypatch.setattr(f"dpa2calc.kernels.inference.{module}._BLOCK_BYTES", 1000)
+    monkeypatch.setattr("dpa2calc.kernels.training.moments._ROWS", 5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
@@ -212,6 +233,26 @@ def test_a_twin_has_the_numbers_of_its_formula(mode: str, name: str, case: Case,
         tolerance = (1e-12 if dtype == torch.float64 else 1e-5) * scale
         say = f"{key}: {{}}".format
         torch.testing.assert_close(value, expected[key], rtol=0, atol=tolerance, msg=say)
+
+
+@pytest.mark.parametrize("name", [*TRAINING, *BOTH])
+def test_gradients_of_training_are_the_same_where_they_are_recorded(name: str) -> None:
+    """As somebody asks for who differentiates by weights, or once more than a loss on forces."""
+    pytest.importorskip("numba")
+    case: Case = {**TRAINING, **BOTH}[name]
+    made = []
+    for mode in ("reference", "training"):
+        x = Inputs(torch.float64)
+        value = sum(t.square().sum() for t in case(make_backend(mode), x))
+        inputs = list(x.made.values())
+        given = {"create_graph": True, "allow_unused": True, "materialize_grads": True}
+        by_all = torch.autograd.grad(value, inputs, **given)
+        positions = [v for n, v in x.made.items() if not n.isupper()]
+        first = torch.autograd.grad(value, positions, **given)
+        total = sum(g.square().sum() for g in first)
+        made.append([g.detach() for g in (*by_all, *torch.autograd.grad(total, positions, **given))])
+    for expected, got in zip(*made):
+        torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-11 * float(expected.abs().max()))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])

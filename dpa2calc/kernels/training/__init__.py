@@ -25,6 +25,7 @@ from dpa2calc.kernels.threads import has_numba
 from .angle_sums import angle_sums
 from .attention import Atoms, attend
 from .dense_tanh import tanh_dense, tanh_embedding
+from .moments import embedded_moments
 from .neighbor_sums import Shape, surroundings
 from .pair_list import ListPairs
 from .products import pair_products
@@ -87,6 +88,14 @@ class Training(Reference):
         kinds = kinds.expand(s.shape).reshape(-1)
         flat = tanh_embedding(s.reshape(-1), kinds, net.table, net.slope, net.net.layers[1:])
         return flat.view(*s.shape, flat.shape[-1])
+
+    def embedded_moments(
+        self, net: ScalarNet, rows: Tensor, kinds: Tensor, factor: Tensor | None, table: Any = None
+    ) -> Tensor:
+        made = None
+        if net.strip is None and self.why_not("embedded_moments", net) is None:
+            made = embedded_moments(net, rows, kinds)
+        return super().embedded_moments(net, rows, kinds, factor) if made is None else made
 
     def angle_sums(
         self, net: ScalarNet, directions: Tensor, types: Tensor, switch: Tensor | None, mask: Tensor

@@ -108,27 +108,35 @@ class _Embedding(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Grad, *of_values: Grad) -> tuple[Any, ...]:
         n = len(ctx.skips)
-        s, index, table, slope, *rest = ctx.saved_tensors
-        later, values, inputs = rest[: 2 * n], rest[2 * n : 3 * n + 1], rest[3 * n + 1 :]
-        if grad is None:
-            grad = values[-1].new_zeros(values[-1].shape)
-        want_s, _, want_table, want_slope, *want_later = wanted(ctx)
-        if torch.is_grad_enabled() and not any((want_table, want_slope, *want_later)):
-            of_s = _EmbeddingGradient.apply(grad, ctx.skips, slope, *later[::2], *values)
-            return of_s, *[None] * (4 + 2 * n)
-        if torch.is_grad_enabled():  # by plain operations on what has a derivative
-            inputs = [values[0]]
-            for t, skip in zip(values[1:], ctx.skips):
-                inputs.append(t + torch.cat([inputs[-1]] * skip, dim=1) if skip else t)
-        weights: list[Tensor] = []
-        for layer in range(n - 1, -1, -1):
-            inner = through(_joined(grad, of_values[layer + 1]), values[layer + 1])
-            weights[:0] = [inputs[layer].t() @ inner, inner.sum(dim=0)]
-            grad = sum_copies(grad, ctx.skips[layer], inner @ later[2 * layer].t())
-        inner = through(_joined(grad, of_values[0]), values[0])
-        of_s = inner @ slope if want_s else None
-        of_table = torch.zeros_like(table).index_add(0, index, inner)
-        return of_s, None, None, of_table, _weighted_sum(s, inner), *weights
+        _, _, _, slope, *rest = ctx.saved_tensors
+        if any(part is not None for part in of_values):
+            return torch.autograd.function.once_differentiable(_embedding_gradients)(ctx, grad, *of_values)
+        if not torch.is_grad_enabled() or any(wanted(ctx)[2:]):
+            return _embedding_gradients(ctx, grad, *of_values)
+        later, values = rest[: 2 * n], rest[2 * n : 3 * n + 1]
+        of_s = _EmbeddingGradient.apply(grad, ctx.skips, slope, *later[::2], *values)
+        return of_s, *[None] * (4 + 2 * n)
+
+
+def _embedding_gradients(ctx: Any, grad: Grad, *of_values: Grad) -> tuple[Any, ...]:
+    n = len(ctx.skips)
+    s, index, table, slope, *rest = ctx.saved_tensors
+    later, values, inputs = rest[: 2 * n], rest[2 * n : 3 * n + 1], rest[3 * n + 1 :]
+    if grad is None:
+        grad = values[-1].new_zeros(values[-1].shape)
+    if torch.is_grad_enabled():  # by plain operations on what has a derivative
+        inputs = [values[0]]
+        for t, skip in zip(values[1:], ctx.skips):
+            inputs.append(t + torch.cat([inputs[-1]] * skip, dim=1) if skip else t)
+    weights: list[Tensor] = []
+    for layer in range(n - 1, -1, -1):
+        inner = through(_joined(grad, of_values[layer + 1]), values[layer + 1])
+        weights[:0] = [inputs[layer].t() @ inner, inner.sum(dim=0)]
+        grad = sum_copies(grad, ctx.skips[layer], inner @ later[2 * layer].t())
+    inner = through(_joined(grad, of_values[0]), values[0])
+    of_s = inner @ slope if wanted(ctx)[0] else None
+    of_table = torch.zeros_like(table).index_add(0, index, inner)
+    return of_s, None, None, of_table, _weighted_sum(s, inner), *weights
 
 
 def _joined(grad: Tensor, more: Grad) -> Tensor:

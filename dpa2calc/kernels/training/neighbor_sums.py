@@ -61,30 +61,37 @@ class _Surroundings(torch.autograd.Function):
         return conv, out, u, m1, m2
 
     @staticmethod
-    def backward(ctx: Any, conv: Grad, invariants: Grad, u: Grad, m1: Grad, m2: Grad) -> tuple[Any, ...]:
-        saved, want = ctx.saved_tensors, (*wanted(ctx), False)  # without a map one less
-        conv = torch.zeros_like(saved[0]) if conv is None else conv
+    def backward(ctx: Any, conv: Grad, invariants: Grad, *of_inside: Grad) -> tuple[Any, ...]:
+        g1, g2, *_ = saved = ctx.saved_tensors
+        conv = torch.zeros_like(g1) if conv is None else conv
         if invariants is None:
-            width = ctx.shape.axis * (saved[0].shape[1] + saved[1].shape[1])
-            invariants = conv.new_zeros(len(conv), width)
-        if torch.is_grad_enabled():
-            first = _SurroundingsGradient.apply(conv, invariants, *saved, ctx.shape)
-            of_project = _recorded_map_gradient(conv, saved, ctx.shape) if want[4] else None
-            return *first, of_project, None
-        g1, g2, h2, weight, project, old_u, old_m1, old_m2 = saved
-        of_m2, of_m1 = _invariant_gradients(ctx.shape, invariants, old_m2, old_m1)
-        of_m1, of_m2 = (a if b is None else a.add_(b) for a, b in ((of_m1, m1), (of_m2, m2)))
-        of_h2 = torch.zeros_like(h2) if want[2] else None
-        of_u, of_g1 = _gradients(ctx.shape, (old_u, h2, g1), conv, of_m1, of_h2)
-        _, of_g2 = _gradients(ctx.shape, (None, h2, g2), None, of_m2, of_h2)
-        if project is None:
-            return of_g1, of_g2, of_h2, None, None, None
-        if u is not None:
-            of_u.add_(u)
-        of_mapped = of_u @ project.t()
-        of_project = (g2 * weight.unsqueeze(1)).t() @ of_u if want[4] else None
-        of_weight = (of_mapped * g2).sum(dim=1) if want[3] else None
-        return of_g1, of_g2.addcmul_(of_mapped, weight.unsqueeze(1)), of_h2, of_weight, of_project, None
+            invariants = conv.new_zeros(len(conv), ctx.shape.axis * (g1.shape[1] + g2.shape[1]))
+        if not torch.is_grad_enabled() or any(part is not None for part in of_inside):
+            return _surroundings_gradients(ctx, conv, invariants, *of_inside)
+        first = _SurroundingsGradient.apply(conv, invariants, *saved, ctx.shape)
+        of_map = (*wanted(ctx), False)[4]  # without a map one less
+        return *first, _recorded_map_gradient(conv, saved, ctx.shape) if of_map else None, None
+
+
+@torch.autograd.function.once_differentiable
+def _surroundings_gradients(
+    ctx: Any, conv: Tensor, invariants: Tensor, u: Grad, m1: Grad, m2: Grad
+) -> tuple[Any, ...]:
+    want = (*wanted(ctx), False)
+    g1, g2, h2, weight, project, old_u, old_m1, old_m2 = ctx.saved_tensors
+    of_m2, of_m1 = _invariant_gradients(ctx.shape, invariants, old_m2, old_m1)
+    of_m1, of_m2 = (a if b is None else a.add_(b) for a, b in ((of_m1, m1), (of_m2, m2)))
+    of_h2 = torch.zeros_like(h2) if want[2] else None
+    of_u, of_g1 = _gradients(ctx.shape, (old_u, h2, g1), conv, of_m1, of_h2)
+    _, of_g2 = _gradients(ctx.shape, (None, h2, g2), None, of_m2, of_h2)
+    if project is None:
+        return of_g1, of_g2, of_h2, None, None, None
+    if u is not None:
+        of_u.add_(u)
+    of_mapped = of_u @ project.t()
+    of_project = (g2 * weight.unsqueeze(1)).t() @ of_u if want[4] else None
+    of_weight = (of_mapped * g2).sum(dim=1) if want[3] else None
+    return of_g1, of_g2.addcmul_(of_mapped, weight.unsqueeze(1)), of_h2, of_weight, of_project, None
 
 
 class _SurroundingsGradient(torch.autograd.Function):

@@ -9,6 +9,7 @@ whole. The engine says which gradients are wanted: those of the weights only the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,6 +21,13 @@ Grad = Tensor | None
 def wanted(ctx: Any) -> tuple[bool, ...]:
     """For each tensor among the inputs of a function whether this backward pass asks for its gradient."""
     return tuple(node is not None and _runs(node) for node, _ in ctx.next_functions)
+
+
+def by_formula(value: Tensor, inputs: Sequence[Tensor], grad: Tensor) -> list[Grad]:
+    """Gradients of the inputs that can be differentiated again, from what a plain formula makes of them."""
+    asked = [x for x in inputs if x.requires_grad]
+    found = iter(torch.autograd.grad(value, asked, grad, create_graph=True))
+    return [next(found) if x.requires_grad else None for x in inputs]
 
 
 def _runs(node: Any) -> bool:
