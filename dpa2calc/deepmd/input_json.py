@@ -14,6 +14,7 @@ from dpa2calc.model.config import HeadConfig, ModelConfig, NeighborRule
 
 from .branch import Tree
 from .input_refused import refuse, refuse_unknown
+from .input_schedule import in_steps
 from .model_section import model_config
 from .option_reader import Options, Reading
 from .read import ours
@@ -128,8 +129,8 @@ def parse_input(content: Tree, *, neighbor_rule: NeighborRule = "all") -> Deepmd
         refuse_unknown(options.unused())
         ignored += options.unused()
     training |= _training(training_section)
-    if "warmup_ratio" in training:
-        training["warmup_steps"] = int(training.pop("warmup_ratio") * training.get("steps", 0))
+    rate = top.get("learning_rate", {})
+    training = in_steps(training, stop_given=any(rate.get(key) for key in ("stop_lr", "stop_lr_ratio")))
     ignored += notes + data_notes + training_section.unused()
     ignored += [key.removeprefix("input.") for key in top.unused()]
     return DeepmdInput(
@@ -252,12 +253,15 @@ def _learning_rate(o: Options) -> Tree:
     names = {"start_lr": "learning_rate", "stop_lr": "learning_rate_stop", "warmup_steps": "warmup_steps"}
     out = _present(o, names)
     if schedule == "exponential":
-        out["decay_steps"] = 1 if o.read(bool, "smooth", False) else o.get("decay_steps", 5000)
+        out["decay_steps"] = o.get("decay_steps", 5000)
     ratio = o.read(float, "stop_lr_ratio")
     if ratio is not None:
         out["learning_rate_stop"] = o.read(float, "start_lr", _PLAIN["learning_rate"]) * ratio
-    warmup = o.read(float, "warmup_ratio")
-    return out | {"schedule": schedule} | ({} if warmup is None else {"warmup_ratio": warmup})
+    lengths = {name: o.read(float, name) for name in ("warmup_ratio", "decay_rate")}  # see `in_steps`
+    smooth = schedule == "exponential" and o.read(bool, "smooth", False)
+    return (
+        out | {"schedule": schedule, "smooth": smooth} | {k: v for k, v in lengths.items() if v is not None}
+    )
 
 
 def _loss(o: Options) -> Tree:

@@ -65,12 +65,6 @@ _REFUSED: dict[str, tuple[tuple[str, Callable[[object], bool], str], ...]] = {
         ),
     ),
     "learning_rate": (
-        (
-            "decay_rate",
-            _among(),
-            "the decay follows from start_lr and stop_lr; leave it out and write "
-            "stop_lr = start_lr decay_rate^(numb_steps / decay_steps)",
-        ),
         ("warmup_start_factor", _off, "the learning rate rises from 0; leave it out"),
     ),
     "training": (

@@ -11,6 +11,7 @@ from dpa2calc.errors import ConfigError
 from dpa2calc.model.config import DeepPotSEConfig, DPA1Config
 from dpa2calc.model.config.presets import preset
 from dpa2calc.model.potential import Potential
+from dpa2calc.training import TrainConfig
 
 INPUTS = Path(__file__).parents[1] / "data" / "inputs"
 
@@ -232,7 +233,13 @@ def test_what_changes_no_model_is_reported() -> None:
         ({"loss__relative_f": 1.0}, r"loss\.relative_f = 1\.0 is not supported"),
         ({"loss__intensive_ener_virial": True}, r"loss\.intensive_ener_virial = True is not supported"),
         ({"loss__pref_q": 1}, r"not known.*loss\.pref_q"),
-        ({"learning_rate__decay_rate": 0.95}, r"learning_rate\.decay_rate = 0\.95 .*write stop_lr = "),
+        ({"learning_rate__decay_rate": 0.5}, r"learning_rate\.decay_rate = 0\.5 .*write stop_lr"),
+        (
+            {"learning_rate__decay_rate": 0.95, "training__numb_steps": 5000},
+            r"decay_rate = 0\.95 .*write stop_lr",
+        ),
+        ({"learning_rate__decay_rate": 1.5}, r"decay_rate = 1\.5 is not allowed"),
+        ({"learning_rate__decay_rate": 0.95, "training__numb_steps": None}, r"needs training\.numb_steps"),
         ({"learning_rate__warmup_start_factor": 0.1}, r"learning_rate\.warmup_start_factor = 0\.1 is not"),
         ({"training__acc_freq": 4}, r"training\.acc_freq = 4 .*batches_per_step"),
         ({"training__opt_type": "LKF"}, r"optimizer\.type = 'LKF' is not supported"),
@@ -264,6 +271,23 @@ def test_options_in_other_words() -> None:
     assert "warmup_ratio" not in given
     old = _water({"opt_type": "AdamW", "weight_decay": 0.1})
     assert {"optimizer": "adamw", "weight_decay": 0.1}.items() <= parse_input(old).training.items()
+
+
+@pytest.mark.parametrize(("warmup", "smooth"), [(0, False), (100, False), (0, True)])
+def test_a_decay_rate_is_that_of_deepmd(warmup: int, smooth: bool) -> None:
+    """start_lr decay_rate^floor(step / decay_steps), without the floor where it is smooth."""
+    changes = {
+        "decay_rate": 0.9,
+        "decay_steps": 300,
+        "warmup_steps": warmup,
+        "smooth": smooth,
+        "stop_lr": 1e-8,
+    }
+    given = parse_input(_change(training__numb_steps=2000) | {"learning_rate": {"start_lr": 1e-3, **changes}})
+    config = TrainConfig(**given.training)
+    for step in (0, 299, 300, 301, 1000, 1899):
+        power = step / 300 if smooth else step // 300
+        assert 1e-3 * config.rate_fraction(warmup + step) == pytest.approx(1e-3 * 0.9**power, rel=1e-9)
 
 
 def test_heads_with_other_losses() -> None:
