@@ -40,6 +40,6 @@ def in_steps(training: Tree, stop_given: bool) -> Tree:
     if interval >= total or (stop_given and out["learning_rate_stop"] > last):
         raise ConfigError(
             f"learning_rate.decay_rate = {decay:g} with decay_steps = {interval} of {steps} steps is not "
-            "supported: the rate would be constant for some of the run; leave decay_rate out and write stop_lr"
+            "supported: the rate would be constant for some of the run; leave it out and write stop_lr"
         )
     return out | {"learning_rate_stop": last} | smooth
