@@ -31,6 +31,8 @@ from dpa2calc.cli.main import main
         ("Cu.start", "Cu.start"),
         ("md/run.7/trajectory.extxyz", "run.7"),
         ("a.DB", "a"),
+        ("run.1.lammpstrj", "run.1"),
+        ("data.water", "data.water"),
         (".cif", ".cif"),
     ],
 )

@@ -11,7 +11,11 @@ from pathlib import Path
 from dpa2calc.files.atomic import check_writable
 
 _PACKED = (".bz2", ".gz", ".xz", ".zst")
-_FORMATS = ("aselmdb", "h5", "hdf5", "lmdb", "npz")  # beside those of ASE
+# beside those that ASE lists
+_FORMATS = (
+    "aselmdb", "bundle", "contcar", "dump", "h5", "hdf", "hdf5", "lammpstrj", "lmdb", "lmp", "mcif", "nc",
+    "npz", "txt",
+)  # fmt: skip
 _VASP = ("CONTCAR", "OUTCAR", "POSCAR", "XDATCAR")
 _SAME_EVERYWHERE = ("trajectory", "vasprun", "geometry")  # the folder tells such files apart
 
