@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from ase import Atoms, units
 from ase.calculators.calculator import Calculator
+from ase.constraints import FixAtoms, FixCartesian, FixedLine, FixedPlane, FixScaled
 
 from dpa2calc.applications.shared.application import application_writing
 from dpa2calc.applications.shared.structures import (
@@ -276,6 +277,9 @@ def _space_group(atoms: Atoms, symprec: float) -> str:
         return ""
 
 
+_HOLDING = (FixAtoms, FixCartesian, FixScaled, FixedLine, FixedPlane)
+
+
 def _result(
     start: Atoms,
     work: Atoms,
@@ -308,6 +312,7 @@ def _result(
         cell=work.cell.array.copy(),
         trajectory=str(trajectory) if trajectory is not None else None,
         attached=attached(start),
+        held=any(isinstance(item, _HOLDING) for item in start.constraints),
         provenance=provenance(
             work.calc,
             fmax=settings.fmax,

@@ -49,6 +49,7 @@ class RelaxResult(Result):
     cell: np.ndarray = field(repr=False)
     trajectory: str | None = None
     attached: Attached = field(default_factory=dict, repr=False)
+    held: bool = False  # atoms or coordinates were fixed, so that the whole could not drift
 
     def atoms(self) -> Atoms:
         """The relaxed structure, without calculator, constraints, velocities and labels."""
@@ -60,12 +61,17 @@ class RelaxResult(Result):
         return in_form(self.atoms(), cast(Form, self.provenance.get("given", "Atoms")))
 
     def largest_displacement(self) -> float:
-        """How far the atom that moved most has moved, Å; motion with the cell does not count."""
+        """How far the atom that moved most has moved, Å.
+
+        Motion with the cell does not count, and none of all atoms together unless some were fixed.
+        """
         moved = self.positions - self.start_positions
         if np.linalg.matrix_rank(self.start_cell) == 3:
             moved = self.positions - self.start_positions @ np.linalg.solve(self.start_cell, self.cell)
             moved = find_mic(moved, self.cell, self.pbc)[0]
-        return float(np.linalg.norm(moved - moved.mean(axis=0), axis=1).max())
+        if not self.held:
+            moved = moved - moved.mean(axis=0)
+        return float(np.linalg.norm(moved, axis=1).max())
 
     def summary(self) -> str:
         """One screen: how it ended, energy gained, geometry before and after."""

@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from ase import Atoms
 
+from dpa2calc.structures.attached import attached
+
 from .sources import Item
 
 Record: TypeAlias = dict[str, Any]
@@ -36,6 +38,7 @@ def done(item: Item, final: Atoms | None, results: Mapping[str, Any], caught: Se
         final: the structure as it is now. caught: warnings.
     """
     assert final is not None
+    carried = {kind: values for kind, values in plain(attached(final)).items() if values}
     return {
         "key": item.key,
         "name": item.name,
@@ -46,6 +49,7 @@ def done(item: Item, final: Atoms | None, results: Mapping[str, Any], caught: Se
         "positions": final.positions.tolist(),
         "cell": final.cell.array.tolist(),
         "pbc": final.pbc.tolist(),
+        **({"attached": carried} if carried else {}),
         "results": plain(results),
     }
 

@@ -63,7 +63,8 @@ def read_screening(path: str | os.PathLike[str]) -> list[Record]:
     """The records of a file of `screen`, in the order in which they were made.
 
     Each is a dictionary: `key`, `name`, `formula`, `status` ("done" or "failed", then with `error`),
-    `warnings`, `numbers`, `positions`, `cell`, `pbc` of the final structure, and `results`. Units are those
+    `warnings`, `numbers`, `positions`, `cell`, `pbc` of the final structure, what else it carried (masses,
+    charges, magnetic moments, tags, remarks) in `attached`, and `results`. Units are those
     of the applications' results (ASE's; moduli in GPa, phonons in THz, vibrations in 1/cm).
 
     Raises:

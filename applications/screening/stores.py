@@ -17,6 +17,7 @@ from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.atomic import writing
 from dpa2calc.files.identity import Part, require_same
 from dpa2calc.files.json_lines import read_json_lines
+from dpa2calc.structures.attached import attach
 
 from .records import UNITS, Record
 
@@ -173,6 +174,7 @@ def _row(record: Record) -> Atoms:
     if record["status"] != "done":
         return Atoms()
     atoms = Atoms(record["numbers"], positions=record["positions"], cell=record["cell"], pbc=record["pbc"])
+    attach(atoms, record.get("attached", {}))
     found = {name: record["results"][name] for name in _OF_A_CALCULATOR if name in record["results"]}
     atoms.calc = SinglePointCalculator(atoms, **found)
     return atoms

@@ -102,20 +102,28 @@ def run_verb(run: Callable[[], int], say: Speaker) -> int:
             return code
     except BrokenPipeError:
         return _leave_pipe()
-    except DPA2CalcError as error:
-        line = str(error)
-    except OSError as error:
-        place = f"{error.filename}: " if error.filename is not None else ""
-        line = f"{place}{error.strerror or error}; check the disk, the name and the permissions"
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not _NO_MEMORY.search(str(error)):
-            raise
-        line = "there is not enough memory; take fewer or smaller structures, or close other programs"
+    except MET as error:
+        print(say(one_line(error)), file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(say("stopped; what was written so far is kept"), file=sys.stderr)
         return 130
-    print(say(line), file=sys.stderr)
-    return 1
+
+
+# What a user can meet; see `one_line`.
+MET = (DPA2CalcError, OSError, MemoryError, RuntimeError)
+
+
+def one_line(error: BaseException) -> str:
+    """What is wrong, of an error of `MET`; raises it where it is a fault of a program, or a closed pipe."""
+    if isinstance(error, DPA2CalcError):
+        return str(error)
+    if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+        place = f"{error.filename}: " if error.filename is not None else ""
+        return f"{place}{error.strerror or error}; check the disk, the name and the permissions"
+    if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+        return "there is not enough memory; take fewer or smaller structures, or close other programs"
+    raise error
 
 
 def _leave_pipe() -> int:
@@ -129,11 +137,11 @@ def _leave_pipe() -> int:
 def _one_line_warnings(say: Speaker) -> Iterator[None]:
     """Show Python's warnings as lines of the verb, without file and source."""
 
-    def one_line(message: Warning | str, *_: object, **__: object) -> str:
+    def shown(message: Warning | str, *_: object, **__: object) -> str:
         return say(f"warning: {' '.join(str(message).split())}") + "\n"
 
     before = warnings.formatwarning
-    warnings.formatwarning = one_line
+    warnings.formatwarning = shown
     try:
         yield
     finally:

@@ -13,6 +13,8 @@ from dpa2calc.errors import CheckpointError, ConfigError
 from dpa2calc.model.config import HeadConfig, ModelConfig, NeighborRule
 
 from .branch import Tree
+from .input_refused import refuse, refuse_unknown
+from .input_schedule import in_steps
 from .model_section import model_config
 from .option_reader import Options, Reading
 from .read import ours
@@ -97,25 +99,38 @@ def parse_input(content: Tree, *, neighbor_rule: NeighborRule = "all") -> Deepmd
         config, notes = _heads_config(model)
         top.get("loss")  # a multi-task file has loss_dict
         losses = top.get("loss_dict", {})
-        if len({json.dumps(loss, sort_keys=True) for loss in losses.values()}) > 1:
-            ignored.append("loss_dict (heads have different losses; that of the first head is taken for all)")
         loss = next(iter(losses.values()), {})
+        for head, other in losses.items():
+            if _loss(Options(other, f"loss_dict.{head}")) != _loss(Options(loss, "loss")):
+                raise ConfigError(
+                    f"loss_dict.{head} is another loss than that of the first head; here all heads "
+                    "share one: make them the same (a head whose data have no virials learns none)"
+                )
     else:
         config, notes = _head_config(model, "Default")
         loss = top.get("loss", {})
     names = [head.name for head in config.heads]
     training_section = Options(top.get("training", {}), "training")
+    refuse(training_section)
     data, batches, data_notes = _data(training_section, names)
+    moved = {"type" if key == "opt_type" else key: training_section.get(key) for key in _OPTIMIZER_BEFORE_3_2}
+    optimizer = top.get("optimizer", {})
+    if isinstance(optimizer, Mapping):
+        optimizer = {**optimizer, **{key: value for key, value in moved.items() if value is not None}}
     training: Tree = {"dtype": _dtype(model), **_PLAIN, **batches}
     for part, where, function in (
         (top.get("learning_rate", {}), "learning_rate", _learning_rate),
         (loss, "loss", _loss),
-        (top.get("optimizer", {}), "optimizer", _optimizer),
+        (optimizer, "optimizer", _optimizer),
     ):
         options = Options(part, where)
+        refuse(options)
         training |= function(options)
+        refuse_unknown(options.unused())
         ignored += options.unused()
     training |= _training(training_section)
+    rate = top.get("learning_rate", {})
+    training = in_steps(training, stop_given=any(rate.get(key) for key in ("stop_lr", "stop_lr_ratio")))
     ignored += notes + data_notes + training_section.unused()
     ignored += [key.removeprefix("input.") for key in top.unused()]
     return DeepmdInput(
@@ -129,11 +144,17 @@ def parse_input(content: Tree, *, neighbor_rule: NeighborRule = "all") -> Deepmd
 def _head_config(section: Tree, name: str) -> tuple[ModelConfig, list[str]]:
     if section.get("use_srtab"):
         raise ConfigError("training with a pair table (use_srtab) is not supported; train without it")
-    values = {key: value for key, value in section.items() if not key.startswith("_")}
+    values = {k: value for k, value in section.items() if not k.startswith("_") and value is not None}
+    parts = (values.get(key) for key in ("descriptor", "fitting_net"))
+    for part, where in zip((values, *parts), ("model", "descriptor", "fitting_net")):
+        if isinstance(part, Mapping):
+            refuse(Options(part, where))
     try:
-        return model_config(values, name=name, reading=Reading(missing="default"))
+        config, unknown = model_config(values, name=name, reading=Reading(missing="default"))
     except CheckpointError as error:
         raise ConfigError(str(error)) from error
+    refuse_unknown(unknown)
+    return config, unknown
 
 
 def _heads_config(model: Tree) -> tuple[ModelConfig, list[str]]:
@@ -215,6 +236,10 @@ _PLAIN: Tree = {
 }
 
 
+# Options of the optimiser that stood in `training` up to version 3.1.
+_OPTIMIZER_BEFORE_3_2 = ("opt_type", "adam_beta1", "adam_beta2", "weight_decay")
+
+
 def _kind(o: Options, default: str, known: Mapping[str, str]) -> str:
     """Our word for the `type` of a section."""
     kind = str(o.get("type", default))
@@ -232,7 +257,11 @@ def _learning_rate(o: Options) -> Tree:
     ratio = o.read(float, "stop_lr_ratio")
     if ratio is not None:
         out["learning_rate_stop"] = o.read(float, "start_lr", _PLAIN["learning_rate"]) * ratio
-    return out | {"schedule": schedule}
+    lengths = {name: o.read(float, name) for name in ("warmup_ratio", "decay_rate")}  # see `in_steps`
+    smooth = schedule == "exponential" and o.read(bool, "smooth", False)
+    return (
+        out | {"schedule": schedule, "smooth": smooth} | {k: v for k, v in lengths.items() if v is not None}
+    )
 
 
 def _loss(o: Options) -> Tree:
@@ -267,11 +296,13 @@ def _training(o: Options) -> Tree:
         del out["gradient_clip"]
     passes = ("numb_epoch", "num_epoch", "num_epochs", "numb_epochs", "num_epoch_dict")
     epochs = [key for key in passes if o.get(key)]
-    if epochs and "steps" not in out:
+    if epochs:
         raise ConfigError(
             f"training.{epochs[0]} = {o.get(epochs[0])}: the length of a run in passes over the data is not "
-            "supported; write training.numb_steps"
+            "supported; write training.numb_steps in its place"
         )
+    if not o.read(bool, "change_bias_after_training", True):
+        out["final_bias_frames"] = 0
     if o.get("enable_ema", False):
         out["ema_decay"] = o.read(float, "ema_decay", 0.999)
     return out
@@ -292,6 +323,7 @@ def _data(o: Options, names: list[str]) -> tuple[dict[str, HeadData], dict[str, 
             systems = options.get("systems", ())
             found.append((systems,) if isinstance(systems, str) else tuple(systems))
             if key == "training_data":
+                refuse(options)
                 batches += _batch_atoms(options)
             ignored += options.unused()
         training, validation = found
@@ -303,6 +335,11 @@ def _data(o: Options, names: list[str]) -> tuple[dict[str, HeadData], dict[str, 
 def _batch_atoms(o: Options) -> list[int]:
     """Atoms of a batch where they are given ("auto", "auto:N", "max:N"); numbers of frames are not read."""
     kind, _, atoms = str(o.values.get("batch_size", "")).partition(":")
+    if kind == "filter":
+        raise ConfigError(
+            f"{o.where}.batch_size = '{kind}:{atoms}' is not supported: leave frames with more atoms "
+            f"out of the data, and write 'max:{atoms}'"
+        )
     if kind not in ("auto", "max"):
         return []
     o.get("batch_size")

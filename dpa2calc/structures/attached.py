@@ -28,7 +28,7 @@ def attached(atoms: Atoms) -> Attached:
 def attach(atoms: Atoms, given: Mapping[str, Json]) -> Atoms:
     """The same atoms with what was `attached` to those that they were made from."""
     for name, values in given.get("arrays", {}).items():
-        atoms.set_array(name, values)
+        atoms.set_array(name, np.asarray(values))
     atoms.info.update(copy.deepcopy(given.get("info", {})))
     return atoms
 

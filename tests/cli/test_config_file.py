@@ -112,6 +112,28 @@ def test_options_without_effect_are_refused_in_a_file_too(tmp_path, monkeypatch,
     assert "--smax-gpa has no effect where the cell does not change" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("word", ["--quasi-harmonic", "--quasi"])
+def test_of_options_that_exclude_each_other_the_command_line_holds(word, tmp_path):
+    path = tmp_path / "a.toml"
+    parser = build_parser("phonons")
+    own = parser._subparsers._group_actions[0].choices["phonons"]
+    path.write_text("convergence = true\nquasi-harmonic = false\n")
+    found = parser.parse_args(["phonons", *with_config(["a.cif", word, "--config", str(path)], own)])
+    assert (found.quasi_harmonic, found.convergence) == (True, False)
+    assert "convergence" not in (found.in_file if "in_file" in found else ())
+
+
+def test_a_file_that_names_two_of_one_kind_is_refused(tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text("convergence = true\nquasi-harmonic = true\n")
+    own = build_parser("phonons")._subparsers._group_actions[0].choices["phonons"]
+    with pytest.raises(ConfigError, match="convergence and quasi-harmonic exclude each other; keep one"):
+        with_config(["a.cif", "--config", str(path)], own)
+    path.write_text("convergence = true\nquasi-harmonic = false\n")
+    assert with_config(["a.cif", "--config", str(path)], own) == ["a.cif"]
+    assert own.get_default("convergence") is True
+
+
 def test_a_missing_name_or_file_is_said(parser, tmp_path):
     with pytest.raises(ConfigError, match="--config needs the name of a TOML file"):
         with_config(["Si.cif", "--config"], parser)

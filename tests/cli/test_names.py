@@ -24,6 +24,16 @@ from dpa2calc.cli.main import main
         ("frames.extxyz@3", "frames-3"),
         ("frames.extxyz@-1", "frames--1"),
         ("name", "name"),
+        ("Cu_a3.61", "Cu_a3.61"),
+        ("Cu_a3.61.cif", "Cu_a3.61"),
+        ("Cu_a3.61.cif.gz", "Cu_a3.61"),
+        ("Cu_a3.34", "Cu_a3.34"),
+        ("Cu.start", "Cu.start"),
+        ("md/run.7/trajectory.extxyz", "run.7"),
+        ("a.DB", "a"),
+        ("run.1.lammpstrj", "run.1"),
+        ("data.water", "data.water"),
+        (".cif", ".cif"),
     ],
 )
 def test_names(file, name):
@@ -62,6 +72,24 @@ def test_two_structures_in_one_folder(polymorphs, verb, options, results):
         assert main(words) == 0
     contents = [Path(result).read_bytes() for result in results]
     assert contents[0] != contents[1]
+
+
+def test_dots_in_names_that_are_no_endings(polymorphs):
+    for name in ("fcc", "hcp"):
+        words = [
+            "relax",
+            f"{name}.extxyz",
+            "--fmax",
+            "0.5",
+            "--out",
+            f"CONTCAR.{name}",
+            "--calculator",
+            "emt",
+        ]
+        assert main([*words, "--no-progress"]) == 0
+    assert all(
+        Path(f"CONTCAR.{name}.relax.{end}").is_file() for name in ("fcc", "hcp") for end in ("npz", "traj")
+    )
 
 
 def test_frames_and_repeats_have_names_of_their_own(polymorphs):

@@ -4,6 +4,7 @@ import pytest
 from ase.build import bulk
 from ase.io import write
 
+from dpa2calc.cli.arguments import structures
 from dpa2calc.cli.main import main
 
 
@@ -26,3 +27,35 @@ def test_a_name_for_one_result_is_refused(option, tmp_path, monkeypatch, capsys)
     write("Cu.cif", bulk("Cu"))
     assert main(["relax", "Cu.cif", "Cu.cif", "--calculator", "emt", option, "x"]) == 1
     assert f"{option} names a file of one structure" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (PermissionError(13, "Permission denied", "Ag.cif"), "Ag.cif: Permission denied; check the disk"),
+        (MemoryError(), "there is not enough memory"),
+        (RuntimeError("CUDA out of memory"), "there is not enough memory"),
+    ],
+)
+def test_what_one_structure_meets_stops_no_other(error, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for metal in ("Ag", "Cu"):
+        write(f"{metal}.cif", bulk(metal))
+    reading = structures.read_frame
+
+    def read_frame(path, index=None):
+        if path == "Ag.cif":
+            raise error
+        return reading(path, index)
+
+    monkeypatch.setattr(structures, "read_frame", read_frame)
+    assert main(["relax", "Ag.cif", "Cu.cif", "--calculator", "emt", "--no-progress"]) == 1
+    assert f"Ag.cif: {message}" in capsys.readouterr().err
+    assert (tmp_path / "Cu-relaxed.extxyz").is_file()
+
+
+def test_a_fault_of_the_program_is_not_hidden(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(structures, "read_frame", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["relax", "Ag.cif", "Cu.cif", "--calculator", "emt"])

@@ -11,6 +11,7 @@ from dpa2calc.errors import ConfigError
 from dpa2calc.model.config import DeepPotSEConfig, DPA1Config
 from dpa2calc.model.config.presets import preset
 from dpa2calc.model.potential import Potential
+from dpa2calc.training import TrainConfig
 
 INPUTS = Path(__file__).parents[1] / "data" / "inputs"
 
@@ -192,23 +193,113 @@ def _change(**changes: Any) -> dict[str, Any]:
     return content
 
 
-def test_unknown_and_misspelt_keys_are_listed() -> None:
+def test_what_changes_no_model_is_reported() -> None:
     given = parse_input(
         _change(
-            model__descriptor__repformer__update_g1_has_atn=True,
             model__data_stat_nbatch=20,
-            loss__start_pref_ae=1.0,
-            learning_rate__smooth=True,
+            model__type_embedding=None,
+            loss__start_pref_ae=0.0,
+            loss__loss_func="mse",
+            learning_rate__scale_by_worker="sqrt",
+            training__stat_file="stat",
             nvnmd={},
         )
     )
-    assert {
-        "descriptor.repformer.update_g1_has_atn",
-        "model.data_stat_nbatch",
-        "loss.start_pref_ae",
-        "learning_rate.smooth",
-        "nvnmd",
-    } <= set(given.ignored)
+    assert {"model.data_stat_nbatch", "learning_rate.scale_by_worker", "training.stat_file", "nvnmd"} <= set(
+        given.ignored
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model__type_embedding": {"neuron": [8]}}, r"model\.type_embedding = .* attn_layer = 0"),
+        (
+            {"model__preset_out_bias": {"energy": [None, 1.0]}},
+            r"model\.preset_out_bias = .* fitted to the data",
+        ),
+        ({"model__descriptor__trainable": False}, r"descriptor\.trainable = False .*freeze-descriptor"),
+        ({"model__fitting_net__trainable": [True, False]}, r"fitting_net\.trainable = \[True, False\] is"),
+        (
+            {"model__descriptor__precision": "bfloat16"},
+            r"descriptor\.precision = 'bfloat16' is not supported",
+        ),
+        (
+            {"model__descriptor__repformer__update_g1_has_atn": True},
+            r"not known.*repformer\.update_g1_has_atn",
+        ),
+        ({"loss__start_pref_ae": 1.0}, r"loss\.start_pref_ae = 1\.0 is not supported: only energies"),
+        ({"loss__loss_func": "mae"}, r"loss\.loss_func = 'mae' .* use_huber"),
+        ({"loss__relative_f": 1.0}, r"loss\.relative_f = 1\.0 is not supported"),
+        ({"loss__intensive_ener_virial": True}, r"loss\.intensive_ener_virial = True is not supported"),
+        ({"loss__pref_q": 1}, r"not known.*loss\.pref_q"),
+        ({"learning_rate__decay_rate": 0.5}, r"learning_rate\.decay_rate = 0\.5 .*write stop_lr"),
+        (
+            {"learning_rate__decay_rate": 0.95, "training__numb_steps": 5000},
+            r"decay_rate = 0\.95 .*write stop_lr",
+        ),
+        ({"learning_rate__decay_rate": 1.5}, r"decay_rate = 1\.5 is not allowed"),
+        ({"learning_rate__decay_rate": 0.95, "training__numb_steps": None}, r"needs training\.numb_steps"),
+        ({"learning_rate__warmup_start_factor": 0.1}, r"learning_rate\.warmup_start_factor = 0\.1 is not"),
+        ({"training__acc_freq": 4}, r"training\.acc_freq = 4 .*batches_per_step"),
+        ({"training__opt_type": "LKF"}, r"optimizer\.type = 'LKF' is not supported"),
+        (
+            {"training__training_data__auto_prob": "prob_uniform"},
+            r"training_data\.auto_prob = 'prob_uniform'",
+        ),
+        ({"training__training_data__sys_probs": [0.9, 0.1]}, r"training_data\.sys_probs = \[0\.9, 0\.1\] is"),
+        ({"training__training_data__batch_size": "filter:64"}, r"'filter:64' is not supported.*'max:64'"),
+        ({"training__numb_epoch": 3}, r"training\.numb_epoch = 3"),
+    ],
+)
+def test_what_would_change_the_model_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_input(_change(**change))
+
+
+def test_options_in_other_words() -> None:
+    """A smooth decay falls at each step, and so on; the numbers are deepmd-kit's."""
+    given = parse_input(
+        _change(
+            learning_rate__smooth=True,
+            learning_rate__warmup_ratio=0.1,
+            training__numb_steps=500,
+            training__change_bias_after_training=False,
+        )
+    ).training
+    assert given["decay_steps"] == 1 and given["warmup_steps"] == 50 and given["final_bias_frames"] == 0
+    assert "warmup_ratio" not in given
+    old = _water({"opt_type": "AdamW", "weight_decay": 0.1})
+    assert {"optimizer": "adamw", "weight_decay": 0.1}.items() <= parse_input(old).training.items()
+
+
+@pytest.mark.parametrize(("warmup", "smooth"), [(0, False), (100, False), (0, True)])
+def test_a_decay_rate_is_that_of_deepmd(warmup: int, smooth: bool) -> None:
+    """start_lr decay_rate^floor(step / decay_steps), without the floor where it is smooth."""
+    changes = {
+        "decay_rate": 0.9,
+        "decay_steps": 300,
+        "warmup_steps": warmup,
+        "smooth": smooth,
+        "stop_lr": 1e-8,
+    }
+    given = parse_input(_change(training__numb_steps=2000) | {"learning_rate": {"start_lr": 1e-3, **changes}})
+    config = TrainConfig(**given.training)
+    for step in (0, 299, 300, 301, 1000, 1899):
+        power = step / 300 if smooth else step // 300
+        assert 1e-3 * config.rate_fraction(warmup + step) == pytest.approx(1e-3 * 0.9**power, rel=1e-9)
+
+
+def test_heads_with_other_losses() -> None:
+    content = json.loads((INPUTS / "dpa2_multi_task.json").read_text())
+    content["loss_dict"] = {
+        "liquid": {"type": "ener", "start_pref_v": 0.0},
+        "molecules": {"type": "ener", "start_pref_v": 0.02},
+    }
+    with pytest.raises(
+        ConfigError, match=r"loss_dict\.molecules is another loss than that of the first head"
+    ):
+        parse_input(content)
 
 
 @pytest.mark.parametrize(

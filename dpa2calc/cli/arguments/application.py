@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpa2calc.errors import ConfigError, DPA2CalcError
+from dpa2calc.cli.shell import MET, one_line
+from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import save_figure
 
 from .output import choose_folder
@@ -66,8 +67,8 @@ def each_structure(args: argparse.Namespace) -> int:
     for file in (args.structure, *args.more):
         try:
             codes.append(args.run(argparse.Namespace(**{**vars(args), "structure": file})) or 0)
-        except DPA2CalcError as error:
-            print(args.say(f"{file}: {error}"), file=sys.stderr)
+        except MET as error:
+            print(args.say(f"{file}: {one_line(error)}"), file=sys.stderr)
             codes.append(1)
     return max(codes)
 

@@ -43,6 +43,7 @@ def with_config(words: Sequence[str], parser: argparse.ArgumentParser) -> list[s
     if not Path(path).is_file():
         raise ConfigError(f"--config {path}: there is no such file; name a TOML file of options")
     actions = {name.removeprefix("--"): a for a in parser._actions for name in a.option_strings or [a.dest]}
+    exclusive = _Exclusive(parser, rest, path)
     for key, value in read_toml(Path(path)).items():
         action = actions.get(key.replace("_", "-"), actions.get(key))
         if action is None or key in ("config", "help"):
@@ -52,6 +53,8 @@ def with_config(words: Sequence[str], parser: argparse.ArgumentParser) -> list[s
             found = _value(action, key, value, parser)
         except argparse.ArgumentError as error:
             raise ConfigError(f"{path}: {error.message} ({key})") from error
+        if not exclusive.takes(action, key, found):
+            continue
         for other in parser._actions:  # argparse takes the default of the first option with this dest
             if other is action or (other.dest == action.dest and other.default is not argparse.SUPPRESS):
                 other.default = found
@@ -60,6 +63,37 @@ def with_config(words: Sequence[str], parser: argparse.ArgumentParser) -> list[s
         if not action.option_strings:
             action.nargs = "*" if action.nargs == "+" else action.nargs or "?"
     return rest
+
+
+class _Exclusive:
+    """Options that exclude each other: those of the command line stand above those of the file."""
+
+    def __init__(self, parser: argparse.ArgumentParser, words: Sequence[str], path: str):
+        options = parser._option_string_actions
+        names = [word.partition("=")[0] for word in words if word.startswith("--") and word != "--"]
+        self._given = [options[known] for name in names for known in options if known.startswith(name)]
+        self._groups = [group._group_actions for group in parser._mutually_exclusive_groups]
+        self._in_file: dict[argparse.Action, str] = {}
+        self._path = path
+
+    def takes(self, action: argparse.Action, key: str, value: object) -> bool:
+        """Whether the file's value holds: it is set, and the command line has no other of the group.
+
+        Raises:
+            ConfigError: the file sets two of a group.
+        """
+        others = [
+            other for group in self._groups if action in group for other in group if other is not action
+        ]
+        if value == action.default or any(other in self._given for other in others):
+            return not others
+        for other in others:
+            if other in self._in_file:
+                raise ConfigError(
+                    f"{self._path}: {self._in_file[other]} and {key} exclude each other; keep one of them"
+                )
+        self._in_file[action] = key
+        return True
 
 
 def _value(action: argparse.Action, key: str, value: object, parser: argparse.ArgumentParser) -> object:

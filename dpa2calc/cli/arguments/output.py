@@ -5,11 +5,17 @@ from __future__ import annotations
 import argparse
 import os
 import re
+from functools import lru_cache
 from pathlib import Path
 
 from dpa2calc.files.atomic import check_writable
 
 _PACKED = (".bz2", ".gz", ".xz", ".zst")
+# beside those that ASE lists
+_FORMATS = (
+    "aselmdb", "bundle", "contcar", "dump", "h5", "hdf", "hdf5", "lammpstrj", "lmdb", "lmp", "mcif", "nc",
+    "npz", "txt",
+)  # fmt: skip
 _VASP = ("CONTCAR", "OUTCAR", "POSCAR", "XDATCAR")
 _SAME_EVERYWHERE = ("trajectory", "vasprun", "geometry")  # the folder tells such files apart
 
@@ -30,9 +36,31 @@ def stem(path: str) -> str:
     folder = file.resolve().parent.name
     if file.name.split(".")[0] in _VASP:
         return "-".join(part for part in (folder, *file.name.split(".")) if part)
-    if file.stem in _SAME_EVERYWHERE:
-        return folder if folder and file.stem == "trajectory" else f"{folder}-{file.stem}".strip("-")
-    return file.stem or file.name
+    if (own := without_ending(file.name)) in _SAME_EVERYWHERE:
+        return folder if folder and own == "trajectory" else f"{folder}-{own}".strip("-")
+    return own
+
+
+def without_ending(name: str) -> str:
+    """The name of a file without an ending that tells its format; `Cu_a3.61` has none, and stays.
+
+    Example:
+        >>> without_ending("Cu_a3.61.cif"), without_ending("Cu_a3.61"), without_ending("POSCAR.hcp")
+        ('Cu_a3.61', 'Cu_a3.61', 'POSCAR.hcp')
+    """
+    own, _, ending = name.rpartition(".")
+    return own if own and ending.lower() in _endings() else name
+
+
+@lru_cache(maxsize=1)
+def _endings() -> frozenset[str]:
+    """Of files of structures and trajectories: ASE's, and names of its formats, which it takes as well."""
+    from ase.io.formats import ioformats
+
+    found = {*_FORMATS, *ioformats}
+    for known in ioformats.values():
+        found |= {*known.extensions, *(glob.rpartition("*.")[2] for glob in known.globs)}
+    return frozenset(name.lower() for name in found if name and not name.isdigit())
 
 
 def structure_name(args: argparse.Namespace) -> str:

@@ -6,7 +6,7 @@ from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
-from ase.constraints import FixAtoms
+from ase.constraints import FixAtoms, FixCartesian
 from ase.io import read
 
 from dpa2calc.applications import RelaxResult, relax
@@ -31,6 +31,17 @@ def test_lennard_jones_dimer_has_its_exact_minimum():
     assert result.atoms().get_distance(0, 1) == pytest.approx(2 ** (1 / 6), abs=1e-6)
     assert result.energy == pytest.approx(-1, abs=1e-6)
     assert result.largest_displacement() == pytest.approx((1.3 - 2 ** (1 / 6)) / 2, abs=1e-6)
+
+
+@pytest.mark.parametrize("fixed", [FixAtoms([0]), FixCartesian([0])])
+def test_the_largest_move_beside_a_fixed_atom_is_that_of_the_other(fixed, tmp_path):
+    atoms = Atoms("Ar2", positions=[[0, 0, 0], [1.3, 0, 0]], constraint=fixed)
+    atoms.calc = LennardJones(epsilon=1.0, sigma=1.0, rc=20.0)
+    result = quiet(atoms, fmax=1e-6)
+    assert result.positions[0] == pytest.approx([0, 0, 0])
+    assert result.largest_displacement() == pytest.approx(1.3 - 2 ** (1 / 6), abs=1e-6)
+    kept = RelaxResult.load(result.save(tmp_path / "relax.npz"))
+    assert kept.largest_displacement() == result.largest_displacement()
 
 
 @pytest.mark.parametrize("optimizer", ["auto", "lbfgs", "fire", "fire2", "bfgs-linesearch", "gpmin"])

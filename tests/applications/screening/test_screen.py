@@ -81,6 +81,34 @@ def test_small_structures_are_evaluated_together_with_the_same_numbers(tmp_path)
         assert "stress" not in record["results"]
 
 
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("task", ["evaluate", "relax"])
+def test_records_keep_what_structures_carried(task, ending, tmp_path):
+    atoms = bulk("Ni", cubic=True)
+    atoms.set_masses([58, 60, 62, 64])
+    atoms.set_initial_magnetic_moments([0.6, -0.6, 0.6, -0.6])
+    atoms.set_initial_charges([0.1, -0.1, 0.0, 0.0])
+    atoms.set_tags([1, 2, 3, 4])
+    atoms.info.update(name="nickel", energy=-1.0)
+    output = tmp_path / f"out.{ending}"
+    screen([atoms], task, calculator=EMT(), output=output, progress=False)
+    (record,) = read_screening(output)
+    assert record["attached"] == {
+        "arrays": {
+            "masses": [58, 60, 62, 64],
+            "initial_magmoms": [0.6, -0.6, 0.6, -0.6],
+            "initial_charges": [0.1, -0.1, 0.0, 0.0],
+            "tags": [1, 2, 3, 4],
+        },
+        "info": {"name": "nickel"},
+    }
+    if ending == "db":
+        row = connect(output).get_atoms(1)
+        np.testing.assert_array_equal(row.get_masses(), atoms.get_masses())
+        np.testing.assert_array_equal(row.get_initial_magnetic_moments(), [0.6, -0.6, 0.6, -0.6])
+        np.testing.assert_array_equal(row.get_tags(), [1, 2, 3, 4])
+
+
 def test_relaxation_in_a_database_that_can_be_searched(tmp_path):
     output = tmp_path / "relaxed.db"
     screen(crystals(2), "relax", calculator=EMT(), output=output, progress=False, relax="cell")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dpa2calc.cli.arguments.application import add_application_arguments, refuse_idle
 from dpa2calc.cli.arguments.freedom import add_words
-from dpa2calc.cli.arguments.output import structure_name
+from dpa2calc.cli.arguments.output import structure_name, without_ending
 from dpa2calc.cli.arguments.structures import make_calculator, read_structure
 from dpa2calc.cli.arguments.written import write_result
 from dpa2calc.files.figures import save_figure
@@ -59,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
         refuse_idle(args, "without --keep-symmetry", "symprec")
     atoms = read_structure(args)
     target = Path(args.out or f"{structure_name(args)}-relaxed.extxyz")
+    beside = target.with_name(f"{without_ending(target.name)}.relax")
     check_structure_file(target, atoms)
     atoms.calc = make_calculator(args, [atoms])
     names = ["fmax", "relax", "smax_gpa", "pressure_gpa", "optimizer"]
@@ -66,14 +67,14 @@ def run(args: argparse.Namespace) -> int:
     result = relax(
         atoms,
         **{name: getattr(args, name) for name in names},
-        trajectory=target.with_suffix(".relax.traj"),
+        trajectory=beside.with_name(f"{beside.name}.traj"),
         overwrite=args.overwrite,
         progress=not args.no_progress,
     )
     relaxed = result.atoms()
     relaxed.set_constraint(atoms.constraints)
     write_structures(target, relaxed)
-    result.save(target.with_suffix(".relax.npz"))
+    result.save(beside.with_name(f"{beside.name}.npz"))
     table = {
         "step": result.step,
         "enthalpy_eV": result.enthalpy,
@@ -82,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
         "volume_A3": result.volume,
     }
     write_result(args, result, table)
-    figure = save_figure(target.with_suffix(".relax.png"), result.plot)
+    figure = save_figure(beside.with_name(f"{beside.name}.png"), result.plot)
     print(result.summary())
     print(f"{'structure':18s} {target}")
     print(f"{'figure':18s} {figure}")
