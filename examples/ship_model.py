@@ -48,7 +48,7 @@ from dpa2calc.training.fit.predict import predict_potential
 from dpa2calc.training.runs.report import with_figures
 
 FRAMES = 40  # of each set, that energies are fitted to; ten times as many for heads of many elements
-MOST_ATOMS = (6000, 20_000)  # of the training frames of a head, of students
+MOST_ATOMS = 20_000  # of the training frames of a head
 PACKAGE = Path(registry.__file__).parent
 
 
@@ -125,7 +125,7 @@ def finish_head(args: argparse.Namespace, trained: Potential, potential: Potenti
     keep_energies(trained, potential, place, (item.train for item in sets.values()), quick=args.quick)
     if args.model not in STUDENTS:
         potential.config = with_errors(args, potential, head, sets)
-    most = 500 if args.quick else MOST_ATOMS[args.model in STUDENTS]
+    most = 500 if args.quick else MOST_ATOMS
     fact = add_uncertainty(potential, sets, most_atoms=most)[head.name]
     found = potential.config.heads[place].info.get("test_errors", {})
     errors = ", ".join(
