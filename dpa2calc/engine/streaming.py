@@ -12,7 +12,7 @@ Each atom's energy depends on its own pair vectors alone, so a block is finished
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -138,7 +138,7 @@ class Streaming:
         rigidity = self.potential.rigidity(self.head_index)
         too_many = False
 
-        def work(part: int, ranges: Iterable[tuple[int, int]]) -> None:
+        def work(part: int, ranges: Sequence[tuple[int, int]]) -> None:
             nonlocal too_many
             own = sums[part]
             moments = torch.empty(block, 4 * width, dtype=self._dtype)

@@ -8,7 +8,7 @@ import importlib.util
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -65,20 +65,10 @@ class Workers:
             if error is not None:
                 raise error
 
-    def share(self, work: Callable[[int, Iterable[Item]], None], items: Sequence[Item]) -> None:
-        """work(part, some items) in every thread; each takes the next item when it is done with one."""
+    def share(self, work: Callable[[int, Sequence[Item]], None], items: Sequence[Item]) -> None:
+        """work(part, some items) in every thread: always the same ones, so that sums by thread are too."""
         n = min(self.count, len(items))
-        queue, lock = iter(items), threading.Lock()
-
-        def taken() -> Iterable[Item]:
-            while True:
-                with lock:
-                    item = next(queue, None)
-                if item is None:
-                    return
-                yield item
-
-        self.run(lambda part: work(part, taken()), [(part,) for part in range(n)])
+        self.run(work, [(part, items[part::n]) for part in range(n)])
 
     def _threads(self) -> ThreadPoolExecutor:
         count = self.count

@@ -235,3 +235,16 @@ def test_a_potential_converted_in_inference_mode(crystal, potential_of):
         single = potential_of("dpa2-small").to(torch.float32)
     assert not any(p.is_inference() for p in single.parameters())
     np.testing.assert_allclose(single.compute(graph).forces, right.detach(), atol=1e-5)
+
+
+def test_two_threads_give_the_same_bits_every_time(crystal, potential_of):
+    pytest.importorskip("numba")
+    atoms, before = crystal.repeat((3, 3, 2)), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        calc = DPA2Calculator(potential_of("dpa1-l0"), device="cpu", compress=True)
+        right = _all_results(calc, atoms)
+        for _ in range(5):
+            _equal(_all_results(calc, atoms), right)
+    finally:
+        torch.set_num_threads(before)
