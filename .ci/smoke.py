@@ -30,7 +30,7 @@ print("energy of a water molecule", water.get_potential_energy())
 
 copper = bulk("Cu", a=3.65)
 copper.calc = EMT()
-assert relax(copper, cell="full", progress=False).converged
+assert relax(copper, relax="cell", progress=False).converged
 box = bulk("Cu", cubic=True).repeat(2)
 box.calc = EMT()
 run_md(box, steps=200, temperature=300, trajectory="md.traj", trajectory_interval=20, progress=False)
