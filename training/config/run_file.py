@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from dpa2calc.files.atomic import check_writable
 from dpa2calc.files.options import convert, parse_options, read_toml
 from dpa2calc.files.patterns import expanded
 from dpa2calc.files.typed import option_types, typed, unknown_key
-from dpa2calc.model.config import ModelConfig
+from dpa2calc.model.config import ModelConfig, check
 from dpa2calc.model.config.presets import preset, preset_names
 from dpa2calc.training.data.corrections import moved
 from dpa2calc.training.data.dataset import Dataset, check_set_names
@@ -33,10 +34,26 @@ Options = TypeVar("Options", bound=TrainConfig, covariant=True)
 
 
 @dataclass(frozen=True, kw_only=True)
+class Stage(Generic[Options]):
+    """Training from the weights that a run, or the stage before, ended with: `[stages.NAME]`.
+
+    `config` is the run's with the stage's changes; `weights` are those of the sets that differ.
+    """
+
+    config: Options
+    weights: dict[str, float]
+
+    def weighted(self, sets: Mapping[str, TrainingSet]) -> dict[str, TrainingSet]:
+        """The sets with the stage's weights."""
+        return {n: dataclasses.replace(s, weight=self.weights.get(n, s.weight)) for n, s in sets.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunFile(Generic[Options]):
     """A whole file, checked before anything runs."""
 
     config: Options
+    stages: dict[str, Stage[Options]]
     sets: dict[str, SetSection]
     model: ModelSection | ModelConfig | str
     output: Path
@@ -71,7 +88,9 @@ def read_run_file(
         values = _read_deepmd(path, cls) if path.suffix in (".json", ".yaml", ".yml") else read_toml(path)
     given = {"model": model, "output": output}
     values |= {**(changes or {}), **{name: value for name, value in given.items() if value is not None}}
-    check_keys(values, [*option_types(cls), "model", "sets", "output", "data"], "the run's files")
+    own = ("stages",) if cls is TrainConfig else ()
+    check_keys(values, [*option_types(cls), "model", "sets", "output", "data", *own], "the run's files")
+    stages = _table(values.pop("stages", {}), "stages")
     sets = _table(values.pop("sets", {}), "sets")
     if set_changes:
         sets = _with_set_changes(sets, set_changes)
@@ -84,6 +103,7 @@ def read_run_file(
     check_set_names((section.head for section in sections.values() if section.head), "head")
     return RunFile(
         config=parse_options(cls, values),
+        stages={n: _stage(n, stage, cls, values, changes or {}, sections) for n, stage in stages.items()},
         sets=sections,
         model=_model_section(given_model),
         output=Path(convert(str, folder, "output")),
@@ -136,6 +156,27 @@ def _section(name: str, value: object) -> dict[str, object]:
         **entry.corrections,
     }
     return {**filled, **section}
+
+
+def _stage(
+    name: str,
+    value: object,
+    cls: type[Options],
+    run: Mapping[str, object],
+    changes: Mapping[str, object],
+    sets: Mapping[str, SetSection],
+) -> Stage[Options]:
+    """A `[stages.NAME]` table, over the run's options and under the command line's."""
+    check(re.fullmatch(r"[\w-]+", name) is not None, "stages", name, "names of letters, digits, - and _")
+    own = _table(value, f"stages.{name}")
+    weights = convert(dict[str, float], own.pop("weights", {}), f"stages.{name}.weights")
+    for key, weight in weights.items():
+        if key not in sets:
+            raise ConfigError(unknown_key(f"stages.{name}.weights.{key}", weight, list(sets)))
+        check(weight > 0, f"stages.{name}.weights.{key}", weight, "above 0")
+    fresh = {"shared_steps": 0}  # is for a run that starts without weights
+    config = parse_options(cls, {**run, **fresh, **own, **changes}, f"stages.{name}")
+    return Stage(config=config, weights=weights)
 
 
 def _read_deepmd(path: Path, cls: type[TrainConfig]) -> dict[str, object]:

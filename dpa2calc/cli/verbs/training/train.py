@@ -53,6 +53,9 @@ def run(args: argparse.Namespace) -> int:
     run_file = read_run(args, TrainConfig, args.preset)
     check_paths(run_file)
     # with torch, from here on
+    import torch
+
+    from dpa2calc.store.checkpoint import load_checkpoint
     from dpa2calc.training.finetune.grow import grown_model
     from dpa2calc.training.fit.run import pretrain
     from dpa2calc.training.runs.processes import Processes
@@ -67,4 +70,11 @@ def run(args: argparse.Namespace) -> int:
     else:
         model = build_model(run_file, sets)
     result = pretrain(model, sets, config, output=run_file.output, processes=processes, progress=progress)
+    for name, stage in run_file.stages.items():
+        if not result.finished:
+            break
+        processes.sum(torch.zeros(1))  # the first one has written its model
+        config, sets, folder = stage.config, stage.weighted(sets), run_file.output / f"stage-{name}"
+        start = load_checkpoint(result.output / "model.safetensors")
+        result = pretrain(start, sets, config, output=folder, processes=processes, progress=progress)
     return finish(args, result, sets, test, config, processes=processes, progress=progress)
