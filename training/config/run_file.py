@@ -37,7 +37,8 @@ Options = TypeVar("Options", bound=TrainConfig, covariant=True)
 class Stage(Generic[Options]):
     """Training from the weights that a run, or the stage before, ended with: `[stages.NAME]`.
 
-    `config` is the run's with the stage's changes; `weights` are those of the sets that differ.
+    `config` is the run's with the stage's changes; `weights` are those of the sets that differ ("*": of all
+    others).
     """
 
     config: Options
@@ -45,7 +46,11 @@ class Stage(Generic[Options]):
 
     def weighted(self, sets: Mapping[str, TrainingSet]) -> dict[str, TrainingSet]:
         """The sets with the stage's weights."""
-        return {n: dataclasses.replace(s, weight=self.weights.get(n, s.weight)) for n, s in sets.items()}
+        others = self.weights.get("*")
+        return {
+            name: dataclasses.replace(item, weight=self.weights.get(name, others or item.weight))
+            for name, item in sets.items()
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +176,7 @@ def _stage(
     own = _table(value, f"stages.{name}")
     weights = convert(dict[str, float], own.pop("weights", {}), f"stages.{name}.weights")
     for key, weight in weights.items():
-        if key not in sets:
+        if key not in (*sets, "*"):
             raise ConfigError(unknown_key(f"stages.{name}.weights.{key}", weight, list(sets)))
         check(weight > 0, f"stages.{name}.weights.{key}", weight, "above 0")
     fresh = {"shared_steps": 0}  # is for a run that starts without weights

@@ -10,7 +10,7 @@ from dpa2calc.cli.main import main
 from dpa2calc.errors import ConfigError
 from dpa2calc.store.checkpoint import load_checkpoint
 from dpa2calc.training import Dataset, TrainConfig, TrainingSet, pretrain
-from dpa2calc.training.config.run_file import read_run_file
+from dpa2calc.training.config.run_file import load_sets, read_run_file
 
 RUN = """
 output = "{folder}/run"
@@ -87,6 +87,14 @@ def test_options_of_the_run_hold_in_a_stage_and_the_command_lines_come_first(fol
     assert (config.steps, config.ema_decay, config.shared_steps) == (3, 0.9, 0)
     assert config.learning_rate == 3e-3
     assert stage.weights == {"neon": 4.0}
+
+
+def test_a_star_stands_for_the_other_sets(folder):
+    stages = '[stages.fine.weights]\n"*" = 0.5\nneon = 2.0'
+    run = read_run_file(written(folder, stages), TrainConfig)
+    sets, _ = load_sets(run)
+    found = {name: item.weight for name, item in run.stages["fine"].weighted(sets).items()}
+    assert found == {"argon": 0.5, "neon": 2.0}
 
 
 @pytest.mark.parametrize(
