@@ -15,7 +15,7 @@ from torch import Tensor
 from dpa2calc.ambient import own_modes
 from dpa2calc.errors import CheckpointError, ConfigError, HeadError
 from dpa2calc.heads import resolve_head
-from dpa2calc.model.config import HeadConfig, ModelConfig
+from dpa2calc.model.config import DPA2Config, HeadConfig, ModelConfig
 from dpa2calc.model.potential import Potential
 from dpa2calc.store.checkpoint import potential_for
 
@@ -116,6 +116,7 @@ def _joined_config(source: Source, branches: tuple[Branch, ...]) -> tuple[ModelC
     for branch in branches:
         config, unknown = model_config(branch.params, name=branch.name, reading=Reading(arrays=branch.arrays))
         config = _with_spread(_with_table_grid(config, branch), branch)
+        config = _with_all_neighbors(config) if branch.on_graphs else config
         ignored.update(unknown)
         heads += config.heads
         if first is None:
@@ -144,6 +145,26 @@ def _with_table_grid(config: ModelConfig, branch: Branch) -> ModelConfig:
     r_min, spacing, n_intervals, _ = info.reshape(-1).tolist()
     grid = dataclasses.replace(config.bridging, r_min=r_min, spacing=spacing, n_intervals=int(n_intervals))
     return dataclasses.replace(config, bridging=grid)
+
+
+def _with_all_neighbors(config: ModelConfig) -> ModelConfig:
+    """The rule of the graphs of deepmd-kit's exportable backend, for the descriptors that it has them for."""
+    c = config.descriptor
+    if not c.mixed_types or config.bridging is not None:
+        return config
+    if isinstance(c, DPA2Config) and (c.three_body or c.padding_counts or not c.repformer.set_davg_zero):
+        return config
+    if c.padding_counts:
+        raise CheckpointError(
+            "the model was trained by deepmd-kit's exportable backend without set_davg_zero; there, empty "
+            "slots of neighbour lists do not count, and here, as in its PyTorch backend, they do"
+        )
+    if getattr(c, "attn_layer", 1):
+        logger.warning(
+            "the model was trained by deepmd-kit's exportable backend, whose attention leaves out the empty "
+            "slots of neighbour lists; here, as in its PyTorch backend, they count, about 1e-5 eV an atom"
+        )
+    return dataclasses.replace(config, neighbor_rule="all")
 
 
 def _with_spread(config: ModelConfig, branch: Branch) -> ModelConfig:

@@ -29,6 +29,15 @@ PARTS = {
 }
 # Of layers and statistics; others have the same name in both.
 ARRAY_NAMES = {"w": "matrix", "b": "bias", "davg": "mean", "dstd": "stddev"}
+# Parts of names in a `.pt` of the exportable backend, beside those of `PARTS`.
+_EXPORTABLE = (
+    ("._module_networks.", ".networks."),
+    (".type_embedding.embedding_net.", ".type_embedding.embedding.embedding_net."),
+    (".descriptor.embeddings.", ".descriptor.sea.embeddings."),
+    (".descriptor.davg", ".descriptor.sea.davg"),
+    (".descriptor.dstd", ".descriptor.sea.dstd"),
+    ("._min_nbor_dist", ".min_nbor_dist"),
+)
 # The part that the body of a single-block descriptor has in a `.pt` file.
 _BODIES = (("dpa1", "se_atten"), ("deeppot_se", "sea"))
 _BODY = {name: body for kind, body in _BODIES for name in DESCRIPTORS[kind][0]}
@@ -77,6 +86,14 @@ def branch_from_tree(tree: Tree) -> Branch:
         arrays=arrays,
         min_nbor_dist=None if shortest is None else float(np.asarray(shortest)),
     )
+
+
+def exportable_name(name: str) -> str:
+    """A name in a `.pt` of deepmd-kit's exportable backend as its PyTorch backend has it."""
+    for theirs, plain in _EXPORTABLE:
+        name = name.replace(theirs, plain)
+    *parts, last = name.split(".")
+    return ".".join([*(PARTS.get(part, part) for part in parts), ARRAY_NAMES.get(last, last)])
 
 
 def tensor(value: npt.ArrayLike) -> Tensor:
