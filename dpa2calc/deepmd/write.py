@@ -89,8 +89,8 @@ def _write_pt(potential: Potential, path: Path, heads: list[int], *, multi: bool
     alpha = SMIN_ALPHA if potential.bridging is None else potential.bridging.config.smin_alpha
     if alpha != SMIN_ALPHA:
         raise CheckpointError(
-            f"the pair table's smin_alpha is {alpha:g} Å, and deepmd-kit takes {SMIN_ALPHA:g} Å for any .pt, so "
-            "its energies would be others; write a .dp"
+            f"the pair table's smin_alpha is {alpha:g}, and deepmd-kit takes {SMIN_ALPHA:g} (Å) for any .pt; "
+            "its energies would be others, so write a .dp"
         )
     distance = potential.config.min_neighbor_distance
     shortest = -1.0 if distance is None else distance  # -1: not known
