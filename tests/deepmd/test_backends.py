@@ -69,7 +69,7 @@ def test_smin_alpha_goes_where_deepmd_reads_it(tmp_path: Path) -> None:
         assert potential.bridging is not None and potential.bridging.config.smin_alpha == alpha
         written = write_deepmd(potential, tmp_path / "again.dp")
         assert read_deepmd(written).config.bridging == potential.config.bridging
-    with pytest.raises(CheckpointError, match=r"smin_alpha is 0\.3 .* write a \.dp"):
+    with pytest.raises(CheckpointError, match=r"smin_alpha is 0\.3,.* write a \.dp"):
         write_deepmd(potential, tmp_path / "again.pt")
 
 
