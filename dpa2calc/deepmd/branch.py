@@ -25,6 +25,7 @@ class Branch:
         min_nbor_dist: shortest distance of the training data, Å, or None.
         on_graphs: made for graphs that hold all neighbours within the cutoff, where its descriptor has them
             (the exportable backend of deepmd-kit).
+        nodes: of a universal file, "descriptor" and "fitting" as they are in its tree.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Branch:
     arrays: dict[str, Tensor]
     min_nbor_dist: float | None = None
     on_graphs: bool = False
+    nodes: Tree = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -19,11 +19,13 @@ from dpa2calc.model.config import DPA2Config, HeadConfig, ModelConfig
 from dpa2calc.model.potential import Potential
 from dpa2calc.store.checkpoint import potential_for
 
-from .arrays import Entry, descriptor_entries, head_entries
+from .arrays import Entry, branch_arrays, descriptor_entries, head_entries
 from .branch import Branch, Source
 from .containers import open_source
 from .model_section import model_config
 from .option_reader import Reading
+from .tree import differences
+from .tree_writer import TreeWriter
 
 logger = logging.getLogger(__name__)
 
@@ -75,10 +77,12 @@ def potential_from_source(
         config, unknown = _joined_config(source, branches)
         if len(branches) > 1:
             _check_shared(source, branches)
-        precision = stored_precision(branches[0])
+        precision = max(map(stored_precision, branches), key=lambda dtype: dtype.itemsize)
         sizes = [value.numel() for branch in branches for value in branch.arrays.values()]
         potential = potential_for(config, sizes, dtype=precision, where=source.path)
         fill(potential, branches, where=source.path)
+        if branches[0].nodes:  # a universal file, which has one branch
+            _check_nodes(potential, branches[0])
         _tell_unread(source.path, unknown, _unread_weights(potential, branches))
         if any("compress_data" in name and value.numel() for name, value in branches[0].arrays.items()):
             logger.info(
@@ -101,11 +105,11 @@ def _pick(source: Source, head: str) -> Branch:
 
 
 def stored_precision(branch: Branch) -> torch.dtype:
-    """float32 or float64, as the network weights are stored."""
-    for name, value in branch.arrays.items():
-        if name.startswith("fitting_net.") and name.endswith(".matrix"):
-            return torch.float64 if value.dtype == torch.float64 else torch.float32
-    raise CheckpointError("the file holds no fitting net (no array fitting_net...matrix)")
+    """float32 or float64, as the network weights are stored; where both are, the longer one."""
+    weights = {name: value.dtype for name, value in branch.arrays.items() if name.endswith(".matrix")}
+    if not any(name.startswith("fitting_net.") for name in weights):
+        raise CheckpointError("the file holds no fitting net (no array fitting_net...matrix)")
+    return torch.float64 if torch.float64 in weights.values() else torch.float32
 
 
 def _joined_config(source: Source, branches: tuple[Branch, ...]) -> tuple[ModelConfig, list[str]]:
@@ -233,6 +237,22 @@ def fill(potential: Potential, branches: tuple[Branch, ...], *, where: str) -> N
         more = [f"... and {len(missing) - 20} more"] if len(missing) > 20 else []
         shown = "\n  ".join(missing[:20] + more)
         raise CheckpointError(f"{where} lacks {len(missing)} arrays that its model needs:\n  {shown}")
+
+
+# Of descriptors and fitting nets in deepmd-kit 3.2.
+_NEWEST = 4
+
+
+def _check_nodes(potential: Potential, branch: Branch) -> None:
+    """Refuse a universal file whose layers are others than its options say."""
+    writer = TreeWriter(potential.config, 0, branch_arrays(potential, 0), potential.precision)
+    found = []
+    for name, written in (("descriptor", writer.descriptor()), ("fitting", writer.fitting())):
+        parts = {key: value for key, value in written.items() if isinstance(value, Mapping)}
+        parts["@version"] = _NEWEST
+        found += list(differences(branch.nodes[name], parts, name))
+    if found:
+        raise CheckpointError(f"the model has layers that are not supported: {'; '.join(sorted(found)[:5])}")
 
 
 # Weights, in distinction from statistics, masks and what compression adds.

@@ -25,7 +25,7 @@ from dpa2calc.model.config import (
 from .option_reader import NEEDED, Fixed, Options, Part, Reading, Row, Section, same
 
 
-def _activation(value: object) -> object:
+def plain_activation(value: object) -> object:
     """The name in lower case; `custom_silu` is deepmd-kit's other name of `silut`."""
     if not isinstance(value, str):
         return value
@@ -87,7 +87,7 @@ def _energies(values: object) -> object:
     return [(v[0] if v else None) if isinstance(v, (list, tuple)) else v for v in values]
 
 
-_ACTIVATION = Row("activation_function", "tanh", ours="activation", change=_activation)
+_ACTIVATION = Row("activation_function", "tanh", ours="activation", change=plain_activation)
 _COMMON = same(exclude_types=(), env_protection=0.0)
 _TRAINABLE = Fixed("trainable", True)
 _NO_EXP_SWITCH = Fixed("use_exp_switch", allowed=(False,), why="the exponential switch function is not")

@@ -262,3 +262,18 @@ def branch_of(state: Any, extra: Any) -> Branch:
     prefix = "model.Default.atomic_model."
     arrays = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     return Branch(name="Default", params=extra["model_params"], arrays=arrays)
+
+
+def test_networks_of_two_precisions_lose_nothing(medium: Path, tmp_path: Path) -> None:
+    """A descriptor in float64 beside a fitting net in float32, as an input.json may ask for."""
+    content = torch.load(medium, weights_only=True)
+    state = content["model"]
+    state["_extra_state"]["model_params"]["fitting_net"]["precision"] = "float32"
+    for name in state:
+        if ".fitting_net." in name and name.endswith((".matrix", ".bias", ".idt")):
+            state[name] = state[name].float()
+    torch.save(content, tmp_path / "two.pt")
+    plain, two = read_deepmd(medium), read_deepmd(tmp_path / "two.pt")
+    assert two.dtype == torch.float64
+    for name, value in two.descriptor.state_dict().items():
+        assert torch.equal(value, plain.descriptor.state_dict()[name]), name
