@@ -198,7 +198,9 @@ def read_checkpoint(source: TorchZip) -> Source:
     by_branch = params.get("model_dict") or {"Default": params}
     exportable = any(name.endswith(".w") for name in state)
     if exportable:
-        state = {exportable_name(name): value for name, value in state.items()}
+        # this backend takes default frame parameters from the options
+        kept = (name for name in state if not name.endswith("default_fparam_tensor"))
+        state = {exportable_name(name): state[name] for name in kept}
     else:  # deepmd-kit's PyTorch backend does not read it
         by_branch = {name: {**section, "smin_alpha": SMIN_ALPHA} for name, section in by_branch.items()}
     branches = [_branch(name, part, state, prefix=f"model.{name}.") for name, part in by_branch.items()]

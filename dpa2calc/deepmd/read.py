@@ -83,6 +83,13 @@ def potential_from_source(
         fill(potential, branches, where=source.path)
         if branches[0].nodes:  # a universal file, which has one branch
             _check_nodes(potential, branches[0])
+        smooth = getattr(config.descriptor, "smooth_type_embedding", True)
+        if config.neighbor_rule == "all" and smooth and getattr(config.descriptor, "attn_layer", 1):
+            logger.warning(
+                "%s was trained by deepmd-kit's exportable backend, whose attention leaves out the empty "
+                "slots of neighbour lists; here, as in its PyTorch backend, they count (up to 1e-4 eV)",
+                source.path,
+            )
         _tell_unread(source.path, unknown, _unread_weights(potential, branches))
         if any("compress_data" in name and value.numel() for name, value in branches[0].arrays.items()):
             logger.info(
@@ -120,6 +127,7 @@ def _joined_config(source: Source, branches: tuple[Branch, ...]) -> tuple[ModelC
     for branch in branches:
         config, unknown = model_config(branch.params, name=branch.name, reading=Reading(arrays=branch.arrays))
         config = _with_spread(_with_table_grid(config, branch), branch)
+        config = _with_default_fparam(config, branch)
         config = _with_all_neighbors(config) if branch.on_graphs else config
         ignored.update(unknown)
         heads += config.heads
@@ -151,6 +159,19 @@ def _with_table_grid(config: ModelConfig, branch: Branch) -> ModelConfig:
     return dataclasses.replace(config, bridging=grid)
 
 
+def _with_default_fparam(config: ModelConfig, branch: Branch) -> ModelConfig:
+    """Default frame parameters from the array, where there is one: deepmd-kit evaluates with it.
+
+    A run that starts from another model keeps its array, whatever the options of the run say.
+    """
+    stored, head = branch.arrays.get("fitting_net.default_fparam_tensor"), config.heads[0]
+    given = head.fitting.default_fparam
+    if stored is None or given is None or torch.equal(stored, torch.tensor(given).to(stored)):
+        return config
+    fitting = dataclasses.replace(head.fitting, default_fparam=tuple(stored.reshape(-1).tolist()))
+    return config.with_heads((dataclasses.replace(head, fitting=fitting),))
+
+
 def _with_all_neighbors(config: ModelConfig) -> ModelConfig:
     """The rule of the graphs of deepmd-kit's exportable backend, for the descriptors that it has them for."""
     c = config.descriptor
@@ -162,11 +183,6 @@ def _with_all_neighbors(config: ModelConfig) -> ModelConfig:
         raise CheckpointError(
             "the model was trained by deepmd-kit's exportable backend without set_davg_zero; there, empty "
             "slots of neighbour lists do not count, and here, as in its PyTorch backend, they do"
-        )
-    if getattr(c, "attn_layer", 1):
-        logger.warning(
-            "the model was trained by deepmd-kit's exportable backend, whose attention leaves out the empty "
-            "slots of neighbour lists; here, as in its PyTorch backend, they count, about 1e-5 eV an atom"
         )
     return dataclasses.replace(config, neighbor_rule="all")
 

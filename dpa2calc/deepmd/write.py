@@ -82,6 +82,11 @@ def write_deepmd(potential: Potential, path: str | Path, head: str | None = None
 
 def _write_pt(potential: Potential, path: Path, heads: list[int], *, multi: bool) -> Path:
     """A training checkpoint without optimizer."""
+    dotted = [name for name in (potential.config.heads[k].name for k in heads) if "." in name]
+    if multi and dotted:
+        raise CheckpointError(
+            f"the head {dotted[0]} has a '.' in its name, which no branch of a .pt may have; write one head"
+        )
     state: OrderedDict[str, object] = OrderedDict()
     sections = {}
     shared: dict[str, Tensor] = {}

@@ -277,3 +277,18 @@ def test_networks_of_two_precisions_lose_nothing(medium: Path, tmp_path: Path) -
     assert two.dtype == torch.float64
     for name, value in two.descriptor.state_dict().items():
         assert torch.equal(value, plain.descriptor.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("stored", [0.5, 0.25])
+def test_default_frame_parameters_are_those_of_the_array(golden: Path, tmp_path: Path, stored: float) -> None:
+    """deepmd-kit evaluates a .pt with its array; a run from another model keeps it beside its own options."""
+    plain = read_deepmd(next((golden / "models" / "dpa2_tog_fit_fparam").glob("model.*")))
+    n = plain.config.heads[0].fitting.numb_fparam
+
+    def change(state: Any) -> None:
+        state["_extra_state"]["model_params"]["fitting_net"]["default_fparam"] = [0.5] * n
+        array = torch.full((n,), stored, dtype=torch.float64)
+        state["model.Default.atomic_model.fitting_net.default_fparam_tensor"] = array
+
+    path = edited(write_deepmd(plain, tmp_path / "model.pt"), change)
+    assert read_deepmd(path).config.heads[0].fitting.default_fparam == (stored,) * n
