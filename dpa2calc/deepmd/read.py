@@ -15,12 +15,12 @@ from torch import Tensor
 from dpa2calc.ambient import own_modes
 from dpa2calc.errors import CheckpointError, ConfigError, HeadError
 from dpa2calc.heads import resolve_head
-from dpa2calc.model.config import DPA2Config, HeadConfig, ModelConfig
+from dpa2calc.model.config import DPA1Config, DPA2Config, HeadConfig, ModelConfig
 from dpa2calc.model.potential import Potential
 from dpa2calc.store.checkpoint import potential_for
 
 from .arrays import Entry, branch_arrays, descriptor_entries, head_entries
-from .branch import Branch, Source
+from .branch import Branch, Source, Tree
 from .containers import open_source
 from .model_section import model_config
 from .option_reader import Reading
@@ -175,7 +175,7 @@ def _with_default_fparam(config: ModelConfig, branch: Branch) -> ModelConfig:
 def _with_all_neighbors(config: ModelConfig) -> ModelConfig:
     """The rule of the graphs of deepmd-kit's exportable backend, for the descriptors that it has them for."""
     c = config.descriptor
-    if not c.mixed_types or config.bridging is not None:
+    if not isinstance(c, DPA1Config | DPA2Config) or config.bridging is not None:
         return config
     if isinstance(c, DPA2Config) and (c.three_body or c.padding_counts or not c.repformer.set_davg_zero):
         return config
@@ -264,7 +264,7 @@ def _check_nodes(potential: Potential, branch: Branch) -> None:
     writer = TreeWriter(potential.config, 0, branch_arrays(potential, 0), potential.precision)
     found = []
     for name, written in (("descriptor", writer.descriptor()), ("fitting", writer.fitting())):
-        parts = {key: value for key, value in written.items() if isinstance(value, Mapping)}
+        parts: Tree = {key: value for key, value in written.items() if isinstance(value, Mapping)}
         parts["@version"] = _NEWEST
         found += list(differences(branch.nodes[name], parts, name))
     if found:
