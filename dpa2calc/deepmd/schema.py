@@ -76,7 +76,9 @@ def _tebd_mode(o: Options, reading: Reading) -> object:
 
 
 def _later(o: Options, reading: Reading) -> bool:
-    """Options of DPA-2 that came with 3.0.0rc0; the arrays of one of them tell the older files."""
+    """Options of DPA-2 that came with 3.0.0rc0; older files have none of them, nor the arrays of one."""
+    if any(o.get(name) is not None for name in ("use_sqrt_nnei", "g1_out_conv", "g1_out_mlp")):
+        return True
     return reading.holds("g1_self_mlp") if reading.arrays else reading.missing == "default"
 
 
