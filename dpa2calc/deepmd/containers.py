@@ -6,6 +6,7 @@ import io
 import itertools
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -15,21 +16,22 @@ from torch import Tensor
 from dpa2calc.errors import CheckpointError
 from dpa2calc.files.limits import PACKED_ERRORS, check_bytes, check_tree, open_unpacked, parse_json
 
-from .branch import PREFIX, Branch, Source, Tree
+from .branch import PREFIX, SMIN_ALPHA, Branch, Source, Tree
 from .foreign import what_it_is
 from .torch_pickle import TorchZip, read_torchscript
-from .tree import branch_from_tree
+from .tree import branch_from_tree, exportable_name
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _ZIP_MAGIC = b"PK\x03\x04"
 _XZ_MAGIC = b"\xfd7zXZ\x00"
+_EXPORTED = "extra/model.json"
 
 
 def open_source(path: str | Path) -> Source:
     """All branches of a deepmd-kit file; the kind is recognised by the content, not by the suffix.
 
     Args:
-        path: `.pt`, `.pth`, `.dp`, `.yaml`, or one of these packed with xz.
+        path: `.pt`, `.pth`, `.dp`, `.hlo`, `.yaml`, `.pt2`, `.pte`, or one of these packed with xz.
 
     Raises:
         CheckpointError: missing, truncated or foreign file; a foreign one is named, with the way out.
@@ -93,7 +95,10 @@ def read_hdf5_tree(content: IO[bytes], path: Path) -> Tree:
                 check_bytes(total, size, f"{path} up to {name}")
                 return np.asarray(part[()])
 
-            return {key: _fill(node, load, key == "@variables") for key, node in tree.items()}
+            # a .hlo of JAX has its programs beside these
+            model, variables = _fill(tree.get("model"), load), tree.get("@variables") or {}
+            shortest = {k: load(name) for k, name in variables.items() if k == "min_nbor_dist"}
+            return tree | {"model": model, "@variables": shortest}
     except (OSError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"{path} is truncated or damaged: {error}") from error
 
@@ -120,18 +125,19 @@ def read_yaml_tree(content: IO[bytes], path: Path) -> Tree:
     if not isinstance(tree, Mapping):
         raise CheckpointError(f"{path} is YAML, but no deepmd-kit model")
     check_tree(tree, len(data), str(path))
-    return {key: _yaml_arrays(node, path) for key, node in tree.items()}
+    return {key: _listed_arrays(node, path) for key, node in tree.items()}
 
 
-def _yaml_arrays(node: object, path: Path) -> object:
+def _listed_arrays(node: object, path: Path) -> object:
+    """The tree with the arrays that are written out as lists in place."""
     if isinstance(node, Mapping):
         if node.get("@class") == "np.ndarray":
-            return _yaml_array(node, path)
-        return {key: _yaml_arrays(value, path) for key, value in node.items()}
-    return [_yaml_arrays(item, path) for item in node] if isinstance(node, list) else node
+            return _listed_array(node, path)
+        return {key: _listed_arrays(value, path) for key, value in node.items()}
+    return [_listed_arrays(item, path) for item in node] if isinstance(node, list) else node
 
 
-def _yaml_array(node: Mapping[str, object], path: Path) -> np.ndarray:
+def _listed_array(node: Mapping[str, object], path: Path) -> np.ndarray:
     name = node["dtype"]
     dtype = np.dtype(name) if isinstance(name, str) and len(name) < 16 else None
     if dtype is None or dtype.kind not in "fiub":
@@ -143,19 +149,36 @@ def _yaml_array(node: Mapping[str, object], path: Path) -> np.ndarray:
 
 
 def read_zip(file: IO[bytes], path: Path) -> Source:
-    """A torch zip: `.pt` training checkpoint or `.pth` frozen model."""
+    """A torch zip: `.pt` training checkpoint, `.pth` frozen model, or exported `.pt2` and `.pte`."""
     source = TorchZip(file, path)
+    exported = sorted((name for name in source.names if name.endswith(_EXPORTED)), key=len)
+    if exported:
+        kind = path.suffix.removeprefix(".")
+        return Source(path=str(path), kind=kind, branches=(_exported_branch(source, exported[0]),))
     if not source.root:
         names = ", ".join(itertools.islice(sorted(source.names), 5))
         raise CheckpointError(
             f"{path} is a zip file, but of no state dictionary or frozen model of torch (it holds {names}); "
-            "a `.pt2` or `.pte` of deepmd-kit becomes readable by `dp convert-backend model.pt2 model.dp`"
+            "a `.pt2` or `.pte` of deepmd-kit without an extra/model.json becomes readable by "
+            "`dp convert-backend model.pt2 model.dp`"
         )
     if source.is_script:
         params, tensors = read_torchscript(source)
         branch = _branch("Default", params, tensors, prefix="")
         return Source(path=str(path), kind="pth", branches=(branch,))
     return read_checkpoint(source)
+
+
+def _exported_branch(source: TorchZip, name: str) -> Branch:
+    """The model of an exported file: a tree in JSON beside the programs, of which nothing is read."""
+    place = name.removesuffix("model.json")
+    tree, script, facts = (
+        parse_json(source.member(file), f"{source.path}, {file}") if file in source.names else {}
+        for file in (name, f"{place}model_def_script.json", f"{place}metadata.json")
+    )
+    tree = {key: _listed_arrays(node, source.path) for key, node in tree.items()}
+    branch = branch_from_tree(tree | {"model_def_script": script})
+    return replace(branch, on_graphs=facts.get("lower_input_kind", "nlist") != "nlist")
 
 
 def read_checkpoint(source: TorchZip) -> Source:
@@ -173,11 +196,20 @@ def read_checkpoint(source: TorchZip) -> Source:
     check_tree(extra, size, f"{path}, its options")
     params = extra["model_params"]
     by_branch = params.get("model_dict") or {"Default": params}
-    branches = tuple(
-        _branch(name, section, state, prefix=f"model.{name}.") for name, section in by_branch.items()
-    )
+    exportable = any(name.endswith(".w") for name in state)
+    if exportable:
+        # this backend takes default frame parameters from the options
+        kept = (name for name in state if not name.endswith("default_fparam_tensor"))
+        state = {exportable_name(name): state[name] for name in kept}
+    else:  # deepmd-kit's PyTorch backend does not read it
+        by_branch = {name: {**section, "smin_alpha": SMIN_ALPHA} for name, section in by_branch.items()}
+    branches = [_branch(name, part, state, prefix=f"model.{name}.") for name, part in by_branch.items()]
+    if exportable:
+        branches = [
+            replace(b, on_graphs=not bool(b.arrays.get("descriptor.graph_lower_disabled"))) for b in branches
+        ]
     training = dict(extra.get("train_infos") or {})
-    return Source(path=str(path), kind="pt", branches=branches, info=training)
+    return Source(path=str(path), kind="pt", branches=tuple(branches), info=training)
 
 
 def _branch(name: str, params: Tree, state: Mapping[str, Tensor], *, prefix: str) -> Branch:

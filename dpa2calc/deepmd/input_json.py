@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,8 +13,8 @@ from dpa2calc.errors import CheckpointError, ConfigError
 from dpa2calc.model.config import HeadConfig, ModelConfig, NeighborRule
 
 from .branch import Tree
-from .input_refused import refuse, refuse_unknown
-from .input_schedule import in_steps
+from .input_refused import check_branches, refuse, refuse_unknown
+from .input_schedule import in_steps, learning_rate
 from .model_section import model_config
 from .option_reader import Options, Reading
 from .read import ours
@@ -93,45 +93,36 @@ def parse_input(content: Tree, *, neighbor_rule: NeighborRule = "all") -> Deepmd
     """The same from a dictionary; see `read_input`."""
     top = Options(content, "input")
     model = Options(top.need("model"), "model").values
-    ignored: list[str] = []
-    loss: Tree
-    if "model_dict" in model:
-        config, notes = _heads_config(model)
-        top.get("loss")  # a multi-task file has loss_dict
-        losses = top.get("loss_dict", {})
-        loss = next(iter(losses.values()), {})
-        for head, other in losses.items():
-            if _loss(Options(other, f"loss_dict.{head}")) != _loss(Options(loss, "loss")):
-                raise ConfigError(
-                    f"loss_dict.{head} is another loss than that of the first head; here all heads "
-                    "share one: make them the same (a head whose data have no virials learns none)"
-                )
-    else:
-        config, notes = _head_config(model, "Default")
-        loss = top.get("loss", {})
+    several = "model_dict" in model
+    config, ignored = _heads_config(model) if several else _head_config(model, "Default")
     names = [head.name for head in config.heads]
     training_section = Options(top.get("training", {}), "training")
     refuse(training_section)
+    refuse(Options(top.values.get("nvnmd") or {}, "nvnmd"))
+    check_branches(top, training_section, names if several else None)
+    losses = [top.get("loss_dict", {}).get(name, {}) for name in names] if several else [top.get("loss", {})]
     data, batches, data_notes = _data(training_section, names)
     moved = {"type" if key == "opt_type" else key: training_section.get(key) for key in _OPTIMIZER_BEFORE_3_2}
     optimizer = top.get("optimizer", {})
     if isinstance(optimizer, Mapping):
         optimizer = {**optimizer, **{key: value for key, value in moved.items() if value is not None}}
+    read = [_section(loss, "loss", _loss) for loss in losses]
+    for name, one in zip(names, read):
+        if one[0] != read[0][0]:
+            raise ConfigError(
+                f"loss_dict.{name} is another loss than that of the first head; here all heads share one: "
+                "make them the same (a head whose data have no virials learns none)"
+            )
+    read += [
+        _section(top.get("learning_rate", {}), "learning_rate", learning_rate),
+        _section(optimizer, "optimizer", _optimizer),
+    ]
     training: Tree = {"dtype": _dtype(model), **_PLAIN, **batches}
-    for part, where, function in (
-        (top.get("learning_rate", {}), "learning_rate", _learning_rate),
-        (loss, "loss", _loss),
-        (optimizer, "optimizer", _optimizer),
-    ):
-        options = Options(part, where)
-        refuse(options)
-        training |= function(options)
-        refuse_unknown(options.unused())
-        ignored += options.unused()
-    training |= _training(training_section)
-    rate = top.get("learning_rate", {})
-    training = in_steps(training, stop_given=any(rate.get(key) for key in ("stop_lr", "stop_lr_ratio")))
-    ignored += notes + data_notes + training_section.unused()
+    for options, unused in read:
+        training |= options
+        ignored += unused
+    training = in_steps(training | _training(training_section))
+    ignored += data_notes + training_section.unused()
     ignored += [key.removeprefix("input.") for key in top.unused()]
     return DeepmdInput(
         config=dataclasses.replace(config, neighbor_rule=neighbor_rule),
@@ -139,6 +130,15 @@ def parse_input(content: Tree, *, neighbor_rule: NeighborRule = "all") -> Deepmd
         data=data,
         ignored=tuple(dict.fromkeys(ignored)),
     )
+
+
+def _section(values: object, where: str, read: Callable[[Options], Tree]) -> tuple[Tree, list[str]]:
+    """The options of a section in our words, and the keys of it that play no part."""
+    options = Options(values, where)
+    refuse(options)
+    found, unused = read(options), options.unused()
+    refuse_unknown(unused)
+    return found, unused
 
 
 def _head_config(section: Tree, name: str) -> tuple[ModelConfig, list[str]]:
@@ -154,6 +154,9 @@ def _head_config(section: Tree, name: str) -> tuple[ModelConfig, list[str]]:
     except CheckpointError as error:
         raise ConfigError(str(error)) from error
     refuse_unknown(unknown)
+    descriptor, fitting = values["descriptor"], values["fitting_net"]
+    if "precision" in fitting and _precision(fitting) != _precision(descriptor):
+        unknown.append("fitting_net.precision (all networks have that of the descriptor)")
     return config, unknown
 
 
@@ -207,28 +210,23 @@ def _shared(shared: Tree, reference: str, where: str) -> object:
 
 
 def _dtype(model: Tree) -> str:
-    """Precision of the networks; deepmd-kit's default is float64."""
+    """Precision of the networks: that of the descriptor."""
     descriptor = model.get("descriptor", {})
     if "model_dict" in model:
         branch: Tree = next(iter(model["model_dict"].values()), {})
         descriptor = branch.get("descriptor", {})
         if isinstance(descriptor, str):
             descriptor = model.get("shared_dict", {}).get(descriptor.partition(":")[0], {})
-    precision = descriptor.get("precision", "default")
-    return "float32" if precision in ("float32", "single") else "float64"
+    return _precision(descriptor)
 
 
-def _present(options: Options, names: Mapping[str, str]) -> Tree:
-    """The options the file sets, under our names."""
-    found = [(ours, options.get(theirs)) for theirs, ours in names.items()]
-    return {ours: value for ours, value in found if value is not None}
+def _precision(section: Tree) -> str:
+    """deepmd-kit's default is float64."""
+    return "float32" if section.get("precision") in ("float32", "single") else "float64"
 
 
 # What deepmd-kit does unless told, where our own trainer does more.
 _PLAIN: Tree = {
-    "learning_rate": 1e-3,
-    "learning_rate_stop": 1e-8,
-    "warmup_steps": 0,
     "gradient_clip_relative": None,
     "ema_decay": 0.0,
     "virial_prefactor_start": 0.0,
@@ -240,47 +238,23 @@ _PLAIN: Tree = {
 _OPTIMIZER_BEFORE_3_2 = ("opt_type", "adam_beta1", "adam_beta2", "weight_decay")
 
 
-def _kind(o: Options, default: str, known: Mapping[str, str]) -> str:
-    """Our word for the `type` of a section."""
-    kind = str(o.get("type", default))
-    if kind.lower() not in known:
-        raise ConfigError(f"{o.where}.type = {kind!r} is not supported; supported: {', '.join(known)}")
-    return known[kind.lower()]
-
-
-def _learning_rate(o: Options) -> Tree:
-    schedule = _kind(o, "exp", {"exp": "exponential", "cosine": "cosine"})
-    names = {"start_lr": "learning_rate", "stop_lr": "learning_rate_stop", "warmup_steps": "warmup_steps"}
-    out = _present(o, names)
-    if schedule == "exponential":
-        out["decay_steps"] = o.get("decay_steps", 5000)
-    ratio = o.read(float, "stop_lr_ratio")
-    if ratio is not None:
-        out["learning_rate_stop"] = o.read(float, "start_lr", _PLAIN["learning_rate"]) * ratio
-    lengths = {name: o.read(float, name) for name in ("warmup_ratio", "decay_rate")}  # see `in_steps`
-    smooth = schedule == "exponential" and o.read(bool, "smooth", False)
-    return (
-        out | {"schedule": schedule, "smooth": smooth} | {k: v for k, v in lengths.items() if v is not None}
-    )
-
-
 def _loss(o: Options) -> Tree:
-    _kind(o, "ener", {"ener": ""})
+    o.kind("ener", {"ener": ""})
     names = {}
     for letter, word in (("e", "energy"), ("f", "force"), ("v", "virial")):
         names[f"start_pref_{letter}"] = f"{word}_prefactor_start"
         names[f"limit_pref_{letter}"] = f"{word}_prefactor_limit"
-    out = _present(o, names)
+    out = o.present(names)
     if o.get("use_huber", False):
         out["huber_delta"] = o.read(float, "huber_delta", 0.01)
     return out
 
 
 def _optimizer(o: Options) -> Tree:
-    kind = _kind(o, "adam", {"adam": "adam", "adamw": "adamw"})
+    kind = o.kind("adam", {"adam": "adam", "adamw": "adamw"})
     names = {"adam_beta1": "beta1", "adam_beta2": "beta2", "weight_decay": "weight_decay"}
     decay = {"weight_decay": 0.001} if kind == "adamw" else {}
-    return decay | _present(o, names) | {"optimizer": kind}
+    return decay | o.present(names) | {"optimizer": kind}
 
 
 def _training(o: Options) -> Tree:
@@ -291,7 +265,7 @@ def _training(o: Options) -> Tree:
         "gradient_max_norm": "gradient_clip",
         "seed": "seed",
     }
-    out = _present(o, names)
+    out = o.present(names)
     if out.get("gradient_clip") == 0:  # no clipping
         del out["gradient_clip"]
     passes = ("numb_epoch", "num_epoch", "num_epochs", "numb_epochs", "num_epoch_dict")
@@ -310,24 +284,30 @@ def _training(o: Options) -> Tree:
 
 def _data(o: Options, names: list[str]) -> tuple[dict[str, HeadData], dict[str, int], list[str]]:
     """Systems of each head, `batch_atoms` where a batch is given by atoms, and what is ignored."""
-    by_head = o.get("data_dict")
-    weights = Options(o.get("model_prob", {}), "training.model_prob")
+    by_head, given = o.get("data_dict"), o.get("model_prob", {})
     if by_head is None:
         sections = {key: o.get(key) for key in ("training_data", "validation_data")}
         by_head = {names[0]: {key: value for key, value in sections.items() if value}}
+    weights = Options(given, "training.model_prob")
     data, ignored, batches = {}, [], []
     for name, section in by_head.items():
         found: list[tuple[str, ...]] = []
         for key in ("training_data", "validation_data"):
             options = Options(section.get(key) or {}, key)
             systems = options.get("systems", ())
+            if isinstance(systems, str) and key == "training_data" and len(names) > 1 and not given:
+                raise ConfigError(
+                    f"{key}.systems = {systems!r} leaves the number of systems open, by which deepmd-kit "
+                    "draws heads where nothing else is given; write training.model_prob"
+                )
             found.append((systems,) if isinstance(systems, str) else tuple(systems))
             if key == "training_data":
                 refuse(options)
                 batches += _batch_atoms(options)
             ignored += options.unused()
         training, validation = found
-        weight = weights.read(float, name, 1.0)
+        # deepmd-kit's default is the number of systems
+        weight = weights.read(float, name, float(len(training) or 1) if len(names) > 1 else 1.0)
         data[name] = HeadData(training=training, validation=validation, weight=weight)
     return data, {"batch_atoms": max(batches)} if batches else {}, ignored
 

@@ -6,7 +6,7 @@ left to the reader, which reports it as ignored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from dpa2calc.errors import ConfigError
 
@@ -69,7 +69,10 @@ _REFUSED: dict[str, tuple[tuple[str, Callable[[object], bool], str], ...]] = {
     ),
     "training": (
         ("acc_freq", _among(1), "leave it out; batches_per_step averages the gradients of several batches"),
+        ("mixed_precision", _off, "write the precision of descriptor and fitting_net"),
+        ("systems", _off, "write training.training_data.systems, as deepmd-kit 2 and later have it"),
     ),
+    "nvnmd": (("enable", _off, "networks for that hardware are others; leave it out"),),
     "training_data": (
         ("auto_prob", _among("prob_sys_size"), _EQUAL_FRAMES),
         ("auto_prob_style", _among("prob_sys_size"), _EQUAL_FRAMES),
@@ -102,6 +105,33 @@ def refuse(o: Options) -> None:
     if precision not in _PRECISIONS:
         known = ", ".join(name for name in _PRECISIONS if name)
         raise ConfigError(f"{o.where}.precision = {precision!r} is not supported; supported: {known}")
+
+
+def check_branches(top: Options, training: Options, names: Sequence[str] | None) -> None:
+    """Hold the sections by head against the branches of the model.
+
+    Args:
+        names: those of a multi-task model; None for a single-task one.
+
+    Raises:
+        ConfigError: a branch without data, loss or probability, a name that is no branch, or a section that
+            the other kind of file has.
+    """
+    sections = ((top, "loss_dict", "loss"), (training, "data_dict", "training_data"))
+    for section, by_branch, alone in sections:
+        wrong, right = (by_branch, alone) if names is None else (alone, by_branch)
+        if wrong in section.values and not (names and right in section.values):
+            kind = "multi-task file (model.model_dict)" if names is None else "file with one branch"
+            raise ConfigError(f"{section.where}.{wrong} belongs to a {kind}; write {right} in its place")
+    for section, key in ((top, "loss_dict"), (training, "data_dict"), (training, "model_prob")):
+        given = section.get(key)
+        if names is None or not isinstance(given, Mapping) or not given:
+            continue
+        if set(given) != set(names):
+            raise ConfigError(
+                f"{section.where}.{key} has {', '.join(given)}, but the branches of model.model_dict are "
+                f"{', '.join(names)}; give each its own entry, and no other"
+            )
 
 
 def refuse_unknown(keys: Iterable[str]) -> None:

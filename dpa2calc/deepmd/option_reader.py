@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from dpa2calc.errors import CheckpointError
+from dpa2calc.errors import CheckpointError, ConfigError
 from dpa2calc.files.typed import option_types, typed
 from dpa2calc.model.config import to_dict
 
@@ -91,6 +91,22 @@ class Options:
         if self.values.get(key) is None:
             raise CheckpointError(f"{self.where} has no {key!r}; the file is not complete")
         return self.values[key]
+
+    def present(self, names: Mapping[str, str]) -> Tree:
+        """The options that are there, under our names; `names` has theirs and ours."""
+        found = [(ours, self.get(theirs)) for theirs, ours in names.items()]
+        return {ours: value for ours, value in found if value is not None}
+
+    def kind(self, default: str, known: Mapping[str, str]) -> str:
+        """Our word for the `type` of the section.
+
+        Raises:
+            ConfigError: it is another one than those of `known`.
+        """
+        kind = str(self.get("type", default))
+        if kind.lower() not in known:
+            raise ConfigError(f"{self.where}.type = {kind!r} is not supported; supported: {', '.join(known)}")
+        return known[kind.lower()]
 
     def part(self, key: str) -> Options:
         """The section within this one, whose unknown keys count as this one's."""

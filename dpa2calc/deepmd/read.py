@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -15,15 +15,17 @@ from torch import Tensor
 from dpa2calc.ambient import own_modes
 from dpa2calc.errors import CheckpointError, ConfigError, HeadError
 from dpa2calc.heads import resolve_head
-from dpa2calc.model.config import HeadConfig, ModelConfig
+from dpa2calc.model.config import DPA1Config, DPA2Config, HeadConfig, ModelConfig
 from dpa2calc.model.potential import Potential
 from dpa2calc.store.checkpoint import potential_for
 
-from .arrays import Entry, descriptor_entries, head_entries
-from .branch import Branch, Source
+from .arrays import Entry, branch_arrays, descriptor_entries, head_entries
+from .branch import Branch, Source, Tree
 from .containers import open_source
 from .model_section import model_config
 from .option_reader import Reading
+from .tree import differences
+from .tree_writer import TreeWriter
 
 logger = logging.getLogger(__name__)
 
@@ -75,10 +77,19 @@ def potential_from_source(
         config, unknown = _joined_config(source, branches)
         if len(branches) > 1:
             _check_shared(source, branches)
-        precision = stored_precision(branches[0])
+        precision = max(map(stored_precision, branches), key=lambda dtype: dtype.itemsize)
         sizes = [value.numel() for branch in branches for value in branch.arrays.values()]
         potential = potential_for(config, sizes, dtype=precision, where=source.path)
         fill(potential, branches, where=source.path)
+        if branches[0].nodes:  # a universal file, which has one branch
+            _check_nodes(potential, branches[0])
+        smooth = getattr(config.descriptor, "smooth_type_embedding", True)
+        if config.neighbor_rule == "all" and smooth and getattr(config.descriptor, "attn_layer", 1):
+            logger.warning(
+                "%s was trained by deepmd-kit's exportable backend, whose attention leaves out the empty "
+                "slots of neighbour lists; here, as in its PyTorch backend, they count (up to 1e-4 eV)",
+                source.path,
+            )
         _tell_unread(source.path, unknown, _unread_weights(potential, branches))
         if any("compress_data" in name and value.numel() for name, value in branches[0].arrays.items()):
             logger.info(
@@ -101,11 +112,11 @@ def _pick(source: Source, head: str) -> Branch:
 
 
 def stored_precision(branch: Branch) -> torch.dtype:
-    """float32 or float64, as the network weights are stored."""
-    for name, value in branch.arrays.items():
-        if name.startswith("fitting_net.") and name.endswith(".matrix"):
-            return torch.float64 if value.dtype == torch.float64 else torch.float32
-    raise CheckpointError("the file holds no fitting net (no array fitting_net...matrix)")
+    """float32 or float64, as the network weights are stored; where both are, the longer one."""
+    weights = {name: value.dtype for name, value in branch.arrays.items() if name.endswith(".matrix")}
+    if not any(name.startswith("fitting_net.") for name in weights):
+        raise CheckpointError("the file holds no fitting net (no array fitting_net...matrix)")
+    return torch.float64 if torch.float64 in weights.values() else torch.float32
 
 
 def _joined_config(source: Source, branches: tuple[Branch, ...]) -> tuple[ModelConfig, list[str]]:
@@ -116,6 +127,8 @@ def _joined_config(source: Source, branches: tuple[Branch, ...]) -> tuple[ModelC
     for branch in branches:
         config, unknown = model_config(branch.params, name=branch.name, reading=Reading(arrays=branch.arrays))
         config = _with_spread(_with_table_grid(config, branch), branch)
+        config = _with_default_fparam(config, branch)
+        config = _with_all_neighbors(config) if branch.on_graphs else config
         ignored.update(unknown)
         heads += config.heads
         if first is None:
@@ -144,6 +157,34 @@ def _with_table_grid(config: ModelConfig, branch: Branch) -> ModelConfig:
     r_min, spacing, n_intervals, _ = info.reshape(-1).tolist()
     grid = dataclasses.replace(config.bridging, r_min=r_min, spacing=spacing, n_intervals=int(n_intervals))
     return dataclasses.replace(config, bridging=grid)
+
+
+def _with_default_fparam(config: ModelConfig, branch: Branch) -> ModelConfig:
+    """Default frame parameters from the array, where there is one: deepmd-kit evaluates with it.
+
+    A run that starts from another model keeps its array, whatever the options of the run say.
+    """
+    stored, head = branch.arrays.get("fitting_net.default_fparam_tensor"), config.heads[0]
+    given = head.fitting.default_fparam
+    if stored is None or given is None or torch.equal(stored, torch.tensor(given).to(stored)):
+        return config
+    fitting = dataclasses.replace(head.fitting, default_fparam=tuple(stored.reshape(-1).tolist()))
+    return config.with_heads((dataclasses.replace(head, fitting=fitting),))
+
+
+def _with_all_neighbors(config: ModelConfig) -> ModelConfig:
+    """The rule of the graphs of deepmd-kit's exportable backend, for the descriptors that it has them for."""
+    c = config.descriptor
+    if not isinstance(c, DPA1Config | DPA2Config) or config.bridging is not None:
+        return config
+    if isinstance(c, DPA2Config) and (c.three_body or c.padding_counts or not c.repformer.set_davg_zero):
+        return config
+    if c.padding_counts:
+        raise CheckpointError(
+            "the model was trained by deepmd-kit's exportable backend without set_davg_zero; there, empty "
+            "slots of neighbour lists do not count, and here, as in its PyTorch backend, they do"
+        )
+    return dataclasses.replace(config, neighbor_rule="all")
 
 
 def _with_spread(config: ModelConfig, branch: Branch) -> ModelConfig:
@@ -212,6 +253,22 @@ def fill(potential: Potential, branches: tuple[Branch, ...], *, where: str) -> N
         more = [f"... and {len(missing) - 20} more"] if len(missing) > 20 else []
         shown = "\n  ".join(missing[:20] + more)
         raise CheckpointError(f"{where} lacks {len(missing)} arrays that its model needs:\n  {shown}")
+
+
+# Of descriptors and fitting nets in deepmd-kit 3.2.
+_NEWEST = 4
+
+
+def _check_nodes(potential: Potential, branch: Branch) -> None:
+    """Refuse a universal file whose layers are others than its options say."""
+    writer = TreeWriter(potential.config, 0, branch_arrays(potential, 0), potential.precision)
+    found = []
+    for name, written in (("descriptor", writer.descriptor()), ("fitting", writer.fitting())):
+        parts: Tree = {key: value for key, value in written.items() if isinstance(value, Mapping)}
+        parts["@version"] = _NEWEST
+        found += list(differences(branch.nodes[name], parts, name))
+    if found:
+        raise CheckpointError(f"the model has layers that are not supported: {'; '.join(sorted(found)[:5])}")
 
 
 # Weights, in distinction from statistics, masks and what compression adds.

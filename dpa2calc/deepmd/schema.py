@@ -25,7 +25,7 @@ from dpa2calc.model.config import (
 from .option_reader import NEEDED, Fixed, Options, Part, Reading, Row, Section, same
 
 
-def _activation(value: object) -> object:
+def plain_activation(value: object) -> object:
     """The name in lower case; `custom_silu` is deepmd-kit's other name of `silut`."""
     if not isinstance(value, str):
         return value
@@ -76,7 +76,9 @@ def _tebd_mode(o: Options, reading: Reading) -> object:
 
 
 def _later(o: Options, reading: Reading) -> bool:
-    """Options of DPA-2 that came with 3.0.0rc0; the arrays of one of them tell the older files."""
+    """Options of DPA-2 that came with 3.0.0rc0; older files have none of them, nor the arrays of one."""
+    if any(o.get(name) is not None for name in ("use_sqrt_nnei", "g1_out_conv", "g1_out_mlp")):
+        return True
     return reading.holds("g1_self_mlp") if reading.arrays else reading.missing == "default"
 
 
@@ -87,7 +89,7 @@ def _energies(values: object) -> object:
     return [(v[0] if v else None) if isinstance(v, (list, tuple)) else v for v in values]
 
 
-_ACTIVATION = Row("activation_function", "tanh", ours="activation", change=_activation)
+_ACTIVATION = Row("activation_function", "tanh", ours="activation", change=plain_activation)
 _COMMON = same(exclude_types=(), env_protection=0.0)
 _TRAINABLE = Fixed("trainable", True)
 _NO_EXP_SWITCH = Fixed("use_exp_switch", allowed=(False,), why="the exponential switch function is not")

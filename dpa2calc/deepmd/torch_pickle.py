@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import pickle
 import zipfile
+import zlib
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from pathlib import Path
@@ -38,6 +39,8 @@ _STORAGES = {
 _PICKLE = "/data.pkl"
 # Modules within modules; deepmd-kit's have about ten.
 _DEPTH = 100
+# Of a model bridged to a pair table.
+_MADE_WITH = ("smin_alpha", "sw_rmin", "sw_rmax")
 # An array may repeat its numbers (stride 0), but not to more than so many.
 _MOST_REPEATED = 1 << 20
 
@@ -86,6 +89,17 @@ class TorchZip:
             raise CheckpointError(
                 f"{self.path} is damaged, it cannot be read as plain weights: {error!r}"
             ) from error
+
+    def member(self, name: str) -> bytes:
+        """The bytes of one member.
+
+        Raises:
+            CheckpointError: damaged, or packed in a way that is not known.
+        """
+        try:
+            return self.archive.read(name)
+        except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError) as error:
+            raise CheckpointError(f"{self.path} is truncated or damaged: {error}") from error
 
     def storage(self, key: str, dtype: torch.dtype, numel: int) -> Tensor:
         """The numbers of one storage, (numel,)."""
@@ -234,4 +248,7 @@ def read_torchscript(source: TorchZip) -> tuple[Tree, dict[str, Tensor]]:
                 collect(value, f"{prefix}{name}.", depth + 1)
 
     collect(module, "", 0)
-    return parse_json(script, f"model_def_script of {source.path}"), arrays
+    params = parse_json(script, f"model_def_script of {source.path}")
+    # what the model was made with goes before what the options say
+    made_with = vars(getattr(module, "atomic_model", Bag()))
+    return params | {name: made_with[name] for name in _MADE_WITH if name in made_with}, arrays

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ from torch import Tensor
 from dpa2calc.errors import CheckpointError
 
 from .branch import Branch, Tree
-from .schema import BRIDGING, DESCRIPTORS
+from .schema import BRIDGING, DESCRIPTORS, plain_activation
 
 Arrays = dict[str, Tensor]
 
@@ -29,6 +29,15 @@ PARTS = {
 }
 # Of layers and statistics; others have the same name in both.
 ARRAY_NAMES = {"w": "matrix", "b": "bias", "davg": "mean", "dstd": "stddev"}
+# Parts of names in a `.pt` of the exportable backend, beside those of `PARTS`.
+_EXPORTABLE = (
+    ("._module_networks.", ".networks."),
+    (".type_embedding.embedding_net.", ".type_embedding.embedding.embedding_net."),
+    (".descriptor.embeddings.", ".descriptor.sea.embeddings."),
+    (".descriptor.davg", ".descriptor.sea.davg"),
+    (".descriptor.dstd", ".descriptor.sea.dstd"),
+    ("._min_nbor_dist", ".min_nbor_dist"),
+)
 # The part that the body of a single-block descriptor has in a `.pt` file.
 _BODIES = (("dpa1", "se_atten"), ("deeppot_se", "sea"))
 _BODY = {name: body for kind, body in _BODIES for name in DESCRIPTORS[kind][0]}
@@ -75,8 +84,46 @@ def branch_from_tree(tree: Tree) -> Branch:
             **bridging,
         },
         arrays=arrays,
+        nodes={"descriptor": descriptor, "fitting": fitting},
         min_nbor_dist=None if shortest is None else float(np.asarray(shortest)),
     )
+
+
+def exportable_name(name: str) -> str:
+    """A name in a `.pt` of deepmd-kit's exportable backend as its PyTorch backend has it."""
+    for theirs, plain in _EXPORTABLE:
+        name = name.replace(theirs, plain)
+    *parts, last = name.split(".")
+    return ".".join([*(PARTS.get(part, part) for part in parts), ARRAY_NAMES.get(last, last)])
+
+
+# Without meaning for the numbers of a network, or read with the options of the whole.
+_FREE = {"precision", "trainable", "trainable_ln", "exclude_types", "type_map", "protection"}
+_FREE |= {"repinit_args", "repformer_args"}
+
+
+def differences(given: object, written: object, at: str) -> Iterator[str]:
+    """Options within a tree that are others than in the tree of the same model as it is written here.
+
+    A universal file says of each layer what the options say of the whole, and other programs may write there
+    what the options cannot say.
+    """
+    if isinstance(given, Mapping) and isinstance(written, Mapping):
+        version = given.get("@version", 0)
+        if version > written.get("@version", version):
+            yield f"{at}.@version = {version}, known up to {written['@version']}"
+        for key in written.keys() & given.keys() - _FREE:
+            if not key.startswith("@"):
+                yield from differences(given[key], written[key], f"{at}.{key}")
+    elif isinstance(given, list) and isinstance(written, list) and len(given) == len(written):
+        for k, (one, other) in enumerate(zip(given, written)):
+            yield from differences(one, other, f"{at}.{k}")
+    elif _plain(given) != _plain(written):
+        yield f"{at} = {given!r}, expected {written!r}"
+
+
+def _plain(value: object) -> object:
+    return plain_activation("none" if value is None else value)
 
 
 def tensor(value: npt.ArrayLike) -> Tensor:

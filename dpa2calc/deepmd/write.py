@@ -20,7 +20,7 @@ from dpa2calc.model.potential import Potential
 from dpa2calc.version import __version__
 
 from .arrays import branch_arrays, out_std, state_dict_arrays, table_arrays, table_values
-from .branch import Tree
+from .branch import SMIN_ALPHA, Tree
 from .model_section import model_params
 from .schema import DESCRIPTORS
 from .tree_writer import TreeWriter
@@ -42,7 +42,7 @@ def write_deepmd(potential: Potential, path: str | Path, head: str | None = None
 
     Raises:
         CheckpointError: another suffix, a fitting net that excludes types by itself, a descriptor or a head
-            that deepmd-kit does not have.
+            that deepmd-kit does not have, a pair table that a `.pt` cannot describe.
         HeadError: no such head, or none named for a `.dp` of a model with several.
     """
     path = Path(path)
@@ -82,10 +82,21 @@ def write_deepmd(potential: Potential, path: str | Path, head: str | None = None
 
 def _write_pt(potential: Potential, path: Path, heads: list[int], *, multi: bool) -> Path:
     """A training checkpoint without optimizer."""
+    dotted = [name for name in (potential.config.heads[k].name for k in heads) if "." in name]
+    if multi and dotted:
+        raise CheckpointError(
+            f"the head {dotted[0]} has a '.' in its name, which no branch of a .pt may have; write one head"
+        )
     state: OrderedDict[str, object] = OrderedDict()
     sections = {}
     shared: dict[str, Tensor] = {}
     table = f"{path.stem}_pair_table.txt" if potential.bridging is not None else None
+    alpha = SMIN_ALPHA if potential.bridging is None else potential.bridging.config.smin_alpha
+    if alpha != SMIN_ALPHA:
+        raise CheckpointError(
+            f"the pair table's smin_alpha is {alpha:g}, and deepmd-kit takes {SMIN_ALPHA:g} (Å) for any .pt; "
+            "its energies would be others, so write a .dp"
+        )
     distance = potential.config.min_neighbor_distance
     shortest = -1.0 if distance is None else distance  # -1: not known
     for index in heads:

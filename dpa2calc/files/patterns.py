@@ -10,13 +10,15 @@ from pathlib import Path
 def expanded(name: str, root: Path) -> list[Path]:
     """The files that a name means, below `root` unless it is absolute: itself, or what the pattern matches.
 
+    `file.h5#group` is there where the file is.
+
     Returns:
         Paths in alphabetical order; none where nothing is there.
 
     Example:
         >>> expanded("train/*.extxyz", Path("runs"))
     """
-    there = os.path.exists(root / name)
+    there = os.path.exists(root / name) or os.path.isfile(root / name.partition("#")[0])
     if there or not glob.has_magic(name):
         return [root / name] if there else []
     return sorted(root / found for found in glob.glob(name, root_dir=root, recursive=True))

@@ -128,7 +128,7 @@ def _checked(name: str, values: Tensor | None, width: int) -> Tensor:
         seen = "none" if values is None else values.shape[-1]
         per, place = ("frame", "info") if name == "fparam" else ("atom", "arrays")
         raise StructureError(
-            f"this head needs {width} numbers a {per} ({name}), got {seen}; set atoms.{place}[{name!r}]"
+            f"this head needs {width} numbers per {per} ({name}), got {seen}; set atoms.{place}[{name!r}]"
         )
     return values
 

@@ -142,6 +142,12 @@ class Options:
             "activation_function": self.one_of(*ACTIVATIONS),
             "precision": "float64",
         }
+        if self.coin():
+            fitting |= {"numb_fparam": 2, "default_fparam": [0.3, self.between(-1.0, 1.0)]}
+        if self.one_of(True, False, False):
+            fitting["atom_ener"] = [self.one_of(None, self.between(-3.0, 3.0)) for _ in range(6)]
+        if self.one_of(True, False, False):
+            fitting["dim_case_embd"] = 3
         types = self.random.sample(["O", "H", "Cu", "C", "Li", "S"], 6)
         model = {"type_map": types, "descriptor": self.descriptor(), "fitting_net": fitting}
         if self.one_of(True, False, False, False):

@@ -250,6 +250,25 @@ def test_what_changes_no_model_is_reported() -> None:
         ({"training__training_data__sys_probs": [0.9, 0.1]}, r"training_data\.sys_probs = \[0\.9, 0\.1\] is"),
         ({"training__training_data__batch_size": "filter:64"}, r"'filter:64' is not supported.*'max:64'"),
         ({"training__numb_epoch": 3}, r"training\.numb_epoch = 3"),
+        (
+            {"learning_rate__warmup_ratio": 0.3},
+            r"a warm-up of 150000 of 500000 steps .*warmup_steps = 100000",
+        ),
+        (
+            {"learning_rate__stop_lr_ratio": 0.1},
+            r"learning_rate has stop_lr and stop_lr_ratio, which exclude",
+        ),
+        (
+            {"learning_rate__warmup_steps": 9, "learning_rate__warmup_ratio": 0.1},
+            r"warmup_steps and warmup_ratio, which exclude",
+        ),
+        (
+            {"training__mixed_precision": {"compute_prec": "float16"}},
+            r"training\.mixed_precision = .* is not",
+        ),
+        ({"nvnmd": {"enable": True}}, r"nvnmd\.enable = True is not supported"),
+        ({"training__systems": ["a"]}, r"training\.systems = \['a'\] .*training\.training_data"),
+        ({"training__data_dict": {}}, r"training\.data_dict belongs to a multi-task file .*training_data"),
     ],
 )
 def test_what_would_change_the_model_is_refused(change: dict[str, Any], message: str) -> None:
@@ -290,6 +309,58 @@ def test_a_decay_rate_is_that_of_deepmd(warmup: int, smooth: bool) -> None:
         assert 1e-3 * config.rate_fraction(warmup + step) == pytest.approx(1e-3 * 0.9**power, rel=1e-9)
 
 
+def test_the_rate_ends_where_that_of_deepmd_does() -> None:
+    """`_check_lr_stop_args` of deepmd-kit 3.2: 5e-8 where a file names no other end."""
+    assert (
+        parse_input(_water({}) | {"learning_rate": {"start_lr": 1e-3}}).training["learning_rate_stop"] == 5e-8
+    )
+
+
+def test_networks_of_two_precisions_are_reported() -> None:
+    given = parse_input(_change(model__fitting_net__precision="float64"))
+    assert given.training["dtype"] == "float32"
+    assert "fitting_net.precision (all networks have that of the descriptor)" in given.ignored
+
+
+def test_heads_are_drawn_by_their_number_of_systems() -> None:
+    """deepmd-kit 3.2 (`resolve_model_prob`) draws by the number of systems where there is no model_prob."""
+    content = json.loads((INPUTS / "dpa2_multi_task.json").read_text())
+    del content["training"]["model_prob"]
+    given = parse_input(content)
+    assert {name: data.weight for name, data in given.data.items()} == {"liquid": 1.0, "molecules": 2.0}
+    content["training"]["data_dict"]["liquid"]["training_data"]["systems"] = "l"
+    with pytest.raises(ConfigError, match=r"systems = 'l' .*write training\.model_prob"):
+        parse_input(content)
+
+
+@pytest.mark.parametrize("section", ["loss_dict", "model_prob", "data_dict"])
+def test_sections_that_are_not_of_the_branches(section: str) -> None:
+    content = json.loads((INPUTS / "dpa2_multi_task.json").read_text())
+    content["loss_dict"] = {"liquid": {"type": "ener"}, "molecules": {"type": "ener"}}
+    place = content if section == "loss_dict" else content["training"]
+    left = place[section].pop("liquid")
+    message = rf"{section} has .*, but the branches of model\.model_dict are liquid, molecules"
+    with pytest.raises(ConfigError, match=message):
+        parse_input(content)
+    place[section]["liquids"] = left
+    with pytest.raises(ConfigError, match=message):
+        parse_input(content)
+
+
+def test_sections_of_a_file_with_one_branch() -> None:
+    content = json.loads((INPUTS / "dpa2_multi_task.json").read_text())
+    content["loss"] = content.pop("loss_dict", {}).get("liquid", {"type": "ener"})
+    with pytest.raises(ConfigError, match=r"input\.loss belongs to a file with one branch; write loss_dict"):
+        parse_input(content)
+
+
+def test_options_of_the_loss_of_any_head_are_refused() -> None:
+    content = json.loads((INPUTS / "dpa2_multi_task.json").read_text())
+    content["loss_dict"] = {"liquid": {"type": "ener"}, "molecules": {"type": "ener", "start_pref_ae": 1.0}}
+    with pytest.raises(ConfigError, match=r"loss\.start_pref_ae = 1\.0 is not supported"):
+        parse_input(content)
+
+
 def test_heads_with_other_losses() -> None:
     content = json.loads((INPUTS / "dpa2_multi_task.json").read_text())
     content["loss_dict"] = {
@@ -314,7 +385,10 @@ def test_heads_with_other_losses() -> None:
         ({"optimizer__type": "LKF"}, "'LKF' is not supported"),
         ({"model__descriptor__repformer__nsel": 200}, r"repformer\.nsel = 200 is not allowed"),
         ({"loss__use_huber": True, "loss__huber_delta": [0.1, 0.2, 0.3]}, r"loss\.huber_delta = \[0\.1"),
-        ({"learning_rate__stop_lr_ratio": "x"}, r"learning_rate\.stop_lr_ratio = 'x' is not allowed"),
+        (
+            {"learning_rate__stop_lr": None, "learning_rate__stop_lr_ratio": "x"},
+            r"learning_rate\.stop_lr_ratio = 'x' is not allowed",
+        ),
         ({"training__model_prob": [1.0]}, r"training\.model_prob = '\[1\.0\]' is not a table"),
         ({"model": [1]}, r"model = .\[1\]. is not a table"),
         ({"training__training_data": 3}, "training_data = .3. is not a table"),

@@ -262,3 +262,33 @@ def branch_of(state: Any, extra: Any) -> Branch:
     prefix = "model.Default.atomic_model."
     arrays = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     return Branch(name="Default", params=extra["model_params"], arrays=arrays)
+
+
+def test_networks_of_two_precisions_lose_nothing(medium: Path, tmp_path: Path) -> None:
+    """A descriptor in float64 beside a fitting net in float32, as an input.json may ask for."""
+    content = torch.load(medium, weights_only=True)
+    state = content["model"]
+    state["_extra_state"]["model_params"]["fitting_net"]["precision"] = "float32"
+    for name in state:
+        if ".fitting_net." in name and name.endswith((".matrix", ".bias", ".idt")):
+            state[name] = state[name].float()
+    torch.save(content, tmp_path / "two.pt")
+    plain, two = read_deepmd(medium), read_deepmd(tmp_path / "two.pt")
+    assert two.dtype == torch.float64
+    for name, value in two.descriptor.state_dict().items():
+        assert torch.equal(value, plain.descriptor.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("stored", [0.5, 0.25])
+def test_default_frame_parameters_are_those_of_the_array(golden: Path, tmp_path: Path, stored: float) -> None:
+    """deepmd-kit evaluates a .pt with its array; a run from another model keeps it beside its own options."""
+    plain = read_deepmd(next((golden / "models" / "dpa2_tog_fit_fparam").glob("model.*")))
+    n = plain.config.heads[0].fitting.numb_fparam
+
+    def change(state: Any) -> None:
+        state["_extra_state"]["model_params"]["fitting_net"]["default_fparam"] = [0.5] * n
+        array = torch.full((n,), stored, dtype=torch.float64)
+        state["model.Default.atomic_model.fitting_net.default_fparam_tensor"] = array
+
+    path = edited(write_deepmd(plain, tmp_path / "model.pt"), change)
+    assert read_deepmd(path).config.heads[0].fitting.default_fparam == (stored,) * n

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -185,3 +186,32 @@ def test_frozen_files_hold_the_same_as_their_checkpoint(medium: Path, tmp_path: 
     path = tmp_path / "frozen.pth"
     torch.jit.save(torch.jit.script(frozen), path)
     assert same(read_deepmd(path), read_deepmd(medium))
+
+
+@pytest.mark.parametrize(
+    ("place", "option", "value"),
+    [
+        (("type_embedding",), "activation_function", "tanh"),
+        (("type_embedding",), "resnet_dt", True),
+        (("embeddings", "networks", 0, "layers", 1), "resnet", False),
+        (("embeddings", "networks", 0), "activation_function", "gelu"),
+        (("attention_layers",), "do_mask", True),
+        (("attention_layers",), "@version", 2),
+        ((), "@version", 5),
+    ],
+)
+def test_layers_that_are_others_than_the_options_say(
+    golden: Path, tmp_path: Path, place: tuple[str | int, ...], option: str, value: object
+) -> None:
+    """deepmd-kit makes each layer from its own node of a `.dp`, so a node may say more than the options."""
+    file = write_deepmd(read_deepmd(next((golden / "models" / "dpa1_l2").glob("model.*"))), tmp_path / "m.dp")
+    with h5py.File(file, "a") as content:
+        tree = json.loads(content.attrs["json"])
+        node = tree["model"]["descriptor"]
+        for key in place:
+            node = node[key]
+        node[option] = value
+        content.attrs["json"] = json.dumps(tree)
+    where = ".".join(map(str, ("descriptor", *place, option)))
+    with pytest.raises(CheckpointError, match=rf"layers that are not supported: .*{where} = {value!r}"):
+        read_deepmd(file)

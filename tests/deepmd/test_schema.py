@@ -1,5 +1,6 @@
 """Every row of the tables of options: there and back, defaults of deepmd-kit, aliases, what is refused."""
 
+import copy
 import dataclasses
 import itertools
 import json
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+import torch
 
 from dpa2calc.deepmd.model_section import descriptor_config, descriptor_params, model_config, model_params
 from dpa2calc.deepmd.option_reader import Fixed, Options, Reading, Row, Section
@@ -40,6 +42,7 @@ from dpa2calc.model.config import (
 )
 
 TYPES = ("O", "H")
+_LATER = ("use_sqrt_nnei", "g1_out_conv", "g1_out_mlp")  # than 3.0.0 alpha
 SECTIONS: dict[str, tuple[Section, Any]] = {
     "dpa2": (DPA2, DPA2Config(three_body=ThreeBodyConfig())),
     "repinit": (REPINIT, RepinitConfig()),
@@ -215,8 +218,20 @@ def test_defaults_of_classes(kind: str) -> None:
     assert equal(written, told | later)
     if kind == "dpa2":
         assert equal(written["repinit"], theirs["repinit"])
-        old = dict.fromkeys(("use_sqrt_nnei", "g1_out_conv", "g1_out_mlp"), False)
+        old = dict.fromkeys(_LATER, False)
         assert equal(written["repformer"], theirs["repformer"] | old)
+
+
+@pytest.mark.parametrize("given", _LATER)
+def test_a_file_with_one_of_the_later_options_has_the_defaults_of_the_others(given: str) -> None:
+    options = {"type": "dpa2"} | copy.deepcopy(SHORTEST["dpa2"])
+    options["repformer"][given] = False
+    reading = Reading(arrays={"descriptor.g1_shape_tranform.matrix": torch.zeros(1)}, n_types=2)
+    written = descriptor_params(
+        descriptor_config(Options(options, "descriptor"), reading), precision="float64"
+    )
+    later = {name: DEFAULTS["classes"]["repformer"][name] for name in _LATER}
+    assert {name: written["repformer"][name] for name in _LATER} == later | {given: False}
 
 
 def test_every_option_of_deepmd_kit_is_known() -> None:

@@ -150,6 +150,16 @@ def test_what_cannot_be_written(two_heads: Potential, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_branch_cannot_have_a_dot_in_its_name(two_heads: Potential, tmp_path: Path) -> None:
+    """deepmd-kit keeps branches in a ModuleDict of PyTorch, which refuses it."""
+    first, second = two_heads.config.heads
+    config = two_heads.config.with_heads((dataclasses.replace(first, name="PBE.v2"), second))
+    potential = Potential(config)
+    with pytest.raises(CheckpointError, match=r"head PBE\.v2 has a '\.' in its name"):
+        write_deepmd(potential, tmp_path / "several.pt")
+    assert write_deepmd(potential, tmp_path / "one.pt", "PBE.v2").exists()
+
+
 def test_unknown_distance_is_left_out(tmp_path: Path) -> None:
     potential = Potential(ModelConfig(type_map=("H",), descriptor=preset("dpa1-l0", ("H",)).descriptor))
     for name in ("m.pt", "m.dp"):
