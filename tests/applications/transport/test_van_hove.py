@@ -58,6 +58,21 @@ def test_ions_that_never_move_have_no_non_gaussian_parameter(paths_of) -> None:
     assert np.isfinite(van_hove(paths_of(still), "Li", lags_ps=[2.5]).non_gaussian).all()
 
 
+def test_errors_of_long_lags_cover_the_truth(brownian_walk, paths_of) -> None:
+    """Origins within a lag see the same motion: blocks shorter than the lag have far too small errors."""
+    held = []
+    edges = np.arange(11)
+    for seed in range(60):
+        paths = paths_of(brownian_walk(500, 4, seed=seed))
+        object.__setattr__(paths, "pbc", np.zeros(3, dtype=bool))  # no distinct part, which takes time
+        result = van_hove(paths, "Li", lags_ps=[0.5, 8.0, 20.0], bin_width=1.0, r_max=10.0)
+        assert result.n_blocks == 10 and np.isnan(result.self_error[2]).all()  # 20 of 50 ps: no two blocks
+        expected = np.diff(maxwell(scale=np.sqrt(2 * 0.1 * 8.0)).cdf(edges))
+        often = expected > 0.05
+        held.append((np.abs(result.self_part[1] - expected) <= result.self_error[1])[often].mean())
+    assert 0.58 < np.mean(held) < 0.78
+
+
 def test_van_hove_errors_and_files(tmp_path, brownian_walk, paths_of) -> None:
     paths = paths_of(brownian_walk(100, 3))
     result = van_hove(paths, "Li", lags_ps=[1.0])
