@@ -118,8 +118,8 @@ def van_hove(
         r_max: range in Å; half the smallest height of the mean cell if None, which is also the most.
         bin_width: in Å.
         n_origins: at most this many, evenly spaced.
-        n_blocks: blocks of origins behind the errors, at most; each is at least 1.5 times as long as the lag, as
-            in `diffusion`, since origins within a lag see the same motion.
+        n_blocks: blocks of origins behind the errors, at most; each is at least 1.5 times as long as the lag,
+            as in `diffusion`, since origins within a lag see the same motion.
 
     The distinct part places the atoms in the mean cell; use an NVT trajectory where that matters.
     """
