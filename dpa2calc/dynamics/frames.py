@@ -39,6 +39,14 @@ def make_frame(atoms: Atoms, step: int, timestep_fs: float) -> Atoms:
     return frame
 
 
+def extxyz_text(frame: Atoms) -> str:
+    """A frame as extended XYZ; names in `info` that are no text (which ASE does not write) are made one."""
+    named, text = frame.copy(), io.StringIO()
+    named.calc, named.info = frame.calc, {str(name): value for name, value in frame.info.items()}
+    ase.io.write(text, named, format="extxyz")
+    return text.getvalue()
+
+
 class FrameWriter(GrowingFile):
     """Append frames to a `.traj` or `.extxyz` file.
 
@@ -164,11 +172,10 @@ class FrameWriter(GrowingFile):
                     self._writer.write(frame)
                     self._last = digest(frame.positions)
                 else:
-                    text = io.StringIO()
-                    ase.io.write(text, frame, format="extxyz")
-                    self._writer.write(text.getvalue())
+                    text = extxyz_text(frame)
+                    self._writer.write(text)
                     self._writer.flush()
-                    self._last = text_digest(text.getvalue())
+                    self._last = text_digest(text)
         except OutputError:
             self._abandon()
             raise

@@ -28,6 +28,11 @@ from .strain import check_partly_periodic, strain_basis
 # attributes that, with positions, momenta, cell and the random generator, make up an integrator's state
 _CHAIN = ("_thermostat._eta", "_thermostat._p_eta", "_thermostat._Q", "_thermostat._kT")
 _BAROSTAT = ("_barostat._xi", "_barostat._p_xi", "_barostat._R", "_barostat._W", "_barostat._kT", "_kT")
+_WRONG = {  # constraints of ASE that are right for relaxations only
+    "FixInternals": "projects momenta as if they were forces, and takes rotations away",
+    "FixSubsetCom": "moves the other atoms too",
+    "FixedMode": "counts its degrees of freedom wrongly",
+}
 _RIGHT_ANGLE = 1e-3  # degrees
 _STATE: dict[str, tuple[str, ...]] = {
     "VelocityVerlet": (),
@@ -48,6 +53,11 @@ def degrees_of_freedom(atoms: Atoms, fix_com: bool) -> int:
         if isinstance(item, (FixAtoms, FixCartesian)):
             held[item.index] |= getattr(item, "mask", True)
             continue
+        if reason := _WRONG.get(type(item).__name__):
+            raise StructureError(
+                f"dynamics cannot run with {type(item).__name__}, which in ASE {reason}: the temperature would "
+                "be wrong; take FixBondLengths, FixLinearTriatomic or FixCom, or atoms.set_constraint()"
+            )
         try:
             removed += int(item.get_removed_dof(atoms))
         except NotImplementedError as error:

@@ -9,12 +9,11 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-import ase.io
 import numpy as np
 from ase import Atoms, units
 
 from dpa2calc.errors import ConfigError, DataError, OutputError, StructureError
-from dpa2calc.files.atomic import atomic_path
+from dpa2calc.files.atomic import write_text
 from dpa2calc.files.results import provenance
 from dpa2calc.progress import progress_bar
 from dpa2calc.structures.attached import attached, drop_labels
@@ -22,7 +21,7 @@ from dpa2calc.structures.lattice import volume_or_nan
 
 from .config import MDConfig
 from .files import COLUMNS, LogWriter, Mark, PathLike
-from .frames import FrameWriter, make_frame
+from .frames import FrameWriter, extxyz_text, make_frame
 from .guards import Guard, check_atoms, committee_deviation, results_at_hand
 from .integrators import Integrator, initialise_velocities, wants_fixed_com
 from .restart import RestartState, check_belongs, forget, load_restart, machine, run_identity, save_restart
@@ -236,6 +235,8 @@ class Simulation:
             return
         if not np.array_equal(atoms.get_masses(), state.masses):
             atoms.set_masses(state.masses)
+        # bonds that a constraint holds have the lengths of the first structure, to the last bit
+        atoms.set_momenta(np.zeros((len(atoms), 3)))
         atoms.set_cell(state.cell)
         atoms.set_positions(state.positions, apply_constraint=False)
         atoms.set_momenta(state.momenta, apply_constraint=False)
@@ -283,8 +284,7 @@ class Simulation:
             bad.set_constraint()
             drop_labels(bad)
             for name, frame in (("stopped", bad), ("last-good", self.result().final_atoms())):
-                with atomic_path(f"{stem}-{name}.extxyz") as temporary:
-                    ase.io.write(temporary, frame, format="extxyz")
+                write_text(f"{stem}-{name}.extxyz", extxyz_text(frame))
             kept = f"; the last good frame is in {stem}-last-good.extxyz"
         warnings.warn(f"molecular dynamics stopped at {self.reason}{kept}", stacklevel=4)
 

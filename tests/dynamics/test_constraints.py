@@ -5,7 +5,17 @@ import pytest
 from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.emt import EMT
-from ase.constraints import FixAtoms, FixBondLengths, FixCartesian, FixCom, FixedLine, Hookean
+from ase.constraints import (
+    FixAtoms,
+    FixBondLengths,
+    FixCartesian,
+    FixCom,
+    FixedLine,
+    FixedMode,
+    FixInternals,
+    FixSubsetCom,
+    Hookean,
+)
 
 from dpa2calc.applications import run_md
 from dpa2calc.dynamics.integrators import degrees_of_freedom
@@ -62,3 +72,22 @@ def test_a_constraint_without_a_count_is_named():
     atoms.set_constraint(FixSymmetry(atoms))
     with pytest.raises(StructureError, match="FixSymmetry, which does not say how many degrees of freedom"):
         run_md(atoms, steps=1, progress=False)
+
+
+@pytest.mark.parametrize(
+    "constraint", [FixInternals(bonds=[(2.5, [0, 1])]), FixSubsetCom([0, 1]), FixedMode(np.ones((8, 3)))]
+)
+def test_constraints_whose_temperature_would_be_wrong_are_refused(constraint):
+    """ASE's Langevin dynamics of six atoms at 60 K has 53 K with FixInternals, and 62 with FixSubsetCom."""
+    with pytest.raises(StructureError, match=f"{type(constraint).__name__}, which in ASE .* FixBondLengths"):
+        run_md(copper(constraint), steps=1, progress=False)
+
+
+def test_bonds_keep_their_lengths_to_the_last_bit_when_a_run_resumes(tmp_path):
+    atoms = copper(FixBondLengths([[0, 1], [2, 3], [4, 5], [6, 7]]))
+    options = {"temperature": 600, "timestep_fs": 3.0, "sync_interval": 10, "progress": False}
+    whole = run_md(atoms, steps=60, **options)
+    run_md(atoms, steps=30, restart=tmp_path / "run.npz", **options)
+    parts = run_md(atoms, steps=60, restart=tmp_path / "run.npz", **options)
+    assert np.array_equal(parts.positions, whole.positions)
+    assert np.array_equal(parts.momenta, whole.momenta)
