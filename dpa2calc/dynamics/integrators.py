@@ -55,7 +55,7 @@ def degrees_of_freedom(atoms: Atoms, fix_com: bool) -> int:
             continue
         if reason := _WRONG.get(type(item).__name__):
             raise StructureError(
-                f"dynamics cannot run with {type(item).__name__}, which in ASE {reason}: the temperature would "
+                f"dynamics cannot run with {type(item).__name__}, which in ASE {reason}: temperatures would "
                 "be wrong; take FixBondLengths, FixLinearTriatomic or FixCom, or atoms.set_constraint()"
             )
         try:
