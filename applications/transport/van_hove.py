@@ -13,7 +13,7 @@ from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.trajectory import TrajectoryLike
 from dpa2calc.applications.structure.pair_counts import cell_heights, check_bins
 from dpa2calc.dynamics.averages import BlockAverage, check_blocks
-from dpa2calc.errors import ConfigError
+from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.figures import Axes
 from dpa2calc.files.results import Result
 from dpa2calc.structures.distances import pair_vectors
@@ -126,6 +126,8 @@ def van_hove(
     paths = read_paths(
         trajectory, species, interval_fs=interval_fs, drift=drift, wrapped=wrapped, progress=progress
     )
+    if paths.n_frames < 3:
+        raise DataError(f"{paths.n_frames} frames are too few for a van Hove function; give at least 3")
     lags = np.array([round(float(lag) / paths.interval_ps) for lag in lags_ps], dtype=int)
     if not len(lags) or lags.min() < 1 or lags.max() >= paths.n_frames - 1:
         raise ConfigError(

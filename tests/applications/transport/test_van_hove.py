@@ -6,7 +6,7 @@ from ase.io import read
 from scipy.stats import maxwell
 
 from dpa2calc.applications import DensityMap, VanHove, density_map, read_paths, van_hove
-from dpa2calc.errors import ConfigError, StructureError
+from dpa2calc.errors import ConfigError, DataError, StructureError
 
 CELL = np.array([[9.0, 0.0, 0.0], [2.0, 9.0, 0.0], [-1.0, 3.0, 10.0]])
 
@@ -81,6 +81,8 @@ def test_van_hove_errors_and_files(tmp_path, brownian_walk, paths_of) -> None:
         van_hove(paths, "Li", lags_ps=[20.0])
     with pytest.raises(ConfigError, match=r"up to half the cell, 10\.000 Å"):
         van_hove(paths, "Li", lags_ps=[1.0], r_max=12.0)
+    with pytest.raises(DataError, match="2 frames are too few for a van Hove function"):
+        van_hove(paths_of(brownian_walk(2, 3)), "Li", lags_ps=[0.1])
 
 
 def test_density_counts_every_atom_once(brownian_walk, frames_of) -> None:
