@@ -5,7 +5,7 @@ import pytest
 
 from dpa2calc.applications import EnergyConservation, TurnedForces, energy_conservation
 from dpa2calc.applications.md.conservation_result import energy_drift
-from dpa2calc.errors import ConfigError, DataError
+from dpa2calc.errors import ConfigError, DataError, StructureError
 from dpa2calc.files.lock import locked
 
 
@@ -109,6 +109,13 @@ def test_errors_say_what_to_do(soft_spheres):
     ]:
         with pytest.raises(ConfigError, match=text):
             energy_conservation(atoms, progress=False, **options)
+
+
+@pytest.mark.filterwarnings("ignore:molecular dynamics stopped")
+def test_a_start_that_a_guard_stopped_is_no_start(soft_spheres):
+    options = {"duration_fs": 40000.0, "temperature": 3000.0, "progress": False}
+    with pytest.raises(StructureError, match="common start stopped: step 1: "):
+        energy_conservation(soft_spheres(), (200.0, 400.0), **options)
 
 
 def short(atoms, folder, **changes):
