@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.io import read
 from scipy.stats import maxwell
 
@@ -144,6 +145,27 @@ def test_column_density_in_the_picture_adds_up(brownian_walk, frames_of) -> None
         u, v = (k for k in range(3) if k != axis)
         area = np.linalg.norm(np.cross(CELL[u], CELL[v])) / mesh.get_array().size
         assert float(mesh.get_array().sum()) * area == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [1, 0, 2]])
+def test_the_picture_shows_an_ion_where_it_is(order, frames_of) -> None:
+    """Also in cells of the left hand, and seen along b, whose vectors in the picture are of the left hand."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    cell, place = CELL[order], np.array([0.25, 0.5, 0.75])
+    atoms = Atoms("LiS", scaled_positions=[place, [0.0, 0.0, 0.0]], cell=cell, pbc=True)
+    result = density_map([atoms] * 3, "Li", spacing=0.5)
+    for axis in range(3):
+        u, v = (k for k in range(3) if k != axis)
+        length, along = np.linalg.norm(cell[u]), cell[u] @ cell[v] / np.linalg.norm(cell[u])
+        across = np.linalg.norm(cell[v] - along * cell[u] / length)
+        mesh = result.plot(axis=axis).collections[0]
+        corners, values = mesh.get_coordinates(), mesh.get_array()
+        i, j = np.unravel_index(np.argmax(values), values.shape)
+        middle = corners[i : i + 2, j : j + 2].reshape(4, 2).mean(axis=0)
+        expected = np.array([place[u] * length + place[v] * along, place[v] * across])
+        assert middle == pytest.approx(expected, abs=0.5)
 
 
 def test_map_errors(brownian_walk, paths_of, frames_of) -> None:
