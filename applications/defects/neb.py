@@ -25,6 +25,7 @@ from dpa2calc.applications.shared.ensemble import spread
 from dpa2calc.applications.shared.structures import checked_copy, fields_of, positive
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.progress import progress_bar
+from dpa2calc.structures.given import as_energy
 
 from .neb_order import exchanged_atoms, warn_exchanged
 from .neb_result import NudgedElasticBand
@@ -130,7 +131,7 @@ def _floats(start: Atoms, calculator: BaseCalculator) -> bool:
     moved = start.copy()
     moved.rotate(40.0, (1.0, 2.0, 3.0))
     moved.translate((0.37, -0.21, 0.29))  # no motion that a symmetric field would not see
-    first, second = (calculator.get_potential_energy(atoms) for atoms in (start, moved))
+    first, second = (as_energy(calculator.get_potential_energy(atoms)) for atoms in (start, moved))
     return abs(second - first) < _FIELD
 
 

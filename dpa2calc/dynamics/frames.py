@@ -19,6 +19,7 @@ from dpa2calc.errors import ConfigError, DataError, OutputError
 from dpa2calc.files.atomic import writing
 from dpa2calc.files.identity import digest, text_digest
 from dpa2calc.structures.attached import drop_labels
+from dpa2calc.structures.given import as_energy
 
 from .files import GrowingFile, Mark, PathLike, check_size, open_text
 
@@ -34,7 +35,7 @@ def make_frame(atoms: Atoms, step: int, timestep_fs: float) -> Atoms:
     found = {name: atoms.calc.results.get(name) for name in ("energy", "forces", "stress")}
     frame.calc = SinglePointCalculator(frame, **{k: np.copy(v) for k, v in found.items() if v is not None})
     if "energy" in frame.calc.results:
-        frame.calc.results["energy"] = float(frame.calc.results["energy"])
+        frame.calc.results["energy"] = as_energy(frame.calc.results["energy"])
     frame.info.update(step=step, time_fs=step * timestep_fs)
     return frame
 
