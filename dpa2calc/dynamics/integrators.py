@@ -98,7 +98,7 @@ def initialise_velocities(atoms: Atoms, config: MDConfig, rng: np.random.Generat
     """Give the atoms Maxwell-Boltzmann momenta (scaled to exactly the first target temperature).
 
     With `velocities="keep"`, or "auto" and momenta present, the momenta stay as they are, except that
-    `fix_com` takes the centre-of-mass motion away.
+    `fix_com` takes the centre-of-mass motion away, and constraints what they hold.
     """
     given = atoms.has("momenta") and bool(np.any(atoms.get_momenta()))
     draw = config.velocities == "new" or (config.velocities == "auto" and not given)
@@ -109,6 +109,8 @@ def initialise_velocities(atoms: Atoms, config: MDConfig, rng: np.random.Generat
     if draw:
         momenta = rng.standard_normal((len(atoms), 3)) * np.sqrt(masses * units.kB * temperature)
         atoms.set_momenta(momenta)
+    elif atoms.constraints:  # what they hold has no part in the kinetic energy, from the first row on
+        atoms.set_momenta(atoms.get_momenta())
     if fix_com:
         momenta = atoms.get_momenta()
         atoms.set_momenta(momenta - masses * momenta.sum(axis=0) / masses.sum())

@@ -91,3 +91,13 @@ def test_bonds_keep_their_lengths_to_the_last_bit_when_a_run_resumes(tmp_path):
     parts = run_md(atoms, steps=60, restart=tmp_path / "run.npz", **options)
     assert np.array_equal(parts.positions, whole.positions)
     assert np.array_equal(parts.momenta, whole.momenta)
+
+
+def test_momenta_of_held_atoms_are_no_heat():
+    atoms = copper(FixAtoms([0, 1]))
+    atoms.set_momenta(np.full((8, 3), 5.0), apply_constraint=False)
+    result = run_md(atoms, steps=1, log_interval=1, ensemble="nve", temperature_limit=1e6, progress=False)
+    free = atoms.get_momenta()[2:]
+    assert result.kinetic_energy[0] == pytest.approx((free**2).sum() / (2 * atoms.get_masses()[0]))
+    with pytest.raises(ConfigError, match=r"skip_fs = 1e\+06 leaves no row of a log that ends at 0.5 fs"):
+        result.average("temperature", skip_fs=1e6)
