@@ -125,9 +125,15 @@ def initialise_velocities(atoms: Atoms, config: MDConfig, rng: np.random.Generat
 class Integrator:
     """One ASE dynamics object, its target temperature and pressure, and its savable state."""
 
-    def __init__(self, atoms: Atoms, config: MDConfig, rng: np.random.Generator) -> None:
-        """Attach to `atoms`, which are moved in place and need momenta and a calculator."""
-        self.config = config
+    def __init__(
+        self, atoms: Atoms, config: MDConfig, rng: np.random.Generator, first_cell: np.ndarray
+    ) -> None:
+        """Attach to `atoms`, which are moved in place and need momenta and a calculator.
+
+        Args:
+            first_cell: (3, 3) of the run's first structure, which decides what strains the barostat counts.
+        """
+        self.config, self._first_cell = config, first_cell
         self.fix_com = wants_fixed_com(atoms, config)
         self.n_dof = degrees_of_freedom(atoms, self.fix_com)
         self.rng = rng
@@ -233,7 +239,9 @@ class Integrator:
         if not atoms.pbc.all() or (config.cell_motion == "axes" and oblique):
             from .partly_periodic import PeriodicMTKNPT
 
-            make, extra = PeriodicMTKNPT, {"basis": strain_basis(atoms, config.cell_motion)}
+            # of the first cell: that of a restart has, in its last bits, other axes in the same plane
+            first = Atoms(cell=self._first_cell, pbc=atoms.pbc)
+            make, extra = PeriodicMTKNPT, {"basis": strain_basis(first, config.cell_motion)}
         return make(
             atoms,
             step,

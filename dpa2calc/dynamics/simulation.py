@@ -228,10 +228,10 @@ class Simulation:
 
     def _prepare(self, state: RestartState | None) -> None:
         """Set the atoms and the integrator up, from the caller's atoms or from a restart."""
-        atoms = self.atoms
+        atoms, first_cell = self.atoms, self.atoms.cell.array.copy()
         if state is None:
             initialise_velocities(atoms, self.config, self.rng, wants_fixed_com(atoms, self.config))
-            self.integrator = Integrator(atoms, self.config, self.rng)
+            self.integrator = Integrator(atoms, self.config, self.rng, first_cell)
             return
         if not np.array_equal(atoms.get_masses(), state.masses):
             atoms.set_masses(state.masses)
@@ -242,7 +242,7 @@ class Simulation:
         atoms.set_momenta(state.momenta, apply_constraint=False)
         self.rng.bit_generator.state = state.rng
         self.step, self.first_volume = state.step, state.first_volume
-        self.integrator = Integrator(atoms, self.config, self.rng)
+        self.integrator = Integrator(atoms, self.config, self.rng, first_cell)
         self.integrator.set_state(state.integrator, state.step)
 
     def _check_continues(self, state: RestartState, path: Path) -> None:
