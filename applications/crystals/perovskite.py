@@ -12,6 +12,7 @@ from ase import Atoms
 from dpa2calc.applications.shared.application import application
 from dpa2calc.errors import ConfigError
 
+_APART = 3  # formula units from the fraction asked for; the nearest whole ones are no farther
 Ordering = Literal["random", "rocksalt"]
 
 
@@ -58,7 +59,8 @@ def _whole_units(
     """The nearest fractions for which every end member has whole formula units on `sites` sites."""
     names = list(parts)
     sizes = [round(1 / min(known[name].values())) for name in names]  # sites of a formula unit: 1, 2 or 3
-    choices = [range(int(parts[name] * sites / size) + 3) for name, size in zip(names, sizes)]
+    nearest = [int(parts[name] * sites / size) for name, size in zip(names, sizes)]
+    choices = [range(max(0, n - _APART), n + _APART + 1) for n in nearest]
     best: tuple[float, tuple[int, ...]] | None = None
     for units in itertools.product(*choices):
         taken = [n * size for n, size in zip(units, sizes)]

@@ -33,6 +33,7 @@ PURPOSE = "phonons"
 LIBRARIES = ("phonopy", "seekpath", "spglib")
 Supercell: TypeAlias = Sequence[object] | np.ndarray  # three repeats, or three rows of three
 JOULE_PER_MOL = units.mol / units.J  # eV per entity -> J/mol
+_NO_FORCE = 1e-9  # eV/Å²; frequencies below 1e-3 THz
 _MOST_POINTS = 1_000_000  # of a mesh; a band path has a tenth
 
 
@@ -45,7 +46,16 @@ def require_libraries() -> None:
 def check_sampling(
     crystal: Atoms, mesh: npt.ArrayLike, band_spacing: float = 0.005, temperatures: npt.ArrayLike = (0.0,)
 ) -> None:
-    """Raise ConfigError, before the work, for what cannot be sampled or would fill the memory."""
+    """Before the work: refuse what cannot be sampled, would fill the memory, or is no element of phonopy's.
+
+    Raises:
+        ConfigError: mesh, spacing or temperatures. StructureError: ghost atoms.
+    """
+    if not crystal.numbers.all():
+        raise StructureError(
+            f"{crystal.get_chemical_formula()} has ghost atoms (X), which phonopy does not know; take them "
+            "out, or give them an element, with a mass of your own by atoms.set_masses(...)"
+        )
     widest = np.linalg.norm(crystal.cell.reciprocal().array, axis=1)  # (3,) 1/Å
     numbers = np.asarray(mesh, dtype=float)
     points = np.prod(np.maximum(1.0, numbers * widest) if numbers.ndim == 0 else numbers)
@@ -164,7 +174,13 @@ def force_constants(
         raw = phonon.force_constants = rows.reshape(len(atoms), 3, -1, 3).swapaxes(1, 2).copy()
     else:
         raw = _produced(phonon, points)
-    violation = float(np.abs(raw.sum(axis=1)).max() / np.abs(raw).max())
+    largest = float(np.abs(raw).max())
+    if largest < _NO_FORCE:
+        raise StructureError(
+            f"phonons: no force acts on a displaced atom of {primitive.get_chemical_formula()} (largest "
+            f"force constant {largest:.1g} eV/Å²): atoms are beyond the range of {type(calculator).__name__}"
+        )
+    violation = float(np.abs(raw.sum(axis=1)).max()) / largest
     phonon.symmetrize_force_constants(level=2, show_drift=False)
     return ForceConstants(
         primitive=primitive,

@@ -25,12 +25,14 @@ from dpa2calc.applications.shared.ensemble import spread
 from dpa2calc.applications.shared.structures import checked_copy, fields_of, positive
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.progress import progress_bar
+from dpa2calc.structures.given import as_energy
 
 from .neb_order import exchanged_atoms, warn_exchanged
 from .neb_result import NudgedElasticBand
 from .neb_store import band_identity, restore_band, save_band
 
 Interpolation = Literal["idpp", "linear"]
+_FIELD = 1e-3  # eV; rounding changes the energy of a molecule that moves and turns by less
 
 
 @application
@@ -50,7 +52,9 @@ def nudged_elastic_band(
 ) -> NudgedElasticBand:
     """Minimum-energy path from `initial` to `final` (Henkelman and Jonsson, J. Chem. Phys. 113, 9978, 2000).
 
-    The band relaxes without climbing first, then its highest image climbs to the saddle point.
+    The band relaxes without climbing first, then its highest image climbs to the saddle point. The images
+    of a molecule without a periodic direction may move and turn as wholes, unless a constraint or an external
+    field of the calculator holds it.
 
     Args:
         initial: minimum with a calculator; its FixAtoms constraints hold for the whole path. Not changed.
@@ -84,7 +88,8 @@ def nudged_elastic_band(
         raise ConfigError(f"n_images must be 3 or more (got {n_images})")
     for name, value in (("fmax", fmax), ("spring", spring), ("max_steps", max_steps)):
         positive(name, value)
-    stop = _matched(start, final)
+    floating = _floats(start, calculator)
+    stop = _matched(start, final, floating)
     exchanged = exchanged_atoms(start, stop)
     if exchanged:
         warn_exchanged(start, stop, exchanged, stacklevel=2)
@@ -96,7 +101,8 @@ def nudged_elastic_band(
     for image in images[1:-1]:
         image.calc = calculator
     save = partial(save_band, images, store=store, belongs=belongs)
-    n_steps, residual, converged = _optimise(images, climb, stage, fmax, spring, max_steps, save, progress)
+    make = partial(_Band, images, spring, floating=floating)
+    n_steps, residual, converged = _optimise(make, climb, stage, fmax, max_steps, save, progress)
     if not converged:
         warnings.warn(
             f"nudged_elastic_band is not converged: force {residual:.3g} eV/Å after {n_steps} steps, asked "
@@ -118,7 +124,18 @@ def nudged_elastic_band(
     )
 
 
-def _matched(start: Atoms, final: Atoms) -> Atoms:
+def _floats(start: Atoms, calculator: BaseCalculator) -> bool:
+    """Whether all atoms may move and turn together: no cell, no constraint and no field holds them."""
+    if start.pbc.any() or start.constraints:
+        return False
+    moved = start.copy()
+    moved.rotate(40.0, (1.0, 2.0, 3.0))
+    moved.translate((0.37, -0.21, 0.29))  # no motion that a symmetric field would not see
+    first, second = (as_energy(calculator.get_potential_energy(atoms)) for atoms in (start, moved))
+    return abs(second - first) < _FIELD
+
+
+def _matched(start: Atoms, final: Atoms, floating: bool) -> Atoms:
     """The final state with the constraints of the start and positions on the shorter way."""
     if not np.array_equal(final.numbers, start.numbers):
         raise StructureError(
@@ -142,7 +159,7 @@ def _matched(start: Atoms, final: Atoms) -> Atoms:
         raise StructureError(
             "atoms that a constraint holds differ between the two ends; give both the same ones"
         )
-    if not start.pbc.any() and not start.constraints:
+    if floating:
         minimize_rotation_and_translation(start, stop)
     return stop
 
@@ -209,11 +226,10 @@ class _Known(Calculator):
 class _Band(NEB):
     """ASE's band that computes each set of positions once: its optimisers ask two or three times a step."""
 
-    def __init__(self, images: list[Atoms], spring: float, *, climb: bool) -> None:
-        free = not images[0].pbc.any() and not images[0].constraints
+    def __init__(self, images: list[Atoms], spring: float, *, climb: bool, floating: bool) -> None:
         super().__init__(
             images, k=spring, climb=climb, method="improvedtangent", allow_shared_calculator=True,
-            remove_rotation_and_translation=free,
+            remove_rotation_and_translation=floating,
         )  # fmt: skip
         self._known: tuple[np.ndarray, np.ndarray] | None = None
 
@@ -228,7 +244,7 @@ class _Band(NEB):
 
 
 def _optimise(
-    images: list[Atoms], climb: bool, stage: int, fmax: float, spring: float, max_steps: int,
+    make: Callable[..., _Band], climb: bool, stage: int, fmax: float, max_steps: int,
     save: Callable[[int], None], progress: bool,
 ) -> tuple[int, float, bool]:  # fmt: skip
     """Relax the band, then let it climb; returns steps, residual force, converged."""
@@ -238,7 +254,7 @@ def _optimise(
         for current, limit in stages:
             if current < stage:
                 continue
-            band = _Band(images, spring, climb=current == 1)
+            band = make(climb=current == 1)
             optimizer = FIRE(band, logfile=None)
             for reached in optimizer.irun(fmax=limit, steps=max_steps - done):
                 converged = bool(reached)

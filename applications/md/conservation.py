@@ -21,7 +21,7 @@ from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.structures import checked_copy, positive
 from dpa2calc.dynamics.files import PathLike
 from dpa2calc.dynamics.result import MDResult
-from dpa2calc.errors import ConfigError
+from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.identity import Part, calculator_identity, claim, structure_identity
 from dpa2calc.files.lock import working_in
 from dpa2calc.files.results import provenance
@@ -185,6 +185,11 @@ def _equilibrated(
         restart=place / "equilibration.npz",
         progress=progress,
     )
+    if result.status != "finished":
+        raise StructureError(
+            f"the run that makes the common start stopped: {result.reason}; use a shorter time step, a lower "
+            "temperature, or a relaxed structure"
+        )
     state = atoms.copy()
     state.set_cell(result.cell)
     state.set_positions(result.positions, apply_constraint=False)

@@ -9,7 +9,7 @@ import numpy as np
 from dpa2calc.dynamics.averages import BLOCKS, student
 from dpa2calc.dynamics.result import MDResult
 from dpa2calc.files.figures import Axes, axes_for
-from dpa2calc.files.results import Result, plus_minus
+from dpa2calc.files.results import Result, error_text, plus_minus
 from dpa2calc.files.typed import Json
 
 
@@ -59,12 +59,15 @@ class EnergyConservation(Result):
         """A table for each calculator."""
         lines = [f"energy conservation, {self.n_atoms} atoms, NVE"]
         for i, label in enumerate(self.labels):
-            lines.append(f"{label}: fluctuation falls as dt^{self.order[i]:.2f}")
+            known = np.isfinite(self.order[i])
+            falls = f"falls as dt^{self.order[i]:.2f}" if known else "has no order in dt"
+            lines.append(f"{label}: fluctuation {falls}")
             lines.append("  dt (fs)   rms (meV/atom)   drift (meV/atom/ps)")
             for k, dt in enumerate(self.timesteps_fs):
                 drift = plus_minus(self.drift[i, k], self.drift_error[i, k])
                 note = f"   {self.stopped[i][k]}" if self.stopped[i][k] else ""
-                lines.append(f"  {dt:7g}   {self.fluctuation[i, k]:14.4g}   {drift}{note}")
+                rms = error_text(self.fluctuation[i, k], ".4g")
+                lines.append(f"  {dt:7g}   {rms:>14s}   {drift}{note}")
         return "\n".join(lines)
 
     def plot(self, ax: Axes | None = None) -> Axes:

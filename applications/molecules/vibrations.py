@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -25,6 +26,8 @@ from dpa2calc.structures.attached import Attached
 
 # sqrt(eV/Å²/u) as an angular frequency, times hbar: energy in eV of a mode with unit eigenvalue
 _HBAR_OMEGA = units._hbar * 1e10 / np.sqrt(units._e * units._amu)
+_BENT = 0.02  # Å from the axis; an atom of a linear molecule is nearer
+_HELD = 30.0  # 1/cm; noise of the forces makes translations of a free molecule slower
 _INVERSE_CM = 1.0 / units.invcm  # eV -> 1/cm
 
 
@@ -256,6 +259,7 @@ def _analysed(
     rigid, linear = np.empty((0, len(root))), False
     if molecule:
         rigid, linear = rigid_motions(atoms.positions, masses)
+        _warn_of_field(hessian, masses)
     # orthonormal basis of what is left after translations and rotations
     basis = np.linalg.svd(rigid, full_matrices=True)[2][len(rigid) :] if len(rigid) else np.eye(len(root))
     values, vectors = np.linalg.eigh(basis @ weighted @ basis.T)
@@ -282,6 +286,19 @@ def _analysed(
     )
 
 
+def _warn_of_field(hessian: np.ndarray, masses: np.ndarray) -> None:
+    """Warn where the molecule cannot move freely, so that what is projected out are vibrations."""
+    whole = hessian.reshape(len(masses), 3, len(masses), 3).sum(axis=(0, 2))  # (3, 3) eV/Å²
+    highest = float(_to_inverse_cm(np.linalg.eigvalsh(whole / masses.sum())).max())
+    if highest > _HELD:
+        warnings.warn(
+            f"vibrations: something outside holds the molecule in its place (all atoms together vibrate at "
+            f"{highest:.0f} 1/cm), and its translations and rotations were projected out all the same; name "
+            f"all its atoms, indices=range({len(masses)}) or --atoms, to have these modes too",
+            stacklevel=5,
+        )
+
+
 def _to_inverse_cm(eigenvalues: np.ndarray) -> np.ndarray:
     return np.sign(eigenvalues) * np.sqrt(np.abs(eigenvalues)) * _HBAR_OMEGA * _INVERSE_CM
 
@@ -294,7 +311,9 @@ def rigid_motions(positions: np.ndarray, masses: np.ndarray) -> tuple[np.ndarray
     vectors = [np.tile(axis, (n, 1)) * root for axis in np.eye(3)]
     vectors += [np.cross(axis, centred) * root for axis in np.eye(3)]
     matrix = np.array(vectors).reshape(6, 3 * n)
-    _, sizes, rows = np.linalg.svd(matrix, full_matrices=False)
-    # a linear molecule has no rotation about its axis: one singular value is zero beside the others
-    rank = int((sizes > 1e-3 * sizes.max()).sum())
-    return rows[:rank], n > 1 and rank == 5
+    rows = np.linalg.svd(matrix, full_matrices=False)[2]
+    # a linear molecule has no rotation about its axis, which a relaxation leaves a little bent
+    axis = np.linalg.svd(centred)[2][0]
+    off = np.linalg.norm(centred - np.outer(centred @ axis, axis), axis=1).max()
+    linear = n > 1 and bool(off < _BENT)
+    return rows[: 3 if n == 1 else 5 if linear else 6], linear

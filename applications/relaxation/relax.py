@@ -32,6 +32,7 @@ from dpa2calc.files.results import provenance
 from dpa2calc.files.typed import argument
 from dpa2calc.progress import progress_bar
 from dpa2calc.structures.attached import attached
+from dpa2calc.structures.given import as_energy
 from dpa2calc.structures.lattice import is_crystal, volume_or_nan
 
 from .cell_freedom import moves_cell, stress_left
@@ -254,7 +255,7 @@ def _measure(work: Atoms, settings: Settings) -> tuple[float, float, float, floa
     """Enthalpy (eV), largest force (eV/Å), largest stress deviation (GPa, 0 if fixed), volume (Å³ or NaN)."""
     forces = work.get_forces()  # constraints applied
     volume = volume_or_nan(work)
-    enthalpy = float(work.get_potential_energy())
+    enthalpy = as_energy(work.get_potential_energy())
     if moves_cell(settings.free):
         enthalpy += settings.pressure_gpa * units.GPa * volume
     off = stress_left(work, settings.free, settings.pressure_gpa)
@@ -294,7 +295,7 @@ def _result(
         converged=not reason,
         reason=reason,
         n_steps=int(table[0, -1]),
-        energy=float(work.get_potential_energy()),
+        energy=as_energy(work.get_potential_energy()),
         cell_freedom=settings.free,
         pressure=settings.pressure_gpa * units.GPa,
         space_group_before=groups[0],

@@ -21,6 +21,8 @@ UNITS = {
     "density": "kg/m³", "debye_temperature": "K", "zero_point_energy": "eV (phonons: eV/atom)",
     "free_energy": "eV/atom", "entropy": "eV/K/atom", "heat_capacity": "eV/K/atom", "temperatures": "K",
     "lowest_frequency": "THz", "frequencies": "1/cm", "residual": "eV/atom", "positions": "Å", "cell": "Å",
+    "energy_std": "eV", "forces_std": "eV/Å", "volume_error": "Å³", "bulk_modulus_error": "GPa",
+    "errors": "GPa", "moduli_errors": "GPa", "lowest_commensurate": "THz",
 }  # fmt: skip
 
 

@@ -98,7 +98,8 @@ def screen(
 
     Args:
         structures: a list or iterator of Atoms or pymatgen structures; a file that ASE reads (extxyz, ASE's
-            db, cif ...), a folder of them, a pattern such as "cifs/*.cif", or a list of these.
+            db, cif ...), a folder of them, a pattern such as "cifs/*.cif", or a list of these. An output in
+            that folder is none of them.
         task: "evaluate" (energy, forces, stress), or the application that is done with each.
         output: NAME.db (an ASE database), NAME.jsonl (lines of JSON) or NAME.parquet; `read_screening` reads
             all of them.
@@ -122,7 +123,7 @@ def screen(
             "client, client.get_executor()"
         )
     checked = checked_options(task, options)
-    items = iread_items(structures)
+    items = iread_items(structures, Path(output))
     if calculator is None:
         items, calculator = _first_calculator(items)
     payload = b"" if executor is None else _packed(calculator)  # before it is asked anything and loads itself

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ase import Atoms
 
-from dpa2calc.errors import DataError, DPA2CalcError, StructureError
+from dpa2calc.errors import ConfigError, DataError, DPA2CalcError, StructureError
 from dpa2calc.files.identity import structure_identity, text_digest
 from dpa2calc.files.patterns import expanded
 from dpa2calc.files.structures import iread_structures
 from dpa2calc.structures.given import as_atoms
+
+_BESIDE = (".jsonl", "-journal", "-wal", "-shm")  # ends of names of files beside an output, while it grows
 
 
 @dataclass(frozen=True)
@@ -33,14 +35,19 @@ class Item:
     problem: str = ""
 
 
-def iread_items(structures: object) -> Iterator[Item]:
+def iread_items(structures: object, output: Path) -> Iterator[Item]:
     """All structures with keys; what cannot be read is an item too.
 
+    Args:
+        output: what grows meanwhile, and is no source where it lies among the structures.
+
     Raises:
+        ConfigError: a source is the output itself.
         DataError: there is no such file or folder, or nothing in it.
     """
     seen: Counter[str] = Counter()
-    for given, found in _named(structures):
+    ours = {Path(os.path.realpath(f"{output}{end}")) for end in ("", *_BESIDE)}
+    for given, found in _named(structures, ours):
         name = _storable(given)
         if not isinstance(found, Atoms):
             yield Item(f"{text_digest([name])}-0", name, None, _storable(str(found)))
@@ -55,16 +62,16 @@ def _storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _named(structures: object) -> Iterator[tuple[str, Atoms | DPA2CalcError]]:
+def _named(structures: object, ours: Collection[Path]) -> Iterator[tuple[str, Atoms | DPA2CalcError]]:
     given = as_atoms(structures)
     if isinstance(given, (str, os.PathLike)):
-        yield from _from_path(Path(given))
+        yield from _from_path(Path(given), ours)
     elif isinstance(given, Atoms):
-        yield from _named([given])
+        yield from _named([given], ours)
     elif isinstance(given, Iterable):
         for number, item in enumerate(given):
             if isinstance(item, (str, os.PathLike)):
-                yield from _from_path(Path(item))
+                yield from _from_path(Path(item), ours)
             else:
                 yield f"structure {number}", _as_atoms(item)
     else:
@@ -82,8 +89,10 @@ def _as_atoms(item: object) -> Atoms | DPA2CalcError:
     return atoms if isinstance(atoms, Atoms) else StructureError(f"a {type(item).__name__} is no structure")
 
 
-def _from_path(path: Path) -> Iterator[tuple[str, Atoms | DPA2CalcError]]:
+def _from_path(path: Path, ours: Collection[Path]) -> Iterator[tuple[str, Atoms | DPA2CalcError]]:
     """Frames of a file, of all files of a folder in alphabetical order, or of those that fit a pattern."""
+    if Path(os.path.realpath(path)) in ours:
+        raise ConfigError(f"{path} holds the structures and is the output as well; give another output")
     if path.is_dir() and path.suffix != ".bundle":
         files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
     else:
@@ -91,6 +100,8 @@ def _from_path(path: Path) -> Iterator[tuple[str, Atoms | DPA2CalcError]]:
     if not files:
         raise DataError(f"there is no structure file {path}; give a file, a folder of files or a pattern")
     for file in files:
+        if Path(os.path.realpath(file)) in ours:
+            continue
         number = -1
         try:
             for number, atoms in enumerate(iread_structures(file)):

@@ -83,11 +83,12 @@ class Lines:
 
     def __init__(self, path: Path, identity: Mapping[str, Part] | None) -> None:
         self.path = path
-        if path.exists() and identity is not None:
-            self._cut_half_line()
         if path.exists() and path.stat().st_size:
             lines = self._lines()
-            check(lines[0] if lines else None, identity, path)
+            if lines or identity is None or not self._began(header(identity)):
+                check(lines[0] if lines else None, identity, path)
+            if identity is not None:  # what a killed run left; not before the file is known to be ours
+                self._cut_half_line()
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(path, "a", encoding="utf-8") if identity is not None else None
@@ -97,6 +98,10 @@ class Lines:
 
     def _lines(self) -> list[Any]:
         return read_json_lines(self.path, dict, "record of a screening", "choose another output")
+
+    def _began(self, whole: Mapping[str, Any]) -> bool:
+        """Whether the file is what a kill left of this header."""
+        return (json.dumps(whole) + "\n").startswith(self.path.read_text(encoding="utf-8"))
 
     def _cut_half_line(self) -> None:
         """Take off what a killed run left of its last record."""
@@ -135,9 +140,9 @@ class _Database:
             path.parent.mkdir(parents=True, exist_ok=True)
             # no lock of ASE's: one that a kill left would stop every later run
             self._db = ase.db.connect(os.fspath(path), use_lock_file=False)
-        if there:
+        if there and (identity is None or self._header() or self._db.count()):
             check(self._header(), identity, path)
-        elif identity is not None:
+        elif identity is not None:  # also where a kill came before the header
             self._db.metadata = header(identity)
 
     def _header(self) -> Any:

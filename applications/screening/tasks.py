@@ -22,6 +22,7 @@ from dpa2calc.applications.shared.application import checked_value
 from dpa2calc.applications.shared.warned import collected_warnings
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.typed import unknown_key
+from dpa2calc.structures.given import as_energy
 
 from .records import Record, done, failed
 from .sources import Item
@@ -153,7 +154,7 @@ def _work(task: Task, atoms: Atoms, options: Mapping[str, object]) -> tuple[Atom
     """The final structure, and what was found."""
     if task == "evaluate":
         atoms.get_forces()
-        return atoms, _kept({"energy": atoms.get_potential_energy(), **atoms.calc.results})
+        return atoms, _kept({**atoms.calc.results, "energy": as_energy(atoms.get_potential_energy())})
     result = _APPLICATIONS[task][0](atoms, **options, progress=False)
     return result.atoms() if task == "relax" else atoms, _fields(result, task)
 

@@ -23,6 +23,7 @@ from dpa2calc.files.arrays import read_arrays, write_arrays
 from dpa2calc.files.identity import Part, calculator_identity, claim, digest, structure_identity
 from dpa2calc.files.lock import working_in
 from dpa2calc.progress import progress_bar
+from dpa2calc.structures.given import as_energy
 
 _OF_MEMBERS = "members_"  # what the names of their arrays in a file begin with
 _PLAIN = (bool, int, float, str, list, tuple, np.ndarray, np.generic)
@@ -162,7 +163,7 @@ def _compute(
     atoms.calc = calculator
     if relaxation is not None:
         relaxation.run(atoms, what=what)
-    energy = float(atoms.get_potential_energy())
+    energy = as_energy(atoms.get_potential_energy())
     forces = np.array(atoms.get_forces(apply_constraint=False), dtype=float)
     sigma = np.array(atoms.get_stress(apply_constraint=False), dtype=float) if stress else np.full(6, np.nan)
     if not (np.isfinite(energy) and np.isfinite(forces).all() and (not stress or np.isfinite(sigma).all())):

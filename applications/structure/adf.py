@@ -199,7 +199,10 @@ def _cutoffs(
                 f"{frames.name} is an iterator, which can be read only once, but finding the cutoff needs "
                 "an earlier pass; give cutoff, or pass a file or a list of Atoms"
             )
-        curves = radial_distributions(frames, [(b, a), (b, c)], r_max=8.0, progress=progress)
+        try:
+            curves = radial_distributions(frames, [(b, a), (b, c)], r_max=8.0, progress=progress)
+        except StructureError as error:
+            raise StructureError(f"{error}; angles need none where the cutoff is given") from error
         return curves[f"{b}-{a}"].first_minimum(), curves[f"{b}-{c}"].first_minimum()
     first, second = cutoff if isinstance(cutoff, tuple) else (cutoff, cutoff)
     if not (first > 0.0 and second > 0.0):

@@ -131,13 +131,15 @@ class PhaseTransition(Result):
         if np.isfinite(self.hysteresis()[0]):
             lines.append(f"hysteresis         {plus_minus(*self.hysteresis())} K")
         lines.append(f"order parameter: {self.order_name}")
-        lines.append("   T (K)   a (Å)    b (Å)    c (Å)    c/a     V (Å³/atom)  order    Cp (kB)  direction")
+        lines.append(
+            "   T (K)   a (Å)    b (Å)    c (Å)    c/a     V (Å³/atom)  order    Cp (kB/atom)  direction"
+        )
         for k, target in enumerate(self.target):
             arrow = "up  " if self.branch[k] == "heating" else "down"
             lengths = "  ".join(f"{value:.4f}" for value in self.lengths[k, :, 0])
             lines.append(
                 f"{arrow} {target:5g}  {lengths}   {self.tetragonality[k, 0]:.4f}  "
-                f"{self.volume[k, 0]:9.4f}   {self.order[k, 0]:8.4f}  {self.heat_capacity[k, 0]:6.2f}   "
+                f"{self.volume[k, 0]:9.4f}   {self.order[k, 0]:8.4f}  {self.heat_capacity[k, 0]:11.2f}   "
                 f"{self.direction[k]}"
             )
         return "\n".join(lines)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.cell import Cell
 from ase.io.cube import write_cube
 
 from dpa2calc.applications.shared.application import application
@@ -82,7 +81,10 @@ class DensityMap(Result):
         n = self.density.shape[axis]
         layers = slice(round(slab[0] * n), max(round(slab[1] * n), round(slab[0] * n) + 1))
         chosen = np.moveaxis(self.density, axis, 2)[:, :, layers]
-        a, b = Cell(self.cell[[u, v, axis]]).standard_form()[0][:2, :2]  # the two vectors in the picture
+        length, width, _ = np.linalg.norm(self.cell[[u, v, axis]], axis=1)
+        along = self.cell[u] @ self.cell[v] / length
+        # the two vectors in the picture, of cells of either hand
+        a, b = np.array([length, 0.0]), np.array([along, np.sqrt(width**2 - along**2)])
         # voxel volume over its area in the picture turns a sum of densities into a column density
         area = abs(a[0] * b[1]) / (chosen.shape[0] * chosen.shape[1])
         column = chosen.sum(axis=2) * self.voxel_volume / area  # 1/Å²

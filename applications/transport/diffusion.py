@@ -14,7 +14,7 @@ from dpa2calc.applications.shared.trajectory import TrajectoryLike
 from dpa2calc.dynamics.averages import block_error, check_blocks
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.figures import Axes, axes_for
-from dpa2calc.files.results import Result, plus_minus
+from dpa2calc.files.results import Result, error_text, plus_minus
 
 from .msd import choose_lags, ratio_error, slope_weights, squared_displacements
 from .unwrapped import WITHOUT_CELL, Drift, Paths, read_paths
@@ -88,7 +88,7 @@ class Diffusion(Result):
             f"diffusion of {self.n_atoms} {self.species}{at}: {self.n_frames} frames, {self.duration:g} ps, "
             f"drift of {self.drift} taken off",
             f"  fit            lags {self.fit[0]:g} to {self.fit[1]:g} ps, errors (68 %) from "
-            f"{self.n_blocks} blocks, late/early slope {self.linearity:.2f}",
+            f"{self.n_blocks} blocks, late/early slope {error_text(self.linearity, '.2f')}",
         ]
         if self.without_cell:
             lines.append(f"  {WITHOUT_CELL}")

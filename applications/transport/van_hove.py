@@ -12,8 +12,8 @@ from ase.geometry import minkowski_reduce
 from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.trajectory import TrajectoryLike
 from dpa2calc.applications.structure.pair_counts import cell_heights, check_bins
-from dpa2calc.dynamics.averages import BlockAverage
-from dpa2calc.errors import ConfigError
+from dpa2calc.dynamics.averages import BlockAverage, check_blocks
+from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.figures import Axes
 from dpa2calc.files.results import Result
 from dpa2calc.structures.distances import pair_vectors
@@ -36,7 +36,8 @@ class VanHove(Result):
             sites.
         beyond: probability (n_lags,) of having moved further than the last bin.
         non_gaussian: α₂ = 3<r⁴> / (5<r²>²) - 1 (n_lags,); 0 for Brownian motion, NaN where no atom moved.
-        n_origins, n_blocks: time origins used, and blocks behind the errors.
+        n_origins, n_blocks: time origins used, and blocks behind the errors of the shortest lag; longer lags
+            have fewer and longer ones, and errors are NaN where fewer than two fit.
         without_cell: True where coordinates were taken as unwrapped because no direction is periodic.
     """
 
@@ -117,13 +118,16 @@ def van_hove(
         r_max: range in Å; half the smallest height of the mean cell if None, which is also the most.
         bin_width: in Å.
         n_origins: at most this many, evenly spaced.
-        n_blocks: blocks of origins behind the errors.
+        n_blocks: blocks of origins behind the errors, at most; each is at least 1.5 times as long as the lag,
+            as in `diffusion`, since origins within a lag see the same motion.
 
     The distinct part places the atoms in the mean cell; use an NVT trajectory where that matters.
     """
     paths = read_paths(
         trajectory, species, interval_fs=interval_fs, drift=drift, wrapped=wrapped, progress=progress
     )
+    if paths.n_frames < 3:
+        raise DataError(f"{paths.n_frames} frames are too few for a van Hove function; give at least 3")
     lags = np.array([round(float(lag) / paths.interval_ps) for lag in lags_ps], dtype=int)
     if not len(lags) or lags.min() < 1 or lags.max() >= paths.n_frames - 1:
         raise ConfigError(
@@ -144,7 +148,9 @@ def van_hove(
     n_bins = int(r_max / bin_width + 1e-9)
     distinct = bool(paths.pbc.all()) and paths.n_atoms > 1
     origins = np.unique(np.linspace(0, paths.n_frames - 1 - lags.max(), n_origins).round().astype(int))
-    selves, others, (second, fourth) = _averages(paths, lags, origins, distinct, n_blocks, bin_width, n_bins)
+    span = int(origins[-1] - origins[0]) + 1  # frames
+    blocks = np.minimum(check_blocks(n_blocks), np.minimum(span / (1.5 * lags), len(origins)).astype(int))
+    selves, others, (second, fourth) = _averages(paths, lags, origins, distinct, blocks, bin_width, n_bins)
     self_part = selves.mean()
     moved = second > 1e-20  # Å², far below any vibration: the rounding of coordinates
     return VanHove(
@@ -158,26 +164,48 @@ def van_hove(
         beyond=1.0 - self_part.sum(axis=1) * bin_width,
         non_gaussian=np.where(moved, 0.6 * fourth / np.where(moved, second, 1.0) ** 2 - 1.0, np.nan),
         n_origins=len(origins),
-        n_blocks=min(n_blocks, len(origins)),
+        n_blocks=int(blocks.max()),
         without_cell=paths.without_cell,
         provenance={"source": paths.provenance.get("source")},
     )
 
 
 def _averages(
-    paths: Paths, lags: np.ndarray, origins: np.ndarray, distinct: bool, n_blocks: int, width: float,
+    paths: Paths, lags: np.ndarray, origins: np.ndarray, distinct: bool, blocks: np.ndarray, width: float,
     n_bins: int,
-) -> tuple[BlockAverage, BlockAverage, np.ndarray]:  # fmt: skip
+) -> tuple[_ByLag, _ByLag, np.ndarray]:  # fmt: skip
     """Self and distinct parts (n_lags, n_bins), block by block, and the means of d² and d⁴ (2, n_lags)."""
-    selves, others = BlockAverage(n_blocks), BlockAverage(n_blocks)
+    selves, others = _ByLag(blocks), _ByLag(blocks)
     moments = np.zeros((2, len(lags)))
     for origin in origins:
         moved = np.linalg.norm(paths.displacements[origin + lags] - paths.displacements[origin], axis=2)
-        selves.add(np.array([_histogram(row, width, n_bins) for row in moved]) / (paths.n_atoms * width))
+        selves.add([_histogram(row, width, n_bins) / (paths.n_atoms * width) for row in moved])
         moments += (moved**2).mean(axis=1), (moved**4).mean(axis=1)
         if distinct:
-            others.add(np.array([_distinct(paths, origin, origin + lag, width, n_bins) for lag in lags]))
+            others.add([_distinct(paths, origin, origin + lag, width, n_bins) for lag in lags])
     return selves, others, moments / len(origins)
+
+
+class _ByLag:
+    """Averages of curves, each lag with a number of blocks of its own; no error below two."""
+
+    def __init__(self, blocks: np.ndarray) -> None:
+        self._blocks = blocks  # (n_lags,)
+        self._averages = [BlockAverage(max(2, int(n))) for n in blocks]
+
+    def add(self, curves: Sequence[np.ndarray]) -> None:
+        """Take one origin's curves (n_lags, n_bins)."""
+        for average, curve in zip(self._averages, curves):
+            average.add(curve)
+
+    def mean(self) -> np.ndarray:
+        """(n_lags, n_bins)."""
+        return np.array([average.mean() for average in self._averages])
+
+    def error(self) -> np.ndarray:
+        """(n_lags, n_bins)."""
+        errors = np.array([average.error() for average in self._averages])
+        return np.where(self._blocks[:, None] < 2, np.nan, errors)
 
 
 def _histogram(distances: np.ndarray, bin_width: float, n_bins: int) -> np.ndarray:

@@ -19,6 +19,7 @@ from dpa2calc.errors import ConfigError, DataError, OutputError
 from dpa2calc.files.atomic import writing
 from dpa2calc.files.identity import digest, text_digest
 from dpa2calc.structures.attached import drop_labels
+from dpa2calc.structures.given import as_energy
 
 from .files import GrowingFile, Mark, PathLike, check_size, open_text
 
@@ -34,9 +35,17 @@ def make_frame(atoms: Atoms, step: int, timestep_fs: float) -> Atoms:
     found = {name: atoms.calc.results.get(name) for name in ("energy", "forces", "stress")}
     frame.calc = SinglePointCalculator(frame, **{k: np.copy(v) for k, v in found.items() if v is not None})
     if "energy" in frame.calc.results:
-        frame.calc.results["energy"] = float(frame.calc.results["energy"])
+        frame.calc.results["energy"] = as_energy(frame.calc.results["energy"])
     frame.info.update(step=step, time_fs=step * timestep_fs)
     return frame
+
+
+def extxyz_text(frame: Atoms) -> str:
+    """A frame as extended XYZ; names in `info` that are no text (which ASE does not write) are made one."""
+    named, text = frame.copy(), io.StringIO()
+    named.calc, named.info = frame.calc, {str(name): value for name, value in frame.info.items()}
+    ase.io.write(text, named, format="extxyz")
+    return text.getvalue()
 
 
 class FrameWriter(GrowingFile):
@@ -164,11 +173,10 @@ class FrameWriter(GrowingFile):
                     self._writer.write(frame)
                     self._last = digest(frame.positions)
                 else:
-                    text = io.StringIO()
-                    ase.io.write(text, frame, format="extxyz")
-                    self._writer.write(text.getvalue())
+                    text = extxyz_text(frame)
+                    self._writer.write(text)
                     self._writer.flush()
-                    self._last = text_digest(text.getvalue())
+                    self._last = text_digest(text)
         except OutputError:
             self._abandon()
             raise

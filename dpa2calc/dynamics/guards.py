@@ -8,7 +8,7 @@ from ase.calculators.calculator import Calculator
 
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.structures.distances import near_others, pair_vectors
-from dpa2calc.structures.given import require_calculator
+from dpa2calc.structures.given import as_energy, require_calculator
 
 from .config import MDConfig
 
@@ -148,8 +148,8 @@ def results_at_hand(atoms: Atoms) -> tuple[float, np.ndarray]:
     results = atoms.calc.results
     if "energy" in results and "forces" in results:
         added = (getattr(item, "adjust_potential_energy", None) for item in atoms.constraints)
-        return float(results["energy"]) + sum(one(atoms) for one in added if one), results["forces"]
-    return float(atoms.get_potential_energy()), atoms.get_forces(apply_constraint=False)
+        return as_energy(results["energy"]) + sum(one(atoms) for one in added if one), results["forces"]
+    return as_energy(atoms.get_potential_energy()), atoms.get_forces(apply_constraint=False)
 
 
 def committee_deviation(calculator: Calculator) -> np.ndarray | None:

@@ -28,6 +28,11 @@ from .strain import check_partly_periodic, strain_basis
 # attributes that, with positions, momenta, cell and the random generator, make up an integrator's state
 _CHAIN = ("_thermostat._eta", "_thermostat._p_eta", "_thermostat._Q", "_thermostat._kT")
 _BAROSTAT = ("_barostat._xi", "_barostat._p_xi", "_barostat._R", "_barostat._W", "_barostat._kT", "_kT")
+_WRONG = {  # constraints of ASE that are right for relaxations only
+    "FixInternals": "projects momenta as if they were forces, and takes rotations away",
+    "FixSubsetCom": "moves the other atoms too",
+    "FixedMode": "counts its degrees of freedom wrongly",
+}
 _RIGHT_ANGLE = 1e-3  # degrees
 _STATE: dict[str, tuple[str, ...]] = {
     "VelocityVerlet": (),
@@ -48,6 +53,11 @@ def degrees_of_freedom(atoms: Atoms, fix_com: bool) -> int:
         if isinstance(item, (FixAtoms, FixCartesian)):
             held[item.index] |= getattr(item, "mask", True)
             continue
+        if reason := _WRONG.get(type(item).__name__):
+            raise StructureError(
+                f"dynamics cannot run with {type(item).__name__}, which in ASE {reason}: temperatures would "
+                "be wrong; take FixBondLengths, FixLinearTriatomic or FixCom, or atoms.set_constraint()"
+            )
         try:
             removed += int(item.get_removed_dof(atoms))
         except NotImplementedError as error:
@@ -88,7 +98,7 @@ def initialise_velocities(atoms: Atoms, config: MDConfig, rng: np.random.Generat
     """Give the atoms Maxwell-Boltzmann momenta (scaled to exactly the first target temperature).
 
     With `velocities="keep"`, or "auto" and momenta present, the momenta stay as they are, except that
-    `fix_com` takes the centre-of-mass motion away.
+    `fix_com` takes the centre-of-mass motion away, and constraints what they hold.
     """
     given = atoms.has("momenta") and bool(np.any(atoms.get_momenta()))
     draw = config.velocities == "new" or (config.velocities == "auto" and not given)
@@ -99,6 +109,8 @@ def initialise_velocities(atoms: Atoms, config: MDConfig, rng: np.random.Generat
     if draw:
         momenta = rng.standard_normal((len(atoms), 3)) * np.sqrt(masses * units.kB * temperature)
         atoms.set_momenta(momenta)
+    elif atoms.constraints:  # what they hold has no part in the kinetic energy, from the first row on
+        atoms.set_momenta(atoms.get_momenta())
     if fix_com:
         momenta = atoms.get_momenta()
         atoms.set_momenta(momenta - masses * momenta.sum(axis=0) / masses.sum())
@@ -113,9 +125,15 @@ def initialise_velocities(atoms: Atoms, config: MDConfig, rng: np.random.Generat
 class Integrator:
     """One ASE dynamics object, its target temperature and pressure, and its savable state."""
 
-    def __init__(self, atoms: Atoms, config: MDConfig, rng: np.random.Generator) -> None:
-        """Attach to `atoms`, which are moved in place and need momenta and a calculator."""
-        self.config = config
+    def __init__(
+        self, atoms: Atoms, config: MDConfig, rng: np.random.Generator, first_cell: np.ndarray
+    ) -> None:
+        """Attach to `atoms`, which are moved in place and need momenta and a calculator.
+
+        Args:
+            first_cell: (3, 3) of the run's first structure, which decides what strains the barostat counts.
+        """
+        self.config, self._first_cell = config, first_cell
         self.fix_com = wants_fixed_com(atoms, config)
         self.n_dof = degrees_of_freedom(atoms, self.fix_com)
         self.rng = rng
@@ -221,7 +239,9 @@ class Integrator:
         if not atoms.pbc.all() or (config.cell_motion == "axes" and oblique):
             from .partly_periodic import PeriodicMTKNPT
 
-            make, extra = PeriodicMTKNPT, {"basis": strain_basis(atoms, config.cell_motion)}
+            # of the first cell: that of a restart has, in its last bits, other axes in the same plane
+            first = Atoms(cell=self._first_cell, pbc=atoms.pbc)
+            make, extra = PeriodicMTKNPT, {"basis": strain_basis(first, config.cell_motion)}
         return make(
             atoms,
             step,

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from ase import Atoms, units
 
+from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result, error_text
 from dpa2calc.files.typed import Json
@@ -66,8 +67,14 @@ class MDResult(Result):
         Args:
             name: a field such as "temperature".
             skip_fs: rows before this time are left out.
+
+        Raises:
+            ConfigError: no row is left.
         """
         values = getattr(self, name)[self.time_fs >= skip_fs]
+        if not len(values):
+            last = self.time_fs[-1] if len(self.time_fs) else 0.0
+            raise ConfigError(f"skip_fs = {skip_fs:g} leaves no row of a log that ends at {last:g} fs")
         return float(np.mean(values)), series_error(values)
 
     def summary(self) -> str:

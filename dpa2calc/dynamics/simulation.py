@@ -9,12 +9,11 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-import ase.io
 import numpy as np
 from ase import Atoms, units
 
 from dpa2calc.errors import ConfigError, DataError, OutputError, StructureError
-from dpa2calc.files.atomic import atomic_path
+from dpa2calc.files.atomic import write_text
 from dpa2calc.files.results import provenance
 from dpa2calc.progress import progress_bar
 from dpa2calc.structures.attached import attached, drop_labels
@@ -22,7 +21,7 @@ from dpa2calc.structures.lattice import volume_or_nan
 
 from .config import MDConfig
 from .files import COLUMNS, LogWriter, Mark, PathLike
-from .frames import FrameWriter, make_frame
+from .frames import FrameWriter, extxyz_text, make_frame
 from .guards import Guard, check_atoms, committee_deviation, results_at_hand
 from .integrators import Integrator, initialise_velocities, wants_fixed_com
 from .restart import RestartState, check_belongs, forget, load_restart, machine, run_identity, save_restart
@@ -229,19 +228,21 @@ class Simulation:
 
     def _prepare(self, state: RestartState | None) -> None:
         """Set the atoms and the integrator up, from the caller's atoms or from a restart."""
-        atoms = self.atoms
+        atoms, first_cell = self.atoms, self.atoms.cell.array.copy()
         if state is None:
             initialise_velocities(atoms, self.config, self.rng, wants_fixed_com(atoms, self.config))
-            self.integrator = Integrator(atoms, self.config, self.rng)
+            self.integrator = Integrator(atoms, self.config, self.rng, first_cell)
             return
         if not np.array_equal(atoms.get_masses(), state.masses):
             atoms.set_masses(state.masses)
+        # bonds that a constraint holds have the lengths of the first structure, to the last bit
+        atoms.set_momenta(np.zeros((len(atoms), 3)))
         atoms.set_cell(state.cell)
         atoms.set_positions(state.positions, apply_constraint=False)
         atoms.set_momenta(state.momenta, apply_constraint=False)
         self.rng.bit_generator.state = state.rng
         self.step, self.first_volume = state.step, state.first_volume
-        self.integrator = Integrator(atoms, self.config, self.rng)
+        self.integrator = Integrator(atoms, self.config, self.rng, first_cell)
         self.integrator.set_state(state.integrator, state.step)
 
     def _check_continues(self, state: RestartState, path: Path) -> None:
@@ -283,8 +284,7 @@ class Simulation:
             bad.set_constraint()
             drop_labels(bad)
             for name, frame in (("stopped", bad), ("last-good", self.result().final_atoms())):
-                with atomic_path(f"{stem}-{name}.extxyz") as temporary:
-                    ase.io.write(temporary, frame, format="extxyz")
+                write_text(f"{stem}-{name}.extxyz", extxyz_text(frame))
             kept = f"; the last good frame is in {stem}-last-good.extxyz"
         warnings.warn(f"molecular dynamics stopped at {self.reason}{kept}", stacklevel=4)
 

@@ -27,10 +27,12 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
     except DPA2CalcError:
         raise
     except (OSError, SafetensorError) as error:  # safetensors has its own word for a full disk
-        reason = getattr(error, "strerror", None) or error
-        raise OutputError(
-            f"{path} cannot be written: {reason}; free some space or choose another place"
-        ) from error
+        reason, way = getattr(error, "strerror", None) or error, "free some space or choose another place"
+        if isinstance(error, (FileExistsError, NotADirectoryError)):
+            for place in Path(path).parents:
+                if place.is_file():
+                    reason, way = f"{place} is a file, not a folder", "choose another place"
+        raise OutputError(f"{path} cannot be written: {reason}; {way}") from error
 
 
 def check_writable(path: str | os.PathLike[str], *, folder: bool = False) -> Path:

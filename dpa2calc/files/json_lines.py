@@ -29,7 +29,7 @@ def read_json_lines(path: Path, take: Callable[[Json], Record], what: str, way: 
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+        raise DataError(f"{path} cannot be read: {error}; {way}") from error
     lines, records = text.splitlines(), []
     for number, line in enumerate(lines, start=1):
         try:

@@ -34,7 +34,7 @@ def locked(path: str | os.PathLike[str]) -> Iterator[None]:
     """
     real = Path(os.path.realpath(path))  # at the end of links, which stand for the same file
     name = real / ".lock" if os.path.isdir(real) else real.with_name(f".{real.name}.lock")
-    with writing(name):
+    with writing(path):
         name.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(name, timeout=0, is_singleton=False)
         try:

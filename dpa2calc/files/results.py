@@ -36,7 +36,12 @@ def error_text(error: float, form: str = ".2g") -> str:
 
 
 def plus_minus(value: float, error: float) -> str:
-    """A value with its error, both to the error's second digit: "1620 ± 460", "0.2513 ± 0.0022"."""
+    """A value with its error, both to the error's second digit: "1620 ± 460", "0.2513 ± 0.0022".
+
+    "not determined" for NaN.
+    """
+    if math.isnan(value):
+        return "not determined"
     if not (math.isfinite(error) and error > 0.0 and math.isfinite(value)):
         return f"{value:.4g} ± {error_text(error)}"
     digits = 1 - math.floor(math.log10(error))

@@ -13,6 +13,7 @@ import functools
 import math
 import numbers
 import os
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -127,11 +128,12 @@ def _scalar(hint: Hint, value: Any, name: str, number: Number) -> bool | float |
 
 
 def _union(arguments: tuple[Hint, ...], value: object, name: str, inner: Read) -> object:
-    """None, or what fits first."""
+    """None, or what fits first; where a list fits but for one entry, the error names that one."""
     if value is None and types.NoneType in arguments:
         return None
     choices = [choice for choice in arguments if choice is not types.NoneType]
-    reasons = []
+    reasons: list[str] = []
+    entries: dict[int, ConfigError] = {}
     for choice in choices:
         try:
             return inner(choice, value, name)
@@ -139,6 +141,10 @@ def _union(arguments: tuple[Hint, ...], value: object, name: str, inner: Read) -
             if len(choices) == 1:
                 raise
             reasons.append(str(error).rpartition("allowed: ")[2])
+            if entry := re.match(rf"{re.escape(name)}\[(\d+)\]", str(error)):
+                entries[int(entry[1])] = error
+    if entries:
+        raise entries[max(entries)]
     raise wrong(name, value, " or ".join(dict.fromkeys(reasons)))
 
 

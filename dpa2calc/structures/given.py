@@ -9,6 +9,8 @@ from __future__ import annotations
 import sys
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
@@ -65,6 +67,18 @@ def require_calculator(atoms: Atoms, what: str) -> None:
         return
     has = "have no calculator" if atoms.calc is None else "hold the results of a file, and no calculator"
     raise StructureError(f"{what}: the atoms {has}; set atoms.calc = DPA2Calculator(...) first")
+
+
+def as_energy(given: npt.ArrayLike) -> float:
+    """The energy (eV) that a calculator gives; some give an array of one number.
+
+    Raises:
+        StructureError: it is not one number.
+    """
+    if np.size(given) != 1:
+        shape = np.shape(given)
+        raise StructureError(f"the calculator gives an energy of shape {shape}; it must be one number")
+    return float(np.ravel(given)[0])
 
 
 def in_form(atoms: Atoms, form: Form) -> Any:

@@ -5,7 +5,17 @@ import pytest
 from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.emt import EMT
-from ase.constraints import FixAtoms, FixBondLengths, FixCartesian, FixCom, FixedLine, Hookean
+from ase.constraints import (
+    FixAtoms,
+    FixBondLengths,
+    FixCartesian,
+    FixCom,
+    FixedLine,
+    FixedMode,
+    FixInternals,
+    FixSubsetCom,
+    Hookean,
+)
 
 from dpa2calc.applications import run_md
 from dpa2calc.dynamics.integrators import degrees_of_freedom
@@ -62,3 +72,32 @@ def test_a_constraint_without_a_count_is_named():
     atoms.set_constraint(FixSymmetry(atoms))
     with pytest.raises(StructureError, match="FixSymmetry, which does not say how many degrees of freedom"):
         run_md(atoms, steps=1, progress=False)
+
+
+@pytest.mark.parametrize(
+    "constraint", [FixInternals(bonds=[(2.5, [0, 1])]), FixSubsetCom([0, 1]), FixedMode(np.ones((8, 3)))]
+)
+def test_constraints_whose_temperature_would_be_wrong_are_refused(constraint):
+    """ASE's Langevin dynamics of six atoms at 60 K has 53 K with FixInternals, and 62 with FixSubsetCom."""
+    with pytest.raises(StructureError, match=f"{type(constraint).__name__}, which in ASE .* FixBondLengths"):
+        run_md(copper(constraint), steps=1, progress=False)
+
+
+def test_bonds_keep_their_lengths_to_the_last_bit_when_a_run_resumes(tmp_path):
+    atoms = copper(FixBondLengths([[0, 1], [2, 3], [4, 5], [6, 7]]))
+    options = {"temperature": 600, "timestep_fs": 3.0, "sync_interval": 10, "progress": False}
+    whole = run_md(atoms, steps=60, **options)
+    run_md(atoms, steps=30, restart=tmp_path / "run.npz", **options)
+    parts = run_md(atoms, steps=60, restart=tmp_path / "run.npz", **options)
+    assert np.array_equal(parts.positions, whole.positions)
+    assert np.array_equal(parts.momenta, whole.momenta)
+
+
+def test_momenta_of_held_atoms_are_no_heat():
+    atoms = copper(FixAtoms([0, 1]))
+    atoms.set_momenta(np.full((8, 3), 5.0), apply_constraint=False)
+    result = run_md(atoms, steps=1, log_interval=1, ensemble="nve", temperature_limit=1e6, progress=False)
+    free = atoms.get_momenta()[2:]
+    assert result.kinetic_energy[0] == pytest.approx((free**2).sum() / (2 * atoms.get_masses()[0]))
+    with pytest.raises(ConfigError, match=r"skip_fs = 1e\+06 leaves no row of a log that ends at 0.5 fs"):
+        result.average("temperature", skip_fs=1e6)

@@ -1,6 +1,7 @@
 """Files that appear whole: their permissions, and the places that links lead to."""
 
 import os
+import re
 import stat
 import sys
 import threading
@@ -68,3 +69,13 @@ def test_a_link_and_its_file_have_one_lock(tmp_path):
         locked(tmp_path / "link.traj"),
     ):
         pass
+
+
+def test_a_file_in_the_way_of_a_folder_is_named_and_no_file_of_ours(tmp_path):
+    (tmp_path / "notes").write_text("mine")
+    path = tmp_path / "notes" / "run" / "md.traj"
+    expected = re.escape(f"{path} cannot be written: {tmp_path / 'notes'} is a file, not a folder; choose")
+    with pytest.raises(OutputError, match=expected), locked(path):
+        pass
+    with pytest.raises(OutputError, match=expected):
+        write_text(path, "text")

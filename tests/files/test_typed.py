@@ -111,6 +111,7 @@ def test_wrong_values(hint: Any, value: Any) -> None:
         (tuple[int, int], (1,), r"x = \(1,\) is not allowed; allowed: a list of 2 entries"),
         (Mapping[str, float], {"Li": "2"}, r"x\.Li = '2' is not allowed; allowed: a finite number"),
         (float | Sequence[int], "a", "x = 'a' is not allowed; allowed: a finite number or a list"),
+        (Sequence[float] | np.ndarray, [1, np.nan], r"x\[1\] = nan is not allowed; allowed: a finite number"),
         (str | os.PathLike[str] | None, 5, "x = 5 is not allowed; allowed: a text or a path"),
         (np.ndarray, [1], r"x = \[1\] is not allowed; allowed: an array"),
         (np.ndarray, np.array(["a"]), "x = array.* is not allowed; allowed: an array of numbers"),

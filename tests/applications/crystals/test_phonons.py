@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 from architectures import make_potential
-from ase import units
+from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
@@ -310,6 +310,16 @@ def test_what_is_used_after_the_work_is_refused_before_it(options):
         with pytest.raises(ConfigError, match=r"mesh = .* is not allowed"):
             quasi_harmonic(atoms, progress=False, **options)
     assert atoms.calc.calls == 0
+
+
+def test_atoms_without_forces_and_ghosts_are_told_of():
+    far = bulk("Ar", "fcc", a=9.0)
+    far.calc = LennardJones(epsilon=0.0104, sigma=3.4, rc=5.0)
+    with pytest.raises(StructureError, match=r"no force acts on a displaced atom of Ar .*LennardJones"):
+        phonons(far, min_length=8.0, progress=False)
+    ghost = Atoms("X", cell=bulk("Ar", "fcc", a=5.3).cell, pbc=True, calculator=far.calc)
+    with pytest.raises(StructureError, match=r"ghost atoms \(X\), which phonopy does not know"):
+        phonons(ghost, min_length=8.0, progress=False)
 
 
 def test_hessian_of_the_supercell_equals_displacements(tmp_path):

@@ -4,7 +4,9 @@ import warnings
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import add_adsorbate, bulk, fcc100, molecule
+from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 from ase.geometry import find_mic
@@ -150,6 +152,26 @@ def test_free_molecule_may_turn():
     result = nudged_elastic_band(initial, final, n_images=5, fmax=0.03, progress=False)
     assert result.converged and result.path[-1] < 2.0
     assert result.barrier_forward == pytest.approx(result.barrier_backward, abs=2e-3)
+
+
+class DoubleWell(Calculator):
+    """One particle in a field: E = (x² - 1)² + 2 y² + z², minima at x = ±1, a barrier of 1 eV between."""
+
+    implemented_properties = ["energy", "forces"]
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        x, y, z = atoms.positions.T
+        energy = float(((x**2 - 1) ** 2 + 2 * y**2 + z**2).sum())
+        self.results = {"energy": energy, "forces": -np.array([4 * x * (x**2 - 1), 4 * y, 2 * z]).T}
+
+
+def test_a_particle_in_a_field_is_not_taken_for_a_free_molecule():
+    ends = [Atoms("H", positions=[[x, 0.2, 0.0]]) for x in (-0.9, 1.1)]
+    ends[0].calc = DoubleWell()
+    found = nudged_elastic_band(*ends, n_images=5, progress=False)
+    assert found.converged and found.barrier_forward == pytest.approx(1.0, abs=1e-3)
+    assert found.positions[found.saddle] == pytest.approx(np.zeros((1, 3)), abs=0.02)
 
 
 def test_round_trip_images_and_plot(band, tmp_path):

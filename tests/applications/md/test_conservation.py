@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.calculators.emt import EMT
 
 from dpa2calc.applications import EnergyConservation, TurnedForces, energy_conservation
 from dpa2calc.applications.md.conservation_result import energy_drift
-from dpa2calc.errors import ConfigError, DataError
+from dpa2calc.errors import ConfigError, DataError, StructureError
 from dpa2calc.files.lock import locked
 
 
@@ -109,6 +111,22 @@ def test_errors_say_what_to_do(soft_spheres):
     ]:
         with pytest.raises(ConfigError, match=text):
             energy_conservation(atoms, progress=False, **options)
+
+
+def test_an_atom_alone_has_no_order():
+    atoms = Atoms("Cu", calculator=EMT())
+    result = energy_conservation(
+        atoms, (1.0, 2.0), duration_fs=200, equilibration_fs=0, label="alone", progress=False
+    )
+    assert "alone: fluctuation has no order in dt" in result.summary()
+    assert "nan" not in result.summary()
+
+
+@pytest.mark.filterwarnings("ignore:molecular dynamics stopped")
+def test_a_start_that_a_guard_stopped_is_no_start(soft_spheres):
+    options = {"duration_fs": 40000.0, "temperature": 3000.0, "progress": False}
+    with pytest.raises(StructureError, match="common start stopped: step 1: "):
+        energy_conservation(soft_spheres(), (200.0, 400.0), **options)
 
 
 def short(atoms, folder, **changes):

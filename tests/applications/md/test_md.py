@@ -197,6 +197,13 @@ def test_trajectory_and_log_hold_the_run(copper, tmp_path, suffix):
     assert np.allclose(table["pressure_GPa"] * units.GPa, result.pressure, rtol=1e-14)
 
 
+def test_remarks_that_a_file_cannot_name_do_not_end_a_run(copper, tmp_path):
+    atoms = copper()
+    atoms.info.update({1: "one", ("a", 2): 3.0})
+    quiet(atoms, steps=4, trajectory=tmp_path / "run.extxyz", trajectory_interval=2)
+    assert read(tmp_path / "run.extxyz").info["1"] == "one"
+
+
 def test_result_saves_loads_summarises_and_plots(copper, tmp_path):
     import matplotlib.figure
 

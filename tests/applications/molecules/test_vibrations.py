@@ -7,6 +7,7 @@ import pytest
 from architectures import make_potential
 from ase import Atoms, units
 from ase.build import add_adsorbate, fcc111, molecule
+from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from ase.optimize import BFGS
 from ase.thermochemistry import IdealGasThermo
@@ -87,6 +88,42 @@ def test_rigid_motions_span_what_moves_nothing():
     line = np.outer(np.arange(3.0), [1, 2, 3])
     assert rigid_motions(line, masses[:3])[0].shape == (5, 9) and rigid_motions(line, masses[:3])[1]
     assert rigid_motions(positions[:1], masses[:1])[0].shape == (3, 3)
+
+
+@pytest.mark.parametrize("off", [0.0, 1e-4, 0.01])
+def test_a_linear_molecule_that_is_left_a_little_bent_is_linear(off):
+    """A soft bending mode leaves atoms a hundredth of Å off the axis; one mode in four must not be lost."""
+    axis = np.array([1.0, 2.0, 3.0]) / np.sqrt(14)
+    positions = np.outer([-1.16, 0.0, 1.16], axis)
+    positions[1] += off * np.array([2.0, -1.0, 0.0]) / np.sqrt(5)
+    rows, linear = rigid_motions(positions, np.array([16.0, 12.0, 16.0]))
+    assert linear and rows.shape == (5, 9)
+
+
+def test_a_molecule_in_a_field_is_told_of():
+    """Springs to fixed places: all six modes are sqrt(k/m), none of them a motion of a free molecule."""
+    places = np.array([[0.0, 0.0, 0.0], [1.5, 0.0, 0.0]])
+    atoms = Atoms("HO", positions=places, calculator=Trap(places, 2.0))
+    with pytest.warns(UserWarning, match=r"(?s)holds the molecule.*at 253 1/cm.*indices=range\(2\)"):
+        assert len(vibrations(atoms, progress=False).frequencies) == 1
+    expected = np.repeat(inverse_cm(2.0, atoms.get_masses()), 3)
+    found = vibrations(atoms, indices=range(2), progress=False).frequencies
+    assert found == pytest.approx(np.sort(expected), rel=1e-9)
+
+
+class Trap(Calculator):
+    """Every atom on a spring to its place."""
+
+    implemented_properties = ["energy", "forces"]
+
+    def __init__(self, places, stiffness):
+        super().__init__()
+        self.places, self.stiffness = places, stiffness
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        moved = atoms.positions - self.places
+        self.results = {"energy": self.stiffness / 2 * (moved**2).sum(), "forces": -self.stiffness * moved}
 
 
 def test_free_energy_of_an_ideal_gas():

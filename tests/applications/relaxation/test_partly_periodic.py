@@ -143,7 +143,7 @@ def test_constant_pressure_scales_the_periodic_axes_only(motion, kind, tmp_path)
     assert np.ptp(result.conserved_energy) < 0.05 * np.ptp(result.potential_energy)
     whole = run_md(atoms, steps=60, **options)
     rest = run_md(atoms, steps=60, restart=tmp_path / "a.npz", **options)
-    np.testing.assert_allclose(rest.cell, whole.cell, rtol=0, atol=1e-9)
+    np.testing.assert_array_equal(rest.cell, whole.cell)  # also where axes in the plane are a choice
 
 
 def test_what_has_no_meaning_is_refused():

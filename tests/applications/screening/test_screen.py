@@ -323,6 +323,49 @@ def test_another_task_calculator_or_option_is_refused(tmp_path):
         screen(crystals(1), "relax", calculator=EMT(), output=tmp_path / "other.jsonl", progress=False)
 
 
+@pytest.mark.parametrize(
+    "content", ['{"mine": 1}', '{"mine": 1}\n{"mine": 2}', "a note", "{a half note", "\xff"]
+)
+def test_a_file_of_others_is_refused_and_left_as_it_is(content, tmp_path):
+    path = tmp_path / "out.jsonl"
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(DataError, match="another output"):
+        screen(crystals(1), "evaluate", calculator=EMT(), output=path, progress=False)
+    assert path.read_bytes() == content.encode("latin-1")
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_kill_before_the_first_record_is_resumed_from(ending, tmp_path):
+    path = tmp_path / f"out.{ending}"
+    screen(crystals(2), "evaluate", calculator=EMT(), output=path, progress=False)
+    whole = by_name(path)
+    if ending == "db":
+        path.unlink()
+        with connect(path, use_lock_file=False):  # makes the tables
+            pass
+    else:
+        growing = tmp_path / ("out.jsonl" if ending == "jsonl" else "out.parquet.jsonl")
+        if ending == "parquet":
+            screen(crystals(1), "evaluate", calculator=EMT(), output=tmp_path / "a.jsonl", progress=False)
+            path.unlink()
+            (tmp_path / "a.jsonl").rename(growing)
+        growing.write_bytes(growing.read_bytes()[:100])
+    result = screen(crystals(2), "evaluate", calculator=EMT(), output=path, progress=False)
+    assert result.n_done == 2 and by_name(path).keys() == whole.keys()
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_an_output_among_the_structures_is_none_of_them(ending, tmp_path):
+    for number, atoms in enumerate(crystals(3)):
+        write(tmp_path / f"{number}.xyz", atoms, format="extxyz")
+    output = tmp_path / f"out.{ending}"
+    for source in (tmp_path, tmp_path / "*"):
+        again = screen(source, "evaluate", calculator=EMT(), output=output, progress=False)
+        assert len(read_screening(output)) == 3 and not again.failures
+    with pytest.raises(ConfigError, match="the output as well; give another output"):
+        screen(output, "evaluate", calculator=EMT(), output=output, progress=False)
+
+
 def test_wrong_words_are_refused_before_the_work(tmp_path):
     output = tmp_path / "out.db"
     with pytest.raises(ConfigError, match=r"unknown option f_max = 0.1; did you mean fmax\?"):

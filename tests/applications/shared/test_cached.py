@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,8 +10,10 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
+from ase.stress import voigt_6_to_full_3x3_stress
 
 from dpa2calc import DPA2Calculator
+from dpa2calc.applications import equation_of_state, relax, run_md
 from dpa2calc.applications.relaxation.relaxer import Relaxation
 from dpa2calc.applications.shared.cached import evaluate
 from dpa2calc.applications.shared.structures import (
@@ -22,6 +25,7 @@ from dpa2calc.applications.shared.structures import (
 from dpa2calc.errors import ConfigError, DataError, StructureError
 from dpa2calc.files.lock import locked
 from dpa2calc.store.load import load_model
+from dpa2calc.structures.given import as_energy
 
 
 def copper():
@@ -244,3 +248,32 @@ def test_weights_that_were_trained_on_are_another_calculator(tmp_path):
     next(model.parameters()).data.mul_(1.001)
     with pytest.raises(ConfigError, match=r"belongs to other work; different are calculator: models"):
         evaluate([copper()], DPA2Calculator(model, "mlearn-PBE"), **options)
+
+
+class OneNumber(EMT):
+    """Energies as arrays of one number and stresses as matrices, as some calculators give them."""
+
+    def calculate(self, *args, **kwargs):
+        super().calculate(*args, **kwargs)
+        self.results["energy"] = np.array([self.results["energy"]])
+        if "stress" in self.results:
+            self.results["stress"] = voigt_6_to_full_3x3_stress(self.results["stress"])
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        partial(relax, relax="cell"),
+        partial(equation_of_state, relax="fixed", strains=np.linspace(-0.06, 0.0, 7)),
+        partial(run_md, steps=2),
+    ],
+)
+def test_energies_of_one_number_in_an_array_are_numbers(run):
+    told = []
+    for calculator in (OneNumber(), EMT()):
+        atoms = copper()
+        atoms.calc = calculator
+        told.append(run(atoms, progress=False).summary().split("speed")[0])
+    assert told[0] == told[1]
+    with pytest.raises(StructureError, match=r"energy of shape \(2,\); it must be one number"):
+        as_energy(np.zeros(2))

@@ -115,3 +115,25 @@ def test_whole_formula_units_keep_a_supercell_neutral():
                 assert all(abs(fractions[name] - exact[name]) < 0.01 for name in exact)
     with pytest.raises(ConfigError, match="1 sites cannot hold whole formula units of PIN, PMN"):
         solid_solution(PIN=0.5, PMN=0.5, sites=1)
+
+
+def test_whole_formula_units_of_large_supercells_are_those_of_a_full_search():
+    parts, sizes = {"PIN": 0.41, "PMN": 0.3, "PZN": 0.29}, {"PIN": 2, "PMN": 3, "PZN": 3}
+
+    def away(n_pin, n_pmn, n_pzn, sites):
+        counts = {"PIN": n_pin, "PMN": n_pmn, "PZN": n_pzn}
+        return sum((counts[k] * sizes[k] / sites - parts[k]) ** 2 for k in parts)
+
+    for sites in (5, 12, 31, 64):
+        found = [
+            (away(i, j, (sites - 2 * i - 3 * j) // 3, sites), i, j)
+            for i in range(sites // 2 + 1)
+            for j in range((sites - 2 * i) // 3 + 1)
+            if (sites - 2 * i - 3 * j) % 3 == 0
+        ]
+        _, n_pin, n_pmn = min(found)
+        fractions = solid_solution(**parts, sites=sites)
+        assert fractions["In"] * sites == pytest.approx(n_pin)
+        assert fractions.get("Mg", 0.0) * sites == pytest.approx(n_pmn)
+    many = solid_solution(PIN=0.29, PMN=0.45, PT=0.26, sites=8000)  # billions of combinations
+    assert many["Ti"] * 8000 == pytest.approx(2080) and many["Mg"] * 8000 == pytest.approx(1200)

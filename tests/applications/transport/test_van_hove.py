@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.io import read
 from scipy.stats import maxwell
 
 from dpa2calc.applications import DensityMap, VanHove, density_map, read_paths, van_hove
-from dpa2calc.errors import ConfigError, StructureError
+from dpa2calc.errors import ConfigError, DataError, StructureError
 
 CELL = np.array([[9.0, 0.0, 0.0], [2.0, 9.0, 0.0], [-1.0, 3.0, 10.0]])
 
@@ -58,6 +59,21 @@ def test_ions_that_never_move_have_no_non_gaussian_parameter(paths_of) -> None:
     assert np.isfinite(van_hove(paths_of(still), "Li", lags_ps=[2.5]).non_gaussian).all()
 
 
+def test_errors_of_long_lags_cover_the_truth(brownian_walk, paths_of) -> None:
+    """Origins within a lag see the same motion: blocks shorter than the lag have far too small errors."""
+    held = []
+    edges = np.arange(11)
+    for seed in range(60):
+        paths = paths_of(brownian_walk(500, 4, seed=seed))
+        object.__setattr__(paths, "pbc", np.zeros(3, dtype=bool))  # no distinct part, which takes time
+        result = van_hove(paths, "Li", lags_ps=[0.5, 8.0, 20.0], bin_width=1.0, r_max=10.0)
+        assert result.n_blocks == 10 and np.isnan(result.self_error[2]).all()  # 20 of 50 ps: no two blocks
+        expected = np.diff(maxwell(scale=np.sqrt(2 * 0.1 * 8.0)).cdf(edges))
+        often = expected > 0.05
+        held.append((np.abs(result.self_part[1] - expected) <= result.self_error[1])[often].mean())
+    assert 0.58 < np.mean(held) < 0.78
+
+
 def test_van_hove_errors_and_files(tmp_path, brownian_walk, paths_of) -> None:
     paths = paths_of(brownian_walk(100, 3))
     result = van_hove(paths, "Li", lags_ps=[1.0])
@@ -66,6 +82,8 @@ def test_van_hove_errors_and_files(tmp_path, brownian_walk, paths_of) -> None:
         van_hove(paths, "Li", lags_ps=[20.0])
     with pytest.raises(ConfigError, match=r"up to half the cell, 10\.000 Å"):
         van_hove(paths, "Li", lags_ps=[1.0], r_max=12.0)
+    with pytest.raises(DataError, match="2 frames are too few for a van Hove function"):
+        van_hove(paths_of(brownian_walk(2, 3)), "Li", lags_ps=[0.1])
 
 
 def test_density_counts_every_atom_once(brownian_walk, frames_of) -> None:
@@ -127,6 +145,27 @@ def test_column_density_in_the_picture_adds_up(brownian_walk, frames_of) -> None
         u, v = (k for k in range(3) if k != axis)
         area = np.linalg.norm(np.cross(CELL[u], CELL[v])) / mesh.get_array().size
         assert float(mesh.get_array().sum()) * area == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [1, 0, 2]])
+def test_the_picture_shows_an_ion_where_it_is(order, frames_of) -> None:
+    """Also in cells of the left hand, and seen along b, whose vectors in the picture are of the left hand."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    cell, place = CELL[order], np.array([0.25, 0.5, 0.75])
+    atoms = Atoms("LiS", scaled_positions=[place, [0.0, 0.0, 0.0]], cell=cell, pbc=True)
+    result = density_map([atoms] * 3, "Li", spacing=0.5)
+    for axis in range(3):
+        u, v = (k for k in range(3) if k != axis)
+        length, along = np.linalg.norm(cell[u]), cell[u] @ cell[v] / np.linalg.norm(cell[u])
+        across = np.linalg.norm(cell[v] - along * cell[u] / length)
+        mesh = result.plot(axis=axis).collections[0]
+        corners, values = mesh.get_coordinates(), mesh.get_array()
+        i, j = np.unravel_index(np.argmax(values), values.shape)
+        middle = corners[i : i + 2, j : j + 2].reshape(4, 2).mean(axis=0)
+        expected = np.array([place[u] * length + place[v] * along, place[v] * across])
+        assert np.abs(middle - expected).max() < 0.5
 
 
 def test_map_errors(brownian_walk, paths_of, frames_of) -> None:
