@@ -116,18 +116,8 @@ def test_every_verb_writes_its_numbers(verb, files, tmp_path, monkeypatch, capsy
 def test_values_units_and_provenance(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write("Cu.extxyz", bulk("Cu"))
-    words = [
-        "eos",
-        "Cu.extxyz",
-        "--relax",
-        "fixed",
-        *EMT_WORDS.split(),
-        "--json",
-        "eos.json",
-        "--csv",
-        "deep/eos.csv",
-    ]
-    assert main(words) == 0
+    words = f"eos Cu.extxyz --relax fixed {EMT_WORDS} --json eos.json --csv deep/eos.csv"
+    assert main(words.split()) == 0
     atoms = bulk("Cu")
     atoms.calc = EMT()
     result = equation_of_state(atoms, relax="fixed", progress=False)
