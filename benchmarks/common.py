@@ -1,7 +1,5 @@
 """What the benchmarks share: the machine, structures, models, engines in processes of their own."""
 
-from __future__ import annotations
-
 import json
 import os
 import platform

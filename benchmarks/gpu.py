@@ -11,8 +11,6 @@ of kernels go to profiles.txt beside the JSON.
 Exit status: 0 all measured; 1 a case failed; 75 the GPU refuses further work in this process: run it again.
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import functools

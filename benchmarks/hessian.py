@@ -8,8 +8,6 @@ differences always a few evaluations (the smallest of five). Writes results/hess
 docs/speed.md.
 """
 
-from __future__ import annotations
-
 import argparse
 import multiprocessing
 import resource

@@ -9,8 +9,6 @@ packages of `dpa2calc[lammps]`. Set DPA2CALC_DEEPMD_PYTHON to an interpreter wit
 docs/lammps.md) to compare with it. Prints a table and writes results/lammps.json.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

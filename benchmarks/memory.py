@@ -6,8 +6,6 @@ Each point runs in a process of its own, because peak memory never goes down. de
 1536 water atoms is measured in the same run where it is installed.
 """
 
-from __future__ import annotations
-
 import argparse
 import tempfile
 from pathlib import Path

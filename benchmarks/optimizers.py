@@ -7,8 +7,6 @@ schedule to a hundredth); the errors are those on the same held-out frames. Prin
 results/optimizers.json.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 import tempfile

@@ -9,8 +9,6 @@ differ in accuracy and cutoff: this table says what a step costs, nothing else. 
 results/peers.json.
 """
 
-from __future__ import annotations
-
 import argparse
 import statistics
 import tempfile

@@ -7,8 +7,6 @@ tabulated student. Checks that both end at the same energies. Writes results/rel
 of docs/screening.md.
 """
 
-from __future__ import annotations
-
 import argparse
 import tempfile
 import time

@@ -8,8 +8,6 @@ Energies after a fit of one energy for each element, as `examples/ship_model.py`
 the fit cannot take away. The file is without uncertainties.
 """
 
-from __future__ import annotations
-
 import argparse
 import tempfile
 import zlib

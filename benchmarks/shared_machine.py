@@ -9,8 +9,6 @@ weights under the same load where DPA2CALC_DEEPMD_PYTHON names its interpreter. 
 figures are medians. Prints a table and writes results/shared_machine.json. About 8 minutes.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

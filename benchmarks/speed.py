@@ -7,8 +7,6 @@ Prints a table and writes results/speed.json. The ratio is that of the smallest 
 formulas (reference operations, counted by PyTorch), whatever the kernels spare, over our time.
 """
 
-from __future__ import annotations
-
 import argparse
 import statistics
 import tempfile

@@ -9,8 +9,6 @@ programs where they run the same model. Set DPA2CALC_DEEPMD_PYTHON to compare wi
 are frozen and compressed by its own `dp`. Prints a table and writes results/student.json.
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import json

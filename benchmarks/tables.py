@@ -3,8 +3,6 @@
 python benchmarks/tables.py
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from pathlib import Path

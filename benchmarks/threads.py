@@ -8,8 +8,6 @@ happens when Python's lock is handed over, at the end of a parallel region, and 
 Run it on cores that nothing else uses. Prints a table and writes results/threads.json. About a minute.
 """
 
-from __future__ import annotations
-
 import argparse
 import resource
 import sys

@@ -9,8 +9,6 @@ is printed too. Prints a table. In results/training.json a model's row takes the
 that models can be run one at a time. `waiting` is the share of the time our trainer waits for batches.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -8,8 +8,6 @@ public functions, so that the same lines run in both. One thread, float32. Print
 and writes results/versions.json.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -1,7 +1,5 @@
 """Active learning of EMT copper by a model of some hundred parameters."""
 
-from __future__ import annotations
-
 import numpy as np
 from ase.build import bulk
 from ase.calculators.emt import EMT

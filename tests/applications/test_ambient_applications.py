@@ -1,7 +1,5 @@
 """Relaxation and dynamics inside the modes that a caller may have switched on."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from ase.build import bulk

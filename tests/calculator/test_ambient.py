@@ -1,7 +1,5 @@
 """Nothing that the caller has switched on around a call changes a number."""
 
-from __future__ import annotations
-
 import pickle
 import warnings
 from collections.abc import Callable

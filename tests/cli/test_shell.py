@@ -1,7 +1,5 @@
 """What stands between a verb and the shell: encodings, pipes, permissions, warnings, torch."""
 
-from __future__ import annotations
-
 import argparse
 import importlib.util
 import os

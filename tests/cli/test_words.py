@@ -1,7 +1,5 @@
 """Messages of the library in the words of each verb's options."""
 
-from __future__ import annotations
-
 import argparse
 import functools
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The moment tensor potential of examples/paper against a formula worked out by hand, and its gradient."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from ase import Atoms

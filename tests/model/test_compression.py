@@ -1,7 +1,5 @@
 """Compressed models: equal to the plain ones, and exact derivatives of their own energy."""
 
-from __future__ import annotations
-
 import dataclasses
 import pickle
 

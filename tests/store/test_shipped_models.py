@@ -1,7 +1,5 @@
 """The models inside the package: what their files say, and physics on structures of their own kind."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

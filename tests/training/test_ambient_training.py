@@ -1,7 +1,5 @@
 """Training inside the modes that a caller may have switched on: the same weights to the last bit."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from modes import MODES

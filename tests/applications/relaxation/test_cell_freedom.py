@@ -1,7 +1,5 @@
 """The words for what moves: the same in every function, those of earlier versions taken with a warning."""
 
-from __future__ import annotations
-
 import json
 import warnings
 from typing import get_args

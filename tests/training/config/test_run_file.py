@@ -1,7 +1,5 @@
 """Files and options: one name everywhere, and errors before anything runs."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import json

@@ -1,7 +1,5 @@
 """Files that are cut, foreign or of other programs: read right, or a DataError that names the file."""
 
-from __future__ import annotations
-
 import json
 
 import ase.db

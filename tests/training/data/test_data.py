@@ -1,7 +1,5 @@
 """Reading, labels, splits."""
 
-from __future__ import annotations
-
 import lzma
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Every format gives the frames that went in."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import zlib

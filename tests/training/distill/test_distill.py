@@ -1,7 +1,5 @@
 """Distillation: a student of some hundred parameters learns EMT copper where the dynamics go."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os

@@ -1,7 +1,5 @@
 """A folder of a distillation belongs to one teacher, known by its weights; what is damaged in it is named."""
 
-from __future__ import annotations
-
 import json
 import logging
 

@@ -1,7 +1,5 @@
 """One exploring trajectory: cut when it explodes, restartable to the bit, labelled by the teacher."""
 
-from __future__ import annotations
-
 import json
 import logging
 import re

@@ -1,7 +1,5 @@
 """A model made larger: the same predictions at first, and new parts that learn."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The loop: it learns, resumes to the bit, and stops on what is not a number."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import multiprocessing

@@ -1,7 +1,5 @@
 """Active learning of EMT copper by a model of some hundred parameters: where it is unsure, it asks."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os

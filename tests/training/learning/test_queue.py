@@ -1,7 +1,5 @@
 """Labels made elsewhere: inputs of other programs, and results in any order of atoms."""
 
-from __future__ import annotations
-
 import shutil
 
 import ase.io
