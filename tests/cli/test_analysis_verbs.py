@@ -122,17 +122,3 @@ def test_map_draws_and_writes_the_page(copper, tmp_path, capsys, monkeypatch) ->
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
     assert "Cu:Cu12" in (tmp_path / "map.html").read_text()
     assert len(json.loads((tmp_path / "map.json").read_text())["environments"]) == 64
-
-
-def test_wrong_input_is_one_line_and_exit_code_1(copper, tmp_path, capsys) -> None:
-    cases = {
-        "there is no trajectory file": ["rdf", str(tmp_path / "absent.traj")],
-        "has no O atom; it has Cu": ["rdf", copper, "--quiet"],
-        "has no Li atom": ["diffusion", copper, "--quiet"],
-        "1 trajectories but 2 temperatures": ["diffusion", copper, "--temperature", "1", "2"],
-        "give --interval-fs, the time": ["diffusion", copper, "--species", "Cu", "--quiet"],
-    }
-    for text, words in cases.items():
-        assert main(words) == 1
-        err = capsys.readouterr().err
-        assert text in err and err.count("\n") == 1

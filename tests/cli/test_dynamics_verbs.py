@@ -74,11 +74,3 @@ def test_phase_transition_writes_its_scan_and_figures(copper_file, tmp_path, cap
     assert np.allclose(result.lengths[:, :, 0], 3.6, atol=0.1)
     for name in ("order", "lattice", "heat-capacity"):
         assert (out / f"{name}.png").stat().st_size > 5000
-
-
-def test_phase_transition_errors_are_one_line(copper_file, tmp_path, capsys):
-    base = f"phase-transition --structure {copper_file} --calculator emt --out {tmp_path}/o --temperatures"
-    assert main([*base.split(), "300:x"]) == 1
-    assert "--temperatures is '300:x'; give FIRST:LAST:STEP such as 300:1000:50" in capsys.readouterr().err
-    assert main([*base.split(), "300,400"]) == 1
-    assert "give at least five, increasing" in capsys.readouterr().err

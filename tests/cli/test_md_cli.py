@@ -47,23 +47,6 @@ def test_md_ramp_and_pressure_reach_the_run(copper_file, tmp_path, capsys):
     assert config["cell_motion"] == "cell"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        (["--structure", "no.cif"], "dpa2calc md: there is no file no.cif; give one that ASE reads, such as"),
-        (["--timestep", "-1"], "dpa2calc md: --timestep-fs is -1.0; it must be a number above 0 fs"),
-        (["--repeat", "0", "1", "1"], "dpa2calc md: --repeat is [0, 1, 1]; give three whole numbers"),
-        (["--index", "7"], "has no frame 7"),
-    ],
-)
-def test_errors_are_one_line(copper_file, tmp_path, capsys, arguments, text):
-    base = f"md --structure {copper_file} --calculator emt --steps 1 --out {tmp_path}/o"
-    assert main([*base.split(), *arguments]) == 1
-    captured = capsys.readouterr()
-    assert text in captured.err and captured.err.count("\n") == 1
-    assert captured.out == ""
-
-
 def test_a_run_that_a_limit_stops_returns_1(copper_file, tmp_path, capsys):
     arguments = ["md", "--structure", copper_file, "--calculator", "emt", "--steps", "50", "--no-progress"]
     arguments += ["--temperature", "3000", "--force-limit", "0.05", "--out", str(tmp_path / "o")]

@@ -89,13 +89,6 @@ def test_describe(capsys, checkpoint):
     assert facts["parameters"] > 0 and facts["cutoff"] == 4.0
 
 
-def test_describe_errors(capsys, checkpoint):
-    assert main(["describe", checkpoint, "--head", "ice"]) == 1
-    assert "has no head 'ice'" in capsys.readouterr().err
-    assert main(["describe", "nothing.pt"]) == 1
-    assert "dpa2calc describe: there is no file" in capsys.readouterr().err
-
-
 def test_evaluate_prints_and_writes_what_the_calculator_says(capsys, checkpoint, tmp_path):
     from dpa2calc import DPA2Calculator
 

@@ -16,7 +16,7 @@ from dpa2calc.applications import (
     radial_distribution,
     run_md,
 )
-from dpa2calc.errors import DataError, OutputError
+from dpa2calc.errors import DataError
 from dpa2calc.files.identity import structure_identity
 
 
@@ -78,12 +78,6 @@ def test_other_files_are_refused(tmp_path, content):
             kind.load(tmp_path / "f.npz")
     with pytest.raises(DataError, match="there is no file"):
         MDResult.load(tmp_path / "nothing.npz")
-
-
-def test_a_place_that_cannot_be_written_is_an_output_error(saved, tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot be written"):
-        RadialDistribution.load(saved).save(tmp_path / "file" / "r.npz")
 
 
 def test_a_result_with_numbers_of_numpy_comes_back(tmp_path):

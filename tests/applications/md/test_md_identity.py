@@ -259,9 +259,3 @@ def test_numbers_of_numpy_are_numbers(given, plain):
 def test_text_and_other_types_are_refused_as_options(copper, options):
     with pytest.raises(ConfigError, match=rf"^{next(iter(options))}\b.* is "):
         run_md(copper(), **{"steps": 5, "progress": False, **options})
-
-
-@pytest.mark.parametrize("atoms", [None, "cu.cif", [1]])
-def test_what_is_no_structure_is_refused(atoms):
-    with pytest.raises(StructureError, match=r"run_md needs an ase\.Atoms object as atoms, got"):
-        run_md(atoms, steps=5)

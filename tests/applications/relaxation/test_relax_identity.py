@@ -121,11 +121,3 @@ def test_a_second_relaxation_and_a_place_that_cannot_be_written(tmp_path, suffix
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
         quiet(rattled(), trajectory=tmp_path / "file" / f"a.{suffix}")
-
-
-@pytest.mark.parametrize(
-    "options", [{"fmax": "0.1"}, {"max_steps": 5.5}, {"relax": 3}, {"trajectory": 5}, {"symprec": None}]
-)
-def test_options_of_wrong_types_are_refused(options):
-    with pytest.raises(ConfigError, match=f"^{next(iter(options))} = .* is not allowed; allowed: "):
-        quiet(rattled(), **options)
