@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 from ase.build import bulk, molecule
-from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase.io import read, write
 from ase.stress import voigt_6_to_full_3x3_stress
+from emt_cases import with_emt
 
 from dpa2calc.cli.main import main
 from dpa2calc.model.config import DPA1Config, FittingConfig, HeadConfig, ModelConfig
@@ -56,9 +56,8 @@ def test_a_file_writes_no_control_characters_to_the_terminal(checkpoint, tmp_pat
 
 def labelled(seed, shift=0.0):
     """Copper with EMT's labels, its energy moved by `shift` eV an atom."""
-    atoms = bulk("Cu", cubic=True)
+    atoms = with_emt(bulk("Cu", cubic=True))
     atoms.rattle(0.05, seed=seed)
-    atoms.calc = EMT()
     energy, forces, stress = atoms.get_potential_energy(), atoms.get_forces(), atoms.get_stress()
     atoms.calc = SinglePointCalculator(atoms, energy=energy + 4 * shift, forces=forces + 0.001, stress=stress)
     return atoms
@@ -161,9 +160,8 @@ def test_errors_against_labels_of_another_calculator(capsys, tmp_path):
 
 
 def test_forces_on_fixed_atoms_are_compared_as_all_others(tmp_path):
-    atoms = bulk("Cu", cubic=True)
+    atoms = with_emt(bulk("Cu", cubic=True))
     atoms.rattle(0.1, seed=1)
-    atoms.calc = EMT()
     atoms.get_forces()
     atoms.set_constraint(FixAtoms([0, 1]))
     write(tmp_path / "in.extxyz", atoms)
@@ -218,9 +216,8 @@ def test_errors_against_labels_under_other_names(capsys, tmp_path):
 def test_evaluate_names_the_one_frame_that_makes_the_error(capsys, tmp_path):
     rng, frames = np.random.default_rng(2), []
     for number in range(25):
-        atoms = bulk("Cu", cubic=True)
+        atoms = with_emt(bulk("Cu", cubic=True))
         atoms.rattle(0.02, rng=rng)
-        atoms.calc = EMT()
         energy = atoms.get_potential_energy() + 0.004 * rng.standard_normal() + 4.0 * (number == 11)
         atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=atoms.get_forces() + 0.01)
         frames.append(atoms)

@@ -11,6 +11,7 @@ import pytest
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.io import write
+from emt_cases import with_emt
 from example_files import write_example_files
 
 from dpa2calc.applications import equation_of_state
@@ -118,8 +119,7 @@ def test_values_units_and_provenance(tmp_path, monkeypatch):
     write("Cu.extxyz", bulk("Cu"))
     words = f"eos Cu.extxyz --relax fixed {EMT_WORDS} --json eos.json --csv deep/eos.csv"
     assert main(words.split()) == 0
-    atoms = bulk("Cu")
-    atoms.calc = EMT()
+    atoms = with_emt(bulk("Cu"))
     result = equation_of_state(atoms, relax="fixed", progress=False)
     found = json.loads(Path("eos.json").read_text())
     assert found["result"] == "EquationOfState"

@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 from ase.build import bulk
-from ase.calculators.emt import EMT
+from emt_cases import with_emt
 
 from dpa2calc.applications import (
     AngularDistribution,
@@ -81,15 +81,13 @@ def test_other_files_are_refused(tmp_path, content):
 
 
 def test_a_result_with_numbers_of_numpy_comes_back(tmp_path):
-    atoms = bulk("Cu", cubic=True)
-    atoms.calc = EMT()
+    atoms = with_emt(bulk("Cu", cubic=True))
     result = run_md(atoms, steps=np.int64(3), temperature=np.float32(100), progress=False)
     assert MDResult.load(result.save(tmp_path / "md.npz")).config == result.config
 
 
 def test_a_result_knows_what_made_it_and_another_is_not_replaced_in_silence(tmp_path):
-    atoms = bulk("Cu", cubic=True)
-    atoms.calc = EMT()
+    atoms = with_emt(bulk("Cu", cubic=True))
     result = run_md(atoms, steps=2, progress=False)
     assert result.provenance["identity"]["structure"] == structure_identity(atoms)
     assert result.provenance["identity"]["calculator"]["class"] == "EMT"

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from ase.build import bulk
-from ase.calculators.emt import EMT
 from ase.units import GPa
+from emt_cases import with_emt
 
 from dpa2calc.applications import diffusion, elastic_constants, phonons, read_paths
 from dpa2calc.errors import MissingDependencyError
@@ -14,9 +14,7 @@ REASON = "pymatgen is not installed (extra: pymatgen)"
 
 @pytest.fixture(scope="module")
 def copper():
-    atoms = bulk("Cu", a=3.5903)
-    atoms.calc = EMT()
-    return atoms
+    return with_emt(bulk("Cu", a=3.5903))
 
 
 def test_phonons(copper):

@@ -9,6 +9,7 @@ from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 from ase.geometry import find_mic
 from ase.optimize import BFGS
+from emt_cases import CountingEMT, with_emt
 
 from dpa2calc.applications.defects.neb import nudged_elastic_band
 from dpa2calc.applications.defects.neb_order import exchanged_atoms
@@ -16,14 +17,6 @@ from dpa2calc.applications.defects.neb_result import NudgedElasticBand
 from dpa2calc.applications.defects.vacancy import vacancy_hop
 from dpa2calc.applications.molecules.vibrations import vibrations
 from dpa2calc.errors import ConfigError, DataError, StructureError
-
-
-class CountingEMT(EMT):
-    calls = 0
-
-    def calculate(self, *args, **kwargs):
-        self.calls += 1
-        super().calculate(*args, **kwargs)
 
 
 def adatom_hop():
@@ -77,8 +70,7 @@ def test_barrier_is_that_of_the_exact_saddle(hop, band):
 
 
 def test_saddle_has_one_imaginary_mode(band):
-    saddle = band.images()[band.saddle]
-    saddle.calc = EMT()
+    saddle = with_emt(band.images()[band.saddle])
     mover = int(np.linalg.norm(band.positions[-1] - band.positions[0], axis=1).argmax())
     result = vibrations(saddle, indices=[mover], fmax=0.02, progress=False)
     assert result.n_imaginary == 1
@@ -212,8 +204,7 @@ def test_a_band_belongs_to_its_ends_calculator_and_options(tmp_path):
     cut_band(initial, final, tmp_path)
     other = final.copy()
     other.positions[1, 2] += 0.02
-    heavy = initial.copy()
-    heavy.calc = EMT()
+    heavy = with_emt(initial.copy())
     heavy.set_masses([20.0] * 4)
     for first, last, changes, named in (
         (initial, other, {}, "final state: positions"),

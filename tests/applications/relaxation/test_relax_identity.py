@@ -8,6 +8,7 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 from ase.io import read, write
+from emt_cases import with_emt
 
 from dpa2calc.applications import relax
 from dpa2calc.errors import ConfigError, DataError, OutputError
@@ -15,9 +16,8 @@ from dpa2calc.files.lock import locked
 
 
 def rattled():
-    atoms = bulk("Cu", cubic=True, a=3.7)
+    atoms = with_emt(bulk("Cu", cubic=True, a=3.7))
     atoms.rattle(0.1, seed=1)
-    atoms.calc = EMT()
     return atoms
 
 

@@ -9,6 +9,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
+from emt_cases import with_emt
 
 from dpa2calc import DPA2Calculator
 from dpa2calc.applications.relaxation.relaxer import Relaxation
@@ -74,8 +75,7 @@ def test_nan_is_never_passed_on():
 
 
 def test_relaxation_that_does_not_converge():
-    atoms = copper()
-    atoms.calc = EMT()
+    atoms = with_emt(copper())
     with pytest.raises(
         StructureError, match=r"test: the relaxation of Cu4 did not reach fmax=1e-06 .* in 2 steps"
     ):
@@ -83,8 +83,7 @@ def test_relaxation_that_does_not_converge():
 
 
 def test_volume_or_symmetry_are_kept():
-    atoms = bulk("Cu", "hcp", a=2.5, c=4.4)
-    atoms.calc = EMT()
+    atoms = with_emt(bulk("Cu", "hcp", a=2.5, c=4.4))
     volume = atoms.get_volume()
     Relaxation(fmax=1e-3, free="shape", symmetry=True).run(atoms, what="test")
     assert atoms.get_volume() == pytest.approx(volume, rel=1e-6)

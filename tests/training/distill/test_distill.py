@@ -15,6 +15,7 @@ from ase.calculators.emt import EMT
 from ase.constraints import FixCom
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+from emt_cases import with_emt
 from kills import work_with_kills
 
 import dpa2calc
@@ -56,8 +57,7 @@ def _copper(n: int = 2, a: float = 3.61):
 
 
 def _gold() -> Dataset:
-    atoms = bulk("Au")
-    atoms.calc = EMT()
+    atoms = with_emt(bulk("Au"))
     atoms.get_forces()
     return Dataset.from_atoms([atoms])
 
@@ -83,8 +83,7 @@ def _compressed_to_expanded(folder, **changes: object) -> DistillResult:
 @pytest.fixture(scope="module")
 def held_out() -> Dataset:
     """Teacher MD of expanded copper that the distillation never sees: another seed, another temperature."""
-    atoms = _copper(a=3.8)
-    atoms.calc = EMT()
+    atoms = with_emt(_copper(a=3.8))
     atoms.set_constraint(FixCom())
     rng = np.random.default_rng(99)
     MaxwellBoltzmannDistribution(atoms, temperature_K=700, rng=rng)
@@ -142,8 +141,7 @@ def test_just_the_frames_where_the_student_is_wrong_are_added(finished):
 def test_labels_are_the_teachers(finished):
     frames = finished.frames()
     for frame in (frames[0], frames[len(frames) // 2], frames[len(frames) - 1]):
-        atoms = frame.atoms()
-        atoms.calc = EMT()
+        atoms = with_emt(frame.atoms())
         assert frame.energy == pytest.approx(atoms.get_potential_energy(), abs=1e-6)
         np.testing.assert_allclose(frame.forces, atoms.get_forces(), atol=1e-6)
         np.testing.assert_allclose(frame.stress, atoms.get_stress(voigt=False), atol=1e-6)

@@ -15,6 +15,7 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+from emt_cases import with_emt
 from kills import work_with_kills
 from learning_cases import TRAIN, Counted, copper, learn, learn_small
 
@@ -72,8 +73,7 @@ def test_no_structure_is_labelled_twice_and_the_budget_holds(finished, source):
     ]
     atoms = ase.io.read(files[0])
     assert atoms.info["labelled_by"] == "Counted" and len(atoms.info["label_identity"]) == 24
-    check = atoms.copy()
-    check.calc = EMT()
+    check = with_emt(atoms.copy())
     np.testing.assert_allclose(check.get_forces(), atoms.get_forces(), atol=1e-6)
 
 
