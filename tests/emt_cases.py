@@ -1,6 +1,7 @@
 """Structures with ASE's EMT, and an EMT that counts what it is asked."""
 
 from ase import Atoms
+from ase.build import bulk
 from ase.calculators.emt import EMT
 
 
@@ -18,3 +19,12 @@ def with_emt(atoms: Atoms) -> Atoms:
     """The same atoms, with a new EMT."""
     atoms.calc = EMT()
     return atoms
+
+
+def metals(n: int) -> list[Atoms]:
+    """Rattled fcc cells of 4 atoms, up to seven metals in turn."""
+    made = []
+    for number in range(n):
+        made.append(bulk(("Cu", "Ag", "Au", "Ni", "Pd", "Pt", "Al")[number % 7], cubic=True))
+        made[-1].rattle(0.05, seed=number)
+    return made

@@ -32,13 +32,20 @@ class Counted(EMT):
         self.asked.append(np.round(atoms.positions, 6).tobytes())
 
 
+def tiny(head: str = "", **sizes: object) -> ModelConfig:
+    """A DPA-1 of copper, with some of its sizes changed."""
+    usual = dict(cutoff=4.5, cutoff_smooth=2.0, nsel=40, neuron=(4, 8), axis_neuron=4, tebd_dim=2)
+    named = {"name": head} if head else {}
+    return ModelConfig(
+        type_map=("Cu",),
+        descriptor=DPA1Config(attn_layer=0, **{**usual, **sizes}),
+        heads=(HeadConfig(fitting=FittingConfig(neuron=(16, 16)), **named),),
+    )
+
+
 def make_model():
     """Of random weights."""
-    descriptor = DPA1Config(
-        attn_layer=0, cutoff=4.5, cutoff_smooth=2.0, nsel=40, neuron=(4, 8), axis_neuron=4, tebd_dim=2
-    )
-    head = HeadConfig(name="base", fitting=FittingConfig(neuron=(16, 16)))
-    return new_potential(ModelConfig(type_map=("Cu",), descriptor=descriptor, heads=(head,)), seed=1)
+    return new_potential(tiny("base"), seed=1)
 
 
 def copper():

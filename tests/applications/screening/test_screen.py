@@ -16,7 +16,7 @@ from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.db import connect
 from ase.io import write
-from emt_cases import with_emt
+from emt_cases import metals, with_emt
 
 from dpa2calc import DPA2Calculator
 from dpa2calc.applications import elastic_constants, read_screening, relax, screen
@@ -25,17 +25,6 @@ from dpa2calc.errors import ConfigError, DataError, MissingDependencyError, Stru
 
 PARQUET = pytest.mark.skipif(find_spec("pyarrow") is None, reason="pyarrow is not installed (extra: parquet)")
 ENDINGS = ["jsonl", "db", pytest.param("parquet", marks=PARQUET)]
-METALS = ("Cu", "Ag", "Au", "Ni", "Pd", "Pt", "Al")
-
-
-def crystals(n=7):
-    """Rattled fcc cells of 4 atoms."""
-    made = []
-    for number in range(n):
-        atoms = bulk(METALS[number % len(METALS)], cubic=True)
-        atoms.rattle(0.05, seed=number)
-        made.append(atoms)
-    return made
 
 
 def emt(structures, task, output, **options):
@@ -58,10 +47,10 @@ def same_records(one, other):
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_evaluation_gives_the_numbers_of_a_loop(ending, tmp_path):
-    result = emt(crystals(), "evaluate", tmp_path / f"out.{ending}")
+    result = emt(metals(7), "evaluate", tmp_path / f"out.{ending}")
     assert (result.n_done, result.n_failed, result.n_earlier) == (7, 0, 0)
     records = by_name(result.output)
-    for number, atoms in enumerate(crystals()):
+    for number, atoms in enumerate(metals(7)):
         atoms.calc = EMT()
         found = records[f"structure {number}"]
         assert found["results"]["energy"] == pytest.approx(atoms.get_potential_energy(), abs=1e-12)
@@ -115,8 +104,8 @@ def test_records_keep_what_structures_carried(task, ending, tmp_path):
 
 def test_relaxation_in_a_database_that_can_be_searched(tmp_path):
     output = tmp_path / "relaxed.db"
-    emt(crystals(2), "relax", output, relax="cell")
-    atoms = with_emt(crystals(1)[0])
+    emt(metals(2), "relax", output, relax="cell")
+    atoms = with_emt(metals(1)[0])
     ours = relax(atoms, relax="cell", progress=False)
     row = connect(output).get("Cu=4")
     assert row.status == "done" and row.converged
@@ -144,7 +133,7 @@ def relaxed(name):
 def test_bad_structures_are_reported_in_a_line_and_passed_over(tmp_path, caplog):
     folder = tmp_path / "cifs"
     folder.mkdir()
-    for number, atoms in enumerate(crystals(3)):
+    for number, atoms in enumerate(metals(3)):
         write(folder / f"{number}.cif", atoms)
     (folder / "1.cif").write_text("this is no crystal")
     write(folder / "3.cif", bulk("W"))  # EMT does not know it
@@ -156,15 +145,15 @@ def test_bad_structures_are_reported_in_a_line_and_passed_over(tmp_path, caplog)
     assert any("1.cif@0" in line for line in lines)
     assert any("3.cif@0 (W)" in line and "EMT" in line for line in lines)
     assert "2 done, 2 failed" in result.summary()
-    write(folder / "1.cif", crystals(2)[1])  # mended: only this one and the other failure are done again
+    write(folder / "1.cif", metals(2)[1])  # mended: only this one and the other failure are done again
     again = emt(folder, "evaluate", tmp_path / "out.jsonl")
     assert (again.n_done, again.n_failed, again.n_earlier) == (1, 1, 2)
 
 
 def test_sources_files_databases_patterns_and_duplicates(tmp_path):
-    write(tmp_path / "a.extxyz", crystals(3))
+    write(tmp_path / "a.extxyz", metals(3))
     with connect(tmp_path / "b.db") as db:
-        for atoms in crystals(2):
+        for atoms in metals(2):
             db.write(atoms)
     source = [tmp_path / "a.extxyz", tmp_path / "b.db", bulk("Cu"), bulk("Cu")]
     result = emt(source, "evaluate", tmp_path / "x.jsonl")
@@ -179,10 +168,10 @@ def test_sources_files_databases_patterns_and_duplicates(tmp_path):
 
 @pytest.mark.parametrize("ending", ["jsonl", "db"])
 def test_a_process_pool_gives_the_same_results(ending, tmp_path):
-    here = emt(crystals(), "relax", tmp_path / "one.jsonl")
+    here = emt(metals(7), "relax", tmp_path / "one.jsonl")
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(2, mp_context=context) as pool:
-        there = emt(crystals(), "relax", tmp_path / f"two.{ending}", executor=pool)
+        there = emt(metals(7), "relax", tmp_path / f"two.{ending}", executor=pool)
     assert same_records(by_name(there.output), by_name(here.output))
 
 
@@ -192,8 +181,8 @@ def test_parquet_has_columns_with_units_and_is_resumed(tmp_path):
 
     output = tmp_path / "out.parquet"
     words = {"calculator": EMT(), "output": output, "progress": False}
-    screen(crystals(3), "relax", fmax=0.05, **words)
-    again = screen([*crystals(5), Atoms("W")], "relax", fmax=0.05, **words)
+    screen(metals(3), "relax", fmax=0.05, **words)
+    again = screen([*metals(5), Atoms("W")], "relax", fmax=0.05, **words)
     assert (again.n_earlier, again.n_done, again.n_failed) == (3, 2, 1)
     assert [file.name for file in tmp_path.iterdir()] == ["out.parquet"]
     table = pyarrow.parquet.read_table(output)
@@ -204,22 +193,22 @@ def test_parquet_has_columns_with_units_and_is_resumed(tmp_path):
         assert row["positions"] == record.get("positions") and row["error"] == record.get("error")
     assert sum(record["status"] == "done" for record in records) == 5
     with pytest.raises(ConfigError, match="belongs to other work"):
-        screen(crystals(3), "relax", fmax=0.01, **words)
+        screen(metals(3), "relax", fmax=0.01, **words)
     (tmp_path / "no.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match="was not written by `screen`"):
-        screen(crystals(3), "relax", fmax=0.05, **{**words, "output": tmp_path / "no.parquet"})
+        screen(metals(3), "relax", fmax=0.05, **{**words, "output": tmp_path / "no.parquet"})
 
 
 def test_parquet_without_its_library(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'dpa2calc\[parquet\]'"):
-        emt(crystals(1), "evaluate", tmp_path / "x.parquet")
+        emt(metals(1), "evaluate", tmp_path / "x.parquet")
 
 
 def test_threads_have_a_calculator_each(tmp_path):
     with ThreadPoolExecutor(3) as pool:
-        result = emt(crystals(14), "evaluate", tmp_path / "t.jsonl", executor=pool)
-    alone = emt(crystals(14), "evaluate", tmp_path / "o.jsonl")
+        result = emt(metals(14), "evaluate", tmp_path / "t.jsonl", executor=pool)
+    alone = emt(metals(14), "evaluate", tmp_path / "o.jsonl")
     assert same_records(by_name(result.output), by_name(alone.output))
 
 
@@ -230,9 +219,9 @@ def test_a_dask_cluster_gives_the_same_results(tmp_path):
         distributed.Client(cluster) as client,
     ):
         with pytest.raises(ConfigError, match=r"client.get_executor\(\)"):
-            emt(crystals(), "relax", tmp_path / "d.jsonl", executor=client)
-        there = emt(crystals(), "relax", tmp_path / "d.jsonl", executor=client.get_executor())
-    here = emt(crystals(), "relax", tmp_path / "h.jsonl")
+            emt(metals(7), "relax", tmp_path / "d.jsonl", executor=client)
+        there = emt(metals(7), "relax", tmp_path / "d.jsonl", executor=client.get_executor())
+    here = emt(metals(7), "relax", tmp_path / "h.jsonl")
     assert same_records(by_name(there.output), by_name(here.output))
 
 
@@ -293,28 +282,28 @@ def _finished(path):
 
 def test_another_task_calculator_or_option_is_refused(tmp_path):
     output = tmp_path / "out.jsonl"
-    emt(crystals(1), "relax", output, fmax=0.05)
+    emt(metals(1), "relax", output, fmax=0.05)
     with pytest.raises(ConfigError, match=r"task: fmax \(0.05 -> 0.01\)"):
-        emt(crystals(1), "relax", output, fmax=0.01)
+        emt(metals(1), "relax", output, fmax=0.01)
     with pytest.raises(ConfigError, match="belongs to other work"):
-        emt(crystals(1), "evaluate", output)
+        emt(metals(1), "evaluate", output)
     (tmp_path / "other.jsonl").write_text(json.dumps({"mine": 1}) + "\n")
     with pytest.raises(DataError, match="was not written by `screen`"):
-        emt(crystals(1), "relax", tmp_path / "other.jsonl")
+        emt(metals(1), "relax", tmp_path / "other.jsonl")
 
 
 def test_wrong_words_are_refused_before_the_work(tmp_path):
     output = tmp_path / "out.db"
     with pytest.raises(ConfigError, match=r"unknown option f_max = 0.1; did you mean fmax\?"):
-        emt(crystals(1), "relax", output, f_max=0.1)
+        emt(metals(1), "relax", output, f_max=0.1)
     with pytest.raises(ConfigError, match="the task 'evaluate' takes no options"):
-        emt(crystals(1), "evaluate", output, fmax=0.1)
+        emt(metals(1), "evaluate", output, fmax=0.1)
     with pytest.raises(ConfigError, match="task = 'melt' is not allowed; allowed: evaluate, relax"):
-        emt(crystals(1), "melt", output)
+        emt(metals(1), "melt", output)
     with pytest.raises(ConfigError, match=r"allowed: a name ending in .db, .jsonl or .parquet"):
-        emt(crystals(1), "evaluate", tmp_path / "out.csv")
+        emt(metals(1), "evaluate", tmp_path / "out.csv")
     with pytest.raises(StructureError, match="no calculator"):
-        screen(crystals(1), "evaluate", output=output)
+        screen(metals(1), "evaluate", output=output)
     with pytest.raises(DataError, match="structures cannot be a int"):
         emt(5, "evaluate", output)
 
@@ -333,7 +322,7 @@ def test_a_process_that_dies_is_named_with_the_way_to_resume(tmp_path):
         pytest.raises(ConfigError, match="call again with a new executor to resume"),
     ):
         screen(
-            crystals(2), "relax", calculator=_Dies(), executor=pool, output=tmp_path / "o.db", progress=False
+            metals(2), "relax", calculator=_Dies(), executor=pool, output=tmp_path / "o.db", progress=False
         )
 
 
@@ -346,7 +335,7 @@ def test_jobs_carry_no_calculator(tmp_path, monkeypatch):
             seen.extend(item.atoms.calc for item in items)
             return super().submit(function, payload, task, options, items)
 
-    frames = crystals(3)
+    frames = metals(3)
     for atoms in frames:
         atoms.calc = EMT()
     with Pool(1) as pool:

@@ -17,11 +17,11 @@ from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from emt_cases import with_emt
 from kills import work_with_kills
+from learning_cases import tiny
 
 import dpa2calc
 from dpa2calc import DPA2Calculator
 from dpa2calc.errors import ConfigError, DataError
-from dpa2calc.model.config import DPA1Config, FittingConfig, HeadConfig, ModelConfig
 from dpa2calc.store.checkpoint import checkpoint_info
 from dpa2calc.training import Dataset, DistillResult, MDCondition, TrainConfig, distill, evaluate
 from dpa2calc.training.data.readers.frame_file import labelled
@@ -36,20 +36,6 @@ TRAIN = TrainConfig(
     log_every=40,
     gradient_clip_relative=3.0,
 )
-
-
-def _student(**changes: object) -> ModelConfig:
-    sizes = {
-        "cutoff": 4.5,
-        "cutoff_smooth": 2.0,
-        "nsel": 40,
-        "neuron": (4, 8),
-        "axis_neuron": 4,
-        "tebd_dim": 2,
-    }
-    descriptor = DPA1Config(attn_layer=0, **{**sizes, **changes})
-    head = HeadConfig(fitting=FittingConfig(neuron=(16, 16)))
-    return ModelConfig(type_map=("Cu",), descriptor=descriptor, heads=(head,))
 
 
 def _copper(n: int = 2, a: float = 3.61):
@@ -77,7 +63,7 @@ def _compressed_to_expanded(folder, **changes: object) -> DistillResult:
         "later_steps": 300,
         **changes,
     }
-    return distill(EMT(), _copper(a=3.45), _student(), output=folder / "run", progress=False, **options)
+    return distill(EMT(), _copper(a=3.45), tiny(), output=folder / "run", progress=False, **options)
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +179,7 @@ def test_last_training_learns_from_the_last_rounds_frames_too(tmp_path):
     result = distill(
         EMT(),
         _copper(1),
-        _student(),
+        tiny(),
         md={"temperature": 600, "timestep": 4, "steps": 40, "sample_interval": 5, "trajectories": 1},
         train=TRAIN.replace(steps=20),
         threshold=0.05,
@@ -224,7 +210,7 @@ def run_small(folder) -> DistillResult:
     return distill(
         EMT(),
         _copper(1),
-        _student(),
+        tiny(),
         md=[sound, wild],
         train=TRAIN.replace(steps=8, checkpoint_every=3, log_every=2),
         threshold=0.02,
@@ -281,7 +267,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_frames(tmp_path):
 def test_wrong_options_are_named_before_anything_runs(tmp_path, changes, message):
     options = {
         "start_frames": _copper(1),
-        "student": _student(),
+        "student": tiny(),
         "md": MDCondition(),
         "train": TRAIN,
         **changes,
@@ -295,11 +281,11 @@ def test_another_teacher_or_student_is_refused_in_the_same_folder(finished):
     start = _copper(a=3.45)
     options = {"md": MDCondition(), "output": finished.output, "progress": False, "train": TRAIN}
     with pytest.raises(ConfigError, match=r"with another teacher; .*asap_cutoff.*False.*True"):
-        distill(EMT(asap_cutoff=True), start, _student(), **options)
+        distill(EMT(asap_cutoff=True), start, tiny(), **options)
     with pytest.raises(ConfigError, match=r"with another student; choose another output"):
-        distill(EMT(), start, _student(axis_neuron=3), **options)
+        distill(EMT(), start, tiny(axis_neuron=3), **options)
     with pytest.raises(ConfigError, match=r"with another start frame; choose another output"):
-        distill(EMT(), _copper(1), _student(), **options)
+        distill(EMT(), _copper(1), tiny(), **options)
 
 
 def test_a_teacher_that_fails_on_the_start_frames_is_an_error(tmp_path):
