@@ -74,19 +74,6 @@ def test_diffusion_beside_pymatgen_on_one_trajectory(brownian_frames):
     assert again.diffusivity == pytest.approx(theirs.diffusivity, rel=1e-6)
 
 
-def test_pymatgen_quotes_an_error_far_below_the_scatter(brownian_frames):
-    pytest.importorskip("pymatgen.analysis.diffusion.analyzer", reason=REASON)
-    found = []
-    for seed in range(6):
-        paths = read_paths(brownian_frames(seed=seed), "Li", interval_fs=100)
-        analyzer = paths.to_pymatgen(600, smoothed=False)
-        found.append((analyzer.diffusivity, analyzer.diffusivity_std_dev, diffusion(paths, "Li")))
-    scatter = np.std([value for value, _, _ in found])
-    assert np.median([error for _, error, _ in found]) < 0.2 * scatter
-    spread = np.std([ours.tracer for *_, ours in found])
-    assert 0.4 < np.median([ours.tracer_error for *_, ours in found]) / spread < 3.0
-
-
 @pytest.fixture
 def brownian_frames():
     """frames(seed): 16 Li on random walks (0.1 Å²/ps, 400 frames of 0.1 ps), wrapped, and 4 S at rest."""

@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 from ase.io import write
+from deepmd_system import write_system
 
 from dpa2calc.cli.main import main
 from dpa2calc.errors import ConfigError, DataError
@@ -291,25 +292,9 @@ def test_a_flag_needs_no_value():
 
 def test_deepmd_input_file(folder, lj_frames):
     # The same data as a deepmd-kit system, and an input.json that names it.
-    import numpy as np
-
-    part = folder / "system/set.000"
-    part.mkdir(parents=True)
-    frames = lj_frames(25)
-    (folder / "system/type_map.raw").write_text("Ar\n")
-    (folder / "system/type.raw").write_text("0\n0\n0\n0\n")
-    np.save(part / "coord.npy", [f.positions.ravel() for f in frames])
-    np.save(part / "box.npy", [f.cell.array.ravel() for f in frames])
-    np.save(part / "energy.npy", [f.get_potential_energy() for f in frames])
-    np.save(part / "force.npy", [f.get_forces().ravel() for f in frames])
-    descriptor = {
-        "type": "se_e2_a",
-        "sel": [40],
-        "rcut": 4.5,
-        "rcut_smth": 1.0,
-        "neuron": [4, 8],
-        "axis_neuron": 2,
-    }
+    write_system(folder / "system", lj_frames(25), virial=False)
+    descriptor = {"type": "se_e2_a", "sel": [40], "rcut": 4.5, "neuron": [4, 8], "axis_neuron": 2}
+    descriptor["rcut_smth"] = 1.0
     content = {
         "model": {"type_map": ["Ar"], "descriptor": descriptor, "fitting_net": {"neuron": [8, 8], "seed": 1}},
         "learning_rate": {"type": "exp", "start_lr": 0.002, "stop_lr": 1e-5, "decay_steps": 5},
