@@ -10,6 +10,7 @@ from ase.constraints import FixAtoms
 from ase.geometry import find_mic
 from ase.optimize import BFGS
 from emt_cases import CountingEMT, with_emt
+from rewriting import rewrite_arrays
 
 from dpa2calc.applications.defects.neb import nudged_elastic_band
 from dpa2calc.applications.defects.neb_order import exchanged_atoms
@@ -222,21 +223,18 @@ def test_a_band_belongs_to_its_ends_calculator_and_options(tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda a: a.pop("stage"),
-        lambda a: a.update(stage=np.array(7)),
-        lambda a: a.update(stage=np.array("x")),
-        lambda a: a.update(positions=a["positions"] * np.nan),
-        lambda a: a.update(positions=a["positions"].astype(str)),
-        lambda a: a.update(__json__=np.array("{")),
-        lambda a: a.update(__json__=np.array("[]")),
+        lambda h, a: a.pop("stage"),
+        lambda h, a: a.update(stage=np.array(7)),
+        lambda h, a: a.update(stage=np.array("x")),
+        lambda h, a: a.update(positions=a["positions"] * np.nan),
+        lambda h, a: a.update(positions=a["positions"].astype(str)),
+        lambda h, a: a.update(__json__=np.array("{")),
+        lambda h, a: a.update(__json__=np.array("[]")),
     ],
 )
 def test_a_damaged_band_is_refused(tmp_path, change):
     cut_band(*molecule_hop(), tmp_path)
-    with np.load(tmp_path / "band.npz") as stored:
-        arrays = {name: stored[name] for name in stored.files}
-    change(arrays)
-    np.savez(tmp_path / "band.npz", **arrays)
+    rewrite_arrays(tmp_path / "band.npz", change)
     with pytest.raises((DataError, ConfigError), match=r"band\.npz (is|holds)"):
         cut_band(*molecule_hop(), tmp_path)
 
@@ -319,12 +317,6 @@ def test_exchanged_atoms_are_named_and_the_way_out_works():
 
 
 def test_band_of_an_earlier_version_is_loaded(band, tmp_path):
-    import json
-
     path = band.save(tmp_path / "band.npz")
-    with np.load(path) as stored:
-        arrays = dict(stored)
-    header = json.loads(str(arrays["__json__"]))
-    del header["values"]["exchanged"]
-    np.savez(path, **{**arrays, "__json__": np.array(json.dumps(header))})
+    rewrite_arrays(path, lambda h, a: h["values"].pop("exchanged"))
     assert NudgedElasticBand.load(path).summary() == band.summary()
