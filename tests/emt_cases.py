@@ -1,4 +1,4 @@
-"""Structures with ASE's EMT, and an EMT that counts what it is asked."""
+"""Structures, such with ASE's EMT, and an EMT that counts what it is asked."""
 
 from ase import Atoms
 from ase.build import bulk
@@ -27,4 +27,12 @@ def metals(n: int) -> list[Atoms]:
     for number in range(n):
         made.append(bulk(("Cu", "Ag", "Au", "Ni", "Pd", "Pt", "Al")[number % 7], cubic=True))
         made[-1].rattle(0.05, seed=number)
+    return made
+
+
+def rattled(atoms: Atoms, n: int, size: float) -> list[Atoms]:
+    """Copies with displacements of so many Å, each of a seed of its own."""
+    made = [atoms.copy() for _ in range(n)]
+    for seed, copy in enumerate(made):
+        copy.rattle(size, seed=seed)
     return made

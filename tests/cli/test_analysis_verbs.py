@@ -8,6 +8,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.io import write
+from emt_cases import rattled
 
 from dpa2calc.cli.main import main
 from dpa2calc.cli.verbs.trajectories.map import _group_and_file
@@ -15,10 +16,7 @@ from dpa2calc.cli.verbs.trajectories.map import _group_and_file
 
 @pytest.fixture
 def copper(tmp_path) -> str:
-    frames = []
-    for seed in range(12):
-        frames.append(bulk("Cu", "fcc", a=3.61, cubic=True) * (2, 2, 2))
-        frames[-1].rattle(0.08, seed=seed)
+    frames = rattled(bulk("Cu", "fcc", a=3.61, cubic=True) * (2, 2, 2), 12, 0.08)
     write(tmp_path / "cu.extxyz", frames)
     return str(tmp_path / "cu.extxyz")
 

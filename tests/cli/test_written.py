@@ -11,7 +11,7 @@ import pytest
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.io import write
-from emt_cases import with_emt
+from emt_cases import rattled, with_emt
 from example_files import write_example_files
 
 from dpa2calc.applications import equation_of_state
@@ -74,9 +74,7 @@ def files(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("written")
     write_example_files(folder)
     write(folder / "N2.xyz", molecule("N2"))
-    frames = [bulk("Cu", cubic=True) * (2, 2, 2) for _ in range(12)]
-    for seed, atoms in enumerate(frames):
-        atoms.rattle(0.05, seed=seed)
+    frames = rattled(bulk("Cu", cubic=True) * (2, 2, 2), 12, 0.05)
     write(folder / "cu.traj", frames)
     return folder
 

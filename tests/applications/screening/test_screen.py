@@ -16,7 +16,7 @@ from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.db import connect
 from ase.io import write
-from emt_cases import metals, with_emt
+from emt_cases import metals, rattled, with_emt
 
 from dpa2calc import DPA2Calculator
 from dpa2calc.applications import elastic_constants, read_screening, relax, screen
@@ -60,10 +60,7 @@ def test_evaluation_gives_the_numbers_of_a_loop(ending, tmp_path):
 
 def test_small_structures_are_evaluated_together_with_the_same_numbers(tmp_path):
     calc = DPA2Calculator("student-water", dtype="float64")
-    frames = []
-    for seed in range(5):
-        frames.append(molecule("H2O"))
-        frames[-1].rattle(0.03, seed=seed)
+    frames = rattled(molecule("H2O"), 5, 0.03)
     frames[2].calc = None
     result = screen(frames, "evaluate", calculator=calc, output=tmp_path / "out.jsonl", progress=False)
     assert result.n_done == 5
@@ -262,10 +259,7 @@ def test_a_killed_run_resumes_with_what_it_had(ending, tmp_path):
         with open(growing, "ab") as file:
             file.write(b'{"key": "half a rec')
     before = _finished(output)
-    frames = []
-    for seed in range(60):
-        frames.append(bulk("Cu"))
-        frames[-1].rattle(0.05, seed=seed)
+    frames = rattled(bulk("Cu"), 60, 0.05)
     result = emt(frames, "relax", output, max_steps=3)
     assert result.n_earlier == len(before) >= 2
     assert result.n_done == 60 - len(before)
