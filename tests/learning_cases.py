@@ -1,11 +1,15 @@
 """Active learning of EMT copper by a model of some hundred parameters."""
 
 import numpy as np
+from ase import units
 from ase.build import bulk
 from ase.calculators.emt import EMT
+from ase.md.langevin import Langevin
+from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 
 from dpa2calc.model.config import DPA1Config, FittingConfig, HeadConfig, ModelConfig
-from dpa2calc.training import FinetuneConfig, LearnResult, active_learning
+from dpa2calc.training import Dataset, FinetuneConfig, LearnResult, active_learning
+from dpa2calc.training.data.readers.frame_file import labelled
 from dpa2calc.training.fit.setup import new_potential
 
 TRAIN = FinetuneConfig(
@@ -50,6 +54,18 @@ def make_model():
 
 def copper():
     return bulk("Cu", cubic=True, a=3.61)
+
+
+def dynamics_of(atoms, n_frames: int, **langevin: object) -> Dataset:
+    """Labelled frames of EMT dynamics at 700 K that no run sees."""
+    atoms.calc, rng = EMT(), np.random.default_rng(99)
+    MaxwellBoltzmannDistribution(atoms, temperature_K=700, rng=rng)
+    dynamics = Langevin(atoms, 4 * units.fs, temperature_K=700, friction=0.01, rng=rng, **langevin)
+    frames = []
+    for _ in range(n_frames):
+        dynamics.run(10)
+        frames.append(labelled(atoms, EMT()))
+    return Dataset.from_atoms(frames, name="held out")
 
 
 def learn(folder, label=None, **changes) -> LearnResult:

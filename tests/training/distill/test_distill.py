@@ -9,22 +9,18 @@ import ase.io
 import numpy as np
 import pytest
 import torch
-from ase import units
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.constraints import FixCom
-from ase.md.langevin import Langevin
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from emt_cases import with_emt
 from kills import work_with_kills
-from learning_cases import tiny
+from learning_cases import dynamics_of, tiny
 
 import dpa2calc
 from dpa2calc import DPA2Calculator
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.store.checkpoint import checkpoint_info
 from dpa2calc.training import Dataset, DistillResult, MDCondition, TrainConfig, distill, evaluate
-from dpa2calc.training.data.readers.frame_file import labelled
 
 torch.set_num_threads(1)
 TRAIN = TrainConfig(
@@ -69,16 +65,9 @@ def _compressed_to_expanded(folder, **changes: object) -> DistillResult:
 @pytest.fixture(scope="module")
 def held_out() -> Dataset:
     """Teacher MD of expanded copper that the distillation never sees: another seed, another temperature."""
-    atoms = with_emt(_copper(a=3.8))
+    atoms = _copper(a=3.8)
     atoms.set_constraint(FixCom())
-    rng = np.random.default_rng(99)
-    MaxwellBoltzmannDistribution(atoms, temperature_K=700, rng=rng)
-    dynamics = Langevin(atoms, 4 * units.fs, temperature_K=700, friction=0.01, fixcm=False, rng=rng)
-    frames = []
-    for _ in range(15):
-        dynamics.run(10)
-        frames.append(labelled(atoms, EMT()))
-    return Dataset.from_atoms(frames, name="held out")
+    return dynamics_of(atoms, 15, fixcm=False)
 
 
 @pytest.fixture(scope="module")
