@@ -1,13 +1,14 @@
 """What the benchmarks share: the machine, structures, models, engines in processes of their own."""
 
-from __future__ import annotations
-
+import argparse
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +92,44 @@ def model_file(name: str, folder: Path) -> Path:
     return path
 
 
-class Engine:
-    """A worker process that evaluates one structure each time it is asked."""
+class Worker:
+    """A process that answers each line on its stdin with one of JSON."""
 
-    def __init__(self, kind: str, model: Path | str, structure: Path, threads: int):
-        python = {"deepmd": DEEPMD_PYTHON, "peer": PEERS_PYTHON}.get(kind, sys.executable)
+    def __init__(self, python: str, kind: str, *arguments: object, environment: Mapping[str, str]):
+        self.process = subprocess.Popen(
+            [python, str(HERE / f"worker_{kind}.py"), *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+        )
+
+    def ask(self, line: object = "") -> None:
+        """Begin to work."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
+
+    def answer(self) -> dict[str, Any]:
+        """Wait for the answer."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"a worker stopped (exit code {self.process.wait()}): out of memory?")
+        return json.loads(line)
+
+    def close(self) -> None:
+        """End the process."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+class Engine(Worker):
+    """A worker that evaluates one structure each time it is asked; some take `more` words."""
+
+    def __init__(self, kind: str, model: Path | str, structure: Path, threads: int, *more: str):
         environment = os.environ | {
             "OMP_NUM_THREADS": str(threads),
             "MKL_NUM_THREADS": str(threads),
@@ -104,35 +138,45 @@ class Engine:
         }
         if kind != "dpa2calc":
             environment.pop("PYTHONPATH", None)
-        self.process = subprocess.Popen(
-            [python, str(HERE / f"worker_{kind}.py"), str(model), str(structure), str(threads)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=environment,
-        )
-        self._answer()
-
-    def _answer(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the engine stopped (exit code {self.process.wait()}): out of memory?")
-        return json.loads(line)
+        python = {"deepmd": DEEPMD_PYTHON, "peer": PEERS_PYTHON}.get(kind, sys.executable)
+        super().__init__(python, kind, model, structure, threads, *more, environment=environment)
+        self.answer()
 
     def step(self) -> dict[str, Any]:
         """One evaluation with new positions."""
-        assert self.process.stdin is not None
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        return self._answer()
+        self.ask()
+        return self.answer()
 
-    def close(self) -> None:
-        """End the process."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
+
+def in_turn(
+    engines: Mapping[str, Engine], repeats: int, calls: Mapping[str, int] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Of each engine the smallest and median seconds, smallest CPU seconds, peak memory (MB) and energy (eV).
+
+    They take turns; a turn is one call, or the mean of `calls`. All are closed at the end.
+    """
+    answers: dict[str, list[dict[str, Any]]] = {name: [] for name in engines}
+    try:
+        for engine in engines.values():
+            engine.step(), engine.step()  # the first calls build caches
+        for _ in range(repeats):
+            for name, engine in engines.items():
+                rows = [engine.step() for _ in range(calls[name] if calls else 1)]
+                means = {clock: statistics.fmean(row[clock] for row in rows) for clock in ("seconds", "cpu")}
+                answers[name].append(rows[-1] | means)
+    finally:
+        for engine in engines.values():
+            engine.close()
+    return {
+        name: {
+            "min": min(row["seconds"] for row in rows),
+            "median": statistics.median(row["seconds"] for row in rows),
+            "cpu": min(row["cpu"] for row in rows),
+            "peak_mb": rows[-1]["peak_mb"],
+            "energy": rows[-1]["energy"],
+        }
+        for name, rows in answers.items()
+    }
 
 
 def write_structures(folder: Path) -> dict[str, Path]:
@@ -150,3 +194,18 @@ def save(name: str, record: dict[str, Any]) -> Path:
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(record, indent=1) + "\n")
     return path
+
+
+def put_table(page: str, name: str, lines: Iterable[str]) -> None:
+    """Replace what stands between the marks of a table in a page of the repository."""
+    path = HERE.parent / page
+    begin, end = f"<!-- table: {name} -->\n", "<!-- end of the table -->"
+    before, _, rest = path.read_text(encoding="utf-8").partition(begin)
+    after = rest.partition(end)[2]
+    path.write_text(f"{before}{begin}" + "\n".join(lines) + f"\n{end}{after}", encoding="utf-8")
+    print(f"{path}: {name}")
+
+
+def parser_for(text: str | None) -> argparse.ArgumentParser:
+    """A parser whose help begins with the text of a benchmark, as it is written."""
+    return argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)

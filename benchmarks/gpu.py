@@ -11,9 +11,6 @@ of kernels go to profiles.txt beside the JSON.
 Exit status: 0 all measured; 1 a case failed; 75 the GPU refuses further work in this process: run it again.
 """
 
-from __future__ import annotations
-
-import argparse
 import dataclasses
 import functools
 import gc
@@ -36,7 +33,7 @@ from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.collections import g2
 from ase.io import read
-from common import HERE
+from common import HERE, parser_for
 from gpu_measure import Steps, about, gflop, kernels, load_average, peak_memory, phases, wait, waits
 
 from dpa2calc import DPA2Calculator, load_model
@@ -262,9 +259,7 @@ def _too_long(*_: Any) -> None:
 
 def main() -> int:
     """Measure what is missing in the output."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_for(__doc__)
     parser.add_argument("--output", type=Path, required=True, help="JSON file, added to")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--quick", action="store_true", help="a few small cases only")

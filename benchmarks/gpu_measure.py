@@ -1,7 +1,5 @@
 """How the benchmark of a GPU measures: times with the device waited for, phases, waits, kernels, memory."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import os
 import resource

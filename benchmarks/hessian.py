@@ -8,9 +8,6 @@ differences always a few evaluations (the smallest of five). Writes results/hess
 docs/speed.md.
 """
 
-from __future__ import annotations
-
-import argparse
 import multiprocessing
 import resource
 import time
@@ -21,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
-from common import HERE, machine, save, structures
+from common import machine, parser_for, put_table, save, structures
 
 MODELS = {"default": "H2O-PBE0TS", "student-water": None}
 SIZES = (51, 192, 999)
@@ -105,15 +102,12 @@ def write_table(rows: list[dict[str, Any]]) -> None:
             f"| `{r['model']}` | {r['atoms']} | {r['exact_s']:.3g}{mark} | {r['differences_s']:.3g} | "
             f"{r['differences_s'] / r['exact_s']:.1f} | {r['peak_mb']} | {r['error_of_differences']:.0e} |"
         )
-    path = HERE.parent / "docs" / "speed.md"
-    begin, end = "<!-- table: Hessians -->\n", "<!-- end of the table -->"
-    before, _, rest = path.read_text().partition(begin)
-    path.write_text(before + begin + "\n".join(lines) + "\n" + end + rest.partition(end)[2])
+    put_table("docs/speed.md", "Hessians", lines)
 
 
 def main() -> None:
     """Run all cases, each in a process of its own."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_for(__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
     args = parser.parse_args()
     rows = []

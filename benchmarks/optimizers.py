@@ -7,16 +7,13 @@ schedule to a hundredth); the errors are those on the same held-out frames. Prin
 results/optimizers.json.
 """
 
-from __future__ import annotations
-
-import argparse
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import torch
-from common import HERE, machine, save
+from common import HERE, machine, parser_for, save
 
 from dpa2calc.training import Dataset, train
 
@@ -28,9 +25,7 @@ RATES = {"adam": (2e-3, 5e-3, 1e-2, 2e-2), "soap": (6e-3, 1.2e-2, 2.5e-2, 5e-2)}
 
 def main() -> None:
     """Run all and print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_for(__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--threads", type=int, default=1)

@@ -9,15 +9,10 @@ differ in accuracy and cutoff: this table says what a step costs, nothing else. 
 results/peers.json.
 """
 
-from __future__ import annotations
-
-import argparse
-import statistics
 import tempfile
 from pathlib import Path
-from typing import Any
 
-from common import PEERS_PYTHON, Engine, machine, model_file, save, write_structures
+from common import PEERS_PYTHON, Engine, in_turn, machine, model_file, parser_for, save, write_structures
 
 OURS = ("default", "paper", "student-water")
 PEERS = ("mace", "sevennet", "chgnet")
@@ -34,29 +29,9 @@ def engines_for(system: str, files: dict[str, Path], threads: int, folder: Path)
     return made | {name: Engine("peer", name, files[system], threads) for name in PEERS}
 
 
-def measure(engines: dict[str, Engine], repeats: int) -> dict[str, dict[str, float]]:
-    """One call of each in turn: smallest and median seconds, most memory (MB)."""
-    for engine in engines.values():
-        engine.step(), engine.step()  # the first calls build caches
-    answers: dict[str, list[dict[str, Any]]] = {name: [] for name in engines}
-    for _ in range(repeats):
-        for name, engine in engines.items():
-            answers[name].append(engine.step())
-    return {
-        name: {
-            "min": min(a["seconds"] for a in found),
-            "median": statistics.median(a["seconds"] for a in found),
-            "peak_mb": found[-1]["peak_mb"],
-        }
-        for name, found in answers.items()
-    }
-
-
 def main() -> None:
     """Run the chosen systems."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_for(__doc__)
     parser.add_argument("--systems", nargs="+", default=("water 192", "Cu 500"))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
@@ -67,12 +42,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         files = write_structures(Path(folder))
         for system in args.systems:
-            engines = engines_for(system, files, args.threads, Path(folder))
-            try:
-                found = measure(engines, args.repeats)
-            finally:
-                for engine in engines.values():
-                    engine.close()
+            found = in_turn(engines_for(system, files, args.threads, Path(folder)), args.repeats)
             n = int(system.split()[1])
             for name, record in found.items():
                 rows.append({"system": system, "atoms": n, "threads": args.threads, "model": name, **record})

@@ -3,8 +3,6 @@
 python benchmarks/plot.py
 """
 
-from __future__ import annotations
-
 import json
 
 import matplotlib

@@ -7,9 +7,6 @@ tabulated student. Checks that both end at the same energies. Writes results/rel
 of docs/screening.md.
 """
 
-from __future__ import annotations
-
-import argparse
 import tempfile
 import time
 import warnings
@@ -19,7 +16,7 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.build import bulk
-from common import HERE, machine, save
+from common import machine, parser_for, put_table, save
 
 from dpa2calc import DPA2Calculator
 from dpa2calc.applications import perovskite, relax, screen
@@ -94,17 +91,12 @@ def write_table(rows: list[dict[str, Any]]) -> None:
             f"| `{r['model']}` | {r['atoms']} | {r['relaxed']} | {r['steps']:.0f} | {r['loop_ms']:.3g} | "
             f"{r['together_ms']:.3g} | {r['loop_ms'] / r['together_ms']:.1f} |"
         )
-    path = HERE.parent / "docs" / "screening.md"
-    begin, end = "<!-- table: relaxing together -->\n", "<!-- end of the table -->"
-    before, _, rest = path.read_text().partition(begin)
-    path.write_text(before + begin + "\n".join(lines) + "\n" + end + rest.partition(end)[2])
+    put_table("docs/screening.md", "relaxing together", lines)
 
 
 def main() -> None:
     """All cases."""
-    argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args()
+    parser_for(__doc__).parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     rows = []

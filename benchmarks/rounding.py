@@ -8,14 +8,12 @@ Energies after a fit of one energy for each element, as `examples/ship_model.py`
 the fit cannot take away. The file is without uncertainties.
 """
 
-from __future__ import annotations
-
-import argparse
 import tempfile
 import zlib
 from pathlib import Path
 
 import numpy as np
+from common import parser_for
 
 from dpa2calc import load_model
 from dpa2calc.labels.errors import Prediction
@@ -42,9 +40,7 @@ FEWEST = 4  # frames of each set
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_for(__doc__)
     parser.add_argument("file", help="a model whose fitting nets are not rounded")
     parser.add_argument("--data", required=True, help="folder of the collection")
     parser.add_argument("--sets", nargs="+", default=list(SETS))

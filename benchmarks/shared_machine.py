@@ -9,10 +9,7 @@ weights under the same load where DPA2CALC_DEEPMD_PYTHON names its interpreter. 
 figures are medians. Prints a table and writes results/shared_machine.json. About 8 minutes.
 """
 
-from __future__ import annotations
-
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -26,7 +23,7 @@ from typing import Any
 import numpy as np
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
-from common import DEEPMD_PYTHON, HERE, machine, save
+from common import DEEPMD_PYTHON, HERE, Worker, machine, parser_for, save
 
 TASKS = ("md", "student", "train", "distill", "deepmd")
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
@@ -34,7 +31,7 @@ WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 USUAL = {"GOMP_SPINCOUNT": "300000"}
 
 
-class Job:
+class Job(Worker):
     """A worker that is asked for its rate again and again."""
 
     def __init__(self, kind: str, policy: str, model: str, structures: Path, threads: int):
@@ -44,34 +41,7 @@ class Job:
         if kind == "deepmd":
             environment.pop("PYTHONPATH", None)
         python = DEEPMD_PYTHON if kind == "deepmd" else sys.executable
-        self.process = subprocess.Popen(
-            [python, str(HERE / "worker_shared.py"), kind, model, str(structures), str(threads)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=environment,
-        )
-
-    def ask(self, seconds: float) -> None:
-        """Begin to work."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{seconds}\n")
-        self.process.stdin.flush()
-
-    def answer(self) -> dict[str, Any]:
-        """Wait for the answer."""
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"a worker stopped (exit code {self.process.wait()})")
-        return json.loads(line)
-
-    def close(self) -> None:
-        """End the process."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
+        super().__init__(python, "shared", kind, model, structures, threads, environment=environment)
 
 
 @contextmanager
@@ -153,9 +123,7 @@ def inputs(folder: Path) -> dict[str, tuple[str, Path]]:
 
 def main() -> None:
     """Run the chosen tasks and print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_for(__doc__)
     parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3)

@@ -7,17 +7,13 @@ Prints a table and writes results/speed.json. The ratio is that of the smallest 
 formulas (reference operations, counted by PyTorch), whatever the kernels spare, over our time.
 """
 
-from __future__ import annotations
-
-import argparse
-import statistics
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from ase.io import read
-from common import DEEPMD_PYTHON, Engine, machine, model_file, save, write_structures
+from common import DEEPMD_PYTHON, Engine, in_turn, machine, model_file, parser_for, save, write_structures
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
@@ -28,27 +24,7 @@ SYSTEMS = ("water 192", "water 1536", "Cu 500", "Cu 4000", "ethanol 9")
 def compare(model: Path, structure: Path, threads: int, repeats: int) -> dict[str, Any]:
     """Times of both engines, one call of each in turn."""
     kinds = ["dpa2calc"] + (["deepmd"] if DEEPMD_PYTHON else [])
-    engines = {kind: Engine(kind, model, structure, threads) for kind in kinds}
-    try:
-        for engine in engines.values():
-            engine.step(), engine.step()  # the first calls build caches
-        answers: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
-        for _ in range(repeats):
-            for kind, engine in engines.items():
-                answers[kind].append(engine.step())
-    finally:
-        for engine in engines.values():
-            engine.close()
-    record: dict[str, Any] = {}
-    for kind, rows in answers.items():
-        times = [row["seconds"] for row in rows]
-        record[kind] = {
-            "min": min(times),
-            "median": statistics.median(times),
-            "peak_mb": rows[-1]["peak_mb"],
-            "energy": rows[-1]["energy"],
-        }
-    return record
+    return in_turn({kind: Engine(kind, model, structure, threads) for kind in kinds}, repeats)
 
 
 def matmul_flops(model: Path, structure: Path) -> int:
@@ -80,9 +56,7 @@ HEADER = "model       system      thr   ours ms/at  MB   peak   deepmd ms/at  MB
 
 def main() -> None:
     """Run the chosen combinations."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_for(__doc__)
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--systems", nargs="+", default=SYSTEMS[:2])
     parser.add_argument("--threads", nargs="+", type=int, default=(1, 2))

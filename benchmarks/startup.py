@@ -3,8 +3,6 @@
 python benchmarks/startup.py
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -9,18 +9,14 @@ programs where they run the same model. Set DPA2CALC_DEEPMD_PYTHON to compare wi
 are frozen and compressed by its own `dp`. Prints a table and writes results/student.json.
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import json
 import os
-import statistics
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +26,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.io import read, write
 from ase.spacegroup import crystal
-from common import DEEPMD_PYTHON, HERE, Engine, machine, save
+from common import DEEPMD_PYTHON, HERE, Engine, in_turn, machine, parser_for, save
 
 TYPES = {"water": ("O", "H"), "Li10GeP2S12": ("Li", "Ge", "P", "S"), "PbTiO3": ("Pb", "Ti", "O")}
 SEL = {"water": (46, 92), "Li10GeP2S12": (70, 20, 20, 80), "PbTiO3": (30, 30, 80)}
@@ -112,70 +108,22 @@ def deepmd_compressed(model: Path) -> Path:
     return small
 
 
-class StudentEngine(Engine):
-    """Our calculator, compressed or not, in a process of its own."""
-
-    def __init__(self, model: Path, structure: Path, threads: int, mode: str) -> None:
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-        self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "worker_student.py"), str(model), str(structure), str(threads), mode],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=environment,
-        )
-        self._answer()
-
-
 def engines(
     files: dict[str, Path], structure: Path, threads: int, n_atoms: int, *, teachers: bool
 ) -> dict[str, Engine]:
     """All engines that can take the system."""
     made: dict[str, Engine] = {
-        "student": StudentEngine(files["dpa1-l0"], structure, threads, "compressed"),
-        "deeppot-se": StudentEngine(files["deeppot-se"], structure, threads, "compressed"),
+        "student": Engine("dpa2calc", files["dpa1-l0"], structure, threads, "compressed"),
+        "deeppot-se": Engine("dpa2calc", files["deeppot-se"], structure, threads, "compressed"),
     }
     if teachers and n_atoms < 4000:
-        made["paper"] = StudentEngine(files["paper"], structure, threads, "plain")
+        made["paper"] = Engine("dpa2calc", files["paper"], structure, threads, "plain")
     if DEEPMD_PYTHON and n_atoms < 3000:  # its neighbour list takes 10 GB at 4000 atoms
         made["student deepmd"] = Engine("deepmd", files["dpa1-l0 deepmd"], structure, threads)
         made["deeppot-se deepmd"] = Engine("deepmd", files["deeppot-se deepmd"], structure, threads)
         if teachers and n_atoms < 1000:
             made["paper deepmd"] = Engine("deepmd", files["paper"], structure, threads)
     return made
-
-
-def interleaved(
-    running: dict[str, Engine], repeats: int, calls: Mapping[str, int] | None = None
-) -> dict[str, dict[str, float]]:
-    """Smallest and median seconds of every engine, in turn; a turn is one call or the mean of `calls`."""
-    answers: dict[str, list[dict[str, Any]]] = {name: [] for name in running}
-    try:
-        for engine in running.values():
-            engine.step(), engine.step()
-        for _ in range(repeats):
-            for name, engine in running.items():
-                answers[name].append(turn(engine, calls[name] if calls else 1))
-    finally:
-        for engine in running.values():
-            engine.close()
-    out = {}
-    for name, rows in answers.items():
-        times = [row["seconds"] for row in rows]
-        out[name] = {
-            "min": min(times),
-            "median": statistics.median(times),
-            "cpu": min(r["cpu"] for r in rows),
-        }
-        out[name] |= {"peak_mb": rows[-1]["peak_mb"], "energy": rows[-1]["energy"]}
-    return out
-
-
-def turn(engine: Engine, calls: int) -> dict[str, Any]:
-    """The last answer of so many calls, with their mean times."""
-    rows = [engine.step() for _ in range(calls)]
-    return rows[-1] | {clock: statistics.fmean(row[clock] for row in rows) for clock in ("seconds", "cpu")}
 
 
 def overhead(model: Path, atoms: Atoms) -> float:
@@ -221,7 +169,7 @@ def compare(args: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
         path = folder / f"{name.replace(' ', '_')}.extxyz"
         write(path, atoms)
         running = engines(known[kind], path, args.threads, len(atoms), teachers=not args.skip_teachers)
-        record = interleaved(running, args.repeats)
+        record = in_turn(running, args.repeats)
         row = {"system": name, "atoms": len(atoms), "threads": args.threads, "engines": record}
         row["ratios"] = {
             key: value["min"] / record["deeppot-se" if key.startswith("deeppot") else "student"]["min"]
@@ -251,15 +199,16 @@ def sizes(args: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
         path, n = folder / f"{len(atoms)}.extxyz", len(atoms)
         write(path, atoms)
         name = f"student {n}"
-        counts[name], students[name] = n, StudentEngine(files["dpa1-l0"], path, args.threads, "compressed")
+        counts[name] = n
+        students[name] = Engine("dpa2calc", files["dpa1-l0"], path, args.threads, "compressed")
         if n < 6000 and not args.skip_teachers:
             teachers[f"paper {n}"] = path
             counts[f"paper {n}"] = n
     turns = {name: max(1, ATOMS_A_TURN // counts[name]) for name in students}
-    found = interleaved(dict(students), args.repeats, turns)
+    found = in_turn(students, args.repeats, turns)
     for name, path in teachers.items():
-        engine = StudentEngine(files["paper"], path, args.threads, "plain")
-        found |= interleaved({name: engine}, min(3, args.repeats))
+        engine = Engine("dpa2calc", files["paper"], path, args.threads, "plain")
+        found |= in_turn({name: engine}, min(3, args.repeats))
     least_cost = min(found[name]["min"] / counts[name] for name in students)
     for name, record in found.items():
         kind, n = name.split()[0], counts[name]
@@ -275,9 +224,7 @@ def sizes(args: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
 
 def main() -> None:
     """Run what was asked for."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_for(__doc__)
     parser.add_argument("--systems", nargs="*", default=SYSTEMS)
     parser.add_argument("--sizes", nargs="*", type=int, default=())
     parser.add_argument("--threads", type=int, default=2)

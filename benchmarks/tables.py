@@ -3,14 +3,11 @@
 python benchmarks/tables.py
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
-from common import HERE, RESULTS
+from common import RESULTS, put_table
 
 
 def rows_of(*files: str) -> list[dict[str, Any]]:
@@ -99,23 +96,13 @@ def gpu() -> Iterable[str]:
         yield f"| {model} | {' | '.join(line)} | {small['busy_ms']:.1f} | {large['peak_mb']} |"
 
 
-def put(page: Path, name: str, lines: Iterable[str]) -> None:
-    """Replace what stands between the marks of a table."""
-    begin, end = f"<!-- table: {name} -->\n", "<!-- end of the table -->"
-    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
-    after = rest.partition(end)[2]
-    page.write_text(f"{before}{begin}" + "\n".join(lines) + f"\n{end}{after}", encoding="utf-8")
-    print(f"{page}: {name}")
-
-
 def main() -> None:
     """Write all tables."""
-    root = HERE.parent
-    put(root / "README.md", "speed by model", by_model())
-    put(root / "docs" / "speed.md", "other systems", other_systems())
-    put(root / "docs" / "speed.md", "compressed students", students())
-    put(root / "docs" / "speed.md", "other universal models", peers())
-    put(root / "docs" / "speed.md", "on a GPU", gpu())
+    put_table("README.md", "speed by model", by_model())
+    put_table("docs/speed.md", "other systems", other_systems())
+    put_table("docs/speed.md", "compressed students", students())
+    put_table("docs/speed.md", "other universal models", peers())
+    put_table("docs/speed.md", "on a GPU", gpu())
 
 
 if __name__ == "__main__":

@@ -8,9 +8,6 @@ happens when Python's lock is handed over, at the end of a parallel region, and 
 Run it on cores that nothing else uses. Prints a table and writes results/threads.json. About a minute.
 """
 
-from __future__ import annotations
-
-import argparse
 import resource
 import sys
 import time
@@ -21,7 +18,7 @@ from pathlib import Path
 from dpa2calc.kernels import blocks  # isort: skip  # before torch: it says how OpenMP's threads wait
 
 import torch
-from common import TYPE_MAP, machine, save, structures
+from common import TYPE_MAP, machine, parser_for, save, structures
 
 from dpa2calc.kernels.threads import Workers
 from dpa2calc.model.config.presets import preset
@@ -83,9 +80,7 @@ def measure(
 
 def main() -> None:
     """Run the chosen combinations."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_for(__doc__)
     parser.add_argument("--models", nargs="+", default=("paper", "medium", "small"))
     parser.add_argument("--systems", nargs="+", default=("water 192",))
     parser.add_argument("--threads", type=int, default=2)

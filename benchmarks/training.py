@@ -9,8 +9,6 @@ is printed too. Prints a table. In results/training.json a model's row takes the
 that models can be run one at a time. `waiting` is the share of the time our trainer waits for batches.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os
@@ -22,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import DEEPMD_PYTHON, HERE, RESULTS, machine, save
+from common import DEEPMD_PYTHON, HERE, RESULTS, machine, parser_for, save
 
 from dpa2calc.training import Dataset
 
@@ -123,9 +121,7 @@ def merged(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Run all models and print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_for(__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--models", nargs="+", default=["small", "medium", "paper"])
     parser.add_argument("--precision", default="float32", choices=("float32", "float64"))

@@ -8,9 +8,6 @@ public functions, so that the same lines run in both. One thread, float32. Print
 and writes results/versions.json.
 """
 
-from __future__ import annotations
-
-import argparse
 import json
 import os
 import statistics
@@ -20,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from common import HERE, machine, model_file, save, write_structures
+from common import HERE, machine, model_file, parser_for, save, write_structures
 
 CALLS = """
 import json, sys
@@ -115,9 +112,7 @@ def answer(python: str, code: str) -> dict[str, float]:
 
 def main() -> None:
     """Interleave the versions and print the medians."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_for(__doc__)
     parser.add_argument("old_python")
     parser.add_argument("data", type=Path)
     parser.add_argument("--repeats", type=int, default=7)

@@ -7,7 +7,9 @@ Each class also derives from the built-in exception that a caller would expect, 
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable, Sequence
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -86,3 +88,18 @@ class TrainingError(DPA2CalcError, RuntimeError):
 
 class MissingDependencyError(DPA2CalcError, ImportError):
     """An optional library is not installed; the message says how to install it."""
+
+
+def optional_library(name: str, message: str) -> ModuleType:
+    """Import a library that not all need.
+
+    Args:
+        message: what needs it, and how to install it.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise MissingDependencyError(message) from error

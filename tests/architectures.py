@@ -4,8 +4,6 @@ Every architecture in ARCHITECTURES inherits the whole contract: finite differen
 skin, batches, devices. A new one is added by one line.
 """
 
-from __future__ import annotations
-
 import dataclasses
 
 import torch

@@ -1,7 +1,5 @@
 """Short outputs of VASP and Quantum ESPRESSO, H2 in a box, as these programs write them."""
 
-from __future__ import annotations
-
 KBAR = "-2.0  -1.0  -4.0  0.4  -0.9  2.5"  # xx yy zz xy yz zx, compression positive
 
 

@@ -1,7 +1,5 @@
 """The files that the command lines of README, docs and help speak of, small and made on the fly."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

@@ -1,7 +1,5 @@
 """Work in a folder that is killed again and again, just before one of its files is renamed."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import Sequence

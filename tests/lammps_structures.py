@@ -1,7 +1,5 @@
 """Structures and input for tests with LAMMPS, and what LAMMPS made of them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

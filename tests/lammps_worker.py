@@ -1,7 +1,5 @@
 """What each process runs in the tests of LAMMPS on several: cases from a JSON file, numbers into a folder."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

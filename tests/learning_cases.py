@@ -1,13 +1,15 @@
 """Active learning of EMT copper by a model of some hundred parameters."""
 
-from __future__ import annotations
-
 import numpy as np
+from ase import units
 from ase.build import bulk
 from ase.calculators.emt import EMT
+from ase.md.langevin import Langevin
+from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 
 from dpa2calc.model.config import DPA1Config, FittingConfig, HeadConfig, ModelConfig
-from dpa2calc.training import FinetuneConfig, LearnResult, active_learning
+from dpa2calc.training import Dataset, FinetuneConfig, LearnResult, active_learning
+from dpa2calc.training.data.readers.frame_file import labelled
 from dpa2calc.training.fit.setup import new_potential
 
 TRAIN = FinetuneConfig(
@@ -34,17 +36,36 @@ class Counted(EMT):
         self.asked.append(np.round(atoms.positions, 6).tobytes())
 
 
+def tiny(head: str = "", **sizes: object) -> ModelConfig:
+    """A DPA-1 of copper, with some of its sizes changed."""
+    usual = dict(cutoff=4.5, cutoff_smooth=2.0, nsel=40, neuron=(4, 8), axis_neuron=4, tebd_dim=2)
+    named = {"name": head} if head else {}
+    return ModelConfig(
+        type_map=("Cu",),
+        descriptor=DPA1Config(attn_layer=0, **{**usual, **sizes}),
+        heads=(HeadConfig(fitting=FittingConfig(neuron=(16, 16)), **named),),
+    )
+
+
 def make_model():
     """Of random weights."""
-    descriptor = DPA1Config(
-        attn_layer=0, cutoff=4.5, cutoff_smooth=2.0, nsel=40, neuron=(4, 8), axis_neuron=4, tebd_dim=2
-    )
-    head = HeadConfig(name="base", fitting=FittingConfig(neuron=(16, 16)))
-    return new_potential(ModelConfig(type_map=("Cu",), descriptor=descriptor, heads=(head,)), seed=1)
+    return new_potential(tiny("base"), seed=1)
 
 
 def copper():
     return bulk("Cu", cubic=True, a=3.61)
+
+
+def dynamics_of(atoms, n_frames: int, **langevin: object) -> Dataset:
+    """Labelled frames of EMT dynamics at 700 K that no run sees."""
+    atoms.calc, rng = EMT(), np.random.default_rng(99)
+    MaxwellBoltzmannDistribution(atoms, temperature_K=700, rng=rng)
+    dynamics = Langevin(atoms, 4 * units.fs, temperature_K=700, friction=0.01, rng=rng, **langevin)
+    frames = []
+    for _ in range(n_frames):
+        dynamics.run(10)
+        frames.append(labelled(atoms, EMT()))
+    return Dataset.from_atoms(frames, name="held out")
 
 
 def learn(folder, label=None, **changes) -> LearnResult:

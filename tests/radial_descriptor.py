@@ -1,7 +1,5 @@
 """A fourth descriptor, as another package would add it: radial symmetry functions of each element."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 

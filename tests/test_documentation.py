@@ -1,7 +1,5 @@
 """What README and docs show exists: names, arguments, heads, command lines."""
 
-from __future__ import annotations
-
 import ast
 import importlib
 import inspect

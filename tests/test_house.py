@@ -1,7 +1,5 @@
 """The structure of the package: who imports whom, how large rooms are, and what the wheel contains."""
 
-from __future__ import annotations
-
 import ast
 import configparser
 from pathlib import Path

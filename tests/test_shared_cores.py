@@ -1,7 +1,5 @@
 """How OpenMP's threads wait is set before torch, and only where the user has not set it; no timing here."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

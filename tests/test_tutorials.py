@@ -4,8 +4,6 @@ A code cell may carry `quick` in its metadata: values that names get after the c
 seconds.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

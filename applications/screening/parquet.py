@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dpa2calc.errors import DataError, MissingDependencyError
+from dpa2calc.errors import DataError, optional_library
 from dpa2calc.files.atomic import atomic_path
 from dpa2calc.files.identity import Part
 
@@ -112,11 +112,8 @@ def _row(record: Record, names: Sequence[str]) -> Record:
 
 
 def _library() -> Any:
-    try:
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingDependencyError(
-            "output = NAME.parquet needs the package pyarrow: pip install 'dpa2calc[parquet]'; NAME.db and "
-            "NAME.jsonl need nothing"
-        ) from error
-    return pyarrow.parquet
+    return optional_library(
+        "pyarrow.parquet",
+        "output = NAME.parquet needs the package pyarrow: pip install 'dpa2calc[parquet]'; NAME.db and "
+        "NAME.jsonl need nothing",
+    )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-import numpy as np
 from ase import Atoms
 
+from dpa2calc.files.typed import to_json
 from dpa2calc.structures.attached import attached
 
 from .sources import Item
@@ -40,7 +39,7 @@ def done(item: Item, final: Atoms | None, results: Mapping[str, Any], caught: Se
         final: the structure as it is now. caught: warnings.
     """
     assert final is not None
-    carried = {kind: values for kind, values in plain(attached(final)).items() if values}
+    carried = {kind: values for kind, values in to_json(attached(final)).items() if values}
     return {
         "key": item.key,
         "name": item.name,
@@ -52,16 +51,5 @@ def done(item: Item, final: Atoms | None, results: Mapping[str, Any], caught: Se
         "cell": final.cell.array.tolist(),
         "pbc": final.pbc.tolist(),
         **({"attached": carried} if carried else {}),
-        "results": plain(results),
+        "results": to_json(results),
     }
-
-
-def plain(value: Any) -> Any:
-    """As JSON holds it; what is not finite is None."""
-    if isinstance(value, (np.ndarray, np.generic)):
-        value = value.tolist()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -20,9 +20,10 @@ from dpa2calc.applications.shared.application import application, application_wr
 from dpa2calc.errors import ConfigError, DPA2CalcError, StructureError
 from dpa2calc.files.identity import calculator_identity
 from dpa2calc.files.results import ShownBySummary
+from dpa2calc.files.typed import to_json
 from dpa2calc.progress import progress_bar
 
-from .records import Record, failed, plain
+from .records import Record, failed
 from .sources import Item, iread_items
 from .stores import Store, open_store
 from .tasks import Task, checked_options, jobs, run, run_remotely
@@ -128,7 +129,7 @@ def screen(
         items, calculator = _first_calculator(items)
     payload = b"" if executor is None else _packed(calculator)  # before it is asked anything and loads itself
     identity = {
-        "task": {"name": task, **plain(options)},
+        "task": {"name": task, **to_json(options)},
         "calculator": calculator_identity(calculator),
     }
     with closing(open_store(Path(output), identity)) as store:

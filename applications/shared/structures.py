@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import warnings
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,7 @@ from ase import Atoms, units
 from ase.calculators.calculator import BaseCalculator, Calculator
 from ase.geometry import minkowski_reduce
 
-from dpa2calc.errors import ConfigError, MissingDependencyError, StructureError
+from dpa2calc.errors import ConfigError, StructureError, optional_library
 from dpa2calc.files.identity import READ_ARRAYS
 from dpa2calc.structures.attached import attach, attached
 from dpa2calc.structures.given import require_calculator
@@ -38,13 +37,8 @@ def require(module: str, purpose: str, extra: str = "applications") -> ModuleTyp
     Raises:
         MissingDependencyError: the library is not installed.
     """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        package = module.split(".")[0]
-        raise MissingDependencyError(
-            f"{purpose} needs the library {package}, which is not installed: pip install 'dpa2calc[{extra}]'"
-        ) from error
+    needed = f"{purpose} needs the library {module.split('.')[0]}, which is not installed"
+    return optional_library(module, f"{needed}: pip install 'dpa2calc[{extra}]'")
 
 
 def checked_copy(atoms: Atoms, *, what: str, periodic: bool = True) -> tuple[Atoms, Calculator]:

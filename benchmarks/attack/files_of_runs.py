@@ -6,8 +6,6 @@ Each call must end in the package's own error, or give the numbers of undamaged 
 or other numbers, is a fault (and makes the exit status 1). The calculator is a harmonic well.
 """
 
-from __future__ import annotations
-
 import argparse
 import collections
 import random

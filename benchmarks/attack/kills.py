@@ -10,8 +10,6 @@ positions, weights and results to the last bit. Prints a line a kill and a table
 anything differed or would not resume.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import json

@@ -9,8 +9,6 @@ with 4 GB and 20 s. Printed are, for each format, how many were read with the sa
 answer, dead.
 """
 
-from __future__ import annotations
-
 import argparse
 import collections
 import json

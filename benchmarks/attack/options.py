@@ -12,8 +12,6 @@ error that is not an evaluation's own must come before the first evaluation. Eac
 its own with 4 GB, so that a crash or a call that does not end is a fault and not the end.
 """
 
-from __future__ import annotations
-
 import argparse
 import collections
 import copy

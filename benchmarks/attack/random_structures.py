@@ -1,7 +1,5 @@
 """Random structures of H and O for attacks: sensible ones, odd ones, and nonsense."""
 
-from __future__ import annotations
-
 import numpy as np
 from ase import Atoms
 from ase.build import bulk, molecule

@@ -11,8 +11,6 @@ with 6 GB. Prints a line for each violation and a table of counts; the exit code
 process itself dies, the last line of `--trace` names the structure.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import resource

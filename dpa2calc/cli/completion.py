@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from dpa2calc.errors import MissingDependencyError
+from dpa2calc.errors import optional_library
 
 SHELLS = ("bash", "zsh", "tcsh")
 _FILES = ("FILE", "STRUCTURES", "CONFIG", "IN", "OUT", "MODEL", "[GROUP=]FILE", "LOG")  # metavars
@@ -41,12 +41,8 @@ def completion(parser: argparse.ArgumentParser, shell: str) -> str:
     Raises:
         MissingDependencyError: shtab is not installed.
     """
-    try:
-        import shtab
-    except ImportError as error:
-        raise MissingDependencyError(
-            "--completion needs the package shtab: pip install 'dpa2calc[completion]'"
-        ) from error
+    text = "--completion needs the package shtab: pip install 'dpa2calc[completion]'"
+    shtab = optional_library("shtab", text)
     for one in _all(parser):
         for action in one._actions:
             if action.choices is None and action.nargs != 0:

@@ -11,7 +11,7 @@ import numpy as np
 from ase.units import Bohr, Hartree
 
 from dpa2calc.ambient import own_modes
-from dpa2calc.errors import ConfigError, ElementError, MissingDependencyError, StructureError
+from dpa2calc.errors import ConfigError, ElementError, StructureError, optional_library
 from dpa2calc.files.typed import check_fields
 from dpa2calc.structures.lattice import cell_volume
 from dpa2calc.structures.search import BoolArray, FloatArray, Geometry, check_geometry, make_box
@@ -166,14 +166,11 @@ def dispersion_results(atoms: Atoms, settings: Dispersion | str) -> DispersionRe
 
 
 def _import_dftd3() -> ModuleType:
-    try:
-        import dftd3.interface
-    except ImportError as error:
-        raise MissingDependencyError(
-            "dispersion needs the package dftd3, which is not installed; "
-            'run: pip install "dpa2calc[dispersion]"  (or leave dispersion out)'
-        ) from error
-    return dftd3.interface
+    return optional_library(
+        "dftd3.interface",
+        "dispersion needs the package dftd3, which is not installed; "
+        'run: pip install "dpa2calc[dispersion]"  (or leave dispersion out)',
+    )
 
 
 def _model(

@@ -210,6 +210,22 @@ def to_dict(value: object) -> Json:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
+def to_json(value: object) -> Json:
+    """Numbers, arrays and dataclasses of any kind as JSON holds them; what is not finite is None."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if dataclasses.is_dataclass(value):
+        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        names = ("-".join(map(str, key)) if isinstance(key, tuple) else str(key) for key in value)
+        return dict(zip(names, map(to_json, value.values())))
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return [to_json(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
 def _of_kind(cls: Hint, values: Mapping[str, object], where: str) -> Hint:
     kinds = getattr(cls, "kinds", {})
     if not kinds:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from dpa2calc.errors import MissingDependencyError, StructureError
+from dpa2calc.errors import StructureError, optional_library
 
 Form: TypeAlias = Literal["Atoms", "Structure", "Molecule"]
 _OF_MOLECULES = {"charge": "charge", "spin_multiplicity": "spin"}  # attributes that pymatgen reads -> info
@@ -89,13 +89,9 @@ def in_form(atoms: Atoms, form: Form) -> Any:
     """
     if form == "Atoms":
         return atoms
-    try:
-        from pymatgen.io.ase import AseAtomsAdaptor
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"a pymatgen {form} needs pymatgen, which is not installed: pip install 'dpa2calc[pymatgen]'"
-        ) from error
-    make = AseAtomsAdaptor.get_structure if form == "Structure" else AseAtomsAdaptor.get_molecule
+    text = f"a pymatgen {form} needs pymatgen, which is not installed: pip install 'dpa2calc[pymatgen]'"
+    adaptor = optional_library("pymatgen.io.ase", text).AseAtomsAdaptor
+    make = adaptor.get_structure if form == "Structure" else adaptor.get_molecule
     copy: Any = atoms.copy()
     for name, key in _OF_MOLECULES.items() if form == "Molecule" else ():
         if key in atoms.info:

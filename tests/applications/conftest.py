@@ -7,8 +7,8 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.calculator import Calculator, all_changes
-from ase.calculators.emt import EMT
 from ase.neighborlist import neighbor_list
+from emt_cases import with_emt
 
 from dpa2calc.applications import Paths
 
@@ -237,9 +237,7 @@ def copper():
     """Make fcc copper with ASE's EMT, which keeps a neighbour list for some steps."""
 
     def make(repeat=(2, 1, 1)):
-        atoms = bulk("Cu", cubic=True) * repeat
-        atoms.calc = EMT()
-        return atoms
+        return with_emt(bulk("Cu", cubic=True) * repeat)
 
     return make
 

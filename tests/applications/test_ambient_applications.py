@@ -1,35 +1,12 @@
 """Relaxation and dynamics inside the modes that a caller may have switched on."""
 
-from __future__ import annotations
-
-import contextlib
-import warnings
-
 import numpy as np
 import pytest
-import torch
 from ase.build import bulk
+from modes import MODES
 
 from dpa2calc import DPA2Calculator
 from dpa2calc.applications import relax, run_md
-
-MODES = {
-    "inference_mode": torch.inference_mode,
-    "no_grad": torch.no_grad,
-    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
-    "meta": lambda: torch.device("meta"),
-    "errstate": lambda: np.errstate(all="raise"),
-    "warnings": lambda: _strict(),
-}
-
-
-@contextlib.contextmanager
-def _strict():
-    """All warnings but our own remark on the few steps are errors."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", ".*not converged")
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +35,7 @@ def right(calc):
 
 
 @pytest.mark.filterwarnings("ignore:.*not converged")
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ("inference_mode", "no_grad", "autocast", "meta", "errstate", "warnings"))
 def test_the_same_path(mode, calc, right):
     with MODES[mode]():
         got = _moved(calc)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
-from ase.calculators.emt import EMT
+from emt_cases import with_emt
 
 import dpa2calc.applications as applications
 from dpa2calc.applications import (
@@ -98,9 +98,7 @@ def test_a_structure_is_an_atoms_object(name, value):
 
 
 def copper():
-    atoms = bulk("Cu", cubic=True)
-    atoms.calc = EMT()
-    return atoms
+    return with_emt(bulk("Cu", cubic=True))
 
 
 def test_numbers_of_numpy_give_the_numbers_of_python():
@@ -125,8 +123,7 @@ def test_numbers_of_numpy_give_the_numbers_of_python():
 
 
 def test_results_name_the_function_its_options_and_what_it_was_given():
-    atoms = bulk("Cu", cubic=True)
-    atoms.calc = EMT()
+    atoms = with_emt(bulk("Cu", cubic=True))
     result = equation_of_state(atoms, strains=[-0.02, -0.01, 0.0, 0.01, 0.02], progress=False)
     made = result.provenance
     assert made["function"] == "equation_of_state" and made["calculator"] == "EMT"

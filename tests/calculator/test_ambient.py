@@ -1,71 +1,20 @@
 """Nothing that the caller has switched on around a call changes a number."""
 
-from __future__ import annotations
-
-import contextlib
 import pickle
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from ase.build import bulk
+from modes import MODES
 
 from dpa2calc import DPA2Calculator, load_model
 from dpa2calc.ambient import gradient, own_modes
 from dpa2calc.store.checkpoint import save_checkpoint
 from dpa2calc.structures.graph_builder import graph_from_atoms
-
-
-@contextlib.contextmanager
-def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
-
-
-@contextlib.contextmanager
-def _default_device() -> Iterator[None]:
-    torch.set_default_device("meta")
-    try:
-        yield
-    finally:
-        torch.set_default_device(None)
-
-
-@contextlib.contextmanager
-def _deterministic() -> Iterator[None]:
-    torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(False)
-
-
-@contextlib.contextmanager
-def _strict() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
-
-
-MODES: dict[str, Callable[[], Any]] = {
-    "inference_mode": torch.inference_mode,
-    "no_grad": torch.no_grad,
-    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
-    "float16": lambda: _default_dtype(torch.float16),
-    "float64": lambda: _default_dtype(torch.float64),
-    "meta": lambda: torch.device("meta"),
-    "default_device": _default_device,
-    "deterministic": _deterministic,
-    "warnings": _strict,
-    "errstate": lambda: np.errstate(all="raise"),
-}
 
 
 @pytest.fixture(params=MODES)

@@ -56,9 +56,3 @@ def test_what_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(["convert", str(tmp_path / "none.pt"), str(tmp_path / "m.dp")]) == 1
     assert "none.pt" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
-
-
-def test_help_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["convert", "--help"])
-    assert "dpa2calc convert model.pt model.safetensors" in capsys.readouterr().out

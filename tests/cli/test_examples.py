@@ -1,7 +1,5 @@
 """Every command line of README, docs and help can be pasted: it parses, and finds what it names."""
 
-from __future__ import annotations
-
 import importlib
 import re
 import shlex

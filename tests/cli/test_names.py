@@ -76,17 +76,8 @@ def test_two_structures_in_one_folder(polymorphs, verb, options, results):
 
 def test_dots_in_names_that_are_no_endings(polymorphs):
     for name in ("fcc", "hcp"):
-        words = [
-            "relax",
-            f"{name}.extxyz",
-            "--fmax",
-            "0.5",
-            "--out",
-            f"CONTCAR.{name}",
-            "--calculator",
-            "emt",
-        ]
-        assert main([*words, "--no-progress"]) == 0
+        words = f"relax {name}.extxyz --fmax 0.5 --out CONTCAR.{name} --calculator emt --no-progress"
+        assert main(words.split()) == 0
     assert all(
         Path(f"CONTCAR.{name}.relax.{end}").is_file() for name in ("fcc", "hcp") for end in ("npz", "traj")
     )

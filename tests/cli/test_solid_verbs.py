@@ -121,18 +121,3 @@ def test_the_structure_may_come_first_or_by_name(copper, capsys):
     assert number(capsys.readouterr().out, "bulk modulus") == first
     assert main(["eos", "--calculator", "emt"]) == 1
     assert "name a structure file" in capsys.readouterr().err
-
-
-def test_wrong_input_is_one_line_and_an_exit_code(copper, capsys):
-    assert main(["eos", "--structure", "none.cif", "--calculator", "emt"]) == 1
-    assert "dpa2calc eos: there is no file none.cif" in capsys.readouterr().err
-    assert main(["eos", *copper, "--points", "3"]) == 1
-    assert "5 or more different linear strains" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("verb", ["eos", "elastic", "phonons", "neb", "vibrations", "surface", "vacancy"])
-def test_help_shows_an_example(verb, capsys):
-    with pytest.raises(SystemExit) as stop:
-        main([verb, "--help"])
-    assert stop.value.code == 0
-    assert f"  dpa2calc {verb} " in capsys.readouterr().out

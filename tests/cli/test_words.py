@@ -1,9 +1,8 @@
 """Messages of the library in the words of each verb's options."""
 
-from __future__ import annotations
-
 import argparse
 import functools
+from pathlib import Path
 
 import pytest
 from ase import Atoms
@@ -83,6 +82,7 @@ def files(tmp_path, monkeypatch):
     write("N2.xyz", molecule("N2"))
     write("far.extxyz", Atoms("Cu2", positions=[[0, 0, 0], [0, 0, 2.4]]))
     write("run.traj", [bulk("Cu", cubic=True)] * 3)
+    Path("zero.xyz").write_text("0\n\n")
 
 
 @pytest.mark.parametrize(
@@ -111,6 +111,44 @@ def files(tmp_path, monkeypatch):
         ("adf run.traj --triplet Cu-Cu", "--triplet"),
         ("diffusion run.traj --species Cu --quiet", "give --interval-fs"),
         ("map Cu.cif --max-points 5", "get_descriptors"),
+        ("eos --structure none.cif", "dpa2calc eos: there is no file none.cif"),
+        ("md none.cif --steps 1", "dpa2calc md: there is no file none.cif; give one that ASE reads, such as"),
+        ("md Cu.cif --steps 1 --repeat 0 1 1", "--repeat is [0, 1, 1]; give three whole numbers"),
+        ("md Cu.cif --steps 1 --index 7", "has no frame 7"),
+        ("phase-transition Cu.cif --temperatures 300:x", "is '300:x'; give FIRST:LAST:STEP such as 300:1000"),
+        ("phase-transition Cu.cif --temperatures 300,400", "give at least five, increasing"),
+        ("rdf none.traj", "there is no trajectory file"),
+        ("rdf run.traj --quiet", "has no O atom; it has Cu"),
+        ("diffusion run.traj --quiet", "has no Li atom"),
+        ("diffusion run.traj --temperature 1 2", "1 trajectories but 2 temperatures"),
+        # found by the verb itself
+        ("eos Cu.cif --points -1", "--range and --points must be 5 or more"),
+        ("phonons Cu.cif --max-temperature nan", "--max-temperature is nan; give a temperature from 0 to"),
+        ("phonons Cu.cif --max-temperature -10", "--max-temperature is -10; give"),
+        ("phase-transition Cu.cif --temperatures 300:inf:10", "--temperatures is '300:inf:10'; give FIRST"),
+        ("phase-transition Cu.cif --temperatures 1:2:1e-300", "give FIRST:LAST:STEP"),
+        ("screen Cu.cif --option output=x", "takes no options"),
+        ("screen Cu.cif --task relax --option task=x", "unknown option task = 'x'"),
+        ("md Cu.cif --steps 9 --pressure 5", "--pressure-gpa is 5.0, but --ensemble nvt keeps the cell; use"),
+        ("md Cu.cif --steps 9 --cell-motion axes", "--cell-motion has no effect without --ens"),
+        ("md Cu.cif --steps 9 --ensemble nve --thermostat bussi", "--thermostat has no effect with --ense"),
+        ("md Cu.cif --steps 9 --ensemble npt --thermostat bussi", "--thermostat has no effect with --ense"),
+        ("md Cu.cif --steps 9 --ramp-steps 5", "--ramp-steps has no effect without a ramp"),
+        ("relax Cu.cif --smax-gpa 1", "--smax-gpa has no effect where the cell does not change"),
+        ("relax Cu.cif --symprec 0.1", "--symprec has no effect without --keep-symmetry"),
+        ("phonons Cu.cif --quasi-harmonic --relax fixed", "--relax has no effect with --quasi-harmonic"),
+        ("phonons Cu.cif --convergence --supercell 2 2 2", "--supercell has no effect with --convergence"),
+        ("phonons Cu.cif --method hessian --displacement 0.1", "--displacement has no effect with --method"),
+        ("vibrations N2.xyz --symmetry-number 2", "--symmetry-number has no effect without --temperature"),
+        ("vibrations N2.xyz --atoms 1 --temperature 9 --spin 1", "--spin has no effect with --atoms"),
+        ("map Cu.cif --no-tsne --perplexity 5", "--perplexity has no effect with --no-tsne"),
+        ("serve Cu.cif --unixsocket a --port 9", "--port has no effect with --unixsocket"),
+        ("evaluate Cu.cif -o a.json --json ./a.json", "a.json; give each a file of its own"),
+        ("diffusion Cu.cif N2.xyz --save a.npz", "--save keeps one result, of several trajectories the"),
+        ("diffusion Cu.cif N2.xyz --save a.npz --temperature 9 9", "give different --temperature values"),
+        ("eos zero.xyz", "dpa2calc eos: the structure has no atoms"),
+        ("relax zero.xyz", "dpa2calc relax: the structure has no atoms"),
+        ("evaluate Cu.cif --index a:b", "frames 'a:b' are not understood; write a number, or a slice"),
     ],
 )  # fmt: skip
 def test_what_a_wrong_value_is_called(words, option, files, capsys):

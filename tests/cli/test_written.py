@@ -11,6 +11,7 @@ import pytest
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.io import write
+from emt_cases import rattled, with_emt
 from example_files import write_example_files
 
 from dpa2calc.applications import equation_of_state
@@ -73,9 +74,7 @@ def files(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("written")
     write_example_files(folder)
     write(folder / "N2.xyz", molecule("N2"))
-    frames = [bulk("Cu", cubic=True) * (2, 2, 2) for _ in range(12)]
-    for seed, atoms in enumerate(frames):
-        atoms.rattle(0.05, seed=seed)
+    frames = rattled(bulk("Cu", cubic=True) * (2, 2, 2), 12, 0.05)
     write(folder / "cu.traj", frames)
     return folder
 
@@ -116,20 +115,9 @@ def test_every_verb_writes_its_numbers(verb, files, tmp_path, monkeypatch, capsy
 def test_values_units_and_provenance(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write("Cu.extxyz", bulk("Cu"))
-    words = [
-        "eos",
-        "Cu.extxyz",
-        "--relax",
-        "fixed",
-        *EMT_WORDS.split(),
-        "--json",
-        "eos.json",
-        "--csv",
-        "deep/eos.csv",
-    ]
-    assert main(words) == 0
-    atoms = bulk("Cu")
-    atoms.calc = EMT()
+    words = f"eos Cu.extxyz --relax fixed {EMT_WORDS} --json eos.json --csv deep/eos.csv"
+    assert main(words.split()) == 0
+    atoms = with_emt(bulk("Cu"))
     result = equation_of_state(atoms, relax="fixed", progress=False)
     found = json.loads(Path("eos.json").read_text())
     assert found["result"] == "EquationOfState"

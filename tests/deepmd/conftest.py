@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
+from deepmd_models import SMALL, golden_structures
 
-GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 JOBS = Path(__file__).with_name("deepmd_jobs.py")
 
 
 @pytest.fixture(scope="session")
 def golden() -> Path:
     """The small golden set."""
-    return GOLDEN
+    return SMALL
 
 
 def unpacked(packed: Path, target: Path) -> Path:
@@ -41,16 +41,7 @@ def several(golden: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def structures() -> dict[str, Atoms]:
     """Structures of the small golden set by name."""
-    with np.load(GOLDEN / "structures.npz") as file:
-        return {
-            name: Atoms(
-                list(file[f"{name}/symbols"]),
-                positions=file[f"{name}/positions"],
-                cell=file[f"{name}/cell"],
-                pbc=file[f"{name}/pbc"],
-            )
-            for name in sorted({key.split("/")[0] for key in file.files})
-        }
+    return golden_structures(SMALL)
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +59,7 @@ def deepmd_jobs(deepmd_python: Path) -> Callable[..., dict[str, np.ndarray]]:
 
     def run(jobs: Sequence[Sequence[str | None]], folder: Path) -> dict[str, np.ndarray]:
         (folder / "jobs.json").write_text(json.dumps(jobs))
-        files = [folder / "jobs.json", GOLDEN / "structures.npz", folder / "results.npz"]
+        files = [folder / "jobs.json", SMALL / "structures.npz", folder / "results.npz"]
         call(deepmd_python, [str(deepmd_python), str(JOBS), *map(str, files)], folder)
         with np.load(folder / "results.npz") as file:
             return dict(file)

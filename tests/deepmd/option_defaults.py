@@ -6,8 +6,6 @@ Usage: python option_defaults.py OUT.json
 "classes" the defaults of its classes, which hold where a model file lacks an option.
 """
 
-from __future__ import annotations
-
 import inspect
 import json
 import sys

@@ -6,8 +6,6 @@ Leaves FOLDER/SEED.pt, a checkpoint as training writes it, and FOLDER/SEED.npz w
 forces and virials. Options that deepmd-kit itself refuses, or cannot evaluate, leave no .npz.
 """
 
-from __future__ import annotations
-
 import copy
 import random
 import sys

@@ -5,13 +5,13 @@ The small set in tests/data runs always. The whole set is one command:
     DPA2CALC_GOLDEN=/path/to/golden pytest tests/deepmd/test_golden.py -m slow
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from deepmd_models import LARGE, SMALL, golden_structures
 from other_device import DEVICES, standing_in
 
 from dpa2calc.deepmd.read import read_deepmd
@@ -19,8 +19,6 @@ from dpa2calc.model.potential import Potential
 from dpa2calc.structures.graph import collate
 from dpa2calc.structures.graph_builder import graph_from_atoms
 
-SMALL = Path(__file__).parents[1] / "data" / "golden"
-LARGE = Path(os.environ.get("DPA2CALC_GOLDEN", "/nowhere"))
 QUANTITIES = ("energy", "atom_energy", "forces", "virial", "atom_virial", "descriptor")
 
 # Structures where the nsel-th neighbour has a tie, broken arbitrarily in the reference: only atoms
@@ -45,19 +43,6 @@ def model_file(root: Path, name: str) -> Path:
     found = sorted((root / "models" / folder).glob("model.*"))
     wanted = ".pt" if "__" in name else ".dp"
     return next((path for path in found if wanted in path.suffixes), found[0])
-
-
-def structures(root: Path) -> dict[str, Atoms]:
-    with np.load(root / "structures.npz") as file:
-        return {
-            name: Atoms(
-                list(file[f"{name}/symbols"]),
-                positions=file[f"{name}/positions"],
-                cell=file[f"{name}/cell"],
-                pbc=file[f"{name}/pbc"],
-            )
-            for name in sorted({key.split("/")[0] for key in file.files})
-        }
 
 
 def results(potential: Potential, atoms: Atoms, virials: bool) -> dict[str, np.ndarray]:
@@ -87,7 +72,7 @@ def compare(
     head = name.split("__")[1] if "__" in name else None
     potential = read_deepmd(model_file(root, name), head, dtype=dtype).to(device).use(mode)
     single = "float32" in name or dtype == torch.float32  # the reference or the model is rounded
-    atoms_of = structures(root)
+    atoms_of = golden_structures(root)
     with np.load(root / f"{name}.npz") as golden:
         for structure in sorted({key.split("/")[0] for key in golden.files})[:most]:
             virials = f"{structure}/atom_virial" in golden.files
@@ -139,7 +124,7 @@ def test_whole_set(name: str, mode: str) -> None:
 def test_ties_are_ties() -> None:
     """The atoms left out above really have a tie at the last slot of a type section."""
     potential = read_deepmd(model_file(SMALL, "sea_oneside"))
-    atoms = structures(SMALL)["dense32_over_nsel"]
+    atoms = golden_structures(SMALL)["dense32_over_nsel"]
     graph = graph_from_atoms(atoms, potential.config)
     distances = torch.linalg.vector_norm(graph.vectors, dim=-1)
     tied = []
@@ -153,7 +138,7 @@ def test_ties_are_ties() -> None:
 
 def test_a_batch_gives_the_numbers_of_its_parts() -> None:
     potential = read_deepmd(model_file(SMALL, "dpa2_tiny_all"))
-    parts = [graph_from_atoms(atoms, potential.config) for atoms in structures(SMALL).values()]
+    parts = [graph_from_atoms(atoms, potential.config) for atoms in golden_structures(SMALL).values()]
     together = potential.compute(collate(parts))
     alone = [potential.compute(part) for part in parts]
     torch.testing.assert_close(together.energy, torch.cat([out.energy for out in alone]), rtol=0, atol=1e-11)

@@ -4,7 +4,6 @@ When a number of test_golden.py is wrong, this says where. The reference keeps p
 its own order; neighbours are matched here by where they are.
 """
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ase import Atoms
+from deepmd_models import LARGE, SMALL, golden_structures
 from torch import Tensor
 
 from dpa2calc.deepmd.read import read_deepmd
@@ -20,9 +19,6 @@ from dpa2calc.kernels.inference.pair_blocks import BlockPairs
 from dpa2calc.model.descriptors.dpa2 import DPA2
 from dpa2calc.model.type_embedding import electron_configurations
 from dpa2calc.structures.graph_builder import graph_from_atoms
-
-SMALL = Path(__file__).parents[1] / "data" / "golden"
-LARGE = Path(os.environ.get("DPA2CALC_GOLDEN", "/nowhere"))
 
 
 def names(root: Path) -> list[str]:
@@ -62,18 +58,11 @@ def compare(root: Path, name: str, *, mode: str) -> None:
     seen = record(descriptor)
     with np.load(root / f"intermediate_{name}.npz") as file:
         reference = dict(file)
-    with np.load(root / "structures.npz") as file:
-        known = dict(file)
+    atoms_of = golden_structures(root)
     for structure in sorted({key.split("/")[0] for key in reference}):
         at = f"{name}: {structure}"
         golden = {k.split("/")[1]: v[0] for k, v in reference.items() if k.startswith(f"{structure}/")}
-        atoms = Atoms(
-            list(known[f"{structure}/symbols"]),
-            positions=known[f"{structure}/positions"],
-            cell=known[f"{structure}/cell"],
-            pbc=known[f"{structure}/pbc"],
-        )
-        graph = graph_from_atoms(atoms, potential.config)
+        graph = graph_from_atoms(atoms_of[structure], potential.config)
         output = potential.compute(graph)
         n_types = potential.config.n_types
         full = reference[f"{structure}/type_embedding_full"]

@@ -3,35 +3,21 @@
 import io
 import json
 import lzma
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from ase import Atoms
+from deepmd_models import edited, same
 
 from dpa2calc.deepmd.branch import Branch, Source
 from dpa2calc.deepmd.containers import read_hdf5_tree
 from dpa2calc.deepmd.read import potential_from_source, read_deepmd
 from dpa2calc.deepmd.write import _save_tree, write_deepmd
 from dpa2calc.errors import CheckpointError, HeadError
-from dpa2calc.model.potential import Potential
 from dpa2calc.store.load import load_model
 from dpa2calc.structures.graph_builder import graph_from_atoms
-
-
-def edited(path: Path, change: Callable[[Any], None]) -> Path:
-    """A `.pt` file with its state dict changed in place."""
-    content = torch.load(path, weights_only=True)
-    change(content["model"])
-    torch.save(content, path)
-    return path
-
-
-def same(a: Potential, b: Potential) -> bool:
-    one, two = a.state_dict(), b.state_dict()
-    return a.config == b.config and all(torch.equal(one[name], two[name]) for name in one)
 
 
 class TestHeads:

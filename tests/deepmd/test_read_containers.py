@@ -16,18 +16,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from deepmd_models import archive, same
 
 from dpa2calc.deepmd.containers import open_source, read_hdf5_tree
 from dpa2calc.deepmd.read import read_deepmd
 from dpa2calc.deepmd.write import write_deepmd
 from dpa2calc.errors import CheckpointError
-from dpa2calc.model.potential import Potential
 from dpa2calc.store.load import load_model
-
-
-def same(a: Potential, b: Potential) -> bool:
-    one, two = a.state_dict(), b.state_dict()
-    return a.config == b.config and all(torch.equal(one[name], two[name]) for name in one)
 
 
 class TestContainers:
@@ -101,26 +96,19 @@ class Evil:
 
 
 class TestNothingRuns:
-    def archive(self, path: Path, payload: bytes, names: tuple[str, ...] = ()) -> Path:
-        with zipfile.ZipFile(path, "w") as file:
-            file.writestr("model/data.pkl", payload)
-            for name in names:
-                file.writestr(name, b"")
-        return path
-
     @pytest.mark.parametrize("suffix", [".pt", ".pth"])
     def test_pickled_calls_are_refused(self, tmp_path: Path, suffix: str) -> None:
         canary = tmp_path / "canary"
         payload = pickle.dumps({"model": Evil(canary)}, protocol=2)
-        names = ("model/version",) if suffix == ".pt" else ("model/constants.pkl",)
-        path = self.archive(tmp_path / f"evil{suffix}", payload, names)
+        name = "model/version" if suffix == ".pt" else "model/constants.pkl"
+        path = archive(tmp_path / f"evil{suffix}", payload, name)
         with pytest.raises(CheckpointError):
             read_deepmd(path)
         assert not canary.exists()
 
     def test_the_message_names_what_was_asked_for(self, tmp_path: Path) -> None:
         payload = pickle.dumps(Evil(tmp_path / "canary"), protocol=2)
-        path = self.archive(tmp_path / "evil.pth", payload, ("model/constants.pkl",))
+        path = archive(tmp_path / "evil.pth", payload, "model/constants.pkl")
         with pytest.raises(CheckpointError, match=r"asks for (posix|nt)\.mkdir.*refused"):
             read_deepmd(path)
 
@@ -136,7 +124,7 @@ class TestNothingRuns:
     )
     def test_every_other_global_is_refused(self, tmp_path: Path, module: str, name: str) -> None:
         payload = b"\x80\x02c" + f"{module}\n{name}\n".encode() + b"."
-        path = self.archive(tmp_path / "evil.pth", payload, ("model/constants.pkl",))
+        path = archive(tmp_path / "evil.pth", payload, "model/constants.pkl")
         with pytest.raises(CheckpointError, match=rf"asks for {module}\.{name}, .*refused"):
             read_deepmd(path)
 
@@ -156,7 +144,7 @@ class TestNothingRuns:
             b"((X\x07\x00\x00\x00storagectorch\nDoubleStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x02tQ"
             b"K\x00(M\xe8\x03t(K\x01t\x89Ntq\x00Rub."
         )
-        path = self.archive(tmp_path / "evil.pth", payload, ("model/constants.pkl",))
+        path = archive(tmp_path / "evil.pth", payload, "model/constants.pkl")
         with zipfile.ZipFile(path, "a") as file:
             file.writestr("model/data/0", np.zeros(2).tobytes())
         with pytest.raises(CheckpointError, match="beyond its data"):

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from architectures import DEEPPOT_SE, DPA1, small_dpa2, small_model
+from deepmd_models import archive, edited
 
 from dpa2calc.deepmd.read import read_deepmd
 from dpa2calc.deepmd.write import write_deepmd
@@ -41,11 +42,7 @@ def with_two_types(descriptor: DescriptorConfig) -> Potential:
 
 def rewritten(path: Path, change: Callable[[dict[str, Any]], None], kind: str = "dpa1") -> Path:
     """A `.pt` file with something changed in its state."""
-    write_deepmd(small(kind), path)
-    content = torch.load(path, weights_only=True)
-    change(content["model"])
-    torch.save(content, path)
-    return path
+    return edited(write_deepmd(small(kind), path), change)
 
 
 def params(state: dict[str, Any]) -> dict[str, Any]:
@@ -137,9 +134,7 @@ class TestMissingOptions:
     def test_type_one_side(self, tmp_path: Path, one_side: bool) -> None:
         model = with_two_types(dataclasses.replace(DEEPPOT_SE, sel=(6, 8), type_one_side=one_side))
         path = write_deepmd(model, tmp_path / "m.pt")
-        content = torch.load(path, weights_only=True)
-        del params(content["model"])["descriptor"]["type_one_side"]
-        torch.save(content, path)
+        edited(path, lambda state: params(state)["descriptor"].pop("type_one_side"))
         assert load_model(path).config == model.config
 
     @pytest.mark.parametrize(
@@ -162,24 +157,21 @@ class TestMissingOptions:
     ) -> None:
         head = HeadConfig(fitting=FittingConfig(neuron=(128, 128, 128)))
         model = small_model(descriptor, type_map=("O", "H"), heads=(head,))
-        path = write_deepmd(model, tmp_path / "m.pt")
-        content = torch.load(path, weights_only=True)
-        for key in left_out:
-            del params(content["model"])["descriptor"][key]
-        del params(content["model"])["fitting_net"]
-        torch.save(content, path)
+
+        def leave_out(state: dict[str, Any]) -> None:
+            for key in left_out:
+                del params(state)["descriptor"][key]
+            del params(state)["fitting_net"]
+
+        path = edited(write_deepmd(model, tmp_path / "m.pt"), leave_out)
         assert load_model(path).config.descriptor == descriptor
 
     @pytest.mark.parametrize("mode", ["concat", "strip"])
     def test_stripped_type_embedding_goes_first(self, tmp_path: Path, mode: Any) -> None:
         model = with_two_types(dataclasses.replace(DPA1, attn_layer=0, tebd_input_mode=mode))
+        older = {"stripped_type_embedding": mode == "strip", "tebd_input_mode": "concat"}
         path = write_deepmd(model, tmp_path / "m.pt")
-        content = torch.load(path, weights_only=True)
-        params(content["model"])["descriptor"] |= {
-            "stripped_type_embedding": mode == "strip",
-            "tebd_input_mode": "concat",
-        }
-        torch.save(content, path)
+        edited(path, lambda state: params(state)["descriptor"].update(older))
         assert load_model(path).config == model.config
 
     @pytest.mark.parametrize("value", ["auto", "auto:1.1", None])
@@ -205,14 +197,7 @@ class TestMissingOptions:
 
 
 class TestAppetites:
-    def archive(self, path: Path, payload: bytes, *names: str) -> Path:
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
-            file.writestr("m/data.pkl", payload)
-            for name in names:
-                file.writestr(name, b"")
-        return path
-
-    @pytest.mark.parametrize("name", ["m/version", "m/constants.pkl"])
+    @pytest.mark.parametrize("name", ["model/version", "model/constants.pkl"])
     @pytest.mark.parametrize(
         "payload",
         [
@@ -225,7 +210,7 @@ class TestAppetites:
     )
     def test_pickles_that_announce_sizes(self, tmp_path: Path, name: str, payload: bytes) -> None:
         with pytest.raises(CheckpointError):
-            read_deepmd(self.archive(tmp_path / "m.pt", payload, name))
+            read_deepmd(archive(tmp_path / "m.pt", payload, name))
 
     def test_storage_larger_than_its_bytes(self, tmp_path: Path) -> None:
         path = write_deepmd(small("dpa1"), tmp_path / "m.pt")
@@ -241,7 +226,7 @@ class TestAppetites:
 
     def test_packed_members_and_streams(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(limits, "_FREE", 1 << 20)
-        bomb = self.archive(tmp_path / "m.pth", bytes(20 << 20), "m/constants.pkl")
+        bomb = archive(tmp_path / "m.pth", bytes(20 << 20), "model/constants.pkl")
         with pytest.raises(CheckpointError, match="announces 20,971,520 bytes"):
             load_model(bomb)
         packed = tmp_path / "m.pt.xz"

@@ -3,13 +3,13 @@
 import dataclasses
 import io
 import lzma
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from deepmd_models import LARGE, SMALL
 
 from dpa2calc.deepmd.containers import read_hdf5_tree
 from dpa2calc.deepmd.read import read_deepmd
@@ -19,12 +19,9 @@ from dpa2calc.model.config import FittingConfig, HeadConfig, ModelConfig
 from dpa2calc.model.config.presets import preset
 from dpa2calc.model.potential import Potential
 
-SMALL = Path(__file__).parents[1] / "data" / "golden" / "models"
-LARGE = Path(os.environ.get("DPA2CALC_GOLDEN", "/nowhere")) / "models"
-
 
 def models(root: Path, suffix: str) -> list[Path]:
-    return sorted(path for path in root.glob("*/model.*") if suffix in path.suffixes)
+    return sorted(path for path in root.glob("models/*/model.*") if suffix in path.suffixes)
 
 
 def content(path: Path) -> bytes:

@@ -1,7 +1,5 @@
 """The error bar: its interval holds the truth in 68 % of the cases, also where rows are correlated."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from scipy.signal import lfilter

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from ase.build import bulk
-from ase.calculators.emt import EMT
+from emt_cases import with_emt
 
 from dpa2calc.applications import run_md
 
@@ -11,8 +11,7 @@ NPT = {"ensemble": "npt", "temperature": 300, "barostat_time_fs": 100, "thermost
 
 
 def moved(atoms, motion, **options):
-    atoms = atoms.copy()
-    atoms.calc = EMT()
+    atoms = with_emt(atoms.copy())
     result = run_md(atoms, cell_motion=motion, progress=False, **{**NPT, "timestep_fs": 2.0, **options})
     return result, np.linalg.solve(atoms.cell.array, result.cell)
 

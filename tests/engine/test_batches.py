@@ -1,7 +1,5 @@
 """The loop over many structures: bounded batches of similar sizes, results in the order of the structures."""
 
-from __future__ import annotations
-
 import pytest
 
 from dpa2calc.engine.batches import batches, in_batches, in_order

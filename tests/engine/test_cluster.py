@@ -1,7 +1,5 @@
 """A structure divided by hand: parts with their ghosts add up to the whole."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 

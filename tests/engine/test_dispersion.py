@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, graphene, molecule
+from slopes import slope, unit
 
 from dpa2calc.engine.dispersion import Dispersion, dispersion_results, parse_dispersion
 from dpa2calc.errors import ConfigError, ElementError, MissingDependencyError, StructureError
@@ -49,29 +50,20 @@ SYSTEMS = make_systems()
 def test_forces_and_strain_derivative_are_those_of_the_energy(name):
     atoms = SYSTEMS[name].copy()
     results = dispersion_results(atoms, PBE)
-    # Small steps: D3's coordination number jumps by 1e-7 for each pair that crosses its cutoff.
-    step = 2e-5
+
+    def of_energy(**how):
+        # Small steps: D3's coordination number jumps by 1e-7 for each pair that crosses its cutoff.
+        return slope(lambda other: dispersion_results(other, PBE).energy, atoms, step=2e-5, **how)
+
     for index, axis in ((0, 0), (1, 1), (1, 2)):
-        energies = []
-        for sign in (1, -1):
-            moved = atoms.copy()
-            moved.positions[index, axis] += sign * step
-            energies.append(dispersion_results(moved, PBE).energy)
-        force = -(energies[0] - energies[1]) / (2 * step)
-        assert results.forces[index, axis] == pytest.approx(force, abs=1e-7)
+        expected = -of_energy(move=unit(atoms, index, axis))
+        assert results.forces[index, axis] == pytest.approx(expected, abs=1e-7)
     np.testing.assert_allclose(results.forces.sum(axis=0), 0, atol=1e-12)
     for i, j in ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)):
-        energies = []
-        for sign in (1, -1):
-            strain = np.eye(3)
-            strain[i, j] += sign * step / 2
-            strain[j, i] += sign * step / 2
-            strained = atoms.copy()
-            strained.set_cell(atoms.cell.array @ strain)
-            strained.positions = atoms.positions @ strain
-            energies.append(dispersion_results(strained, PBE).energy)
-        derivative = (energies[0] - energies[1]) / (2 * step)
-        assert results.strain_derivative[i, j] == pytest.approx(derivative, abs=1e-7)
+        strain = np.zeros((3, 3))
+        strain[i, j] += 0.5
+        strain[j, i] += 0.5
+        assert results.strain_derivative[i, j] == pytest.approx(of_energy(strain=strain), abs=1e-7)
 
 
 @needs_dftd3

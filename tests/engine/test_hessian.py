@@ -1,7 +1,5 @@
 """Hessians against differences of forces, and what symmetry says of them, for every architecture."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

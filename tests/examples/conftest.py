@@ -1,7 +1,5 @@
 """The scripts of examples/paper import each other by bare names, as when they are run."""
 
-from __future__ import annotations
-
 import importlib
 import sys
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """What the application examples add: the LGPS cell, verdicts, elastic constants of PBE, labels."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import time

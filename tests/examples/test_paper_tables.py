@@ -1,7 +1,5 @@
 """Functions of the scripts in examples/paper, against the paper's own tables and numbers made by hand."""
 
-from __future__ import annotations
-
 import dataclasses
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The loop in which peers learn, and what scripts beside them do with frames."""
 
-from __future__ import annotations
-
 import argparse
 import itertools
 

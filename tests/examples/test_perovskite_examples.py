@@ -1,7 +1,5 @@
 """What the perovskite examples add: domains to relax, where an order parameter is half lost, verdicts."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import numpy as np

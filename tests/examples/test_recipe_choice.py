@@ -1,7 +1,5 @@
 """The comparison of recipes: its measures by hand, and heads that share a net yet stay apart."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """The HTML page: records become tables and embedded figures, missing ones are named with their command."""
 
-from __future__ import annotations
-
 import base64
 import time
 from html.parser import HTMLParser

@@ -1,7 +1,5 @@
 """The file that ships: rounded weights, energies and cards that belong to them, and resuming."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import sys

@@ -1,7 +1,5 @@
 """Identities of structures and calculators, locks, and files that appear whole."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 

@@ -1,12 +1,13 @@
 """Result files: the class, version, fields and types are looked at."""
 
-import json
+import shutil
 import warnings
 
 import numpy as np
 import pytest
 from ase.build import bulk
-from ase.calculators.emt import EMT
+from emt_cases import with_emt
+from rewriting import rewrite_arrays
 
 from dpa2calc.applications import (
     AngularDistribution,
@@ -16,7 +17,7 @@ from dpa2calc.applications import (
     radial_distribution,
     run_md,
 )
-from dpa2calc.errors import DataError, OutputError
+from dpa2calc.errors import DataError
 from dpa2calc.files.identity import structure_identity
 
 
@@ -27,15 +28,6 @@ def saved(tmp_path_factory):
     return result.save(tmp_path_factory.mktemp("results") / "r.npz")
 
 
-def forged(saved, path, change):
-    with np.load(saved) as stored:
-        arrays = {name: stored[name] for name in stored.files}
-    header = json.loads(str(arrays["__json__"]))
-    header = change(header, arrays) or header
-    with open(path, "wb") as out:
-        np.savez(out, **{**arrays, "__json__": np.array(json.dumps(header))})
-
-
 def values(**changes):
     return lambda h, a: h["values"].update(changes)
 
@@ -43,8 +35,8 @@ def values(**changes):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (lambda h, a: [1], "no class, no values"),
-        (lambda h, a: h.pop("class") and None, "no class, no values"),
+        (lambda h, a: a.update(__json__=np.array("[1]")), "no class, no values"),
+        (lambda h, a: h.pop("class"), "no class, no values"),
         (lambda h, a: h.update({"class": 5}), "no class, no values"),
         (lambda h, a: h.update(values=[]), "no class, no values"),
         (
@@ -52,22 +44,23 @@ def values(**changes):
             "holds a Phonons, not a RadialDist.*; use Phonons.load",
         ),
         (lambda h, a: h.update(version=99), "version 99 of the result file, this dpa2calc reads version 1"),
-        (lambda h, a: h.pop("version") and None, "version None of the result file"),
+        (lambda h, a: h.pop("version"), "version None of the result file"),
         (values(colour=1), "does not have the fields of a RadialDistribution, or .*unknown option colour"),
-        (lambda h, a: h["values"].pop("g") and None, "g is missing"),
+        (lambda h, a: h["values"].pop("g"), "g is missing"),
         (values(provenance={"__array__": "z"}), "is damaged"),
         (values(provenance={"a": 1}), "is damaged"),
         (values(provenance=[1]), "provenance = .* is not allowed; allowed: a table"),
         (values(g="high"), "g = 'high' is not allowed; allowed: an array"),
         (values(g=None), "g = None is not allowed; allowed: an array"),
         (values(pair={"__array__": "g"}), "is damaged"),
-        (lambda h, a: a.pop("g") is None, "is damaged|missing"),
+        (lambda h, a: a.pop("g"), "is damaged|missing"),
     ],
 )
 def test_what_save_does_not_write_is_refused(saved, tmp_path, change, text):
-    forged(saved, tmp_path / "f.npz", change)
+    path = shutil.copy(saved, tmp_path / "f.npz")
+    rewrite_arrays(path, change)
     with pytest.raises(DataError, match=text):
-        RadialDistribution.load(tmp_path / "f.npz")
+        RadialDistribution.load(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"a" * 300])
@@ -80,22 +73,14 @@ def test_other_files_are_refused(tmp_path, content):
         MDResult.load(tmp_path / "nothing.npz")
 
 
-def test_a_place_that_cannot_be_written_is_an_output_error(saved, tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot be written"):
-        RadialDistribution.load(saved).save(tmp_path / "file" / "r.npz")
-
-
 def test_a_result_with_numbers_of_numpy_comes_back(tmp_path):
-    atoms = bulk("Cu", cubic=True)
-    atoms.calc = EMT()
+    atoms = with_emt(bulk("Cu", cubic=True))
     result = run_md(atoms, steps=np.int64(3), temperature=np.float32(100), progress=False)
     assert MDResult.load(result.save(tmp_path / "md.npz")).config == result.config
 
 
 def test_a_result_knows_what_made_it_and_another_is_not_replaced_in_silence(tmp_path):
-    atoms = bulk("Cu", cubic=True)
-    atoms.calc = EMT()
+    atoms = with_emt(bulk("Cu", cubic=True))
     result = run_md(atoms, steps=2, progress=False)
     assert result.provenance["identity"]["structure"] == structure_identity(atoms)
     assert result.provenance["identity"]["calculator"]["class"] == "EMT"

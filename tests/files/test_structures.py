@@ -1,7 +1,5 @@
 """Files of structures in every dialect: read right, or refused with the frame and the reason."""
 
-from __future__ import annotations
-
 import bz2
 import gzip
 import lzma

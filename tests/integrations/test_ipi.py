@@ -15,6 +15,7 @@ from ase.build import molecule
 from ase.calculators.emt import EMT
 from ase.calculators.socketio import SocketIOCalculator
 from ase.io import write
+from emt_cases import with_emt
 
 from dpa2calc import DPA2Calculator
 from dpa2calc.errors import ConfigError, StructureError
@@ -125,8 +126,7 @@ def test_what_is_no_port_and_no_time_is_refused(wrong):
 
 
 def test_nobody_listens():
-    mine = water()
-    mine.calc = EMT()
+    mine = with_emt(water())
     with pytest.raises(ConfigError, match="nobody listens at localhost:1 after 0 s; start i-PI first"):
         serve(mine, port=1, patience=0)
 

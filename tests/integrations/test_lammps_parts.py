@@ -1,7 +1,5 @@
 """LAMMPS on 2 and 4 processes: the numbers of one calculator for the whole structure, or an error."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Input files of LAMMPS with `pair_style dpa2calc`: how they are read, and what they do."""
 
-from __future__ import annotations
-
 import os
 import sys
 

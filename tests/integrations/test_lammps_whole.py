@@ -1,7 +1,5 @@
 """LAMMPS on one process against our ASE calculator: every number, every kind of run, every error."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from architectures import make_potential

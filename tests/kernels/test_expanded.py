@@ -1,7 +1,5 @@
 """Embedding nets expanded about a point: value, gradient and Hessian there, against the formulas."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

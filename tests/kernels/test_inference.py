@@ -1,7 +1,5 @@
 """The blocked inference kernels against the plain differentiable formulas, and those against themselves."""
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 

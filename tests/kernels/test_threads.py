@@ -1,7 +1,5 @@
 """The package's own threads, and the blocks of the inference kernels on them."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Whole models in training: gradients of a loss on forces against the formulas and finite differences."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

@@ -4,8 +4,6 @@ A case makes its inputs (names in capitals are weights) and calls one operation 
 the same numbers; values of pairs are compared in the order of the list.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from functools import partial

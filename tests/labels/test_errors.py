@@ -1,7 +1,5 @@
 """Errors against labels: by hand, added up over frames, and refused where shapes do not fit."""
 
-from __future__ import annotations
-
 import math
 from types import SimpleNamespace
 

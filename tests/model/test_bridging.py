@@ -7,6 +7,7 @@ import pytest
 import torch
 from architectures import DPA1, TYPE_MAP
 from ase import Atoms
+from slopes import slope, unit
 
 from dpa2calc.calculator import DPA2Calculator
 from dpa2calc.model.config import BridgingConfig, FittingConfig, HeadConfig, ModelConfig
@@ -54,13 +55,8 @@ def test_far_and_near_atoms():
 def test_forces_are_the_slope(distance):
     atoms = Atoms("CuOH", [[0, 0, 0], [distance, 0, 0], [distance + 1.3, 0.4, 0]])
     calc = DPA2Calculator(potential(bridging=BRIDGING), dtype="float64")
-    ends = []
-    for step in (1e-5, -1e-5):
-        moved = atoms.copy()
-        moved.positions[0, 0] += step
-        ends.append(moved)
-    ahead, behind = (result["energy"] for result in calc.evaluate(ends))
-    assert calc.get_forces(atoms)[0, 0] == pytest.approx((behind - ahead) / 2e-5, abs=1e-6)
+    expected = -slope(calc.get_potential_energy, atoms, move=unit(atoms, 0, 0), step=1e-5)
+    assert calc.get_forces(atoms)[0, 0] == pytest.approx(expected, abs=1e-6)
 
 
 def test_atoms_that_only_see_excluded_ones():

@@ -3,8 +3,6 @@
 That it obeys the physics, its line among the architectures sees to.
 """
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

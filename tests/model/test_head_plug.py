@@ -4,8 +4,6 @@ The charges to learn are q_i = 2 sum_j (z_j - z_i) f(r_ij) with z = 1 for neon a
 neutral in sum and, in a mixed crystal, far from any constant of an element.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 Slow on purpose, and written from the page alone, so that page and package keep each other right.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

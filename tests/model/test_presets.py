@@ -1,7 +1,5 @@
 """Presets and configurations: sizes, JSON round trip, errors."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 

@@ -1,11 +1,12 @@
 """The own checkpoint: what is written comes back, and every kind of wrong file has its own message."""
 
-import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from ase.build import molecule
+from rewriting import rewrite_checkpoint
 from safetensors.torch import load_file, save_file
 
 from dpa2calc.errors import CheckpointError
@@ -124,16 +125,9 @@ def test_foreign_files(tmp_path: Path) -> None:
         load_model(text)
 
 
-def _rewrite(path: Path, **changes: object) -> None:
-    """Replace entries of the JSON header."""
-    with checkpoint.safe_open(path, framework="pt") as file:
-        header = json.loads(file.metadata()["dpa2calc"])
-    save_file(load_file(path), path, metadata={"dpa2calc": json.dumps(header | changes)})
-
-
 def test_newer_format(potential: Potential, tmp_path: Path) -> None:
     path = save_checkpoint(potential, tmp_path / "m.safetensors")
-    _rewrite(path, format_version=99, written_by="9.0")
+    rewrite_checkpoint(path, lambda header, _: header.update(format_version=99, written_by="9.0"))
     with pytest.raises(CheckpointError, match=r"format 99, written by dpa2calc 9\.0.*upgrade it"):
         load_checkpoint(path)
 
@@ -142,22 +136,18 @@ def test_older_format_is_upgraded(
     potential: Potential, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = save_checkpoint(potential, tmp_path / "m.safetensors")
-    _rewrite(path, format_version=0, extra=None)
+    rewrite_checkpoint(path, lambda header, _: header.update(format_version=0, extra=None))
     monkeypatch.setitem(checkpoint._UPGRADES, 0, lambda header: header | {"extra": {"upgraded": True}})
     assert checkpoint_info(path).extra == {"upgraded": True}
 
 
 def test_damaged_header_and_wrong_tensors(potential: Potential, tmp_path: Path) -> None:
     path = save_checkpoint(potential, tmp_path / "m.safetensors")
-    _rewrite(path, config={"type_map": ["H"], "descriptr": {}})
+    rewrite_checkpoint(path, lambda header, _: header.update(config={"type_map": ["H"], "descriptr": {}}))
     with pytest.raises(CheckpointError, match=r"header .* is damaged.*descriptr"):
         load_checkpoint(path)
     path = save_checkpoint(potential, tmp_path / "m.safetensors")
-    with checkpoint.safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
-    tensors = load_file(path)
-    tensors.pop("heads.0.nets.0.layers.0.bias")
-    save_file(tensors, path, metadata=metadata)
+    rewrite_checkpoint(path, lambda _, tensors: tensors.pop("heads.0.nets.0.layers.0.bias"))
     with pytest.raises(CheckpointError, match=r"does not fit.*heads\.0\.nets\.0\.layers\.0\.bias"):
         load_checkpoint(path)
 
@@ -229,14 +219,14 @@ def test_headers_with_a_wrong_type_or_size(
 ) -> None:
     """Nothing is cast, and nothing is allocated that the file does not hold."""
     path = save_checkpoint(potential, tmp_path / "m.safetensors")
-    with checkpoint.safe_open(path, framework="pt") as file:
-        header = json.loads(file.metadata()["dpa2calc"])
     *outer, last = place.split(".")
-    node = header
-    for key in outer:
-        node = node[int(key)] if isinstance(node, list) else node[key]
-    node[last] = value
-    save_file(load_file(path), path, metadata={"dpa2calc": json.dumps(header)})
+
+    def change(node: Any, _: object) -> None:
+        for key in outer:
+            node = node[int(key)] if isinstance(node, list) else node[key]
+        node[last] = value
+
+    rewrite_checkpoint(path, change)
     with pytest.raises(CheckpointError, match=r"m\.safetensors"):
         load_checkpoint(path)
 
@@ -254,12 +244,8 @@ def test_headers_that_are_no_header(potential: Potential, tmp_path: Path, text: 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.float16, torch.bfloat16, torch.float32])
 def test_weights_of_another_type(potential: Potential, tmp_path: Path, dtype: torch.dtype) -> None:
     path = save_checkpoint(potential, tmp_path / "m.safetensors")
-    with checkpoint.safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
-    tensors = load_file(path)
     name = "heads.0.nets.0.layers.0.matrix"
-    tensors[name] = tensors[name].to(dtype)
-    save_file(tensors, path, metadata=metadata)
+    rewrite_checkpoint(path, lambda _, tensors: tensors.update({name: tensors[name].to(dtype)}))
     with pytest.raises(CheckpointError, match=rf"holds float64 networks.*{name}"):
         load_checkpoint(path)
 

@@ -12,6 +12,13 @@ from dpa2calc.store import download as download_module
 from dpa2calc.store.download import check_sha256, download, file_sha256
 
 
+@pytest.fixture
+def part(tmp_path):
+    """Where the file of `fetch` grows, in a folder that is there already."""
+    (tmp_path / "deep").mkdir()
+    return tmp_path / "deep" / "model.pt.part"
+
+
 @pytest.mark.parametrize("path", ["good", "no-ranges", "redirect", "busy-once"])
 def test_file_arrives_under_its_name(server, tmp_path, path):
     assert_complete(fetch(server, tmp_path, path))
@@ -33,25 +40,19 @@ def test_next_mirror_and_next_call_go_on_with_the_same_part(server, tmp_path):
     assert server.log[-1] == ("/good", "bytes=1000-")
 
 
-def test_server_that_ignores_ranges_restarts_the_file(server, tmp_path):
-    part = tmp_path / "deep" / "model.pt.part"
-    part.parent.mkdir()
+def test_server_that_ignores_ranges_restarts_the_file(server, part, tmp_path):
     part.write_bytes(DATA[:5000])
     assert_complete(fetch(server, tmp_path, "no-ranges"))
     assert server.log == [("/no-ranges", "bytes=5000-")]
 
 
-def test_complete_part_is_verified_and_renamed(server, tmp_path):
-    part = tmp_path / "deep" / "model.pt.part"
-    part.parent.mkdir()
+def test_complete_part_is_verified_and_renamed(server, part, tmp_path):
     part.write_bytes(DATA)
     assert_complete(fetch(server, tmp_path, "good"))
 
 
 @pytest.mark.parametrize("old", [b"another file" * 100, DATA + b"too long"])
-def test_part_of_another_file_is_thrown_away_once(server, tmp_path, old):
-    part = tmp_path / "deep" / "model.pt.part"
-    part.parent.mkdir()
+def test_part_of_another_file_is_thrown_away_once(server, part, tmp_path, old):
     part.write_bytes(old)
     assert_complete(fetch(server, tmp_path, "good"))
     assert server.log[-1] == ("/good", None)
@@ -78,9 +79,7 @@ def test_bad_mirror_is_named_and_the_next_one_used(server, tmp_path, path, reaso
     assert not target.exists()
 
 
-def test_page_or_wrong_range_does_not_cost_what_was_fetched_before(server, tmp_path):
-    part = tmp_path / "deep" / "model.pt.part"
-    part.parent.mkdir()
+def test_page_or_wrong_range_does_not_cost_what_was_fetched_before(server, part, tmp_path):
     part.write_bytes(DATA[:5000])
     assert_complete(fetch(server, tmp_path, "page", "page-as-binary", "wrong-range", "good"))
     assert server.log[-1] == ("/good", "bytes=5000-")

@@ -7,6 +7,7 @@ from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 from ase.io import read
+from emt_cases import with_emt
 
 from dpa2calc.applications import (
     MDResult,
@@ -79,9 +80,8 @@ def test_results_of_the_same_atoms_give_them_back_whole(tmp_path):
 
 
 def test_the_last_frame_of_dynamics_has_its_temperature():
-    water = molecule("H2O")
+    water = with_emt(molecule("H2O"))
     water.set_masses([16.0, 2.014, 2.014])
-    water.calc = EMT()
     result = run_md(water, steps=3, log_interval=1, temperature=300, progress=False)
     assert result.final_atoms().get_kinetic_energy() == pytest.approx(result.kinetic_energy[-1], rel=1e-12)
 
@@ -131,8 +131,7 @@ def test_labels_of_the_start_are_not_those_of_a_trajectory(tmp_path, ending):
     relax(atoms, trajectory=tmp_path / f"relax.{ending}", progress=False)
     for name in ("md", "relax"):
         last = Dataset.read(tmp_path / f"{name}.{ending}")[-1]
-        check = last.atoms()
-        check.calc = EMT()
+        check = with_emt(last.atoms())
         assert last.energy == pytest.approx(check.get_potential_energy(), abs=1e-5)
         np.testing.assert_allclose(last.stress, check.get_stress(voigt=False), atol=1e-6)
         frame = read(tmp_path / f"{name}.{ending}")

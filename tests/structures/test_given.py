@@ -5,6 +5,7 @@ import pytest
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
+from emt_cases import with_emt
 
 from dpa2calc import DPA2Calculator
 from dpa2calc.applications import Frames, RelaxResult, equation_of_state, relax, vacancy_hop, vibrations
@@ -74,11 +75,9 @@ def test_evaluate_gives_the_numbers_of_the_same_atoms(calculator):
 
 
 def test_a_relaxation_gives_back_what_it_was_given(tmp_path):
-    atoms = bulk("Cu", a=3.7)
-    atoms.calc = EMT()
+    atoms = with_emt(bulk("Cu", a=3.7))
     ours = relax(atoms, relax="cell", progress=False)
-    given = in_form(bulk("Cu", a=3.7), "Structure")
-    given.calc = EMT()
+    given = with_emt(in_form(bulk("Cu", a=3.7), "Structure"))
     result = relax(given, relax="cell", progress=False)
     assert result.energy == pytest.approx(ours.energy, abs=1e-9)
     relaxed = RelaxResult.load(result.save(tmp_path / "cu.npz")).structure()
@@ -89,13 +88,11 @@ def test_a_relaxation_gives_back_what_it_was_given(tmp_path):
 
 
 def test_other_applications_take_structures_and_molecules():
-    crystal = in_form(bulk("Cu"), "Structure")
-    crystal.calc = EMT()
+    crystal = with_emt(in_form(bulk("Cu"), "Structure"))
     assert equation_of_state(crystal, relax="fixed", progress=False).bulk_modulus > 0
     first, second = vacancy_hop(crystal, min_length=6.0)
     assert isinstance(first, core.Structure) and isinstance(second, core.Structure)
-    nitrogen = in_form(molecule("N2"), "Molecule")
-    nitrogen.calc = EMT()
+    nitrogen = with_emt(in_form(molecule("N2"), "Molecule"))
     relaxed = relax(nitrogen, fmax=1e-4, progress=False).structure()
     assert isinstance(relaxed, core.Molecule)
     relaxed.calc = EMT()

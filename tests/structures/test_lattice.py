@@ -1,7 +1,5 @@
 """Which cells have a volume, and that no stress is made of others."""
 
-from __future__ import annotations
-
 import warnings
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Tiny models and data with exact labels: Lennard-Jones-like energies from ASE's calculator."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

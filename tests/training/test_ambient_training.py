@@ -1,34 +1,10 @@
 """Training inside the modes that a caller may have switched on: the same weights to the last bit."""
 
-from __future__ import annotations
-
-import contextlib
-
-import numpy as np
 import pytest
 import torch
+from modes import MODES
 
 from dpa2calc.training import FinetuneConfig, TrainConfig, evaluate, finetune, train
-
-
-@contextlib.contextmanager
-def _default_dtype(dtype):
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
-
-
-MODES = {
-    "inference_mode": torch.inference_mode,
-    "no_grad": torch.no_grad,
-    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
-    "float64": lambda: _default_dtype(torch.float64),
-    "meta": lambda: torch.device("meta"),
-    "errstate": lambda: np.errstate(all="raise"),
-}
 
 
 def _everything(tiny_model, lj_data, folder):
@@ -54,7 +30,7 @@ def known():
     return {}
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ("inference_mode", "no_grad", "autocast", "float64", "meta", "errstate"))
 def test_the_same_weights(mode, known, tiny_model, lj_data, tmp_path):
     if not known:
         known.update(_everything(tiny_model, lj_data, tmp_path / "outside"))

@@ -1,7 +1,5 @@
 """The energies of elements in a head: shared by its sets, exact at the end, and nothing else moved."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Learning curves: nested samples, points kept across stops, and what they say."""
 
-from __future__ import annotations
-
 import json
 import logging
 

@@ -17,7 +17,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.geometry import find_mic
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from dpa2calc.errors import ConfigError, DataError, MissingDependencyError
+from dpa2calc.errors import ConfigError, DataError, MissingDependencyError, optional_library
 from dpa2calc.files.atomic import write_text, writing
 from dpa2calc.files.identity import Part, text_digest
 from dpa2calc.files.typed import shown
@@ -203,13 +203,8 @@ def _by_ase(path: Path) -> Atoms:
 
 
 def _dpdata() -> ModuleType:
-    try:
-        import dpdata
-    except ImportError as error:
-        raise MissingDependencyError(
-            "inputs of ABACUS, and outputs of ABACUS and CP2K, need dpdata: pip install dpdata"
-        ) from error
-    return dpdata
+    text = "inputs of ABACUS, and outputs of ABACUS and CP2K, need dpdata: pip install dpdata"
+    return optional_library("dpdata", text)
 
 
 def _cp2k_input(template: str, atoms: Atoms) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from dpa2calc.errors import DataError, MissingDependencyError
+from dpa2calc.errors import DataError, optional_library
 from dpa2calc.files.atomic import writing
 from dpa2calc.files.figures import Axes, panels_for
 from dpa2calc.files.json_lines import read_json_lines, write_json_lines
@@ -101,13 +101,10 @@ class LogWriter:
 
 
 def _board(folder: Path, resume_step: int) -> SummaryWriter:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise MissingDependencyError(
-            "tensorboard = true needs the package tensorboard: pip install tensorboard"
-        ) from error
-    return SummaryWriter(str(folder), purge_step=resume_step or None)
+    text = "tensorboard = true needs the package tensorboard: pip install tensorboard"
+    library = optional_library("torch.utils.tensorboard", text)
+    board: SummaryWriter = library.SummaryWriter(str(folder), purge_step=resume_step or None)
+    return board
 
 
 def _records(path: Path) -> list[Record]:

@@ -11,16 +11,14 @@ import csv
 import dataclasses
 import inspect
 import json
-import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.atomic import atomic_path, write_json
+from dpa2calc.files.typed import to_json
 
 from .output import check_files
 
@@ -92,8 +90,8 @@ def write_values(
     from dpa2calc.files.results import provenance
 
     name, fields = kind if isinstance(kind, tuple) else (kind.__name__, inspect.getdoc(kind) or "")
-    values = {key: _plain(value) for key, value in values.items()}
-    record = {**_plain_items(provenance() if made_by is None else made_by), "command": args.command}
+    values = to_json(values)
+    record = {**to_json(provenance() if made_by is None else made_by), "command": args.command}
     if args.json is True:
         print(json.dumps({**values, "fields": fields, "provenance": record}, indent=2))
     elif args.json:
@@ -155,26 +153,4 @@ def _write_table(path: str, table: Table) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(table)
         for row in zip(*table.values(), strict=True):
-            writer.writerow("" if (cell := _plain(value)) is None else cell for value in row)
-
-
-def _plain(value: object) -> object:
-    """As JSON holds it."""
-    if isinstance(value, (np.ndarray, np.generic)):
-        value = value.tolist()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if dataclasses.is_dataclass(value):
-        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return _plain_items(value)
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def _plain_items(values: Mapping[Any, object]) -> dict[str, object]:
-    return {
-        "-".join(map(str, key)) if isinstance(key, tuple) else str(key): _plain(value)
-        for key, value in values.items()
-    }
+            writer.writerow("" if (cell := to_json(value)) is None else cell for value in row)

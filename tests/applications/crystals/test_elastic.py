@@ -7,6 +7,7 @@ import pytest
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
+from emt_cases import with_emt
 from scipy.spatial.transform import Rotation
 
 from dpa2calc.applications.crystals import elastic_tensor
@@ -25,8 +26,7 @@ def cubic_tensor(c11, c12, c44):
 
 @pytest.fixture(scope="module")
 def copper():
-    atoms = bulk("Cu", a=3.6)
-    atoms.calc = EMT()
+    atoms = with_emt(bulk("Cu", a=3.6))
     return elastic_constants(atoms, progress=False)
 
 
@@ -41,8 +41,7 @@ def test_emt_copper_has_the_published_numbers(copper):
 
 def test_agrees_with_matscipy():
     matscipy = pytest.importorskip("matscipy.elasticity")
-    atoms = bulk("Cu", a=3.59, cubic=True)
-    atoms.calc = EMT()
+    atoms = with_emt(bulk("Cu", a=3.59, cubic=True))
     ours = elastic_constants(atoms, relax="fixed", progress=False)
     theirs, _ = matscipy.fit_elastic_constants(
         atoms, symmetry="triclinic", N_steps=5, delta=2.5e-3, optimizer=None, verbose=False
@@ -51,8 +50,7 @@ def test_agrees_with_matscipy():
 
 
 def test_bulk_modulus_is_that_of_the_equation_of_state(copper):
-    atoms = bulk("Cu", a=3.6)
-    atoms.calc = EMT()
+    atoms = with_emt(bulk("Cu", a=3.6))
     curve = equation_of_state(atoms, strains=np.linspace(-0.01, 0.01, 9), progress=False)
     assert copper.moduli["bulk_hill"] == pytest.approx(curve.bulk_modulus, rel=3e-3)
 
@@ -73,8 +71,7 @@ def test_any_cell_and_orientation(copper):
     atoms = bulk("Cu", a=3.6)
     turn = Rotation.from_rotvec([0.5, -0.8, 0.3]).as_matrix()
     atoms.set_cell(atoms.cell.array @ turn.T, scale_atoms=True)
-    atoms = atoms.repeat((1, 2, 1))
-    atoms.calc = EMT()
+    atoms = with_emt(atoms.repeat((1, 2, 1)))
     turned = elastic_constants(atoms, progress=False)
     assert turned.standard_tensor == pytest.approx(copper.standard_tensor, abs=0.05)
     assert turned.tensor == pytest.approx(elastic_tensor.rotate(copper.tensor, turn), abs=0.05)
@@ -82,8 +79,7 @@ def test_any_cell_and_orientation(copper):
 
 
 def test_hexagonal_crystal_with_inner_relaxation():
-    atoms = bulk("Cu", "hcp", a=2.54, c=4.15)
-    atoms.calc = EMT()
+    atoms = with_emt(bulk("Cu", "hcp", a=2.54, c=4.15))
     relaxed = elastic_constants(atoms, progress=False)
     clamped = elastic_constants(atoms, relax_ions=False, progress=False)
     assert relaxed.crystal_system == "hexagonal"
@@ -97,8 +93,7 @@ def test_hexagonal_crystal_with_inner_relaxation():
 
 def test_unstable_crystal_is_called_unstable():
     """EMT copper in the bcc lattice fails C11 > C12."""
-    atoms = bulk("Cu", "bcc", a=2.86)
-    atoms.calc = EMT()
+    atoms = with_emt(bulk("Cu", "bcc", a=2.86))
     result = elastic_constants(atoms, relax_ions=False, progress=False)
     assert not result.stable and result.eigenvalues[0] < 0
     assert np.isnan(result.moduli["shear_reuss"]) and np.isnan(result.debye_temperature)
@@ -106,8 +101,7 @@ def test_unstable_crystal_is_called_unstable():
 
 
 def test_strained_reference_warns():
-    atoms = bulk("Cu", a=3.5)
-    atoms.calc = EMT()
+    atoms = with_emt(bulk("Cu", a=3.5))
     with pytest.warns(UserWarning, match=r"not relaxed \(stress up to .* Use relax='cell'"):
         elastic_constants(atoms, relax="fixed", progress=False)
 
@@ -185,8 +179,7 @@ def test_round_trip_plot_and_resume(copper, tmp_path):
     ],
 )
 def test_wrong_options(change, text):
-    atoms = bulk("Cu", a=3.6)
-    atoms.calc = EMT()
+    atoms = with_emt(bulk("Cu", a=3.6))
     with pytest.raises(ConfigError, match=text):
         elastic_constants(atoms, progress=False, **change)
 

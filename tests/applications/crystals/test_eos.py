@@ -7,6 +7,7 @@ from ase.build import bulk, fcc111, molecule
 from ase.calculators.calculator import Calculator
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
+from emt_cases import CountingEMT, with_emt
 
 from dpa2calc.applications.crystals.eos import EquationOfState, equation_of_state
 from dpa2calc.applications.crystals.eos_forms import (
@@ -22,21 +23,11 @@ GPA = 160.21766
 FORMS = ("birch-murnaghan", "vinet", "murnaghan")
 
 
-class CountingEMT(EMT):
-    calls = 0
-
-    def calculate(self, *args, **kwargs):
-        self.calls += 1
-        super().calculate(*args, **kwargs)
-
-
 SEVEN = np.linspace(-0.02, 0.02, 7)
 
 
 def copper(**options):
-    atoms = bulk("Cu", a=3.6, **options)
-    atoms.calc = EMT()
-    return atoms
+    return with_emt(bulk("Cu", a=3.6, **options))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -116,8 +107,7 @@ def test_extensive_in_the_cell():
 
 
 def test_shape_of_a_hexagonal_cell_relaxes():
-    atoms = bulk("Cu", "hcp", a=2.54, c=4.25)
-    atoms.calc = EMT()
+    atoms = with_emt(bulk("Cu", "hcp", a=2.54, c=4.25))
     relaxed = equation_of_state(atoms, strains=SEVEN, progress=False)
     assert relaxed.max_deviatoric_stress < 0.02
     assert relaxed.pressure_mismatch < 0.05
@@ -159,8 +149,7 @@ def test_resumes_from_its_folder(tmp_path):
 
 
 def test_minimum_outside_the_range():
-    atoms = bulk("Cu", a=4.2)
-    atoms.calc = EMT()
+    atoms = with_emt(bulk("Cu", a=4.2))
     with pytest.raises(
         StructureError, match=r"lowest energy lies outside the volumes .* relax the cell first"
     ):

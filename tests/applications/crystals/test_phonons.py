@@ -9,6 +9,7 @@ from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
+from emt_cases import CountingEMT, with_emt
 
 from dpa2calc.applications.crystals import phonopy_bridge as _phonopy
 from dpa2calc.applications.crystals.elastic import elastic_constants
@@ -24,14 +25,6 @@ pytest.importorskip("seekpath")
 BOND, DEPTH = 3.0, 0.1
 STIFFNESS = 72 * DEPTH / BOND**2  # second derivative of the 12-6 bond at rest, eV/Å²
 QUICK = {"min_length": 7.0, "mesh": 30.0, "progress": False}
-
-
-class CountingEMT(EMT):
-    calls = 0
-
-    def calculate(self, *args, **kwargs):
-        self.calls += 1
-        super().calculate(*args, **kwargs)
 
 
 def bonded_crystal(cubic=False):
@@ -53,8 +46,7 @@ def argon():
 
 @pytest.fixture(scope="module")
 def copper():
-    atoms = bulk("Cu", a=3.6)
-    atoms.calc = EMT()
+    atoms = with_emt(bulk("Cu", a=3.6))
     return phonons(atoms, relax="cell", min_length=7.0, mesh=60.0, progress=False)
 
 
@@ -90,11 +82,9 @@ def test_sound_velocity_is_that_of_the_elastic_constants(argon):
 @pytest.mark.slow
 def test_sound_velocity_of_copper_needs_a_large_supercell():
     """EMT reaches the third neighbours: 256 atoms give the slopes of C_ij to 0.1 %."""
-    atoms = bulk("Cu", a=3.6)
-    atoms.calc = EMT()
+    atoms = with_emt(bulk("Cu", a=3.6))
     result = phonons(atoms, relax="cell", min_length=14.0, mesh=30.0, progress=False)
-    relaxed = result.atoms()
-    relaxed.calc = EMT()
+    relaxed = with_emt(result.atoms())
     elastic = elastic_constants(relaxed, relax="fixed", progress=False)
     for direction in ((1, 0, 0), (1, 1, 0), (1, 1, 1), (3, 2, 1)):
         assert result.sound_velocities(direction) == pytest.approx(
@@ -128,9 +118,8 @@ def test_einstein_solid():
 
 
 def test_density_of_states_counts_the_modes():
-    atoms = bulk("Cu", cubic=True, a=3.75)
+    atoms = with_emt(bulk("Cu", cubic=True, a=3.75))
     atoms.symbols[[0, 1]] = "Au"
-    atoms.calc = EMT()
     result = phonons(atoms, relax="cell", **QUICK)
     total = np.trapezoid(result.dos, result.dos_frequencies)
     assert total == pytest.approx(3 * len(result.numbers), rel=0.01)
@@ -161,8 +150,7 @@ def test_any_cell_and_orientation_give_the_same_bands(argon):
 
 def test_isotopes_lower_the_symmetry_of_the_mesh():
     """Against all points of the mesh, one by one: phonopy's own reduction does not look at masses."""
-    atoms = bulk("Cu", cubic=True)
-    atoms.calc = EMT()
+    atoms = with_emt(bulk("Cu", cubic=True))
     atoms.set_masses(atoms.get_masses() * [8, 4, 1, 1])
     result = phonons(atoms, relax="cell", min_length=7, mesh=(3, 3, 3), progress=False)
     every = np.array(list(np.ndindex(3, 3, 3))) / 3.0
@@ -181,8 +169,7 @@ def test_isotopes_scale_the_frequencies(argon):
 
 def test_unstable_crystal_reports_imaginary_modes():
     """EMT copper on the bcc lattice: imaginary also where nothing is interpolated."""
-    atoms = bulk("Cu", "bcc", a=2.86)
-    atoms.calc = EMT()
+    atoms = with_emt(bulk("Cu", "bcc", a=2.86))
     result = phonons(atoms, relax="cell", **QUICK)
     assert not result.stable
     assert result.lowest_frequency < -0.5 and result.lowest_commensurate < -0.5
@@ -195,9 +182,8 @@ def test_unstable_crystal_reports_imaginary_modes():
 
 def test_imaginary_modes_of_interpolation_are_told_apart():
     """L1_0 CuAu in a supercell that does not hold the zone boundary."""
-    atoms = bulk("Cu", cubic=True, a=3.75)
+    atoms = with_emt(bulk("Cu", cubic=True, a=3.75))
     atoms.symbols[[0, 1]] = "Au"
-    atoms.calc = EMT()
     result = phonons(atoms, relax="cell", min_length=10.0, mesh=30.0, progress=False)
     assert result.lowest_frequency < -0.05 and result.lowest_commensurate > -0.05
     assert "try a larger supercell before believing them" in result.summary()
@@ -223,8 +209,7 @@ def test_unrelaxed_structure_is_refused_and_relaxed_on_request():
 
 
 def test_strained_crystal_warns():
-    atoms = bulk("Cu", a=3.55)
-    atoms.calc = EMT()
+    atoms = with_emt(bulk("Cu", a=3.55))
     with pytest.warns(
         UserWarning, match=r"under a stress of \d+\.\d+ GPa; these are phonons of the strained"
     ):

@@ -7,6 +7,7 @@ import pytest
 from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.emt import EMT
+from emt_cases import with_emt
 
 from dpa2calc.applications.crystals import phonopy_bridge as _phonopy
 from dpa2calc.applications.crystals.eos_forms import energy_of_volume, fit_energy_volume
@@ -20,9 +21,7 @@ STRAINS = np.linspace(-0.01, 0.03, 6)
 
 
 def copper(a=3.59):
-    atoms = bulk("Cu", a=a)
-    atoms.calc = EMT()
-    return atoms
+    return with_emt(bulk("Cu", a=a))
 
 
 @pytest.fixture(scope="module")
@@ -150,8 +149,7 @@ def test_errors():
         quasi_harmonic(copper(), strains=[0.0, 0.01], **QUICK)
     with pytest.raises(ConfigError, match="three or more ascending numbers"):
         quasi_harmonic(copper(), temperatures=[300.0, 200.0, 100.0], **QUICK)
-    atoms = bulk("Cu", "bcc", a=2.86)
-    atoms.calc = EMT()
+    atoms = with_emt(bulk("Cu", "bcc", a=2.86))
     with pytest.raises(
         StructureError, match=r"imaginary modes down to -.* at strain .*; leave this strain out"
     ):

@@ -11,6 +11,8 @@ from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 from ase.geometry import find_mic
 from ase.optimize import BFGS
+from emt_cases import CountingEMT, with_emt
+from rewriting import rewrite_arrays
 
 from dpa2calc.applications.defects.neb import nudged_elastic_band
 from dpa2calc.applications.defects.neb_order import exchanged_atoms
@@ -18,14 +20,6 @@ from dpa2calc.applications.defects.neb_result import NudgedElasticBand
 from dpa2calc.applications.defects.vacancy import vacancy_hop
 from dpa2calc.applications.molecules.vibrations import vibrations
 from dpa2calc.errors import ConfigError, DataError, StructureError
-
-
-class CountingEMT(EMT):
-    calls = 0
-
-    def calculate(self, *args, **kwargs):
-        self.calls += 1
-        super().calculate(*args, **kwargs)
 
 
 def adatom_hop():
@@ -79,8 +73,7 @@ def test_barrier_is_that_of_the_exact_saddle(hop, band):
 
 
 def test_saddle_has_one_imaginary_mode(band):
-    saddle = band.images()[band.saddle]
-    saddle.calc = EMT()
+    saddle = with_emt(band.images()[band.saddle])
     mover = int(np.linalg.norm(band.positions[-1] - band.positions[0], axis=1).argmax())
     result = vibrations(saddle, indices=[mover], fmax=0.02, progress=False)
     assert result.n_imaginary == 1
@@ -234,8 +227,7 @@ def test_a_band_belongs_to_its_ends_calculator_and_options(tmp_path):
     cut_band(initial, final, tmp_path)
     other = final.copy()
     other.positions[1, 2] += 0.02
-    heavy = initial.copy()
-    heavy.calc = EMT()
+    heavy = with_emt(initial.copy())
     heavy.set_masses([20.0] * 4)
     for first, last, changes, named in (
         (initial, other, {}, "final state: positions"),
@@ -253,21 +245,18 @@ def test_a_band_belongs_to_its_ends_calculator_and_options(tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda a: a.pop("stage"),
-        lambda a: a.update(stage=np.array(7)),
-        lambda a: a.update(stage=np.array("x")),
-        lambda a: a.update(positions=a["positions"] * np.nan),
-        lambda a: a.update(positions=a["positions"].astype(str)),
-        lambda a: a.update(__json__=np.array("{")),
-        lambda a: a.update(__json__=np.array("[]")),
+        lambda h, a: a.pop("stage"),
+        lambda h, a: a.update(stage=np.array(7)),
+        lambda h, a: a.update(stage=np.array("x")),
+        lambda h, a: a.update(positions=a["positions"] * np.nan),
+        lambda h, a: a.update(positions=a["positions"].astype(str)),
+        lambda h, a: a.update(__json__=np.array("{")),
+        lambda h, a: a.update(__json__=np.array("[]")),
     ],
 )
 def test_a_damaged_band_is_refused(tmp_path, change):
     cut_band(*molecule_hop(), tmp_path)
-    with np.load(tmp_path / "band.npz") as stored:
-        arrays = {name: stored[name] for name in stored.files}
-    change(arrays)
-    np.savez(tmp_path / "band.npz", **arrays)
+    rewrite_arrays(tmp_path / "band.npz", change)
     with pytest.raises((DataError, ConfigError), match=r"band\.npz (is|holds)"):
         cut_band(*molecule_hop(), tmp_path)
 
@@ -350,12 +339,6 @@ def test_exchanged_atoms_are_named_and_the_way_out_works():
 
 
 def test_band_of_an_earlier_version_is_loaded(band, tmp_path):
-    import json
-
     path = band.save(tmp_path / "band.npz")
-    with np.load(path) as stored:
-        arrays = dict(stored)
-    header = json.loads(str(arrays["__json__"]))
-    del header["values"]["exchanged"]
-    np.savez(path, **{**arrays, "__json__": np.array(json.dumps(header))})
+    rewrite_arrays(path, lambda h, a: h["values"].pop("exchanged"))
     assert NudgedElasticBand.load(path).summary() == band.summary()

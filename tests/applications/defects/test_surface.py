@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from ase.build import bulk, fcc111
-from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
+from emt_cases import CountingEMT, with_emt
 
 from dpa2calc.applications.crystals.phonopy_bridge import primitive_cell
 from dpa2calc.applications.defects.surface import (
@@ -50,11 +50,9 @@ def test_counting_broken_bonds(miller, broken, area):
 
 def test_direct_supercell_arithmetic():
     """EMT Cu(111) from ASE's own slab builder: (E_slab - N e) / 2A."""
-    atoms = bulk("Cu", a=3.59, cubic=True)
-    atoms.calc = EMT()
+    atoms = with_emt(bulk("Cu", a=3.59, cubic=True))
     result = surface_energy(atoms, (1, 1, 1), relax="fixed", relax_bulk=False, progress=False)
-    slab = fcc111("Cu", (1, 1, 9), a=3.59, vacuum=8.0)
-    slab.calc = EMT()
+    slab = with_emt(fcc111("Cu", (1, 1, 9), a=3.59, vacuum=8.0))
     per_atom = atoms.get_potential_energy() / 4
     area = np.linalg.norm(np.cross(slab.cell[0], slab.cell[1]))
     direct = (slab.get_potential_energy() - 9 * per_atom) / (2 * area) * JOULE
@@ -63,8 +61,7 @@ def test_direct_supercell_arithmetic():
 
 
 def test_relaxation_lowers_the_energy_and_close_packed_faces_are_lowest():
-    atoms = bulk("Cu", a=3.6)
-    atoms.calc = EMT()
+    atoms = with_emt(bulk("Cu", a=3.6))
     millers = ((1, 1, 1), (1, 0, 0), (1, 1, 0))
     faces = {m: surface_energy(atoms, m, thicknesses=(8, 12), progress=False) for m in millers}
     energies = [result.energy for result in faces.values()]
@@ -116,24 +113,16 @@ def test_diamond_is_cut_through_its_widest_gap():
 
 def test_faces_of_a_compound_may_differ():
     """L1_0 CuAu (001): one face Cu, one Au."""
-    atoms = bulk("Cu", cubic=True, a=3.85)
+    atoms = with_emt(bulk("Cu", cubic=True, a=3.85))
     atoms.symbols[[0, 3]] = "Au"
-    atoms.calc = EMT()
     with pytest.warns(UserWarning, match="the two faces of the .* slab differ, the result is their mean"):
         result = surface_energy(atoms, (0, 0, 1), thicknesses=(6, 10), relax="fixed", progress=False)
     assert not result.symmetric and "their mean" in result.summary()
 
 
 def test_round_trip_plot_and_resume(tmp_path):
-    class Counting(EMT):
-        calls = 0
-
-        def calculate(self, *args, **kwargs):
-            self.calls += 1
-            super().calculate(*args, **kwargs)
-
     atoms = bulk("Cu", a=3.6)
-    atoms.calc = Counting()
+    atoms.calc = CountingEMT()
     options = {"thicknesses": (6, 9), "folder": tmp_path / "work", "progress": False}
     result = surface_energy(atoms, (1, 0, 0), **options)
     done = atoms.calc.calls
@@ -157,8 +146,7 @@ def test_round_trip_plot_and_resume(tmp_path):
     ],
 )
 def test_wrong_options(miller, change, text):
-    atoms = bulk("Cu", a=3.59)
-    atoms.calc = EMT()
+    atoms = with_emt(bulk("Cu", a=3.59))
     with pytest.raises(ConfigError, match=text):
         surface_energy(atoms, miller, progress=False, **change)
 

@@ -6,6 +6,7 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 from ase.optimize import BFGS
+from emt_cases import CountingEMT, with_emt
 
 from dpa2calc.applications.defects.vacancy import (
     VacancyFormation,
@@ -30,14 +31,12 @@ def test_counting_bonds():
 
 
 def test_direct_supercell_arithmetic():
-    atoms = bulk("Cu", a=3.59)
-    atoms.calc = EMT()
+    atoms = with_emt(bulk("Cu", a=3.59))
     result = vacancy_formation_energy(
         atoms, min_lengths=(7.0, 10.0), relax_bulk=False, fmax=1e-3, progress=False
     )
     for repeat, found, rigid in zip((2, 3), result.energies, result.unrelaxed_energies):
-        cell = bulk("Cu", a=3.59, cubic=True) * repeat
-        cell.calc = EMT()
+        cell = with_emt(bulk("Cu", a=3.59, cubic=True) * repeat)
         whole = cell.get_potential_energy()
         n = len(cell)
         del cell[5]
@@ -53,8 +52,7 @@ def test_direct_supercell_arithmetic():
 
 def test_symmetric_saddle_is_left():
     """The seed changes only where the relaxation starts."""
-    atoms = bulk("Cu", a=3.59)
-    atoms.calc = EMT()
+    atoms = with_emt(bulk("Cu", a=3.59))
     one, other = (
         vacancy_formation_energy(atoms, min_lengths=(7.0,), seed=seed, progress=False) for seed in (0, 1)
     )
@@ -63,9 +61,8 @@ def test_symmetric_saddle_is_left():
 
 
 def test_compound_needs_a_chemical_potential():
-    atoms = bulk("Cu", cubic=True, a=3.75)
+    atoms = with_emt(bulk("Cu", cubic=True, a=3.75))
     atoms.symbols[0] = "Au"
-    atoms.calc = EMT()
     assert inequivalent_sites(atoms) == [0, 1]
     with pytest.raises(ConfigError, match=r"is a compound: .* give chemical_potential=\{'Cu'"):
         vacancy_formation_energy(atoms, site=1, progress=False)
@@ -80,15 +77,8 @@ def test_compound_needs_a_chemical_potential():
 
 
 def test_caller_round_trip_plot_and_resume(tmp_path):
-    class Counting(EMT):
-        calls = 0
-
-        def calculate(self, *args, **kwargs):
-            self.calls += 1
-            super().calculate(*args, **kwargs)
-
     atoms = bulk("Cu", a=3.6)
-    atoms.calc = Counting()
+    atoms.calc = CountingEMT()
     before = atoms.copy()
     options = {"min_lengths": (6.0, 7.5), "folder": tmp_path / "work", "progress": False}
     result = vacancy_formation_energy(atoms, **options)
@@ -122,8 +112,7 @@ def test_hop_moves_one_atom_to_the_nearest_site():
     ],
 )
 def test_wrong_options(change, text):
-    atoms = bulk("Cu", a=3.6)
-    atoms.calc = EMT()
+    atoms = with_emt(bulk("Cu", a=3.6))
     with pytest.raises(ConfigError, match=text):
         vacancy_formation_energy(atoms, progress=False, **change)
 

@@ -5,6 +5,7 @@ import pytest
 from ase import units
 from ase.constraints import FixAtoms
 from ase.io import read
+from emt_cases import with_emt
 
 from dpa2calc.applications import MDConfig, MDResult, run_md
 from dpa2calc.errors import ConfigError, DataError, StructureError
@@ -222,10 +223,8 @@ def test_result_saves_loads_summarises_and_plots(copper, tmp_path):
 
 def test_molecule_without_a_cell_runs(copper):
     from ase.build import molecule
-    from ase.calculators.emt import EMT
 
-    atoms = molecule("H2O")
-    atoms.calc = EMT()
+    atoms = with_emt(molecule("H2O"))
     result = quiet(atoms, steps=20, timestep_fs=0.2, temperature=200)
     assert np.isnan(result.pressure).all() and np.isnan(result.volume).all()
     assert "GPa" not in result.summary()
@@ -295,11 +294,8 @@ def test_wrong_atoms_say_what_is_missing(copper):
 
 def _single():
     from ase import Atoms
-    from ase.calculators.emt import EMT
 
-    atoms = Atoms("Cu", cell=[9, 9, 9], pbc=True)
-    atoms.calc = EMT()
-    return atoms
+    return with_emt(Atoms("Cu", cell=[9, 9, 9], pbc=True))
 
 
 def test_existing_files_are_not_written_over(copper, tmp_path):

@@ -1,10 +1,6 @@
 """A run that stops, by plan, by Ctrl-C or by a kill, goes on to the same bits."""
 
 import json
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -93,36 +89,6 @@ def test_ctrl_c_leaves_a_restart_that_repeats_every_bit(soft_spheres, rememberin
     with pytest.raises(KeyboardInterrupt):
         run_md(broken, steps=90, **options, **files(folders[1]))
     assert_same(whole, run_md(soft_spheres(remembering()), steps=90, **options, **files(folders[1])))
-
-
-SCRIPT = """
-import json, sys
-from ase.build import bulk
-from ase.calculators.emt import EMT
-from dpa2calc.applications import run_md
-atoms = bulk("Cu", cubic=True) * (2, 1, 1)
-atoms.calc = EMT()
-run_md(atoms, steps=int(sys.argv[2]), **json.loads(sys.argv[1]))
-"""
-
-
-def test_a_kill_in_the_middle_loses_nothing(copper, folders):
-    options = {**BASE, **RUNS["npt-full"], "restart_seconds": 1e-6}
-    paths = files(folders[1])
-    whole = run_md(copper(), steps=200, **options, **files(folders[0]))
-    arguments = json.dumps({**options, **{name: str(path) for name, path in paths.items()}})
-    process = subprocess.Popen([sys.executable, "-c", SCRIPT, arguments, "1000000"], cwd=folders[1])
-    try:
-        deadline = time.monotonic() + 60
-        while not (paths["log"].exists() and len(paths["log"].read_text().splitlines()) > 15):
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.005)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    reached = int(np.load(paths["restart"])["__json__"].item().split('"step": ')[1].split(",")[0])
-    assert 0 < reached <= 200, reached
-    assert_same(whole, run_md(copper(), steps=200, **options, **paths))
 
 
 def test_a_finished_run_is_not_run_again(copper, folders):

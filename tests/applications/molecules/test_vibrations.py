@@ -11,6 +11,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from ase.optimize import BFGS
 from ase.thermochemistry import IdealGasThermo
+from emt_cases import with_emt
 
 from dpa2calc.applications.molecules.vibrations import Vibrations, rigid_motions, vibrations
 from dpa2calc.applications.relaxation.relax import relax
@@ -70,8 +71,7 @@ def test_water_has_three_vibrations_and_six_rigid_motions():
 def test_isotopes():
     """Deuterium: every mode of H2 slows by sqrt(2)."""
     light = relaxed("H2")
-    heavy = light.copy()
-    heavy.calc = EMT()
+    heavy = with_emt(light.copy())
     heavy.set_masses(2 * light.get_masses())
     ratio = vibrations(light, progress=False).frequencies / vibrations(heavy, progress=False).frequencies
     assert ratio == pytest.approx([np.sqrt(2)], rel=1e-9)
@@ -225,8 +225,7 @@ def test_resumes_after_an_interruption(tmp_path):
 
 
 def test_errors():
-    atoms = molecule("N2")
-    atoms.calc = EMT()
+    atoms = with_emt(molecule("N2"))
     text = r"need a relaxed structure: the largest force is .* use relax='positions'"
     with pytest.raises(StructureError, match=text):
         vibrations(atoms, progress=False)

@@ -1,7 +1,5 @@
 """The words for what moves: the same in every function, those of earlier versions taken with a warning."""
 
-from __future__ import annotations
-
 import json
 import warnings
 from typing import get_args
@@ -9,8 +7,8 @@ from typing import get_args
 import numpy as np
 import pytest
 from ase.build import bulk
-from ase.calculators.emt import EMT
 from ase.io import read
+from emt_cases import with_emt
 
 from dpa2calc.applications import MDConfig, equation_of_state, phonons, relax, run_md, vibrations
 from dpa2calc.applications.relaxation.cell_freedom import CellFreedom, moving, stress_left
@@ -22,9 +20,8 @@ from dpa2calc.training import MDCondition
 
 
 def copper():
-    atoms = bulk("Cu", cubic=True, a=3.7)
+    atoms = with_emt(bulk("Cu", cubic=True, a=3.7))
     atoms.set_cell([3.7, 3.75, 3.8], scale_atoms=True)
-    atoms.calc = EMT()
     return atoms
 
 
@@ -75,9 +72,7 @@ def test_earlier_words_are_taken_with_a_warning(call, old, new):
 
 
 def bulk_copper():
-    atoms = bulk("Cu", cubic=True, a=3.59)
-    atoms.calc = EMT()
-    return atoms
+    return with_emt(bulk("Cu", cubic=True, a=3.59))
 
 
 def test_words_of_today_are_taken_silently_and_others_left_to_the_check():

@@ -6,6 +6,7 @@ from ase import Atoms, units
 from ase.build import bulk, fcc100, fcc111, molecule
 from ase.calculators.emt import EMT
 from ase.io import read
+from emt_cases import with_emt
 from scipy.optimize import minimize_scalar
 from scipy.spatial.transform import Rotation
 
@@ -35,8 +36,7 @@ def best_length(make):
     """Length at the lowest energy, by a search in one dimension."""
 
     def energy(length):
-        atoms = make(length)
-        atoms.calc = EMT()
+        atoms = with_emt(make(length))
         return atoms.get_potential_energy()
 
     return minimize_scalar(energy, bounds=(2.0, 3.0), method="bounded", options={"xatol": 1e-6}).x
@@ -126,8 +126,7 @@ def test_strains_are_orthonormal_and_inside(freedom, pbc):
 @pytest.mark.parametrize("motion", ["volume", "axes", "cell"])
 @pytest.mark.parametrize("kind", ["slab", "wire"])
 def test_constant_pressure_scales_the_periodic_axes_only(motion, kind, tmp_path):
-    atoms = slab(layers=2).repeat((3, 3, 1)) if kind == "slab" else wire().repeat((4, 1, 1))
-    atoms.calc = EMT()
+    atoms = with_emt(slab(layers=2).repeat((3, 3, 1)) if kind == "slab" else wire().repeat((4, 1, 1)))
     options = {
         "ensemble": "npt", "temperature": 50, "timestep_fs": 1.0, "cell_motion": motion,
         "barostat_time_fs": 300.0, "progress": False, "log_interval": 1, "lost_distance": None,
@@ -168,11 +167,9 @@ def test_what_has_no_meaning_is_refused():
 
 
 def test_slab_of_several_layers_relaxes_atoms_and_plane():
-    atoms = fcc111("Cu", (1, 1, 4), a=3.7, vacuum=7)
-    atoms.calc = EMT()
+    atoms = with_emt(fcc111("Cu", (1, 1, 4), a=3.7, vacuum=7))
     result = relax(atoms, relax="cell", fmax=0.005, smax_gpa=0.01, progress=False)
-    left = result.atoms()
-    left.calc = EMT()
+    left = with_emt(result.atoms())
     stress = left.get_stress() / filling(left) / units.GPa
     assert np.abs(stress[[0, 1, 5]]).max() < 0.01 and result.converged
     assert result.cell[0, 0] < atoms.cell[0, 0] - 0.02

@@ -8,15 +8,15 @@ from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 from ase.constraints import FixAtoms, FixCartesian
 from ase.io import read
+from emt_cases import with_emt
 
 from dpa2calc.applications import RelaxResult, relax
 from dpa2calc.errors import ConfigError, DataError, StructureError
 
 
 def rattled(a=3.7, seed=1):
-    atoms = bulk("Cu", cubic=True, a=a)
+    atoms = with_emt(bulk("Cu", cubic=True, a=a))
     atoms.rattle(0.1, seed=seed)
-    atoms.calc = EMT()
     return atoms
 
 
@@ -55,9 +55,8 @@ def test_all_optimizers_find_the_copper_of_emt(optimizer):
 
 
 def test_what_is_held_stays():
-    start = bulk("Cu", cubic=True, a=3.7)
+    start = with_emt(bulk("Cu", cubic=True, a=3.7))
     start.set_cell([3.7, 3.8, 3.9], scale_atoms=True)
-    start.calc = EMT()
     fixed = quiet(start)
     assert np.array_equal(fixed.cell, start.cell.array)
     volume_only = quiet(start, relax="volume")
@@ -76,9 +75,8 @@ def test_pressure_compresses_to_where_the_energy_slope_balances_it():
     result = quiet(rattled(), relax="cell", pressure_gpa=target, fmax=0.001, smax_gpa=0.002)
     volumes, energies = [], []
     for scale in (0.998, 1.002):
-        atoms = result.atoms()
+        atoms = with_emt(result.atoms())
         atoms.set_cell(atoms.cell * scale, scale_atoms=True)
-        atoms.calc = EMT()
         volumes.append(atoms.get_volume())
         energies.append(atoms.get_potential_energy())
     slope = -(energies[1] - energies[0]) / (volumes[1] - volumes[0])
@@ -89,17 +87,15 @@ def test_pressure_compresses_to_where_the_energy_slope_balances_it():
 
 def test_symmetry_is_kept():
     pytest.importorskip("spglib")
-    atoms = bulk("Cu", cubic=True, a=3.7)
+    atoms = with_emt(bulk("Cu", cubic=True, a=3.7))
     atoms.set_cell([3.7, 3.7, 3.9], scale_atoms=True)
-    atoms.calc = EMT()
     kept = quiet(atoms, relax="cell", keep_symmetry=True, fmax=1e-3)
     assert kept.space_group_before == "I4/mmm (139)"
     assert np.allclose(kept.atoms().cell.angles(), 90, atol=1e-9)
     assert kept.cell[0, 0] == pytest.approx(kept.cell[1, 1], abs=1e-9)
     moved = rattled()
     assert quiet(moved, relax="cell").space_group_before == "P1 (1)"
-    alone = molecule("H2O")
-    alone.calc = EMT()
+    alone = with_emt(molecule("H2O"))
     with pytest.raises(StructureError, match="kept in a cell with three vectors, but the lengths are"):
         quiet(alone, keep_symmetry=True)
 
@@ -162,14 +158,12 @@ def test_errors_say_what_to_do(tmp_path):
     ]:
         with pytest.raises(ConfigError, match=text):
             quiet(atoms, **options)
-    water = molecule("H2O")
-    water.calc = EMT()
+    water = with_emt(molecule("H2O"))
     with pytest.raises(StructureError, match=r"relax='cell' needs a crystal, periodic in three directions"):
         quiet(water, relax="cell")
     with pytest.raises(StructureError, match="relax: the structure has no atoms"):
         quiet(Atoms())
-    other = bulk("Au", cubic=True)
-    other.calc = EMT()
+    other = with_emt(bulk("Au", cubic=True))
     quiet(other, trajectory=tmp_path / "gold.traj")
     with pytest.raises(DataError, match=r"gold\.traj holds Au4, not Cu4; give another file or over"):
         quiet(atoms, trajectory=tmp_path / "gold.traj")

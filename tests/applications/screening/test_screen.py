@@ -16,6 +16,7 @@ from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.db import connect
 from ase.io import write
+from emt_cases import metals, rattled, with_emt
 
 from dpa2calc import DPA2Calculator
 from dpa2calc.applications import elastic_constants, read_screening, relax, screen
@@ -24,17 +25,11 @@ from dpa2calc.errors import ConfigError, DataError, MissingDependencyError, Stru
 
 PARQUET = pytest.mark.skipif(find_spec("pyarrow") is None, reason="pyarrow is not installed (extra: parquet)")
 ENDINGS = ["jsonl", "db", pytest.param("parquet", marks=PARQUET)]
-METALS = ("Cu", "Ag", "Au", "Ni", "Pd", "Pt", "Al")
 
 
-def crystals(n=7):
-    """Rattled fcc cells of 4 atoms."""
-    made = []
-    for number in range(n):
-        atoms = bulk(METALS[number % len(METALS)], cubic=True)
-        atoms.rattle(0.05, seed=number)
-        made.append(atoms)
-    return made
+def emt(structures, task, output, **options):
+    """Screened with EMT, without a bar."""
+    return screen(structures, task, output=output, **{"calculator": EMT(), "progress": False, **options})
 
 
 def by_name(path):
@@ -52,12 +47,10 @@ def same_records(one, other):
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_evaluation_gives_the_numbers_of_a_loop(ending, tmp_path):
-    result = screen(
-        crystals(), "evaluate", calculator=EMT(), output=tmp_path / f"out.{ending}", progress=False
-    )
+    result = emt(metals(7), "evaluate", tmp_path / f"out.{ending}")
     assert (result.n_done, result.n_failed, result.n_earlier) == (7, 0, 0)
     records = by_name(result.output)
-    for number, atoms in enumerate(crystals()):
+    for number, atoms in enumerate(metals(7)):
         atoms.calc = EMT()
         found = records[f"structure {number}"]
         assert found["results"]["energy"] == pytest.approx(atoms.get_potential_energy(), abs=1e-12)
@@ -67,10 +60,7 @@ def test_evaluation_gives_the_numbers_of_a_loop(ending, tmp_path):
 
 def test_small_structures_are_evaluated_together_with_the_same_numbers(tmp_path):
     calc = DPA2Calculator("student-water", dtype="float64")
-    frames = []
-    for seed in range(5):
-        frames.append(molecule("H2O"))
-        frames[-1].rattle(0.03, seed=seed)
+    frames = rattled(molecule("H2O"), 5, 0.03)
     frames[2].calc = None
     result = screen(frames, "evaluate", calculator=calc, output=tmp_path / "out.jsonl", progress=False)
     assert result.n_done == 5
@@ -91,7 +81,7 @@ def test_records_keep_what_structures_carried(task, ending, tmp_path):
     atoms.set_tags([1, 2, 3, 4])
     atoms.info.update(name="nickel", energy=-1.0)
     output = tmp_path / f"out.{ending}"
-    screen([atoms], task, calculator=EMT(), output=output, progress=False)
+    emt([atoms], task, output)
     (record,) = read_screening(output)
     assert record["attached"] == {
         "arrays": {
@@ -111,9 +101,8 @@ def test_records_keep_what_structures_carried(task, ending, tmp_path):
 
 def test_relaxation_in_a_database_that_can_be_searched(tmp_path):
     output = tmp_path / "relaxed.db"
-    screen(crystals(2), "relax", calculator=EMT(), output=output, progress=False, relax="cell")
-    atoms = crystals(1)[0]
-    atoms.calc = EMT()
+    emt(metals(2), "relax", output, relax="cell")
+    atoms = with_emt(metals(1)[0])
     ours = relax(atoms, relax="cell", progress=False)
     row = connect(output).get("Cu=4")
     assert row.status == "done" and row.converged
@@ -122,75 +111,64 @@ def test_relaxation_in_a_database_that_can_be_searched(tmp_path):
 
 
 def test_other_tasks_keep_the_main_numbers(tmp_path):
-    result = screen(
-        [bulk("Cu")], "elastic", calculator=EMT(), output=tmp_path / "c.db", progress=False, relax_ions=False
-    )
-    atoms = bulk("Cu")
-    atoms.calc = EMT()
+    result = emt([bulk("Cu")], "elastic", tmp_path / "c.db", relax_ions=False)
+    atoms = with_emt(bulk("Cu"))
     ours = elastic_constants(atoms, relax_ions=False, progress=False)
     (record,) = result.records()
     np.testing.assert_allclose(record["results"]["tensor"], ours.tensor, atol=1e-9)
     assert record["results"]["stable"] is True
     nitrogen = relaxed("N2")
-    result = screen([nitrogen], "vibrations", calculator=EMT(), output=tmp_path / "v.jsonl", progress=False)
+    result = emt([nitrogen], "vibrations", tmp_path / "v.jsonl")
     assert len(result.records()[0]["results"]["frequencies"]) == 1
 
 
 def relaxed(name):
-    atoms = molecule(name)
-    atoms.calc = EMT()
+    atoms = with_emt(molecule(name))
     return relax(atoms, fmax=1e-4, progress=False).atoms()
 
 
 def test_bad_structures_are_reported_in_a_line_and_passed_over(tmp_path, caplog):
     folder = tmp_path / "cifs"
     folder.mkdir()
-    for number, atoms in enumerate(crystals(3)):
+    for number, atoms in enumerate(metals(3)):
         write(folder / f"{number}.cif", atoms)
     (folder / "1.cif").write_text("this is no crystal")
     write(folder / "3.cif", bulk("W"))  # EMT does not know it
     with caplog.at_level(logging.WARNING):
-        result = screen(folder, "evaluate", calculator=EMT(), output=tmp_path / "out.jsonl", progress=False)
+        result = emt(folder, "evaluate", tmp_path / "out.jsonl")
     assert (result.n_done, result.n_failed) == (2, 2)
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 2 and not any("\n" in line for line in lines)
     assert any("1.cif@0" in line for line in lines)
     assert any("3.cif@0 (W)" in line and "EMT" in line for line in lines)
     assert "2 done, 2 failed" in result.summary()
-    write(folder / "1.cif", crystals(2)[1])  # mended: only this one and the other failure are done again
-    again = screen(folder, "evaluate", calculator=EMT(), output=tmp_path / "out.jsonl", progress=False)
+    write(folder / "1.cif", metals(2)[1])  # mended: only this one and the other failure are done again
+    again = emt(folder, "evaluate", tmp_path / "out.jsonl")
     assert (again.n_done, again.n_failed, again.n_earlier) == (1, 1, 2)
 
 
 def test_sources_files_databases_patterns_and_duplicates(tmp_path):
-    write(tmp_path / "a.extxyz", crystals(3))
+    write(tmp_path / "a.extxyz", metals(3))
     with connect(tmp_path / "b.db") as db:
-        for atoms in crystals(2):
+        for atoms in metals(2):
             db.write(atoms)
     source = [tmp_path / "a.extxyz", tmp_path / "b.db", bulk("Cu"), bulk("Cu")]
-    result = screen(source, "evaluate", calculator=EMT(), output=tmp_path / "x.jsonl", progress=False)
+    result = emt(source, "evaluate", tmp_path / "x.jsonl")
     assert result.n_done == 7
     names = [record["name"] for record in result.records()]
     assert names[-1] == "structure 3" and names[0].endswith("a.extxyz@0")
     pattern = str(tmp_path / "*.extxyz")
-    assert screen(pattern, "evaluate", calculator=EMT(), output=tmp_path / "y.db", progress=False).n_done == 3
+    assert emt(pattern, "evaluate", tmp_path / "y.db").n_done == 3
     with pytest.raises(DataError, match="there is no structure file"):
-        screen("nothing.cif", "evaluate", calculator=EMT(), output=tmp_path / "z.db", progress=False)
+        emt("nothing.cif", "evaluate", tmp_path / "z.db")
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "db"])
 def test_a_process_pool_gives_the_same_results(ending, tmp_path):
-    here = screen(crystals(), "relax", calculator=EMT(), output=tmp_path / "one.jsonl", progress=False)
+    here = emt(metals(7), "relax", tmp_path / "one.jsonl")
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(2, mp_context=context) as pool:
-        there = screen(
-            crystals(),
-            "relax",
-            calculator=EMT(),
-            executor=pool,
-            output=tmp_path / f"two.{ending}",
-            progress=False,
-        )
+        there = emt(metals(7), "relax", tmp_path / f"two.{ending}", executor=pool)
     assert same_records(by_name(there.output), by_name(here.output))
 
 
@@ -200,8 +178,8 @@ def test_parquet_has_columns_with_units_and_is_resumed(tmp_path):
 
     output = tmp_path / "out.parquet"
     words = {"calculator": EMT(), "output": output, "progress": False}
-    screen(crystals(3), "relax", fmax=0.05, **words)
-    again = screen([*crystals(5), Atoms("W")], "relax", fmax=0.05, **words)
+    screen(metals(3), "relax", fmax=0.05, **words)
+    again = screen([*metals(5), Atoms("W")], "relax", fmax=0.05, **words)
     assert (again.n_earlier, again.n_done, again.n_failed) == (3, 2, 1)
     assert [file.name for file in tmp_path.iterdir()] == ["out.parquet"]
     table = pyarrow.parquet.read_table(output)
@@ -212,29 +190,22 @@ def test_parquet_has_columns_with_units_and_is_resumed(tmp_path):
         assert row["positions"] == record.get("positions") and row["error"] == record.get("error")
     assert sum(record["status"] == "done" for record in records) == 5
     with pytest.raises(ConfigError, match="belongs to other work"):
-        screen(crystals(3), "relax", fmax=0.01, **words)
+        screen(metals(3), "relax", fmax=0.01, **words)
     (tmp_path / "no.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match="was not written by `screen`"):
-        screen(crystals(3), "relax", fmax=0.05, **{**words, "output": tmp_path / "no.parquet"})
+        screen(metals(3), "relax", fmax=0.05, **{**words, "output": tmp_path / "no.parquet"})
 
 
 def test_parquet_without_its_library(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'dpa2calc\[parquet\]'"):
-        screen(crystals(1), "evaluate", calculator=EMT(), output=tmp_path / "x.parquet")
+        emt(metals(1), "evaluate", tmp_path / "x.parquet")
 
 
 def test_threads_have_a_calculator_each(tmp_path):
     with ThreadPoolExecutor(3) as pool:
-        result = screen(
-            crystals(14),
-            "evaluate",
-            calculator=EMT(),
-            executor=pool,
-            output=tmp_path / "t.jsonl",
-            progress=False,
-        )
-    alone = screen(crystals(14), "evaluate", calculator=EMT(), output=tmp_path / "o.jsonl", progress=False)
+        result = emt(metals(14), "evaluate", tmp_path / "t.jsonl", executor=pool)
+    alone = emt(metals(14), "evaluate", tmp_path / "o.jsonl")
     assert same_records(by_name(result.output), by_name(alone.output))
 
 
@@ -245,12 +216,9 @@ def test_a_dask_cluster_gives_the_same_results(tmp_path):
         distributed.Client(cluster) as client,
     ):
         with pytest.raises(ConfigError, match=r"client.get_executor\(\)"):
-            screen(crystals(), "relax", calculator=EMT(), executor=client, output=tmp_path / "d.jsonl")
-        there = screen(
-            crystals(), "relax", calculator=EMT(), executor=client.get_executor(),
-            output=tmp_path / "d.jsonl", progress=False,
-        )  # fmt: skip
-    here = screen(crystals(), "relax", calculator=EMT(), output=tmp_path / "h.jsonl", progress=False)
+            emt(metals(7), "relax", tmp_path / "d.jsonl", executor=client)
+        there = emt(metals(7), "relax", tmp_path / "d.jsonl", executor=client.get_executor())
+    here = emt(metals(7), "relax", tmp_path / "h.jsonl")
     assert same_records(by_name(there.output), by_name(here.output))
 
 
@@ -291,16 +259,11 @@ def test_a_killed_run_resumes_with_what_it_had(ending, tmp_path):
         with open(growing, "ab") as file:
             file.write(b'{"key": "half a rec')
     before = _finished(output)
-    frames = []
-    for seed in range(60):
-        frames.append(bulk("Cu"))
-        frames[-1].rattle(0.05, seed=seed)
-    result = screen(frames, "relax", calculator=EMT(), output=output, progress=False, max_steps=3)
+    frames = rattled(bulk("Cu"), 60, 0.05)
+    result = emt(frames, "relax", output, max_steps=3)
     assert result.n_earlier == len(before) >= 2
     assert result.n_done == 60 - len(before)
-    whole = screen(
-        frames, "relax", calculator=EMT(), output=tmp_path / "whole.jsonl", progress=False, max_steps=3
-    )
+    whole = emt(frames, "relax", tmp_path / "whole.jsonl", max_steps=3)
     assert same_records(by_name(output), by_name(whole.output))
 
 
@@ -313,14 +276,14 @@ def _finished(path):
 
 def test_another_task_calculator_or_option_is_refused(tmp_path):
     output = tmp_path / "out.jsonl"
-    screen(crystals(1), "relax", calculator=EMT(), output=output, progress=False, fmax=0.05)
+    emt(metals(1), "relax", output, fmax=0.05)
     with pytest.raises(ConfigError, match=r"task: fmax \(0.05 -> 0.01\)"):
-        screen(crystals(1), "relax", calculator=EMT(), output=output, progress=False, fmax=0.01)
+        emt(metals(1), "relax", output, fmax=0.01)
     with pytest.raises(ConfigError, match="belongs to other work"):
-        screen(crystals(1), "evaluate", calculator=EMT(), output=output, progress=False)
+        emt(metals(1), "evaluate", output)
     (tmp_path / "other.jsonl").write_text(json.dumps({"mine": 1}) + "\n")
     with pytest.raises(DataError, match="was not written by `screen`"):
-        screen(crystals(1), "relax", calculator=EMT(), output=tmp_path / "other.jsonl", progress=False)
+        emt(metals(1), "relax", tmp_path / "other.jsonl")
 
 
 @pytest.mark.parametrize(
@@ -369,17 +332,17 @@ def test_an_output_among_the_structures_is_none_of_them(ending, tmp_path):
 def test_wrong_words_are_refused_before_the_work(tmp_path):
     output = tmp_path / "out.db"
     with pytest.raises(ConfigError, match=r"unknown option f_max = 0.1; did you mean fmax\?"):
-        screen(crystals(1), "relax", calculator=EMT(), output=output, f_max=0.1)
+        emt(metals(1), "relax", output, f_max=0.1)
     with pytest.raises(ConfigError, match="the task 'evaluate' takes no options"):
-        screen(crystals(1), "evaluate", calculator=EMT(), output=output, fmax=0.1)
+        emt(metals(1), "evaluate", output, fmax=0.1)
     with pytest.raises(ConfigError, match="task = 'melt' is not allowed; allowed: evaluate, relax"):
-        screen(crystals(1), "melt", calculator=EMT(), output=output)
+        emt(metals(1), "melt", output)
     with pytest.raises(ConfigError, match=r"allowed: a name ending in .db, .jsonl or .parquet"):
-        screen(crystals(1), "evaluate", calculator=EMT(), output=tmp_path / "out.csv")
+        emt(metals(1), "evaluate", tmp_path / "out.csv")
     with pytest.raises(StructureError, match="no calculator"):
-        screen(crystals(1), "evaluate", output=output)
+        screen(metals(1), "evaluate", output=output)
     with pytest.raises(DataError, match="structures cannot be a int"):
-        screen(5, "evaluate", calculator=EMT(), output=output, progress=False)
+        emt(5, "evaluate", output)
 
 
 class _Dies(EMT):
@@ -396,7 +359,7 @@ def test_a_process_that_dies_is_named_with_the_way_to_resume(tmp_path):
         pytest.raises(ConfigError, match="call again with a new executor to resume"),
     ):
         screen(
-            crystals(2), "relax", calculator=_Dies(), executor=pool, output=tmp_path / "o.db", progress=False
+            metals(2), "relax", calculator=_Dies(), executor=pool, output=tmp_path / "o.db", progress=False
         )
 
 
@@ -409,7 +372,7 @@ def test_jobs_carry_no_calculator(tmp_path, monkeypatch):
             seen.extend(item.atoms.calc for item in items)
             return super().submit(function, payload, task, options, items)
 
-    frames = crystals(3)
+    frames = metals(3)
     for atoms in frames:
         atoms.calc = EMT()
     with Pool(1) as pool:

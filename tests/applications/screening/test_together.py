@@ -11,6 +11,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
+from emt_cases import metals, rattled
 
 from dpa2calc import DPA2Calculator
 from dpa2calc.applications import relax, screen
@@ -18,8 +19,6 @@ from dpa2calc.applications.screening import together
 from dpa2calc.applications.screening.sources import Item
 from dpa2calc.applications.screening.tasks import jobs
 from dpa2calc.errors import ConfigError
-
-METALS = ("Cu", "Ag", "Au", "Ni", "Pd")
 
 
 class Together(EMT):
@@ -40,12 +39,8 @@ class Together(EMT):
 
 
 def crystals(n=5):
-    """Rattled cells of 4 atoms, the last with an atom that is held."""
-    made = []
-    for number in range(n):
-        atoms = bulk(METALS[number % len(METALS)], cubic=True)
-        atoms.rattle(0.05, seed=number)
-        made.append(atoms)
+    """The last with an atom that is held."""
+    made = metals(n)
     made[-1].set_constraint(FixAtoms([0]))
     return made
 
@@ -178,10 +173,7 @@ def test_an_interrupted_screening_resumes(tmp_path, monkeypatch):
 
 def test_the_model_s_own_energies(tmp_path):
     calc = DPA2Calculator("student-water", dtype="float64")
-    frames = []
-    for seed in range(3):
-        frames.append(molecule("H2O"))
-        frames[-1].rattle(0.03, seed=seed)
+    frames = rattled(molecule("H2O"), 3, 0.03)
     found = rows(frames, calc, tmp_path / "out.jsonl", fmax=0.02, max_steps=60)
     for record, atoms in zip(sorted(found.values(), key=lambda one: one["name"]), frames):
         atoms.calc = calc

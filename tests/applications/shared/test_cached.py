@@ -11,6 +11,8 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 from ase.stress import voigt_6_to_full_3x3_stress
+from emt_cases import with_emt
+from rewriting import rewrite_arrays
 
 from dpa2calc import DPA2Calculator
 from dpa2calc.applications import equation_of_state, relax, run_md
@@ -78,8 +80,7 @@ def test_nan_is_never_passed_on():
 
 
 def test_relaxation_that_does_not_converge():
-    atoms = copper()
-    atoms.calc = EMT()
+    atoms = with_emt(copper())
     with pytest.raises(
         StructureError, match=r"test: the relaxation of Cu4 did not reach fmax=1e-06 .* in 2 steps"
     ):
@@ -87,8 +88,7 @@ def test_relaxation_that_does_not_converge():
 
 
 def test_volume_or_symmetry_are_kept():
-    atoms = bulk("Cu", "hcp", a=2.5, c=4.4)
-    atoms.calc = EMT()
+    atoms = with_emt(bulk("Cu", "hcp", a=2.5, c=4.4))
     volume = atoms.get_volume()
     Relaxation(fmax=1e-3, free="shape", symmetry=True).run(atoms, what="test")
     assert atoms.get_volume() == pytest.approx(volume, rel=1e-6)
@@ -182,9 +182,7 @@ def test_a_damaged_label_is_named(tmp_path, text):
 def test_a_stored_result_of_wrong_shape_or_type_is_refused(tmp_path, change):
     evaluate([copper()], EMT(), what="test", folder=tmp_path, progress=False)
     (path,) = tmp_path.glob("*.npz")
-    with np.load(path) as stored:
-        arrays = {name: stored[name] for name in stored.files if name != "__json__"}
-    np.savez(path, **{**arrays, **change})
+    rewrite_arrays(path, lambda h, a: a.update(change))
     with pytest.raises(DataError, match=rf"{path.name} is damaged: .*delete it and run again"):
         evaluate([copper()], EMT(), what="test", folder=tmp_path, progress=False)
 

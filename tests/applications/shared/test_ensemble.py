@@ -12,6 +12,7 @@ from architectures import TYPE_MAP, make_potential
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
+from emt_cases import with_emt
 
 from dpa2calc.applications import (
     EquationOfState,
@@ -106,8 +107,7 @@ def test_modes_at_gamma_of_stronger_models():
 
 
 def test_without_doubt_nothing_is_said():
-    atoms = bulk("Cu", a=3.59)
-    atoms.calc = EMT()
+    atoms = with_emt(bulk("Cu", a=3.59))
     result = equation_of_state(atoms, progress=False)
     assert result.doubt is None and result.model_errors == {}
     assert "model" not in result.summary() and "(fit)" not in result.summary()

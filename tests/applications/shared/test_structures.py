@@ -8,6 +8,7 @@ from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.geometry import find_mic
+from emt_cases import with_emt
 
 from dpa2calc.applications import equation_of_state, phonons, relax, run_md, screen
 from dpa2calc.applications.crystals import phonopy_bridge
@@ -49,8 +50,7 @@ def test_repeats_reach_a_length(min_length, repeats):
 def test_a_supercell_has_at_most_a_million_cells(min_length):
     with pytest.raises(ConfigError, match=r"the supercell would have .* cells, at most 1e\+06 are allowed"):
         repeats_for_length(np.diag([3.0, 4.0, 2.0]), min_length)
-    copper = bulk("Cu", cubic=True)
-    copper.calc = EMT()
+    copper = with_emt(bulk("Cu", cubic=True))
     with pytest.raises(ConfigError, match="at most 1e\\+06 are allowed; lower min_length"):
         phonons(copper, min_length=min_length, relax="none", progress=False)
 
@@ -65,8 +65,7 @@ def test_errors_of_spglib_are_errors_of_the_structure(how, monkeypatch):
     def broken(*args, **kwargs):
         raise SpglibError("Generic Spglib error:\n")
 
-    copper = bulk("Cu")
-    copper.calc = EMT()
+    copper = with_emt(bulk("Cu"))
     monkeypatch.setattr("ase.constraints.FixSymmetry", broken)
     monkeypatch.setattr(phonopy_bridge, "refine_symmetry", broken)
     with pytest.raises(StructureError, match=r"spglib finds no symmetry \(Generic Spglib error:\); do atoms"):
@@ -95,9 +94,8 @@ def test_structures_go_through_results_unchanged(places):
 
 
 def test_results_of_a_file_are_no_calculator(tmp_path):
-    atoms = bulk("Cu", cubic=True)
+    atoms = with_emt(bulk("Cu", cubic=True))
     atoms.rattle(0.05, seed=0)
-    atoms.calc = EMT()
     stored = SinglePointCalculator(atoms, energy=atoms.get_potential_energy(), forces=atoms.get_forces())
     atoms.calc = stored
     for work in (relax, phonons, equation_of_state):

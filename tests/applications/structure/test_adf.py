@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
+from emt_cases import rattled
 
 from dpa2calc.applications import AngularDistribution, angular_distribution
 from dpa2calc.errors import ConfigError, DataError, ElementError, StructureError
@@ -130,10 +131,7 @@ def test_water_molecule_without_a_cell() -> None:
 
 def test_cutoff_from_the_first_minimum_of_g() -> None:
     atoms = bulk("Cu", "fcc", a=3.61, cubic=True) * (2, 2, 2)
-    frames = []
-    for seed in range(5):
-        frames.append(atoms.copy())
-        frames[-1].rattle(0.1, seed=seed)
+    frames = rattled(atoms, 5, 0.1)
     adf = angular_distribution(frames, "Cu-Cu-Cu")
     assert 2.9 < adf.cutoffs[0] < 3.4
     assert adf.angles_per_centre == pytest.approx(66, rel=0.01)

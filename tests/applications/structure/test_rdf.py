@@ -235,17 +235,6 @@ def test_errors_say_what_to_do(tmp_path) -> None:
         radial_distribution(atoms, "O-O", n_blocks=1)
 
 
-def test_truncated_file_names_the_good_frames(tmp_path) -> None:
-    from ase.io import write
-
-    path = tmp_path / "cut.extxyz"
-    write(path, ideal_gas(3))
-    text = path.read_text().splitlines(keepends=True)
-    path.write_text("".join(text[:-30]))
-    with pytest.raises(DataError, match=r"cut.extxyz: frame \d .*cannot be read"):
-        radial_distribution(path, "O-O")
-
-
 @pytest.mark.parametrize(
     "options", [{"r_max": 5.0, "bin_width": 1e-9}, {"r_max": 1e9}, {"bin_width": 1e-300}]
 )

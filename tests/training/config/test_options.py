@@ -1,7 +1,5 @@
 """Every option of every configuration takes numbers of any kind, and nothing of another type."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import types

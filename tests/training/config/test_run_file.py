@@ -1,7 +1,5 @@
 """Files and options: one name everywhere, and errors before anything runs."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import json
@@ -9,6 +7,7 @@ import json
 import pytest
 import torch
 from ase.io import write
+from deepmd_system import write_system
 
 from dpa2calc.cli.main import main
 from dpa2calc.errors import ConfigError, DataError
@@ -60,6 +59,12 @@ def folder(tmp_path, lj_frames):
     return tmp_path
 
 
+def sets_of(folder, text=None, **changes):
+    """The sets of a run file of this text, with changes to its one set."""
+    (folder / "run.toml").write_text(text or TINY.format(folder=folder))
+    return load_sets(read_run_file(folder / "run.toml", TrainConfig, set_changes=changes))[0]
+
+
 def test_every_option_has_one_help_text():
     for cls in (TrainConfig, FinetuneConfig):
         texts = option_help(cls)
@@ -92,32 +97,15 @@ def test_file_and_command_line_give_the_same_options(folder):
 
 
 @pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("learnin_rate = 1e-3", r"unknown option learnin_rate = 0.001; did you mean learning_rate\?"),
-        ('steps = "many"', "steps = 'many' is not allowed; allowed: a whole number"),
-        ("steps = 2.5", "steps = 2.5 is not allowed; allowed: a whole number"),
-        ('optimizer = "sgd"', "optimizer = 'sgd' is not allowed; allowed: adam, adamw"),
-        ("ema_decay = 1.5", "ema_decay = 1.5 is not allowed; allowed: from 0 to below 1"),
-        ("tensorboard = 3", "tensorboard = 3 is not allowed; allowed: true or false"),
-        ("sets = 3", "there is no"),
-    ],
-)
-def test_wrong_options_are_named_before_anything_runs(folder, line, message):
-    text = TINY.format(folder=folder)
-    if line == "sets = 3":
-        text, line = text[: text.index("[sets")], ""
-    (folder / "bad.toml").write_text(line + "\n" + text)
-    pattern = message
-    if line.startswith("steps"):
-        (folder / "bad.toml").write_text(text.replace("steps = 6", line))
-    with pytest.raises(ConfigError, match=pattern):
-        read_run_file(folder / "bad.toml", TrainConfig)
-
-
-@pytest.mark.parametrize(
     ("old", "new", "message"),
     [
+        ("steps = 6", "learnin_rate = 1e-3", r"unknown option learnin_rate = .*did you mean learning_rate\?"),
+        ("steps = 6", 'steps = "many"', "steps = 'many' is not allowed; allowed: a whole number"),
+        ("steps = 6", "steps = 2.5", "steps = 2.5 is not allowed; allowed: a whole number"),
+        ("steps = 6", 'optimizer = "sgd"', "optimizer = 'sgd' is not allowed; allowed: adam, adamw"),
+        ("steps = 6", "ema_decay = 1.5", "ema_decay = 1.5 is not allowed; allowed: from 0 to below 1"),
+        ("steps = 6", "tensorboard = 3", "tensorboard = 3 is not allowed; allowed: true or false"),
+        (TINY[TINY.index("[sets") :], "", "there is no"),
         ("test = [", "tests = [", r"unknown option sets.argon.tests = .*did you mean sets.argon.test\?"),
         ("preset = ", "presett = ", r"unknown option model.presett = 'small'; did you mean model.preset\?"),
         ("nlayers = 1", "nlayer = 1", r"model.descriptor.repformer.nlayer = 1; did you mean .*nlayers\?"),
@@ -129,7 +117,7 @@ def test_wrong_options_are_named_before_anything_runs(folder, line, message):
         ("[sets.argon]", '[sets.argon]\nhead = " "', "the head's name ' ' is not allowed"),
     ],
 )
-def test_wrong_keys_name_the_nearest(folder, old, new, message):
+def test_wrong_keys_and_values_are_named_before_anything_runs(folder, old, new, message):
     (folder / "bad.toml").write_text(TINY.format(folder=folder).replace(old, new))
     with pytest.raises(ConfigError, match=message):
         run = read_run_file(folder / "bad.toml", TrainConfig)
@@ -168,30 +156,24 @@ def test_a_run_goes_on_from_a_trained_model(folder, tiny_model):
 
 
 def test_missing_files_are_found_before_anything_is_read(folder):
-    text = TINY.format(folder=folder).replace("test.extxyz", "tset.extxyz")
-    (folder / "bad.toml").write_text(text)
     with pytest.raises(ConfigError, match=r"sets.argon.test: there is no .*tset.extxyz"):
-        load_sets(read_run_file(folder / "bad.toml", TrainConfig))
+        sets_of(folder, TINY.format(folder=folder).replace("test.extxyz", "tset.extxyz"))
 
 
 def test_bad_frames_stop_the_run_or_are_dropped_when_told(folder, lj_frames):
     frames = lj_frames(25)
     frames[4].positions[1] = frames[4].positions[0] + 0.1
     write(folder / "train.extxyz", frames)
-    run = read_run_file(folder / "run.toml", TrainConfig)
+    text = TINY.format(folder=folder)
     with pytest.raises(DataError, match=r"train.extxyz, frame 4: overlap: Ar0 and Ar1 are 0.17"):
-        load_sets(run)
-    text = TINY.format(folder=folder) + 'drop = ["overlap"]\n'
-    (folder / "drop.toml").write_text(text)
-    sets, _ = load_sets(read_run_file(folder / "drop.toml", TrainConfig))
-    assert len(sets["argon"].train) + len(sets["argon"].validation) == 24
-    (folder / "named.toml").write_text(TINY.format(folder=folder) + "drop_frames = [4, 9]\n")
-    sets, _ = load_sets(read_run_file(folder / "named.toml", TrainConfig))
-    left = {f.source.rsplit(" ", 1)[1] for f in (*sets["argon"].train, *sets["argon"].validation)}
+        sets_of(folder, text)
+    argon = sets_of(folder, text + 'drop = ["overlap"]\n')["argon"]
+    assert len(argon.train) + len(argon.validation) == 24
+    argon = sets_of(folder, text + "drop_frames = [4, 9]\n")["argon"]
+    left = {f.source.rsplit(" ", 1)[1] for f in (*argon.train, *argon.validation)}
     assert left == {str(i) for i in range(25) if i not in (4, 9)}
-    (folder / "wrong.toml").write_text(TINY.format(folder=folder) + "drop_frames = [25]\n")
     with pytest.raises(DataError, match=r"sets.argon: .*frames 0 to 24; there is no frame 25"):
-        load_sets(read_run_file(folder / "wrong.toml", TrainConfig))
+        sets_of(folder, text + "drop_frames = [25]\n")
 
 
 def test_train_then_finetune_from_the_command_line(folder, capsys):
@@ -239,18 +221,15 @@ def test_the_last_weights_are_kept_when_asked_for(folder):
 
 def test_frames_are_held_out_where_ten_or_more_can_choose_the_weights(folder, lj_frames):
     text = TINY.format(folder=folder).replace("validation_fraction = 0.45\n", "")
-    (folder / "few.toml").write_text(text)
-    few, _ = load_sets(read_run_file(folder / "few.toml", TrainConfig))
+    few = sets_of(folder, text)
     assert len(few["argon"].train) == 25 and few["argon"].validation is None
     write(folder / "more.extxyz", lj_frames(200))
     more = (
         '[sets.more]\ntrain = ["more.extxyz"]\n[sets.named]\ntrain = ["test.extxyz"]\n'
         'validation = ["test.extxyz"]\n'
     )
-    (folder / "two.toml").write_text(text + more)
-    two, _ = load_sets(read_run_file(folder / "two.toml", TrainConfig))
     # 5 % of 225 frames, and five that are named: together they are enough
-    assert [len(item.validation) for item in two.values()] == [1, 10, 5]
+    assert [len(item.validation) for item in sets_of(folder, text + more).values()] == [1, 10, 5]
 
 
 def test_validation_frames_do_not_depend_on_the_runs_seed(folder):
@@ -274,15 +253,13 @@ def test_labels_under_other_names(folder, lj_frames):
         atoms.calc = None
     write(folder / "renamed.extxyz", frames)
     changes = {"train": [str(folder / "renamed.extxyz")]}
-    run = read_run_file(folder / "run.toml", TrainConfig, set_changes=changes)
     with pytest.raises(DataError, match=r"there are REF_energy, REF_forces: name .* --energy-key"):
-        load_sets(run)
+        sets_of(folder, **changes)
     changes |= {"energy_key": "REF_energy", "forces_key": "REF_forces"}
     with pytest.raises(DataError, match=r"test\.extxyz|argon: no frame has a label 'REF_energy'"):
-        load_sets(read_run_file(folder / "run.toml", TrainConfig, set_changes=changes))
-    changes["test"] = []
-    sets, _ = load_sets(read_run_file(folder / "run.toml", TrainConfig, set_changes=changes))
-    assert all(frame.energy is not None and frame.forces is not None for frame in sets["argon"].train)
+        sets_of(folder, **changes)
+    argon = sets_of(folder, **changes, test=[])["argon"]
+    assert all(frame.energy is not None and frame.forces is not None for frame in argon.train)
 
 
 def test_command_line_errors_are_one_line(folder, capsys):
@@ -299,12 +276,10 @@ def test_patterns_name_the_files_that_they_match(folder, lj_frames):
     for number in range(3):
         write(folder / "parts" / f"{number}.extxyz", lj_frames(4, seed=number))
     for pattern, n_frames in (("parts/*.extxyz", 12), ("parts/[01].extxyz", 8)):
-        changes = {"train": [pattern], "test": []}
-        sets, _ = load_sets(read_run_file(folder / "run.toml", TrainConfig, set_changes=changes))
-        assert len(sets["argon"].train) == n_frames
+        assert len(sets_of(folder, train=[pattern], test=[])["argon"].train) == n_frames
     for train, text in ((["parts/*.xyz"], "there is no .*parts/\\*.xyz"), ([], "argon.train .* is empty")):
         with pytest.raises(ConfigError, match=text):
-            load_sets(read_run_file(folder / "run.toml", TrainConfig, set_changes={"train": train}))
+            sets_of(folder, train=train)
 
 
 def test_a_flag_needs_no_value():
@@ -317,25 +292,9 @@ def test_a_flag_needs_no_value():
 
 def test_deepmd_input_file(folder, lj_frames):
     # The same data as a deepmd-kit system, and an input.json that names it.
-    import numpy as np
-
-    part = folder / "system/set.000"
-    part.mkdir(parents=True)
-    frames = lj_frames(25)
-    (folder / "system/type_map.raw").write_text("Ar\n")
-    (folder / "system/type.raw").write_text("0\n0\n0\n0\n")
-    np.save(part / "coord.npy", [f.positions.ravel() for f in frames])
-    np.save(part / "box.npy", [f.cell.array.ravel() for f in frames])
-    np.save(part / "energy.npy", [f.get_potential_energy() for f in frames])
-    np.save(part / "force.npy", [f.get_forces().ravel() for f in frames])
-    descriptor = {
-        "type": "se_e2_a",
-        "sel": [40],
-        "rcut": 4.5,
-        "rcut_smth": 1.0,
-        "neuron": [4, 8],
-        "axis_neuron": 2,
-    }
+    write_system(folder / "system", lj_frames(25), virial=False)
+    descriptor = {"type": "se_e2_a", "sel": [40], "rcut": 4.5, "neuron": [4, 8], "axis_neuron": 2}
+    descriptor["rcut_smth"] = 1.0
     content = {
         "model": {"type_map": ["Ar"], "descriptor": descriptor, "fitting_net": {"neuron": [8, 8], "seed": 1}},
         "learning_rate": {"type": "exp", "start_lr": 0.002, "stop_lr": 1e-5, "decay_steps": 5},

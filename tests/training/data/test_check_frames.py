@@ -1,7 +1,5 @@
 """Python calls look at their frames as the command line does: before the first step, and once."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import logging

@@ -1,7 +1,5 @@
 """Bad frames are found, named, and dropped only when told to."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

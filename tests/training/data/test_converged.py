@@ -1,7 +1,5 @@
 """Outputs of VASP and Quantum ESPRESSO: numbers against the raw text, and steps that did not converge."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from ase.units import Bohr, GPa, Ry

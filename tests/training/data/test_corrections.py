@@ -1,7 +1,5 @@
 """Labels with a known fault, corrected as they are read."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from ase.stress import voigt_6_to_full_3x3_stress

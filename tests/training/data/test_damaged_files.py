@@ -1,7 +1,5 @@
 """Files that are cut, foreign or of other programs: read right, or a DataError that names the file."""
 
-from __future__ import annotations
-
 import json
 
 import ase.db
@@ -13,6 +11,7 @@ import pytest
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
+from deepmd_system import write_system
 
 from dpa2calc.errors import DataError
 from dpa2calc.training import Dataset
@@ -31,14 +30,7 @@ def frames(n=3):
 
 
 def system(folder, n=3):
-    part = folder / "set.000"
-    part.mkdir(parents=True)
-    (folder / "type.raw").write_text("0\n0\n0\n0\n")
-    (folder / "type_map.raw").write_text("Cu\n")
-    np.save(part / "coord.npy", np.array([a.positions.ravel() for a in frames(n)]))
-    np.save(part / "box.npy", np.array([a.cell.array.ravel() for a in frames(n)]))
-    np.save(part / "energy.npy", np.array([a.get_potential_energy() for a in frames(n)]))
-    np.save(part / "force.npy", np.array([a.get_forces().ravel() for a in frames(n)]))
+    part = write_system(folder, frames(n), virial=False) / "set.000"
     np.save(part / "fparam.npy", np.arange(2.0 * n).reshape(n, 2))
     np.save(part / "aparam.npy", np.arange(4.0 * n).reshape(n, 4))
     return folder

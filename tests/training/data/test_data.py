@@ -1,7 +1,5 @@
 """Reading, labels, splits."""
 
-from __future__ import annotations
-
 import lzma
 
 import numpy as np
@@ -11,7 +9,7 @@ from ase.calculators.emt import EMT
 from ase.io import write
 
 from dpa2calc.errors import DataError, DPA2CalcError
-from dpa2calc.labels.names import LabelKeys, as_matrix
+from dpa2calc.labels.names import LabelKeys
 from dpa2calc.training import (
     TrainConfig,
     TrainingSet,
@@ -170,14 +168,6 @@ def test_an_empty_name_leaves_a_label_out(lj_data):
     left_out = Dataset.from_atoms([atoms])[0]
     assert left_out.virial is None and "periodic in three directions" in left_out.left_out
     assert Dataset.from_atoms([atoms], keys=LabelKeys(stress=""))[0].energy == 1.0
-
-
-def test_wrong_label_shapes():
-    atoms = Atoms("H2", positions=[[0, 0, 0], [0, 0, 0.74]], info={"forces": [1.0, 2.0]})
-    with pytest.raises(DataError, match=r"forces: shape \(2,\), expected \(2, 3\)"):
-        frame_from_atoms(atoms)
-    with pytest.raises(DataError, match=r"allowed: \(3, 3\), \(9,\) or \(6,\)"):
-        as_matrix([1.0, 2.0], "stress")
 
 
 def test_split_and_sample_are_reproducible(lj_data):

@@ -1,7 +1,5 @@
 """The registries against the tables they come from."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import pytest

@@ -1,7 +1,5 @@
 """Energies of elements from compositions: least squares, and a fit that outliers do not move."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from ase import Atoms

@@ -1,7 +1,5 @@
 """Labels are read right, or refused with the frame: numbers, shapes, and whose they are."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

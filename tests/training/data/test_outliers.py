@@ -1,7 +1,5 @@
 """A wrong label among good ones is found, named, and counted out; ordinary scatter is not reported."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 

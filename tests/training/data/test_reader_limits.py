@@ -21,19 +21,6 @@ def first_frame(path: Path) -> object:
 
 
 @pytest.mark.parametrize("read", [Dataset.read, first_frame])
-@pytest.mark.parametrize("count", [10**12, 10**15, -5])
-def test_extxyz_that_announces_atoms(tmp_path: Path, read: Any, count: int) -> None:
-    path = tmp_path / "a.extxyz"
-    path.write_text(f"{count}\n\nCu 0 0 0\n")
-    with pytest.raises(DataError, match=r"a\.extxyz, frame 0: .*atoms"):
-        read(path)
-    packed = tmp_path / "a.extxyz.xz"
-    packed.write_bytes(lzma.compress(path.read_bytes()))
-    with pytest.raises(DataError, match=r"frame 0: .*atoms"):
-        read(packed)
-
-
-@pytest.mark.parametrize("read", [Dataset.read, first_frame])
 @pytest.mark.parametrize("filling", [b"\n", b" ", b"0"])
 def test_packed_filling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Any, filling: bytes) -> None:
     monkeypatch.setattr(limits, "_FREE", 1 << 20)
@@ -41,14 +28,6 @@ def test_packed_filling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: A
     path.write_bytes(lzma.compress(filling * (8 << 20), preset=0))
     with pytest.raises(DataError, match="unpacks to over"):
         read(path)
-
-
-def test_a_cut_file_keeps_its_good_frames(tmp_path: Path) -> None:
-    path = tmp_path / "a.extxyz"
-    path.write_text("2\n\nCu 0 0 0\nCu 1 1 1\n" * 3 + "2\n\nCu 0 0 0\n")
-    assert len(list(Frames(path, stop=3))) == 3
-    with pytest.raises(DataError, match="frame 3"):
-        Dataset.read(path)
 
 
 def test_hdf5_that_declares_terabytes(tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """Every format gives the frames that went in."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import zlib
@@ -13,6 +11,7 @@ import pytest
 from ase import Atoms
 from ase.io import write
 from ase.units import Hartree
+from deepmd_system import write_system
 
 from dpa2calc.errors import DataError
 from dpa2calc.training.data.dataset import Dataset
@@ -32,31 +31,10 @@ def _compare(data, frames):
             np.testing.assert_allclose(got.stress, want.get_stress(voigt=False), atol=1e-8)
 
 
-def _write_system(folder, frames, *, mixed=False, pbc=True, virial=True):
-    part = folder / "set.000"
-    part.mkdir(parents=True)
-    symbols = sorted({s for f in frames for s in f.symbols})
-    (folder / "type_map.raw").write_text("\n".join(symbols) + "\n")
-    types = np.array([[symbols.index(s) for s in f.symbols] for f in frames])
-    (folder / "type.raw").write_text("\n".join("0" if mixed else str(t) for t in types[0]) + "\n")
-    if mixed:
-        np.save(part / "real_atom_types.npy", types)
-    np.save(part / "coord.npy", np.array([f.positions.ravel() for f in frames]))
-    np.save(part / "energy.npy", np.array([[f.get_potential_energy()] for f in frames]))
-    np.save(part / "force.npy", np.array([f.get_forces().ravel() for f in frames]))
-    if pbc:
-        np.save(part / "box.npy", np.array([f.cell.array.ravel() for f in frames]))
-    else:
-        (folder / "nopbc").touch()
-    if virial:
-        virials = [-f.get_volume() * f.get_stress(voigt=False).ravel() for f in frames]
-        np.save(part / "virial.npy", np.array(virials))
-
-
 def test_deepmd_folder_and_folder_of_folders(tmp_path, lj_frames):
     one, two = lj_frames(4), lj_frames(3, seed=5, repeat=2)
-    _write_system(tmp_path / "all/a", one)
-    _write_system(tmp_path / "all/b", two)
+    write_system(tmp_path / "all/a", one)
+    write_system(tmp_path / "all/b", two)
     _compare(Dataset.read(tmp_path / "all/a"), one)
     data = Dataset.read(tmp_path / "all")
     _compare(data, one + two)
@@ -65,7 +43,7 @@ def test_deepmd_folder_and_folder_of_folders(tmp_path, lj_frames):
 
 def test_deepmd_mixed_types_with_padding(tmp_path, lj_frames):
     frames = [*lj_frames(2), *lj_frames(2, symbol="Ne")]
-    _write_system(tmp_path / "m", frames, mixed=True)
+    write_system(tmp_path / "m", frames, mixed=True)
     _compare(Dataset.read(tmp_path / "m"), frames)
     part = tmp_path / "m/set.000"
     types = np.load(part / "real_atom_types.npy")
@@ -76,7 +54,7 @@ def test_deepmd_mixed_types_with_padding(tmp_path, lj_frames):
 
 def test_deepmd_hdf5(tmp_path, lj_frames):
     frames = lj_frames(3)
-    _write_system(tmp_path / "s", frames)
+    write_system(tmp_path / "s", frames)
     with h5py.File(tmp_path / "d.hdf5", "w") as handle:
         for name in ("x", "y"):
             group = handle.create_group(name)
@@ -91,7 +69,7 @@ def test_deepmd_hdf5(tmp_path, lj_frames):
 
 
 def test_deepmd_errors_name_the_array(tmp_path, lj_frames):
-    _write_system(tmp_path / "s", lj_frames(3))
+    write_system(tmp_path / "s", lj_frames(3))
     np.save(tmp_path / "s/set.000/force.npy", np.zeros(5))
     with pytest.raises(DataError, match=r"set\.000/force\.npy holds 5 numbers, expected 36"):
         Dataset.read(tmp_path / "s")

@@ -1,7 +1,5 @@
 """Shear stresses stored in another order are told from wrong predictions, by group."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

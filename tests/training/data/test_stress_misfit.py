@@ -1,7 +1,5 @@
 """Stresses are compared with the energies of strained copies: exact ones fit, offsets and units are found."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 

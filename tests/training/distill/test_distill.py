@@ -1,7 +1,5 @@
 """Distillation: a student of some hundred parameters learns EMT copper where the dynamics go."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os
@@ -11,21 +9,18 @@ import ase.io
 import numpy as np
 import pytest
 import torch
-from ase import units
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.constraints import FixCom
-from ase.md.langevin import Langevin
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+from emt_cases import with_emt
 from kills import work_with_kills
+from learning_cases import dynamics_of, tiny
 
 import dpa2calc
 from dpa2calc import DPA2Calculator
 from dpa2calc.errors import ConfigError, DataError
-from dpa2calc.model.config import DPA1Config, FittingConfig, HeadConfig, ModelConfig
 from dpa2calc.store.checkpoint import checkpoint_info
 from dpa2calc.training import Dataset, DistillResult, MDCondition, TrainConfig, distill, evaluate
-from dpa2calc.training.data.readers.frame_file import labelled
 
 torch.set_num_threads(1)
 TRAIN = TrainConfig(
@@ -39,27 +34,12 @@ TRAIN = TrainConfig(
 )
 
 
-def _student(**changes: object) -> ModelConfig:
-    sizes = {
-        "cutoff": 4.5,
-        "cutoff_smooth": 2.0,
-        "nsel": 40,
-        "neuron": (4, 8),
-        "axis_neuron": 4,
-        "tebd_dim": 2,
-    }
-    descriptor = DPA1Config(attn_layer=0, **{**sizes, **changes})
-    head = HeadConfig(fitting=FittingConfig(neuron=(16, 16)))
-    return ModelConfig(type_map=("Cu",), descriptor=descriptor, heads=(head,))
-
-
 def _copper(n: int = 2, a: float = 3.61):
     return bulk("Cu", cubic=True, a=a) * (n, 1, 1)
 
 
 def _gold() -> Dataset:
-    atoms = bulk("Au")
-    atoms.calc = EMT()
+    atoms = with_emt(bulk("Au"))
     atoms.get_forces()
     return Dataset.from_atoms([atoms])
 
@@ -79,23 +59,15 @@ def _compressed_to_expanded(folder, **changes: object) -> DistillResult:
         "later_steps": 300,
         **changes,
     }
-    return distill(EMT(), _copper(a=3.45), _student(), output=folder / "run", progress=False, **options)
+    return distill(EMT(), _copper(a=3.45), tiny(), output=folder / "run", progress=False, **options)
 
 
 @pytest.fixture(scope="module")
 def held_out() -> Dataset:
     """Teacher MD of expanded copper that the distillation never sees: another seed, another temperature."""
     atoms = _copper(a=3.8)
-    atoms.calc = EMT()
     atoms.set_constraint(FixCom())
-    rng = np.random.default_rng(99)
-    MaxwellBoltzmannDistribution(atoms, temperature_K=700, rng=rng)
-    dynamics = Langevin(atoms, 4 * units.fs, temperature_K=700, friction=0.01, fixcm=False, rng=rng)
-    frames = []
-    for _ in range(15):
-        dynamics.run(10)
-        frames.append(labelled(atoms, EMT()))
-    return Dataset.from_atoms(frames, name="held out")
+    return dynamics_of(atoms, 15, fixcm=False)
 
 
 @pytest.fixture(scope="module")
@@ -144,8 +116,7 @@ def test_just_the_frames_where_the_student_is_wrong_are_added(finished):
 def test_labels_are_the_teachers(finished):
     frames = finished.frames()
     for frame in (frames[0], frames[len(frames) // 2], frames[len(frames) - 1]):
-        atoms = frame.atoms()
-        atoms.calc = EMT()
+        atoms = with_emt(frame.atoms())
         assert frame.energy == pytest.approx(atoms.get_potential_energy(), abs=1e-6)
         np.testing.assert_allclose(frame.forces, atoms.get_forces(), atol=1e-6)
         np.testing.assert_allclose(frame.stress, atoms.get_stress(voigt=False), atol=1e-6)
@@ -197,7 +168,7 @@ def test_last_training_learns_from_the_last_rounds_frames_too(tmp_path):
     result = distill(
         EMT(),
         _copper(1),
-        _student(),
+        tiny(),
         md={"temperature": 600, "timestep": 4, "steps": 40, "sample_interval": 5, "trajectories": 1},
         train=TRAIN.replace(steps=20),
         threshold=0.05,
@@ -228,7 +199,7 @@ def run_small(folder) -> DistillResult:
     return distill(
         EMT(),
         _copper(1),
-        _student(),
+        tiny(),
         md=[sound, wild],
         train=TRAIN.replace(steps=8, checkpoint_every=3, log_every=2),
         threshold=0.02,
@@ -285,7 +256,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_frames(tmp_path):
 def test_wrong_options_are_named_before_anything_runs(tmp_path, changes, message):
     options = {
         "start_frames": _copper(1),
-        "student": _student(),
+        "student": tiny(),
         "md": MDCondition(),
         "train": TRAIN,
         **changes,
@@ -299,11 +270,11 @@ def test_another_teacher_or_student_is_refused_in_the_same_folder(finished):
     start = _copper(a=3.45)
     options = {"md": MDCondition(), "output": finished.output, "progress": False, "train": TRAIN}
     with pytest.raises(ConfigError, match=r"with another teacher; .*asap_cutoff.*False.*True"):
-        distill(EMT(asap_cutoff=True), start, _student(), **options)
+        distill(EMT(asap_cutoff=True), start, tiny(), **options)
     with pytest.raises(ConfigError, match=r"with another student; choose another output"):
-        distill(EMT(), start, _student(axis_neuron=3), **options)
+        distill(EMT(), start, tiny(axis_neuron=3), **options)
     with pytest.raises(ConfigError, match=r"with another start frame; choose another output"):
-        distill(EMT(), _copper(1), _student(), **options)
+        distill(EMT(), _copper(1), tiny(), **options)
 
 
 def test_a_teacher_that_fails_on_the_start_frames_is_an_error(tmp_path):

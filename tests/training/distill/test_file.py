@@ -1,7 +1,5 @@
 """A distillation file and the verb: the same names as in Python, and errors before anything runs."""
 
-from __future__ import annotations
-
 import pytest
 from ase.build import bulk
 from ase.io import write

@@ -1,28 +1,19 @@
 """A folder of a distillation belongs to one teacher, known by its weights; what is damaged in it is named."""
 
-from __future__ import annotations
-
 import json
 import logging
 
 import pytest
 from ase.build import bulk
 from ase.calculators.emt import EMT
+from learning_cases import tiny
 
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.lock import locked
-from dpa2calc.model.config import DPA1Config, FittingConfig, HeadConfig, ModelConfig
 from dpa2calc.training import Dataset, DistillResult, TrainConfig, distill
 from dpa2calc.training.data.readers.frame_file import labelled
 
 COPPER = bulk("Cu", cubic=True, a=3.61)
-STUDENT = ModelConfig(
-    type_map=("Cu",),
-    descriptor=DPA1Config(
-        attn_layer=0, cutoff=4.5, cutoff_smooth=2.0, nsel=40, neuron=(4, 8), axis_neuron=4, tebd_dim=2
-    ),
-    heads=(HeadConfig(fitting=FittingConfig(neuron=(16, 16))),),
-)
 
 
 class _Weighted(EMT):
@@ -44,7 +35,7 @@ def test_a_teacher_is_known_by_its_weights_and_damage_is_named(tmp_path, caplog)
             "progress": False,
             **changes,
         }
-        return distill(teacher or _Weighted(), COPPER, STUDENT, **options)
+        return distill(teacher or _Weighted(), COPPER, tiny(), **options)
 
     first = go()
     retrained = _Weighted()

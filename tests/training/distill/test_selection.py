@@ -1,7 +1,5 @@
 """What a round decides: which frames, and when to stop."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Two atoms that are not bonded come close; molecules stay whole."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from ase import Atoms

@@ -1,7 +1,5 @@
 """What rounds of both kinds print alike."""
 
-from __future__ import annotations
-
 import dataclasses
 
 from ase.build import bulk

@@ -1,7 +1,5 @@
 """One exploring trajectory: cut when it explodes, restartable to the bit, labelled by the teacher."""
 
-from __future__ import annotations
-
 import json
 import logging
 import re
@@ -13,6 +11,7 @@ from architectures import make_potential
 from ase import units
 from ase.build import bulk
 from ase.calculators.emt import EMT
+from emt_cases import with_emt
 
 from dpa2calc import DPA2Calculator
 from dpa2calc.errors import ConfigError, DataError
@@ -197,8 +196,7 @@ def test_an_explosion_is_cut_and_what_it_did_is_not_kept(tmp_path, driver, condi
     assert len(frames) == walk.frames == text.count("Lattice")
     for atoms in frames:
         assert atoms.info["step"] <= walk.steps and np.abs(atoms.get_forces()).max() < CONFIG.force_limit
-        check = atoms.copy()
-        check.calc = EMT()
+        check = with_emt(atoms.copy())
         np.testing.assert_allclose(check.get_forces(), atoms.get_forces(), atol=1e-6)
 
 

@@ -1,7 +1,5 @@
 """Fine-tuning: the right head, the bias, what is frozen, replay, LoRA."""
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 

@@ -1,16 +1,16 @@
 """A model made larger: the same predictions at first, and new parts that learn."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np
 import pytest
 import torch
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
 
 from dpa2calc.errors import ConfigError
 from dpa2calc.model.config.presets import preset
+from dpa2calc.store.checkpoint import save_checkpoint
 from dpa2calc.training.config.run_file import load_sets, read_run_file
 from dpa2calc.training.config.train import TrainConfig
 from dpa2calc.training.data.dataset import Dataset
@@ -86,37 +86,26 @@ def test_another_set_of_a_head_tells_its_elements_apart(bare, lj_frames):
     assert predictions(model, one)[1] == pytest.approx(predictions(old, one)[1], abs=1e-6)
 
 
+def run_from(bare, frames, folder, *lines):
+    """A run that starts from a file of the model, and the sets that its own file names."""
+    save_checkpoint(bare, folder / "old.safetensors")
+    write(folder / "new.xyz", frames)
+    text = [f"output = '{folder}/run'", "steps = 2", "[model]", "start = 'old.safetensors'", *lines]
+    (folder / "run.toml").write_text("\n".join([*text, "[sets.new]", "train = ['new.xyz']"]))
+    run = read_run_file(folder / "run.toml", TrainConfig)
+    return run, load_sets(run)[0]
+
+
 def test_a_file_grows_a_model(bare, lj_frames, tmp_path):
-    from ase.io import write
-
-    from dpa2calc.store.checkpoint import save_checkpoint
-
-    save_checkpoint(bare, tmp_path / "old.safetensors")
-    write(tmp_path / "new.xyz", lj_frames(30))
-    (tmp_path / "run.toml").write_text(
-        "output = 'run'\n[model]\nstart = 'old.safetensors'\nfitting = { neuron = [6, 6] }\n"
-        "[model.descriptor.repformer]\nupdate_g2_has_attn = true\n[sets.new]\ntrain = ['new.xyz']\n"
-    )
-    run = read_run_file(tmp_path / "run.toml", TrainConfig)
-    sets = load_sets(run)[0]
+    options = ("fitting = { neuron = [6, 6] }", "[model.descriptor.repformer]", "update_g2_has_attn = true")
+    run, sets = run_from(bare, lj_frames(30), tmp_path, *options)
     model = grown_model(run.model, run, sets)
     assert [head.fitting.neuron[0] for head in model.config.heads][1:] == [6]
     assert model.config.descriptor.repformer.update_g2_has_attn
 
 
 def test_a_run_that_resumes_ranks_no_heads(bare, lj_frames, tmp_path, monkeypatch):
-    from ase.io import write
-
-    from dpa2calc.store.checkpoint import save_checkpoint
-
-    save_checkpoint(bare, tmp_path / "old.safetensors")
-    write(tmp_path / "new.xyz", lj_frames(6))
-    (tmp_path / "run.toml").write_text(
-        f"output = '{tmp_path}/run'\nsteps = 2\n[model]\nstart = 'old.safetensors'\n"
-        "[sets.new]\ntrain = ['new.xyz']\n"
-    )
-    run = read_run_file(tmp_path / "run.toml", TrainConfig)
-    sets = load_sets(run)[0]
+    run, sets = run_from(bare, lj_frames(6), tmp_path)
     first = grown_model(run.model, run, sets)
     pretrain(first, sets, run.config, output=run.output, progress=False)
     monkeypatch.setattr(grow, "rank_heads", None)

@@ -1,7 +1,5 @@
 """Two processes give the gradients and weights of one with the joint batch."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import socket

@@ -1,7 +1,5 @@
 """Neighbour tables kept for later epochs give the graph that a fresh search gives."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

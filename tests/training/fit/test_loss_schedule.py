@@ -1,7 +1,5 @@
 """Loss by hand, its gradient through the forces, prefactors and schedules."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Adam by its formulas, clipping, and the average of the weights."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

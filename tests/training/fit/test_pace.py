@@ -1,7 +1,5 @@
 """A run of so many minutes: the schedule ends with them, in one call or several."""
 
-from __future__ import annotations
-
 import itertools
 import math
 

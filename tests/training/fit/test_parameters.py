@@ -1,7 +1,5 @@
 """Frame and atomic parameters (fparam, aparam): read, scaled, learned from, and needed in every call."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

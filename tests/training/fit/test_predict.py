@@ -1,7 +1,5 @@
 """Predictions in batches are those of single frames; errors are those of the predictions."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Batches made ahead: in order, so many and no more, and errors where they are asked for."""
 
-from __future__ import annotations
-
 import threading
 
 import pytest

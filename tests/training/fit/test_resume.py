@@ -1,7 +1,5 @@
 """Runs resume what they are a part of, and nothing else: identity, damage, kills, locks, disks."""
 
-from __future__ import annotations
-
 import builtins
 import dataclasses
 import errno

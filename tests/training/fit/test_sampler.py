@@ -1,7 +1,5 @@
 """Which frames are drawn, and that batches hold what the frames hold."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """SOAP: turns with the weights' bases, steps like Adam for vectors, and goes on exactly where it stopped."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Environment statistics and energy biases against plain sums."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

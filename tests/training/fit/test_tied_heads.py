@@ -1,7 +1,5 @@
 """Heads that begin as one, and fresh heads that start at the right energy."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import pytest

@@ -1,7 +1,5 @@
 """Active learning of EMT copper by a model of some hundred parameters: where it is unsure, it asks."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os
@@ -12,13 +10,11 @@ import learning_cases
 import numpy as np
 import pytest
 import torch
-from ase import units
 from ase.build import bulk
 from ase.calculators.emt import EMT
-from ase.md.langevin import Langevin
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+from emt_cases import with_emt
 from kills import work_with_kills
-from learning_cases import TRAIN, Counted, copper, learn, learn_small
+from learning_cases import TRAIN, Counted, copper, dynamics_of, learn, learn_small
 
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.store.checkpoint import checkpoint_info
@@ -32,15 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:atom .* is far from what head")
 @pytest.fixture(scope="module")
 def held_out() -> Dataset:
     """The label source's own dynamics, which the model never sees."""
-    atoms, rng = copper(), np.random.default_rng(99)
-    atoms.calc = EMT()
-    MaxwellBoltzmannDistribution(atoms, temperature_K=700, rng=rng)
-    dynamics = Langevin(atoms, 4 * units.fs, temperature_K=700, friction=0.01, rng=rng)
-    frames = []
-    for _ in range(10):
-        dynamics.run(10)
-        frames.append(labelled(atoms, EMT()))
-    return Dataset.from_atoms(frames, name="held out")
+    return dynamics_of(copper(), 10)
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +62,7 @@ def test_no_structure_is_labelled_twice_and_the_budget_holds(finished, source):
     ]
     atoms = ase.io.read(files[0])
     assert atoms.info["labelled_by"] == "Counted" and len(atoms.info["label_identity"]) == 24
-    check = atoms.copy()
-    check.calc = EMT()
+    check = with_emt(atoms.copy())
     np.testing.assert_allclose(check.get_forces(), atoms.get_forces(), atol=1e-6)
 
 

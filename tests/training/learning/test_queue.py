@@ -1,7 +1,5 @@
 """Labels made elsewhere: inputs of other programs, and results in any order of atoms."""
 
-from __future__ import annotations
-
 import shutil
 
 import ase.io
@@ -56,6 +54,14 @@ def store(folder, queue):
     return LabelStore(folder / "labels", queue)
 
 
+def waiting(labels, atoms, match=None):
+    """The place of a frame that has no label yet."""
+    with pytest.raises(Waiting, match=match):
+        labels.label([atoms], progress=False)
+    (place,) = labels.source.folder.iterdir()
+    return place
+
+
 def frames():
     found = [bulk("NaCl", "rocksalt", a=5.6, cubic=True) for _ in range(2)]
     for k, atoms in enumerate(found):
@@ -91,11 +97,8 @@ def test_vasp_sorts_atoms_and_results_are_put_back(tmp_path):
 def test_inputs_of_espresso_and_cp2k(tmp_path):
     (atoms, *_) = frames()
     options = {"pseudopotentials": PSEUDOS, "input_data": {"ecutwfc": 40}, "kpts": (2, 2, 2)}
-    with pytest.raises(Waiting):
-        store(tmp_path, LabelQueue(tmp_path / "qe", "espresso", options=options)).label(
-            [atoms], progress=False
-        )
-    (path,) = (tmp_path / "qe").glob("*/espresso.pwi")
+    queue = LabelQueue(tmp_path / "qe", "espresso", options=options)
+    path = waiting(store(tmp_path, queue), atoms) / "espresso.pwi"
     text = path.read_text()
     assert "ecutwfc" in text and "tprnfor          = .true." in text
     np.testing.assert_allclose(ase.io.read(path).positions, atoms.positions, atol=1e-6)
@@ -106,9 +109,7 @@ def test_inputs_of_espresso_and_cp2k(tmp_path):
         "&END FORCE_EVAL\n"
     )
     queue = LabelQueue(tmp_path / "c", "cp2k", template=tmp_path / "cp2k")
-    with pytest.raises(Waiting):
-        store(tmp_path, queue).label([atoms], progress=False)
-    (path,) = (tmp_path / "c").glob("*/cp2k.inp")
+    path = waiting(store(tmp_path, queue), atoms) / "cp2k.inp"
     lines = [line.split() for line in path.read_text().splitlines()]
     rows = [line[1:] for line in lines if line[0] in ("Na", "Cl")]
     np.testing.assert_allclose(np.array(rows, dtype=float), atoms.positions, atol=1e-9)
@@ -118,12 +119,9 @@ def test_inputs_of_espresso_and_cp2k(tmp_path):
 def test_results_of_another_structure_and_unfinished_ones(tmp_path):
     queue, (atoms, other) = LabelQueue(tmp_path / "q"), frames()
     labels = store(tmp_path, queue)
-    with pytest.raises(Waiting):
-        labels.label([atoms], progress=False)
-    (place,) = (tmp_path / "q").iterdir()
+    place = waiting(labels, atoms)
     (place / "job.out").write_text("iteration 1\n")
-    with pytest.raises(Waiting, match=r"job.out has no frame"):
-        labels.label([atoms], progress=False)
+    waiting(labels, atoms, r"job.out has no frame")
     other.calc = SinglePointCalculator(other, energy=0.0, forces=np.zeros((8, 3)))
     ase.io.write(place / "result.extxyz", other)
     with pytest.raises(DataError, match=r"is of another structure .* without relaxing it"):
@@ -135,9 +133,7 @@ def test_results_of_another_structure_and_unfinished_ones(tmp_path):
 def test_forces_on_fixed_atoms_are_labels_too(tmp_path):
     (atoms, *_) = frames()
     labels = store(tmp_path, LabelQueue(tmp_path / "q"))
-    with pytest.raises(Waiting):
-        labels.label([atoms], progress=False)
-    (place,) = (tmp_path / "q").iterdir()
+    place = waiting(labels, atoms)
     made = ase.io.read(place / "frame.extxyz")
     made.set_constraint(FixAtoms([0, 1]))
     made.calc = SinglePointCalculator(made, energy=-3.0, forces=np.ones((8, 3)))
@@ -151,9 +147,7 @@ def test_a_molecule_that_the_program_puts_back_into_its_box_is_the_same(tmp_path
     atoms = molecule("H2O", cell=[8.0, 9.0, 10.0])  # atoms on both sides of the origin
     assert atoms.positions.min() < 0
     labels = store(tmp_path, LabelQueue(tmp_path / "q", "vasp"))
-    with pytest.raises(Waiting):
-        labels.label([atoms], progress=False)
-    (place,) = (tmp_path / "q").iterdir()
+    place = waiting(labels, atoms)
     made = ase.io.read(place / "POSCAR")
     made.wrap()
     made.calc = SinglePointCalculator(made, energy=-3.0, forces=made.numbers[:, None] * np.ones(3))
@@ -166,16 +160,12 @@ def test_a_molecule_that_the_program_puts_back_into_its_box_is_the_same(tmp_path
 def test_results_that_did_not_converge_are_waited_for(tmp_path):
     (atoms, *_) = frames()
     labels = store(tmp_path, LabelQueue(tmp_path / "q", "espresso", options={"pseudopotentials": PSEUDOS}))
-    with pytest.raises(Waiting):
-        labels.label([atoms], progress=False)
-    (place,) = (tmp_path / "q").iterdir()
+    place = waiting(labels, atoms)
     (place / "espresso.pwo").write_text(pw_output([False]))
     (place / "slurm-17.out").write_text("the job has ended\n")
-    with pytest.raises(Waiting, match=r"espresso.pwo: the electrons of frame 0 had not converged"):
-        labels.label([atoms], progress=False)
+    waiting(labels, atoms, r"espresso.pwo: the electrons of frame 0 had not converged")
     (place / "espresso.pwo").write_text(pw_output([True]).split("     Forces acting")[0])  # still running
-    with pytest.raises(Waiting, match=r"espresso.pwo has no forces \(yet\)"):
-        labels.label([atoms], progress=False)
+    waiting(labels, atoms, r"espresso.pwo has no forces \(yet\)")
 
 
 def test_wrong_queues_are_named(tmp_path):

@@ -1,7 +1,5 @@
 """Damaged states and logs are refused with a sentence, and those of the version before open."""
 
-from __future__ import annotations
-
 import json
 import logging
 import shutil

@@ -1,7 +1,5 @@
 """Results of runs on disk: they come back as they were, also from a folder that was moved."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

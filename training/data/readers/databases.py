@@ -11,7 +11,7 @@ import ase.db
 import numpy as np
 from ase import Atoms
 
-from dpa2calc.errors import DataError, MissingDependencyError
+from dpa2calc.errors import DataError, optional_library
 from dpa2calc.files.limits import most_bytes, parse_json
 from dpa2calc.labels.names import set_labels
 
@@ -42,10 +42,7 @@ def iread_lmdb(path: Path) -> Iterator[Atoms]:
     Raises:
         DataError: the rows are not compressed JSON. MissingDependencyError: lmdb is not installed.
     """
-    try:
-        import lmdb
-    except ImportError as error:
-        raise MissingDependencyError("reading .aselmdb and .lmdb needs lmdb: pip install lmdb") from error
+    lmdb = optional_library("lmdb", "reading .aselmdb and .lmdb needs lmdb: pip install lmdb")
     try:
         environment = lmdb.open(str(path), subdir=path.is_dir(), readonly=True, lock=False)
     except lmdb.Error as error:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from dpa2calc.errors import DataError, MissingDependencyError
+from dpa2calc.errors import DataError, optional_library
 from dpa2calc.labels.names import set_labels
 
 from .deepmd_folder import elements_of, label_shapes, numbers_only, shaped, whole_numbers
@@ -37,12 +37,8 @@ def iread_frames(transaction: Any, path: str) -> Iterator[Atoms]:
         DataError: no type_map in the file, a damaged row, or an array of the wrong size; the row is named.
         MissingDependencyError: msgpack is not installed.
     """
-    try:
-        import msgpack
-    except ImportError as error:
-        raise MissingDependencyError(
-            "reading deepmd-kit's LMDB files needs msgpack: pip install msgpack"
-        ) from error
+    text = "reading deepmd-kit's LMDB files needs msgpack: pip install msgpack"
+    msgpack = optional_library("msgpack", text)
     about = _unpacked(msgpack, transaction.get(METADATA), f"{path}, its metadata")
     symbols = about.get("type_map")
     if not isinstance(symbols, list) or not symbols:
