@@ -9,7 +9,6 @@ go back to the atoms. Same numbers as the plain formulas in `repformer.py` up to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -17,10 +16,12 @@ from torch import Tensor
 
 from dpa2calc.kernels.attention import SHIFT, padded_weights, through_softmax
 from dpa2calc.kernels.blocks import add_to_atoms, kept_for_backward, of_atoms, to_atoms, total
-from dpa2calc.kernels.native import Native, Ready
+from dpa2calc.kernels.native import Native
 
-from .compiled import GRADIENTS, SUMS, loops
+from .compiled import has_loops, run
 from .pair_blocks import BlockPairs, PairBlock
+
+_SUMS, _GRADIENTS = (Native("inference.neighbor_loops", name) for name in ("sums", "gradients"))
 
 
 class Attention(NamedTuple):
@@ -77,7 +78,7 @@ class NeighborMix(torch.autograd.Function):
         products = g1.new_empty(len(weight), project.shape[1] if project is not None else 0)
         mixed = torch.empty_like(query) if query is not None else g1.new_empty(n, 0, d1)
         made = convolved, moments, of_pairs, products, mixed
-        compiled, ctx.made = loops(g1), []
+        inputs, ctx.made = (g1, weight, g2, conv, directions, project, query), []
         keep = query is not None and kept_for_backward(g1, query.shape[1] * len(weight))
 
         def work(_: int, block: PairBlock, part: int) -> None:
@@ -103,12 +104,11 @@ class NeighborMix(torch.autograd.Function):
                 scaled = gathered.mul_(of_atoms(g1, atoms).unsqueeze(1))
                 torch.mm(scaled.view(-1, d1), project, out=products[block.pairs])
 
-        if compiled is not None:
-            given = compiled.product, _inputs(pairs, g1, weight, g2, conv, directions, project, query)
-            _share(SUMS, *given, compiled.terms, pairs, lambda _: made)
+        if has_loops(g1):
+            run(_SUMS, pairs.cut.parts, g1, pairs.arrays, _for_loops(pairs, *inputs), made)
         else:
             pairs.cut.each(work)
-        ctx.save_for_backward(g1, weight, g2, conv, directions, project, query)
+        ctx.save_for_backward(*inputs)
         ctx.pairs = pairs
         return made
 
@@ -131,7 +131,6 @@ class NeighborMix(torch.autograd.Function):
             torch.empty_like(like) if like is not None else None for like in (g2, directions, query)
         )
         project_t = project.t().contiguous() if project is not None else None
-        compiled = loops(g1)
 
         def work(number: int, block: PairBlock, part: int) -> None:
             grad_g1, atoms, index = sums_of_g1[part], block.atoms, pairs.neighbors[block.pairs]
@@ -153,53 +152,25 @@ class NeighborMix(torch.autograd.Function):
                 block.of(grad_weight).add_(of_switch)
             grad_g1.index_add_(0, index, grad.view(-1, d1))
 
-        if compiled is not None:
-            inputs = _inputs(pairs, g1, weight, g2, conv, directions, project, query)
-            outputs = (grad_convolved, grad_moments, grad_of_pairs, grad_products, grad_mixed)
+        if has_loops(g1):
             shapes = ((len(weight), 0), (len(weight), 0), (0, 0, 0))
-            to = [
-                g1.new_empty(s) if x is None else x
-                for x, s in zip((grad_g2, grad_directions, grad_query), shapes)
-            ]
-            grads = [x.contiguous() for x in outputs]
-            given = compiled.product, inputs, compiled.terms, pairs
-            _share(GRADIENTS, *given, lambda part: (*grads, sums_of_g1[part], grad_weight, *to))
+            optional = zip((grad_g2, grad_directions, grad_query), shapes)
+            to = (grad_weight, *(g1.new_empty(shape) if x is None else x for x, shape in optional))
+            outputs = grad_convolved, grad_moments, grad_of_pairs, grad_products, grad_mixed
+            given = _for_loops(pairs, *ctx.saved_tensors), tuple(x.contiguous() for x in outputs), to
+            run(_GRADIENTS, pairs.cut.parts, g1, pairs.arrays, *given, own=lambda part: (sums_of_g1[part],))
         else:
             pairs.cut.each(work)
         ctx.made = []
         return total(sums_of_g1), grad_weight, grad_g2, None, grad_directions, None, grad_query, None
 
 
-def _share(
-    kernel: Native,
-    address: int,
-    inputs: Sequence[Tensor],
-    terms: Ready,
-    pairs: BlockPairs,
-    rest: Callable[[int], tuple[Tensor, ...]],
-) -> None:
-    """A compiled loop on all threads; rest(part): what each of them is given besides."""
-    parts = pairs.cut.parts
-    pairs.cut.share(
-        lambda part: kernel(address, part, parts, pairs.arrays, *inputs, pairs.nsel, terms, *rest(part))
-    )
-
-
-def _inputs(
-    pairs: BlockPairs,
-    g1: Tensor,
-    weight: Tensor,
-    g2: Tensor | None,
-    conv: Tensor | None,
-    directions: Tensor | None,
-    project: Tensor | None,
-    query: Tensor | None,
-) -> list[Tensor]:
-    """What the compiled loops read; those that are None are empty."""
+def _for_loops(pairs: BlockPairs, g1: Tensor, weight: Tensor, *optional: Tensor | None) -> tuple[Tensor, ...]:
+    """What the compiled loops read: g1, neighbours, weight, and what else there is, empty for None."""
     p = len(weight)
-    optional = ((g2, (p, 0)), (conv, (0, 0)), (directions, (p, 0)), (project, (0, 0)), (query, (0, 0, 0)))
-    rest = (g1.new_empty(shape) if x is None else x for x, shape in optional)
-    return [x.detach().contiguous() for x in (g1, pairs.neighbors, weight, *rest)]
+    shapes = ((p, 0), (0, 0), (p, 0), (0, 0), (0, 0, 0))
+    rest = (g1.new_empty(shape) if x is None else x for x, shape in zip(optional, shapes))
+    return tuple(x.detach().contiguous() for x in (g1, pairs.neighbors, weight, *rest))
 
 
 def _factors(block: PairBlock, weight: Tensor, g2: Tensor | None, directions: Tensor | None) -> Tensor | None:

@@ -15,9 +15,12 @@ from torch import Tensor
 
 from dpa2calc.kernels.attention import padded_weights, through_softmax
 from dpa2calc.kernels.blocks import kept_for_backward
+from dpa2calc.kernels.native import Native
 
-from .compiled import MIX, MIX_BACKWARD, loops
+from .compiled import has_loops, run
 from .pair_blocks import BlockPairs, PairBlock
+
+_MIX, _BACKWARD = (Native("inference.pair_loops", name) for name in ("mix", "mix_backward"))
 
 
 def _heads_first(x: Tensor, k: int, heads: int) -> Tensor:
@@ -52,14 +55,13 @@ class PairMix(torch.autograd.Function):
         heads: int,
         pairs: BlockPairs,
     ) -> Tensor:
-        nsel = pairs.nsel
         out, ctx.made = torch.empty_like(g2), []
-        compiled, keep = loops(g2), kept_for_backward(g2, heads * len(gate))
+        keep = kept_for_backward(g2, heads * len(gate))
 
         def work(_: int, block: PairBlock, part: int) -> None:
             g, k = block.of(g2), block.width
             gates = block.square(gate), block.square(shift)
-            made = _query_weights_scores(g, *gates, query_key, heads, nsel - k)
+            made = _query_weights_scores(g, *gates, query_key, heads, pairs.nsel - k)
             if keep:
                 ctx.made.append(made)
             scales, into = block.square(scale).unsqueeze(1), None if keep else made[1]
@@ -67,27 +69,23 @@ class PairMix(torch.autograd.Function):
             mixed = torch.bmm(w.view(-1, heads * k, k), g)
             torch.addmm(bias, _heads_last(mixed, k, heads), value_out, out=out[block.pairs])
 
-        if compiled is not None:
-            product, terms = compiled
-            inputs = g2.contiguous(), gate, shift, scale, query_key, value_out, bias
-            pairs.cut.share(
-                lambda part: MIX(product, part, pairs.cut.parts, pairs.arrays, *inputs, nsel, terms, out)
-            )
+        if has_loops(g2):
+            maps = query_key, value_out, bias
+            run(_MIX, pairs.cut.parts, g2, pairs.arrays, g2.contiguous(), (gate, shift, scale), maps, out)
         else:
             pairs.cut.each(work)
-        ctx.save_for_backward(g2, gate, shift, scale, query_key, value_out)
+        ctx.save_for_backward(g2, gate, shift, scale, query_key, value_out, bias)
         ctx.heads, ctx.pairs = heads, pairs
         return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
-        g2, gate, shift, scale, query_key, value_out = ctx.saved_tensors
-        heads, pairs, d2 = ctx.heads, ctx.pairs, g2.shape[1]
+        g2, gate, shift, scale, query_key, value_out, bias = ctx.saved_tensors
+        heads, pairs, d2, grad_out = ctx.heads, ctx.pairs, g2.shape[1], grad_out.contiguous()
         grad_g2 = torch.empty_like(g2)
         grad_gate, grad_shift, grad_scale = (torch.empty_like(gate) for _ in range(3))
         query_key_t, value_out_t = query_key.t().contiguous(), value_out.t().contiguous()
-        compiled, grad_out = loops(g2), grad_out.contiguous()
 
         def work(number: int, block: PairBlock, part: int) -> None:
             g, k = block.of(g2), block.width
@@ -110,13 +108,10 @@ class PairMix(torch.autograd.Function):
             grad_query = _heads_last(torch.bmm(flat, g), k, heads)
             grad.view(b * k, d2).addmm_(grad_query, query_key_t)
 
-        if compiled is not None:
-            product, terms = compiled
-            inputs = g2.contiguous(), gate, shift, scale, query_key, value_out, pairs.nsel, terms
-            rest = grad_out, grad_g2, grad_gate, grad_shift, grad_scale
-            pairs.cut.share(
-                lambda part: MIX_BACKWARD(product, part, pairs.cut.parts, pairs.arrays, *inputs, *rest)
-            )
+        if has_loops(g2):
+            given = (gate, shift, scale), (query_key, value_out, bias), grad_out, grad_g2
+            of_terms = grad_gate, grad_shift, grad_scale
+            run(_BACKWARD, pairs.cut.parts, g2, pairs.arrays, g2.contiguous(), *given, of_terms)
         else:
             pairs.cut.each(work)
         ctx.made = []

@@ -50,7 +50,7 @@ class BlockArrays(NamedTuple):
     """Blocks as compiled loops take them, int64.
 
     atoms: (n,), those of block b from begins[b] on. widths: slots of each. pairs, squares: where each begins
-    in the lists.
+    in the lists. nsel: slots of deepmd-kit's list.
     """
 
     atoms: Tensor
@@ -58,6 +58,7 @@ class BlockArrays(NamedTuple):
     widths: np.ndarray
     pairs: np.ndarray
     squares: np.ndarray
+    nsel: int
 
 
 @dataclass(frozen=True)
@@ -105,9 +106,8 @@ class BlockPairs(PairTable):
     def arrays(self) -> Ready:
         """The blocks for compiled loops, packed; `BlockArrays`."""
         rows = self.cut.rows
-        atoms, begins, widths = as_arrays(rows)
         places = ([block.pairs.start for block in rows], [block.squares.start for block in rows])
-        return Ready(tuple(BlockArrays(atoms, begins, widths, *map(np.array, places))))
+        return Ready(BlockArrays(*as_arrays(rows), *map(np.array, places), self.nsel))
 
     def take(self, table: Tensor) -> Tensor:
         flat = table.flatten(0, 1)

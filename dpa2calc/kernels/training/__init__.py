@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dpa2calc.kernels.attention import SHIFT
-from dpa2calc.kernels.inference.compiled import loops
+from dpa2calc.kernels.inference.compiled import has_loops
 from dpa2calc.kernels.net import Layer, ScalarNet
 from dpa2calc.kernels.pairs import Neighbors, PairTable
 from dpa2calc.kernels.reference import (
@@ -71,8 +71,7 @@ class Training(Reference):
             return "the directions are updated"
         if not has_numba():
             return "Numba is not installed (pip install numba)"
-        exported = loops(torch.empty(0)) is not None
-        return None if exported else "this PyTorch exports no matrix product"
+        return None if has_loops(torch.empty(0)) else "this PyTorch exports no matrix product"
 
     # --- the twins --------------------------------------------------------------------------------
 
@@ -86,7 +85,7 @@ class Training(Reference):
         if net.strip is not None or self.why_not("embedded_moments", net) is not None:
             return super().embedding(net, s, kinds, factor)
         kinds = kinds.expand(s.shape).reshape(-1)
-        flat = tanh_embedding(s.reshape(-1), kinds, net.table, net.slope, net.net.layers[1:])
+        flat = tanh_embedding(s.reshape(-1), kinds, net)
         return flat.view(*s.shape, flat.shape[-1])
 
     def embedded_moments(

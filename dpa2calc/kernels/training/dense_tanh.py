@@ -6,13 +6,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dpa2calc.kernels.net import Layer, add_copies, sum_copies, tanh_, tanh_of, through
+from dpa2calc.kernels.net import ScalarNet, add_copies, sum_copies, tanh_, tanh_of, through
 from dpa2calc.kernels.training.second_order import Grad, wanted
 
 
@@ -21,17 +20,15 @@ def tanh_dense(x: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
     return _Dense.apply(x, matrix, bias)
 
 
-def tanh_embedding(s: Tensor, index: Tensor, table: Tensor, slope: Tensor, later: Sequence[Layer]) -> Tensor:
+def tanh_embedding(s: Tensor, index: Tensor, net: ScalarNet) -> Tensor:
     """Embedding of scalars: (r,) -> (r, width).
 
     x_1 = tanh(s slope + table[index]); x_l = tanh(x_{l-1} W_l + b_l) + `skip` copies of x_{l-1}.
 
     Args:
-        s: (r,). index: (r,) rows of `table` (p, m1). slope: (m1,). later: the other layers, without idt.
+        s: (r,). index: (r,) rows of the net's table (p, m1). net: without scales and strip.
     """
-    skips = tuple(layer.skip for layer in later)
-    weights = [w for layer in later for w in (layer.matrix, layer.bias)]
-    return _Embedding.apply(s, index, skips, table, slope, *weights)[0]
+    return _Embedding.apply(s, index, net.skips, *net.weights)[0]
 
 
 def _curvature(grad: Tensor, t: Tensor, z: Tensor) -> Tensor:
@@ -88,8 +85,8 @@ class _Embedding(torch.autograd.Function):
         s: Tensor,
         index: Tensor,
         skips: tuple[int, ...],
-        table: Tensor,
         slope: Tensor,
+        table: Tensor,
         *later: Tensor,
     ) -> tuple[Tensor, ...]:
         z = table.index_select(0, index).addcmul_(s.unsqueeze(1), slope)
@@ -101,14 +98,14 @@ class _Embedding(torch.autograd.Function):
             inputs.append(x)
             x = add_copies(t.clone(), x, skip)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(s, index, table, slope, *later, *values, *inputs)
+        ctx.save_for_backward(s, index, slope, table, *later, *values, *inputs)
         ctx.skips = skips
         return x, *values
 
     @staticmethod
     def backward(ctx: Any, grad: Grad, *of_values: Grad) -> tuple[Any, ...]:
         n = len(ctx.skips)
-        _, _, _, slope, *rest = ctx.saved_tensors
+        _, _, slope, _, *rest = ctx.saved_tensors
         if any(part is not None for part in of_values):
             return torch.autograd.function.once_differentiable(_embedding_gradients)(ctx, grad, *of_values)
         if not torch.is_grad_enabled() or any(wanted(ctx)[2:]):
@@ -120,7 +117,7 @@ class _Embedding(torch.autograd.Function):
 
 def _embedding_gradients(ctx: Any, grad: Grad, *of_values: Grad) -> tuple[Any, ...]:
     n = len(ctx.skips)
-    s, index, table, slope, *rest = ctx.saved_tensors
+    s, index, slope, table, *rest = ctx.saved_tensors
     later, values, inputs = rest[: 2 * n], rest[2 * n : 3 * n + 1], rest[3 * n + 1 :]
     if grad is None:
         grad = values[-1].new_zeros(values[-1].shape)
@@ -136,7 +133,7 @@ def _embedding_gradients(ctx: Any, grad: Grad, *of_values: Grad) -> tuple[Any, .
     inner = through(_joined(grad, of_values[0]), values[0])
     of_s = inner @ slope if wanted(ctx)[0] else None
     of_table = torch.zeros_like(table).index_add(0, index, inner)
-    return of_s, None, None, of_table, _weighted_sum(s, inner), *weights
+    return of_s, None, None, _weighted_sum(s, inner), of_table, *weights
 
 
 def _joined(grad: Tensor, more: Grad) -> Tensor:

@@ -12,9 +12,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dpa2calc.kernels.threads import WORKERS
-from dpa2calc.kernels.training.pair_list import FlatPairs
+from dpa2calc.kernels.native import Native, constant
+from dpa2calc.kernels.training.pair_list import FlatPairs, IntArray
+from dpa2calc.kernels.training.products import flat, over_atoms, summed
 from dpa2calc.kernels.training.second_order import Grad, wanted
+
+_SUMS, _GRADIENTS, _INVARIANTS, _INVARIANT_GRADIENTS = (
+    Native("training.loops_numba", name)
+    for name in ("sums", "gradients", "invariants", "invariant_gradients")
+)
 
 
 class Shape(NamedTuple):
@@ -158,16 +164,6 @@ def _recorded_map_gradient(conv: Tensor, saved: Sequence[Tensor], shape: Shape) 
     return (g2 * weight.unsqueeze(1)).t() @ of_u
 
 
-def _array(values: Tensor) -> Any:
-    """Flat, as the kernels take it; in the same memory where it is contiguous."""
-    return values.detach().reshape(-1).numpy()
-
-
-def _run(kernel: Any, n: int, least: int, *arguments: Any) -> None:
-    """A kernel that goes over atoms, on all threads."""
-    WORKERS.split(lambda start, stop: kernel(start, stop, *arguments), n, least=least)
-
-
 Term = tuple[Grad, Tensor, Tensor]
 
 
@@ -176,71 +172,46 @@ def _sums(shape: Shape, terms: list[Term]) -> tuple[Tensor, Tensor]:
 
     Without u the rows of x are the pairs themselves.
     """
-    from dpa2calc.kernels.native import constant
-    from dpa2calc.kernels.training.loops_numba import sums
-
     pairs, (u, _, x) = shape.pairs, terms[0]
     n, size = len(pairs.first), x.shape[1]
     y, m = x.new_zeros(n if u is not None else 0, size), x.new_zeros(n, 3, size)
-    out = (_array(y), _array(m), constant(size))
-    for u, a, x in terms:
-        given = _given(pairs, u, a, x)
-        _run(sums, n, 16, *given, *out)
+    for term in terms:
+        over_atoms(_SUMS, n, _lists(pairs, term[0]), *flat(*term, y, m), constant(size))
     return y, m
 
 
-def _given(pairs: FlatPairs, u: Grad, a: Tensor, x: Tensor) -> list[Any]:
-    index = pairs.rows if u is None else pairs.others
-    u = x.new_empty(0) if u is None else u
-    return [pairs.first, pairs.count, index, _array(u), _array(a), _array(x)]
+def _lists(pairs: FlatPairs, u: Grad) -> tuple[IntArray, IntArray, IntArray]:
+    return pairs.first, pairs.count, pairs.rows if u is None else pairs.others
 
 
 def _gradients(shape: Shape, term: Term, of_y: Grad, of_m: Tensor, of_a: Grad) -> tuple[Tensor, Tensor]:
     """Gradients of u and x of one term; that of a is added to `of_a` where that is given."""
-    from dpa2calc.kernels.native import constant
-    from dpa2calc.kernels.training.loops_numba import gradients
-
-    pairs, (u, a, x) = shape.pairs, term
-    n, size = len(pairs.first), x.shape[1]
-    nothing = x.new_empty(0)
-    of_u = nothing if u is None else torch.empty_like(u)
-    parts = WORKERS.parts(n, least=16)
-    of_x = x.new_zeros(len(parts), *x.shape)  # by thread: several pairs have the same neighbour
-    given = _given(pairs, u, a, x)
-    given += [_array(nothing if v is None else v) for v in (of_y, of_m, of_u, of_a)]
-    kernel: Any = gradients
-    tasks = [(*bounds, *given, _array(of_x[part]), constant(size)) for part, bounds in enumerate(parts)]
-    WORKERS.run(kernel, tasks)
-    return of_u, of_x[0] if len(parts) == 1 else of_x.sum(dim=0)
+    u, _, x = term
+    of_u = x.new_empty(0) if u is None else torch.empty_like(u)
+    given = _lists(shape.pairs, u), *flat(*term, of_y, of_m, of_u, of_a)
+    return of_u, summed(_GRADIENTS, len(shape.pairs.first), x, *given)
 
 
 def _invariants(shape: Shape, *terms: list[tuple[Tensor, Tensor]]) -> Tensor:
     """factor * m[:, :axis]^T p, summed over the pairs (m, p) of each list; the lists one after another."""
-    from dpa2calc.kernels.native import constant
-    from dpa2calc.kernels.training.loops_numba import invariants
-
     n, widths = len(shape.pairs.first), [shape.axis * pairs[0][0].shape[2] for pairs in terms]
     out = terms[0][0][0].new_zeros(n, sum(widths))
     offset = 0
     for pairs, width in zip(terms, widths):
-        sizes = constant(width // shape.axis)
+        places = sum(widths), offset, shape.axis, constant(width // shape.axis)
         for m, p in pairs:
-            arrays = (_array(m), _array(p), shape.factor, _array(out), sum(widths), offset, shape.axis, sizes)
-            _run(invariants, n, 64, *arrays)
+            over_atoms(_INVARIANTS, n, *flat(m, p), shape.factor, *flat(out), *places, least=64)
         offset += width
     return out
 
 
 def _invariant_gradients(shape: Shape, grad: Tensor, *moments: Tensor) -> list[Tensor]:
     """Gradients of the moments m from that of the rows of _invariants([(m, m)], ...); linear in m."""
-    from dpa2calc.kernels.native import constant
-    from dpa2calc.kernels.training.loops_numba import invariant_gradients
-
-    given, stride, offset, out = _array(grad), grad.shape[1], 0, []
+    offset, out = 0, []
     for m in moments:
-        n, size = len(m), m.shape[2]
+        size = m.shape[2]
         out.append(torch.zeros_like(m))
-        arrays = (given, _array(m), shape.factor, _array(out[-1]), stride, offset, shape.axis, constant(size))
-        _run(invariant_gradients, n, 64, *arrays)
+        given = *flat(grad, m), shape.factor, *flat(out[-1]), grad.shape[1], offset, shape.axis
+        over_atoms(_INVARIANT_GRADIENTS, len(m), *given, constant(size), least=64)
         offset += shape.axis * size
     return out
