@@ -24,7 +24,7 @@ from dpa2calc.kernels.threads import has_numba
 
 from .angle_sums import angle_sums
 from .attention import Atoms, attend
-from .dense_tanh import tanh_dense, tanh_embedding
+from .dense_tanh import tanh_dense
 from .moments import embedded_moments
 from .neighbor_sums import Shape, surroundings
 from .pair_list import ListPairs
@@ -80,13 +80,6 @@ class Training(Reference):
             return super().dense(layer, x, name)
         flat = tanh_dense(x.reshape(-1, x.shape[-1]), layer.matrix, layer.bias)
         return flat.view(*x.shape[:-1], layer.matrix.shape[1])
-
-    def embedding(self, net: ScalarNet, s: Tensor, kinds: Tensor, factor: Tensor | None) -> Tensor:
-        if net.strip is not None or self.why_not("embedded_moments", net) is not None:
-            return super().embedding(net, s, kinds, factor)
-        kinds = kinds.expand(s.shape).reshape(-1)
-        flat = tanh_embedding(s.reshape(-1), kinds, net)
-        return flat.view(*s.shape, flat.shape[-1])
 
     def embedded_moments(
         self, net: ScalarNet, rows: Tensor, kinds: Tensor, factor: Tensor | None, table: Any = None

@@ -16,8 +16,8 @@ from torch import Tensor
 from dpa2calc.kernels.inference.compiled import Layers, has_loops, run
 from dpa2calc.kernels.native import Native
 from dpa2calc.kernels.net import ScalarNet
+from dpa2calc.kernels.reference import Reference
 from dpa2calc.kernels.threads import WORKERS
-from dpa2calc.kernels.training.dense_tanh import tanh_embedding
 from dpa2calc.kernels.training.second_order import Grad, by_formula, by_weight, wanted
 
 _ROWS = 256  # pairs of a block
@@ -95,8 +95,7 @@ class _Moments(torch.autograd.Function):
             return _gradients(ctx, grad, more)
         rows, kinds, *weights, values = ctx.saved_tensors
         if any(wanted(ctx)[2:]):
-            g = tanh_embedding(rows[..., 0].reshape(-1), kinds.reshape(-1), ctx.net)
-            value = torch.bmm(rows.transpose(1, 2), g.view(*kinds.shape, -1))
+            value = Reference().embedded_moments(ctx.net, rows, kinds, None)
             of_rows, *rest = by_formula(value, (rows, *weights), grad)
             return of_rows, None, None, *rest
         of_rows = _MomentsGradient.apply(grad, rows, values, ctx.pairs, ctx.net.skips, *weights)
