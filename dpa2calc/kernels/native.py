@@ -202,13 +202,12 @@ def _machine() -> bytes:
 
 @functools.cache
 def _stamp() -> bytes:
-    """Of the kernels' sources and the compiler: code with another stamp is of other kernels."""
+    """Of the kernels, their arguments and the compiler: code with another stamp is of other kernels."""
     import llvmlite
 
-    shared = [_FOLDER / f"{name}.py" for name in ("attention", "blas", "building")]
-    texts = [file.read_bytes() for place in _SOURCES for file in sorted((_FOLDER / place).glob("*.py"))]
-    kernels = [text for text in texts if b"kernels.building import" in text]
-    return _hash(llvmlite.__version__.encode(), *(file.read_bytes() for file in shared), *kernels).encode()
+    files = [_FOLDER / f"{name}.py" for name in ("attention", "blas", "building")]
+    files += [file for place in _SOURCES for file in sorted((_FOLDER / place).glob("*.py"))]
+    return _hash(llvmlite.__version__.encode(), *(file.read_bytes() for file in files)).encode()
 
 
 def _folders() -> Iterator[Path]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .attention import SHIFT, padded_softmax
 from .net import Layer, Net, ScalarNet, activation, dense, finish, linear
-from .pairs import Neighbors, PairTable, RowPairs
+from .pairs import Neighbors, PairTable
 
 Mode = Literal["reference", "inference", "training", "hessian"]
 Product = TypeVar("Product")
@@ -192,7 +192,7 @@ class Reference:
 
     def pair_table(self, near: Neighbors, kind: RepformerKind, nsel: int) -> PairTable:
         """The neighbours in the layout of this backend."""
-        return RowPairs.of(near, nsel=nsel, smooth=kind.smooth)
+        return PairTable.whole(near, nsel=nsel, smooth=kind.smooth)
 
     def neighbor_sums(
         self, g1: Tensor, g2: Tensor, h2: Tensor, pairs: PairTable, maps: NeighborMaps

@@ -6,7 +6,7 @@ import ctypes
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from torch import Tensor
 from dpa2calc.ambient import torch_function
 from dpa2calc.kernels.native import Given, Native, Ready
 from dpa2calc.kernels.threads import WORKERS, has_numba
+
+if TYPE_CHECKING:
+    from dpa2calc.kernels.blas import Floats
 
 _PRODUCTS = {torch.float32: "sgemm_", torch.float64: "dgemm_"}
 
@@ -32,16 +35,16 @@ class Tools(NamedTuple):
 class Layers(NamedTuple):
     """An embedding net as compiled loops take it: slope and table are the first layer, see `ScalarNet`."""
 
-    slope: Tensor
-    table: Tensor
-    matrices: tuple[Tensor, ...]
-    biases: tuple[Tensor, ...]
+    slope: Floats
+    table: Floats
+    matrices: tuple[Floats, ...]
+    biases: tuple[Floats, ...]
     skips: tuple[int, ...]
 
     @staticmethod
     def of(weights: Sequence[Tensor], skips: tuple[int, ...]) -> Layers:
         """From what a `ScalarNet` calls by the same names."""
-        slope, table, *later = (w.detach().contiguous() for w in weights)
+        slope, table, *later = (w.detach().contiguous().numpy() for w in weights)
         return Layers(slope, table, tuple(later[::2]), tuple(later[1::2]), skips)
 
 

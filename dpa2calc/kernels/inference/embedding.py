@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from dpa2calc.kernels.blocks import Cut, as_arrays, by_width, of_atoms, to_atoms
+from dpa2calc.kernels.blocks import Blocks, Cut, by_width, of_atoms, to_atoms
 from dpa2calc.kernels.native import Native
 from dpa2calc.kernels.net import ScalarNet, backward, forward
 
@@ -31,13 +32,7 @@ class EmbeddedMoments(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        rows: Tensor,
-        index: Tensor,
-        factor: Tensor | None,
-        net: ScalarNet,
-    ) -> Tensor:
+    def forward(ctx: Any, rows: Tensor, index: Tensor, factor: Tensor | None, net: ScalarNet) -> Tensor:
         rows, index = rows.contiguous(), index.contiguous()
         n, k, _ = rows.shape
         used = (rows != 0).any(dim=2)
@@ -59,16 +54,8 @@ class EmbeddedMoments(torch.autograd.Function):
                 ctx.kept[number] = kept
 
         if _compiled(net, rows):
-            run(
-                _MOMENTS,
-                blocks.parts,
-                rows,
-                as_arrays(blocks.rows),
-                rows,
-                index,
-                Layers.of(net.weights, net.skips),
-                moments,
-            )
+            given = _lists(blocks), rows, index, Layers.of(net.weights, net.skips), moments
+            run(_MOMENTS, blocks.parts, rows, *given)
         else:
             blocks.each(work)
         ctx.save_for_backward(rows, index, factor)
@@ -102,15 +89,8 @@ class EmbeddedMoments(torch.autograd.Function):
             block.put(grad_rows, of_rows)
 
         if _compiled(net, rows):
-            given = (
-                as_arrays(ctx.blocks.rows),
-                rows,
-                index,
-                Layers.of(net.weights, net.skips),
-                grad_moments.contiguous(),
-                grad_rows,
-            )
-            run(_BACKWARD, ctx.blocks.parts, rows, *given)
+            given = _lists(ctx.blocks), rows, index, Layers.of(net.weights, net.skips)
+            run(_BACKWARD, ctx.blocks.parts, rows, *given, grad_moments.contiguous(), grad_rows)
         else:
             ctx.blocks.each(work)
         ctx.kept = []
@@ -122,6 +102,13 @@ def _compiled(net: ScalarNet, rows: Tensor) -> bool:
     layers = net.net.layers
     plain = net.strip is None and len(layers) > 1 and all(layer.idt is None for layer in layers)
     return plain and len(rows) > 0 and has_loops(rows)
+
+
+def _lists(blocks: Blocks[Cut]) -> tuple[Tensor, np.ndarray, np.ndarray]:
+    """Atoms of all blocks (n,), where each block begins among them (blocks + 1,), slots of its atoms."""
+    atoms = [block.atoms for block in blocks.rows if isinstance(block.atoms, Tensor)]
+    begins = np.cumsum([0, *map(len, atoms)])
+    return torch.cat(atoms), begins, np.array([block.width for block in blocks.rows])
 
 
 def _embed(rows: Tensor, index: Tensor, net: ScalarNet) -> tuple[list[Tensor], Tensor]:

@@ -15,7 +15,7 @@ from .compiled import Layers, Tools
 from .neighbor_loops import Ints
 from .softmax_loops import Several, dot, tanh
 
-Blocks: TypeAlias = tuple[Ints, Ints, Ints]  # `blocks.as_arrays`
+Blocks: TypeAlias = tuple[Ints, Ints, Ints]  # atoms, begins, widths
 
 
 @compiled

@@ -19,6 +19,8 @@ from .pair_blocks import BlockArrays
 from .softmax_loops import Several, dot, softmax, through
 
 Ints: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+# g1, neighbours, weight, g2, conv, directions, project, query of `NeighborMix`; empty: not asked for
+Inputs: TypeAlias = tuple[Floats, Ints, Floats, Floats, Floats, Floats, Floats, Floats]
 
 
 @compiled
@@ -59,8 +61,8 @@ def _weigh(
 
 
 @compiled
-def sums(tools: Tools, part: int, parts: int, blocks: BlockArrays, given: Several, made: Several) -> None:
-    """What `NeighborMix` returns, `made`, from its `Inputs`, for the atoms of this thread's blocks."""
+def sums(tools: Tools, part: int, parts: int, blocks: BlockArrays, given: Inputs, made: Several) -> None:
+    """What `NeighborMix` returns, `made`, from its inputs, for the atoms of this thread's blocks."""
     g1, neighbors, weight, g2, conv, directions, project, query = given
     convolved, moments, of_pairs, products, mixed = made
     d1, d2, axes, columns = g1.shape[1], g2.shape[1], directions.shape[1], products.shape[1]
@@ -147,7 +149,7 @@ def _through_weights(
 
 @compiled
 def gradients(
-    tools: Tools, part: int, parts: int, blocks: BlockArrays, given: Several, grads: Several, to: Several,
+    tools: Tools, part: int, parts: int, blocks: BlockArrays, given: Inputs, grads: Several, to: Several,
     to_g1: Floats,
 ) -> None:  # fmt: skip
     """From the gradients of what `sums` gives those of its inputs; to `to_g1` they are added."""

@@ -16,9 +16,11 @@ from torch import Tensor
 from dpa2calc.kernels.attention import padded_weights, through_softmax
 from dpa2calc.kernels.blocks import kept_for_backward
 from dpa2calc.kernels.native import Native
+from dpa2calc.kernels.pairs import PairBlock
+from dpa2calc.kernels.reference import PairMaps
 
 from .compiled import has_loops, run
-from .pair_blocks import BlockPairs, PairBlock
+from .pair_blocks import BlockPairs
 
 _MIX, _BACKWARD = (Native("inference.pair_loops", name) for name in ("mix", "mix_backward"))
 
@@ -38,23 +40,14 @@ def _heads_last(x: Tensor, k: int, heads: int) -> Tensor:
 class PairMix(torch.autograd.Function):
     """out = sum_h A^h g2 (W_v W_o)^h + bias for every pair; see `PairAttention.forward`.
 
-    g2 (P, d2); gate, shift, scale (S,), as `BlockPairs` has them;
-    query_key (d2, heads * d2); value_out (heads * d2, d2).
+    g2 (P, d2); gate, shift, scale (S,), as `BlockPairs` has them; maps with values, and none of directions.
     """
 
     @staticmethod
     def forward(
-        ctx: Any,
-        g2: Tensor,
-        gate: Tensor,
-        shift: Tensor,
-        scale: Tensor,
-        query_key: Tensor,
-        value_out: Tensor,
-        bias: Tensor,
-        heads: int,
-        pairs: BlockPairs,
+        ctx: Any, g2: Tensor, gate: Tensor, shift: Tensor, scale: Tensor, maps: PairMaps, pairs: BlockPairs
     ) -> Tensor:
+        (query_key, value_out, bias), heads = _weights(maps), maps.heads
         out, ctx.made = torch.empty_like(g2), []
         keep = kept_for_backward(g2, heads * len(gate))
 
@@ -70,19 +63,19 @@ class PairMix(torch.autograd.Function):
             torch.addmm(bias, _heads_last(mixed, k, heads), value_out, out=out[block.pairs])
 
         if has_loops(g2):
-            maps = query_key, value_out, bias
-            run(_MIX, pairs.cut.parts, g2, pairs.arrays, g2.contiguous(), (gate, shift, scale), maps, out)
+            given = g2.contiguous(), (gate, shift, scale), _weights(maps)
+            run(_MIX, pairs.cut.parts, g2, pairs.arrays, *given, out)
         else:
             pairs.cut.each(work)
-        ctx.save_for_backward(g2, gate, shift, scale, query_key, value_out, bias)
-        ctx.heads, ctx.pairs = heads, pairs
+        ctx.save_for_backward(g2, gate, shift, scale)
+        ctx.maps, ctx.pairs = maps, pairs
         return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
-        g2, gate, shift, scale, query_key, value_out, bias = ctx.saved_tensors
-        heads, pairs, d2, grad_out = ctx.heads, ctx.pairs, g2.shape[1], grad_out.contiguous()
+        (g2, gate, shift, scale), (query_key, value_out, _) = ctx.saved_tensors, _weights(ctx.maps)
+        heads, pairs, d2, grad_out = ctx.maps.heads, ctx.pairs, g2.shape[1], grad_out.contiguous()
         grad_g2 = torch.empty_like(g2)
         grad_gate, grad_shift, grad_scale = (torch.empty_like(gate) for _ in range(3))
         query_key_t, value_out_t = query_key.t().contiguous(), value_out.t().contiguous()
@@ -109,13 +102,17 @@ class PairMix(torch.autograd.Function):
             grad.view(b * k, d2).addmm_(grad_query, query_key_t)
 
         if has_loops(g2):
-            given = (gate, shift, scale), (query_key, value_out, bias), grad_out, grad_g2
-            of_terms = grad_gate, grad_shift, grad_scale
-            run(_BACKWARD, pairs.cut.parts, g2, pairs.arrays, g2.contiguous(), *given, of_terms)
+            given = g2.contiguous(), (gate, shift, scale), _weights(ctx.maps), grad_out, grad_g2
+            run(_BACKWARD, pairs.cut.parts, g2, pairs.arrays, *given, (grad_gate, grad_shift, grad_scale))
         else:
             pairs.cut.each(work)
         ctx.made = []
-        return grad_g2, grad_gate, grad_shift, grad_scale, *(None,) * 5
+        return grad_g2, grad_gate, grad_shift, grad_scale, None, None
+
+
+def _weights(maps: PairMaps) -> tuple[Tensor, Tensor, Tensor]:
+    assert maps.value_out is not None and maps.bias is not None
+    return maps.query_key, maps.value_out, maps.bias
 
 
 def _query_weights_scores(

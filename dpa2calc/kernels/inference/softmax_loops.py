@@ -85,7 +85,7 @@ def _largest(x: Floats) -> np.floating:
 
 
 @reducing
-def _sum(x: Floats) -> np.floating:
+def sum_of(x: Floats) -> np.floating:
     total = x[0]
     for i in range(1, x.size):
         total += x[i]
@@ -123,7 +123,7 @@ def softmax(
     exponentials(shaped(weights, 0, weights.size), terms)
     for r in range(m * heads):
         w, column = weights[r], tops[r]
-        inverse = terms[5] / max(_sum(w) + n_more * column, column)
+        inverse = terms[5] / max(sum_of(w) + n_more * column, column)
         for c in range(k):
             w[c] *= inverse
 

@@ -17,8 +17,9 @@ from torch import Tensor
 from dpa2calc.kernels.inference.compiled import Layers, has_loops, run
 from dpa2calc.kernels.native import Given, Native
 from dpa2calc.kernels.net import Net, ScalarNet, activation
+from dpa2calc.kernels.pairs import Neighbors
 from dpa2calc.kernels.threads import WORKERS
-from dpa2calc.kernels.training.pair_list import FlatPairs
+from dpa2calc.kernels.training.pair_list import ListPairs
 from dpa2calc.kernels.training.second_order import Grad, by_formula, by_weight, wanted
 
 _SUMS, _GRADIENTS, _SECOND = (
@@ -38,15 +39,16 @@ def angle_sums(net: ScalarNet, directions: Tensor, types: Tensor, mask: Tensor) 
 
 
 def _plain(net: ScalarNet, directions: Tensor, types: Tensor, mask: Tensor) -> Tensor:
-    pairs = FlatPairs.of(mask, torch.zeros_like(types))
-    first, second = pairs.squares()
-    types = pairs.select(types)
-    angles = pairs.overlaps(pairs.select(directions))
-    kinds = types[first] * math.isqrt(len(net.table)) + types[second]
+    pairs = ListPairs.of(Neighbors(types, mask, mask.to(directions.dtype)), nsel=1)
+    angles, n_types = pairs.overlaps(pairs.take(directions)), math.isqrt(len(net.table))
+    own = pairs.blocks(pairs.neighbors)  # the types, instead of numbers of atoms
+    kinds = pairs.join_squares([t.unsqueeze(2) * n_types + t.unsqueeze(1) for t in own])
     table = net.table.t()  # (m1, kinds)
     # `gather` has a quick gradient, unlike table[:, kinds].
     z = torch.addcmul(table.gather(1, kinds.expand(len(table), -1)), net.slope.unsqueeze(1), angles)
-    return pairs.restore_order(pairs.sum_squares(_columns(net.net, z) * angles).t())
+    shapes = [(len(t), t.shape[1] ** 2) for t in own]
+    parts = (_columns(net.net, z) * angles).split([n * size for n, size in shapes], dim=1)
+    return pairs.join_atoms([part.unflatten(1, shape).sum(dim=2).t() for part, shape in zip(parts, shapes)])
 
 
 def _columns(net: Net, z: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ from dpa2calc.kernels.blocks import total
 from dpa2calc.kernels.inference.compiled import run
 from dpa2calc.kernels.native import Native
 from dpa2calc.kernels.threads import WORKERS
-from dpa2calc.kernels.training.pair_list import FlatPairs, IntArray
+from dpa2calc.kernels.training.pair_list import IntArray, ListPairs
 from dpa2calc.kernels.training.second_order import Grad, wanted
 
 _MIXED, _GRADIENTS, _SECOND = (
@@ -44,34 +44,31 @@ class Atoms(NamedTuple):
     Of the pair attention: queries and keys are the pairs, terms all two pairs of an atom. Of the local
     attention, with `key_rows`: queries are the atoms, keys the neighbours' rows, and terms the pairs.
 
-    first_query, queries, first_pair, count, first_term (n,): where the rows of an atom begin, and how many it
-    has. key_rows (P,): the row of the keys that a pair looks at; empty: its own.
+    first_query, queries, first_pair, counts, first_term (n,): where the rows of an atom begin, and how many
+    it has. key_rows (P,): the row of the keys that a pair looks at; empty: its own.
     """
 
     first_query: IntArray
     queries: IntArray
     first_pair: IntArray
-    count: IntArray
+    counts: IntArray
     first_term: IntArray
     key_rows: IntArray
     heads: int
     nsel: int
 
     @staticmethod
-    def of_pairs(pairs: FlatPairs, heads: int, nsel: int) -> Atoms:
+    def of_pairs(pairs: ListPairs, heads: int, nsel: int) -> Atoms:
         """For the pair attention."""
-        squares, order = np.empty_like(pairs.count), pairs.order.numpy()
-        sizes = pairs.count[order] ** 2
-        squares[order] = sizes.cumsum() - sizes
-        own = (pairs.first, pairs.count)
+        own, squares = (pairs.first, pairs.counts), pairs.begins(pairs.counts**2)
         return Atoms(*own, *own, squares, np.empty(0, np.int64), heads, nsel)
 
     @staticmethod
-    def of_atoms(pairs: FlatPairs, heads: int, nsel: int) -> Atoms:
+    def of_atoms(pairs: ListPairs, heads: int, nsel: int) -> Atoms:
         """For the local attention."""
-        each = np.arange(len(pairs.count))
+        each = np.arange(len(pairs.counts))
         ones = np.ones_like(each)
-        return Atoms(each, ones, pairs.first, pairs.count, pairs.first, pairs.others, heads, nsel)
+        return Atoms(each, ones, pairs.first, pairs.counts, pairs.first, pairs.others, heads, nsel)
 
 
 def attend(query: Tensor, keys: Tensor, terms: tuple[Tensor, Tensor, Tensor], atoms: Atoms) -> Tensor:
@@ -123,7 +120,7 @@ def _gradients(grad: Tensor, inputs: tuple[Tensor, ...], atoms: Atoms, of_terms:
     query, keys, gate, *_ = inputs
     to_query, to_keys = torch.zeros_like(query), _parts(keys, atoms)
     to_terms = gate.new_zeros(3, gate.numel() if of_terms else 0)
-    given = atoms, _arrays(inputs), *_arrays((grad,)), to_query, to_terms
+    given = atoms, _arrays(inputs), grad.detach().contiguous(), to_query, to_terms
     run(_GRADIENTS, WORKERS.count, query, *given, own=_own(to_keys))
     return to_query, total(to_keys), *(to_terms if of_terms else (None, None, None))
 
@@ -148,8 +145,8 @@ class _AttentionGradient(torch.autograd.Function):
         to_query = torch.zeros_like(query) if some else query.new_empty(0, query.shape[1])
         to_keys, to_terms = _parts(keys, ctx.atoms), gate.new_zeros(3, gate.numel() if of_terms else 0)
         tangents = _arrays((t_query, t_keys, torch.stack(t_terms)))
-        given = ctx.atoms, _arrays(inputs), *_arrays((grad,)), tangents, to_grad, to_query, to_terms
-        run(_SECOND, WORKERS.count, query, *given, own=_own(to_keys))
+        given = _arrays(inputs), grad.detach().contiguous(), tangents, to_grad, to_query, to_terms
+        run(_SECOND, WORKERS.count, query, ctx.atoms, *given, own=_own(to_keys))
         if not some:
             return to_grad, *[None] * 6
         return to_grad, to_query, total(to_keys), *(to_terms if of_terms else (None, None, None)), None

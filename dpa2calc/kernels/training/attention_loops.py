@@ -19,8 +19,8 @@ from .attention import Atoms
 def _widest(atoms: Atoms) -> tuple[int, int]:
     """The largest numbers of neighbours, and of rows of scores."""
     k = m = 0
-    for i in range(atoms.count.size):
-        k, m = max(k, atoms.count[i]), max(m, atoms.queries[i] * atoms.heads)
+    for i in range(atoms.counts.size):
+        k, m = max(k, atoms.counts[i]), max(m, atoms.queries[i] * atoms.heads)
     return k, m
 
 
@@ -156,8 +156,8 @@ def mixed(tools: Tools, part: int, parts: int, atoms: Atoms, inputs: Several, ou
     (widest, most), d = _widest(atoms), keys.shape[1]
     near, tops = empty((widest, d), keys.dtype), empty(most, keys.dtype)
     scores, weights = empty(most * widest, keys.dtype), empty(most * widest, keys.dtype)
-    for i in range(part, atoms.count.size, parts):
-        k, n, at, first = atoms.count[i], atoms.queries[i], atoms.first_query[i], atoms.first_pair[i]
+    for i in range(part, atoms.counts.size, parts):
+        k, n, at, first = atoms.counts[i], atoms.queries[i], atoms.first_query[i], atoms.first_pair[i]
         m, term = n * heads, slice(atoms.first_term[i], atoms.first_term[i] + n * k)
         if k == 0:
             continue
@@ -183,8 +183,8 @@ def gradients(
     (widest, most), d = _widest(atoms), keys.shape[1]
     near, of_near = empty((widest, d), keys.dtype), empty((widest, d), keys.dtype)
     scratch, tops = empty((4, most * widest), keys.dtype), empty(most, keys.dtype)
-    for i in range(part, atoms.count.size, parts):
-        k, n, at, first = atoms.count[i], atoms.queries[i], atoms.first_query[i], atoms.first_pair[i]
+    for i in range(part, atoms.counts.size, parts):
+        k, n, at, first = atoms.counts[i], atoms.queries[i], atoms.first_query[i], atoms.first_pair[i]
         m, begin, end = n * heads, atoms.first_term[i], atoms.first_term[i] + n * k
         if k == 0:
             continue
@@ -217,8 +217,8 @@ def second(
     (widest, most), d, address, heads = _widest(atoms), keys.shape[1], tools.product, atoms.heads
     near = empty((3, widest, d), keys.dtype)
     scratch, tops = empty((10, most * widest), keys.dtype), empty(most, keys.dtype)
-    for i in range(part, atoms.count.size, parts):
-        k, n, at, first = atoms.count[i], atoms.queries[i], atoms.first_query[i], atoms.first_pair[i]
+    for i in range(part, atoms.counts.size, parts):
+        k, n, at, first = atoms.counts[i], atoms.queries[i], atoms.first_query[i], atoms.first_pair[i]
         m, begin, end = n * heads, atoms.first_term[i], atoms.first_term[i] + n * k
         if k == 0:
             continue

@@ -7,11 +7,11 @@ flat: channel behind channel, and of all layers together layer behind layer.
 from __future__ import annotations
 
 from dpa2calc.kernels.blas import Floats
-from dpa2calc.kernels.building import compiled, summing
+from dpa2calc.kernels.building import compiled
 from dpa2calc.kernels.inference.compiled import Layers
 from dpa2calc.kernels.inference.embedding_loops import through_tanh
 from dpa2calc.kernels.inference.neighbor_loops import Ints
-from dpa2calc.kernels.inference.softmax_loops import Terms, dot, tanh
+from dpa2calc.kernels.inference.softmax_loops import Terms, dot, sum_of, tanh
 
 
 @compiled
@@ -96,14 +96,6 @@ def values_of(s: Floats, kinds: Ints, net: Layers, terms: Terms, values: Floats,
         begin = start
 
 
-@summing
-def _total(x: Floats) -> float:
-    total = x[0]
-    for i in range(1, x.size):
-        total += x[i]
-    return total
-
-
 @compiled
 def _add_weights(x: Floats, inner: Floats, matrix: Floats, to: Floats) -> None:
     """Add the gradient of a matrix, (n_in * n_out,), from its input and that of x W."""
@@ -119,7 +111,7 @@ def _add_constants(inner: Floats, to: Floats) -> None:
     """Add the gradient of a bias."""
     n = inner.size // to.size
     for o in range(to.size):
-        to[o] += _total(inner[o * n : (o + 1) * n])
+        to[o] += sum_of(inner[o * n : (o + 1) * n])
 
 
 @compiled

@@ -56,7 +56,9 @@ def sums(
 
 
 @summing
-def _overlaps(x: Floats, row: int, grad: Floats, to: int, sizes: Constant) -> tuple[float, float, float]:
+def _overlaps(
+    x: Floats, row: np.uint64, grad: Floats, to: np.uint64, sizes: Constant
+) -> tuple[float, float, float]:
     """Scalar products of one row of x with three of `grad`."""
     size = np.uint64(width(sizes))
     zero = x[row] * 0
@@ -114,19 +116,19 @@ def invariants(
 ) -> None:  # fmt: skip
     """out[i, offset + b * size + d] += factor * sum_c m[i, c, b] p[i, c, d], b < axis; m, p (n, 3, size)."""
     size = np.uint64(width(sizes))
-    factor = m.dtype.type(factor)
+    by = m.dtype.type(factor)
     for i in range(start, stop):
         of = size * np.uint64(3 * i)
         for b in range(axis):
             to = np.uint64(stride * i + offset) + size * np.uint64(b)
             at = of + np.uint64(b)
-            m0, m1, m2 = factor * m[at], factor * m[at + size], factor * m[at + size + size]
+            m0, m1, m2 = by * m[at], by * m[at + size], by * m[at + size + size]
             for d in range(size):
                 out[to + d] += m0 * p[of + d] + m1 * p[of + size + d] + m2 * p[of + size + size + d]
 
 
 @summing
-def _overlap(x: Floats, at: int, y: Floats, to: int, sizes: Constant) -> float:
+def _overlap(x: Floats, at: np.uint64, y: Floats, to: np.uint64, sizes: Constant) -> float:
     total = x[at] * 0
     for d in range(np.uint64(width(sizes))):
         total += x[at + d] * y[to + d]
@@ -140,18 +142,18 @@ def invariant_gradients(
 ) -> None:  # fmt: skip
     """Add to `out` (n, 3, size) the gradient of m, where invariants(m, m) has the gradient `grad`."""
     size = np.uint64(width(sizes))
-    factor = m.dtype.type(factor)
+    by = m.dtype.type(factor)
     for i in range(start, stop):
         for c in range(3):
             of = size * np.uint64(3 * i + c)
             for b in range(axis):
                 at = np.uint64(stride * i + offset) + size * np.uint64(b)
-                v = factor * m[of + np.uint64(b)]
+                v = by * m[of + np.uint64(b)]
                 for d in range(size):
                     out[of + d] += v * grad[at + d]
             for b in range(axis):
                 at = np.uint64(stride * i + offset) + size * np.uint64(b)
-                out[of + np.uint64(b)] += factor * _overlap(grad, at, m, of, sizes)
+                out[of + np.uint64(b)] += by * _overlap(grad, at, m, of, sizes)
 
 
 @compiled

@@ -7,6 +7,7 @@ gradient is that of what tanh is taken of.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -109,9 +110,10 @@ def _gradients(ctx: Any, grad: Grad, more: Grad) -> tuple[Any, ...]:
     pairs, net = ctx.pairs, Layers.of(weights, ctx.net.skips)
     if grad is None:
         grad = values.new_zeros(pairs.shape[0], 4, ctx.net.width)
-    parts, first = pairs.parts if any(of_weights) else 0, (net.slope, net.table, *net.biases)
+    parts, matrices = pairs.parts if any(of_weights) else 0, weights[2::2]
+    first = *weights[:2], *weights[3::2]
     to_rows = torch.empty_like(pairs.rows[: len(pairs.rows) * of_rows])
-    to_matrices, sums = _room(parts, net.matrices), _room(parts, first, torch.float64)
+    to_matrices, sums = _room(parts, matrices), _room(parts, first, torch.float64)
     nothing = values.new_empty(0)
     given = values, grad.contiguous(), nothing if more is None else more, nothing, to_rows, to_matrices, sums
     run(_GRADIENTS, pairs.parts, values, pairs.lists, net, *given)
@@ -119,11 +121,11 @@ def _gradients(ctx: Any, grad: Grad, more: Grad) -> tuple[Any, ...]:
     if parts:
         to_slope, to_table, *to_weights[3::2] = by_weight(sums, first)
         to_weights[:2] = to_slope, to_table
-        to_weights[2::2] = by_weight(to_matrices, net.matrices)
+        to_weights[2::2] = by_weight(to_matrices, matrices)
     return pairs.padded(to_rows) if of_rows else None, None, None, *to_weights
 
 
-def _room(parts: int, weights: tuple[Tensor, ...], dtype: torch.dtype | None = None) -> Tensor:
+def _room(parts: int, weights: Sequence[Tensor], dtype: torch.dtype | None = None) -> Tensor:
     """Zeros to add gradients of weights to, by thread."""
     return weights[0].new_zeros(parts, sum(w.numel() for w in weights), dtype=dtype)
 
@@ -150,17 +152,17 @@ class _MomentsGradient(torch.autograd.Function):
     def backward(ctx: Any, change: Tensor) -> tuple[Any, ...]:
         grad, values, *weights, inners = ctx.saved_tensors
         _, of_rows, of_values, *of_weights = wanted(ctx)
-        pairs, net = ctx.pairs, Layers.of(weights, ctx.skips)
+        pairs, slope, matrices = ctx.pairs, weights[:1], weights[2::2]
         to_grad = torch.zeros_like(grad)
         to_rows = torch.empty_like(pairs.rows[: len(pairs.rows) * of_rows])
         more = torch.empty_like(values) if of_values else values.new_empty(0)
         parts = pairs.parts if of_weights[0] or any(of_weights[2::2]) else 0
-        to_matrices, to_slope = _room(parts, net.matrices), _room(parts, (net.slope,), torch.float64)
+        to_matrices, to_slope = _room(parts, matrices), _room(parts, slope, torch.float64)
         given = values, grad, inners, pairs.taken(change), to_grad, to_rows, more, to_matrices, to_slope
-        run(_SECOND, pairs.parts, values, pairs.lists, net, *given)
+        run(_SECOND, pairs.parts, values, pairs.lists, Layers.of(weights, ctx.skips), *given)
         to_weights: list[Grad] = [None] * len(weights)
         if parts:
-            to_weights[:1] = by_weight(to_slope, (net.slope,))
-            to_weights[2::2] = by_weight(to_matrices, net.matrices)
+            to_weights[:1] = by_weight(to_slope, slope)
+            to_weights[2::2] = by_weight(to_matrices, matrices)
         of = pairs.padded(to_rows) if of_rows else None
         return to_grad, of, more if of_values else None, None, None, *to_weights

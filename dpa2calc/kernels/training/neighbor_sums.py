@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dpa2calc.kernels.native import Native, constant
-from dpa2calc.kernels.training.pair_list import FlatPairs, IntArray
+from dpa2calc.kernels.training.pair_list import IntArray, ListPairs
 from dpa2calc.kernels.training.products import flat, over_atoms, summed
 from dpa2calc.kernels.training.second_order import Grad, wanted
 
@@ -26,7 +26,7 @@ _SUMS, _GRADIENTS, _INVARIANTS, _INVARIANT_GRADIENTS = (
 class Shape(NamedTuple):
     """The pairs, how many columns of the moments are axes, and the factor of the invariants."""
 
-    pairs: FlatPairs
+    pairs: ListPairs
     axis: int
     factor: float
 
@@ -80,24 +80,38 @@ class _Surroundings(torch.autograd.Function):
 
 
 @torch.autograd.function.once_differentiable
-def _surroundings_gradients(
-    ctx: Any, conv: Tensor, invariants: Tensor, u: Grad, m1: Grad, m2: Grad
-) -> tuple[Any, ...]:
+def _surroundings_gradients(ctx: Any, conv: Tensor, invariants: Tensor, *inside: Grad) -> tuple[Any, ...]:
     want = (*wanted(ctx), False)
-    g1, g2, h2, weight, project, old_u, old_m1, old_m2 = ctx.saved_tensors
-    of_m2, of_m1 = _invariant_gradients(ctx.shape, invariants, old_m2, old_m1)
-    of_m1, of_m2 = (a if b is None else a.add_(b) for a, b in ((of_m1, m1), (of_m2, m2)))
-    of_h2 = torch.zeros_like(h2) if want[2] else None
-    of_u, of_g1 = _gradients(ctx.shape, (old_u, h2, g1), conv, of_m1, of_h2)
-    _, of_g2 = _gradients(ctx.shape, (None, h2, g2), None, of_m2, of_h2)
-    if project is None:
-        return of_g1, of_g2, of_h2, None, None, None
-    if u is not None:
-        of_u.add_(u)
-    of_mapped = of_u @ project.t()
+    _, g2, _, weight, *_ = saved = ctx.saved_tensors
+    of_inputs, (*_, of_u, of_mapped) = _first(ctx.shape, saved, conv, invariants, inside, of_h2=want[2])
+    if of_mapped is None:
+        return *of_inputs, None, None, None
     of_project = (g2 * weight.unsqueeze(1)).t() @ of_u if want[4] else None
     of_weight = (of_mapped * g2).sum(dim=1) if want[3] else None
-    return of_g1, of_g2.addcmul_(of_mapped, weight.unsqueeze(1)), of_h2, of_weight, of_project, None
+    return *of_inputs, of_weight, of_project, None
+
+
+def _first(
+    shape: Shape, saved: Sequence[Any], conv: Tensor, invariants: Tensor, inside: Sequence[Grad], of_h2: bool
+) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Gradients of g1, g2, h2, and of what is inside: both moments, u, and what is mapped to u.
+
+    inside: gradients of u and of both moments besides, or None.
+    """
+    g1, g2, h2, weight, project, u, m1, m2 = saved
+    to_u, *to_moments = inside
+    found = reversed(_invariant_gradients(shape, invariants, m2, m1))
+    of_m1, of_m2 = (a if b is None else a.add_(b) for a, b in zip(found, to_moments))
+    to_h2 = torch.zeros_like(h2) if of_h2 else None
+    of_u, of_g1 = _gradients(shape, (u, h2, g1), conv, of_m1, to_h2)
+    _, of_g2 = _gradients(shape, (None, h2, g2), None, of_m2, to_h2)
+    of_mapped = None
+    if project is not None:
+        if to_u is not None:
+            of_u.add_(to_u)
+        of_mapped = of_u @ project.t()
+        of_g2.addcmul_(of_mapped, weight.unsqueeze(1))
+    return (of_g1, of_g2, to_h2), (of_m1, of_m2, of_u, of_mapped)
 
 
 class _SurroundingsGradient(torch.autograd.Function):
@@ -105,21 +119,14 @@ class _SurroundingsGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, conv: Tensor, invariants: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-        g1, g2, h2, weight, project, u, m1, m2, shape = rest
-        of_m2, of_m1 = _invariant_gradients(shape, invariants, m2, m1)
-        of_h2 = torch.zeros_like(h2)
-        of_u, of_g1 = _gradients(shape, (u, h2, g1), conv, of_m1, of_h2)
-        _, of_g2 = _gradients(shape, (None, h2, g2), None, of_m2, of_h2)
-        of_mapped = None
-        of_weight = torch.zeros_like(weight)
-        if project is not None:
-            of_mapped = of_u @ project.t()
-            of_g2.addcmul_(of_mapped, weight.unsqueeze(1))
-            of_weight = (of_mapped * g2).sum(dim=1)
+        *saved, shape = rest
+        found, inside = _first(shape, saved, conv, invariants, (None,) * 3, of_h2=True)
+        g2, weight, of_mapped = saved[1], saved[3], inside[3]
+        of_weight = torch.zeros_like(weight) if of_mapped is None else (of_mapped * g2).sum(dim=1)
         ctx.set_materialize_grads(True)
-        ctx.save_for_backward(conv, invariants, *rest[:-1], of_m1, of_m2, of_u, of_mapped)
+        ctx.save_for_backward(conv, invariants, *saved, *inside)
         ctx.shape = shape
-        return of_g1, of_g2, of_h2, of_weight
+        return *found, of_weight
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -158,9 +165,8 @@ def _mapped(pairs: Tensor, project: Grad) -> Tensor:
 
 def _recorded_map_gradient(conv: Tensor, saved: Sequence[Tensor], shape: Shape) -> Tensor:
     """Gradient of the map by plain operations, which can be differentiated."""
-    g1, g2, _, weight = saved[:4]
-    pairs = shape.pairs
-    of_u = conv.index_select(0, pairs.centers) * g1.index_select(0, pairs.neighbors)
+    (g1, g2, _, weight), pairs = saved[:4], shape.pairs
+    of_u = conv.index_select(0, pairs.centers) * pairs.gather(g1)
     return (g2 * weight.unsqueeze(1)).t() @ of_u
 
 
@@ -180,16 +186,16 @@ def _sums(shape: Shape, terms: list[Term]) -> tuple[Tensor, Tensor]:
     return y, m
 
 
-def _lists(pairs: FlatPairs, u: Grad) -> tuple[IntArray, IntArray, IntArray]:
-    return pairs.first, pairs.count, pairs.rows if u is None else pairs.others
+def _lists(pairs: ListPairs, u: Grad) -> tuple[IntArray, IntArray, IntArray]:
+    return pairs.first, pairs.counts, pairs.own if u is None else pairs.others
 
 
 def _gradients(shape: Shape, term: Term, of_y: Grad, of_m: Tensor, of_a: Grad) -> tuple[Tensor, Tensor]:
     """Gradients of u and x of one term; that of a is added to `of_a` where that is given."""
     u, _, x = term
     of_u = x.new_empty(0) if u is None else torch.empty_like(u)
-    given = _lists(shape.pairs, u), *flat(*term, of_y, of_m, of_u, of_a)
-    return of_u, summed(_GRADIENTS, len(shape.pairs.first), x, *given)
+    lists, arrays = _lists(shape.pairs, u), flat(*term, of_y, of_m, of_u, of_a)
+    return of_u, summed(_GRADIENTS, len(shape.pairs.first), x, lists, *arrays)
 
 
 def _invariants(shape: Shape, *terms: list[tuple[Tensor, Tensor]]) -> Tensor:
@@ -211,7 +217,8 @@ def _invariant_gradients(shape: Shape, grad: Tensor, *moments: Tensor) -> list[T
     for m in moments:
         size = m.shape[2]
         out.append(torch.zeros_like(m))
-        given = *flat(grad, m), shape.factor, *flat(out[-1]), grad.shape[1], offset, shape.axis
-        over_atoms(_INVARIANT_GRADIENTS, len(m), *given, constant(size), least=64)
+        places = grad.shape[1], offset, shape.axis, constant(size)
+        grads, to = flat(grad, m), flat(out[-1])
+        over_atoms(_INVARIANT_GRADIENTS, len(m), *grads, shape.factor, *to, *places, least=64)
         offset += shape.axis * size
     return out

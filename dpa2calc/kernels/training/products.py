@@ -10,20 +10,20 @@ from torch import Tensor
 from dpa2calc.kernels.blocks import total
 from dpa2calc.kernels.native import Given, Native, constant
 from dpa2calc.kernels.threads import WORKERS
-from dpa2calc.kernels.training.pair_list import FlatPairs
+from dpa2calc.kernels.training.pair_list import ListPairs
 from dpa2calc.kernels.training.second_order import Grad, wanted
 
 _PRODUCTS, _GRADIENTS = (Native("training.loops_numba", name) for name in ("products", "product_gradients"))
 
 
-def pair_products(g1: Tensor, pairs: FlatPairs) -> Tensor:
+def pair_products(g1: Tensor, pairs: ListPairs) -> Tensor:
     """g1_i * g1_j, element by element: (n, d) -> (P, d)."""
     return _Products.apply(g1, pairs)
 
 
 class _Products(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, g1: Tensor, pairs: FlatPairs) -> Tensor:
+    def forward(ctx: Any, g1: Tensor, pairs: ListPairs) -> Tensor:
         ctx.save_for_backward(g1)
         ctx.pairs = pairs
         return _symmetric(g1, 0.5 * g1, pairs)
@@ -40,7 +40,7 @@ class _ProductsGradient(torch.autograd.Function):
     """Linear in each of grad and g1, and symmetric: the tangent takes the place of g1."""
 
     @staticmethod
-    def forward(ctx: Any, grad: Tensor, g1: Tensor, pairs: FlatPairs) -> Tensor:
+    def forward(ctx: Any, grad: Tensor, g1: Tensor, pairs: ListPairs) -> Tensor:
         ctx.save_for_backward(grad, g1)
         ctx.pairs = pairs
         return _gradient(grad, g1, pairs)
@@ -53,17 +53,17 @@ class _ProductsGradient(torch.autograd.Function):
         return _symmetric(tangent, g1, ctx.pairs), to_g1, None
 
 
-def _symmetric(x: Tensor, y: Tensor, pairs: FlatPairs) -> Tensor:
+def _symmetric(x: Tensor, y: Tensor, pairs: ListPairs) -> Tensor:
     """x_i * y_j + x_j * y_i: (n, d), (n, d) -> (P, d)."""
     out = x.new_empty(len(pairs.others), x.shape[1])
-    lists = pairs.first, pairs.count, pairs.others
+    lists = pairs.first, pairs.counts, pairs.others
     over_atoms(_PRODUCTS, len(x), lists, *flat(x, y, out), constant(x.shape[1]))
     return out
 
 
-def _gradient(grad: Tensor, x: Tensor, pairs: FlatPairs) -> Tensor:
+def _gradient(grad: Tensor, x: Tensor, pairs: ListPairs) -> Tensor:
     """Gradient of g1 from that of its products: (P, d), (n, d) -> (n, d)."""
-    lists = pairs.first, pairs.count, pairs.others
+    lists = pairs.first, pairs.counts, pairs.others
     return summed(_GRADIENTS, len(x), x, lists, *flat(grad, x))
 
 
