@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from dpa2calc.errors import ConfigError
 
-from .option_reader import Options
+from .option_reader import PRECISIONS, Options
 from .schema import NEUTRAL
 
 _UNLEARNED = ("h", "ae", "pf", "gf")
@@ -82,7 +82,6 @@ _REFUSED: dict[str, tuple[tuple[str, Callable[[object], bool], str], ...]] = {
         ("min_pair_dist", _off, "leave such frames out of the data"),
     ),
 }  # fmt: skip
-_PRECISIONS = (None, "default", "float64", "double", "float32", "single")
 # Without effect on a model that is trained from random weights by one process.
 _WITHOUT_EFFECT = NEUTRAL | {
     "compress", "finetune_head", "numb_generalized_coord", "use_default_pf", "inference", "scale_by_worker",
@@ -102,8 +101,8 @@ def refuse(o: Options) -> None:
         if value is not None and not harmless(value):
             raise ConfigError(f"{o.where}.{key} = {value!r} is not supported: {why}")
     precision = o.values.get("precision")
-    if precision not in _PRECISIONS:
-        known = ", ".join(name for name in _PRECISIONS if name)
+    if precision not in PRECISIONS:
+        known = ", ".join(name for name in PRECISIONS if name)
         raise ConfigError(f"{o.where}.precision = {precision!r} is not supported; supported: {known}")
 
 

@@ -17,6 +17,7 @@ from .branch import Tree
 NEEDED = object()  # an option without a default
 _ABSENT = object()  # not written
 _SAME = object()  # the default of an input.json is the class's
+PRECISIONS = (None, "default", "float64", "double", "float32", "single")
 
 
 @dataclass(frozen=True)

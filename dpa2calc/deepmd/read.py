@@ -23,7 +23,7 @@ from .arrays import Entry, branch_arrays, descriptor_entries, head_entries
 from .branch import Branch, Source, Tree
 from .containers import open_source
 from .model_section import model_config
-from .option_reader import Reading
+from .option_reader import PRECISIONS, Reading
 from .tree import differences
 from .tree_writer import TreeWriter
 
@@ -319,7 +319,6 @@ def _copy(target: Tensor, value: Tensor, entry: Entry, where: str) -> None:
     target.copy_(value)
 
 
-_FULL = (None, "default", "float64", "double", "float32", "single")
 _SHORT = {"float16": torch.float16, "half": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -330,8 +329,8 @@ def _weight_types(branch: Branch) -> set[torch.dtype]:
         precision = (branch.params.get(section) or {}).get("precision")
         if isinstance(precision, str) and precision in _SHORT:
             types.add(_SHORT[precision])
-        elif precision not in _FULL:
-            known = ", ".join(name for name in (*_FULL, *_SHORT) if name)
+        elif precision not in PRECISIONS:
+            known = ", ".join(name for name in (*PRECISIONS, *_SHORT) if name)
             raise CheckpointError(f"{section}.precision = {precision!r} is not supported; supported: {known}")
     return types
 

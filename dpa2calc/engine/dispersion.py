@@ -14,7 +14,7 @@ from dpa2calc.ambient import own_modes
 from dpa2calc.errors import ConfigError, ElementError, StructureError, optional_library
 from dpa2calc.files.typed import check_fields
 from dpa2calc.structures.lattice import cell_volume
-from dpa2calc.structures.search import BoolArray, FloatArray, Geometry, check_geometry, make_box
+from dpa2calc.structures.search import Box, FloatArray, check_geometry, make_box
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -147,10 +147,11 @@ def dispersion_results(atoms: Atoms, settings: Dispersion | str) -> DispersionRe
     if bad.any():
         symbols = sorted({atoms.symbols[i] for i in np.flatnonzero(bad)})
         raise ElementError(f"D3 has no parameters for {', '.join(symbols)}; it covers H (1) to Pu (94)")
-    geometry = check_geometry(atoms.positions, atoms.cell.array, atoms.pbc)
-    make_box(geometry, _CROWD)
+    # dftd3 1.7 wraps atoms along cell vectors across the periodic directions too, which may be zero and
+    # tears a slab apart; the box encloses all atoms there.
+    box = make_box(check_geometry(atoms.positions, atoms.cell.array, atoms.pbc), _CROWD)
     try:
-        found = _model(interface, numbers, geometry, options).get_dispersion(damping, grad=True)
+        found = _model(interface, numbers, box, options).get_dispersion(damping, grad=True)
     except RuntimeError as error:
         raise StructureError(f"dftd3 refuses this structure: {error}") from error
     derivative = np.asarray(found["virial"]) * Hartree
@@ -173,12 +174,9 @@ def _import_dftd3() -> ModuleType:
     )
 
 
-def _model(
-    interface: ModuleType, numbers: np.ndarray, geometry: Geometry, options: Dispersion
-) -> DispersionModel:
-    positions, cell = _boxed(*geometry)
-    lattice = (cell / Bohr, geometry.pbc) if geometry.pbc.any() else ()
-    model: DispersionModel = interface.DispersionModel(numbers, positions / Bohr, *lattice)
+def _model(interface: ModuleType, numbers: np.ndarray, box: Box, options: Dispersion) -> DispersionModel:
+    lattice = (box.vectors / Bohr, box.pbc) if box.pbc.any() else ()
+    model: DispersionModel = interface.DispersionModel(numbers, box.positions / Bohr, *lattice)
     other_cutoff = min(40.0, options.cutoff / Bohr)  # 40 Bohr is the reference's choice
     width = options.smooth_width / Bohr
     model.set_realspace_cutoff(
@@ -201,18 +199,3 @@ def _damping(interface: ModuleType, options: Dispersion) -> RationalDampingParam
             f"there are no D3(BJ) parameters for the functional {options.functional!r}; known are "
             f"{_EXAMPLES} and others, or give Dispersion(s8=..., a1=..., a2=...)"
         ) from error
-
-
-def _boxed(positions: FloatArray, cell: FloatArray, pbc: BoolArray) -> tuple[FloatArray, FloatArray]:
-    """Positions and cell whose vectors across the periodic directions enclose all atoms.
-
-    The cell's own vectors there may be zero, and dftd3 1.7 wraps atoms along them although that
-    direction is not periodic, which tears a slab apart.
-    """
-    if pbc.all() or not pbc.any():
-        return positions, cell
-    full = cell.copy()
-    across = np.linalg.svd(cell[pbc])[2][pbc.sum() :]  # orthonormal, (n_free, 3)
-    heights = positions @ across.T  # (n_atoms, n_free)
-    full[~pbc] = across * (np.ptp(heights, axis=0) + 2.0)[:, None]
-    return positions - (heights.min(axis=0) - 1.0) @ across, full

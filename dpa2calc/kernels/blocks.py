@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -87,11 +86,7 @@ class Blocks(Generic[Rows]):
                 for number in range(part, len(self.rows), self.parts):
                     work(number, self.rows[number], part)
 
-        self.share(some)
-
-    def share(self, work: Callable[[int], None]) -> None:
-        """work(part) in every thread; compiled code then takes blocks part, part + parts and so on."""
-        WORKERS.run(work, [(part,) for part in range(self.parts)])
+        WORKERS.run(some, [(part,) for part in range(self.parts)])
 
 
 def consecutive(n: int, like: Tensor, numbers: int, cache_bytes: int) -> Blocks[slice]:
@@ -135,22 +130,6 @@ def by_width(
     order = order.to(used.device)
     cuts = tuple(Cut(order[a:b], int(widths[b - 1])) for a, b in zip(bounds, bounds[1:]) if b > a)
     return Blocks(cuts, min(parts, len(cuts)))
-
-
-class Counted(Protocol):
-    """A block of atoms that are no range."""
-
-    @property
-    def atoms(self) -> Tensor | slice: ...
-    @property
-    def width(self) -> int: ...
-
-
-def as_arrays(blocks: Sequence[Counted]) -> tuple[Tensor, np.ndarray, np.ndarray]:
-    """Atoms of all blocks (n,), where each block begins among them (blocks + 1,), slots of its atoms."""
-    atoms = [block.atoms for block in blocks if isinstance(block.atoms, Tensor)]
-    begins = np.cumsum([0, *map(len, atoms)])
-    return torch.cat(atoms), begins, np.array([block.width for block in blocks])
 
 
 def kept_for_backward(like: Tensor, numbers: int) -> bool:

@@ -22,24 +22,23 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 from torch import Tensor
 
-from .compiling import announce_compilation
 from .native import Given, Packed, Ready, entry_name
 
-announce_compilation()
 # Fused multiply-adds, but no reordering: results do not depend on how loops are split.
-FUSED = {"contract", "nsz"}
+_FUSED = {"contract", "nsz"}
 # For sums, which only vectorise when they may be reordered.
-REORDERED = {"contract", "nsz", "reassoc", "arcp"}
+_REORDERED = {*_FUSED, "reassoc", "arcp"}
 Function = TypeVar("Function", bound=Callable[..., object])
 
 
-def kernel(fastmath: set[str]) -> Callable[[Function], Function]:
+def _kernel(fastmath: set[str]) -> Callable[[Function], Function]:
     """A decorator of kernels, and of functions that they call; `fastmath` is what LLVM may do to numbers."""
     hidden = {"_nrt": False, "no_cfunc_wrapper": True}  # which Numba does not document
     return njit(error_model="numpy", fastmath=fastmath, **hidden)  # type: ignore[call-overload]
 
 
-compiled, summing, exact = kernel(FUSED), kernel(REORDERED), kernel(set())
+compiled, exact = _kernel(_FUSED), _kernel(set())
+summing, reducing = _kernel(_REORDERED), _kernel({*_REORDERED, "nnan"})
 
 _ALIGNED = 64  # bytes
 _I8, _I64 = ir.IntType(8), ir.IntType(64)

@@ -15,6 +15,7 @@ import contextlib
 import ctypes
 import functools
 import hashlib
+import logging
 import os
 import struct
 import threading
@@ -29,6 +30,7 @@ from torch import Tensor
 from dpa2calc.errors import OutputError
 from dpa2calc.files.atomic import atomic_path
 
+logger = logging.getLogger(__name__)
 Given: TypeAlias = "Tensor | np.ndarray | np.generic | float | Ready | tuple[Given, ...]"
 
 _FOLDER = Path(__file__).parent
@@ -41,6 +43,7 @@ _LETTERS = {  # as NumPy has them
     torch.bool: "?",
 }
 _LOCK = threading.RLock()
+_SECONDS = 30  # on an ordinary core, for the kernels of one model; inference takes less, training more
 
 
 class Packed(NamedTuple):
@@ -133,6 +136,7 @@ class Native:
                 continue
             if content.startswith(_stamp()):
                 return content[len(_stamp()) :]
+        _announce()
         from .building import machine_code
 
         code = machine_code(self.module, self.name, given)
@@ -144,6 +148,12 @@ class Native:
             except OutputError:
                 continue
         return code
+
+
+@functools.cache
+def _announce() -> None:
+    """Say, once a process, that kernels are being compiled: seconds that later calls do not take."""
+    logger.warning("compiling kernels for this machine, once; about %d s", _SECONDS)
 
 
 class _Linker:
@@ -192,13 +202,12 @@ def _machine() -> bytes:
 
 @functools.cache
 def _stamp() -> bytes:
-    """Of the kernels' sources and the compiler: code with another stamp is of other kernels."""
+    """Of the kernels, their arguments and the compiler: code with another stamp is of other kernels."""
     import llvmlite
 
-    shared = [_FOLDER / f"{name}.py" for name in ("attention", "blas", "building")]
-    texts = [file.read_bytes() for place in _SOURCES for file in sorted((_FOLDER / place).glob("*.py"))]
-    kernels = [text for text in texts if b"kernels.building import" in text]
-    return _hash(llvmlite.__version__.encode(), *(file.read_bytes() for file in shared), *kernels).encode()
+    files = [_FOLDER / f"{name}.py" for name in ("attention", "blas", "building")]
+    files += [file for place in _SOURCES for file in sorted((_FOLDER / place).glob("*.py"))]
+    return _hash(llvmlite.__version__.encode(), *(file.read_bytes() for file in files)).encode()
 
 
 def _folders() -> Iterator[Path]:

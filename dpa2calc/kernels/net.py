@@ -71,6 +71,17 @@ class ScalarNet(NamedTuple):
         """Number of channels m of the result."""
         return self.net.layers[-1].matrix.shape[1]
 
+    @property
+    def weights(self) -> tuple[Tensor, ...]:
+        """Slope, table, and matrix and bias of each later layer."""
+        later = ((layer.matrix, layer.bias) for layer in self.net.layers[1:])
+        return self.slope, self.table, *(w for layer in later for w in layer if w is not None)
+
+    @property
+    def skips(self) -> tuple[int, ...]:
+        """Copies of its input that each later layer adds."""
+        return tuple(layer.skip for layer in self.net.layers[1:])
+
 
 def skip_width(n_in: int, n_out: int) -> int:
     """How many copies of the input a residual layer adds: 1 (same width), 2 (double width) or 0."""

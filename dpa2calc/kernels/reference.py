@@ -13,11 +13,12 @@ from itertools import repeat
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import SHIFT, padded_softmax
 from .net import Layer, Net, ScalarNet, activation, dense, finish, linear
-from .pairs import Neighbors, PairTable, RowPairs
+from .pairs import Neighbors, PairTable
 
 Mode = Literal["reference", "inference", "training", "hessian"]
 Product = TypeVar("Product")
@@ -135,7 +136,7 @@ class Reference:
     def embedding(self, net: ScalarNet, s: Tensor, kinds: Tensor, factor: Tensor | None) -> Tensor:
         """G(s, kind): (...) and (...) -> (..., m)."""
         s, (first, *later) = s.unsqueeze(-1), net.net.layers
-        x = activation(net.net.activation)(torch.addcmul(net.table[kinds], s, net.slope))
+        x = activation(net.net.activation)(torch.addcmul(F.embedding(kinds, net.table), s, net.slope))
         x = finish(first, x, torch.cat([s, net.inputs[kinds]], dim=-1) if first.skip else s)
         x = self.residual_net(Net(tuple(later), net.net.activation), x)
         if net.strip is None:
@@ -191,7 +192,7 @@ class Reference:
 
     def pair_table(self, near: Neighbors, kind: RepformerKind, nsel: int) -> PairTable:
         """The neighbours in the layout of this backend."""
-        return RowPairs.of(near, nsel=nsel, smooth=kind.smooth)
+        return PairTable.whole(near, nsel=nsel, smooth=kind.smooth)
 
     def neighbor_sums(
         self, g1: Tensor, g2: Tensor, h2: Tensor, pairs: PairTable, maps: NeighborMaps

@@ -102,8 +102,6 @@ def _range(environment: Environment) -> dict[str, float]:
 
 
 def _report(table: EmbeddingTable, environment: Environment, dtype: torch.dtype) -> CompressionReport:
-    bytes_each = torch.finfo(dtype).bits // 8
-    error = table.error
     return CompressionReport(
         closest=CLOSEST,
         cutoff=environment.cutoff,
@@ -111,9 +109,6 @@ def _report(table: EmbeddingTable, environment: Environment, dtype: torch.dtype)
         largest=table.high,
         n_tables=table.nodes.shape[0],
         n_nodes=table.n_nodes,
-        megabytes=table.nodes.numel() * bytes_each / 1e6,
-        value_max=error.value_max,
-        value_rms=error.value_rms,
-        slope_max=error.slope_max,
-        slope_rms=error.slope_rms,
+        megabytes=table.nodes.numel() * dtype.itemsize / 1e6,
+        **vars(table.error),
     )

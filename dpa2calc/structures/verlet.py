@@ -9,7 +9,9 @@ Everything is float64 and int64. The vector of a pair is positions[j] - position
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +29,7 @@ from dpa2calc.structures.search import (
     find_pairs,
 )
 
+Found = TypeVar("Found")
 # Distances that differ by less than this count as equal, so that symmetry-equivalent neighbours
 # keep one order whatever the rounding of the coordinates (Å).
 DISTANCE_GRID = 1e-7
@@ -141,8 +144,8 @@ def still_valid(old: Geometry, new: Geometry, cutoff: float, skin: float) -> boo
     return bool(stretch * (cutoff + skin) - largest >= cutoff)
 
 
-class NeighborList:
-    """Pairs that are searched again only when the atoms have moved far enough to matter.
+class SkinList(Generic[Found]):
+    """What a search finds, which is done again only when the atoms have moved far enough to matter.
 
     The search takes cutoff + skin. Later positions reuse it as long as no pair outside the list
     can have come within the cutoff: with the deformation F of the lattice since the search
@@ -157,8 +160,22 @@ class NeighborList:
     def __init__(self, cutoff: float, skin: float = 1.0) -> None:
         self.cutoff, self.skin = check_length("cutoff", cutoff), check_length("skin", skin, zero=True)
         self.n_searches = 0
-        self._pairs: Pairs | None = None
-        self._geometry: Geometry | None = None
+        self._found: tuple[Geometry, Found] | None = None
+
+    def found(self, geometry: Geometry, search: Callable[[float], Found], *, renew: bool = False) -> Found:
+        """What `search` finds within cutoff + skin, now or earlier; `renew`: now in any case."""
+        known = self._found
+        if known is None or renew or not still_valid(known[0], geometry, self.cutoff, self.skin):
+            known = self._found = None  # free the old list before the new one is made
+            # Own copies: the caller may move atoms in place.
+            kept = Geometry(geometry.positions.copy(), geometry.cell, geometry.pbc)
+            known = self._found = kept, search(self.cutoff + self.skin)
+            self.n_searches += 1
+        return known[1]
+
+
+class NeighborList(SkinList[Pairs]):
+    """Pairs between the steps of a run."""
 
     def update(self, positions: npt.ArrayLike, cell: npt.ArrayLike, pbc: npt.ArrayLike) -> Pairs:
         """Pairs that hold all those within the cutoff at these positions (and some beyond it).
@@ -169,10 +186,4 @@ class NeighborList:
             StructureError: as `neighbor_pairs`.
         """
         geometry = check_geometry(positions, cell, pbc)
-        old = self._geometry
-        if self._pairs is None or old is None or not still_valid(old, geometry, self.cutoff, self.skin):
-            self._pairs = Pairs(*find_pairs(geometry, self.cutoff + self.skin))
-            # Own copies: the caller may move atoms in place.
-            self._geometry = Geometry(geometry.positions.copy(), geometry.cell, geometry.pbc)
-            self.n_searches += 1
-        return self._pairs
+        return self.found(geometry, lambda reach: Pairs(*find_pairs(geometry, reach)))

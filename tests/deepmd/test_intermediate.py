@@ -15,7 +15,6 @@ from deepmd_models import LARGE, SMALL, golden_structures
 from torch import Tensor
 
 from dpa2calc.deepmd.read import read_deepmd
-from dpa2calc.kernels.inference.pair_blocks import BlockPairs
 from dpa2calc.model.descriptors.dpa2 import DPA2
 from dpa2calc.model.type_embedding import electron_configurations
 from dpa2calc.structures.graph_builder import graph_from_atoms
@@ -78,12 +77,7 @@ def compare(root: Path, name: str, *, mode: str) -> None:
 
 
 def tables(context: Any) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """Mask (n, k) of a layer's pairs, and what makes (n, k, ...) tables of their values.
-
-    Inference has the pairs of atoms with as many neighbours behind each other.
-    """
-    if not isinstance(context, BlockPairs):
-        return context.mask, lambda values: values
+    """Mask (n, k) of a layer's pairs, and what makes (n, k, ...) tables of their values."""
     counts = context.count[:, 0].long()
     k = int(counts.max())
     taken = torch.arange(k) < counts[:, None]
@@ -91,7 +85,7 @@ def tables(context: Any) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     def table(values: Tensor) -> Tensor:
         out = values.new_zeros(len(counts), k, *values.shape[1:])
         for block in context.cut.rows:
-            out[block.atoms, : block.width] = block.of(values)
+            out[block.atoms, : block.width] = block.of(values)[:, :k]
         return out
 
     return taken, table

@@ -20,8 +20,9 @@ pytest.importorskip("triton")
 pytest.importorskip("numba")
 
 from dpa2calc import DPA2Calculator
-from dpa2calc.kernels.tables.moments import DeviceMoments, TabulatedEmbedding
+from dpa2calc.kernels.tables.moments import TabulatedEmbedding
 from dpa2calc.kernels.tables.table import EmbeddingTable, build_table
+from dpa2calc.kernels.tables.triton_loops import TableArguments
 from dpa2calc.model.compression import compress
 from dpa2calc.model.config import DeepPotSEConfig, DPA1Config, FittingConfig, HeadConfig, ModelConfig
 from dpa2calc.model.potential import Potential
@@ -56,11 +57,11 @@ def on_device(monkeypatch, place):
     """Every sum over neighbours by the device's kernels."""
     calls = []
 
-    def moments(self, rows, lines, strip=None, factor=None):
+    def sums(self, rows, *given):
         calls.append(rows.shape)
-        return DeviceMoments.apply(rows, lines, strip, factor, self)
+        return TableArguments.of(rows, *given, self.table)
 
-    monkeypatch.setattr(TabulatedEmbedding, "moments", moments)
+    monkeypatch.setattr(TabulatedEmbedding, "sums", sums)
     return calls
 
 

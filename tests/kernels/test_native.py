@@ -44,6 +44,18 @@ def test_code_on_disk_is_used_until_its_sources_change(folder, monkeypatch):
     assert file.read_bytes()[:16] == whole[:16]
 
 
+def test_the_first_compilation_is_announced_once(folder, caplog):
+    native._announce.cache_clear()
+    for name in ("sort_by_cell", "gather_positions"):
+        kernel = Native("streaming.cells", name)
+        rows = np.zeros((1, 3)), CELLS, np.zeros((4, 3), dtype=np.int64), np.eye(3), 0, 0, np.zeros((1, 3))
+        kernel(*rows) if name == "gather_positions" else sort(kernel)
+    assert caplog.text.count("compiling kernels for this machine, once; about 30 s") == 1
+    caplog.clear()
+    sort(Native("streaming.cells", "sort_by_cell"))
+    assert "compiling" not in caplog.text
+
+
 def test_a_process_that_finds_code_imports_no_compiler():
     sort(Native("streaming.cells", "sort_by_cell"))
     code = (

@@ -19,9 +19,9 @@ from dpa2calc.kernels.inference.compiled import exponential_terms
 from dpa2calc.kernels.inference.pair_blocks import BlockPairs
 from dpa2calc.kernels.native import Native
 from dpa2calc.kernels.net import Layer, Net, ScalarNet, Tanh
-from dpa2calc.kernels.pairs import RowPairs
+from dpa2calc.kernels.pairs import PairTable
 from dpa2calc.kernels.reference import Reference
-from dpa2calc.kernels.training.pair_list import FlatPairs, ListPairs
+from dpa2calc.kernels.training.pair_list import ListPairs
 
 # Atoms with three, none, two, four, one and two neighbours, some of them twice, in a table with holes.
 MASK = torch.tensor(
@@ -115,18 +115,14 @@ def angle_sums_of_many(b: Reference, x: Inputs) -> list[Tensor]:
     return [b.angle_sums(scalar_net(x, [2, 4, 4]), directions, types, None, mask)]
 
 
-def table(b: Reference, x: Inputs, nsel: int) -> RowPairs | ListPairs | BlockPairs:
-    made = b.pair_table(Neighbors(ATOMS, MASK, x("switch", 6, 4).sigmoid() * MASK), SMOOTH, nsel)
-    assert isinstance(made, RowPairs | ListPairs | BlockPairs)
-    return made
+def table(b: Reference, x: Inputs, nsel: int) -> PairTable:
+    return b.pair_table(Neighbors(ATOMS, MASK, x("switch", 6, 4).sigmoid() * MASK), SMOOTH, nsel)
 
 
-def of_pairs(values: Tensor, pairs: RowPairs | ListPairs | BlockPairs) -> Tensor:
-    """In the order of the list, without padding."""
-    if isinstance(pairs, BlockPairs):
-        rows = values.new_zeros(MASK.numel(), values.shape[1]).index_copy(0, pairs.chosen, values)
-        values = rows.view(*MASK.shape, -1)
-    return values if isinstance(pairs, ListPairs) else FlatPairs.of(MASK, ATOMS).select(values)
+def of_pairs(values: Tensor, pairs: PairTable) -> Tensor:
+    """In the order of the table, without padding."""
+    places = torch.arange(MASK.numel()) if pairs.chosen is None else pairs.chosen
+    return values.new_zeros(MASK.numel(), values.shape[1]).index_copy(0, places, values)[MASK.flatten()]
 
 
 def neighbor_sums(b: Reference, x: Inputs, *, inner: bool = False, alone: bool = False) -> list[Tensor]:

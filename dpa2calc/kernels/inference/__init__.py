@@ -116,9 +116,9 @@ class Inference(Reference):
             return super().neighbor_sums(g1, g2, h2, pairs, maps)
         w, conv = pairs.weight.unsqueeze(-1), maps.pairs_to_atoms
         directions, norm = h2 * w, pairs.sym_norm(maps.root)
-        given = (g2 if conv is not None else None, conv, directions if maps.atom_invariants else None)
+        given = g2 if conv is not None else None, directions if maps.atom_invariants else None, maps.query
         convolved, moments1, moments2, products, attended = NeighborMix.apply(
-            g1, pairs.weight, *given, maps.product, maps.query, pairs
+            g1, pairs.weight, *given, maps, pairs
         )
         invariants = []
         if maps.pair_invariants:
@@ -145,8 +145,7 @@ class Inference(Reference):
         plain = maps.value_out is None or maps.directions is not None or terms.gate is None
         if plain or terms.shift is None or not isinstance(pairs, BlockPairs):
             return super().pair_attention(g2, h2, terms, pairs, maps)
-        given = maps.query_key, maps.value_out, maps.bias, maps.heads, pairs
-        return PairMix.apply(g2, *terms, *given), None
+        return PairMix.apply(g2, *terms, maps, pairs), None
 
 
 def _constant(value: Any) -> Any:

@@ -1,52 +1,83 @@
-"""The compiled loops of inference, where they can be had."""
+"""What compiled loops are given, and how they are run, where they can be had."""
 
 from __future__ import annotations
 
 import ctypes
 import functools
 import math
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dpa2calc.ambient import torch_function
-from dpa2calc.kernels.native import Native, Ready
-from dpa2calc.kernels.threads import has_numba
+from dpa2calc.kernels.native import Given, Native, Ready
+from dpa2calc.kernels.threads import WORKERS, has_numba
+
+if TYPE_CHECKING:
+    from dpa2calc.kernels.blas import Floats
 
 _PRODUCTS = {torch.float32: "sgemm_", torch.float64: "dgemm_"}
 
 
-class Loops(NamedTuple):
+class Tools(NamedTuple):
     """What all compiled loops are given.
 
     product: where PyTorch's matrix product is in memory. terms: of the exponential.
     """
 
     product: int
-    terms: Ready
+    terms: tuple[np.floating, ...]
 
 
-MIX, MIX_BACKWARD = (Native("inference.pair_loops", name) for name in ("mix", "mix_backward"))
-SUMS, GRADIENTS = (Native("inference.neighbor_loops", name) for name in ("sums", "gradients"))
-MOMENTS, MOMENTS_BACKWARD = (
-    Native("inference.embedding_loops", name) for name in ("moments", "moments_backward")
-)
+class Layers(NamedTuple):
+    """An embedding net as compiled loops take it: slope and table are the first layer, see `ScalarNet`."""
+
+    slope: Floats
+    table: Floats
+    matrices: tuple[Floats, ...]
+    biases: tuple[Floats, ...]
+    skips: tuple[int, ...]
+
+    @staticmethod
+    def of(weights: Sequence[Tensor], skips: tuple[int, ...]) -> Layers:
+        """From what a `ScalarNet` calls by the same names."""
+        slope, table, *later = (w.detach().contiguous().numpy() for w in weights)
+        return Layers(slope, table, tuple(later[::2]), tuple(later[1::2]), skips)
 
 
-def loops(like: Tensor) -> Loops | None:
-    """For tensors of this kind, where Numba is at hand and PyTorch exports its matrix product."""
-    return _made(like.dtype) if like.is_cpu and has_numba() else None
+def has_loops(like: Tensor) -> bool:
+    """Whether compiled loops take such tensors: Numba is at hand and PyTorch exports its matrix product."""
+    return like.is_cpu and has_numba() and _tools(like.dtype) is not None
+
+
+def run(
+    kernel: Native,
+    parts: int,
+    like: Tensor,
+    *given: Given,
+    own: Callable[[int], tuple[Given, ...]] | None = None,
+) -> None:
+    """A kernel in `parts` threads for tensors like this one; own(part): what each is given in the end."""
+    tools = _tools(like.dtype)
+    assert tools is not None
+    shared = tuple(map(Ready, given))
+
+    def work(part: int) -> None:
+        kernel(tools, part, parts, *shared, *(own(part) if own is not None else ()))
+
+    WORKERS.run(work, [(part,) for part in range(parts)])
 
 
 @functools.cache
-def _made(dtype: torch.dtype) -> Loops | None:
+def _tools(dtype: torch.dtype) -> Ready | None:
     found = torch_function(_PRODUCTS[dtype])
     if found is None:
         return None
     address = ctypes.cast(found, ctypes.c_void_p).value or 0  # type: ignore[arg-type]
-    return Loops(address, Ready(exponential_terms(torch.empty(0, dtype=dtype).numpy().dtype)))
+    return Ready(Tools(address, exponential_terms(torch.empty(0, dtype=dtype).numpy().dtype)))
 
 
 def exponential_terms(dtype: np.dtype[np.floating]) -> tuple[np.floating, ...]:

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from dpa2calc.kernels.blocks import Cut, as_arrays, by_width, of_atoms, to_atoms
-from dpa2calc.kernels.native import Given, Ready
+from dpa2calc.kernels.blocks import Blocks, Cut, by_width, of_atoms, to_atoms
+from dpa2calc.kernels.native import Native
 from dpa2calc.kernels.net import ScalarNet, backward, forward
 
-from .compiled import MOMENTS, MOMENTS_BACKWARD, Loops, loops
+from .compiled import Layers, has_loops, run
 
+_MOMENTS = Native("inference.embedding_loops", "moments")
+_BACKWARD = Native("inference.embedding_loops", "moments_backward")
 _BLOCK_BYTES = 600_000  # a thread; the widest array of a block
 _KEEP_BYTES = 64_000_000  # activations up to this size are kept for the backward pass, else recomputed
 
@@ -29,13 +32,7 @@ class EmbeddedMoments(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        rows: Tensor,
-        index: Tensor,
-        factor: Tensor | None,
-        net: ScalarNet,
-    ) -> Tensor:
+    def forward(ctx: Any, rows: Tensor, index: Tensor, factor: Tensor | None, net: ScalarNet) -> Tensor:
         rows, index = rows.contiguous(), index.contiguous()
         n, k, _ = rows.shape
         used = (rows != 0).any(dim=2)
@@ -56,13 +53,11 @@ class EmbeddedMoments(torch.autograd.Function):
             if keep:
                 ctx.kept[number] = kept
 
-        compiled, arrays = _compiled(net, rows)
-        if compiled is None or not n:
-            blocks.each(work)
+        if _compiled(net, rows):
+            given = _lists(blocks), rows, index, Layers.of(net.weights, net.skips), moments
+            run(_MOMENTS, blocks.parts, rows, *given)
         else:
-            product, terms = compiled
-            given: list[Given] = [*as_arrays(blocks.rows), rows, index, *arrays, terms, moments]
-            blocks.share(lambda part: MOMENTS(product, part, blocks.parts, *given))
+            blocks.each(work)
         ctx.save_for_backward(rows, index, factor)
         ctx.net, ctx.blocks = net, blocks
         return moments
@@ -93,31 +88,27 @@ class EmbeddedMoments(torch.autograd.Function):
             of_rows[..., 0] += torch.mv(inner, net.slope).view(-1, k)
             block.put(grad_rows, of_rows)
 
-        compiled, arrays = _compiled(net, rows)
-        grads = grad_moments.contiguous()
-
-        if compiled is None or not len(rows):
-            ctx.blocks.each(work)
+        if _compiled(net, rows):
+            given = _lists(ctx.blocks), rows, index, Layers.of(net.weights, net.skips)
+            run(_BACKWARD, ctx.blocks.parts, rows, *given, grad_moments.contiguous(), grad_rows)
         else:
-            product, terms = compiled
-            given: list[Given] = [*as_arrays(ctx.blocks.rows), rows, index, *arrays, terms, grads, grad_rows]
-            ctx.blocks.share(lambda part: MOMENTS_BACKWARD(product, part, ctx.blocks.parts, *given))
+            ctx.blocks.each(work)
         ctx.kept = []
         return grad_rows, None, grad_factor, None
 
 
-def _compiled(net: ScalarNet, rows: Tensor) -> tuple[Loops | None, tuple[Ready, ...]]:
-    """The compiled loops with the net as they take it; they know no strip and no scale of a layer."""
-    compiled = loops(rows)
-    later = net.net.layers[1:]
-    plain = net.strip is None and all(layer.idt is None for layer in net.net.layers)
-    if compiled is None or not plain or not later:
-        return None, ()
-    matrices = tuple(layer.matrix.contiguous() for layer in later)
-    biases = tuple(layer.bias.contiguous() for layer in later if layer.bias is not None)
-    skips = tuple(layer.skip for layer in later)
-    given = net.slope.contiguous(), net.table.contiguous(), matrices, biases, skips
-    return compiled, tuple(Ready(x) for x in given)
+def _compiled(net: ScalarNet, rows: Tensor) -> bool:
+    """Whether compiled loops take the net: they know no strip and no scale of a layer."""
+    layers = net.net.layers
+    plain = net.strip is None and len(layers) > 1 and all(layer.idt is None for layer in layers)
+    return plain and len(rows) > 0 and has_loops(rows)
+
+
+def _lists(blocks: Blocks[Cut]) -> tuple[Tensor, np.ndarray, np.ndarray]:
+    """Atoms of all blocks (n,), where each block begins among them (blocks + 1,), slots of its atoms."""
+    atoms = [block.atoms for block in blocks.rows if isinstance(block.atoms, Tensor)]
+    begins = np.cumsum([0, *map(len, atoms)])
+    return torch.cat(atoms), begins, np.array([block.width for block in blocks.rows])
 
 
 def _embed(rows: Tensor, index: Tensor, net: ScalarNet) -> tuple[list[Tensor], Tensor]:

@@ -1,8 +1,7 @@
 """The embedding net and its moments as one compiled call for each thread, forward and backward (Numba).
 
 An atom after the other: the values of all layers for its neighbours stay in the cache, and are computed again
-in the backward pass. Layers come as tuples of matrices, biases and numbers of copies; the first layer is
-slope and table.
+in the backward pass.
 """
 
 from __future__ import annotations
@@ -12,63 +11,59 @@ from typing import TypeAlias
 from dpa2calc.kernels.blas import Floats, gemm
 from dpa2calc.kernels.building import compiled, empty, free, shaped
 
+from .compiled import Layers, Tools
 from .neighbor_loops import Ints
-from .softmax_loops import Terms, dot, tanh
+from .softmax_loops import Several, dot, tanh
 
-Several: TypeAlias = tuple[Floats, ...]
+Blocks: TypeAlias = tuple[Ints, Ints, Ints]  # atoms, begins, widths
 
 
 @compiled
-def net_values(
-    address: int,
-    rows: Floats,
-    kinds: Ints,
-    slope: Floats,
-    table: Floats,
-    matrices: Several,
-    biases: Several,
-    skips: tuple[int, ...],
-    terms: Terms,
-    values: Floats,
-    results: Floats,
-) -> None:
+def widths_of(net: Layers) -> tuple[int, int]:
+    """Of all layers together, and of the widest."""
+    total = widest = net.slope.size
+    for matrix in net.matrices:
+        total, widest = total + matrix.shape[1], max(widest, matrix.shape[1])
+    return total, widest
+
+
+@compiled
+def net_values(tools: Tools, rows: Floats, kinds: Ints, net: Layers, values: Floats, results: Floats) -> None:
     """Layer behind layer, (k, width) each: the values of tanh, and the results of all but the last."""
-    k, size = len(rows), slope.size
+    k, size, slope = len(rows), net.slope.size, net.slope
     first = shaped(values, 0, (k, size))
     for j in range(k):
-        to, base, s = first[j], table[kinds[j]], rows[j, 0]
+        to, base, s = first[j], net.table[kinds[j]], rows[j, 0]
         for c in range(size):
             to[c] = base[c] + s * slope[c]
-    tanh(values[: k * size], terms)
+    tanh(values[: k * size], tools.terms)
     begin = 0
-    for layer in range(len(skips)):
-        matrix, bias = matrices[layer], biases[layer]
+    for layer in range(len(net.skips)):
+        matrix, bias = net.matrices[layer], net.biases[layer]
         before, size = matrix.shape
         start = begin + k * before
-        input_of(layer, k, begin, values, matrices, skips, results)
+        input_of(layer, k, begin, values, net, results)
         t = shaped(values, start, (k, size))
         for j in range(k):
             to = t[j]
             for c in range(size):
                 to[c] = bias[c]
-        gemm(address, shaped(results, begin, (k, before)), matrix, t, (k, size, before), (0, 0), 1)
-        tanh(values[start : start + k * size], terms)
+        gemm(tools.product, shaped(results, begin, (k, before)), matrix, t, (k, size, before), (0, 0), 1)
+        tanh(values[start : start + k * size], tools.terms)
         begin = start
 
 
 @compiled
-def input_of(
-    layer: int, k: int, begin: int, values: Floats, matrices: Several, skips: tuple[int, ...], results: Floats
-) -> None:
+def input_of(layer: int, k: int, begin: int, values: Floats, net: Layers, results: Floats) -> None:
     """What a layer is given, from place `begin` on: values of the one before and copies of its own input."""
-    size = matrices[layer].shape[0]
+    size = net.matrices[layer].shape[0]
     own, to = values[begin : begin + k * size], results[begin : begin + k * size]
     for i in range(own.size):  # from 0, or else every index is asked whether it is negative
         to[i] = own[i]
     if layer > 0:
-        before = matrices[layer - 1].shape[0]
+        before = net.matrices[layer - 1].shape[0]
         x, y = shaped(results, begin - k * before, (k, before)), shaped(results, begin, (k, size))
-        add_copies(x, skips[layer - 1], y)
+        add_copies(x, net.skips[layer - 1], y)
 
 
 @compiled
@@ -113,31 +108,16 @@ def of_moments(
 
 @compiled
 def moments(
-    address: int,
-    part: int,
-    parts: int,
-    atoms: Ints,
-    begins: Ints,
-    widths: Ints,
-    rows: Floats,
-    kinds: Ints,
-    slope: Floats,
-    table: Floats,
-    matrices: Several,
-    biases: Several,
-    skips: tuple[int, ...],
-    terms: Terms,
-    out: Floats,
+    tools: Tools, part: int, parts: int, blocks: Blocks, rows: Floats, kinds: Ints, net: Layers, out: Floats
 ) -> None:
     """out_i = sum_j R_ij (x) G_ij of this thread's blocks: rows (n, k, 4), kinds (n, k), out (n, 4, m).
 
     Block b has the atoms from begins[b] on, each with widths[b] slots.
     """
-    size = slope.size
-    for matrix in matrices:
-        size += matrix.shape[1]
+    atoms, begins, widths = blocks
+    (size, _), last = widths_of(net), len(net.skips) - 1
     values, results = empty(rows.shape[1] * size, rows.dtype), empty(rows.shape[1] * size, rows.dtype)
-    copies, (before, m) = skips[len(skips) - 1], matrices[len(skips) - 1].shape
+    before, m = net.matrices[last].shape
     line = empty(4 * before, rows.dtype)
     for block in range(part, widths.size, parts):
         width = widths[block]
@@ -145,86 +125,113 @@ def moments(
         x, t = shaped(results, end - width * before, (width, before)), shaped(values, end, (width, m))
         for atom in atoms[begins[block] : begins[block + 1]]:
             mine = rows[atom, :width]
-            net_values(
-                address, mine, kinds[atom], slope, table, matrices, biases, skips, terms, values, results
-            )
-            sum_moments(address, mine, x, t, copies, line, out[atom], 0)
+            net_values(tools, mine, kinds[atom], net, values, results)
+            sum_moments(tools.product, mine, x, t, net.skips[last], line, out[atom], 0)
     free((values, results, line))
 
 
 @compiled
 def moments_backward(
-    address: int,
-    part: int,
-    parts: int,
-    atoms: Ints,
-    begins: Ints,
-    widths: Ints,
-    rows: Floats,
-    kinds: Ints,
-    slope: Floats,
-    table: Floats,
-    matrices: Several,
-    biases: Several,
-    skips: tuple[int, ...],
-    terms: Terms,
-    grad: Floats,
+    tools: Tools, part: int, parts: int, blocks: Blocks, rows: Floats, kinds: Ints, net: Layers, grad: Floats,
     of_rows: Floats,
-) -> None:
+) -> None:  # fmt: skip
     """The gradient of the rows (n, k, 4) from that of the moments (n, 4, m)."""
-    size, widest = slope.size, slope.size
-    for matrix in matrices:
-        size, widest = size + matrix.shape[1], max(widest, matrix.shape[1])
+    atoms, begins, widths = blocks
+    (size, widest), last = widths_of(net), len(net.skips) - 1
     values, results = empty(rows.shape[1] * size, rows.dtype), empty(rows.shape[1] * size, rows.dtype)
     above, below = empty(rows.shape[1] * widest, rows.dtype), empty(rows.shape[1] * widest, rows.dtype)
-    line = empty(4 * widest, rows.dtype)
+    line, (before, m) = empty(4 * widest, rows.dtype), net.matrices[last].shape
+    nothing = line[:0]
     for block in range(part, widths.size, parts):
         width = widths[block]
+        end = width * (size - m)
+        x, t = shaped(results, end - width * before, (width, before)), shaped(values, end, (width, m))
         for atom in atoms[begins[block] : begins[block + 1]]:
             mine, to = rows[atom, :width], of_rows[atom, :width]
-            net_values(
-                address, mine, kinds[atom], slope, table, matrices, biases, skips, terms, values, results
-            )
-            _net_backward(
-                address, mine, to, slope, matrices, skips, values[: width * size], results, grad[atom], above,
-                below, line,
+            net_values(tools, mine, kinds[atom], net, values, results)
+            of_moments(tools.product, grad[atom], x, t, net.skips[last], line, to)
+            gemm(tools.product, mine, grad[atom], above, (width, m, 4), (0, 0), 0)
+            net_backward(
+                tools, mine, kinds[atom], net, values[: width * size], results, (above, below, line), nothing,
+                nothing, to, nothing, nothing,
             )  # fmt: skip
     free((values, results, above, below, line))
 
 
 @compiled
-def _net_backward(
-    address: int,
-    rows: Floats,
-    to: Floats,
-    slope: Floats,
-    matrices: Several,
-    skips: tuple[int, ...],
-    values: Floats,
-    results: Floats,
-    grad: Floats,
-    above: Floats,
-    below: Floats,
-    line: Floats,
-) -> None:
-    """The gradient of one atom's rows (k, 4), from that of its moments (4, m) and the layers' values."""
-    (width, _), (before, m), end = rows.shape, matrices[len(skips) - 1].shape, values.size
-    start = end - width * m
-    x, t = shaped(results, start - width * before, (width, before)), shaped(values, start, (width, m))
-    of_moments(address, grad, x, t, skips[len(skips) - 1], line, to)
-    gemm(address, rows, grad, above, (width, m, 4), (0, 0), 0)
-    for back in range(len(skips)):
-        layer = len(skips) - 1 - back
-        matrix, skip = matrices[layer], skips[layer]
+def net_backward(
+    tools: Tools, rows: Floats, kinds: Ints, net: Layers, values: Floats, results: Floats, room: Several,
+    more: Floats, inners: Floats, of_rows: Floats, of_matrices: Floats, sums: Floats,
+) -> None:  # fmt: skip
+    """The gradients of the scalars rows[:, 0] and of the weights, added to arrays that are not empty.
+
+    room: the gradient (n, m) of the net's results, overwritten; as much again; a line. more: added to the
+    gradient of what tanh is taken of, layer behind layer; inners: where that is kept. of_matrices: the
+    matrices behind each other; sums: slope, table and biases.
+    """
+    above, below, line = room
+    n, end, weight, number = len(rows), values.size, of_matrices.size, sums.size
+    for back in range(len(net.skips)):
+        layer = len(net.skips) - 1 - back
+        matrix = net.matrices[layer]
         before, now = matrix.shape
-        copies_back(shaped(above, 0, (width, now)), skip, shaped(below, 0, (width, before)))
-        through_tanh(above[: width * now], values[end - width * now : end])
-        gemm(address, above, matrix, below, (width, before, now), (0, 1), 1)
-        above, below = below, above
-        end -= width * now
-    through_tanh(above[:end], values[:end])
-    for j in range(width):
-        to[j, 0] += dot(above[j * slope.size : (j + 1) * slope.size], slope)
+        start = end - n * now
+        inner = shaped(above, 0, (n, now))
+        copies_back(inner, net.skips[layer], shaped(below, 0, (n, before)))
+        _inside(above[: n * now], values[start:end], more[start:end], inners[start:end])
+        if sums.size > 0:
+            weight, number = weight - before * now, number - now
+            x, to = (
+                shaped(results, start - n * before, (n, before)),
+                shaped(of_matrices, weight, (before, now)),
+            )
+            gemm(tools.product, x, inner, to, (before, now, n), (1, 0), 1)
+            _add_columns(inner, line[:now], sums[number : number + now])
+        gemm(tools.product, above, matrix, below, (n, before, now), (0, 1), 1)
+        above, below, end = below, above, start
+    inner = shaped(above, 0, (n, net.slope.size))
+    _inside(above[:end], values[:end], more[:end], inners[:end])
+    for j in range(len(of_rows)):
+        of_rows[j, 0] += dot(inner[j], net.slope)
+    if sums.size > 0:
+        _first_layer(inner, rows, kinds, sums)
+
+
+@compiled
+def _inside(grad: Floats, t: Floats, more: Floats, inners: Floats) -> None:
+    """The gradient of what tanh is taken of, in place; kept in `inners`."""
+    through_tanh(grad, t)
+    for i in range(more.size):
+        grad[i] += more[i]
+    for i in range(inners.size):
+        inners[i] = grad[i]
+
+
+@compiled
+def _add_columns(x: Floats, line: Floats, to: Floats) -> None:
+    """Add the sums of columns of a block."""
+    for c in range(line.size):
+        line[c] = 0.0
+    for j in range(len(x)):
+        row = x[j]
+        for c in range(line.size):
+            line[c] += row[c]
+    for c in range(line.size):
+        to[c] += line[c]
+
+
+@compiled
+def _first_layer(inner: Floats, rows: Floats, kinds: Ints, sums: Floats) -> None:
+    """Add what slope and table get, which are the first of `sums`."""
+    n, m = inner.shape
+    of_slope = sums[:m]
+    for j in range(n):
+        s, row, begin = rows[j, 0], inner[j], m * (1 + kinds[j])
+        of_kind = sums[begin : begin + m]
+        for c in range(m):
+            of_slope[c] += s * row[c]
+        for c in range(m):
+            of_kind[c] += row[c]
 
 
 @compiled

@@ -9,7 +9,7 @@ go back to the atoms. Same numbers as the plain formulas in `repformer.py` up to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -17,10 +17,14 @@ from torch import Tensor
 
 from dpa2calc.kernels.attention import SHIFT, padded_weights, through_softmax
 from dpa2calc.kernels.blocks import add_to_atoms, kept_for_backward, of_atoms, to_atoms, total
-from dpa2calc.kernels.native import Native, Ready
+from dpa2calc.kernels.native import Native
+from dpa2calc.kernels.pairs import PairBlock
+from dpa2calc.kernels.reference import NeighborMaps
 
-from .compiled import GRADIENTS, SUMS, loops
-from .pair_blocks import BlockPairs, PairBlock
+from .compiled import has_loops, run
+from .pair_blocks import BlockPairs
+
+_SUMS, _GRADIENTS = (Native("inference.neighbor_loops", name) for name in ("sums", "gradients"))
 
 
 class Attention(NamedTuple):
@@ -45,30 +49,23 @@ class NeighborMix(torch.autograd.Function):
 
     Inputs:
         g1 (n, d1); weight (P,), which is the switch;
-        g2 (P, d2) and conv (d2, d1): pairs and map of the convolution, or None;
+        g2 (P, d2): pairs of the convolution, whose map is `maps.pairs_to_atoms`, or None;
         directions (P, 3): weights of the moments, or None;
-        project (d1, d2): map of g1_i * g1_j, or None; query (n, heads, d1): folded local queries, or None.
+        query (n, heads, d1): folded local queries, or None; `maps.product`: map of g1_i * g1_j, or None.
 
     Returns:
-        sum_j weight_j (g2_j @ conv) * g1_j (n, d1); sum_j directions_j g1_j (n, 3, d1);
+        sum_j weight_j (g2_j @ W) * g1_j (n, d1); sum_j directions_j g1_j (n, 3, d1);
         sum_j directions_j g2_j (n, 3, d2);
-        (g1_i * g1_j) @ project (P, d2); attention-weighted g1_j (n, heads, d1).
+        (g1_i * g1_j) @ maps.product (P, d2); attention-weighted g1_j (n, heads, d1).
         Empty tensors stand for parts that were not asked for.
     """
 
     @staticmethod
     def forward(
-        ctx: Any,
-        g1: Tensor,
-        weight: Tensor,
-        g2: Tensor | None,
-        conv: Tensor | None,
-        directions: Tensor | None,
-        project: Tensor | None,
-        query: Tensor | None,
-        pairs: BlockPairs,
-    ) -> tuple[Tensor, ...]:
-        n, d1 = g1.shape
+        ctx: Any, g1: Tensor, weight: Tensor, g2: Tensor | None, directions: Tensor | None,
+        query: Tensor | None, maps: NeighborMaps, pairs: BlockPairs,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        (n, d1), conv, project = g1.shape, maps.pairs_to_atoms, maps.product
         d2 = g2.shape[1] if g2 is not None else 0
         axes = 3 if directions is not None else 0
         convolved = g1.new_empty(n if conv is not None else 0, d1)
@@ -77,7 +74,7 @@ class NeighborMix(torch.autograd.Function):
         products = g1.new_empty(len(weight), project.shape[1] if project is not None else 0)
         mixed = torch.empty_like(query) if query is not None else g1.new_empty(n, 0, d1)
         made = convolved, moments, of_pairs, products, mixed
-        compiled, ctx.made = loops(g1), []
+        ctx.made = []
         keep = query is not None and kept_for_backward(g1, query.shape[1] * len(weight))
 
         def work(_: int, block: PairBlock, part: int) -> None:
@@ -103,35 +100,27 @@ class NeighborMix(torch.autograd.Function):
                 scaled = gathered.mul_(of_atoms(g1, atoms).unsqueeze(1))
                 torch.mm(scaled.view(-1, d1), project, out=products[block.pairs])
 
-        if compiled is not None:
-            given = compiled.product, _inputs(pairs, g1, weight, g2, conv, directions, project, query)
-            _share(SUMS, *given, compiled.terms, pairs, lambda _: made)
+        if has_loops(g1):
+            given = _for_loops(pairs, g1, weight, g2, conv, directions, project, query)
+            run(_SUMS, pairs.cut.parts, g1, pairs.arrays, given, made)
         else:
             pairs.cut.each(work)
-        ctx.save_for_backward(g1, weight, g2, conv, directions, project, query)
-        ctx.pairs = pairs
+        ctx.save_for_backward(g1, weight, g2, directions, query)
+        ctx.maps, ctx.pairs = maps, pairs
         return made
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(
-        ctx: Any,
-        grad_convolved: Tensor,
-        grad_moments: Tensor,
-        grad_of_pairs: Tensor,
-        grad_products: Tensor,
-        grad_mixed: Tensor,
-    ) -> tuple[Tensor | None, ...]:
-        g1, weight, g2, conv, directions, project, query = ctx.saved_tensors
-        pairs: BlockPairs = ctx.pairs
-        d1 = g1.shape[1]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        g1, weight, g2, directions, query = ctx.saved_tensors
+        pairs, conv, project = ctx.pairs, ctx.maps.pairs_to_atoms, ctx.maps.product
+        grad_products, grad_mixed = grads[3:]
         sums_of_g1 = g1.new_zeros(pairs.cut.parts, *g1.shape)  # several atoms have the same neighbour
         grad_weight = torch.zeros_like(weight)
         grad_g2, grad_directions, grad_query = (
             torch.empty_like(like) if like is not None else None for like in (g2, directions, query)
         )
         project_t = project.t().contiguous() if project is not None else None
-        compiled = loops(g1)
 
         def work(number: int, block: PairBlock, part: int) -> None:
             grad_g1, atoms, index = sums_of_g1[part], block.atoms, pairs.neighbors[block.pairs]
@@ -144,62 +133,34 @@ class NeighborMix(torch.autograd.Function):
                 add_to_atoms(grad_g1, atoms, torch.mul(grad, gathered).sum(dim=1))
                 grad.mul_(of_atoms(g1, atoms).unsqueeze(1))
             inputs, to = (weight, g2, conv, directions), (grad_weight, grad_g2, grad_directions)
-            _sums_backward(block, inputs, gathered, (grad_convolved, grad_moments, grad_of_pairs), to, grad)
+            _sums_backward(block, inputs, gathered, grads[:3], to, grad)
             if grad_query is not None:
                 given = of_atoms(query, atoms), gathered, block.of(weight)
                 kept = ctx.made[number] if ctx.made else _attend(*given, pairs.nsel - block.width)
                 of_query, of_switch = _attend_backward(kept, *given, of_atoms(grad_mixed, atoms), grad)
                 to_atoms(grad_query, atoms, of_query)
                 block.of(grad_weight).add_(of_switch)
-            grad_g1.index_add_(0, index, grad.view(-1, d1))
+            grad_g1.index_add_(0, index, grad.flatten(0, 1))
 
-        if compiled is not None:
-            inputs = _inputs(pairs, g1, weight, g2, conv, directions, project, query)
-            outputs = (grad_convolved, grad_moments, grad_of_pairs, grad_products, grad_mixed)
+        if has_loops(g1):
             shapes = ((len(weight), 0), (len(weight), 0), (0, 0, 0))
-            to = [
-                g1.new_empty(s) if x is None else x
-                for x, s in zip((grad_g2, grad_directions, grad_query), shapes)
-            ]
-            grads = [x.contiguous() for x in outputs]
-            given = compiled.product, inputs, compiled.terms, pairs
-            _share(GRADIENTS, *given, lambda part: (*grads, sums_of_g1[part], grad_weight, *to))
+            optional = zip((grad_g2, grad_directions, grad_query), shapes)
+            to = (grad_weight, *(g1.new_empty(shape) if x is None else x for x, shape in optional))
+            inputs = _for_loops(pairs, g1, weight, g2, conv, directions, project, query)
+            given = pairs.arrays, inputs, tuple(x.contiguous() for x in grads), to
+            run(_GRADIENTS, pairs.cut.parts, g1, *given, own=lambda part: (sums_of_g1[part],))
         else:
             pairs.cut.each(work)
         ctx.made = []
-        return total(sums_of_g1), grad_weight, grad_g2, None, grad_directions, None, grad_query, None
+        return total(sums_of_g1), grad_weight, grad_g2, grad_directions, grad_query, None, None
 
 
-def _share(
-    kernel: Native,
-    address: int,
-    inputs: Sequence[Tensor],
-    terms: Ready,
-    pairs: BlockPairs,
-    rest: Callable[[int], tuple[Tensor, ...]],
-) -> None:
-    """A compiled loop on all threads; rest(part): what each of them is given besides."""
-    parts = pairs.cut.parts
-    pairs.cut.share(
-        lambda part: kernel(address, part, parts, pairs.arrays, *inputs, pairs.nsel, terms, *rest(part))
-    )
-
-
-def _inputs(
-    pairs: BlockPairs,
-    g1: Tensor,
-    weight: Tensor,
-    g2: Tensor | None,
-    conv: Tensor | None,
-    directions: Tensor | None,
-    project: Tensor | None,
-    query: Tensor | None,
-) -> list[Tensor]:
-    """What the compiled loops read; those that are None are empty."""
+def _for_loops(pairs: BlockPairs, g1: Tensor, weight: Tensor, *optional: Tensor | None) -> tuple[Tensor, ...]:
+    """What the compiled loops read: g1, neighbours, weight, and what else there is, empty for None."""
     p = len(weight)
-    optional = ((g2, (p, 0)), (conv, (0, 0)), (directions, (p, 0)), (project, (0, 0)), (query, (0, 0, 0)))
-    rest = (g1.new_empty(shape) if x is None else x for x, shape in optional)
-    return [x.detach().contiguous() for x in (g1, pairs.neighbors, weight, *rest)]
+    shapes = ((p, 0), (0, 0), (p, 0), (0, 0), (0, 0, 0))
+    rest = (g1.new_empty(shape) if x is None else x for x, shape in zip(optional, shapes))
+    return tuple(x.detach().contiguous() for x in (g1, pairs.neighbors, weight, *rest))
 
 
 def _factors(block: PairBlock, weight: Tensor, g2: Tensor | None, directions: Tensor | None) -> Tensor | None:
@@ -226,7 +187,7 @@ def _sums_backward(
     block: PairBlock,
     inputs: tuple[Tensor, Tensor | None, Tensor | None, Tensor | None],
     gathered: Tensor,
-    grads: tuple[Tensor, Tensor, Tensor],
+    grads: Sequence[Tensor],
     to: tuple[Tensor, Tensor | None, Tensor | None],
     grad: Tensor,
 ) -> None:

@@ -15,9 +15,14 @@ from torch import Tensor
 
 from dpa2calc.kernels.attention import padded_weights, through_softmax
 from dpa2calc.kernels.blocks import kept_for_backward
+from dpa2calc.kernels.native import Native
+from dpa2calc.kernels.pairs import PairBlock
+from dpa2calc.kernels.reference import PairMaps
 
-from .compiled import MIX, MIX_BACKWARD, loops
-from .pair_blocks import BlockPairs, PairBlock
+from .compiled import has_loops, run
+from .pair_blocks import BlockPairs
+
+_MIX, _BACKWARD = (Native("inference.pair_loops", name) for name in ("mix", "mix_backward"))
 
 
 def _heads_first(x: Tensor, k: int, heads: int) -> Tensor:
@@ -35,31 +40,21 @@ def _heads_last(x: Tensor, k: int, heads: int) -> Tensor:
 class PairMix(torch.autograd.Function):
     """out = sum_h A^h g2 (W_v W_o)^h + bias for every pair; see `PairAttention.forward`.
 
-    g2 (P, d2); gate, shift, scale (S,), as `BlockPairs` has them;
-    query_key (d2, heads * d2); value_out (heads * d2, d2).
+    g2 (P, d2); gate, shift, scale (S,), as `BlockPairs` has them; maps with values, and none of directions.
     """
 
     @staticmethod
     def forward(
-        ctx: Any,
-        g2: Tensor,
-        gate: Tensor,
-        shift: Tensor,
-        scale: Tensor,
-        query_key: Tensor,
-        value_out: Tensor,
-        bias: Tensor,
-        heads: int,
-        pairs: BlockPairs,
+        ctx: Any, g2: Tensor, gate: Tensor, shift: Tensor, scale: Tensor, maps: PairMaps, pairs: BlockPairs
     ) -> Tensor:
-        nsel = pairs.nsel
+        (query_key, value_out, bias), heads = _weights(maps), maps.heads
         out, ctx.made = torch.empty_like(g2), []
-        compiled, keep = loops(g2), kept_for_backward(g2, heads * len(gate))
+        keep = kept_for_backward(g2, heads * len(gate))
 
         def work(_: int, block: PairBlock, part: int) -> None:
             g, k = block.of(g2), block.width
             gates = block.square(gate), block.square(shift)
-            made = _query_weights_scores(g, *gates, query_key, heads, nsel - k)
+            made = _query_weights_scores(g, *gates, query_key, heads, pairs.nsel - k)
             if keep:
                 ctx.made.append(made)
             scales, into = block.square(scale).unsqueeze(1), None if keep else made[1]
@@ -67,27 +62,23 @@ class PairMix(torch.autograd.Function):
             mixed = torch.bmm(w.view(-1, heads * k, k), g)
             torch.addmm(bias, _heads_last(mixed, k, heads), value_out, out=out[block.pairs])
 
-        if compiled is not None:
-            product, terms = compiled
-            inputs = g2.contiguous(), gate, shift, scale, query_key, value_out, bias
-            pairs.cut.share(
-                lambda part: MIX(product, part, pairs.cut.parts, pairs.arrays, *inputs, nsel, terms, out)
-            )
+        if has_loops(g2):
+            given = g2.contiguous(), (gate, shift, scale), _weights(maps)
+            run(_MIX, pairs.cut.parts, g2, pairs.arrays, *given, out)
         else:
             pairs.cut.each(work)
-        ctx.save_for_backward(g2, gate, shift, scale, query_key, value_out)
-        ctx.heads, ctx.pairs = heads, pairs
+        ctx.save_for_backward(g2, gate, shift, scale)
+        ctx.maps, ctx.pairs = maps, pairs
         return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
-        g2, gate, shift, scale, query_key, value_out = ctx.saved_tensors
-        heads, pairs, d2 = ctx.heads, ctx.pairs, g2.shape[1]
+        (g2, gate, shift, scale), (query_key, value_out, _) = ctx.saved_tensors, _weights(ctx.maps)
+        heads, pairs, d2, grad_out = ctx.maps.heads, ctx.pairs, g2.shape[1], grad_out.contiguous()
         grad_g2 = torch.empty_like(g2)
         grad_gate, grad_shift, grad_scale = (torch.empty_like(gate) for _ in range(3))
         query_key_t, value_out_t = query_key.t().contiguous(), value_out.t().contiguous()
-        compiled, grad_out = loops(g2), grad_out.contiguous()
 
         def work(number: int, block: PairBlock, part: int) -> None:
             g, k = block.of(g2), block.width
@@ -110,17 +101,18 @@ class PairMix(torch.autograd.Function):
             grad_query = _heads_last(torch.bmm(flat, g), k, heads)
             grad.view(b * k, d2).addmm_(grad_query, query_key_t)
 
-        if compiled is not None:
-            product, terms = compiled
-            inputs = g2.contiguous(), gate, shift, scale, query_key, value_out, pairs.nsel, terms
-            rest = grad_out, grad_g2, grad_gate, grad_shift, grad_scale
-            pairs.cut.share(
-                lambda part: MIX_BACKWARD(product, part, pairs.cut.parts, pairs.arrays, *inputs, *rest)
-            )
+        if has_loops(g2):
+            given = g2.contiguous(), (gate, shift, scale), _weights(ctx.maps), grad_out, grad_g2
+            run(_BACKWARD, pairs.cut.parts, g2, pairs.arrays, *given, (grad_gate, grad_shift, grad_scale))
         else:
             pairs.cut.each(work)
         ctx.made = []
-        return grad_g2, grad_gate, grad_shift, grad_scale, *(None,) * 5
+        return grad_g2, grad_gate, grad_shift, grad_scale, None, None
+
+
+def _weights(maps: PairMaps) -> tuple[Tensor, Tensor, Tensor]:
+    assert maps.value_out is not None and maps.bias is not None
+    return maps.query_key, maps.value_out, maps.bias
 
 
 def _query_weights_scores(

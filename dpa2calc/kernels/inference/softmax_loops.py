@@ -10,10 +10,10 @@ from numba.extending import overload
 
 from dpa2calc.kernels.attention import SHIFT
 from dpa2calc.kernels.blas import Floats
-from dpa2calc.kernels.building import REORDERED, compiled, kernel, shaped
+from dpa2calc.kernels.building import compiled, reducing, shaped
 
+Several: TypeAlias = tuple[Floats, ...]
 Terms: TypeAlias = tuple[np.floating, ...]
-_reducing = kernel(REORDERED | {"nnan"})
 
 
 def _power_of_two(rounded):
@@ -76,7 +76,7 @@ def tanh(x: Floats, terms: Terms) -> None:
         x[i] = t if v > 0 else -t
 
 
-@_reducing
+@reducing
 def _largest(x: Floats) -> np.floating:
     top = x[0]
     for i in range(1, x.size):
@@ -84,15 +84,15 @@ def _largest(x: Floats) -> np.floating:
     return top
 
 
-@_reducing
-def _sum(x: Floats) -> np.floating:
+@reducing
+def sum_of(x: Floats) -> np.floating:
     total = x[0]
     for i in range(1, x.size):
         total += x[i]
     return total
 
 
-@_reducing
+@reducing
 def dot(x: Floats, y: Floats) -> np.floating:
     total = x[0] * y[0]
     for i in range(1, x.size):
@@ -102,20 +102,14 @@ def dot(x: Floats, y: Floats) -> np.floating:
 
 @compiled
 def softmax(
-    scores: Floats,
-    gate: Floats,
-    shift: Floats,
-    heads: int,
-    n_more: int,
-    terms: Terms,
-    tops: Floats,
-    weights: Floats,
+    scores: Floats, gate: Floats, shift: Floats, n_more: int, terms: Terms, tops: Floats, weights: Floats
 ) -> None:
     """weights = softmax(scores * gate + shift) of one atom, with `n_more` further columns at -20.
 
     scores, weights (m * heads, k); gate, shift (m, k); tops (m * heads,) is overwritten.
     """
     m, k = gate.shape
+    heads = len(scores) // m
     for j in range(m):
         a, b = gate[j], shift[j]
         for r in range(j * heads, (j + 1) * heads):
@@ -129,29 +123,22 @@ def softmax(
     exponentials(shaped(weights, 0, weights.size), terms)
     for r in range(m * heads):
         w, column = weights[r], tops[r]
-        inverse = terms[5] / max(_sum(w) + n_more * column, column)
+        inverse = terms[5] / max(sum_of(w) + n_more * column, column)
         for c in range(k):
             w[c] *= inverse
 
 
 @compiled
 def through(
-    scores: Floats,
-    weights: Floats,
-    gate: Floats,
-    scale: Floats,
-    heads: int,
-    inner: Floats,
-    scaled: Floats,
-    of_gate: Floats,
-    of_shift: Floats,
-    of_scale: Floats,
+    scores: Floats, weights: Floats, gate: Floats, scale: Floats, inner: Floats, scaled: Floats, of: Several
 ) -> None:
     """From the gradient of weights * scale to that of the scores, both `inner`; scaled = weights * scale.
 
-    All (m * heads, k), but gate, scale and the gradients, which are overwritten, (m, k).
+    All (m * heads, k), but gate, scale and their gradients and that of the shift, `of`, (m, k).
     """
+    of_gate, of_shift, of_scale = of
     m, k = gate.shape
+    heads = len(scores) // m
     for j in range(m):
         a, by, to_gate, to_shift, to_scale = gate[j], scale[j], of_gate[j], of_shift[j], of_scale[j]
         for c in range(k):

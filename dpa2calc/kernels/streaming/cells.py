@@ -9,31 +9,17 @@ from dpa2calc.kernels.building import empty, exact, free
 
 @exact
 def search(
-    first: int,
-    last: int,
-    points: Any,
-    cell_of: Any,
-    cell_start: Any,
-    shape: Any,
-    reach: Any,
-    bound: Any,
-    vectors: Any,
-    radius: float,
-    row_of: Any,
-    centers: int,
-    fill: bool,
-    start: Any,
-    neighbors: Any,
-    codes: Any,
-) -> None:
+    first: int, last: int, grid: Any, vectors: Any, radius: float, row_of: Any, centers: int, fill: bool,
+    start: Any, neighbors: Any, codes: Any,
+) -> None:  # fmt: skip
     """Neighbours within `radius` of the points first..last-1, which are sorted by cell.
 
     A first pass (fill False) puts their number into start[row + 1]; a second one writes them from
-    start[row] on. points (n, 3) inside the box; cell_of (n, 3) cell of each; cell_start (n_cells + 1,);
-    shape (3,) cells along each vector; reach (3,) cells that the radius can cross; bound (3,) boxes;
-    row_of (n,) row of each point, of which the first `centers` get neighbours. A code stands for the box
-    that the neighbour is in, see `CompactPairs.shifts`.
+    start[row] on. grid: `compact.Grid`; vectors (3, 3) of the box; row_of (n,) row of each point, of which
+    the first `centers` get neighbours. A code stands for the neighbour's box, see `CompactPairs.shifts`.
     """
+    points, cell_of, cell_start = grid.points, grid.cell_of, grid.cell_start
+    shape, reach, bound = grid.shape, grid.reach, grid.bound
     limit = radius * radius
     for i in range(first, last):
         x, y, z = points[i, 0], points[i, 1], points[i, 2]

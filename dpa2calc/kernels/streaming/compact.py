@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,11 +26,10 @@ from dpa2calc.structures.search import (
     FloatArray,
     Geometry,
     IntArray,
-    check_length,
     face_distances,
     make_box,
 )
-from dpa2calc.structures.verlet import still_valid
+from dpa2calc.structures.verlet import SkinList
 
 _MOST_CODES = 65535
 _SEARCH, _SORT = Native("streaming.cells", "search"), Native("streaming.cells", "sort_by_cell")
@@ -83,8 +82,7 @@ class CompactPairs:
         return out
 
 
-@dataclass(frozen=True, eq=False)
-class _Grid:
+class Grid(NamedTuple):
     """Atoms sorted by the cells of a grid over the box.
 
     Attributes:
@@ -102,7 +100,7 @@ class _Grid:
     bound: IntArray
 
 
-def _grid(box: Box, cutoff: float) -> _Grid:
+def _grid(box: Box, cutoff: float) -> Grid:
     """Sort the atoms of a box into cells of about half the cutoff."""
     n_atoms = len(box.positions)
     heights = face_distances(box.vectors)
@@ -119,7 +117,7 @@ def _grid(box: Box, cutoff: float) -> _Grid:
     cell_start = np.zeros(int(shape.prod()) + 1, dtype=np.int64)
     order = np.empty(n_atoms, dtype=np.int64)
     _SORT(flat, cell_start, order)
-    return _Grid(order, box.positions[order], cell_of[order], cell_start, shape, reach, -(-reach // shape))
+    return Grid(order, box.positions[order], cell_of[order], cell_start, shape, reach, -(-reach // shape))
 
 
 def compact_pairs(
@@ -155,11 +153,10 @@ def compact_pairs(
     start = np.zeros(n_atoms + 1, dtype=np.int64)
     n_rows = n_atoms if centers is None else centers
     found: tuple[Any, Any] = (np.empty(0, dtype=np.int32), np.empty(0, dtype=np.uint16))
-    cells = (grid.points, grid.cell_of, grid.cell_start, grid.shape, grid.reach, grid.bound)
 
     def run(first: int, last: int) -> None:
         fill = len(found[0]) > 0
-        _SEARCH(first, last, *cells, box.vectors, cutoff, row_of, n_rows, fill, start, *found)
+        _SEARCH(first, last, grid, box.vectors, cutoff, row_of, n_rows, fill, start, *found)
 
     workers.split(run, n_atoms, least=256)  # counts first, then pairs
     np.cumsum(start, out=start)
@@ -180,14 +177,8 @@ def compact_pairs(
     )
 
 
-class CompactList:
-    """Pairs that are searched again only when the atoms have moved far enough to matter."""
-
-    def __init__(self, cutoff: float, skin: float = 1.0) -> None:
-        self.cutoff, self.skin = check_length("cutoff", cutoff), check_length("skin", skin, zero=True)
-        self.n_searches = 0
-        self._pairs: CompactPairs | None = None
-        self._geometry: Geometry | None = None
+class CompactList(SkinList[CompactPairs]):
+    """Compact pairs between the steps of a run."""
 
     def update(
         self,
@@ -202,13 +193,8 @@ class CompactList:
 
         groups, centers: as for `compact_pairs`. renew: one of them has changed, search in any case.
         """
-        old = self._geometry
-        valid = self._pairs is not None and old is not None and not renew
-        if not (valid and old is not None and still_valid(old, geometry, self.cutoff, self.skin)):
-            self._pairs = self._geometry = None  # free the old list before the new one is made
-            reach = self.cutoff + self.skin
-            self._pairs = compact_pairs(geometry, reach, workers, groups=groups, centers=centers)
-            self._geometry = Geometry(geometry.positions.copy(), geometry.cell, geometry.pbc)
-            self.n_searches += 1
-        assert self._pairs is not None
-        return self._pairs
+
+        def search(reach: float) -> CompactPairs:
+            return compact_pairs(geometry, reach, workers, groups=groups, centers=centers)
+
+        return self.found(geometry, search, renew=renew)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dpa2calc.kernels.building import compiled, summing
-from dpa2calc.kernels.tables.numba_loops import add_stripped, add_two, width
+from dpa2calc.kernels.tables.numba_loops import hermite, width
 
 # Lines of the scratch array of one atom's neighbours.
 X, Y, Z, SQUARE, S, RADIAL_SLOPE, RATIO, RATIO_SLOPE, SWITCH, SWITCH_SLOPE, PX, PY, PZ, N_LINES = range(14)
@@ -137,40 +137,16 @@ def silence(n: int, row: int, found: Any, kinds: Any, excluded: Any, lines: Any)
 
 
 @compiled
-def add_by_one(
-    row: int, n: int, found: Any, kinds: Any, nets: Any, scratch: Any, place: Any, out: Any, sizes: Any
-) -> None:
-    """Add n neighbours to a row's moments, strip mode.
-
-    nets: (table, lines, strip, smooth) of the model; place: (node, v, rows).
-    """
-    table, lines, strip, smooth = nets
-    node, v, rows = place
-    size, one = width(sizes), table.dtype.type(1.0)
+def look_up(row: int, n: int, found: Any, system: Any, scratch: Any, places: Any, sizes: Any) -> None:
+    """Places: where the nodes of n neighbours begin in the table, Hermite weights, types, strip's factors."""
+    at, v, others, factor = places
+    kinds, model, size = system.kinds, system.model, width(sizes)
+    grid, lines = model.grid, model.lines[kinds[row]]
+    hermite(scratch[S], n, grid[0], grid[1], grid[2], np.int64(grid[3]), at, v)
     for k in range(n):
-        other = kinds[found[k]]
-        at = (lines[kinds[row], other] + node[k]) * 3 * size
-        factor = table.dtype.type(scratch[SWITCH, k]) if smooth else one
-        part = strip[kinds[row], other]
-        add_stripped(table[at : at + 6 * size], k, v, rows, part, factor, out, sizes)
-
-
-@compiled
-def add_by_two(row: int, n: int, found: Any, kinds: Any, nets: Any, place: Any, out: Any, sizes: Any) -> None:
-    """Add n neighbours to a row's moments, two at a time; an odd one beside one that weighs nothing."""
-    table, of_types, _strip, _smooth = nets
-    node, v, rows = place
-    size, lines = width(sizes), of_types[kinds[row]]
-    if n % 2 == 1:
-        found[n], node[n] = found[n - 1], node[n - 1]
-        for c in range(5):
-            v[c, n] = v[c, n - 1]
-        for c in range(4):
-            rows[c, n] = 0
-    for k in range(0, n, 2):
-        a = (lines[kinds[found[k]]] + node[k]) * 3 * size
-        b = (lines[kinds[found[k + 1]]] + node[k + 1]) * 3 * size
-        add_two(table[a : a + 6 * size], table[b : b + 6 * size], k, k + 1, v, rows, out, sizes)
+        others[k] = kinds[found[k]]
+        at[k] = (lines[others[k]] + at[k]) * 3 * size
+        factor[k] = scratch[SWITCH, k] if model.smooth else 1.0
 
 
 @compiled

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -36,96 +37,92 @@ class TabulatedEmbedding:
         Raises:
             StructureError: a neighbour closer than the table begins.
         """
-        apply = TableMoments.apply if rows.is_cpu else DeviceMoments.apply
-        return apply(rows, lines, strip, factor, self)
+        if rows.is_cpu or not torch.cuda.is_current_stream_capturing():  # whoever records looks at distances
+            self.table.check(rows.detach())
+        of_strip = None if strip is None else factor
+        return _Moments.apply(rows, of_strip, self.sums(rows.detach(), lines, strip, of_strip))
+
+    def sums(self, rows: Tensor, lines: Tensor, strip: Tensor | None, factor: Tensor | None) -> Sums:
+        """The kernels of the device, with their arguments."""
+        if rows.is_cpu:
+            return RowSums.of(rows, lines, strip, factor, self)
+        from .triton_loops import TableArguments
+
+        return TableArguments.of(rows, lines, strip, factor, self.table)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TabulatedEmbedding:
         return TabulatedEmbedding(self.table)  # a table is never changed
 
 
-class TableMoments(torch.autograd.Function):
-    """Forward and backward by the compiled kernels; may be differentiated once."""
+class Sums(Protocol):
+    """Sums over neighbours on some device."""
+
+    def moments(self) -> Tensor:
+        """sum_j R_j (x) G_j, (n, 4, size)."""
+
+    def gradients(self, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of rows (n, k, 4) and factors, if there are any, from those of the moments."""
+
+
+class _Moments(torch.autograd.Function):
+    """Forward and backward by the kernels; may be differentiated once."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
+    def forward(ctx: Any, rows: Tensor, factor: Tensor | None, sums: Sums) -> Tensor:
+        ctx.sums, ctx.has_factor = sums, factor is not None
+        return sums.moments()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_moments: Tensor) -> tuple[Tensor | None, ...]:
+        grad_rows, grad_factor = ctx.sums.gradients(grad_moments)
+        return grad_rows, grad_factor if ctx.has_factor else None, None
+
+
+@dataclass(frozen=True)
+class RowSums:
+    """The compiled kernels on a CPU; arrays: what both read, see `moments_of_rows`."""
+
+    arrays: tuple[Any, ...]
+    embedding: TabulatedEmbedding
+
+    @staticmethod
+    def of(
         rows: Tensor,
         lines: Tensor,
         strip: Tensor | None,
         factor: Tensor | None,
         embedding: TabulatedEmbedding,
-    ) -> Tensor:
-        table = embedding.table
-        table.check(rows.detach())
-        rows = rows.detach().contiguous()
+    ) -> RowSums:
+        """Contiguous, channels in whole cache lines."""
+        table, index = embedding.table, lines.expand(rows.shape[:2]).contiguous()
+        first, strips, factors = index * table.n_nodes, rows.new_empty(0, 0), rows.new_empty(0, 0)
+        if strip is not None:
+            more = table.width(rows.dtype) - table.size
+            first, strips = torch.zeros_like(index), F.pad(strip.detach().to(rows.dtype), (0, more))
+            factors = torch.ones_like(rows[..., 0]) if factor is None else factor.detach()
+        rest = strips.contiguous(), factors.contiguous(), index
+        return RowSums((rows.contiguous(), first, table.flat(rows.dtype), table.grid, *rest), embedding)
+
+    def moments(self) -> Tensor:
+        """sum_j R_j (x) G_j, (n, 4, size)."""
+        rows, table = self.arrays[0], self.embedding.table
         width = table.width(rows.dtype)
-        out = rows.new_empty(rows.shape[0], 4 * width)
-        ctx.arrays = _arrays(rows, lines, strip, factor, table)
-        ctx.embedding, ctx.like = embedding, rows
-        ctx.has_factor = strip is not None and factor is not None
-        arrays = (*ctx.arrays, out, constant(width))
-        embedding.workers.split(lambda a, b: _MOMENTS(a, b, *arrays), rows.shape[0], least=16)
+        out = rows.new_empty(len(rows), 4 * width)
+        self._run(_MOMENTS, out)
         return out.view(-1, 4, width)[..., : table.size]
 
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad_moments: Tensor) -> tuple[Tensor | None, ...]:
-        table = ctx.embedding.table
-        width = table.width(grad_moments.dtype)
-        grad = F.pad(grad_moments, (0, width - table.size)).reshape(-1, 4 * width)
-        grad_rows = torch.empty_like(ctx.like)
-        grad_factor = torch.empty_like(ctx.like[..., 0])
-        arrays = (*ctx.arrays, grad, grad_rows, grad_factor, constant(width))
-        ctx.embedding.workers.split(lambda a, b: _GRADIENTS(a, b, *arrays), grad.shape[0], least=16)
-        ctx.arrays = None
-        return grad_rows, None, None, grad_factor if ctx.has_factor else None, None
+    def gradients(self, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of rows and factors from those of the moments."""
+        rows, table = self.arrays[0], self.embedding.table
+        width = table.width(rows.dtype)
+        padded = F.pad(grad, (0, width - table.size)).reshape(-1, 4 * width)
+        out = torch.empty_like(rows), torch.empty_like(rows[..., 0])
+        self._run(_GRADIENTS, padded, *out)
+        return out
 
-
-class DeviceMoments(torch.autograd.Function):
-    """The same on a CUDA device, by `table_triton.py`."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        rows: Tensor,
-        lines: Tensor,
-        strip: Tensor | None,
-        factor: Tensor | None,
-        embedding: TabulatedEmbedding,
-    ) -> Tensor:
-        from dpa2calc.kernels.tables.triton_loops import TableArguments
-
-        if not torch.cuda.is_current_stream_capturing():  # whoever records looks at the distances
-            embedding.table.check(rows.detach())
-        ctx.arguments = TableArguments.of(rows, lines, strip, factor, embedding.table)
-        return ctx.arguments.moments()
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad_moments: Tensor) -> tuple[Tensor | None, ...]:
-        arguments = ctx.arguments
-        grad_rows, grad_factor = arguments.gradients(grad_moments)
-        return grad_rows, None, None, None if arguments.factor is None else grad_factor, None
-
-
-def _arrays(
-    rows: Tensor, lines: Tensor, strip: Tensor | None, factor: Tensor | None, table: EmbeddingTable
-) -> tuple[Any, ...]:
-    """The arguments that both kernels share."""
-    index = lines.expand(rows.shape[:2]).contiguous()
-    if strip is None:
-        first, strips = index * table.n_nodes, rows.new_empty(0, 0)
-        factors = rows.new_empty(0, 0)
-    else:
-        more = table.width(rows.dtype) - table.size
-        first, strips = torch.zeros_like(index), F.pad(strip.detach().to(rows.dtype), (0, more)).contiguous()
-        factors = torch.ones_like(rows[..., 0]) if factor is None else factor.detach().contiguous()
-    return (
-        rows,
-        first,
-        table.flat(rows.dtype),
-        table.grid,
-        strips,
-        factors,
-        index,
-    )
+    def _run(self, kernel: Native, *given: Tensor) -> None:
+        rows, size = self.arrays[0], constant(self.embedding.table.width(self.arrays[0].dtype))
+        self.embedding.workers.split(
+            lambda a, b: kernel(a, b, self.arrays, *given, size), len(rows), least=16
+        )

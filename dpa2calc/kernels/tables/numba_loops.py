@@ -151,6 +151,43 @@ def pull_back_stripped(
 
 
 @compiled
+def add_neighbors(n: int, given: Any, table: Any, strip: Any, out: Any, sizes: Any) -> None:
+    """Add n neighbours to the moments `out` (4 * size,), two at a time; an odd one beside one of no weight.
+
+    given: where the nodes of each begin in the table; Hermite weights (10, n + 1) and environment rows
+    (4, n + 1); with a strip (p, size), which of its lines each takes, and times which factor.
+    """
+    at, v, r, lines, factor = given
+    size = width(sizes)
+    if strip.shape[0] > 0:
+        for k in range(n):
+            add_stripped(table[at[k] : at[k] + 6 * size], k, v, r, strip[lines[k]], factor[k], out, sizes)
+        return
+    if n % 2 == 1:
+        at[n] = at[n - 1]
+        for c in range(5):
+            v[c, n] = v[c, n - 1]
+        for c in range(4):
+            r[c, n] = 0
+    for k in range(0, n, 2):
+        a, b = at[k], at[k + 1]
+        add_two(table[a : a + 6 * size], table[b : b + 6 * size], k, k + 1, v, r, out, sizes)
+
+
+@compiled
+def pull_back_neighbors(n: int, given: Any, table: Any, strip: Any, grad: Any, to: Any, sizes: Any) -> None:
+    """Gradients of n neighbours, to (6, n), from that of the moments; as `add_neighbors`."""
+    at, v, r, lines, factor = given
+    size = width(sizes)
+    for k in range(n):
+        nodes = table[at[k] : at[k] + 6 * size]
+        if strip.shape[0] > 0:
+            pull_back_stripped(nodes, k, v, r, strip[lines[k]], factor[k], grad, to, sizes)
+        else:
+            pull_back(nodes, k, v, r, grad, to, sizes)
+
+
+@compiled
 def columns(rows: Any, s: Any, r: Any) -> None:
     """Rows (k, 4) of neighbours as four lines r (4, k or more), and the arguments s among them."""
     for j in range(rows.shape[0]):
@@ -160,82 +197,47 @@ def columns(rows: Any, s: Any, r: Any) -> None:
 
 
 @compiled
-def moments_of_rows(
-    first: int,
-    last: int,
-    rows: Any,
-    lines: Any,
-    table: Any,
-    grid: Any,
-    strip: Any,
-    factor: Any,
-    strip_lines: Any,
-    out: Any,
-    sizes: Any,
-) -> None:
-    """out[i] = sum_j rows_ij (x) G_ij for atoms first..last-1 (dense rows, see `table_moments.TableMoments`).
+def moments_of_rows(first: int, last: int, given: Any, out: Any, sizes: Any) -> None:
+    """out[i] = sum_j rows_ij (x) G_ij for atoms first..last-1 (dense rows, see `moments.TableMoments`).
 
-    rows (n, k, 4); lines (n, k) int64, number of the table's first node for each neighbour's types;
-    strip (p, size) or (0, size); out (n, 4 * size), overwritten.
+    given: rows (n, k, 4); lines (n, k) int64, number of the table's first node for each neighbour's types;
+    table; grid; strip (p, size) or (0, size); factor and line of the strip (n, k). out (n, 4 * size),
+    overwritten.
     """
+    rows, lines, table, grid, strip, factor, strip_lines = given
     size, k = width(sizes), rows.shape[1]
-    node, v = empty(k + 1, np.int64), empty((N_WEIGHTS, k + 1), table.dtype)
-    s, r = empty(k + 1, np.float64), empty((4, k + 1), table.dtype)
+    at, v = empty(k + 1, np.int64), empty((N_WEIGHTS, k + 1), table.dtype)
+    s, r = empty(k, np.float64), empty((4, k + 1), table.dtype)
     for i in range(first, last):
         columns(rows[i], s, r)
-        s[k] = s[0]
-        for c in range(4):
-            r[c, k] = 0
-        hermite(s, k + 1, grid[0], grid[1], grid[2], np.int64(grid[3]), node, v)
+        hermite(s, k, grid[0], grid[1], grid[2], np.int64(grid[3]), at, v)
+        for j in range(k):
+            at[j] = (lines[i, j] + at[j]) * 3 * size
         for m in range(4 * size):
             out[i, m] = 0
-        if strip.shape[0] > 0:
-            for j in range(k):
-                at = (lines[i, j] + node[j]) * 3 * size
-                part = strip[strip_lines[i, j]]
-                add_stripped(table[at : at + 6 * size], j, v, r, part, factor[i, j], out[i], sizes)
-        else:
-            for j in range(0, k, 2):
-                at = (lines[i, j] + node[j]) * 3 * size
-                other = (lines[i, min(j + 1, k - 1)] + node[j + 1]) * 3 * size
-                one, two = table[at : at + 6 * size], table[other : other + 6 * size]
-                add_two(one, two, j, j + 1, v, r, out[i], sizes)
-    free((node, v, s, r))
+        add_neighbors(k, (at, v, r, strip_lines[i], factor[i]), table, strip, out[i], sizes)
+    free((at, v, s, r))
 
 
 @compiled
 def gradients_of_rows(
-    first: int,
-    last: int,
-    rows: Any,
-    lines: Any,
-    table: Any,
-    grid: Any,
-    strip: Any,
-    factor: Any,
-    strip_lines: Any,
-    grad: Any,
-    grad_rows: Any,
-    grad_factor: Any,
-    sizes: Any,
+    first: int, last: int, given: Any, grad: Any, grad_rows: Any, grad_factor: Any, sizes: Any
 ) -> None:
     """Gradients of rows (n, k, 4) and factors (n, k) from those of the moments, `grad` (n, 4 * size)."""
+    rows, lines, table, grid, strip, factor, strip_lines = given
     size, k = width(sizes), rows.shape[1]
-    node, v = empty(k, np.int64), empty((N_WEIGHTS, k), table.dtype)
+    at, v = empty(k, np.int64), empty((N_WEIGHTS, k), table.dtype)
     s, r, to = empty(k, np.float64), empty((4, k), table.dtype), empty((6, k), table.dtype)
     for i in range(first, last):
         columns(rows[i], s, r)
-        hermite(s, k, grid[0], grid[1], grid[2], np.int64(grid[3]), node, v)
+        hermite(s, k, grid[0], grid[1], grid[2], np.int64(grid[3]), at, v)
         for j in range(k):
-            at = (lines[i, j] + node[j]) * 3 * size
-            nodes = table[at : at + 6 * size]
-            if strip.shape[0] > 0:
-                part = strip[strip_lines[i, j]]
-                pull_back_stripped(nodes, j, v, r, part, factor[i, j], grad[i], to, sizes)
-                grad_factor[i, j] = to[5, j]
-            else:
-                pull_back(nodes, j, v, r, grad[i], to, sizes)
+            at[j] = (lines[i, j] + at[j]) * 3 * size
+        pull_back_neighbors(k, (at, v, r, strip_lines[i], factor[i]), table, strip, grad[i], to, sizes)
+        for j in range(k):
             grad_rows[i, j, 0] = to[0, j] + to[4, j]
             for c in range(1, 4):
                 grad_rows[i, j, c] = to[c, j]
-    free((node, v, s, r, to))
+            if strip.shape[0] > 0:
+                grad_factor[i, j] = to[5, j]
+    free((at, v, s, r, to))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dpa2calc.kernels.attention import SHIFT
-from dpa2calc.kernels.inference.compiled import loops
+from dpa2calc.kernels.inference.compiled import has_loops
 from dpa2calc.kernels.net import Layer, ScalarNet
 from dpa2calc.kernels.pairs import Neighbors, PairTable
 from dpa2calc.kernels.reference import (
@@ -24,7 +24,7 @@ from dpa2calc.kernels.threads import has_numba
 
 from .angle_sums import angle_sums
 from .attention import Atoms, attend
-from .dense_tanh import tanh_dense, tanh_embedding
+from .dense_tanh import tanh_dense
 from .moments import embedded_moments
 from .neighbor_sums import Shape, surroundings
 from .pair_list import ListPairs
@@ -41,7 +41,9 @@ class Training(Reference):
 
     def why_not(self, operation: str, subject: Any) -> str | None:
         if operation == "angle_sums":
-            return self._why_no_columns(subject)
+            if subject.parts is None:
+                return "the types enter by a strip net"
+            return "the first layer adds its input" if subject.net.layers[0].skip else None
         if operation not in ("dense", "embedded_moments", "neighbor_sums", "pair_attention"):
             return None
         if self.device.type != "cpu":
@@ -56,12 +58,6 @@ class Training(Reference):
         return self._why_no_list(subject)
 
     @staticmethod
-    def _why_no_columns(net: ScalarNet) -> str | None:
-        if net.parts is None:
-            return "the types enter by a strip net"
-        return "the first layer adds its input" if net.net.layers[0].skip else None
-
-    @staticmethod
     def _why_no_list(kind: RepformerKind) -> str | None:
         if not kind.smooth:
             return "the model is not smooth"
@@ -71,8 +67,7 @@ class Training(Reference):
             return "the directions are updated"
         if not has_numba():
             return "Numba is not installed (pip install numba)"
-        exported = loops(torch.empty(0)) is not None
-        return None if exported else "this PyTorch exports no matrix product"
+        return None if has_loops(torch.empty(0)) else "this PyTorch exports no matrix product"
 
     # --- the twins --------------------------------------------------------------------------------
 
@@ -81,13 +76,6 @@ class Training(Reference):
             return super().dense(layer, x, name)
         flat = tanh_dense(x.reshape(-1, x.shape[-1]), layer.matrix, layer.bias)
         return flat.view(*x.shape[:-1], layer.matrix.shape[1])
-
-    def embedding(self, net: ScalarNet, s: Tensor, kinds: Tensor, factor: Tensor | None) -> Tensor:
-        if net.strip is not None or self.why_not("embedded_moments", net) is not None:
-            return super().embedding(net, s, kinds, factor)
-        kinds = kinds.expand(s.shape).reshape(-1)
-        flat = tanh_embedding(s.reshape(-1), kinds, net.table, net.slope, net.net.layers[1:])
-        return flat.view(*s.shape, flat.shape[-1])
 
     def embedded_moments(
         self, net: ScalarNet, rows: Tensor, kinds: Tensor, factor: Tensor | None, table: Any = None
@@ -116,18 +104,18 @@ class Training(Reference):
             return super().neighbor_sums(g1, g2, h2, pairs, maps)
         norm, scale = pairs.sym_norm(maps.root), pairs.conv_norm()
         assert isinstance(norm, float)
-        shape = Shape(pairs.flat, maps.axis, norm * norm / 3.0)
+        shape = Shape(pairs, maps.axis, norm * norm / 3.0)
         w = pairs.weight.unsqueeze(-1)
         conv, invariants = surroundings(g1, g2, h2 * w, pairs.weight, maps.pairs_to_atoms, shape)
         if maps.atoms_to_pairs is not None:
             conv = pairs.sum(g2 * pairs.gather(g1 @ maps.atoms_to_pairs) * w)
         products = attended = None
         if maps.product is not None:
-            products = pair_products(g1, pairs.flat) @ maps.product * w
+            products = pair_products(g1, pairs) @ maps.product * w
         if maps.query is not None:
             query, sw = maps.query, pairs.switch
             atoms = pairs.once(
-                ("atoms", query.shape[1]), lambda: Atoms.of_atoms(pairs.flat, query.shape[1], pairs.nsel)
+                ("atoms", query.shape[1]), lambda: Atoms.of_atoms(pairs, query.shape[1], pairs.nsel)
             )
             mixed = attend(query.flatten(1), g1, (sw, SHIFT * sw - SHIFT, sw), atoms)
             attended = mixed.view_as(query)
@@ -142,7 +130,7 @@ class Training(Reference):
             or maps.value_out is None or maps.bias is None or maps.directions is not None
         ):  # fmt: skip
             return super().pair_attention(g2, h2, terms, pairs, maps)
-        given = (pairs.flat, maps.heads, pairs.nsel)
+        given = (pairs, maps.heads, pairs.nsel)
         atoms = pairs.once(("pairs", maps.heads), lambda: Atoms.of_pairs(*given))
         mixed = attend(g2 @ maps.query_key, g2, (terms.gate, terms.shift, terms.scale), atoms)
         return torch.addmm(maps.bias, mixed, maps.value_out), None

@@ -11,11 +11,14 @@ each later layer.
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from dpa2calc.kernels.blas import Floats
 from dpa2calc.kernels.building import compiled, empty, free
-from dpa2calc.kernels.inference.embedding_loops import Several
+from dpa2calc.kernels.inference.compiled import Layers, Tools
+from dpa2calc.kernels.inference.embedding_loops import widths_of
 from dpa2calc.kernels.inference.neighbor_loops import Ints
-from dpa2calc.kernels.inference.softmax_loops import Terms, dot
+from dpa2calc.kernels.inference.softmax_loops import dot
 
 from .channel_loops import (
     add_first,
@@ -28,6 +31,7 @@ from .channel_loops import (
     zeros,
 )
 
+Near: TypeAlias = tuple[Ints, Ints, int]  # begins, types, number of types
 _ROOM = 1024  # cosines
 
 
@@ -38,14 +42,6 @@ def _room(begins: Ints) -> int:
     for i in range(begins.size - 1):
         most = max(most, begins[i + 1] - begins[i])
     return max(most, _ROOM)
-
-
-@compiled
-def _channels(slope: Floats, matrices: Several) -> int:
-    total = slope.size
-    for matrix in matrices:
-        total += matrix.shape[1]
-    return total
 
 
 @compiled
@@ -128,23 +124,10 @@ def _prepare(
 
 
 @compiled
-def sums(
-    part: int,
-    parts: int,
-    begins: Ints,
-    types: Ints,
-    n_types: int,
-    a: Floats,
-    slope: Floats,
-    table: Floats,
-    matrices: Several,
-    biases: Several,
-    skips: tuple[int, ...],
-    terms: Terms,
-    out: Floats,
-) -> None:
+def sums(tools: Tools, part: int, parts: int, near: Near, a: Floats, net: Layers, out: Floats) -> None:
     """Add the three-body sums to out (atoms, m)."""
-    room, channels, m = _room(begins), _channels(slope, matrices), out.shape[1]
+    begins, types, n_types = near
+    room, channels, m = _room(begins), widths_of(net)[0], out.shape[1]
     kinds, weights, s = empty(room, types.dtype), empty(room, a.dtype), empty(room, a.dtype)
     values, results = empty(room * channels, a.dtype), empty(room * channels, a.dtype)
     for atom in range(part, begins.size - 1, parts):
@@ -153,9 +136,7 @@ def sums(
         for start in range(begin, end, rows):
             stop = min(end, start + rows)
             n = _prepare(begin, end, start, stop, n_types, types, a, kinds, weights, s)
-            values_of(
-                s[:n], kinds, slope, table, matrices, biases, skips, terms, values[: n * channels], results
-            )
+            values_of(s[:n], kinds, net, tools.terms, values[: n * channels], results)
             for i in range(n):
                 s[i] *= weights[i]
             g, to = results[n * (channels - m) : n * channels], out[atom]
@@ -184,24 +165,12 @@ def _gathered(by: Floats, x: Floats, n: int, to: Floats) -> None:
 
 @compiled
 def gradients(
-    part: int,
-    parts: int,
-    begins: Ints,
-    types: Ints,
-    n_types: int,
-    a: Floats,
-    slope: Floats,
-    table: Floats,
-    matrices: Several,
-    biases: Several,
-    skips: tuple[int, ...],
-    terms: Terms,
-    grad: Floats,
-    to: Floats,
+    tools: Tools, part: int, parts: int, near: Near, a: Floats, net: Layers, grad: Floats, to: Floats,
     sums: Floats,
-) -> None:
+) -> None:  # fmt: skip
     """From the gradient (atoms, m) of the sums that of the directions, added to `to`, and of the weights."""
-    room, channels, m, first = _room(begins), _channels(slope, matrices), grad.shape[1], slope.size
+    begins, types, n_types = near
+    room, channels, m, first = _room(begins), widths_of(net)[0], grad.shape[1], net.slope.size
     kinds, weights = empty(room, types.dtype), empty(room, a.dtype)
     s, p = empty(room, a.dtype), empty(room, a.dtype)
     values, results = empty(room * channels, a.dtype), empty(room * channels, a.dtype)
@@ -215,17 +184,17 @@ def gradients(
             n = _prepare(begin, end, start, stop, n_types, types, a, kinds, weights, s)
             size = n * channels
             t, x, inner = values[:size], results[:size], inners[:size]
-            values_of(s[:n], kinds, slope, table, matrices, biases, skips, terms, t, x)
+            values_of(s[:n], kinds, net, tools.terms, t, x)
             for i in range(n):
                 p[i] = weights[i] * s[i]
             _spread(of, p, n, above)
-            backward(above, below, t, matrices, skips, n, inner)
+            backward(above, below, t, net, n, inner)
             if to.size > 0:
-                _from_sums(of, x[n * (channels - m) :], weights, slope, inner, n, p)
+                _from_sums(of, x[n * (channels - m) :], weights, net.slope, inner, n, p)
                 _scatter(begin, end, start, stop, types, p, a, to)
             if sums.size > 0:
                 row = sums[part]
-                add_layers(x, inner, matrices, n, True, row)
+                add_layers(x, inner, net, n, True, row)
                 add_first(s[:n], inner[: n * first], row[:first])
                 add_kinds(kinds[:n], inner, first, row[first:])
     free((kinds, weights, s, p, values, results, inners, above, below))
@@ -245,26 +214,12 @@ def _from_sums(
 
 @compiled
 def second(
-    part: int,
-    parts: int,
-    begins: Ints,
-    types: Ints,
-    n_types: int,
-    a: Floats,
-    slope: Floats,
-    table: Floats,
-    matrices: Several,
-    biases: Several,
-    skips: tuple[int, ...],
-    terms: Terms,
-    grad: Floats,
-    tangents: Floats,
-    to_grad: Floats,
-    to: Floats,
-    sums: Floats,
-) -> None:
+    tools: Tools, part: int, parts: int, near: Near, a: Floats, net: Layers, grad: Floats, tangents: Floats,
+    to_grad: Floats, to: Floats, sums: Floats,
+) -> None:  # fmt: skip
     """The gradients of sum(tangents * to), `to` as `gradients` makes it of `grad`: of grad, a and weights."""
-    room, channels, m, first = _room(begins), _channels(slope, matrices), grad.shape[1], slope.size
+    begins, types, n_types = near
+    room, channels, m, first = _room(begins), widths_of(net)[0], grad.shape[1], net.slope.size
     kinds, weights = empty(room, types.dtype), empty(room, a.dtype)
     s, p, c, q = empty(room, a.dtype), empty(room, a.dtype), empty(room, a.dtype), empty(room, a.dtype)
     values, results = empty(room * channels, a.dtype), empty(room * channels, a.dtype)
@@ -284,9 +239,9 @@ def second(
             t, x, inner, z, y, more = (
                 values[:size], results[:size], inners[:size], moves[:size], changes[:size], seconds[:size],
             )  # fmt: skip
-            values_of(s[:n], kinds, slope, table, matrices, biases, skips, terms, t, x)
-            _spread(slope, c, n, z)
-            change(z, t, matrices, skips, n, y)
+            values_of(s[:n], kinds, net, tools.terms, t, x)
+            _spread(net.slope, c, n, z)
+            change(z, t, net, n, y)
             for i in range(n):
                 p[i] = weights[i] * s[i]
             for i in range(n):
@@ -297,18 +252,18 @@ def second(
             if to.size + sums.size == 0:
                 continue
             _spread(of, p, n, above)
-            backward(above, below, t, matrices, skips, n, inner)
+            backward(above, below, t, net, n, inner)
             _spread(of, q, n, above)
-            second_backward(above, below, t, z, matrices, skips, n, inner, more)
+            second_backward(above, below, t, z, net, n, inner, more)
             if to.size > 0:
-                _from_sums(of, x[last:], weights, slope, inner, n, p)
+                _from_sums(of, x[last:], weights, net.slope, inner, n, p)
                 _scatter(begin, end, start, stop, types, p, tangents, to)
-                _from_sums(of, y[last:], weights, slope, more, n, p)
+                _from_sums(of, y[last:], weights, net.slope, more, n, p)
                 _scatter(begin, end, start, stop, types, p, a, to)
             if sums.size > 0:
                 row = sums[part]
-                add_layers(x, more, matrices, n, True, row)
-                add_layers(y, inner, matrices, n, False, row)
+                add_layers(x, more, net, n, True, row)
+                add_layers(y, inner, net, n, False, row)
                 add_first(s[:n], more[: n * first], row[:first])
                 add_first(c[:n], inner[: n * first], row[:first])
                 add_kinds(kinds[:n], more, first, row[first:])

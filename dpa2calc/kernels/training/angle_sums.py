@@ -14,15 +14,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpa2calc.kernels.blocks import total
-from dpa2calc.kernels.inference.compiled import loops
+from dpa2calc.kernels.inference.compiled import Layers, has_loops, run
 from dpa2calc.kernels.native import Given, Native
 from dpa2calc.kernels.net import Net, ScalarNet, activation
+from dpa2calc.kernels.pairs import Neighbors
 from dpa2calc.kernels.threads import WORKERS
-from dpa2calc.kernels.training.pair_list import FlatPairs
-from dpa2calc.kernels.training.second_order import Grad, by_formula, wanted
+from dpa2calc.kernels.training.pair_list import ListPairs
+from dpa2calc.kernels.training.second_order import Grad, by_formula, by_weight, wanted
 
-SUMS, GRADIENTS, SECOND = (Native("training.angle_loops", name) for name in ("sums", "gradients", "second"))
+_SUMS, _GRADIENTS, _SECOND = (
+    Native("training.angle_loops", name) for name in ("sums", "gradients", "second")
+)
 
 
 def angle_sums(net: ScalarNet, directions: Tensor, types: Tensor, mask: Tensor) -> Tensor:
@@ -30,24 +32,23 @@ def angle_sums(net: ScalarNet, directions: Tensor, types: Tensor, mask: Tensor) 
 
     With compiled loops differentiable twice, else any number of times.
     """
-    later = net.net.layers[1:]
     by_hand = net.net.why_not_by_hand() is None and all(layer.idt is None for layer in net.net.layers)
-    if loops(directions) is None or not by_hand or not later:
+    if not has_loops(directions) or not by_hand or not net.skips:
         return _plain(net, directions, types, mask)
-    weights = [w for layer in later for w in (layer.matrix, layer.bias)]
-    return _AngleSums.apply(directions, _Given.of(net, types, mask), net.slope, net.table, *weights)
+    return _AngleSums.apply(directions, _Given.of(net, types, mask), *net.weights)
 
 
 def _plain(net: ScalarNet, directions: Tensor, types: Tensor, mask: Tensor) -> Tensor:
-    pairs = FlatPairs.of(mask, torch.zeros_like(types))
-    first, second = pairs.squares()
-    types = pairs.select(types)
-    angles = pairs.overlaps(pairs.select(directions))
-    kinds = types[first] * math.isqrt(len(net.table)) + types[second]
+    pairs = ListPairs.of(Neighbors(types, mask, mask.to(directions.dtype)), nsel=1)
+    angles, n_types = pairs.overlaps(pairs.take(directions)), math.isqrt(len(net.table))
+    own = pairs.blocks(pairs.neighbors)  # the types, instead of numbers of atoms
+    kinds = pairs.join_squares([t.unsqueeze(2) * n_types + t.unsqueeze(1) for t in own])
     table = net.table.t()  # (m1, kinds)
     # `gather` has a quick gradient, unlike table[:, kinds].
     z = torch.addcmul(table.gather(1, kinds.expand(len(table), -1)), net.slope.unsqueeze(1), angles)
-    return pairs.restore_order(pairs.sum_squares(_columns(net.net, z) * angles).t())
+    shapes = [(len(t), t.shape[1] ** 2) for t in own]
+    parts = (_columns(net.net, z) * angles).split([n * size for n, size in shapes], dim=1)
+    return pairs.join_atoms([part.unflatten(1, shape).sum(dim=2).t() for part, shape in zip(parts, shapes)])
 
 
 def _columns(net: Net, z: Tensor) -> Tensor:
@@ -99,15 +100,8 @@ class _Given(NamedTuple):
 
     def run(self, kernel: Native, a: Tensor, weights: Sequence[Tensor], *given: Given) -> None:
         """A kernel over all atoms, on all threads."""
-        found = loops(a)
-        assert found is not None
-        parts, (slope, table, *later) = WORKERS.count, (w.contiguous() for w in weights)
-        skips = tuple(layer.skip for layer in self.net.net.layers[1:])
-        lists = (self.begins, self.sorted_types, math.isqrt(len(table)), a)
-        layers = (slope, table, tuple(later[::2]), tuple(later[1::2]), skips, found.terms)
-        WORKERS.run(
-            lambda part: kernel(part, parts, *lists, *layers, *given), [(part,) for part in range(parts)]
-        )
+        near = self.begins, self.sorted_types, math.isqrt(len(self.net.table))
+        run(kernel, WORKERS.count, a, near, a, Layers.of(weights, self.net.skips), *given)
 
 
 def _room(weights: Sequence[Tensor], some: bool) -> Tensor:
@@ -116,18 +110,15 @@ def _room(weights: Sequence[Tensor], some: bool) -> Tensor:
     return weights[0].new_zeros(parts, sum(w.numel() for w in weights), dtype=torch.float64)
 
 
-def _split(sums: Tensor, weights: Sequence[Tensor]) -> list[Grad]:
-    if not len(sums):
-        return [None] * len(weights)
-    flat = total(sums).to(weights[0].dtype).split([w.numel() for w in weights])
-    return [part.view(w.shape) for part, w in zip(flat, weights)]
+def _split(sums: Tensor, weights: Sequence[Tensor]) -> Sequence[Grad]:
+    return by_weight(sums, weights) if len(sums) else [None] * len(weights)
 
 
 class _AngleSums(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, directions: Tensor, given: _Given, *weights: Tensor) -> Tensor:
         out = directions.new_zeros(len(directions), weights[-2].shape[1])
-        given.run(SUMS, given.taken(directions), weights, out)
+        given.run(_SUMS, given.taken(directions), weights, out)
         ctx.save_for_backward(directions, *weights)
         ctx.given = given
         return out
@@ -145,7 +136,7 @@ class _AngleSums(torch.autograd.Function):
             return of, None, *[None] * len(weights)
         a, sums = given.taken(directions), _room(weights, any(of_weights))
         to = torch.zeros_like(a) if of_directions else a.new_empty(0, 0)
-        given.run(GRADIENTS, a, weights, grad.contiguous(), to, sums)
+        given.run(_GRADIENTS, a, weights, grad.contiguous(), to, sums)
         return given.padded(to) if of_directions else None, None, *_split(sums, weights)
 
 
@@ -156,7 +147,7 @@ class _AngleSumsGradient(torch.autograd.Function):
     def forward(ctx: Any, grad: Tensor, directions: Tensor, given: _Given, *weights: Tensor) -> Tensor:
         a, grad = given.taken(directions), grad.contiguous()
         to = torch.zeros_like(a)
-        given.run(GRADIENTS, a, weights, grad, to, _room(weights, False))
+        given.run(_GRADIENTS, a, weights, grad, to, _room(weights, False))
         ctx.save_for_backward(grad, directions, *weights)
         ctx.given = given
         return given.padded(to)
@@ -168,5 +159,5 @@ class _AngleSumsGradient(torch.autograd.Function):
         given, (_, of_directions, *of_weights) = ctx.given, wanted(ctx)
         a, sums = given.taken(directions), _room(weights, any(of_weights))
         to_grad, to = torch.zeros_like(grad), torch.zeros_like(a) if of_directions else a.new_empty(0, 0)
-        given.run(SECOND, a, weights, grad, given.taken(change), to_grad, to, sums)
+        given.run(_SECOND, a, weights, grad, given.taken(change), to_grad, to, sums)
         return to_grad, given.padded(to) if of_directions else None, None, *_split(sums, weights)

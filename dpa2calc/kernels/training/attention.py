@@ -19,6 +19,7 @@ that there is no padding and the (c, heads, c) arrays stay in the cache; they ar
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,10 +27,15 @@ import torch
 from torch import Tensor
 
 from dpa2calc.kernels.blocks import total
-from dpa2calc.kernels.inference.compiled import loops
+from dpa2calc.kernels.inference.compiled import run
+from dpa2calc.kernels.native import Native
 from dpa2calc.kernels.threads import WORKERS
-from dpa2calc.kernels.training.pair_list import FlatPairs, IntArray
+from dpa2calc.kernels.training.pair_list import IntArray, ListPairs
 from dpa2calc.kernels.training.second_order import Grad, wanted
+
+_MIXED, _GRADIENTS, _SECOND = (
+    Native("training.attention_loops", name) for name in ("mixed", "gradients", "second")
+)
 
 
 class Atoms(NamedTuple):
@@ -37,28 +43,32 @@ class Atoms(NamedTuple):
 
     Of the pair attention: queries and keys are the pairs, terms all two pairs of an atom. Of the local
     attention, with `key_rows`: queries are the atoms, keys the neighbours' rows, and terms the pairs.
+
+    first_query, queries, first_pair, counts, first_term (n,): where the rows of an atom begin, and how many
+    it has. key_rows (P,): the row of the keys that a pair looks at; empty: its own.
     """
 
-    rows: tuple[IntArray, IntArray, IntArray, IntArray, IntArray]
+    first_query: IntArray
+    queries: IntArray
+    first_pair: IntArray
+    counts: IntArray
+    first_term: IntArray
     key_rows: IntArray
     heads: int
     nsel: int
 
     @staticmethod
-    def of_pairs(pairs: FlatPairs, heads: int, nsel: int) -> Atoms:
+    def of_pairs(pairs: ListPairs, heads: int, nsel: int) -> Atoms:
         """For the pair attention."""
-        squares, order = np.empty_like(pairs.count), pairs.order.numpy()
-        sizes = pairs.count[order] ** 2
-        squares[order] = sizes.cumsum() - sizes
-        rows = (pairs.first, pairs.count, pairs.first, pairs.count, squares)
-        return Atoms(rows, np.empty(0, np.int64), heads, nsel)
+        own, squares = (pairs.first, pairs.counts), pairs.begins(pairs.counts**2)
+        return Atoms(*own, *own, squares, np.empty(0, np.int64), heads, nsel)
 
     @staticmethod
-    def of_atoms(pairs: FlatPairs, heads: int, nsel: int) -> Atoms:
+    def of_atoms(pairs: ListPairs, heads: int, nsel: int) -> Atoms:
         """For the local attention."""
-        each = np.arange(len(pairs.count))
-        rows = (each, np.ones_like(each), pairs.first, pairs.count, pairs.first)
-        return Atoms(rows, pairs.others, heads, nsel)
+        each = np.arange(len(pairs.counts))
+        ones = np.ones_like(each)
+        return Atoms(each, ones, pairs.first, pairs.counts, pairs.first, pairs.others, heads, nsel)
 
 
 def attend(query: Tensor, keys: Tensor, terms: tuple[Tensor, Tensor, Tensor], atoms: Atoms) -> Tensor:
@@ -72,24 +82,18 @@ def attend(query: Tensor, keys: Tensor, terms: tuple[Tensor, Tensor, Tensor], at
     return _Attention.apply(query, keys, *terms, atoms)
 
 
-def _run(name: str, atoms: Atoms, arrays: tuple[Tensor, ...], into: tuple[Tensor, ...]) -> None:
-    """A loop over all atoms on all threads, each with a part (first axis) of the arrays `into`.
-
-    Those with a single part are shared: every row belongs to one atom.
-    """
-    from dpa2calc.kernels.training import attention_loops
-
-    n, found = WORKERS.count, loops(arrays[0])
-    assert found is not None
-    flat = [x.detach().contiguous().numpy() for x in arrays]
-    given = (found.product, *atoms, found.terms.given, *flat)
-    parts = [tuple(x[min(part, len(x) - 1)].numpy() for x in into) for part in range(n)]
-    WORKERS.run(getattr(attention_loops, name), [(part, n, *given, *parts[part]) for part in range(n)])
+def _arrays(values: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    return tuple(x.detach().contiguous() for x in values)
 
 
 def _parts(like: Tensor, atoms: Atoms) -> Tensor:
     """Zeros to add gradients of keys to, by thread where several pairs have the same neighbour."""
     return like.new_zeros(WORKERS.count if atoms.key_rows.size else 1, *like.shape)
+
+
+def _own(parts: Tensor) -> Callable[[int], tuple[Tensor]]:
+    """What each thread adds to: its part, or all the same one, where every row belongs to one atom."""
+    return lambda part: (parts[min(part, len(parts) - 1)],)
 
 
 class _Attention(torch.autograd.Function):
@@ -99,7 +103,7 @@ class _Attention(torch.autograd.Function):
     ) -> Tensor:
         inputs = (query, keys, gate, shift, scale)
         out = torch.zeros_like(query)  # of atoms without neighbours
-        _run("mixed", atoms, inputs, (out.unsqueeze(0),))
+        run(_MIXED, WORKERS.count, query, atoms, _arrays(inputs), out)
         ctx.save_for_backward(*inputs)
         ctx.atoms = atoms
         return out
@@ -116,7 +120,8 @@ def _gradients(grad: Tensor, inputs: tuple[Tensor, ...], atoms: Atoms, of_terms:
     query, keys, gate, *_ = inputs
     to_query, to_keys = torch.zeros_like(query), _parts(keys, atoms)
     to_terms = gate.new_zeros(3, gate.numel() if of_terms else 0)
-    _run("gradients", atoms, (grad, *inputs), (to_query.unsqueeze(0), to_keys, to_terms.unsqueeze(0)))
+    given = atoms, _arrays(inputs), grad.detach().contiguous(), to_query, to_terms
+    run(_GRADIENTS, WORKERS.count, query, *given, own=_own(to_keys))
     return to_query, total(to_keys), *(to_terms if of_terms else (None, None, None))
 
 
@@ -133,14 +138,15 @@ class _AttentionGradient(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, t_query: Tensor, t_keys: Tensor, *t_terms: Tensor) -> tuple[Any, ...]:
-        saved, want = ctx.saved_tensors, wanted(ctx)
-        grad, query, keys, gate, *_ = saved
+        (grad, *inputs), want = ctx.saved_tensors, wanted(ctx)
+        query, keys, gate, *_ = inputs
         some, of_terms = any(want[1:]), any(want[3:6])  # with all weights below frozen none
         to_grad = torch.zeros_like(grad, memory_format=torch.contiguous_format)
         to_query = torch.zeros_like(query) if some else query.new_empty(0, query.shape[1])
         to_keys, to_terms = _parts(keys, ctx.atoms), gate.new_zeros(3, gate.numel() if of_terms else 0)
-        into = (to_grad.unsqueeze(0), to_query.unsqueeze(0), to_keys, to_terms.unsqueeze(0))
-        _run("second", ctx.atoms, (*saved, t_query, t_keys, torch.stack(t_terms)), into)
+        tangents = _arrays((t_query, t_keys, torch.stack(t_terms)))
+        given = _arrays(inputs), grad.detach().contiguous(), tangents, to_grad, to_query, to_terms
+        run(_SECOND, WORKERS.count, query, ctx.atoms, *given, own=_own(to_keys))
         if not some:
             return to_grad, *[None] * 6
         return to_grad, to_query, total(to_keys), *(to_terms if of_terms else (None, None, None)), None

@@ -1,43 +1,30 @@
 """The attentions of the repformer, an atom after the other: three compiled passes (Numba).
 
-Letters are those of attention.py. `rows` says for every atom where its queries, pairs and terms begin and how
-many it has: first query, queries, first pair, count, first term, (n,) each. Rows of scores are (query, head),
-so that no array is ever permuted. `index` (P,) is the row of `keys` that a pair looks at; when it is empty,
-the keys are the pairs themselves. Thread `part` of `parts` takes every parts-th atom.
+Letters are those of attention.py, as are `Atoms`; inputs: query, keys, gate, shift and scale. Rows of scores
+are (query, head), so that no array is ever permuted. Thread `part` of `parts` takes every parts-th atom.
 """
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
-import numpy as np
-from numba import njit
-
 from dpa2calc.kernels.blas import Floats, gemm
-from dpa2calc.kernels.building import FUSED
-from dpa2calc.kernels.inference.softmax_loops import Terms, softmax
+from dpa2calc.kernels.building import compiled, empty, free, reducing, shaped
+from dpa2calc.kernels.inference.compiled import Tools
+from dpa2calc.kernels.inference.neighbor_loops import Ints
+from dpa2calc.kernels.inference.softmax_loops import Several, Terms, softmax
 
-Ints: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
-Rows: TypeAlias = tuple[Ints, Ints, Ints, Ints, Ints]
-
-_compiled = njit(cache=True, nogil=True, fastmath=FUSED, error_model="numpy")
-# Sums over neighbours only vectorise when they may be reordered.
-_summing = njit(
-    cache=True, nogil=True, fastmath={"contract", "nsz", "nnan", "reassoc", "arcp"}, error_model="numpy"
-)
+from .attention import Atoms
 
 
-@_compiled
-def _widest(rows: Rows, heads: int) -> tuple[int, int]:
+@compiled
+def _widest(atoms: Atoms) -> tuple[int, int]:
     """The largest numbers of neighbours, and of rows of scores."""
-    count = rows[3]
     k = m = 0
-    for i in range(count.size):
-        k, m = max(k, count[i]), max(m, rows[1][i] * heads)
+    for i in range(atoms.counts.size):
+        k, m = max(k, atoms.counts[i]), max(m, atoms.queries[i] * atoms.heads)
     return k, m
 
 
-@_compiled
+@compiled
 def _take(keys: Floats, index: Ints, first: int, to: Floats) -> None:
     for j in range(len(to)):
         row, out = keys[index[first + j] if index.size > 0 else first + j], to[j]
@@ -45,7 +32,7 @@ def _take(keys: Floats, index: Ints, first: int, to: Floats) -> None:
             out[c] = row[c]
 
 
-@_compiled
+@compiled
 def _give(values: Floats, index: Ints, first: int, to: Floats) -> None:
     """What `_take` took, back: added where several pairs have the same neighbour."""
     for j in range(len(values)):
@@ -54,19 +41,24 @@ def _give(values: Floats, index: Ints, first: int, to: Floats) -> None:
             out[c] += row[c]
 
 
-@_compiled
+@compiled
 def _softmax(
-    scores: Floats, gate: Floats, shift: Floats, k: int, heads: int, nsel: int, terms: Terms, tops: Floats,
+    scores: Floats,
+    gate: Floats,
+    shift: Floats,
+    k: int,
+    nsel: int,
+    terms: Terms,
+    tops: Floats,
     weights: Floats,
-) -> None:  # fmt: skip
+) -> None:
     """A of one atom; all arrays flat."""
-    by = (gate.size // k, k)
-    rows = (heads * by[0], k)
-    given = scores.reshape(rows), gate.reshape(by), shift.reshape(by), heads, nsel - k, terms, tops
-    softmax(*given, weights.reshape(rows))
+    by, rows = (gate.size // k, k), (scores.size // k, k)
+    on, more = shaped(gate, 0, by), shaped(shift, 0, by)
+    softmax(shaped(scores, 0, rows), on, more, nsel - k, terms, tops, shaped(weights, 0, rows))
 
 
-@_summing
+@reducing
 def _through(
     scores: Floats, weights: Floats, gate: Floats, scale: Floats, k: int, heads: int, inner: Floats,
     scaled: Floats, of_terms: Floats, begin: int,
@@ -97,7 +89,7 @@ def _through(
             x[c] *= on[c]
 
 
-@_summing
+@reducing
 def _changes(
     weights: Floats, scores: Floats, ds: Floats, gate: Floats, scale: Floats, t_terms: Floats, begin: int,
     k: int, heads: int, du: Floats, dw: Floats, scaled: Floats, sums: Floats,
@@ -120,7 +112,7 @@ def _changes(
         sums[r] = total
 
 
-@_summing
+@reducing
 def _second_gradients(
     weights: Floats, scores: Floats, ds: Floats, gate: Floats, scale: Floats, t_terms: Floats, begin: int,
     k: int, heads: int, du: Floats, sums: Floats, gw: Floats, of_w: Floats, of_s: Floats, gs: Floats,
@@ -157,141 +149,89 @@ def _second_gradients(
             b[c] *= on[c]
 
 
-@_compiled
-def mixed(
-    part: int,
-    parts: int,
-    address: int,
-    rows: Rows,
-    index: Ints,
-    heads: int,
-    nsel: int,
-    terms: Terms,
-    query: Floats,
-    keys: Floats,
-    gate: Floats,
-    shift: Floats,
-    scale: Floats,
-    out: Floats,
-) -> None:
+@compiled
+def mixed(tools: Tools, part: int, parts: int, atoms: Atoms, inputs: Several, out: Floats) -> None:
     """M = W X."""
-    first_query, queries, first_pair, count, first_term = rows
-    (widest, most), d = _widest(rows, heads), keys.shape[1]
-    near, tops = np.empty((widest, d), keys.dtype), np.empty(most, keys.dtype)
-    scores, weights = np.empty(most * widest, keys.dtype), np.empty(most * widest, keys.dtype)
-    for i in range(part, count.size, parts):
-        k, n = count[i], queries[i]
-        m, at, term = n * heads, first_query[i], slice(first_term[i], first_term[i] + n * k)
+    (query, keys, gate, shift, scale), address, heads = inputs, tools.product, atoms.heads
+    (widest, most), d = _widest(atoms), keys.shape[1]
+    near, tops = empty((widest, d), keys.dtype), empty(most, keys.dtype)
+    scores, weights = empty(most * widest, keys.dtype), empty(most * widest, keys.dtype)
+    for i in range(part, atoms.counts.size, parts):
+        k, n, at, first = atoms.counts[i], atoms.queries[i], atoms.first_query[i], atoms.first_pair[i]
+        m, term = n * heads, slice(atoms.first_term[i], atoms.first_term[i] + n * k)
         if k == 0:
             continue
-        x, s, w = near[:k], scores[: m * k], weights[: m * k]
-        _take(keys, index, first_pair[i], x)
+        x, s, w, by = near[:k], scores[: m * k], weights[: m * k], scale[term]
+        _take(keys, atoms.key_rows, first, x)
         gemm(address, query[at : at + n], x, s, (m, k, d), (0, 1), 0)
-        _softmax(s, gate[term], shift[term], k, heads, nsel, terms, tops, w)
-        by = scale[term]
+        _softmax(s, gate[term], shift[term], k, atoms.nsel, tools.terms, tops, w)
         for r in range(m):
             row, factor = w[r * k : (r + 1) * k], by[r // heads * k : (r // heads + 1) * k]
             for c in range(k):
                 row[c] *= factor[c]
         gemm(address, w, x, out[at : at + n], (m, d, k), (0, 0), 0)
+    free((near, tops, scores, weights))
 
 
-@_compiled
+@compiled
 def gradients(
-    part: int,
-    parts: int,
-    address: int,
-    rows: Rows,
-    index: Ints,
-    heads: int,
-    nsel: int,
-    terms: Terms,
-    grad: Floats,
-    query: Floats,
-    keys: Floats,
-    gate: Floats,
-    shift: Floats,
-    scale: Floats,
-    of_query: Floats,
-    of_keys: Floats,
-    of_terms: Floats,
-) -> None:
+    tools: Tools, part: int, parts: int, atoms: Atoms, inputs: Several, grad: Floats, of_query: Floats,
+    of_terms: Floats, of_keys: Floats,
+) -> None:  # fmt: skip
     """From g the gradients of Q, of X (added), and of gate, shift, scale (3, terms) unless that is empty."""
-    first_query, queries, first_pair, count, first_term = rows
-    (widest, most), d = _widest(rows, heads), keys.shape[1]
-    near, of_near = np.empty((widest, d), keys.dtype), np.empty((widest, d), keys.dtype)
-    scratch, tops = np.empty((4, most * widest), keys.dtype), np.empty(most, keys.dtype)
-    for i in range(part, count.size, parts):
-        k, n = count[i], queries[i]
-        m, at, begin, end = n * heads, first_query[i], first_term[i], first_term[i] + n * k
+    (query, keys, gate, shift, scale), address, heads = inputs, tools.product, atoms.heads
+    (widest, most), d = _widest(atoms), keys.shape[1]
+    near, of_near = empty((widest, d), keys.dtype), empty((widest, d), keys.dtype)
+    scratch, tops = empty((4, most * widest), keys.dtype), empty(most, keys.dtype)
+    for i in range(part, atoms.counts.size, parts):
+        k, n, at, first = atoms.counts[i], atoms.queries[i], atoms.first_query[i], atoms.first_pair[i]
+        m, begin, end = n * heads, atoms.first_term[i], atoms.first_term[i] + n * k
         if k == 0:
             continue
-        x, to, q, g = near[:k], of_near[:k], query[at : at + n], grad[at : at + n]
-        s, w, inner, scaled = (
-            scratch[0, : m * k],
-            scratch[1, : m * k],
-            scratch[2, : m * k],
-            scratch[3, : m * k],
-        )
+        x, to, q, g, size = near[:k], of_near[:k], query[at : at + n], grad[at : at + n], m * k
+        s, w, inner, scaled = scratch[0, :size], scratch[1, :size], scratch[2, :size], scratch[3, :size]
         a, by = gate[begin:end], scale[begin:end]
-        _take(keys, index, first_pair[i], x)
+        _take(keys, atoms.key_rows, first, x)
         gemm(address, q, x, s, (m, k, d), (0, 1), 0)
-        _softmax(s, a, shift[begin:end], k, heads, nsel, terms, tops, w)
+        _softmax(s, a, shift[begin:end], k, atoms.nsel, tools.terms, tops, w)
         gemm(address, g, x, inner, (m, k, d), (0, 1), 0)
         _through(s, w, a, by, k, heads, inner, scaled, of_terms, begin)
         gemm(address, scaled, g, to, (k, d, m), (1, 0), 0)
         gemm(address, inner, q, to, (k, d, m), (1, 0), 1)
-        _give(to, index, first_pair[i], of_keys)
+        _give(to, atoms.key_rows, first, of_keys)
         gemm(address, inner, x, of_query[at : at + n], (m, d, k), (0, 0), 0)
+    free((near, of_near, scratch, tops))
 
 
-@_compiled
+@compiled
 def second(
-    part: int,
-    parts: int,
-    address: int,
-    rows: Rows,
-    index: Ints,
-    heads: int,
-    nsel: int,
-    terms: Terms,
-    grad: Floats,
-    query: Floats,
-    keys: Floats,
-    gate: Floats,
-    shift: Floats,
-    scale: Floats,
-    t_query: Floats,
-    t_keys: Floats,
-    t_terms: Floats,
-    to_grad: Floats,
-    to_query: Floats,
-    to_keys: Floats,
-    to_terms: Floats,
-) -> None:
+    tools: Tools, part: int, parts: int, atoms: Atoms, inputs: Several, grad: Floats, tangents: Several,
+    to_grad: Floats, to_query: Floats, to_terms: Floats, to_keys: Floats,
+) -> None:  # fmt: skip
     """dM, and the gradients of sum(g * dM): of Q, of X (added), of the terms (3, terms).
 
-    t_terms (3, terms). Without an array for Q only dM is made, without one for the terms not theirs.
+    tangents: of queries, keys and terms (3, terms). Without an array for Q only dM is made, without one for
+    the terms not theirs.
     """
-    first_query, queries, first_pair, count, first_term = rows
-    (widest, most), d = _widest(rows, heads), keys.shape[1]
-    near = np.empty((3, widest, d), keys.dtype)
-    scratch, tops = np.empty((10, most * widest), keys.dtype), np.empty(most, keys.dtype)
-    for i in range(part, count.size, parts):
-        k, n = count[i], queries[i]
-        m, at, begin, end = n * heads, first_query[i], first_term[i], first_term[i] + n * k
+    (query, keys, gate, shift, scale), (t_query, t_keys, t_terms) = inputs, tangents
+    (widest, most), d, address, heads = _widest(atoms), keys.shape[1], tools.product, atoms.heads
+    near = empty((3, widest, d), keys.dtype)
+    scratch, tops = empty((10, most * widest), keys.dtype), empty(most, keys.dtype)
+    for i in range(part, atoms.counts.size, parts):
+        k, n, at, first = atoms.counts[i], atoms.queries[i], atoms.first_query[i], atoms.first_pair[i]
+        m, begin, end = n * heads, atoms.first_term[i], atoms.first_term[i] + n * k
         if k == 0:
             continue
         x, tx, to, size = near[0, :k], near[1, :k], near[2, :k], m * k
         q, tq, g = query[at : at + n], t_query[at : at + n], grad[at : at + n]
         s, a, ds, du = scratch[0, :size], scratch[1, :size], scratch[2, :size], scratch[3, :size]
         dw, w, on, by = scratch[4, :size], scratch[5, :size], gate[begin:end], scale[begin:end]
-        _take(keys, index, first_pair[i], x)
-        _take(t_keys, index, first_pair[i], tx)
+        _take(keys, atoms.key_rows, first, x)
+        _take(t_keys, atoms.key_rows, first, tx)
         gemm(address, q, x, s, (m, k, d), (0, 1), 0)
         gemm(address, tq, x, ds, (m, k, d), (0, 1), 0)
         gemm(address, q, tx, ds, (m, k, d), (0, 1), 1)
-        _softmax(s, on, shift[begin:end], k, heads, nsel, terms, tops, a)
+        _softmax(s, on, shift[begin:end], k, atoms.nsel, tools.terms, tops, a)
         _changes(a, s, ds, on, by, t_terms, begin, k, heads, du, dw, w, tops)
         gemm(address, dw, x, to_grad[at : at + n], (m, d, k), (0, 0), 0)
         gemm(address, w, tx, to_grad[at : at + n], (m, d, k), (0, 0), 1)
@@ -306,4 +246,5 @@ def second(
         gemm(address, dw, g, to, (k, d, m), (1, 0), 0)
         gemm(address, gs, tq, to, (k, d, m), (1, 0), 1)
         gemm(address, of_s, q, to, (k, d, m), (1, 0), 1)
-        _give(to, index, first_pair[i], to_keys)
+        _give(to, atoms.key_rows, first, to_keys)
+    free((near, scratch, tops))

@@ -7,10 +7,11 @@ flat: channel behind channel, and of all layers together layer behind layer.
 from __future__ import annotations
 
 from dpa2calc.kernels.blas import Floats
-from dpa2calc.kernels.building import compiled, summing
-from dpa2calc.kernels.inference.embedding_loops import Several, through_tanh
+from dpa2calc.kernels.building import compiled
+from dpa2calc.kernels.inference.compiled import Layers
+from dpa2calc.kernels.inference.embedding_loops import through_tanh
 from dpa2calc.kernels.inference.neighbor_loops import Ints
-from dpa2calc.kernels.inference.softmax_loops import Terms, dot, tanh
+from dpa2calc.kernels.inference.softmax_loops import Terms, dot, sum_of, tanh
 
 
 @compiled
@@ -67,51 +68,32 @@ def _sum_copies(x: Floats, copies: int, y: Floats) -> None:
 
 
 @compiled
-def values_of(
-    s: Floats,
-    kinds: Ints,
-    slope: Floats,
-    table: Floats,
-    matrices: Several,
-    biases: Several,
-    skips: tuple[int, ...],
-    terms: Terms,
-    values: Floats,
-    results: Floats,
-) -> None:
+def values_of(s: Floats, kinds: Ints, net: Layers, terms: Terms, values: Floats, results: Floats) -> None:
     """Channel behind channel, layer behind layer: the values of tanh, and the results."""
-    n, size = s.size, slope.size
+    n, size = s.size, net.slope.size
     for c in range(size):
-        to, by = values[c * n : (c + 1) * n], slope[c]
+        to, by = values[c * n : (c + 1) * n], net.slope[c]
         for i in range(n):
-            to[i] = table[kinds[i], c] + s[i] * by
+            to[i] = net.table[kinds[i], c] + s[i] * by
     tanh(values[: size * n], terms)
     for i in range(size * n):
         results[i] = values[i]
     begin = 0
-    for layer in range(len(skips)):
-        before, size = matrices[layer].shape
-        start, bias = begin + before * n, biases[layer]
+    for layer in range(len(net.skips)):
+        before, size = net.matrices[layer].shape
+        start, bias = begin + before * n, net.biases[layer]
         end = start + size * n
         x, t, y = results[begin:start], values[start:end], results[start:end]
         for o in range(size):
             to, constant = t[o * n : (o + 1) * n], bias[o]
             for i in range(n):
                 to[i] = constant
-        _multiplied(x, matrices[layer], t)
+        _multiplied(x, net.matrices[layer], t)
         tanh(t, terms)
         for i in range(t.size):
             y[i] = t[i]
-        _copies(x, skips[layer], y)
+        _copies(x, net.skips[layer], y)
         begin = start
-
-
-@summing
-def _total(x: Floats) -> float:
-    total = x[0]
-    for i in range(1, x.size):
-        total += x[i]
-    return total
 
 
 @compiled
@@ -129,7 +111,7 @@ def _add_constants(inner: Floats, to: Floats) -> None:
     """Add the gradient of a bias."""
     n = inner.size // to.size
     for o in range(to.size):
-        to[o] += _total(inner[o * n : (o + 1) * n])
+        to[o] += sum_of(inner[o * n : (o + 1) * n])
 
 
 @compiled
@@ -151,40 +133,30 @@ def add_kinds(kinds: Ints, inner: Floats, size: int, to: Floats) -> None:
 
 
 @compiled
-def backward(
-    above: Floats,
-    below: Floats,
-    values: Floats,
-    matrices: Several,
-    skips: tuple[int, ...],
-    n: int,
-    inners: Floats,
-) -> None:
+def backward(above: Floats, below: Floats, values: Floats, net: Layers, n: int, inners: Floats) -> None:
     """From the gradient `above` of the results those of what tanh is taken of, in all layers."""
     end = values.size
-    for back in range(len(skips) + 1):
-        layer = len(skips) - 1 - back
-        start = end - matrices[layer].shape[1] * n if layer >= 0 else 0
+    for back in range(len(net.skips) + 1):
+        layer = len(net.skips) - 1 - back
+        start = end - net.matrices[layer].shape[1] * n if layer >= 0 else 0
         inner = inners[start:end]
         for i in range(inner.size):
             inner[i] = above[i]
         through_tanh(inner, values[start:end])
         if layer >= 0:
-            to = below[: matrices[layer].shape[0] * n]
-            _sum_copies(above[: end - start], skips[layer], to)
-            _multiplied_back(inner, matrices[layer], to)
+            to = below[: net.matrices[layer].shape[0] * n]
+            _sum_copies(above[: end - start], net.skips[layer], to)
+            _multiplied_back(inner, net.matrices[layer], to)
         above, below, end = below, above, start
 
 
 @compiled
-def add_layers(
-    results: Floats, inners: Floats, matrices: Several, n: int, biased: bool, sums: Floats
-) -> None:
+def add_layers(results: Floats, inners: Floats, net: Layers, n: int, biased: bool, sums: Floats) -> None:
     """Add the gradients of matrices and, if `biased`, of biases, the last of `sums`: from what the layers
     are given, which are results, and from `inners`."""
     end, at = results.size, sums.size
-    for back in range(len(matrices)):
-        matrix = matrices[len(matrices) - 1 - back]
+    for back in range(len(net.skips)):
+        matrix = net.matrices[len(net.skips) - 1 - back]
         before, size = matrix.shape
         start = end - size * n
         if biased:
@@ -197,22 +169,22 @@ def add_layers(
 
 
 @compiled
-def change(z: Floats, values: Floats, matrices: Several, skips: tuple[int, ...], n: int, to: Floats) -> None:
+def change(z: Floats, values: Floats, net: Layers, n: int, to: Floats) -> None:
     """Changes of the results, `to`, by a change z of what tanh is taken of: given the first layer's."""
-    begin, end = 0, matrices[0].shape[0] * n
-    for layer in range(len(skips) + 1):
+    begin, end = 0, net.slope.size * n
+    for layer in range(len(net.skips) + 1):
         t, moved, own = values[begin:end], z[begin:end], to[begin:end]
         if layer > 0:
-            x = to[begin - matrices[layer - 1].shape[0] * n : begin]
+            x = to[begin - net.matrices[layer - 1].shape[0] * n : begin]
             zeros(moved)
-            _multiplied(x, matrices[layer - 1], moved)
+            _multiplied(x, net.matrices[layer - 1], moved)
         for i in range(own.size):
             own[i] = moved[i]
         through_tanh(own, t)
         if layer > 0:
-            _copies(x, skips[layer - 1], own)
-        if layer < len(skips):
-            begin, end = end, end + matrices[layer].shape[1] * n
+            _copies(x, net.skips[layer - 1], own)
+        if layer < len(net.skips):
+            begin, end = end, end + net.matrices[layer].shape[1] * n
 
 
 @compiled
@@ -221,17 +193,16 @@ def second_backward(
     below: Floats,
     values: Floats,
     z: Floats,
-    matrices: Several,
-    skips: tuple[int, ...],
+    net: Layers,
     n: int,
     inners: Floats,
     seconds: Floats,
 ) -> None:
     """As `backward`, where sum(inners * z) of the changes z counts too."""
     end = values.size
-    for back in range(len(skips) + 1):
-        layer = len(skips) - 1 - back
-        start = end - matrices[layer].shape[1] * n if layer >= 0 else 0
+    for back in range(len(net.skips) + 1):
+        layer = len(net.skips) - 1 - back
+        start = end - net.matrices[layer].shape[1] * n if layer >= 0 else 0
         inner, t, to, moved = inners[start:end], values[start:end], seconds[start:end], z[start:end]
         for i in range(to.size):
             to[i] = above[i]
@@ -239,7 +210,7 @@ def second_backward(
         for i in range(to.size):
             to[i] -= (t[i] + t[i]) * inner[i] * moved[i]
         if layer >= 0:
-            under = below[: matrices[layer].shape[0] * n]
-            _sum_copies(above[: end - start], skips[layer], under)
-            _multiplied_back(to, matrices[layer], under)
+            under = below[: net.matrices[layer].shape[0] * n]
+            _sum_copies(above[: end - start], net.skips[layer], under)
+            _multiplied_back(to, net.matrices[layer], under)
         above, below, end = below, above, start

@@ -9,37 +9,36 @@ time; with more the compiler gives up proving that they do not overlap.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
-from numba import njit
 
-from dpa2calc.kernels.building import FUSED, REORDERED
+from dpa2calc.kernels.blas import Floats
+from dpa2calc.kernels.building import compiled, summing
+from dpa2calc.kernels.inference.neighbor_loops import Ints
 from dpa2calc.kernels.tables.numba_loops import width
 
-_compiled = njit(cache=True, nogil=True, fastmath=FUSED, error_model="numpy")
-_summing = njit(cache=True, nogil=True, fastmath=REORDERED, error_model="numpy")
+Constant: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
+Lists: TypeAlias = tuple[Ints, Ints, Ints]  # first, count, index
 
 
-@_compiled
+@compiled
 def sums(
     start: int,
     stop: int,
-    first: Any,
-    count: Any,
-    index: Any,
-    u: Any,
-    a: Any,
-    x: Any,
-    y: Any,
-    m: Any,
-    sizes: Any,
+    pairs: Lists,
+    u: Floats,
+    a: Floats,
+    x: Floats,
+    y: Floats,
+    m: Floats,
+    sizes: Constant,
 ) -> None:
     """y_i += sum_s u_s * x_s (element by element) and m_i += sum_s a_s (x) x_s for atoms start..stop-1.
 
     u (pairs, size), or nothing: no y; a (pairs, 3); x (rows, size); y (n, size); m (n, 3, size).
     """
-    size = np.uint64(width(sizes))
+    (first, count, index), size = pairs, np.uint64(width(sizes))
     for i in range(start, stop):
         to = size * np.uint64(i)
         out = to + to + to
@@ -56,8 +55,10 @@ def sums(
                     y[to + d] += u[at + d] * x[row + d]
 
 
-@_summing
-def _overlaps(x: Any, row: Any, grad: Any, to: Any, sizes: Any) -> Any:
+@summing
+def _overlaps(
+    x: Floats, row: np.uint64, grad: Floats, to: np.uint64, sizes: Constant
+) -> tuple[float, float, float]:
     """Scalar products of one row of x with three of `grad`."""
     size = np.uint64(width(sizes))
     zero = x[row] * 0
@@ -70,25 +71,13 @@ def _overlaps(x: Any, row: Any, grad: Any, to: Any, sizes: Any) -> Any:
     return s0, s1, s2
 
 
-@_compiled
+@compiled
 def gradients(
-    start: int,
-    stop: int,
-    first: Any,
-    count: Any,
-    index: Any,
-    u: Any,
-    a: Any,
-    x: Any,
-    grad_y: Any,
-    grad_m: Any,
-    grad_u: Any,
-    grad_a: Any,
-    grad_x: Any,
-    sizes: Any,
-) -> None:
+    start: int, stop: int, pairs: Lists, u: Floats, a: Floats, x: Floats, grad_y: Floats, grad_m: Floats,
+    grad_u: Floats, grad_a: Floats, grad_x: Floats, sizes: Constant,
+) -> None:  # fmt: skip
     """Gradients of u (set), a and x (added to) from those of y and m; that of a is left out if empty."""
-    size = np.uint64(width(sizes))
+    (first, count, index), size = pairs, np.uint64(width(sizes))
     for i in range(start, stop):
         of_y = size * np.uint64(i)
         of_m = of_y + of_y + of_y
@@ -120,83 +109,57 @@ def gradients(
                     grad_x[row + d] += v
 
 
-@_compiled
+@compiled
 def invariants(
-    start: int,
-    stop: int,
-    m: Any,
-    p: Any,
-    factor: float,
-    out: Any,
-    stride: int,
-    offset: int,
-    axis: int,
-    sizes: Any,
-) -> None:
+    start: int, stop: int, m: Floats, p: Floats, factor: float, out: Floats, stride: int, offset: int,
+    axis: int, sizes: Constant,
+) -> None:  # fmt: skip
     """out[i, offset + b * size + d] += factor * sum_c m[i, c, b] p[i, c, d], b < axis; m, p (n, 3, size)."""
     size = np.uint64(width(sizes))
-    factor = m.dtype.type(factor)
+    by = m.dtype.type(factor)
     for i in range(start, stop):
         of = size * np.uint64(3 * i)
         for b in range(axis):
             to = np.uint64(stride * i + offset) + size * np.uint64(b)
             at = of + np.uint64(b)
-            m0, m1, m2 = factor * m[at], factor * m[at + size], factor * m[at + size + size]
+            m0, m1, m2 = by * m[at], by * m[at + size], by * m[at + size + size]
             for d in range(size):
                 out[to + d] += m0 * p[of + d] + m1 * p[of + size + d] + m2 * p[of + size + size + d]
 
 
-@_summing
-def _overlap(x: Any, at: Any, y: Any, to: Any, sizes: Any) -> Any:
+@summing
+def _overlap(x: Floats, at: np.uint64, y: Floats, to: np.uint64, sizes: Constant) -> float:
     total = x[at] * 0
     for d in range(np.uint64(width(sizes))):
         total += x[at + d] * y[to + d]
     return total
 
 
-@_compiled
+@compiled
 def invariant_gradients(
-    start: int,
-    stop: int,
-    grad: Any,
-    m: Any,
-    factor: float,
-    out: Any,
-    stride: int,
-    offset: int,
-    axis: int,
-    sizes: Any,
-) -> None:
+    start: int, stop: int, grad: Floats, m: Floats, factor: float, out: Floats, stride: int, offset: int,
+    axis: int, sizes: Constant,
+) -> None:  # fmt: skip
     """Add to `out` (n, 3, size) the gradient of m, where invariants(m, m) has the gradient `grad`."""
     size = np.uint64(width(sizes))
-    factor = m.dtype.type(factor)
+    by = m.dtype.type(factor)
     for i in range(start, stop):
         for c in range(3):
             of = size * np.uint64(3 * i + c)
             for b in range(axis):
                 at = np.uint64(stride * i + offset) + size * np.uint64(b)
-                v = factor * m[of + np.uint64(b)]
+                v = by * m[of + np.uint64(b)]
                 for d in range(size):
                     out[of + d] += v * grad[at + d]
             for b in range(axis):
                 at = np.uint64(stride * i + offset) + size * np.uint64(b)
-                out[of + np.uint64(b)] += factor * _overlap(grad, at, m, of, sizes)
+                out[of + np.uint64(b)] += by * _overlap(grad, at, m, of, sizes)
 
 
-@_compiled
-def products(
-    start: int,
-    stop: int,
-    first: Any,
-    count: Any,
-    index: Any,
-    x: Any,
-    y: Any,
-    out: Any,
-    sizes: Any,
-) -> None:
+@compiled
+def products(start: int, stop: int, pairs: Lists, x: Floats, y: Floats, out: Floats, sizes: Constant) -> None:
     """out_s = x_i * y_j + x_j * y_i for pairs s = (i, j); x, y (rows, size), out (pairs, size)."""
-    size = np.uint64(width(sizes))
+    (first, count, index), size = pairs, np.uint64(width(sizes))
     for i in range(start, stop):
         own = size * np.uint64(i)
         for s in range(first[i], first[i] + count[i]):
@@ -205,20 +168,12 @@ def products(
                 out[at + d] = x[own + d] * y[row + d] + x[row + d] * y[own + d]
 
 
-@_compiled
+@compiled
 def product_gradients(
-    start: int,
-    stop: int,
-    first: Any,
-    count: Any,
-    index: Any,
-    u: Any,
-    x: Any,
-    out: Any,
-    sizes: Any,
+    start: int, stop: int, pairs: Lists, u: Floats, x: Floats, out: Floats, sizes: Constant
 ) -> None:
     """Add the gradient of y in sum(u * products(x, y)) to out (rows, size)."""
-    size = np.uint64(width(sizes))
+    (first, count, index), size = pairs, np.uint64(width(sizes))
     for i in range(start, stop):
         own = size * np.uint64(i)
         for s in range(first[i], first[i] + count[i]):

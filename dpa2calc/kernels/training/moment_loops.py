@@ -5,35 +5,30 @@ on, some hundred pairs, whose layers stay in the cache. Arrays of layers hold fo
 after the other, (pairs, width) each: `values` those of tanh, `inners` and `more` gradients of what tanh is
 taken of. Where an array may be empty, what it would hold is not asked for. Thread `part` of `parts` takes
 every parts-th block, and adds to a row of its own of the gradients of weights: `of_matrices` the matrices
-behind each other, `sums` in double precision slope, table and
-biases.
+behind each other, `sums` in double precision slope, table and biases.
 """
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from dpa2calc.kernels.blas import Floats, gemm
 from dpa2calc.kernels.building import compiled, empty, free, shaped
+from dpa2calc.kernels.inference.compiled import Layers, Tools
 from dpa2calc.kernels.inference.embedding_loops import (
-    Several,
     add_copies,
     copies_back,
     input_of,
+    net_backward,
     net_values,
     of_moments,
     sum_moments,
     through_tanh,
+    widths_of,
 )
 from dpa2calc.kernels.inference.neighbor_loops import Ints
-from dpa2calc.kernels.inference.softmax_loops import Terms, dot
 
-
-@compiled
-def _widths(slope: Floats, matrices: Several) -> tuple[int, int]:
-    """Of all layers together, and of the widest."""
-    total = widest = slope.size
-    for matrix in matrices:
-        total, widest = total + matrix.shape[1], max(widest, matrix.shape[1])
-    return total, widest
+Pairs: TypeAlias = tuple[Ints, Ints, Floats, Ints]  # blocks, begins, rows (pairs, 4), kinds (pairs,)
 
 
 @compiled
@@ -46,206 +41,98 @@ def _longest(blocks: Ints, begins: Ints) -> int:
 
 
 @compiled
-def _copied(x: Floats, y: Floats) -> None:
-    for i in range(y.size):
-        y[i] = x[i]
-
-
-@compiled
-def _inputs(values: Floats, n: int, matrices: Several, skips: tuple[int, ...], to: Floats) -> None:
+def _inputs(values: Floats, n: int, net: Layers, to: Floats) -> None:
     """What the layers are given, from the values of tanh of one block."""
     begin = 0
-    for layer in range(len(skips)):
-        input_of(layer, n, begin, values, matrices, skips, to)
-        begin += n * matrices[layer].shape[0]
+    for layer in range(len(net.skips)):
+        input_of(layer, n, begin, values, net, to)
+        begin += n * net.matrices[layer].shape[0]
 
 
 @compiled
 def moments(
-    address: int,
-    part: int,
-    parts: int,
-    blocks: Ints,
-    begins: Ints,
-    rows: Floats,
-    kinds: Ints,
-    slope: Floats,
-    table: Floats,
-    matrices: Several,
-    biases: Several,
-    skips: tuple[int, ...],
-    terms: Terms,
-    values: Floats,
-    out: Floats,
+    tools: Tools, part: int, parts: int, pairs: Pairs, net: Layers, values: Floats, out: Floats
 ) -> None:
-    """out_i = sum_j R_ij (x) G_ij: rows (pairs, 4), kinds (pairs,), out (atoms, 4, m)."""
-    total, _ = _widths(slope, matrices)
-    copies, (before, m) = skips[len(skips) - 1], matrices[len(skips) - 1].shape
+    """out_i = sum_j R_ij (x) G_ij, (atoms, 4, m)."""
+    blocks, begins, rows, kinds = pairs
+    (total, _), top = widths_of(net), len(net.skips) - 1
+    copies, (before, m) = net.skips[top], net.matrices[top].shape
     results, line = empty(_longest(blocks, begins) * total, rows.dtype), empty(4 * before, rows.dtype)
     for block in range(part, blocks.size - 1, parts):
         first, last = begins[blocks[block]], begins[blocks[block + 1]]
-        n = last - first
-        net_values(
-            address, rows[first:last], kinds[first:last], slope, table, matrices, biases, skips, terms,
-            values[first * total : last * total], results,
-        )  # fmt: skip
+        n, mine = last - first, values[first * total : last * total]
+        net_values(tools, rows[first:last], kinds[first:last], net, mine, results)
         end = n * (total - m)
-        x, t = shaped(results, end - n * before, (n, before)), shaped(values, first * total + end, (n, m))
+        x, t = shaped(results, end - n * before, (n, before)), shaped(mine, end, (n, m))
         for atom in range(blocks[block], blocks[block + 1]):
             a, b = begins[atom], begins[atom + 1]
             if b > a:
-                mine = slice(a - first, b - first)
-                sum_moments(address, rows[a:b], x[mine], t[mine], copies, line, out[atom], 0)
+                own = slice(a - first, b - first)
+                sum_moments(tools.product, rows[a:b], x[own], t[own], copies, line, out[atom], 0)
     free((results, line))
 
 
 @compiled
 def gradients(
-    address: int,
-    part: int,
-    parts: int,
-    blocks: Ints,
-    begins: Ints,
-    rows: Floats,
-    kinds: Ints,
-    slope: Floats,
-    matrices: Several,
-    skips: tuple[int, ...],
-    values: Floats,
-    grad: Floats,
-    more: Floats,
-    inners: Floats,
-    of_rows: Floats,
-    of_matrices: Floats,
-    sums: Floats,
-) -> None:
+    tools: Tools, part: int, parts: int, pairs: Pairs, net: Layers, values: Floats, grad: Floats,
+    more: Floats, inners: Floats, of_rows: Floats, of_matrices: Floats, sums: Floats,
+) -> None:  # fmt: skip
     """What comes of the gradient (atoms, 4, m) of the moments; `more` is added to that inside of tanh."""
-    (total, widest), longest = _widths(slope, matrices), _longest(blocks, begins)
-    copies, (wide, m) = skips[len(skips) - 1], matrices[len(skips) - 1].shape
+    blocks, begins, rows, kinds = pairs
+    (total, widest), longest, top = widths_of(net), _longest(blocks, begins), len(net.skips) - 1
+    copies, (wide, m) = net.skips[top], net.matrices[top].shape
     results, line = empty(longest * total, rows.dtype), empty(4 * widest, rows.dtype)
     above, below = empty(longest * widest, rows.dtype), empty(longest * widest, rows.dtype)
+    own_matrices = shaped(of_matrices, part * of_matrices.shape[1], of_matrices.size // parts)
+    own_sums = shaped(sums, part * sums.shape[1], sums.size // parts)
     for block in range(part, blocks.size - 1, parts):
         first, last = begins[blocks[block]], begins[blocks[block + 1]]
-        n, at, end = last - first, first * total, (last - first) * total
-        t = values[at : last * total]
-        _inputs(t, n, matrices, skips, results)
-        start, of_g = end - n * m, shaped(above, 0, (n, m))
+        n, mine = last - first, slice(first * total, last * total)
+        t = values[mine]
+        _inputs(t, n, net, results)
+        start, of_g = n * (total - m), shaped(above, 0, (n, m))
         x, y = shaped(results, start - n * wide, (n, wide)), shaped(t, start, (n, m))
         for atom in range(blocks[block], blocks[block + 1]):
             a, b = begins[atom], begins[atom + 1]
             if b > a:
-                gemm(address, rows[a:b], grad[atom], of_g[a - first : b - first], (b - a, m, 4), (0, 0), 0)
+                own = slice(a - first, b - first)
+                gemm(tools.product, rows[a:b], grad[atom], of_g[own], (b - a, m, 4), (0, 0), 0)
                 if of_rows.size > 0:
-                    mine = slice(a - first, b - first)
-                    of_moments(address, grad[atom], x[mine], y[mine], copies, line, of_rows[a:b])
-        weight, number = of_matrices.shape[1], sums.shape[1]
-        for back in range(len(skips)):
-            layer = len(skips) - 1 - back
-            matrix, skip = matrices[layer], skips[layer]
-            before, now = matrix.shape
-            start = end - n * now
-            inner = shaped(above, 0, (n, now))
-            copies_back(inner, skip, shaped(below, 0, (n, before)))
-            _inside(above[: n * now], t[start:end], more, at + start, inners)
-            if sums.size > 0:
-                weight, number = weight - before * now, number - now
-                x, to = shaped(results, start - n * before, (n, before)), of_matrices[part]
-                gemm(address, x, inner, to[weight : weight + before * now], (before, now, n), (1, 0), 1)
-                _add_columns(inner, line[:now], sums[part, number : number + now])
-            gemm(address, above, matrix, below, (n, before, now), (0, 1), 1)
-            above, below, end = below, above, start
-        inner = shaped(above, 0, (n, slope.size))
-        _inside(above[:end], t[:end], more, at, inners)
-        if of_rows.size > 0:
-            for j in range(n):
-                of_rows[first + j, 0] += dot(inner[j], slope)
-        if sums.size > 0:
-            _first_layer(inner, rows[first:last], kinds[first:last], sums[part])
+                    of_moments(tools.product, grad[atom], x[own], y[own], copies, line, of_rows[a:b])
+        net_backward(
+            tools, rows[first:last], kinds[first:last], net, t, results, (above, below, line), more[mine],
+            inners[mine], of_rows[first:last], own_matrices, own_sums,
+        )  # fmt: skip
     free((results, line, above, below))
 
 
 @compiled
-def _inside(grad: Floats, t: Floats, more: Floats, at: int, inners: Floats) -> None:
-    """The gradient of what tanh is taken of, in place; kept from place `at` on."""
-    through_tanh(grad, t)
-    if more.size > 0:
-        extra = more[at : at + grad.size]
-        for i in range(grad.size):
-            grad[i] += extra[i]
-    if inners.size > 0:
-        _copied(grad, inners[at : at + grad.size])
-
-
-@compiled
-def _add_columns(x: Floats, line: Floats, to: Floats) -> None:
-    """Add the sums of columns of a block."""
-    for c in range(line.size):
-        line[c] = 0.0
-    for j in range(len(x)):
-        row = x[j]
-        for c in range(line.size):
-            line[c] += row[c]
-    for c in range(line.size):
-        to[c] += line[c]
-
-
-@compiled
-def _first_layer(inner: Floats, rows: Floats, kinds: Ints, sums: Floats) -> None:
-    """Add what slope and table get, which are the first of `sums`."""
-    n, m = inner.shape
-    of_slope = sums[:m]
-    for j in range(n):
-        s, row, begin = rows[j, 0], inner[j], m * (1 + kinds[j])
-        of_kind = sums[begin : begin + m]
-        for c in range(m):
-            of_slope[c] += s * row[c]
-        for c in range(m):
-            of_kind[c] += row[c]
-
-
-@compiled
 def second(
-    address: int,
-    part: int,
-    parts: int,
-    blocks: Ints,
-    begins: Ints,
-    rows: Floats,
-    slope: Floats,
-    matrices: Several,
-    skips: tuple[int, ...],
-    values: Floats,
-    grad: Floats,
-    inners: Floats,
-    change: Floats,
-    to_grad: Floats,
-    to_rows: Floats,
-    more: Floats,
-    of_matrices: Floats,
+    tools: Tools, part: int, parts: int, pairs: Pairs, net: Layers, values: Floats, grad: Floats,
+    inners: Floats, change: Floats, to_grad: Floats, to_rows: Floats, more: Floats, of_matrices: Floats,
     of_slope: Floats,
-) -> None:
+) -> None:  # fmt: skip
     """The gradients of sum(change * of_rows), of_rows (pairs, 4) as `gradients` makes them of `grad`.
 
     That sum is sum(grad * M) of the change M_i = sum_j R_ij (x) G'_ij + R'_ij (x) G_ij of the moments by R',
     where G' is that of the embedding by s' = R'_0.
     """
-    (total, widest), longest = _widths(slope, matrices), _longest(blocks, begins)
-    copies, (wide, m) = skips[len(skips) - 1], matrices[len(skips) - 1].shape
-    line = empty(4 * wide, rows.dtype)
+    blocks, begins, rows, _kinds = pairs
+    (total, widest), longest, top = widths_of(net), _longest(blocks, begins), len(net.skips) - 1
+    copies, (wide, m) = net.skips[top], net.matrices[top].shape
+    address, size, line = tools.product, net.slope.size, empty(4 * wide, rows.dtype)
     results, changes = empty(longest * total, rows.dtype), empty(longest * total, rows.dtype)
     above, below = empty(longest * widest, rows.dtype), empty(longest * widest, rows.dtype)
     for block in range(part, blocks.size - 1, parts):
         first, last = begins[blocks[block]], begins[blocks[block + 1]]
-        n, at = last - first, first * total
-        t, inner = values[at : last * total], inners[at : last * total]
-        _inputs(t, n, matrices, skips, results)
-        _change_of_first(
-            change[first:last], slope, shaped(inner, 0, (n, slope.size)), of_slope, part, changes
-        )
+        n, mine = last - first, slice(first * total, last * total)
+        t, inner, to_inner = values[mine], inners[mine], more[mine]
+        _inputs(t, n, net, results)
+        _change_of_first(change[first:last], net.slope, shaped(inner, 0, (n, size)), of_slope, part, changes)
         begin, weight = 0, 0
-        _change_through(changes[: n * slope.size], t[: n * slope.size], inner[: n * slope.size], more, at)
-        for layer in range(len(skips)):
-            matrix = matrices[layer]
+        _change_through(changes[: n * size], t[: n * size], inner[: n * size], to_inner[: n * size])
+        for layer in range(len(net.skips)):
+            matrix = net.matrices[layer]
             before, now = matrix.shape
             start = begin + n * before
             end = start + n * now
@@ -254,9 +141,9 @@ def second(
             if of_matrices.size > 0:
                 to = of_matrices[part, weight : weight + before * now]
                 gemm(address, x, inner[start:end], to, (before, now, n), (1, 0), 1)
-            _change_through(changes[start:end], t[start:end], inner[start:end], more, at + start)
-            if layer < len(skips) - 1:
-                add_copies(x, skips[layer], z)
+            _change_through(changes[start:end], t[start:end], inner[start:end], to_inner[start:end])
+            if layer < top:
+                add_copies(x, net.skips[layer], z)
             begin, weight = start, weight + before * now
         y, changed, under = shaped(t, begin, (n, m)), shaped(changes, begin, (n, m)), begin - n * wide
         x, changed_x = shaped(results, under, (n, wide)), shaped(changes, under, (n, wide))
@@ -264,16 +151,16 @@ def second(
             a, b = begins[atom], begins[atom + 1]
             if b == a:
                 continue
-            mine = slice(a - first, b - first)
-            sum_moments(address, rows[a:b], changed_x[mine], changed[mine], copies, line, to_grad[atom], 0)
-            sum_moments(address, change[a:b], x[mine], y[mine], copies, line, to_grad[atom], 1)
+            own = slice(a - first, b - first)
+            sum_moments(address, rows[a:b], changed_x[own], changed[own], copies, line, to_grad[atom], 0)
+            sum_moments(address, change[a:b], x[own], y[own], copies, line, to_grad[atom], 1)
             if to_rows.size > 0:
-                of_moments(address, grad[atom], changed_x[mine], changed[mine], copies, line, to_rows[a:b])
+                of_moments(address, grad[atom], changed_x[own], changed[own], copies, line, to_rows[a:b])
             if more.size > 0:
                 extra = shaped(above, (a - first) * m, (b - a, m))
                 gemm(address, change[a:b], grad[atom], extra, (b - a, m, 4), (0, 0), 0)
         if more.size > 0:
-            _from_results(above, below, t, slope, matrices, skips, n, more[at : last * total])
+            _from_results(above, below, t, net, n, to_inner)
     free((results, changes, above, below, line))
 
 
@@ -296,36 +183,25 @@ def _change_of_first(
 
 
 @compiled
-def _change_through(z: Floats, t: Floats, inner: Floats, more: Floats, at: int) -> None:
-    """The change of tanh from that of what it is taken of, which gets -2 t z of `inner`."""
-    if more.size > 0:
-        to = more[at : at + z.size]
-        for i in range(z.size):
-            to[i] = -(t[i] + t[i]) * inner[i] * z[i]
+def _change_through(z: Floats, t: Floats, inner: Floats, to: Floats) -> None:
+    """The change of tanh from that of what it is taken of, which gets `to` = -2 t z of `inner`."""
+    for i in range(to.size):
+        to[i] = -(t[i] + t[i]) * inner[i] * z[i]
     through_tanh(z, t)
 
 
 @compiled
-def _from_results(
-    above: Floats,
-    below: Floats,
-    t: Floats,
-    slope: Floats,
-    matrices: Several,
-    skips: tuple[int, ...],
-    n: int,
-    more: Floats,
-) -> None:
+def _from_results(above: Floats, below: Floats, t: Floats, net: Layers, n: int, more: Floats) -> None:
     """Add to `more` a gradient `above` of the result of the net, without that through its products."""
-    end, now = t.size, matrices[len(skips) - 1].shape[1]
-    for back in range(len(skips) + 1):
+    end, now = t.size, net.matrices[len(net.skips) - 1].shape[1]
+    for back in range(len(net.skips) + 1):
         start = end - n * now
         tanh, to = t[start:end], more[start:end]
         for i in range(n * now):
             to[i] += above[i] - above[i] * tanh[i] * tanh[i]
-        layer = len(skips) - 1 - back
-        if layer < 0 or skips[layer] == 0:
+        layer = len(net.skips) - 1 - back
+        if layer < 0 or net.skips[layer] == 0:
             break
-        before = matrices[layer].shape[0]
-        copies_back(shaped(above, 0, (n, now)), skips[layer], shaped(below, 0, (n, before)))
+        before = net.matrices[layer].shape[0]
+        copies_back(shaped(above, 0, (n, now)), net.skips[layer], shaped(below, 0, (n, before)))
         above, below, end, now = below, above, start, before

@@ -7,55 +7,43 @@ gradient is that of what tanh is taken of.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dpa2calc.kernels.blocks import total
-from dpa2calc.kernels.inference.compiled import Loops, loops
-from dpa2calc.kernels.native import Given, Native, Ready
-from dpa2calc.kernels.net import Layer, ScalarNet
+from dpa2calc.kernels.inference.compiled import Layers, has_loops, run
+from dpa2calc.kernels.native import Native
+from dpa2calc.kernels.net import ScalarNet
+from dpa2calc.kernels.reference import Reference
 from dpa2calc.kernels.threads import WORKERS
-from dpa2calc.kernels.training.dense_tanh import tanh_embedding
-from dpa2calc.kernels.training.second_order import Grad, by_formula, wanted
+from dpa2calc.kernels.training.second_order import Grad, by_formula, by_weight, wanted
 
 _ROWS = 256  # pairs of a block
-MOMENTS, GRADIENTS, SECOND = (
+_MOMENTS, _GRADIENTS, _SECOND = (
     Native("training.moment_loops", name) for name in ("moments", "gradients", "second")
 )
 
 
 def embedded_moments(net: ScalarNet, rows: Tensor, kinds: Tensor) -> Tensor | None:
     """D (n, 4, m) from rows (n, k, 4) and kinds (n, k); None where compiled code has no such net."""
-    later = net.net.layers[1:]
-    if loops(rows) is None or not later or net.strip is not None:
+    if not has_loops(rows) or not net.skips or net.strip is not None:
         return None
-    weights = [w for layer in later for w in (layer.matrix, layer.bias)]
-    return _Moments.apply(rows, kinds.expand(rows.shape[:2]), later, net.table, net.slope, *weights)[0]
-
-
-def _loops(like: Tensor) -> Loops:
-    found = loops(like)
-    assert found is not None
-    return found
+    return _Moments.apply(rows, kinds.expand(rows.shape[:2]), net, *net.weights)[0]
 
 
 class _Pairs(NamedTuple):
     """The slots of a table (n, k, 4) that hold something, one behind the other, and how they are worked on.
 
-    chosen (P,): slots of the flattened table; rows (P, 4); kinds (P,); begins (n + 1,): where the pairs of
-    each atom begin; blocks: where the atoms of each block begin; shape: of the table.
+    chosen (P,): slots of the flattened table; shape: of the table. For the loops, blocks: where the atoms of
+    each block begin; begins (n + 1,): where the pairs of each atom do; rows (P, 4); kinds (P,).
     """
 
     chosen: Tensor
-    rows: Tensor
-    kinds: Tensor
-    begins: np.ndarray
-    blocks: np.ndarray
     shape: torch.Size
+    lists: tuple[np.ndarray, np.ndarray, Tensor, Tensor]
 
     @staticmethod
     def of(rows: Tensor, kinds: Tensor) -> _Pairs:
@@ -64,19 +52,18 @@ class _Pairs(NamedTuple):
         begins = np.concatenate([[0], used.sum(dim=1).cumsum(0).numpy()])
         number = begins[:-1] // _ROWS
         blocks = np.concatenate([[0], np.flatnonzero(np.diff(number)) + 1, [len(rows)]])
-        flat = rows.reshape(-1, 4).index_select(0, chosen)
-        return _Pairs(chosen, flat, kinds.reshape(-1)[chosen], begins, blocks, rows.shape)
+        flat = rows.detach().reshape(-1, 4).index_select(0, chosen)
+        return _Pairs(chosen, rows.shape, (blocks, begins, flat, kinds.reshape(-1)[chosen]))
+
+    @property
+    def rows(self) -> Tensor:
+        """(P, 4)"""
+        return self.lists[2]
 
     @property
     def parts(self) -> int:
         """Threads."""
-        return max(1, min(WORKERS.count, len(self.blocks) - 1))
-
-    def run(self, kernel: Callable[..., None], *given: Given) -> None:
-        """A kernel over all blocks, on all threads."""
-        product = _loops(self.rows).product
-        parts, lists = self.parts, (Ready(self.blocks), Ready(self.begins), Ready(self.rows))
-        WORKERS.run(lambda part: kernel(product, part, parts, *lists, *given), [(k,) for k in range(parts)])
+        return max(1, min(WORKERS.count, len(self.lists[0]) - 1))
 
     def taken(self, table: Tensor) -> Tensor:
         """(n, k, 4) -> (P, 4)"""
@@ -87,86 +74,60 @@ class _Pairs(NamedTuple):
         return values.new_zeros(self.shape).view(-1, 4).index_copy_(0, self.chosen, values).view(self.shape)
 
 
-class _Weights(NamedTuple):
-    """The net as the loops take it."""
-
-    slope: Tensor
-    matrices: tuple[Tensor, ...]
-    skips: tuple[int, ...]
-
-    @staticmethod
-    def of(slope: Tensor, matrices: Sequence[Tensor], layers: Sequence[Layer]) -> _Weights:
-        skips = tuple(layer.skip for layer in layers)
-        return _Weights(slope.contiguous(), tuple(w.contiguous() for w in matrices), skips)
-
-    def empty(self, rows: int) -> Tensor:
-        """Room for the layers of so many pairs, one behind the other."""
-        return self.slope.new_empty(rows * (len(self.slope) + sum(w.shape[1] for w in self.matrices)))
-
-    def zeros(self, parts: int) -> Tensor:
-        """Room for the gradients of the matrices."""
-        return self.slope.new_zeros(parts, sum(w.numel() for w in self.matrices))
-
-    def split(self, of_matrices: Tensor) -> list[Tensor]:
-        """The gradient of each matrix."""
-        flat = total(of_matrices).split([w.numel() for w in self.matrices])
-        return [part.view(w.shape) for part, w in zip(flat, self.matrices)]
-
-
 class _Moments(torch.autograd.Function):
     """Returns the moments and the values of tanh of all layers."""
 
     @staticmethod
     def forward(
-        ctx: Any, rows: Tensor, kinds: Tensor, layers: Sequence[Layer], table: Tensor, slope: Tensor,
-        *later: Tensor,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        pairs, net = _Pairs.of(rows, kinds), _Weights.of(slope, later[::2], layers)
-        values = net.empty(len(pairs.rows))
-        out = rows.new_zeros(len(rows), 4, later[-1].shape[0])
-        biases = tuple(bias.contiguous() for bias in later[1::2])
-        terms = _loops(rows).terms
-        given = (net.slope, table.contiguous(), net.matrices, biases, net.skips, terms)
-        pairs.run(MOMENTS, pairs.kinds, *given, values, out)
+        ctx: Any, rows: Tensor, kinds: Tensor, net: ScalarNet, *weights: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        pairs = _Pairs.of(rows, kinds)
+        values = rows.new_empty(len(pairs.rows) * sum(layer.matrix.shape[1] for layer in net.net.layers))
+        out = rows.new_zeros(len(rows), 4, net.width)
+        run(_MOMENTS, pairs.parts, rows, pairs.lists, Layers.of(weights, net.skips), values, out)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(rows, kinds, table, slope, *later, values)
-        ctx.pairs, ctx.layers = pairs, layers
+        ctx.save_for_backward(rows, kinds, *weights, values)
+        ctx.pairs, ctx.net = pairs, net
         return out, values
 
     @staticmethod
     def backward(ctx: Any, grad: Grad, more: Grad) -> tuple[Any, ...]:
         if not torch.is_grad_enabled() or grad is None or more is not None:
             return _gradients(ctx, grad, more)
-        rows, kinds, table, slope, *later, values = ctx.saved_tensors
+        rows, kinds, *weights, values = ctx.saved_tensors
         if any(wanted(ctx)[2:]):
-            g = tanh_embedding(rows[..., 0].reshape(-1), kinds.reshape(-1), table, slope, ctx.layers)
-            value = torch.bmm(rows.transpose(1, 2), g.view(*kinds.shape, -1))
-            of_rows, *rest = by_formula(value, (rows, table, slope, *later), grad)
+            value = Reference().embedded_moments(ctx.net, rows, kinds, None)
+            of_rows, *rest = by_formula(value, (rows, *weights), grad)
             return of_rows, None, None, *rest
-        of_rows = _MomentsGradient.apply(grad, rows, values, ctx.pairs, ctx.layers, slope, *later[::2])
-        return of_rows, *[None] * (4 + len(later))
+        of_rows = _MomentsGradient.apply(grad, rows, values, ctx.pairs, ctx.net.skips, *weights)
+        return of_rows, None, None, *[None] * len(weights)
 
 
 @torch.autograd.function.once_differentiable
 def _gradients(ctx: Any, grad: Grad, more: Grad) -> tuple[Any, ...]:
-    _, _, table, slope, *later, values = ctx.saved_tensors
+    _, _, *weights, values = ctx.saved_tensors
     of_rows, _, *of_weights = wanted(ctx)
-    pairs, net = ctx.pairs, _Weights.of(slope, later[::2], ctx.layers)
+    pairs, net = ctx.pairs, Layers.of(weights, ctx.net.skips)
     if grad is None:
-        grad = values.new_zeros(pairs.shape[0], 4, later[-1].shape[0])
-    parts = pairs.parts if any(of_weights) else 0
-    numbers = [slope.numel(), table.numel(), *map(len, later[1::2])]
-    to_rows, to_matrices = torch.empty_like(pairs.rows[: len(pairs.rows) * of_rows]), net.zeros(parts)
-    sums = values.new_zeros(parts, sum(numbers), dtype=torch.float64)
+        grad = values.new_zeros(pairs.shape[0], 4, ctx.net.width)
+    parts, matrices = pairs.parts if any(of_weights) else 0, weights[2::2]
+    first = *weights[:2], *weights[3::2]
+    to_rows = torch.empty_like(pairs.rows[: len(pairs.rows) * of_rows])
+    to_matrices, sums = _room(parts, matrices), _room(parts, first, torch.float64)
     nothing = values.new_empty(0)
-    given = (pairs.kinds, *net, values, grad.contiguous(), nothing if more is None else more, nothing)
-    pairs.run(GRADIENTS, *given, to_rows, to_matrices, sums)
-    to_weights: list[Grad] = [None] * (2 + len(later))
+    given = values, grad.contiguous(), nothing if more is None else more, nothing, to_rows, to_matrices, sums
+    run(_GRADIENTS, pairs.parts, values, pairs.lists, net, *given)
+    to_weights: list[Grad] = [None] * len(weights)
     if parts:
-        to_slope, to_table, *to_biases = total(sums).to(values.dtype).split(numbers)
-        layers = zip(net.split(to_matrices), to_biases)
-        to_weights = [to_table.view(table.shape), to_slope, *(w for layer in layers for w in layer)]
+        to_slope, to_table, *to_weights[3::2] = by_weight(sums, first)
+        to_weights[:2] = to_slope, to_table
+        to_weights[2::2] = by_weight(to_matrices, matrices)
     return pairs.padded(to_rows) if of_rows else None, None, None, *to_weights
+
+
+def _room(parts: int, weights: Sequence[Tensor], dtype: torch.dtype | None = None) -> Tensor:
+    """Zeros to add gradients of weights to, by thread."""
+    return weights[0].new_zeros(parts, sum(w.numel() for w in weights), dtype=dtype)
 
 
 class _MomentsGradient(torch.autograd.Function):
@@ -174,33 +135,34 @@ class _MomentsGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, grad: Tensor, rows: Tensor, values: Tensor, pairs: _Pairs, layers: Sequence[Layer],
-        slope: Tensor, *matrices: Tensor,
+        ctx: Any, grad: Tensor, rows: Tensor, values: Tensor, pairs: _Pairs, skips: tuple[int, ...],
+        *weights: Tensor,
     ) -> Tensor:  # fmt: skip
-        net, grad = _Weights.of(slope, matrices, layers), grad.contiguous()
+        net, grad = Layers.of(weights, skips), grad.contiguous()
         inners, of_rows = torch.empty_like(values), torch.empty_like(pairs.rows)
-        nothing = values.new_empty(0)
-        given = (pairs.kinds, *net, values, grad, nothing, inners, of_rows)
-        pairs.run(GRADIENTS, *given, net.zeros(0), values.new_empty(0, 0, dtype=torch.float64))
-        ctx.save_for_backward(grad, values, slope, *matrices, inners)
-        ctx.pairs, ctx.layers = pairs, layers
+        nothing, no_sums = values.new_empty(0), values.new_empty(0, 0, dtype=torch.float64)
+        given = values, grad, nothing, inners, of_rows, values.new_empty(0, 0), no_sums
+        run(_GRADIENTS, pairs.parts, values, pairs.lists, net, *given)
+        ctx.save_for_backward(grad, values, *weights, inners)
+        ctx.pairs, ctx.skips = pairs, skips
         return pairs.padded(of_rows)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, change: Tensor) -> tuple[Any, ...]:
-        grad, values, slope, *matrices, inners = ctx.saved_tensors
-        _, of_rows, of_values, of_slope, *of_matrices = wanted(ctx)
-        pairs, net = ctx.pairs, _Weights.of(slope, matrices, ctx.layers)
+        grad, values, *weights, inners = ctx.saved_tensors
+        _, of_rows, of_values, *of_weights = wanted(ctx)
+        pairs, slope, matrices = ctx.pairs, weights[:1], weights[2::2]
         to_grad = torch.zeros_like(grad)
         to_rows = torch.empty_like(pairs.rows[: len(pairs.rows) * of_rows])
         more = torch.empty_like(values) if of_values else values.new_empty(0)
-        parts = pairs.parts if of_slope or any(of_matrices) else 0
-        to_matrices, to_slope = net.zeros(parts), values.new_zeros(parts, len(slope), dtype=torch.float64)
-        given = (*net, values, grad, inners, pairs.taken(change), to_grad, to_rows, more)
-        pairs.run(SECOND, *given, to_matrices, to_slope)
-        to_weights: list[Grad] = [None] * (1 + len(matrices))
+        parts = pairs.parts if of_weights[0] or any(of_weights[2::2]) else 0
+        to_matrices, to_slope = _room(parts, matrices), _room(parts, slope, torch.float64)
+        given = values, grad, inners, pairs.taken(change), to_grad, to_rows, more, to_matrices, to_slope
+        run(_SECOND, pairs.parts, values, pairs.lists, Layers.of(weights, ctx.skips), *given)
+        to_weights: list[Grad] = [None] * len(weights)
         if parts:
-            to_weights = [total(to_slope).to(values.dtype), *net.split(to_matrices)]
+            to_weights[:1] = by_weight(to_slope, slope)
+            to_weights[2::2] = by_weight(to_matrices, matrices)
         of = pairs.padded(to_rows) if of_rows else None
         return to_grad, of, more if of_values else None, None, None, *to_weights

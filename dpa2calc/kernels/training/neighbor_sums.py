@@ -12,15 +12,21 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dpa2calc.kernels.threads import WORKERS
-from dpa2calc.kernels.training.pair_list import FlatPairs
+from dpa2calc.kernels.native import Native, constant
+from dpa2calc.kernels.training.pair_list import IntArray, ListPairs
+from dpa2calc.kernels.training.products import flat, over_atoms, summed
 from dpa2calc.kernels.training.second_order import Grad, wanted
+
+_SUMS, _GRADIENTS, _INVARIANTS, _INVARIANT_GRADIENTS = (
+    Native("training.loops_numba", name)
+    for name in ("sums", "gradients", "invariants", "invariant_gradients")
+)
 
 
 class Shape(NamedTuple):
     """The pairs, how many columns of the moments are axes, and the factor of the invariants."""
 
-    pairs: FlatPairs
+    pairs: ListPairs
     axis: int
     factor: float
 
@@ -74,24 +80,38 @@ class _Surroundings(torch.autograd.Function):
 
 
 @torch.autograd.function.once_differentiable
-def _surroundings_gradients(
-    ctx: Any, conv: Tensor, invariants: Tensor, u: Grad, m1: Grad, m2: Grad
-) -> tuple[Any, ...]:
+def _surroundings_gradients(ctx: Any, conv: Tensor, invariants: Tensor, *inside: Grad) -> tuple[Any, ...]:
     want = (*wanted(ctx), False)
-    g1, g2, h2, weight, project, old_u, old_m1, old_m2 = ctx.saved_tensors
-    of_m2, of_m1 = _invariant_gradients(ctx.shape, invariants, old_m2, old_m1)
-    of_m1, of_m2 = (a if b is None else a.add_(b) for a, b in ((of_m1, m1), (of_m2, m2)))
-    of_h2 = torch.zeros_like(h2) if want[2] else None
-    of_u, of_g1 = _gradients(ctx.shape, (old_u, h2, g1), conv, of_m1, of_h2)
-    _, of_g2 = _gradients(ctx.shape, (None, h2, g2), None, of_m2, of_h2)
-    if project is None:
-        return of_g1, of_g2, of_h2, None, None, None
-    if u is not None:
-        of_u.add_(u)
-    of_mapped = of_u @ project.t()
+    _, g2, _, weight, *_ = saved = ctx.saved_tensors
+    of_inputs, (*_, of_u, of_mapped) = _first(ctx.shape, saved, conv, invariants, inside, of_h2=want[2])
+    if of_mapped is None:
+        return *of_inputs, None, None, None
     of_project = (g2 * weight.unsqueeze(1)).t() @ of_u if want[4] else None
     of_weight = (of_mapped * g2).sum(dim=1) if want[3] else None
-    return of_g1, of_g2.addcmul_(of_mapped, weight.unsqueeze(1)), of_h2, of_weight, of_project, None
+    return *of_inputs, of_weight, of_project, None
+
+
+def _first(
+    shape: Shape, saved: Sequence[Any], conv: Tensor, invariants: Tensor, inside: Sequence[Grad], of_h2: bool
+) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Gradients of g1, g2, h2, and of what is inside: both moments, u, and what is mapped to u.
+
+    inside: gradients of u and of both moments besides, or None.
+    """
+    g1, g2, h2, weight, project, u, m1, m2 = saved
+    to_u, *to_moments = inside
+    found = reversed(_invariant_gradients(shape, invariants, m2, m1))
+    of_m1, of_m2 = (a if b is None else a.add_(b) for a, b in zip(found, to_moments))
+    to_h2 = torch.zeros_like(h2) if of_h2 else None
+    of_u, of_g1 = _gradients(shape, (u, h2, g1), conv, of_m1, to_h2)
+    _, of_g2 = _gradients(shape, (None, h2, g2), None, of_m2, to_h2)
+    of_mapped = None
+    if project is not None:
+        if to_u is not None:
+            of_u.add_(to_u)
+        of_mapped = of_u @ project.t()
+        of_g2.addcmul_(of_mapped, weight.unsqueeze(1))
+    return (of_g1, of_g2, to_h2), (of_m1, of_m2, of_u, of_mapped)
 
 
 class _SurroundingsGradient(torch.autograd.Function):
@@ -99,21 +119,14 @@ class _SurroundingsGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, conv: Tensor, invariants: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-        g1, g2, h2, weight, project, u, m1, m2, shape = rest
-        of_m2, of_m1 = _invariant_gradients(shape, invariants, m2, m1)
-        of_h2 = torch.zeros_like(h2)
-        of_u, of_g1 = _gradients(shape, (u, h2, g1), conv, of_m1, of_h2)
-        _, of_g2 = _gradients(shape, (None, h2, g2), None, of_m2, of_h2)
-        of_mapped = None
-        of_weight = torch.zeros_like(weight)
-        if project is not None:
-            of_mapped = of_u @ project.t()
-            of_g2.addcmul_(of_mapped, weight.unsqueeze(1))
-            of_weight = (of_mapped * g2).sum(dim=1)
+        *saved, shape = rest
+        found, inside = _first(shape, saved, conv, invariants, (None,) * 3, of_h2=True)
+        g2, weight, of_mapped = saved[1], saved[3], inside[3]
+        of_weight = torch.zeros_like(weight) if of_mapped is None else (of_mapped * g2).sum(dim=1)
         ctx.set_materialize_grads(True)
-        ctx.save_for_backward(conv, invariants, *rest[:-1], of_m1, of_m2, of_u, of_mapped)
+        ctx.save_for_backward(conv, invariants, *saved, *inside)
         ctx.shape = shape
-        return of_g1, of_g2, of_h2, of_weight
+        return *found, of_weight
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -152,20 +165,9 @@ def _mapped(pairs: Tensor, project: Grad) -> Tensor:
 
 def _recorded_map_gradient(conv: Tensor, saved: Sequence[Tensor], shape: Shape) -> Tensor:
     """Gradient of the map by plain operations, which can be differentiated."""
-    g1, g2, _, weight = saved[:4]
-    pairs = shape.pairs
-    of_u = conv.index_select(0, pairs.centers) * g1.index_select(0, pairs.neighbors)
+    (g1, g2, _, weight), pairs = saved[:4], shape.pairs
+    of_u = conv.index_select(0, pairs.centers) * pairs.gather(g1)
     return (g2 * weight.unsqueeze(1)).t() @ of_u
-
-
-def _array(values: Tensor) -> Any:
-    """Flat, as the kernels take it; in the same memory where it is contiguous."""
-    return values.detach().reshape(-1).numpy()
-
-
-def _run(kernel: Any, n: int, least: int, *arguments: Any) -> None:
-    """A kernel that goes over atoms, on all threads."""
-    WORKERS.split(lambda start, stop: kernel(start, stop, *arguments), n, least=least)
 
 
 Term = tuple[Grad, Tensor, Tensor]
@@ -176,71 +178,47 @@ def _sums(shape: Shape, terms: list[Term]) -> tuple[Tensor, Tensor]:
 
     Without u the rows of x are the pairs themselves.
     """
-    from dpa2calc.kernels.native import constant
-    from dpa2calc.kernels.training.loops_numba import sums
-
     pairs, (u, _, x) = shape.pairs, terms[0]
     n, size = len(pairs.first), x.shape[1]
     y, m = x.new_zeros(n if u is not None else 0, size), x.new_zeros(n, 3, size)
-    out = (_array(y), _array(m), constant(size))
-    for u, a, x in terms:
-        given = _given(pairs, u, a, x)
-        _run(sums, n, 16, *given, *out)
+    for term in terms:
+        over_atoms(_SUMS, n, _lists(pairs, term[0]), *flat(*term, y, m), constant(size))
     return y, m
 
 
-def _given(pairs: FlatPairs, u: Grad, a: Tensor, x: Tensor) -> list[Any]:
-    index = pairs.rows if u is None else pairs.others
-    u = x.new_empty(0) if u is None else u
-    return [pairs.first, pairs.count, index, _array(u), _array(a), _array(x)]
+def _lists(pairs: ListPairs, u: Grad) -> tuple[IntArray, IntArray, IntArray]:
+    return pairs.first, pairs.counts, pairs.own if u is None else pairs.others
 
 
 def _gradients(shape: Shape, term: Term, of_y: Grad, of_m: Tensor, of_a: Grad) -> tuple[Tensor, Tensor]:
     """Gradients of u and x of one term; that of a is added to `of_a` where that is given."""
-    from dpa2calc.kernels.native import constant
-    from dpa2calc.kernels.training.loops_numba import gradients
-
-    pairs, (u, a, x) = shape.pairs, term
-    n, size = len(pairs.first), x.shape[1]
-    nothing = x.new_empty(0)
-    of_u = nothing if u is None else torch.empty_like(u)
-    parts = WORKERS.parts(n, least=16)
-    of_x = x.new_zeros(len(parts), *x.shape)  # by thread: several pairs have the same neighbour
-    given = _given(pairs, u, a, x)
-    given += [_array(nothing if v is None else v) for v in (of_y, of_m, of_u, of_a)]
-    kernel: Any = gradients
-    tasks = [(*bounds, *given, _array(of_x[part]), constant(size)) for part, bounds in enumerate(parts)]
-    WORKERS.run(kernel, tasks)
-    return of_u, of_x[0] if len(parts) == 1 else of_x.sum(dim=0)
+    u, _, x = term
+    of_u = x.new_empty(0) if u is None else torch.empty_like(u)
+    lists, arrays = _lists(shape.pairs, u), flat(*term, of_y, of_m, of_u, of_a)
+    return of_u, summed(_GRADIENTS, len(shape.pairs.first), x, lists, *arrays)
 
 
 def _invariants(shape: Shape, *terms: list[tuple[Tensor, Tensor]]) -> Tensor:
     """factor * m[:, :axis]^T p, summed over the pairs (m, p) of each list; the lists one after another."""
-    from dpa2calc.kernels.native import constant
-    from dpa2calc.kernels.training.loops_numba import invariants
-
     n, widths = len(shape.pairs.first), [shape.axis * pairs[0][0].shape[2] for pairs in terms]
     out = terms[0][0][0].new_zeros(n, sum(widths))
     offset = 0
     for pairs, width in zip(terms, widths):
-        sizes = constant(width // shape.axis)
+        places = sum(widths), offset, shape.axis, constant(width // shape.axis)
         for m, p in pairs:
-            arrays = (_array(m), _array(p), shape.factor, _array(out), sum(widths), offset, shape.axis, sizes)
-            _run(invariants, n, 64, *arrays)
+            over_atoms(_INVARIANTS, n, *flat(m, p), shape.factor, *flat(out), *places, least=64)
         offset += width
     return out
 
 
 def _invariant_gradients(shape: Shape, grad: Tensor, *moments: Tensor) -> list[Tensor]:
     """Gradients of the moments m from that of the rows of _invariants([(m, m)], ...); linear in m."""
-    from dpa2calc.kernels.native import constant
-    from dpa2calc.kernels.training.loops_numba import invariant_gradients
-
-    given, stride, offset, out = _array(grad), grad.shape[1], 0, []
+    offset, out = 0, []
     for m in moments:
-        n, size = len(m), m.shape[2]
+        size = m.shape[2]
         out.append(torch.zeros_like(m))
-        arrays = (given, _array(m), shape.factor, _array(out[-1]), stride, offset, shape.axis, constant(size))
-        _run(invariant_gradients, n, 64, *arrays)
+        places = grad.shape[1], offset, shape.axis, constant(size)
+        grads, to = flat(grad, m), flat(out[-1])
+        over_atoms(_INVARIANT_GRADIENTS, len(m), *grads, shape.factor, *to, *places, least=64)
         offset += shape.axis * size
     return out

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dpa2calc.kernels.blocks import total
+
 Grad = Tensor | None
 
 
@@ -28,6 +30,12 @@ def by_formula(value: Tensor, inputs: Sequence[Tensor], grad: Tensor) -> list[Gr
     asked = [x for x in inputs if x.requires_grad]
     found = iter(torch.autograd.grad(value, asked, grad, create_graph=True))
     return [next(found) if x.requires_grad else None for x in inputs]
+
+
+def by_weight(sums: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
+    """Gradients of weights from sums (threads, numbers), in which the weights stand behind each other."""
+    parts = total(sums).to(weights[0].dtype).split([w.numel() for w in weights])
+    return [part.view(w.shape) for part, w in zip(parts, weights)]
 
 
 def _runs(node: Any) -> bool:
