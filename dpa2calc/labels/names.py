@@ -113,10 +113,16 @@ def _exact(atoms: Atoms, key: str) -> object:
             value = getattr(atoms.calc, "results", {}).get(key)
         except PropertyNotImplementedError:
             value = None
-        if value is not None:
+        if value is not None and not _is_none(value):
             _require_own_results(atoms, key)
             return value
-    return atoms.info.get(key, atoms.arrays.get(key))
+    value = atoms.info.get(key, atoms.arrays.get(key))
+    return None if _is_none(value) else value
+
+
+def _is_none(value: object) -> bool:
+    """Whether it was None before ASE wrote it to extended XYZ, as the bare key, which it reads as True."""
+    return value is True or (isinstance(value, str) and value == "None")
 
 
 def _require_own_results(atoms: Atoms, key: str) -> None:

@@ -223,12 +223,15 @@ class FinetuneConfig(TrainConfig):
     """How to fine-tune (paper, 4.5): the training options with gentler defaults, and where to start from."""
 
     steps: Annotated[int, "number of optimiser steps"] = 5000
+    batch_atoms: Annotated[int, "a batch holds frames of one set with at most this many atoms"] = 64
     learning_rate: Annotated[float, "learning rate at the start"] = 5e-3
     warmup_steps: Annotated[int, "steps over which the learning rate rises (at most a fifth)"] = 100
     energy_prefactor_start: Annotated[float, "weight of the energy loss at the start"] = 1.0
     energy_prefactor_limit: Annotated[float, "weight of the energy loss as the learning rate reaches 0"] = (
         20.0
     )
+    virial_prefactor_start: Annotated[float, "the same for the virial, of frames that have one"] = 1.0
+    virial_prefactor_limit: Annotated[float, "weight of the virial loss as the learning rate reaches 0"] = 5.0
     validate_every: Annotated[int, "steps between validations"] = 500
     start_head: Annotated[str, "a head's name, 'best' (least zero-shot error) or 'fresh'"] = "best"
     zero_shot_frames: Annotated[int, "frames for the choice of head and the bias fit"] = 100

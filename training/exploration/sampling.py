@@ -22,7 +22,7 @@ from dpa2calc.errors import ConfigError, DataError, OutputError, StructureError
 from dpa2calc.files.identity import read_digest
 from dpa2calc.progress import progress_bar
 from dpa2calc.structures.attached import bare
-from dpa2calc.training.data.checks.report import overlap
+from dpa2calc.training.data.checks.distances import overlap
 from dpa2calc.training.data.frame import frame_from_atoms
 from dpa2calc.training.data.readers.frame_file import FrameFile, labelled
 

@@ -213,6 +213,8 @@ def _choose(source: Potential, data: Dataset, config: FinetuneConfig) -> _Plan:
     matches = rank_heads(source, data, frames=frames, seed=config.seed, device=device)
     for match in matches[:5]:
         logger.info("zero-shot %s", match)
+    if doubt := matches[0].doubt():
+        logger.warning("%s: %s", data.name, doubt)
     return _Plan(matches[0].head, matches)
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from ase.units import Bohr, Hartree, kcal, kJ, mol
 
 from dpa2calc.ambient import own_modes
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.typed import shown
-from dpa2calc.labels.errors import Errors, validation_score
+from dpa2calc.labels.errors import Errors, Prediction, validation_score
 from dpa2calc.model.config import HeadConfig
 from dpa2calc.model.potential import Potential
 from dpa2calc.training.data.dataset import Dataset, require_dataset, spread_frames
@@ -24,20 +26,49 @@ from dpa2calc.training.fit.predict import predict_potential
 FIRST_FRAMES = 12  # that all heads are compared on
 FINALISTS = 8  # heads that are compared on the whole sample
 NEIGHBOR_CACHE = 2**28  # bytes
+_ALIKE = 0.9  # correlation of labels and predictions from which their ratio says something
+_USUAL = (0.5, 2.0)  # ratios of forces that a functional, or an untrained region, explains
+_NEAR = 0.25  # by which the logarithm of a ratio may differ from that of a unit
+_UNITS = {  # eV/Å in it -> what the labels may be
+    -1.0: "gradients of the energy in place of forces",
+    Bohr / Hartree: "Hartree/Bohr",
+    2.0 * Bohr / Hartree: "Rydberg/Bohr",
+    1.0 / Hartree: "Hartree/Å",
+    mol / kcal: "kcal/mol/Å",
+    mol / kJ: "kJ/mol/Å",
+    10.0 * mol / kJ: "kJ/mol/nm",
+}
 
 
 @dataclass(frozen=True)
 class HeadMatch:
-    """Zero-shot errors of one head on the new data, after the energy bias was fitted to it."""
+    """Zero-shot errors of one head on the new data, after the energy bias was fitted to it.
+
+    force_ratio: of labels to predictions, by least squares; None where the two have little in common.
+    """
 
     head: str
     errors: Errors
     score: float
     missing_elements: tuple[str, ...] = ()
+    force_ratio: float | None = None
 
     def __str__(self) -> str:
         note = f" (never saw {', '.join(self.missing_elements)})" if self.missing_elements else ""
         return f"{self.head}{note}: {self.errors}"
+
+    def doubt(self) -> str | None:
+        """What the size or sign of the labelled forces says of their unit, or None."""
+        ratio = self.force_ratio
+        if ratio is None or _USUAL[0] < ratio < _USUAL[1]:
+            return None
+        near = [unit for known, unit in _UNITS.items() if ratio * known > 0 and _gap(ratio, known) < _NEAR]
+        what = f"are they {near[0]}" if near else "is a unit or sign wrong"
+        return f"its forces are {ratio:.3g} times those of head {self.head}; {what}? They must be in eV/Å"
+
+
+def _gap(ratio: float, known: float) -> float:
+    return abs(math.log(ratio / known))
 
 
 @own_modes()
@@ -94,8 +125,20 @@ def _matches(
         if fitted_exactly:  # what is left is rounding, and must not choose
             errors = dataclasses.replace(errors, energy_rmse=None, energy_mae=None)
         missing = tuple(e for e in elements if head.elements and e not in head.elements)
-        matches.append(HeadMatch(head.name, errors, validation_score({"": errors}, {"": 1.0}), missing))
+        score, ratio = validation_score({"": errors}, {"": 1.0}), _force_ratio(sample, predictions)
+        matches.append(HeadMatch(head.name, errors, score, missing, ratio))
     return tuple(sorted(matches, key=lambda m: (bool(m.missing_elements), m.score)))
+
+
+def _force_ratio(data: Dataset, predictions: Sequence[Prediction]) -> float | None:
+    pairs = [(f.forces, p.forces) for f, p in zip(data, predictions) if f.forces is not None]
+    if not pairs:
+        return None
+    label, made = (np.concatenate([np.ravel(part) for part in parts]) for parts in zip(*pairs))
+    product, squares = float(label @ made), float(label @ label) * float(made @ made)
+    if abs(product) <= _ALIKE * math.sqrt(squares):
+        return None
+    return product / float(made @ made)
 
 
 def _fitted_exactly(data: Dataset) -> bool:

@@ -18,16 +18,25 @@ class Pace:
     def __init__(self, config: TrainConfig):
         self.config = config
         self.clock = time.monotonic if config.clock == "wall" else time.process_time
-        self.seconds, self._started, self._before = 0.0, self.clock(), 0.0
+        self.seconds = 0.0
+        self.start()
 
     def start(self) -> None:
         """This call begins."""
         self._started, self._before = self.clock(), self.seconds
+        self._counted_from = self._started
+
+    def leave_out(self) -> None:
+        """Count nothing of what this call has spent until now.
+
+        Its first step may compile kernels for longer than a short run lasts.
+        """
+        self._counted_from, self.seconds = self.clock(), self._before
 
     @property
     def now(self) -> float:
         """Seconds spent by all calls together."""
-        return self._before + self.clock() - self._started
+        return self._before + self.clock() - self._counted_from
 
     @property
     def out_of_time(self) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from dpa2calc.training.runs.state import count
 
 from .loader import GraphStore
 from .loss import Labels
+
+_ALIKE = 4  # batches at the end of a pass that are made equally large
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Sampler:
         found = []
         for place, task in enumerate(self.tasks):
             frames = task.store.dataset
-            number = sum(1 for _ in self._batches(place, self._permutation(place, 0)))
+            number = self._number(place, self._permutation(place, 0))
             found.append(
                 Labels(
                     energies=sum(f.energy is not None for f in frames) / number,
@@ -68,14 +71,30 @@ class Sampler:
             )
         return found
 
-    def _batches(self, task: int, order: np.ndarray) -> Iterator[list[int]]:
+    def _number(self, task: int, order: np.ndarray) -> int:
+        """How many batches a pass over the frames takes."""
+        number = 0
+        while len(order):
+            order, number = order[self._first(task, order) :], number + 1
+        return number
+
+    def _first(self, task: int, order: np.ndarray) -> int:
+        """How many of the frames make the first batch: as many as fit, the last batches of a pass alike.
+
+        A small rest, such as 2 of 25 frames where 23 fit, would cost a step that teaches little.
+        """
         data = self.tasks[task].store.dataset
-        return batches((data[int(frame)].n_atoms for frame in order), self.batch_atoms)
+        full = batches((data[int(frame)].n_atoms for frame in order), self.batch_atoms)
+        coming = list(islice(full, _ALIKE + 1))
+        if len(coming) > _ALIKE:
+            return len(coming[0])
+        sizes = np.cumsum([data[int(frame)].n_atoms for frame in order])
+        return min(int(np.searchsorted(sizes, sizes[-1] / len(coming))) + 1, len(coming[0]))
 
     def _take(self, task: int) -> tuple[int, ...]:
         order = self._order(task)
         start = self.positions[task]
-        end = start + len(next(self._batches(task, order[start:])))
+        end = start + self._first(task, order[start:])
         self.positions[task] = end
         if end >= len(order):
             self.epochs[task] += 1

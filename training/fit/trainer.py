@@ -173,10 +173,12 @@ class Trainer:
         """Steps until the end or a reason to stop: "", "interrupt", "time" or "early"."""
         c = self.config
         names = [task.name for task in self.tasks]
-        interval, reason = Interval(names), ""
+        interval, reason, first = Interval(names), "", self.step
         for step, (made, sampler_state) in batches:
             rate = self.pace.rate(step)
             interrupted, late = self._one_step(step, made, interval, rate)
+            if step == first:
+                self.pace.leave_out()
             self.step, self.sampler_state = step + 1, sampler_state
             bar.update(1)
             last = self.pace.complete(self.step)

@@ -183,6 +183,7 @@ class History(Result):
                 for quantity, form, unit in (
                     ("energy_rmse", ".2f", " meV/atom"),
                     ("force_rmse", ".2f", " meV/Å"),
+                    ("virial_rmse", ".2f", " meV/atom of the virial"),
                     ("value_rmse", ".4g", ""),
                 )
                 if found.get(quantity) is not None

@@ -228,6 +228,15 @@ def test_wrong_types_are_named(tmp_path, file, text, message):
         Dataset.read(folder)
 
 
+def test_names_that_no_atom_has_may_be_anything(tmp_path):
+    folder = system(tmp_path / "s")
+    (folder / "type_map.raw").write_text("Cu Dummy")
+    assert Dataset.read(folder).elements == ("Cu",)
+    (folder / "type.raw").write_text("0 1 0 0")
+    with pytest.raises(DataError, match=r"type_map.raw names Dummy, which are no elements"):
+        Dataset.read(folder)
+
+
 def test_deuterium_in_a_type_map_is_hydrogen_with_its_mass(tmp_path):
     folder = system(tmp_path / "s")
     (folder / "type_map.raw").write_text("D O")

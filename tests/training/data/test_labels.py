@@ -40,13 +40,23 @@ def test_one_number_in_any_dress_is_the_energy(value):
 
 @pytest.mark.parametrize(
     "value",
-    ["-3.4 eV", "", "none", True, [1.0, 2.0], [], {"value": 1.0}, 1j, np.array([None]), b"\xff",
+    ["-3.4 eV", "", "none", False, [1.0, 2.0], [], {"value": 1.0}, 1j, np.array([None]), b"\xff",
      [[1], [2, 3]]],
 )  # fmt: skip
 def test_what_is_no_number_is_refused_with_its_frame(value):
     good, bad = Atoms("H", info={"energy": 1.0}), Atoms("H", info={"energy": value})
     with pytest.raises(DataError, match=r"^mine, frame 1: energy = .* is not one number"):
         Dataset.from_atoms([good, bad], name="mine")
+
+
+def test_labels_written_as_none_are_missing(tmp_path):
+    atoms = [Atoms("H", info={"energy": -1.0}), Atoms("H", info={"energy": None})]
+    write(tmp_path / "a.extxyz", atoms)
+    assert [f.energy for f in Dataset.read(tmp_path / "a.extxyz")] == [-1.0, None]
+    text = "1\nProperties=species:S:1:pos:R:3 energy=None\nH 0 0 0\n"
+    (tmp_path / "b.extxyz").write_text(text)
+    assert [f.energy for f in Dataset.read(tmp_path / "b.extxyz")] == [None]
+    assert Dataset.from_atoms(atoms).labels()["energy"] == 1
 
 
 def test_stress_in_every_shape_is_the_same_tensor():

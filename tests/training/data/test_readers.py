@@ -14,7 +14,7 @@ from ase.units import Hartree
 from deepmd_system import write_system
 
 from dpa2calc.errors import DataError
-from dpa2calc.training.data.dataset import Dataset
+from dpa2calc.training.data.dataset import Dataset, LabelKeys
 from dpa2calc.training.data.readers import iread_atoms
 
 
@@ -130,6 +130,15 @@ def test_ase_database(tmp_path, lj_frames):
     data = Dataset.read(tmp_path / "a.db")
     _compare(data, frames)
     assert data[3].group == "g3"
+    with ase.db.connect(tmp_path / "own.db") as database:  # labels beside the structure, under other names
+        for atoms in frames:
+            labels = {"dft_energy": atoms.get_potential_energy()}
+            database.write(Atoms(atoms), key_value_pairs=labels, data={"dft_forces": atoms.get_forces()})
+    with_names = Dataset.read(
+        tmp_path / "own.db", keys=LabelKeys(energy="dft_energy", forces="dft_forces", stress="")
+    )
+    assert [f.energy for f in with_names] == [f.energy for f in data]
+    assert np.array_equal(with_names[2].forces, data[2].forces)
     (tmp_path / "bad.db").write_text("not a database at all")
     with pytest.raises(DataError, match=r"bad.db is not an ASE database"):
         Dataset.read(tmp_path / "bad.db")
@@ -150,9 +159,13 @@ def test_lmdb_rows_of_json_and_never_pickles(tmp_path, lj_frames):
                     "energy": atoms.get_potential_energy(),
                     "forces": atoms.get_forces().tolist(),
                     "stress": atoms.get_stress().tolist(),
+                    "data": {"dft_forces": {"__ndarray__": [[4, 3], "float64", [0.5] * 12]}, "energy": 7.0},
+                    "key_value_pairs": {"dft_energy": 2.0},
                 }
                 transaction.put(str(number).encode(), zlib.compress(json.dumps(row).encode()))
     _compare(Dataset.read(tmp_path / "a.aselmdb"), frames)
+    own = Dataset.read(tmp_path / "a.aselmdb", keys=LabelKeys(energy="dft_energy", forces="dft_forces"))
+    assert own[5].energy == 2.0 and np.array_equal(own[5].forces, np.full((4, 3), 0.5))
     with lmdb.open(str(tmp_path / "old.lmdb"), subdir=False, map_size=2**20) as environment:
         with environment.begin(write=True) as transaction:
             transaction.put(b"0", b"\x80\x04cos\nsystem\n")

@@ -2,10 +2,12 @@
 
 import copy
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 import torch
+from ase.units import Bohr, Hartree
 
 from dpa2calc.errors import ConfigError, DataError, HeadError
 from dpa2calc.store.checkpoint import load_checkpoint
@@ -15,6 +17,7 @@ from dpa2calc.training.evaluate import evaluate
 from dpa2calc.training.finetune.finetune import finetune
 from dpa2calc.training.finetune.ranking import FINALISTS, FIRST_FRAMES, rank_heads
 from dpa2calc.training.fit.lora import add_lora, merged
+from dpa2calc.training.fit.predict import predict_potential
 from dpa2calc.training.fit.run import pretrain
 from dpa2calc.training.fit.setup import new_potential
 
@@ -72,6 +75,37 @@ def test_energies_that_are_fitted_exactly_do_not_choose_a_head(two_heads, lj_dat
     assert rank_heads(two_heads, dataclasses.replace(exact, frames=(one,)))[0].head == "A"
     free = dataclasses.replace(exact, frames=(one, two, dataclasses.replace(two, energy=two.energy + 1.0)))
     assert all(match.errors.energy_rmse > 1.0 for match in rank_heads(two_heads, free))
+
+
+@pytest.mark.parametrize(
+    ("factor", "doubt"),
+    [
+        (1.3, None),
+        (-1.0, "are they gradients of the energy in place of forces"),
+        (Bohr / Hartree, "times those of head A; are they Hartree/Bohr"),
+        (20.0, "are they kcal/mol/Å"),
+        (300.0, "is a unit or sign wrong"),
+    ],
+)
+def test_forces_in_another_unit_are_named(tiny_model, lj_data, tmp_path, caplog, factor, doubt):
+    model, data = new_potential(tiny_model(("A",)), seed=3), lj_data(6, name="new")
+    made = predict_potential(model, data)
+    rng = np.random.default_rng(0)
+    frames = [
+        dataclasses.replace(f, forces=factor * p.forces * rng.uniform(0.8, 1.2, p.forces.shape))
+        for f, p in zip(data, made)
+    ]
+    wrong = dataclasses.replace(data, frames=tuple(frames))
+    (match,) = rank_heads(model, wrong)
+    assert match.force_ratio == pytest.approx(factor, rel=0.1)
+    said = match.doubt()
+    assert said is None if doubt is None else re.search(doubt, said)
+    finetune(model, wrong, SHORT.replace(steps=1), output=tmp_path, progress=False)
+    assert (f"new: {said}" in caplog.text) == (doubt is not None)
+    noise = [dataclasses.replace(f, forces=rng.normal(size=f.forces.shape)) for f in data]
+    assert rank_heads(model, dataclasses.replace(data, frames=tuple(noise)))[0].force_ratio is None
+    bare = dataclasses.replace(data, frames=tuple(dataclasses.replace(f, forces=None) for f in data))
+    assert rank_heads(model, bare)[0].doubt() is None
 
 
 def test_other_start_heads(two_heads, lj_data, tmp_path):

@@ -39,7 +39,7 @@ def test_minutes_end_the_run_and_its_schedule(run, ticking):
     result = run(minutes=MINUTES, clock="wall", log_every=1)
     assert result.finished and (result.output / "model.safetensors").exists()
     rates = [record["learning_rate"] for record in result.history.train]
-    assert 5 < result.steps <= 60 * MINUTES and len(rates) == result.steps
+    assert 5 < result.steps <= 60 * MINUTES + 1 and len(rates) == result.steps
     assert rates[-1] < 0.1 * max(rates) and rates[-1] >= 1e-4
     again = run(minutes=MINUTES, log_every=1)
     assert (again.steps, again.finished) == (result.steps, True)
@@ -55,6 +55,23 @@ def test_a_run_in_two_calls_has_one_budget(run, ticking):
     assert len(rates) == whole.steps and rates[-1] < 0.2 * max(rates)
     longer = run(minutes=2 * MINUTES, log_every=1)
     assert longer.finished and longer.steps > whole.steps
+
+
+def test_a_first_step_that_compiles_kernels_is_not_counted(monkeypatch):
+    now = [50.0]
+    monkeypatch.setattr(pace.time, "monotonic", lambda: now[0])
+    run = pace.Pace(TrainConfig(minutes=1.0, time_limit=200.0))
+    run.seconds = 15.0  # of an earlier call
+    run.start()
+    now[0] += 90.0
+    run.seconds = run.now
+    assert run.progress == 1.0
+    run.leave_out()
+    assert run.progress == 0.25 and not run.complete(1)
+    now[0] += 30.0
+    assert run.now == 45.0 and not run.out_of_time
+    now[0] += 100.0
+    assert run.out_of_time  # all of this call
 
 
 def test_cpu_time_is_a_clock_too(run, monkeypatch):

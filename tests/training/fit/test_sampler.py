@@ -42,6 +42,24 @@ def test_state_goes_on_exactly(tasks):
     assert first + [three.draw(step) for step in range(11, 30)] == whole
 
 
+@pytest.mark.parametrize(
+    ("n_frames", "batch_atoms", "sizes"),
+    [
+        (25, 92, [13, 12]),
+        (7, 8, [2, 2, 2, 1]),
+        (9, 16, [3, 3, 3]),
+        (5, 100, [5]),
+        (26, 20, [5, 5, 4, 4, 4, 4]),
+    ],
+)
+def test_the_last_batches_of_a_pass_are_alike(tiny_model, lj_data, n_frames, batch_atoms, sizes):
+    task = Task("A", 0, GraphStore(lj_data(n_frames), tiny_model()))
+    sampler = Sampler([task], batch_atoms=batch_atoms, batches_per_step=1)
+    draws = [sampler.draw(step)[0].frames for step in range(2 * len(sizes))]
+    assert [len(frames) for frames in draws] == [*sizes, *sizes]
+    assert sampler.usual_labels()[0].energies == n_frames / len(sizes)
+
+
 @pytest.mark.parametrize("pbc", [True, False, (True, False, True)])
 def test_stored_tables_give_the_same_graph(tiny_model, lj_frames, pbc):
     config = tiny_model()

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from dpa2calc.training.config.train import TrainConfig
+from dpa2calc.training.config.train import FinetuneConfig, TrainConfig
 from dpa2calc.training.fit.optimizers.adam import Adam
 from dpa2calc.training.fit.optimizers.optimizer import make_optimizer
 from dpa2calc.training.fit.optimizers.soap import MAX_ROTATED, Soap
@@ -85,6 +85,18 @@ def test_goes_on_to_the_bit(shape):
         second = Soap({"w": nn.Parameter(weights)})
         second.load({k: v.clone() for k, v in first.tensors().items()}, dict(first.steps))
         assert torch.equal(_run(second, gradients[stop:]), whole)
+
+
+@pytest.mark.parametrize(("config", "both"), [(TrainConfig(), True), (FinetuneConfig(), False)])
+def test_long_sides_are_rotated_where_weights_are_fresh(config, both):
+    gradients = [g.float() for g in _gradients((300, 4), 12)]
+    whole = make_optimizer({"w": nn.Parameter(torch.zeros(300, 4))}, config)
+    weights = _run(whole, gradients)
+    left, right = whole.sides["w"]
+    assert (left is not None) == both and right is not None
+    again = make_optimizer({"w": nn.Parameter(weights)}, config)
+    again.load({k: v.clone() for k, v in whole.tensors().items()}, dict(whole.steps))
+    assert torch.equal(_run(again, gradients), _run(whole, gradients))
 
 
 @pytest.mark.parametrize("optimizer, own", [("soap", (0.95, 0.95)), ("adam", (0.9, 0.999))])

@@ -34,3 +34,9 @@ def test_a_crowd_of_sets_is_drawn_with_its_median():
     np.testing.assert_allclose(values, 21000.0 / steps)
     assert axes[0].get_ylim()[1] < 100  # not the wild one's 1e6
     assert axes[1].get_ylim()[0] > 0.1
+
+
+def test_a_set_of_stresses_alone_has_an_error_to_show():
+    found = {"energy_rmse": None, "force_rmse": None, "virial_rmse": 31.4159}
+    lines = History(({"kind": "train", "step": 4, "sets": {"slab": found}},), ()).last_errors()
+    assert lines[-1] == "  slab: 31.42 meV/atom of the virial"

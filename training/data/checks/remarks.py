@@ -10,6 +10,9 @@ import numpy as np
 from dpa2calc.labels.names import advice
 from dpa2calc.training.data.dataset import Dataset
 
+from .distances import far_apart
+from .force_misfit import force_misfit
+
 if TYPE_CHECKING:
     from .report import DataReport
 
@@ -34,7 +37,8 @@ def remarks_on(report: DataReport, good: Dataset, unread: Mapping[str, tuple[str
         "compressed frames have a positive trace of the stress: its sign looks reversed": slope < -0.5,
         f"labels carry a net force (median {net_force:.2f} eV/Å a frame): an error floor": net_force > 0.01,
     }
-    return remarks + [text for text, doubtful in doubts.items() if doubtful]
+    remarks += [text for text, doubtful in doubts.items() if doubtful]
+    return remarks + [remark for remark in (force_misfit(good), far_apart(good)) if remark]
 
 
 def _stress_sign(data: Dataset) -> float:

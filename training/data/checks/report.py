@@ -7,22 +7,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from ase.data import chemical_symbols, covalent_radii
+from ase.data import chemical_symbols
 from ase.units import GPa
 
 from dpa2calc.errors import DataError, StructureError
 from dpa2calc.files.results import ShownBySummary
-from dpa2calc.structures.verlet import neighbor_pairs
 from dpa2calc.training.data.dataset import Dataset, Frame, require_dataset, spread_frames
 from dpa2calc.training.data.element_energies import energy_bias
 
+from .distances import overlap
 from .remarks import remarks_on
 from .stress_misfit import stress_misfits
 
 logger = logging.getLogger(__name__)
-# Two nuclei closer than this share of the sum of their covalent radii overlap; a compressed metal at
-# 500 GPa or an O-H bond stretched inwards in hot water stays above it.
-_OVERLAP = 0.4
 # Errors of this kind stop a run; the others are reported.
 BROKEN = "broken structure"
 _FATAL = ("not a number", "no atoms", "overlap", "element outside the type map", "zero volume", BROKEN)
@@ -210,20 +207,6 @@ def _seen_in(frame: Frame, allowed: set[str] | None) -> Iterator[tuple[str, str]
         largest = 0.0 if frame.forces is None else float(np.abs(frame.forces).max())
         if largest > 100.0:
             yield "large force", f"{largest:.1f} eV/Å"
-
-
-def overlap(frame: Frame) -> tuple[int, int, float] | None:
-    """The closest pair of atoms for its elements and its distance (Å), if it overlaps."""
-    radii = covalent_radii[frame.numbers]
-    cutoff = 2.0 * _OVERLAP * float(radii.max())
-    pairs = neighbor_pairs(frame.positions, frame.cell, pbc=frame.pbc, cutoff=cutoff)
-    i, j = pairs.i, pairs.j
-    if len(i) == 0:
-        return None
-    d = np.linalg.norm(frame.positions[j] - frame.positions[i] + pairs.shift @ frame.cell, axis=1)
-    ratio = d / (radii[i] + radii[j])
-    worst = int(np.argmin(ratio))
-    return (int(i[worst]), int(j[worst]), float(d[worst])) if ratio[worst] < _OVERLAP else None
 
 
 def _outliers(data: Dataset, places: list[int], residual: np.ndarray, sigmas: float) -> list[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,15 @@ _NOT_ROWS = (b"nextid", b"deleted_ids", b"metadata")
 
 
 def iread_ase_db(path: Path) -> Iterator[Atoms]:
-    """Rows of an ASE database (`.db`, `.json`), in the order of their ids; a DataError for anything else."""
+    """Rows of an ASE database (`.db`, `.json`), in the order of their ids; a DataError for anything else.
+
+    Key-value pairs and data of a row, such as labels under names of their own, go to `atoms.info`.
+    """
     try:
         with ase.db.connect(path) as database:
             for row in database.select():
                 atoms = row.toatoms()
-                atoms.info.setdefault("group", str(row.key_value_pairs.get("group", "")))
-                for key, value in row.data.items():
-                    atoms.info.setdefault(key, value)
+                atoms.info.update({"group": "", **row.data, **row.key_value_pairs})
                 yield atoms
     except Exception as error:  # SQLite, JSON and ASE raise different kinds
         raise DataError(f"{path} is not an ASE database, or is damaged: {error}") from error
@@ -92,12 +94,12 @@ def _atoms(value: bytes | None, name: str) -> Atoms:
             cell=_array(row.get("cell", np.zeros((3, 3)))).reshape(3, 3),
             pbc=_array(row.get("pbc", [False] * 3)).astype(bool),
         )
+        for key, value in chain(*((row.get(part) or {}).items() for part in ("data", "key_value_pairs"))):
+            atoms.info[key] = _array(value) if isinstance(value, dict) and "__ndarray__" in value else value
         given = {name: row.get(name) for name in ("energy", "forces", "stress")}
         set_labels(atoms, {name: None if v is None else _array(v) for name, v in given.items()})
     except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
         raise DataError(f"{name} is not a row of an ASE database: {error!r}") from error
-    pairs = row.get("key_value_pairs") or {}
-    atoms.info["group"] = str(pairs.get("group", "")) if isinstance(pairs, dict) else ""
     return atoms
 
 

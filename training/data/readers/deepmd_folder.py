@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
-from ase.data import atomic_masses, atomic_numbers
 
 from dpa2calc.errors import DataError
 from dpa2calc.files.arrays import declared
-from dpa2calc.files.extxyz import ISOTOPES, fortran_numbers
+from dpa2calc.files.extxyz import fortran_numbers
 from dpa2calc.files.limits import read_dataset
 from dpa2calc.labels.names import set_labels
+
+from .type_map import TypeMap
 
 if TYPE_CHECKING:  # slow to load
     import h5py
@@ -109,18 +110,6 @@ def whole_numbers(values: object, name: str) -> np.ndarray:
     raise DataError(f"{name} must hold the atoms' types, whole numbers from 0; it has {str(values)[:60]}")
 
 
-def elements_of(given: Iterable[object], name: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Atomic numbers of a type map, and masses (u) if it has deuterium or tritium; a DataError for others."""
-    symbols = [str(symbol) for symbol in given]
-    unknown = [symbol for symbol in symbols if symbol not in atomic_numbers and symbol not in ISOTOPES]
-    if unknown:
-        raise DataError(f"{name} names {', '.join(unknown)}, which are no elements")
-    numbers = np.array([1 if symbol in ISOTOPES else atomic_numbers[symbol] for symbol in symbols])
-    if not set(symbols) & set(ISOTOPES):
-        return numbers, None
-    return numbers, np.array([ISOTOPES.get(s, atomic_masses[z]) for s, z in zip(symbols, numbers)])
-
-
 def is_system_folder(path: Path) -> bool:
     """Whether a folder holds a deepmd-kit system, or systems somewhere below."""
     return path.is_dir() and ((path / "type.raw").exists() or next(path.rglob("type.raw"), None) is not None)
@@ -156,13 +145,13 @@ def _frames(system: _Folder | _Group) -> Iterator[Atoms]:
             f"{system.name} has no type_map.raw, so its elements are not known; write one with a symbol "
             "for each type"
         )
-    elements = elements_of(names, f"{system.name}/type_map.raw")
+    type_map = TypeMap.of(names, f"{system.name}/type_map.raw")
     for name in sets:
-        yield from _frames_of_set(system, name, types, *elements)
+        yield from _frames_of_set(system, name, types, type_map)
 
 
 def _frames_of_set(
-    system: _Folder | _Group, name: str, types: np.ndarray, numbers: np.ndarray, masses: np.ndarray | None
+    system: _Folder | _Group, name: str, types: np.ndarray, type_map: TypeMap
 ) -> Iterator[Atoms]:
     place = f"{system.name}/{name}"
     coordinates = system.array(f"{name}/coord")
@@ -184,11 +173,9 @@ def _frames_of_set(
     for frame in range(n_frames):
         real = all_types[frame] >= 0  # mixed systems may be padded with type -1
         kinds = all_types[frame][real]
-        if kinds.max(initial=-1) >= len(numbers) or (mixed is None and not real.all()):
-            raise DataError(f"{place}, frame {frame}: a type outside type_map.raw ({len(numbers)} types)")
-        atoms = Atoms(numbers=numbers[kinds], positions=positions[frame][real])
-        if masses is not None:
-            atoms.set_masses(masses[kinds])
+        if kinds.max(initial=-1) >= len(type_map) or (mixed is None and not real.all()):
+            raise DataError(f"{place}, frame {frame}: a type outside type_map.raw ({len(type_map)} types)")
+        atoms = type_map.atoms(kinds, positions[frame][real])
         if cells is not None:
             atoms.set_cell(cells[frame])
             atoms.pbc = True

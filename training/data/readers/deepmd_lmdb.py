@@ -13,7 +13,8 @@ from ase import Atoms
 from dpa2calc.errors import DataError, optional_library
 from dpa2calc.labels.names import set_labels
 
-from .deepmd_folder import elements_of, label_shapes, numbers_only, shaped, whole_numbers
+from .deepmd_folder import label_shapes, numbers_only, shaped, whole_numbers
+from .type_map import TypeMap
 
 Row = dict[str, Any]  # what msgpack makes of one
 METADATA = b"__metadata__"
@@ -43,7 +44,7 @@ def iread_frames(transaction: Any, path: str) -> Iterator[Atoms]:
     symbols = about.get("type_map")
     if not isinstance(symbols, list) or not symbols:
         raise DataError(f"{path}: its metadata name no elements for the types (type_map = {symbols})")
-    elements = elements_of(symbols, f"{path}: type_map")
+    type_map = TypeMap.of(symbols, f"{path}: type_map")
     form, n_frames = about.get("frame_idx_fmt", "012d"), about.get("nframes")
     if not (isinstance(form, str) and re.fullmatch(r"\d{0,3}d", form)) or not isinstance(n_frames, int):
         raise DataError(
@@ -51,7 +52,7 @@ def iread_frames(transaction: Any, path: str) -> Iterator[Atoms]:
         )
     for index in range(n_frames):
         name = f"{path}, frame {index}"
-        yield _atoms(_unpacked(msgpack, transaction.get(f"{index:{form}}".encode()), name), *elements, name)
+        yield _atoms(_unpacked(msgpack, transaction.get(f"{index:{form}}".encode()), name), type_map, name)
 
 
 def _unpacked(msgpack: ModuleType, row: bytes | None, name: str) -> Row:
@@ -66,18 +67,16 @@ def _unpacked(msgpack: ModuleType, row: bytes | None, name: str) -> Row:
     return found
 
 
-def _atoms(row: Row, numbers: np.ndarray, masses: np.ndarray | None, name: str) -> Atoms:
+def _atoms(row: Row, type_map: TypeMap, name: str) -> Atoms:
     fields = {ours: _field(row, theirs, name) for ours, theirs in _FIELDS.items()}
     types, positions, cell = fields["types"], fields["positions"], fields["cell"]
     if types is None or positions is None:
         raise DataError(f"{name} has no {'types' if types is None else 'coordinates'} of its atoms")
     types = whole_numbers(types.ravel(), f"{name}: types")
-    if types.max(initial=-1) >= len(numbers) or types.min(initial=0) < 0:
-        raise DataError(f"{name}: a type outside the type_map ({len(numbers)} types)")
+    if types.max(initial=-1) >= len(type_map) or types.min(initial=0) < 0:
+        raise DataError(f"{name}: a type outside the type_map ({len(type_map)} types)")
     positions = shaped(positions, (len(types), 3), f"{name}: coordinates")
-    atoms = Atoms(numbers=numbers[types], positions=positions)
-    if masses is not None:
-        atoms.set_masses(masses[types])
+    atoms = type_map.atoms(types, positions)
     if cell is not None and np.any(cell):  # zeros stand for no cell
         atoms.set_cell(shaped(cell, (3, 3), f"{name}: cell"))
         atoms.pbc = True

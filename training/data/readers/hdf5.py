@@ -59,7 +59,7 @@ def _of_layout(root: h5py.Group, name: str) -> Iterator[Atoms]:
     else:
         raise DataError(
             f"{name} has none of the known layouts (deepmd-kit, ANI-1x, Transition1x); "
-            f"its groups are {', '.join(list(root)[:10])}"
+            f"its groups are {', '.join(list(root)[:10]) or 'none'}"
         )
 
 

@@ -11,11 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from dpa2calc.model.potential import Potential
-from dpa2calc.training.config.train import TrainConfig
+from dpa2calc.training.config.train import FinetuneConfig, TrainConfig
 from dpa2calc.training.runs.processes import ALONE, Processes
 
 from .adam import Adam
-from .soap import Soap
+from .soap import MAX_ROTATED, Soap
+
+# With the repformers' sides of 640 rotated a step on few frames costs a third more, and teaches a trained
+# model no more; fresh weights learn better with them.
+MAX_ROTATED_FINETUNE = 256
 
 
 def make_optimizer(
@@ -27,7 +31,8 @@ def make_optimizer(
     beta1, beta2 = (o if given is None else given for o, given in zip(own, (config.beta1, config.beta2)))
     if is_soap:
         decay = config.weight_decay
-        return Soap(named, beta1=beta1, beta2=beta2, weight_decay=decay, processes=processes)
+        longest = MAX_ROTATED_FINETUNE if isinstance(config, FinetuneConfig) else MAX_ROTATED
+        return Soap(named, beta1=beta1, beta2=beta2, weight_decay=decay, longest=longest, processes=processes)
     return Adam(named, beta1=beta1, beta2=beta2, weight_decay=config.weight_decay)
 
 

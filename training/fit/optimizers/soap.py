@@ -42,8 +42,9 @@ class _Rotation:
 class Soap(Adam):
     """Adam's moments, turned; vectors and scalars get plain Adam steps.
 
-    A weight's first gradient only sets its basis. Every `refresh_every` of its steps the basis is renewed
-    by one step of orthogonal iteration; `processes` that train together share this work.
+    A side longer than `longest` is not rotated. A weight's first gradient only sets its basis. Every
+    `refresh_every` of its steps the basis is renewed by one step of orthogonal iteration; `processes` that
+    train together share this work.
     """
 
     def __init__(
@@ -54,11 +55,12 @@ class Soap(Adam):
         beta2: float = 0.95,
         weight_decay: float = 0.0,
         refresh_every: int = 10,
+        longest: int = MAX_ROTATED,
         eps: float = 1e-8,
         processes: Processes = ALONE,
     ):
         super().__init__(named, beta1=beta1, beta2=beta2, weight_decay=weight_decay, eps=eps)
-        self.refresh_every, self.processes = refresh_every, processes
+        self.refresh_every, self.longest, self.processes = refresh_every, longest, processes
         self.sides: dict[str, tuple[_Rotation | None, _Rotation | None]] = {}
 
     @torch.no_grad()
@@ -94,7 +96,7 @@ class Soap(Adam):
         """Whether this gradient sets the first basis of a matrix."""
         if name in self.sides or gradient.dim() != 2 or min(gradient.shape) == 1:
             return False
-        self.sides[name] = _first_sides(gradient)
+        self.sides[name] = _first_sides(gradient, self.longest)
         return any(self.sides[name])
 
     def _follow(self, names: list[str]) -> None:
@@ -130,7 +132,7 @@ class Soap(Adam):
             if p.dim() == 2 and min(p.shape) > 1:
                 began = self.steps[name] > 0
                 left, right = (
-                    _stored_side(tensors, key, name, p, length, needed=began and length <= MAX_ROTATED)
+                    _stored_side(tensors, key, name, p, length, needed=began and length <= self.longest)
                     for key, length in zip(("left", "right"), p.shape)
                 )
                 if left or right:
@@ -187,11 +189,9 @@ def _stored_side(
     return _Rotation(covariance.to(p, copy=True), basis.to(p, copy=True))
 
 
-def _first_sides(gradient: Tensor) -> tuple[_Rotation | None, _Rotation | None]:
+def _first_sides(gradient: Tensor, longest: int) -> tuple[_Rotation | None, _Rotation | None]:
     """Covariances and bases of both sides from the first gradient; None for a side that is too long."""
-    left, right = (
-        _first_rotation(g @ g.T) if len(g) <= MAX_ROTATED else None for g in (gradient, gradient.T)
-    )
+    left, right = (_first_rotation(g @ g.T) if len(g) <= longest else None for g in (gradient, gradient.T))
     return left, right
 
 
