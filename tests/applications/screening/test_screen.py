@@ -293,14 +293,14 @@ def test_a_file_of_others_is_refused_and_left_as_it_is(content, tmp_path):
     path = tmp_path / "out.jsonl"
     path.write_bytes(content.encode("latin-1"))
     with pytest.raises(DataError, match="another output"):
-        screen(crystals(1), "evaluate", calculator=EMT(), output=path, progress=False)
+        emt(metals(1), "evaluate", path)
     assert path.read_bytes() == content.encode("latin-1")
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_a_kill_before_the_first_record_is_resumed_from(ending, tmp_path):
     path = tmp_path / f"out.{ending}"
-    screen(crystals(2), "evaluate", calculator=EMT(), output=path, progress=False)
+    emt(metals(2), "evaluate", path)
     whole = by_name(path)
     if ending == "db":
         path.unlink()
@@ -309,24 +309,24 @@ def test_a_kill_before_the_first_record_is_resumed_from(ending, tmp_path):
     else:
         growing = tmp_path / ("out.jsonl" if ending == "jsonl" else "out.parquet.jsonl")
         if ending == "parquet":
-            screen(crystals(1), "evaluate", calculator=EMT(), output=tmp_path / "a.jsonl", progress=False)
+            emt(metals(1), "evaluate", tmp_path / "a.jsonl")
             path.unlink()
             (tmp_path / "a.jsonl").rename(growing)
         growing.write_bytes(growing.read_bytes()[:100])
-    result = screen(crystals(2), "evaluate", calculator=EMT(), output=path, progress=False)
+    result = emt(metals(2), "evaluate", path)
     assert result.n_done == 2 and by_name(path).keys() == whole.keys()
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_an_output_among_the_structures_is_none_of_them(ending, tmp_path):
-    for number, atoms in enumerate(crystals(3)):
+    for number, atoms in enumerate(metals(3)):
         write(tmp_path / f"{number}.xyz", atoms, format="extxyz")
     output = tmp_path / f"out.{ending}"
     for source in (tmp_path, tmp_path / "*"):
-        again = screen(source, "evaluate", calculator=EMT(), output=output, progress=False)
+        again = emt(source, "evaluate", output)
         assert len(read_screening(output)) == 3 and not again.failures
     with pytest.raises(ConfigError, match="the output as well; give another output"):
-        screen(output, "evaluate", calculator=EMT(), output=output, progress=False)
+        emt(output, "evaluate", output)
 
 
 def test_wrong_words_are_refused_before_the_work(tmp_path):
