@@ -1,13 +1,11 @@
 """Screening: the same numbers as a loop, on any executor; bad structures; resuming, also after a kill."""
 
-import json
 import logging
 import multiprocessing
 import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -17,23 +15,12 @@ from ase.calculators.emt import EMT
 from ase.db import connect
 from ase.io import write
 from emt_cases import metals, rattled, with_emt
+from screening_cases import ENDINGS, PARQUET, by_name, emt
 
 from dpa2calc import DPA2Calculator
 from dpa2calc.applications import elastic_constants, read_screening, relax, screen
 from dpa2calc.applications.screening.tasks import run_remotely
 from dpa2calc.errors import ConfigError, DataError, MissingDependencyError, StructureError
-
-PARQUET = pytest.mark.skipif(find_spec("pyarrow") is None, reason="pyarrow is not installed (extra: parquet)")
-ENDINGS = ["jsonl", "db", pytest.param("parquet", marks=PARQUET)]
-
-
-def emt(structures, task, output, **options):
-    """Screened with EMT, without a bar."""
-    return screen(structures, task, output=output, **{"calculator": EMT(), "progress": False, **options})
-
-
-def by_name(path):
-    return {record["name"]: record for record in read_screening(path)}
 
 
 def same_records(one, other):
@@ -272,61 +259,6 @@ def _finished(path):
         return read_screening(path)
     except (DataError, ConfigError):  # not even begun
         return []
-
-
-def test_another_task_calculator_or_option_is_refused(tmp_path):
-    output = tmp_path / "out.jsonl"
-    emt(metals(1), "relax", output, fmax=0.05)
-    with pytest.raises(ConfigError, match=r"task: fmax \(0.05 -> 0.01\)"):
-        emt(metals(1), "relax", output, fmax=0.01)
-    with pytest.raises(ConfigError, match="belongs to other work"):
-        emt(metals(1), "evaluate", output)
-    (tmp_path / "other.jsonl").write_text(json.dumps({"mine": 1}) + "\n")
-    with pytest.raises(DataError, match="was not written by `screen`"):
-        emt(metals(1), "relax", tmp_path / "other.jsonl")
-
-
-@pytest.mark.parametrize(
-    "content", ['{"mine": 1}', '{"mine": 1}\n{"mine": 2}', "a note", "{a half note", "\xff"]
-)
-def test_a_file_of_others_is_refused_and_left_as_it_is(content, tmp_path):
-    path = tmp_path / "out.jsonl"
-    path.write_bytes(content.encode("latin-1"))
-    with pytest.raises(DataError, match="another output"):
-        emt(metals(1), "evaluate", path)
-    assert path.read_bytes() == content.encode("latin-1")
-
-
-@pytest.mark.parametrize("ending", ENDINGS)
-def test_a_kill_before_the_first_record_is_resumed_from(ending, tmp_path):
-    path = tmp_path / f"out.{ending}"
-    emt(metals(2), "evaluate", path)
-    whole = by_name(path)
-    if ending == "db":
-        path.unlink()
-        with connect(path, use_lock_file=False):  # makes the tables
-            pass
-    else:
-        growing = tmp_path / ("out.jsonl" if ending == "jsonl" else "out.parquet.jsonl")
-        if ending == "parquet":
-            emt(metals(1), "evaluate", tmp_path / "a.jsonl")
-            path.unlink()
-            (tmp_path / "a.jsonl").rename(growing)
-        growing.write_bytes(growing.read_bytes()[:100])
-    result = emt(metals(2), "evaluate", path)
-    assert result.n_done == 2 and by_name(path).keys() == whole.keys()
-
-
-@pytest.mark.parametrize("ending", ENDINGS)
-def test_an_output_among_the_structures_is_none_of_them(ending, tmp_path):
-    for number, atoms in enumerate(metals(3)):
-        write(tmp_path / f"{number}.xyz", atoms, format="extxyz")
-    output = tmp_path / f"out.{ending}"
-    for source in (tmp_path, tmp_path / "*"):
-        again = emt(source, "evaluate", output)
-        assert len(read_screening(output)) == 3 and not again.failures
-    with pytest.raises(ConfigError, match="the output as well; give another output"):
-        emt(output, "evaluate", output)
 
 
 def test_wrong_words_are_refused_before_the_work(tmp_path):

@@ -1,0 +1,67 @@
+"""The file that a screening writes: whose it is, and what a stopped run left in it."""
+
+import json
+
+import pytest
+from ase.db import connect
+from ase.io import write
+from emt_cases import metals
+from screening_cases import ENDINGS, by_name, emt
+
+from dpa2calc.applications import read_screening
+from dpa2calc.errors import ConfigError, DataError
+
+
+def test_another_task_calculator_or_option_is_refused(tmp_path):
+    output = tmp_path / "out.jsonl"
+    emt(metals(1), "relax", output, fmax=0.05)
+    with pytest.raises(ConfigError, match=r"task: fmax \(0.05 -> 0.01\)"):
+        emt(metals(1), "relax", output, fmax=0.01)
+    with pytest.raises(ConfigError, match="belongs to other work"):
+        emt(metals(1), "evaluate", output)
+    (tmp_path / "other.jsonl").write_text(json.dumps({"mine": 1}) + "\n")
+    with pytest.raises(DataError, match="was not written by `screen`"):
+        emt(metals(1), "relax", tmp_path / "other.jsonl")
+
+
+@pytest.mark.parametrize(
+    "content", ['{"mine": 1}', '{"mine": 1}\n{"mine": 2}', "a note", "{a half note", "\xff"]
+)
+def test_a_file_of_others_is_refused_and_left_as_it_is(content, tmp_path):
+    path = tmp_path / "out.jsonl"
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(DataError, match="another output"):
+        emt(metals(1), "evaluate", path)
+    assert path.read_bytes() == content.encode("latin-1")
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_kill_before_the_first_record_is_resumed_from(ending, tmp_path):
+    path = tmp_path / f"out.{ending}"
+    emt(metals(2), "evaluate", path)
+    whole = by_name(path)
+    if ending == "db":
+        path.unlink()
+        with connect(path, use_lock_file=False):  # makes the tables
+            pass
+    else:
+        growing = tmp_path / ("out.jsonl" if ending == "jsonl" else "out.parquet.jsonl")
+        if ending == "parquet":
+            emt(metals(1), "evaluate", tmp_path / "a.jsonl")
+            path.unlink()
+            (tmp_path / "a.jsonl").rename(growing)
+        growing.write_bytes(growing.read_bytes()[:100])
+    result = emt(metals(2), "evaluate", path)
+    assert result.n_done == 2 and by_name(path).keys() == whole.keys()
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_an_output_among_the_structures_is_none_of_them(ending, tmp_path):
+    for number, atoms in enumerate(metals(3)):
+        write(tmp_path / f"{number}.xyz", atoms, format="extxyz")
+    output = tmp_path / f"out.{ending}"
+    for source in (tmp_path, tmp_path / "*"):
+        again = emt(source, "evaluate", output)
+        assert len(read_screening(output)) == 3 and not again.failures
+    with pytest.raises(ConfigError, match="the output as well; give another output"):
+        emt(output, "evaluate", output)
