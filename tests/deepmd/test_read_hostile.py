@@ -124,7 +124,11 @@ def test_short_floats_where_the_options_say_so(tmp_path: Path) -> None:
         for key in (MATRIX, MATRIX.replace(".networks.", "._networks.")):
             state[key] = state[key].bfloat16()
 
-    assert load_model(rewritten(tmp_path / "m.pt", work)).dtype == torch.float32
+    model = load_model(rewritten(tmp_path / "m.pt", work))
+    assert model.dtype == torch.float64  # that of the descriptor
+    first, second = (model.heads[0].get_parameter(f"nets.0.layers.{n}.matrix") for n in (0, 1))
+    assert torch.equal(first, first.bfloat16().double())
+    assert not torch.equal(second, second.bfloat16().double())
 
 
 class TestMissingOptions:

@@ -56,7 +56,7 @@ def _compressed_to_expanded(folder, **changes: object) -> DistillResult:
         "perturbed": 4,
         "displacement": 0.1,
         "strain": 0.003,
-        "later_steps": 300,
+        "later_steps": 200,
         **changes,
     }
     return distill(EMT(), _copper(a=3.45), tiny(), output=folder / "run", progress=False, **options)
