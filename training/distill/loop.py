@@ -9,8 +9,10 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
+from dpa2calc.files.identity import calculator_identity
 from dpa2calc.labels.errors import Errors
 from dpa2calc.model.compression import why_not_compressible
+from dpa2calc.model.config import to_dict
 from dpa2calc.model.potential import Potential
 from dpa2calc.store.checkpoint import save_checkpoint
 from dpa2calc.training.config.train import TrainConfig
@@ -25,13 +27,13 @@ from dpa2calc.training.exploration.rounds import QUANTILES
 from dpa2calc.training.exploration.sampling import Walk
 from dpa2calc.training.exploration.structures import StartFrames, perturbed
 from dpa2calc.training.fit.run import train_in
+from dpa2calc.training.runs.identity import model_part, start_part
 
 from .config import DistillConfig
 from .labels import label_start
 from .result import DistillResult
 from .selection import DistillRound, choose_frames, force_deviations, stop_reason
-from .setup import Student, check_test_elements, config_of, student_model
-from .state import DistillState
+from .setup import Student, check_test_elements, config_of, student_model, teacher_card
 
 
 class Distillation(Rounds[TrainConfig, DistillConfig, DistillRound, DistillResult]):
@@ -47,7 +49,7 @@ class Distillation(Rounds[TrainConfig, DistillConfig, DistillRound, DistillResul
     mark = "distilled"
     models = "students"
 
-    state: DistillState
+    record = DistillRound
 
     def __init__(
         self,
@@ -66,16 +68,13 @@ class Distillation(Rounds[TrainConfig, DistillConfig, DistillRound, DistillResul
         self.student = student_model(student, self.everything, teacher, config)
         self.head = config_of(self.student).heads[0].name
         check_test_elements(test, self.student)
-        self.state = DistillState(
-            self.output,
-            teacher=teacher,
-            student=self.student,
-            start=self.start,
-            config=config,
-            conditions=conditions,
-            train=train,
-            test=test,
-        )
+        model = config_of(self.student)
+        words = {**to_dict(model), "heads": to_dict(model.heads[0].fitting)}
+        begun = self.student if isinstance(self.student, Potential) else None
+        own = {**model_part(model), **start_part(begun)}
+        del own["heads"]  # its head may get another name
+        origin = {"teacher": (teacher_card(teacher), calculator_identity(teacher)), "student": (words, own)}
+        self.state = self.state_of(origin, test=test)
         self.labels = LabelledFrames(self.output / "labelled", self.head)
 
     def label_start(self) -> None:
@@ -168,14 +167,24 @@ class Distillation(Rounds[TrainConfig, DistillConfig, DistillRound, DistillResul
     def _save_student(
         self, potential: Potential, final: Errors | None, test: Errors | None, *, frames: int
     ) -> None:
-        head = potential.config.heads[0]
-        card = self.state.card(final, frames=frames, seed=self.config.seed)
+        head, provenance = potential.config.heads[0], self.state.provenance()
+        errors = final or self.rounds[-1].errors
+        card: dict[str, object] = {
+            "distilled_from": provenance["teacher"],
+            "distillation": {
+                "rounds": len(self.rounds),
+                "frames": frames,
+                "errors_against_teacher": errors.to_dict(),
+                "seed": self.config.seed,
+                "versions": provenance["versions"],
+            },
+        }
         if test is not None:
             card["test_errors"] = test.to_dict()
         head = dataclasses.replace(head, info={**head.info, **card})
         potential.config = potential.config.with_heads((head,))
         potential.prefers_compression = why_not_compressible(potential) is None  # opens with tables
-        save_checkpoint(potential, self._student, extra_info={self.mark: self.state.provenance()})
+        save_checkpoint(potential, self._student, extra_info={self.mark: provenance})
 
     @property
     def _student(self) -> Path:

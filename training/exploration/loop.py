@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from dpa2calc.errors import ConfigError, TrainingError
 from dpa2calc.files.figures import save_figure
+from dpa2calc.files.identity import Part
 from dpa2calc.labels.errors import Errors
 from dpa2calc.model.compression import why_no_kernels, why_not_compressible
 from dpa2calc.model.potential import Potential
@@ -31,7 +32,7 @@ from .frames import LabelledFrames
 from .options import LoopOptions, MDCondition
 from .rounds import Round, RoundsResult, table
 from .sampling import Walk, explore
-from .state import RoundsState
+from .state import JSON, RoundsState
 from .structures import StartFrames, condition_structures, plan_trajectories, start_structures
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class Rounds(Generic[Train, Loop, Record, Found]):
     mark: ClassVar[str]  # what the files of its models are marked with
     models: ClassVar[str]  # the folder of the rounds' models
     folders: ClassVar[tuple[str, ...]] = ()  # further ones
+    record: type[Record]
     state: RoundsState[Record]
     labels: LabelledFrames
 
@@ -75,6 +77,15 @@ class Rounds(Generic[Train, Loop, Record, Found]):
         self.output, self.device = Path(output), train.used_device
         self.start = start_structures(start_frames)
         self.structures = [condition_structures(c, self.start) for c in conditions]
+
+    def state_of(
+        self, origin: Mapping[str, tuple[JSON, Part]], **sets: Dataset | None
+    ) -> RoundsState[Record]:
+        """The folder's state; see `RoundsState`."""
+        return RoundsState(
+            self.output, self.what, self.record, origin, start=self.start, config=self.config,
+            conditions=self.conditions, train=self.train_config, **sets,
+        )  # fmt: skip
 
     @property
     def everything(self) -> list[Atoms]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ase import Atoms
 
@@ -37,16 +37,18 @@ class RoundsState(Generic[Record]):
 
     Another origin (`content`, hashes; `identity`, words for people) is refused; other options are allowed,
     and said, so that a run can resume with more rounds or a tighter threshold.
-    """
 
-    what: ClassVar[str]
-    source: ClassVar[str]  # of labels: its name in `identity`
-    record: type[Record]
-    train: type[TrainConfig] = TrainConfig
+    Args:
+        what: a folder of another kind of work would be. record: the class of a round.
+        origin: by name, words and hashes of what the folder belongs to, the source of the labels first.
+    """
 
     def __init__(
         self,
         folder: Path,
+        what: str,
+        record: type[Record],
+        origin: Mapping[str, tuple[JSON, Part]],
         *,
         start: Sequence[Atoms],
         config: LoopOptions,
@@ -54,10 +56,14 @@ class RoundsState(Generic[Record]):
         train: TrainConfig,
         **sets: Dataset | None,
     ):
-        self.path = folder / "state.json"
+        self.path, self.what, self.record = folder / "state.json", what, record
         self.rounds: list[Record] = []
-        self.identity: JSON = {"start frames": structures_digest(start)}
-        self.content: dict[str, Part] = {"start frames": structures_identity(start)}
+        self.source = next(iter(origin))
+        words = {name: told for name, (told, _) in origin.items()}
+        self.identity: JSON = plain({**words, "start frames": structures_digest(start)})
+        hashes = {name: part for name, (_, part) in origin.items()}
+        self.content: dict[str, Part] = {**hashes, "start frames": structures_identity(start)}
+        self.train = type(train)
         self.options: JSON = {
             "loop": to_dict(config),
             "md": [c.stored() for c in conditions],

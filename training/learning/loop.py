@@ -24,12 +24,12 @@ from dpa2calc.training.exploration.rounds import QUANTILES
 from dpa2calc.training.exploration.sampling import Walk
 from dpa2calc.training.exploration.structures import StartFrames, perturbed
 from dpa2calc.training.finetune.finetune import check_elements, finetune
+from dpa2calc.training.runs.identity import model_part, start_part
 
 from .config import LearnConfig
 from .labels import LabelSource, LabelStore, Waiting, structure_key
 from .result import LearnResult
 from .selection import LearnRound, choose_frames, error_ratio, force_doubts, is_sure, stop_reason
-from .state import LearnState
 
 
 class ActiveLearning(Rounds[FinetuneConfig, LearnConfig, LearnRound, LearnResult]):
@@ -46,7 +46,7 @@ class ActiveLearning(Rounds[FinetuneConfig, LearnConfig, LearnRound, LearnResult
     models = "models"
     folders = ("labels", "picked")
 
-    state: LearnState
+    record = LearnRound
 
     def __init__(
         self,
@@ -69,17 +69,9 @@ class ActiveLearning(Rounds[FinetuneConfig, LearnConfig, LearnRound, LearnResult
                 check_elements(model, data, allow_new=train.allow_new_elements)
         self.known = [] if known is None else [_with_labels(known, i) for i in range(len(known))]
         self.store = LabelStore(self.output / "labels", source, self.known)
-        self.state = LearnState(
-            self.output,
-            model=model,
-            source=source,
-            start=self.start,
-            config=config,
-            conditions=conditions,
-            train=train,
-            known=known,
-            test=test,
-        )
+        label, weights = source.identity(), start_part(model)
+        own = {**model_part(model.config), **weights}
+        self.state = self.state_of({"label": (label, label), "model": (weights, own)}, known=known, test=test)
         self.labels = LabelledFrames(self.output / "labelled", config.name)
 
     # --- the loop -------------------------------------------------------------------------------
@@ -219,8 +211,10 @@ class ActiveLearning(Rounds[FinetuneConfig, LearnConfig, LearnRound, LearnResult
         potential = self.load(name).to(self.device)
         test = self.test_errors(potential)
         head = potential.config.heads[0]
-        card = self.state.card(test, frames=len(data), spent=self.store.spent)
-        head = dataclasses.replace(head, info={**head.info, **card})
+        counts = {"rounds": number, "frames": len(data), "labels": self.store.spent}
+        card = {"learned_from": self.state.identity["label"], "active_learning": counts}
+        tested = {} if test is None else {"test_errors": test.to_dict()}
+        head = dataclasses.replace(head, info={**head.info, **card, **tested})
         potential.config = potential.config.with_heads((head,))
         save_checkpoint(potential.to("cpu"), self._model, extra_info={self.mark: self.state.provenance()})
         return dataclasses.replace(self.result(reason, why), test=test)
