@@ -1,11 +1,4 @@
-"""`distill`: a large model's forces carried over to a small, fast one (paper, 2.5 and 4.6).
-
-from dpa2calc.training import MDCondition, TrainConfig, distill
-
-result = distill(teacher, frames, md=MDCondition(temperature=(300, 360)), train=TrainConfig(steps=5000),
-                 output="runs/student")
-print(result.summary())
-"""
+"""`distill`: a large model's forces carried over to a small, fast one (paper, 2.5 and 4.6)."""
 
 from __future__ import annotations
 

@@ -1,12 +1,4 @@
-"""`active_learning`: a model asks for the labels that it needs, where your simulation goes.
-
-from ase.calculators.espresso import Espresso
-from dpa2calc.training import MDCondition, active_learning
-
-result = active_learning("default", label=Espresso(...), start="start.extxyz",
-                         md=MDCondition(temperature=(300, 600)), budget=100, output="runs/learn")
-print(result.summary())
-"""
+"""`active_learning`: a model asks for the labels that it needs, where your simulation goes."""
 
 from __future__ import annotations
 
