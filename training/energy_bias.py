@@ -34,10 +34,6 @@ def bias_of(potential: Potential, head: int) -> Tensor:
     return potential.get_submodule(f"heads.{head}.out_bias").get_buffer("values")
 
 
-def _labelled(data: Dataset) -> list[int]:
-    return [i for i, frame in enumerate(data) if frame.energy is not None]
-
-
 def _move(potential: Potential, head: int, change: np.ndarray) -> None:
     values = bias_of(potential, head)
     values += torch.from_numpy(change).to(values)
@@ -102,7 +98,7 @@ def shift_energy_bias(
     potential: Potential, data: Dataset, *, head: int = 0, frames: int = 200, seed: int = 0
 ) -> None:
     """Move a head's energy of each element to what a sample of the labelled frames says."""
-    labelled = data.subset(_labelled(data))
+    labelled = data.with_energies()
     sample = labelled.subset(spanning_frames(labelled, frames, seed=seed))
     bias, _ = energy_bias(sample, potential.config.type_map, predict_potential(potential, sample, head=head))
     _move(potential, head, bias)
@@ -152,7 +148,7 @@ def _errors(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compositions (n, n_types) as fractions, and label less prediction (n,) in eV/atom."""
     data = task.store.dataset
-    places = _labelled(data)
+    places = [i for i, frame in enumerate(data) if frame.energy is not None]
     labelled = [places[i] for i in spanning_frames(data.subset(places), frames, seed=seed)]
     counts = data.compositions(potential.config.type_map)[labelled]
     predicted = np.zeros(len(labelled))

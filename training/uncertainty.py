@@ -109,7 +109,7 @@ def leave_uncertainty(
     for name, item in sets.items():
         module = heads[item.head or name]
         measured = isinstance(module, EnergyHead) and module.why_no_rigidity() is None
-        if measured and len(_labelled(item.train)):
+        if measured and len(item.train.with_energies()):
             usable[name] = item
     if not usable:
         return
@@ -154,9 +154,9 @@ def measure_rigidity(
     if reason is not None:
         raise ConfigError(f"head {name!r} has no uncertainty: {reason}")
     train = _spread([item.train for item in sets], most_atoms, seed=seed)
-    held = [_labelled(part) for item in sets for part in item.validation_sets().values()]
+    held = [part.with_energies() for item in sets for part in item.validation_sets().values()]
     held_out = sum(map(len, held)) >= FEWEST_HELD_OUT
-    labelled = held if held_out else [_labelled(item.train) for item in sets]
+    labelled = held if held_out else [item.train.with_energies() for item in sets]
     known = _spread(labelled, most_atoms // 2, seed=seed)
     if not known:
         raise DataError(f"head {name!r}: no frame has an energy, by which its uncertainty could be scaled")
@@ -284,10 +284,6 @@ def _with_forces(
         force_error=float(wrong.mean().sqrt()),
         typical_force=float(labels.mean().sqrt()),
     )
-
-
-def _labelled(data: Dataset) -> Dataset:
-    return data.subset([i for i, frame in enumerate(data) if frame.energy is not None])
 
 
 def _spread(parts: Sequence[Dataset], most_atoms: int, *, seed: int = 0) -> Dataset:

@@ -172,6 +172,10 @@ class Dataset:
         lacking = [frame.lacking for frame in self.frames]
         return {kind: sum(kind not in m for m in lacking) for kind in ("energy", "forces", "stress")}
 
+    def with_energies(self) -> Dataset:
+        """The frames that have an energy."""
+        return self.subset([i for i, frame in enumerate(self.frames) if frame.energy is not None])
+
     @property
     def n_atoms(self) -> int:
         """Atoms in all frames together."""

@@ -48,7 +48,7 @@ def energy_spread(dataset: Dataset) -> float | None:
     What a model has to explain: energies of structures of other compositions differ by what the elements
     do. None where the frames with an energy are not more than the energies of elements that are fitted.
     """
-    known = dataset.subset([i for i, frame in enumerate(dataset) if frame.energy is not None])
+    known = dataset.with_energies()
     if not len(known):
         return None
     left = energy_bias(known, known.elements)[1]

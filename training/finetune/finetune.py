@@ -43,7 +43,7 @@ from dpa2calc.training.runs.identity import WAYS, start_part
 from dpa2calc.training.runs.processes import ALONE, Processes
 from dpa2calc.training.runs.result import TrainResult
 
-from .ranking import HeadMatch, has_energies, rank_heads
+from .ranking import HeadMatch, rank_heads
 
 logger = logging.getLogger(__name__)
 
@@ -254,7 +254,7 @@ def _fit_bias(potential: Potential, data: Dataset, config: FinetuneConfig, *, fr
         own = TrainingData({data.name: TrainingSet(data)}, {data.name: 0})
         fit_parameters(potential, own)
         fit_energy_biases(potential, own)
-    if has_energies(data):
+    if len(data.with_energies()):
         shift_energy_bias(potential, data, frames=config.zero_shot_frames, seed=config.seed)
 
 

@@ -78,17 +78,12 @@ def grown(
         fit_energy_biases(potential, new)
         if fitting:
             absorb_initial_energies(potential, new, seed=seed)
-    if sets:
-        _fit_energies(potential, TrainingData.of(sets, config), len(names), seed)
-    return potential
-
-
-def _fit_energies(potential: Potential, data: TrainingData, n_known: int, seed: int) -> None:
-    """Energies of the elements in new heads and in heads of several sets, on top of what the nets say."""
+    data = TrainingData.of(sets, config) if sets else TrainingData({})
     for head, n_sets in sorted(Counter(data.heads.values()).items()):
-        if n_sets > 1 or head >= n_known:
+        if n_sets > 1 or head >= len(names):  # on top of what the nets say
             joint = Dataset(tuple(data.frames(head)), potential.config.heads[head].name)
             shift_energy_bias(potential, joint, head=head, frames=40 * n_sets, seed=seed)
+    return potential
 
 
 def grown_model(

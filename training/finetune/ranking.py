@@ -62,13 +62,10 @@ class HeadMatch:
         ratio = self.force_ratio
         if ratio is None or _USUAL[0] < ratio < _USUAL[1]:
             return None
-        near = [unit for known, unit in _UNITS.items() if ratio * known > 0 and _gap(ratio, known) < _NEAR]
+        alike = {known: unit for known, unit in _UNITS.items() if ratio * known > 0}
+        near = [unit for known, unit in alike.items() if abs(math.log(ratio / known)) < _NEAR]
         what = f"are they {near[0]}" if near else "is a unit or sign wrong"
         return f"its forces are {ratio:.3g} times those of head {self.head}; {what}? They must be in eV/Å"
-
-
-def _gap(ratio: float, known: float) -> float:
-    return abs(math.log(ratio / known))
 
 
 @own_modes()
@@ -117,11 +114,11 @@ def _matches(
     elements: Sequence[str],
 ) -> tuple[HeadMatch, ...]:
     """Zero-shot errors of some heads, by their places, on all frames of the sample; the best first."""
-    matches, fitted_exactly = [], _fitted_exactly(sample)
+    matches, fitted_exactly, fit_bias = [], _fitted_exactly(sample), len(sample.with_energies()) > 0
     store = GraphStore(sample, potential.config, budget=Budget(NEIGHBOR_CACHE))
     for position, head in heads:
         predictions = predict_potential(potential, store, head=position)
-        errors = compare(sample, predictions, fit_bias=has_energies(sample)).errors
+        errors = compare(sample, predictions, fit_bias=fit_bias).errors
         if fitted_exactly:  # what is left is rounding, and must not choose
             errors = dataclasses.replace(errors, energy_rmse=None, energy_mae=None)
         missing = tuple(e for e in elements if head.elements and e not in head.elements)
@@ -143,9 +140,5 @@ def _force_ratio(data: Dataset, predictions: Sequence[Prediction]) -> float | No
 
 def _fitted_exactly(data: Dataset) -> bool:
     """Whether energies of the elements can be fitted to any energies that the frames may have."""
-    counts = data.compositions(data.elements)[[frame.energy is not None for frame in data]]
+    counts = data.with_energies().compositions(data.elements)
     return len(counts) <= np.linalg.matrix_rank(counts) if len(counts) else False
-
-
-def has_energies(data: Dataset) -> bool:
-    return any(frame.energy is not None for frame in data)

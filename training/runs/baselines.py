@@ -60,9 +60,7 @@ class Baselines:
 
 
 def _by_composition(train: Dataset, data: Dataset) -> float | None:
-    known, tests = (
-        part.subset([i for i, frame in enumerate(part) if frame.energy is not None]) for part in (train, data)
-    )
+    known, tests = train.with_energies(), data.with_energies()
     if not len(known) or not len(tests):
         return None
     elements = tuple(sorted({*known.elements, *tests.elements}))
