@@ -26,6 +26,7 @@ from dpa2calc.training.config.train import FinetuneConfig, TrainConfig
 from dpa2calc.training.data.checks.report import check_frames
 from dpa2calc.training.data.dataset import Dataset, require_dataset
 from dpa2calc.training.data.readers import PathLike
+from dpa2calc.training.exploration.rounds import number
 from dpa2calc.training.finetune.finetune import finetune
 from dpa2calc.training.fit.run import train
 from dpa2calc.training.runs.folder import remove_large_files, run_folder
@@ -97,7 +98,7 @@ class LearningCurve(Result):
             cells = []
             for scheme in self.schemes():
                 e = found.get((scheme, n))
-                cells.append(f"{_number(e.energy_rmse)} / {_number(e.force_rmse)}" if e else "")
+                cells.append(f"{number(e.energy_rmse)} / {number(e.force_rmse)}" if e else "")
             lines.append(f"{n:>8}" + "".join(f"{cell:>24}" for cell in cells))
         return "\n".join(lines)
 
@@ -124,10 +125,6 @@ class LearningCurve(Result):
             )
         axes[1].legend()
         return axes
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
 
 
 class Points:

@@ -139,7 +139,9 @@ def dispersion_results(atoms: Atoms, settings: Dispersion | str) -> DispersionRe
         >>> dispersion_results(molecule("H2O"), "pbe").energy
         -0.0097...
     """
-    interface = _import_dftd3()
+    text = "dispersion needs the package dftd3, which is not installed; run: pip install "
+    text += '"dpa2calc[dispersion]"  (or leave dispersion out)'
+    interface = optional_library("dftd3.interface", text)
     options = Dispersion(functional=settings) if isinstance(settings, str) else settings
     damping = _damping(interface, options)
     numbers = atoms.numbers
@@ -163,14 +165,6 @@ def dispersion_results(atoms: Atoms, settings: Dispersion | str) -> DispersionRe
         forces=-np.asarray(found["gradient"]) * (Hartree / Bohr),
         strain_derivative=derivative,
         stress=None if volume is None else voigt / volume,
-    )
-
-
-def _import_dftd3() -> ModuleType:
-    return optional_library(
-        "dftd3.interface",
-        "dispersion needs the package dftd3, which is not installed; "
-        'run: pip install "dpa2calc[dispersion]"  (or leave dispersion out)',
     )
 
 

@@ -180,12 +180,10 @@ class LabelQueue:
     def _readers(self, place: Path) -> Iterator[tuple[Callable[[Path], Atoms], Path]]:
         for pattern in RESULTS:
             for path in sorted(place.glob(pattern)):
-                yield (self._by_dpdata if self._needs_dpdata(path) else _by_ase), path
+                needs_dpdata = self.program == "cp2k" and path.suffix in (".out", ".log")
+                yield (self._by_dpdata if needs_dpdata else _by_ase), path
         if self.program == "abacus" and list(place.glob("OUT.*/running_scf.log")):
             yield self._by_dpdata, place
-
-    def _needs_dpdata(self, path: Path) -> bool:
-        return self.program == "cp2k" and path.suffix in (".out", ".log")
 
     def _by_dpdata(self, path: Path) -> Atoms:
         system = _dpdata().LabeledSystem(str(path), fmt=_DPDATA[self.program])

@@ -51,7 +51,8 @@ def _of_layout(root: h5py.Group, name: str) -> Iterator[Atoms]:
     if _holds_systems(root):
         yield from iread_hdf5_group(root, name)
     elif _first(root, "coordinates") is not None:
-        yield from _iread_ani(root)
+        for formula, group in root.items():
+            yield from _molecule(formula, group["atomic_numbers"], group["coordinates"], group, ani=True)
     elif "data" in root:
         yield from _iread_transition(root["data"])
     elif _first(_first_group(root), "positions") is not None:
@@ -78,11 +79,6 @@ def _first(group: h5py.Group | None, dataset: str) -> h5py.Group | None:
     """The first member group, if it has this dataset."""
     member = _first_group(group)
     return member if member is not None and dataset in member else None
-
-
-def _iread_ani(root: h5py.Group) -> Iterator[Atoms]:
-    for formula, group in root.items():
-        yield from _molecule(formula, group["atomic_numbers"], group["coordinates"], group, ani=True)
 
 
 def _iread_transition(split: h5py.Group) -> Iterator[Atoms]:

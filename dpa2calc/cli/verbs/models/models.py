@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from dpa2calc.cli.arguments.written import write_values
 
@@ -25,7 +24,10 @@ def run(args: argparse.Namespace) -> int:
 
     folder = cache_folder()
     entries = available_models().values()
-    here = ["in the package" if entry.shipped else _place(folder / entry.file) for entry in entries]
+    here = [
+        "in the package" if e.shipped else "downloaded" if (folder / e.file).is_file() else "online"
+        for e in entries
+    ]
     names = ("name", "aliases", "heads", "licence", "description", "page", "sha256")
     columns = {**{name: [getattr(entry, name) for entry in entries] for name in names}, "place": here}
     models = [dict(zip(columns, row)) for row in zip(*columns.values())]
@@ -42,7 +44,3 @@ def run(args: argparse.Namespace) -> int:
         print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[4]]))
     print(f"\ndownloads are kept in {folder}")
     return 0
-
-
-def _place(file: Path) -> str:
-    return "downloaded" if file.is_file() else "online"
