@@ -19,13 +19,10 @@ from dpa2calc.structures.graph_spec import GraphSpec
 
 from .base import (
     Activation,
-    Block,
     DescriptorConfig,
     Pairs,
     TebdMode,
-    UpdateStyle,
     check,
-    check_activation,
     check_pairs,
 )
 from .descriptors import (
@@ -42,7 +39,6 @@ from .heads import FittingConfig, HeadConfig
 
 __all__ = [
     "Activation",
-    "Block",
     "BridgingConfig",
     "DPA1Config",
     "DPA2Config",
@@ -59,9 +55,7 @@ __all__ = [
     "ShellConfig",
     "TebdMode",
     "ThreeBodyConfig",
-    "UpdateStyle",
     "check",
-    "check_activation",
     "from_dict",
     "to_dict",
 ]
