@@ -56,11 +56,6 @@ def volume_of(atoms: Atoms, where: str) -> float:
     return volume
 
 
-def cell_heights(atoms: Atoms) -> np.ndarray:
-    """Distances (3,) in Å between opposite faces of the cell."""
-    return 1.0 / np.linalg.norm(np.linalg.inv(atoms.cell.array), axis=0)
-
-
 def _pairs(
     atoms: Atoms, first: np.ndarray, second: np.ndarray, cutoff: float, *, full: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:

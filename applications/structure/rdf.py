@@ -17,11 +17,11 @@ from dpa2calc.dynamics.averages import BlockAverage
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result, ShownBySummary, error_text, library_versions
+from dpa2calc.structures.search import face_distances
 
 from .curves import blocks_line, draw_curve, draw_references, first_maximum, first_minimum, vertex
 from .pair_counts import (
     ElementsLike,
-    cell_heights,
     check_bins,
     indices_of,
     pair_histogram,
@@ -286,7 +286,7 @@ def radial_distributions(
 def _number_of_bins(atoms: Atoms, r_max: float | None, bin_width: float) -> int:
     if r_max is not None:
         return int(np.ceil(r_max / bin_width - 1e-9))
-    half = 0.5 * float(cell_heights(atoms).min())
+    half = 0.5 * float(face_distances(atoms.cell.array).min())
     check_bins(half, bin_width)
     return max(1, int(half / bin_width + 1e-9))
 

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from ase import Atoms
 from ase.geometry import minkowski_reduce
 
 from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.trajectory import TrajectoryLike
-from dpa2calc.applications.structure.pair_counts import cell_heights, check_bins
+from dpa2calc.applications.structure.pair_counts import check_bins
 from dpa2calc.dynamics.averages import BlockAverage, check_blocks
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.figures import Axes
 from dpa2calc.files.results import Result
 from dpa2calc.structures.distances import pair_vectors
+from dpa2calc.structures.search import face_distances
 
 from .unwrapped import WITHOUT_CELL, Drift, Paths, read_paths
 
@@ -136,8 +136,7 @@ def van_hove(
         )
     widest = np.inf
     if paths.pbc.all():
-        reduced = Atoms(cell=minkowski_reduce(paths.cell)[0])
-        widest = 0.5 * float(cell_heights(reduced).min())
+        widest = 0.5 * float(face_distances(minkowski_reduce(paths.cell)[0]).min())
     r_max = min(widest, 10.0) if r_max is None else r_max
     if not 0.0 < bin_width <= r_max or r_max > widest + 1e-9:
         raise ConfigError(

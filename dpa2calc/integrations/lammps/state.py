@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dpa2calc.structures.search import face_distances
+
 
 class Box(NamedTuple):
     """low (3,): corner in Å; cell (3, 3): vectors in Å; pbc (3,) bool."""
@@ -17,7 +19,7 @@ class Box(NamedTuple):
     @property
     def heights(self) -> np.ndarray:
         """Distances between opposite faces, (3,) in Å."""
-        return 1.0 / np.linalg.norm(np.linalg.inv(self.cell), axis=0)
+        return face_distances(self.cell)
 
 
 def read_box(lmp: Any) -> Box:
