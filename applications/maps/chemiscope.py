@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 
 def write_chemiscope(
-    path: str | os.PathLike[str],
     result: RepresentationMap,
+    path: str | os.PathLike[str],
     structures: TrajectoryLike | Mapping[str, TrajectoryLike],
     *,
     cutoff: float = 4.0,
@@ -38,7 +38,6 @@ def write_chemiscope(
 
     Args:
         path: ends in .json or .json.gz; open it at chemiscope.org or with the chemiscope package.
-        result: the map.
         structures: as given to `representation_map`; only frames with a point on the map are written.
         cutoff: radius (Å) of the environment that chemiscope highlights around an atom.
         title: shown above the map.

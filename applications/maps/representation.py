@@ -19,7 +19,7 @@ from dpa2calc.files.atomic import write_text
 from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result, provenance
 
-from .chemiscope import write_chemiscope
+from . import chemiscope
 from .descriptor_points import ArrayRows, Point, collect_points, descriptor_function
 from .html import map_page
 
@@ -116,16 +116,7 @@ class RepresentationMap(Result):
         write_text(target, page)
         return target
 
-    def write_chemiscope(
-        self,
-        path: str | os.PathLike[str],
-        structures: TrajectoryLike | Mapping[str, TrajectoryLike],
-        *,
-        cutoff: float = 4.0,
-        title: str = "Representation map",
-    ) -> Path:
-        """Write map and structures as a file for chemiscope.org; see `chemiscope.write_chemiscope`."""
-        return write_chemiscope(path, self, structures, cutoff=cutoff, title=title)
+    write_chemiscope = chemiscope.write_chemiscope
 
 
 @application
