@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,17 +19,16 @@ from dpa2calc.applications.shared.connected import check_connected
 from dpa2calc.applications.shared.ensemble import WithModelErrors, spread
 from dpa2calc.applications.shared.structures import (
     GPA,
+    WithStructure,
     checked_copy,
     fields_of,
     need_stress,
     positive,
     require,
-    structure_of,
     symmetry_dataset,
 )
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import Axes, axes_for
-from dpa2calc.structures.attached import Attached
 
 from . import elastic_tensor
 
@@ -41,7 +40,7 @@ _MAX_STRESS = 0.1  # GPa left in the reference before its constants are doubtful
 
 
 @dataclass(frozen=True, kw_only=True)
-class ElasticConstants(WithModelErrors):
+class ElasticConstants(WithModelErrors, WithStructure):
     """Elastic tensor of one crystal at zero temperature.
 
     Fields: `tensor` (6, 6) GPa in the frame of the given atoms (Voigt order xx yy zz yz xz xy), symmetrised;
@@ -78,7 +77,6 @@ class ElasticConstants(WithModelErrors):
     strains: np.ndarray
     relaxed_ions: bool
     reason: str = ""
-    attached: Attached = field(default_factory=dict, repr=False)
 
     def sound_velocities(self, direction: Sequence[float] | np.ndarray) -> np.ndarray:
         """Speeds (3,) in m/s, slowest first, of elastic waves along a Cartesian direction (given frame)."""
@@ -90,10 +88,6 @@ class ElasticConstants(WithModelErrors):
         pull = np.array([n[i] * n[j] for i, j in elastic_tensor.VOIGT])  # stress of a unit pull
         strain = np.linalg.solve(self.tensor, pull)  # engineering strain, so strain along n is strain . pull
         return float(1.0 / np.dot(strain, pull))
-
-    def atoms(self) -> Atoms:
-        """The unstrained crystal the constants belong to."""
-        return structure_of(self)
 
     def to_pymatgen(self) -> ElasticTensor:
         """A `pymatgen.analysis.elasticity.ElasticTensor` in GPa; needs the extra `pymatgen`."""

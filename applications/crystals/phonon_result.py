@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from ase import Atoms
 
 from dpa2calc.applications.shared.ensemble import WithModelErrors
-from dpa2calc.applications.shared.structures import require, structure_of
+from dpa2calc.applications.shared.structures import WithStructure, require
 from dpa2calc.files.figures import Axes, axes_for
-from dpa2calc.structures.attached import Attached
 from dpa2calc.structures.given import in_form
 
 from . import phonopy_bridge as _phonopy
@@ -34,7 +32,7 @@ class PymatgenPhonons(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Phonons(WithModelErrors):
+class Phonons(WithModelErrors, WithStructure):
     """Harmonic phonons of one crystal. Frequencies in THz, imaginary ones as negative numbers.
 
     Fields: `numbers`, `masses` (u), `cell` (3, 3) Å, `scaled_positions` of the primitive cell and what is
@@ -91,16 +89,11 @@ class Phonons(WithModelErrors):
     n_displacements: int
     n_supercell_atoms: int
     image_distance: float
-    attached: Attached = field(default_factory=dict, repr=False)
 
     @property
     def stable(self) -> bool:
         """No mode below -imaginary_tolerance on the mesh or the path."""
         return self.lowest_frequency > -self.imaginary_tolerance
-
-    def atoms(self) -> Atoms:
-        """The primitive cell."""
-        return structure_of(self)
 
     def to_phonopy(self) -> Phonopy:
         """A `phonopy.Phonopy` with these force constants, for the rest phonopy can do (Born charges, ...)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -17,24 +17,23 @@ from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.cached import Evaluated
 from dpa2calc.applications.shared.ensemble import WithModelErrors, spread
 from dpa2calc.applications.shared.structures import (
+    WithStructure,
     checked_copy,
     fields_of,
     image_distance,
     positive,
     repeats_for_length,
-    structure_of,
     supercell_matrix,
     symmetry_dataset,
 )
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import Axes, axes_for
-from dpa2calc.structures.attached import Attached
 
 from .cut import as_cut_and_relaxed, bulk_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class VacancyFormation(WithModelErrors):
+class VacancyFormation(WithModelErrors, WithStructure):
     """Formation energy of one kind of vacancy.
 
     Fields: `element` removed from `site` (atom number in the given crystal); `energy` eV at infinite size
@@ -57,11 +56,6 @@ class VacancyFormation(WithModelErrors):
     numbers: np.ndarray
     positions: np.ndarray
     cell: np.ndarray
-    attached: Attached = field(default_factory=dict, repr=False)
-
-    def atoms(self) -> Atoms:
-        """The largest supercell with its vacancy."""
-        return structure_of(self)
 
     def summary(self) -> str:
         """Formation energy with error and its convergence."""

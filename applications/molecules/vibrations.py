@@ -6,7 +6,7 @@ import itertools
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -18,11 +18,9 @@ from ase.thermochemistry import HarmonicThermo, IdealGasThermo
 from dpa2calc.applications.relaxation.relaxer import Relaxation
 from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.cached import Evaluated, evaluate, hessian_of, hessian_rows
-from dpa2calc.applications.shared.structures import checked_copy, fields_of, positive, structure_of
+from dpa2calc.applications.shared.structures import WithStructure, checked_copy, fields_of, positive
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.figures import Axes, axes_for
-from dpa2calc.files.results import Result
-from dpa2calc.structures.attached import Attached
 
 # sqrt(eV/Å²/u) as an angular frequency, times hbar: energy in eV of a mode with unit eigenvalue
 _HBAR_OMEGA = units._hbar * 1e10 / np.sqrt(units._e * units._amu)
@@ -32,7 +30,7 @@ _INVERSE_CM = 1.0 / units.invcm  # eV -> 1/cm
 
 
 @dataclass(frozen=True, kw_only=True)
-class Vibrations(Result):
+class Vibrations(WithStructure):
     """Harmonic vibrations. Imaginary frequencies are negative numbers.
 
     Fields: `frequencies` (n_modes,) 1/cm ascending, of vibrations only (3n-6, 3n-5 or 3n-3 of a molecule,
@@ -62,16 +60,11 @@ class Vibrations(Result):
     positions: np.ndarray
     cell: np.ndarray
     pbc: np.ndarray
-    attached: Attached = field(default_factory=dict, repr=False)
 
     @property
     def n_imaginary(self) -> int:
         """Vibrations more than 1/cm below zero: 0 of them in a minimum, 1 at a saddle point."""
         return int((self.frequencies < -1.0).sum())
-
-    def atoms(self) -> Atoms:
-        """The structure at rest."""
-        return structure_of(self)
 
     def mode_frames(self, index: int, *, amplitude: float = 0.3, n_frames: int = 24) -> list[Atoms]:
         """One period of a mode as a list of Atoms; amplitude is the largest displacement of an atom, Å."""

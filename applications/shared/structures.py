@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,11 @@ from ase.geometry import minkowski_reduce
 
 from dpa2calc.errors import ConfigError, StructureError, optional_library
 from dpa2calc.files.identity import READ_ARRAYS
-from dpa2calc.structures.attached import attach, attached
+from dpa2calc.files.results import Result
+from dpa2calc.structures.attached import Attached, attach, attached
 from dpa2calc.structures.given import require_calculator
 from dpa2calc.structures.lattice import is_crystal
+from dpa2calc.structures.search import face_distances
 
 from .warned import collected_warnings
 
@@ -88,6 +91,17 @@ def structure_of(result: object, prefix: str = "") -> Atoms:
     return attach(made, getattr(result, prefix + "attached"))
 
 
+@dataclass(frozen=True, kw_only=True)
+class WithStructure(Result):
+    """Base of results of one structure, whose parts are fields (`fields_of`)."""
+
+    attached: Attached = field(default_factory=dict, repr=False)
+
+    def atoms(self) -> Atoms:
+        """The structure that the numbers belong to."""
+        return structure_of(self)
+
+
 def offers_stress(calculator: object) -> bool:
     """Whether a calculator gives the stress."""
     return "stress" in getattr(calculator, "implemented_properties", ())
@@ -116,8 +130,7 @@ def image_distance(cell: np.ndarray) -> float:
 
 def repeats_for_length(cell: np.ndarray, min_length: float) -> np.ndarray:
     """Smallest diagonal repeats (3,) whose supercell keeps parallel faces at least min_length (Å) apart."""
-    heights = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)  # (3,)
-    repeats = np.maximum(1, np.ceil(min_length / heights - 1e-6))
+    repeats = np.maximum(1, np.ceil(min_length / face_distances(cell) - 1e-6))
     cells = math.prod(repeats.tolist())  # NumPy's warns of an overflow
     if not cells <= _MOST_CELLS:
         raise ConfigError(
