@@ -76,6 +76,7 @@ class Vibrations(WithStructure):
             frames.append(frame)
         return frames
 
+    @np.errstate(over="ignore")  # of exp(energy / kT) of a mode that is frozen
     def free_energy(
         self, temperature: float, *, pressure: float = 101325.0, symmetry_number: int = 1, spin: float = 0.0
     ) -> float:
@@ -106,10 +107,6 @@ class Vibrations(WithStructure):
                 f"{self.formula} has {len(soft)} imaginary modes (lowest {soft[0]:.2g} 1/cm), so it has no "
                 "free energy; relax it further"
             )
-        with np.errstate(over="ignore"):  # of exp(energy / kT) of a mode that is frozen
-            return self._free_energy(temperature, pressure, symmetry_number, spin)
-
-    def _free_energy(self, temperature: float, pressure: float, symmetry_number: int, spin: float) -> float:
         quanta = list(self.frequencies / _INVERSE_CM)
         if len(self.rigid_frequencies) == 0:
             thermo = HarmonicThermo(quanta, potentialenergy=self.energy)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from ase import Atoms
@@ -17,9 +17,6 @@ from dpa2calc.errors import ConfigError, DataError, StructureError
 from dpa2calc.files.results import Result
 
 from .analyzer import diffusion_analyzer
-
-if TYPE_CHECKING:
-    from pymatgen.analysis.diffusion.analyzer import DiffusionAnalyzer
 
 Drift: TypeAlias = Literal["auto", "framework", "all", "none"]
 
@@ -86,9 +83,7 @@ class Paths(Result):
         """Whether the coordinates were taken as unwrapped only because no direction is periodic."""
         return self.wrapped and not self.pbc.any()
 
-    def to_pymatgen(self, temperature: float, **options: Any) -> DiffusionAnalyzer:
-        """A `DiffusionAnalyzer` of pymatgen, see `analyzer.diffusion_analyzer`; temperature in K."""
-        return diffusion_analyzer(self, temperature, **options)
+    to_pymatgen = diffusion_analyzer
 
     def summary(self) -> str:
         length = np.linalg.norm(self.displacements[-1], axis=1)

@@ -146,12 +146,8 @@ def differences(stored: Identity, asked: Identity) -> list[str]:
 
 def _values(old: object, new: object) -> str:
     texts = [json.dumps(value) for value in (old, new)]
-    readable = all(len(text) <= 60 and not _is_hash(value) for text, value in zip(texts, (old, new)))
+    readable = not any(len(text) > 60 or re.fullmatch('"[0-9a-f]{24}"', text) for text in texts)
     return f" ({texts[0]} -> {texts[1]})" if readable else ""
-
-
-def _is_hash(value: object) -> bool:
-    return isinstance(value, str) and len(value) == 24 and set(value) <= set("0123456789abcdef")
 
 
 def require_same(stored: Identity, asked: Identity, *, where: str, ways: str) -> None:
