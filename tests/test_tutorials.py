@@ -35,7 +35,6 @@ def test_notebooks_are_kept_without_output(notebook):
 def test_notebooks_run(notebook, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(FOLDER)
     before = set(FOLDER.iterdir())
-    plt.switch_backend("Agg")
     names: dict[str, Any] = {}
     quick: set[str] = set()
     for number, cell in enumerate(code_cells(notebook)):

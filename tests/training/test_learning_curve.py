@@ -66,9 +66,6 @@ def test_points_are_made_once(tiny_model, lj_data, tmp_path):
 
 
 def test_scratch_and_fine_tuned(tiny_model, lj_data, tmp_path):
-    import matplotlib
-
-    matplotlib.use("Agg")
     short = TrainConfig(steps=3, batch_atoms=8, log_every=1)
     start = new_potential(tiny_model(), seed=3)
     schemes = {

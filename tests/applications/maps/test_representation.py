@@ -105,9 +105,6 @@ def test_arrays_for_each_frame_equal_one_array() -> None:
 
 
 def test_saved_drawn_and_written_as_a_page(tmp_path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
     result = representation_map({"a </script>": waters(4), "b": waters(4)}, Describer())
     again = RepresentationMap.load(result.save(tmp_path / "map.npz"))
     assert again.summary() == result.summary() and again.labels == result.labels

@@ -143,9 +143,6 @@ def test_saved_and_compared(tmp_path) -> None:
     again = AngularDistribution.load(adf.save(tmp_path / "adf.npz"))
     assert again.triplet == ("O", "O", "O") and again.cutoffs == (4.0, 4.0)
     assert adf.compare(again) == 0.0
-    import matplotlib
-
-    matplotlib.use("Agg")
     ax = adf.plot(reference=again)
     np.testing.assert_array_equal(ax.lines[1].get_ydata(), adf.density)
 

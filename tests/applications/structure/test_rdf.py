@@ -186,9 +186,6 @@ def test_first_peak_minimum_and_comparison_of_a_known_curve() -> None:
 
 
 def test_saved_result_is_the_same_and_plots_with_its_reference(tmp_path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
     rdf = radial_distribution(ideal_gas(12), "O-H", r_max=4.0)
     again = RadialDistribution.load(rdf.save(tmp_path / "rdf.npz"))
     np.testing.assert_array_equal(again.g, rdf.g)

@@ -69,9 +69,6 @@ def test_from_random_walks_at_four_temperatures(brownian_walk, paths_of) -> None
 
 
 def test_saved_and_plotted_in_cm2_per_s(tmp_path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
     fit = arrhenius(TEMPERATURES, law(TEMPERATURES), errors=0.1 * law(TEMPERATURES))
     again = Arrhenius.load(fit.save(tmp_path / "fit.npz"))
     assert again.summary() == fit.summary()

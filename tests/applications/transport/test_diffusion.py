@@ -191,9 +191,6 @@ def test_no_cell_is_said(brownian_walk, frames_of) -> None:
 
 
 def test_saved_and_plotted(tmp_path, brownian_walk, paths_of) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
     result = diffusion(paths_of(brownian_walk(400, 8)), "Li", temperature=300.0)
     again = Diffusion.load(result.save(tmp_path / "d.npz"))
     assert again.summary() == result.summary() and again.fit == result.fit

@@ -136,9 +136,6 @@ def test_folded_map_and_cube_file(tmp_path, brownian_walk, frames_of) -> None:
 
 
 def test_column_density_in_the_picture_adds_up(brownian_walk, frames_of) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
     result = density_map(frames_of(brownian_walk(100, 5), CELL), "Li")
     for axis in range(3):
         mesh = result.plot(axis=axis).collections[0]
@@ -150,9 +147,6 @@ def test_column_density_in_the_picture_adds_up(brownian_walk, frames_of) -> None
 @pytest.mark.parametrize("order", [[0, 1, 2], [1, 0, 2]])
 def test_the_picture_shows_an_ion_where_it_is(order, frames_of) -> None:
     """Also in cells of the left hand, and seen along b, whose vectors in the picture are of the left hand."""
-    import matplotlib
-
-    matplotlib.use("Agg")
     cell, place = CELL[order], np.array([0.25, 0.5, 0.75])
     atoms = Atoms("LiS", scaled_positions=[place, [0.0, 0.0, 0.0]], cell=cell, pbc=True)
     result = density_map([atoms] * 3, "Li", spacing=0.5)

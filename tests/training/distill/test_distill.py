@@ -150,9 +150,6 @@ def test_it_stops_when_the_student_is_right(finished):
 
 
 def test_result_is_saved_and_drawn(finished, tmp_path):
-    import matplotlib
-
-    matplotlib.use("Agg")
     loaded = DistillResult.load(finished.save(tmp_path / "result.json"))
     assert loaded.rounds == finished.rounds and loaded.student == finished.student
     assert loaded.summary() == finished.summary()

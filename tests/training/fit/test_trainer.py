@@ -166,9 +166,6 @@ def test_global_random_state_is_left_alone(tiny_model, lj_data, tmp_path):
 
 
 def test_log_plot(tiny_model, lj_data, tmp_path):
-    import matplotlib
-
-    matplotlib.use("Agg")
     result = train(
         tiny_model(), lj_data(4), FAST, validation=lj_data(2, seed=3), output=tmp_path, progress=False
     )
@@ -183,9 +180,6 @@ def test_log_plot(tiny_model, lj_data, tmp_path):
 
 
 def test_sets_whose_names_look_alike_keep_their_own_files(tiny_model, lj_data, tmp_path):
-    import matplotlib
-
-    matplotlib.use("Agg")
     sets = {
         "a/b": TrainingSet(lj_data(3)),
         "a_b": TrainingSet(lj_data(3)),
