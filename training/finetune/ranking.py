@@ -76,7 +76,8 @@ def rank_heads(
 
     The energy of each element is fitted to the differences before errors are taken; where that fit leaves no
     freedom (no more frames than independent compositions) there is no energy error. Heads that have not
-    seen all elements come after those that have. Heads that need parameters which the data lack are left out.
+    seen all elements are compared only where no head has. Heads that need parameters which the data lack
+    are left out.
 
     With more than eight heads all are compared on twelve frames, and the best eight on the whole sample.
 
@@ -97,6 +98,7 @@ def rank_heads(
     usable = [item for item in heads if not any(lacking_parameters(f, item[1].fitting) for f in sample)]
     if not usable:
         require_parameters(sample[0], heads[0][1].fitting)
+    usable = [item for item in usable if not _missing(item[1], data.elements)] or usable
     if len(usable) <= FINALISTS or len(sample) <= FIRST_FRAMES:
         return _matches(potential, sample, usable, data.elements)
     few = sample.subset(spread_frames(sample, FIRST_FRAMES, seed=seed))
@@ -121,10 +123,14 @@ def _matches(
         errors = compare(sample, predictions, fit_bias=fit_bias).errors
         if fitted_exactly:  # what is left is rounding, and must not choose
             errors = dataclasses.replace(errors, energy_rmse=None, energy_mae=None)
-        missing = tuple(e for e in elements if head.elements and e not in head.elements)
         score, ratio = validation_score({"": errors}, {"": 1.0}), _force_ratio(sample, predictions)
-        matches.append(HeadMatch(head.name, errors, score, missing, ratio))
-    return tuple(sorted(matches, key=lambda m: (bool(m.missing_elements), m.score)))
+        matches.append(HeadMatch(head.name, errors, score, _missing(head, elements), ratio))
+    return tuple(sorted(matches, key=lambda m: m.score))
+
+
+def _missing(head: HeadConfig, elements: Sequence[str]) -> tuple[str, ...]:
+    """Those of the elements that a head has not seen; none where it does not say what it has seen."""
+    return tuple(e for e in elements if head.elements and e not in head.elements)
 
 
 def _force_ratio(data: Dataset, predictions: Sequence[Prediction]) -> float | None:

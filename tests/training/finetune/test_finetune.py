@@ -281,3 +281,14 @@ def test_many_heads_are_compared_on_a_few_frames_first(tiny_model, lj_data):
         assert match.errors.force_rmse == pytest.approx(whole[match.head].force_rmse, rel=1e-9)
     scores = [match.score for match in matches[:FINALISTS]]
     assert scores == sorted(scores)
+
+
+def test_heads_that_lack_an_element_are_compared_only_where_all_do(tiny_model, lj_data):
+    config, data = tiny_model(("near", "far")), lj_data(3, seed=7)
+    own, other = data.elements, tuple(e for e in config.type_map if e not in data.elements)
+    heads = [dataclasses.replace(h, elements=e) for h, e in zip(config.heads, (other, (*own, *other)))]
+    model = new_potential(config.with_heads(tuple(heads)), seed=1)
+    assert [match.head for match in rank_heads(model, data)] == ["far"]
+    lacking = new_potential(config.with_heads((heads[0],)), seed=1)
+    (match,) = rank_heads(lacking, data)
+    assert match.missing_elements == own
