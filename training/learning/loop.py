@@ -96,7 +96,7 @@ class ActiveLearning(Rounds[FinetuneConfig, LearnConfig, LearnRound, LearnResult
             return result
 
     def label_start(self) -> None:
-        """By the source of labels, within the budget; once, so that a frame given up is not asked for again."""
+        """By the source of labels, within the budget; and once: what is given up is not asked for again."""
         structures = perturbed(self.start, self.config)
         file = FrameFile(self.labels.files(0)[0])
         mark = text_digest([structures_digest(structures), self.state.options["known frames"]])
