@@ -127,7 +127,7 @@ def check_keys(values: Mapping[str, object], known: list[str], what: str) -> Non
     for key, value in values.items():
         if key not in known:
             raise ConfigError(unknown_key(key, value, known))
-    if values.get("output") is None:
+    if values.get("output") in (None, ""):
         raise ConfigError(f"output is missing; name a folder for {what}")
 
 
@@ -234,7 +234,8 @@ def check_paths(run: RunFile[TrainConfig]) -> None:
         for key in ("train", "validation", "test"):
             for path in getattr(section, key):
                 if not expanded(path, run.root):
-                    raise ConfigError(f"sets.{name}.{key}: there is no {run.root / path}")
+                    place = run.root / path if path else "file of an empty name"
+                    raise ConfigError(f"sets.{name}.{key}: there is no {place}")
         if not section.train:
             raise ConfigError(
                 f"sets.{name}.train (`systems` of an input.json) is empty; name files or folders with "
