@@ -170,7 +170,7 @@ def test_wrong_options_say_what_is_allowed():
     names = [
         f"{kind}_prefactor_{end}" for kind in ("energy", "force", "virial") for end in ("start", "limit")
     ]
-    with pytest.raises(ConfigError, match="virial_prefactor_limit = 0 .* one of them above 0"):
+    with pytest.raises(ConfigError, match=r"virial_prefactor_limit = 0 .* one of them above 0"):
         TrainConfig(**dict.fromkeys(names, 0.0))
     for name, value in (("beta1", 1.0), ("beta1", -0.1), ("beta2", 1.0)):  # divided by 1 - beta^n
         with pytest.raises(ConfigError, match=rf"^{name} = {value} .* allowed: from 0 to below 1"):
