@@ -100,7 +100,7 @@ class Rounds(Generic[Train, Loop, Record, Found]):
     def run(self) -> Found:
         """Go through the rounds that are not done yet."""
         folders = ("labelled", self.models, "explore/round-*", *self.folders)
-        with run_folder(self.output, inside=folders):
+        with run_folder(self.output, mark=self.state.path.name, inside=folders):
             self.state.load()
             return self._run()
 
