@@ -15,9 +15,7 @@ def test_work_of_another_kind_leaves_what_is_there_as_it_is(run, lj_data, tiny_m
     trained = run().output
     model = (trained / "model.safetensors").read_bytes()
     rounds = {"md": {"temperature": 300, "steps": 2, "sample_interval": 1}, "progress": False}
-    with pytest.raises(
-        ConfigError, match=r"run holds a training \(state.safetensors\); choose another"
-    ):
+    with pytest.raises(ConfigError, match=r"run holds a training \(state.safetensors\); choose another"):
         distill(EMT(), copper(), tiny(), output=trained, train=TrainConfig(steps=1), **rounds)
     with pytest.raises(ConfigError, match="holds a training"):
         active_learning(
