@@ -26,7 +26,7 @@ StartFrames: TypeAlias = Dataset | Sequence[Atoms | PathLike] | Atoms | PathLike
 
 def start_structures(frames: StartFrames) -> list[Atoms]:
     """Bare structures from a dataset, or from Atoms and files; a DataError where there is none."""
-    given = [f.atoms() for f in frames] if isinstance(frames, Dataset) else as_list(frames)
+    given: list[object] = [f.atoms() for f in frames] if isinstance(frames, Dataset) else as_list(frames)
     # their labels are not used, so that it does not matter whether electrons had converged
     found = iread_given(given, "the start frames", lambda path: enumerate(iread_atoms(path)))
     start = [bare(atoms) for atoms, _ in found]
