@@ -55,4 +55,8 @@ def _unseen(one: Frame, two: Frame) -> list[str]:
     """What the frames carry for other calculators, and differs."""
     kinds = (frame.attached or {"arrays": {}, "info": {}} for frame in (one, two))
     old, new = ({**kind["arrays"], **kind["info"]} for kind in kinds)
-    return [n for n in (*READ_INFO, *READ_ARRAYS) if not np.array_equal(old.get(n), new.get(n))]
+    return [
+        name
+        for name in (*READ_INFO, *READ_ARRAYS)
+        if not np.array_equal(np.asarray(old.get(name)), np.asarray(new.get(name)))
+    ]
