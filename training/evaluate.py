@@ -154,7 +154,7 @@ def predict_calculator(calculator: Calculator, data: Dataset, *, progress: bool 
             energy = float(atoms.get_potential_energy()) if frame.energy is not None else None
             forces = np.array(atoms.get_forces()) if frame.forces is not None else None
             virial = None
-            if frame.virial is not None:
+            if frame.stress is not None:  # of a virial without a volume it has none
                 with contextlib.suppress(PropertyNotImplementedError):
                     virial = -frame.volume * atoms.get_stress(voigt=False)
         except Exception as error:  # a calculator may raise anything

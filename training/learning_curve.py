@@ -35,6 +35,7 @@ from dpa2calc.training.runs.identity import data_identity, model_part, options_p
 from .evaluate import evaluate
 
 logger = logging.getLogger(__name__)
+_POINTS_FILE = "points.jsonl"
 # What trains on a subset and leaves its files in a folder; returns a potential whose first head is meant.
 Scheme = Callable[[Dataset, Path], Potential]
 
@@ -189,7 +190,12 @@ class _Trained:
 def from_scratch(
     model: ModelConfig | Callable[[Dataset], ModelConfig], config: TrainConfig, *, progress: bool = False
 ) -> Scheme:
-    """A scheme that trains a new model; `model` may depend on the data."""
+    """A scheme that trains a new model; `model` may depend on the data.
+
+    Raises:
+        ConfigError: `config` has a time limit, so that a point could be of half a run.
+    """
+    _require_whole(config)
 
     def chosen(data: Dataset) -> ModelConfig:
         return model(data) if callable(model) else model
@@ -204,7 +210,12 @@ def from_scratch(
 
 
 def fine_tuned(model: Potential | PathLike, config: FinetuneConfig, *, progress: bool = False) -> Scheme:
-    """A scheme that fine-tunes a pre-trained model."""
+    """A scheme that fine-tunes a pre-trained model.
+
+    Raises:
+        ConfigError: see `from_scratch`.
+    """
+    _require_whole(config)
 
     def run(data: Dataset, folder: Path) -> Potential:
         return finetune(model, data, config, output=folder, progress=progress).potential
@@ -217,6 +228,11 @@ def fine_tuned(model: Potential | PathLike, config: FinetuneConfig, *, progress:
         return {"options": _options(config), "starting model": start()}
 
     return _Trained(run, identity)
+
+
+def _require_whole(config: TrainConfig) -> None:
+    limit = config.time_limit
+    check(not limit, "time_limit", limit, "0 in a learning curve; stop it at any time, the same call resumes")
 
 
 def _options(config: TrainConfig) -> Part:
@@ -264,8 +280,8 @@ def learning_curve(
     samples = {n: data.sample(n, seed=seed) for n in sorted(set().union(*own.values()))}
     frames = {n: data_identity(sample) for n, sample in samples.items()}
     tested = data_identity(test)
-    with run_folder(output) as folder:
-        made = Points(folder / "points.jsonl")
+    with run_folder(output, mark=_POINTS_FILE) as folder:
+        made = Points(folder / _POINTS_FILE)
         identities = {
             (scheme, n): {
                 "training data": frames[n],

@@ -8,6 +8,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import ase.io
 from ase import Atoms
@@ -67,11 +68,13 @@ def read_structures(path: PathLike, index: slice | int | str = slice(None)) -> l
     Raises:
         DataError: as there, or no such frame.
     """
-    frames = list(iread_structures(path, index))
-    if not frames:
-        whole = index in (":", slice(None))
-        raise DataError(f"{path} holds no frames" if whole else f"{path} has no frame {index!r}")
-    return frames
+    return list(iread_structures(path, index)) or nothing_there(path, index)
+
+
+def nothing_there(path: PathLike, index: slice | int | str) -> NoReturn:
+    """Raise the DataError of a file that has no frame of this index."""
+    whole = index in (":", slice(None))
+    raise DataError(f"{path} holds no frames" if whole else f"{path} has no frame {index!r}")
 
 
 def write_structures(path: PathLike, structures: Atoms | Sequence[Atoms], *, kind: str | None = None) -> None:

@@ -3,15 +3,18 @@
 import dataclasses
 import json
 
+import ase.db
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase.io import read, write
 from ase.stress import voigt_6_to_full_3x3_stress
-from emt_cases import with_emt
+from deepmd_system import write_system
+from emt_cases import metals, with_emt
 
 from dpa2calc.cli.main import main
 from dpa2calc.model.config import DPA1Config, FittingConfig, HeadConfig, ModelConfig
@@ -229,6 +232,20 @@ def test_evaluate_names_the_one_frame_that_makes_the_error(capsys, tmp_path):
     assert whole == pytest.approx(200, abs=1) and without == pytest.approx(1.0, abs=0.4)
 
 
+def test_evaluate_reads_what_training_reads(capsys, tmp_path):
+    frames = metals(3)
+    with ase.db.connect(tmp_path / "own.db") as database:  # the energy under a name of its own
+        for atoms in frames:
+            energy = with_emt(atoms).get_potential_energy() - 0.001 * len(atoms)
+            database.write(Atoms(atoms), key_value_pairs={"REF_energy": energy})
+    write_system(tmp_path / "system", [with_emt(bulk("Cu", cubic=True)) for _ in range(3)])
+    for name, keys in (("own.db", ["--energy-key", "REF_energy"]), ("system", [])):
+        command = ["evaluate", str(tmp_path / name), "--calculator", "emt", "--quiet", *keys]
+        assert main(command) == 0
+        energies = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("energy "))
+        assert float(energies.split()[1]) == pytest.approx(1.0 if keys else 0.0, abs=1e-3)
+
+
 def test_evaluate_errors(capsys, checkpoint, tmp_path):
     model = ["--model", checkpoint]
     water = [*model, "--head", "Water_PBE"]
@@ -236,7 +253,7 @@ def test_evaluate_errors(capsys, checkpoint, tmp_path):
     bad.write_text("nonsense")
     write(copper, bulk("Cu", cubic=True))
     for command, text in [
-        (["nothing.xyz", *water], "there is no file nothing.xyz"),
+        (["nothing.xyz", *water], "there is no file or folder nothing.xyz"),
         ([str(bad), *water], "bad.cif cannot be read"),
         ([str(copper), *model], "has 2 heads"),
         ([str(copper), *water], "structure 0 (Cu4): head 'Water_PBE' never saw Cu"),

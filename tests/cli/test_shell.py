@@ -179,9 +179,9 @@ def test_wrong_words_are_one_line(words, text, here, capsys):
     assert left.value.code == 2 and text in error and error.count("\n") == 1
 
 
-@pytest.mark.parametrize("number", [0, -2])
-def test_a_run_has_one_thread_or_more(number):
-    with pytest.raises(ConfigError, match=rf"--threads is {number}; give a whole number of at least 1"):
+@pytest.mark.parametrize("number", [0, -2, 10**20])
+def test_a_run_has_one_thread_or_more_but_not_any_number(number):
+    with pytest.raises(ConfigError, match=rf"--threads is {number}; give a whole number from 1 to 1024"):
         set_threads(argparse.Namespace(threads=number))
 
 

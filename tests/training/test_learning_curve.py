@@ -20,6 +20,12 @@ def _errors(force):
     )
 
 
+def test_points_are_of_whole_runs(tiny_model):
+    for scheme, options in ((from_scratch, TrainConfig), (fine_tuned, FinetuneConfig)):
+        with pytest.raises(ConfigError, match=r"time_limit = 5\.0 is not allowed; allowed: 0 in a learning"):
+            scheme(tiny_model(), options(time_limit=5.0))
+
+
 def test_frames_saved_interpolates_in_logarithms():
     scratch = [Point("scratch", n, _errors(1000.0 / n**0.5)) for n in (10, 100, 1000)]
     tuned = [Point("tuned", n, _errors(100.0 / n**0.5)) for n in (1, 10, 100)]

@@ -84,22 +84,20 @@ def read_run_file(
     Raises:
         ConfigError: the file is missing or no TOML, or a key or value is wrong; the key is named.
     """
-    values: dict[str, object] = {}
-    root = Path.cwd()
+    values, root = dict[str, object](), Path.cwd()
     if path is not None:
-        path = Path(path)
+        require_file(path := Path(path))
         root = path.resolve().parent
-        require_file(path)
         values = _read_deepmd(path, cls) if path.suffix in (".json", ".yaml", ".yml") else read_toml(path)
-    given = {"model": model, "output": output}
-    values |= {**(changes or {}), **{name: value for name, value in given.items() if value is not None}}
-    own = ("stages",) if cls is TrainConfig else ()
-    check_keys(values, [*option_types(cls), "model", "sets", "output", "data", *own], "the run's files")
+    values = _over(values, changes or {})
+    values |= {name: value for name, value in (("model", model), ("output", output)) if value is not None}
+    known = ["model", "sets", "output", "data", *(["stages"] if cls is TrainConfig else [])]
+    check_keys(values, [*option_types(cls), *known], "the run's files")
     stages = _table(values.pop("stages", {}), "stages")
     sets = _table(values.pop("sets", {}), "sets")
     if set_changes:
         sets = _with_set_changes(sets, set_changes)
-    given_model = values.pop("model", "small" if cls is TrainConfig else "default")
+    given = values.pop("model", "small" if cls is TrainConfig else "default")
     folder, data_root = values.pop("output"), values.pop("data", ".")
     if not sets:
         raise ConfigError("there is no [sets.NAME] section with train = [...]; name the training data")
@@ -110,7 +108,7 @@ def read_run_file(
         config=parse_options(cls, values),
         stages={n: _stage(n, stage, cls, values, changes or {}, sections) for n, stage in stages.items()},
         sets=sections,
-        model=_model_section(given_model),
+        model=_model_section(given),
         output=Path(convert(str, folder, "output")),
         root=root / convert(str, data_root, "data"),
     )
@@ -127,8 +125,14 @@ def check_keys(values: Mapping[str, object], known: list[str], what: str) -> Non
     for key, value in values.items():
         if key not in known:
             raise ConfigError(unknown_key(key, value, known))
-    if values.get("output") is None:
+    if values.get("output") in (None, ""):
         raise ConfigError(f"output is missing; name a folder for {what}")
+
+
+def _over(values: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, object]:
+    """Options with others over them; a number of steps puts aside a length in minutes, which would win."""
+    by_steps = {"minutes": 0} if "steps" in changes and "minutes" not in changes else {}
+    return {**values, **by_steps, **changes}
 
 
 def _table(value: object, key: str) -> dict[str, object]:
@@ -179,8 +183,8 @@ def _stage(
         if key not in (*sets, "*"):
             raise ConfigError(unknown_key(f"stages.{name}.weights.{key}", weight, list(sets)))
         check(weight > 0, f"stages.{name}.weights.{key}", weight, "above 0")
-    fresh = {"shared_steps": 0}  # is for a run that starts without weights
-    config = parse_options(cls, {**run, **fresh, **own, **changes}, f"stages.{name}")
+    before = {**run, "shared_steps": 0}  # which are for a run that starts without weights
+    config = parse_options(cls, _over(_over(before, own), changes), f"stages.{name}")
     return Stage(config=config, weights=weights)
 
 
@@ -191,12 +195,11 @@ def _read_deepmd(path: Path, cls: type[TrainConfig]) -> dict[str, object]:
     given = read_input(path)
     for key in given.ignored:
         logger.warning("%s: %s is ignored", path, key)
-    known = option_types(cls)
     sets = {
         name: {"train": data.training, "validation": data.validation, "weight": data.weight}
         for name, data in given.data.items()
     }
-    options = {key: value for key, value in given.training.items() if key in known}
+    options = {key: value for key, value in given.training.items() if key in option_types(cls)}
     return {**options, "sets": sets, "model": given.config}
 
 
@@ -234,7 +237,8 @@ def check_paths(run: RunFile[TrainConfig]) -> None:
         for key in ("train", "validation", "test"):
             for path in getattr(section, key):
                 if not expanded(path, run.root):
-                    raise ConfigError(f"sets.{name}.{key}: there is no {run.root / path}")
+                    place = run.root / path if path else "file of an empty name"
+                    raise ConfigError(f"sets.{name}.{key}: there is no {place}")
         if not section.train:
             raise ConfigError(
                 f"sets.{name}.train (`systems` of an input.json) is empty; name files or folders with "

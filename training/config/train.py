@@ -16,6 +16,7 @@ Optimizer = Literal["adam", "adamw", "soap"]
 ScheduleKind = Literal["exponential", "cosine", "constant"]
 Keep = Literal["best", "last"]
 Clock = Literal["wall", "cpu"]
+_LEARNED = ("energy", "force", "virial")
 FEWEST_TO_CHOOSE = 10  # validation frames of a run; what fewer say of two sets of weights is chance
 
 
@@ -95,15 +96,19 @@ class TrainConfig:
         at_least(self, 1, "steps", "batch_atoms", "batches_per_step", "validate_every", "validation_frames")
         at_least(self, 1, "checkpoint_every", "log_every", "statistics_frames", "prefetch", "decay_steps")
         at_least(self, 0, "early_stopping", "final_bias_frames", "shared_steps", "seed", "neighbor_cache_mb")
-        at_least(self, 0, "warmup_steps", "minutes")
+        at_least(self, 0, "warmup_steps", "minutes", "time_limit", "weight_decay")
+        for name in ("beta1", "beta2"):
+            value = getattr(self, name)
+            check(value is None or 0 <= value < 1, name, value, "from 0 to below 1, or left out")
         for name in ("huber_delta", "gradient_clip", "gradient_clip_relative", "gradient_clip_batch"):
             value = getattr(self, name)
             check(value is None or value > 0, name, value, "above 0, or left out")
         start, stop = self.learning_rate, self.learning_rate_stop
         check(start > 0, "learning_rate", start, "above 0")
         check(0 < stop <= start, "learning_rate_stop", stop, "above 0, not above learning_rate")
-        ends = [*self.prefactors(0.0), *self.prefactors(1.0)]
-        check(min(ends) >= 0 and max(ends) > 0, "prefactors", ends, "none below 0 and one above 0")
+        prefactors = [f"{kind}_prefactor_{end}" for kind in _LEARNED for end in ("start", "limit")]
+        at_least(self, 0, *prefactors)
+        check(bool(self.learned), ", ".join(prefactors), 0, "one of them above 0")
 
     @property
     def used_device(self) -> str:
@@ -174,14 +179,14 @@ class TrainConfig:
         energy, force, virial = (
             getattr(self, f"{name}_prefactor_limit") * (1.0 - fraction)
             + getattr(self, f"{name}_prefactor_start") * fraction
-            for name in ("energy", "force", "virial")
+            for name in _LEARNED
         )
         return energy, force, virial
 
     @property
     def learned(self) -> tuple[str, ...]:
         """Those of energy, force and virial that count in the loss at any time."""
-        ends = zip(("energy", "force", "virial"), self.prefactors(0.0), self.prefactors(1.0))
+        ends = zip(_LEARNED, self.prefactors(0.0), self.prefactors(1.0))
         return tuple(name for name, *weights in ends if max(weights) > 0)
 
     def shared_start(self) -> TrainConfig:

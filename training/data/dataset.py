@@ -6,7 +6,7 @@ import glob
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
@@ -69,14 +69,11 @@ class Dataset:
             DataError: nothing to read, a damaged file (file and frame are named), or no frame has a label of
                 a name that was given.
         """
-        paths = as_atoms(paths)
-        if not isinstance(paths, (str, bytes, os.PathLike, Iterable)):
-            raise DataError(f"expected the names of files, or Atoms, got {type(paths).__name__}")
-        several = [paths] if isinstance(paths, (str, bytes, os.PathLike, Atoms)) else list(paths)
+        several = as_list(paths)
         if not several:
             raise DataError("no file was named; name at least one, or pass Atoms")
         first = next((str(item) for item in several if isinstance(item, (str, os.PathLike))), "data")
-        data = cls._labelled(_structures(several, name or first), name or first, keys)
+        data = cls._labelled(iread_given(several, name or first), name or first, keys)
         if not data.frames:
             raise DataError(f"there are no frames in {', '.join(map(str, several))}")
         return data
@@ -198,8 +195,26 @@ def require_dataset(data: object, what: str) -> None:
         )
 
 
-def _structures(several: Sequence[object], name: str) -> Iterator[tuple[Atoms, str]]:
-    """Structures with their source, from files and Atoms."""
+def as_list(given: object) -> list[object]:
+    """One file's name or Atoms as a list of one, several as a list; a DataError for what is neither."""
+    given = as_atoms(given)
+    if isinstance(given, (str, bytes, os.PathLike, Atoms)):
+        return [given]
+    if not isinstance(given, Iterable):
+        raise DataError(f"expected the names of files, or Atoms, got {type(given).__name__}")
+    return list(given)
+
+
+def iread_given(
+    several: Sequence[object],
+    name: str,
+    read: Callable[[PathLike], Iterator[tuple[int, Atoms]]] = iread_converged,
+) -> Iterator[tuple[Atoms, str]]:
+    """Structures with their source, from Atoms and files, whose names may be patterns.
+
+    Args:
+        name: of the whole, for messages. read: number and structure of the frames of a file.
+    """
     for number, item in enumerate(map(as_atoms, several)):
         if isinstance(item, Atoms):
             yield item, f"{name}, frame {number}"
@@ -209,7 +224,7 @@ def _structures(several: Sequence[object], name: str) -> Iterator[tuple[Atoms, s
             if glob.has_magic(named) and not files:
                 raise DataError(f"no file fits the pattern {named}")
             for path in map(str, files) if glob.has_magic(named) else [named]:
-                for i, atoms in iread_converged(path):
+                for i, atoms in read(path):
                     yield atoms, f"{path}, frame {i}"
         else:
             raise DataError(f"{name}: expected the names of files, or Atoms, got {type(item).__name__}")

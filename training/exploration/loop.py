@@ -17,22 +17,24 @@ from tqdm import tqdm
 from dpa2calc.errors import ConfigError, TrainingError
 from dpa2calc.files.figures import save_figure
 from dpa2calc.files.identity import Part
+from dpa2calc.files.typed import to_dict
 from dpa2calc.labels.errors import Errors
 from dpa2calc.model.compression import why_no_kernels, why_not_compressible
 from dpa2calc.model.potential import Potential
-from dpa2calc.store.checkpoint import load_checkpoint, save_checkpoint
+from dpa2calc.store.checkpoint import checkpoint_info, load_checkpoint, save_checkpoint
 from dpa2calc.training.config.train import TrainConfig
 from dpa2calc.training.data.dataset import Dataset, spread_frames
 from dpa2calc.training.data.readers import PathLike
 from dpa2calc.training.data.readers.frame_file import read_frames
 from dpa2calc.training.evaluate import evaluate
 from dpa2calc.training.runs.folder import remove_large_files, run_folder
+from dpa2calc.training.runs.identity import FREE_OPTIONS
 
 from .frames import LabelledFrames
 from .options import LoopOptions, MDCondition
 from .rounds import Round, RoundsResult, table
 from .sampling import Walk, explore
-from .state import JSON, RoundsState
+from .state import JSON, RoundsState, plain
 from .structures import StartFrames, condition_structures, plan_trajectories, start_structures
 
 logger = logging.getLogger(__name__)
@@ -109,7 +111,7 @@ class Rounds(Generic[Train, Loop, Record, Found]):
     def run(self) -> Found:
         """Go through the rounds that are not done yet."""
         folders = ("labelled", self.models, "explore/round-*", *self.folders)
-        with run_folder(self.output, inside=folders):
+        with run_folder(self.output, mark=self.state.path.name, inside=folders):
             self.state.load()
             return self._run()
 
@@ -144,15 +146,34 @@ class Rounds(Generic[Train, Loop, Record, Found]):
         save_figure(self.output / "rounds.png", self.result("", "").plot, panels=3, size=(13, 3.8))
 
     def trained(self, name: str, before: str | None, data: Dataset, *, last: bool = False) -> Potential:
-        """The model of this name, trained now unless that was done before; `last`: with `final_steps`."""
-        path = self.model_path(name)
-        if not path.exists():
-            folder = self.output / "train" / name
+        """The model of this name, trained now unless that was done before.
+
+        Args:
+            last: with `final_steps`; done again where other options are asked for than it was made with.
+        """
+        path, folder = self.model_path(name), self.output / "train" / name
+        if again := last and path.exists() and self._asked_otherwise(path):
+            self.say(f"{name} was made with other options, and is trained again")
+            remove_large_files(folder)  # which a kill may have left
+        if again or not path.exists():
             options = self.train_config if before is None else self._later_training(last)
             made = self.train(folder, None if before is None else self.load(before), data, options)
             save_checkpoint(made.to("cpu"), path, extra_info={self.mark: self.state.provenance()})
             remove_large_files(folder)
         return self.load(name).to(self.device)
+
+    def _asked_otherwise(self, path: Path) -> bool:
+        """Whether a last training was made with other options than those of this call."""
+        try:
+            made = checkpoint_info(path).extra[self.mark]["options"]
+        except (KeyError, TypeError):  # nothing is known of it
+            return False
+        asked = plain(self.state.options)
+        names = ("final_steps", "later_learning_rate")
+        own = [made["loop"].get(name) != asked["loop"][name] for name in names]
+        before = {**plain(to_dict(self.state.train())), **made["train"]}  # younger options had their defaults
+        free = FREE_OPTIONS - {"steps", "minutes", "keep"}
+        return any(own) or any(before[k] != v for k, v in asked["train"].items() if k not in free)
 
     def label_start(self) -> None:
         """Labels of the start frames, into `labelled/`."""

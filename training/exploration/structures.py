@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
@@ -14,7 +13,7 @@ from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.identity import read_digest
 from dpa2calc.structures.attached import bare
 from dpa2calc.structures.lattice import is_crystal
-from dpa2calc.training.data.dataset import Dataset
+from dpa2calc.training.data.dataset import Dataset, as_list, iread_given
 from dpa2calc.training.data.readers import PathLike, iread_atoms
 from dpa2calc.training.data.sets import by_number
 
@@ -22,21 +21,15 @@ from .close_contacts import close_contact
 from .options import LoopOptions, MDCondition
 from .sampling import Trajectory
 
-StartFrames: TypeAlias = Dataset | Sequence[Atoms] | Atoms | PathLike
+StartFrames: TypeAlias = Dataset | Sequence[Atoms | PathLike] | Atoms | PathLike
 
 
 def start_structures(frames: StartFrames) -> list[Atoms]:
-    """Bare structures from a dataset, Atoms, or a file; a DataError where there is none."""
-    found: Iterable[Atoms]
-    if isinstance(frames, Dataset):
-        found = (frame.atoms() for frame in frames)
-    elif isinstance(frames, Atoms):
-        found = (frames,)
-    elif isinstance(frames, (str, os.PathLike)):
-        found = iread_atoms(frames)
-    else:
-        found = frames
-    start = [bare(atoms) for atoms in found]
+    """Bare structures from a dataset, or from Atoms and files; a DataError where there is none."""
+    given: list[object] = [f.atoms() for f in frames] if isinstance(frames, Dataset) else as_list(frames)
+    # their labels are not used, so that it does not matter whether electrons had converged
+    found = iread_given(given, "the start frames", lambda path: enumerate(iread_atoms(path)))
+    start = [bare(atoms) for atoms, _ in found]
     if not start or any(len(a) == 0 for a in start):
         raise DataError("there are no start frames, or one has no atoms; give at least one structure")
     return start

@@ -146,7 +146,7 @@ def finetune(
         )
     sets = {head.name: TrainingSet(data, validation, weight=weight), **(replay or {})}
     check_set_names(sets)
-    with run_folder(output, processes) as folder:
+    with run_folder(output, processes, mark=STATE_FILE) as folder:
         return _finetune_in(folder, source, sets, config, processes=processes, progress=progress)
 
 

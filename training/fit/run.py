@@ -109,7 +109,7 @@ def train_in(
         warn_of_repeats(data)
         if "virial" in config.learned:
             warn_of_misfits(data)
-    with run_folder(folder, processes, inside=("shared",)):
+    with run_folder(folder, processes, mark=STATE_FILE, inside=("shared",)):
         begun = (folder / STATE_FILE).exists()
         if isinstance(start_from, ModelConfig):
             known = with_seen_elements(start_from, data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import shutil
 from collections.abc import Collection, Iterator
@@ -40,6 +41,7 @@ from .prefetch import Prefetcher
 from .resume import STATE_FILE, load_state, require_room, save_state
 from .sampler import Sampler, Task
 
+logger = logging.getLogger(__name__)
 MODEL_FILE = "model.safetensors"
 # This process's batches of a step, the sampler's state after it.
 Made = tuple[list[Batch], dict[str, list[int]]]
@@ -86,6 +88,8 @@ class Trainer:
         self.validation = self._validation_stores(budget)
         held_out = sum(len(store) for _, store in self.validation.values())
         self.chooses = held_out >= FEWEST_TO_CHOOSE
+        if config.early_stopping and not held_out:
+            logger.warning("early_stopping = %d stops nothing: no frames are held out", config.early_stopping)
         self.sampler = Sampler(
             self.tasks,
             batch_atoms=config.batch_atoms,

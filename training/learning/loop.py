@@ -9,20 +9,21 @@ import numpy as np
 from ase import Atoms
 
 from dpa2calc.errors import ConfigError, DataError
+from dpa2calc.files.identity import text_digest
 from dpa2calc.model.potential import Potential
 from dpa2calc.store.checkpoint import save_checkpoint
 from dpa2calc.training.config.train import FinetuneConfig
 from dpa2calc.training.data.dataset import Dataset
 from dpa2calc.training.data.frame import frame_from_atoms
 from dpa2calc.training.data.readers import PathLike
-from dpa2calc.training.data.readers.frame_file import read_frames, write_frames
+from dpa2calc.training.data.readers.frame_file import FrameFile, read_frames, write_frames
 from dpa2calc.training.evaluate import evaluate
 from dpa2calc.training.exploration.frames import LabelledFrames, is_sound
 from dpa2calc.training.exploration.loop import TEST_FRAMES, Rounds
 from dpa2calc.training.exploration.options import MDCondition
 from dpa2calc.training.exploration.rounds import QUANTILES
 from dpa2calc.training.exploration.sampling import Walk
-from dpa2calc.training.exploration.structures import StartFrames, perturbed
+from dpa2calc.training.exploration.structures import StartFrames, perturbed, structures_digest
 from dpa2calc.training.finetune.finetune import check_elements, finetune
 from dpa2calc.training.runs.identity import model_part, start_part
 
@@ -87,8 +88,12 @@ class ActiveLearning(Rounds[FinetuneConfig, LearnConfig, LearnRound, LearnResult
             return result
 
     def label_start(self) -> None:
-        """By the source of labels, within the budget."""
+        """By the source of labels, within the budget; and once: what is given up is not asked for again."""
         structures = perturbed(self.start, self.config)
+        file = FrameFile(self.labels.files(0)[0])
+        mark = text_digest([structures_digest(structures), self.state.options["known frames"]])
+        if file.finished and file.note.get("structures") == mark:
+            return
         asked = len(self.store.lacking(structures))
         if self.store.spent + asked > self.config.budget:
             raise ConfigError(
@@ -103,7 +108,10 @@ class ActiveLearning(Rounds[FinetuneConfig, LearnConfig, LearnRound, LearnResult
         ]
         if not frames:
             raise DataError("no start frame is fit to learn from; the warnings above say why")
-        self.labels.add(0, frames)
+        file.restart()
+        for atoms in frames:
+            file.append(atoms)
+        file.finish(structures=mark)
 
     def stop_reason(self) -> tuple[str, str]:
         """See `selection.stop_reason`."""

@@ -242,7 +242,7 @@ def _order(atoms: Atoms, found: Frame) -> np.ndarray | None:
     """Which atom of `found` each atom is, or None."""
     if sorted(atoms.numbers) != sorted(found.numbers):
         return None
-    if is_crystal(atoms) and np.abs(atoms.cell.array - found.cell).max() > SAME:
+    if np.abs(atoms.cell.array - found.cell)[atoms.pbc].max(initial=0.0) > SAME:  # of a slab, its sides
         return None
     # Plane-wave programs are periodic in every direction of a box, and put what has left it back inside.
     cell, pbc = atoms.cell.array, atoms.pbc | (atoms.cell.rank == 3)

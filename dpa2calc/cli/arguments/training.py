@@ -24,6 +24,7 @@ _FIELDS = (
     "steps done; best_score of validation; model: its file; test_errors of each test set: energies and "
     "virials in meV/atom, forces in meV/Å; failed: test sets on which the model is worse than none"
 )
+_MOST_THREADS = 1024
 # What users may have called their labels.
 LABELS = {"energy": "REF_energy", "forces": "REF_forces", "stress": "REF_stress", "virial": "virials"}
 
@@ -121,11 +122,11 @@ def set_threads(args: argparse.Namespace) -> None:
     """Threads, before anything is computed.
 
     Raises:
-        ConfigError: fewer than one.
+        ConfigError: fewer than one, or more than any machine has.
     """
     if args.threads is not None:
-        if args.threads < 1:
-            raise ConfigError(f"--threads is {args.threads}; give a whole number of at least 1")
+        if not 1 <= args.threads <= _MOST_THREADS:
+            raise ConfigError(f"--threads is {args.threads}; give a whole number from 1 to {_MOST_THREADS}")
         import torch
 
         torch.set_num_threads(args.threads)

@@ -267,6 +267,10 @@ def test_command_line_errors_are_one_line(folder, capsys):
     assert "dpa2calc train: there is no file" in capsys.readouterr().err
     assert main(["train", str(folder / "run.toml"), "--steps", "x", "--no-progress"]) == 1
     assert capsys.readouterr().err.strip().endswith("steps = 'x' is not allowed; allowed: a whole number")
+    assert main(["train", str(folder / "run.toml"), "--output", "", "--no-progress"]) == 1
+    assert "output is missing; name a folder" in capsys.readouterr().err
+    assert main(["train", str(folder / "run.toml"), "--train", "", "--no-progress"]) == 1
+    assert "there is no file of an empty name" in capsys.readouterr().err
     assert main(["finetune", str(folder / "run.toml"), "--no-progress"]) == 1
     assert "not a [model] table" in capsys.readouterr().err
 

@@ -89,6 +89,17 @@ def test_options_of_the_run_hold_in_a_stage_and_the_command_lines_come_first(fol
     assert stage.weights == {"neon": 4.0}
 
 
+def test_a_number_of_steps_puts_aside_minutes_that_it_comes_after(folder):
+    path = written(folder)
+    path.write_text("minutes = 9\n" + path.read_text())
+    run = read_run_file(path, TrainConfig)
+    assert (run.config.minutes, run.stages["fine"].config.minutes) == (9.0, 0.0)  # the stage has steps
+    run = read_run_file(path, TrainConfig, changes={"steps": "7"})
+    assert (run.config.steps, run.config.minutes) == (7, 0.0)
+    run = read_run_file(path, TrainConfig, changes={"steps": "7", "minutes": "2"})
+    assert run.config.minutes == run.stages["fine"].config.minutes == 2.0
+
+
 def test_a_star_stands_for_the_other_sets(folder):
     stages = '[stages.fine.weights]\n"*" = 0.5\nneon = 2.0'
     run = read_run_file(written(folder, stages), TrainConfig)

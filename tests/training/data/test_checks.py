@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from dpa2calc.errors import DataError
 from dpa2calc.training.data.checks.report import check_dataset, clean, require_sound
@@ -99,3 +100,30 @@ def test_nothing_is_dropped_unless_told(lj_data):
     assert [(f.frame, f.kind) for f in dropped] == [(3, "energy outlier"), (7, "named")]
     with pytest.raises(DataError, match=r"has frames 0 to 19; there is no frame 20 to drop"):
         clean(data, frames=(2, 20))
+
+
+def test_labels_of_one_structure_that_contradict_each_other_are_named(lj_frames):
+    def remark(*changed):
+        (said,) = check_dataset(Dataset.from_atoms([*lj_frames(5), *changed])).remarks or ("",)
+        return said
+
+    def copy(energy=0.0, force=0.0, **info):
+        (atoms, *_) = lj_frames(1)
+        made = atoms.copy()
+        made.positions += 1e-9
+        made.info.update(info)
+        results = {"energy": atoms.get_potential_energy() + energy, "forces": atoms.get_forces() + force}
+        made.calc = SinglePointCalculator(made, **results)
+        return made
+
+    assert remark(copy()) == remark(copy(energy=1e-3)) == remark(copy(force=1e-3)) == ""
+    assert "1 frame repeats the structure of another one with other labels" in remark(copy(energy=4.0))
+    assert "such as data, frame 0 and data, frame 5, 1e+03 meV/atom apart: of the two" in remark(
+        copy(energy=4.0)
+    )
+    both = remark(copy(force=0.5), copy(energy=-0.4, charge=1))
+    assert "2 frames repeat" in both and "0.5 eV/Å apart" in both
+    assert "100 meV/atom apart (which differ in charge, as no model sees)" in remark(
+        copy(energy=0.4, charge=1)
+    )
+    assert remark(copy(energy=4.0, fparam=[2.0])) == ""  # which tells the two apart

@@ -14,6 +14,7 @@ from ase.units import Hartree
 from deepmd_system import write_system
 
 from dpa2calc.errors import DataError
+from dpa2calc.files.structures import frame_slice
 from dpa2calc.training.data.dataset import Dataset, LabelKeys
 from dpa2calc.training.data.readers import iread_atoms
 
@@ -122,26 +123,41 @@ def test_transition1x_splits(tmp_path):
         Dataset.read(tmp_path / "no.h5")
 
 
-def test_ase_database(tmp_path, lj_frames):
+@pytest.mark.parametrize("kind", ["db", "json"])
+def test_ase_database(tmp_path, lj_frames, kind):
     frames = lj_frames(5)
-    with ase.db.connect(tmp_path / "a.db") as database:
+    with ase.db.connect(tmp_path / f"a.{kind}") as database:
         for number, atoms in enumerate(frames):
             database.write(atoms, group=f"g{number}")
-    data = Dataset.read(tmp_path / "a.db")
+    data = Dataset.read(tmp_path / f"a.{kind}")
     _compare(data, frames)
     assert data[3].group == "g3"
-    with ase.db.connect(tmp_path / "own.db") as database:  # labels beside the structure, under other names
+    with ase.db.connect(tmp_path / f"own.{kind}") as database:  # labels under other names
         for atoms in frames:
             labels = {"dft_energy": atoms.get_potential_energy()}
             database.write(Atoms(atoms), key_value_pairs=labels, data={"dft_forces": atoms.get_forces()})
     with_names = Dataset.read(
-        tmp_path / "own.db", keys=LabelKeys(energy="dft_energy", forces="dft_forces", stress="")
+        tmp_path / f"own.{kind}", keys=LabelKeys(energy="dft_energy", forces="dft_forces", stress="")
     )
     assert [f.energy for f in with_names] == [f.energy for f in data]
     assert np.array_equal(with_names[2].forces, data[2].forces)
-    (tmp_path / "bad.db").write_text("not a database at all")
-    with pytest.raises(DataError, match=r"bad.db is not an ASE database"):
-        Dataset.read(tmp_path / "bad.db")
+    (tmp_path / f"bad.{kind}").write_text("not a database at all")
+    with pytest.raises(DataError, match=rf"bad.{kind} is not an ASE database"):
+        Dataset.read(tmp_path / f"bad.{kind}")
+
+
+@pytest.mark.parametrize("name", ["a.extxyz", "a.traj", "a.db", "system"])
+@pytest.mark.parametrize("index", ["1", "-2", "::2", "-3:", "::-1", "3:1"])
+def test_an_index_means_the_same_in_every_kind_of_file(tmp_path, lj_frames, name, index):
+    frames = lj_frames(5)
+    if name == "system":
+        write_system(tmp_path / name, frames)
+    else:
+        write(tmp_path / name, frames)
+    found = [atoms.positions for atoms in iread_atoms(tmp_path / name, index)]
+    expected = [atoms.positions for atoms in frames][frame_slice(index)]
+    assert len(found) == len(expected)
+    np.testing.assert_allclose(np.reshape(found, (-1, 3)), np.reshape(expected, (-1, 3)), atol=1e-7)
 
 
 def test_lmdb_rows_of_json_and_never_pickles(tmp_path, lj_frames):

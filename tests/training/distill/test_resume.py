@@ -8,8 +8,10 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from learning_cases import tiny
 
+from dpa2calc.description import weights_digest
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.lock import locked
+from dpa2calc.store.checkpoint import load_checkpoint
 from dpa2calc.training import Dataset, DistillResult, TrainConfig, distill
 from dpa2calc.training.data.readers.frame_file import labelled
 
@@ -81,3 +83,32 @@ def test_a_teacher_is_known_by_its_weights_and_damage_is_named(tmp_path, caplog)
         result.write_text(json.dumps({**whole, **damage}))
         with pytest.raises(DataError, match=r"result.json is damaged"):
             DistillResult.load(result)
+
+
+def test_a_last_training_is_that_of_the_options_of_the_call(tmp_path):
+    def go(steps, rate=2e-3):
+        distill(
+            EMT(),
+            COPPER,
+            tiny(),
+            md={"temperature": 300, "timestep": 4, "steps": 4, "sample_interval": 2, "trajectories": 1},
+            train=TrainConfig(steps=2, batch_atoms=32, learning_rate_stop=1e-5),
+            max_rounds=1,
+            final_steps=steps,
+            later_learning_rate=rate,
+            output=tmp_path,
+            progress=False,
+        )
+        lines = (tmp_path / "train/final-01/log.jsonl").read_text().splitlines()
+        final, student = (
+            weights_digest(load_checkpoint(tmp_path / name))
+            for name in ("students/final-01.safetensors", "student.safetensors")
+        )
+        assert final == student
+        return json.loads(lines[-1])["step"], final
+
+    first = go(3)
+    assert first[0] == 3 and go(3) == first
+    longer, again = go(5), go(3)
+    assert longer[0] == 5 and longer[1] != first[1] and again == first
+    assert go(3, rate=1e-3)[1] != first[1]

@@ -286,6 +286,18 @@ def test_what_results_depend_on_goes_along(tmp_path):
     assert made.energy == pytest.approx(expected)
 
 
+def test_start_frames_may_be_several_files_patterns_and_atoms(tmp_path):
+    ase.io.write(tmp_path / "a.xyz", [bulk("Cu", a=a) for a in (3.5, 3.6)])
+    ase.io.write(tmp_path / "b.cif", bulk("Cu", a=3.7))
+    given = [tmp_path / "a.xyz", bulk("Cu", a=3.8), str(tmp_path / "*.cif")]
+    lattices = [(4 * atoms.get_volume()) ** (1 / 3) for atoms in start_structures(given)]
+    np.testing.assert_allclose(lattices, [3.5, 3.6, 3.8, 3.7])
+    (only,) = start_structures(str(tmp_path / "*.cif"))
+    assert 4 * only.get_volume() == pytest.approx(3.7**3)
+    with pytest.raises(DataError, match=r"no file fits the pattern .*\*.xyzz"):
+        start_structures(str(tmp_path / "*.xyzz"))
+
+
 def test_other_charges_are_other_structures_to_be_labelled():
     atoms, other = charged(), charged()
     other.info["charge"] = 1

@@ -165,5 +165,16 @@ def test_wrong_options_say_what_is_allowed():
         TrainConfig(batch_atoms=0)
     with pytest.raises(ConfigError, match=r"learning_rate = -1\.0 is not allowed; allowed: above 0"):
         TrainConfig(learning_rate=-1.0)
-    with pytest.raises(ConfigError, match="none below 0 and one above 0"):
+    with pytest.raises(ConfigError, match=r"^force_prefactor_limit = -1\.0 .* allowed: at least 0"):
         TrainConfig(force_prefactor_limit=-1.0)
+    names = [
+        f"{kind}_prefactor_{end}" for kind in ("energy", "force", "virial") for end in ("start", "limit")
+    ]
+    with pytest.raises(ConfigError, match=r"virial_prefactor_limit = 0 .* one of them above 0"):
+        TrainConfig(**dict.fromkeys(names, 0.0))
+    for name, value in (("beta1", 1.0), ("beta1", -0.1), ("beta2", 1.0)):  # divided by 1 - beta^n
+        with pytest.raises(ConfigError, match=rf"^{name} = {value} .* allowed: from 0 to below 1"):
+            TrainConfig(**{name: value})
+    for name in ("weight_decay", "time_limit"):
+        with pytest.raises(ConfigError, match=rf"^{name} = -1\.0 is not allowed; allowed: at least 0"):
+            TrainConfig(**{name: -1.0})

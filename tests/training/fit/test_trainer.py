@@ -136,12 +136,14 @@ def test_only_what_is_learned_chooses_the_weights(tiny_model, lj_data, tmp_path)
     assert "not learned" not in finish_run(result, sets, test, config=FAST, progress=False).text
 
 
-def test_early_stopping(tiny_model, lj_data, tmp_path):
+def test_early_stopping(tiny_model, lj_data, tmp_path, caplog):
     config = FAST.replace(
         steps=400, learning_rate=1e-9, learning_rate_stop=1e-10, early_stopping=2, validate_every=3
     )
     result = train(tiny_model(), lj_data(4), config, validation=lj_data(2), output=tmp_path, progress=False)
-    assert result.steps < 60
+    assert result.steps < 60 and "stops nothing" not in caplog.text
+    train(tiny_model(), lj_data(4), config.replace(steps=1), output=tmp_path / "blind", progress=False)
+    assert "early_stopping = 2 stops nothing: no frames are held out" in caplog.text
 
 
 def test_errors_before_the_first_step(tiny_model, lj_data, tmp_path):

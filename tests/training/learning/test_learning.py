@@ -14,7 +14,7 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from emt_cases import with_emt
 from kills import work_with_kills
-from learning_cases import TRAIN, Counted, copper, dynamics_of, learn, learn_small
+from learning_cases import SMALL, TRAIN, Counted, copper, dynamics_of, learn, learn_small
 
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.store.checkpoint import checkpoint_info
@@ -133,6 +133,30 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_labels(tmp_path):
     assert [dataclasses.replace(r, seconds=0.0) for r in again.rounds] == same
 
 
+def test_a_start_frame_that_was_given_up_is_not_asked_for_again(tmp_path):
+    class Moody(Counted):
+        """Fails on its first frame, as long as it is in that mood."""
+
+        moody, first = True, None
+
+        def calculate(self, atoms=None, *args, **kwargs):
+            key = np.round(atoms.positions, 6).tobytes()
+            Moody.first = Moody.first or key
+            if Moody.moody and key == Moody.first:
+                raise RuntimeError("no convergence")
+            super().calculate(atoms, *args, **kwargs)
+
+    options = {**SMALL, "budget": 4, "max_rounds": 1}
+    before = learn(tmp_path, Moody(), **options)
+    start = before.labelled[0].read_text()
+    assert before.spent == 4 and before.rounds[0].trained_on == 3
+    Moody.moody = False  # whatever was learned from stays what it was, and the budget is spent
+    again = learn(tmp_path, Moody(), **options)
+    assert again.spent == 4 and again.labelled[0].read_text() == start
+    more = learn(tmp_path, Moody(), **{**options, "budget": 9, "perturbed": 4})
+    assert more.labelled[0].read_text() != start and more.spent == 6  # asked for with other copies
+
+
 def test_another_source_model_or_start_is_refused(finished):
     with pytest.raises(ConfigError, match=r"holds active learning with another label; .*EMT"):
         learn(finished.output, EMT())
@@ -148,6 +172,8 @@ def test_another_source_model_or_start_is_refused(finished):
         ({"budgett": 3}, r"unknown option budgett = 3; did you mean budget\?"),
         ({"threshold": 6}, r"upper_bound = 5.0 is not allowed; allowed: above threshold"),
         ({"start": bulk("Au")}, "the start frames contains? Au|Au"),
+        ({"start": 5}, "expected the names of files, or Atoms, got int"),
+        ({"start": [[copper()]]}, "the start frames: expected the names of files, or Atoms, got list"),
         ({"train": TRAIN.replace(time_limit=5)}, "train.time_limit = 5 is not allowed in active learning"),
     ],
 )

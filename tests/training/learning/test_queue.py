@@ -5,7 +5,7 @@ import shutil
 import ase.io
 import numpy as np
 import pytest
-from ase.build import bulk, molecule
+from ase.build import bulk, fcc100, molecule
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
@@ -128,6 +128,24 @@ def test_results_of_another_structure_and_unfinished_ones(tmp_path):
         labels.label([atoms], progress=False)
     (place / "skip").touch()
     assert labels.label([atoms], progress=False) == [] and labels.spent == 0
+
+
+def test_a_slab_in_a_cell_of_other_sides_is_another_structure(tmp_path):
+    slab = fcc100("Cu", (2, 2, 2), vacuum=5.0)
+    slab.pbc = (True, True, False)
+    labels = store(tmp_path, LabelQueue(tmp_path / "q"))
+    place = waiting(labels, slab)
+    made = slab.copy()
+    made.calc = SinglePointCalculator(made, energy=-3.0, forces=np.ones((8, 3)))
+    for sides, height in ((1.02, 1.0), (1.0, 1.5)):  # relaxed; another vacuum does not matter
+        made.set_cell(slab.cell.array * np.array([[sides], [sides], [height]]))
+        made.calc.atoms = made.copy()
+        ase.io.write(place / "result.extxyz", made)
+        if sides > 1.0:
+            with pytest.raises(DataError, match="is of another structure"):
+                labels.label([slab], progress=False)
+    (got,) = labels.label([slab], progress=False)
+    assert got.get_potential_energy() == -3.0 and np.allclose(got.cell.array, slab.cell.array)
 
 
 def test_forces_on_fixed_atoms_are_labels_too(tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 from dpa2calc.labels.names import advice
 from dpa2calc.training.data.dataset import Dataset
 
+from .contradictions import contradictions
 from .distances import far_apart
 from .force_misfit import force_misfit
 
@@ -38,7 +39,9 @@ def remarks_on(report: DataReport, good: Dataset, unread: Mapping[str, tuple[str
         f"labels carry a net force (median {net_force:.2f} eV/Å a frame): an error floor": net_force > 0.01,
     }
     remarks += [text for text, doubtful in doubts.items() if doubtful]
-    return remarks + [remark for remark in (force_misfit(good), far_apart(good)) if remark]
+    return remarks + [
+        remark for remark in (contradictions(good), force_misfit(good), far_apart(good)) if remark
+    ]
 
 
 def _stress_sign(data: Dataset) -> float:

@@ -12,7 +12,7 @@ from ase import Atoms
 
 from dpa2calc.errors import DataError
 from dpa2calc.files.opening import PathLike, open_text
-from dpa2calc.files.structures import file_format, frame_slice, read_structures
+from dpa2calc.files.structures import file_format, frame_slice, nothing_there
 from dpa2calc.labels.names import stored_label
 
 from . import iread_atoms
@@ -46,14 +46,14 @@ def iread_converged(path: PathLike) -> Iterator[tuple[int, Atoms]]:
 
 
 def read_for_labels(path: PathLike, index: slice | int | str = slice(None)) -> list[Atoms]:
-    """As `read_structures`; frames whose electrons had not converged lose their labels, with a warning.
+    """As `iread_atoms`; frames whose electrons had not converged lose their labels, with a warning.
 
     Raises:
-        DataError: as there.
+        DataError: as there, or no such frame.
     """
     kind = _checked_kind(path)
     if not kind:
-        return read_structures(path, index)
+        return list(iread_atoms(path, index)) or nothing_there(path, index)
     frames, left = [], []
     for number, (atoms, good) in enumerate(_iread_marked(path, kind)):
         frames.append(atoms)
@@ -62,7 +62,7 @@ def read_for_labels(path: PathLike, index: slice | int | str = slice(None)) -> l
             left.append(number)
     if left:
         warnings.warn(f"{_why(path, left)}; these labels are left out", stacklevel=2)
-    return frames[frame_slice(index)] or read_structures(path, index)  # which says that there is none
+    return frames[frame_slice(index)] or nothing_there(path, index)
 
 
 def _checked_kind(path: PathLike) -> str:

@@ -39,7 +39,12 @@ KINDS = ("energy", "forces", "stress")  # of labels that errors are shown of
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     add = parser.add_argument
-    add("structures", nargs="+", metavar="STRUCTURES", help="files that ASE reads; all frames")
+    add(
+        "structures",
+        nargs="+",
+        metavar="STRUCTURES",
+        help="files and folders that training reads; all frames",
+    )
     add("--index", default=":", help="which frames of each file, as in ASE, all by default")
     add("-o", "--output", metavar="FILE", help="write results to .extxyz or .json")
     add("--batch-atoms", type=int, default=1024, help="atoms computed together ")
