@@ -177,7 +177,7 @@ class TestOtherVersions:
             (("descriptor", "type"), "dpa3", r"descriptor\.type = 'dpa3' is not supported; supported: dpa2"),
             (("descriptor", "type"), "hybrid", "'hybrid' is not supported"),
             (("fitting_net", "type"), "dipole", "only energy fitting nets"),
-            (("type",), "spin_ener", "only energy models"),
+            (("type",), "linear_ener", "only one descriptor with one energy net"),
         ],
     )
     def test_other_models(self, medium: Path, where: tuple[str, ...], value: str, message: str) -> None:
