@@ -47,7 +47,7 @@ class Parser(argparse.ArgumentParser):
         none = (not words and action.nargs is None) or "" in words or [] in words
         if none and value != action.default:
             name = max(action.option_strings, key=len, default=action.metavar or action.dest)
-            self.error(f"{name} is empty; give a value, or leave it out (is a variable of the shell not set?)")
+            self.error(f"{name} is empty; give a value, or leave it out (is a shell variable not set?)")
 
     def error(self, message: str) -> NoReturn:
         """Leave with the exit code 2."""
