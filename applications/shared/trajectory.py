@@ -12,7 +12,7 @@ import numpy as np
 from ase import Atoms
 
 from dpa2calc.errors import DataError, MissingDependencyError
-from dpa2calc.files.structures import about_folder, iread_structures
+from dpa2calc.files.structures import about_folder, frame_slice, iread_structures
 from dpa2calc.progress import progress_bar
 from dpa2calc.structures.given import as_atoms
 
@@ -62,7 +62,7 @@ class Frames:
                 f"a trajectory cannot be a {type(source).__name__}; give a file, Atoms, a list or Frames"
             )
         self.source: str | os.PathLike[str] | Iterable[Atoms] = source
-        self.index: slice = slice(start, stop, step)
+        self.index: slice = frame_slice(slice(start, stop, step))
         self.name = str(source) if isinstance(source, (str, os.PathLike)) else "the trajectory"
 
     @property

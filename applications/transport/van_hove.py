@@ -128,13 +128,13 @@ def van_hove(
     )
     if paths.n_frames < 3:
         raise DataError(f"{paths.n_frames} frames are too few for a van Hove function; give at least 3")
-    lags = np.array([round(float(lag) / paths.interval_ps) for lag in lags_ps], dtype=int)
-    if not len(lags) or lags.min() < 1 or lags.max() >= paths.n_frames - 1:
+    steps = np.round(np.array(lags_ps, dtype=float) / paths.interval_ps)
+    if not (len(steps) and steps.min() >= 1 and steps.max() < paths.n_frames - 1):
         raise ConfigError(
             f"lags_ps = {list(lags_ps)}: each must be from {paths.interval_ps:g} ps (one frame) to "
             f"{(paths.n_frames - 2) * paths.interval_ps:g} ps"
         )
-    widest = np.inf
+    lags, widest = steps.astype(int), np.inf
     if paths.pbc.all():
         widest = 0.5 * float(face_distances(minkowski_reduce(paths.cell)[0]).min())
     r_max = min(widest, 10.0) if r_max is None else r_max

@@ -36,7 +36,18 @@ class Parser(argparse.ArgumentParser):
             close = difflib.get_close_matches(unknown[0].partition("=")[0], known, n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
             self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        for action in self._actions:
+            self._refuse_empty(action, getattr(found, action.dest, None))
         return found, unknown
+
+    def _refuse_empty(self, action: argparse.Action, value: object) -> None:
+        """Leave where an empty word was given: a file of that name would not be written, and nobody told."""
+        words = value if isinstance(value, list) else [value]
+        # argparse makes an empty list of the word in `--json=--`
+        none = (not words and action.nargs is None) or "" in words or [] in words
+        if none and value != action.default:
+            name = max(action.option_strings, key=len, default=action.metavar or action.dest)
+            self.error(f"{name} is empty; give a value, or leave it out (is a shell variable not set?)")
 
     def error(self, message: str) -> NoReturn:
         """Leave with the exit code 2."""

@@ -217,7 +217,7 @@ MODEL = Section(
     ModelConfig,
     same(type_map=NEEDED, pair_exclude_types=(), atom_exclude_types=()),
     (
-        Fixed("type", "standard", ("standard", "ener", "zbl"), "only energy models are"),
+        Fixed("type", "standard", ("standard", "ener", "zbl"), "only one descriptor with one energy net is"),
         Fixed("bridging_method", "None", ("None", "none"), "only the bridging of `use_srtab` is"),
         Fixed("bridging_r_inner", 0.5),
         Fixed("bridging_r_outer", 0.8),

@@ -63,7 +63,7 @@ def why_no_block_head(head: EnergyHead) -> str | None:
     c = head.config
     if c.numb_fparam or c.numb_aparam:
         return "its head takes frame or atomic parameters"
-    if c.atom_ener:
+    if c.removes_vacuum:
         return "its head removes the energy of isolated atoms"
     nets = [net.net for net in head.nets if isinstance(net, MLP)]
     if any(net.why_not_by_hand() or any(layer.skip > 1 for layer in net.layers) for net in nets):

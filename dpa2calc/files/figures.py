@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .atomic import atomic_path
+from dpa2calc.errors import OutputError
+
+from .atomic import atomic_path, check_writable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,6 +34,20 @@ def panels_for(axes: Sequence[Axes] | None, number: int, size: Size | None = Non
     return panels
 
 
+def check_figure(path: str | os.PathLike[str]) -> Path:
+    """Find out before the work that a picture cannot be written.
+
+    Raises:
+        OutputError: as `check_writable`, or an ending that is of no picture.
+    """
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    known = sorted(FigureCanvasBase.get_supported_filetypes())
+    if Path(path).suffix.lower().removeprefix(".") not in known:
+        raise OutputError(f"{path} has the ending of no picture; allowed: .{', .'.join(known)}")
+    return check_writable(path)
+
+
 def save_figure(
     path: str | os.PathLike[str],
     *plots: Callable[..., object],
@@ -48,11 +64,12 @@ def save_figure(
         size: width and height in inches.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: the file cannot be written, or has the ending of no picture.
 
     Example:
         >>> save_figure("rdf.png", rdf.plot)
     """
+    check_figure(path)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

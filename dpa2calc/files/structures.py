@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -165,7 +166,9 @@ def frame_slice(index: slice | int | str) -> slice:
         raise DataError(
             f"frames {index!r} are not understood; write a number, or a slice such as 10: or ::5"
         ) from None
-    return chosen
+    # islice takes no larger ones, and no file has so many frames
+    bounds = (chosen.start, chosen.stop, chosen.step)
+    return slice(*(end if end is None else max(-sys.maxsize, min(end, sys.maxsize)) for end in bounds))
 
 
 def _iread_ase(plain: Path, index: slice, place: Path) -> Iterator[Atoms]:

@@ -62,7 +62,7 @@ class EnergyHead(Head):
         extras = self.extra_inputs(types.shape[0], structure, fparam, aparam, descriptor)
         features = self.hidden(torch.cat([descriptor, *extras], dim=-1), types)
         values = self.ended(features, types)
-        if self.config.atom_ener:
+        if self.config.removes_vacuum:
             vacuum = self.hidden(torch.cat([torch.zeros_like(descriptor), *extras], dim=-1), types)
             removed = self._has_vacuum(types)
             values = values - self.ended(vacuum, types) * removed

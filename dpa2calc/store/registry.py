@@ -104,7 +104,7 @@ def resolve_model(name_or_path: str | os.PathLike[str], *, offline: bool = False
     path = Path(os.path.expanduser(text))  # pathlib's raises RuntimeError for users that there are not
     if os.path.isfile(path):  # pathlib's raises OSError for names that are too long
         return path
-    if os.path.isdir(path):
+    if text and os.path.isdir(path):
         raise CheckpointError(f"{path} is a folder; give the checkpoint file inside it")
     entry = _spellings().get(_normalise(text)) if isinstance(name_or_path, str) else None
     if entry is not None:

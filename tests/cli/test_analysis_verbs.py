@@ -1,6 +1,7 @@
 """The verbs rdf, adf, diffusion and map: from a file to numbers and a figure in one line."""
 
 import json
+import os
 import re
 
 import numpy as np
@@ -58,6 +59,19 @@ def test_adf_of_copper(copper, tmp_path, capsys) -> None:
     assert figure.read_bytes().startswith(b"\x89PNG") and np.loadtxt(table).shape == (181, 3)
     assert main([*words, "--cutoff", "3", "3", "3"]) == 1
     assert "--cutoff has 3 numbers" in capsys.readouterr().err
+
+
+def test_diffusion_refuses_lags_before_it_writes(tmp_path, capsys) -> None:
+    words = [
+        "diffusion",
+        lithium(tmp_path / "a.traj", 0.1, 1),
+        "--figure",
+        str(tmp_path / "d.png"),
+        "--quiet",
+    ]
+    assert main([*words, "--van-hove", "1", "-1"]) == 1
+    assert "--van-hove = [1.0, -1.0]: each must be from 0.1 ps" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["a.traj"]
 
 
 def test_diffusion_at_two_temperatures(tmp_path, capsys) -> None:

@@ -251,3 +251,21 @@ def test_the_module_is_found_in_a_checkout(here):
     code += "import dpa2calc.training, dpa2calc.applications; print(dpa2calc.training.__file__)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
     assert run.stdout.strip() == str(root / "training" / "__init__.py"), run.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["eos", "Cu.cif", "--json", ""], "--json"),
+        (["eos", "Cu.cif", "--json=--"], "--json"),
+        (["eos", "Cu.cif", "--csv="], "--csv"),
+        (["evaluate", "Cu.cif", "--model", ""], "--model"),
+        (["evaluate", "Cu.cif", ""], "STRUCTURES"),
+    ],
+)
+def test_an_empty_word_is_not_taken_for_none(words, named, here, capsys):
+    """Of `--json "$UNSET"`: a file that is asked for is written, or its lack is an error before the work."""
+    with pytest.raises(SystemExit) as stopped:
+        main([*words, "--calculator", "emt"])
+    assert stopped.value.code == 2 and sorted(os.listdir()) == ["Cu.cif", "N2.xyz"]
+    assert f"{named} is empty; give a value" in capsys.readouterr().err

@@ -123,6 +123,8 @@ def files(tmp_path, monkeypatch):
         ("diffusion run.traj --temperature 1 2", "1 trajectories but 2 temperatures"),
         # found by the verb itself
         ("eos Cu.cif --points -1", "--range and --points must be 5 or more"),
+        ("eos Cu.cif --points 99999999999999999999", "--points is 99999999999999999999; it must be 5"),
+        ("rdf run.traj --figure Cu --quiet", "Cu has the ending of no picture; allowed: ."),
         ("phonons Cu.cif --max-temperature nan", "--max-temperature is nan; give a temperature from 0 to"),
         ("phonons Cu.cif --max-temperature -10", "--max-temperature is -10; give"),
         ("phase-transition Cu.cif --temperatures 300:inf:10", "--temperatures is '300:inf:10'; give FIRST"),

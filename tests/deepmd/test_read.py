@@ -177,7 +177,7 @@ class TestOtherVersions:
             (("descriptor", "type"), "dpa3", r"descriptor\.type = 'dpa3' is not supported; supported: dpa2"),
             (("descriptor", "type"), "hybrid", "'hybrid' is not supported"),
             (("fitting_net", "type"), "dipole", "only energy fitting nets"),
-            (("type",), "spin_ener", "only energy models"),
+            (("type",), "linear_ener", "only one descriptor with one energy net"),
         ],
     )
     def test_other_models(self, medium: Path, where: tuple[str, ...], value: str, message: str) -> None:
@@ -278,3 +278,18 @@ def test_default_frame_parameters_are_those_of_the_array(golden: Path, tmp_path:
 
     path = edited(write_deepmd(plain, tmp_path / "model.pt"), change)
     assert read_deepmd(path).config.heads[0].fitting.default_fparam == (stored,) * n
+
+
+@pytest.mark.parametrize("name", ["dpa2_tiny_medium", "sea_oneside"])
+def test_vacuum_energies_that_are_all_null_remove_nothing(name: str, golden: Path, tmp_path: Path) -> None:
+    """As in deepmd-kit, which takes such a list for none."""
+    plain = read_deepmd(next((golden / "models" / name).glob("model.*")))
+    nulls = [None] * plain.config.n_types
+
+    def change(state: Any) -> None:
+        state["_extra_state"]["model_params"]["fitting_net"]["atom_ener"] = nulls
+
+    potential = read_deepmd(edited(write_deepmd(plain, tmp_path / "model.pt"), change))
+    assert potential.config.heads[0].fitting.atom_ener == tuple(nulls)
+    graph = graph_from_atoms(Atoms(plain.config.type_map[0]), plain.config)  # of an atom alone all is left
+    assert torch.equal(potential.compute(graph).energy, plain.compute(graph).energy)

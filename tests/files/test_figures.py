@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 from dpa2calc.errors import OutputError
-from dpa2calc.files.figures import save_figure
+from dpa2calc.files.figures import check_figure, save_figure
 
 
 def test_plots_stand_side_by_side_and_pyplot_keeps_nothing(tmp_path):
@@ -30,3 +30,10 @@ def test_a_failed_drawing_leaves_the_older_picture(tmp_path):
     assert path.read_bytes() == b"older" and [p.name for p in tmp_path.iterdir()] == ["a.png"]
     with pytest.raises(OutputError, match=r"a\.png.* cannot be written"):
         save_figure(path / "b.png", lambda ax: None)
+
+
+@pytest.mark.parametrize("name", ["figure", "figure.cif", "Cu_a3.61"])
+def test_an_ending_of_no_picture_is_refused_before_anything_is_drawn(name, tmp_path):
+    with pytest.raises(OutputError, match=rf"{name} has the ending of no picture; allowed: \..*\.png"):
+        save_figure(tmp_path / name, pytest.fail)
+    assert check_figure(tmp_path / "a.PDF").name == "a.PDF"

@@ -190,6 +190,9 @@ def test_an_index_means_what_it_means_for_a_list(tmp_path, index):
     assert [a.positions[0, 0] for a in read_structures(path, index)] == wanted
     with pytest.raises(DataError, match="has no frame '150'"):
         read_structures(path, "150")
+    with pytest.raises(DataError, match=f"has no frame '{10**20}'"):  # beyond what islice takes
+        read_structures(path, str(10**20))
+    assert len(read_structures(path, f":{10**20}")) == len(read_structures(path))
     path.write_text("\n\n")
     for index in (":", slice(None)):
         with pytest.raises(DataError, match=r"a\.xyz holds no frames"):

@@ -145,6 +145,7 @@ def test_paths_are_taken_as_they_are(test_models, tmp_path, monkeypatch):
         ("nowhere/model.pt", r"there is no file .*model\.pt \(nor a folder .*nowhere\)"),
         (Path("DPA-9.9-1M"), "there is no file"),
         (".", "is a folder; give the checkpoint file"),
+        ("", "'' is neither a file nor the name of a model"),  # of a variable of a shell that is not set
     ],
 )
 def test_unknown_models_are_errors_with_the_nearest_name(test_models, tmp_path, monkeypatch, asked, message):

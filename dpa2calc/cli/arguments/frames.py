@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dpa2calc.files.atomic import atomic_path
+from dpa2calc.files.figures import check_figure
 
 from .output import check_files, stem
 
@@ -52,7 +53,8 @@ def figure_name(args: argparse.Namespace, verb: str) -> str:
         OutputError: one of them cannot.
     """
     figure = args.figure or f"{stem(args.trajectory)}-{verb}.png"
-    check_files(figure, args.data)
+    check_figure(figure)
+    check_files(args.data)
     return str(figure)
 
 

@@ -23,7 +23,7 @@ class FittingConfig:
     dim_case_embd: int = 0
     default_fparam: tuple[float, ...] | None = None
     exclude_types: tuple[int, ...] = ()
-    # vacuum removal: one entry per type, an energy (eV) or None; empty = not removed
+    # vacuum removal: one entry per type, an energy (eV) or None; not removed where there is no energy
     atom_ener: tuple[float | None, ...] = ()
 
     def __post_init__(self) -> None:
@@ -35,6 +35,11 @@ class FittingConfig:
         fits = default is None or len(default) == n
         check(fits, "fitting.default_fparam", default, f"{n} numbers, as numb_fparam says")
         check_activation("fitting.activation", self.activation)
+
+    @property
+    def removes_vacuum(self) -> bool:
+        """Whether some type has an energy in `atom_ener`."""
+        return any(energy is not None for energy in self.atom_ener)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,6 +80,8 @@ def test_van_hove_errors_and_files(tmp_path, brownian_walk, paths_of) -> None:
     assert VanHove.load(result.save(tmp_path / "v.npz")).summary() == result.summary()
     with pytest.raises(ConfigError, match=r"lags_ps = \[20\.0\]: each must be from 0\.1 ps"):
         van_hove(paths, "Li", lags_ps=[20.0])
+    with pytest.raises(ConfigError, match=r"lags_ps = \[1e\+30\]: each must be"):
+        van_hove(paths, "Li", lags_ps=[1e30])
     with pytest.raises(ConfigError, match=r"up to half the cell, 10\.000 Å"):
         van_hove(paths, "Li", lags_ps=[1.0], r_max=12.0)
     with pytest.raises(DataError, match="2 frames are too few for a van Hove function"):

@@ -6,6 +6,7 @@ import argparse
 
 from dpa2calc.cli.arguments.application import add_application_arguments, chosen, prepared_atoms, report
 from dpa2calc.cli.arguments.freedom import add_relax_argument
+from dpa2calc.errors import ConfigError
 
 EXAMPLE = """\
 example: volume and bulk modulus of copper
@@ -14,6 +15,7 @@ example: volume and bulk modulus of copper
 The folder holds eos.npz (EquationOfState.load), eos.png, and work/ from which an interrupted run resumes.
 """
 TABLE = "a row a volume"
+_MOST_POINTS = 1000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +41,8 @@ def run(args: argparse.Namespace) -> int:
 
     from dpa2calc.applications.crystals.eos import equation_of_state
 
+    if args.points > _MOST_POINTS:
+        raise ConfigError(f"--points is {args.points}; it must be 5 to {_MOST_POINTS}")
     strains = np.linspace(-args.range, args.range, max(args.points, 0))
     atoms = prepared_atoms(args, "eos")
     result = equation_of_state(atoms, strains=strains, **chosen(args, "form", "relax", "fmax"))

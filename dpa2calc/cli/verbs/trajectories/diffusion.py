@@ -12,7 +12,7 @@ from dpa2calc.cli.arguments.frames import add_selection_arguments, selected_fram
 from dpa2calc.cli.arguments.output import check_files, stem
 from dpa2calc.cli.arguments.written import values_of, write_values
 from dpa2calc.errors import ConfigError
-from dpa2calc.files.figures import save_figure
+from dpa2calc.files.figures import check_figure, save_figure
 
 if TYPE_CHECKING:
     from dpa2calc.applications import Arrhenius, Diffusion
@@ -63,7 +63,8 @@ def run(args: argparse.Namespace) -> int:
             " values, or one trajectory"
         )
     picture = args.figure or f"{stem(files[0])}-diffusion.png"
-    check_files(picture, args.save, args.map)
+    check_figure(picture)
+    check_files(args.save, args.map)
     results = []
     for file, temperature in zip(files, temperatures):
         paths = read_paths(
@@ -78,6 +79,9 @@ def run(args: argparse.Namespace) -> int:
         result = diffusion(paths, args.species, temperature=temperature, charge=args.charge, fit=fit)
         print(result.summary())
         results.append(result)
+    # what may still be refused comes before anything is written
+    functions = van_hove(paths, args.species, lags_ps=args.lags_ps) if args.lags_ps else None
+    density = density_map(paths, args.species) if args.map else None
     plots: list[Callable[..., object]] = [result.plot for result in results]
     final: Result = results[0]
     fitted: Arrhenius | None = None
@@ -89,13 +93,11 @@ def run(args: argparse.Namespace) -> int:
     print(f"figure: {save_figure(picture, *plots)}")
     if args.save:
         print(f"result: {final.save(args.save)}")
-    if args.lags_ps:
-        functions = van_hove(paths, args.species, lags_ps=args.lags_ps)
+    if functions is not None:
         print(functions.summary())
         figure = Path(picture).with_name(Path(picture).stem + "-van-hove.png")
         print(f"figure: {save_figure(figure, functions.plot)}")
-    if args.map:
-        density = density_map(paths, args.species)
+    if density is not None:
         print(density.summary())
         print(f"map: {density.write_cube(args.map)}")
     return 0

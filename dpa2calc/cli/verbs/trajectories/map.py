@@ -13,7 +13,7 @@ from dpa2calc.cli.arguments.output import check_files, stem
 from dpa2calc.cli.arguments.structures import add_calculator_arguments, make_calculator
 from dpa2calc.cli.arguments.written import Table, write_result
 from dpa2calc.errors import ConfigError
-from dpa2calc.files.figures import save_figure
+from dpa2calc.files.figures import check_figure, save_figure
 
 if TYPE_CHECKING:
     from dpa2calc.applications import Frames, RepresentationMap
@@ -69,7 +69,8 @@ def run(args: argparse.Namespace) -> int:
         groups[name or file] = selected_frames(args, file)
         files.append(stem(file))
     figure = args.figure or f"{'-'.join(list(dict.fromkeys(files))[:4])}-map.png"
-    check_files(figure, args.html, args.chemiscope, args.save)
+    check_figure(figure)
+    check_files(args.html, args.chemiscope, args.save)
     result = representation_map(
         groups,
         make_calculator(args),
