@@ -267,12 +267,19 @@ def test_command_line_errors_are_one_line(folder, capsys):
     assert "dpa2calc train: there is no file" in capsys.readouterr().err
     assert main(["train", str(folder / "run.toml"), "--steps", "x", "--no-progress"]) == 1
     assert capsys.readouterr().err.strip().endswith("steps = 'x' is not allowed; allowed: a whole number")
-    assert main(["train", str(folder / "run.toml"), "--output", "", "--no-progress"]) == 1
-    assert "output is missing; name a folder" in capsys.readouterr().err
-    assert main(["train", str(folder / "run.toml"), "--train", "", "--no-progress"]) == 1
-    assert "there is no file of an empty name" in capsys.readouterr().err
+    for option in ("--output", "--train"):
+        with pytest.raises(SystemExit, match="2"):
+            main(["train", str(folder / "run.toml"), option, "", "--no-progress"])
+        assert f"{option} is empty" in capsys.readouterr().err
     assert main(["finetune", str(folder / "run.toml"), "--no-progress"]) == 1
     assert "not a [model] table" in capsys.readouterr().err
+
+
+def test_empty_names_are_no_files(folder):
+    with pytest.raises(ConfigError, match="output is missing; name a folder"):
+        read_run_file(folder / "run.toml", TrainConfig, output="")
+    with pytest.raises(ConfigError, match="there is no file of an empty name"):
+        sets_of(folder, train=[""])
 
 
 def test_patterns_name_the_files_that_they_match(folder, lj_frames):
