@@ -1,6 +1,7 @@
 """Make the file that the package ships from what a run of the default model, or of a student, has left.
 
-    python examples/ship_model.py runs/default-67/model.safetensors --data data
+    python examples/ship_model.py runs/default-67/stage-heads/model.safetensors --data data \\
+        --or runs/default-67/model.safetensors
     python examples/ship_model.py student.safetensors --data data --model student-water
 
 1. Functional, domain, sources, licences and aliases (the names of its sets) go into each head, from the
@@ -10,14 +11,17 @@
    into its `models.json`.
 
 Stop it at any time: the same command resumes after the last whole head, from `.shipped.safetensors`
-beside the run's file.
+beside the run's file. `--or` names a file with the same descriptor: a head of it is taken where its mean
+absolute errors of energy and force on training frames, multiplied, are the smaller.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 import json
+import math
 import re
 import time
 from collections.abc import Iterable
@@ -47,6 +51,7 @@ from dpa2calc.training.energy_bias import shift_energy_bias
 from dpa2calc.training.fit.predict import predict_potential
 from dpa2calc.training.runs.report import with_figures
 
+COMPARED = 30  # training frames of each set, that two heads are compared on
 FRAMES = 40  # of each set, that energies are fitted to; ten times as many for heads of many elements
 MOST_ATOMS = 20_000  # of the training frames of a head
 PACKAGE = Path(registry.__file__).parent
@@ -59,6 +64,7 @@ def main() -> None:
     )
     parser.add_argument("file", type=Path, help="the run's model.safetensors, or a student's file")
     parser.add_argument("--data", required=True, help="folder of the collection")
+    parser.add_argument("--or", dest="other", type=Path, help="a file whose heads are taken where better")
     parser.add_argument("--model", default="default", help="name of the model inside the package")
     parser.add_argument("-o", "--output", type=Path, help="file; else that of the model inside the package")
     parser.add_argument("--quick", action="store_true", help="a few frames of everything, to try it out")
@@ -81,11 +87,13 @@ def main() -> None:
 
 def begin(args: argparse.Namespace, trained: Potential, work: Path) -> tuple[Potential, dict[str, object]]:
     """The rounded model, with the heads that an earlier call finished, and what its file is to say."""
+    if args.other is not None:
+        take_better(trained, load_model(args.other), args.data)
     digest = weights_digest(trained)
     if work.exists() and checkpoint_info(work).extra.get("rounded_from") == digest:
         return load_model(work), dict(checkpoint_info(work).extra)
     extra = {**checkpoint_info(args.file).extra, "rounded_from": digest}
-    potential = load_model(args.file)
+    potential = copy.deepcopy(trained)
     round_nets(potential)
     heads = potential.config.heads
     if args.model not in STUDENTS:
@@ -115,6 +123,26 @@ def with_card(head: HeadConfig) -> HeadConfig:
         aliases=tuple(e.name for e in entries if e.name != head.name),
         info={**head.info, "data": data},
     )
+
+
+def take_better(trained: Potential, other: Potential, data: str) -> None:
+    """Put the heads of the other model into the trained one where they are better on training frames."""
+    weights, others = trained.descriptor.state_dict(), other.descriptor.state_dict()
+    if weights.keys() != others.keys() or any(not torch.equal(weights[k], others[k]) for k in weights):
+        raise SystemExit("the two files differ in their descriptors: heads of one do not fit the other")
+    heads = list(trained.config.heads)
+    for place, head in enumerate(heads):
+        parts = [load_registered(name, data) for name in set_names("default", head)]
+        parts = [part.subset(spread_frames(part, COMPARED)) for part in parts]
+        scores = []
+        for model in (trained, other):
+            errors = [evaluate(model, part, head=head.name).errors for part in parts]
+            scores.append(sum(math.log(e.energy_mae * e.force_mae) for e in errors))
+        if scores[1] < scores[0]:
+            there = [h.name for h in other.config.heads].index(head.name)
+            trained.heads[place], heads[place] = other.heads[there], other.config.heads[there]
+            print(f"{head.name}: taken from the other file", flush=True)
+    trained.config = trained.config.with_heads(tuple(heads))
 
 
 def finish_head(args: argparse.Namespace, trained: Potential, potential: Potential, place: int) -> None:
