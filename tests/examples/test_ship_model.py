@@ -120,3 +120,22 @@ def test_heads_of_several_sets_answer_to_their_names(ship):
     assert heads["FerroEle"].aliases == ("FerroEle-AIMD",) and heads["HfO2-PBE"].aliases == ()
     assert heads["Mol-3BPA"].aliases == ("Mol-Transition1x",)
     assert set(heads["Mol-3BPA"].info["data"]) == {"Mol-3BPA", "Mol-Transition1x"}
+
+
+def test_the_better_head_of_two_files_is_taken(script, frames, trained, monkeypatch, capsys):
+    ship = script("ship_model")
+    monkeypatch.setattr(ship, "load_registered", lambda *_, **__: frames)
+    worse, other = load_model(trained), load_model(trained)
+    for name, value in worse.heads.state_dict().items():
+        if name.endswith(".matrix"):
+            value.mul_(1.3)
+    before = load_model(trained).heads.state_dict()
+    ship.take_better(other, worse, "data")  # stays as it is
+    assert all(torch.equal(other.heads.state_dict()[k], v) for k, v in before.items())
+    assert capsys.readouterr().out == ""
+    ship.take_better(worse, other, "data")
+    assert all(torch.equal(worse.heads.state_dict()[k], v) for k, v in before.items())
+    assert f"{HEAD}: taken from the other file" in capsys.readouterr().out
+    next(iter(other.descriptor.parameters())).data.mul_(1.1)
+    with pytest.raises(SystemExit, match="differ in their descriptors"):
+        ship.take_better(worse, other, "data")
