@@ -129,7 +129,7 @@ def refit_energy_biases(
 ) -> None:
     """Move every head's energy bias to what about `frames` training frames of each of its sets say.
 
-    Several processes share the frames and make the same fit.
+    Several processes share the frames; the first one makes the fit, and all get it.
     """
     for head in sorted({t.head for t in tasks if not potential.config.heads[t.head].label}):
         own = [task for task in tasks if task.head == head]
@@ -137,7 +137,8 @@ def refit_energy_biases(
         fractions, errors = (np.concatenate(arrays) for arrays in zip(*parts))
         if not len(errors):
             continue
-        change = robust_bias(fractions, errors)
+        fitted = robust_bias(fractions, errors) if processes.first else np.zeros(fractions.shape[1])
+        change = processes.of_first(torch.from_numpy(fitted)).numpy()
         _move(potential, head, change)
         name = potential.config.heads[head].name
         logger.info("%s: energies of the elements moved by up to %.1f meV", name, 1e3 * np.abs(change).max())

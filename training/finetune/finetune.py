@@ -129,6 +129,7 @@ def finetune(
     """
     require_dataset(data, "data")
     require_config(config, FinetuneConfig)
+    processes.require_batches(config.batches_per_step)
     shared = config.shared_steps
     check(not shared, "shared_steps", shared, "0 in fine-tuning, which has one new head")
     source = (
@@ -167,9 +168,10 @@ def _finetune_in(
     chosen = folder / "zero_shot.json"
     plan = _read_plan(chosen) if begun else None  # what a run without a state chose may be of other data
     if plan is None:
-        plan = _choose(source, data, config)
         if processes.first:
+            plan = _choose(source, data, config)
             write_json(chosen, to_dict(plan))
+        plan = _of_first(plan, processes)
     start = plan.start_head
     if start not in ("fresh", *(h.name for h in source.config.heads)):
         raise ConfigError(f"{folder} holds a run from head {start!r}, which this model does not have; {WAYS}")
@@ -177,7 +179,9 @@ def _finetune_in(
     origin = start_part(source, head=start)
     potential = _build(source, head, start, kept, config)
     if not begun:
-        _fit_bias(potential, data, config, fresh=start == "fresh")
+        if processes.first:
+            _fit_bias(potential, data, config, fresh=start == "fresh")
+        processes.share(potential)
     trainable = trainable_weights(potential, config)
     training_data = TrainingData.of(sets, potential.config)
     if processes.first:
@@ -216,6 +220,12 @@ def _choose(source: Potential, data: Dataset, config: FinetuneConfig) -> _Plan:
     if doubt := matches[0].doubt():
         logger.warning("%s: %s", data.name, doubt)
     return _Plan(matches[0].head, matches)
+
+
+def _of_first(plan: _Plan | None, processes: Processes) -> _Plan:
+    """What the first process chose; another machine may rank two heads that are nearly alike otherwise."""
+    text = json.dumps(None if plan is None else to_dict(plan))
+    return from_plain(_Plan, json.loads(processes.text_of_first(text)))
 
 
 def _read_plan(path: Path) -> _Plan | None:

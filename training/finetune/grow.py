@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -135,12 +136,13 @@ def _kept_patterns(
         kept = read_json(path)
         if isinstance(kept, dict) and set(kept) == needed and own.issuperset(kept.values()):
             return kept
-    found = best_heads(model, sets, seed=run.config.seed)
+    found: dict[str, str] = {}
     if processes.first:
+        found = best_heads(model, sets, seed=run.config.seed)
         with writing(run.output):
             run.output.mkdir(parents=True, exist_ok=True)
         write_json(path, found)
-    return found
+    return dict(json.loads(processes.text_of_first(json.dumps(found))))
 
 
 def _larger(

@@ -90,6 +90,7 @@ def train_in(
             its identity, the Potential without that.
     """
     require_config(config, TrainConfig)
+    processes.require_batches(config.batches_per_step)
     start_from = _start(model, sets)
     given = start_from if isinstance(start_from, Potential) else None
     known = start_from.config if isinstance(start_from, Potential) else start_from
@@ -124,8 +125,9 @@ def train_in(
             shared = config.shared_steps > 0 and len(potential.heads) > 1
             if shared:
                 tie_heads(potential)
-            if not (shared and (folder / "shared" / STATE_FILE).exists()):
+            if processes.first and not (shared and (folder / "shared" / STATE_FILE).exists()):
                 _fit_to_data(potential, data, config)
+            processes.share(potential)
             if shared:
                 first = trainer(potential, config=config.shared_start(), output=folder / "shared").run()
                 if not first.finished:

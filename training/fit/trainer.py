@@ -71,11 +71,7 @@ class Trainer:
         processes: Processes = ALONE,
         progress: bool = True,
     ):
-        if config.batches_per_step < processes.size:
-            raise ConfigError(
-                f"batches_per_step = {config.batches_per_step} is below the number of processes "
-                f"({processes.size}); give each process at least one batch a step"
-            )
+        processes.require_batches(config.batches_per_step)
         self.device = config.used_device
         self.potential, self.data, self.config = potential.to(self.device), data, config
         self.potential.forget_uncertainty()

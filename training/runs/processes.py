@@ -54,6 +54,14 @@ class Processes:
         """Whether this process writes the files."""
         return self.rank == 0
 
+    def require_batches(self, batches_per_step: int) -> None:
+        """Raise a ConfigError where a process would have no batch in a step."""
+        if batches_per_step < self.size:
+            raise ConfigError(
+                f"batches_per_step = {batches_per_step} is below the number of processes ({self.size}); give "
+                "each process at least one batch a step"
+            )
+
     def sum(self, values: Tensor) -> Tensor:
         """The sum of a tensor over all processes, on the tensor's device."""
         if self.size == 1:
@@ -62,6 +70,29 @@ class Processes:
         moved = values.to(place, copy=True)
         dist.all_reduce(moved)
         return moved.to(values.device)
+
+    def of_first(self, values: Tensor) -> Tensor:
+        """The first process's tensor, on all of them; the others' has its shape and dtype."""
+        if self.size == 1 or not values.numel():
+            return values
+        place = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        moved = values.to(place, copy=True).contiguous()
+        dist.broadcast(moved, 0)
+        return moved.to(values.device)
+
+    def text_of_first(self, text: str) -> str:
+        """The first process's text, on all of them."""
+        data = torch.tensor(list(text.encode()) if self.first else [], dtype=torch.uint8)
+        length = int(self.of_first(torch.tensor([len(data)])))
+        return bytes(self.of_first(data if self.first else data.new_zeros(length)).tolist()).decode()
+
+    def share(self, module: nn.Module) -> None:
+        """Give every process the first one's weights and buffers."""
+        if self.size == 1:
+            return
+        with torch.no_grad():
+            for value in module.state_dict().values():
+                value.copy_(self.of_first(value))
 
     def sum_gradients(self, parameters: list[nn.Parameter], flags: Tensor) -> Tensor:
         """Sum gradients over all processes; returns the summed flags.

@@ -10,8 +10,12 @@ import torch.distributed as dist
 
 from dpa2calc.errors import ConfigError
 from dpa2calc.store.checkpoint import load_checkpoint
-from dpa2calc.training.config.train import TrainConfig
+from dpa2calc.training import energy_bias
+from dpa2calc.training.config.train import FinetuneConfig, TrainConfig
 from dpa2calc.training.data.sets import TrainingSet
+from dpa2calc.training.finetune import finetune as finetuning
+from dpa2calc.training.finetune.finetune import finetune
+from dpa2calc.training.fit import run
 from dpa2calc.training.fit.run import pretrain
 from dpa2calc.training.runs.log import History
 from dpa2calc.training.runs.processes import Processes
@@ -99,6 +103,37 @@ def test_going_on_with_another_number_of_processes(tiny_model, lj_data, tmp_path
     pretrain(model, sets, CONFIG.replace(time_limit=1e-9), output=tmp_path / "mixed", progress=False)
     assert _two(_pretrain, model, sets, CONFIG, tmp_path / "mixed") == [0, 0]
     _same(tmp_path / "one/last.safetensors", tmp_path / "mixed/last.safetensors", 1e-9)
+
+
+def _no_fit(*_, **__):
+    raise AssertionError("a process beside the first one fits")
+
+
+def _fits_by_the_first(processes, call, output, *arguments):
+    """Only the first process fits and chooses; its results are those of the other, too."""
+    if not processes.first:
+        energy_bias.robust_bias = run._fit_to_data = finetuning._choose = finetuning._fit_bias = _no_fit
+    result = call(*arguments, output=output, processes=processes, progress=False)
+    torch.save(result.potential.state_dict(), output / f"rank-{processes.rank}.pt")
+    if call is finetune:
+        assert [match.head for match in result.matches] == ["A"]
+
+
+def test_fits_are_made_once_and_all_get_them(tiny_model, lj_data, tmp_path):
+    changes = {"steps": 2, "final_bias_frames": 5}
+    data, fresh, tuned = lj_data(5), tmp_path / "fresh", tmp_path / "tuned"
+    assert _two(
+        _fits_by_the_first, pretrain, fresh, tiny_model(), {"A": data}, CONFIG.replace(**changes)
+    ) == [
+        0,
+        0,
+    ]
+    options = FinetuneConfig(**{**vars(CONFIG), **changes})
+    model = load_checkpoint(fresh / "last.safetensors")
+    assert _two(_fits_by_the_first, finetune, tuned, model, lj_data(5, shift=0.5), options) == [0, 0]
+    for folder in (fresh, tuned):
+        one, other = (torch.load(folder / f"rank-{rank}.pt") for rank in range(2))
+        assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def _gradients(processes, output):
