@@ -181,7 +181,13 @@ class Distillation(Rounds[TrainConfig, DistillConfig, DistillRound, DistillResul
         }
         if test is not None:
             card["test_errors"] = test.to_dict()
-        head = dataclasses.replace(head, info={**head.info, **card})
+        asked = config_of(self.student).heads[0]
+        head = dataclasses.replace(
+            head,
+            functional=asked.functional,
+            description=asked.description,
+            info={**head.info, **card},
+        )
         potential.config = potential.config.with_heads((head,))
         potential.prefers_compression = why_not_compressible(potential) is None  # opens with tables
         save_checkpoint(potential, self._student, extra_info={self.mark: provenance})

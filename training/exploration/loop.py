@@ -206,8 +206,12 @@ class Rounds(Generic[Train, Loop, Record, Found]):
         return self.output / self.models / f"{name}.safetensors"
 
     def load(self, name: str) -> Potential:
-        """The model of a round."""
-        return load_checkpoint(self.model_path(name))
+        """The model of a round, whose head has the name that this call gives it."""
+        potential = load_checkpoint(self.model_path(name))
+        first, *others = potential.config.heads
+        first = dataclasses.replace(first, name=self.labels.name)
+        potential.config = potential.config.with_heads((first, *others))
+        return potential
 
     def moving(self, potential: Potential) -> Calculator:
         """A trained model as a calculator for dynamics, from tables where it has them."""

@@ -128,7 +128,9 @@ class RoundsState(Generic[Record]):
             old = stored["identity"][name]
             found = ["its card"] if old != card else []
             if stored["version"] > 1:
-                found = differences({name: stored["content"][name]}, {name: self.content[name]})
+                found = differences(
+                    {name: _nameless(stored["content"][name])}, {name: _nameless(self.content[name])}
+                )
             if found:
                 details = _difference(old, card) or ": " + "; ".join(found[:6])
                 return f"{name.removesuffix('s')}; choose another output{details}"
@@ -159,6 +161,15 @@ class RoundsState(Generic[Record]):
                 "rounds": to_dict(self.rounds),
             },
         )
+
+
+def _nameless(part: Part) -> Part:
+    """Without the name of an only head, which may change: "fitting.NAME.neuron" as "fitting.neuron"."""
+    names = {key.removeprefix("fitting.").rpartition(".")[0] for key in part if key.startswith("fitting.")}
+    if len(names) != 1:
+        return part
+    before = f"fitting.{names.pop()}."
+    return {f"fitting.{k.removeprefix(before)}" if k.startswith(before) else k: v for k, v in part.items()}
 
 
 def plain(values: JSON) -> JSON:

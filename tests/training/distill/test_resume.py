@@ -112,3 +112,28 @@ def test_a_last_training_is_that_of_the_options_of_the_call(tmp_path):
     longer, again = go(5), go(3)
     assert longer[0] == 5 and longer[1] != first[1] and again == first
     assert go(3, rate=1e-3)[1] != first[1]
+
+
+def test_the_head_and_its_card_are_those_of_the_last_call(tmp_path, caplog):
+    def go(rounds, **words):
+        distill(
+            EMT(),
+            COPPER,
+            tiny(),
+            md={"temperature": 300, "timestep": 4, "steps": 4, "sample_interval": 2, "trajectories": 1},
+            train=TrainConfig(steps=2, batch_atoms=32),
+            max_rounds=rounds,
+            output=tmp_path,
+            progress=False,
+            **words,
+        )
+        potential = load_checkpoint(tmp_path / "student.safetensors")
+        return potential.config.heads[0], weights_digest(potential)
+
+    first, weights = go(1, name="first", functional="PBE")
+    assert (first.name, first.functional) == ("first", "PBE")
+    second, same = go(1, name="second", functional="EMT", description="copper")
+    assert (second.name, second.functional, second.description) == ("second", "EMT", "copper")
+    assert same == weights and "name 'first' -> 'second'" in caplog.text
+    third, other = go(2, name="third")
+    assert third.name == "third" and other != weights

@@ -133,6 +133,14 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_labels(tmp_path):
     assert [dataclasses.replace(r, seconds=0.0) for r in again.rounds] == same
 
 
+def test_a_resumed_run_takes_the_name_of_the_call(tmp_path):
+    first = learn(tmp_path, **{**SMALL, "max_rounds": 1})
+    assert first.potential.config.heads[0].name == "learned"
+    again = learn(tmp_path, **SMALL, name="renamed")
+    assert again.rounds[:1] == first.rounds and len(again.rounds) == 2
+    assert [head.name for head in again.potential.config.heads] == ["renamed"]
+
+
 def test_a_start_frame_that_was_given_up_is_not_asked_for_again(tmp_path):
     class Moody(Counted):
         """Fails on its first frame, as long as it is in that mood."""
