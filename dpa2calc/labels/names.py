@@ -26,6 +26,9 @@ _SPELLED_FREELY = {
     "stress": ("stress",),
     "virial": ("virial",),
 }
+# Of a virial that is not symmetric: what is remarked, over its largest component and in eV/atom, and what no
+# stress has. Nine numbers in another order are off by a third and more.
+_ASYMMETRIC, _ASYMMETRIC_ATOM, _NO_STRESS = 0.01, 1e-3, 0.25
 _SAME_PLACE = 1e-5  # Å; forces change by far less than their convergence
 
 
@@ -228,32 +231,66 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def virial_label(atoms: Atoms, *, stress: str, virial: str) -> tuple[np.ndarray | None, str]:
-    """The virial (3, 3) in eV under one of two names, or None; and why a stress was left out, or "".
+def asymmetry_tolerance(virial: np.ndarray, n_atoms: int) -> float:
+    """By how much (eV) a component of a virial may differ from its mean with its mirror image unnoticed."""
+    return max(_ASYMMETRIC * float(np.abs(virial).max()), _ASYMMETRIC_ATOM * n_atoms)
 
-    A stress (eV/Å^3, ASE's sign) goes first. One volume belongs to it only in a cell that is periodic in
-    three directions, so that it is left out of molecules and slabs; a virial of them is taken.
+
+def _asymmetry(value: object, virial: np.ndarray, name: str, n_atoms: int, volume: float = 1.0) -> float:
+    """Largest |W_ab - W_ba| / 2 of a label, eV.
+
+    Args:
+        virial: the symmetric (3, 3) made of it. volume: what makes a virial of it.
 
     Raises:
-        DataError: a wrong shape, or two labels that contradict each other.
+        DataError: no stress is so asymmetric.
+    """
+    a = as_floats(value, name)
+    if a.size != 9:
+        return 0.0
+    halves = 0.5 * np.abs(a.reshape(3, 3) - a.reshape(3, 3).T)
+    found = volume * float(halves.max())
+    if found > max(_NO_STRESS * float(np.abs(virial).max()), 10 * _ASYMMETRIC_ATOM * n_atoms):
+        i, j = np.unravel_index(int(halves.argmax()), (3, 3))
+        b = a.reshape(3, 3)
+        raise DataError(
+            f"{name} is no stress: its components {'xyz'[i]}{'xyz'[j]} = {b[i, j]:.4g} and {'xyz'[j]}"
+            f"{'xyz'[i]} = {b[j, i]:.4g} differ by too much, and those of a stress are equal. Nine numbers "
+            "are xx xy xz yx yy yz zx zy zz, six are xx yy zz yz xz xy; put them in order, or leave them out: "
+            '--stress-key "" --virial-key "" (stress_key = "" in a file, LabelKeys(stress="") in Python)'
+        )
+    return found
+
+
+def virial_label(atoms: Atoms, *, stress: str, virial: str) -> tuple[np.ndarray | None, str, float]:
+    """The virial (3, 3) in eV under one of two names, or None; why a stress was left out, or ""; asymmetry.
+
+    A stress (eV/Å^3, ASE's sign) goes first. One volume belongs to it only in a cell that is periodic in
+    three directions, so that it is left out of molecules and slabs; a virial of them is taken. The asymmetry
+    is the largest |W_ab - W_ba| / 2 of the label, eV, which is taken with the mean of the two.
+
+    Raises:
+        DataError: a wrong shape, what cannot be a stress, or two labels that contradict each other.
     """
     found, other = stored_label(atoms, stress), stored_label(atoms, virial)
     given = None if other is None else as_matrix(other, virial)
+    odd = 0.0 if given is None else _asymmetry(other, given, virial, len(atoms))
     if found is None:
-        return given, ""
+        return given, "", odd
     matrix = as_matrix(found, stress)
     if not is_crystal(atoms):
         if given is not None:
-            return given, ""
-        return None, f"a stress needs a cell periodic in three directions, pbc is {atoms.pbc.tolist()}"
+            return given, "", odd
+        return None, f"a stress needs a cell periodic in three directions, pbc is {atoms.pbc.tolist()}", 0.0
     made = -atoms.get_volume() * matrix
+    odd = _asymmetry(found, made, stress, len(atoms), atoms.get_volume())
     if given is not None and np.abs(made - given).max() > 0.02 * np.abs(made).max() + 1e-3 * len(atoms):
         raise DataError(
             f"{stress} and {virial} contradict each other: {virial} must be -volume * {stress}, in eV, "
             f"with the trace {np.trace(made):.4g}, but that of {virial} is {np.trace(given):.4g}; leave out "
             'the wrong one: --virial-key "" (virial_key = "" in a file, LabelKeys(virial="") in Python)'
         )
-    return made, ""
+    return made, "", odd
 
 
 # The keys that name each kind of label, and what names of such labels have in common.

@@ -18,6 +18,7 @@ from dpa2calc.labels.names import (
     as_array,
     as_floats,
     as_number,
+    asymmetry_tolerance,
     set_labels,
     stored_label,
     virial_label,
@@ -40,6 +41,7 @@ class Frame:
         group: the trajectory or part of the set that the frame belongs to.
         source: file and index, for messages.
         left_out: why a stress that the structure carries is no label, or None.
+        asymmetry: largest |W_ab - W_ba| / 2 of the stored virial, eV, where it is worth a remark, or None.
         fparam: (k,) frame parameters, aparam: (n, k) atomic parameters, or None.
         properties: (n,) labels of heads of other kinds, by name.
         attached: masses, and what other calculators read (charges, magnetic moments, a spin), or None.
@@ -55,6 +57,7 @@ class Frame:
     group: str = ""
     source: str = ""
     left_out: str | None = None
+    asymmetry: float | None = None
     fparam: np.ndarray | None = None
     aparam: np.ndarray | None = None
     properties: dict[str, np.ndarray] = field(default_factory=dict)
@@ -113,7 +116,8 @@ def frame_from_atoms(atoms: Atoms, *, keys: LabelKeys = OWN_NAMES, source: str =
         _require_understood(atoms)
         energy = stored_label(atoms, keys.energy)
         forces = stored_label(atoms, keys.forces)
-        virial, left_out = virial_label(atoms, stress=keys.stress, virial=keys.virial)
+        virial, left_out, odd = virial_label(atoms, stress=keys.stress, virial=keys.virial)
+        remarkable = virial is not None and odd > asymmetry_tolerance(virial, len(atoms))
         return Frame(
             numbers=atoms.numbers.astype(np.int16),
             positions=atoms.get_positions(),
@@ -125,6 +129,7 @@ def frame_from_atoms(atoms: Atoms, *, keys: LabelKeys = OWN_NAMES, source: str =
             group=str(atoms.info.get(keys.group, "")),
             source=source,
             left_out=left_out or None,
+            asymmetry=odd if remarkable else None,
             fparam=_parameters(atoms.info.get("fparam"), 1, "fparam"),
             aparam=_parameters(atoms.arrays.get("aparam"), len(atoms), "aparam"),
             properties=_properties(atoms),

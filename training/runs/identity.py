@@ -36,7 +36,7 @@ FREE_OPTIONS = frozenset(
 )
 WAYS = "give the run's own data, model and options again, or choose another output"
 _LABELS = frozenset({"energy", "forces", "virial"})
-_WORDS = frozenset({"group", "source"})  # of a frame; they change nothing that is learned
+_WORDS = frozenset({"group", "source", "asymmetry"})  # of a frame; they change nothing that is learned
 _CHUNK = 4096  # frames that are hashed together
 
 

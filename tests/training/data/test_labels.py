@@ -13,6 +13,7 @@ from ase.io import write
 from dpa2calc.errors import DataError
 from dpa2calc.labels.names import as_matrix
 from dpa2calc.training import Dataset, LabelKeys, check_dataset
+from dpa2calc.training.runs.identity import data_identity
 
 
 def computed(atoms):
@@ -201,6 +202,37 @@ def test_names_of_a_type_map_that_are_no_elements_are_passed_over():
 
 def test_a_matrix_of_nine_is_made_symmetric():
     np.testing.assert_array_equal(as_matrix(np.arange(9.0), "x"), [[0, 2, 4], [2, 4, 6], [4, 6, 8]])
+
+
+@pytest.mark.parametrize("label", ["virial", "stress"])
+def test_how_far_a_stress_is_from_symmetric_is_said(label):
+    """Noise of a grid passes, more is remarked and halved, and nine numbers in another order are refused."""
+    atoms = bulk("Cu", cubic=True)
+    unit = 1.0 if label == "virial" else -1.0 / atoms.get_volume()
+    virial = np.array([[3.0, 0.4, 0.1], [0.4, 2.0, -0.2], [0.1, -0.2, 4.0]])
+    skew = np.array([[0, 1.0, 0], [-1, 0, 0], [0, 0, 0]])
+
+    def read(size):
+        own = atoms.copy()
+        own.info = {"energy": -1.0, label: unit * (virial + size * skew)}
+        return Dataset.from_atoms([own, own])
+
+    for size, said in ((0.0, False), (0.03, False), (0.3, True)):
+        data = read(size)
+        np.testing.assert_allclose(data[1].virial, virial, atol=1e-12)
+        found = [f for f in check_dataset(data).findings if f.kind == "asymmetric stress"]
+        assert [f.frame for f in found] == ([0, 1] if said else [])
+    assert found[1].detail.startswith("its virial is 0.3 eV from a symmetric one (tolerance 0.04 eV, largest")
+    assert data_identity(read(0.3)) == data_identity(read(0.0))
+    with pytest.raises(
+        DataError, match=rf"data, frame 0: {label} is no stress: .* xx xy xz yx yy yz zx zy zz"
+    ):
+        read(1.5)
+    voigt_in_nine = np.array([3.0, 2.0, 4.0, 0.4, 0.1, -0.2, 0.0, 0.0, 0.0])
+    own = atoms.copy()
+    own.info = {"energy": -1.0, label: unit * voigt_in_nine}
+    with pytest.raises(DataError, match=r"no stress: its components (xy|yx|xz|zx)"):
+        Dataset.from_atoms([own])
 
 
 def test_a_large_set_is_split_in_no_time():

@@ -12,6 +12,7 @@ from ase.units import GPa
 
 from dpa2calc.errors import DataError, StructureError
 from dpa2calc.files.results import ShownBySummary
+from dpa2calc.labels.names import asymmetry_tolerance
 from dpa2calc.training.data.dataset import Dataset, Frame, require_dataset, spread_frames
 from dpa2calc.training.data.element_energies import energy_bias
 
@@ -202,6 +203,13 @@ def _seen_in(frame: Frame, allowed: set[str] | None) -> Iterator[tuple[str, str]
     elif not wrong:
         if frame.left_out:
             yield LEFT_OUT, frame.left_out
+        if frame.asymmetry is not None and frame.virial is not None:
+            tolerance = asymmetry_tolerance(frame.virial, frame.n_atoms)
+            yield (
+                "asymmetric stress",
+                f"its virial is {frame.asymmetry:.3g} eV from a symmetric one (tolerance {tolerance:.2g} eV, "
+                f"largest component {np.abs(frame.virial).max():.3g} eV); the symmetric part is learned",
+            )
         if not frame.labelled:
             yield "no label", "neither energy nor forces nor stress"
         largest = 0.0 if frame.forces is None else float(np.abs(frame.forces).max())
