@@ -44,6 +44,15 @@ def machine() -> dict[str, Any]:
     }
 
 
+def ran(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    """A program that has run; a RuntimeError with its last words where it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, **options)
+    if done.returncode:
+        said = "\n".join((done.stdout + done.stderr).splitlines()[-30:])
+        raise RuntimeError(f"`{' '.join(command)}` failed with exit code {done.returncode}:\n{said}")
+    return done
+
+
 def matmul_peak(size: int = 1024) -> float:
     """GFLOP/s of a float32 matrix product."""
     a, b = torch.randn(size, size), torch.randn(size, size)

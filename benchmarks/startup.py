@@ -4,13 +4,12 @@ python benchmarks/startup.py
 """
 
 import os
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from common import DEEPMD_PYTHON, machine, model_file, save, write_structures
+from common import DEEPMD_PYTHON, machine, model_file, ran, save, write_structures
 
 OURS = """
 from ase.io import read
@@ -32,7 +31,7 @@ def seconds(python: str, code: str, *, keep_path: bool) -> float:
     if not keep_path:
         environment.pop("PYTHONPATH", None)
     begin = time.perf_counter()
-    subprocess.run([python, "-c", code], check=True, env=environment, capture_output=True)
+    ran([python, "-c", code], env=environment)
     return time.perf_counter() - begin
 
 

@@ -13,7 +13,6 @@ import argparse
 import dataclasses
 import json
 import os
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -26,7 +25,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.io import read, write
 from ase.spacegroup import crystal
-from common import DEEPMD_PYTHON, HERE, Engine, in_turn, machine, parser_for, save
+from common import DEEPMD_PYTHON, HERE, Engine, in_turn, machine, parser_for, ran, save
 
 TYPES = {"water": ("O", "H"), "Li10GeP2S12": ("Li", "Ge", "P", "S"), "PbTiO3": ("Pb", "Ti", "O")}
 SEL = {"water": (46, 92), "Li10GeP2S12": (70, 20, 20, 80), "PbTiO3": (30, 30, 80)}
@@ -104,7 +103,7 @@ def deepmd_compressed(model: Path) -> Path:
         ["freeze", "-c", str(model), "-o", str(frozen)],
         ["compress", "-i", str(frozen), "-o", str(small)],
     ):
-        subprocess.run([*dp, *command], check=True, capture_output=True, env=environment, cwd=model.parent)
+        ran([*dp, *command], env=environment, cwd=model.parent)
     return small
 
 

@@ -13,14 +13,13 @@ import argparse
 import json
 import os
 import re
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import DEEPMD_PYTHON, HERE, RESULTS, machine, parser_for, save
+from common import DEEPMD_PYTHON, HERE, RESULTS, machine, parser_for, ran, save
 
 from dpa2calc.training import Dataset
 
@@ -84,7 +83,7 @@ def run(engine: str, content: dict[str, Any], frames: Path, folder: Path, thread
         environment.pop("PYTHONSAFEPATH", None)
     rest = [str(frames), str(folder / "run"), str(threads)] if engine == "dpa2calc" else []
     command = [python, str(worker), engine, str(path), *rest]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+    done = ran(command, cwd=folder, env=environment)
     made = json.loads(done.stdout.splitlines()[-1])
     if engine == "deepmd":
         logged = re.findall(r"total wall time = ([\d.]+) s", done.stdout + done.stderr)

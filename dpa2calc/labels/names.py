@@ -256,7 +256,7 @@ def _asymmetry(value: object, virial: np.ndarray, name: str, n_atoms: int, volum
         raise DataError(
             f"{name} is no stress: its components {'xyz'[i]}{'xyz'[j]} = {b[i, j]:.4g} and {'xyz'[j]}"
             f"{'xyz'[i]} = {b[j, i]:.4g} differ by too much, and those of a stress are equal. Nine numbers "
-            "are xx xy xz yx yy yz zx zy zz, six are xx yy zz yz xz xy; put them in order, or leave them out: "
+            "are xx xy xz yx yy yz zx zy zz, six are xx yy zz yz xz xy; order them, or leave them out: "
             '--stress-key "" --virial-key "" (stress_key = "" in a file, LabelKeys(stress="") in Python)'
         )
     return found
