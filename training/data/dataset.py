@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -33,7 +35,12 @@ from .frame import Frame, frame_from_atoms
 from .readers import PathLike
 from .readers.converged import iread_converged
 
+logger = logging.getLogger(__name__)
 _NEW_COMPOSITION = 1e-6  # share of the atoms
+_WEIGHT = re.compile(
+    r"(config_)?(config|energy|forces?|virials?|stress)_(weights?|sigma|mask)|force_(atom|component)_sigma",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -91,7 +98,7 @@ class Dataset:
             raise DataError(f"keys must be LabelKeys(energy=..., forces=...), not {type(keys).__name__}")
         frames: list[Frame] = []
         unread: dict[str, tuple[str, ...]] = {}
-        missing = keys.named()
+        missing, weights = keys.named(), dict[str, None]()
         for given, source in structures:
             atoms = as_atoms(given)
             if not isinstance(atoms, Atoms):
@@ -102,7 +109,15 @@ class Dataset:
             frame = frame_from_atoms(atoms, keys=keys, source=source)
             missing = {kind: key for kind, key in missing.items() if stored_label(atoms, key) is None}
             unread |= unread_labels(atoms, keys, [kind for kind in frame.lacking if kind not in unread])
+            weights |= dict.fromkeys(_weights(atoms))
             frames.append(frame)
+        if weights:
+            logger.warning(
+                "%s: %s not used: all frames count alike; put what shall count more into a set of "
+                "its own with a weight ([sets.NAME] weight = ..., TrainingSet(data, weight=...))",
+                name,
+                ", ".join(weights) + (" is" if len(weights) == 1 else " are"),
+            )
         if missing and frames:
             kind, key = next(iter(missing.items()))
             raise DataError(
@@ -203,6 +218,15 @@ def as_list(given: object) -> list[object]:
     if not isinstance(given, Iterable):
         raise DataError(f"expected the names of files, or Atoms, got {type(given).__name__}")
     return list(given)
+
+
+def _weights(atoms: Atoms) -> Iterator[str]:
+    """Names of weights that MACE, quippy and others give to frames, where they are not 1."""
+    for place in (atoms.info, atoms.arrays):
+        for name in filter(_WEIGHT.fullmatch, map(str, place)):
+            value = np.asarray(place[name])
+            if value.dtype.kind not in "biuf" or (value != 1).any():
+                yield name
 
 
 def iread_given(

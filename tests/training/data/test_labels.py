@@ -290,3 +290,31 @@ def test_the_virial_of_a_layer_is_a_label_beside_a_stress_that_is_none():
     layer.cell[2, 2] = 1e-9
     (frame,) = Dataset.from_atoms([layer])
     assert frame.stress is None and frame.volume == 0.0
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ({"config_weight": 1.0, "config_energy_weight": 1.0, "molecular_weight": 18.0, "weight": 2.0}, ""),
+        ({"config_weight": 0.5}, "config_weight is"),
+        (
+            {"energy_weight": 10, "force_weight": 0, "energy_sigma": 0.01},
+            "energy_weight, force_weight, energy_sigma are",
+        ),
+        ({"config_type": "bulk", "Config_Weight": "2"}, "Config_Weight is"),
+        ({"force_mask": np.array([True, False])}, "force_mask is"),
+    ],
+)
+def test_weights_of_frames_that_are_not_used_are_said_once(tmp_path, names, said, caplog):
+    frames = []
+    for _ in range(3):
+        atoms = Atoms("H2", [[0, 0, 0], [0, 0, 0.7]])
+        for name, value in names.items():
+            (atoms.arrays if isinstance(value, np.ndarray) else atoms.info)[name] = value
+        atoms.calc = SinglePointCalculator(atoms, energy=-1.0, forces=np.zeros((2, 3)))
+        frames.append(atoms)
+    write(tmp_path / "frames.extxyz", frames)
+    Dataset.read(tmp_path / "frames.extxyz", name="weighted")
+    texts = [r.getMessage() for r in caplog.records]
+    assert len(texts) == bool(said)
+    assert all(text.startswith(f"weighted: {said} not used: all frames count alike") for text in texts)
