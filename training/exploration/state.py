@@ -63,6 +63,7 @@ class RoundsState(Generic[Record]):
         self.identity: JSON = plain({**words, "start frames": structures_digest(start)})
         hashes = {name: part for name, (_, part) in origin.items()}
         self.content: dict[str, Part] = {**hashes, "start frames": structures_identity(start)}
+        self.earlier: dict[str, Part] = {}  # hashes that earlier versions took for the same
         self.train = type(train)
         self.options: JSON = {
             "loop": to_dict(config),
@@ -128,9 +129,10 @@ class RoundsState(Generic[Record]):
             old = stored["identity"][name]
             found = ["its card"] if old != card else []
             if stored["version"] > 1:
-                found = differences(
-                    {name: _nameless(stored["content"][name])}, {name: _nameless(self.content[name])}
-                )
+                parts = [self.content[name], *([self.earlier[name]] if name in self.earlier else [])]
+                before = {name: _nameless(stored["content"][name])}
+                several = [differences(before, {name: _nameless(part)}) for part in parts]
+                found = several[0] if all(several) else []
             if found:
                 details = _difference(old, card) or ": " + "; ".join(found[:6])
                 return f"{name.removesuffix('s')}; choose another output{details}"

@@ -89,6 +89,12 @@ def label_source(label: object) -> LabelSource:
     )
 
 
+def earlier_identity(source: LabelSource) -> Part | None:
+    """What an earlier version took for the identity of a source, where that was another one."""
+    told = getattr(source, "earlier_identity", None)
+    return None if told is None else told()
+
+
 def structure_key(atoms: Atoms) -> str:
     """A name for a structure, the same after it was written with 8 decimals."""
     arrays = (np.round(values, 6) + 0.0 for values in (atoms.positions, atoms.cell.array))
@@ -107,6 +113,8 @@ class LabelStore:
     def __init__(self, folder: Path, source: LabelSource, known: Iterable[Atoms] = ()):
         self.folder, self.source = folder, source
         self.mark = text_digest(source.identity())
+        earlier = earlier_identity(source)
+        self.marks = {self.mark, *([text_digest(earlier)] if earlier else [])}
         self.known = {structure_key(atoms): atoms for atoms in known}
 
     @property
@@ -151,7 +159,7 @@ class LabelStore:
             return self.known[key]
         path = self._file(key)
         frames = read_frames(path) if path.exists() else []
-        if frames and frames[0].info.get("label_identity") != self.mark:
+        if frames and frames[0].info.get("label_identity") not in self.marks:
             raise DataError(
                 f"{path} has a label of another source; remove it to have the frame labelled again"
             )

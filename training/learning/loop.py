@@ -28,7 +28,7 @@ from dpa2calc.training.finetune.finetune import check_elements, finetune
 from dpa2calc.training.runs.identity import model_part, start_part
 
 from .config import LearnConfig
-from .labels import LabelSource, LabelStore, Waiting, structure_key
+from .labels import LabelSource, LabelStore, Waiting, earlier_identity, structure_key
 from .result import LearnResult
 from .selection import LearnRound, choose_frames, error_ratio, force_doubts, is_sure, stop_reason
 
@@ -73,6 +73,8 @@ class ActiveLearning(Rounds[FinetuneConfig, LearnConfig, LearnRound, LearnResult
         label, weights = source.identity(), start_part(model)
         own = {**model_part(model.config), **weights}
         self.state = self.state_of({"label": (label, label), "model": (weights, own)}, known=known, test=test)
+        if (earlier := earlier_identity(source)) is not None:
+            self.state.earlier["label"] = earlier
         self.labels = LabelledFrames(self.output / "labelled", config.name)
 
     # --- the loop -------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ Program = Literal["extxyz", "vasp", "espresso", "cp2k", "abacus"]
 FRAME, SKIP = "frame.extxyz", "skip"
 RESULTS = ("result.extxyz", "vasprun.xml", "OUTCAR", "*.pwo", "*.out", "*.log")
 SAME = 0.01  # Å; a result whose atoms are farther away belongs to another structure
+_SCRIPTS = (".sh", ".bash", ".csh", ".slurm", ".sbatch", ".pbs", ".lsf", ".sge", ".qsub")  # of shells
+_SHELL = re.compile(rb"#!.*\b(ba|da|k|z|c|tc)?sh\b")
 _DPDATA = {"cp2k": "cp2k/output", "abacus": "abacus/scf"}
 
 
@@ -62,7 +65,7 @@ class LabelQueue:
         program: "vasp" writes POSCAR, atoms sorted by element, so POTCAR is in alphabetical order;
             "espresso" writes espresso.pwi; "cp2k" puts atoms and cell into the template's cp2k.inp;
             "abacus" writes STRU (with dpdata).
-        template: a folder.
+        template: a folder. Another setting in it makes other labels; another job script does not.
         options: of ASE's writer (espresso: `input_data`, `pseudopotentials`, `kpts`) or dpdata's (abacus).
 
     Raises:
@@ -94,9 +97,18 @@ class LabelQueue:
             )
 
     def identity(self) -> Part:
-        """Program, options and the template's files; the folder may move."""
+        """Program, options and what of the template decides numbers; the folder may move."""
+        return self._identity(lambda file: _deciding(file, needed=self.program == "extxyz"))
+
+    def earlier_identity(self) -> Part:
+        """What earlier versions took for it: the job script to the last letter."""
+        return self._identity(Path.read_bytes)
+
+    def _identity(self, content: Callable[[Path], bytes | None]) -> Part:
         files = sorted(p for p in self.template.iterdir() if p.is_file()) if self.template else []
-        texts: Part = {f"template {p.name}": text_digest(p.read_bytes().hex()) for p in files}
+        found = {p.name: content(p) for p in files}
+        counting = {name: text for name, text in found.items() if text is not None}
+        texts: Part = {f"template {name}": text_digest(text.hex()) for name, text in counting.items()}
         return {"class": "LabelQueue", "program": self.program, "options": text_digest(self.options), **texts}
 
     def label(self, wanted: dict[str, Atoms], keep: Keep, *, progress: bool) -> None:
@@ -191,6 +203,23 @@ class LabelQueue:
             raise DataError(f"{path} has no frame with energy and forces whose electrons had converged")
         made: Atoms = system.to("ase/structure")[-1]
         return made
+
+
+def _deciding(file: Path, *, needed: bool) -> bytes | None:
+    """What of a template's file decides numbers: of a job script the commands, if anything.
+
+    Comments, which hold a queue's requests too, never do. The commands do where no input is known to be
+    read beside them. A script with a here-document may write an input, and counts to the last letter.
+
+    Args:
+        needed: no other file is known to be an input.
+    """
+    content = file.read_bytes()
+    first = content.split(b"\n", 1)[0]
+    if not (file.suffix in _SCRIPTS or _SHELL.match(first)) or b"<<" in content:
+        return content
+    lines = (line.strip() for line in content.splitlines())
+    return b"\n".join(line for line in lines if line and not line.startswith(b"#")) if needed else None
 
 
 def _by_ase(path: Path) -> Atoms:

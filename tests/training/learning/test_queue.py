@@ -14,6 +14,7 @@ from dft_outputs import pw_output
 from learning_cases import SMALL, learn
 
 from dpa2calc.errors import ConfigError, DataError
+from dpa2calc.files.identity import text_digest
 from dpa2calc.training import LabelQueue
 from dpa2calc.training.data.readers.frame_file import labelled
 from dpa2calc.training.learning.labels import LabelStore, Waiting
@@ -91,6 +92,53 @@ def test_vasp_sorts_atoms_and_results_are_put_back(tmp_path):
         np.testing.assert_allclose(frame.get_forces()[order], expected, atol=1e-6)
         with pytest.raises(PropertyNotImplementedError):
             frame.get_stress()
+
+
+SBATCH = "#SBATCH -t {}\n{}"
+
+
+@pytest.mark.parametrize(
+    ("program", "file", "before", "after", "same"),
+    [
+        (
+            "vasp",
+            "job.sh",
+            SBATCH.format(1, "mpirun -n 8 vasp\n"),
+            SBATCH.format(9, "mpirun -n 16 vasp\n"),
+            True,
+        ),
+        ("vasp", "job", "#!/bin/bash\nvasp\n", "#!/usr/bin/env bash\nmodule load vasp\nvasp\n", True),
+        ("vasp", "job.sh", "cat > INCAR << EOF\nENCUT=4\nEOF\n", "cat > INCAR << EOF\nENCUT=5\nEOF\n", False),
+        ("vasp", "INCAR", "ENCUT = 500\n", "ENCUT = 520\n", False),
+        ("extxyz", "job.slurm", SBATCH.format(1, "\norca in\n"), SBATCH.format(2, "orca in\n"), True),
+        ("extxyz", "job.slurm", SBATCH.format(1, "orca in\n"), SBATCH.format(1, "orca other\n"), False),
+        ("extxyz", "run.com", "# B3LYP/6-31G\n", "# PBE/6-31G\n", False),
+        ("extxyz", "run.py", "#!/usr/bin/python\n# one\n", "#!/usr/bin/python\n# two\n", False),
+    ],
+)
+def test_another_job_script_makes_no_other_labels(tmp_path, program, file, before, after, same):
+    settings = tmp_path / "settings"
+    settings.mkdir()
+    (settings / "KPOINTS").write_text("Gamma\n")
+    queue, atoms = LabelQueue(tmp_path / "queue", program, template=settings), frames()[0]
+    (settings / file).write_text(before)
+    place = waiting(store(tmp_path, queue), atoms)
+    done = atoms.copy()
+    done.calc = SinglePointCalculator(done, energy=-3.0, forces=np.zeros((8, 3)))
+    ase.io.write(place / "result.extxyz", done)
+    store(tmp_path, queue).label([atoms], progress=False)
+    earlier = queue.earlier_identity()
+    (settings / file).write_text(after)
+    if same:
+        assert store(tmp_path, queue).label([atoms], progress=False)[0].get_potential_energy() == -3.0
+    else:
+        with pytest.raises(DataError, match="has a label of another source"):
+            store(tmp_path, queue).label([atoms], progress=False)
+    # labels of earlier versions, which took the whole script, are known by the script that made them
+    (settings / file).write_text(before)
+    (path,) = (tmp_path / "labels").glob("*.extxyz")
+    path.write_text(path.read_text().replace(text_digest(queue.identity()), text_digest(earlier)))
+    assert len(store(tmp_path, queue).label([atoms], progress=False)) == 1
 
 
 @pytest.mark.filterwarnings("error::DeprecationWarning")
