@@ -13,8 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dpa2calc.errors import CheckpointError
 from dpa2calc.model.bridging import Bridging
 from dpa2calc.model.potential import Potential
+
+from .branch import Branch
+from .option_reader import PRECISIONS
 
 # How an array changes on the way: "slots" is stored once for every neighbour slot, (n_types, nsel, 4)
 # for our (n_types, 4); "column" is (n_types, 1) and "bias" (1, n_types, 1) for our (n_types,).
@@ -165,3 +169,32 @@ def table_values(bridging: Bridging) -> np.ndarray:
             # The value at the start of each piece, and at the end of the last.
             columns.append(np.append(pieces[a, b, :, 3], pieces[a, b, -1].sum()))
     return np.stack(columns, axis=1)
+
+
+SHORT = {"float16": torch.float16, "half": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def weight_types(branch: Branch) -> set[torch.dtype]:
+    """float64 and float32, and the shorter ones where the options ask for them."""
+    types = {torch.float64, torch.float32}
+    for section in ("descriptor", "fitting_net"):
+        precision = (branch.params.get(section) or {}).get("precision")
+        if isinstance(precision, str) and precision in SHORT:
+            types.add(SHORT[precision])
+        elif precision not in PRECISIONS:
+            known = ", ".join(name for name in (*PRECISIONS, *SHORT) if name)
+            raise CheckpointError(f"{section}.precision = {precision!r} is not supported; supported: {known}")
+    return types
+
+
+def check_weights(value: Tensor, name: str, types: set[torch.dtype]) -> None:
+    """Refuse numbers that no network of deepmd-kit has: whole, complex, or not finite ones."""
+    if value.dtype not in types:
+        kind = str(value.dtype).removeprefix("torch.")
+        raise CheckpointError(
+            f"{name} is stored as {kind}, expected float64 or float32; the file was changed"
+        )
+    if not bool(value.isfinite().all()):
+        raise CheckpointError(
+            f"{name} holds numbers that are not finite; the file is damaged, or its training diverged"
+        )

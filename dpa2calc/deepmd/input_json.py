@@ -42,7 +42,8 @@ class DeepmdInput:
         config: model with one head a branch.
         training: options by the names of `dpa2calc.training.TrainConfig`; only those the file sets.
         data: per head, where its data lie.
-        ignored: keys of the file that play no part here, with their place ("training.disp_file").
+        ignored: keys of the file that play no part here, with their place ("training.disp_file"); after a
+            colon what is done instead.
     """
 
     config: ModelConfig
@@ -118,10 +119,14 @@ def parse_input(content: Tree, *, neighbor_rule: NeighborRule = "all") -> Deepmd
         _section(optimizer, "optimizer", _optimizer),
     ]
     training: Tree = {"dtype": _dtype(model), **_PLAIN, **batches}
+    if training_section.read(bool, "change_bias_after_training", False):
+        del training["final_bias_frames"]  # ours then, which is robust and takes frames of every set
     for options, unused in read:
         training |= options
         ignored += unused
     training = in_steps(training | _training(training_section))
+    if "huber_delta" in training and "gradient_clip" in training:
+        training["gradient_clip"] *= 2.0  # small errors count as error^2 here, as error^2 / 2 there
     ignored += data_notes + training_section.unused()
     ignored += [key.removeprefix("input.") for key in top.unused()]
     return DeepmdInput(
@@ -156,7 +161,7 @@ def _head_config(section: Tree, name: str) -> tuple[ModelConfig, list[str]]:
     refuse_unknown(unknown)
     descriptor, fitting = values["descriptor"], values["fitting_net"]
     if "precision" in fitting and _precision(fitting) != _precision(descriptor):
-        unknown.append("fitting_net.precision (all networks have that of the descriptor)")
+        unknown.append("fitting_net.precision: all networks have that of the descriptor")
     return config, unknown
 
 
@@ -173,7 +178,7 @@ def _heads_config(model: Tree) -> tuple[ModelConfig, list[str]]:
         sources.add(descriptor if isinstance(descriptor, str) else json.dumps(descriptor, sort_keys=True))
         if isinstance(section.get("fitting_net"), str):
             shared_net = f"shared_dict.{section['fitting_net']}"
-            notes.append(f"{shared_net} (each head gets a fitting net of its own with these options)")
+            notes.append(f"{shared_net}: each head gets a fitting net of its own with these options")
         for key in ("type_map", "descriptor", "fitting_net"):
             if isinstance(section.get(key), str):
                 section[key] = _shared(shared, section[key], f"model_dict.{name}.{key}")
@@ -231,9 +236,13 @@ _PLAIN: Tree = {
     "ema_decay": 0.0,
     "virial_prefactor_start": 0.0,
     "virial_prefactor_limit": 0.0,
+    "final_bias_frames": 0,
+    "keep": "last",
 }
 
 
+# How often each of several systems is drawn; of one they say nothing.
+_AMONG_SYSTEMS = ("auto_prob", "auto_prob_style", "sys_probs", "sys_weights")
 # Options of the optimiser that stood in `training` up to version 3.1.
 _OPTIMIZER_BEFORE_3_2 = ("opt_type", "adam_beta1", "adam_beta2", "weight_decay")
 
@@ -275,8 +284,6 @@ def _training(o: Options) -> Tree:
             f"training.{epochs[0]} = {o.get(epochs[0])}: the length of a run in passes over the data is not "
             "supported; write training.numb_steps in its place"
         )
-    if not o.read(bool, "change_bias_after_training", True):
-        out["final_bias_frames"] = 0
     if o.get("enable_ema", False):
         out["ema_decay"] = o.read(float, "ema_decay", 0.999)
     return out
@@ -302,6 +309,8 @@ def _data(o: Options, names: list[str]) -> tuple[dict[str, HeadData], dict[str, 
                 )
             found.append((systems,) if isinstance(systems, str) else tuple(systems))
             if key == "training_data":
+                if not isinstance(systems, str) and len(systems) == 1:
+                    options.values = {k: v for k, v in options.values.items() if k not in _AMONG_SYSTEMS}
                 refuse(options)
                 batches += _batch_atoms(options)
             ignored += options.unused()

@@ -19,11 +19,19 @@ from dpa2calc.model.config import DPA1Config, DPA2Config, HeadConfig, ModelConfi
 from dpa2calc.model.potential import Potential
 from dpa2calc.store.checkpoint import potential_for
 
-from .arrays import Entry, branch_arrays, descriptor_entries, head_entries
+from .arrays import (
+    SHORT,
+    Entry,
+    branch_arrays,
+    check_weights,
+    descriptor_entries,
+    head_entries,
+    weight_types,
+)
 from .branch import Branch, Source, Tree
 from .containers import open_source
 from .model_section import model_config
-from .option_reader import PRECISIONS, Reading
+from .option_reader import Reading
 from .tree import differences
 from .tree_writer import TreeWriter
 
@@ -89,6 +97,14 @@ def potential_from_source(
                 "%s was trained by deepmd-kit's exportable backend, whose attention leaves out the empty "
                 "slots of neighbour lists; here, as in its PyTorch backend, they count (up to 1e-4 eV)",
                 source.path,
+            )
+        if short := weight_types(branches[0]) & set(SHORT.values()):
+            logger.warning(
+                "%s is a model in %s, in which deepmd-kit also computes; here it is computed in %s, so that "
+                "energies differ by what so few digits lose there (some 1e-2 eV)",
+                source.path,
+                " and ".join(sorted(str(kind).removeprefix("torch.") for kind in short)),
+                str(dtype or precision).removeprefix("torch."),
             )
         _tell_unread(source.path, unknown, _unread_weights(potential, branches))
         if any("compress_data" in name and value.numel() for name, value in branches[0].arrays.items()):
@@ -227,7 +243,7 @@ def fill(potential: Potential, branches: tuple[Branch, ...], *, where: str) -> N
     missing: list[str] = []
     with torch.no_grad():
         for index, branch in enumerate(branches):
-            types = _weight_types(branch)
+            types = weight_types(branch)
             entries = head_entries(potential, index) + (descriptor_entries(potential) if index == 0 else [])
             for entry in entries:
                 # network collections are stored twice, and either copy will do
@@ -237,7 +253,7 @@ def fill(potential: Potential, branches: tuple[Branch, ...], *, where: str) -> N
                     if entry.theirs != "fitting_net.bias_atom_e":  # zero where it is not stored
                         missing.append(f"model.{branch.name}.atomic_model.{entry.theirs}")
                     continue
-                _check_weights(value, f"{where}: {entry.theirs}", types)
+                check_weights(value, f"{where}: {entry.theirs}", types)
                 _copy(targets[entry.ours], value, entry, where)
             inner = branch.arrays.get("inner.out_bias")
             if inner is not None and bool(inner.any()):
@@ -247,7 +263,7 @@ def fill(potential: Potential, branches: tuple[Branch, ...], *, where: str) -> N
                 )
         if potential.bridging is not None:
             table = branches[0].arrays["pairtab.tab_data"]
-            _check_weights(table, f"{where}: the pair table", {torch.float64, torch.float32})
+            check_weights(table, f"{where}: the pair table", {torch.float64, torch.float32})
             potential.bridging.coefficients.copy_(table.reshape(potential.bridging.coefficients.shape))
     if missing:
         more = [f"... and {len(missing) - 20} more"] if len(missing) > 20 else []
@@ -317,32 +333,3 @@ def _copy(target: Tensor, value: Tensor, entry: Entry, where: str) -> None:
             f"{tuple(target.shape)}"
         )
     target.copy_(value)
-
-
-_SHORT = {"float16": torch.float16, "half": torch.float16, "bfloat16": torch.bfloat16}
-
-
-def _weight_types(branch: Branch) -> set[torch.dtype]:
-    """float64 and float32, and the shorter ones where the options ask for them."""
-    types = {torch.float64, torch.float32}
-    for section in ("descriptor", "fitting_net"):
-        precision = (branch.params.get(section) or {}).get("precision")
-        if isinstance(precision, str) and precision in _SHORT:
-            types.add(_SHORT[precision])
-        elif precision not in PRECISIONS:
-            known = ", ".join(name for name in (*PRECISIONS, *_SHORT) if name)
-            raise CheckpointError(f"{section}.precision = {precision!r} is not supported; supported: {known}")
-    return types
-
-
-def _check_weights(value: Tensor, name: str, types: set[torch.dtype]) -> None:
-    """Refuse numbers that no network of deepmd-kit has: whole, complex, or not finite ones."""
-    if value.dtype not in types:
-        kind = str(value.dtype).removeprefix("torch.")
-        raise CheckpointError(
-            f"{name} is stored as {kind}, expected float64 or float32; the file was changed"
-        )
-    if not bool(value.isfinite().all()):
-        raise CheckpointError(
-            f"{name} holds numbers that are not finite; the file is damaged, or its training diverged"
-        )

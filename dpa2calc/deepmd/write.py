@@ -81,7 +81,7 @@ def write_deepmd(potential: Potential, path: str | Path, head: str | None = None
 
 
 def _write_pt(potential: Potential, path: Path, heads: list[int], *, multi: bool) -> Path:
-    """A training checkpoint without optimizer."""
+    """A training checkpoint whose optimiser has nothing to remember."""
     dotted = [name for name in (potential.config.heads[k].name for k in heads) if "." in name]
     if multi and dotted:
         raise CheckpointError(
@@ -117,7 +117,8 @@ def _write_pt(potential: Potential, path: Path, heads: list[int], *, multi: bool
         params = {"shared_dict": {}, "model_dict": sections}
     state["_extra_state"] = {"model_params": params, "train_infos": {"lr": 0.0, "step": 0}}
     with atomic_path(path) as temporary:
-        torch.save({"model": state}, temporary)
+        # `dp --pt train --init-model` and `--restart` want the key, and take None for a fresh optimiser
+        torch.save({"model": state, "optimizer": None}, temporary)
     if table is not None and potential.bridging is not None:
         with atomic_path(path.with_name(table)) as temporary:
             np.savetxt(temporary, table_values(potential.bridging))

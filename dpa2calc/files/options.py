@@ -75,6 +75,23 @@ def at_least(config: object, least: float, *names: str) -> None:
             raise wrong(name, value, f"at least {least:g}")
 
 
+def refuse_idle(config: Any, where: str, *names: str, section: str = "") -> None:
+    """Refuse options that have no effect in company of others, where they are not at their defaults.
+
+    Args:
+        where: in which company, for the message: "beside minutes", "without lora_rank".
+        section: of a file, before the names.
+
+    Raises:
+        ConfigError: it names the option.
+    """
+    for option in dataclasses.fields(config):
+        value = getattr(config, option.name)
+        default = option.default_factory() if callable(option.default_factory) else option.default
+        if option.name in names and value != default:
+            raise ConfigError(f"{section}{option.name} = {value!r} has no effect {where}; leave it out")
+
+
 def convert(hint: Hint, value: object, name: str, *, text: bool = True, number: Number | None = None) -> Any:
     """The value of an option as `typed` has it; one item may stand for a list, a path for a text.
 

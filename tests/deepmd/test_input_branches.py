@@ -41,7 +41,7 @@ def test_shared_fitting_net_becomes_one_a_head() -> None:
     assert given.config.heads[0].fitting.dim_case_embd == 0
     notes = [key for key in given.ignored if "fit" in key]
     assert notes == [
-        "shared_dict.fit (each head gets a fitting net of its own with these options)",
+        "shared_dict.fit: each head gets a fitting net of its own with these options",
         "fitting_net.dim_case_embd",
     ]
 

@@ -35,6 +35,8 @@ def test_dpa2_is_the_preset(size: str) -> None:
         "energy_prefactor_limit": 1,
         "force_prefactor_start": 1000,
         "force_prefactor_limit": 1,
+        "final_bias_frames": 0,
+        "keep": "last",
         "virial_prefactor_start": 0,
         "virial_prefactor_limit": 0,
         "optimizer": "adamw",
@@ -148,6 +150,24 @@ def test_values_that_mean_the_default() -> None:
     assert given.training["learning_rate_stop"] == pytest.approx(1e-5)
 
 
+@pytest.mark.parametrize(
+    "option", [{"auto_prob": "prob_uniform"}, {"sys_probs": [1.0]}, {"auto_prob": "prob_sys_size;0:1:1.0"}]
+)
+def test_how_systems_are_drawn_means_nothing_of_one(option: dict[str, Any]) -> None:
+    given = parse_input(_water({"training_data": {"systems": ["a"], **option}}))
+    assert given.data["Default"].training == ("a",) and not given.ignored
+    for systems in (["a", "b"], "folder"):
+        with pytest.raises(ConfigError, match=rf"training_data\.{next(iter(option))} = .* is not supported"):
+            parse_input(_water({"training_data": {"systems": systems, **option}}))
+
+
+def test_a_gradient_is_cut_where_deepmd_cuts_it() -> None:
+    """Its Huber loss is half of the squared error where errors are small; ours is all of it."""
+    huber = {"loss": {"use_huber": True, "huber_delta": 0.02}}
+    given = parse_input(_water({"gradient_max_norm": 5.0}) | huber).training
+    assert given["huber_delta"] == 0.02 and given["gradient_clip"] == 10.0
+
+
 def _change(**changes: Any) -> dict[str, Any]:
     content = json.loads((INPUTS / "dpa2_small.json").read_text())
     for path, value in changes.items():
@@ -249,10 +269,10 @@ def test_options_in_other_words() -> None:
             learning_rate__smooth=True,
             learning_rate__warmup_ratio=0.1,
             training__numb_steps=500,
-            training__change_bias_after_training=False,
+            training__change_bias_after_training=True,
         )
     ).training
-    assert given["decay_steps"] == 1 and given["warmup_steps"] == 50 and given["final_bias_frames"] == 0
+    assert given["decay_steps"] == 1 and given["warmup_steps"] == 50 and "final_bias_frames" not in given
     assert "warmup_ratio" not in given
     old = _water({"opt_type": "AdamW", "weight_decay": 0.1})
     assert {"optimizer": "adamw", "weight_decay": 0.1}.items() <= parse_input(old).training.items()
@@ -285,7 +305,7 @@ def test_the_rate_ends_where_that_of_deepmd_does() -> None:
 def test_networks_of_two_precisions_are_reported() -> None:
     given = parse_input(_change(model__fitting_net__precision="float64"))
     assert given.training["dtype"] == "float32"
-    assert "fitting_net.precision (all networks have that of the descriptor)" in given.ignored
+    assert "fitting_net.precision: all networks have that of the descriptor" in given.ignored
 
 
 @pytest.mark.parametrize(

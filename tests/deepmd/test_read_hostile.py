@@ -118,7 +118,7 @@ def test_weights_of_another_type(tmp_path: Path, change: Callable[[torch.Tensor]
         load_model(rewritten(tmp_path / "m.pt", work))
 
 
-def test_short_floats_where_the_options_say_so(tmp_path: Path) -> None:
+def test_short_floats_where_the_options_say_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def work(state: dict[str, Any]) -> None:
         params(state)["fitting_net"]["precision"] = "bfloat16"
         for key in (MATRIX, MATRIX.replace(".networks.", "._networks.")):
@@ -126,6 +126,10 @@ def test_short_floats_where_the_options_say_so(tmp_path: Path) -> None:
 
     model = load_model(rewritten(tmp_path / "m.pt", work))
     assert model.dtype == torch.float64  # that of the descriptor
+    assert (
+        "m.pt is a model in bfloat16, in which deepmd-kit also computes; here it is computed in float64"
+        in caplog.text
+    )
     first, second = (model.heads[0].get_parameter(f"nets.0.layers.{n}.matrix") for n in (0, 1))
     assert torch.equal(first, first.bfloat16().double())
     assert not torch.equal(second, second.bfloat16().double())

@@ -194,7 +194,7 @@ def _read_deepmd(path: Path, cls: type[TrainConfig]) -> dict[str, object]:
 
     given = read_input(path)
     for key in given.ignored:
-        logger.warning("%s: %s is ignored", path, key)
+        logger.warning("%s: %s", path, key if ": " in key else f"{key} is ignored")
     sets = {
         name: {"train": data.training, "validation": data.validation, "weight": data.weight}
         for name, data in given.data.items()

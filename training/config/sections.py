@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from dpa2calc.errors import ConfigError
-from dpa2calc.files.options import at_least
+from dpa2calc.files.options import at_least, refuse_idle
 from dpa2calc.labels.names import LabelKeys
 from dpa2calc.model.config import check
 from dpa2calc.training.data.corrections import Corrections
@@ -15,14 +13,7 @@ from dpa2calc.training.data.corrections import Corrections
 
 def none_beside(section: Any, where: str, given: str, *names: str) -> None:
     """Raise a ConfigError for options of a section that have no effect where another one is given."""
-    for option in dataclasses.fields(section):
-        value = getattr(section, option.name)
-        default = option.default_factory() if callable(option.default_factory) else option.default
-        if option.name in names and value != default:
-            raise ConfigError(
-                f"{where}.{option.name} = {value!r} has no effect beside {where}.{given}; "
-                "leave one of them out"
-            )
+    refuse_idle(section, f"beside {where}.{given}", *names, section=f"{where}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +68,12 @@ class SetSection:
         share = self.validation_fraction
         check(0 <= share < 1, "validation_fraction", share, "from 0 to below 1")
         at_least(self, 0, "split_seed", "max_frames")
+        if self.validation:
+            refuse_idle(self, "beside validation files", "validation_fraction", "split_seed", "by_group")
+        if not self.validation_fraction:
+            refuse_idle(self, "with validation_fraction = 0", "split_seed", "by_group")
+        if not self.test:
+            refuse_idle(self, "without test files", "drop_test_frames", "test_to_train")
 
     @property
     def corrections(self) -> Corrections:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from dpa2calc.errors import ConfigError
-from dpa2calc.files.options import at_least, settle
+from dpa2calc.files.options import at_least, refuse_idle, settle
 from dpa2calc.model.config import check
 
 Optimizer = Literal["adam", "adamw", "soap"]
@@ -43,10 +43,14 @@ class TrainConfig:
     schedule: Annotated[ScheduleKind, "exponential, cosine or constant"] = "cosine"
     learning_rate: Annotated[float, "learning rate at the start; adam wants about a tenth of soap's"] = 2e-2
     learning_rate_stop: Annotated[float, "learning rate that the schedule reaches after the last step"] = 1e-4
-    decay_steps: Annotated[int, "the exponential schedule lowers the rate once in this many steps"] = 1
+    decay_steps: Annotated[
+        int, "the exponential schedule lowers the rate once in this many steps (by minutes: at each)"
+    ] = 1
     warmup_steps: Annotated[int, "steps over which the learning rate rises (at most a fifth)"] = 50
     energy_prefactor_start: Annotated[float, "weight of the energy loss at the start"] = 0.02
-    energy_prefactor_limit: Annotated[float, "weight of the energy loss as the learning rate reaches 0"] = 1.0
+    energy_prefactor_limit: Annotated[
+        float, "weight of the energy loss as the learning rate reaches 0 (never, if constant)"
+    ] = 1.0
     force_prefactor_start: Annotated[float, "weight of the force loss at the start"] = 1000.0
     force_prefactor_limit: Annotated[float, "weight of the force loss as the learning rate reaches 0"] = 1.0
     virial_prefactor_start: Annotated[float, "the same for the virial, of frames that have one"] = 0.02
@@ -105,7 +109,12 @@ class TrainConfig:
             check(value is None or value > 0, name, value, "above 0, or left out")
         start, stop = self.learning_rate, self.learning_rate_stop
         check(start > 0, "learning_rate", start, "above 0")
-        check(0 < stop <= start, "learning_rate_stop", stop, "above 0, not above learning_rate")
+        falls = self.schedule != "constant"
+        check(0 < stop <= start or not falls, "learning_rate_stop", stop, "above 0, not above learning_rate")
+        if self.schedule != "exponential":
+            refuse_idle(self, f"with schedule = {self.schedule!r}", "decay_steps")
+        if not falls and stop != start:
+            refuse_idle(self, "with schedule = 'constant'", "learning_rate_stop")
         prefactors = [f"{kind}_prefactor_{end}" for kind in _LEARNED for end in ("start", "limit")]
         at_least(self, 0, *prefactors)
         check(bool(self.learned), ", ".join(prefactors), 0, "one of them above 0")
@@ -196,6 +205,8 @@ class TrainConfig:
             steps=self.shared_steps,
             minutes=0.0,
             schedule="constant",
+            decay_steps=1,
+            learning_rate_stop=self.learning_rate,
             shared_steps=0,
             final_bias_frames=0,
         )
@@ -249,6 +260,15 @@ class FinetuneConfig(TrainConfig):
         super().__post_init__()
         at_least(self, 1, "zero_shot_frames")
         at_least(self, 0, "freeze_layers", "lora_rank")
+        check(
+            not self.shared_steps,
+            "shared_steps",
+            self.shared_steps,
+            "0 in fine-tuning, which has one new head",
+        )
+        refuse_idle(self, "in fine-tuning, which keeps the model's statistics", "statistics_frames")
+        if not self.lora_rank:
+            refuse_idle(self, "without lora_rank", "lora_scale")
         frozen = self.freeze_descriptor + (self.freeze_layers > 0) + (self.lora_rank > 0)
         check(
             frozen <= 1,

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from dpa2calc.errors import ConfigError, TrainingError
 from dpa2calc.files.figures import save_figure
 from dpa2calc.files.identity import Part
+from dpa2calc.files.options import refuse_idle
 from dpa2calc.files.typed import to_dict
 from dpa2calc.labels.errors import Errors
 from dpa2calc.model.compression import why_no_kernels, why_not_compressible
@@ -74,6 +75,8 @@ class Rounds(Generic[Train, Loop, Record, Found]):
                 f"train.time_limit = {train.time_limit:g} is not allowed in {self.what}; leave it out and "
                 "stop with Ctrl-C at any time, the same command resumes"
             )
+        held_out = ("early_stopping", "validate_every", "validation_frames")
+        refuse_idle(train, "in rounds, which hold out no frames", *held_out, section="train.")
         self.train_config, self.config, self.conditions = train, config, conditions
         self.test, self.progress = test, progress
         self.output, self.device = Path(output), train.used_device
@@ -264,11 +267,12 @@ class Rounds(Generic[Train, Loop, Record, Found]):
         rate = config.later_learning_rate or train.learning_rate
         given = config.final_steps if last else config.later_steps
         steps = given or train.steps
+        constant = train.schedule == "constant"
         return dataclasses.replace(
             train,
             steps=steps,
             minutes=0.0 if given else train.minutes,
             learning_rate=rate,
-            learning_rate_stop=min(train.learning_rate_stop, rate),
+            learning_rate_stop=rate if constant else min(train.learning_rate_stop, rate),
             warmup_steps=min(train.warmup_steps, steps // 5),
         )

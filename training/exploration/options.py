@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal, TypeVar, cast, get_args
 
 from dpa2calc.dynamics.words import current_word, earlier_word
 from dpa2calc.errors import ConfigError
-from dpa2calc.files.options import at_least, parse_options, settle
+from dpa2calc.files.options import at_least, parse_options, refuse_idle, settle
 from dpa2calc.files.typed import as_written, build, shown
 from dpa2calc.model.config import check
 
@@ -48,6 +48,10 @@ class MDCondition:
         check(bool(self.pressure), "md.pressure", self.pressure, "at least one, GPa")
         fixed = self.ensemble != "npt" and any(self.pressure)
         check(not fixed, "md.pressure", self.pressure, "0 unless ensemble = 'npt'")
+        if self.ensemble != "npt":
+            refuse_idle(self, "unless ensemble = 'npt'", "cell", "barostat_time", section="md.")
+        if self.ensemble == "nve":
+            refuse_idle(self, "with ensemble = 'nve'", "thermostat_time", section="md.")
         for name in ("timestep", "thermostat_time", "barostat_time"):
             check(getattr(self, name) > 0, f"md.{name}", getattr(self, name), "above 0 fs")
         for name in ("steps", "sample_interval", "trajectories"):
@@ -90,6 +94,8 @@ class LoopOptions:
         check(0 < self.accurate_share <= 1, "accurate_share", self.accurate_share, "above 0, up to 1")
         check(self.temperature_limit > 1, "temperature_limit", self.temperature_limit, "above 1")
         at_least(self, 1, "frames_per_round", "max_rounds")
+        if not self.perturbed:
+            refuse_idle(self, "without perturbed", "displacement", "strain")
         at_least(
             self, 0, "perturbed", "contacts", "later_steps", "later_learning_rate", "final_steps", "seed"
         )

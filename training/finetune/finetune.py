@@ -16,7 +16,7 @@ from dpa2calc.files.atomic import write_json
 from dpa2calc.files.results import from_plain
 from dpa2calc.files.typed import to_dict
 from dpa2calc.labels.errors import Errors
-from dpa2calc.model.config import HeadConfig, check
+from dpa2calc.model.config import HeadConfig
 from dpa2calc.model.potential import Potential
 from dpa2calc.store.load import load_model
 from dpa2calc.training.config.train import FINETUNE_DEFAULTS, FinetuneConfig, require_config
@@ -130,8 +130,6 @@ def finetune(
     require_dataset(data, "data")
     require_config(config, FinetuneConfig)
     processes.require_batches(config.batches_per_step)
-    shared = config.shared_steps
-    check(not shared, "shared_steps", shared, "0 in fine-tuning, which has one new head")
     source = (
         model
         if isinstance(model, Potential)

@@ -7,9 +7,12 @@ import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import torch
+
 from dpa2calc.ambient import own_modes
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.identity import Part
+from dpa2calc.files.options import refuse_idle
 from dpa2calc.files.typed import shown
 from dpa2calc.model.config import ModelConfig
 from dpa2calc.model.potential import Potential
@@ -104,6 +107,12 @@ def train_in(
             f"shared_steps = {config.shared_steps} is for fresh heads, and this run starts from a trained "
             "model; leave it out"
         )
+    if config.shared_steps and len(known.heads) == 1:
+        raise ConfigError(
+            f"shared_steps = {config.shared_steps} has no effect: the model has one head; leave it out"
+        )
+    if given is not None:
+        refuse_idle(config, "in a run from a trained model, which keeps its statistics", "statistics_frames")
     data = TrainingData.of(sets, known)
     if processes.first:
         warn_of_unused_parameters(data, known)
@@ -116,7 +125,7 @@ def train_in(
             known = with_seen_elements(start_from, data)
             potential = new_potential(known, seed=config.seed, dtype=config.dtype)
         else:
-            potential = copy.deepcopy(start_from)
+            potential = copy.deepcopy(start_from).to(getattr(torch, config.dtype))
             if adapt is not None and not begun:
                 adapt(potential)
         start: Part = start_part(given)

@@ -31,7 +31,62 @@ def _plain_type(hint):
 
 
 def _set(cls, name, value):
-    return getattr(cls(**{name: value}), name)
+    company = {"perturbed": 1} if name in ("displacement", "strain") else {}
+    return getattr(cls(**{name: value}, **company), name)
+
+
+@pytest.mark.parametrize(
+    ("cls", "options", "message"),
+    [
+        (
+            TrainConfig,
+            {"decay_steps": 5},
+            r"decay_steps = 5 has no effect with schedule = 'cosine'; leave it",
+        ),
+        (TrainConfig, {"schedule": "constant", "decay_steps": 5}, "decay_steps = 5 has no effect"),
+        (
+            TrainConfig,
+            {"schedule": "constant", "learning_rate_stop": 1e-3},
+            "learning_rate_stop = 0.001 has no",
+        ),
+        (FinetuneConfig, {"lora_scale": 2.0}, "lora_scale = 2.0 has no effect without lora_rank"),
+        (FinetuneConfig, {"statistics_frames": 5}, "statistics_frames = 5 has no effect in fine-tuning"),
+        (FinetuneConfig, {"shared_steps": 5}, "shared_steps = 5 is not allowed; allowed: 0 in fine-tuning"),
+        (DistillConfig, {"strain": 0.1}, "strain = 0.1 has no effect without perturbed"),
+        (
+            DistillConfig,
+            {"displacement": 0.1, "contacts": 3},
+            "displacement = 0.1 has no effect without pert",
+        ),
+        (
+            MDCondition,
+            {"barostat_time": 5.0},
+            r"md.barostat_time = 5.0 has no effect unless ensemble = 'npt'",
+        ),
+        (MDCondition, {"cell": "cell"}, r"md.cell = 'cell' has no effect unless ensemble = 'npt'"),
+        (
+            MDCondition,
+            {"ensemble": "nve", "thermostat_time": 5.0},
+            "md.thermostat_time = 5.0 has no effect with",
+        ),
+    ],
+)
+def test_options_without_effect_are_refused(cls, options, message):
+    with pytest.raises(ConfigError, match=message):
+        cls(**options)
+
+
+def test_constant_rates_need_no_end():
+    config = TrainConfig(schedule="constant", learning_rate=1e-6)
+    assert (
+        config.learning_rate_at(5000)
+        == 1e-6
+        == config.replace(learning_rate_stop=1e-6).learning_rate_at(9999)
+    )
+    falling = TrainConfig(
+        schedule="exponential", decay_steps=5000, learning_rate=1e-5, learning_rate_stop=1e-6
+    )
+    assert falling.replace(shared_steps=4).shared_start().learning_rate_at(3) == 1e-5
 
 
 @pytest.mark.parametrize(("cls", "name", "hint"), OPTIONS, ids=[f"{c.__name__}.{n}" for c, n, _ in OPTIONS])
