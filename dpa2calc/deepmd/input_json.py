@@ -14,7 +14,7 @@ from dpa2calc.model.config import HeadConfig, ModelConfig, NeighborRule
 
 from .branch import Tree
 from .input_refused import check_branches, refuse, refuse_unknown
-from .input_schedule import in_steps, learning_rate
+from .input_schedule import in_steps, learning_rate, loss_options, prefactors_alone
 from .model_section import model_config
 from .option_reader import Options, Reading
 from .read import ours
@@ -107,7 +107,7 @@ def parse_input(content: Tree, *, neighbor_rule: NeighborRule = "all") -> Deepmd
     optimizer = top.get("optimizer", {})
     if isinstance(optimizer, Mapping):
         optimizer = {**optimizer, **{key: value for key, value in moved.items() if value is not None}}
-    read = [_section(loss, "loss", _loss) for loss in losses]
+    read = [_section(loss, "loss", loss_options) for loss in losses]
     for name, one in zip(names, read):
         if one[0] != read[0][0]:
             raise ConfigError(
@@ -118,6 +118,8 @@ def parse_input(content: Tree, *, neighbor_rule: NeighborRule = "all") -> Deepmd
         _section(top.get("learning_rate", {}), "learning_rate", learning_rate),
         _section(optimizer, "optimizer", _optimizer),
     ]
+    for loss in losses:
+        ignored += prefactors_alone(loss)
     training: Tree = {"dtype": _dtype(model), **_PLAIN, **batches}
     if training_section.read(bool, "change_bias_after_training", False):
         del training["final_bias_frames"]  # ours then, which is robust and takes frames of every set
@@ -234,8 +236,6 @@ def _precision(section: Tree) -> str:
 _PLAIN: Tree = {
     "gradient_clip_relative": None,
     "ema_decay": 0.0,
-    "virial_prefactor_start": 0.0,
-    "virial_prefactor_limit": 0.0,
     "final_bias_frames": 0,
     "keep": "last",
 }
@@ -245,18 +245,6 @@ _PLAIN: Tree = {
 _AMONG_SYSTEMS = ("auto_prob", "auto_prob_style", "sys_probs", "sys_weights")
 # Options of the optimiser that stood in `training` up to version 3.1.
 _OPTIMIZER_BEFORE_3_2 = ("opt_type", "adam_beta1", "adam_beta2", "weight_decay")
-
-
-def _loss(o: Options) -> Tree:
-    o.kind("ener", {"ener": ""})
-    names = {}
-    for letter, word in (("e", "energy"), ("f", "force"), ("v", "virial")):
-        names[f"start_pref_{letter}"] = f"{word}_prefactor_start"
-        names[f"limit_pref_{letter}"] = f"{word}_prefactor_limit"
-    out = o.present(names)
-    if o.get("use_huber", False):
-        out["huber_delta"] = o.read(float, "huber_delta", 0.01)
-    return out
 
 
 def _optimizer(o: Options) -> Tree:

@@ -1,4 +1,4 @@
-"""The learning rate of an `input.json`, also where it depends on the length of the run."""
+"""Loss and learning rate of an `input.json`, the latter also where it depends on the length of the run."""
 
 from __future__ import annotations
 
@@ -9,6 +9,37 @@ from .option_reader import Options
 
 # What deepmd-kit does unless told.
 _START, _STOP = 1e-3, 5e-8
+# Start and limit that deepmd-kit takes unless told.
+_PREFACTORS = {"energy": (0.02, 1.0), "force": (1000.0, 1.0), "virial": (0.0, 0.0)}
+
+
+def loss_options(o: Options) -> Tree:
+    """Prefactors of the loss, and where its errors begin to count linearly."""
+    o.kind("ener", {"ener": ""})
+    out: Tree = {}
+    for word, defaults in _PREFACTORS.items():
+        start, limit = (
+            o.read(float, f"{end}_pref_{word[0]}", default)
+            for end, default in zip(("start", "limit"), defaults)
+        )
+        # deepmd-kit learns nothing of a kind where either of the two is 0
+        learned = bool(start and limit)
+        out |= {f"{word}_prefactor_start": start * learned, f"{word}_prefactor_limit": limit * learned}
+    if o.get("use_huber", False):
+        out["huber_delta"] = o.read(float, "huber_delta", 0.01)
+    return out
+
+
+def prefactors_alone(loss: Tree) -> list[str]:
+    """A remark on each prefactor whose partner is 0, with which it counts for nothing."""
+    found = []
+    for word, defaults in _PREFACTORS.items():
+        names = [f"{end}_pref_{word[0]}" for end in ("start", "limit")]
+        values = [default if loss.get(n) is None else loss[n] for n, default in zip(names, defaults)]
+        for name, value, other, partner in zip(names, values, names[::-1], values[::-1]):
+            if value and not partner:
+                found.append(f"loss.{name}: without effect beside {other} = 0, as in deepmd-kit")
+    return found
 
 
 def learning_rate(o: Options) -> Tree:

@@ -89,7 +89,7 @@ def test_heads_with_other_losses() -> None:
     content = json.loads((INPUTS / "dpa2_multi_task.json").read_text())
     content["loss_dict"] = {
         "liquid": {"type": "ener", "start_pref_v": 0.0},
-        "molecules": {"type": "ener", "start_pref_v": 0.02},
+        "molecules": {"type": "ener", "start_pref_v": 0.02, "limit_pref_v": 1.0},
     }
     with pytest.raises(
         ConfigError, match=r"loss_dict\.molecules is another loss than that of the first head"

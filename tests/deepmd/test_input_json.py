@@ -161,6 +161,33 @@ def test_how_systems_are_drawn_means_nothing_of_one(option: dict[str, Any]) -> N
             parse_input(_water({"training_data": {"systems": systems, **option}}))
 
 
+@pytest.mark.parametrize(
+    ("given", "learned", "alone"),
+    [
+        (
+            {"start_pref_v": 0.02},
+            ["energy", "force"],
+            ["loss.start_pref_v: without effect beside limit_pref_v"],
+        ),
+        ({"start_pref_v": 0.02, "limit_pref_v": 1}, ["energy", "force", "virial"], []),
+        ({"limit_pref_f": 0.0}, ["energy"], ["loss.start_pref_f: without effect beside limit_pref_f = 0"]),
+        (
+            {"start_pref_e": 0, "limit_pref_e": 1},
+            ["force"],
+            ["loss.limit_pref_e: without effect beside start_"],
+        ),
+    ],
+)
+def test_a_prefactor_of_nought_leaves_the_kind_out(
+    given: dict[str, Any], learned: list[str], alone: list[str]
+) -> None:
+    """`has_e = start_pref_e != 0 and limit_pref_e != 0` of deepmd-kit's loss."""
+    read = parse_input(_water({}) | {"loss": given})
+    assert list(TrainConfig(**read.training).learned) == learned
+    assert [note for note in read.ignored if note.startswith(tuple(alone) or ("loss",))] == list(read.ignored)
+    assert len(read.ignored) == len(alone)
+
+
 def test_a_gradient_is_cut_where_deepmd_cuts_it() -> None:
     """Its Huber loss is half of the squared error where errors are small; ours is all of it."""
     huber = {"loss": {"use_huber": True, "huber_delta": 0.02}}
