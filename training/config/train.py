@@ -73,7 +73,9 @@ class TrainConfig:
     checkpoint_every: Annotated[int, "steps between checkpoints"] = 1000
     time_limit: Annotated[float, "stop after this many seconds, ready to resume later (0 = no limit)"] = 0.0
     log_every: Annotated[int, "steps between lines of the log"] = 100
-    statistics_frames: Annotated[int, "frames of each set for the environment statistics"] = 100
+    statistics_frames: Annotated[
+        int, "frames of each set for the environment statistics of a fresh model"
+    ] = 100
     final_bias_frames: Annotated[
         int, "frames of each set to which the elements' energies are fitted after the last step (0 = none)"
     ] = 200

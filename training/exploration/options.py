@@ -94,8 +94,6 @@ class LoopOptions:
         check(0 < self.accurate_share <= 1, "accurate_share", self.accurate_share, "above 0, up to 1")
         check(self.temperature_limit > 1, "temperature_limit", self.temperature_limit, "above 1")
         at_least(self, 1, "frames_per_round", "max_rounds")
-        if not self.perturbed:
-            refuse_idle(self, "without perturbed", "displacement", "strain")
         at_least(
             self, 0, "perturbed", "contacts", "later_steps", "later_learning_rate", "final_steps", "seed"
         )

@@ -12,7 +12,6 @@ import torch
 from dpa2calc.ambient import own_modes
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.identity import Part
-from dpa2calc.files.options import refuse_idle
 from dpa2calc.files.typed import shown
 from dpa2calc.model.config import ModelConfig
 from dpa2calc.model.potential import Potential
@@ -111,8 +110,6 @@ def train_in(
         raise ConfigError(
             f"shared_steps = {config.shared_steps} has no effect: the model has one head; leave it out"
         )
-    if given is not None:
-        refuse_idle(config, "in a run from a trained model, which keeps its statistics", "statistics_frames")
     data = TrainingData.of(sets, known)
     if processes.first:
         warn_of_unused_parameters(data, known)

@@ -12,6 +12,7 @@ import pytest
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.options import option_types
 from dpa2calc.training.config.run_file import read_run_file
+from dpa2calc.training.config.sections import SetSection
 from dpa2calc.training.config.train import FinetuneConfig, TrainConfig
 from dpa2calc.training.data.sets import TrainingData, TrainingSet
 from dpa2calc.training.distill.config import DistillConfig
@@ -31,8 +32,7 @@ def _plain_type(hint):
 
 
 def _set(cls, name, value):
-    company = {"perturbed": 1} if name in ("displacement", "strain") else {}
-    return getattr(cls(**{name: value}, **company), name)
+    return getattr(cls(**{name: value}), name)
 
 
 @pytest.mark.parametrize(
@@ -52,12 +52,6 @@ def _set(cls, name, value):
         (FinetuneConfig, {"lora_scale": 2.0}, "lora_scale = 2.0 has no effect without lora_rank"),
         (FinetuneConfig, {"statistics_frames": 5}, "statistics_frames = 5 has no effect in fine-tuning"),
         (FinetuneConfig, {"shared_steps": 5}, "shared_steps = 5 is not allowed; allowed: 0 in fine-tuning"),
-        (DistillConfig, {"strain": 0.1}, "strain = 0.1 has no effect without perturbed"),
-        (
-            DistillConfig,
-            {"displacement": 0.1, "contacts": 3},
-            "displacement = 0.1 has no effect without pert",
-        ),
         (
             MDCondition,
             {"barostat_time": 5.0},
@@ -74,6 +68,26 @@ def _set(cls, name, value):
 def test_options_without_effect_are_refused(cls, options, message):
     with pytest.raises(ConfigError, match=message):
         cls(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"validation": ("b",), "split_seed": 2}, "split_seed = 2 has no effect beside validation files"),
+        (
+            {"validation": ("b",), "validation_fraction": 0.2},
+            "validation_fraction = 0.2 has no effect beside",
+        ),
+        (
+            {"validation_fraction": 0.0, "by_group": True},
+            "by_group = True has no effect with validation_frac",
+        ),
+        ({"test_to_train": (1,)}, r"test_to_train = \(1,\) has no effect without test files"),
+    ],
+)
+def test_options_of_a_set_without_effect_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        SetSection(train=("a",), **options)
 
 
 def test_constant_rates_need_no_end():

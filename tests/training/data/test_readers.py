@@ -250,3 +250,10 @@ def test_several_files_in_one_set(tmp_path, lj_frames):
     _compare(data, lj_frames(3) + lj_frames(2, seed=9))
     assert data[4].source.endswith("b.xyz, frame 1") and data.name == "both"
     assert isinstance(data[0].atoms(), Atoms)
+
+
+def test_a_system_of_raw_files_is_told_what_makes_sets_of_them(tmp_path):
+    for name, text in (("type.raw", "0 0"), ("type_map.raw", "H"), ("coord.raw", "0 0 0 0 0 1")):
+        (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=r"has no set\.000 folder; `raw_to_set\.sh` of deepmd-kit, or dpdata"):
+        Dataset.read(tmp_path)

@@ -15,6 +15,7 @@ from dpa2calc.training.data.sets import TrainingSet
 from dpa2calc.training.evaluate import Evaluation
 from dpa2calc.training.fit.loss import energy_force_loss
 from dpa2calc.training.fit.run import pretrain, train
+from dpa2calc.training.fit.setup import new_potential
 from dpa2calc.training.runs.log import History
 from dpa2calc.training.runs.report import finish_run
 
@@ -200,3 +201,19 @@ def test_sets_whose_names_look_alike_keep_their_own_files(tiny_model, lj_data, t
     two = {"a": TrainingSet(lj_data(2), {"b": lj_data(1)}), "a/b": TrainingSet(lj_data(2), lj_data(1))}
     with pytest.raises(ConfigError, match="two validation sets have the name 'a/b'"):
         pretrain(tiny_model(("a", "a/b")), two, config, output=tmp_path / "two", progress=False)
+
+
+def test_a_run_from_a_model_has_the_precision_that_is_asked_for(tiny_model, lj_data, tmp_path):
+    model = new_potential(tiny_model(), seed=1, dtype="float64")
+    for dtype in ("float32", "float64"):
+        config = TrainConfig(steps=1, batch_atoms=8, dtype=dtype, final_bias_frames=0)
+        made = train(model, lj_data(3), config, output=tmp_path / dtype, head="A", progress=False).potential
+        assert made.precision == dtype and made.heads[0].out_bias.values.dtype == torch.float64
+    assert model.precision == "float64"
+
+
+def test_shared_steps_of_one_head_are_refused(tiny_model, lj_data, tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"shared_steps = 5 has no effect: the model has one head; leave it out"
+    ):
+        train(tiny_model(), lj_data(3), TrainConfig(steps=1, shared_steps=5), output=tmp_path, head="A")

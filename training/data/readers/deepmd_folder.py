@@ -139,7 +139,9 @@ def _frames(system: _Folder | _Group) -> Iterator[Atoms]:
     names = system.words("type_map.raw") if system.has("type_map.raw") else None
     sets = system.sets()
     if not sets:
-        raise DataError(f"{system.name} has no set.000 folder")
+        raw = system.has("coord.raw")
+        advice = "; `raw_to_set.sh` of deepmd-kit, or dpdata, makes one of its .raw files" if raw else ""
+        raise DataError(f"{system.name} has no set.000 folder{advice}")
     if names is None:
         raise DataError(
             f"{system.name} has no type_map.raw, so its elements are not known; write one with a symbol "
