@@ -28,7 +28,7 @@ LEFT_OUT = ("FerroEle-AIMD", "H2O-DPLR", "Alloy-LiAl", "Mol-AcAc")
 
 # What --quick makes of the recipe: everything runs, nothing is learned.
 QUICK_OPTIONS: dict[str, Any] = {
-    "batch_atoms": 60, "batches_per_step": 2, "statistics_frames": 2, "validation_frames": 1
+    "batch_atoms": 60, "batches_per_step": 2, "validation_frames": 1
 }  # fmt: skip
 QUICK_MODEL: dict[str, dict[str, Any]] = {
     "repinit": {"neuron": [4, 8], "axis_neuron": 2},

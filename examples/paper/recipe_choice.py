@@ -174,7 +174,8 @@ def early_part(variant: str, sets: Mapping[str, TrainingSet], args: argparse.Nam
     """The weights from which a variant starts."""
     first = "shared-net" if VARIANTS[variant].get("shared") else "today"
     steps = max(2, round(args.start_seconds / cost(sets, args)))
-    config = config_for("today", steps, 1, args).replace(schedule="constant")
+    config = config_for("today", steps, 1, args)
+    config = config.replace(schedule="constant", learning_rate_stop=config.learning_rate)
     start = model(first, 1, sets, quick=args.quick)
     return pretrain(start, sets, config, output=args.output / f"early-{first}", progress=False).potential
 
