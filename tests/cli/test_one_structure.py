@@ -40,11 +40,29 @@ def test_frame_is_named(kind, frames):
     assert read_frame(f"one.{kind}").get_volume() == pytest.approx(volumes[0], rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("many.extxyz --index 3", "--index 3"),
+        ("many.extxyz --index -4", "--index -4"),
+        ("many.extxyz@3", "many.extxyz@3"),
+    ],
+)
+def test_a_frame_that_is_not_there_is_named_as_it_was_asked_for(words, named, frames, capsys):
+    write("many.extxyz", frames)
+    assert main(["relax", *words.split(), "--calculator", "emt"]) == 1
+    error = capsys.readouterr().err
+    assert f"many.extxyz has no frame {named[-2:].lstrip(' @')}, which {named} asks for" in error
+    assert "it holds 3: 0 is the first, 2 or -1 the last" in error
+
+
 def test_final_state_of_a_path_is_one_frame_too(frames, capsys):
     write("a.extxyz", frames[0])
     write("b.extxyz", frames)
     assert main(["neb", "a.extxyz", "--final", "b.extxyz", "--calculator", "emt"]) == 1
-    assert "b.extxyz holds more than one frame" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "b.extxyz holds more than one frame" in error
+    assert "name it with b.extxyz@N" in error and "--index" not in error  # which is of the first file
 
 
 def test_the_named_frame_is_relaxed(frames, capsys):

@@ -139,23 +139,33 @@ def read_structure(args: argparse.Namespace) -> Atoms:
     return atoms
 
 
-def read_frame(path: str, index: int | None = None) -> Atoms:
+def read_frame(path: str, index: int | None = None, option: str = "--index") -> Atoms:
     """One frame of any file that ASE reads; FILE@N names frame N too.
 
+    Args:
+        option: that `index` is from; "" where only FILE@N names a frame.
+
     Raises:
-        DataError: the file is missing, ASE cannot read it, or it holds several frames and `index` is None.
+        DataError: the file is missing, ASE cannot read it, it has no such frame, or it holds several and
+            none is named.
     """
-    from dpa2calc.files.structures import iread_structures, read_structures
+    from dpa2calc.files.structures import iread_structures
 
     name, _, number = path.rpartition("@")
+    named = f"{option} {index}"
     if not os.path.exists(path) and os.path.isfile(name) and number.removeprefix("-").isdigit():
-        path, index = name, int(number)
-    if index is not None:
-        return read_structures(path, index)[0]
-    frames = list(islice(iread_structures(path), 2))
+        path, index, named = name, int(number), path
+    frames = list(islice(iread_structures(path, slice(None) if index is None else index), 2))
+    if index is not None and not frames:
+        n = sum(1 for _ in iread_structures(path))
+        raise DataError(
+            f"{path} has no frame {index}, which {named} asks for; it holds {n}: 0 is the first, {n - 1} or "
+            "-1 the last"
+        )
     if len(frames) != 1:
+        ways = " or ".join([*([f"{option} N"] if option else []), f"{path}@N"])
         raise DataError(
             f"{path} holds {'more than one frame' if frames else 'no frame'}, and this command takes one "
-            f"structure; name it with --index N or {path}@N (0 is the first frame, -1 the last)"
+            f"structure; name it with {ways} (0 is the first frame, -1 the last)"
         )
     return frames[0]

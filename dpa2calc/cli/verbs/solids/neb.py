@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from dpa2calc.applications.defects.neb import nudged_elastic_band
     from dpa2calc.files.structures import write_structures
 
-    final = read_frame(args.final)
+    final = read_frame(args.final, option="")
     initial = prepared_atoms(args, "neb", stem(args.final))
     if args.repeat:
         final = final.repeat(args.repeat)
