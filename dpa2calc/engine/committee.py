@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from dpa2calc.errors import CheckpointError, ConfigError
+from dpa2calc.errors import CheckpointError, ConfigError, DPA2CalcError
 from dpa2calc.heads import resolve_head
 from dpa2calc.kernels.tables import require_kernels, why_no_kernels
 from dpa2calc.model.compression import compress, decompress
@@ -186,11 +186,18 @@ def make_members(
                 f"committee has {entry!r}; give models or (model, head) pairs, head a name or None"
             )
         other, other_head = entry if isinstance(entry, tuple) else (entry, head)
-        if other is None:
-            chosen = resolve_head(other_head, first.config.heads, model=first.label)
-            members.append(Member(first.potential, first.potential.head_index(chosen.name), first.label))
-        else:
-            members.append(make_member(other, other_head, dtype=dtype, device=device, use_tables=use_tables))
+        try:
+            if other is None:
+                chosen = resolve_head(other_head, first.config.heads, model=first.label)
+                place = first.potential.head_index(chosen.name)
+                members.append(Member(first.potential, place, first.label))
+            else:
+                made = make_member(other, other_head, dtype=dtype, device=device, use_tables=use_tables)
+                members.append(made)
+        except DPA2CalcError as error:
+            # the same class and what it carries, with the option in front
+            error.args = (f"committee has {first.label if other is None else other}: {error.args[0]}",)
+            raise
     if len(members) == 1:
         raise ConfigError("committee = [] has no members; leave it out, or give at least one further model")
     return tuple(members)

@@ -8,7 +8,7 @@ import torch
 
 from dpa2calc import DPA2Calculator, load_model
 from dpa2calc.engine.dispersion import Dispersion
-from dpa2calc.errors import ConfigError, DPA2CalcError
+from dpa2calc.errors import CheckpointError, ConfigError, DPA2CalcError, HeadError
 from dpa2calc.model.potential import Potential
 from dpa2calc.store.checkpoint import checkpoint_info
 from dpa2calc.store.registry import resolve_model
@@ -30,6 +30,8 @@ STUDENT = "student-water"
         ({"committee": {"student-water": "H2O"}}, "committee = {.*}; give a list"),
         ({"committee": [5]}, "committee has 5"),
         ({"committee": [("a", "b", "c")]}, "committee has .*pairs"),
+        ({"committee": ["no.pt"]}, "committee has no.pt: there is no file"),
+        ({"committee": [(None, "Cu")]}, "committee has .*student-water.*: .* no head 'Cu'"),
         ({"committee": [None]}, "committee has None"),
         ({"committee": np.array(["student-water"])}, "committee = array.*; give a list"),
         ({"committee": np.array("student-water")}, "committee = array.*; give a list"),
@@ -53,7 +55,7 @@ STUDENT = "student-water"
     ],
 )
 def test_wrong_types_are_refused(arguments: dict[str, Any], words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
+    with pytest.raises((ConfigError, CheckpointError, HeadError), match=words):
         DPA2Calculator(STUDENT, **arguments)
 
 
