@@ -200,6 +200,9 @@ def claim(label: Path, mine: Identity, calculator: BaseCalculator | None = None)
         raise DataError(
             f"{label} is damaged ({error}); it tells what {label.parent} belongs to: {ways}"
         ) from error
+    if all(place.name in (".lock", label.name) for place in label.parent.iterdir()):  # nothing was finished
+        write_json(label, mine)
+        return
     where, ways = str(label.parent), f"{ways.capitalize()} to start afresh"
     if calculator is None or "calculator" in stored:
         require_same(stored, mine, where=where, ways=ways)

@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from contextvars import ContextVar
+from itertools import takewhile
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -34,22 +35,36 @@ def locked(path: str | os.PathLike[str]) -> Iterator[None]:
     """
     real = Path(os.path.realpath(path))  # at the end of links, which stand for the same file
     name = real / ".lock" if os.path.isdir(real) else real.with_name(f".{real.name}.lock")
-    with writing(path):
-        name.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(name, timeout=0, is_singleton=False)
+    with _folder(name.parent):
+        with writing(path):
+            lock = FileLock(name, timeout=0, is_singleton=False)
+            try:
+                lock.acquire()
+            except Timeout as error:
+                raise ConfigError(
+                    f"another run is writing to {path}; wait until it ends, or choose another place"
+                ) from error
         try:
-            lock.acquire()
-        except Timeout as error:
-            raise ConfigError(
-                f"another run is writing to {path}; wait until it ends, or choose another place"
-            ) from error
+            yield
+        finally:
+            if os.name == "posix":  # while it is held; who opened it meanwhile looks again (filelock 3.24)
+                with contextlib.suppress(OSError):
+                    name.unlink()
+            lock.release()
+
+
+@contextlib.contextmanager
+def _folder(folder: Path) -> Iterator[None]:
+    """Make a folder; what was made and is still empty at the end goes again."""
+    made = list(takewhile(lambda place: not place.exists(), (folder, *folder.parents)))
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     try:
         yield
     finally:
-        if os.name == "posix":  # while it is held; who opened it meanwhile looks again (filelock 3.24)
-            with contextlib.suppress(OSError):
-                name.unlink()
-        lock.release()
+        with contextlib.suppress(OSError):  # the innermost first; one that holds a file ends it
+            for place in made:
+                place.rmdir()
 
 
 @contextlib.contextmanager
@@ -64,9 +79,7 @@ def working_in(folder: str | os.PathLike[str] | None) -> Iterator[None]:
     if path is None or path in _MINE.get():
         yield
         return
-    with writing(path):
-        path.mkdir(parents=True, exist_ok=True)
-    with locked(path):
+    with _folder(path), locked(path):
         token = _MINE.set(_MINE.get() | {path})
         try:
             yield

@@ -154,4 +154,15 @@ def test_calls_inside_a_call_need_no_lock_of_their_own(tmp_path):
             pass
     with working_in(None), locked_files():
         pass
-    assert [path.name for path in tmp_path.iterdir()] == ["new"] and not list((tmp_path / "new").iterdir())
+    assert not list(tmp_path.iterdir())
+
+
+def test_folders_that_were_made_for_nothing_go_again(tmp_path):
+    (tmp_path / "old").mkdir()
+    with pytest.raises(RuntimeError), working_in(tmp_path / "old" / "a" / "b"):
+        raise RuntimeError
+    with pytest.raises(RuntimeError), locked_files(tmp_path / "c" / "d.csv", tmp_path / "e" / "f.csv"):
+        write_text(tmp_path / "e" / "f.csv", "work")
+        raise RuntimeError
+    names = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
+    assert names == ["e", os.path.join("e", "f.csv"), "old"]

@@ -275,3 +275,14 @@ def test_energies_of_one_number_in_an_array_are_numbers(run):
     assert told[0] == told[1]
     with pytest.raises(StructureError, match=r"energy of shape \(2,\); it must be one number"):
         as_energy(np.zeros(2))
+
+
+def test_a_folder_in_which_nothing_was_finished_is_free_for_another_calculator(tmp_path):
+    crystal = bulk("Cu", a=3.6)
+    with pytest.raises(StructureError, match="did not reach"):
+        evaluate([copper()], EMT(), what="x", folder=tmp_path, relaxation=Relaxation(fmax=1e-6, max_steps=1))
+    other = LennardJones(sigma=2.3, rc=6.0)
+    (found,) = evaluate([crystal], other, what="x", folder=tmp_path)
+    assert found.energy == pytest.approx(as_energy(other.get_potential_energy(crystal)))
+    with pytest.raises(ConfigError, match="belongs to other work"):
+        evaluate([crystal], EMT(), what="x", folder=tmp_path)
