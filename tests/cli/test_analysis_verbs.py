@@ -69,15 +69,19 @@ def test_diffusion_refuses_lags_before_it_writes(tmp_path, capsys) -> None:
         str(tmp_path / "d.png"),
         "--quiet",
     ]
-    assert main([*words, "--van-hove", "1", "-1"]) == 1
-    assert "--van-hove = [1.0, -1.0]: each must be from 0.1 ps" in capsys.readouterr().err
+    assert main([*words, "--van-hove", "1", "100"]) == 1
+    assert "--van-hove = [1.0, 100.0]: each must be from 0.1 ps" in capsys.readouterr().err
+    for lag in ("-1", "nan"):  # before the trajectory is read
+        assert main([*words, "--van-hove", "1", lag]) == 1
+        assert f"--van-hove is [1.0, {float(lag)}]; give times above 0 ps" in capsys.readouterr().err
     assert os.listdir(tmp_path) == ["a.traj"]
 
 
 def test_diffusion_at_two_temperatures(tmp_path, capsys) -> None:
     files = [lithium(tmp_path / f"{k}.traj", d, k) for k, d in enumerate((0.1, 0.4))]
     words = "--temperature 500 700 --charge 1 --fit 0.2 2 --van-hove 0.5 2 --quiet"
-    words += f" --figure {tmp_path}/d.png --map {tmp_path}/li.cube --save {tmp_path}/fit.npz"
+    words += f" --json {tmp_path}/d.json --figure {tmp_path}/d.pdf"
+    words += f" --map {tmp_path}/li.cube --save {tmp_path}/fit.npz"
     assert main(["diffusion", *files, *words.split()]) == 0
     out = capsys.readouterr().out
     cold, hot = (float(value) for value in re.findall(r"tracer D\s+([\d.]+)", out))
@@ -86,7 +90,9 @@ def test_diffusion_at_two_temperatures(tmp_path, capsys) -> None:
     assert energy == pytest.approx(np.log(4) * 8.617e-5 / (1 / 500 - 1 / 700), abs=0.06)
     assert "mS/cm (tracer)" in out
     assert "van Hove" in out
-    for name in ("d.png", "d-van-hove.png", "li.cube", "fit.npz"):
+    told = json.loads((tmp_path / "d.json").read_text())["values"]["van_hove"]
+    assert told["time"] == pytest.approx([0.5, 2.0]) and len(told["self_part"][0]) == len(told["r"])
+    for name in ("d.pdf", "d-van-hove.pdf", "li.cube", "fit.npz"):
         assert (tmp_path / name).stat().st_size > 1000
     # thinning the file must not change the time axis
     words = f"diffusion {files[0]} --step 2 --interval-fs 100 --figure {tmp_path}/e.png --quiet"

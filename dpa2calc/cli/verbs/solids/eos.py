@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from dpa2calc.cli.arguments.application import add_application_arguments, chosen, prepared_atoms, report
+from dpa2calc.cli.arguments.application import (
+    add_application_arguments,
+    chosen,
+    prepared_atoms,
+    refuse_idle,
+    report,
+)
 from dpa2calc.cli.arguments.freedom import add_relax_argument
 from dpa2calc.errors import ConfigError
 
@@ -43,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.points > _MOST_POINTS:
         raise ConfigError(f"--points is {args.points}; it must be 5 to {_MOST_POINTS}")
+    if args.relax == "fixed":
+        refuse_idle(args, "with --relax fixed", "fmax")
     strains = np.linspace(-args.range, args.range, max(args.points, 0))
     atoms = prepared_atoms(args, "eos")
     result = equation_of_state(atoms, strains=strains, **chosen(args, "form", "relax", "fmax"))

@@ -103,6 +103,8 @@ def run(args: argparse.Namespace) -> int:
         refuse_idle(args, "with --convergence", "supercell", "displacement", "max_temperature")
     if args.quasi_harmonic:
         refuse_idle(args, "with --quasi-harmonic, which relaxes at each volume", "relax")
+    if args.supercell:
+        refuse_idle(args, "with --supercell", "min_length")
     if args.method == "hessian":
         refuse_idle(args, "with --method hessian", "displacement")
     if not 0.0 <= args.max_temperature <= _HOTTEST:

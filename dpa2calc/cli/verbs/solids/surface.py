@@ -5,7 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from dpa2calc.cli.arguments.application import add_application_arguments, chosen, prepared_atoms, report
+from dpa2calc.cli.arguments.application import (
+    add_application_arguments,
+    chosen,
+    prepared_atoms,
+    refuse_idle,
+    report,
+)
 from dpa2calc.cli.arguments.freedom import add_relax_argument
 
 EXAMPLE = """\
@@ -39,6 +45,8 @@ def run(args: argparse.Namespace) -> int:
     from dpa2calc.applications.defects.surface import surface_energy
     from dpa2calc.files.structures import write_structures
 
+    if args.relax == "fixed" and not args.relax_bulk:
+        refuse_idle(args, "where nothing is relaxed", "fmax")
     atoms = prepared_atoms(args, "surface", "".join(map(str, args.miller)))
     options = chosen(args, "thicknesses", "vacuum", "shift", "relax", "relax_bulk", "fmax")
     result = surface_energy(atoms, tuple(args.miller), **options)

@@ -5,7 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from dpa2calc.cli.arguments.application import add_application_arguments, chosen, prepared_atoms, report
+from dpa2calc.cli.arguments.application import (
+    add_application_arguments,
+    chosen,
+    prepared_atoms,
+    refuse_idle,
+    report,
+)
 from dpa2calc.cli.arguments.freedom import add_relax_argument
 
 EXAMPLE = """\
@@ -47,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
     from dpa2calc.applications.defects.vacancy import vacancy_formation_energy
     from dpa2calc.files.structures import write_structures
 
+    if args.relax == "fixed" and not args.relax_bulk:
+        refuse_idle(args, "where nothing is relaxed", "fmax")
     atoms = prepared_atoms(args, "vacancy", str(args.site))
     potential = dict(args.chemical_potential) if args.chemical_potential else None
     options = chosen(args, "site", "min_lengths", "relax", "relax_bulk", "fmax")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dpa2calc.cli.arguments.application import refuse_idle
 from dpa2calc.cli.arguments.frames import add_selection_arguments, selected_frames
 from dpa2calc.cli.arguments.output import check_files, stem
 from dpa2calc.cli.arguments.written import values_of, write_values
@@ -15,7 +17,7 @@ from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import check_figure, save_figure
 
 if TYPE_CHECKING:
-    from dpa2calc.applications import Arrhenius, Diffusion
+    from dpa2calc.applications import Arrhenius, Diffusion, VanHove
     from dpa2calc.files.results import Result
 
 EXAMPLE = """examples:
@@ -56,12 +58,16 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(
             f"{len(files)} trajectories but {len(temperatures)} temperatures; give one for each"
         )
+    if args.temperature is None:
+        refuse_idle(args, "without --temperature, which conductivities need too", "charge")
     fits = len(set(temperatures)) > 1
     if args.save and len(files) > 1 and not fits:
         raise ConfigError(
             "--save keeps one result, of several trajectories the Arrhenius fit; give different --temperature"
             " values, or one trajectory"
         )
+    if args.lags_ps and not all(0.0 < lag < math.inf for lag in args.lags_ps):
+        raise ConfigError(f"--van-hove is {args.lags_ps}; give times above 0 ps")
     picture = args.figure or f"{stem(files[0])}-diffusion.png"
     check_figure(picture)
     check_files(args.save, args.map)
@@ -89,13 +95,13 @@ def run(args: argparse.Namespace) -> int:
         final = fitted = arrhenius(results)
         print(fitted.summary())
         plots.append(fitted.plot)
-    _write(args, results, fitted)
+    _write(args, results, fitted, functions)
     print(f"figure: {save_figure(picture, *plots)}")
     if args.save:
         print(f"result: {final.save(args.save)}")
     if functions is not None:
         print(functions.summary())
-        figure = Path(picture).with_name(Path(picture).stem + "-van-hove.png")
+        figure = Path(picture).with_name(f"{Path(picture).stem}-van-hove{Path(picture).suffix}")
         print(f"figure: {save_figure(figure, functions.plot)}")
     if density is not None:
         print(density.summary())
@@ -103,12 +109,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _write(args: argparse.Namespace, results: Sequence[Diffusion], fitted: Arrhenius | None) -> None:
-    """The values of each trajectory and of the fit through all of them, for scripts."""
-    from dpa2calc.applications import Arrhenius
+def _write(
+    args: argparse.Namespace, results: Sequence[Diffusion], fitted: Arrhenius | None,
+    functions: VanHove | None,
+) -> None:  # fmt: skip
+    """The values of each trajectory, of the fit through all of them and of the last one, for scripts."""
+    from dpa2calc.applications import Arrhenius, VanHove
 
     values: dict[str, object] = {"trajectories": [values_of(result) for result in results]}
     values |= {"files": args.trajectories, "arrhenius": values_of(fitted) if fitted else None}
+    values["van_hove"] = values_of(functions) if functions else None
     table: dict[str, list[object]] = {}
     for file, result in zip(args.trajectories, results):
         x, y, z = result.msd_xyz.T
@@ -120,5 +130,6 @@ def _write(args: argparse.Namespace, results: Sequence[Diffusion], fitted: Arrhe
         columns |= {"msd_error_A2": result.msd_error, "msd_x_A2": x, "msd_y_A2": y, "msd_z_A2": z}
         for name, column in columns.items():
             table.setdefault(name, []).extend(column)
-    told = f"trajectories: {inspect.getdoc(type(results[0]))}\n\narrhenius: {inspect.getdoc(Arrhenius)}"
+    kinds = {"trajectories": type(results[0]), "arrhenius": Arrhenius, "van_hove": VanHove}
+    told = "\n\n".join(f"{name}: {inspect.getdoc(kind)}" for name, kind in kinds.items())
     write_values(args, (type(results[0]).__name__, told), values, table, made_by=results[0].provenance)

@@ -84,6 +84,8 @@ def run(args: argparse.Namespace) -> int:
         refuse_idle(args, "with --ensemble nve", "thermostat", "thermostat_time_fs")
     if not any(isinstance(ramp, tuple) for ramp in (args.temperature, args.pressure_gpa)):
         refuse_idle(args, "without a ramp (--temperature START:END)", "ramp_steps")
+    if args.committee is None:
+        refuse_idle(args, "without --committee", "committee_limit")
     given = {name: getattr(args, name, None) for name in MDConfig.__dataclass_fields__}
     config = MDConfig(**{name: value for name, value in given.items() if value is not None})
     atoms = prepared_atoms(args, "md")

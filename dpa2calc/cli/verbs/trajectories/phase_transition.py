@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpa2calc.cli.arguments.application import add_application_arguments, chosen, prepared_atoms
+from dpa2calc.cli.arguments.application import add_application_arguments, chosen, prepared_atoms, refuse_idle
 from dpa2calc.cli.arguments.freedom import add_words
 from dpa2calc.cli.arguments.written import Table, write_result
 from dpa2calc.errors import ConfigError
@@ -60,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
     """Run the verb."""
     from dpa2calc.applications import phase_transition
 
+    if args.centre is None:
+        refuse_idle(args, "without --centre", "cage", "n_members")
     temperatures = _temperatures(args.temperatures)
     atoms = prepared_atoms(args, "phase-transition")
     folder = Path(args.out)
