@@ -7,13 +7,14 @@ import math
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from dpa2calc.errors import ConfigError, DataError
+from dpa2calc.errors import ConfigError, DataError, OutputError
 from dpa2calc.files.atomic import writing
 from dpa2calc.files.identity import Part, require_same
 from dpa2calc.files.json_lines import read_json_lines
@@ -125,7 +126,8 @@ class Lines:
 
     def close(self) -> None:
         if self._file is not None:
-            self._file.close()
+            with writing(self.path):  # what a full disk left in the buffer is tried again
+                self._file.close()
 
 
 class _Database:
@@ -143,12 +145,18 @@ class _Database:
         if there and (identity is None or self._header() or self._db.count()):
             check(self._header(), identity, path)
         elif identity is not None:  # also where a kill came before the header
-            self._db.metadata = header(identity)
+            try:
+                with _writing_database(path):
+                    self._db.metadata = header(identity)
+            except OutputError:
+                if not there:  # half of ASE's tables, which nobody could read
+                    path.unlink(missing_ok=True)
+                raise
 
     def _header(self) -> Any:
         try:
             return self._db.metadata
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, TypeError) as error:  # tables of ASE without a version
             raise DataError(
                 f"{self.path} cannot be read ({error}): no database of `screen`, or one that is "
                 "only just begun; try again, or choose another output"
@@ -160,7 +168,7 @@ class _Database:
         return {row.screen_key: row.status for row in rows}
 
     def append(self, records: Sequence[Record]) -> None:
-        with writing(self.path), self._db as db:  # one transaction
+        with _writing_database(self.path), self._db as db:  # one transaction
             for record in records:
                 before = self._ids.get(record["key"])
                 if before is not None:  # a failure, tried again
@@ -173,6 +181,22 @@ class _Database:
 
     def close(self) -> None:
         """Every transaction is on disk already."""
+
+
+@contextmanager
+def _writing_database(path: Path) -> Iterator[None]:
+    """`writing`, with SQLite's words for a full disk and the like.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with writing(path):
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise OutputError(
+                f"{path} cannot be written: {error}; free some space or choose another place"
+            ) from error
 
 
 def _row(record: Record) -> Atoms:

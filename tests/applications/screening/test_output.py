@@ -1,6 +1,8 @@
 """The file that a screening writes: whose it is, and what a stopped run left in it."""
 
 import json
+import os
+import re
 
 import pytest
 from ase.db import connect
@@ -9,7 +11,7 @@ from emt_cases import metals
 from screening_cases import ENDINGS, by_name, emt
 
 from dpa2calc.applications import read_screening
-from dpa2calc.errors import ConfigError, DataError
+from dpa2calc.errors import ConfigError, DataError, OutputError
 
 
 def test_another_task_calculator_or_option_is_refused(tmp_path):
@@ -65,3 +67,23 @@ def test_an_output_among_the_structures_is_none_of_them(ending, tmp_path):
         assert len(read_screening(output)) == 3 and not again.failures
     with pytest.raises(ConfigError, match="the output as well; give another output"):
         emt(output, "evaluate", output)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of files")
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("room", [3_000, 20_000, 41_000])
+def test_a_full_disk_is_said_and_resumed_from(room, ending, tmp_path):
+    """A limit on the size of files stands for the disk: it ends at the header, or among the records."""
+    import resource
+
+    path, structures = tmp_path / f"out.{ending}", metals(40)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        emt(structures, "evaluate", path)
+    except OutputError as error:
+        assert re.search(r"out\.\w+(\.jsonl)? cannot be written: .*; free some space", str(error))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    result = emt(structures, "evaluate", path)
+    assert result.n_done + result.n_earlier == 40 == len(by_name(path))
