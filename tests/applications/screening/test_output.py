@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import subprocess
+import sys
 
 import pytest
 from ase.db import connect
@@ -87,3 +89,25 @@ def test_a_full_disk_is_said_and_resumed_from(room, ending, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     result = emt(structures, "evaluate", path)
     assert result.n_done + result.n_earlier == 40 == len(by_name(path))
+
+
+_POOL = """
+import os, time
+from dpa2calc.cli.verbs.solids.screen import _executor
+
+if __name__ == "__main__":
+    print(_executor(2).submit(os.getpid).result(), flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_processes_end_with_a_screening_that_is_killed(tmp_path):
+    script = tmp_path / "pool.py"
+    script.write_text(_POOL)
+    # its workers hold the pipe too, so that it is read to its end when the last of them is gone
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as main:
+        worker = int(main.stdout.readline())
+        assert worker != main.pid
+        main.kill()
+        main.communicate(timeout=30)

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import os
+import threading
 from typing import TYPE_CHECKING
 
 from dpa2calc.cli.arguments.output import check_files, stem
@@ -124,9 +125,19 @@ def _executor(processes: int) -> Executor | None:
 
     # forked processes hang where the parent has used OpenMP
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(processes, mp_context=context, initializer=_one_thread)
+    return ProcessPoolExecutor(processes, mp_context=context, initializer=_begin_worker)
 
 
-def _one_thread() -> None:
-    """Before torch is loaded in a process."""
+def _begin_worker() -> None:
+    """Before torch is loaded in a process: give it one thread, and an end with the process that made it."""
     os.environ["OMP_NUM_THREADS"] = "1"
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Workers of a pool whose parent was killed wait for work, and hold their memory, for ever."""
+    import multiprocessing
+
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
