@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -321,10 +322,17 @@ def _scaled(positions: np.ndarray, cell: np.ndarray) -> np.ndarray:
 
 
 def _interval(interval_fs: float | None, times: list[float | None], name: str) -> float:
-    """Time between frames in fs, given or from the frames' own times."""
+    """Time between frames in fs, given (with a warning if the frames say another) or from their own times."""
     if interval_fs is not None:
         if not (np.isfinite(interval_fs) and interval_fs > 0.0):
             raise ConfigError(f"interval_fs = {interval_fs}: the time between frames must be > 0")
+        if all(isinstance(time, (int, float, np.number)) for time in times):
+            own = float(np.median(np.diff(np.array(times, dtype=float))))
+            if abs(own - interval_fs) > 0.01 * interval_fs:
+                warnings.warn(
+                    f"{name}: interval_fs = {interval_fs:g}, but the frames say that they are {own:g} fs "
+                    f"apart; {interval_fs:g} fs is taken", stacklevel=5,
+                )  # fmt: skip
         return float(interval_fs)
     if any(time is None for time in times):
         raise ConfigError(

@@ -1,5 +1,7 @@
 """Unwrapping: known walks through boundaries of fixed and changing cells, drift, and what must be refused."""
 
+import warnings
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -229,3 +231,15 @@ def test_errors_say_what_to_do(brownian_walk, frames_of) -> None:
         read_paths([frames[0], frames[1], frames[2][::-1]], "Li", interval_fs=1.0)
     with pytest.raises(ConfigError, match="paths of Li, not of S"):
         read_paths(read_paths(frames, "Li", interval_fs=1.0), "S")
+
+
+def test_an_interval_that_the_frames_do_not_have_is_taken_with_a_warning(brownian_walk, frames_of):
+    frames = frames_of(brownian_walk(30, 2), CELLS["cubic"])
+    for number, atoms in enumerate(frames):
+        atoms.info["time_fs"] = 100.0 * number
+    with pytest.warns(UserWarning, match=r"interval_fs = 50, but the frames say .* 100 fs apart; 50 fs"):
+        assert read_paths(frames, "Li", interval_fs=50.0).interval_ps == pytest.approx(0.05)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_paths(frames, "Li", interval_fs=100.0)
+        read_paths(Frames(frames, step=2), "Li", interval_fs=200.0)
