@@ -30,10 +30,10 @@ def find_step(temperature: np.ndarray, order: np.ndarray, error: np.ndarray, see
     A step is one only against the noise. That is the larger of the errors given and of the scatter of the
     points about the best curve that never rises (isotonic regression): errors from short, correlated stages
     are too small, and points that go up and down show it. The fall over the steepest interval must exceed
-    three times the noise of its two points, or the whole fall five times. Noise alone passes in less than
-    5 % of the cases, also where the errors given are half of the true ones. The error of the position adds
-    its scatter when the points move within their errors, and the width of the interval over sqrt(12). A fall
-    that is noise, or even and to no less than half, gives NaN with a reason.
+    three times the noise of its two points, or the whole fall five times that of the points at its ends.
+    Noise alone passes in less than 5 % of the cases, also where the errors given are half of the true ones.
+    The error of the position adds its scatter when the points move within their errors, and the width of the
+    interval over sqrt(12). A fall that is noise, or even and to no less than half, gives NaN with a reason.
     """
     by = np.argsort(temperature)
     x, y, s = temperature[by], order[by], np.nan_to_num(error[by])
@@ -46,7 +46,8 @@ def find_step(temperature: np.ndarray, order: np.ndarray, error: np.ndarray, see
     expected = total * (x[steepest + 1] - x[steepest]) / (x[-1] - x[0])
     # a slow fall to no less than half, as thermal expansion brings, is no step
     clear = fall[steepest] > 1.5 * expected or y[-edge:].mean() < 0.5 * y[:edge].mean()
-    certain = fall[steepest] > 3 * noise[steepest] or total > 5 * np.median(noise)
+    ends = float(np.sqrt(np.sum(s[:edge] ** 2) + np.sum(s[-edge:] ** 2))) / edge  # error of the whole fall
+    certain = fall[steepest] > 3 * noise[steepest] or total > 5 * ends
     if not (total > 0 and clear and certain):
         goes = f"the order parameter goes from {y[0]:.4g} to {y[-1]:.4g}"
         return StepPosition(np.nan, np.nan, f"no step between {x[0]:g} and {x[-1]:g} K: {goes}")

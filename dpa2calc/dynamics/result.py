@@ -62,7 +62,7 @@ class MDResult(Result):
         return atoms
 
     def average(self, name: str, skip_fs: float = 0.0) -> tuple[float, float]:
-        """Mean of a logged quantity and its 68 % error from ten blocks of rows (`dynamics.averages`).
+        """Mean of a logged quantity and its 68 % error from blocks of rows (`dynamics.averages`).
 
         Args:
             name: a field such as "temperature".

@@ -33,6 +33,19 @@ def test_the_interval_holds_the_truth_in_68_percent_of_the_cases(correlation_tim
     assert np.mean(off < stream.error()) == pytest.approx(0.6827, abs=0.05)
 
 
+@pytest.mark.parametrize("times", [5, 7, 10, 20, 40])
+def test_short_series_are_allowed_for(times):
+    """A series that is so many correlation times long; without the correlation of blocks 20 to 45 % hold."""
+    series = autoregressive(40, seed=times)[:, : 40 * times]
+    off = np.abs(series.mean(axis=1))
+    assert 0.60 < np.mean([miss < series_error(values) for miss, values in zip(off, series)]) < 0.75
+
+
+def test_a_block_that_never_changes_has_no_error():
+    blocks = np.stack([np.zeros(6), np.arange(6.0) % 2], axis=1)
+    assert block_error(blocks)[0] == 0.0 and block_error(blocks)[1] > 0.0
+
+
 @pytest.mark.parametrize("n_blocks", [2, 3, 6, 20])
 def test_few_blocks_are_allowed_for(n_blocks):
     blocks = np.random.default_rng(n_blocks).standard_normal((n_blocks, 20_000))
