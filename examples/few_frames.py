@@ -2,10 +2,13 @@
 
     python examples/few_frames.py --data data                       # 4 x 3 x 3 runs, 15 hours of one core
     python examples/few_frames.py --data data --frames 10 25 --minutes 2
+    python examples/few_frames.py --data runs/unseen/frames --sets pyridine GaN KCl-melt
 
-Errors are those of test frames that no run sees. Minutes are CPU minutes of the training; the ranking of
-heads comes before them. What is done is kept in the output folder, and the same command resumes. `--model`
-names another start, `--sets` other sets.
+The default model has learned the sets of the collection. Of files NAME.extxyz in the folder, such as
+`examples/unseen_systems.py make --pool 400` writes, the last frames are the test. Errors are those of test
+frames that no run sees. Minutes are CPU minutes of the training; the ranking of heads comes before them.
+What is done is kept in the output folder, and the same command resumes. `--model` names another start,
+`--sets` other sets.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from paper.record import load_record, save_record
+from unseen_systems import TESTED
 
 from dpa2calc.training import Dataset, FinetuneConfig, evaluate, finetune, load_registered
 from dpa2calc.training.runs.baselines import Baselines
@@ -35,7 +39,7 @@ def main() -> None:
         torch.set_num_threads(args.threads)
     records = {}
     for name in args.sets:
-        data, test = load_registered(name, args.data), load_registered(name, args.data, split="test")
+        data, test = frames_of(name, args)
         for frames in args.frames:
             for minutes in args.minutes:
                 place = args.output / name / f"{frames}-{minutes:g}"
@@ -68,6 +72,16 @@ def options() -> argparse.Namespace:
     if args.quick:
         args.sets, args.frames, args.minutes, args.test_frames = args.sets[-1:], [4, 8], [0.05], 4
     return args
+
+
+def frames_of(name: str, args: argparse.Namespace) -> tuple[Dataset, Dataset]:
+    """Frames to learn from and to test, of a file or of a set of the collection."""
+    path = args.data / f"{name}.extxyz"
+    if not path.exists():
+        return load_registered(name, args.data), load_registered(name, args.data, split="test")
+    data = Dataset.read(path, name=name)
+    last = len(data) - TESTED
+    return data.subset(range(last)), data.subset(range(last, len(data)))
 
 
 def point(

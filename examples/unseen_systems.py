@@ -1,7 +1,7 @@
 """What the default model knows of systems that no set of the collection holds: as it is, and after 25 frames.
 
-    python examples/unseen_systems.py make --labels xtb          # in an environment with tblite
-    python examples/unseen_systems.py make --labels sevennet     # in one with sevenn
+    python examples/unseen_systems.py make --labels xtb          # in an environment with tblite, too
+    python examples/unseen_systems.py make --labels sevennet     # in one with sevenn, too
     python examples/unseen_systems.py --minutes 2 --seeds 1 2    # 15 systems, CPU minutes each
     python examples/unseen_systems.py --change steps=250 minutes=0 learning_rate=1e-2
 
@@ -104,7 +104,7 @@ def main() -> None:
             path = args.data / f"{name}.extxyz"
             if not path.exists() and (not args.systems or name in args.systems):
                 args.data.mkdir(parents=True, exist_ok=True)
-                write(path, dynamics(start(), labeller(args.labels), temperature))
+                write(path, dynamics(start(), labeller(args.labels), temperature, args.pool))
         return
     import torch
 
@@ -130,6 +130,7 @@ def options() -> argparse.Namespace:
     add("--data", type=Path, default=Path("runs/unseen/frames"))
     add("--output", type=Path, default=Path("runs/unseen"))
     add("--model", default="default", help="to start from: a name or a file")
+    add("--pool", type=int, default=POOL, help="frames made to learn from (default 100)")
     add("--frames", type=int, default=25, help="to learn from, at most 100")
     add("--minutes", type=float, default=2, help="CPU minutes of each fine-tuning")
     add("--seeds", nargs="+", type=int, default=[1])
@@ -148,8 +149,8 @@ def labeller(kind: str) -> Calculator:
     return SevenNetCalculator("7net-0", device="cpu")
 
 
-def dynamics(atoms: Atoms, calc: Calculator, temperature: float) -> list[Atoms]:
-    """Frames with energies, forces and of crystals stresses: 100 to learn from, 16 later ones to test."""
+def dynamics(atoms: Atoms, calc: Calculator, temperature: float, pool: int) -> list[Atoms]:
+    """Frames with energies, forces and of crystals stresses: `pool` to learn from, 16 later ones to test."""
     rng = np.random.default_rng(3)
     step = 1.0 if 1 in atoms.numbers else 2.0  # fs
     atoms.calc = calc
@@ -157,9 +158,9 @@ def dynamics(atoms: Atoms, calc: Calculator, temperature: float) -> list[Atoms]:
     md = Langevin(atoms, step * units.fs, temperature_K=temperature, friction=0.02 / units.fs, rng=rng)
     md.run(round(80 / step))
     frames = []
-    for number in range(POOL + TESTED):
-        md.run(2 if number < POOL else 4)
-        if number == POOL:
+    for number in range(pool + TESTED):
+        md.run(2 if number < pool else 4)
+        if number == pool:
             md.run(round(GAP_FS / step))
         frame = atoms.copy()
         if frame.pbc.all() and number % 3 == 0:
