@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from ase.data import atomic_numbers
 
@@ -195,6 +196,15 @@ def teacher_training(steps: int, system: System, seed: int, device: str) -> Fine
     )
 
 
+def with_rare_compositions(few: Dataset, everything: Dataset, rare: int = 5) -> Dataset:
+    """`few`, and all frames with elements that occur together `rare` times or less, as both metals of Mg-Cu do."""
+    kinds = [tuple(np.unique(frame.numbers)) for frame in everything]
+    rest = [i for i, kind in enumerate(kinds) if kinds.count(kind) <= rare]
+    known = {frame.source for frame in few}
+    added = everything.subset([i for i in rest if everything[i].source not in known])
+    return Dataset([*few, *added], name=few.name)
+
+
 @dataclass(frozen=True)
 class Student:
     """A distilled student, its teacher's file, and the frames of its system."""
@@ -214,6 +224,8 @@ def make_student(name: str, system: System, args: argparse.Namespace) -> Student
     if args.quick:
         everything, test = everything.subset(range(40)), test.subset(spread_frames(test, 5))
     few = everything.sample(max(4, int(args.share * len(everything))), seed=args.seed)
+    if not system.paper:
+        few = with_rare_compositions(few, everything)
     # A tenth of the frames may lack a rare element; frames with it are no test of this student.
     known = {atomic_numbers[e] for e in few.elements}
     test = test.subset([i for i, frame in enumerate(test) if known.issuperset(frame.numbers.tolist())])
