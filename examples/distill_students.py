@@ -197,7 +197,7 @@ def teacher_training(steps: int, system: System, seed: int, device: str) -> Fine
 
 
 def with_rare_compositions(few: Dataset, everything: Dataset, rare: int = 5) -> Dataset:
-    """`few`, and all frames with elements that occur together `rare` times or less, as both metals of Mg-Cu do."""
+    """`few`, and all frames with elements that occur together `rare` times or less, as Mg with Cu."""
     kinds = [tuple(np.unique(frame.numbers)) for frame in everything]
     rest = [i for i, kind in enumerate(kinds) if kinds.count(kind) <= rare]
     known = {frame.source for frame in few}
