@@ -25,6 +25,8 @@ STUDENTS = {
     "student-sse": ("SSE-PBE",),
     "student-ferroelectric": ("FerroEle", "FerroEle-AIMD"),
     "student-perovskite": ("FerroEle", "FerroEle-AIMD"),
+    "student-mgcu": ("Alloy-MgCu",),
+    "student-3bpa": ("Mol-3BPA",),
 }
 
 

@@ -22,15 +22,23 @@ INTRODUCTION = """\
 DPA-1 models without attention (cutoff 6 Å), distilled by `examples/distill_students.py`: a DPA-2 was
 fine-tuned on a tenth of the DFT frames, and the student learned its forces on the configurations
 that dynamics visited. `student-perovskite` learned from the FerroEle head of the default model itself, on
-crystals of six elements only (`examples/perovskite_student.py`). "The default model" is here that of 29 sets,
-from before 28 November 2026. With `pip install 'dpa2calc[compress]'`,
+crystals of six elements only (`examples/perovskite_student.py`). The teachers of `student-water`,
+`student-mgcu` and `student-3bpa` come from the default model of today, the others from that of 29 sets, from
+before 28 November 2026. With `pip install 'dpa2calc[compress]'`,
 `DPA2Calculator("student-water", compress=True)` runs them from tables. This page is printed by
 `examples/student_cards.py`.
 
-A student knows its own system at the temperatures below and nothing else: other elements are an error, other
-phases, surfaces, defects or higher temperatures are wrong without a warning.
+A student knows its own system and nothing else. Other elements are an error; other phases, surfaces, defects
+or higher temperatures may be wrong, and there is a warning only where atoms are far from all that it learned
+from ([uncertainty.md](uncertainty.md)).
 """
-FOLDERS = {"student-water": "H2O-PBE0TS", "student-sse": "SSE-PBE", "student-ferroelectric": "FerroEle"}
+FOLDERS = {
+    "student-water": "H2O-PBE0TS",
+    "student-sse": "SSE-PBE",
+    "student-ferroelectric": "FerroEle",
+    "student-mgcu": "Alloy-MgCu",
+    "student-3bpa": "Mol-3BPA",
+}
 CARDS = {**FOLDERS, "student-perovskite": "FerroEle"}
 
 

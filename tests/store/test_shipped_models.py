@@ -44,6 +44,12 @@ def water():
     return atoms
 
 
+def magnesium_copper():
+    atoms = bulk("MgCu", "cesiumchloride", a=3.2).repeat((2, 1, 1))
+    atoms.rattle(0.05, rng=np.random.default_rng(1))
+    return atoms
+
+
 def lithium_sulfide():
     atoms = bulk("Li2S", "fluorite", a=5.71)
     atoms.rattle(0.05, rng=np.random.default_rng(1))
@@ -59,6 +65,8 @@ def lithium_sulfide():
         ("student-sse", None, lithium_sulfide),
         ("student-ferroelectric", None, perovskite),
         ("student-perovskite", None, perovskite),
+        ("student-mgcu", None, magnesium_copper),
+        ("student-3bpa", None, water),
     ],
 )
 def test_forces_and_stress_are_derivatives_of_the_energy(name, head, make):
@@ -109,6 +117,29 @@ def relaxed_perovskite(shift, calc):
     found = relax(atoms, relax="cell", fmax=0.01, max_steps=300, progress=False).atoms()
     found.calc = calc
     return found
+
+
+def test_magnesium_copper_and_their_compound_have_the_cells_of_pbe():
+    """PBE: Mg 3.19 and 5.19 Å, Cu 3.63 Å. MgCu2 (a Laves phase, measured 7.04 Å) lies below both."""
+    calc = DPA2Calculator("student-mgcu")
+    laves = crystal(
+        ["Mg", "Cu"], [(0.125,) * 3, (0.5,) * 3], spacegroup=227, setting=2, cellpar=[7.0] * 3 + [90] * 3
+    )
+    found = {}
+    for name, atoms in (
+        ("Mg", bulk("Mg", "hcp", a=3.1, c=5.1)),
+        ("Cu", bulk("Cu", "fcc", a=3.6, cubic=True)),
+        ("MgCu2", laves),
+    ):
+        atoms.calc = calc
+        found[name] = relax(atoms, relax="cell", fmax=0.01, max_steps=100, progress=False)
+    lengths = {name: result.atoms().cell.lengths() for name, result in found.items()}
+    assert lengths["Mg"] == pytest.approx([3.19, 3.19, 5.19], abs=0.03)
+    assert lengths["Cu"] == pytest.approx([3.63] * 3, abs=0.02)
+    assert lengths["MgCu2"] == pytest.approx([7.04] * 3, abs=0.05)
+    energy = {name: result.energy / len(result.atoms()) for name, result in found.items()}
+    formed = energy["MgCu2"] - (energy["Mg"] + 2 * energy["Cu"]) / 3
+    assert -0.25 < formed < -0.08  # eV/atom
 
 
 def test_bulk_copper_resists_compression():
