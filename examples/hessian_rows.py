@@ -18,7 +18,9 @@ Hessian at its minimum, and the frequencies of vibration from that. What is fini
 from __future__ import annotations
 
 import argparse
+import copy
 import functools
+import math
 import tempfile
 import time
 from pathlib import Path
@@ -37,6 +39,7 @@ from dpa2calc.model.potential import Potential
 from dpa2calc.training import Dataset, TrainConfig, load_registered, train
 from dpa2calc.training.fit.loader import Budget, GraphStore, make_batch
 from dpa2calc.training.fit.loss import energy_force_loss
+from dpa2calc.training.fit.optimizers.optimizer import Clipper, WeightAverage, make_optimizer
 
 HALF = 0.02  # Å, half the distance of a pair
 SHAKEN = 0.02  # Å, standard deviation of the copies of `frames`
@@ -44,7 +47,7 @@ ROWS = 4  # of a frame
 SYSTEMS = {"Mol-3BPA": "Mol-3BPA", "Si-mlearn": "mlearn-PBE"}  # set, head
 LOSSES = ("frames", "pairs", "rows")
 WEIGHT = 0.1  # Å², of the squared error of a row beside that of a force
-RATES = (5e-3, 5e-5)
+RATES = (2e-2, 1e-4)
 
 
 def main() -> None:
@@ -112,8 +115,8 @@ def rms(values: np.ndarray) -> float:
 def shaken(frames: list[Atoms], rng: np.random.Generator) -> list[Atoms]:
     """2 ROWS copies of each frame, every atom moved."""
     copies = [frame.copy() for frame in frames for _ in range(2 * ROWS)]
-    for copy in copies:
-        copy.positions += rng.normal(0, SHAKEN, copy.positions.shape)
+    for atoms in copies:
+        atoms.positions += rng.normal(0, SHAKEN, atoms.positions.shape)
     return copies
 
 
@@ -123,9 +126,9 @@ def paired(frames: list[Atoms], rng: np.random.Generator) -> list[Atoms]:
     for frame in frames:
         for coordinate in rng.choice(3 * len(frame), ROWS, replace=False):
             for sign in (1, -1):
-                copy = frame.copy()
-                copy.positions.ravel()[coordinate] += sign * HALF
-                copies.append(copy)
+                moved = frame.copy()
+                moved.positions.ravel()[coordinate] += sign * HALF
+                copies.append(moved)
     return copies
 
 
@@ -137,19 +140,19 @@ def labelled(structures: list[Atoms], teacher: DPA2Calculator) -> Dataset:
 
 
 def taught(learned: Dataset, rows: bool, seed: int, args: argparse.Namespace) -> Potential:
-    """A DPA-1 without attention, after `args.steps` steps of Adam on pairs of neighbours in the list."""
+    """A DPA-1 without attention, after `args.steps` steps of SOAP on pairs of frames in the list."""
+    config = TrainConfig(steps=1, seed=seed)
     with tempfile.TemporaryDirectory() as folder:
-        config = TrainConfig(steps=1, seed=seed)
         student = train("dpa1-l0", learned, config, output=folder, progress=False).potential
     store = GraphStore(learned, student.config, budget=Budget(1 << 30))
-    rng = np.random.default_rng(seed)
-    pairs = [(2 * i, 2 * i + 1) for i in range(len(learned) // 2)]
+    rng, n_pairs = np.random.default_rng(seed), len(learned) // 2
     with student.using("training"):
-        optimizer = torch.optim.Adam(student.parameters(), lr=RATES[0])
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, args.steps, RATES[1])
-        for _ in range(args.steps):
-            chosen = rng.choice(len(pairs), min(args.batch, len(pairs)), replace=False)
-            batch = make_batch(store, [frame for i in chosen for frame in pairs[i]])
+        named = dict(student.named_parameters())
+        optimizer, clipper = make_optimizer(named, config), Clipper(None, 3.0)
+        average = WeightAverage(list(named.values()), 0.99)
+        for step in range(args.steps):
+            chosen = rng.choice(n_pairs, min(args.batch, n_pairs), replace=False)
+            batch = make_batch(store, [frame for i in chosen for frame in (2 * i, 2 * i + 1)])
             output = student.compute(batch.graph, 0, create_graph=True)
             loss = energy_force_loss(output, batch, (1.0, 1.0, 0.0)).total
             if rows:
@@ -159,10 +162,16 @@ def taught(learned: Dataset, rows: bool, seed: int, args: argparse.Namespace) ->
                 loss = loss + WEIGHT * error.square().mean()
             optimizer.zero_grad()
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(student.parameters(), 10.0)
-            optimizer.step()
-            schedule.step()
-    return student
+            clipper.apply(list(named.values()))
+            optimizer.step(falling(step / args.steps))
+            average.update(step)
+    with average.applied():
+        return copy.deepcopy(student)
+
+
+def falling(done: float) -> float:
+    """The learning rate, from the first of RATES to the second."""
+    return RATES[1] + (RATES[0] - RATES[1]) * (1 + math.cos(math.pi * done)) / 2
 
 
 def evaluate_forces(student: Potential, structures: list[Atoms], teacher: DPA2Calculator) -> np.ndarray:
