@@ -40,6 +40,8 @@ def test_deepmd_folder_and_folder_of_folders(tmp_path, lj_frames):
     data = Dataset.read(tmp_path / "all")
     _compare(data, one + two)
     assert data[0].group.endswith("all/a")
+    write_system(tmp_path / "all/a/more", two)  # deepmd-kit takes systems inside systems, too
+    _compare(Dataset.read(tmp_path / "all/a"), one + two)
 
 
 def test_deepmd_mixed_types_with_padding(tmp_path, lj_frames):
@@ -57,14 +59,15 @@ def test_deepmd_hdf5(tmp_path, lj_frames):
     frames = lj_frames(3)
     write_system(tmp_path / "s", frames)
     with h5py.File(tmp_path / "d.hdf5", "w") as handle:
-        for name in ("x", "y"):
+        for name in ("x", "y", "y/more"):
             group = handle.create_group(name)
             group["type.raw"] = np.loadtxt(tmp_path / "s/type.raw", dtype=int)
             group["type_map.raw"] = np.array((tmp_path / "s/type_map.raw").read_text().split(), dtype="S")
             for part in ("coord", "box", "energy", "force", "virial"):
                 group[f"set.000/{part}.npy"] = np.load(tmp_path / f"s/set.000/{part}.npy")
-    _compare(Dataset.read(tmp_path / "d.hdf5"), frames * 2)
-    _compare(Dataset.read(f"{tmp_path}/d.hdf5#/y"), frames)
+    _compare(Dataset.read(tmp_path / "d.hdf5"), frames * 3)
+    _compare(Dataset.read(f"{tmp_path}/d.hdf5#/y"), frames * 2)
+    _compare(Dataset.read(f"{tmp_path}/d.hdf5#/y/more"), frames)
     with pytest.raises(DataError, match=r"no group '/z'; it has x, y"):
         Dataset.read(f"{tmp_path}/d.hdf5#/z")
 

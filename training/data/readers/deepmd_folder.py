@@ -111,13 +111,13 @@ def whole_numbers(values: object, name: str) -> np.ndarray:
 
 
 def is_system_folder(path: Path) -> bool:
-    """Whether a folder holds a deepmd-kit system, or systems somewhere below."""
-    return path.is_dir() and ((path / "type.raw").exists() or next(path.rglob("type.raw"), None) is not None)
+    """Whether a folder is a deepmd-kit system, or holds systems somewhere below."""
+    return path.is_dir() and next(path.rglob("type.raw"), None) is not None
 
 
 def iread_folder(path: Path) -> Iterator[Atoms]:
-    """Frames of the system in a folder, or of all systems below it in the order of their names."""
-    places = [path] if (path / "type.raw").exists() else sorted(p.parent for p in path.rglob("type.raw"))
+    """Frames of the system in a folder and of all systems below it, in the order of their names."""
+    places = sorted(p.parent for p in path.rglob("type.raw"))
     if not places:
         raise DataError(f"{path} holds no deepmd-kit system (no type.raw)")
     for place in places:
@@ -128,7 +128,6 @@ def iread_hdf5_group(group: h5py.Group, name: str) -> Iterator[Atoms]:
     """The same for a group of an open HDF5 file."""
     if "type.raw" in group:
         yield from _frames(_Group(group, name))
-        return
     for key in sorted(group):
         if hasattr(group[key], "keys") and not key.startswith("set."):
             yield from iread_hdf5_group(group[key], posixpath.join(name, key))
