@@ -1,12 +1,13 @@
 """Do rows of the teacher's Hessian in the loss (Amin et al., arXiv:2501.09009) make a better student?
 
-    python examples/hessian_rows.py --data data                 # 2 systems x 3 losses x 2 seeds
+    python examples/hessian_rows.py --data data                 # 2 systems x 4 losses x 2 seeds
     python examples/hessian_rows.py --data data --quick
 
 A row of the Hessian is a difference of forces, (F(x - h e) - F(x + h e)) / 2 h, where e is one coordinate of
-one atom. So a student learns rows from pairs of frames, by the same compiled steps as forces. Three students
+one atom. So a student learns rows from pairs of frames, by the same compiled steps as forces. Four students
 take equally many steps, of equal time, on equally many labelled frames:
 
+- `others`: as many frames of the set (or all it has); loss on energies and forces;
 - `frames`: as many copies of different frames, shaken; loss on energies and forces;
 - `pairs`: the pairs; loss on energies and forces;
 - `rows`: the pairs; loss on energies, forces and rows.
@@ -45,7 +46,7 @@ HALF = 0.02  # Å, half the distance of a pair
 SHAKEN = 0.02  # Å, standard deviation of the copies of `frames`
 ROWS = 4  # of a frame
 SYSTEMS = {"Mol-3BPA": "Mol-3BPA", "Si-mlearn": "mlearn-PBE"}  # set, head
-LOSSES = ("frames", "pairs", "rows")
+LOSSES = ("others", "frames", "pairs", "rows")
 WEIGHT = 0.1  # Å², of the squared error of a row beside that of a force
 RATES = (2e-2, 1e-4)
 
@@ -88,10 +89,7 @@ def options() -> argparse.Namespace:
 def student_errors(system: str, loss: str, seed: int, args: argparse.Namespace) -> dict[str, float]:
     """Teach a student and measure it."""
     teacher = DPA2Calculator("default", SYSTEMS[system], dtype="float64")
-    frames = [frame.atoms() for frame in load_registered(system, args.data).sample(args.frames, seed=seed)]
-    rng = np.random.default_rng(seed)
-    copies = shaken(frames, rng) if loss == "frames" else paired(frames, rng)
-    learned = labelled(copies, teacher)
+    learned = labelled(structures_for(system, loss, seed, args), teacher)
     begin = time.process_time()
     student = taught(learned, loss == "rows", seed, args)
     seconds = time.process_time() - begin
@@ -105,6 +103,16 @@ def student_errors(system: str, loss: str, seed: int, args: argparse.Namespace) 
         "frequencies": rms(frequencies(minimum, own) - frequencies(minimum, right)),
         "seconds": seconds,
     }
+
+
+def structures_for(system: str, loss: str, seed: int, args: argparse.Namespace) -> list[Atoms]:
+    """What the teacher labels; an even number."""
+    data, rng = load_registered(system, args.data), np.random.default_rng(seed)
+    number = args.frames if loss != "others" else min(2 * ROWS * args.frames, len(data) // 2 * 2)
+    frames = [frame.atoms() for frame in data.sample(number, seed=seed)]
+    if loss == "others":
+        return frames
+    return shaken(frames, rng) if loss == "frames" else paired(frames, rng)
 
 
 def rms(values: np.ndarray) -> float:
