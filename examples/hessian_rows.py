@@ -44,7 +44,6 @@ from dpa2calc.training.fit.optimizers.optimizer import Clipper, WeightAverage, m
 
 HALF = 0.02  # Å, half the distance of a pair
 SHAKEN = 0.02  # Å, standard deviation of the copies of `frames`
-ROWS = 4  # of a frame
 SYSTEMS = {"Mol-3BPA": "Mol-3BPA", "Si-mlearn": "mlearn-PBE"}  # set, head
 LOSSES = ("others", "frames", "pairs", "rows")
 WEIGHT = 0.1  # Å², of the squared error of a row beside that of a force
@@ -77,6 +76,7 @@ def options() -> argparse.Namespace:
     add("--systems", nargs="+", default=list(SYSTEMS), choices=list(SYSTEMS))
     add("--seeds", nargs="+", type=int, default=[1, 2])
     add("--frames", type=int, default=40, help="of the set, from which rows are taken")
+    add("--rows", type=int, default=4, help="of each frame")
     add("--steps", type=int, default=2000)
     add("--batch", type=int, default=4, help="pairs in a step")
     add("--quick", action="store_true", help="a minute; the numbers mean nothing")
@@ -108,11 +108,11 @@ def student_errors(system: str, loss: str, seed: int, args: argparse.Namespace) 
 def structures_for(system: str, loss: str, seed: int, args: argparse.Namespace) -> list[Atoms]:
     """What the teacher labels; an even number."""
     data, rng = load_registered(system, args.data), np.random.default_rng(seed)
-    number = args.frames if loss != "others" else min(2 * ROWS * args.frames, len(data) // 2 * 2)
+    number = args.frames if loss != "others" else min(2 * args.rows * args.frames, len(data) // 2 * 2)
     frames = [frame.atoms() for frame in data.sample(number, seed=seed)]
     if loss == "others":
         return frames
-    return shaken(frames, rng) if loss == "frames" else paired(frames, rng)
+    return (shaken if loss == "frames" else paired)(frames, args.rows, rng)
 
 
 def rms(values: np.ndarray) -> float:
@@ -120,19 +120,19 @@ def rms(values: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(values))))
 
 
-def shaken(frames: list[Atoms], rng: np.random.Generator) -> list[Atoms]:
-    """2 ROWS copies of each frame, every atom moved."""
-    copies = [frame.copy() for frame in frames for _ in range(2 * ROWS)]
+def shaken(frames: list[Atoms], rows: int, rng: np.random.Generator) -> list[Atoms]:
+    """Two copies a row of each frame, every atom moved."""
+    copies = [frame.copy() for frame in frames for _ in range(2 * rows)]
     for atoms in copies:
         atoms.positions += rng.normal(0, SHAKEN, atoms.positions.shape)
     return copies
 
 
-def paired(frames: list[Atoms], rng: np.random.Generator) -> list[Atoms]:
-    """ROWS pairs of each frame that differ by 2 HALF in one coordinate, one after the other."""
+def paired(frames: list[Atoms], rows: int, rng: np.random.Generator) -> list[Atoms]:
+    """A pair a row of each frame that differ by 2 HALF in one coordinate, one after the other."""
     copies = []
     for frame in frames:
-        for coordinate in rng.choice(3 * len(frame), ROWS, replace=False):
+        for coordinate in rng.choice(3 * len(frame), rows, replace=False):
             for sign in (1, -1):
                 moved = frame.copy()
                 moved.positions.ravel()[coordinate] += sign * HALF
