@@ -98,8 +98,29 @@ def begin(args: argparse.Namespace, trained: Potential, work: Path) -> tuple[Pot
     heads = potential.config.heads
     if args.model not in STUDENTS:
         heads = tuple(with_card(head) for head in heads)
+    else:
+        extra, heads = without_paths(args.model, extra, heads[0])
     potential.config = potential.config.with_heads(heads)
     return potential, extra
+
+
+def without_paths(
+    model: str, extra: dict[str, object], head: HeadConfig
+) -> tuple[dict[str, object], tuple[HeadConfig, ...]]:
+    """What the file of a student says of its making, without files that nobody else has."""
+    if "/" not in f"{head.description}{head.info.get('distilled_from')}":
+        return extra, (head,)
+    kept = ("rounds", "frames", "errors_against_teacher", "seed", "versions")
+    parts = {"distilled": extra.get("distilled"), "distillation": head.info.get("distillation")}
+    short = {
+        k: {n: part[n] for n in kept if n in part} for k, part in parts.items() if isinstance(part, dict)
+    }
+    told = f"distilled from a DPA-2 fine-tuned on frames of {' and '.join(STUDENTS[model])}"
+    info = {k: v for k, v in head.info.items() if k != "distilled_from"}
+    info["distillation"] = short["distillation"]
+    return {**extra, "distilled": short["distilled"]}, (
+        dataclasses.replace(head, description=told, info=info),
+    )
 
 
 def set_names(model: str, head: HeadConfig) -> tuple[str, ...]:
