@@ -72,8 +72,6 @@ class SetSection:
             refuse_idle(self, "beside validation files", "validation_fraction", "split_seed", "by_group")
         if not self.validation_fraction:
             refuse_idle(self, "with validation_fraction = 0", "split_seed", "by_group")
-        if not self.test:
-            refuse_idle(self, "without test files", "drop_test_frames", "test_to_train")
 
     @property
     def corrections(self) -> Corrections:

@@ -82,7 +82,6 @@ def test_options_without_effect_are_refused(cls, options, message):
             {"validation_fraction": 0.0, "by_group": True},
             "by_group = True has no effect with validation_frac",
         ),
-        ({"test_to_train": (1,)}, r"test_to_train = \(1,\) has no effect without test files"),
     ],
 )
 def test_options_of_a_set_without_effect_are_refused(options, message):

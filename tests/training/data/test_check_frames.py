@@ -85,7 +85,8 @@ def test_the_test_set_of_a_distillation_is_looked_at_first(tmp_path, lj_data, lj
     with pytest.raises(DataError, match="the test set cannot be used as it is: data, frame 2"):
         distill(
             lj_frames(1)[0].calc, lj_frames(2), tiny_model(), md=MDCondition(temperature=(300,)), test=bad,
-            output=tmp_path / "x", train=CONFIG, config=DistillConfig(), progress=False,
+            output=tmp_path / "x", train=TrainConfig(steps=1, batch_atoms=8),
+            config=DistillConfig(), progress=False,
         )  # fmt: skip
 
 
