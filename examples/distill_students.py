@@ -5,7 +5,7 @@
 
 DATA_FOLDER holds H2O-PBE0TS, SSE-PBE, FerroEle, Alloy-MgCu and Mol-3BPA, each with train.extxyz.xz and
 test.extxyz.xz (docs/data.md). The paper has the first three; the students of the other two, an alloy and a
-flexible drug-like molecule in vacuum, have 0.14 M parameters. For each system a teacher is fine-tuned from
+flexible drug-like molecule in vacuum, have 0.13 M parameters. For each system a teacher is fine-tuned from
 the default model on a tenth of the frames, a DPA-1 student without attention (0.4 M parameters, 6 Å) is
 distilled from it, and the same student architecture is trained on all frames. Hours on a CPU; stop it at any
 time, the same command resumes. With `--quick` the steps are too few for good numbers: it only shows that
@@ -15,27 +15,21 @@ everything runs.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from ase.data import atomic_numbers
+from paper.student_systems import COLUMNS, System, student_model, student_training, systems, teacher_training
 
 from dpa2calc import DPA2Calculator, load_model
-from dpa2calc.model.config import ModelConfig
-from dpa2calc.model.config.presets import preset
 from dpa2calc.training import (
     Dataset,
-    DistillConfig,
     Errors,
-    FinetuneConfig,
-    MDCondition,
-    TrainConfig,
     distill,
     evaluate,
     finetune,
@@ -43,157 +37,6 @@ from dpa2calc.training import (
     train,
 )
 from dpa2calc.training.data.dataset import spread_frames
-from dpa2calc.training.exploration.options import Ensemble
-
-COLUMNS = ("teacher", "student", "full data")
-
-
-@dataclass(frozen=True, kw_only=True)
-class System:
-    """One column of the table: data, dynamics, and what the paper has (energy meV/atom, force meV/Å)."""
-
-    folder: str
-    functional: str
-    md: tuple[MDCondition, ...]
-    loop: DistillConfig
-    virial: bool
-    small: bool = False  # a student of a third of the size
-    paper: dict[str, tuple[float, float]] = field(default_factory=dict)
-    paper_share: float = 0.0
-
-
-def systems(quick: bool, md_steps: int, rounds: int) -> dict[str, System]:
-    """The three systems; temperatures go above those of the applications, so that their tails are covered."""
-    sample = 5 if quick else 50
-    steps = 20 if quick else md_steps
-
-    def md(
-        temperature: tuple[float, ...], timestep: float, ensemble: Ensemble = "nvt"
-    ) -> tuple[MDCondition, ...]:
-        chosen = temperature[:1] if quick else temperature
-        return (
-            MDCondition(
-                ensemble=ensemble,
-                temperature=chosen,
-                timestep=timestep,
-                steps=steps,
-                sample_interval=sample,
-                trajectories=1,
-            ),
-        )
-
-    loop = DistillConfig(
-        max_rounds=1 if quick else rounds,
-        frames_per_round=4 if quick else 60,
-        perturbed=0 if quick else 3,
-        explore_with="both",  # the student's own mistakes are corrected too
-        contacts=0 if quick else 3,  # without them two oxygen atoms fused after 8 ps
-        force_limit=100.0,
-        displacement=0.04,
-        strain=0.015,
-        later_learning_rate=5e-3,
-    )
-    return {
-        "water": System(
-            folder="H2O-PBE0TS",
-            functional="PBE0+TS",
-            md=md((330.0, 500.0, 700.0), 0.5),
-            loop=dataclasses.replace(loop, threshold=0.15),
-            virial=False,
-            paper={"teacher": (0.3, 30.0), "student": (0.4, 41.7), "full data": (0.4, 37.7)},
-            paper_share=0.25,
-        ),
-        "sse": System(
-            folder="SSE-PBE",
-            functional="PBE",
-            md=md((400.0, 800.0, 1200.0), 2.0),
-            loop=dataclasses.replace(loop, threshold=0.3),
-            virial=True,
-            paper={"teacher": (1.3, 72.0), "student": (3.3, 101.0), "full data": (1.9, 96.7)},
-            paper_share=1.01,
-        ),
-        "ferroelectric": System(
-            folder="FerroEle",
-            functional="PBEsol",
-            md=md((200.0, 500.0, 900.0), 1.0, "npt"),
-            loop=dataclasses.replace(loop, threshold=0.25),
-            virial=True,
-            paper={"teacher": (1.6, 44.7), "student": (2.5, 99.6), "full data": (1.9, 105.7)},
-            paper_share=7.86,
-        ),
-        "mgcu": System(
-            folder="Alloy-MgCu",
-            functional="PBE",
-            md=md((300.0, 800.0, 1500.0), 2.0),
-            loop=dataclasses.replace(loop, threshold=0.15),
-            virial=True,
-            small=True,
-        ),
-        "3bpa": System(
-            folder="Mol-3BPA",
-            functional="wB97X",
-            md=md((300.0, 600.0, 1000.0), 0.5),
-            loop=dataclasses.replace(loop, threshold=0.2),
-            virial=False,
-            small=True,
-        ),
-    }
-
-
-def student_model(system: System, elements: tuple[str, ...]) -> ModelConfig:
-    """A DPA-1 without attention."""
-    model = preset("dpa1-l0", elements)
-    if not system.small:
-        return model
-    descriptor = dataclasses.replace(model.descriptor, axis_neuron=8)  # type: ignore[call-arg]
-    heads = tuple(
-        dataclasses.replace(head, fitting=dataclasses.replace(head.fitting, neuron=(120, 120, 120)))
-        for head in model.heads
-    )
-    return dataclasses.replace(model, descriptor=descriptor, heads=heads)
-
-
-def student_training(steps: int, system: System, seed: int, device: str) -> TrainConfig:
-    """Forces first, then energies; the weights are averaged.
-
-    With Huber's loss the large forces of close contacts do not outweigh those of ordinary frames. It has no
-    factor of the frame's size, so the energy's weights are larger than usual.
-    """
-    return TrainConfig(
-        steps=steps,
-        batch_atoms=200,
-        learning_rate=2e-2,
-        learning_rate_stop=5e-5,
-        ema_decay=0.99,
-        huber_delta=0.3,
-        energy_prefactor_start=2.0,
-        energy_prefactor_limit=200.0,
-        force_prefactor_limit=20.0,
-        log_every=max(1, min(100, steps // 5)),
-        seed=seed,
-        device=device,
-        virial_prefactor_start=2.0 if system.virial else 0.0,
-        virial_prefactor_limit=50.0 if system.virial else 0.0,
-    )
-
-
-def teacher_training(steps: int, system: System, seed: int, device: str) -> FinetuneConfig:
-    """Gentle: the descriptor knows much of this already."""
-    return FinetuneConfig(
-        steps=steps,
-        batch_atoms=200,
-        learning_rate=3e-3,
-        learning_rate_stop=5e-5,
-        ema_decay=0.99,
-        energy_prefactor_limit=20.0,
-        force_prefactor_limit=20.0,
-        log_every=max(1, min(100, steps // 5)),
-        validate_every=max(1, steps // 10),
-        seed=seed,
-        device=device,
-        virial_prefactor_start=0.02 if system.virial else 0.0,
-        virial_prefactor_limit=0.5 if system.virial else 0.0,
-    )
 
 
 def with_rare_compositions(few: Dataset, everything: Dataset, rare: int = 5) -> Dataset:
@@ -297,10 +140,10 @@ def table(records: dict[str, dict[str, Any]], chosen: dict[str, System]) -> str:
     for name, record in records.items():
         system = chosen[name]
         ours = [(record[c]["energy"], record[c]["force"]) for c in COLUMNS]
-        lines_of = [(system.folder, record["share"], ours)]
+        both = [(system.folder, record["share"], ours)]
         if system.paper:
-            lines_of.append(("  paper", system.paper_share, [system.paper[c] for c in COLUMNS]))
-        for label, share, rows in lines_of:
+            both.append(("  paper", system.paper_share, [system.paper[c] for c in COLUMNS]))
+        for label, share, rows in both:
             cells = "".join(f"{e:>10.2f}{f:>10.1f}" for e, f in rows)
             ratios = "".join(f"{s / w if w else float('nan'):>9.2f}" for s, w in zip(rows[1], rows[2]))
             if label == system.folder and record["pretrained_on_it"]:

@@ -27,10 +27,8 @@ def fine_tuned(element: str, args: argparse.Namespace) -> Path:
     """The model, fine-tuned on the set's training frames, and its errors on the test frames."""
     name = f"{element}-mlearn"
     data, test = load_registered(name, args.folder), load_registered(name, args.folder, split="test")
-    config, place = (
-        FinetuneConfig(minutes=args.minutes, clock="cpu", start_head=args.head),
-        args.output / name,
-    )
+    config = FinetuneConfig(minutes=args.minutes, clock="cpu", start_head=args.head)
+    place = args.output / name
     tuned = finetune(args.model, data, config, output=place)
     print(element, evaluate(tuned.potential, test).errors)
     return place / "model.safetensors"

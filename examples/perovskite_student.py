@@ -21,9 +21,9 @@ from typing import Any, Literal
 
 import numpy as np
 from ase.data import atomic_numbers
-from distill_students import student_training, systems
 from paper.record import save_record
 from paper.science import Verdict, calculator, options, prepare, summarise
+from paper.student_systems import student_training, systems
 
 from dpa2calc import DPA2Calculator
 from dpa2calc.applications import perovskite, relax

@@ -5,14 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deepmd_inputs import INPUTS, changed_input, water_input
 
 from dpa2calc.deepmd.input_json import parse_input, read_input
 from dpa2calc.errors import ConfigError
 from dpa2calc.model.config import DeepPotSEConfig, DPA1Config
 from dpa2calc.model.config.presets import preset
-from dpa2calc.training import TrainConfig
-
-INPUTS = Path(__file__).parents[1] / "data" / "inputs"
 
 
 @pytest.mark.parametrize("size", ["small", "medium", "large"])
@@ -113,17 +111,11 @@ def test_names_of_the_silu_with_a_tanh(theirs: str, ours: str) -> None:
     assert parse_input(text).config.descriptor.activation == ours
 
 
-def _water(training: dict[str, Any]) -> dict[str, Any]:
-    descriptor = {"type": "se_e2_a", "rcut": 6.0, "sel": [46, 92]}
-    model = {"type_map": ["O", "H"], "descriptor": descriptor, "fitting_net": {}}
-    return {"model": model, "training": training}
-
-
 @pytest.mark.parametrize(
     ("size", "atoms"), [("auto", 32), ("auto:256", 256), ("max:64", 64), (2, None), ("mixed:4", None)]
 )
 def test_batches_given_by_atoms_are_kept(size: Any, atoms: int | None) -> None:
-    given = parse_input(_water({"training_data": {"systems": "a.lmdb", "batch_size": size}}))
+    given = parse_input(water_input({"training_data": {"systems": "a.lmdb", "batch_size": size}}))
     assert given.training.get("batch_atoms") == atoms
     assert ("training_data.batch_size" in given.ignored) == (atoms is None)
     assert given.data["Default"].training == ("a.lmdb",)
@@ -131,21 +123,21 @@ def test_batches_given_by_atoms_are_kept(size: Any, atoms: int | None) -> None:
 
 def test_a_run_given_in_epochs_is_refused_and_not_given_a_length() -> None:
     with pytest.raises(ConfigError, match=r"num_epoch = 100: .* write training\.numb_steps"):
-        parse_input(_water({"num_epoch": 100}))
+        parse_input(water_input({"num_epoch": 100}))
     with pytest.raises(ConfigError, match=r"batch_size = 'auto:many' is not allowed"):
-        parse_input(_water({"training_data": {"batch_size": "auto:many"}}))
+        parse_input(water_input({"training_data": {"batch_size": "auto:many"}}))
     with pytest.raises(ConfigError, match=r"numb_epoch = 3: .* write training\.numb_steps"):
-        parse_input(_water({"numb_epoch": 3}))
+        parse_input(water_input({"numb_epoch": 3}))
 
 
 @pytest.mark.parametrize("name", ["numb_steps", "numb_step", "num_steps", "num_step", "stop_batch"])
 def test_every_name_of_the_length_of_a_run(name: str) -> None:
-    given = parse_input(_water({name: 7}))
+    given = parse_input(water_input({name: 7}))
     assert given.training["steps"] == 7 and f"training.{name}" not in given.ignored
 
 
 def test_values_that_mean_the_default() -> None:
-    given = parse_input(_water({"gradient_max_norm": 0.0}) | {"learning_rate": {"stop_lr_ratio": 0.01}})
+    given = parse_input(water_input({"gradient_max_norm": 0.0}) | {"learning_rate": {"stop_lr_ratio": 0.01}})
     assert "gradient_clip" not in given.training
     assert given.training["learning_rate_stop"] == pytest.approx(1e-5)
 
@@ -154,61 +146,16 @@ def test_values_that_mean_the_default() -> None:
     "option", [{"auto_prob": "prob_uniform"}, {"sys_probs": [1.0]}, {"auto_prob": "prob_sys_size;0:1:1.0"}]
 )
 def test_how_systems_are_drawn_means_nothing_of_one(option: dict[str, Any]) -> None:
-    given = parse_input(_water({"training_data": {"systems": ["a"], **option}}))
+    given = parse_input(water_input({"training_data": {"systems": ["a"], **option}}))
     assert given.data["Default"].training == ("a",) and not given.ignored
     for systems in (["a", "b"], "folder"):
         with pytest.raises(ConfigError, match=rf"training_data\.{next(iter(option))} = .* is not supported"):
-            parse_input(_water({"training_data": {"systems": systems, **option}}))
-
-
-@pytest.mark.parametrize(
-    ("given", "learned", "alone"),
-    [
-        (
-            {"start_pref_v": 0.02},
-            ["energy", "force"],
-            ["loss.start_pref_v: without effect beside limit_pref_v"],
-        ),
-        ({"start_pref_v": 0.02, "limit_pref_v": 1}, ["energy", "force", "virial"], []),
-        ({"limit_pref_f": 0.0}, ["energy"], ["loss.start_pref_f: without effect beside limit_pref_f = 0"]),
-        (
-            {"start_pref_e": 0, "limit_pref_e": 1},
-            ["force"],
-            ["loss.limit_pref_e: without effect beside start_"],
-        ),
-    ],
-)
-def test_a_prefactor_of_nought_leaves_the_kind_out(
-    given: dict[str, Any], learned: list[str], alone: list[str]
-) -> None:
-    """`has_e = start_pref_e != 0 and limit_pref_e != 0` of deepmd-kit's loss."""
-    read = parse_input(_water({}) | {"loss": given})
-    assert list(TrainConfig(**read.training).learned) == learned
-    assert [note for note in read.ignored if note.startswith(tuple(alone) or ("loss",))] == list(read.ignored)
-    assert len(read.ignored) == len(alone)
-
-
-def test_a_gradient_is_cut_where_deepmd_cuts_it() -> None:
-    """Its Huber loss is half of the squared error where errors are small; ours is all of it."""
-    huber = {"loss": {"use_huber": True, "huber_delta": 0.02}}
-    given = parse_input(_water({"gradient_max_norm": 5.0}) | huber).training
-    assert given["huber_delta"] == 0.02 and given["gradient_clip"] == 10.0
-
-
-def _change(**changes: Any) -> dict[str, Any]:
-    content = json.loads((INPUTS / "dpa2_small.json").read_text())
-    for path, value in changes.items():
-        section = content
-        *parents, last = path.split("__")
-        for parent in parents:
-            section = section[parent]
-        section[last] = value
-    return content
+            parse_input(water_input({"training_data": {"systems": systems, **option}}))
 
 
 def test_what_changes_no_model_is_reported() -> None:
     given = parse_input(
-        _change(
+        changed_input(
             model__data_stat_nbatch=20,
             model__type_embedding=None,
             loss__start_pref_ae=0.0,
@@ -286,13 +233,13 @@ def test_what_changes_no_model_is_reported() -> None:
 )
 def test_what_would_change_the_model_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        parse_input(_change(**change))
+        parse_input(changed_input(**change))
 
 
 def test_options_in_other_words() -> None:
     """A smooth decay falls at each step, and so on; the numbers are deepmd-kit's."""
     given = parse_input(
-        _change(
+        changed_input(
             learning_rate__smooth=True,
             learning_rate__warmup_ratio=0.1,
             training__numb_steps=500,
@@ -301,36 +248,12 @@ def test_options_in_other_words() -> None:
     ).training
     assert given["decay_steps"] == 1 and given["warmup_steps"] == 50 and "final_bias_frames" not in given
     assert "warmup_ratio" not in given
-    old = _water({"opt_type": "AdamW", "weight_decay": 0.1})
+    old = water_input({"opt_type": "AdamW", "weight_decay": 0.1})
     assert {"optimizer": "adamw", "weight_decay": 0.1}.items() <= parse_input(old).training.items()
 
 
-@pytest.mark.parametrize(("warmup", "smooth"), [(0, False), (100, False), (0, True)])
-def test_a_decay_rate_is_that_of_deepmd(warmup: int, smooth: bool) -> None:
-    """start_lr decay_rate^floor(step / decay_steps), without the floor where it is smooth."""
-    changes = {
-        "decay_rate": 0.9,
-        "decay_steps": 300,
-        "warmup_steps": warmup,
-        "smooth": smooth,
-        "stop_lr": 1e-8,
-    }
-    given = parse_input(_change(training__numb_steps=2000) | {"learning_rate": {"start_lr": 1e-3, **changes}})
-    config = TrainConfig(**given.training)
-    for step in (0, 299, 300, 301, 1000, 1899):
-        power = step / 300 if smooth else step // 300
-        assert 1e-3 * config.rate_fraction(warmup + step) == pytest.approx(1e-3 * 0.9**power, rel=1e-9)
-
-
-def test_the_rate_ends_where_that_of_deepmd_does() -> None:
-    """`_check_lr_stop_args` of deepmd-kit 3.2: 5e-8 where a file names no other end."""
-    assert (
-        parse_input(_water({}) | {"learning_rate": {"start_lr": 1e-3}}).training["learning_rate_stop"] == 5e-8
-    )
-
-
 def test_networks_of_two_precisions_are_reported() -> None:
-    given = parse_input(_change(model__fitting_net__precision="float64"))
+    given = parse_input(changed_input(model__fitting_net__precision="float64"))
     assert given.training["dtype"] == "float32"
     assert "fitting_net.precision: all networks have that of the descriptor" in given.ignored
 
@@ -358,7 +281,7 @@ def test_networks_of_two_precisions_are_reported() -> None:
 )
 def test_what_is_not_supported(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     path = tmp_path / "input.json"
-    path.write_text(json.dumps(_change(**change)))
+    path.write_text(json.dumps(changed_input(**change)))
     with pytest.raises(ConfigError, match=message):
         read_input(path)
 

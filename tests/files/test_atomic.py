@@ -74,9 +74,8 @@ def test_a_link_and_its_file_have_one_lock(tmp_path):
 def test_a_file_in_the_way_of_a_folder_is_named_and_no_file_of_ours(tmp_path):
     (tmp_path / "notes").write_text("mine")
     path = tmp_path / "notes" / "run" / "md.traj"
-    reason = re.escape(f" cannot be written: {tmp_path / 'notes'} is a file, not a folder; choose")
-    expected = f"{re.escape(str(path.parent))}(/md.traj)?{reason}"
-    with pytest.raises(OutputError, match=expected), locked(path):
+    reason = f"cannot be written: {tmp_path / 'notes'} is a file, not a folder; choose"
+    with pytest.raises(OutputError, match=re.escape(f"{path.parent} {reason}")), locked(path):
         pass
-    with pytest.raises(OutputError, match=expected):
+    with pytest.raises(OutputError, match=re.escape(f"{path} {reason}")):
         write_text(path, "text")

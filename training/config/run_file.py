@@ -131,7 +131,8 @@ def check_keys(values: Mapping[str, object], known: list[str], what: str) -> Non
 
 def _over(values: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, object]:
     """Options with others over them; a number of steps puts aside a length in minutes, which would win."""
-    return {**values, **({"minutes": 0} if {"steps", "minutes"} & {*changes} == {"steps"} else {}), **changes}
+    by_steps = {"minutes": 0} if "steps" in changes and "minutes" not in changes else {}
+    return {**values, **by_steps, **changes}
 
 
 def _table(value: object, key: str) -> dict[str, object]:
@@ -163,8 +164,7 @@ def _section(name: str, value: object) -> dict[str, object]:
         "licence": entry.licence or "none stated",
         **entry.corrections,
     }
-    idle = () if section.get("test", True) else ("drop_test_frames", "test_to_train")
-    return {**{key: filled[key] for key in filled if key not in idle}, **section}
+    return {**filled, **section}
 
 
 def _stage(
