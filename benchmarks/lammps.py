@@ -58,7 +58,10 @@ def lammps_run(command: list[str], ranks: int, folder: Path, python: str) -> Fig
     loops = re.findall(r"Loop time of (\S+) on \d+ procs for (\d+) steps", done.stdout)
     shares = re.findall(r"([\d.]+)% CPU use with", done.stdout)
     if done.returncode or len(loops) != 2:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}")
+        raise RuntimeError(
+            f"{' '.join(command)} ended with {done.returncode} (9: killed, as for lack of memory):\n"
+            f"{done.stdout[-1500:]}\n{done.stderr[-1500:]}"
+        )
     seconds, steps = float(loops[-1][0]), int(loops[-1][1])
     energy = re.findall(r"^\s+0\s+(\S+)", done.stdout, flags=re.MULTILINE)[0]
     return {
@@ -125,7 +128,13 @@ def compare(n_atoms: int, args: argparse.Namespace, files: dict[str, Path], fold
                 lmp = str(Path(DEEPMD_PYTHON).parent / "lmp")
                 turns["pair_style deepmd"] = ([lmp, "-in", str(theirs), "-log", "none"], DEEPMD_PYTHON)
             for name, (line, python) in turns.items():
-                figures = lammps_run(line, ranks, folder, python)
+                try:
+                    figures = lammps_run(line, ranks, folder, python)
+                except RuntimeError as error:
+                    if python == sys.executable:
+                        raise
+                    print(f"  {name}, {ranks} processes: {error}", flush=True)
+                    continue
                 found.setdefault(f"{name}, {ranks} processes", []).append(figures)
     engines = {
         name: {key: min(turn[key] for turn in turns) for key in turns[0]} for name, turns in found.items()
