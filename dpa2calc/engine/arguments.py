@@ -88,13 +88,13 @@ def block_head(potential: Potential, head: int) -> BlockHead:
         if isinstance(net, MLP)
     ]
     added = chosen.bias_atom_e.values.clone()
-    silent = torch.zeros(n_types, dtype=torch.bool)
+    silent = np.zeros(n_types, dtype=bool)
     for kind in chosen.config.exclude_types:
         silent[kind], added[kind] = True, 0.0
     added += chosen.out_bias.values
     for kind in potential.config.atom_exclude_types:
         silent[kind], added[kind] = True, 0.0
-    return BlockHead(nets, added.numpy(), silent if bool(silent.any()) else None)
+    return BlockHead(nets, added.numpy(), silent)
 
 
 def _head_net(net: Net, order: Tensor, extra: Tensor | None, case: Tensor | None, n_types: int) -> HeadNet:

@@ -50,7 +50,7 @@ class Layers(NamedTuple):
 
 def has_loops(like: Tensor) -> bool:
     """Whether compiled loops take such tensors: Numba is at hand and PyTorch exports its matrix product."""
-    return like.is_cpu and has_numba() and _tools(like.dtype) is not None
+    return like.is_cpu and has_numba() and tools_of(like.dtype) is not None
 
 
 def run(
@@ -61,7 +61,7 @@ def run(
     own: Callable[[int], tuple[Given, ...]] | None = None,
 ) -> None:
     """A kernel in `parts` threads for tensors like this one; own(part): what each is given in the end."""
-    tools = _tools(like.dtype)
+    tools = tools_of(like.dtype)
     assert tools is not None
     shared = tuple(map(Ready, given))
 
@@ -72,7 +72,8 @@ def run(
 
 
 @functools.cache
-def _tools(dtype: torch.dtype) -> Ready | None:
+def tools_of(dtype: torch.dtype) -> Ready | None:
+    """`Tools` for numbers of this kind; None where PyTorch does not export its matrix product."""
     found = torch_function(_PRODUCTS[dtype])
     if found is None:
         return None
