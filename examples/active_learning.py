@@ -1,12 +1,13 @@
 """How many labels active learning saves, with a real electronic-structure program (docs/active_learning.md).
 
     python examples/active_learning.py --output runs/active          # the default model; hours on one core
-    python examples/active_learning.py --output runs/active --quick  # a small model; some ten minutes
+    python examples/active_learning.py --output runs/active --quick  # a small model
 
-Needs tblite (`pip install tblite`), whose GFN2-xTB labels. For each system: dynamics of the program itself
-gives an independent test trajectory and a pool of frames; a model is taken through active learning; then
-models are trained alike on the first labels of active learning, on as many frames drawn at random from the
-pool, and on those from scratch. Prints the force errors and the labels that are saved, and draws them.
+Needs tblite (`pip install tblite`) for labels of GFN2-xTB, and PySCF (`pip install pyscf`) for those of PBE.
+For each system: dynamics of GFN2-xTB gives an independent test trajectory and a pool of frames, which the
+system's program labels; a model is taken through active learning; then models are trained alike on the first
+labels of active learning, on as many frames drawn at random from the pool, and on those from scratch. Prints
+the force errors and the labels that are saved, and draws them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 import torch
 from ase import Atoms, units
 from ase.build import molecule
-from ase.calculators.calculator import Calculator
+from ase.calculators.calculator import Calculator, all_changes
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.optimize import BFGS
@@ -45,12 +46,43 @@ from dpa2calc.training.data.readers.frame_file import labelled, read_frames, wri
 KINDS = ("active learning", "random frames", "from scratch")
 
 
+class PySCF(Calculator):
+    """PBE in a def2-SVP basis, density fitted, of a neutral closed-shell molecule."""
+
+    implemented_properties = ["energy", "forces"]
+    ignored_changes = {"cell", "pbc"}
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes) -> None:
+        from pyscf import dft, gto
+
+        super().calculate(atoms, properties, system_changes)
+        places = [(atom.symbol, atom.position) for atom in self.atoms]
+        molecule_ = gto.M(atom=places, basis="def2-svp", unit="Angstrom", verbose=0)
+        method = dft.RKS(molecule_, xc="PBE").density_fit()
+        energy = method.kernel()
+        if not method.converged:
+            raise RuntimeError("the self-consistent field has not converged")
+        gradient = method.nuc_grad_method().kernel()
+        self.results = {
+            "energy": energy * units.Hartree,
+            "forces": -gradient * units.Hartree / units.Bohr,
+        }
+
+
+def xtb() -> Calculator:
+    """GFN2-xTB."""
+    from tblite.ase import TBLite
+
+    return TBLite(method="GFN2-xTB", verbosity=0)
+
+
 @dataclasses.dataclass(frozen=True)
 class System:
-    """A molecule or cluster, and the temperature (K) of its dynamics."""
+    """A molecule or cluster, the temperature (K) of its dynamics, and the program that labels."""
 
     atoms: Callable[[], Atoms]
     temperature: float
+    program: Callable[[], Calculator] = xtb
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +98,7 @@ class Effort:
     batch_atoms: int
 
 
-FULL = Effort("default", 2000, 600, 2000, (5, 10, 20, 40, 80), 200, 128)
+FULL = Effort("default", 400, 200, 400, (4, 8, 16, 32), 60, 64)
 QUICK = Effort("", 800, 200, 300, (4, 8, 16, 32), 60, 72)
 
 
@@ -84,28 +116,25 @@ def water_trimer() -> Atoms:
 SYSTEMS = {
     "ethanol": System(lambda: molecule("CH3CH2OH"), 500),
     "water trimer": System(water_trimer, 200),
+    "acetamide, PBE": System(lambda: molecule("CH3CONH2"), 500, PySCF),
 }
 OTHERS = ("CH3OH", "CH3OCH3", "C2H6", "CH3CHO", "H2O", "H2CO", "C3H8")
 
 
-def program() -> Calculator:
-    """GFN2-xTB."""
-    from tblite.ase import TBLite
-
-    return TBLite(method="GFN2-xTB", verbosity=0)
-
-
-def dynamics(start: Atoms, temperature: float, n: int, *, seed: int, interval: int = 40) -> list[Atoms]:
-    """Labelled frames of the program's own dynamics (0.5 fs), after 300 steps."""
-    atoms, rng = start.copy(), np.random.default_rng(seed)
-    atoms.calc = program()
+def dynamics(start: Atoms, system: System, n: int, *, seed: int, interval: int = 40) -> list[Atoms]:
+    """Frames of dynamics with GFN2-xTB (0.5 fs), after 300 steps, labelled by the system's program."""
+    atoms, rng, temperature = start.copy(), np.random.default_rng(seed), system.temperature
+    atoms.calc = xtb()
     MaxwellBoltzmannDistribution(atoms, temperature_K=temperature, rng=rng)
     run = Langevin(atoms, 0.5 * units.fs, temperature_K=temperature, friction=0.02, rng=rng)
     run.run(300)
     frames = []
     for _ in range(n):
         run.run(interval)
-        frames.append(labelled(atoms, atoms.calc))
+        frame = atoms.copy()
+        frame.calc = system.program()
+        frame.get_forces()
+        frames.append(labelled(frame, frame.calc))
     return frames
 
 
@@ -117,9 +146,10 @@ def kept(path: Path, make: Callable[[], list[Atoms]]) -> list[Atoms]:
     return read_frames(path)
 
 
-def relaxed(atoms: Atoms) -> Atoms:
+def relaxed(system: System) -> Atoms:
     """At the program's minimum."""
-    atoms.calc = program()
+    atoms = system.atoms()
+    atoms.calc = system.program()
     BFGS(atoms, logfile=None).run(fmax=0.05, steps=200)
     return Atoms(numbers=atoms.numbers, positions=atoms.positions)
 
@@ -134,13 +164,18 @@ def small_config(sets: dict[str, TrainingSet | Dataset]):
     return dataclasses.replace(base, descriptor=descriptor).with_heads((head,))
 
 
+def others(name: str) -> list[Atoms]:
+    """Frames of another molecule."""
+    return dynamics(molecule(name), System(lambda: molecule(name), 800), 24, seed=7)
+
+
 def base_model(output: Path, effort: Effort) -> str:
     """What is fine-tuned: the default model, or a small one that learned other molecules first."""
     if effort.model:
         return effort.model
     frames = []
     for name in OTHERS:
-        made = kept(output / f"others/{name}.extxyz", lambda n=name: dynamics(molecule(n), 800, 24, seed=7))
+        made = kept(output / f"others/{name}.extxyz", lambda n=name: others(n))
         frames += made
     data = Dataset.from_atoms(frames, name="molecules")
     config = TrainConfig(steps=4 * effort.steps, batch_atoms=effort.batch_atoms)
@@ -150,23 +185,28 @@ def base_model(output: Path, effort: Effort) -> str:
 
 def fine_tuning(effort: Effort, steps: int) -> FinetuneConfig:
     """The same for all kinds."""
-    return FinetuneConfig(steps=steps, batch_atoms=effort.batch_atoms, learning_rate=1e-2)
+    given = FinetuneConfig(steps=steps, batch_atoms=effort.batch_atoms)
+    return given if effort.model else dataclasses.replace(given, learning_rate=1e-2)
 
 
 def run_system(name: str, output: Path, effort: Effort) -> dict[str, object]:
     """Errors of all kinds by number of labels, meV/Å."""
-    system, folder = SYSTEMS[name], output / name.replace(" ", "_")
-    (start,) = kept(folder / "start.extxyz", lambda: [relaxed(system.atoms())])
-    t = system.temperature
-    test = kept(folder / "test.extxyz", lambda: dynamics(start, t, effort.test_frames, seed=1))
-    pool = kept(folder / "pool.extxyz", lambda: dynamics(start, t, 3 * max(effort.sizes), seed=2))
+    system, folder = SYSTEMS[name], output / name.replace(" ", "_").replace(",", "")
+    (start,) = kept(folder / "start.extxyz", lambda: [relaxed(system)])
+    test = kept(folder / "test.extxyz", lambda: dynamics(start, system, effort.test_frames, seed=1))
+    pool = kept(folder / "pool.extxyz", lambda: dynamics(start, system, 3 * max(effort.sizes), seed=2))
     model, held = base_model(output, effort), Dataset.from_atoms(test, name="test")
     first = effort.sizes[0]
     result = active_learning(
         model,
-        label=program(),
+        label=system.program(),
         start=start,
-        md={"temperature": t, "timestep": 0.5, "steps": effort.md_steps, "sample_interval": 20},
+        md={
+            "temperature": system.temperature,
+            "timestep": 0.5,
+            "steps": effort.md_steps,
+            "sample_interval": 20,
+        },
         output=folder / "active",
         train=fine_tuning(effort, effort.loop_steps),
         perturbed=first - 1,

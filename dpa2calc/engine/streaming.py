@@ -79,7 +79,7 @@ class Streaming:
         # one over the squared distance of each pair of types below which a warning is due, 1/Å^2
         self._limits = closest_distances(self.spec.type_map) ** -2
         self._marks: np.ndarray | None = None
-        self._known: dict[int, tuple[Ready, tuple[Model, int, int, int]]] = {}
+        self._known: dict[int, tuple[Ready, Ready, Ready, tuple[Model, int, int, int]]] = {}
 
     def __call__(
         self, atoms: Atoms, check: DistanceCheck, *, centers: int | None = None, first_type: int | None = None
@@ -118,8 +118,9 @@ class Streaming:
         workers = self.workers
         if first not in self._known:
             arguments = kernel_arguments(self.potential, first)
-            self._known = {first: (Ready(arguments[0]), arguments)}
-        ready, (model, width, size, axis) = self._known[first]
+            wide, counted = Ready(constant(arguments[1])), Ready(constant(arguments[2]))
+            self._known = {first: (Ready(arguments[0]), wide, counted, arguments)}
+        ready, wide, counted, (model, width, size, axis) = self._known[first]
         system = Ready(
             System(
                 pairs.rows(geometry.positions, geometry.cell, workers),
@@ -143,10 +144,9 @@ class Streaming:
             own = sums[part]
             moments = torch.empty(block, 4 * width, dtype=self._dtype)
             descriptors = torch.empty(block, axis * size, dtype=self._dtype)
-            shape = constant(width), constant(size)
             for begin, end in ranges:
                 rows = begin, end, begin, system
-                _FORWARD(*rows, self._limits, own.closest, own.counts, moments, descriptors, *shape)
+                _FORWARD(*rows, self._limits, own.closest, own.counts, moments, descriptors, wide, counted)
                 too_many = too_many or (self._most is not None and bool((own.counts > self._most).any()))
                 if too_many:
                     return
@@ -156,7 +156,7 @@ class Streaming:
                     stds[begin:end] = rigidity.of_atoms(features, of_block).numpy()
                     made_sums = rigidity.sums(features, of_block)
                     own.features = made_sums if own.features is None else own.features + made_sums
-                _BACKWARD(*rows, moments, descriptors, own.forces, own.virial, *shape)
+                _BACKWARD(*rows, moments, descriptors, own.forces, own.virial, wide, counted)
 
         workers.share(work, blocks)
         if too_many:
