@@ -11,14 +11,14 @@ from dpa2calc.labels.names import advice
 from dpa2calc.training.data.dataset import Dataset
 
 from .contradictions import contradictions
-from .distances import far_apart
+from .distances import odd_distances
 from .force_misfit import force_misfit
 
 if TYPE_CHECKING:
     from .report import DataReport
 
 _NOISE = 0.01  # eV/Å of a net force
-_UNRELATED = 0.25  # of the squared net force of unrelated forces
+_UNRELATED = 0.05  # of the squared net force of unrelated forces; noisy dynamics of CP2K has 0.005
 
 
 def remarks_on(report: DataReport, good: Dataset, unread: Mapping[str, tuple[str, ...]]) -> list[str]:
@@ -40,12 +40,12 @@ def remarks_on(report: DataReport, good: Dataset, unread: Mapping[str, tuple[str
         "stresses above 2000 GPa; are they in eV/Å^3 (not GPa or kB)?": pressure > 2000.0,
         "compressed frames have a positive trace of the stress: its sign looks reversed": slope < -0.5,
         f"{net}: an error floor": net_force > _NOISE and not unrelated,
-        f"{net}, as large as of forces that have nothing to do with each other; are they those of these atoms, "
-        "and of all of them?": unrelated,
+        f"{net}, as large as of forces that have nothing to do with each other; are they those of these "
+        "atoms, and of all of them?": unrelated,
     }
     remarks += [text for text, doubtful in doubts.items() if doubtful]
     return remarks + [
-        remark for remark in (contradictions(good), force_misfit(good), far_apart(good)) if remark
+        remark for remark in (contradictions(good), force_misfit(good), odd_distances(good)) if remark
     ]
 
 
