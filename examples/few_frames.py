@@ -6,7 +6,8 @@
 
 The default model has learned the sets of the collection. Sets that it has not are files NAME.extxyz in the
 folder, with the test in NAME.test.extxyz or in their last sixteen frames, as `examples/unseen_systems.py make
---pool 400` writes them. Errors are those of test frames that no run sees. Minutes are CPU minutes of the
+--pool 400` writes them. Errors are those of test frames that no run sees; "before" is the head that the
+fine-tuning starts from, with energies of the elements fitted to the test. Minutes are CPU minutes of the
 training; the ranking of heads comes before them. What is done is kept in the output folder, and the same
 command resumes. `--model` names another start, `--sets` other sets.
 """
@@ -85,13 +86,14 @@ def point(
     config = FinetuneConfig(minutes=minutes, clock="cpu", seed=args.seed)
     result = finetune(args.model, sample, config, output=place, name="new", progress=False)
     errors = evaluate(result.potential, asked, head="new").errors
-    before, trivial = result.zero_shot(), Baselines.of(sample, asked)
+    before = evaluate(args.model, asked, head=result.start_head, fit_bias=True).errors
+    trivial = Baselines.of(sample, asked)
     remove_large_files(place)
     return save_record(
         place / "point.json",
         {
             "errors": errors.to_dict(),
-            "before": before.to_dict() if before else None,
+            "before": before.to_dict(),
             "zero_forces": trivial.force,
             "composition": trivial.energy,
             "start_head": result.start_head,
@@ -114,7 +116,7 @@ def table(name: str, records: dict[tuple[str, int, float], Record], args: argpar
     for frames in args.frames:
         row = [records[name, frames, minutes] for minutes in args.minutes]
         before = row[0]["before"]
-        cells = [f"{before['energy_rmse']:.1f} / {before['force_rmse']:.0f}" if before else "-"]
+        cells = [f"{before['energy_rmse']:.1f} / {before['force_rmse']:.0f}"]
         cells += [f"{r['errors']['energy_rmse']:.2f} / {r['errors']['force_rmse']:.1f}" for r in row]
         lines.append(f"| {frames} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
