@@ -17,7 +17,11 @@ from frames import asked_of, frames_of
 from dpa2calc.training import Dataset
 
 VARIABLE = "DPA2CALC_PEERS_PYTHON"
-PACKAGES = "python -m venv PEERS; PEERS/bin/pip install mace-torch sevenn chgnet nequip ase"
+# MACE asks for e3nn 0.4.4, which SevenNet refuses; both run with 0.6
+PACKAGES = (
+    "python -m venv PEERS; PEERS/bin/pip install mace-torch chgnet nequip ase; "
+    "PEERS/bin/pip install sevenn e3nn==0.6.0"
+)
 
 
 @dataclass(frozen=True)
