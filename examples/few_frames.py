@@ -4,11 +4,12 @@
     python examples/few_frames.py --data data --frames 10 25 --minutes 2
     python examples/few_frames.py --data runs/unseen/frames --sets pyridine GaN KCl-melt
 
-The default model has learned the sets of the collection. Of files NAME.extxyz in the folder, such as
-`examples/unseen_systems.py make --pool 400` writes, the last frames are the test. Errors are those of test
-frames that no run sees. Minutes are CPU minutes of the training; the ranking of heads comes before them.
-What is done is kept in the output folder, and the same command resumes. `--model` names another start,
-`--sets` other sets.
+The default model has learned the sets of the collection. Sets that it has not are files NAME.extxyz in the
+folder, with the test in NAME.test.extxyz or in their last sixteen frames, as `examples/unseen_systems.py make
+--pool 400` writes them. Errors are those of test frames that no run sees; "before" is the head that the
+fine-tuning starts from, with energies of the elements fitted to the test. Minutes are CPU minutes of the
+training; the ranking of heads comes before them. What is done is kept in the output folder, and the same
+command resumes. `--model` names another start, `--sets` other sets.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from paper.frames import asked_of, frames_of
 from paper.record import load_record, save_record
-from unseen_systems import TESTED
 
-from dpa2calc.training import Dataset, FinetuneConfig, evaluate, finetune, load_registered
+from dpa2calc.training import Dataset, FinetuneConfig, evaluate, finetune
 from dpa2calc.training.runs.baselines import Baselines
 from dpa2calc.training.runs.folder import remove_large_files
 
@@ -39,7 +40,7 @@ def main() -> None:
         torch.set_num_threads(args.threads)
     records = {}
     for name in args.sets:
-        data, test = frames_of(name, args)
+        data, test = frames_of(name, args.data)
         for frames in args.frames:
             for minutes in args.minutes:
                 place = args.output / name / f"{frames}-{minutes:g}"
@@ -61,7 +62,7 @@ def options() -> argparse.Namespace:
     add("--data", type=Path, default=Path("data"), help="holds NAME/train.extxyz.xz and test.extxyz.xz")
     add("--output", type=Path, default=Path("runs/few_frames"))
     add("--model", default="default", help="to start from: a name or a file")
-    add("--sets", nargs="+", default=list(SETS), help="names in the collection")
+    add("--sets", nargs="+", default=list(SETS), help="of the collection, or of files in --data")
     add("--frames", nargs="+", type=int, default=[10, 25, 100, 400])
     add("--minutes", nargs="+", type=float, default=[2.0, 10.0, 60.0], help="CPU minutes")
     add("--test-frames", type=int, default=60, help="at most, of each set")
@@ -74,16 +75,6 @@ def options() -> argparse.Namespace:
     return args
 
 
-def frames_of(name: str, args: argparse.Namespace) -> tuple[Dataset, Dataset]:
-    """Frames to learn from and to test, of a file or of a set of the collection."""
-    path = args.data / f"{name}.extxyz"
-    if not path.exists():
-        return load_registered(name, args.data), load_registered(name, args.data, split="test")
-    data = Dataset.read(path, name=name)
-    last = len(data) - TESTED
-    return data.subset(range(last)), data.subset(range(last, len(data)))
-
-
 def point(
     data: Dataset, test: Dataset, frames: int, minutes: float, place: Path, args: argparse.Namespace
 ) -> Record:
@@ -91,21 +82,18 @@ def point(
     print(f"{data.name}: {frames} frames, {minutes:g} minutes", file=sys.stderr, flush=True)
     started, spent = time.time(), time.process_time()
     sample = data.sample(frames, seed=args.seed)
-    known = [
-        i for i, frame in enumerate(test) if set(frame.numbers) <= {z for f in sample for z in f.numbers}
-    ]
-    asked = test.subset(known)
-    asked = asked.sample(min(len(asked), args.test_frames), seed=args.seed)
+    asked = asked_of(test, sample, args.test_frames, args.seed)
     config = FinetuneConfig(minutes=minutes, clock="cpu", seed=args.seed)
     result = finetune(args.model, sample, config, output=place, name="new", progress=False)
     errors = evaluate(result.potential, asked, head="new").errors
-    before, trivial = result.zero_shot(), Baselines.of(sample, asked)
+    before = evaluate(args.model, asked, head=result.start_head, fit_bias=True).errors
+    trivial = Baselines.of(sample, asked)
     remove_large_files(place)
     return save_record(
         place / "point.json",
         {
             "errors": errors.to_dict(),
-            "before": before.to_dict() if before else None,
+            "before": before.to_dict(),
             "zero_forces": trivial.force,
             "composition": trivial.energy,
             "start_head": result.start_head,
@@ -128,7 +116,7 @@ def table(name: str, records: dict[tuple[str, int, float], Record], args: argpar
     for frames in args.frames:
         row = [records[name, frames, minutes] for minutes in args.minutes]
         before = row[0]["before"]
-        cells = [f"{before['energy_rmse']:.1f} / {before['force_rmse']:.0f}" if before else "-"]
+        cells = [f"{before['energy_rmse']:.1f} / {before['force_rmse']:.0f}"]
         cells += [f"{r['errors']['energy_rmse']:.2f} / {r['errors']['force_rmse']:.1f}" for r in row]
         lines.append(f"| {frames} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -29,6 +29,7 @@ from ase.io import write
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.spacegroup import crystal
+from paper.frames import TESTED
 from paper.record import once
 
 PEROVSKITE = [(0, 0, 0), (0.5, 0.5, 0.5), (0.5, 0.5, 0)]
@@ -93,7 +94,7 @@ SYSTEMS: dict[str, dict[str, tuple[Callable[[], Atoms], float]]] = {
         "Al-slab-O": (slab, 600),
     },
 }
-POOL, TESTED, GAP_FS = 100, 16, 80.0
+POOL, GAP_FS = 100, 80.0
 
 
 def main() -> None:

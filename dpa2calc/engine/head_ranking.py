@@ -42,7 +42,7 @@ class HeadFit(ShownBySummary):
     @property
     def verdict(self) -> str:
         """In words."""
-        return verdict(self.beyond)
+        return verdict(self.beyond, self.force_error, self.typical_force)
 
     def summary(self) -> str:
         """One line."""

@@ -28,6 +28,7 @@ ResultType = TypeVar("ResultType", bound="Result")
 Plain = TypeVar("Plain")
 VERSION = 1
 FAR = 3.0  # times the usual largest deviation of an element in the training set: beyond, do not rely on it
+ROUGH = 0.3  # of the forces on its test frames: a head with more error is a start for fine-tuning
 
 
 def error_text(error: float, form: str = ".2g") -> str:
@@ -107,7 +108,8 @@ class ModelDoubt(ShownBySummary):
         if self.energies_std is not None:
             parts.append(f"least known atom ({self.element}) ± {1e3 * self.energies_std:.2g} meV")
             if self.beyond is not None:
-                parts[-1] += f", {self.beyond:.2g} times its range: {verdict(self.beyond)}"
+                said = verdict(self.beyond, self.force_error, self.typical_force)
+                parts[-1] += f", {self.beyond:.2g} times its range: {said}"
         if self.forces_std is not None:
             parts.append(f"its members' forces differ by up to {1e3 * self.forces_std:.2g} meV/Å")
         return f"{self.head}: {'; '.join(parts) or 'nothing was evaluated'}"
@@ -119,14 +121,20 @@ def error_of_forces(error: float, typical: float | None, kind: str) -> str:
     return f"{kind} force error {1e3 * error:.0f} meV/Å{share}"
 
 
-def verdict(beyond: float | None) -> str:
-    """What a deviation means that is so many times the usual largest one of the training set, in words."""
+def verdict(beyond: float | None, force_error: float | None = None, typical: float | None = None) -> str:
+    """What a deviation means that is so many times the usual largest one of the training set, in words.
+
+    Args:
+        force_error, typical: of the head and of the forces, on frames like those of its training, eV/Å. A
+            structure may be like those of a set that the head never learned well.
+    """
     if beyond is None:
         return "uncertainty never measured (`dpa2calc uncertainty`)"
-    if beyond <= 1.0:
-        return "like its training set"
-    edge, far = "at the edge of its training set", "far from its training set: do not rely on it"
-    return edge if beyond <= FAR else far
+    if beyond > FAR:
+        return "far from its training set: do not rely on it"
+    place = "like its training set" if beyond <= 1.0 else "at the edge of its training set"
+    rough = force_error is not None and typical and force_error > ROUGH * typical
+    return f"{place}, which it knows roughly: fine-tune it first" if rough else place
 
 
 def provenance(calculator: object = None, **extra: object) -> dict[str, Json]:

@@ -24,6 +24,7 @@ from .opening import PathLike, first_bytes, plain_name, unpacked
 _LAMMPS_DATA = (re.compile(rb"^\s*\d+\s+atoms\b", re.M), re.compile(rb"^\s*\S+\s+\S+\s+xlo\s+xhi\b", re.M))
 _EXTXYZ = re.compile(rb"\s*\d+[ \t]*\r?\n[^\n]*\b(properties|lattice)\s*=", re.I)
 _FILLED = 0.9  # share from which a site of a CIF counts as one of its element
+_ARCHIVES = (".tar", ".tgz", ".zip", ".7z")
 _LAMMPS_NAMES = (b"Masses", b"Atom Type Labels")
 # Outputs that ASE does not read, or takes for those of other programs, by a word near their beginning.
 _NOT_ASE = {
@@ -135,9 +136,13 @@ def file_format(path: PathLike) -> str:
             return "extxyz"
     try:
         with unpacked(place) as plain:
-            return str(filetype(str(plain)))
+            kind = str(filetype(str(plain)))
+        get_ioformat(kind)  # where nothing is known of a file ASE calls its suffix a format
     except UnknownFileTypeError as error:
-        raise DataError(f"{place} is of no format that ASE knows ({error})") from error
+        packed = Path(name).suffix.lower() in _ARCHIVES
+        way = "unpack it, and name the files in it" if packed else "write it as extended XYZ (.extxyz)"
+        raise DataError(f"{place} is of no format that ASE knows ({error}); {way}") from error
+    return kind
 
 
 def _refuse_what_ase_does_not_read(start: bytes, place: Path) -> None:
@@ -175,6 +180,12 @@ def _iread_ase(plain: Path, index: slice, place: Path) -> Iterator[Atoms]:
     kind = file_format(plain)
     if kind == "lammps-data":
         _require_elements(plain)
+    if kind == "runnerdata":
+        warnings.warn(
+            f"{place} is a file of RuNNer or n2p2, which names no units: it is read as in Bohr, Hartree and "
+            "Hartree/Bohr; write it as extended XYZ in Å and eV if it holds others",
+            stacklevel=2,
+        )
     try:
         # formats of one frame take no index, ASE's databases no step
         if get_ioformat(kind).single or (kind in ("db", "json") and index.step not in (None, 1)):

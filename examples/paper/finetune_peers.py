@@ -2,6 +2,7 @@
 
     export DPA2CALC_PEERS_PYTHON=PEERS/bin/python      # has mace-torch, sevenn, chgnet
     python examples/paper/finetune_peers.py --data data --sets Alloy-MgCu Mol-MD17 ...
+    python examples/paper/finetune_peers.py --data mine --sets oxide   # mine/oxide.extxyz
 
 Every model has the same frames, the same test frames and the same CPU time of one thread (the time of the
 training itself; choosing the head, reading and building are in the column of the whole process). Energies of
@@ -62,7 +63,7 @@ def options() -> argparse.ArgumentParser:
     """Options of the command line."""
     parser = parser_for(__doc__, "finetune_peers")
     parser.add_argument("--model", default="default", help="of this package: a name or a file")
-    parser.add_argument("--sets", nargs="+", default=list(SETS), help="names in the collection")
+    parser.add_argument("--sets", nargs="+", default=list(SETS), help="of the collection, or files in --data")
     parser.add_argument("--frames", type=int, default=25, help="to learn from")
     parser.add_argument("--minutes", type=float, default=10.0, help="CPU minutes of each training")
     parser.add_argument("--test-frames", type=int, default=60, help="at most, of each set")

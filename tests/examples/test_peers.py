@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-
-from dpa2calc.training import Dataset
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
 
 
 class Springs:
@@ -59,16 +59,31 @@ def test_a_peer_learns_its_weights_and_the_elements_levels(script, monkeypatch):
     assert forces[3] == pytest.approx(known[3].arrays["REF_forces"], abs=0.1)
 
 
-def test_test_frames_hold_no_element_that_the_few_lack(script, monkeypatch):
+def labelled(n):
+    made = frames(n)
+    for atoms in made:
+        labels = {"energy": atoms.info.pop("REF_energy"), "forces": atoms.arrays.pop("REF_forces")}
+        atoms.calc = SinglePointCalculator(atoms, **labels)
+    return made
+
+
+def test_frames_of_a_file_are_tested_on_its_last_or_on_another_file(script, tmp_path):
     jobs = script("peers.jobs")
-    own = frames(6)
-    for atoms in own:
-        atoms.info["energy"], atoms.arrays["forces"] = atoms.info["REF_energy"], atoms.arrays["REF_forces"]
-    data = Dataset.from_atoms(own)
-    alien = own[0].copy()
+    args = argparse.Namespace(data=tmp_path, frames=4, seed=1, test_frames=60)
+    write(tmp_path / "A.extxyz", labelled(22))
+    found = jobs.parts_of("A", args)
+    assert [len(found[part]) for part in ("all", "few", "test")] == [6, 4, 16]
+    assert found["all"][5].energy == labelled(6)[5].get_potential_energy()
+    write(tmp_path / "A.test.extxyz", labelled(3))
+    found = jobs.parts_of("A", args)
+    assert [len(found[part]) for part in ("all", "few", "test")] == [22, 4, 3]
+
+
+def test_test_frames_hold_no_element_that_the_few_lack(script, tmp_path):
+    (alien,) = labelled(1)
     alien.numbers[0] = 92
-    monkeypatch.setattr(jobs, "load_registered", lambda name, folder: data)
-    monkeypatch.setattr(jobs, "load_test", lambda name, folder: Dataset.from_atoms([*own, alien]))
-    args = argparse.Namespace(data=None, frames=4, seed=1, test_frames=60)
-    found = jobs.frames_of("A", args)
-    assert [len(found[part]) for part in ("all", "few", "test")] == [6, 4, 6]
+    alien.calc.atoms.numbers[0] = 92
+    write(tmp_path / "A.extxyz", labelled(6))
+    write(tmp_path / "A.test.extxyz", [*labelled(5), alien])
+    args = argparse.Namespace(data=tmp_path, frames=4, seed=1, test_frames=60)
+    assert len(script("peers.jobs").parts_of("A", args)["test"]) == 5

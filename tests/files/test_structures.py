@@ -10,6 +10,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.units import Bohr, Hartree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -239,6 +240,34 @@ def test_a_dump_without_elements_says_what_its_types_were_taken_for(tmp_path):
     )
     with pytest.warns(UserWarning, match="names no elements"):
         read_frame(str(path))
+
+
+def test_a_file_without_units_says_which_were_taken(tmp_path):
+    (tmp_path / "input.data").write_text(
+        "begin\ncomment\nlattice 10 0 0\nlattice 0 10 0\nlattice 0 0 10\n"
+        "atom 0 0 0 Cu 0 0 0.01 0 0\natom 5 0 0 S 0 0 -0.01 0 0\nenergy -3.5\ncharge 0\nend\n"
+    )
+    with pytest.warns(UserWarning, match="names no units: it is read as in Bohr, Hartree and Hartree/Bohr"):
+        (frame,) = Dataset.read(tmp_path / "input.data")
+    assert frame.cell[0, 0] == pytest.approx(10 * Bohr) and frame.energy == pytest.approx(-3.5 * Hartree)
+    assert frame.forces[0, 0] == pytest.approx(0.01 * Hartree / Bohr)
+
+
+@pytest.mark.parametrize(
+    "name, way",
+    [
+        ("frames.conf", r"ASE knows \(conf\); write it as extended XYZ"),
+        ("frames.tgz", r"ASE knows \(tgz\); unpack it, and name the files in it"),
+        ("frames.tar.gz", r"ASE knows \(tar\); unpack it, and name the files in it"),
+    ],
+)
+def test_formats_that_nobody_knows_are_named_with_the_way_out(tmp_path, name, way):
+    opened = gzip.open if name.endswith("gz") else open
+    with opened(tmp_path / name, "wb") as file:
+        file.write(b"point= 1\n7.5 0.0 0.0\n")
+    for read in (Dataset.read, lambda path: read_frame(str(path))):
+        with pytest.raises(DataError, match=way):
+            read(tmp_path / name)
 
 
 def test_what_cannot_be_read_is_refused_with_the_way_out(tmp_path):

@@ -11,6 +11,7 @@ from ase.build import bulk
 from dpa2calc.calculator import DPA2Calculator
 from dpa2calc.engine.head_ranking import HeadFit, by_doubt, rank_heads
 from dpa2calc.errors import CheckpointError, DataError, ElementError, StructureError
+from dpa2calc.files.results import ModelDoubt
 from dpa2calc.store.checkpoint import checkpoint_info, load_checkpoint, one_head, save_checkpoint
 from dpa2calc.training.config.train import TrainConfig
 from dpa2calc.training.data.dataset import Dataset
@@ -131,6 +132,22 @@ def test_heads_are_ranked_by_what_they_know_of_a_structure(tiny_model, lj_data):
         rank_heads(potential, bulk("NeAr", "rocksalt", a=4.4))
     with pytest.raises(StructureError, match="atoms 0 and 1 are 0 Å apart: the same atom twice"):
         rank_heads(potential, Atoms("Ar2", np.zeros((2, 3))))
+
+
+@pytest.mark.parametrize(
+    "beyond, error, said",
+    [
+        (0.4, 0.43, "like its training set, which it knows roughly: fine-tune it first"),
+        (2.0, 0.43, "at the edge of its training set, which it knows roughly: fine-tune it first"),
+        (4.0, 0.43, "far from its training set: do not rely on it"),
+        (0.4, 0.10, "like its training set"),
+    ],
+)
+def test_a_head_that_never_learned_its_set_well_is_no_more_than_a_start(beyond, error, said):
+    facts = {"head": "A", "beyond": beyond, "force_error": error, "typical_force": 1.17}
+    assert HeadFit(functional="", description="", **facts).summary().endswith(f": {said}")
+    doubt = ModelDoubt(energies_std=0.1, element="Ni", **facts)
+    assert doubt.summary().endswith(f"{beyond:.2g} times its range: {said}")
 
 
 def test_of_heads_with_the_same_verdict_the_one_that_knows_better_comes_first():

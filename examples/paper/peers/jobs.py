@@ -12,12 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import ase.io
-from common import load_test
+from frames import asked_of, frames_of
 
-from dpa2calc.training import Dataset, load_registered
+from dpa2calc.training import Dataset
 
 VARIABLE = "DPA2CALC_PEERS_PYTHON"
-PACKAGES = "python -m venv PEERS; PEERS/bin/pip install mace-torch sevenn chgnet nequip ase"
+# MACE asks for e3nn 0.4.4, which SevenNet refuses; both run with 0.6
+PACKAGES = (
+    "python -m venv PEERS; PEERS/bin/pip install mace-torch chgnet nequip ase; "
+    "PEERS/bin/pip install sevenn e3nn==0.6.0"
+)
 
 
 @dataclass(frozen=True)
@@ -38,18 +42,11 @@ def peers_python(parser: argparse.ArgumentParser) -> str:
     return python
 
 
-def frames_of(name: str, args: argparse.Namespace) -> dict[str, Dataset]:
+def parts_of(name: str, args: argparse.Namespace) -> dict[str, Dataset]:
     """All training frames, the few, and test frames without elements that the few lack."""
-    data = load_registered(name, args.data)
+    data, test = frames_of(name, args.data)
     few = data.sample(min(args.frames, len(data)), seed=args.seed)
-    test = load_test(name, args.data)
-    known = set(few.elements)
-    kept = test.subset([i for i, f in enumerate(test) if f.forces is not None and _elements(f) <= known])
-    return {"all": data, "few": few, "test": kept.sample(min(args.test_frames, len(kept)), seed=args.seed)}
-
-
-def _elements(frame: Any) -> set[str]:
-    return set(frame.atoms().get_chemical_symbols())
+    return {"all": data, "few": few, "test": asked_of(test, few, args.test_frames, args.seed)}
 
 
 def write_frames(path: Path, data: Dataset) -> None:
@@ -72,7 +69,7 @@ def results(
     """The record of each job on a set, by title; those that failed have an error in place of numbers."""
     folder = args.output / name
     folder.mkdir(parents=True, exist_ok=True)
-    for part, data in frames_of(name, args).items():
+    for part, data in parts_of(name, args).items():
         write_frames(folder / f"{part}.xyz", data)
     return {job.title: _result(job, folder, args, python) for job in jobs}
 

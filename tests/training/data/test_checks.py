@@ -86,6 +86,22 @@ def test_reversed_stress_and_wrong_units_are_remarked(lj_frames):
     assert any("net force (median 0.40" in r for r in check_dataset(shifted).remarks)
 
 
+def test_forces_that_add_up_like_unrelated_numbers_are_told_from_noise(lj_frames):
+    data, rng = Dataset.from_atoms(lj_frames(30)), np.random.default_rng(0)
+    assert not any("net force" in r for r in check_dataset(data).remarks)
+
+    def remarks(change):
+        frames = tuple(dataclasses.replace(f, forces=change(f.forces)) for f in data)
+        return [r for r in check_dataset(Dataset(frames)).remarks if "net force" in r]
+
+    noise = 0.1 * np.sqrt(np.mean(np.concatenate([f.forces for f in data]) ** 2))
+    (said,) = remarks(lambda f: f + noise * rng.normal(size=f.shape))
+    assert said.endswith("an error floor")
+    for change in (lambda f: rng.normal(size=f.shape), lambda f: f * (np.arange(len(f)) < 2)[:, None]):
+        (said,) = remarks(change)  # made up; of two atoms alone
+        assert "nothing to do with each other; are they those of these atoms, and of all of them?" in said
+
+
 def test_nothing_is_dropped_unless_told(lj_data):
     data = _change(_change(lj_data(20), 3, energy=30.0), 5, energy=float("nan"))
     same, dropped = clean(data)

@@ -13,7 +13,7 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.units import Bohr, Hartree
 
-from dpa2calc.training.data.checks.distances import far_apart
+from dpa2calc.training.data.checks.distances import odd_distances
 from dpa2calc.training.data.checks.force_misfit import force_misfit
 from dpa2calc.training.data.checks.report import check_dataset
 from dpa2calc.training.data.dataset import Dataset
@@ -52,7 +52,7 @@ def _scaled(data: Dataset, *, energy: float = 1.0, forces: float = 1.0, position
 
 
 def test_sound_labels_pass(path):
-    assert force_misfit(path) is None and far_apart(path) is None
+    assert force_misfit(path) is None and odd_distances(path) is None
     shuffled = path.subset(np.random.default_rng(1).permutation(len(path)))
     assert force_misfit(shuffled) is None
 
@@ -90,14 +90,26 @@ def test_frames_far_apart_or_of_other_cells_are_not_judged(path):
 def test_all_in_atomic_units_shows_in_the_distances(path):
     atomic = _scaled(path, energy=1 / Hartree, forces=Bohr / Hartree, positions=1 / Bohr)
     assert force_misfit(atomic) is None
-    assert "not Bohr" in str(far_apart(atomic)) and far_apart(atomic) in check_dataset(atomic).remarks
+    assert "not Bohr" in str(odd_distances(atomic)) and odd_distances(atomic) in check_dataset(atomic).remarks
     water = [molecule("H2O") for _ in range(3)]
-    assert far_apart(Dataset.from_atoms(water)) is None
+    assert odd_distances(Dataset.from_atoms(water)) is None
     for atoms in water:
         atoms.positions /= Bohr
-    assert "Bohr" in str(far_apart(Dataset.from_atoms(water)))
+    assert "Bohr" in str(odd_distances(Dataset.from_atoms(water)))
+
+
+def test_lengths_made_shorter_by_a_conversion_show_in_the_distances(path):
+    assert "once too often" in str(odd_distances(_scaled(path, positions=Bohr)))
+    for atoms in (bulk("NaCl", "rocksalt", a=5.64), bulk("W"), bulk("Cu2S", "fluorite", a=5.5)):
+        assert odd_distances(Dataset.from_atoms([atoms] * 3)) is None
+        half = atoms.copy()
+        half.set_cell(Bohr * atoms.cell, scale_atoms=True)
+        assert "once too often" in str(odd_distances(Dataset.from_atoms([half] * 3)))
+    dense = bulk("C", a=3.567)  # diamond at 1 TPa, by its volume
+    dense.set_cell(0.8 * dense.cell, scale_atoms=True)
+    assert odd_distances(Dataset.from_atoms([dense] * 3)) is None
 
 
 def test_single_atoms_and_noble_gases_have_no_bonds_to_look_for():
-    assert far_apart(Dataset.from_atoms([molecule("O") for _ in range(4)])) is None
-    assert far_apart(Dataset.from_atoms([bulk("Ar", a=5.3) for _ in range(4)])) is None
+    assert odd_distances(Dataset.from_atoms([molecule("O") for _ in range(4)])) is None
+    assert odd_distances(Dataset.from_atoms([bulk("Ar", a=5.3) for _ in range(4)])) is None

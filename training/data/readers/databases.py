@@ -18,6 +18,11 @@ from dpa2calc.labels.names import set_labels
 
 from . import deepmd_lmdb
 
+# What to do with a file of a layout of its own.
+OF_ANOTHER_KIND = (
+    "a file of a layout of its own is read in Python: give its frames as a list of ase.Atoms with energy "
+    "(eV) and forces (eV/Å), or write them as extended XYZ"
+)
 _NOT_ROWS = (b"nextid", b"deleted_ids", b"metadata")
 
 
@@ -33,7 +38,9 @@ def iread_ase_db(path: Path) -> Iterator[Atoms]:
                 atoms.info.update({"group": "", **row.data, **row.key_value_pairs})
                 yield atoms
     except Exception as error:  # SQLite, JSON and ASE raise different kinds
-        raise DataError(f"{path} is not an ASE database, or is damaged: {error}") from error
+        raise DataError(
+            f"{path} is not an ASE database, or is damaged ({error}); {OF_ANOTHER_KIND}"
+        ) from error
 
 
 def iread_lmdb(path: Path) -> Iterator[Atoms]:

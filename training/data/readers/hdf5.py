@@ -14,6 +14,7 @@ from dpa2calc.errors import DataError
 from dpa2calc.files.limits import read_dataset
 from dpa2calc.labels.names import set_labels
 
+from .databases import OF_ANOTHER_KIND
 from .deepmd_folder import iread_hdf5_group
 
 _ANI = {"energy": "wb97x_dz.energy", "forces": "wb97x_dz.forces"}
@@ -60,7 +61,7 @@ def _of_layout(root: h5py.Group, name: str) -> Iterator[Atoms]:
     else:
         raise DataError(
             f"{name} has none of the known layouts (deepmd-kit, ANI-1x, Transition1x); "
-            f"its groups are {', '.join(list(root)[:10]) or 'none'}"
+            f"its groups are {', '.join(list(root)[:10]) or 'none'}; {OF_ANOTHER_KIND}"
         )
 
 

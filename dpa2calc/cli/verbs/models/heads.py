@@ -16,7 +16,8 @@ EXAMPLE = """example:
 DESCRIPTION = (
     "List the heads that saw all elements of a structure in training, the one that knows it best first (by "
     "the verdict, then by the deviation of its energy): how far its least known atom is beyond the training "
-    "set's range, the head's force error, and a verdict."
+    "set's range, the head's force error, and a verdict. A head whose error is above 30 % of the forces on "
+    "its own test frames is a start for fine-tuning, whatever the structure."
 )
 TABLE = "a row a head"
 _COLUMNS = {
