@@ -96,6 +96,36 @@ class DistanceCheck:
         )
 
 
+class UnreadCheck:
+    """Warns once about charges and magnetic moments on a structure, which no model here reads."""
+
+    def __init__(self) -> None:
+        self.warned = False
+
+    def __call__(self, atoms: Atoms) -> Atoms:
+        """Look at `initial_charges` and `initial_magmoms`, `charge` and `spin` in `info`; hand it on."""
+        if self.warned:
+            return atoms
+        given = [f"atoms.arrays[{name!r}]" for name in _UNREAD if np.any(atoms.arrays.get(name, 0.0))]
+        for name, nothing in _UNREAD_INFO.items():
+            if isinstance(value := atoms.info.get(name), (int, float, np.number)) and value not in nothing:
+                given.append(f"atoms.info[{name!r}]")
+        if not given:
+            return atoms
+        self.warned = True
+        warnings.warn(
+            f"{' and '.join(given)} of {atoms.get_chemical_formula()} are not read by any model: "
+            "every charge and every magnetic order has the same energy, that of what the head was trained on "
+            "(said once by this calculator)",
+            stacklevel=2,
+        )
+        return atoms
+
+
+_UNREAD = ("initial_charges", "initial_magmoms")
+_UNREAD_INFO = {"charge": (0,), "spin": (0, 1)}  # values that say nothing: neutral, a singlet
+
+
 def closest_distances(type_map: Sequence[str]) -> np.ndarray:
     """Å, below which a warning is due, of each pair of types of a model, (n_types, n_types)."""
     radii = _RADII[[atomic_numbers.get(symbol, 0) for symbol in type_map]]
