@@ -155,13 +155,27 @@ def _matched(start: Atoms, final: Atoms, floating: bool) -> Atoms:
     moved.set_positions(start.positions + step)
     stop = start.copy()
     stop.set_positions(start.positions + step, apply_constraint=False)
-    if np.abs(moved.positions - stop.positions).max() > 1e-3:
-        raise StructureError(
-            "atoms that a constraint holds differ between the two ends; give both the same ones"
-        )
+    if np.abs(off := moved.positions - stop.positions).max() > 1e-3:
+        raise StructureError(_unreachable(start, off))
     if floating:
         minimize_rotation_and_translation(start, stop)
     return stop
+
+
+def _unreachable(start: Atoms, off: np.ndarray) -> str:
+    """What is wrong where the constraints of the start keep atoms by so much, (n, 3) Å, off the other end."""
+    kinds = ", ".join(dict.fromkeys(type(item).__name__ for item in start.constraints))
+    if np.ptp(off, axis=0).max() < 1e-6:  # FixCom
+        return (
+            f"the two ends have other centres of mass, which {kinds} holds; move the final state as a whole "
+            f"by {off[0].round(4).tolist()} Å, or leave the constraint out, which a path does not need"
+        )
+    atom = int(np.linalg.norm(off, axis=1).argmax())
+    return (
+        f"the constraints of the initial state ({kinds}) keep its atoms from the final one: atom {atom} "
+        f"({start.symbols[atom]}) would stay {np.linalg.norm(off[atom]):.3g} Å away; what is held must be "
+        "the same in both ends"
+    )
 
 
 def _relaxed_ends(
