@@ -309,8 +309,8 @@ class DPA2Calculator(Calculator, TellsDoubt):
         new = object.__new__(type(self))
         new.__dict__.update(self.__dict__)
         new._renew()
-        new._check_distances, new._check_unread = map(copy.copy, (self._check_distances, self._check_unread))
-        new._check_range = copy.copy(self._check_range)
+        for name in ("_check_distances", "_check_unread", "_check_range"):
+            setattr(new, name, copy.copy(getattr(self, name)))
         new.parameters, new.results = dict(self.parameters), dict(self.results)
         return new
 
