@@ -62,6 +62,8 @@ class TellsDoubt:
     def watching(self, atoms: Atoms | None = None) -> Iterator[Callable[[], ModelDoubt | None]]:
         """Keep an eye on the atoms that are met inside the `with`; what it gives tells of them, and the head.
 
+        It tells the same after the `with`, whatever is evaluated then.
+
         Args:
             atoms: a structure whose results may be known already.
         """
@@ -70,9 +72,11 @@ class TellsDoubt:
         check.met = check.disagreement = None
         if atoms is not None and self.atoms is not None and not self.check_state(atoms):  # type: ignore[attr-defined]
             check(self.atoms, self.results)
+        ended: list[ModelDoubt | None] = []
         try:
-            yield self._doubt
+            yield lambda: ended[0] if ended else self._doubt()
         finally:
+            ended.append(self._doubt())
             known = [met for met in (before[0], check.met) if met is not None]
             check.met = known[0] + known[1] if len(known) == 2 else next(iter(known), None)
             check.disagreement = max(filter(None, (before[1], check.disagreement)), default=None)

@@ -189,13 +189,17 @@ def test_one_atom_in_a_thousand_lies_beyond_its_range_as_in_the_training_set(ato
     assert "%" not in met(calc, atoms, like, like).summary().partition("least known")[2]
 
 
-def test_what_a_watch_inside_has_met_counts_outside_too(atoms):
+def test_what_a_watch_inside_has_met_counts_outside_too_and_nothing_after_it(atoms):
     calc, like = calculator(sure_potential(limits=1e-6)), np.full(4, 0.5)
     with calc.watching() as outer:
-        met(calc, atoms, like, like * 7)
-        assert (
-            outer().structures == 2 and outer().far_structures == 1 and outer().beyond == pytest.approx(3.5)
-        )
+        met(calc, atoms, like)
+        with calc.watching() as inner:
+            met(calc, atoms, like * 7)
+        met(calc, atoms, like, like * 9)
+        assert (inner().structures, inner().beyond) == (1, pytest.approx(3.5))
+        assert (outer().structures, outer().far_structures, outer().beyond) == (4, 2, pytest.approx(4.5))
+    met(calc, atoms, like * 20)
+    assert outer().structures == 4
 
 
 def test_a_model_that_was_never_measured_has_no_ensemble_and_tells_nothing(atoms):
