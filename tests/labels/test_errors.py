@@ -10,9 +10,9 @@ from ase.units import GPa
 from dpa2calc.errors import DataError
 from dpa2calc.labels.errors import (
     Differences,
+    ErrorFigure,
     Errors,
     ErrorSums,
-    ErrorFigure,
     LabelErrors,
     Prediction,
     validation_score,
