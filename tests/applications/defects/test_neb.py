@@ -213,6 +213,7 @@ def test_a_centre_of_mass_that_is_held_is_told_of_with_the_way_out():
     """The shift that the message names makes a band of the two ends; the barrier is that without FixCom."""
     initial, final = adatom_hop()
     initial.set_constraint()
+    final.set_constraint()
     options = {"n_images": 3, "fmax": 0.1, "progress": False}
     free = nudged_elastic_band(initial, final, **options).barrier_forward
     initial.set_constraint(FixCom())
@@ -222,6 +223,20 @@ def test_a_centre_of_mass_that_is_held_is_told_of_with_the_way_out():
     final.positions += np.array(re.search(text, str(told.value))[1].split(","), dtype=float)
     held = nudged_elastic_band(initial, final, **options)
     assert held.barrier_forward == pytest.approx(free, abs=0.01)
+
+
+def test_constraints_of_the_final_state_that_are_others_are_told_of():
+    initial, final = adatom_hop()
+    held = list(final.constraints)
+    final.set_constraint(FixAtoms([0]))
+    with pytest.warns(UserWarning, match="the final state has other constraints than the initial one"):
+        first = nudged_elastic_band(initial, final, n_images=3, fmax=0.2, progress=False)
+    for same in ([], held):
+        final.set_constraint(same)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            again = nudged_elastic_band(initial, final, n_images=3, fmax=0.2, progress=False)
+        assert again.barrier_forward == pytest.approx(first.barrier_forward, abs=1e-9)
 
 
 def molecule_hop():
