@@ -14,6 +14,7 @@ from ase.data import chemical_symbols
 from scipy.spatial import cKDTree
 
 from dpa2calc.applications.shared.application import application
+from dpa2calc.applications.shared.structures import positive
 from dpa2calc.applications.shared.trajectory import Frames, TrajectoryLike
 from dpa2calc.errors import ConfigError, DataError, MissingDependencyError
 from dpa2calc.files.atomic import write_text
@@ -162,6 +163,9 @@ def representation_map(
     """
     groups = structures if isinstance(structures, Mapping) else {"all": structures}
     _check_options(calculator, descriptors, methods, groups, elements)
+    positive("perplexity", perplexity)
+    if seed < 0:
+        raise ConfigError(f"seed is {seed}; it must be a whole number from 0 on")
     rng = np.random.default_rng(seed)
     arrays = None if descriptors is None else ArrayRows(descriptors)
     share = max(1, max_points // len(groups))

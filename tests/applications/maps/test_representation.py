@@ -208,6 +208,13 @@ def test_every_group_has_points_and_a_calculator_in_the_provenance() -> None:
     with pytest.raises(ConfigError, match=r"elements = Oo, Q is not allowed; allowed: symbols such as H"):
         representation_map(structures, Describer(), elements=("O", "Q", "Oo"), methods=("pca",))
 
+    for wrong, text in (
+        ({"seed": -1}, "seed is -1"),
+        ({"perplexity": -3.0}, "perplexity must be a positive"),
+    ):
+        with pytest.raises(ConfigError, match=text):
+            representation_map(structures, Describer(), **wrong)
+
     class Told(Describer):
         def describe(self) -> str:
             return f"offset {self.offset:g}"
