@@ -37,6 +37,7 @@ from dpa2calc.structures.lattice import THINNEST
 from dpa2calc.validation import (
     DistanceCheck,
     RangeCheck,
+    UnreadCheck,
     check_device,
     check_dtype,
     check_finite,
@@ -111,7 +112,7 @@ class DPA2Calculator(Calculator, TellsDoubt):
         )
         self.dispersion = parse_dispersion(dispersion, functional=self._members[0].head.functional)
         self._renew()
-        self._check_distances = DistanceCheck()
+        self._check_distances, self._check_unread = DistanceCheck(), UnreadCheck()
         self._check_range = RangeCheck(self._members[0].config.type_map, self.head, self._rigidity)
         super().__init__()
         if any(member.head.label for member in self._members):
@@ -308,8 +309,8 @@ class DPA2Calculator(Calculator, TellsDoubt):
         new = object.__new__(type(self))
         new.__dict__.update(self.__dict__)
         new._renew()
-        new._check_distances = copy.copy(self._check_distances)
-        new._check_range = copy.copy(self._check_range)
+        for name in ("_check_distances", "_check_unread", "_check_range"):
+            setattr(new, name, copy.copy(getattr(self, name)))
         new.parameters, new.results = dict(self.parameters), dict(self.results)
         return new
 
@@ -330,10 +331,9 @@ class DPA2Calculator(Calculator, TellsDoubt):
 
     def _renew(self) -> None:
         """New neighbour lists and engines; members that want the same graph share a builder."""
-        device, skin = self._members[0].graph_device, self.skin
-        self._builders = each_spec(self._members, lambda spec: GraphBuilder(spec, skin=skin, device=device))
-        streams = streams_of(self._members, skin=skin)
-        self._streams: Sequence[Stream] = streams or recorded_of(self._members, skin=skin)
+        members, device, skin = self._members, self._members[0].graph_device, self.skin
+        self._builders = each_spec(members, lambda spec: GraphBuilder(spec, skin=skin, device=device))
+        self._streams: Sequence[Stream] = streams_of(members, skin=skin) or recorded_of(members, skin=skin)
 
     def _graphs(self, atoms: Atoms, *, positions: bool) -> list[Graph]:
         builders, check = {made.spec: made for made in self._builders}, self._check_distances
@@ -342,7 +342,7 @@ class DPA2Calculator(Calculator, TellsDoubt):
         )
 
     def _check(self, atoms: Atoms | None) -> Atoms:
-        checked = check_structure(atoms)
+        checked = self._check_unread(check_structure(atoms))
         if not self.allow_unseen_elements:
             elements = {chemical_symbols[number] for number in np.unique(checked.numbers)}
             for member in self._members:

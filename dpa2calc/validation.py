@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -95,6 +96,36 @@ class DistanceCheck:
         )
 
 
+class UnreadCheck:
+    """Warns once about charges and magnetic moments on a structure, which no model here reads."""
+
+    def __init__(self) -> None:
+        self.warned = False
+
+    def __call__(self, atoms: Atoms) -> Atoms:
+        """Look at `initial_charges` and `initial_magmoms`, `charge` and `spin` in `info`; hand it on."""
+        if self.warned:
+            return atoms
+        given = [f"atoms.arrays[{name!r}]" for name in _UNREAD if np.any(atoms.arrays.get(name, 0.0))]
+        for name, nothing in _UNREAD_INFO.items():
+            if isinstance(value := atoms.info.get(name), (int, float, np.number)) and value not in nothing:
+                given.append(f"atoms.info[{name!r}]")
+        if not given:
+            return atoms
+        self.warned = True
+        warnings.warn(
+            f"{' and '.join(given)} of {atoms.get_chemical_formula()} are not read by any model: "
+            "every charge and every magnetic order has the same energy, that of what the head was trained on "
+            "(said once by this calculator)",
+            stacklevel=2,
+        )
+        return atoms
+
+
+_UNREAD = ("initial_charges", "initial_magmoms")
+_UNREAD_INFO = {"charge": (0,), "spin": (0, 1)}  # values that say nothing: neutral, a singlet
+
+
 def closest_distances(type_map: Sequence[str]) -> np.ndarray:
     """Å, below which a warning is due, of each pair of types of a model, (n_types, n_types)."""
     radii = _RADII[[atomic_numbers.get(symbol, 0) for symbol in type_map]]
@@ -102,20 +133,44 @@ def closest_distances(type_map: Sequence[str]) -> np.ndarray:
     return limits
 
 
+@dataclass(frozen=True)
+class Met:
+    """What a `RangeCheck` saw: the least known atom, and how often atoms were beyond their range.
+
+    `least`: the largest deviation over the usual largest one of the element (0 where that is not known), the
+    deviation (eV) and the element. `atoms` of elements with a range, `beyond` of them outside it;
+    `structures`, `far` of them with an atom beyond `FAR` times its range.
+    """
+
+    least: tuple[float, float, str]
+    atoms: int
+    beyond: int
+    structures: int
+    far: int
+
+    def __add__(self, other: Met) -> Met:
+        return Met(
+            max(self.least, other.least),
+            self.atoms + other.atoms,
+            self.beyond + other.beyond,
+            self.structures + other.structures,
+            self.far + other.far,
+        )
+
+
 class RangeCheck:
-    """Warns once, about the first atom far beyond what the head was trained on; keeps the least known one.
+    """Warns once, about the first atom far beyond what the head was trained on; keeps count of all.
 
     Far is `FAR` times the deviation that all but one in a thousand training atoms of the element have.
 
     Attributes:
-        met: the largest deviation over the usual largest one of the element (0 where that is not known), the
-            deviation (eV) and the element; None as long as nothing was seen. May be set back.
+        met: what was seen; None as long as nothing was. May be set back.
         disagreement: the largest `forces_std` of a committee, eV/Å, likewise.
     """
 
     def __init__(self, type_map: Sequence[str], head: str, rigidity: Rigidity | None) -> None:
         self.head, self.warned, self.facts = head, False, None if rigidity is None else rigidity.facts
-        self.met: tuple[float, float, str] | None = None
+        self.met: Met | None = None
         self.disagreement: float | None = None
         self.limits = np.full(len(chemical_symbols), np.inf)  # by atomic number, eV
         if rigidity is not None:
@@ -132,14 +187,21 @@ class RangeCheck:
                 self.disagreement = max(largest, self.disagreement or 0.0)
             return
         values = np.asarray(values)
-        ratios = values / self.limits[atoms.numbers]
+        limits = self.limits[atoms.numbers]
+        ratios = values / limits
         worst = int((ratios if ratios.any() else values).argmax())
-        found = (float(ratios[worst]), float(values[worst]), str(atoms.symbols[worst]))
-        self.met = found if self.met is None else max(found, self.met)
-        if self.warned or ratios[worst] <= FAR:
+        many = int((ratios > FAR).sum())
+        found = Met(
+            (float(ratios[worst]), float(values[worst]), str(atoms.symbols[worst])),
+            atoms=int(np.isfinite(limits).sum()),
+            beyond=int((ratios > 1.0).sum()),
+            structures=1,
+            far=int(many > 0),
+        )
+        self.met = found if self.met is None else self.met + found
+        if self.warned or not many:
             return
         self.warned = True
-        many = int((ratios > FAR).sum())
         warnings.warn(
             f"atom {worst} ({atoms.symbols[worst]}) of {atoms.get_chemical_formula()} is far from what head "
             f"{self.head!r} was trained on: the deviation of its energy is {ratios[worst]:.1f} times the "

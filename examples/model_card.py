@@ -31,8 +31,8 @@ the checkpoint.
 
 **Not for** structures, elements, temperatures or pressures far from a head's training sets; reactions, unless
 the set holds them; comparing energies of different heads, which have different zeros. Look at the errors of
-your head first, and fine-tune on your own frames. `Inorganic-PBE` (89 elements, 3386 frames) is a start for
-fine-tuning and no more: its energies are off by tenths of an eV per atom.
+your head first, and fine-tune on your own frames. `Inorganic-PBE` (89 elements, {inorganic} frames) is a
+start for fine-tuning and no more: its energies are off by tenths of an eV per atom.
 """
 
 # The 29 sets of the first model, for averages that can be compared with its: those of this file, and four.
@@ -65,7 +65,8 @@ def main() -> None:
     args = parser.parse_args()
     potential = load_model(args.checkpoint)
     config = potential.config
-    print(INTRODUCTION)
+    (inorganic,) = (head for head in config.heads if head.name == "Inorganic-PBE")
+    print(INTRODUCTION.replace("{inorganic}", str(sum(inorganic.info["training"]["frames"].values()))))
     n_descriptor = sum(p.numel() for p in potential.descriptor.parameters())
     n_heads = sum(p.numel() for p in potential.heads.parameters())
     steps = Counter(head.info.get("training", {}).get("steps") for head in config.heads)
@@ -197,15 +198,16 @@ def print_few_frames(config: ModelConfig, names: Collection[str]) -> None:
 def print_sources(config: ModelConfig) -> None:
     """Where the frames come from and under which licence."""
     print("## Data\n")
-    print("| set | elements | functional | training frames | source | licence |")
+    print("| set | elements of the head | functional | training frames | source | licence |")
     print("|---|---|---|---|---|---|")
     known = registered_sets()
     for head in config.heads:
         for name in sets_of(head):
             entry, frames = known[name], head.info["training"]["frames"][name]
             elements = " ".join(head.elements) if len(head.elements) < 20 else f"{len(head.elements)}"
+            functional = ", ".join(filter(None, (entry.functional, entry.code)))
             print(
-                f"| {name} | {elements} | {entry.functional}, {entry.code} | {frames} "
+                f"| {name} | {elements} | {functional} | {frames} "
                 f"| {entry.source}; {entry.citation} | {entry.licence or 'none stated'} |"
             )
 

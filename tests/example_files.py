@@ -12,6 +12,7 @@ from ase import Atoms
 from ase.build import add_adsorbate, bulk, fcc111, molecule, sort
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
+from dft_outputs import outcar
 
 from dpa2calc.applications import perovskite, vacancy_hop
 from dpa2calc.cli.main import build_parser
@@ -21,6 +22,15 @@ from dpa2calc.model.potential import Potential
 from dpa2calc.store.checkpoint import save_checkpoint
 
 ROOT = Path(__file__).parents[1]
+
+
+def page_text(page: Path) -> str:
+    """A page as Markdown; of a notebook its text, and its code as a page would show it."""
+    text = page.read_text(encoding="utf-8")
+    if page.suffix != ".ipynb":
+        return text
+    cells = [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(text)["cells"]]
+    return "\n\n".join(t if kind == "markdown" else f"```python\n{t}\n```" for kind, t in cells)
 
 
 def water(seed: int) -> Atoms:
@@ -75,6 +85,10 @@ def write_example_files(folder: Path) -> None:
     for name in ("model", "student"):
         save_checkpoint(model("water"), folder / f"{name}.safetensors")
     save_checkpoint(model("H2O-PBE0TS"), folder / "runs/water-teacher/model.safetensors")
+    for name in ("mine", "scf"):
+        (folder / "runs" / name).mkdir()
+    (folder / "runs/scf/OUTCAR").write_text(outcar([(3, "because EDIFF is reached")] * 3))
+    save_checkpoint(model("water"), folder / "runs/mine/model.safetensors")
     write_deepmd(model("H2O_H2O_PD", "Domains_Alloy"), folder / "DPA-2.4-7M.pt")
     named = {"train": ("water", "run"), "finetune": ("mine",), "distill": ("distil",), "learn": ("ethanol",)}
     for verb, names in named.items():
@@ -115,8 +129,9 @@ def _inputs_of_others(folder: Path) -> None:
 
 
 def _trajectories(folder: Path) -> None:
-    for seed, name in enumerate(("water", "ice", "frames", "train", "test", "ferroele", "dft")):
-        frames = [water(10 * seed + k) for k in range(1 if name == "water" else 5)]
+    names = ("water", "ice", "frames", "train", "test", "ferroele", "dft", "water64", "held-out")
+    for seed, name in enumerate(names):
+        frames = [water(10 * seed + k) for k in range(1 if name in ("water", "water64") else 5)]
         for ending in ("extxyz", "extxyz.xz"):
             write(folder / f"{name}.{ending}", frames)
     labelled = [water(k) for k in range(5)]
@@ -124,8 +139,9 @@ def _trajectories(folder: Path) -> None:
         atoms.info["REF_energy"], atoms.arrays["REF_forces"] = -3750.0, atoms.get_forces()
         atoms.calc = None
     write(folder / "train.xyz", labelled, format="extxyz")
-    (folder / "md/water").mkdir(parents=True)
-    for name in ("md.traj", "md/water/trajectory.traj"):
+    for name in ("water", "water64"):
+        (folder / "md" / name).mkdir(parents=True)
+    for name in ("md.traj", "md/water/trajectory.traj", "md/water64/trajectory.traj"):
         write(folder / name, [water(k) for k in range(40)])
     for seed, kelvin in enumerate((500, 600, 700, 900)):
         write(folder / f"{kelvin}K.traj", walkers(seed))

@@ -3,30 +3,20 @@
 import ast
 import importlib
 import inspect
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from example_files import ROOT, page_text
 
 from dpa2calc import available_models, load_model
 from dpa2calc.cli.main import VERBS
 from dpa2calc.heads import resolve_head
 
-ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("docs/**/*.ipynb"))]
 PACKAGES = ("dpa2calc", "dpa2calc.training", "dpa2calc.applications")
-
-
-def page_text(page: Path) -> str:
-    """A page as Markdown; of a notebook its text, and its code as a page would show it."""
-    text = page.read_text(encoding="utf-8")
-    if page.suffix != ".ipynb":
-        return text
-    cells = [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(text)["cells"]]
-    return "\n\n".join(t if kind == "markdown" else f"```python\n{t}\n```" for kind, t in cells)
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -118,6 +108,40 @@ def test_links_and_images_lead_somewhere(page):
 def test_tests_and_benchmarks_that_a_page_names_exist(page):
     named = re.findall(r"`((?:tests|benchmarks)/[^\s`*]+)`", page.read_text(encoding="utf-8"))
     assert not [name for name in named if not (ROOT / name).exists()]
+
+
+def sources_of(script: Path) -> str:
+    """The text of a script of examples/ or benchmarks/, and of what it imports from the repository."""
+    found: dict[Path, str] = {}
+    waiting = [script]
+    while waiting:
+        path = waiting.pop()
+        found[path] = path.read_text(encoding="utf-8")
+        for name in re.findall(r"^ *(?:from|import) ([\w.]+)", found[path], flags=re.M):
+            made = [
+                folder / f"{name.replace('.', '/')}.py" for folder in (path.parent, ROOT / "examples", ROOT)
+            ]
+            waiting += [module for module in made if module.exists() and module not in found]
+    return "\n".join(found.values())
+
+
+def test_options_of_scripts_that_a_page_names_exist():
+    checked = 0
+    for page in (*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "benchmarks/README.md"):
+        text = page_text(page)
+        shown = [
+            line
+            for block in re.findall(r"```\w*\n(.*?)```", text, flags=re.DOTALL)
+            for line in block.splitlines()
+        ]
+        inline = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+        for line in (*shown, *(" ".join(words.split()) for words in inline)):
+            for name, rest in re.findall(r"((?:examples|benchmarks)/[\w/]+\.py)([^;|&#]*)", line):
+                source = sources_of(ROOT / name)
+                for option in re.findall(r"(?<!\S)(--[a-z][\w-]*)", rest):
+                    assert f'"{option}"' in source, f"{page.name} gives {name} the option {option}"
+                    checked += 1
+    assert checked > 30
 
 
 def test_sections_that_the_code_refers_to_exist():

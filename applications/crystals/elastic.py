@@ -203,6 +203,7 @@ def elastic_constants(
         evaluate, calculator=calculator, folder=folder, stress=True, ensemble=True, progress=progress
     )
     (reference,) = run([crystal], what="relaxing the cell", relaxation=first if relax == "cell" else None)
+    check_connected(reference.atoms, name="elastic_constants", what="elastic constants")
     left = np.abs(reference.stress).max() * GPA
     if left > _MAX_STRESS or reference.max_force > 10 * fmax:
         warnings.warn(

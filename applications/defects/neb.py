@@ -11,9 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 from ase import Atoms
-from ase.build import minimize_rotation_and_translation
 from ase.calculators.calculator import BaseCalculator, Calculator
-from ase.geometry import find_mic
 from ase.mep import NEB
 from ase.optimize import FIRE
 from scipy.interpolate import CubicHermiteSpline
@@ -25,14 +23,13 @@ from dpa2calc.applications.shared.ensemble import spread
 from dpa2calc.applications.shared.structures import checked_copy, fields_of, positive
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.progress import progress_bar
-from dpa2calc.structures.given import as_energy
 
+from .neb_ends import floats, matched, warn_of_constraints
 from .neb_order import exchanged_atoms, warn_exchanged
 from .neb_result import NudgedElasticBand
 from .neb_store import band_identity, restore_band, save_band
 
 Interpolation = Literal["idpp", "linear"]
-_FIELD = 1e-3  # eV; rounding changes the energy of a molecule that moves and turns by less
 
 
 @application
@@ -88,8 +85,9 @@ def nudged_elastic_band(
         raise ConfigError(f"n_images must be 3 or more (got {n_images})")
     for name, value in (("fmax", fmax), ("spring", spring), ("max_steps", max_steps)):
         positive(name, value)
-    floating = _floats(start, calculator)
-    stop = _matched(start, final, floating)
+    warn_of_constraints(start, final)
+    floating = floats(start, calculator)
+    stop = matched(start, final, floating)
     exchanged = exchanged_atoms(start, stop)
     if exchanged:
         warn_exchanged(start, stop, exchanged, stacklevel=2)
@@ -122,46 +120,6 @@ def nudged_elastic_band(
         exchanged=exchanged,
         **fields_of(start, "numbers", "cell", "pbc"),
     )
-
-
-def _floats(start: Atoms, calculator: BaseCalculator) -> bool:
-    """Whether all atoms may move and turn together: no cell, no constraint and no field holds them."""
-    if start.pbc.any() or start.constraints:
-        return False
-    moved = start.copy()
-    moved.rotate(40.0, (1.0, 2.0, 3.0))
-    moved.translate((0.37, -0.21, 0.29))  # no motion that a symmetric field would not see
-    first, second = (as_energy(calculator.get_potential_energy(atoms)) for atoms in (start, moved))
-    return abs(second - first) < _FIELD
-
-
-def _matched(start: Atoms, final: Atoms, floating: bool) -> Atoms:
-    """The final state with the constraints of the start and positions on the shorter way."""
-    if not np.array_equal(final.numbers, start.numbers):
-        raise StructureError(
-            f"the two ends must hold the same atoms in the same order: {start.get_chemical_formula()} "
-            f"and {final.get_chemical_formula()}; sort the atoms of one of them"
-        )
-    if (start.pbc != final.pbc).any() or np.abs(start.cell.array - final.cell.array).max() > 1e-6:
-        raise StructureError("the two ends must have the same cell and pbc; relax both at fixed cell first")
-    if not np.isfinite(final.positions).all():
-        raise StructureError("nudged_elastic_band: the positions of the final state contain NaN or infinity")
-    step = find_mic(final.positions - start.positions, start.cell, start.pbc)[0]
-    if np.linalg.norm(step, axis=1).max() < 0.05:
-        raise StructureError(
-            "the two ends are the same structure (no atom moves 0.05 Å); there is no path between"
-        )
-    moved = start.copy()
-    moved.set_positions(start.positions + step)
-    stop = start.copy()
-    stop.set_positions(start.positions + step, apply_constraint=False)
-    if np.abs(moved.positions - stop.positions).max() > 1e-3:
-        raise StructureError(
-            "atoms that a constraint holds differ between the two ends; give both the same ones"
-        )
-    if floating:
-        minimize_rotation_and_translation(start, stop)
-    return stop
 
 
 def _relaxed_ends(

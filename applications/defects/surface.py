@@ -162,6 +162,7 @@ def surface_energy(
     name, motion = "surface_energy", Relaxation(fmax=fmax, max_steps=max_steps)
     check_connected(crystal, name=name, what="surface energy")
     bulk = bulk_of(crystal, calculator, relax_bulk, motion, name, folder)
+    check_connected(bulk.atoms, name=name, what="surface energy")
     reference = reference_cell(bulk.atoms, symprec)
     primitive = primitive_cell(bulk.atoms, symprec, calculator)
     unit = slab_unit(primitive, miller, reference=reference, shift=shift)

@@ -15,6 +15,7 @@ from ase.geometry import get_distances
 from dpa2calc.applications.relaxation.relaxer import Relaxation
 from dpa2calc.applications.shared.application import application
 from dpa2calc.applications.shared.cached import Evaluated
+from dpa2calc.applications.shared.connected import dimension
 from dpa2calc.applications.shared.ensemble import WithModelErrors, spread
 from dpa2calc.applications.shared.structures import (
     WithStructure,
@@ -26,7 +27,7 @@ from dpa2calc.applications.shared.structures import (
     supercell_matrix,
     symmetry_dataset,
 )
-from dpa2calc.errors import ConfigError
+from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.figures import Axes, axes_for
 
 from .cut import as_cut_and_relaxed, bulk_of
@@ -111,7 +112,7 @@ def vacancy_formation_energy(
         site: number of the atom in `atoms` that is taken out.
         min_lengths: smallest distances (Å) of opposite faces of the supercells.
         chemical_potential: eV by element; needed for a compound, where it is a choice (rich or poor
-            conditions).
+            conditions), and for a slab.
         relax: the "positions" around the vacancy relax, or stay "fixed".
         relax_bulk: relax positions and cell of the perfect crystal first (needs stress).
         rattle: random displacements (Å, standard deviation) before relaxing, so that a symmetric saddle point
@@ -125,7 +126,7 @@ def vacancy_formation_energy(
 
     Raises:
         ConfigError: no such site, or a compound without chemical_potential of the element.
-        StructureError: no crystal, or a relaxation that does not converge.
+        StructureError: no crystal, a slab without chemical_potential, or a relaxation that does not converge.
     """
     crystal, calculator = checked_copy(atoms, what="vacancy_formation_energy")
     element = _checked_site(crystal, site, chemical_potential)
@@ -138,6 +139,8 @@ def vacancy_formation_energy(
         raise ConfigError(f"seed is {seed}; it must be a whole number from 0 on")
     for length in min_lengths:  # before the work, not after
         repeats_for_length(crystal.cell.array, length)
+    if chemical_potential is None:
+        _check_own_potential(crystal, element, symprec, calculator)
     name, motion = "vacancy_formation_energy", Relaxation(fmax=fmax, max_steps=max_steps)
     bulk = bulk_of(crystal, calculator, relax_bulk, motion, name, folder)
     per_atom = bulk.energy / len(crystal)
@@ -242,6 +245,21 @@ def _checked_site(crystal: Atoms, site: int, potentials: Mapping[str, float] | N
     if potentials is not None and element not in potentials:
         raise ConfigError(f"chemical_potential has no entry for {element}, only for {sorted(potentials)}")
     return element
+
+
+def _check_own_potential(crystal: Atoms, element: str, symprec: float, calculator: object) -> None:
+    """Raise where the mean energy of an atom is not that of an atom in its bulk: in a slab or a molecule."""
+    if (n := dimension(crystal)) == 3:
+        return
+    data = symmetry_dataset(crystal, symprec, "vacancy_formation_energy", calculator)
+    if n == 2 and len(set(data.equivalent_atoms.tolist())) == 1:  # a layer such as graphene is its own bulk
+        return
+    raise StructureError(
+        "vacancy_formation_energy: a gap of more than 6 Å parts the atoms of "
+        f"{crystal.get_chemical_formula()} from their periodic images, as those of a slab, a wire or a "
+        "molecule in a box, where the mean energy of an atom is not that of the bulk; give "
+        f"chemical_potential={{'{element}': eV of one atom in the bulk}}"
+    )
 
 
 def _supercells(crystal: Atoms, min_lengths: Sequence[float], symprec: float) -> list[Atoms]:

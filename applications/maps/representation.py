@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
+from ase.data import chemical_symbols
 from scipy.spatial import cKDTree
 
 from dpa2calc.applications.shared.application import application
+from dpa2calc.applications.shared.structures import positive
 from dpa2calc.applications.shared.trajectory import Frames, TrajectoryLike
 from dpa2calc.errors import ConfigError, DataError, MissingDependencyError
 from dpa2calc.files.atomic import write_text
 from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result, provenance
+from dpa2calc.files.typed import Json
 
 from . import chemiscope
 from .descriptor_points import ArrayRows, Point, collect_points, descriptor_function
@@ -159,7 +162,10 @@ def representation_map(
         >>> picture.plot(colour="environment"); picture.write_html("map.html")
     """
     groups = structures if isinstance(structures, Mapping) else {"all": structures}
-    _check_options(calculator, descriptors, methods, groups)
+    _check_options(calculator, descriptors, methods, groups, elements)
+    positive("perplexity", perplexity)
+    if seed < 0:
+        raise ConfigError(f"seed is {seed}; it must be a whole number from 0 on")
     rng = np.random.default_rng(seed)
     arrays = None if descriptors is None else ArrayRows(descriptors)
     share = max(1, max_points // len(groups))
@@ -172,12 +178,22 @@ def representation_map(
     ]  # fmt: skip
     if arrays is not None:
         arrays.check_used_up()
+    for name, (_, total) in zip(groups, parts):
+        if not total and len(groups) > 1:
+            raise DataError(
+                f"group {name!r} has no point"
+                + (
+                    f": none of its atoms is {' or '.join(elements)}"
+                    if elements
+                    else "; its file has no atoms"
+                )
+                + "; leave it out"
+            )
     points = [point for part, _ in parts for point in part]
     vectors = _stack(points)
     scores, explained = _principal_components(vectors)
     labels, codes = _encode(points)
     purity, chance = _purity(scores, codes)
-    described = next(iter(calculator.values())) if isinstance(calculator, Mapping) else calculator
     return RepresentationMap(
         pca=scores[:, :2],
         explained=explained[:2],
@@ -191,13 +207,31 @@ def representation_map(
         level=level,
         dimension=vectors.shape[1],
         n_total=sum(total for _, total in parts),
-        provenance=provenance(described),
+        provenance=_provenance(calculator),
     )
 
 
+def _provenance(calculator: object) -> dict[str, Json]:
+    """That of one calculator, or of one for each group."""
+    if not isinstance(calculator, Mapping):
+        return provenance(calculator)
+    each = {str(group): provenance(one) for group, one in calculator.items()}
+    kept = {
+        group: {key: told[key] for key in ("calculator", "model") if key in told}
+        for group, told in each.items()
+    }
+    kinds = dict.fromkeys(told["calculator"] for told in kept.values())
+    return provenance(calculator=None) | {"calculator": ", ".join(kinds), "calculators": kept}
+
+
 def _check_options(
-    calculator: object, descriptors: object, methods: Sequence[str], groups: Mapping[str, object]
-) -> None:
+    calculator: object, descriptors: object, methods: Sequence[str], groups: Mapping[str, object],
+    elements: Sequence[str] | None,
+) -> None:  # fmt: skip
+    if unknown := sorted(set(elements or ()) - set(chemical_symbols)):
+        raise ConfigError(
+            f"elements = {', '.join(unknown)} is not allowed; allowed: symbols such as H and Cu"
+        )
     if (calculator is None) == (descriptors is None):
         raise ConfigError("representation_map takes either a calculator with get_descriptors, or descriptors")
     if not groups:

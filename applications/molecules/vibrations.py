@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from ase import Atoms, units
 from ase.calculators.calculator import BaseCalculator
-from ase.constraints import FixAtoms
+from ase.constraints import FixAtoms, FixCom
 from ase.thermochemistry import HarmonicThermo, IdealGasThermo
 
 from dpa2calc.applications.relaxation.relaxer import Relaxation
@@ -162,9 +162,10 @@ def vibrations(
     Translations and rotations of a free molecule are projected out of the mass-weighted Hessian exactly.
 
     Args:
-        atoms: molecule (no periodic direction) with a calculator; not changed. With `indices` any structure,
-            for example an adsorbate on a slab: only those atoms move and nothing is projected out.
-        indices: atoms that move; default all. FixAtoms constraints are not used.
+        atoms: molecule (no periodic direction) with a calculator; not changed. With `indices` or FixAtoms any
+            structure, for example an adsorbate on a slab: some atoms move and nothing is projected out.
+        indices: atoms that move; default all, or where FixAtoms holds some, the others, as in ASE's
+            Vibrations. Of other constraints a warning says that they are not used.
         relax: "fixed" refuses a structure with forces above fmax; "positions" relaxes them first (a minimum,
             so not for a saddle point; atoms outside `indices` stay where they are).
         displacement: Å, both signs of each of the 3m coordinates. None: the exact Hessian, where a calculator
@@ -176,26 +177,28 @@ def vibrations(
         progress: show a progress bar on stderr.
 
     Raises:
-        StructureError: forces above fmax, or a periodic structure without `indices`.
+        StructureError: forces above fmax, a periodic structure of which all atoms move, or of which none.
         ConfigError: bad indices or numbers.
     """
     structure, calculator = checked_copy(atoms, what="vibrations", periodic=False)
+    some = free_atoms(structure) if indices is None else _checked_indices(indices, len(structure))
+    _warn_of_constraints(structure, some)
     structure.set_constraint()
     if displacement is not None:
         positive("displacement", displacement)
     positive("fmax", fmax)
-    if indices is None and structure.pbc.any():
+    if some is None and structure.pbc.any():
         raise StructureError(
             f"vibrations treats molecules, got pbc={structure.pbc.tolist()}; use phonons() for a crystal, "
             "set atoms.pbc = False for a molecule in a box, or give the indices of the atoms that move"
         )
-    moved = np.arange(len(structure)) if indices is None else _checked_indices(indices, len(structure))
+    moved = np.arange(len(structure)) if some is None else some
     rest = _at_rest(structure, calculator, moved, relax, fmax, max_steps, folder)
     has_hessian = hessian_of(calculator)
     if displacement is None and has_hessian is not None:
         rows = hessian_rows(rest.atoms, has_hessian, moved, folder=folder, progress=progress)
         raw = rows.reshape(len(rows), -1, 3)[:, moved].reshape(len(rows), -1)
-        return _analysed(rest, raw, moved, indices is None, 0.0)
+        return _analysed(rest, raw, moved, some is None, 0.0)
     step = 0.01 if displacement is None else displacement
     structures = []
     for atom, axis, sign in itertools.product(moved, range(3), (-1, 1)):
@@ -205,7 +208,44 @@ def vibrations(
     points = evaluate(structures, calculator, what="vibrations", folder=folder, progress=progress)
     forces = np.array([point.forces[moved].ravel() for point in points]).reshape(3 * len(moved), 2, -1)
     raw = (forces[:, 0] - forces[:, 1]) / (2.0 * step)  # (3m, 3m): -dF/dx
-    return _analysed(rest, raw, moved, indices is None, step)
+    return _analysed(rest, raw, moved, some is None, step)
+
+
+def _held(atoms: Atoms) -> np.ndarray:
+    """Numbers of the atoms that FixAtoms holds."""
+    held = [item.get_indices() for item in atoms.constraints if isinstance(item, FixAtoms)]
+    return np.unique(np.concatenate(held)) if held else np.empty(0, dtype=int)
+
+
+def free_atoms(atoms: Atoms) -> np.ndarray | None:
+    """Numbers (m,) of the atoms that FixAtoms does not hold; None where it holds none.
+
+    Raises:
+        StructureError: it holds all.
+    """
+    held = _held(atoms)
+    if len(held) == len(atoms):
+        raise StructureError(
+            f"FixAtoms holds all {len(atoms)} atoms, so nothing vibrates; free some of them, or name those "
+            "that move: indices=[...]"
+        )
+    return np.setdiff1d(np.arange(len(atoms)), held) if len(held) else None
+
+
+def _warn_of_constraints(atoms: Atoms, moved: np.ndarray | None) -> None:
+    """Warn of constraints that say another thing than is done."""
+    # FixCom holds what is projected out of a molecule, and next to nothing of some atoms
+    others = {type(item).__name__ for item in atoms.constraints if not isinstance(item, (FixAtoms, FixCom))}
+    if others:
+        what = ", ".join(sorted(others))
+        warnings.warn(f"vibrations: {what} on the atoms is not used; they vibrate freely", stacklevel=4)
+    both = [] if moved is None else np.intersect1d(moved, _held(atoms)).tolist()
+    if both:
+        warnings.warn(
+            f"vibrations: FixAtoms holds atoms {both[:10]}{' ...' if len(both) > 10 else ''}, which vibrate "
+            "all the same, as indices names them",
+            stacklevel=4,
+        )
 
 
 def _checked_indices(indices: Sequence[object] | np.ndarray, n_atoms: int) -> np.ndarray:

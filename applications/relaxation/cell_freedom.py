@@ -18,6 +18,7 @@ import numpy as np
 from ase import Atoms, units
 from ase.filters import FrechetCellFilter
 
+from dpa2calc.applications.shared.warned import collected_warnings
 from dpa2calc.dynamics.strain import PeriodicStrain, filling, strain_basis
 
 CellFreedom = Literal["fixed", "positions", "volume", "axes", "shape", "cell"]
@@ -45,14 +46,23 @@ def moving(atoms: Atoms, free: CellFreedom, pressure_gpa: float = 0.0) -> Atoms 
     if not moves_cell(free):
         return atoms
     if not atoms.pbc.all():
-        return FrechetCellFilter(atoms)  # PeriodicStrain decides what changes
-    return FrechetCellFilter(
+        return _CellFilter(atoms)  # PeriodicStrain decides what changes
+    return _CellFilter(
         atoms,
         mask=_TRACE.tolist() if free == "axes" else None,
         hydrostatic_strain=free == "volume",
         constant_volume=free == "shape",
         scalar_pressure=pressure_gpa * units.GPa,
     )
+
+
+class _CellFilter(FrechetCellFilter):
+    """ASE's, without the warning of scipy's matrix logarithm of errors of 1e-12."""
+
+    def get_positions(self) -> np.ndarray:
+        """Positions (n + 3, 3) of the atoms in the undeformed cell, and the logarithm of the deformation."""
+        with collected_warnings():
+            return np.asarray(super().get_positions())
 
 
 def stress_left(atoms: Atoms, free: CellFreedom, pressure_gpa: float = 0.0) -> float:

@@ -19,6 +19,19 @@ def unbound(what: str) -> str:
     )
 
 
+def dimension(crystal: Atoms) -> int:
+    """In how many directions atoms are connected with their images, over gaps of 6 Å or less.
+
+    3 for a crystal, 2 for a layer or slab in a box, 1 for a wire, 0 for a molecule.
+    """
+    place = check_geometry(crystal.positions, crystal.cell.array, crystal.pbc)
+    first, second, shifts = find_pairs(place, _GAP)  # ASE's takes gigabytes in a large box
+    graph = RDA(len(crystal))
+    for i, j, shift in zip(first, second, shifts):
+        graph.insert_bond(int(i), int(j), tuple(map(int, shift)))
+    return max(n for n, parts in enumerate(graph.check()) if parts)
+
+
 def check_connected(crystal: Atoms, *, name: str, what: str) -> None:
     """Raise where a gap of more than 6 Å parts the atoms from their images in some direction.
 
@@ -28,12 +41,7 @@ def check_connected(crystal: Atoms, *, name: str, what: str) -> None:
     Raises:
         StructureError: no part of the atoms is connected in three dimensions.
     """
-    place = check_geometry(crystal.positions, crystal.cell.array, crystal.pbc)
-    first, second, shifts = find_pairs(place, _GAP)  # ASE's takes gigabytes in a large box
-    graph = RDA(len(crystal))
-    for i, j, shift in zip(first, second, shifts):
-        graph.insert_bond(int(i), int(j), tuple(map(int, shift)))
-    if graph.check()[3] == 0:
+    if dimension(crystal) < 3:
         raise StructureError(
             f"{name}: a gap of more than {_GAP:g} Å parts the atoms of {crystal.get_chemical_formula()} from "
             f"their periodic images: {unbound(what)}"

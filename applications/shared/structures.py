@@ -67,7 +67,8 @@ def checked_copy(atoms: Atoms, *, what: str, periodic: bool = True) -> tuple[Ato
         raise StructureError(
             f"{what} needs a crystal, periodic in three directions; got pbc={atoms.pbc.tolist()} and "
             f"cell lengths {np.round(atoms.cell.lengths(), 3).tolist()} Å; set atoms.pbc = True "
-            "for a crystal; slabs, wires and molecules are taken by relax(), run_md() and vibrations()"
+            "for a crystal; slabs, wires and molecules are taken by relax() and run_md(), and their chosen "
+            "atoms by vibrations()"
         )
     copy = atoms.copy()
     if periodic and copy.constraints:

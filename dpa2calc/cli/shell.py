@@ -35,6 +35,8 @@ class Parser(argparse.ArgumentParser):
             known = [name for name in self._option_string_actions if name.startswith("--")]
             close = difflib.get_close_matches(unknown[0].partition("=")[0], known, n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
+            if os.path.exists(unknown[0]):
+                hint = f"; a file of that name is written ./{unknown[0]}"
             self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
         for action in self._actions:
             self._refuse_empty(action, getattr(found, action.dest, None))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -61,6 +62,8 @@ class TellsDoubt:
     def watching(self, atoms: Atoms | None = None) -> Iterator[Callable[[], ModelDoubt | None]]:
         """Keep an eye on the atoms that are met inside the `with`; what it gives tells of them, and the head.
 
+        It tells the same after the `with`, whatever is evaluated then.
+
         Args:
             atoms: a structure whose results may be known already.
         """
@@ -69,10 +72,13 @@ class TellsDoubt:
         check.met = check.disagreement = None
         if atoms is not None and self.atoms is not None and not self.check_state(atoms):  # type: ignore[attr-defined]
             check(self.atoms, self.results)
+        ended: list[ModelDoubt | None] = []
         try:
-            yield self._doubt
+            yield lambda: ended[0] if ended else self._doubt()
         finally:
-            check.met = max(filter(None, (before[0], check.met)), default=None)
+            ended.append(self._doubt())
+            known = [met for met in (before[0], check.met) if met is not None]
+            check.met = known[0] + known[1] if len(known) == 2 else next(iter(known), None)
             check.disagreement = max(filter(None, (before[1], check.disagreement)), default=None)
 
     def _doubt(self) -> ModelDoubt | None:
@@ -82,15 +88,24 @@ class TellsDoubt:
             if len(self._members) == 1 or head.label:
                 return None
             return ModelDoubt(head=f"committee of {len(self._members)}", forces_std=check.disagreement)
-        ratio, std, element = check.met or (0.0, None, "")
-        return ModelDoubt(
+        facts = check.facts
+        of_head = ModelDoubt(
             head=head.name,
-            force_error=check.facts.force_error,
-            typical_force=check.facts.typical_force,
-            held_out=check.facts.held_out,
+            force_error=facts.force_error,
+            typical_force=facts.typical_force,
+            held_out=facts.held_out,
+        )
+        if (met := check.met) is None:
+            return of_head
+        ratio, std, element = met.least
+        return dataclasses.replace(
+            of_head,
             energies_std=std,
             element=element,
             beyond=ratio or None,
+            share_beyond=met.beyond / max(met.atoms, 1),
+            structures=met.structures,
+            far_structures=met.far,
         )
 
     @property

@@ -29,6 +29,8 @@ Plain = TypeVar("Plain")
 VERSION = 1
 FAR = 3.0  # times the usual largest deviation of an element in the training set: beyond, do not rely on it
 ROUGH = 0.3  # of the forces on its test frames: a head with more error is a start for fine-tuning
+_FEW = 0.01  # of structures with an atom as far: such a share does not make the others' numbers
+_MANY = 0.01  # of atoms beyond their range; in the training set it is 0.001
 
 
 def error_text(error: float, form: str = ".2g") -> str:
@@ -87,7 +89,10 @@ class ModelDoubt(ShownBySummary):
         head: its name. force_error, typical_force: root mean squares of components on frames like those of
             its training, eV/Å; `held_out` whether these were not trained on.
         energies_std: largest deviation of the energy of an atom that was met, eV, and its `element`.
-        beyond: that deviation over the usual largest one of the element in the training set.
+        beyond: that deviation over the usual largest one of the element in the training set: its range.
+        share_beyond: of the atoms that were met, those beyond their range, 0 to 1. structures: how many were
+            evaluated (in this call; 0 where nobody counted), `far_structures` of them with an atom beyond
+            three times its range.
         forces_std: of a committee, the largest disagreement on a component of a force that was met, eV/Å.
     """
 
@@ -98,6 +103,9 @@ class ModelDoubt(ShownBySummary):
     energies_std: float | None = None
     element: str = ""
     beyond: float | None = None
+    share_beyond: float = 0.0
+    structures: int = 0
+    far_structures: int = 0
     forces_std: float | None = None
 
     def summary(self) -> str:
@@ -108,11 +116,28 @@ class ModelDoubt(ShownBySummary):
         if self.energies_std is not None:
             parts.append(f"least known atom ({self.element}) ± {1e3 * self.energies_std:.2g} meV")
             if self.beyond is not None:
-                said = verdict(self.beyond, self.force_error, self.typical_force)
-                parts[-1] += f", {self.beyond:.2g} times its range: {said}"
+                parts[-1] += f", {self.beyond:.2g} times its range{self._how_often()}: {self.verdict}"
         if self.forces_std is not None:
             parts.append(f"its members' forces differ by up to {1e3 * self.forces_std:.2g} meV/Å")
         return f"{self.head}: {'; '.join(parts) or 'nothing was evaluated'}"
+
+    @property
+    def verdict(self) -> str:
+        """What all structures together mean, in words: one atom in one step does not spoil a long run."""
+        if not self.structures or self.far_structures > _FEW * self.structures:
+            return verdict(self.beyond, self.force_error, self.typical_force)
+        whole = FAR if self.share_beyond > _MANY else 1.0
+        words = verdict(whole, self.force_error, self.typical_force)
+        return f"{words}, but for these few structures" if self.far_structures else words
+
+    def _how_often(self) -> str:
+        if not self.share_beyond:
+            return ""
+        far = ""
+        if self.structures > 1:
+            many = f"{self.far_structures or 'none'} of {self.structures}"
+            far = f", beyond {FAR:g} times in {many} structures"
+        return f" ({100.0 * self.share_beyond:.2g} % of the atoms beyond theirs{far})"
 
 
 def error_of_forces(error: float, typical: float | None, kind: str) -> str:

@@ -55,6 +55,10 @@ def iread_structures(path: PathLike, index: slice | int | str = slice(None)) -> 
     bundle = place.suffix == ".bundle" or (place / "metadata.json").exists()  # a trajectory of ASE
     if place.is_dir() and not bundle:
         raise DataError(about_folder(place))
+    if not place.is_dir() and not place.is_file():
+        raise DataError(
+            f"{place} is a pipe or a device, which can be read only once; save it to a file first"
+        )
     if file_format(place) == "extxyz":
         yield from iread_extxyz(place, chosen)
         return

@@ -10,6 +10,7 @@ In i-PI's input, with the path of this file as `pes_path`:
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import os
@@ -139,7 +140,8 @@ def serve(
     as many as there are beads to have them computed side by side.
 
     Args:
-        atoms: with a calculator; moved as the program says. Its pbc stays.
+        atoms: with a calculator; moved as the program says. Its pbc stays, so it needs a cell if the program
+            sends one. Constraints are left to the program.
         host, port: where the program listens; "localhost" is reached from this machine only.
         unixsocket: the name of a UNIX socket (/tmp/ipi_NAME) in place of host and port.
         patience: s that the program may take to listen, at first and after a lost connection.
@@ -148,22 +150,25 @@ def serve(
         the number of structures that were answered.
 
     Raises:
-        ConfigError: nobody listened within `patience`, or a port or patience that is none.
+        ConfigError: nobody listened within `patience`, or a port or patience that is none; what listens
+            speaks another protocol, or sends a cell for a structure without one.
         StructureError: another number of atoms, or a structure that cannot be evaluated.
     """
     if not 0 < port < 1 << 16:
         raise ConfigError(f"port = {port} is not allowed; allowed: 1 to 65535")
     if not patience >= 0:
         raise ConfigError(f"patience = {patience} is not allowed; allowed: 0 s or more")
-    where = f"/tmp/ipi_{unixsocket}" if unixsocket is not None else f"{host}:{port}"
+    where = f"{host}:{port}" if unixsocket is None else actualunixsocketname(unixsocket)
+    if atoms.pbc.any() and not _offers_stress(atoms):
+        _log.warning("%s gives no stress: constant pressure will not work", type(atoms.calc).__name__)
     answered = 0
     while True:
         connection = _connect(host, port, unixsocket, patience)
-        if connection is None:
+        if isinstance(connection, OSError):
             if not answered:
                 raise ConfigError(
-                    f"nobody listens at {where} after {patience:g} s; start i-PI first, and compare its "
-                    "<ffsocket> with host, port and unixsocket here"
+                    f"nobody listens at {where} after {patience:g} s ({connection.strerror or connection}); "
+                    "start i-PI first, and compare its <ffsocket> with host, port and unixsocket here"
                 )
             _log.info("nobody listens at %s any more; %d structures were answered", where, answered)
             return answered
@@ -177,19 +182,26 @@ def serve(
         _log.info("connection lost after %d structures; connecting again for %g s", answered, patience)
 
 
-def _connect(host: str, port: int, unixsocket: str | None, patience: float) -> socket.socket | None:
-    """A connection, or None if nobody listens in time."""
+def _connect(host: str, port: int, unixsocket: str | None, patience: float) -> socket.socket | OSError:
+    """A connection, or why there is none if nobody listens in time."""
     deadline = time.monotonic() + patience
     while True:
+        left = max(_PAUSE, deadline - time.monotonic())
         try:
             if unixsocket is None:
-                return socket.create_connection((host, port))
+                made = socket.create_connection((host, port), timeout=left)
+                made.settimeout(None)
+                return made
             made = socket.socket(socket.AF_UNIX)
-            made.connect(actualunixsocketname(unixsocket))
+            try:
+                made.connect(actualunixsocketname(unixsocket))
+            except OSError:
+                made.close()
+                raise
             return made
-        except OSError:
+        except OSError as error:
             if time.monotonic() > deadline:
-                return None
+                return error
             time.sleep(_PAUSE)
 
 
@@ -198,26 +210,66 @@ def _answer(protocol: IPIProtocol, atoms: Atoms) -> tuple[int, bool]:
     answered, state, found = 0, "READY", None
     while True:
         try:
-            message = protocol.recvmsg()
+            message, moved = _received(protocol)
             if message == "EXIT":
                 return answered, True
             if message == "STATUS":
                 protocol.sendmsg(state)
-            elif message == "INIT":
-                protocol.recvinit()
             elif message == "POSDATA":
-                cell, _, positions = protocol.recvposdata()
-                place(atoms, cell, positions)
-                atoms.get_potential_energy()
-                assert atoms.calc is not None
-                found, state = energy_forces_virial(atoms, atoms.calc.results), "HAVEDATA"
+                _check_cell(atoms, moved[0])
+                place(atoms, *moved)
+                found, state = energy_forces_virial(atoms, _evaluated(atoms)), "HAVEDATA"
             elif message == "GETFORCE" and found is not None:
                 protocol.sendforce(*found)
                 answered, state = answered + 1, "READY"
-            else:
-                raise ConfigError(
-                    f"the program sent {message!r}, which is no message of i-PI's protocol at this point; "
-                    "does something else listen there?"
-                )
+            elif message != "INIT":
+                raise _no_protocol(repr(message))
         except (SocketClosed, ConnectionError):
             return answered, False
+
+
+def _received(protocol: IPIProtocol) -> tuple[str, tuple[np.ndarray, ...]]:
+    """The next message, with cell (3, 3) and positions (n_atoms, 3) in Å where it brings them.
+
+    Raises:
+        ConfigError: bytes that are no message.
+    """
+    try:
+        message = str(protocol.recvmsg())
+        if message == "INIT":
+            protocol.recvinit()
+        if message != "POSDATA":
+            return message, ()
+        cell, _, positions = protocol.recvposdata()
+    except (AssertionError, MemoryError, ValueError) as error:  # letters or numbers that are none
+        raise _no_protocol(f"bytes that make no sense ({str(error) or 'not finite'})") from error
+    return message, (cell, positions)
+
+
+def _no_protocol(sent: str) -> ConfigError:
+    return ConfigError(
+        f"the program sent {sent}, which is no message of i-PI's protocol at this point; does something else "
+        "listen there?"
+    )
+
+
+def _check_cell(atoms: Atoms, cell: np.ndarray) -> None:
+    """Raise where a periodic structure would be taken for a molecule."""
+    if atoms.cell.rank == 0 and not atoms.pbc.any() and np.any(cell):
+        raise ConfigError(
+            "the program sends a cell, and the structure here has none, so it does not say which directions "
+            'are periodic; write extxyz with Lattice="..." and pbc="T T T" (a molecule: pbc="F F F")'
+        )
+
+
+def _evaluated(atoms: Atoms) -> Results:
+    """What is sent; asked for one by one, as some calculators compute no more than that."""
+    found = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces(apply_constraint=False)}
+    with contextlib.suppress(NotImplementedError):  # no stress is defined
+        if atoms.cell.rank == 3 and _offers_stress(atoms):
+            found["stress"] = atoms.get_stress(apply_constraint=False)
+    return found
+
+
+def _offers_stress(atoms: Atoms) -> bool:
+    return "stress" in getattr(atoms.calc, "implemented_properties", ())

@@ -282,10 +282,10 @@ class LabelErrors(ShownBySummary):
         ]
         lines = [
             f"errors against the labels of {self.n_structures} structures",
-            f"{'':<28}{'RMSE':>10}{'MAE':>10}{'bias':>10} {'':<8} {'of spread':>10}",
+            f"{'':<28}{'RMSE':>10} {'MAE':>10} {'bias':>10} {'':<8} {'of spread':>10}",
         ]
         lines += [
-            f"{name:<28}{f.rmse:10.3f}{f.mae:10.3f}{f.bias:10.3f} {unit:<8} {percent(f.share):>10}"
+            f"{name:<28}{f.rmse:10.3f} {f.mae:10.3f} {f.bias:10.3f} {unit:<8} {percent(f.share):>10}"
             f" ({f.count} values)"
             for name, unit, f in rows
             if f is not None

@@ -148,3 +148,26 @@ def test_wrong_options(potential_of):
         DPA2Calculator(potential, device="gpu")
     with pytest.raises(ConfigError, match=r"skin = -1.0 Å; it must be a finite number, 0 or more"):
         DPA2Calculator(potential, skin=-1)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (lambda atoms: atoms.set_initial_magnetic_moments([1.0, -1.0, 0.0]), "arrays['initial_magmoms']"),
+        (lambda atoms: atoms.set_initial_charges([0.5, 0.0, 0.5]), "arrays['initial_charges']"),
+        (lambda atoms: atoms.info.update(charge=-1, spin=2), "info['charge'] and atoms.info['spin']"),
+        (lambda atoms: atoms.info.update(charge=0, spin=1), None),
+        (lambda atoms: atoms.set_initial_magnetic_moments([0.0, 0.0, 0.0]), None),
+        (lambda atoms: atoms.info.update(charge="q1", spin=np.ones(3)), None),
+    ],
+)
+def test_charges_and_moments_that_are_not_read_are_told_of_once(given, named, potential_of):
+    atoms, calc = molecule("H2O"), DPA2Calculator(potential_of("dpa1-l0"))
+    plain = calc.get_potential_energy(atoms.copy())
+    given(atoms)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert calc.get_potential_energy(atoms) == plain
+        calc.evaluate([atoms])
+    texts = [str(one.message) for one in told if "not read by any model" in str(one.message)]
+    assert len(texts) == (named is not None) and all(f"{named} of H2O" in text for text in texts)

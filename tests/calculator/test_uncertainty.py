@@ -148,6 +148,60 @@ def test_what_was_met_is_that_since_the_watch_began(atoms):
     assert told().head == "PBE" and told().beyond == pytest.approx(values[least].max() / 1e9)
 
 
+def met(calc, atoms, *deviations):
+    """What a watch tells of structures whose atoms have these deviations over their range."""
+    limits = calc._check_range.limits[atoms.numbers]
+    with calc.watching() as told, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for ratios in deviations:
+            calc._check_range(atoms, {"energies_std": np.asarray(ratios) * limits})
+        return told()
+
+
+def test_one_far_atom_in_one_step_of_many_is_told_of_and_does_not_condemn_the_others(atoms):
+    calc, like, one = calculator(sure_potential(limits=1e-6)), np.full(4, 0.5), np.array([0.5] * 3 + [3.5])
+    doubt = met(calc, atoms, *[like] * 999, one)
+    assert (doubt.structures, doubt.far_structures, doubt.share_beyond) == (1000, 1, 1 / 4000)
+    assert doubt.beyond == pytest.approx(3.5) and doubt.energies_std == pytest.approx(3.5e-6)
+    assert doubt.summary().endswith(
+        "3.5 times its range (0.025 % of the atoms beyond theirs, beyond 3 times in 1 of 1000 structures): "
+        "like its training set, but for these few structures"
+    )
+    assert (
+        "1 of 50 structures): far from its training set: do not rely"
+        in met(calc, atoms, *[like] * 49, one).summary()
+    )
+    assert (
+        met(calc, atoms, one)
+        .summary()
+        .endswith("(25 % of the atoms beyond theirs): far from its training set: do not rely on it")
+    )
+
+
+def test_one_atom_in_a_thousand_lies_beyond_its_range_as_in_the_training_set(atoms):
+    calc, like, one = calculator(sure_potential(limits=1e-6)), np.full(4, 0.5), np.array([0.5] * 3 + [1.5])
+    text = met(calc, atoms, *[like] * 249, one).summary()
+    assert text.endswith(
+        "(0.1 % of the atoms beyond theirs, beyond 3 times in none of 250 structures): like its training set"
+    )
+    assert "(12 % of the atoms beyond theirs" in (text := met(calc, atoms, like, one).summary())
+    assert text.endswith("at the edge of its training set")
+    assert "%" not in met(calc, atoms, like, like).summary().partition("least known")[2]
+
+
+def test_what_a_watch_inside_has_met_counts_outside_too_and_nothing_after_it(atoms):
+    calc, like = calculator(sure_potential(limits=1e-6)), np.full(4, 0.5)
+    with calc.watching() as outer:
+        met(calc, atoms, like)
+        with calc.watching() as inner:
+            met(calc, atoms, like * 7)
+        met(calc, atoms, like, like * 9)
+        assert (inner().structures, inner().beyond) == (1, pytest.approx(3.5))
+        assert (outer().structures, outer().far_structures, outer().beyond) == (4, 2, pytest.approx(4.5))
+    met(calc, atoms, like * 20)
+    assert outer().structures == 4
+
+
 def test_a_model_that_was_never_measured_has_no_ensemble_and_tells_nothing(atoms):
     calc = calculator(make_potential("dpa2-small"))
     assert calc.get_ensemble(atoms) is None

@@ -7,12 +7,16 @@ import shutil
 from pathlib import Path
 
 import pytest
-from example_files import ROOT, write_example_files
+from example_files import ROOT, page_text, write_example_files
 
 from dpa2calc.cli.arguments.deferred import DeferredCalculator
 from dpa2calc.cli.main import VERBS, build_parser, main
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.ipynb")),
+]
 TORCHRUN = re.compile(r"^torchrun .*-m dpa2calc\.cli\.main ")
 # The collection's data are not in the repository, as docs/datasets.md says.
 WITHOUT_DATA = "dpa2calc train examples/default_model.toml"
@@ -26,7 +30,7 @@ def commands() -> list[str]:
     """Command lines, without comments, each once."""
     lines: list[str] = []
     for page in PAGES:
-        text = page.read_text(encoding="utf-8")
+        text = page_text(page)
         for block in re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL):
             lines += block.replace("\\\n", " ").splitlines()
         # in the text: whole command lines only, not `dpa2calc VERB FILE`
@@ -34,7 +38,7 @@ def commands() -> list[str]:
     for verb in VERBS:
         lines += [line.strip() for line in epilog(verb).replace("\\\n", " ").splitlines()]
     found = [shlex.join(shlex.split(TORCHRUN.sub("dpa2calc ", line), comments=True)) for line in lines]
-    kinds = ("FILE", "|", "'|'")
+    kinds = ("FILE", "VERB", "|", "'|'", "'>'")
     return sorted({f for f in found if f.startswith("dpa2calc ") and not any(k in f.split() for k in kinds)})
 
 
@@ -79,7 +83,7 @@ def test_command_lines_run_as_pasted(line, stopped_at_the_model, capsys):
     words = shlex.split(line)[1:]
     if words[1:] in ([], ["--help"]) and words[0] != "models":
         with pytest.raises(SystemExit) as left:
-            main([words[0], "--help"] if words[0] != "--help" else words)
+            main(words if words[0].startswith("--") else [words[0], "--help"])
         assert left.value.code == 0
         return
     if words[0] == "distill":

@@ -269,3 +269,26 @@ def test_an_empty_word_is_not_taken_for_none(words, named, here, capsys):
         main([*words, "--calculator", "emt"])
     assert stopped.value.code == 2 and sorted(os.listdir()) == ["Cu.cif", "N2.xyz"]
     assert f"{named} is empty; give a value" in capsys.readouterr().err
+
+
+def test_a_file_whose_name_is_taken_for_an_option(here, capsys):
+    write("./-Cu.cif", bulk("Cu"))
+    with pytest.raises(SystemExit):
+        main(["eos", "-Cu.cif", "--calculator", "emt"])
+    assert (
+        "unrecognized arguments: -Cu.cif; a file of that name is written ./-Cu.cif" in capsys.readouterr().err
+    )
+    assert main("eos ./-Cu.cif --calculator emt --relax fixed --no-progress".split()) == 0
+
+
+@pytest.mark.parametrize("words", ["eos Cu.cif --relax fixed", "relax Cu.cif", "md Cu.cif --steps 2"])
+def test_numbers_are_shown_before_a_full_disk_ends_the_command(words, here, capsys, monkeypatch):
+    def full(*_, **__):
+        raise OutputError("x.png cannot be written: No space left on device")
+
+    for module in ("arguments.application", "verbs.solids.relax", "verbs.trajectories.md"):
+        monkeypatch.setattr(f"dpa2calc.cli.{module}.save_figure", full)
+    write("Cu.cif", bulk("Cu", cubic=True))
+    assert main([*words.split(), "--calculator", "emt", "--no-progress"]) == 1
+    text = capsys.readouterr()
+    assert "No space left" in text.err and ("eV" in text.out or "NVT molecular dynamics" in text.out)

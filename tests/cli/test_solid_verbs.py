@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from ase import Atoms
-from ase.build import bulk, molecule
+from ase.build import add_adsorbate, bulk, fcc111, molecule
+from ase.constraints import FixAtoms
 from ase.io import read, write
 
 from dpa2calc.applications.crystals.elastic import ElasticConstants
@@ -121,3 +122,24 @@ def test_the_structure_may_come_first_or_by_name(copper, capsys):
     assert number(capsys.readouterr().out, "bulk modulus") == first
     assert main(["eos", "--calculator", "emt"]) == 1
     assert "name a structure file" in capsys.readouterr().err
+
+
+def test_atoms_that_the_file_holds_do_not_vibrate(tmp_path, monkeypatch, capsys):
+    """Selective dynamics of VASP; the free energy is that of atoms on a support, not of a gas."""
+    monkeypatch.chdir(tmp_path)
+    slab = fcc111("Cu", (2, 2, 2), vacuum=6.0)
+    add_adsorbate(slab, "O", 1.2, "fcc")
+    slab.set_constraint(FixAtoms(range(8)))
+    write("POSCAR", slab, format="vasp")
+    words = (
+        "vibrations POSCAR --calculator emt --no-progress --temperature 300 --out held --json v.json".split()
+    )
+    assert main([*words, "--spin", "1"]) == 1
+    assert (
+        "--spin has no effect where some atoms move, whose free energy is harmonic" in capsys.readouterr().err
+    )
+    assert main(words) == 0
+    text = capsys.readouterr()
+    assert "3 modes" in text.out and "(Helmholtz, harmonic)" in text.out and "warning" not in text.err
+    values = json.loads(Path("v.json").read_text())["values"]
+    assert len(values["indices"]) == 1 and values["free_energy_kind"] == "Helmholtz, harmonic"

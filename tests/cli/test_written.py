@@ -4,6 +4,7 @@ import csv
 import importlib
 import inspect
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -167,3 +168,23 @@ def test_every_verb_calls_the_one_writer(verb):
     source = inspect.getsource(importlib.import_module(f"dpa2calc.cli.verbs.{VERBS[verb][0]}"))
     writers = ("write_values", "write_result", "report", "finish", "run_rounds")
     assert any(f"{name}(" in source for name in writers)
+
+
+def test_the_table_of_elastic_constants_is_what_is_shown(tmp_path, monkeypatch, capsys):
+    """A file may hold the crystal turned: the table has C11, C12 and C44 of the crystal's own axes too."""
+    monkeypatch.chdir(tmp_path)
+    atoms = bulk("Cu")
+    atoms.rotate(35, (1, 2, 3), rotate_cell=True)
+    write("turned.extxyz", atoms)
+    assert main(f"elastic turned.extxyz {EMT_WORDS} --csv c.csv --json c.json".split()) == 0
+    shown = dict(re.findall(r"^  (C\d\d) +([\d.]+)", capsys.readouterr().out, flags=re.M))
+    table = np.genfromtxt("c.csv", delimiter=",", names=True)
+    found = {f"C{row['i']:.0f}{row['j']:.0f}": row for row in table}
+    assert {name: f"{found[name]['C_GPa']:.2f}" for name in shown} == shown and set(shown) == {
+        "C11",
+        "C12",
+        "C44",
+    }
+    assert abs(found["C11"]["C_in_frame_of_file_GPa"] - found["C11"]["C_GPa"]) > 10
+    tensor = np.array(json.loads(Path("c.json").read_text())["values"]["tensor"])
+    np.testing.assert_allclose(table["C_in_frame_of_file_GPa"], tensor[np.triu_indices(6)], rtol=1e-12)

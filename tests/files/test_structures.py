@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import lzma
+import os
 
 import ase.io
 import numpy as np
@@ -361,3 +362,11 @@ def test_sites_that_are_shared_or_partly_empty_are_no_structure(tmp_path, sites)
     path.write_text("\n".join([*head, "Cu1 Cu 0 0 0 1.0"]) + "\n")
     (found,) = read_structures(path)
     assert len(found) == 4 and "occupancy" not in attached(found)["info"]
+
+
+def test_a_pipe_is_no_file_of_structures(tmp_path):
+    os.mkfifo(tmp_path / "pipe.xyz")
+    with pytest.raises(
+        DataError, match=r"pipe\.xyz is a pipe or a device, which can be read only once; save it"
+    ):
+        read_structures(tmp_path / "pipe.xyz")

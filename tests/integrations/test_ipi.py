@@ -1,6 +1,7 @@
 """i-PI: the driver's numbers, the socket's protocol, and path integrals in the real program."""
 
 import importlib.util
+import re
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from ase import Atoms, units
 from ase.build import molecule
 from ase.calculators.emt import EMT
+from ase.calculators.mixing import SumCalculator
 from ase.calculators.socketio import SocketIOCalculator
 from ase.io import write
 from emt_cases import with_emt
@@ -119,6 +121,80 @@ def test_serve_connects_again_and_says_so(caplog):
     assert "connection lost after 1 structures" in text and "the program has ended; 2 structures" in text
 
 
+def said_to(atoms, talk):
+    """What `serve` raises when a program on its port talks to it like that; None for nothing."""
+    port, raised = free_port(), []
+
+    def run():
+        try:
+            serve(atoms, port=port, patience=5)
+        except ConfigError as error:
+            raised.append(str(error))
+
+    thread = threading.Thread(target=run)
+    with socket.create_server(("localhost", port)) as server:
+        thread.start()
+        connection, _ = server.accept()
+        with connection:
+            found = talk(ipi_driver.IPIProtocol(connection))
+            thread.join(30)
+    return raised[0] if raised else None, found
+
+
+@pytest.mark.parametrize(
+    ("sent", "message"),
+    [
+        (b"GET / HTTP/1", "the program sent 'GET / HTTP/1'"),
+        ("ÅÅÅÅÅÅ".encode(), "bytes that make no sense .*ascii"),
+        (b"GETFORCE    ", "the program sent 'GETFORCE'"),
+        (b"POSDATA     " + np.full(18, np.nan).tobytes(), r"bytes that make no sense \(not finite\)"),
+        (
+            b"POSDATA     " + np.eye(3).tobytes() * 2 + np.int32(-7).tobytes(),
+            "bytes that make no sense .*negative",
+        ),
+    ],
+)
+def test_another_protocol_is_an_error_in_words(sent, message):
+    error, _ = said_to(with_emt(water()), lambda protocol: protocol.socket.sendall(sent))
+    assert error and re.search(f"{message}.*does something else listen there", error)
+
+
+def test_a_structure_without_a_cell_is_not_taken_for_a_molecule_where_a_cell_is_sent():
+    atoms = with_emt(molecule("H2O"))
+
+    def talk(protocol):
+        with pytest.raises((OSError, AssertionError)):  # gone
+            protocol.calculate(atoms.positions, np.eye(3) * 9)
+
+    error, _ = said_to(atoms, talk)
+    assert error and "the program sends a cell, and the structure here has none" in error
+    lonely, reference = with_emt(molecule("H2O")), with_emt(molecule("H2O"))  # as ASE sends a molecule
+
+    def whole(protocol):
+        found = protocol.calculate(reference.positions, np.zeros((3, 3)))
+        protocol.end()
+        return found
+
+    error, found = said_to(lonely, whole)
+    assert error is None and found["energy"] == pytest.approx(reference.get_potential_energy(), abs=1e-9)
+    assert not found["virial"].any()
+
+
+def test_the_virial_of_calculators_that_compute_what_they_are_asked_for():
+    atoms, reference = water(), with_emt(water())
+    atoms.calc = SumCalculator([EMT()])
+
+    def talk(protocol):
+        found = protocol.calculate(reference.positions, reference.cell.array)
+        protocol.end()
+        return found
+
+    error, found = said_to(atoms, talk)
+    stress = -found["virial"] / reference.get_volume()
+    assert error is None and np.abs(stress).max() > 1e-3
+    np.testing.assert_allclose(stress, reference.get_stress(voigt=False), atol=1e-9)
+
+
 @pytest.mark.parametrize("wrong", [{"port": 0}, {"port": 99999}, {"patience": -1.0}, {"patience": np.nan}])
 def test_what_is_no_port_and_no_time_is_refused(wrong):
     with pytest.raises(ConfigError, match=f"{next(iter(wrong))} = .* is not allowed"):
@@ -127,7 +203,9 @@ def test_what_is_no_port_and_no_time_is_refused(wrong):
 
 def test_nobody_listens():
     mine = with_emt(water())
-    with pytest.raises(ConfigError, match="nobody listens at localhost:1 after 0 s; start i-PI first"):
+    with pytest.raises(
+        ConfigError, match=r"nobody listens at localhost:1 after 0 s \(.*refused\); start i-PI"
+    ):
         serve(mine, port=1, patience=0)
 
 

@@ -10,6 +10,7 @@ from ase.units import GPa
 from dpa2calc.errors import DataError
 from dpa2calc.labels.errors import (
     Differences,
+    ErrorFigure,
     Errors,
     ErrorSums,
     LabelErrors,
@@ -137,3 +138,10 @@ def test_atoms_without_a_value_of_their_own_have_no_error():
     sums = ErrorSums()
     sums.add(Differences.of(label, made, 3))
     assert sums.errors().value_mae == pytest.approx(0.05)
+
+
+def test_large_errors_stay_apart_in_the_table():
+    """As of energies of another code, whose zero is elsewhere."""
+    figure = ErrorFigure(mae=1541980.155, rmse=1541980.155, bias=-1541980.155, count=5)
+    row = LabelErrors(n_structures=5, energy=figure).summary().splitlines()[-1]
+    assert row.split()[:4] == ["energy", "1541980.155", "1541980.155", "-1541980.155"]

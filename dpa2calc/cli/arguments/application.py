@@ -119,9 +119,9 @@ def report(
         table: for --csv. more: values for --json beside those of the result, by names with their units.
     """
     folder = Path(args.out)
+    print(result.summary())  # first: it is there if the disk is full
     stored = result.save(folder / f"{name}.npz")
     figure = save_figure(folder / f"{name}.png", result.plot)
     write_values(args, type(result), {**values_of(result), **(more or {})}, table, made_by=result.provenance)
-    print(result.summary())
     print(f"result {stored}, figure {figure}")
     return 0

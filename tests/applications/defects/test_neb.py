@@ -1,5 +1,6 @@
 """Nudged elastic band: symmetric hops, the barrier against the exact saddle, resuming, error texts."""
 
+import re
 import warnings
 
 import numpy as np
@@ -8,7 +9,7 @@ from ase import Atoms
 from ase.build import add_adsorbate, bulk, fcc100, molecule
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
-from ase.constraints import FixAtoms
+from ase.constraints import FixAtoms, FixCom
 from ase.geometry import find_mic
 from ase.optimize import BFGS
 from emt_cases import CountingEMT, with_emt
@@ -203,8 +204,39 @@ def test_errors(hop):
         nudged_elastic_band(initial, near, progress=False)
     one, other = adatom_hop()
     other.positions[0] += 0.1
-    with pytest.raises(StructureError, match="atoms that a constraint holds differ"):
+    text = r"\(FixAtoms\) keep its atoms from the final one: atom 0 \(Cu\) would stay 0.173 Å away"
+    with pytest.raises(StructureError, match=text):
         nudged_elastic_band(one, other)
+
+
+def test_a_centre_of_mass_that_is_held_is_told_of_with_the_way_out():
+    """The shift that the message names makes a band of the two ends; the barrier is that without FixCom."""
+    initial, final = adatom_hop()
+    initial.set_constraint()
+    final.set_constraint()
+    options = {"n_images": 3, "fmax": 0.1, "progress": False}
+    free = nudged_elastic_band(initial, final, **options).barrier_forward
+    initial.set_constraint(FixCom())
+    text = r"other centres of mass, which FixCom holds; move the final state as a whole by \[(.*)\] Å, or"
+    with pytest.raises(StructureError, match=text) as told:
+        nudged_elastic_band(initial, final, **options)
+    final.positions += np.array(re.search(text, str(told.value))[1].split(","), dtype=float)
+    held = nudged_elastic_band(initial, final, **options)
+    assert held.barrier_forward == pytest.approx(free, abs=0.01)
+
+
+def test_constraints_of_the_final_state_that_are_others_are_told_of():
+    initial, final = adatom_hop()
+    held = list(final.constraints)
+    final.set_constraint(FixAtoms([0]))
+    with pytest.warns(UserWarning, match="the final state has other constraints than the initial one"):
+        first = nudged_elastic_band(initial, final, n_images=3, fmax=0.2, progress=False)
+    for same in ([], held):
+        final.set_constraint(same)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            again = nudged_elastic_band(initial, final, n_images=3, fmax=0.2, progress=False)
+        assert again.barrier_forward == pytest.approx(first.barrier_forward, abs=1e-9)
 
 
 def molecule_hop():

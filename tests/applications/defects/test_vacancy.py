@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from ase.build import bulk
+from ase.build import bulk, fcc111
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 from ase.optimize import BFGS
@@ -14,7 +14,7 @@ from dpa2calc.applications.defects.vacancy import (
     vacancy_formation_energy,
     vacancy_hop,
 )
-from dpa2calc.errors import ConfigError
+from dpa2calc.errors import ConfigError, StructureError
 
 BOND = 2.5
 
@@ -127,3 +127,24 @@ def test_what_is_used_after_the_work_is_refused_before_it(options):
     atoms.calc = Never()
     with pytest.raises(ConfigError, match=r"seed is -1|would have .* cells|symprec is 2"):
         vacancy_formation_energy(atoms, progress=False, **options)
+
+
+def test_the_mean_energy_of_a_slab_is_no_chemical_potential():
+    """Against the energies themselves: with the bulk's energy of an atom a slab has a vacancy energy."""
+    slab = fcc111("Cu", (1, 1, 4), a=3.6, vacuum=6.0)
+    slab.pbc = True
+    slab.calc = EMT()
+    options = {"min_lengths": (5.0,), "relax": "fixed", "relax_bulk": False, "progress": False}
+    with pytest.raises(StructureError, match=r"as those of a slab.*give chemical_potential=\{'Cu': eV"):
+        vacancy_formation_energy(slab, **options)
+    result = vacancy_formation_energy(slab, chemical_potential={"Cu": -0.007}, **options)
+    whole = slab.repeat((3, 3, 1))
+    holed = whole.copy()
+    del holed[0]
+    holed.calc = whole.calc = EMT()
+    expected = holed.get_potential_energy() - 0.007 - whole.get_potential_energy()
+    assert result.n_atoms.tolist() == [36] and result.energy == pytest.approx(expected, abs=1e-9)
+    layer = fcc111("Cu", (1, 1, 1), a=3.6, vacuum=6.0)  # all atoms alike, its own bulk
+    layer.pbc = True
+    layer.calc = EMT()
+    assert vacancy_formation_energy(layer, **options).chemical_potential == layer.get_potential_energy()

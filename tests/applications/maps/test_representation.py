@@ -197,3 +197,29 @@ def test_chemiscope_file_of_structures_keeps_their_order(tmp_path) -> None:
         result.write_chemiscope(tmp_path / "map.json", {"b": waters(1), "a": structures["a"]})
     with pytest.raises(ConfigError, match=r"end it in .json or .json.gz"):
         result.write_chemiscope(tmp_path / "map.html", structures)
+
+
+def test_every_group_has_points_and_a_calculator_in_the_provenance() -> None:
+    structures = {"water": waters(2), "copper": [bulk("Cu", cubic=True)]}
+    with pytest.raises(
+        DataError, match="group 'copper' has no point: none of its atoms is O or H; leave it out"
+    ):
+        representation_map(structures, Describer(), elements=("O", "H"), methods=("pca",))
+    with pytest.raises(ConfigError, match=r"elements = Oo, Q is not allowed; allowed: symbols such as H"):
+        representation_map(structures, Describer(), elements=("O", "Q", "Oo"), methods=("pca",))
+
+    for wrong, text in (
+        ({"seed": -1}, "seed is -1"),
+        ({"perplexity": -3.0}, "perplexity must be a positive"),
+    ):
+        with pytest.raises(ConfigError, match=text):
+            representation_map(structures, Describer(), **wrong)
+
+    class Told(Describer):
+        def describe(self) -> str:
+            return f"offset {self.offset:g}"
+
+    result = representation_map(structures, {"water": Told(1.0), "copper": Told(2.0)}, methods=("pca",))
+    assert result.provenance["calculator"] == "Told"
+    assert [one["model"] for one in result.provenance["calculators"].values()] == ["offset 1", "offset 2"]
+    assert representation_map(structures, Told(3.0), methods=("pca",)).provenance["model"] == "offset 3"

@@ -9,8 +9,10 @@ from ase import Atoms, units
 from ase.build import add_adsorbate, fcc111, molecule
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
+from ase.constraints import FixAtoms, FixBondLength, FixCom
 from ase.optimize import BFGS
 from ase.thermochemistry import IdealGasThermo
+from ase.vibrations import Vibrations as ASEVibrations
 from emt_cases import with_emt
 
 from dpa2calc.applications.molecules.vibrations import Vibrations, rigid_motions, vibrations
@@ -192,6 +194,42 @@ def test_chosen_atoms_on_a_surface(tmp_path):
     assert result.free_energy(300.0) < result.energy + result.zero_point_energy
     loaded = Vibrations.load(result.save(tmp_path / "v.npz"))
     assert loaded.summary() == result.summary()
+
+
+def held_slab():
+    slab = fcc111("Cu", (2, 2, 2), vacuum=6.0)
+    add_adsorbate(slab, "O", 1.2, "fcc")
+    slab.calc = EMT()
+    slab = relax(slab, fmax=1e-4, progress=False).atoms()
+    slab.calc = EMT()
+    return slab
+
+
+def test_atoms_that_are_held_do_not_vibrate_as_in_ase(tmp_path):
+    """FixAtoms means the same as the indices of the others, and the frequencies are those of ASE."""
+    slab = held_slab()
+    named = vibrations(slab, indices=[8], progress=False)
+    slab.set_constraint(FixAtoms(range(8)))
+    held = vibrations(slab, progress=False)
+    assert held.indices.tolist() == [8] and not len(held.rigid_frequencies)
+    np.testing.assert_array_equal(held.frequencies, named.frequencies)
+    theirs = ASEVibrations(slab, name=tmp_path / "ase", delta=0.01)
+    theirs.run()
+    np.testing.assert_allclose(held.frequencies, theirs.get_frequencies().real, rtol=1e-6)
+    with pytest.warns(UserWarning, match=r"FixAtoms holds atoms \[0\], which vibrate all the same"):
+        assert len(vibrations(slab, indices=[8, 0], progress=False).frequencies) == 6
+    slab.set_constraint(FixAtoms(range(9)))
+    with pytest.raises(StructureError, match="FixAtoms holds all 9 atoms, so nothing vibrates"):
+        vibrations(slab, progress=False)
+
+
+def test_constraints_that_are_not_used_are_told_of():
+    atoms = relaxed("N2")
+    free = vibrations(atoms, progress=False).frequencies
+    atoms.set_constraint([FixBondLength(0, 1), FixCom()])
+    with pytest.warns(UserWarning, match="vibrations: FixBondLengths on the atoms is not used") as told:
+        np.testing.assert_array_equal(vibrations(atoms, progress=False).frequencies, free)
+    assert len(told) == 1
 
 
 def test_frames_of_a_mode():

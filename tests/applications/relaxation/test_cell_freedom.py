@@ -103,3 +103,12 @@ def test_folders_and_files_of_earlier_versions_are_found(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error", FutureWarning)
         assert run_md(copper(), steps=6, restart=path, progress=False, **options).n_steps == 6
+
+
+def test_a_large_skewed_cell_relaxes_without_a_word_of_scipy():
+    """Its matrix logarithm warns of errors of 1e-12."""
+    atoms = with_emt(bulk("Cu", a=3.6).repeat((4, 4, 4)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = relax(atoms, relax="cell", progress=False, fmax=1e-4, smax_gpa=1e-4)
+    assert result.converged and result.atoms().get_volume() / 64 == pytest.approx(11.5654, abs=1e-3)

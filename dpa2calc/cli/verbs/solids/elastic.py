@@ -14,7 +14,7 @@ example: elastic tensor of silicon, cell relaxed first
 The folder holds elastic.npz (ElasticConstants.load), elastic.png, and work/ from which an interrupted run
 resumes.
 """
-TABLE = "a row a component of the tensor"
+TABLE = "a row a component of the tensor (C in the standard orientation, as shown)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,5 +40,11 @@ def run(args: argparse.Namespace) -> int:
     options = chosen(args, "strains", "relax", "relax_ions", "fmax")
     result = elastic_constants(atoms, **options)
     i, j = np.triu_indices(6)
-    table = {"i": i + 1, "j": j + 1, "C_GPa": result.tensor[i, j], "C_error_GPa": result.errors[i, j]}
+    table = {
+        "i": i + 1,
+        "j": j + 1,
+        "C_GPa": result.standard_tensor[i, j],
+        "C_in_frame_of_file_GPa": result.tensor[i, j],
+        "error_in_frame_of_file_GPa": result.errors[i, j],
+    }
     return report(result, args, "elastic", table)

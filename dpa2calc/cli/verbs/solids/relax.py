@@ -73,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
     )
     relaxed = result.atoms()
     relaxed.set_constraint(atoms.constraints)
+    print(result.summary())  # first: it is there if the disk is full
     write_structures(target, relaxed)
     result.save(beside.with_name(f"{beside.name}.npz"))
     table = {
@@ -84,7 +85,6 @@ def run(args: argparse.Namespace) -> int:
     }
     write_result(args, result, table)
     figure = save_figure(beside.with_name(f"{beside.name}.png"), result.plot)
-    print(result.summary())
     print(f"{'structure':18s} {target}")
     print(f"{'figure':18s} {figure}")
     if not result.converged:

@@ -31,8 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group, _ = add_application_arguments(parser, "vibrations", "vibrations/NAME, NAME from the input's")
     add = group.add_argument
     add(
-        "--atoms", dest="indices", type=int, nargs="+", metavar="INDEX", help="only these move (default: all)"
-    )
+        "--atoms", dest="indices", type=int, nargs="+", metavar="INDEX",
+        help="only these move (default: all, or those that the file's constraints leave free)",
+    )  # fmt: skip
     what = "first, or fixed: refuse forces above --fmax"
     add_relax_argument(group, "fixed", "positions", default="positions", help=what, fixed="--fixed")
     add("--displacement", type=float, help="Å, of finite differences instead of the exact Hessian")
@@ -47,21 +48,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb; 1 when modes are imaginary."""
-    from dpa2calc.applications.molecules.vibrations import vibrations
+    from dpa2calc.applications.molecules.vibrations import free_atoms, vibrations
     from dpa2calc.files.structures import write_structures
 
     gas = ("pressure", "symmetry_number", "spin")
     if args.temperature is None:
         refuse_idle(args, "without --temperature", *gas)
-    if args.indices:
-        refuse_idle(args, "with --atoms, whose free energy is harmonic", *gas)
     atoms = prepared_atoms(args, "vibrations")
+    some = args.indices is not None or free_atoms(atoms) is not None
+    if some:
+        refuse_idle(args, "where some atoms move, whose free energy is harmonic", *gas)
     if args.indices is None and not atoms.cell.any():
         atoms.pbc = False  # a molecule; some formats say otherwise
     result = vibrations(atoms, **chosen(args, "indices", "relax", "displacement", "fmax"))
     n_modes = len(result.frequencies)
     table = {"mode": range(1, n_modes + 1), "frequency_per_cm": result.frequencies}
-    free, kind = None, "Helmholtz, harmonic" if args.indices else "Gibbs, ideal gas"
+    free, kind = None, "Helmholtz, harmonic" if some else "Gibbs, ideal gas"
     if args.temperature is not None and (result.frequencies > 0.0).all():
         free = result.free_energy(args.temperature, **{name: getattr(args, name) for name in gas})
     more = {"temperature_K": args.temperature, "free_energy_eV": free, "free_energy_kind": kind}

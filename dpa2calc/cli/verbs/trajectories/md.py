@@ -99,10 +99,10 @@ def run(args: argparse.Namespace) -> int:
         overwrite=args.overwrite,
         progress=not args.no_progress,
     )
+    print(result.summary())  # first: it is there if the disk is full
     result.save(folder / "result.npz")
     write_result(args, result, _table(result))
     figure = save_figure(folder / "md.png", result.plot)
-    print(result.summary())
     print(f"{'figure':18s} {figure}")
     if result.status != "finished":
         print(args.say(result.reason), file=sys.stderr)

@@ -69,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
     names += ["repeats", "centre", "cage", "n_members", "sample_interval", "seed"]
     options = {**chosen(args, *names), "folder": folder / "stages"}
     result = phase_transition(atoms, temperatures, **options)
+    print(result.summary())  # first: it is there if the disk is full
     result.save(folder / "scan.npz")
     write_result(args, result, _table(result))
     figures = {
@@ -77,7 +78,6 @@ def run(args: argparse.Namespace) -> int:
         "heat-capacity": result.plot_heat_capacity,
     }
     drawn = [save_figure(folder / f"{name}.png", draw) for name, draw in figures.items()]
-    print(result.summary())
     print("figures            " + ", ".join(map(str, drawn)))
     return 0
 
