@@ -149,7 +149,7 @@ def files(tmp_path, monkeypatch):
         ("phase-transition Cu.cif --temperatures 1:9:1 --cage F", "--cage has no effect without --centre"),
         ("md Cu.cif --steps 9 --committee-limit 1", "--committee-limit has no effect without --committee"),
         ("vibrations N2.xyz --symmetry-number 2", "--symmetry-number has no effect without --temperature"),
-        ("vibrations N2.xyz --atoms 1 --temperature 9 --spin 1", "--spin has no effect with --atoms"),
+        ("vibrations N2.xyz --atoms 1 --temperature 9 --spin 1", "--spin has no effect where some"),
         ("map Cu.cif --no-tsne --perplexity 5", "--perplexity has no effect with --no-tsne"),
         ("serve Cu.cif --unixsocket a --port 9", "--port has no effect with --unixsocket"),
         ("evaluate Cu.cif -o a.json --json ./a.json", "a.json; give each a file of its own"),
