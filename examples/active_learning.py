@@ -116,7 +116,7 @@ def water_trimer() -> Atoms:
 SYSTEMS = {
     "ethanol": System(lambda: molecule("CH3CH2OH"), 500),
     "water trimer": System(water_trimer, 200),
-    "acetamide, PBE": System(lambda: molecule("CH3CONH2"), 500, PySCF),
+    "formic acid, PBE": System(lambda: molecule("HCOOH"), 500, PySCF),
 }
 OTHERS = ("CH3OH", "CH3OCH3", "C2H6", "CH3CHO", "H2O", "H2CO", "C3H8")
 
