@@ -1,8 +1,9 @@
 """Structures, such with ASE's EMT, and an EMT that counts what it is asked."""
 
 from ase import Atoms
-from ase.build import bulk
+from ase.build import add_adsorbate, bulk, fcc100
 from ase.calculators.emt import EMT
+from ase.constraints import FixAtoms
 
 
 class CountingEMT(EMT):
@@ -36,3 +37,15 @@ def rattled(atoms: Atoms, n: int, size: float) -> list[Atoms]:
     for seed, copy in enumerate(made):
         copy.rattle(size, seed=seed)
     return made
+
+
+def adatom_hop():
+    """Cu on Cu(100) from one hollow site to the next; the lower layer is held."""
+    slab = fcc100("Cu", (2, 2, 2), vacuum=7.0)
+    slab.pbc = True
+    slab.set_constraint(FixAtoms(mask=slab.positions[:, 2] < slab.positions[:, 2].mean()))
+    initial, final = slab.copy(), slab.copy()
+    add_adsorbate(initial, "Cu", 1.7, "hollow")
+    add_adsorbate(final, "Cu", 1.7, "hollow", offset=(1, 0))
+    initial.calc = EMT()
+    return initial, final
