@@ -1,7 +1,19 @@
-"""dpa2calc comes before torch, as its pages advise, so that tests get their share of busy cores."""
+"""What holds for all tests. dpa2calc comes before torch, as its pages advise."""
 
 import os
 
 os.environ["MPLBACKEND"] = "Agg"  # figures of pyplot open no window
 
+import sys
+
+import pytest
+
 import dpa2calc  # noqa: F401
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    """No test meets the figures of those that ran before it: pyplot warns from the twenty-first on."""
+    yield
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close("all")
