@@ -10,6 +10,7 @@ the fit cannot take away. The file is without uncertainties.
 
 import tempfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from dpa2calc.store.checkpoint import save_checkpoint
 from dpa2calc.store.rounding import BITS, round_nets
 from dpa2calc.training import Dataset, load_registered, registered_sets
 from dpa2calc.training.data.dataset import spread_frames
+from dpa2calc.training.data.frame import Frame
 from dpa2calc.training.fit.predict import predict_potential
 
 SETS = (
@@ -80,7 +82,7 @@ def predictions(potential: Potential, name: str, data: Dataset) -> list[Predicti
 
 
 def differences(
-    first: list[Prediction], second: list[Prediction] | Dataset, data: Dataset
+    first: list[Prediction], second: Iterable[Prediction | Frame], data: Dataset
 ) -> tuple[float, float, float]:
     """Root mean squares: energies, the same after the fit (meV/atom), forces (meV/Å)."""
     counts = data.compositions(data.elements)

@@ -80,7 +80,7 @@ def measure(kind: str, model: str, structures: Path, args: argparse.Namespace) -
             job.answer()
         for number in range(args.rounds):
             for policy, pair in jobs.items():
-                found[policy].append(rates(*pair, args.seconds))
+                found[policy].append(rates(pair[0], pair[1], args.seconds))
                 shown = ", ".join(f"{key} {value:.2f}/s" for key, value in found[policy][-1].items())
                 print(f"  {kind}, {policy}, round {number + 1}: {shown}", file=sys.stderr, flush=True)
     finally:

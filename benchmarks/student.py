@@ -72,7 +72,7 @@ def model_files(
 ) -> dict[str, Path]:
     """Student, DeepPot-SE and teacher of one chemistry; deepmd-kit's frozen and compressed forms."""
     from dpa2calc.deepmd.write import write_deepmd
-    from dpa2calc.model.config import DeepPotSEConfig
+    from dpa2calc.model.config import DeepPotSEConfig, DPA1Config
     from dpa2calc.model.config.presets import preset
     from dpa2calc.model.potential import Potential
 
@@ -84,7 +84,7 @@ def model_files(
         )
         if name == "deeppot-se":
             config = dataclasses.replace(config, descriptor=DeepPotSEConfig(sel=SEL[kind], axis_neuron=12))
-        if name == "dpa1-l0":  # deepmd-kit tabulates strip mode only
+        if isinstance(config.descriptor, DPA1Config):  # deepmd-kit tabulates strip mode only
             student = dataclasses.replace(config.descriptor, tebd_input_mode="strip", nsel=sum(SEL[kind]))
             config = dataclasses.replace(config, descriptor=student)
         paths[name] = write_deepmd(Potential(config, dtype=torch.float32), folder / f"{kind}_{name}.pt")

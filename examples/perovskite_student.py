@@ -61,7 +61,7 @@ def taught(teacher: Any, frames: Dataset, test: Dataset, args: Any) -> DistillRe
     system = systems(args.quick, args.md_steps, args.rounds)["ferroelectric"]
     md = MDCondition(
         ensemble="npt",
-        relax="cell",
+        cell="cell",
         temperature=(100.0, 400.0, 800.0),
         timestep=2.0,
         steps=args.md_steps,
