@@ -27,6 +27,7 @@ FIRST_FRAMES = 12  # that all heads are compared on
 FINALISTS = 8  # heads that are compared on the whole sample
 NEIGHBOR_CACHE = 2**28  # bytes
 _ALIKE = 0.9  # correlation of labels and predictions from which their ratio says something
+_UNLIKE = 0.3  # of the best head, below which something is wrong: the least on 21 sets from outside was 0.64
 _USUAL = (0.5, 2.0)  # ratios of forces that a functional, or an untrained region, explains
 _NEAR = 0.25  # by which the logarithm of a ratio may differ from that of a unit
 _UNITS = {  # eV/Å in it -> what the labels may be
@@ -45,6 +46,7 @@ class HeadMatch:
     """Zero-shot errors of one head on the new data, after the energy bias was fitted to it.
 
     force_ratio: of labels to predictions, by least squares; None where the two have little in common.
+    force_correlation: of the components of labels and predictions; None without forces, or where all are 0.
     """
 
     head: str
@@ -52,14 +54,21 @@ class HeadMatch:
     score: float
     missing_elements: tuple[str, ...] = ()
     force_ratio: float | None = None
+    force_correlation: float | None = None
 
     def __str__(self) -> str:
         note = f" (never saw {', '.join(self.missing_elements)})" if self.missing_elements else ""
         return f"{self.head}{note}: {self.errors}"
 
     def doubt(self) -> str | None:
-        """What the size or sign of the labelled forces says of their unit, or None."""
-        ratio = self.force_ratio
+        """What the labelled forces beside the predicted ones say of their unit, sign or order, or None."""
+        ratio, correlation = self.force_ratio, self.force_correlation
+        if correlation is not None and abs(correlation) < _UNLIKE:
+            return (
+                f"its forces have little in common with those of head {self.head}, the nearest one "
+                f"(correlation {correlation:.2f}); are they forces of these atoms, in their order, or is "
+                "the system far from everything that the model knows?"
+            )
         if ratio is None or _USUAL[0] < ratio < _USUAL[1]:
             return None
         alike = {known: unit for known, unit in _UNITS.items() if ratio * known > 0}
@@ -123,8 +132,9 @@ def _matches(
         errors = compare(sample, predictions, fit_bias=fit_bias).errors
         if fitted_exactly:  # what is left is rounding, and must not choose
             errors = dataclasses.replace(errors, energy_rmse=None, energy_mae=None)
-        score, ratio = validation_score({"": errors}, {"": 1.0}), _force_ratio(sample, predictions)
-        matches.append(HeadMatch(head.name, errors, score, _missing(head, elements), ratio))
+        score = validation_score({"": errors}, {"": 1.0})
+        likeness = _likeness_of_forces(sample, predictions)
+        matches.append(HeadMatch(head.name, errors, score, _missing(head, elements), *likeness))
     return tuple(sorted(matches, key=lambda m: m.score))
 
 
@@ -133,15 +143,20 @@ def _missing(head: HeadConfig, elements: Sequence[str]) -> tuple[str, ...]:
     return tuple(e for e in elements if head.elements and e not in head.elements)
 
 
-def _force_ratio(data: Dataset, predictions: Sequence[Prediction]) -> float | None:
+def _likeness_of_forces(
+    data: Dataset, predictions: Sequence[Prediction]
+) -> tuple[float | None, float | None]:
+    """Ratio of labels to predictions, where they are alike, and their correlation."""
     pairs = [(f.forces, p.forces) for f, p in zip(data, predictions) if f.forces is not None]
     if not pairs:
-        return None
+        return None, None
     label, made = (np.concatenate([np.ravel(part) for part in parts]) for parts in zip(*pairs))
-    product, squares = float(label @ made), float(label @ label) * float(made @ made)
-    if abs(product) <= _ALIKE * math.sqrt(squares):
-        return None
-    return product / float(made @ made)
+    lengths = math.sqrt(float(label @ label) * float(made @ made))
+    if not lengths:
+        return None, None
+    correlation = float(label @ made) / lengths
+    alike = abs(correlation) > _ALIKE
+    return float(label @ made) / float(made @ made) if alike else None, correlation
 
 
 def _fitted_exactly(data: Dataset) -> bool:
