@@ -3,6 +3,7 @@
     python examples/few_frames.py --data data                       # 4 x 3 x 3 runs, 15 hours of one core
     python examples/few_frames.py --data data --frames 10 25 --minutes 2
     python examples/few_frames.py --data runs/unseen/frames --sets pyridine GaN KCl-melt
+    python examples/few_frames.py --data data --frames 25 --minutes 0 --change steps=300 learning_rate=5e-3
 
 The default model has learned the sets of the collection. Sets that it has not are files NAME.extxyz in the
 folder, with the test in NAME.test.extxyz or in their last sixteen frames, as `examples/unseen_systems.py make
@@ -20,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from paper.frames import asked_of, frames_of
+from paper.frames import asked_of, changed, frames_of
 from paper.record import load_record, save_record
 
 from dpa2calc.training import Dataset, FinetuneConfig, evaluate, finetune
@@ -43,7 +44,7 @@ def main() -> None:
         data, test = frames_of(name, args.data)
         for frames in args.frames:
             for minutes in args.minutes:
-                place = args.output / name / f"{frames}-{minutes:g}"
+                place = args.output / name / "-".join([f"{frames}", f"{minutes:g}", *args.change])
                 record = load_record(place / "point.json")
                 record = record or point(data, test, frames, minutes, place, args)
                 records[name, frames, minutes] = record
@@ -68,6 +69,7 @@ def options() -> argparse.Namespace:
     add("--test-frames", type=int, default=60, help="at most, of each set")
     add("--threads", type=int, default=1, help="of the matrix products")
     add("--seed", type=int, default=1)
+    add("--change", nargs="+", default=[], metavar="OPTION=VALUE", help="of FinetuneConfig")
     add("--quick", action="store_true", help="a minute or two; the numbers mean nothing")
     args = parser.parse_args()
     if args.quick:
@@ -83,7 +85,7 @@ def point(
     started, spent = time.time(), time.process_time()
     sample = data.sample(frames, seed=args.seed)
     asked = asked_of(test, sample, args.test_frames, args.seed)
-    config = FinetuneConfig(minutes=minutes, clock="cpu", seed=args.seed)
+    config = FinetuneConfig(minutes=minutes, clock="cpu", seed=args.seed).replace(**changed(args.change))
     result = finetune(args.model, sample, config, output=place, name="new", progress=False)
     errors = evaluate(result.potential, asked, head="new").errors
     before = evaluate(args.model, asked, head=result.start_head, fit_bias=True).errors

@@ -15,7 +15,6 @@ several seeds mean and half range. What is finished is kept.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from ase.io import write
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.spacegroup import crystal
-from paper.frames import TESTED
+from paper.frames import TESTED, changed
 from paper.record import once
 
 PEROVSKITE = [(0, 0, 0), (0.5, 0.5, 0.5), (0.5, 0.5, 0)]
@@ -195,13 +194,13 @@ def record(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
 
     run = "-".join([Path(args.model).stem, f"{args.frames}", f"{args.minutes:g}", f"{seed}", *args.change])
     place = args.output / run / name
-    changes = {option: json.loads(value) for option, value in (part.split("=") for part in args.change)}
 
     def tuned() -> dict[str, Any]:
         frames = Dataset.read(args.data / f"{name}.extxyz", name=name)
         learned = frames.subset(range(0, POOL, POOL // args.frames))
         tested = frames.subset(range(POOL, POOL + TESTED))
-        config = FinetuneConfig(minutes=args.minutes, clock="cpu", seed=seed).replace(**changes)
+        config = FinetuneConfig(minutes=args.minutes, clock="cpu", seed=seed)
+        config = config.replace(**changed(args.change))
         result = finetune(args.model, learned, config, output=place, progress=False)
         found = {
             "before": evaluate(args.model, tested, head=result.start_head, fit_bias=True).errors,

@@ -5,7 +5,10 @@ Scripts in this folder import it as `frames`, those in examples/ as `paper.frame
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from dpa2calc.training import Dataset, load_registered
 
@@ -36,3 +39,8 @@ def asked_of(test: Dataset, few: Dataset, most: int, seed: int) -> Dataset:
         [i for i, f in enumerate(test) if f.forces is not None and set(map(int, f.numbers)) <= known]
     )
     return kept.sample(min(len(kept), most), seed=seed)
+
+
+def changed(options: Iterable[str]) -> dict[str, Any]:
+    """Options of a configuration from OPTION=VALUE, as the command lines take them; values are JSON."""
+    return {option: json.loads(value) for option, value in (part.split("=") for part in options)}

@@ -242,7 +242,7 @@ class FinetuneConfig(TrainConfig):
 
     steps: Annotated[int, "number of optimiser steps"] = 5000
     batch_atoms: Annotated[int, "a batch holds frames of one set with at most this many atoms"] = 64
-    learning_rate: Annotated[float, "learning rate at the start"] = 5e-3
+    learning_rate: Annotated[float, "learning rate at the start"] = 2e-3
     warmup_steps: Annotated[int, "steps over which the learning rate rises (at most a fifth)"] = 100
     energy_prefactor_start: Annotated[float, "weight of the energy loss at the start"] = 1.0
     energy_prefactor_limit: Annotated[float, "weight of the energy loss as the learning rate reaches 0"] = (
