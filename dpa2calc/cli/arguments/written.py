@@ -60,8 +60,9 @@ def check_written(args: argparse.Namespace) -> None:
     named = [name for key in _OUTPUTS if isinstance(name := getattr(args, key, None), str)]
     if twice := [name for name, n in Counter(map(os.path.realpath, named)).items() if n > 1]:
         raise ConfigError(f"two outputs are named {twice[0]}; give each a file of its own")
-    read = {os.path.realpath(name) for name in _files_read(args)}
-    if lost := [name for name in named if os.path.realpath(name) in read]:
+    there = [name for name in named if os.path.isfile(name)]  # often none, and patterns take time
+    read = {os.path.realpath(name) for name in _files_read(args)} if there else set()
+    if lost := [name for name in there if os.path.realpath(name) in read]:
         raise ConfigError(f"{lost[0]} is read, and would be written over; give the output another name")
     check_files(*(name for name in (args.json, getattr(args, "csv", None)) if isinstance(name, str)))
 
