@@ -272,9 +272,9 @@ def supercell_rows(
 
 
 def in_primitive_vectors(rows: np.ndarray, crystal: Atoms, primitive: Atoms) -> np.ndarray:
-    """Whole numbers (3, 3) of a supercell's vectors, from their `supercell_rows`."""
-    combined = rows @ crystal.cell.array @ np.linalg.inv(primitive.cell.array)
-    return np.rint(combined).astype(int)
+    """Whole numbers (3, 3) of a supercell's vectors, from `supercell_rows`; right-handed, for phonopy."""
+    combined = np.rint(rows @ crystal.cell.array @ np.linalg.inv(primitive.cell.array)).astype(int)
+    return combined if np.linalg.det(combined) > 0 else -combined
 
 
 def commensurate_points(matrix: np.ndarray) -> np.ndarray:

@@ -81,7 +81,7 @@ class Speaker:
             return f"dpa2calc: {text}"
         verb, said = self.args.verb, in_options(text, self.args.parser, self.args)
         # some messages name the function that they are from
-        return f"dpa2calc {verb}: {re.sub(f'^(dpa2calc )?{verb}: ', '', said)}"
+        return f"dpa2calc {verb}: " + re.sub(f"^(warning: )?(dpa2calc )?{verb}: ", r"\1", said)
 
 
 def readable_streams() -> None:

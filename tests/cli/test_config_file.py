@@ -38,6 +38,7 @@ def test_a_file_gives_defaults_and_the_command_line_comes_first(parser, tmp_path
         "structure": "Cu.cif", "fmax": 0.5, "relax": "positions", "strains": [0.1, 0.2],
         "keep_symmetry": True, "relax_ions": False, "compress": False,
         "in_file": ("structure", "fmax", "relax", "strains", "keep_symmetry", "relax_ions", "compress"),
+        "options_file": str(tmp_path / "a.toml"),
     }  # fmt: skip
     assert parsed(parser, tmp_path / "a.toml", "", "Si.cif").structure == "Si.cif"
     assert with_config(["Si.cif", "--fmax", "1"], parser) == ["Si.cif", "--fmax", "1"]

@@ -126,8 +126,8 @@ def test_labels_under_other_spellings_do_not_stay_beside_results(capsys, tmp_pat
     }
     atoms.arrays["force"] = forces
     write(tmp_path / "in.extxyz", atoms)
-    command = ["evaluate", "--calculator", "emt", "--quiet", "-o", str(tmp_path / "out.extxyz")]
-    assert main([*command, str(tmp_path / "in.extxyz")]) == 0
+    command = ["evaluate", "--calculator", "emt", "--quiet"]
+    assert main([*command, str(tmp_path / "in.extxyz"), "-o", str(tmp_path / "out.extxyz")]) == 0
     made = read(tmp_path / "out.extxyz")
     assert not {"Energy", "virial", "force"} & {*made.info, *made.arrays}
     np.testing.assert_allclose(made.info["ref_stress"], stress + 0.01, atol=1e-8)

@@ -29,6 +29,19 @@ def test_a_name_for_one_result_is_refused(option, tmp_path, monkeypatch, capsys)
     assert f"{option} names a file of one structure" in capsys.readouterr().err
 
 
+def test_results_of_one_name_are_refused_before_the_work(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for folder, cubic in (("a", True), ("b", False)):
+        (tmp_path / folder).mkdir()
+        write(f"{folder}/Cu.cif", bulk("Cu", cubic=cubic))
+        write(f"{folder}/POSCAR", bulk("Cu", cubic=cubic))  # named after its folder
+    words = ["--calculator", "emt", "--no-progress"]
+    assert main(["relax", "a/Cu.cif", "b/Cu.cif", *words]) == 1
+    assert "a/Cu.cif and b/Cu.cif would both be written as Cu" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+    assert main(["relax", "a/POSCAR", "b/POSCAR", *words]) == 0
+
+
 @pytest.mark.parametrize(
     ("error", "message"),
     [

@@ -149,7 +149,7 @@ def test_warnings_are_one_line_in_the_words_of_the_verb(here):
     words = ["relax", "Cu.cif", "--calculator", "emt", "--relax", "cell", "--max-steps", "1", "--no-progress"]
     run = subprocess.run([*COMMAND, *words], capture_output=True, text=True)
     warning, reason = run.stderr.splitlines()
-    assert warning.startswith("dpa2calc relax: warning: relax: not converged") and "--max-steps" in warning
+    assert warning.startswith("dpa2calc relax: warning: not converged") and "--max-steps" in warning
     assert reason.startswith("dpa2calc relax: not converged") and "optimizer=" not in reason
     before = warnings.formatwarning
     main(["models"])

@@ -142,6 +142,29 @@ def test_a_name_that_cannot_be_written_is_found_before_the_work(tmp_path, monkey
         assert "file is a file, not a folder" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "evaluate a.extxyz --calculator emt --csv a.extxyz",
+        "evaluate *.extxyz --calculator emt --json ./a.extxyz",
+        "relax a.extxyz@0 --calculator emt --out a.extxyz",
+        "rdf a.extxyz --pairs Cu-Cu --data a.extxyz",
+        "rdf a.traj --pairs Cu-Cu --reference a.extxyz --data a.extxyz",
+        "map A=a.extxyz --csv a.extxyz",
+        "eos a.extxyz --calculator emt --config a.toml --json a.toml",
+    ],
+)
+def test_what_is_read_is_not_written_over(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("a.toml").write_text("points = 5\n")
+    for name in ("a.extxyz", "a.traj"):
+        write(name, bulk("Cu", cubic=True))
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert main(words.split()) == 1
+    assert f"{words.split()[-1]} is read, and would be written over" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_rounds_of_a_distillation_are_a_table():
     errors = Errors(
         n_frames=3,

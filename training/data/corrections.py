@@ -12,6 +12,7 @@ from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 from ase.units import GPa
 
 from dpa2calc.errors import ConfigError, DataError
+from dpa2calc.files.typed import check_fields
 
 from .dataset import Dataset
 from .frame import Frame
@@ -45,6 +46,7 @@ class Corrections:
     energy_shift_by_group: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for pattern, order in self.stress_order.items():
             if sorted(order.split()) != sorted(VOIGT):
                 raise ConfigError(
@@ -52,7 +54,7 @@ class Corrections:
                     f"{' '.join(VOIGT)}, each once, in the order in which the file has them"
                 )
         for pattern, factor in self.stress_factor.items():
-            if not np.isfinite(factor) or factor == 0:
+            if factor == 0:
                 raise ConfigError(
                     f"stress_factor of {pattern!r} = {factor} is not allowed; allowed: a number but 0"
                 )

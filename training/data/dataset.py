@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
+from operator import index
 from pathlib import Path
 
 import numpy as np
@@ -140,8 +141,28 @@ class Dataset:
         return iter(self.frames)
 
     def subset(self, indices: Iterable[int]) -> Dataset:
-        """The frames of these indices, in this order."""
-        return replace(self, frames=tuple(self.frames[int(i)] for i in indices))
+        """The frames of these indices, in this order; negative ones count from the end.
+
+        Raises:
+            DataError: no whole number, such as the entries of a mask, or no such frame.
+        """
+        return replace(self, frames=tuple(self.frames[i] for i in self.places(indices)))
+
+    def places(self, indices: Iterable[int]) -> list[int]:
+        """Indices of frames as whole numbers; for the errors see `subset`."""
+        found = []
+        for given in indices:
+            kind = str(getattr(given, "dtype", type(given).__name__))
+            if "bool" in kind or not hasattr(given, "__index__") or "float" in kind:
+                raise DataError(
+                    f"{self.name}: {shown(given)} is no index of a frame; give whole numbers such as [0, 2], "
+                    "and np.flatnonzero(mask) for a mask"
+                )
+            place = index(given)
+            if not -len(self) <= place < len(self):
+                raise DataError(f"{self.name} has frames 0 to {len(self) - 1}; there is no frame {place}")
+            found.append(place)
+        return found
 
     def sample(self, n: int, *, seed: int = 0) -> Dataset:
         """`n` frames drawn without repetition; the first frames of a larger sample of the same seed."""

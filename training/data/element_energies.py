@@ -77,8 +77,9 @@ def robust_bias(fractions: np.ndarray, errors: np.ndarray) -> np.ndarray:
     Returns:
         (n_types,) in eV; elements that do not occur stay at 0.
     """
-    if len(errors) < 2 * FOLDS:
-        return _fit(fractions, errors, RIDGES[-2])
+    if len(errors) < 2 * FOLDS:  # too few to choose: what all have in common, and not much of the rest
+        common = np.where(fractions.any(axis=0), np.median(errors), 0.0)
+        return common + _fit(fractions, errors - fractions @ common, RIDGES[-2])
     folds = np.random.default_rng(0).permutation(len(errors)) % FOLDS
     # A handful of wrong labels must not decide: beyond this an error is as bad as any.
     most = 30 * _scale(errors - fractions @ _fit(fractions, errors, RIDGES[0]))

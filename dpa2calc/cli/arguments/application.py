@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from dpa2calc.cli.shell import MET, one_line
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import save_figure
 
-from .output import choose_folder
+from .output import choose_folder, structure_name
 from .structures import add_calculator_arguments, add_structure_argument, make_calculator, read_structure
 from .written import Table, values_of, write_values
 
@@ -56,21 +56,35 @@ def each_structure(args: argparse.Namespace) -> int:
         the highest exit code.
 
     Raises:
-        ConfigError: several structures, and an option that names the file of one.
+        ConfigError: several structures, and an option that names the file of one, or two of one name.
     """
     if not getattr(args, "more", ()):
         return int(args.run(args) or 0)
     for name in ("out", "json", "csv"):
         if getattr(args, name, None) is not None:
             raise ConfigError(f"--{name} names a file of one structure; with several, leave it out")
+    each = [argparse.Namespace(**{**vars(args), "structure": file}) for file in (args.structure, *args.more)]
+    _refuse_one_name(each)
     codes = []
-    for file in (args.structure, *args.more):
+    for one in each:
         try:
-            codes.append(args.run(argparse.Namespace(**{**vars(args), "structure": file})) or 0)
+            codes.append(one.run(one) or 0)
         except MET as error:
-            print(args.say(f"{file}: {one_line(error)}"), file=sys.stderr)
+            print(args.say(f"{one.structure}: {one_line(error)}"), file=sys.stderr)
             codes.append(1)
     return max(codes)
+
+
+def _refuse_one_name(each: Sequence[argparse.Namespace]) -> None:
+    """Refuse structures whose results would replace each other, as those of a/Cu.cif and b/Cu.cif."""
+    first: dict[str, str] = {}
+    for one in each:
+        if (name := structure_name(one)) in first:
+            raise ConfigError(
+                f"{first[name]} and {one.structure} would both be written as {name}; give "
+                "one of them another name, or each a call of its own with --out"
+            )
+        first[name] = one.structure
 
 
 def refuse_idle(args: argparse.Namespace, where: str, *names: str) -> None:

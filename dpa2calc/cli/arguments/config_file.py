@@ -42,6 +42,7 @@ def with_config(words: Sequence[str], parser: argparse.ArgumentParser) -> list[s
         return [path, *rest]
     if not Path(path).is_file():
         raise ConfigError(f"--config {path}: there is no such file; name a TOML file of options")
+    parser.set_defaults(options_file=path)
     actions = {name.removeprefix("--"): a for a in parser._actions for name in a.option_strings or [a.dest]}
     exclusive = _Exclusive(parser, rest, path)
     for key, value in read_toml(Path(path)).items():

@@ -13,11 +13,13 @@ import inspect
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.atomic import atomic_path, write_json
+from dpa2calc.files.patterns import expanded
 from dpa2calc.files.typed import to_json
 
 from .output import check_files
@@ -53,12 +55,28 @@ def check_written(args: argparse.Namespace) -> None:
 
     Raises:
         OutputError: one of them cannot.
-        ConfigError: two outputs of the verb have one name.
+        ConfigError: two outputs of the verb have one name, or one has that of a file that is read.
     """
     named = [name for key in _OUTPUTS if isinstance(name := getattr(args, key, None), str)]
     if twice := [name for name, n in Counter(map(os.path.realpath, named)).items() if n > 1]:
         raise ConfigError(f"two outputs are named {twice[0]}; give each a file of its own")
+    there = [name for name in named if os.path.isfile(name)]  # often none, and patterns take time
+    read = {os.path.realpath(name) for name in _files_read(args)} if there else set()
+    if lost := [name for name in there if os.path.realpath(name) in read]:
+        raise ConfigError(f"{lost[0]} is read, and would be written over; give the output another name")
     check_files(*(name for name in (args.json, getattr(args, "csv", None)) if isinstance(name, str)))
+
+
+def _files_read(args: argparse.Namespace) -> Iterator[str]:
+    """Existing files that an option or argument names which is no output; also as GROUP=FILE and FILE@N."""
+    waiting = [value for name, value in vars(args).items() if name not in (*_OUTPUTS, "command")]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, (list, tuple)):
+            waiting += value
+        elif isinstance(value, str) and value:
+            for name in (value, value.partition("=")[2], value.rpartition("@")[0]):
+                yield from (str(path) for path in expanded(name, Path()) if path.is_file())
 
 
 def write_result(args: argparse.Namespace, result: Result, table: Table | None = None) -> None:

@@ -148,6 +148,18 @@ def test_any_cell_and_orientation_give_the_same_bands(argon):
     )
 
 
+def test_left_handed_vectors_take_a_supercell_of_their_own():
+    """phonopy refused the negative determinant with a traceback."""
+    found = []
+    for order in ([0, 1, 2], [1, 0, 2]):
+        crystal = bonded_crystal()
+        crystal.set_cell(crystal.cell.array[order])
+        found.append(phonons(crystal, supercell=(2, 2, 2), mesh=20.0, temperatures=[300.0], progress=False))
+    right, left = found
+    assert round(np.linalg.det(left.supercell_matrix)) == left.n_supercell_atoms == 8
+    np.testing.assert_allclose(left.free_energy, right.free_energy, rtol=1e-9)
+
+
 def test_isotopes_lower_the_symmetry_of_the_mesh():
     """Against all points of the mesh, one by one: phonopy's own reduction does not look at masses."""
     atoms = with_emt(bulk("Cu", cubic=True))

@@ -114,7 +114,7 @@ def test_nothing_is_dropped_unless_told(lj_data):
     fewer, dropped = clean(data, frames=(3, 7, 7))
     assert [f.source for f in fewer] == [f.source for i, f in enumerate(data) if i not in (3, 7)]
     assert [(f.frame, f.kind) for f in dropped] == [(3, "energy outlier"), (7, "named")]
-    with pytest.raises(DataError, match=r"has frames 0 to 19; there is no frame 20 to drop"):
+    with pytest.raises(DataError, match=r"has frames 0 to 19; there is no frame 20"):
         clean(data, frames=(2, 20))
 
 

@@ -88,6 +88,9 @@ def test_the_first_pattern_that_matches_counts():
 def test_wrong_corrections_are_refused():
     with pytest.raises(ConfigError, match="'xx yy zz xy xy xz' is not allowed; give the six names"):
         Corrections(stress_order={"*": "xx yy zz xy xy xz"})
+    for wrong in (-1.0, {"a": float("nan")}):  # a bare number was an AttributeError
+        with pytest.raises(ConfigError, match=r"stress_factor.* is not allowed"):
+            Corrections(stress_factor=wrong)
     with pytest.raises(ConfigError, match=r"stress_factor of 'a' = 0.0 is not allowed"):
         Corrections(stress_factor={"a": 0.0})
     data = Dataset((frame(np.eye(3), "md"),), name="Si")

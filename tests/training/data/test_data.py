@@ -4,6 +4,7 @@ import lzma
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.calculators.emt import EMT
 from ase.io import write
@@ -20,7 +21,7 @@ from dpa2calc.training import (
     rank_heads,
     train,
 )
-from dpa2calc.training.data.checks.report import check_dataset
+from dpa2calc.training.data.checks.report import check_dataset, clean
 from dpa2calc.training.data.dataset import Dataset, frame_from_atoms
 from dpa2calc.training.data.readers import iread_atoms
 
@@ -168,6 +169,21 @@ def test_an_empty_name_leaves_a_label_out(lj_data):
     left_out = Dataset.from_atoms([atoms])[0]
     assert left_out.virial is None and "periodic in three directions" in left_out.left_out
     assert Dataset.from_atoms([atoms], keys=LabelKeys(stress=""))[0].energy == 1.0
+
+
+def test_frames_are_chosen_by_whole_numbers_and_no_mask(lj_data):
+    """A mask was taken as the frames 0 and 1, again and again."""
+    data = lj_data(5)
+    mask = np.arange(len(data)) % 2 == 0
+    even = data.subset(np.flatnonzero(mask))
+    assert [frame.source for frame in even] == [frame.source for frame in data.frames[::2]]
+    assert data.subset(torch.tensor([-1]))[0] is data[len(data) - 1]
+    for wrong in (mask, mask.tolist(), torch.from_numpy(mask), [0.5], ["0"]):
+        for choose in (data.subset, lambda frames: clean(data, frames=frames)):
+            with pytest.raises(DataError, match=r"no index of a frame.*flatnonzero"):
+                choose(wrong)
+    with pytest.raises(DataError, match=f"there is no frame {len(data)}"):
+        data.subset([len(data)])
 
 
 def test_split_and_sample_are_reproducible(lj_data):

@@ -58,6 +58,14 @@ def test_elements_that_always_come_together_are_not_torn_apart():
     assert np.abs(found).max() < 0.05
 
 
+@pytest.mark.parametrize("n", [1, 2, 9])
+def test_few_frames_lose_the_offset_that_all_have(n):
+    """A seventh of it was left by six frames of one element, and half of it by one frame."""
+    np.testing.assert_allclose(
+        robust_bias(np.tile([0.5, 0.5, 0.0], (n, 1)), np.full(n, 1.2)), [1.2, 1.2, 0.0]
+    )
+
+
 def test_noise_moves_nothing_far():
     rng = np.random.default_rng(2)
     fractions, errors = rng.dirichlet(np.ones(20), size=60), rng.normal(0, 0.01, 60)

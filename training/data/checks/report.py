@@ -270,12 +270,9 @@ def clean(
     known = {"energy outlier", "large force", "no label", MISFIT, *_FATAL}
     if kinds - known:
         raise DataError(f"unknown findings {sorted(kinds - known)}; known: {', '.join(sorted(known))}")
-    named = set(frames)
-    outside = sorted(i for i in named if not 0 <= i < len(data))
-    if outside:
-        raise DataError(
-            f"{report.name} has frames 0 to {len(data) - 1}; there is no frame {outside[0]} to drop"
-        )
+    named = set(data.places(frames))
+    if outside := sorted(i for i in named if i < 0):
+        raise DataError(f"{report.name} has frames 0 to {len(data) - 1}; there is no frame {outside[0]}")
     # of a named frame all but a misfit of its stress, which goes with it
     dropped = tuple(f for f in report.findings if (f.kind != MISFIT if f.frame in named else f.kind in kinds))
     silent = sorted(named - {f.frame for f in dropped})
