@@ -38,7 +38,7 @@ Function = TypeVar("Function", bound=Callable[..., object])
 class _Library(JITCodeLibrary):
     """Code that is optimised but not made ready to run: only the object file of a whole kernel is wanted.
 
-    Numba makes machine code of every function that a kernel calls, which would double the work here.
+    Numba makes machine code of every function that a kernel calls as well, a fifth of the whole work.
     """
 
     def get_pointer_to_function(self, name: str) -> int:
@@ -80,7 +80,7 @@ class _Kernel(CPUDispatcher):
 def _kernel(fastmath: set[str]) -> Callable[[Function], Function]:
     """A decorator of kernels, and of functions that they call; `fastmath` is what LLVM may do to numbers."""
     options = {"nopython": True, "error_model": "numpy", "fastmath": fastmath, "_nrt": False}
-    # Nothing here is called from Python or C, and a wrapper for that is a sixth of the work.
+    # Nothing here is called from Python or C; wrappers for that are a tenth of the work.
     options |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
     return lambda function: _Kernel(function, locals={}, targetoptions=options)  # type: ignore[return-value]
 
