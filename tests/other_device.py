@@ -17,7 +17,6 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 DEVICE = torch.device("meta")  # the one device besides the CPU that every build of torch knows
 _aten = torch.ops.aten
@@ -110,19 +109,31 @@ class OtherDevice(TorchDispatchMode):
 
 def compute(func: Any, args: Any, kwargs: dict[str, Any], trips: list[str]) -> Any:
     """The operation on the CPU; its result is elsewhere if the arguments or the device asked for are."""
-    leaves, tree = tree_flatten((args, kwargs))
-    there = [leaf for leaf in leaves if isinstance(leaf, Elsewhere)]
-    assert not any(isinstance(t, Tensor) and not isinstance(t, Elsewhere) and t.is_meta for t in leaves), func
-    here = [leaf for leaf in leaves if isinstance(leaf, Tensor) and not isinstance(leaf, Elsewhere)]
+    there: list[Elsewhere] = []
+    here: list[Tensor] = []
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Elsewhere):
+            there.append(value)
+            return value.inner
+        if isinstance(value, Tensor):
+            assert not value.is_meta, func
+            here.append(value)
+        elif isinstance(value, list | tuple):
+            return type(value)([plain(part) for part in value])
+        return value
+
+    plain_args = [plain(value) for value in args]
+    plain_kwargs = {key: plain(value) for key, value in kwargs.items()}
     asked = kwargs.get("device")
-    target = DEVICE if there and asked is None else torch.device(asked if asked is not None else "cpu")
+    if asked is None and not there:
+        return func(*args, **kwargs)
+    target = DEVICE if asked is None else torch.device(asked)
     trips += _waits(func, args, there, here, target)
     if there and func not in _CROSSING:
         mixed = [tuple(t.shape) for t in here if t.dim() > 0 and func not in _CPU_INDEX]
         if mixed:
             raise RuntimeError(f"{func}: tensors of the CPU, shapes {mixed}, with tensors of another device")
-    plain = [leaf.inner if isinstance(leaf, Elsewhere) else leaf for leaf in leaves]
-    plain_args, plain_kwargs = tree_unflatten(plain, tree)
     if asked is not None:
         plain_kwargs["device"] = torch.device("cpu")
     result = func(*plain_args, **plain_kwargs)
@@ -133,11 +144,13 @@ def compute(func: Any, args: Any, kwargs: dict[str, Any], trips: list[str]) -> A
     same = {id(leaf.inner): leaf for leaf in there}  # what an operation in place returns
 
     def wrap(value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return type(value)([wrap(part) for part in value])
         if not isinstance(value, Tensor):
             return value
         return same[id(value)] if id(value) in same else Elsewhere(value)
 
-    return tree_map(wrap, result)
+    return wrap(result)
 
 
 def _waits(func: Any, args: Any, there: list[Any], here: list[Any], target: torch.device) -> list[str]:

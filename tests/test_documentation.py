@@ -1,6 +1,7 @@
 """What README and docs show exists: names, arguments, heads, command lines."""
 
 import ast
+import functools
 import importlib
 import inspect
 import re
@@ -64,6 +65,7 @@ def test_names_and_arguments_in_the_documentation_exist(page):
 
 def test_heads_in_the_documentation_exist():
     shipped = {name for name, entry in available_models().items() if entry.shipped}
+    heads_of = functools.cache(lambda name: load_model(name).config.heads)
     checked = 0
     for page in PAGES:
         for name, call in calls(page):
@@ -72,7 +74,7 @@ def test_heads_in_the_documentation_exist():
             if name == "DPA2Calculator" and all(isinstance(node, ast.Constant) for node in chosen):
                 model, head = (ast.literal_eval(node) for node in chosen)
                 if (model or "default") in shipped:
-                    heads = load_model(model or "default").config.heads
+                    heads = heads_of(model or "default")
                     assert resolve_head(head, heads, model=f"{page.name}, {ast.unparse(call)}") in heads
                     checked += 1
     assert checked >= 5

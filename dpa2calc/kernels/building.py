@@ -7,6 +7,7 @@ them back with `free`, and take parts by `shaped` where a slice would not do.
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
@@ -14,10 +15,13 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
-from numba import from_dtype, njit, types
+from numba import from_dtype, types
 from numba.core import cgutils
+from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
 from numba.core.compiler_lock import global_compiler_lock
-from numba.core.registry import cpu_target
+from numba.core.cpu import CPUContext
+from numba.core.registry import CPUDispatcher, CPUTarget, cpu_target
+from numba.core.typing.context import BaseContext
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 from torch import Tensor
@@ -31,10 +35,54 @@ _REORDERED = {*_FUSED, "reassoc", "arcp"}
 Function = TypeVar("Function", bound=Callable[..., object])
 
 
+class _Library(JITCodeLibrary):
+    """Code that is optimised but not made ready to run: only the object file of a whole kernel is wanted.
+
+    Numba makes machine code of every function that a kernel calls as well, a fifth of the whole work.
+    """
+
+    def get_pointer_to_function(self, name: str) -> int:
+        self._ensure_finalized()
+        return 0
+
+    def _finalize_specific(self) -> None:
+        pass
+
+
+class _Codegen(JITCPUCodegen):
+    _library_class = _Library
+
+    def _add_module(self, module: object) -> None:
+        pass
+
+    def set_env(self, env_name: str, env: object) -> None:
+        pass
+
+
+class _Target(CPUTarget):
+    """Numba's own target, but for the machine code."""
+
+    @functools.cached_property
+    def _toplevel_target_context(self) -> CPUContext:
+        context = cpu_target.target_context
+        context.refresh()  # Numba's runtime belongs to its own context, whichever compiles first
+        return context.subtarget(_internal_codegen=_Codegen("dpa2calc"))
+
+    @property
+    def typing_context(self) -> BaseContext:
+        return cpu_target.typing_context
+
+
+class _Kernel(CPUDispatcher):
+    targetdescr = _Target("cpu")
+
+
 def _kernel(fastmath: set[str]) -> Callable[[Function], Function]:
     """A decorator of kernels, and of functions that they call; `fastmath` is what LLVM may do to numbers."""
-    hidden = {"_nrt": False, "no_cfunc_wrapper": True}  # which Numba does not document
-    return njit(error_model="numpy", fastmath=fastmath, **hidden)  # type: ignore[call-overload]
+    options = {"nopython": True, "error_model": "numpy", "fastmath": fastmath, "_nrt": False}
+    # Nothing here is called from Python or C; wrappers for that are a tenth of the work.
+    options |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return lambda function: _Kernel(function, locals={}, targetoptions=options)  # type: ignore[return-value]
 
 
 compiled, exact = _kernel(_FUSED), _kernel(set())
@@ -54,7 +102,7 @@ def machine_code(module: str, name: str, given: tuple[Given, ...]) -> bytes:
     kinds = [_type(part) for part in given]
     function.compile(types.void(*kinds))
     made = function.overloads[tuple(kinds)]
-    context = cpu_target.target_context
+    context = _Kernel.targetdescr.target_context
     library = context.codegen().create_library(f"entry of {name}")
     code = library.create_ir_module(name)
     symbol = entry_name(f"{module} {name} {''.join(packed.kinds)}")

@@ -1,5 +1,6 @@
 """Nothing that the caller has switched on around a call changes a number."""
 
+import functools
 import pickle
 import warnings
 from collections.abc import Callable
@@ -55,11 +56,22 @@ def _equal(got: dict[str, Any], right: dict[str, Any]) -> None:
 CASES = [("dpa2-all-updates", "float32"), ("dpa2-paper", "float64"), ("dpa1-attention", "float32")]
 
 
+@pytest.fixture(scope="module")
+def outside(crystal, potential_of) -> Callable[..., tuple[Any, DPA2Calculator, dict[str, Any]]]:
+    """Function: a potential, a calculator of it, and what that says outside all modes; once each."""
+
+    @functools.cache
+    def of(name: str, **options: Any) -> tuple[Any, DPA2Calculator, dict[str, Any]]:
+        potential = potential_of(name)
+        calc = DPA2Calculator(potential, device="cpu", **options)
+        return potential, calc, _all_results(calc, crystal)
+
+    return of
+
+
 @pytest.mark.parametrize("name, dtype", CASES)
-def test_results_are_those_outside(mode, name, dtype, crystal, potential_of):
-    potential = potential_of(name)
-    calc = DPA2Calculator(potential, dtype=dtype, device="cpu")
-    right = _all_results(calc, crystal)
+def test_results_are_those_outside(mode, name, dtype, crystal, outside):
+    potential, calc, right = outside(name, dtype=dtype)
     with mode():
         inside = _all_results(calc, crystal)
         made = DPA2Calculator(potential, dtype=dtype, device="cpu")
@@ -82,12 +94,10 @@ def test_committee(mode, crystal, potential_of):
 
 
 @pytest.mark.parametrize("name", ["dpa1-l0", "deeppot-se"])
-def test_compressed(mode, name, crystal, potential_of):
+def test_compressed(mode, name, crystal, outside):
     pytest.importorskip("numba")
-    potential = potential_of(name)
-    calc = DPA2Calculator(potential, device="cpu", compress=True)
+    potential, calc, right = outside(name, compress=True)
     assert calc._streams
-    right = _all_results(calc, crystal)
     with mode():
         made = DPA2Calculator(potential, device="cpu", compress=True)
         _equal(_all_results(calc, crystal), right)
