@@ -36,10 +36,17 @@ Function = TypeVar("Function", bound=Callable[..., object])
 
 
 class _Library(JITCodeLibrary):
-    """Code that is optimised but not made ready to run: only the object file of a whole kernel is wanted.
+    """A function with all that it calls, tidied and not made ready to run: only whole kernels are wanted.
 
-    Numba makes machine code of every function that a kernel calls as well, a fifth of the whole work.
+    Numba optimises every function that a kernel calls and makes machine code of it as well.
     """
+
+    def _optimize_final_module(self) -> None:
+        if hasattr(self._codegen, "_mpm_full"):  # Numba 0.60 makes slower kernels so
+            return super()._optimize_final_module()
+        level = {"opt": 0, "loop_vectorize": False, "slp_vectorize": False, "cost": "cheap"}
+        tidy, options = self._codegen._module_pass_manager(**level)
+        tidy.run(self._final_module, options)
 
     def get_pointer_to_function(self, name: str) -> int:
         self._ensure_finalized()
@@ -47,6 +54,12 @@ class _Library(JITCodeLibrary):
 
     def _finalize_specific(self) -> None:
         pass
+
+
+class _Whole(_Library):
+    """A kernel with all that it calls, optimised."""
+
+    _optimize_final_module = JITCodeLibrary._optimize_final_module
 
 
 class _Codegen(JITCPUCodegen):
@@ -103,7 +116,7 @@ def machine_code(module: str, name: str, given: tuple[Given, ...]) -> bytes:
     function.compile(types.void(*kinds))
     made = function.overloads[tuple(kinds)]
     context = _Kernel.targetdescr.target_context
-    library = context.codegen().create_library(f"entry of {name}")
+    library = _Whole(context.codegen(), f"entry of {name}")
     code = library.create_ir_module(name)
     symbol = entry_name(f"{module} {name} {''.join(packed.kinds)}")
     entry = ir.Function(code, ir.FunctionType(ir.VoidType(), [_I64.as_pointer()]), symbol)
