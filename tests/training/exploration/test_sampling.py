@@ -12,6 +12,7 @@ from ase import units
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from emt_cases import with_emt
+from simple_forces import Springs
 
 from dpa2calc import DPA2Calculator
 from dpa2calc.errors import ConfigError, DataError
@@ -147,7 +148,7 @@ def test_npt_has_the_temperature_asked_for(tmp_path, monkeypatch, cell):
     walk = _run(
         tmp_path / "a.extxyz",
         _trajectory(temperature=300.0, steps=1200, sample_interval=1200, **condition),
-        EMT(),
+        Springs(bulk("Cu", cubic=True)),
     )
     assert not walk.cut
     assert np.mean(found[200:]) == pytest.approx(300.0, rel=0.15)
