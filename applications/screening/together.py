@@ -24,6 +24,7 @@ from .records import Record, failed
 from .sources import Item
 
 _MOST_ATOMS = 64  # of a structure; larger ones gain more from a neighbour list that is kept
+_MOST_WITH_TABLES = 16  # of a structure; tables leave little that does not grow with the atoms
 _AT_ONCE = 64  # structures
 _OPTIONS = {"free": "relax", "symmetry": "keep_symmetry"}  # of `relax`; other fields have the option's name
 
@@ -46,12 +47,14 @@ def relax_together(
     """
     given = {name: option.default for name, option in signature(relax).parameters.items()} | dict(options)
     settings = Settings(**{f.name: given[_OPTIONS.get(f.name, f.name)] for f in fields(Settings)})
+    tables = getattr(calculator, "parameters", {}).get("compressed", False)
+    most = _MOST_WITH_TABLES if tables else _MOST_ATOMS
     running: list[_Running] = []
     while True:
         taken = 0
         for item in islice(items, _AT_ONCE - len(running)):
             taken += 1
-            if is_large(item):
+            if is_large(item, most):
                 yield [alone(item)]
             else:
                 running.append(_Running(item, calculator, settings, finished))
@@ -65,9 +68,9 @@ def relax_together(
             one.step()
 
 
-def is_large(item: Item) -> bool:
+def is_large(item: Item, most: int = _MOST_ATOMS) -> bool:
     """Whether a structure is better computed on its own."""
-    return item.atoms is not None and len(item.atoms) > _MOST_ATOMS
+    return item.atoms is not None and len(item.atoms) > most
 
 
 class _Running:

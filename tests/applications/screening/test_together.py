@@ -142,9 +142,16 @@ def test_order_and_neighbours_in_the_batch_do_not_matter(tmp_path, monkeypatch):
     assert set(calculator.batches) == {2}  # a new structure takes the place of one that is finished
 
 
-def test_large_structures_are_relaxed_on_their_own(tmp_path, monkeypatch):
-    monkeypatch.setattr(together, "_MOST_ATOMS", 3)
+def test_large_structures_are_relaxed_on_their_own(tmp_path):
     calculator = Together()
+    rows([bulk("Cu") * (5, 4, 4), bulk("Cu")], calculator, tmp_path / "one.jsonl", max_steps=1)
+    assert calculator.batches == []
+
+
+def test_with_tables_sooner(tmp_path, monkeypatch):
+    monkeypatch.setattr(together, "_MOST_WITH_TABLES", 3)
+    calculator = Together()
+    calculator.parameters["compressed"] = True
     found = rows(crystals(2), calculator, tmp_path / "one.jsonl")
     assert calculator.batches == []
     assert_same(found, rows(crystals(2), EMT(), tmp_path / "loop.jsonl"))
