@@ -17,6 +17,7 @@ from dpa2calc.structures.verlet import neighbor_pairs
 BONDED = 1.25  # distances below this many sums of covalent radii are bonds
 REACH = 3.0  # pairs farther apart, in sums of covalent radii, are not pushed together
 CLOSEST, WIDEST = 0.9, 1.7  # the distance they get, in sums of covalent radii
+NEARER = 0.95  # at most this share of the distance that they had
 LARGEST_MOLECULE = 30  # a larger bonded group is a network: only the atom itself moves
 
 
@@ -34,7 +35,7 @@ def close_contact(atoms: Atoms, rng: np.random.Generator) -> Atoms | None:
     sums = radii[pairs.i] + radii[pairs.j]
     ratio = distances / sums
     molecules = _molecules(len(atoms), pairs.i[ratio < BONDED], pairs.j[ratio < BONDED])
-    movable = (ratio > CLOSEST * 1.05) & (ratio < REACH) & (pairs.i != pairs.j)
+    movable = (NEARER * ratio > CLOSEST) & (ratio < REACH) & (pairs.i != pairs.j)
     if molecules.max() > 0 and np.bincount(molecules).max() <= LARGEST_MOLECULE:
         # One of several molecules is not pushed against itself.
         movable &= molecules[pairs.i] != molecules[pairs.j]
@@ -42,7 +43,7 @@ def close_contact(atoms: Atoms, rng: np.random.Generator) -> Atoms | None:
     if not len(chosen):
         return None
     pair = int(rng.choice(chosen))
-    target = rng.uniform(CLOSEST, min(WIDEST, 0.95 * ratio[pair]))
+    target = rng.uniform(CLOSEST, min(WIDEST, NEARER * ratio[pair]))
     moved = _moving(int(pairs.i[pair]), int(pairs.j[pair]), molecules)
     copied = atoms.copy()
     copied.positions[moved] += vectors[pair] * (1.0 - target / ratio[pair])

@@ -61,3 +61,13 @@ def test_the_distance_is_the_one_asked_for(monkeypatch):
 
 def test_a_lone_atom_has_no_contact():
     assert close_contact(Atoms("Ar"), np.random.default_rng(0)) is None
+
+
+@pytest.mark.parametrize("share", [0.9, 0.944, 0.946, 0.9475, 0.95, 1.3, 2.9, 3.1])
+def test_atoms_at_any_distance_come_closer_or_are_left(share):
+    atoms = Atoms("Ar2", [[0, 0, 0], [share * 2 * covalent_radii[18], 0, 0]])
+    moved = close_contact(atoms, np.random.default_rng(0))
+    assert (moved is None) == (not CLOSEST / 0.95 < share < 3)
+    if moved is not None:
+        ratio = moved.get_distance(0, 1) / (2 * covalent_radii[18])
+        assert CLOSEST <= ratio < min(WIDEST, 0.96 * share)
