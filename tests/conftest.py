@@ -3,6 +3,8 @@
 import os
 
 os.environ["MPLBACKEND"] = "Agg"  # figures of pyplot open no window
+if "PYTEST_XDIST_WORKER" in os.environ:  # the cores have their processes
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import sys
 

@@ -1,4 +1,4 @@
-"""How OpenMP's threads wait is set before torch, and only where the user has not set it; no timing here."""
+"""How idle threads wait is set before torch and NumPy, where the user has not set it; no timing here."""
 
 import os
 import subprocess
@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OPENBLAS_THREAD_TIMEOUT")
 SHOW = f"; import os; print([os.environ.get(n) for n in {NAMES!r}])"
 
 
@@ -18,7 +18,7 @@ def _after(code: str, **given: str) -> str:
     return done.stdout.strip()
 
 
-SET = "['PASSIVE', '2000', None]"
+SET = "['PASSIVE', '2000', None, '18']"
 
 
 @pytest.mark.parametrize(
@@ -28,15 +28,18 @@ def test_set_before_torch(code):
     assert _after(code) == SET
 
 
-def test_too_late_after_torch():
-    assert _after("import torch, dpa2calc") == "[None, None, None]"
+def test_too_late_after_torch_and_numpy():
+    assert _after("import torch, numpy, dpa2calc") == "[None, None, None, None]"
+    assert _after("import numpy, dpa2calc") == "['PASSIVE', '2000', None, None]"
 
 
 @pytest.mark.parametrize(
     "name, value", [("OMP_WAIT_POLICY", "ACTIVE"), ("GOMP_SPINCOUNT", "7"), ("KMP_BLOCKTIME", "0")]
 )
 def test_what_the_user_has_set_stays(name, value):
-    assert _after("import dpa2calc", **{name: value}) == str([value if n == name else None for n in NAMES])
+    given = [value if n == name else None for n in NAMES[:3]]
+    assert _after("import dpa2calc", **{name: value}) == str([*given, "18"])
+    assert _after("import dpa2calc", OPENBLAS_THREAD_TIMEOUT="26") == "['PASSIVE', '2000', None, '26']"
 
 
 def test_openmp_reads_it():
