@@ -1,12 +1,13 @@
 """What a run keeps of its speed beside others: alone, two runs side by side, beside two busy loops.
 
-    python benchmarks/shared_machine.py [--tasks md student train distill deepmd] [--seconds 3] [--rounds 3]
+    python benchmarks/shared_machine.py [--tasks md student ...] [--seconds 3] [--rounds 3]
 
-Each task (dynamics with the default model and with a student, 192 atoms; training of `small`; training of a
-student on the default model's labels, the longest part of a distillation) runs with the package's wait
-policy of OpenMP ("ours") and with OpenMP's own ("usual"); deepmd-kit's dynamics with the default model's
-weights under the same load where DPA2CALC_DEEPMD_PYTHON names its interpreter. The rounds take turns, and
-figures are medians. Prints a table and writes results/shared_machine.json. About 8 minutes.
+Each task (dynamics with the default model and with a student, 192 atoms; relaxations of 32 atoms by BFGS with
+a student, half of which is NumPy's work; training of `small`; training of a student on the default model's
+labels, the longest part of a distillation) runs with the package's wait policy of OpenMP and OpenBLAS
+("ours") and with their own ("usual"); deepmd-kit's dynamics with the default model's weights under the same
+load where DPA2CALC_DEEPMD_PYTHON names its interpreter. The rounds take turns, and figures are medians.
+Prints a table and writes results/shared_machine.json. About 10 minutes.
 """
 
 import argparse
@@ -25,10 +26,10 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
 from common import DEEPMD_PYTHON, HERE, Worker, machine, parser_for, save
 
-TASKS = ("md", "student", "train", "distill", "deepmd")
-WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-# The value that GNU's runtime takes without any setting: the package leaves a number of the user's alone.
-USUAL = {"GOMP_SPINCOUNT": "300000"}
+TASKS = ("md", "student", "relax", "train", "distill", "deepmd")
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OPENBLAS_THREAD_TIMEOUT")
+# What GNU's runtime and OpenBLAS take without any setting: the package leaves numbers of the user's alone.
+USUAL = {"GOMP_SPINCOUNT": "300000", "OPENBLAS_THREAD_TIMEOUT": "26"}
 
 
 class Job(Worker):
@@ -117,7 +118,7 @@ def inputs(folder: Path) -> dict[str, tuple[str, Path]]:
     write(training, frames)
     if DEEPMD_PYTHON:
         write_deepmd(load_model("default", "H2O-PBE0TS"), model)
-    made = dict.fromkeys(("md", "student"), ("-", structure))
+    made = dict.fromkeys(("md", "student", "relax"), ("-", structure))
     return made | dict.fromkeys(("train", "distill"), ("-", training)) | {"deepmd": (str(model), structure)}
 
 

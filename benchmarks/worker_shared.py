@@ -8,8 +8,13 @@ import sys
 import tempfile
 import time
 
+if sys.argv[1] != "deepmd":
+    import dpa2calc  # before NumPy and torch, so that their idle threads sleep
+
 import numpy as np
+from ase.build import bulk
 from ase.io import read
+from ase.optimize import BFGS
 
 
 def evaluations(calculator, structure):
@@ -24,6 +29,23 @@ def evaluations(calculator, structure):
             atoms.positions = start + rng.normal(0.0, 0.01, start.shape)
             atoms.get_forces()
             count += 1
+        return count / (time.perf_counter() - begin)
+
+    return run
+
+
+def relaxations(calculator):
+    """Function: seconds -> steps of BFGS a second, 32 atoms of copper again and again."""
+    start = bulk("Cu", cubic=True) * 2
+    start.rattle(0.1, rng=np.random.default_rng(0))
+
+    def run(seconds):
+        begin, count = time.perf_counter(), 0
+        while time.perf_counter() - begin < seconds:
+            atoms = start.copy()
+            atoms.calc = calculator
+            for _ in BFGS(atoms, logfile=None).irun(fmax=1e-3, steps=50):
+                count += 1
         return count / (time.perf_counter() - begin)
 
     return run
@@ -46,14 +68,13 @@ def steps(model, frames):
 
 
 def main():
-    """argv: "md", "student", "train", "distill" or "deepmd", model file or "-", structures, threads."""
+    """argv: kind (a task of `shared_machine.py`), model file or "-", structures, threads."""
     kind, model, structures, threads = sys.argv[1:5]
     if kind == "deepmd":
         from deepmd.calculator import DP
 
         run = evaluations(DP(model=model), structures)
     else:
-        import dpa2calc  # before torch, so that its threads wait without spinning  # isort: skip
         import torch
 
         torch.set_num_threads(int(threads))
@@ -61,6 +82,8 @@ def main():
             run = evaluations(dpa2calc.DPA2Calculator(head="H2O-PBE0TS", device="cpu"), structures)
         elif kind == "student":
             run = evaluations(dpa2calc.DPA2Calculator("student-water", device="cpu"), structures)
+        elif kind == "relax":
+            run = relaxations(dpa2calc.DPA2Calculator("student-mgcu", device="cpu"))
         else:
             run = steps({"train": "small", "distill": "dpa1-l0"}[kind], structures)
     real_stdout, sys.stdout = sys.stdout, sys.stderr
