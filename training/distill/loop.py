@@ -9,7 +9,6 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
-from dpa2calc.dynamics.guards import check_stress
 from dpa2calc.files.identity import calculator_identity
 from dpa2calc.files.typed import to_json
 from dpa2calc.labels.errors import Errors
@@ -68,8 +67,7 @@ class Distillation(Rounds[TrainConfig, DistillConfig, DistillRound, DistillResul
         super().__init__(start_frames, conditions, train, config, output, test, progress)
         self.teacher = teacher
         if "teacher" in config.drivers:
-            for condition in conditions:
-                check_stress(teacher, condition.ensemble)
+            self.check_driver(teacher)
         self.student = student_model(student, self.everything, teacher, config)
         self.head = config_of(self.student).heads[0].name
         check_test_elements(test, self.student)

@@ -15,6 +15,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 from tqdm import tqdm
 
+from dpa2calc.dynamics.guards import check_stress
 from dpa2calc.errors import ConfigError, TrainingError
 from dpa2calc.files.figures import save_figure
 from dpa2calc.files.identity import Part
@@ -229,6 +230,11 @@ class Rounds(Generic[Train, Loop, Record, Found]):
 
         plain = why_no_kernels(self.device) or why_not_compressible(potential)
         return DPA2Calculator(potential, device=self.device, compress=None if plain else True)
+
+    def check_driver(self, calculator: Calculator) -> None:
+        """Raise a ConfigError where a calculator cannot move atoms under the conditions."""
+        for condition in self.conditions:
+            check_stress(calculator, condition.ensemble)
 
     def explore(self, number: int, drivers: Mapping[str, Calculator], teacher: Calculator) -> list[Walk]:
         """Run the trajectories of a round; see `sampling.explore`."""
