@@ -133,10 +133,15 @@ def check_atoms(atoms: Atoms, config: MDConfig) -> None:
     if len(atoms) == 0:
         raise StructureError("there are no atoms to move")
     require_calculator(atoms, "molecular dynamics")
-    if config.ensemble == "npt" and "stress" not in atoms.calc.implemented_properties:
-        raise ConfigError(f"NPT needs stresses, which {type(atoms.calc).__name__} does not give; use NVT")
+    check_stress(atoms.calc, config.ensemble)
     if not (atoms.get_masses() > 0).all():
         raise StructureError("an atom has no mass; give every atom a mass above 0")
+
+
+def check_stress(calculator: Calculator, ensemble: str) -> None:
+    """Raise a ConfigError for NPT with a calculator without stresses."""
+    if ensemble == "npt" and "stress" not in calculator.implemented_properties:
+        raise ConfigError(f"NPT needs stresses, which {type(calculator).__name__} does not give; use NVT")
 
 
 def results_at_hand(atoms: Atoms) -> tuple[float, np.ndarray]:

@@ -78,7 +78,13 @@ def read_identity(atoms: Atoms) -> Part:
     """Of what is in `READ_ARRAYS` and `READ_INFO`; {} where nothing of it is given."""
     given = {_NAMES.get(name, name): atoms.arrays[name] for name in READ_ARRAYS if name in atoms.arrays}
     part: Part = {name: digest(_rounded(values)) for name, values in given.items() if np.any(values)}
-    return part | {key: text_digest(_plain(atoms.info[key])) for key in READ_INFO if key in atoms.info}
+    return part | {key: text_digest(_plain(value)) for key, value in read_info(atoms).items()}
+
+
+def read_info(atoms: Atoms) -> dict[str, Json]:
+    """Of `READ_INFO` what says something: extended XYZ makes True of None, and loses what is empty."""
+    given = {key: atoms.info[key] for key in READ_INFO if key in atoms.info}
+    return {key: v for key, v in given.items() if str(v).strip() not in ("", "[]", "()", "None")}
 
 
 def _constraint(constraint: FixConstraint) -> str:

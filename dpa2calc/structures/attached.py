@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from ase import Atoms
 
-from dpa2calc.files.identity import READ_ARRAYS, READ_INFO
+from dpa2calc.files.identity import READ_ARRAYS, read_info
 from dpa2calc.files.typed import Json
 
 Attached = dict[str, Json]  # "arrays" and "info", ready for a `Result`
@@ -43,7 +43,7 @@ def drop_labels(atoms: Atoms) -> None:
 def bare(atoms: Atoms) -> Atoms:
     """A copy with what results may depend on, and nothing else: no labels, velocities and constraints."""
     made = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-    made.info.update({key: copy.deepcopy(atoms.info[key]) for key in READ_INFO if key in atoms.info})
+    made.info.update(copy.deepcopy(read_info(atoms)))
     for name in (*READ_ARRAYS, "masses"):
         if name in atoms.arrays:
             made.set_array(name, atoms.arrays[name])

@@ -190,7 +190,8 @@ class Dataset:
         outside = [i for i, key in enumerate(keys) if key not in first]
         if not outside or not inside:
             raise DataError(
-                f"{self.name} cannot be split at {fraction}: {len(self)} frames, {len(names)} groups"
+                f"{self.name} cannot be split at {fraction}: {len(self)} frames, {len(names)} groups; "
+                "give more of them, or another fraction or seed"
             )
         return self.subset(inside), self.subset(outside)
 

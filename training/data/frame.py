@@ -10,7 +10,7 @@ import numpy as np
 from ase import Atoms
 
 from dpa2calc.errors import DataError
-from dpa2calc.files.identity import READ_ARRAYS, READ_INFO
+from dpa2calc.files.identity import READ_ARRAYS, read_info
 from dpa2calc.labels.errors import require_shapes
 from dpa2calc.labels.names import (
     OWN_NAMES,
@@ -28,7 +28,6 @@ from dpa2calc.structures.attached import Attached, attach
 from dpa2calc.structures.lattice import cell_volume
 
 _ARRAYS = ("masses", *(name for name in READ_ARRAYS if name != "aparam"))
-_INFO = tuple(key for key in READ_INFO if key != "fparam")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -130,7 +129,7 @@ def frame_from_atoms(atoms: Atoms, *, keys: LabelKeys = OWN_NAMES, source: str =
             source=source,
             left_out=left_out or None,
             asymmetry=odd if remarkable else None,
-            fparam=_parameters(atoms.info.get("fparam"), 1, "fparam"),
+            fparam=_parameters(read_info(atoms).get("fparam"), 1, "fparam"),
             aparam=_parameters(atoms.arrays.get("aparam"), len(atoms), "aparam"),
             properties=_properties(atoms),
             attached=_attached(atoms),
@@ -142,7 +141,7 @@ def frame_from_atoms(atoms: Atoms, *, keys: LabelKeys = OWN_NAMES, source: str =
 def _attached(atoms: Atoms) -> Attached | None:
     """What `bare` keeps, but for the parameters, which have fields of their own."""
     arrays = {n: atoms.arrays[n].copy() for n in _ARRAYS if n in atoms.arrays}
-    info = {key: atoms.info[key] for key in _INFO if key in atoms.info}
+    info = {key: value for key, value in read_info(atoms).items() if key != "fparam"}
     return {"arrays": arrays, "info": info} if arrays or info else None
 
 

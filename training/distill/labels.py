@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ase import Atoms
@@ -30,7 +30,8 @@ def label_start(
     """
     file = FrameFile(path)
     mark = structures_digest(structures)
-    if file.note.get("structures", mark) != mark:
+    # without a frame to learn from it begins again, with its warnings, as limits may have changed
+    if file.note.get("structures", mark) != mark or not file.note["frames"]:
         file.restart()
     if not file.finished:
         done = file.note.get("done", 0)
@@ -43,6 +44,18 @@ def label_start(
         file.finish(structures=mark, done=done)
     if not file.note["frames"]:
         raise DataError("no start frame is fit to learn from; the warnings above say why")
+
+
+def check_teacher(teacher: Calculator, labelled: Iterable[Atoms], structures: Iterable[Atoms]) -> None:
+    """Raise a DataError, before any training, where the teacher fails on elements that no start frame has."""
+    known = {frozenset(atoms.numbers) for atoms in labelled}
+    for atoms in structures:
+        if (elements := frozenset(atoms.numbers)) not in known:
+            known.add(elements)
+            try:
+                fresh_label(atoms, teacher)
+            except Exception as error:  # a calculator may raise anything
+                raise DataError(f"the teacher fails on md.structures ({atoms.symbols}): {error}") from error
 
 
 def _label(atoms: Atoms, teacher: Calculator, number: int) -> Atoms:

@@ -10,6 +10,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 
 from dpa2calc.files.identity import calculator_identity
+from dpa2calc.files.typed import to_json
 from dpa2calc.labels.errors import Errors
 from dpa2calc.model.compression import why_not_compressible
 from dpa2calc.model.config import to_dict
@@ -30,7 +31,7 @@ from dpa2calc.training.fit.run import train_in
 from dpa2calc.training.runs.identity import model_part, start_part
 
 from .config import DistillConfig
-from .labels import label_start
+from .labels import check_teacher, label_start
 from .result import DistillResult
 from .selection import DistillRound, choose_frames, force_deviations, stop_reason
 from .setup import Student, check_test_elements, config_of, student_model, teacher_card
@@ -65,6 +66,8 @@ class Distillation(Rounds[TrainConfig, DistillConfig, DistillRound, DistillResul
     ):
         super().__init__(start_frames, conditions, train, config, output, test, progress)
         self.teacher = teacher
+        if "teacher" in config.drivers:
+            self.check_driver(teacher)
         self.student = student_model(student, self.everything, teacher, config)
         self.head = config_of(self.student).heads[0].name
         check_test_elements(test, self.student)
@@ -82,6 +85,8 @@ class Distillation(Rounds[TrainConfig, DistillConfig, DistillRound, DistillResul
         structures = perturbed(self.start, self.config)
         start = self.labels.files(0)[0]
         label_start(start, structures, self.teacher, self.config, progress=self.progress)
+        if not self.rounds:
+            check_teacher(self.teacher, self.start, self.everything)
 
     def stop_reason(self) -> tuple[str, str]:
         """See `selection.stop_reason`."""
@@ -114,7 +119,10 @@ class Distillation(Rounds[TrainConfig, DistillConfig, DistillRound, DistillResul
         """Deviations on the sampled frames; those to learn from go to `labelled/`."""
         frames = self._sampled(number, len(walks))
         if not frames:
-            self.nothing_sampled(number, walks, "explore with the teacher")
+            student = "student" in self.config.drivers
+            self.nothing_sampled(
+                number, walks, "explore with the teacher" if student else "start from other structures"
+            )
         data = Dataset.from_atoms(frames, name=f"round {number}")
         config = self.config
         errors, deviations = force_deviations(data, potential, device=self.device)
@@ -124,6 +132,7 @@ class Distillation(Rounds[TrainConfig, DistillConfig, DistillRound, DistillResul
         return DistillRound(
             number=number,
             threshold=config.threshold,
+            upper_bound=config.upper_bound,
             trained_on=trained_on,
             trajectories=len(walks),
             cut=sum(bool(w.cut) for w in walks),
@@ -186,7 +195,7 @@ class Distillation(Rounds[TrainConfig, DistillConfig, DistillRound, DistillResul
             head,
             functional=asked.functional,
             description=asked.description,
-            info={**head.info, **card},
+            info={**head.info, **to_json(card)},
         )
         potential.config = potential.config.with_heads((head,))
         potential.prefers_compression = why_not_compressible(potential) is None  # opens with tables

@@ -29,12 +29,14 @@ class DistillRound(Round):
         errors: of the student against the teacher on them.
         deviations: 5, 25, 50, 75, 95 and 100 % quantiles of the frames' largest force deviation, eV/Å.
         accurate: frames within the threshold. over: between it and the upper bound. exploded: above.
+        upper_bound: eV/Å, that was in force; None in files of earlier versions.
     """
 
     errors: Errors
     deviations: tuple[float, ...]
     over: int
     exploded: int
+    upper_bound: float | None = None
 
     @property
     def quantiles(self) -> tuple[float, ...]:
@@ -96,7 +98,7 @@ def stop_reason(rounds: Sequence[DistillRound], config: DistillConfig) -> tuple[
     share = f"{last.accurate_share:.1%} of {last.explored} new frames are within {config.threshold:g} eV/Å"
     if last.accurate_share >= config.accurate_share:
         return "accurate", f"{share} (accurate_share = {config.accurate_share:g})"
-    if last.over == 0:
+    if last.over == 0 and last.upper_bound in (None, config.upper_bound):
         text = f"the {last.exploded} others deviate by more than upper_bound = {config.upper_bound:g} eV/Å"
         return "nothing to add", f"{share}; {text}"
     if _unchanged(rounds, config):

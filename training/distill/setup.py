@@ -50,7 +50,7 @@ def student_model(
     """The student's configuration with one head for all elements, or a potential to start from.
 
     Raises:
-        ConfigError: an unknown preset, or a model with several heads.
+        ConfigError: an unknown preset, a model with several heads, or one that lacks an element.
     """
     symbols = elements_of(structures)
     if isinstance(student, (str, os.PathLike)) and student not in preset_names():
@@ -68,6 +68,12 @@ def student_model(
             raise ConfigError(
                 f"the student must have one head, but this model has {len(base.heads)}: {names}"
             )
+    if lacking := [symbol for symbol in symbols if symbol not in base.type_map]:
+        raise ConfigError(
+            f"the student has no type for {', '.join(lacking)}, which the start frames or md.structures "
+            f"contain (its type_map: {', '.join(base.type_map)}); give it these elements too, or leave those "
+            "frames out"
+        )
     head = HeadConfig(
         name=config.name or str(getattr(teacher, "head", "") or "student"),
         elements=symbols,

@@ -16,6 +16,7 @@ from dpa2calc.errors import ConfigError
 from dpa2calc.files.options import convert, parse_options, read_toml
 from dpa2calc.files.patterns import expanded
 from dpa2calc.files.typed import option_types, typed
+from dpa2calc.model.config import check
 from dpa2calc.training.config.run_file import check_keys, require_file
 from dpa2calc.training.config.train import TrainConfig
 from dpa2calc.training.data.dataset import Dataset
@@ -35,6 +36,9 @@ class StartSection:
 
     frames: Annotated[tuple[str, ...], "files; labels in them are not used"]
     max_frames: Annotated[int, "at most this many, evenly spread over the files (0 = all)"] = 0
+
+    def __post_init__(self) -> None:
+        check(self.max_frames >= 0, "start.max_frames", self.max_frames, "at least 0")
 
 
 class LoopFile(Generic[Train, Loop]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 from tqdm import tqdm
 
+from dpa2calc.dynamics.guards import check_stress
 from dpa2calc.errors import ConfigError, TrainingError
 from dpa2calc.files.figures import save_figure
 from dpa2calc.files.identity import Part
@@ -36,7 +38,13 @@ from .options import LoopOptions, MDCondition
 from .rounds import Round, RoundsResult, table
 from .sampling import Walk, explore
 from .state import JSON, RoundsState, plain
-from .structures import StartFrames, condition_structures, plan_trajectories, start_structures
+from .structures import (
+    StartFrames,
+    condition_structures,
+    fit_to_start,
+    plan_trajectories,
+    start_structures,
+)
 
 logger = logging.getLogger(__name__)
 TEST_FRAMES = 200  # of the test set are evaluated in each round; all of them at the end
@@ -81,7 +89,7 @@ class Rounds(Generic[Train, Loop, Record, Found]):
         self.test, self.progress = test, progress
         self.output, self.device = Path(output), train.used_device
         self.start = start_structures(start_frames)
-        self.structures = [condition_structures(c, self.start) for c in conditions]
+        self.structures = fit_to_start([condition_structures(c, self.start) for c in conditions])
 
     def state_of(
         self, origin: Mapping[str, tuple[JSON, Part]], **sets: Dataset | None
@@ -223,6 +231,11 @@ class Rounds(Generic[Train, Loop, Record, Found]):
         plain = why_no_kernels(self.device) or why_not_compressible(potential)
         return DPA2Calculator(potential, device=self.device, compress=None if plain else True)
 
+    def check_driver(self, calculator: Calculator) -> None:
+        """Raise a ConfigError where a calculator cannot move atoms under the conditions."""
+        for condition in self.conditions:
+            check_stress(calculator, condition.ensemble)
+
     def explore(self, number: int, drivers: Mapping[str, Calculator], teacher: Calculator) -> list[Walk]:
         """Run the trajectories of a round; see `sampling.explore`."""
         plan = plan_trajectories(number, self.conditions, self.structures, self.config)
@@ -249,9 +262,10 @@ class Rounds(Generic[Train, Loop, Record, Found]):
     def nothing_sampled(self, number: int, walks: Sequence[Walk], other: str) -> NoReturn:
         """The error of a round without a frame; `other` is a further way out."""
         notes = "\n".join(f"{w.label}: {w.cut}" for w in walks[:5])
+        shutil.rmtree(self._explored(number), ignore_errors=True)  # the next call may have other limits
         raise TrainingError(
             f"no trajectory of round {number} reached its first sample; give a smaller timestep or "
-            f"sample_interval, or {other}:\n{notes}"
+            f"sample_interval, a larger limit where one cut them, or {other}:\n{notes}"
         )
 
     def test_errors(self, potential: Potential, most: int | None = None) -> Errors | None:

@@ -263,10 +263,10 @@ def fresh_label(atoms: Atoms, teacher: Calculator, **info: object) -> Atoms:
 
 def unsound(frame: Atoms, config: LoopOptions) -> str:
     """Why a labelled frame must not be trained on, or ""."""
-    forces = frame.get_forces()
-    if not (np.isfinite(frame.get_potential_energy()) and np.isfinite(forces).all()):
-        return "its energy or forces are not finite"
-    largest = float(np.linalg.norm(forces, axis=1).max())
+    bad = [name for name, values in frame.calc.results.items() if not np.isfinite(values).all()]
+    if bad:
+        return f"its labels are not finite ({', '.join(bad)})"
+    largest = float(np.linalg.norm(frame.get_forces(), axis=1).max())
     if largest > config.force_limit:
         return f"its force of {largest:.3g} eV/Å is over force_limit = {config.force_limit:g}"
     return too_close(frame)
@@ -274,5 +274,8 @@ def unsound(frame: Atoms, config: LoopOptions) -> str:
 
 def too_close(atoms: Atoms) -> str:
     """Which atoms overlap, or ""."""
-    found = overlap(frame_from_atoms(bare(atoms)))
+    try:
+        found = overlap(frame_from_atoms(bare(atoms)))
+    except StructureError as error:  # far more atoms in a place than any matter has
+        return str(error)
     return "" if found is None else f"atoms {found[0]} and {found[1]} are {found[2]:.3g} Å apart"

@@ -126,7 +126,7 @@ class RoundsState(Generic[Record]):
     def _other(self, stored: JSON) -> str:
         """Which of teacher, student and start frames is another one, and how; "" where none is."""
         for name, card in plain(self.identity).items():
-            old = stored["identity"][name]
+            old = plain(stored["identity"])[name]
             found = ["its card"] if old != card else []
             if stored["version"] > 1:
                 parts = [self.content[name], *([self.earlier[name]] if name in self.earlier else [])]
@@ -141,6 +141,7 @@ class RoundsState(Generic[Record]):
     def _changes(self, stored: JSON) -> list[str]:
         """Options that are not those of the earlier call."""
         found = []
+        stored = plain(stored)
         for name, values in plain(self.options).items():
             old = stored[name] if name in stored else values
             if name == "train":  # options that are younger than the state had their defaults then
@@ -175,8 +176,11 @@ def _nameless(part: Part) -> Part:
 
 
 def plain(values: JSON) -> JSON:
-    """As JSON gives it back: tuples as lists, and nothing that JSON does not know."""
-    return dict(json.loads(json.dumps(values, default=str)))
+    """As JSON gives it back: tuples as lists, and nothing that JSON does not know.
+
+    Infinity, which turns a limit off, is no number of JSON: it becomes the text "Infinity".
+    """
+    return dict(json.loads(json.dumps(values, default=str), parse_constant=str))
 
 
 def _difference(old: object, new: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
@@ -19,7 +20,9 @@ from dpa2calc.training.data.sets import by_number
 
 from .close_contacts import close_contact
 from .options import LoopOptions, MDCondition
-from .sampling import Trajectory
+from .sampling import Trajectory, too_close
+
+logger = logging.getLogger(__name__)
 
 StartFrames: TypeAlias = Dataset | Sequence[Atoms | PathLike] | Atoms | PathLike
 
@@ -46,6 +49,27 @@ def condition_structures(condition: MDCondition, start: list[Atoms]) -> list[Ato
                 f"has pbc {open_ones[0].pbc.tolist()}; use nvt, or name other structures"
             )
     return found
+
+
+def fit_to_start(pools: Sequence[list[Atoms]]) -> list[list[Atoms]]:
+    """Of each condition the structures in which no atoms overlap; no dynamics can start from the others.
+
+    Raises:
+        DataError: an atom has no mass, or a condition has no structure left.
+    """
+    found: dict[int, str] = {}
+    for atoms in (a for pool in pools for a in pool if id(a) not in found):
+        if not (atoms.get_masses() > 0).all():
+            raise DataError(f"an atom of {atoms.symbols} has no mass; give every atom a mass above 0")
+        if reason := found.setdefault(id(atoms), too_close(atoms)):
+            logger.warning("no dynamics start from a structure (%s): %s", atoms.symbols, reason)
+    for pool in pools:
+        if all(found[id(a)] for a in pool):
+            raise DataError(
+                f"in all {len(pool)} structures that dynamics may start from atoms overlap, such as in "
+                f"{pool[0].symbols}: {found[id(pool[0])]}"
+            )
+    return [[a for a in pool if not found[id(a)]] for pool in pools]
 
 
 def elements_of(structures: Iterable[Atoms]) -> tuple[str, ...]:

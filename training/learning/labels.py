@@ -97,7 +97,8 @@ def earlier_identity(source: LabelSource) -> Part | None:
 
 def structure_key(atoms: Atoms) -> str:
     """A name for a structure, the same after it was written with 8 decimals."""
-    arrays = (np.round(values, 6) + 0.0 for values in (atoms.positions, atoms.cell.array))
+    # first as files hold it: a number just below a half would be rounded up after it was written
+    arrays = (np.round(np.round(values, 8), 6) + 0.0 for values in (atoms.positions, atoms.cell.array))
     read = np.frombuffer(read_digest(atoms), dtype=np.uint8)
     kinds = np.asarray(atoms.numbers, dtype=np.int64), *arrays, np.asarray(atoms.pbc, dtype=bool)
     return digest(*kinds, *([read] if len(read) else []))

@@ -10,6 +10,7 @@ from ase import Atoms
 
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.identity import text_digest
+from dpa2calc.files.typed import to_json
 from dpa2calc.model.potential import Potential
 from dpa2calc.store.checkpoint import save_checkpoint
 from dpa2calc.training.config.train import FinetuneConfig
@@ -224,7 +225,7 @@ class ActiveLearning(Rounds[FinetuneConfig, LearnConfig, LearnRound, LearnResult
         counts = {"rounds": number, "frames": len(data), "labels": self.store.spent}
         card = {"learned_from": self.state.identity["label"], "active_learning": counts}
         tested = {} if test is None else {"test_errors": test.to_dict()}
-        head = dataclasses.replace(head, info={**head.info, **card, **tested})
+        head = dataclasses.replace(head, info={**head.info, **to_json({**card, **tested})})
         potential.config = potential.config.with_heads((head,))
         save_checkpoint(potential.to("cpu"), self._model, extra_info={self.mark: self.state.provenance()})
         return dataclasses.replace(self.result(reason, why), test=test)

@@ -111,6 +111,7 @@ def test_a_file_says_it_all(folder):
             'start = "a"',
             "student.start = .* allowed: student.checkpoint",
         ),
+        ("max_frames = 2", "max_frames = -2", "start.max_frames = -2 is not allowed; allowed: at least 0"),
         ("max_frames = 2", "max_frame = 2", r"start.max_frame = 2; did you mean start.max_frames\?"),
         ("frames = [", "files = [", r"unknown option start.files = .*; did you mean start.frames\?"),
         ("steps = 5", "step = 5", r"unknown option train.step = 5; did you mean train.steps\?"),

@@ -8,7 +8,7 @@ import ase.io
 import numpy as np
 import pytest
 from architectures import make_potential
-from ase import units
+from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from emt_cases import with_emt
@@ -308,3 +308,29 @@ def test_other_charges_are_other_structures_to_be_labelled():
     plain.info.clear()
     assert len({structure_key(a) for a in (atoms, other, plain)}) == 3
     assert len({structures_digest([a]) for a in (atoms, other, plain)}) == 3
+
+
+@pytest.mark.parametrize("name", ["energy", "forces", "stress"])
+def test_a_label_that_is_not_finite_is_not_learned(name):
+    class Broken(EMT):
+        def calculate(self, *args, **kwargs):
+            super().calculate(*args, **kwargs)
+            if name in self.results:
+                self.results[name] = np.full_like(self.results[name], np.inf)
+
+    class OneNumber(EMT):
+        def calculate(self, *args, **kwargs):
+            super().calculate(*args, **kwargs)
+            self.results["energy"] = np.array([self.results["energy"]])
+
+    crystal = bulk("Cu", cubic=True)
+    reason = sampling.unsound(sampling.fresh_label(crystal, Broken()), CONFIG)
+    assert reason.startswith("its labels are not finite (") and name in reason
+    assert sampling.unsound(sampling.fresh_label(crystal, OneNumber()), CONFIG) == ""
+
+
+def test_atoms_crowded_into_one_place_are_no_start():
+    crowd = Atoms("Cu60", np.random.default_rng(0).random((60, 3)), cell=[1, 1, 1], pbc=True)
+    assert "atoms" in sampling.too_close(crowd)
+    crowd.set_cell([0.2, 0.2, 0.2], scale_atoms=True)
+    assert "the cell has a volume of 0.008" in sampling.too_close(crowd)

@@ -5,6 +5,7 @@ import shutil
 import ase.io
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk, fcc100, molecule
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.emt import EMT
@@ -15,9 +16,10 @@ from learning_cases import SMALL, learn
 
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.files.identity import text_digest
+from dpa2calc.structures.attached import bare
 from dpa2calc.training import LabelQueue
-from dpa2calc.training.data.readers.frame_file import labelled
-from dpa2calc.training.learning.labels import LabelStore, Waiting
+from dpa2calc.training.data.readers.frame_file import labelled, read_frames, write_frames
+from dpa2calc.training.learning.labels import LabelStore, Waiting, structure_key
 
 PSEUDOS = {"Na": "Na.upf", "Cl": "Cl.upf"}
 pytestmark = pytest.mark.filterwarnings("ignore:atom .* is far from what head")
@@ -243,3 +245,17 @@ def test_wrong_queues_are_named(tmp_path):
         LabelQueue(tmp_path, "cp2k")
     with pytest.raises(ConfigError, match="needs a cell, but OH2 has none"):
         store(tmp_path, LabelQueue(tmp_path / "q", "vasp")).label([molecule("H2O")], progress=False)
+
+
+def test_a_structure_has_one_name_before_and_after_it_was_written(tmp_path):
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        atoms = Atoms("H100", rng.uniform(-9, 9, (100, 3)), cell=rng.uniform(5, 20, 3), pbc=True)
+        for empty in (None, "", [], np.zeros(0)):
+            atoms.info.update(charge=empty, spin=empty, fparam=empty)
+            write_frames(tmp_path / "a.extxyz", [bare(atoms)])
+            (again,) = read_frames(tmp_path / "a.extxyz")
+            assert not {"charge", "spin", "fparam"} & set(again.info)
+            assert structure_key(again) == structure_key(atoms)
+    atoms.info.update(charge=0)
+    assert structure_key(again) != structure_key(atoms)

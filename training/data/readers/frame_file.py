@@ -18,6 +18,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from dpa2calc.errors import DataError
 from dpa2calc.files.atomic import rename, write_json, write_text, writing
 from dpa2calc.structures.attached import bare
+from dpa2calc.structures.given import as_energy
 from dpa2calc.structures.lattice import is_crystal
 
 from . import iread_extxyz
@@ -36,7 +37,7 @@ def labelled(atoms: Atoms, calculator: Calculator, **info: object) -> Atoms:
     work = atoms.copy()
     work.set_constraint()
     work.calc = calculator
-    results = {"energy": float(work.get_potential_energy()), "forces": np.array(work.get_forces())}
+    results = {"energy": as_energy(work.get_potential_energy()), "forces": np.array(work.get_forces())}
     if is_crystal(work):
         with contextlib.suppress(PropertyNotImplementedError):
             results["stress"] = np.array(work.get_stress())
