@@ -85,7 +85,7 @@ def make_student(name: str, system: System, args: argparse.Namespace) -> Student
         train=student_training(args.student_steps, system, args.seed, args.device),
         config=system.loop,
         later_steps=max(1, args.student_steps // 2),
-        final_steps=2 * args.student_steps,
+        final_steps=args.final_steps,
         name=f"student-{name}",
         functional=system.functional,
         seed=args.seed,
@@ -170,6 +170,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.1, help="of the DFT frames that the teacher sees")
     parser.add_argument("--teacher-steps", type=int, default=800)
     parser.add_argument("--student-steps", type=int, default=1000, help="of the first round")
+    parser.add_argument("--final-steps", type=int, default=2000, help="of the last, with all frames")
     parser.add_argument("--full-steps", type=int, default=3000, help="of the full-data student")
     parser.add_argument("--md-steps", type=int, default=600)
     parser.add_argument("--rounds", type=int, default=3)
@@ -181,7 +182,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if args.quick:
-        args.teacher_steps, args.student_steps, args.full_steps = 10, 20, 20
+        args.teacher_steps, args.student_steps, args.final_steps, args.full_steps = 10, 20, 40, 20
     known = systems(args.quick, args.md_steps, args.rounds)
     unknown = [name for name in args.systems if name not in known]
     if unknown:

@@ -22,11 +22,11 @@ INTRODUCTION = """\
 DPA-1 models without attention (cutoff 6 Å), distilled by `examples/distill_students.py`: a DPA-2 was
 fine-tuned on a tenth of the DFT frames, and the student learned its forces on the configurations
 that dynamics visited. `student-perovskite` learned from the FerroEle head of the default model itself, on
-crystals of six elements only (`examples/perovskite_student.py`). The teachers of `student-water`,
-`student-mgcu` and `student-3bpa` come from the default model of today, the others from that of 29 sets, from
-before 28 November 2026. With `pip install 'dpa2calc[compress]'`,
-`DPA2Calculator("student-water", compress=True)` runs them from tables. This page is printed by
-`examples/student_cards.py`.
+crystals of six elements only (`examples/perovskite_student.py`). The teachers of `student-ferroelectric` and
+`student-perovskite` come from the model of 29 sets, from before 28 November 2026, the others from the default
+model of today: made again with that, the two were no better ([paper.md](paper.md#table-s4-distillation)).
+With `pip install 'dpa2calc[compress]'`, `DPA2Calculator("student-water", compress=True)` runs them from
+tables. This page is printed by `examples/student_cards.py`.
 
 A student knows its own system and nothing else. Other elements are an error; other phases, surfaces, defects
 or higher temperatures may be wrong, and there is a warning only where atoms are far from all that it learned
