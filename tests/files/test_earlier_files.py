@@ -48,8 +48,9 @@ def test_rounds_are_written_as_before(kind, name, tmp_path):
     found = kind.load(EARLIER / f"{name}.json")
     found.save(tmp_path / "again.json")
     text = (EARLIER / f"{name}.json").read_text()
-    again = (tmp_path / "again.json").read_text().replace(str(EARLIER), "runs/gone")
-    assert sorted(again.replace(",", "").splitlines()) == sorted(text.replace(",", "").splitlines())
+    again = (tmp_path / "again.json").read_text().replace(str(EARLIER), "runs/gone").replace(",", "")
+    kept = [line for line in again.splitlines() if line.strip() != '"upper_bound": null']  # a younger field
+    assert sorted(kept) == sorted(text.replace(",", "").splitlines())
 
 
 def test_points_of_a_learning_curve(tmp_path):
