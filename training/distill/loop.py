@@ -19,7 +19,7 @@ from dpa2calc.store.checkpoint import save_checkpoint
 from dpa2calc.training.config.train import TrainConfig
 from dpa2calc.training.data.dataset import Dataset
 from dpa2calc.training.data.readers import PathLike
-from dpa2calc.training.energy_bias import shift_energy_bias
+from dpa2calc.training.energy_bias import refit_energy_biases, shift_energy_bias
 from dpa2calc.training.evaluate import evaluate
 from dpa2calc.training.exploration.frames import LabelledFrames
 from dpa2calc.training.exploration.loop import TEST_FRAMES, Rounds
@@ -27,7 +27,9 @@ from dpa2calc.training.exploration.options import MDCondition
 from dpa2calc.training.exploration.rounds import QUANTILES
 from dpa2calc.training.exploration.sampling import Walk
 from dpa2calc.training.exploration.structures import StartFrames, perturbed
+from dpa2calc.training.fit.loader import GraphStore
 from dpa2calc.training.fit.run import train_in
+from dpa2calc.training.fit.sampler import Task
 from dpa2calc.training.runs.identity import model_part, start_part
 
 from .config import DistillConfig
@@ -156,13 +158,26 @@ class Distillation(Rounds[TrainConfig, DistillConfig, DistillRound, DistillResul
         if self.config.final_steps:
             before, name, learned = name, f"final-{number:02d}", number
             self.state.write("last training", number)
-            potential = self.trained(name, before, self.labels.dataset(number), last=True)
+            self.trained(name, before, self.labels.dataset(number), last=True)
+        potential, data = self.load(name).to(self.device), self.labels.dataset(learned)
+        self._set_level(potential, data)
+        if self.config.final_steps:
             final = self._final_errors(number, potential)
-        potential = self.load(name).to(self.device)
         test = self.test_errors(potential)
-        self._save_student(potential.to("cpu"), final, test, frames=len(self.labels.dataset(learned)))
+        self._save_student(potential.to("cpu"), final, test, frames=len(data))
         files = tuple(self.labels.files(learned))
         return dataclasses.replace(self.result(reason, why), labelled=files, final=final, test=test)
+
+    def _set_level(self, potential: Potential, data: Dataset) -> None:
+        """Fit the elements' energies to the frames that the student has not chosen, where both drove.
+
+        Its own dynamics go where its energy is too low: these frames would move the level of all others.
+        """
+        frames, own = self.train_config.final_bias_frames, "student "
+        if self.config.explore_with == "both" and frames:
+            others = data.subset([i for i, frame in enumerate(data) if not frame.group.startswith(own)])
+            task = Task(others.name, 0, GraphStore(others, potential.config))
+            refit_energy_biases(potential, [task], frames=frames, seed=self.train_config.seed)
 
     def _final_errors(self, number: int, potential: Potential) -> Errors | None:
         """Errors on the last round's frames that were not added."""

@@ -17,10 +17,11 @@ from kills import work_with_kills
 from learning_cases import dynamics_of, tiny
 
 import dpa2calc
-from dpa2calc import DPA2Calculator
+from dpa2calc import DPA2Calculator, load_model
 from dpa2calc.errors import ConfigError, DataError
 from dpa2calc.store.checkpoint import checkpoint_info
 from dpa2calc.training import Dataset, DistillResult, MDCondition, TrainConfig, distill, evaluate
+from dpa2calc.training.fit.predict import predict_potential
 
 torch.set_num_threads(1)
 TRAIN = TrainConfig(
@@ -187,6 +188,34 @@ def test_last_training_learns_from_the_last_rounds_frames_too(tmp_path):
     log = [json.loads(line) for line in (tmp_path / "train/final-01/log.jsonl").read_text().splitlines()]
     assert log[-1]["step"] == 30 and log[-1]["learning_rate"] < 5e-3
     assert "after the last training" in result.summary()
+
+
+def test_frames_the_student_led_to_do_not_set_its_level_of_energy(tmp_path):
+    result = distill(
+        EMT(),
+        _copper(1),
+        tiny(),
+        md={"temperature": 300, "timestep": 4, "steps": 60, "sample_interval": 5, "trajectories": 1},
+        train=TRAIN.replace(steps=60),
+        threshold=1e-3,
+        upper_bound=1e3,
+        explore_with="both",
+        max_rounds=1,
+        final_steps=60,
+        output=tmp_path,
+        progress=False,
+    )
+    frames = result.frames()
+    own = np.array([f.group.startswith("student") for f in frames])
+
+    def errors(model) -> np.ndarray:
+        predicted = predict_potential(load_model(model), frames)
+        return np.array([(p.energy - f.energy) / len(f.numbers) for p, f in zip(predicted, frames)])
+
+    before, after = errors(tmp_path / "students/final-01.safetensors"), errors(result.student)
+    np.testing.assert_allclose(after - before, (after - before)[0], atol=1e-5)  # one element, one shift
+    assert own.sum() > 10 and (~own).sum() > 10
+    assert abs(before[~own].mean()) > 0.3 and abs(np.median(after[~own])) < 1e-3
 
 
 def run_small(folder) -> DistillResult:
