@@ -12,7 +12,7 @@ from ase import Atoms
 
 from dpa2calc.ambient import own_modes
 from dpa2calc.errors import ElementError
-from dpa2calc.files.results import FAR, ShownBySummary, error_of_forces, verdict
+from dpa2calc.files.results import FAR, ShownBySummary, error_of_forces, two_digits, verdict
 from dpa2calc.heads import heads_that_know, said_once
 from dpa2calc.model.potential import Potential
 from dpa2calc.structures.graph_builder import graph_from_atoms
@@ -48,7 +48,7 @@ class HeadFit(ShownBySummary):
         """One line."""
         parts = [self.head, self.functional or "functional not stated"]
         if self.beyond is not None:
-            parts.append(f"{self.beyond:.2g} times its range")
+            parts.append(f"{two_digits(self.beyond)} times its range")
         if self.force_error is not None and self.typical_force:
             parts.append(error_of_forces(self.force_error, self.typical_force, "test"))
         return ", ".join(parts) + f": {self.verdict}"

@@ -38,6 +38,11 @@ def error_text(error: float, form: str = ".2g") -> str:
     return "unknown" if math.isnan(error) else format(error, form)
 
 
+def two_digits(value: float) -> str:
+    """Two significant digits, and no exponent below a million: "0.0025", "350"."""
+    return f"{float(f'{value:.2g}'):g}"
+
+
 def plus_minus(value: float, error: float) -> str:
     """A value with its error, both to the error's second digit: "1620 ± 460", "0.2513 ± 0.0022".
 
@@ -114,11 +119,11 @@ class ModelDoubt(ShownBySummary):
         if self.force_error is not None:
             parts.append(error_of_forces(self.force_error, self.typical_force, kind))
         if self.energies_std is not None:
-            parts.append(f"least known atom ({self.element}) ± {1e3 * self.energies_std:.2g} meV")
+            parts.append(f"least known atom ({self.element}) ± {two_digits(1e3 * self.energies_std)} meV")
             if self.beyond is not None:
-                parts[-1] += f", {self.beyond:.2g} times its range{self._how_often()}: {self.verdict}"
+                parts[-1] += f", {two_digits(self.beyond)} times its range{self._how_often()}: {self.verdict}"
         if self.forces_std is not None:
-            parts.append(f"its members' forces differ by up to {1e3 * self.forces_std:.2g} meV/Å")
+            parts.append(f"its members' forces differ by up to {two_digits(1e3 * self.forces_std)} meV/Å")
         return f"{self.head}: {'; '.join(parts) or 'nothing was evaluated'}"
 
     @property
@@ -137,7 +142,7 @@ class ModelDoubt(ShownBySummary):
         if self.structures > 1:
             many = f"{self.far_structures or 'none'} of {self.structures}"
             far = f", beyond {FAR:g} times in {many} structures"
-        return f" ({100.0 * self.share_beyond:.2g} % of the atoms beyond theirs{far})"
+        return f" ({two_digits(100.0 * self.share_beyond)} % of the atoms beyond theirs{far})"
 
 
 def error_of_forces(error: float, typical: float | None, kind: str) -> str:

@@ -150,6 +150,16 @@ def test_a_head_that_never_learned_its_set_well_is_no_more_than_a_start(beyond, 
     assert doubt.summary().endswith(f"{beyond:.2g} times its range: {said}")
 
 
+def test_large_numbers_about_a_model_have_no_exponent():
+    doubt = ModelDoubt(
+        head="A", energies_std=0.347, element="H", beyond=123.0, share_beyond=1.0, structures=2
+    )
+    assert "± 350 meV, 120 times its range (100 % of the atoms beyond theirs" in doubt.summary()
+    assert "0.35 meV, 0.012 times its range:" in ModelDoubt(
+        head="A", energies_std=3.47e-4, beyond=0.0123
+    ).summary().replace("± ", "")
+
+
 def test_of_heads_with_the_same_verdict_the_one_that_knows_better_comes_first():
     rows = {
         "far": (9.0, 0.01),
