@@ -99,8 +99,8 @@ def screen(
 
     Args:
         structures: a list or iterator of Atoms or pymatgen structures; a file that ASE reads (extxyz, ASE's
-            db, cif ...), a folder of them, a pattern such as "cifs/*.cif", or a list of these. An output in
-            that folder is none of them.
+            db, cif ...) or a frame "file@N" of it, a folder of files, a pattern such as "cifs/*.cif", or
+            a list of these. An output in that folder is none of them.
         task: "evaluate" (energy, forces, stress), or the application that is done with each.
         output: NAME.db (an ASE database), NAME.jsonl (lines of JSON) or NAME.parquet; `read_screening` reads
             all of them.

@@ -13,7 +13,7 @@ from ase import Atoms
 from dpa2calc.errors import ConfigError, DataError, DPA2CalcError, StructureError
 from dpa2calc.files.identity import structure_identity, text_digest
 from dpa2calc.files.patterns import expanded
-from dpa2calc.files.structures import iread_structures
+from dpa2calc.files.structures import iread_structures, named_frame, read_structures
 from dpa2calc.structures.given import as_atoms
 
 _BESIDE = (".jsonl", "-journal", "-wal", "-shm")  # ends of names of files beside an output, while it grows
@@ -90,9 +90,16 @@ def _as_atoms(item: object) -> Atoms | DPA2CalcError:
 
 
 def _from_path(path: Path, ours: Collection[Path]) -> Iterator[tuple[str, Atoms | DPA2CalcError]]:
-    """Frames of a file, of all files of a folder in alphabetical order, or of those that fit a pattern."""
-    if Path(os.path.realpath(path)) in ours:
-        raise ConfigError(f"{path} holds the structures and is the output as well; give another output")
+    """Frames of a file, of all files of a folder in alphabetical order, or of those that fit a pattern.
+
+    "file@frame" is one of them.
+    """
+    plain, frame = named_frame(os.fspath(path))
+    if Path(os.path.realpath(plain)) in ours:
+        raise ConfigError(f"{plain} holds the structures and is the output as well; give another output")
+    if frame is not None:
+        yield os.fspath(path), _one_frame(plain, frame)
+        return
     if path.is_dir() and path.suffix != ".bundle":
         files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
     else:
@@ -108,3 +115,10 @@ def _from_path(path: Path, ours: Collection[Path]) -> Iterator[tuple[str, Atoms 
                 yield f"{file}@{number}", atoms
         except DPA2CalcError as error:
             yield f"{file}@{number + 1}", error
+
+
+def _one_frame(file: str, frame: int) -> Atoms | DPA2CalcError:
+    try:
+        return read_structures(file, frame)[0]
+    except DPA2CalcError as error:
+        return error

@@ -68,6 +68,14 @@ def iread_structures(path: PathLike, index: slice | int | str = slice(None)) -> 
             yield atoms
 
 
+def named_frame(path: str) -> tuple[str, int | None]:
+    """The file and the frame that FILE@N names; no frame where this is a file itself, or FILE is none."""
+    name, _, number = path.rpartition("@")
+    if not os.path.exists(path) and os.path.isfile(name) and number.removeprefix("-").isdigit():
+        return name, int(number)
+    return path, None
+
+
 def read_structures(path: PathLike, index: slice | int | str = slice(None)) -> list[Atoms]:
     """`iread_structures` as a list that is not empty.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from functools import partial
 from itertools import islice
@@ -149,12 +148,12 @@ def read_frame(path: str, index: int | None = None, option: str = "--index") -> 
         DataError: the file is missing, ASE cannot read it, it has no such frame, or it holds several and
             none is named.
     """
-    from dpa2calc.files.structures import iread_structures
+    from dpa2calc.files.structures import iread_structures, named_frame
 
-    name, _, number = path.rpartition("@")
     named = f"{option} {index}"
-    if not os.path.exists(path) and os.path.isfile(name) and number.removeprefix("-").isdigit():
-        path, index, named = name, int(number), path
+    file, frame = named_frame(path)
+    if frame is not None:
+        path, index, named = file, frame, path
     frames = list(islice(iread_structures(path, slice(None) if index is None else index), 2))
     if index is not None and not frames:
         n = sum(1 for _ in iread_structures(path))

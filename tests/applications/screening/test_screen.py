@@ -150,6 +150,18 @@ def test_sources_files_databases_patterns_and_duplicates(tmp_path):
         emt("nothing.cif", "evaluate", tmp_path / "z.db")
 
 
+def test_a_frame_can_be_named_as_results_name_it(tmp_path):
+    write(tmp_path / "a.extxyz", metals(3))
+    whole = list(emt(tmp_path / "a.extxyz", "evaluate", tmp_path / "whole.jsonl").records())
+    again = emt([whole[1]["name"], f"{tmp_path / 'a.extxyz'}@7"], "evaluate", tmp_path / "two.jsonl")
+    one, missing = again.records()
+    assert one["name"] == whole[1]["name"] and one["results"] == whole[1]["results"]
+    assert "has no frame 7" in missing["error"]
+    write(tmp_path / "a.db", metals(3))
+    with pytest.raises(ConfigError, match=r"a\.db holds the structures and is the output"):
+        emt(f"{tmp_path / 'a.db'}@1", "evaluate", tmp_path / "a.db")
+
+
 @pytest.mark.parametrize("ending", ["jsonl", "db"])
 def test_a_process_pool_gives_the_same_results(ending, tmp_path):
     here = emt(metals(7), "relax", tmp_path / "one.jsonl")
