@@ -157,9 +157,9 @@ def test_a_frame_can_be_named_as_results_name_it(tmp_path):
     one, missing = again.records()
     assert one["name"] == whole[1]["name"] and one["results"] == whole[1]["results"]
     assert "has no frame 7" in missing["error"]
-    write(tmp_path / "a.db", metals(3))
-    with pytest.raises(ConfigError, match=r"a\.db holds the structures and is the output"):
-        emt(f"{tmp_path / 'a.db'}@1", "evaluate", tmp_path / "a.db")
+    emt(tmp_path / "a.extxyz", "evaluate", tmp_path / "whole.db")
+    with pytest.raises(ConfigError, match=r"whole\.db holds the structures and is the output"):
+        emt(f"{tmp_path / 'whole.db'}@1", "evaluate", tmp_path / "whole.db")
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "db"])
