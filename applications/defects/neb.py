@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import BaseCalculator, Calculator
-from ase.mep import NEB
+from ase.mep import NEB, idpp_interpolate
 from ase.optimize import FIRE
 from scipy.interpolate import CubicHermiteSpline
 
@@ -159,10 +159,11 @@ def _first_guess(ends: list[Evaluated], n_images: int, interpolation: Interpolat
     for image, end in zip((images[0], images[-1]), ends):  # the ends are known: never computed again
         image.calc = _Known(end)
     band = NEB(images, method="improvedtangent")
-    # the ends are unwrapped already, so no minimum image is needed, except in IDPP's distances
+    # the ends are unwrapped already, so no minimum image is needed, except in IDPP's distances; a step of
+    # half the cell has two, and `band.interpolate(method="idpp", mic=True)` may go towards the other one
     band.interpolate(apply_constraint=True)
     if interpolation == "idpp":
-        band.interpolate(method="idpp", mic=bool(first.pbc.any()), apply_constraint=True)
+        idpp_interpolate(band, traj=None, log=None, mic=bool(first.pbc.any()))
     return images
 
 

@@ -12,6 +12,7 @@ from ase.geometry import find_mic
 from ase.optimize import BFGS
 from emt_cases import CountingEMT, adatom_hop, with_emt
 from rewriting import rewrite_arrays
+from scipy.spatial.transform import Rotation
 
 from dpa2calc.applications.defects.neb import nudged_elastic_band
 from dpa2calc.applications.defects.neb_result import NudgedElasticBand
@@ -88,6 +89,20 @@ def test_wrapped_end_takes_the_short_way(hop, band):
         initial, wrapped, n_images=3, climb=False, max_steps=1, fmax=5.0, progress=False
     )
     assert other.path[-1] == pytest.approx(band.path[-1], abs=0.3)
+
+
+def test_a_step_of_half_the_cell_is_one_path_in_any_orientation():
+    """Both ways are equally short; ends, images between them and tangents must be of the same one."""
+    lengths, jumps = [], []
+    for turn in (np.eye(3), *Rotation.random(2, random_state=4).as_matrix()):
+        ends = adatom_hop()
+        for atoms in ends:
+            atoms.set_cell(atoms.cell.array @ turn.T, scale_atoms=True)
+        band = nudged_elastic_band(*ends, n_images=5, fmax=0.2, progress=False)
+        lengths.append(band.path[-1])
+        jumps.append(np.abs(np.diff(band.positions, axis=0)).max())
+    assert lengths == pytest.approx(np.full(3, lengths[0]), abs=0.02)
+    assert max(jumps) < 1.0
 
 
 def test_each_step_computes_each_image_once(hop):
