@@ -70,7 +70,8 @@ class PhaseTransition(Result):
         order = columns["polar"].copy()
         name = f"mean displacement of {centre} (Å)"
         if not centre:
-            order, name = columns["tetragonality"] - np.array([1.0, 0.0]), "tetragonal strain c/a - 1"
+            order, name = columns["tetragonality"].copy(), "tetragonal strain |c/a - 1|"
+            order[:, 0] = np.abs(order[:, 0] - 1.0)  # c is the short axis in some crystals
         variance = np.array([stage.enthalpy_variance for stage in stages])
         located = {}
         for which in dict.fromkeys(branch):

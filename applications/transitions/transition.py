@@ -51,7 +51,7 @@ def phase_transition(
     """Heat (and cool) a crystal in steps of constant temperature and find where it transforms.
 
     Each stage is an NPT run that starts from the end of the one before. The order parameter is the mean
-    off-centre displacement |<d>| when `centre` is given, else the tetragonal strain c/a - 1.
+    off-centre displacement |<d>| when `centre` is given, else the tetragonal strain |c/a - 1|.
 
     Args:
         atoms: supercell with a calculator that gives stress; never changed. Start in the low-temperature
