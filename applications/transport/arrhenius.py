@@ -148,7 +148,7 @@ def arrhenius(
 
     Raises:
         DataError: fewer than two temperatures (three without errors), or a coefficient that is not positive.
-        ConfigError: results without temperature, arrays of different lengths.
+        ConfigError: results without temperature or of several species, arrays of different lengths.
 
     Warns:
         UserWarning: a coefficient is zero within its error, so its logarithm is hardly known.
@@ -212,6 +212,8 @@ def _from_results(results: list[Diffusion], quantity: str) -> tuple[np.ndarray, 
             raise ConfigError("a Diffusion result has no temperature; call diffusion(..., temperature=...)")
         if getattr(result, quantity) is None:
             raise ConfigError(f"the result at {result.temperature:g} K has no {quantity} coefficient")
+    if len(species := sorted({result.species for result in results})) > 1:
+        raise ConfigError(f"the results are of {' and '.join(species)}; a fit is of one species, so fit each")
     columns = [(r.temperature, getattr(r, quantity), getattr(r, f"{quantity}_error")) for r in results]
     temperatures, values, errors = np.array(columns, dtype=float).T
     return temperatures, values, errors

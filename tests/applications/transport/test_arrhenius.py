@@ -1,5 +1,7 @@
 """Arrhenius fits: exact lines, coverage of the error of the activation energy, independent fits, errors."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ase import units
@@ -96,6 +98,9 @@ def test_errors_say_what_to_do(brownian_walk, paths_of) -> None:
     result = diffusion(paths_of(brownian_walk(400, 4)), "Li")
     with pytest.raises(ConfigError, match="no temperature; call diffusion"):
         arrhenius([result, result])
+    hot = [replace(result, temperature=t, species=name) for t, name in ((500.0, "Li"), (600.0, "Na"))]
+    with pytest.raises(ConfigError, match="the results are of Li and Na"):
+        arrhenius(hot)
 
 
 def test_no_activation_energy_from_undetermined_coefficients(tmp_path, brownian_walk, paths_of) -> None:
