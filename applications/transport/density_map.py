@@ -11,13 +11,13 @@ from ase import Atoms
 from ase.io.cube import write_cube
 
 from dpa2calc.applications.shared.application import application
-from dpa2calc.applications.shared.trajectory import TrajectoryLike
+from dpa2calc.applications.shared.trajectory import Frames, TrajectoryLike
 from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.files.atomic import atomic_path
 from dpa2calc.files.figures import Axes, axes_for
 from dpa2calc.files.results import Result
 
-from .unwrapped import Drift, Paths, read_paths
+from .unwrapped import Drift, Paths, followed, read_paths
 
 _MOST_VOXELS = 2e8  # 1.6 GB
 _CHUNK = 1_000_000  # positions handled at a time
@@ -152,11 +152,13 @@ def density_map(
         >>> density = density_map("md.traj", "Li", interval_fs=100)
         >>> density.write_cube("li.cube"); density.plot(axis=0)
     """
-    # the map needs no time, so any interval does
-    interval_fs = 1.0 if interval_fs is None and not isinstance(trajectory, Paths) else interval_fs
-    paths = read_paths(
-        trajectory, species, interval_fs=interval_fs, drift=drift, wrapped=wrapped, progress=progress
-    )
+    if interval_fs is None and not isinstance(trajectory, Paths):  # the map needs no time: any interval does
+        follower = followed(Frames(trajectory), species, drift=drift, wrapped=wrapped, progress=progress)
+        paths = follower.finish(1.0)
+    else:
+        paths = read_paths(
+            trajectory, species, interval_fs=interval_fs, drift=drift, wrapped=wrapped, progress=progress
+        )
     if not paths.pbc.all() or paths.volume == 0.0:
         raise StructureError("a density map needs a cell that is periodic in three directions")
     if not spacing > 0.0 or min(fold) < 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -18,6 +17,7 @@ from dpa2calc.errors import ConfigError, DataError, StructureError
 from dpa2calc.files.results import Result
 
 from .analyzer import diffusion_analyzer
+from .times import interval_of
 
 Drift: TypeAlias = Literal["auto", "framework", "all", "none"]
 
@@ -138,23 +138,40 @@ def read_paths(
         ElementError, ConfigError: no such element, an interval <= 0 or unknown drift.
     """
     if isinstance(trajectory, Paths):
-        if trajectory.species != species:
-            raise ConfigError(
-                f"these are the paths of {trajectory.species}, not of {species}; read them again"
-            )
+        _check_same(trajectory, species, interval_fs, drift, wrapped)
         return trajectory
-    frames = Frames(trajectory)
-    follower: _Follower | None = None
+    follower = followed(Frames(trajectory), species, drift=drift, wrapped=wrapped, progress=progress)
+    return follower.finish(interval_of(interval_fs, follower.times, follower.name))
+
+
+def _check_same(paths: Paths, species: str, interval_fs: float | None, drift: str, wrapped: bool) -> None:
+    """Raise ConfigError where paths that were read before are not those asked for now."""
+    if paths.species != species:
+        raise ConfigError(f"these are the paths of {paths.species}, not of {species}; read them again")
+    for name, now, before in (
+        ("interval_fs", interval_fs, 1000.0 * paths.interval_ps),
+        ("drift", None if drift == "auto" else drift, paths.drift),
+        ("wrapped", None if wrapped else False, paths.wrapped),
+    ):
+        if now is not None and now != before and not (name == "interval_fs" and np.isclose(now, before)):
+            raise ConfigError(f"{name} = {now!r}, but these paths were read with {before!r}; read them again")
+
+
+def followed(frames: Frames, species: str, *, drift: Drift, wrapped: bool, progress: bool) -> Follower:
+    """All frames, followed; raises as `read_paths`, which says what the options are."""
+    follower: Follower | None = None
     for number, atoms in enumerate(with_progress(frames, f"{species} paths", progress)):
         if follower is None:
-            follower = _Follower(atoms, species, drift, wrapped, frames.name)
+            follower = Follower(atoms, species, drift, wrapped, frames.name)
         else:
             follower.step(atoms, number)
     assert follower is not None  # Frames raises where there is no frame
-    return follower.finish(interval_fs)
+    if len(follower.paths) < 2:
+        raise DataError(f"{frames.name} has 1 frame; a path needs at least 2")
+    return follower
 
 
-class _Follower:
+class Follower:
     """State of one pass over a trajectory."""
 
     def __init__(self, atoms: Atoms, species: str, drift: str, wrapped: bool, name: str) -> None:
@@ -240,11 +257,9 @@ class _Follower:
             )
         return share @ operation
 
-    def finish(self, interval_fs: float | None) -> Paths:
+    def finish(self, interval_fs: float) -> Paths:
         """The paths, with their time axis."""
         n_frames = len(self.paths)
-        if n_frames < 2:
-            raise DataError(f"{self.name} has 1 frame; a path needs at least 2")
         self._refuse_jumps()
         cell = self.cell_sum / n_frames
         displacements = np.array(self.paths)
@@ -254,7 +269,7 @@ class _Follower:
             species=self.species,
             start=self.start[self.chosen] @ cell,
             displacements=displacements,
-            interval_ps=1e-3 * _interval(interval_fs, self.times, self.name),
+            interval_ps=1e-3 * interval_fs,
             cell=shown,
             pbc=self.pbc,
             drift=self.drift,
@@ -319,30 +334,3 @@ class _Jumps:
 def _scaled(positions: np.ndarray, cell: np.ndarray) -> np.ndarray:
     """Cell coordinates (n_atoms, 3)."""
     return np.linalg.solve(cell.T, positions.T).T
-
-
-def _interval(interval_fs: float | None, times: list[float | None], name: str) -> float:
-    """Time between frames in fs, given (with a warning if the frames say another) or from their own times."""
-    if interval_fs is not None:
-        if not (np.isfinite(interval_fs) and interval_fs > 0.0):
-            raise ConfigError(f"interval_fs = {interval_fs}: the time between frames must be > 0")
-        if all(isinstance(time, (int, float, np.number)) for time in times):
-            own = float(np.median(np.diff(np.array(times, dtype=float))))
-            if abs(own - interval_fs) > 0.01 * interval_fs:
-                warnings.warn(
-                    f"{name}: interval_fs = {interval_fs:g}, but the frames say that they are {own:g} fs "
-                    f"apart; {interval_fs:g} fs is taken", stacklevel=5,
-                )  # fmt: skip
-        return float(interval_fs)
-    if any(time is None for time in times):
-        raise ConfigError(
-            f"{name} does not store the time of its frames (info['time_fs']); give interval_fs, the time "
-            "between the frames that are read"
-        )
-    steps = np.diff(np.array(times, dtype=float))
-    if steps.min() <= 0.0 or steps.max() - steps.min() > 1e-3 * steps.max():
-        raise DataError(
-            f"{name}: the time between frames runs from {steps.min():g} to {steps.max():g} fs, but it "
-            "must be even; select frames with Frames(start, stop, step) or write them evenly"
-        )
-    return float(steps.mean())

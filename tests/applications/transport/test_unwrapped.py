@@ -206,6 +206,23 @@ def test_time_comes_from_the_frames_or_the_caller(tmp_path, brownian_walk, frame
     frames[5].info["time_fs"] = 101.0
     with pytest.raises(DataError, match="time between frames runs from 19 to 21 fs, but it must be even"):
         read_paths(frames, "Li")
+    frames[5].info["time_fs"] = "late"
+    with pytest.raises(ConfigError, match=r"time of its frames .* as a number, but as 'late'; give interval"):
+        read_paths(frames, "Li")
+
+
+def test_paths_that_were_read_otherwise_are_not_taken_for_those_asked_for(brownian_walk, frames_of) -> None:
+    paths = read_paths(frames_of(brownian_walk(60, 2), CELLS["cubic"]), "Li", interval_fs=10.0, drift="all")
+    assert (
+        diffusion(paths, "Li", interval_fs=10.0, drift="all").drift == diffusion(paths, "Li").drift == "all"
+    )
+    for option, text in (
+        ({"interval_fs": 20.0}, r"interval_fs = 20\.0, but these paths were read with 10\.0"),
+        ({"drift": "none"}, "drift = 'none', but these paths were read with 'all'"),
+        ({"wrapped": False}, "wrapped = False, but these paths were read with True"),
+    ):
+        with pytest.raises(ConfigError, match=text):
+            diffusion(paths, "Li", **option)
 
 
 def test_saved_paths_are_the_same(tmp_path, brownian_walk, frames_of) -> None:

@@ -1,5 +1,7 @@
 """Van Hove functions of random walks and hopping ions, and density maps with known occupations."""
 
+import warnings
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -90,7 +92,11 @@ def test_van_hove_errors_and_files(tmp_path, brownian_walk, paths_of) -> None:
 
 def test_density_counts_every_atom_once(brownian_walk, frames_of) -> None:
     frames = frames_of(brownian_walk(300, 6), CELL)
-    result = density_map(frames, "Li", spacing=0.7)
+    for k, atoms in enumerate(frames):
+        atoms.info["time_fs"] = 100.0 * k**2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a map needs no times, whatever they are
+        result = density_map(frames, "Li", spacing=0.7)
     assert result.density.sum() * result.voxel_volume == pytest.approx(6.0)
     assert min(result.density.shape) >= 13 and len(result.host_symbols) == 20
 
