@@ -16,19 +16,36 @@ from typing import Literal
 
 import numpy as np
 from ase import Atoms, units
+from ase.constraints import FixBondLengths, FixInternals, FixLinearTriatomic
 from ase.filters import FrechetCellFilter
 
 from dpa2calc.applications.shared.warned import collected_warnings
 from dpa2calc.dynamics.strain import PeriodicStrain, filling, strain_basis
+from dpa2calc.errors import ConfigError
 
 CellFreedom = Literal["fixed", "positions", "volume", "axes", "shape", "cell"]
 
+_PULLING = (FixBondLengths, FixInternals, FixLinearTriatomic)
 _TRACE = np.array([1, 1, 1, 0, 0, 0])  # of a Voigt vector, in ASE's order xx, yy, zz, yz, xz, xy
 
 
 def moves_cell(free: CellFreedom) -> bool:
     """Whether the cell changes too."""
     return free not in ("fixed", "positions")
+
+
+def check_constraints(atoms: Atoms, free: CellFreedom) -> None:
+    """Raise ConfigError where a constraint pulls at atoms by forces that the stress does not hold.
+
+    The others hold coordinates that change with the cell, as its own fractions do.
+    """
+    for item in atoms.constraints if moves_cell(free) else ():
+        if hasattr(item, "adjust_potential_energy") or isinstance(item, _PULLING):
+            raise ConfigError(
+                f"relax={free!r} with a {type(item).__name__} on the atoms, whose forces are no part of the "
+                "stress: the cell would not come to rest where the energy is lowest; take it off, or use "
+                "relax='positions'"
+            )
 
 
 def hold_strain(atoms: Atoms, free: CellFreedom) -> None:

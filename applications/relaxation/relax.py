@@ -35,7 +35,7 @@ from dpa2calc.structures.attached import attached
 from dpa2calc.structures.given import as_energy
 from dpa2calc.structures.lattice import is_crystal, volume_or_nan
 
-from .cell_freedom import moves_cell, stress_left
+from .cell_freedom import check_constraints, moves_cell, stress_left
 from .relax_result import RelaxResult
 from .relax_trajectory import KEY, belongs_to, last_frame
 from .relaxer import Optimizer, Relaxation
@@ -84,7 +84,8 @@ def relax(
     over that of the layer (extent of the atoms and 3 Å). A pressure needs three periodic directions.
 
     Args:
-        atoms: with a calculator; never changed. Constraints on them are obeyed.
+        atoms: with a calculator; never changed. Constraints on them are obeyed, but Hookean, ExternalForce
+            and fixed bond lengths or internal coordinates only where the cell stays.
         fmax: largest force that may be left on an atom, eV/Å.
         relax: what moves: "positions" alone, or with the cell: its "volume" at constant shape, its "axes"
             (three lengths in x, y, z), its "shape" at constant volume, or the whole "cell".
@@ -189,6 +190,7 @@ def _check(settings: Settings, atoms: Atoms, calculator: Calculator) -> None:
             )
         return
     need_stress(calculator, f"relax with relax={settings.free!r}")
+    check_constraints(atoms, settings.free)
     check_partly_periodic(atoms, f"relax with relax={settings.free!r}", settings.pressure_gpa)
 
 

@@ -6,7 +6,14 @@ from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
-from ase.constraints import FixAtoms, FixCartesian
+from ase.constraints import (
+    ExternalForce,
+    FixAtoms,
+    FixBondLengths,
+    FixCartesian,
+    FixInternals,
+    Hookean,
+)
 from ase.io import read
 from emt_cases import with_emt
 
@@ -106,6 +113,33 @@ def test_constraints_are_obeyed():
     result = quiet(atoms)
     assert np.array_equal(result.positions[0], atoms.positions[0])
     assert result.converged and result.largest_displacement() > 0.01
+
+
+@pytest.mark.parametrize(
+    "constraint",
+    [Hookean(0, 1, 0.2, rt=2.0), ExternalForce(0, 1, 0.1), FixBondLengths([[0, 1]]), FixInternals()],
+)
+def test_a_cell_does_not_move_under_forces_that_its_stress_does_not_hold(constraint):
+    atoms = rattled()
+    if not isinstance(constraint, FixInternals):
+        atoms.set_constraint(constraint)
+        assert quiet(atoms).converged
+    atoms.set_constraint(constraint)
+    with pytest.raises(ConfigError, match=rf"relax='cell' with a {type(constraint).__name__} on the atoms"):
+        quiet(atoms, relax="cell")
+
+
+def test_the_cell_of_atoms_that_are_held_comes_to_rest_where_the_energy_is_lowest():
+    atoms = rattled()
+    atoms.set_constraint([FixAtoms([0]), FixCartesian(1, (True, False, True))])
+    result = quiet(atoms, relax="volume", fmax=1e-3, smax_gpa=1e-3)
+    assert result.converged
+    strains, energies = np.array([-0.002, 0.0, 0.002]), []
+    for strain in strains:
+        other = with_emt(result.atoms())
+        other.set_cell(result.cell * (1 + strain), scale_atoms=True)
+        energies.append(other.get_potential_energy())
+    assert np.polyfit(strains, energies, 2)[1] == pytest.approx(0.0, abs=0.01)  # eV; 1 GPa would be 0.9
 
 
 def test_caller_is_untouched_and_result_is_kept(tmp_path):
