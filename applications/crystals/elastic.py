@@ -187,7 +187,7 @@ def elastic_constants(
         ConfigError: calculator without stress, bad strains.
         MissingDependencyError: spglib is not installed.
     """
-    crystal, calculator = checked_copy(atoms, what="elastic_constants")
+    crystal, calculator = checked_copy(atoms, what="elastic_constants", masses=True)
     need_stress(calculator, "elastic_constants")
     magnitudes = np.sort(np.asarray(strains, dtype=float))
     if len(np.unique(magnitudes)) < 2 or magnitudes.min() <= 0 or magnitudes.max() > 0.1:

@@ -40,7 +40,7 @@ class EquationOfState(WithModelErrors):
     (Å) and angles (degrees) of the cell at the fitted volume; `other_forms`: form -> (volume, bulk modulus,
     derivative); `residual` rms of the fit in
     eV/atom; `pressure_mismatch` rms of -dE/dV of the fit against the stress, GPa; `max_deviatoric_stress`
-    GPa over the volumes. `model_errors` of the four fitted numbers.
+    GPa over the volumes, NaN without stress. `model_errors` of the four fitted numbers.
     """
 
     formula: str
@@ -189,7 +189,7 @@ def _fitted(points: list[Evaluated], form: Form, crystal: Atoms, relax: str) -> 
     energies = np.array([point.energy for point in points])
     stresses = np.array([point.stress for point in points])
     pressures = -stresses[:, :3].mean(axis=1) * GPA
-    deviatoric = np.nan_to_num(stresses * GPA + np.outer(pressures, [1, 1, 1, 0, 0, 0]))
+    deviatoric = stresses * GPA + np.outer(pressures, [1, 1, 1, 0, 0, 0])
     _check_bound(volumes, energies, crystal)
     fits: dict[Form, np.ndarray] = {n: fit_energy_volume(volumes, energies, n) for n in get_args(Form)}
     best = fits[form]

@@ -78,7 +78,7 @@ def phonons(
 
     No splitting of longitudinal and transverse optical modes is added: a potential carries no Born charges.
     """
-    crystal, calculator = checked_copy(atoms, what="phonons")
+    crystal, calculator = checked_copy(atoms, what="phonons", masses=True)
     _phonopy.require_libraries()
     _check(calculator, method, min_length=min_length, displacement=displacement, fmax=fmax)
     if temperatures is None:

@@ -137,7 +137,7 @@ def quasi_harmonic(
             equilibrium volume at the lowest temperature is outside the volumes.
         ConfigError: fewer than 5 strains, temperatures not ascending.
     """
-    crystal, calculator = checked_copy(atoms, what="quasi_harmonic")
+    crystal, calculator = checked_copy(atoms, what="quasi_harmonic", masses=True)
     _phonopy.require_libraries()
     need_stress(calculator, "quasi_harmonic")
     grid = np.linspace(-0.02, 0.04, 9) if strains is None else np.sort(np.asarray(strains, dtype=float))

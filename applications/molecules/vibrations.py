@@ -180,7 +180,7 @@ def vibrations(
         StructureError: forces above fmax, a periodic structure of which all atoms move, or of which none.
         ConfigError: bad indices or numbers.
     """
-    structure, calculator = checked_copy(atoms, what="vibrations", periodic=False)
+    structure, calculator = checked_copy(atoms, what="vibrations", periodic=False, masses=True)
     some = free_atoms(structure) if indices is None else _checked_indices(indices, len(structure))
     _warn_of_constraints(structure, some)
     structure.set_constraint()

@@ -44,25 +44,35 @@ def require(module: str, purpose: str, extra: str = "applications") -> ModuleTyp
     return optional_library(module, f"{needed}: pip install 'dpa2calc[{extra}]'")
 
 
-def checked_copy(atoms: Atoms, *, what: str, periodic: bool = True) -> tuple[Atoms, Calculator]:
+def checked_copy(
+    atoms: Atoms, *, what: str, periodic: bool = True, masses: bool = False
+) -> tuple[Atoms, Calculator]:
     """A copy of the caller's atoms and their calculator, after the checks common to all applications.
 
     Args:
         atoms: structure with a calculator attached; it is not changed.
         what: name of the calculation, for messages.
         periodic: demand a crystal (three periodic directions and a volume).
+        masses: demand that every atom has one.
 
     Returns:
         The copy (without constraints if `periodic`, with no calculator) and the calculator.
 
     Raises:
-        StructureError: empty, no calculator, NaN, or not a crystal where one is needed.
+        StructureError: empty, no calculator, NaN, or not a crystal or no masses where they are needed.
     """
     if len(atoms) == 0:
         raise StructureError(f"{what}: the structure has no atoms")
     require_calculator(atoms, what)
     if not np.isfinite(atoms.positions).all():
         raise StructureError(f"{what}: the positions contain NaN or infinity")
+    found = atoms.get_masses()
+    if masses and len(bad := np.flatnonzero(~((found > 0) & np.isfinite(found)))):
+        atom = int(bad[0])
+        raise StructureError(
+            f"{what}: atom {atom} ({atoms.symbols[atom]}) has the mass {found[atom]:g}; give every atom a "
+            "finite mass above 0"
+        )
     if periodic and not is_crystal(atoms):
         raise StructureError(
             f"{what} needs a crystal, periodic in three directions; got pbc={atoms.pbc.tolist()} and "

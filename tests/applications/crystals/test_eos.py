@@ -148,6 +148,17 @@ def test_resumes_from_its_folder(tmp_path):
         equation_of_state(atoms, folder=tmp_path, progress=False)
 
 
+def test_without_stress_nothing_is_said_of_it():
+    class WithoutStress(EMT):
+        implemented_properties = ["energy", "forces"]
+
+    atoms, whole = copper(), copper()
+    atoms.calc = WithoutStress()
+    result = equation_of_state(atoms, relax="positions", progress=False)
+    assert result.bulk_modulus == equation_of_state(whole, relax="positions", progress=False).bulk_modulus
+    assert np.isnan([*result.pressures, result.pressure_mismatch, result.max_deviatoric_stress]).all()
+
+
 def test_minimum_outside_the_range():
     atoms = with_emt(bulk("Cu", a=4.2))
     with pytest.raises(

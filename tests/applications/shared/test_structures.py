@@ -10,7 +10,16 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.geometry import find_mic
 from emt_cases import with_emt
 
-from dpa2calc.applications import equation_of_state, phonons, relax, run_md, screen
+from dpa2calc.applications import (
+    elastic_constants,
+    equation_of_state,
+    phonons,
+    quasi_harmonic,
+    relax,
+    run_md,
+    screen,
+    vibrations,
+)
 from dpa2calc.applications.crystals import phonopy_bridge
 from dpa2calc.applications.relaxation.relaxer import Relaxation
 from dpa2calc.applications.shared.structures import (
@@ -23,6 +32,17 @@ from dpa2calc.applications.shared.structures import (
 from dpa2calc.errors import ConfigError, StructureError
 
 NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize("mass", [0.0, -1.0, NAN, INF])
+@pytest.mark.parametrize("application", [phonons, elastic_constants, quasi_harmonic, vibrations])
+def test_what_needs_masses_says_which_atom_has_none(application, mass):
+    atoms = with_emt(bulk("Cu", cubic=True))
+    if application is vibrations:
+        atoms.pbc = False
+    atoms.set_masses([63.5, 63.5, mass, 63.5])
+    with pytest.raises(StructureError, match=rf"atom 2 \(Cu\) has the mass {mass:g}; give every atom"):
+        application(atoms, progress=False)
 
 
 def test_a_tolerance_of_symmetry_is_a_distance():
