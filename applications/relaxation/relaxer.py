@@ -14,6 +14,7 @@ from ase.filters import FrechetCellFilter
 
 from dpa2calc.applications.shared.structures import (
     arrays_read,
+    check_finite,
     kinds_of,
     need_stress,
     quiet_spglib,
@@ -113,6 +114,7 @@ class Relaxation:
         reached = np.inf
         for target in self.steps(atoms, self.max_steps):
             reached = float(np.linalg.norm(target.get_forces(), axis=1).max())
+            check_finite(atoms, atoms.calc, what, reached)  # an optimiser would fail by errors of its own
             if reached < self.fmax:
                 break
         else:

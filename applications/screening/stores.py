@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
@@ -204,6 +205,11 @@ def _row(record: Record) -> Atoms:
         return Atoms()
     atoms = Atoms(record["numbers"], positions=record["positions"], cell=record["cell"], pbc=record["pbc"])
     attach(atoms, record.get("attached", {}))
+    for name, values in list(
+        atoms.arrays.items()
+    ):  # NaN is not itself, so that ASE would leave the results out
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            del atoms.arrays[name]
     found = {name: record["results"][name] for name in _OF_A_CALCULATOR if name in record["results"]}
     atoms.calc = SinglePointCalculator(atoms, **found)
     return atoms

@@ -19,6 +19,7 @@ from dpa2calc.applications.molecules.vibrations import vibrations
 from dpa2calc.applications.relaxation.relax import relax
 from dpa2calc.applications.relaxation.relax_result import RelaxResult
 from dpa2calc.applications.shared.application import checked_value
+from dpa2calc.applications.shared.structures import check_finite, checked_copy
 from dpa2calc.applications.shared.warned import collected_warnings
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.typed import unknown_key
@@ -153,8 +154,11 @@ def _one(calculator: Any, task: Task, options: Mapping[str, object], item: Item)
 def _work(task: Task, atoms: Atoms, options: Mapping[str, object]) -> tuple[Atoms, dict[str, Any]]:
     """The final structure, and what was found."""
     if task == "evaluate":
-        atoms.get_forces()
-        return atoms, _kept({**atoms.calc.results, "energy": as_energy(atoms.get_potential_energy())})
+        checked_copy(atoms, what="evaluate", periodic=False)
+        energy = as_energy(atoms.get_potential_energy())
+        forces, stress = atoms.get_forces(), atoms.calc.results.get("stress", 0.0)
+        check_finite(atoms, atoms.calc, "evaluate", energy, forces, stress)
+        return atoms, _kept({**atoms.calc.results, "energy": energy})
     result = _APPLICATIONS[task][0](atoms, **options, progress=False)
     return result.atoms() if task == "relax" else atoms, _fields(result, task)
 

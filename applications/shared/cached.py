@@ -18,12 +18,14 @@ import numpy.typing as npt
 from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 
-from dpa2calc.errors import DataError, StructureError
+from dpa2calc.errors import DataError
 from dpa2calc.files.arrays import read_arrays, write_arrays
 from dpa2calc.files.identity import Part, calculator_identity, claim, digest, structure_identity
 from dpa2calc.files.lock import working_in
 from dpa2calc.progress import progress_bar
 from dpa2calc.structures.given import as_energy
+
+from .structures import check_finite
 
 _OF_MEMBERS = "members_"  # what the names of their arrays in a file begin with
 _PLAIN = (bool, int, float, str, list, tuple, np.ndarray, np.generic)
@@ -166,10 +168,7 @@ def _compute(
     energy = as_energy(atoms.get_potential_energy())
     forces = np.array(atoms.get_forces(apply_constraint=False), dtype=float)
     sigma = np.array(atoms.get_stress(apply_constraint=False), dtype=float) if stress else np.full(6, np.nan)
-    if not (np.isfinite(energy) and np.isfinite(forces).all() and (not stress or np.isfinite(sigma).all())):
-        raise StructureError(
-            f"{what}: {type(calculator).__name__} returned NaN for {atoms.get_chemical_formula()}"
-        )
+    check_finite(atoms, calculator, what, energy, forces, sigma if stress else 0.0)
     atoms.calc = None
     return Evaluated(energy=energy, forces=forces, stress=sigma, atoms=atoms)
 

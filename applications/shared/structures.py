@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from ase import Atoms, units
 from ase.calculators.calculator import BaseCalculator, Calculator
 from ase.geometry import minkowski_reduce
@@ -85,6 +86,15 @@ def checked_copy(
         warnings.warn(f"{what}: constraints of the given atoms are ignored", stacklevel=4)
         copy.set_constraint()
     return copy, atoms.calc
+
+
+def check_finite(atoms: Atoms, calculator: object, what: str, *values: npt.ArrayLike) -> None:
+    """Raise StructureError where a calculator returned NaN or infinity for atoms."""
+    if not all(np.isfinite(value).all() for value in values):
+        raise StructureError(
+            f"{what}: {type(calculator).__name__} returned NaN for {atoms.get_chemical_formula()}; do atoms "
+            "overlap?"
+        )
 
 
 def fields_of(atoms: Atoms, *names: str, prefix: str = "") -> dict[str, Any]:

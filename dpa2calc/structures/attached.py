@@ -28,7 +28,9 @@ def attached(atoms: Atoms) -> Attached:
 def attach(atoms: Atoms, given: Mapping[str, Json]) -> Atoms:
     """The same atoms with what was `attached` to those that they were made from."""
     for name, values in given.get("arrays", {}).items():
-        atoms.set_array(name, np.asarray(values))
+        found = np.asarray(values)
+        # JSON has None for what is not finite
+        atoms.set_array(name, found.astype(float) if found.dtype == object else found)
     atoms.info.update(copy.deepcopy(given.get("info", {})))
     return atoms
 

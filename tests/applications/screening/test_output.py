@@ -6,7 +6,9 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from ase import Atoms
 from ase.db import connect
 from ase.io import write
 from emt_cases import metals
@@ -37,6 +39,29 @@ def test_a_file_of_others_is_refused_and_left_as_it_is(content, tmp_path):
     with pytest.raises(DataError, match="another output"):
         emt(metals(1), "evaluate", path)
     assert path.read_bytes() == content.encode("latin-1")
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("task", ["evaluate", "relax"])
+def test_what_is_not_finite_stops_no_output(task, ending, tmp_path):
+    """Not in what a structure carries, which is kept; in positions, energy or forces it is a failure."""
+    carries, lost, overlaps, good = metals(4)
+    carries.set_array("shift", np.arange(len(carries)) + np.nan)
+    carries.set_masses(np.full(len(carries), np.nan))
+    lost.positions[0, 2] = np.inf
+    overlaps = Atoms("Cu2", positions=np.zeros((2, 3)))
+    path = tmp_path / f"out.{ending}"
+    summary = emt([carries, lost, Atoms(), overlaps, good], task, path)
+    assert (summary.n_done, summary.n_failed) == (2, 3)
+    first, *failures, last = by_name(path).values()
+    assert first["attached"]["arrays"]["shift"] == [None] * len(carries)
+    for record, text in zip(failures, ("NaN or infinity", "has no atoms", "NaN")):
+        assert record["status"] == "failed" and text in record["error"]
+    energies = [record["results"]["energy"] for record in (first, last)]
+    assert np.isfinite(energies).all()
+    if ending == "db":
+        rows = list(connect(path).select(status="done"))
+        assert [row.energy for row in rows] == energies
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

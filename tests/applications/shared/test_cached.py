@@ -75,8 +75,9 @@ def test_nan_is_never_passed_on():
             super().calculate(*args, **kwargs)
             self.results["forces"][0, 0] = np.nan
 
-    with pytest.raises(StructureError, match="Broken returned NaN for Cu4"):
-        evaluate([copper()], Broken(), what="test", progress=False)
+    for relaxation in (None, Relaxation(fmax=0.1)):
+        with pytest.raises(StructureError, match="Broken returned NaN for Cu4"):
+            evaluate([copper()], Broken(), what="test", relaxation=relaxation, progress=False)
 
 
 def test_relaxation_that_does_not_converge():
