@@ -34,8 +34,9 @@ _MANY = 0.01  # of atoms beyond their range; in the training set it is 0.001
 
 
 def error_text(error: float, form: str = ".2g") -> str:
-    """An error in a format, or "unknown" for NaN: that of a mean of one frame."""
-    return "unknown" if math.isnan(error) else format(error, form)
+    """An error in a format, by one digit where that gives 0; "unknown" for NaN (a mean of one frame)."""
+    text = "unknown" if math.isnan(error) else format(error, form)
+    return format(error, ".1g") if error > 0.0 and not text.strip("0.") else text
 
 
 def two_digits(value: float) -> str:

@@ -19,6 +19,7 @@ from dpa2calc.applications import (
 )
 from dpa2calc.errors import DataError
 from dpa2calc.files.identity import structure_identity
+from dpa2calc.files.results import error_text
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,11 @@ def test_other_files_are_refused(tmp_path, content):
             kind.load(tmp_path / "f.npz")
     with pytest.raises(DataError, match="there is no file"):
         MDResult.load(tmp_path / "nothing.npz")
+
+
+def test_a_small_error_is_not_shown_as_none():
+    assert error_text(3.2e-6, ".4f") == "3e-06" and error_text(0.012, ".4f") == "0.0120"
+    assert error_text(0.0, ".4f") == "0.0000" and error_text(np.nan) == "unknown"
 
 
 def test_a_result_with_numbers_of_numpy_comes_back(tmp_path):
