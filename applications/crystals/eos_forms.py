@@ -141,10 +141,23 @@ def _noise(volumes: np.ndarray, energies: np.ndarray) -> float:
     return float(np.sqrt((left**2).sum() / (len(volumes) - degree - 1)))
 
 
+def volume_change(form: Form, volumes: np.ndarray, change: np.ndarray, best: np.ndarray) -> float:
+    """First-order change of the fitted volume (Å³) with a change (n,) of the energies; NaN without a fit."""
+    if np.isnan(best).any():
+        return float("nan")
+    design, scale = _design(form, volumes, best)
+    return float(np.linalg.lstsq(design, change, rcond=None)[0][1] * scale[1])
+
+
 def _unit_errors(form: Form, volumes: np.ndarray, best: np.ndarray) -> np.ndarray:
     """Standard errors (4,) of the parameters for energies with noise of 1 eV."""
+    design, scale = _design(form, volumes, best)
+    return np.sqrt(np.diag(np.linalg.pinv(design.T @ design))) * scale
+
+
+def _design(form: Form, volumes: np.ndarray, best: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Derivatives (n, 4) of the energies by the parameters in units of their scale (4,)."""
     steps = np.diag(1e-5 * np.array([1.0, best[1], best[2], abs(best[3]) + 1.0]))
     ends = [[energy_of_volume(form, volumes, *(best + sign * step)) for step in steps] for sign in (1, -1)]
     scale = np.array([1.0, best[1], best[2], 1.0])
-    design = (np.array(ends[0]) - np.array(ends[1])).T / (2.0 * steps.diagonal()) * scale
-    return np.sqrt(np.diag(np.linalg.pinv(design.T @ design))) * scale
+    return (np.array(ends[0]) - np.array(ends[1])).T / (2.0 * steps.diagonal()) * scale, scale

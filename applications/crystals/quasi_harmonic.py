@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 from ase import Atoms, units
@@ -22,7 +23,7 @@ from dpa2calc.progress import progress_bar
 
 from . import phonopy_bridge as _phonopy
 from .eos import stretched
-from .eos_forms import Form, energy_of_volume, fit_energy_volume, fit_errors, fit_variants
+from .eos_forms import Form, energy_of_volume, fit_energy_volume, fit_errors, fit_variants, volume_change
 
 _MODULUS = 0.10  # share of B_T that its error may reach
 _EXPANSION = 0.30  # share of the expansion by which other fits may differ
@@ -184,10 +185,8 @@ def _check(grid: np.ndarray, times: np.ndarray, **numbers: float) -> None:
         raise ConfigError(
             f"strains must be 5 or more different linear strains between -0.5 and 0.5, got {grid.tolist()}"
         )
-    if len(times) < 3 or not (times[0] >= 0 and (np.diff(times) > 0).all()):
-        raise ConfigError(
-            "temperatures must be three or more ascending numbers >= 0 K (they are differentiated)"
-        )
+    if times.ndim != 1 or not len(times) or not (times[0] >= 0 and (np.diff(times) > 0).all()):
+        raise ConfigError(f"temperatures must be ascending numbers >= 0 K, got {times.tolist()}")
     for name, value in numbers.items():
         positive(name, value)
 
@@ -227,11 +226,6 @@ def _fits(
             way, more = ("expands beyond", "larger") if grows else ("shrinks below", "smaller")
             why = f"the crystal {way} the volumes sampled; add {more} strains"
             warnings.warn(f"quasi_harmonic stops below {temperature:g} K: {why}", stacklevel=5)
-            if len(fits) < 3:
-                raise StructureError(
-                    f"quasi_harmonic: fewer than three temperatures are inside the volumes; add {more} "
-                    "strains"
-                ) from error
             return np.array(fits), f"anything from {temperature:g} K on, where {why}"
     return np.array(fits), ""
 
@@ -244,13 +238,12 @@ def _minimised(curves: _Curves, temperatures: np.ndarray, pressure: float, form:
     n = len(fits)
     gibbs, volume, modulus, _ = fits.T.copy()
     times = temperatures[:n]
-    expansion = thermal_expansion(times, volume)
-    expansion[times == 0.0] = 0.0  # third law
+    expansion = thermal_expansion(volumes, entropy, form, fits)
     at = [_interpolate(volumes, values[:n], volume) for values in (capacity, entropy)]
     capacity_p = at[0] + times * expansion**2 * modulus * volume
     with np.errstate(divide="ignore", invalid="ignore"):
         grueneisen = np.where(at[0] > 1e-3 * units.kB, expansion * modulus * volume / at[0], np.nan)
-    unknown, reason = undetermined(times, volumes, free_enthalpy[:n], form, fits)
+    unknown, reason = undetermined(times, volumes, free_enthalpy[:n], entropy[:n], form, fits)
     if reason:
         warnings.warn(f"quasi_harmonic: not everything is determined: {reason}", stacklevel=4)
     for values in (expansion, modulus, capacity_p, grueneisen):
@@ -286,8 +279,9 @@ def _interpolate(volumes: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.
 
 
 def undetermined(
-    temperatures: np.ndarray, volumes: np.ndarray, curves: np.ndarray, form: Form, fits: np.ndarray
-) -> tuple[np.ndarray, str]:
+    temperatures: np.ndarray, volumes: np.ndarray, curves: np.ndarray, entropy: np.ndarray, form: Form,
+    fits: np.ndarray,
+) -> tuple[np.ndarray, str]:  # fmt: skip
     """Temperatures at which expansion and bulk modulus mean nothing.
 
     Three rules, each at every temperature: the error of B_T (`eos_forms.fit_errors`: scatter, spread of the
@@ -298,15 +292,17 @@ def undetermined(
     Returns:
         (n_t,) bool, and the reasons, "" where every temperature passes.
     """
-    errors, known = [], []
-    for curve, best in zip(curves, fits):
+    errors, others = [], []
+    names = [*(other for other in get_args(Form) if other != form), form]
+    for curve, rate, best in zip(curves, entropy, fits):
         variants = fit_variants(volumes, curve, form, best)
         errors.append(fit_errors(volumes, curve, form, best, variants)[2])
-        known.append([*variants.others[:, 1], variants.inner[1]])
-    modulus, expansion = fits[:, 2], thermal_expansion(temperatures, fits[:, 1])
-    others = np.array([thermal_expansion(temperatures, column) for column in np.array(known).T])  # (3, n_t)
+        inner, whole = variants.indices, np.arange(len(volumes))
+        found = zip(names, (whole, whole, inner), [*variants.others, variants.inner])
+        others.append([_expansion(volumes[which], rate[which], name, fit) for name, which, fit in found])
+    modulus, expansion = fits[:, 2], thermal_expansion(volumes, entropy, form, fits)
     allowed = _EXPANSION * np.maximum(np.abs(expansion), _FLOOR * np.abs(expansion).max())
-    apart = ~(np.abs(others - expansion) <= allowed).all(axis=0)
+    apart = ~(np.abs(np.array(others).T - expansion) <= allowed).all(axis=0)
     apart[temperatures == 0.0] = False
     rules = (
         (np.array(errors) > _MODULUS * modulus, f"the error of B_T exceeds {_MODULUS:.0%} of it"),
@@ -321,6 +317,13 @@ def undetermined(
     return np.any([bad for bad, _ in rules], axis=0), "; ".join(reasons)
 
 
-def thermal_expansion(temperatures: np.ndarray, volume: np.ndarray) -> np.ndarray:
-    """Volumetric expansion (n_t,) in 1/K from volumes (n_t,)."""
-    return np.gradient(volume, temperatures, edge_order=2) / volume
+def thermal_expansion(volumes: np.ndarray, entropy: np.ndarray, form: Form, fits: np.ndarray) -> np.ndarray:
+    """Volumetric expansion (n_t,) in 1/K of the fitted volumes, whatever the temperatures between.
+
+    The free energies from which they are fitted change with temperature by minus the entropy (n_t, n_v).
+    """
+    return np.array([_expansion(volumes, rate, form, best) for rate, best in zip(entropy, fits)])
+
+
+def _expansion(volumes: np.ndarray, entropy: np.ndarray, form: Form, best: np.ndarray) -> float:
+    return volume_change(form, volumes, -entropy, best) / float(best[1])

@@ -11,7 +11,12 @@ from emt_cases import with_emt
 
 from dpa2calc.applications.crystals import phonopy_bridge as _phonopy
 from dpa2calc.applications.crystals.eos_forms import energy_of_volume, fit_energy_volume
-from dpa2calc.applications.crystals.quasi_harmonic import QuasiHarmonic, quasi_harmonic, undetermined
+from dpa2calc.applications.crystals.quasi_harmonic import (
+    QuasiHarmonic,
+    quasi_harmonic,
+    thermal_expansion,
+    undetermined,
+)
 from dpa2calc.errors import ConfigError, StructureError
 
 pytest.importorskip("phonopy")
@@ -99,13 +104,33 @@ def test_too_narrow_volumes_stop_with_a_warning():
 def made_curves(seed=0, noise=0.0, stiffening=0.0, n=9):
     """F(V, T) (n_t, n_v) of a crystal with B' = 5 that expands by about 2 % up to 1000 K."""
     temperatures, volumes = np.arange(0.0, 1001.0, 100.0), 12.0 * (1 + np.linspace(-0.02, 0.04, n)) ** 3
-    warm = temperatures[:, None] / 1000.0
-    v0 = 12.0 * (1 + 0.02 * warm**2 / (warm + 0.1))
-    b0 = 0.9 * (1 - 0.1 * warm + stiffening * warm)
-    curves = energy_of_volume("vinet", volumes[None, :], -3.0 - warm, v0, b0, 5.0)
-    curves = curves + noise * np.random.default_rng(seed).normal(size=n)  # of the static energies
-    fits = np.array([fit_energy_volume(volumes, curve, "vinet") for curve in curves])
-    return temperatures, volumes, curves, "vinet", fits
+
+    def free(times):
+        warm = times[:, None] / 1000.0
+        v0 = 12.0 * (1 + 0.02 * warm**2 / (warm + 0.1))
+        b0 = 0.9 * (1 - 0.1 * warm + stiffening * warm)
+        return energy_of_volume("vinet", volumes[None, :], -3.0 - warm, v0, b0, 5.0)
+
+    entropy = -(free(temperatures + 0.1) - free(temperatures - 0.1)) / 0.2
+    noisy = free(temperatures) + noise * np.random.default_rng(seed).normal(size=n)  # of the static energies
+    fits = np.array([fit_energy_volume(volumes, curve, "vinet") for curve in noisy])
+    return temperatures, volumes, noisy, entropy, "vinet", fits
+
+
+def test_expansion_is_the_slope_of_the_volume_between_whatever_temperatures(result):
+    temperatures, volumes, _, entropy, form, fits = made_curves()
+    t = temperatures / 1000.0
+    v0 = 12.0 * (1 + 0.02 * t**2 / (t + 0.1))
+    slope = 12.0 * 0.02 * (t**2 + 0.2 * t) / (t + 0.1) ** 2 / 1000.0  # of v0, Å³/K
+    assert thermal_expansion(volumes, entropy, form, fits) == pytest.approx(slope / v0, abs=1e-9)
+    fine = np.gradient(np.log(result.volume), result.temperatures)[8:-1]
+    assert result.thermal_expansion[8:-1] == pytest.approx(fine, rel=5e-3)  # of steps of 20 K
+    few = quasi_harmonic(copper(), strains=STRAINS, temperatures=[40.0, 100.0, 600.0], **QUICK)
+    one = quasi_harmonic(copper(), strains=STRAINS, temperatures=[100.0], **QUICK)
+    for name in ("thermal_expansion", "heat_capacity_p", "grueneisen"):
+        whole = getattr(result, name)
+        assert getattr(few, name) == pytest.approx(whole[[2, 5, 30]], rel=1e-9)
+        assert getattr(one, name) == pytest.approx(whole[[5]], rel=1e-9)
 
 
 def test_good_curves_are_determined_at_every_temperature():
@@ -147,7 +172,7 @@ def test_undetermined_numbers_are_not_printed(result, monkeypatch):
 def test_errors():
     with pytest.raises(ConfigError, match="5 or more different linear strains"):
         quasi_harmonic(copper(), strains=[0.0, 0.01], **QUICK)
-    with pytest.raises(ConfigError, match="three or more ascending numbers"):
+    with pytest.raises(ConfigError, match="temperatures must be ascending numbers >= 0 K, got"):
         quasi_harmonic(copper(), temperatures=[300.0, 200.0, 100.0], **QUICK)
     atoms = with_emt(bulk("Cu", "bcc", a=2.86))
     with pytest.raises(
