@@ -37,7 +37,7 @@ from dpa2calc.structures.lattice import is_crystal, volume_or_nan
 
 from .cell_freedom import check_constraints, moves_cell, stress_left
 from .relax_result import RelaxResult
-from .relax_trajectory import KEY, belongs_to, last_frame
+from .relax_trajectory import KEY, belongs_to, first_and_last
 from .relaxer import Optimizer, Relaxation
 
 Free = Literal["positions", "volume", "axes", "shape", "cell"]
@@ -144,11 +144,11 @@ def relaxing(
     start, calculator = checked_copy(atoms, what="relax", periodic=False)
     _check(settings, start, calculator)
     work = start.copy()
-    writer, done = None, 0
+    writer, done, first = None, 0, None
     if trajectory is not None:
         writer = FrameWriter(trajectory)
         mine = belongs_to(start, calculator, settings.decisive())
-        done = 0 if overwrite else _resume(work, writer, mine)
+        done, first = (0, None) if overwrite else _resume(work, writer, mine)
         work.info[KEY] = mine
     work.calc = calculator
     group = _space_group(start, settings.symprec)
@@ -158,7 +158,8 @@ def relaxing(
         if writer:
             writer.close()
     groups = (group, _space_group(work, settings.symprec))
-    return _result(start, work, settings, history, reason, groups, trajectory)
+    before = history[0][1] if first is None else _enthalpy(first, settings)
+    return _result(start, work, settings, history, before, reason, groups, trajectory)
 
 
 def _free(relax: Free, cell: str | None) -> Free:
@@ -194,14 +195,17 @@ def _check(settings: Settings, atoms: Atoms, calculator: Calculator) -> None:
     check_partly_periodic(atoms, f"relax with relax={settings.free!r}", settings.pressure_gpa)
 
 
-def _resume(work: Atoms, writer: FrameWriter, mine: str) -> int:
-    """Take positions and cell of the last frame of an existing trajectory; returns its step."""
-    last = last_frame(writer, work, mine)
-    if last is None:
-        return 0
+def _resume(work: Atoms, writer: FrameWriter, mine: str) -> tuple[int, Atoms | None]:
+    """Take positions and cell of the last frame of a trajectory; returns its step, and the start if known."""
+    ends = first_and_last(writer, work, mine)
+    if ends is None:
+        return 0, None
+    first, last = ends
     work.set_cell(last.cell)
     work.set_positions(last.positions, apply_constraint=False)
-    return int(last.info["step"])
+    first.set_constraint(work.constraints)  # those that add to the energy
+    known = first.info.get("step") == 0 and first.calc is not None
+    return int(last.info["step"]), first if known else None
 
 
 def _optimise(
@@ -256,12 +260,16 @@ def _frame(work: Atoms, step: int) -> Atoms:
 def _measure(work: Atoms, settings: Settings) -> tuple[float, float, float, float]:
     """Enthalpy (eV), largest force (eV/Å), largest stress deviation (GPa, 0 if fixed), volume (Å³ or NaN)."""
     forces = work.get_forces()  # constraints applied
-    volume = volume_or_nan(work)
-    enthalpy = as_energy(work.get_potential_energy())
-    if moves_cell(settings.free):
-        enthalpy += settings.pressure_gpa * units.GPa * volume
     off = stress_left(work, settings.free, settings.pressure_gpa)
-    return enthalpy, float(np.linalg.norm(forces, axis=1).max()), off, float(volume)
+    largest = float(np.linalg.norm(forces, axis=1).max())
+    return _enthalpy(work, settings), largest, off, float(volume_or_nan(work))
+
+
+def _enthalpy(atoms: Atoms, settings: Settings) -> float:
+    """Energy (eV), with pressure times volume where the cell moves."""
+    energy = as_energy(atoms.get_potential_energy())
+    moves = moves_cell(settings.free)
+    return energy + settings.pressure_gpa * units.GPa * volume_or_nan(atoms) if moves else energy
 
 
 def _space_group(atoms: Atoms, symprec: float) -> str:
@@ -288,6 +296,7 @@ def _result(
     work: Atoms,
     settings: Settings,
     history: list[tuple[float, ...]],
+    before: float,
     reason: str,
     groups: tuple[str, str],
     trajectory: PathLike | None,
@@ -311,6 +320,7 @@ def _result(
         pbc=work.pbc.copy(),
         start_positions=start.get_positions(),
         start_cell=start.cell.array.copy(),
+        start_enthalpy=before,
         positions=work.get_positions(),
         cell=work.cell.array.copy(),
         trajectory=str(trajectory) if trajectory is not None else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
@@ -49,6 +50,7 @@ class RelaxResult(Result):
     cell: np.ndarray = field(repr=False)
     trajectory: str | None = None
     attached: Attached = field(default_factory=dict, repr=False)
+    start_enthalpy: float = math.nan  # eV, also of a relaxation that was resumed; NaN in earlier files
     held: bool = False  # atoms or coordinates were fixed, so that the whole could not drift
 
     def atoms(self) -> Atoms:
@@ -78,7 +80,8 @@ class RelaxResult(Result):
         n_atoms = len(self.numbers)
         formula = Atoms(self.numbers).get_chemical_formula()
         state = "converged" if self.converged else "NOT converged"
-        change = (self.enthalpy[-1] - self.enthalpy[0]) / n_atoms * 1000
+        before = self.enthalpy[0] if math.isnan(self.start_enthalpy) else self.start_enthalpy
+        change = (self.enthalpy[-1] - before) / n_atoms * 1000
         label = "enthalpy" if self.pressure else "energy"
         lines = [
             f"relaxation of {formula} ({n_atoms} atoms, {self.cell_freedom} relaxed): {state}, "

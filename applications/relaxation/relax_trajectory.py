@@ -39,8 +39,8 @@ def belongs_to(start: Atoms, calculator: Calculator, options: Part) -> str:
     return " ".join(found)
 
 
-def last_frame(writer: FrameWriter, start: Atoms, mine: str) -> Atoms | None:
-    """The frame to resume from; None where the trajectory has none yet.
+def first_and_last(writer: FrameWriter, start: Atoms, mine: str) -> tuple[Atoms, Atoms] | None:
+    """The first frame and the one to resume from; None where the trajectory has none yet.
 
     Args:
         mine: `belongs_to` of this relaxation.
@@ -66,7 +66,7 @@ def last_frame(writer: FrameWriter, start: Atoms, mine: str) -> Atoms | None:
         )
     if KEY in last.info:
         require_same(_parts(str(last.info[KEY])), _parts(mine), where=str(writer.path), ways=_WAYS)
-        return last
+        return first, last
     moved = len(first) != len(start) or max(
         np.abs(first.positions - start.positions).max(), np.abs(first.cell.array - start.cell.array).max()
     )
@@ -76,7 +76,7 @@ def last_frame(writer: FrameWriter, start: Atoms, mine: str) -> Atoms | None:
             "overwrite=True"
         )
     take_as_same(str(writer.path), "the calculator and the options")
-    return last
+    return first, last
 
 
 def _parts(text: str) -> dict[str, Part]:

@@ -174,6 +174,10 @@ def test_an_unfinished_relaxation_goes_on(tmp_path, suffix):
     assert not first.converged and "NOT converged" in first.summary()
     second = quiet(rattled(), trajectory=path)
     assert second.converged and second.step[0] == 3
+    for resumed in (second, quiet(rattled(), trajectory=path)):  # the change is from the start that is shown
+        assert resumed.start_enthalpy == pytest.approx(first.enthalpy[0], abs=1e-6)
+        gained = (second.energy - first.enthalpy[0]) / 4 * 1000
+        assert f"energy change {gained:.3f} meV" in resumed.summary()
     steps = [frame.info["step"] for frame in read(path, ":")]
     assert steps == list(range(second.n_steps + 1))
     assert np.allclose(read(path).positions, second.positions, atol=1e-7)
