@@ -43,8 +43,12 @@ def solid_solution(*, sites: int | None = None, **parts: float) -> dict[str, flo
     for name in parts:
         if name not in known:
             raise ConfigError(f"{name} is not a known end member; the names are {', '.join(known)}")
-    if abs(sum(parts.values()) - 1) > 1e-6:
-        raise ConfigError(f"the fractions add up to {sum(parts.values()):g}; they must add up to 1")
+    if min(parts.values(), default=0.0) < 0.0 or abs(sum(parts.values()) - 1) > 1e-6:
+        raise ConfigError(
+            f"the fractions {parts} add up to {sum(parts.values()):g}; they must be 0 or more and add up to 1"
+        )
+    if sites is not None and sites < 1:
+        raise ConfigError(f"sites = {sites} is not allowed; allowed: 1, 2, 3, ... B sites, or None")
     fractions: dict[str, float] = {}
     chosen = parts if sites is None else _whole_units(parts, known, sites)
     for name, amount in chosen.items():

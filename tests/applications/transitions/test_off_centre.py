@@ -86,8 +86,12 @@ def test_solid_solutions_of_the_paper():
     assert all(abs(counts[name] - one[name] * 216) <= 1 for name in one)
     other = perovskite("Pb", one, repeats=(6, 6, 6), lattice_constant=4.05, seed=2)
     assert str(other.symbols) != str(atoms.symbols)
-    with pytest.raises(ConfigError, match=r"the fractions add up to 0\.7; they must add up to 1"):
+    with pytest.raises(ConfigError, match=r"add up to 0\.7; they must be 0 or more and add up to 1"):
         solid_solution(PIN=0.3, PT=0.4)
+    with pytest.raises(ConfigError, match="they must be 0 or more"):
+        solid_solution(PZ=-0.2, PT=1.2)
+    with pytest.raises(ConfigError, match="sites = 0 is not allowed"):
+        solid_solution(PT=1, sites=0)
     with pytest.raises(ConfigError, match="PMT is not a known end member; the names are PT, PZ, PMN"):
         solid_solution(PMT=1)
 
