@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.io import read
+from ase.io.cube import read_cube, read_cube_data
 from scipy.stats import maxwell
 
 from dpa2calc.applications import DensityMap, VanHove, density_map, read_paths, van_hove
@@ -132,8 +133,6 @@ def test_folded_map_and_cube_file(tmp_path, brownian_walk, frames_of) -> None:
     two = density_map(twice, "Li", spacing=0.9, fold=(2, 1, 1))
     assert one.density.shape == two.density.shape and len(two.host_symbols) == 20
     np.testing.assert_allclose(two.density, one.density, atol=1e-9)
-    from ase.io.cube import read_cube_data
-
     data, atoms = read_cube_data(str(one.write_cube(tmp_path / "li.cube")))
     np.testing.assert_allclose(data, one.density, atol=1e-4)
     np.testing.assert_allclose(atoms.cell.array, CELL, atol=1e-4)
@@ -141,6 +140,21 @@ def test_folded_map_and_cube_file(tmp_path, brownian_walk, frames_of) -> None:
     again = DensityMap.load(one.save(tmp_path / "map.npz"))
     np.testing.assert_array_equal(again.density, one.density)
     assert again.summary() == one.summary()
+
+
+def test_the_points_of_a_cube_file_are_where_the_ion_is(tmp_path, frames_of) -> None:
+    """Its points are the middles of voxels: at their corners the mean place would be off by half a voxel."""
+    walk = np.random.default_rng(0).normal(size=(300, 1, 3)) * 0.2
+    frames = frames_of(walk, CELL, wrap=False)
+    place = np.mean([atoms.positions[0] for atoms in frames], axis=0)
+    middle = np.array([0.5, 0.4, 0.6]) @ CELL
+    for atoms in frames:
+        atoms.positions += middle - place
+    with open(density_map(frames, "Li", spacing=1.0).write_cube(tmp_path / "li.cube")) as handle:
+        found = read_cube(handle)
+    shares = found["data"] / found["data"].sum()
+    points = found["origin"] + np.moveaxis(np.indices(shares.shape), 0, -1) @ found["spacing"]
+    assert (shares[..., None] * points).sum(axis=(0, 1, 2)) == pytest.approx(middle, abs=0.1)
 
 
 def test_column_density_in_the_picture_adds_up(brownian_walk, frames_of) -> None:
