@@ -213,7 +213,8 @@ def vibrations(
 
 def _held(atoms: Atoms) -> np.ndarray:
     """Numbers of the atoms that FixAtoms holds."""
-    held = [item.get_indices() for item in atoms.constraints if isinstance(item, FixAtoms)]
+    every = np.arange(len(atoms))  # -1 is the last
+    held = [every[item.get_indices()] for item in atoms.constraints if isinstance(item, FixAtoms)]
     return np.unique(np.concatenate(held)) if held else np.empty(0, dtype=int)
 
 

@@ -216,6 +216,9 @@ def test_atoms_that_are_held_do_not_vibrate_as_in_ase(tmp_path):
     theirs = ASEVibrations(slab, name=tmp_path / "ase", delta=0.01)
     theirs.run()
     np.testing.assert_allclose(held.frequencies, theirs.get_frequencies().real, rtol=1e-6)
+    slab.set_constraint([FixAtoms([0, 1, -2, -3]), FixAtoms(range(-9, -3))])  # counted from the end
+    again = vibrations(slab, progress=False)
+    assert again.indices.tolist() == [8] and np.array_equal(again.frequencies, named.frequencies)
     with pytest.warns(UserWarning, match=r"FixAtoms holds atoms \[0\], which vibrate all the same"):
         assert len(vibrations(slab, indices=[8, 0], progress=False).frequencies) == 6
     slab.set_constraint(FixAtoms(range(9)))
