@@ -25,6 +25,8 @@ Drift: TypeAlias = Literal["auto", "framework", "all", "none"]
 _AMBIGUOUS = 0.45
 # Between two frames a cell vector may change by this share; beyond it the frames do not belong together.
 _CELL_JUMP = 0.3
+# Fewer other atoms than this share are solutes and no framework: their own diffusion would be taken off.
+_FRAMEWORK = 0.1
 WITHOUT_CELL = "no periodic cell: coordinates taken as unwrapped"
 
 
@@ -128,7 +130,7 @@ def read_paths(
             interval of the file). None: the difference of `atoms.info["time_fs"]`, in fs.
         drift: taken off all paths: "framework", the motion of the mass centre of all other elements (right
             for ions in a solid); "all", that of all atoms (right for liquids); "none". "auto" takes
-            "framework" where other elements exist, else "all".
+            "framework" where a tenth of the atoms or more are of other elements, else "all".
         wrapped: False says that the coordinates never jump at a boundary, so that steps of any length are
             right.
 
@@ -183,7 +185,8 @@ class Follower:
                 f"{name} holds only {species}, so there is no framework to measure its drift on; use "
                 'drift="all"'
             )
-        self.drift = drift if drift != "auto" else ("framework" if len(self.others) else "all")
+        few = len(self.others) < _FRAMEWORK * len(atoms)
+        self.drift = drift if drift != "auto" else ("all" if few else "framework")
         weights = atoms.get_masses().astype(float)
         if self.drift == "framework":
             weights[self.chosen] = 0.0

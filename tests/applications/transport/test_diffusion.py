@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
-from ase import units
+from ase import Atoms, units
 
 from dpa2calc.applications import Diffusion, diffusion
 from dpa2calc.applications.transport.diffusion import _Line
@@ -20,6 +20,17 @@ def test_tracer_and_collective_of_independent_walkers(brownian_walk, paths_of) -
     assert np.all(np.abs(result.tracer_xyz - 0.1) < 4 * result.tracer_xyz_error)
     np.testing.assert_allclose(result.msd, 6 * 0.1 * result.time, rtol=0.1)
     assert result.linearity == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_few_other_atoms_of_a_liquid_are_no_framework(brownian_walk) -> None:
+    """The mass centre of one solute walks as far as any atom: taken off, it would double D."""
+    walk = brownian_walk(600, 40, seed=2)
+    walk -= walk.mean(axis=1, keepdims=True)
+    start = np.random.default_rng(0).random((40, 3)) * 9.0
+    frames = [Atoms("Cu39Al", positions=start + moved, cell=[9.0] * 3, pbc=True) for moved in walk]
+    result = diffusion(frames, "Cu", interval_fs=100.0)
+    assert result.drift == "all" and result.tracer == pytest.approx(0.1, rel=0.1)
+    assert diffusion(frames, "Al", interval_fs=100.0).drift == "framework"  # the solvent
 
 
 @pytest.mark.parametrize("n_frames, n_atoms, replicas", [(400, 8, 300), (400, 1, 300), (1500, 32, 60)])
