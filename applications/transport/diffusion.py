@@ -197,6 +197,11 @@ def diffusion(
     )
     if temperature is not None and not temperature > 0.0:
         raise ConfigError(f"temperature = {temperature} K must be > 0")
+    if temperature is not None and charge is not None and paths.volume == 0.0:
+        warnings.warn(
+            f"diffusion gives no conductivity, which needs a volume, so three periodic directions; pbc is "
+            f"{paths.pbc.tolist()}", stacklevel=3,
+        )  # fmt: skip
     lags, window, blocks_used = _window(paths, fit, check_blocks(n_blocks))
     time = lags * paths.interval_ps
     weights = slope_weights(time[window])
@@ -217,7 +222,7 @@ def diffusion(
         "tracer_xyz_error": line.checked(np.hypot(block_error(slopes) / 2.0, line.doubt / 6.0)),
     }
     if line.reason:
-        warnings.warn(f"D of {species} is not determined: {line.reason}", stacklevel=2)
+        warnings.warn(f"D of {species} is not determined: {line.reason}", stacklevel=3)
     values |= _collective(paths, lags, window, weights, tracer, line)
     for name, source in (("conductivity", "tracer"), ("collective_conductivity", "collective")):
         for end in ("", "_error"):

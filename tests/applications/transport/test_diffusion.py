@@ -1,5 +1,6 @@
 """Diffusion: random walks with known answers, coverage of the error bars, known correlations, errors."""
 
+import dataclasses
 import warnings
 
 import numpy as np
@@ -99,6 +100,9 @@ def test_nernst_einstein_in_si(brownian_walk, paths_of) -> None:
     assert result.collective_conductivity == pytest.approx(result.conductivity / result.haven_ratio)
     assert diffusion(paths, "Li", charge=2.0).conductivity is None
     assert diffusion(paths, "Li", temperature=300.0).conductivity is None  # never guess a charge
+    slab = dataclasses.replace(paths, pbc=np.array([True, True, False]))
+    with pytest.warns(UserWarning, match=r"no conductivity, .* pbc is \[True, True, False\]"):
+        assert diffusion(slab, "Li", temperature=300.0, charge=1.0).conductivity is None
 
 
 def test_from_wrapped_frames_with_a_drifting_host(brownian_walk, frames_of) -> None:
