@@ -66,7 +66,10 @@ def test_deepmd_kit_freezes_and_compresses_it(
         ],
         tmp_path,
     )
-    assert not [f"{key}: {value}" for key, value in seen.items() if key.startswith("error")]
+    errors = [f"{key}: {value}" for key, value in seen.items() if key.startswith("error")]
+    if any("libdeepmd_op_pt) is not loaded" in error for error in errors):
+        pytest.skip("this deepmd-kit has no operations for tables: PyTorch is not the one it was built for")
+    assert not errors
     for structure, atoms in structures.items():
         if structure == "dense32_over_nsel":
             continue
