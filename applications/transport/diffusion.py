@@ -48,6 +48,7 @@ class Diffusion(Result):
         reason, collective_reason: why a coefficient, and all that follows from it, is not determined and NaN;
             "" where it is.
         without_cell: True where coordinates were taken as unwrapped because no direction is periodic.
+        confined: True where some directions are periodic and others not, as in a slab: D counts them all.
     """
 
     species: str
@@ -81,6 +82,7 @@ class Diffusion(Result):
     reason: str = ""
     collective_reason: str = ""
     without_cell: bool = False
+    confined: bool = False
 
     def summary(self) -> str:
         at = "" if self.temperature is None else f" at {self.temperature:g} K"
@@ -96,6 +98,8 @@ class Diffusion(Result):
         if not self.reason:
             along = ", ".join(plus_minus(d, e) for d, e in zip(self.tracer_xyz, self.tracer_xyz_error))
             lines.append(f"    along x y z  {along}")
+        if self.confined:
+            lines.append("    not periodic in all directions: D is the mean of x, y and z, walls included")
         lines.append(
             "  collective D   " + _coefficient(self.collective, self.collective_error, self.collective_reason)
         )
@@ -240,6 +244,7 @@ def diffusion(
         n_blocks=blocks_used,
         drift=paths.drift,
         without_cell=paths.without_cell,
+        confined=bool(paths.pbc.any() and not paths.pbc.all()),
         provenance={"source": paths.provenance.get("source")},
         **values,
     )

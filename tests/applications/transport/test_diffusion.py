@@ -102,7 +102,9 @@ def test_nernst_einstein_in_si(brownian_walk, paths_of) -> None:
     assert diffusion(paths, "Li", temperature=300.0).conductivity is None  # never guess a charge
     slab = dataclasses.replace(paths, pbc=np.array([True, True, False]))
     with pytest.warns(UserWarning, match=r"no conductivity, .* pbc is \[True, True, False\]"):
-        assert diffusion(slab, "Li", temperature=300.0, charge=1.0).conductivity is None
+        confined = diffusion(slab, "Li", temperature=300.0, charge=1.0)
+    assert confined.conductivity is None
+    assert "not periodic in all directions: D is the mean of x, y and z" in confined.summary()
 
 
 def test_from_wrapped_frames_with_a_drifting_host(brownian_walk, frames_of) -> None:
