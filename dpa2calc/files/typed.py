@@ -23,6 +23,7 @@ import numpy as np
 
 from dpa2calc.errors import ConfigError
 
+_LINE = 80  # characters of a value in a message
 _TABLE = "a table of names and values"
 _WORDS = {
     bool: "true or false", int: "a whole number", float: "a finite number", str: "a text",
@@ -268,7 +269,19 @@ def wrong(name: str, value: object, allowed: str) -> ConfigError:
 def shown(value: object) -> str:
     """A value for a message, in one short line."""
     try:
-        text = " ".join(repr(value).split())
+        text = " ".join(_text(value).split())
     except (ValueError, RecursionError):  # numbers of over 4300 digits have no text
         text = f"a {type(value).__name__}"
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return text if len(text) <= _LINE else f"{text[: _LINE - 3]}..."
+
+
+def _text(value: Any) -> str:
+    """As Python shows it; of a list, which may be a whole trajectory, no more than fits into the line."""
+    if type(value) not in (list, tuple):
+        return repr(value)
+    text = ""
+    for item in value:
+        text += f"{' '.join(_text(item).split())}, "
+        if len(text) > _LINE:
+            return f"{'[' if isinstance(value, list) else '('}{text}"
+    return repr(value)

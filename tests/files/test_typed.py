@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dpa2calc.errors import ConfigError
-from dpa2calc.files.typed import argument, build, check_fields, typed
+from dpa2calc.files.typed import argument, build, check_fields, shown, typed
 
 NAN, INF = float("nan"), float("inf")
 
@@ -154,3 +154,22 @@ def test_long_values_are_cut() -> None:
     assert len(str(caught.value)) < 200
     with pytest.raises(ConfigError, match="a int"):
         typed(bool, int("9" * 4000) ** 2, "n")
+
+
+def test_of_a_long_list_no_more_is_written_than_is_shown() -> None:
+    """A trajectory that is no path is such a value, once for each thing that it is not."""
+
+    class Frame:
+        asked = 0
+
+        def __repr__(self) -> str:
+            Frame.asked += 1
+            return "Frame of\n  water"
+
+    frames = [Frame() for _ in range(1000)]
+    with pytest.raises(ConfigError, match=r"x = \[Frame of water, Frame of water, .*\.\.\. is not allowed"):
+        typed(int, frames, "x")
+    assert Frame.asked < 10
+    for value in ([1, 2], (1,), [[1, 2], (3,)], list(range(100)), tuple("abc" * 30), [np.zeros((2, 2))] * 9):
+        text = " ".join(repr(value).split())
+        assert shown(value) == (text if len(text) <= 80 else f"{text[:77]}...")
