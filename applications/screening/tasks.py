@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import islice
-from typing import Any, Literal, TypeAlias, get_type_hints
+from typing import Any, Literal, TypeAlias
 
 from ase import Atoms
 
@@ -22,7 +22,7 @@ from dpa2calc.applications.shared.application import checked_value
 from dpa2calc.applications.shared.structures import check_finite, checked_copy
 from dpa2calc.applications.shared.warned import collected_warnings
 from dpa2calc.errors import ConfigError
-from dpa2calc.files.typed import unknown_key
+from dpa2calc.files.typed import option_types, unknown_key
 from dpa2calc.structures.given import as_energy
 
 from .records import Record, done, failed
@@ -65,7 +65,7 @@ def checked_options(task: Task, options: Mapping[str, object]) -> dict[str, Any]
     if task == "evaluate":
         known: dict[str, Any] = {}
     else:
-        hints = get_type_hints(_APPLICATIONS[task][0])
+        hints = option_types(_APPLICATIONS[task][0])
         known = {name: hint for name, hint in hints.items() if name not in _OURS}
     for name, value in options.items():
         if not known:

@@ -18,7 +18,7 @@ from dpa2calc.errors import StructureError
 from dpa2calc.files.identity import calculator_identity, structure_identity
 from dpa2calc.files.lock import locked_files, working_in
 from dpa2calc.files.results import ModelDoubt, Result, provenance
-from dpa2calc.files.typed import Hint, argument
+from dpa2calc.files.typed import Hint, argument, option_types
 from dpa2calc.structures.given import Form, as_atoms, form_of, in_form
 
 from .structures import check_symprec
@@ -41,7 +41,7 @@ def application_writing(*files: str) -> Callable[[Callable[P, R]], Callable[P, R
         def checked(*args: P.args, **kwargs: P.kwargs) -> R:
             bound = signature.bind(*args, **kwargs)
             # not at import: the annotations may name what comes later in a module
-            hints = {n: hint for n, hint in typing.get_type_hints(function).items() if n not in several}
+            hints = {n: hint for n, hint in option_types(function).items() if n not in several}
             found = {n: checked_value(hints[n], v, n) for n, v in bound.arguments.items() if n in hints}
             forms = {form_of(v) for n, v in found.items() if hints[n] is Atoms} - {"Atoms"}
             form: Form = next(iter(forms), "Atoms")

@@ -198,7 +198,10 @@ def versions(*libraries: str) -> dict[str, str]:
 
 def library_versions(*names: str) -> dict[str, str]:
     """Versions of installed distributions, for provenance."""
-    return {name: metadata.version(name) for name in names}
+    return {name: _installed(name) for name in names}
+
+
+_installed = functools.cache(metadata.version)  # it reads a file of text, milliseconds at each call
 
 
 @dataclass(frozen=True, kw_only=True)
