@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
 from ase import Atoms, units
 from ase.calculators.calculator import Calculator
@@ -11,6 +13,10 @@ from dpa2calc.structures.distances import near_others, pair_vectors
 from dpa2calc.structures.given import as_energy, require_calculator
 
 from .config import MDConfig
+
+Pairs: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Two atoms and their distance, (n_pairs,) each."""
+_NEAR = 3.0  # Å; nearly every atom of anything has a neighbour there
 
 
 class Guard:
@@ -62,30 +68,22 @@ class Guard:
 
     def check_distances(self, atoms: Atoms) -> str | None:
         """Checks that need neighbours: overlapping and lost atoms."""
+        shortest, longest = self.config.min_distance, self.config.lost_distance
+        if len(atoms) < 2 or (shortest is None and longest is None):
+            return None
         try:
-            return self._check_overlap(atoms) or self._check_lost(atoms) if len(atoms) > 1 else None
+            near = _pairs(atoms, max(shortest or 0.0, min(_NEAR, longest or 0.0)))  # one search for both
+            return _overlap(atoms, near, shortest) or self._check_lost(atoms, near, longest)
         except StructureError as error:  # atoms crowded into one place, a cell that collapsed
             return str(error)
 
-    def _check_overlap(self, atoms: Atoms) -> str | None:
-        limit = self.config.min_distance
+    def _check_lost(self, atoms: Atoms, near: Pairs, limit: float | None) -> str | None:
         if limit is None:
             return None
-        first, second, distances = _pairs(atoms, limit)
-        if not len(distances):
-            return None
-        k = int(np.argmin(distances))
-        pair = f"{_name(atoms, first[k])} and {_name(atoms, second[k])}"
-        return f"{pair} are {distances[k]:.3g} Å apart, under min_distance={limit} Å"
-
-    def _check_lost(self, atoms: Atoms) -> str | None:
-        limit = self.config.lost_distance
-        if limit is None:
-            return None
-        near = _has_neighbour(atoms, limit)
+        has_neighbour = _has_neighbour(atoms, near, limit)
         if self._had_neighbour is None:  # an atom that was alone from the start is not lost
-            self._had_neighbour = near
-        lost = np.flatnonzero(self._had_neighbour & ~near)
+            self._had_neighbour = has_neighbour
+        lost = np.flatnonzero(self._had_neighbour & ~has_neighbour)
         if len(lost):
             return (
                 f"{len(lost)} atom(s) lost, first {_name(atoms, lost[0])}: no neighbour within "
@@ -166,20 +164,30 @@ def committee_deviation(calculator: Calculator) -> np.ndarray | None:
     return values if values.ndim == 1 else _norms(values)  # (n_atoms, 3) -> (n_atoms,)
 
 
-def _has_neighbour(atoms: Atoms, distance: float) -> np.ndarray:
-    """Whether each atom has a neighbour within `distance`; nearly always a short search answers it."""
-    near = np.zeros(len(atoms), dtype=bool)
-    for cutoff in (3.0, 5.0):
-        first, second, _ = _pairs(atoms, min(cutoff, distance))
-        near[first] = near[second] = True
-        if near.all() or cutoff >= distance:
-            return near
-    alone = np.flatnonzero(~near)  # few: all pairs within a longer distance would fill the memory
-    near[alone] = near_others(atoms.positions, atoms.cell.array, atoms.pbc, distance, alone)
-    return near
+def _overlap(atoms: Atoms, near: Pairs, limit: float | None) -> str | None:
+    first, second, distances = near
+    if limit is None or not len(distances) or distances.min() > limit:
+        return None
+    k = int(np.argmin(distances))
+    pair = f"{_name(atoms, first[k])} and {_name(atoms, second[k])}"
+    return f"{pair} are {distances[k]:.3g} Å apart, under min_distance={limit} Å"
 
 
-def _pairs(atoms: Atoms, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _has_neighbour(atoms: Atoms, near: Pairs, distance: float) -> np.ndarray:
+    """Whether each atom has a neighbour within `distance`; nearly always the pairs at hand answer it."""
+    found = np.zeros(len(atoms), dtype=bool)
+    for cutoff in (_NEAR, 5.0):
+        first, second, distances = near if cutoff == _NEAR else _pairs(atoms, min(cutoff, distance))
+        within = distances <= distance
+        found[first[within]] = found[second[within]] = True
+        if found.all() or cutoff >= distance:
+            return found
+    alone = np.flatnonzero(~found)  # few: all pairs within a longer distance would fill the memory
+    found[alone] = near_others(atoms.positions, atoms.cell.array, atoms.pbc, distance, alone)
+    return found
+
+
+def _pairs(atoms: Atoms, cutoff: float) -> Pairs:
     i, j, vectors = pair_vectors(atoms.positions, atoms.cell.array, atoms.pbc, cutoff, full=False)
     return i, j, _norms(vectors)
 
