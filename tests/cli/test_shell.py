@@ -29,17 +29,15 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("encoding", ["gbk", "utf-8"])
-def test_output_in_a_narrow_code_page(here, encoding):
-    words = ["eos", "Cu.cif", "--calculator", "emt", "--points", "5", "--relax", "fixed", "--no-progress"]
-    run = subprocess.run(
-        [*COMMAND, *words], capture_output=True, env={**os.environ, "PYTHONIOENCODING": encoding}
-    )
-    text = run.stdout.decode(encoding)
+RELAX = ["--relax", "cell", "--calculator", "emt", "--no-progress"]
+
+
+def test_output_in_a_narrow_code_page(here):
+    environment = {**os.environ, "PYTHONIOENCODING": "gbk"}
+    run = subprocess.run([*COMMAND, "relax", "Cu.cif", *RELAX], capture_output=True, env=environment)
+    text = run.stdout.decode("gbk")
     assert run.returncode == 0, run.stderr
-    assert ("Å³" in text) == (encoding in ("cp1252", "utf-8")) and ("A3" in text) == (
-        encoding in ("ascii", "gbk")
-    )
+    assert "A3" in text and "eV/A" in text
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes")
@@ -47,9 +45,9 @@ def test_names_that_are_no_utf8_are_written_as_they_are(here):
     name = os.fsdecode(b"caf\xe9.cif")
     os.rename("Cu.cif", name)
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
-    words = [*COMMAND, "relax", name, "--calculator", "emt", "--no-progress"]
-    run = subprocess.run(words, capture_output=True, env=environment)
+    run = subprocess.run([*COMMAND, "relax", name, *RELAX], capture_output=True, env=environment)
     assert run.returncode == 0 and b" caf\xe9-relaxed.extxyz\n" in run.stdout, run.stderr
+    assert "Å³".encode() in run.stdout
     assert main(["evaluate", name, "--csv", "a.csv", "--calculator", "emt"]) == 0
     assert (here / "a.csv").read_bytes().splitlines()[1].startswith(b"caf\xe9.cif,Cu4,")
     assert main(["screen", name, "--out", "a.db", "--calculator", "emt", "--no-progress"]) == 0
@@ -146,8 +144,8 @@ def test_no_file_takes_the_place_of_a_device_a_pipe_or_a_link(tmp_path):
 
 
 def test_warnings_are_one_line_in_the_words_of_the_verb(here):
-    words = ["relax", "Cu.cif", "--calculator", "emt", "--relax", "cell", "--max-steps", "1", "--no-progress"]
-    run = subprocess.run([*COMMAND, *words], capture_output=True, text=True)
+    words = [*COMMAND, "relax", "Cu.cif", "--max-steps", "1", *RELAX]
+    run = subprocess.run(words, capture_output=True, text=True)
     warning, reason = run.stderr.splitlines()
     assert warning.startswith("dpa2calc relax: warning: not converged") and "--max-steps" in warning
     assert reason.startswith("dpa2calc relax: not converged") and "optimizer=" not in reason
