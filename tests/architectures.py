@@ -5,6 +5,7 @@ skin, batches, devices. A new one is added by one line.
 """
 
 import dataclasses
+from typing import Any
 
 import torch
 from radial_descriptor import RadialConfig
@@ -26,14 +27,15 @@ from dpa2calc.model.potential import Potential
 
 TYPE_MAP = ("O", "H", "Cu")
 
-REPINIT = RepinitConfig(cutoff=4.2, cutoff_smooth=1.5, nsel=30, neuron=(4, 8), axis_neuron=3, tebd_dim=4)
+NETS: dict[str, Any] = {"neuron": (3, 6, 12), "axis_neuron": 3}
+REPINIT = RepinitConfig(cutoff=4.2, cutoff_smooth=1.5, nsel=30, tebd_dim=4, **NETS)
 REPFORMER = RepformerConfig(
     cutoff=3.0,
     cutoff_smooth=2.2,
     nsel=12,
     nlayers=3,
     g1_dim=8,
-    g2_dim=6,
+    g2_dim=4,
     axis_neuron=2,
     attn1_hidden=4,
     attn1_nhead=2,
@@ -41,7 +43,7 @@ REPFORMER = RepformerConfig(
     attn2_nhead=2,
     attn2_has_gate=True,
 )
-THREE_BODY = ThreeBodyConfig(cutoff=3.4, cutoff_smooth=2.4, nsel=20, neuron=(2, 4))
+THREE_BODY = ThreeBodyConfig(cutoff=3.4, cutoff_smooth=2.4, nsel=20, neuron=(2, 4, 4))
 
 
 def small_dpa2(
@@ -55,8 +57,8 @@ def small_dpa2(
     )
 
 
-DPA1 = DPA1Config(cutoff=4.2, cutoff_smooth=1.5, nsel=30, neuron=(4, 8), axis_neuron=3, tebd_dim=4, attn=6)
-DEEPPOT_SE = DeepPotSEConfig(cutoff=4.2, cutoff_smooth=1.5, sel=(10, 15, 10), neuron=(4, 8), axis_neuron=3)
+DPA1 = DPA1Config(cutoff=4.2, cutoff_smooth=1.5, nsel=30, tebd_dim=4, attn=6, **NETS)
+DEEPPOT_SE = DeepPotSEConfig(cutoff=4.2, cutoff_smooth=1.5, sel=(10, 15, 10), **NETS)
 ARCHITECTURES: dict[str, tuple[DescriptorConfig, NeighborRule]] = {
     "dpa2-all-updates": (small_dpa2(update_h2=True), "all"),
     "dpa2-paper": (

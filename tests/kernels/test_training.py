@@ -15,7 +15,7 @@ from dpa2calc.structures.graph import collate
 from dpa2calc.structures.graph_builder import graph_from_atoms
 
 REPFORMER = RepformerConfig(
-    cutoff=3.6, cutoff_smooth=2.0, nsel=40, nlayers=2, g1_dim=5, g2_dim=3, axis_neuron=2,
+    cutoff=3.6, cutoff_smooth=2.0, nsel=40, nlayers=2, g1_dim=5, g2_dim=4, axis_neuron=2,
     update_g1_has_attn=False, update_g2_has_attn=False, update_g2_has_g1g1=False,
 )  # fmt: skip
 SMALL = DPA2Config(

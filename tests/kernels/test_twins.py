@@ -127,15 +127,15 @@ def of_pairs(values: Tensor, pairs: PairTable) -> Tensor:
 
 def neighbor_sums(b: Reference, x: Inputs, *, inner: bool = False, alone: bool = False) -> list[Tensor]:
     pairs = table(b, x, nsel=5)
-    g1, g2, h2 = x("g1", 6, 5), pairs.take(x("g2", 6, 4, 3)), pairs.take(x("h2", 6, 4, 3))
+    g1, g2, h2 = x("g1", 6, 5), pairs.take(x("g2", 6, 4, 4)), pairs.take(x("h2", 6, 4, 3))
     maps = NeighborMaps(
-        pairs_to_atoms=None if inner else x("CONV", 3, 5),
-        atoms_to_pairs=x("CONV", 5, 3) if inner else None,
+        pairs_to_atoms=None if inner else x("CONV", 4, 5),
+        atoms_to_pairs=x("CONV", 5, 4) if inner else None,
         pair_invariants=True,
         atom_invariants=True,
         axis=2,
         root=True,
-        product=None if alone else x("PRODUCT", 5, 3),
+        product=None if alone else x("PRODUCT", 5, 4),
         query=None if alone else x("query", 6, 2, 5),
     )
     conv, invariants, products, attended = b.neighbor_sums(g1, g2, h2, pairs, maps)
