@@ -84,9 +84,8 @@ def _table(part: TabulatedPart, tolerance: float) -> EmbeddingTable:
     """One line for each line of each net, in their order."""
     each = [embedding_jets(net.net, inputs) for net, inputs in part.nets]
 
-    def jets(s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        values = [one(s) for one in each]
-        return tuple(torch.cat([v[k] for v in values]) for k in range(3))  # type: ignore[return-value]
+    def jets(s: Tensor, order: int) -> tuple[Tensor, ...]:
+        return tuple(map(torch.cat, zip(*(one(s, order) for one in each))))
 
     return build_table(jets, tolerance=tolerance, **_range(part.environment))
 

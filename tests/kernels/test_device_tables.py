@@ -69,9 +69,9 @@ def waves(size: int, lines: int) -> EmbeddingTable:
     """Tables of sines and cosines, whose derivatives are known."""
     rate = 0.3 + torch.rand(lines, 1, size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
-    def jets(s):
+    def jets(s, order):
         x = rate * s.double().view(1, -1, 1)
-        return torch.sin(x), rate * torch.cos(x), -rate * rate * torch.sin(x)
+        return (torch.sin(x), rate * torch.cos(x), -rate * rate * torch.sin(x))[: order + 1]
 
     return build_table(jets, low=-0.5, physical=3.0, high=9.0, tolerance=1e-9)
 

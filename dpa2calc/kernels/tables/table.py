@@ -20,8 +20,8 @@ from dpa2calc.errors import ConfigError, StructureError
 from dpa2calc.kernels.jets import scalar_jets
 from dpa2calc.kernels.net import Net
 
-# arguments (p,) -> value, first and second derivative (lines, p, size); the lines are the type pairs
-Jets = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+# arguments (p,), 1 or 2 -> value and so many derivatives (lines, p, size); the lines are the type pairs
+Jets = Callable[[Tensor, int], tuple[Tensor, ...]]
 MAX_BYTES = 1_000_000_000
 MAX_NODES = 30_000  # of one type pair; smooth nets need a few hundred
 _CACHED_NUMBERS = 262_144  # of one array; with larger ones most of the time goes into new pages of memory
@@ -159,9 +159,10 @@ def embedding_jets(net: Net, inputs: Tensor) -> Jets:
 
     fixed, types = net._replace(layers=tuple(layer.each(plain) for layer in net.layers)), plain(inputs)
 
-    def jets(s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def jets(s: Tensor, order: int) -> tuple[Tensor, ...]:
         lines, p = types.shape[0], s.shape[0]
-        return scalar_jets(fixed, s.double().expand(lines, p), types.unsqueeze(1).expand(lines, p, -1))
+        inputs = types.unsqueeze(1).expand(lines, p, -1)
+        return scalar_jets(fixed, s.double().expand(lines, p), inputs, order=order)
 
     return jets
 
@@ -180,14 +181,14 @@ def build_table(jets: Jets, *, low: float, physical: float, high: float, toleran
     length = max(physical - low, 1e-3)
     span = math.sqrt(1.0 + (high - low) / length) - 1.0
     n_inner = 24
-    probe = jets(torch.full((1,), low, dtype=torch.float64))[0]
+    probe = jets(torch.full((1,), low, dtype=torch.float64), 1)[0]
     for _ in range(40):
         step = (math.sqrt(2.0) - 1.0) / n_inner
         n_nodes = math.ceil(span / step) + 1
         _check_size(probe.shape[0], n_nodes, 24 * probe.numel() * n_nodes, tolerance)
         u = 1.0 + step * torch.arange(n_nodes, dtype=torch.float64)
         some = (low + length * (u * u - 1.0)).split(_portion(probe))
-        nodes = torch.cat([torch.stack(jets(s), dim=2) for s in some], dim=1)  # (lines, n_nodes, 3, size)
+        nodes = torch.cat([torch.stack(jets(s, 2), dim=2) for s in some], dim=1)  # (lines, n_nodes, 3, size)
         scales = [max(1.0, float(nodes[:, :, k].abs().max())) for k in range(2)]
         for every in (8, 1):  # a table that is not good enough mostly shows it at once
             error = _errors(jets, nodes, low, length, step, every)
@@ -229,7 +230,7 @@ def _errors(jets: Jets, nodes: Tensor, low: float, length: float, step: float, e
     for some in places.split(_portion(nodes[:, 0, 0])):
         u = 1.0 + some * step
         s = low + length * (u * u - 1.0)
-        value, slope, _ = jets(s)
+        value, slope = jets(s, 1)
         tabulated, tabulated_slope = _evaluate(nodes, s, low, length, step)
         dv, ds = (tabulated - value).abs(), (tabulated_slope - slope).abs()
         value_max, slope_max = max(value_max, float(dv.max())), max(slope_max, float(ds.max()))
