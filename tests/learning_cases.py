@@ -13,7 +13,7 @@ from dpa2calc.training.data.readers.frame_file import labelled
 from dpa2calc.training.fit.setup import new_potential
 
 TRAIN = FinetuneConfig(
-    steps=150,
+    steps=80,
     batch_atoms=32,
     learning_rate=1e-2,
     learning_rate_stop=5e-4,

@@ -42,7 +42,7 @@ def two_heads(pretrained, tiny_model, lj_data):
             ),
             name="B",
         )
-        config = TrainConfig(steps=150, batch_atoms=16, learning_rate=2e-2, learning_rate_stop=1e-4)
+        config = TrainConfig(steps=60, batch_atoms=16, learning_rate=2e-2, learning_rate_stop=1e-4)
         pretrain(tiny_model(("B", "A")), {"A": right, "B": wrong}, config, output=pretrained, progress=False)
     return load_checkpoint(path)
 
