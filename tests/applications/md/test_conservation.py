@@ -17,7 +17,7 @@ def measured(soft_spheres, tmp_path_factory):
     return energy_conservation(
         atoms,
         (2.0, 4.0, 8.0),
-        duration_fs=4000,
+        duration_fs=2000,
         temperature=200,
         compare={"turned": TurnedForces(atoms.calc, degrees=10)},
         folder=tmp_path_factory.mktemp("work"),
@@ -45,7 +45,7 @@ def test_result_is_kept_and_drawn(measured, tmp_path):
     axes = measured.plot(figure.add_subplot(121))
     assert axes.get_xscale() == "log"
     lines = measured.plot_energy(4.0, figure.add_subplot(122)).get_lines()
-    assert len(lines) == 2 and lines[0].get_xdata()[-1] == pytest.approx(4.0)
+    assert len(lines) == 2 and lines[0].get_xdata()[-1] == pytest.approx(2.0)
 
 
 def test_a_second_call_reads_the_finished_runs(soft_spheres, tmp_path):
