@@ -15,14 +15,21 @@ Form = Literal["birch-murnaghan", "vinet", "murnaghan"]
 
 
 def energy_of_volume(
-    form: Form, volume: npt.ArrayLike, e0: float, v0: float, b0: float, b1: float
+    form: Form,
+    volume: npt.ArrayLike,
+    e0: npt.ArrayLike,
+    v0: npt.ArrayLike,
+    b0: npt.ArrayLike,
+    b1: npt.ArrayLike,
 ) -> np.ndarray:
     """Energy (eV) of a volume (Å³) from energy e0 and volume v0 at rest, bulk modulus b0 (eV/Å³), b1 = dB/dP.
+
+    All may be arrays, as NumPy broadcasts them.
 
     Forms: third-order Birch-Murnaghan (Birch, Phys. Rev. 71, 809, 1947), Vinet et al. (J. Phys. C 19,
     L467, 1986), Murnaghan (PNAS 30, 244, 1944).
     """
-    volume = np.asarray(volume, dtype=float)
+    volume, e0, v0, b0, b1 = (np.asarray(given, dtype=float) for given in (volume, e0, v0, b0, b1))
     if form == "birch-murnaghan":
         x = (v0 / volume) ** (2.0 / 3.0)
         return e0 + 9.0 * v0 * b0 / 16.0 * ((x - 1.0) ** 3 * b1 + (x - 1.0) ** 2 * (6.0 - 4.0 * x))
@@ -70,6 +77,7 @@ def fit_energy_volume(volumes: np.ndarray, energies: np.ndarray, form: Form) -> 
     scales = np.array([1.0, guess_v0, 2.0 * c2 * guess_v0, 1.0])  # the third is the parabola's bulk modulus
     found = least_squares(
         lambda p: energy_of_volume(form, volumes, *(p * scales)) - (energies - energies.min()),
+        jac=lambda p: _slopes(form, volumes, p * scales, 1e-6 * scales) * scales,
         x0=(0.0, 1.0, 1.0, 4.5), method="lm", xtol=1e-12, ftol=1e-13, gtol=1e-14, max_nfev=2000,
     )  # fmt: skip
     if not found.success or not np.isfinite(found.x).all():
@@ -157,7 +165,13 @@ def _unit_errors(form: Form, volumes: np.ndarray, best: np.ndarray) -> np.ndarra
 
 def _design(form: Form, volumes: np.ndarray, best: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Derivatives (n, 4) of the energies by the parameters in units of their scale (4,)."""
-    steps = np.diag(1e-5 * np.array([1.0, best[1], best[2], abs(best[3]) + 1.0]))
-    ends = [[energy_of_volume(form, volumes, *(best + sign * step)) for step in steps] for sign in (1, -1)]
     scale = np.array([1.0, best[1], best[2], 1.0])
-    return (np.array(ends[0]) - np.array(ends[1])).T / (2.0 * steps.diagonal()) * scale, scale
+    steps = 1e-5 * np.array([1.0, best[1], best[2], abs(best[3]) + 1.0])
+    return _slopes(form, volumes, best, steps) * scale, scale
+
+
+def _slopes(form: Form, volumes: np.ndarray, parameters: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """Derivatives (n, 4) of the energies by the parameters (4,), by central differences."""
+    moved = parameters[:, None, None] + np.stack([np.diag(steps), -np.diag(steps)], axis=1)  # (4, 2, 4)
+    ahead, behind = energy_of_volume(form, volumes, *moved[..., None])  # (4, n) each
+    return (ahead - behind).T / (2.0 * steps)
