@@ -12,6 +12,8 @@ import pytest
 
 import dpa2calc  # noqa: F401
 
+import emt_cases  # noqa: F401, isort: skip
+
 
 @pytest.fixture(autouse=True)
 def closed_figures():

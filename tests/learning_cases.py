@@ -1,5 +1,6 @@
 """Active learning of EMT copper by a model of some hundred parameters."""
 
+import emt_cases  # noqa: F401  processes of their own need its EMT too
 import numpy as np
 from ase import units
 from ase.build import bulk
