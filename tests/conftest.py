@@ -1,5 +1,6 @@
 """What holds for all tests. dpa2calc comes before torch, as its pages advise."""
 
+import gc
 import os
 
 os.environ["MPLBACKEND"] = "Agg"  # figures of pyplot open no window
@@ -13,6 +14,12 @@ import pytest
 import dpa2calc  # noqa: F401
 
 import emt_cases  # noqa: F401, isort: skip
+
+
+def pytest_collection_finish():
+    """What is imported and collected stays to the end: garbage is not looked for among it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

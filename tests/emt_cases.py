@@ -19,12 +19,13 @@ class QuickList(PrimitiveNeighborList):
     """The same pairs, kept for the same steps."""
 
     def build(self, pbc, cell, coordinates):
-        if not all(pbc):  # matscipy leaves out what is outside of the cell
-            return super().build(pbc, cell, coordinates)
         self.pbc, self.cell, self.coordinates = pbc.copy(), np.array(cell), coordinates.copy()
+        scaled = coordinates @ np.linalg.inv(self.cell)  # matscipy leaves out what is outside of a box
+        low = np.where(pbc, 0.0, scaled.min(axis=0) - 0.01)
+        size = np.where(pbc, 1.0, scaled.max(axis=0) + 0.01 - low)
+        box = {"cell": self.cell * size[:, None], "cell_origin": low @ self.cell, "pbc": pbc}
         reach = 2 * float(self.cutoffs.max())
-        given = {"positions": coordinates, "cell": self.cell, "pbc": pbc, "cutoff": reach}
-        first, second, shifts = neighbour_list("ijS", **given)
+        first, second, shifts = neighbour_list("ijS", positions=coordinates, cutoff=reach, **box)
         ends = np.searchsorted(first, np.arange(1, len(coordinates)))
         self.neighbors, self.displacements = np.split(second, ends), np.split(shifts, ends)
         self.nupdates += 1
