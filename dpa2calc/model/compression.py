@@ -5,7 +5,7 @@
 
 Applies to DPA-1 without attention layers, DeepPot-SE, and the repinit block of DPA-2, in concat and strip
 mode. The result is a `Potential` in the mode "inference"; other modes leave the tables out. Tables are
-made from the weights in well under a second and are no part of a checkpoint.
+made from the weights in a second, or five for many elements, and are no part of a checkpoint.
 """
 
 from __future__ import annotations
