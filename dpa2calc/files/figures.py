@@ -75,14 +75,16 @@ def save_figure(
 
     each = panels or 1
     number = each * len(plots)
-    figure = Figure(
-        figsize=size or ((6.4, 4.4) if number == 1 else (5.0 * number, 4.0)), layout="constrained"
-    )
-    FigureCanvasAgg(figure)
+    size = size or ((6.4, 4.4) if number == 1 else (5.0 * number, 4.0))
+    figure = Figure(figsize=size, layout="constrained", dpi=150)
+    canvas = FigureCanvasAgg(figure)
     axes = figure.subplots(1, number, squeeze=False)[0]
     for place, plot in enumerate(plots):
         own = axes[each * place : each * (place + 1)]
         plot(own[0] if panels is None else own)
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+        if Path(path).suffix.lower() == ".png":
+            canvas.print_png(temporary)  # `savefig` draws everything once before it draws
+        else:
+            figure.savefig(temporary, dpi=150)
     return Path(path)
