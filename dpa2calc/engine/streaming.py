@@ -118,7 +118,7 @@ class Streaming:
         workers = self.workers
         if first not in self._known:
             arguments = kernel_arguments(self.potential, first)
-            wide, counted = Ready(constant(arguments[1])), Ready(constant(arguments[2]))
+            wide, counted = constant(arguments[1]), constant(arguments[2])
             self._known = {first: (Ready(arguments[0]), wide, counted, arguments)}
         ready, wide, counted, (model, width, size, axis) = self._known[first]
         system = Ready(

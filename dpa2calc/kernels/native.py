@@ -91,9 +91,10 @@ class Ready:
         self.given, self.kinds, self.values = given, "".join(packed.kinds), packed.values
 
 
-def constant(number: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+@functools.cache
+def constant(number: int) -> Ready:
     """A number that compiled code knows when it is compiled, see `tables.numba_loops.width`."""
-    return (0,) * (number // 16), (0,) * (number % 16)
+    return Ready(((0,) * (number // 16), (0,) * (number % 16)))
 
 
 class Native:
