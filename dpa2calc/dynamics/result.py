@@ -10,7 +10,7 @@ from ase import Atoms, units
 
 from dpa2calc.errors import ConfigError
 from dpa2calc.files.figures import Axes, axes_for
-from dpa2calc.files.results import Result, error_text
+from dpa2calc.files.results import Result, plus_minus
 from dpa2calc.files.typed import Json
 from dpa2calc.structures.attached import Attached, attach
 
@@ -100,7 +100,7 @@ class MDResult(Result):
                 rows.append(("volume", "volume", 1.0, "Å³"))
             for label, name, factor, unit in rows:
                 mean, error = self.average(name, last / 2)
-                lines.append(f"{label:18s} {mean * factor:.6g} ± {error_text(error * factor)} {unit}")
+                lines.append(f"{label:18s} {plus_minus(mean * factor, error * factor)} {unit}")
             drift = self.energy_drift()
             if np.isfinite(drift):
                 lines.append(f"drift of conserved {drift * 1e3:.3g} meV/atom/ns")

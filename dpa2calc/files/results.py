@@ -52,7 +52,7 @@ def plus_minus(value: float, error: float) -> str:
     if math.isnan(value):
         return "not determined"
     if not (math.isfinite(error) and error > 0.0 and math.isfinite(value)):
-        return f"{value:.4g} ± {error_text(error)}"
+        return f"{value:.6g} ± {error_text(error)}"
     digits = 1 - math.floor(math.log10(error))
     if digits > 7 or (digits < 0 and abs(value) > 1e6):
         return f"{value:.4g} ± {error:.2g}"

@@ -103,6 +103,8 @@ def test_numbers_are_written_to_the_second_digit_of_their_error() -> None:
     assert plus_minus(0.25134, 0.0022) == "0.2513 ± 0.0022"
     assert plus_minus(1618.9, 463.0) == "1620 ± 460"
     assert plus_minus(12.34, 1.26) == "12.3 ± 1.3"
+    assert plus_minus(-29941.8123, 0.098) == "-29941.812 ± 0.098"
+    assert plus_minus(353.993, 0.0) == "353.993 ± 0"
     assert plus_minus(1.0, float("nan")) == "1 ± unknown"
     assert plus_minus(float("nan"), 1.0) == "not determined"
     assert plus_minus(3e-12, 1e-13) == "3e-12 ± 1e-13"
