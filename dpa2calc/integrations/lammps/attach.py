@@ -14,6 +14,7 @@ from ase.data import atomic_numbers
 from dpa2calc.ambient import own_modes
 from dpa2calc.errors import ConfigError, ElementError
 
+from .order import check_order
 from .parts import Parts
 from .whole import Share, Whole
 
@@ -40,8 +41,8 @@ def attach(lmp: Any, calculator: Calculator, types: Sequence[str]) -> None:
         types: the element of each LAMMPS type, as after `pair_coeff * *`.
 
     Raises:
-        ConfigError: no box, other units, another number of types, attached already, or a calculator that
-            cannot be divided among processes: the message says what can be done.
+        ConfigError: no box, other units, another number of types, attached already, fixes that must follow
+            the model, or a calculator that cannot be divided among processes: the message says what to do.
         ElementError: no such element, or one that the head does not know.
         MissingDependencyError: several processes without mpi4py.
 
@@ -96,6 +97,7 @@ class _Attached:
         if NAME in lmp.available_ids("fix"):
             raise ConfigError("a calculator is attached already; take it away first: unfix dpa2calc")
         _check_calculator(calculator)
+        check_order(lmp)
         self._lmp = lmp
         self._error: BaseException | None = None
         self._evaluate: Callable[[], Share]
@@ -116,6 +118,8 @@ class _Attached:
         divides by `dpa2calc_ok`, which is set to 0 after an error. That ends the run or minimisation at once.
         """
         lmp = self._lmp
+        if f"{NAME}_stop" in lmp.available_ids("fix"):  # of a model taken away; it must follow the new one
+            lmp.command(f"unfix {NAME}_stop")
         lmp.command(f"fix {NAME} all external pf/callback 1 1")
         lmp.command(f"group {NAME}_none empty")
         lmp.command(f"variable {NAME}_ok internal 1.0")
@@ -141,20 +145,24 @@ class _Attached:
         @functools.wraps(run)
         def told(*arguments: Any) -> Any:
             try:
-                return run(*arguments)
+                result = run(*arguments)
             except Exception:
-                error, self._error = self._error, None
-                if error is None:
+                if self._error is None:
                     raise
-                self._lmp.set_internal_variable(f"{NAME}_ok", 1.0)
-                self._define_stop(command)
-                raise error from None
+            if self._error is None:
+                return result
+            error, self._error = self._error, None
+            self._lmp.set_internal_variable(f"{NAME}_ok", 1.0)
+            self._define_stop(command)
+            raise error
 
         return told
 
     def _callback(self, _caller: Any, _step: int, n: int, _ids: Any, _x: Any, forces: Any) -> None:
         """Called by LAMMPS at each step; nothing may leave it as an exception."""
         try:
+            if self._lmp.extract_global("respa_levels") is not None:
+                raise ConfigError("`run_style respa` leaves out the model's forces; take `run_style verlet`")
             with own_modes():
                 self._hand_over(self._evaluate(), n, forces)
         except BaseException as error:
