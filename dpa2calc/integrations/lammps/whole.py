@@ -42,7 +42,9 @@ class Whole:
         # Unwrapped, so that the neighbour list outlives the steps at which LAMMPS wraps atoms.
         unwrapped = per_atom(lmp, "x", n) - box.low + image_cells(lmp, n) @ box.cell
         numbers = self._numbers[per_atom(lmp, "type", n)]
-        atoms = Atoms(numbers[order], unwrapped[order], cell=box.cell, pbc=box.pbc)
+        # A box wrapped around a flat layer has next to no volume; only pbc says what the structure is.
+        room = np.where(box.pbc, 1.0, np.maximum(1.0, 1.0 / box.heights))
+        atoms = Atoms(numbers[order], unwrapped[order], cell=box.cell * room[:, None], pbc=box.pbc)
         stress = (
             ["stress"] if has_stress(atoms) and "stress" in self._calculator.implemented_properties else []
         )
