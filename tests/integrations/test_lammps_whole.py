@@ -77,6 +77,37 @@ def test_numbers_with_some_periodic_directions(make, calculator, pbc):
     expect(lmp, atoms, calculator)
 
 
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_a_flat_layer_has_no_images_above_it_and_a_virial(make, calculator, dimension):
+    """The box is next to flat (`boundary p p s`), or has a periodic side that LAMMPS asks for in two."""
+    atoms = jittered((3, 3, 1), seed=2, pbc=(True, True, False))
+    atoms.positions[:, 2] = 0.0
+    lmp = start(QUIET)
+    third, sides = ("p", "-1 1") if dimension == 2 else ("s", "-1e-4 1e-4")
+    lines = ["units metal", f"dimension {dimension}", f"boundary p p {third}"]
+    lines += [f"region r block 0 6.9 0 6.9 {sides}", "create_box 3 r", "mass * 1.0"]
+    for symbol, (x, y, _) in zip(atoms.symbols, atoms.positions):
+        lines.append(f"create_atoms {TYPES.index(symbol) + 1} single {x:.17g} {y:.17g} 0.0 units box")
+    for line in [
+        *lines,
+        "compute tensor all pressure NULL virial",
+        "thermo_style custom step pe c_tensor[1]",
+    ]:
+        lmp.command(line)
+    attach(lmp, calculator, TYPES)
+    lmp.command("run 0")
+    atoms.calc = calculator
+    assert lmp.get_thermo("pe") == pytest.approx(atoms.get_potential_energy(), rel=1e-12)
+    low, high = lmp.extract_box()[:2]
+    # LAMMPS divides by the area in two dimensions, and by the volume in three
+    volume = 6.9**2 * (1.0 if dimension == 2 else high[2] - low[2])
+    tensor = np.array(lmp.numpy.extract_compute("tensor", 0, 1))
+    xx, yy, *_, xy = -atoms.get_stress() * atoms.get_volume()
+    found_virial = tensor[[0, 1, 3]] * BAR * volume
+    lmp.close()
+    np.testing.assert_allclose(found_virial, [xx, yy, xy], rtol=3e-6)
+
+
 def test_runs_minimisations_and_npt_follow_each_other(make):
     student = DPA2Calculator(make_potential("dpa1-l0"), dtype="float64", compress=True)
     atoms = jittered((3, 3, 3), seed=3, tilt=0.8)
@@ -177,3 +208,43 @@ def test_what_cannot_be_attached(make, calculator, tmp_path):
     attach(lmp, calculator, TYPES)
     lmp.command("run 0")
     expect(lmp, jittered((2, 2, 2), seed=6), calculator)
+
+
+def test_an_error_is_raised_after_a_model_was_taken_away_and_attached_again(make, calculator):
+    lmp = make(jittered((3, 3, 3), seed=5), calculator)
+    lmp.command("run 0")
+    lmp.command("unfix dpa2calc")
+    attach(lmp, calculator, TYPES)
+    x = lmp.numpy.extract_atom("x")
+    x[1] = x[0] + 1e-4
+    with pytest.raises(StructureError, match="the same atom twice"):
+        lmp.command("run 0")
+    lmp.command("unfix dpa2calc_stop")  # nothing stops LAMMPS now, and the error is raised at the end
+    with pytest.raises(StructureError, match="the same atom twice"):
+        lmp.command("run 0")
+
+
+@pytest.mark.parametrize("style", ["setforce 0 0 0", "rigid single", "npt temp 9 9 1 iso 0 0 1"])
+def test_a_fix_that_would_act_before_the_models_forces_are_there_is_refused(make, calculator, style):
+    atoms = jittered((3, 3, 3), seed=5)
+    lmp = make(atoms)
+    lmp.command("group few id 1:9")
+    lmp.command(f"fix early few {style}")
+    name = style.split()[0]
+    with pytest.raises(ConfigError, match=rf"fix early \({name}\) was made before the model is attached"):
+        attach(lmp, calculator, TYPES)
+    lmp.command("unfix early")
+    attach(lmp, calculator, TYPES)
+    lmp.command("fix later few setforce 0 0 0")
+    lmp.command("run 0")
+    forces = np.array(lmp.gather_atoms("f", 1, 3)).reshape(-1, 3)
+    atoms.calc = calculator
+    assert not forces[:9].any()
+    np.testing.assert_allclose(forces[9:], atoms.get_forces()[9:], atol=1e-10)
+
+
+def test_respa_which_leaves_the_forces_out_is_refused_from_python_too(make, calculator):
+    lmp = make(jittered((2, 2, 2), seed=5), calculator)
+    lmp.command("run_style respa 2 2")
+    with pytest.raises(ConfigError, match="`run_style respa` leaves out the model's forces"):
+        lmp.command("run 3")

@@ -22,6 +22,7 @@ class Exchange:
         self._counts = np.array(comm.allgather(n))
         self._all_ids = self._gather(ids[:n].astype(np.int64))
         self._sorted = np.argsort(self._all_ids)
+        self._check_ids()
         # Position of each ghost's owner in the list of all atoms.
         self._ghosts = self._sorted[np.searchsorted(self._all_ids[self._sorted], ids[n:])]
         begins = np.cumsum(self._counts) - self._counts
@@ -33,6 +34,15 @@ class Exchange:
         comm.Alltoall(self._sent, self._received)
         places = (self._ghosts - begins[owner])[self._outward]
         self._places = self._to_owners(places, 1).ravel()
+
+    def _check_ids(self) -> None:
+        if not len(self._all_ids):
+            raise StructureError("LAMMPS has no atoms; the model needs at least one")
+        if not np.diff(self._all_ids[self._sorted]).all():
+            raise StructureError(
+                "several atoms have the same ID, so that forces cannot be handed to their owners; leave out "
+                "`atom_modify id no`, write `reset_atoms id`, or run it on one process"
+            )
 
     def _gather(self, values: np.ndarray) -> np.ndarray:
         """Values of all processes' own atoms, one after the other."""
