@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -116,8 +117,6 @@ def test_dynamics_do_not_depend_on_the_number_of_parts(results, name):
 )
 @pytest.mark.parametrize("n", ["2", "4"])
 def test_what_would_be_wrong_is_an_error(results, name, n, words):
-    import re
-
     assert re.match(words, str(results[f"{name}-{n}", n]["error"]))
 
 
@@ -129,3 +128,18 @@ def test_atoms_that_cannot_be_told_apart_are_refused(ids):
 
     with pytest.raises(StructureError, match="several atoms have the same ID"):
         Exchange(MPI.COMM_SELF, np.array(ids), 3)
+
+
+def test_an_error_of_lammps_on_one_process_ends_them_all(tmp_path):
+    """LAMMPS reads files on the first process alone; the others would wait for it for ever."""
+    setup(BULK, tmp_path / "data")
+    text = re.sub(r"(Atoms.*?\n\n +1 +)1", r"\g<1>7", (tmp_path / "data").read_text(), flags=re.DOTALL)
+    (tmp_path / "data").write_text(text)  # atom 1 is of type 7
+    (tmp_path / "in").write_text("units metal\nread_data data\npair_style dpa2calc\npair_coeff * * O H Cu\n")
+    command = [str(MPIRUN), "-np", "2", sys.executable, "-m", "dpa2calc", "lammps", "in"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, "--calculator", "emt"], cwd=tmp_path, env=environment, capture_output=True, timeout=60
+    )
+    assert done.returncode != 0
+    assert b"LAMMPS stopped on one process: 'ERROR on proc 0" in done.stdout + done.stderr

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +16,8 @@ from dpa2calc.errors import ConfigError, DataError
 
 from .attach import attach
 from .wheel import communicator, start
+
+_log = logging.getLogger(__name__)
 
 STYLE = "dpa2calc"
 _TEXT: dict[str, str] = {"encoding": "utf-8", "errors": "surrogateescape"}  # comments may be of any encoding
@@ -129,6 +133,11 @@ def _run(lmp: Any, text: str, file: Path) -> None:
     try:
         lmp.file(str(file))
     except Exception as error:
+        if type(error).__name__ == "MPIAbortException" and lmp.extract_setting("world_size") > 1:
+            # on this process alone: the others wait for it, and always would
+            _log.error("LAMMPS stopped on one process: %s", error)
+            time.sleep(1.0)  # mpirun would drop what it has not passed on yet
+            communicator(lmp).Abort(1)
         if type(error).__module__ in ("builtins", "lammps.core"):  # LAMMPS's own errors
             raise ConfigError(f"LAMMPS stopped: {error}") from error
         raise
