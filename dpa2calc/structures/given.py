@@ -31,7 +31,8 @@ def form_of(given: object) -> Form:
 def as_atoms(given: Any) -> Any:
     """`ase.Atoms` of a pymatgen structure, with its `calc`, site properties and fixed sites; else the same.
 
-    Charge and spin multiplicity of a molecule, other than 0 and 1, go to `info`, as "charge" and "spin".
+    Charge and spin multiplicity of a molecule, other than 0 and 1, go to `info`, as "charge" and "spin"; so
+    does the charge that a crystal was given. Deuterium and tritium are hydrogen of their own mass.
 
     What is no structure at all is handed on, for those who check it to say so.
 
@@ -52,6 +53,11 @@ def as_atoms(given: Any) -> Any:
     spins = [getattr(site.specie, "spin", None) or 0.0 for site in given]
     if any(spins) and not atoms.has("initial_magmoms"):  # of species; those of sites are there
         atoms.set_initial_magnetic_moments(spins)
+    for atom, site in zip(atoms, given):
+        if atom.number == 1 and site.specie.atomic_mass > 1.5:  # deuterium and tritium: hydrogen to ASE
+            atom.mass = float(site.specie.atomic_mass)
+    if form_of(given) == "Structure" and given._charge:  # what `charge` sums up of oxidation states is none
+        atoms.info["charge"] = given._charge
     if form_of(given) == "Molecule" and (given.charge, given.spin_multiplicity) != (0, 1):
         atoms.info.update(charge=round(given.charge), spin=given.spin_multiplicity)
     return atoms
@@ -96,6 +102,9 @@ def in_form(atoms: Atoms, form: Form) -> Any:
     for name, key in _OF_MOLECULES.items() if form == "Molecule" else ():
         if key in atoms.info:
             setattr(copy, name, atoms.info[key])
+    charge = copy.info.pop("charge", None) if form == "Structure" else None
     made: Any = make(copy)
+    if charge:
+        made.set_charge(charge)
     made.calc = atoms.calc
     return made

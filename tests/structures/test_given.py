@@ -149,3 +149,16 @@ def test_site_properties_come_back():
     back = relax(given, progress=False).structure()
     assert back.site_properties["wyckoff"] == ["a", "b", "c", "d"] and back.properties["name"] == "mine"
     assert [float(moment) for moment in back.site_properties["magmom"]] == [1.0, -1.0, 1.0, -1.0]
+
+
+def test_a_charge_and_deuterium_are_not_lost():
+    given = core.Structure(np.eye(3) * 4, ["D", "O"], [[0, 0, 0], [0.3, 0.3, 0.3]], charge=-1)
+    made = as_atoms(given)
+    assert made.get_chemical_symbols() == ["H", "O"] and made.info == {"charge": -1}
+    np.testing.assert_allclose(made.get_masses(), [2.014, 15.999], atol=1e-3)
+    back = in_form(made, "Structure")
+    assert back.charge == -1 and "charge" not in back.properties and made.info == {"charge": -1}
+    with pytest.warns(UserWarning, match="charge"):  # which no model here reads
+        DPA2Calculator("student-water").evaluate([given])
+    given.add_oxidation_state_by_element({"H": 1, "O": -2})
+    assert "charge" not in as_atoms(core.Structure.from_sites(list(given))).info
