@@ -224,7 +224,7 @@ def test_an_error_is_raised_after_a_model_was_taken_away_and_attached_again(make
         lmp.command("run 0")
 
 
-@pytest.mark.parametrize("style", ["setforce 0 0 0", "rigid single", "npt temp 9 9 1 iso 0 0 1"])
+@pytest.mark.parametrize("style", ["setforce 0 0 0", "rigid single", "enforce2d"])
 def test_a_fix_that_would_act_before_the_models_forces_are_there_is_refused(make, calculator, style):
     atoms = jittered((3, 3, 3), seed=5)
     lmp = make(atoms)

@@ -12,9 +12,10 @@ from dpa2calc.errors import ConfigError
 from .wheel import communicator
 
 # First words of styles that set, project or scale forces, or read forces or pressure, when LAMMPS calls them.
+# Not npt and its like: they compute the pressure anew when a step begins.
 _ACT_ON_FORCES = frozenset(
-    "alchemy aveforce drude enforce2d filter freeze grem lineforce manifoldforce msst neb nph nphug npt pafi "
-    "planeforce plumed poems press qbmsst rattle rigid setforce shake ti".split()
+    "alchemy aveforce drude enforce2d filter freeze grem lineforce manifoldforce msst neb nphug pafi "
+    "planeforce plumed poems qbmsst rattle rigid setforce shake ti".split()
 )
 _LINE = re.compile(r"^Fix\[ *\d+\]: *(\S+), *style = (\S+),", re.MULTILINE)
 
@@ -25,7 +26,7 @@ def check_order(lmp: Any) -> None:
     if early:
         raise ConfigError(
             f"fix {', '.join(early)} was made before the model is attached, and LAMMPS would call it before "
-            "forces and pressure of the model are there; put it after `attach` (after `pair_coeff * * O H` "
+            "the model's forces are there; put it after `attach` (after `pair_coeff * * O H` "
             "in an input file), or take it away (unfix) and make it again then"
         )
 
