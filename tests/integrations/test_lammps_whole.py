@@ -201,6 +201,8 @@ def test_what_cannot_be_attached(make, calculator, tmp_path):
         attach(lmp, calculator, ["O", "water", "Cu"])
     with pytest.raises(ElementError, match="type 3 is Fe, which this head does not know; it knows O H Cu"):
         attach(lmp, calculator, ["O", "H", "Fe"])
+    with pytest.raises(ConfigError, match=r"elements Cu H O do not fit .* 63.546, which are those of O H Cu"):
+        attach(lmp, calculator, ["Cu", "H", "O"])
     attach(lmp, calculator, TYPES)
     with pytest.raises(ConfigError, match="attached already"):
         attach(lmp, calculator, TYPES)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from ase import units
 from ase.calculators.calculator import Calculator
-from ase.data import atomic_numbers
+from ase.data import atomic_masses, atomic_numbers
 
 from dpa2calc.ambient import own_modes
 from dpa2calc.errors import ConfigError, ElementError
@@ -76,7 +76,23 @@ def _check_types(lmp: Any, calculator: Calculator, types: Sequence[str]) -> tupl
             raise ElementError(
                 f"LAMMPS type {number} is {name}, which this head does not know; it knows {' '.join(known)}"
             )
+    _check_masses(lmp, names)
     return names
+
+
+def _check_masses(lmp: Any, names: tuple[str, ...]) -> None:
+    """Raise a ConfigError where LAMMPS's masses are those of the same elements in another order."""
+    found = lmp.numpy.extract_atom("mass")
+    if found is None:  # each atom has its own
+        return
+    masses, named = found[1 : len(names) + 1], atomic_masses[[atomic_numbers[name] for name in names]]
+    if np.allclose(np.sort(masses), np.sort(named), atol=0.1) and np.abs(masses - named).max() > 0.2:
+        right = " ".join(names[np.abs(named - mass).argmin()] for mass in masses)
+        raise ConfigError(
+            f"the elements {' '.join(names)} do not fit LAMMPS's masses "
+            f"{' '.join(f'{mass:g}' for mass in masses)}, which are those of {right}; "
+            "name them in the order of the types"
+        )
 
 
 def _check_calculator(calculator: Calculator) -> None:
