@@ -215,7 +215,7 @@ def test_frames_the_student_led_to_do_not_set_its_level_of_energy(tmp_path):
     before, after = errors(tmp_path / "students/final-01.safetensors"), errors(result.student)
     np.testing.assert_allclose(after - before, (after - before)[0], atol=1e-5)  # one element, one shift
     assert own.sum() > 10 and (~own).sum() > 10
-    assert abs(before[~own].mean()) > 0.3 and abs(np.median(after[~own])) < 1e-3
+    assert abs(np.median(after[~own])) < 1e-3 < abs(np.median(before[~own]))
 
 
 def run_small(folder) -> DistillResult:
