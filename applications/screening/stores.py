@@ -205,9 +205,8 @@ def _row(record: Record) -> Atoms:
         return Atoms()
     atoms = Atoms(record["numbers"], positions=record["positions"], cell=record["cell"], pbc=record["pbc"])
     attach(atoms, record.get("attached", {}))
-    for name, values in list(
-        atoms.arrays.items()
-    ):  # NaN is not itself, so that ASE would leave the results out
+    # NaN is not itself, so that ASE would leave the results out
+    for name, values in list(atoms.arrays.items()):
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             del atoms.arrays[name]
     found = {name: record["results"][name] for name in _OF_A_CALCULATOR if name in record["results"]}

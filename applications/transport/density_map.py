@@ -117,9 +117,7 @@ class DensityMap(Result):
         target = Path(path)
         atoms = Atoms(self.host_symbols, positions=self.host_positions, cell=self.cell, pbc=True)
         atoms.wrap()
-        middle = (
-            0.5 / np.array(self.density.shape)
-        ) @ self.cell  # of the first voxel, as the file has points
+        middle = (0.5 / np.array(self.density.shape)) @ self.cell  # of the first voxel: files have points
         comment = f"{self.species} number density (1/Angstrom^3)"
         with atomic_path(target) as temporary, open(temporary, "w", encoding="utf-8") as handle:
             write_cube(handle, atoms, data=self.density, origin=middle, comment=comment)
